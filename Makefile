@@ -1,0 +1,68 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV ?= .venv
+PY := $(VENV)/bin/python
+DATASET ?= demo
+PRESET ?= tiny
+N ?=
+SEEDS ?= 3
+METHODS ?=
+OVERRIDES ?=
+RUNS ?= runs
+RUN ?= $(RUNS)/latest
+JSON ?=
+JOBS ?= 2
+export PYTHONPATH := $(CURDIR)
+
+.PHONY: help setup run-pipeline test check lint types doctor report compile classify clean clean-runs
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@echo
+	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs]"
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or name it with PYTHON="; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing pinned packages into $(VENV) (once, about a minute)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/.installed ## Make the virtual environment with all pinned packages
+
+run-pipeline: setup ## Run the whole pipeline on this machine
+	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
+	  --methods '$(METHODS)' --overrides '$(OVERRIDES)' --runs '$(RUNS)'
+
+test: setup ## Run the tests
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+check: lint types test ## Lint, types and tests
+
+lint: setup
+	@$(PY) -m ruff check common components pipelines tests
+
+types: setup
+	@$(PY) -m mypy common components pipelines
+
+doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml
+	@$(PY) -m pipelines.doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' $(if $(JSON),--json)
+
+compile: setup ## Compile the pipeline to build/synthio.yaml
+	@$(PY) -m pipelines.compile build/synthio.yaml
+
+report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
+	@$(PY) -m pipelines.show --run '$(RUN)'
+
+classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
+	@$(PY) -m pipelines.classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)
+
+clean: ## Remove build products and tool caches
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-runs: ## Remove all runs and the store of finished work
+	@rm -rf '$(RUNS)'

@@ -1,0 +1,1 @@
+"""Typed configuration: one model per stage, one `RunConfig` that holds them."""

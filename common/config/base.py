@@ -1,0 +1,37 @@
+"""What all configuration models share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Frozen(BaseModel):
+    """Base of all configuration models: frozen, unknown fields are errors, defaults are checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class OptimConfig(Frozen):
+    """AdamW with warm-up and a schedule."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = Field(default=0, ge=0)
+    schedule: Literal["constant", "cosine", "inverse"] = "cosine"
+    inverse_gamma: float = Field(default=1e6, gt=0, description="InverseLR of stable-audio-tools")
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1, description="0 = no averaging")
+    record_every: int = Field(default=25, gt=0, description="steps between rows of the curve")
+    evaluate_every: int = Field(default=10**9, gt=0)
+    checkpoint_every_s: float = Field(default=120.0, gt=0)
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> OptimConfig:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
+        return self

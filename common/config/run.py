@@ -1,0 +1,100 @@
+"""The configuration of a whole run: a preset, with overrides."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from common.config.base import Frozen
+from common.config.captions import AugmentCaptionsConfig, CaptionClipsConfig, ReviseCaptionsConfig
+from common.config.clap import FilterAudioConfig, FinetuneClapConfig, PretrainClapConfig
+from common.config.classifier import PretrainClassifierConfig, TrainClassifierConfig
+from common.config.corpus import PrepareCorpusConfig
+from common.config.dataset import PrepareDatasetConfig
+from common.config.evaluation import EvaluateClassifierConfig
+from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
+from common.errors import ConfigError, unknown_name
+from common.rounds import MAX_ROUNDS
+
+PRESETS_DIR = Path(__file__).parent.parent / "presets"
+
+
+class RunConfig(Frozen):
+    """Every setting of a run, one section per stage."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of everything that replicates share")
+    rounds: int = Field(default=3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
+    augmentation_factor: int = Field(default=2, ge=1, le=20, description="synthetic clips per gold clip; official code: 2")
+    losers_per_clip: int = Field(default=2, ge=1, description="j of the paper; official code: 2")
+    prepare_corpus: PrepareCorpusConfig
+    pretrain_t2a: PretrainT2AConfig
+    pretrain_clap: PretrainClapConfig
+    pretrain_classifier: PretrainClassifierConfig
+    prepare_dataset: PrepareDatasetConfig
+    finetune_clap: FinetuneClapConfig
+    caption_clips: CaptionClipsConfig
+    synthesize_audio: SynthesizeAudioConfig
+    align_t2a: AlignT2AConfig
+    augment_captions: AugmentCaptionsConfig
+    filter_audio: FilterAudioConfig
+    revise_captions: ReviseCaptionsConfig
+    train_classifier: TrainClassifierConfig
+    evaluate_classifier: EvaluateClassifierConfig
+
+
+@cache
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets in `common/presets`."""
+    return tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.yaml")))
+
+
+def load_preset(name: str, overrides: str = "") -> RunConfig:
+    """The configuration of preset `name` with `overrides` applied.
+
+    Args:
+        name: a file in `common/presets`.
+        overrides: space-separated `section.field=value` pairs, values in YAML,
+            for example `align_t2a.optim.steps=50 rounds=1`.
+
+    Raises:
+        ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.
+    """
+    if name not in preset_names():
+        raise unknown_name("preset", name, preset_names())
+    values = yaml.safe_load((PRESETS_DIR / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    base = _validated(values, f"preset {name}")
+    for pair in overrides.split():
+        base = _with_override(base, pair)
+    return base
+
+
+def _with_override(config: RunConfig, pair: str) -> RunConfig:
+    path, separator, text = pair.partition("=")
+    if not separator:
+        raise ConfigError(f"override {pair!r} is no section.field=value, for example align_t2a.beta=100")
+    values = config.model_dump()
+    node: Any = values
+    keys = path.split(".")
+    for depth, key in enumerate(keys):
+        if not isinstance(node, dict) or key not in node:
+            where = ".".join(keys[:depth]) or "the run"
+            known = node if isinstance(node, dict) else []
+            raise unknown_name(f"override (field of {where})", key, known)
+        if depth == len(keys) - 1:
+            node[key] = yaml.safe_load(text)
+        node = node[key]
+    return _validated(copy.deepcopy(values), f"override {pair!r}")
+
+
+def _validated(values: dict[str, Any], where: str) -> RunConfig:
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the run"
+        raise ConfigError(f"{where}: {field}: {first['msg']} (found {first.get('input')!r:.80})") from error

@@ -1,0 +1,41 @@
+"""Content hashes: of JSON values, files, folders, and of a stage's source code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 (hex, 64 characters) of `value` as canonical JSON; integral floats equal integers."""
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    # KFP hands every number in a dict over as a float.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return value
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_dir(path: Path, skip: frozenset[str] = frozenset()) -> str:
+    """SHA-256 (hex) over the names and bytes of all files below `path`, except relative paths in `skip`."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        name = file.relative_to(path).as_posix()
+        if name not in skip:
+            digest.update(f"{name}\0{hash_file(file)}\n".encode())
+    return digest.hexdigest()

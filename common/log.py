@@ -1,0 +1,63 @@
+"""One `key=value` line per event, and a progress line at most every `interval_s` seconds."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a stage or module, writing to standard error; configured at first use."""
+    root = logging.getLogger("synthio")
+    if not root.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        root.propagate = False
+    return root.getChild(name)
+
+
+def event(logger: logging.Logger, name: str, /, **fields: Any) -> None:
+    """Log one event as `event=name key=value …`; values with spaces are quoted."""
+    logger.info("event=%s%s", name, "".join(f" {key}={_text(value)}" for key, value in fields.items()))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return repr(text) if any(c.isspace() for c in text) else text
+
+
+class Progress:
+    """Logs done/total, rate and time left; silent between intervals."""
+
+    def __init__(self, logger: logging.Logger, what: str, total: int, interval_s: float = 10.0) -> None:
+        self._logger, self._what, self._total, self._interval_s = logger, what, total, interval_s
+        self._done, self._start = 0, time.monotonic()
+        self._last = self._start
+
+    def advance(self, count: int = 1, **fields: Any) -> None:
+        """Count `count` more as done and log when the interval has passed or all is done."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._last < self._interval_s and self._done < self._total:
+            return
+        self._last = now
+        rate = self._done / max(now - self._start, 1e-9)
+        event(self._logger, self._what, done=f"{self._done}/{self._total}", per_s=rate,
+              eta_s=(self._total - self._done) / max(rate, 1e-9), **fields)
+
+
+def track(items: Iterable[T], logger: logging.Logger, what: str, total: int) -> Iterator[T]:
+    """Yield `items`, logging progress."""
+    progress = Progress(logger, what, total)
+    for item in items:
+        yield item
+        progress.advance()

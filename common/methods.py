@@ -1,0 +1,80 @@
+"""The methods that a run compares, as data. A new method is one record in `METHODS`.
+
+A method says which clips fill the synthetic half of each training batch and which classic
+augmentation is applied. The rows are those of the paper's Table 1 (arXiv 2410.02056), and
+`synthio_classic`, which reviewers asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from common.errors import unknown_name
+
+Alignment = Literal["none", "dpo", "erm"]
+CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
+Classic = Literal["none", "noise", "specaugment", "best"]
+
+
+class Recipe(BaseModel):
+    """How synthetic clips are made. Methods with equal recipes share their clips."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    alignment: Alignment = "none"
+    captions: CaptionSource = "template"
+    filter: bool = False
+    rounds: int | None = None
+    """Rounds of self-reflection; None = as many as the run has."""
+
+    @property
+    def name(self) -> str:
+        """Readable and unique: a part of clip ids."""
+        return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
+
+
+class Method(BaseModel):
+    """One row of the result table.
+
+    `classic="best"` is the classic method and strength that did best on validation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    title: str
+    recipe: Recipe | None = None
+    classic: Classic = "none"
+
+
+LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)
+"""Template prompts through the unaligned model: the losers of preference pairs, and `vanilla`."""
+
+_SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
+
+METHODS: dict[str, Method] = {
+    "gold": Method(title="Gold only"),
+    "noise": Method(title="Random noise", classic="noise"),
+    "specaugment": Method(title="SpecAugment", classic="specaugment"),
+    "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),
+    "llm_captions": Method(title="+ LLM captions", recipe=Recipe(captions="label_only", rounds=0)),
+    "synthio": Method(title="Synthio", recipe=_SYNTHIO),
+    "synthio_template": Method(title="w/ template captions", recipe=Recipe(alignment="dpo", filter=True, rounds=0)),
+    "synthio_erm": Method(title="w/ ERM", recipe=_SYNTHIO.model_copy(update={"alignment": "erm"})),
+    "synthio_no_reflection": Method(title="w/o self-reflection", recipe=_SYNTHIO.model_copy(update={"rounds": 0})),
+    "synthio_no_mixcap": Method(title="w/o MixCap", recipe=_SYNTHIO.model_copy(update={"captions": "plain"})),
+    "synthio_no_dpo": Method(title="w/o DPO", recipe=_SYNTHIO.model_copy(update={"alignment": "none"})),
+    "synthio_classic": Method(title="Synthio + best classic", recipe=_SYNTHIO, classic="best"),
+}
+
+DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic")
+
+
+def get_method(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        ConfigError: there is none; the message lists the nearest names.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]

@@ -1,0 +1,122 @@
+"""The records that stages hand to each other, one JSON object a line.
+
+Audio sets are Hugging Face AudioFolders: `metadata.jsonl` (these records) beside FLAC files.
+Clip ids derive from paths, recipes, seeds and indices, never from audio content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import DataError
+from common.storage import write_text
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GoldClip(Record):
+    """A real labelled clip."""
+
+    file_name: str = Field(description="FLAC file, relative to the folder of metadata.jsonl")
+    clip_id: str
+    label: str
+    label_id: int = Field(ge=0, description="index into the dataset's sorted list of labels")
+    group: str | None = Field(default=None, description="recording, speaker or artist; never on both sides of a split")
+    source: str = Field(description="the user's path, relative to the audio root")
+    duration_s: float = Field(gt=0)
+    sample_rate_hz: int = Field(gt=0)
+
+
+class Caption(Record):
+    """A caption of a gold clip."""
+
+    clip_id: str
+    label: str
+    label_id: int
+    caption: str
+    captioner: str = Field(description="what wrote it, with version")
+
+
+class Prompt(Record):
+    """One clip to be generated."""
+
+    prompt_id: str = Field(description="{recipe}.s{seed}.{source_clip_id}.{index}.r{round}; becomes the clip's id")
+    recipe: str
+    seed: int = Field(description="the replicate")
+    source_clip_id: str = Field(description="the gold clip that it augments")
+    label: str
+    label_id: int
+    index: int = Field(ge=0, description="0 … augmentation_factor-1")
+    round: int = Field(ge=0, description="0, or the round of self-reflection that revised it")
+    caption: str
+    writer: str = Field(description="what wrote the caption, with version")
+    prompt_hash: str = Field(default="", description="hash of the writer's input")
+    parents: tuple[str, ...] = Field(default=(), description="clip ids whose elements went into the caption")
+    history: tuple[dict[str, Any], ...] = Field(default=(), description="earlier rounds: caption, score, reason")
+
+
+class SyntheticClip(Record):
+    """A generated clip with everything needed to make it again."""
+
+    file_name: str
+    clip_id: str
+    label: str
+    label_id: int
+    caption: str
+    recipe: str
+    seed: int
+    source_clip_id: str
+    index: int
+    round: int
+    duration_s: float
+    sample_rate_hz: int
+    writer: str
+    prompt_hash: str = ""
+    parents: tuple[str, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
+    model_hash: str = Field(description="hash of the text-to-audio directory")
+    sampling_seed: int
+    sampler: dict[str, Any] = Field(description="steps, guidance scale, batch size and the like")
+    gain_db: float = Field(description="applied to match the loudness of the source clip")
+    signal: str = Field(default="ok", description="ok, or the reason code of the signal checks")
+    clap_score: float | None = Field(default=None, description="cosine with the label prompt")
+    clap_margin: float | None = Field(default=None, description="score minus that of the best other label")
+    reason: str | None = Field(default=None, description="why the filter rejected it; null = accepted or not filtered")
+    nearest_clip_id: str | None = Field(default=None, description="nearest gold clip by CLAP embedding")
+    nearest_similarity: float | None = None
+
+
+R = TypeVar("R", bound=Record)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSON lines, atomically, in the given order."""
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def read_records(path: Path, kind: type[R]) -> list[R]:
+    """Read JSON lines as records of `kind`.
+
+    Raises:
+        DataError: the file is missing, or a line is no such record.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"cannot read records of {kind.__name__} from {path}: {error.strerror}") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if line:
+            try:
+                records.append(kind.model_validate_json(line))
+            except ValidationError as error:
+                raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error
+    return records

@@ -1,0 +1,103 @@
+"""Atomic publishing on a file system, and the place of the run store.
+
+A file or folder appears under its final name only when it is whole: it is written beside its
+final place and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.errors import StorageError
+
+STORE_VARIABLE = "SYNTHIO_STORE"
+
+
+def store_root() -> Path:
+    """The folder of the run store, from the environment variable `SYNTHIO_STORE`.
+
+    Raises:
+        StorageError: the variable is not set.
+    """
+    root = os.environ.get(STORE_VARIABLE)
+    if not root:
+        raise StorageError(f"no run store: set {STORE_VARIABLE} to a writable folder (make run-pipeline sets it to RUNS/store)")
+    return Path(root)
+
+
+@contextmanager
+def publish_dir(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `final` when the block ends without an error.
+
+    Nothing is left behind on an error. A `final` that appeared meanwhile is kept (same key, same content).
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    except OSError as error:
+        raise _storage_error(error, final) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not final.is_dir():
+                raise
+    except OSError as error:
+        raise _storage_error(error, final) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` atomically, making its folder.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise _storage_error(error, path) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        StorageError: the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path}: {error}. Delete the run's folder and run again") from error
+
+
+def _storage_error(error: OSError, path: Path) -> StorageError:
+    todo = "free some space and run the same command again: finished work is kept" if error.errno == errno.ENOSPC else "check the folder's permissions"
+    return StorageError(f"cannot write {path}: {error.strerror or error}; {todo}")

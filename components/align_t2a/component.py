@@ -1,0 +1,32 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("align-t2a"), install_kfp_package=False)
+def align_t2a(
+    t2a: Input[Model],
+    gold: Input[Dataset],
+    losers: Input[Dataset],
+    config: dict,
+    code_version: str,
+    aligned: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Align the text-to-audio model with the gold clips by diffusion-DPO, per replicate.
+
+    Args:
+        t2a: from pretrain_t2a.
+        gold: from prepare_dataset.
+        losers: clips of the unaligned model.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        aligned: one StableAudioPipeline directory per replicate and alignment.
+        metrics: figures for the run's page.
+    """
+    from components.align_t2a.run import run
+
+    figures = run(t2a.path, gold.path, losers.path, aligned.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,30 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("augment-captions"), install_kfp_package=False)
+def augment_captions(
+    gold: Input[Dataset],
+    captions: Input[Dataset],
+    config: dict,
+    code_version: str,
+    prompts: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Write diverse captions for the clips to be generated (MixCap).
+
+    Args:
+        gold: from prepare_dataset.
+        captions: from caption_clips.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        prompts: prompts.jsonl.
+        metrics: figures for the run's page.
+    """
+    from components.augment_captions.run import run
+
+    figures = run(gold.path, captions.path, prompts.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

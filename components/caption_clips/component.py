@@ -1,0 +1,28 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("caption-clips"), install_kfp_package=False)
+def caption_clips(
+    gold: Input[Dataset],
+    config: dict,
+    code_version: str,
+    captions: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Caption every gold training clip.
+
+    Args:
+        gold: from prepare_dataset.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        captions: captions.jsonl.
+        metrics: figures for the run's page.
+    """
+    from components.caption_clips.run import run
+
+    figures = run(gold.path, captions.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,43 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("evaluate-classifier"), install_kfp_package=False)
+def evaluate_classifier(
+    classifiers: Input[Model],
+    gold: Input[Dataset],
+    test: Input[Dataset],
+    vanilla: Input[Dataset],
+    accepted: Input[Dataset],
+    clap: Input[Model],
+    config: dict,
+    code_version: str,
+    evaluation: Output[Dataset],
+    classifier: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Evaluate every classifier on the test split, with intervals and the leak guard.
+
+    Args:
+        classifiers: from train_classifier.
+        gold: from prepare_dataset.
+        test: from prepare_dataset; no other stage receives it.
+        vanilla: clips of the unaligned model.
+        accepted: accepted synthetic clips of all recipes.
+        clap: from pretrain_clap; its embeddings find near-duplicates.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        evaluation: evaluation.json and the predictions.
+        classifier: the classifier chosen on validation, with a model card.
+        metrics: figures for the run's page.
+    """
+    from components.evaluate_classifier.run import run
+
+    figures = run(
+        classifiers.path, gold.path, test.path, vanilla.path, accepted.path, clap.path,
+        evaluation.path, classifier.path, metrics.path, config=config, code_version=code_version,
+    )
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,41 @@
+from typing import Optional
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("filter-audio"), install_kfp_package=False)
+def filter_audio(
+    synthetic: Input[Dataset],
+    gold: Input[Dataset],
+    clap: Input[Model],
+    config: dict,
+    code_version: str,
+    accepted: Output[Dataset],
+    rejected: Output[Dataset],
+    metrics: Output[Metrics],
+    previous: Optional[Input[Dataset]] = None,
+) -> None:
+    """Score generated clips with CLAP, keep those that fit their label, list the rest with reasons.
+
+    Args:
+        synthetic: clips of this round.
+        gold: from prepare_dataset; its validation clips calibrate the threshold.
+        clap: from finetune_clap.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        accepted: accepted clips of this round and all rounds before.
+        rejected: rejected clips of this round, with scores and reasons.
+        metrics: figures for the run's page.
+        previous: the accepted clips of the round before.
+    """
+    from components.filter_audio.run import run
+
+    figures = run(
+        synthetic.path, gold.path, clap.path, accepted.path, rejected.path, metrics.path,
+        config=config, code_version=code_version, previous_path=previous.path if previous else None,
+    )
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,30 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("finetune-clap"), install_kfp_package=False)
+def finetune_clap(
+    clap: Input[Model],
+    gold: Input[Dataset],
+    config: dict,
+    code_version: str,
+    finetuned: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Fine-tune CLAP on the gold clips of each replicate.
+
+    Args:
+        clap: from pretrain_clap.
+        gold: from prepare_dataset.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        finetuned: one ClapModel directory per replicate.
+        metrics: figures for the run's page.
+    """
+    from components.finetune_clap.run import run
+
+    figures = run(clap.path, gold.path, finetuned.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,52 @@
+from typing import NamedTuple
+
+from kfp import dsl
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("plan"), install_kfp_package=False)
+def plan(
+    dataset: str,
+    preset: str,
+    n: int,
+    methods: str,
+    seeds: int,
+    overrides: str,
+    data_version: str,
+    code_version: str,
+) -> NamedTuple(
+    "Plan",
+    [
+        ("prepare_corpus", dict),
+        ("pretrain_t2a", dict),
+        ("pretrain_clap", dict),
+        ("pretrain_classifier", dict),
+        ("prepare_dataset", dict),
+        ("finetune_clap", dict),
+        ("caption_clips", dict),
+        ("synthesize_audio", dict),
+        ("align_t2a", dict),
+        ("augment_captions", dict),
+        ("filter_audio", dict),
+        ("revise_captions", dict),
+        ("train_classifier", dict),
+        ("evaluate_classifier", dict),
+        ("report", dict),
+    ],
+):
+    """Resolve names to per-stage settings and check them all, before any GPU is used.
+
+    Args:
+        dataset: a registered name, or a dataset as inline YAML.
+        preset: tiny, small, paper or smoke.
+        n: number of training clips; 0 = the dataset's default.
+        methods: comma-separated methods; empty = the default six.
+        seeds: number of replicates.
+        overrides: space-separated section.field=value pairs.
+        data_version: hash of the dataset's files, so that changed files are read again.
+        code_version: hash of this stage's source, part of the cache key.
+    """
+    from components.plan.run import run
+
+    return run(dataset, preset, int(n), methods, int(seeds), overrides, data_version)

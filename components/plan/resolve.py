@@ -1,0 +1,121 @@
+"""From names to what each stage receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.config.base import Frozen
+from common.config.captions import AugmentCaptionsPlan, CaptionClipsPlan, ReviseCaptionsPlan
+from common.config.clap import FilterAudioPlan, FinetuneClapPlan, PretrainClapPlan
+from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
+from common.config.corpus import PrepareCorpusPlan
+from common.config.dataset import DatasetSpec, PrepareDatasetPlan
+from common.config.evaluation import EvaluateClassifierPlan
+from common.config.report import ReportPlan
+from common.config.run import RunConfig
+from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
+from common.errors import ConfigError
+from common.methods import DEFAULT_METHODS, LOSERS, Method, Recipe, get_method
+
+PLANS: dict[str, type[Frozen]] = {
+    "prepare_corpus": PrepareCorpusPlan,
+    "pretrain_t2a": PretrainT2APlan,
+    "pretrain_clap": PretrainClapPlan,
+    "pretrain_classifier": PretrainClassifierPlan,
+    "prepare_dataset": PrepareDatasetPlan,
+    "finetune_clap": FinetuneClapPlan,
+    "caption_clips": CaptionClipsPlan,
+    "synthesize_audio": SynthesizeAudioPlan,
+    "align_t2a": AlignT2APlan,
+    "augment_captions": AugmentCaptionsPlan,
+    "filter_audio": FilterAudioPlan,
+    "revise_captions": ReviseCaptionsPlan,
+    "train_classifier": TrainClassifierPlan,
+    "evaluate_classifier": EvaluateClassifierPlan,
+    "report": ReportPlan,
+}
+"""What each stage receives, in the order of the outputs of `plan`."""
+
+
+def resolve_methods(names: str) -> dict[str, Method]:
+    """Comma- or space-separated method names as records; empty = the default six.
+
+    Raises:
+        ConfigError: a name is unknown or stands twice.
+    """
+    listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
+    twice = {name for name in listed if listed.count(name) > 1}
+    if twice:
+        raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
+    return {name: get_method(name) for name in listed}
+
+
+def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
+    """The distinct ways of making clips that `methods` need, without the losers.
+
+    Methods that differ in rounds only share one recipe with the largest number of rounds: a
+    method then takes the clips of its own rounds.
+    """
+    found: dict[str, Recipe] = {}
+    for method in methods.values():
+        recipe = method.recipe
+        if recipe is None or recipe == LOSERS:
+            continue
+        known = found.get(recipe.name)
+        if known is None or recipe.rounds is None or (known.rounds is not None and recipe.rounds > known.rounds):
+            found[recipe.name] = recipe
+    return tuple(found[name] for name in sorted(found))
+
+
+def resolve(
+    config: RunConfig, dataset: DatasetSpec, n: int, methods: dict[str, Method], seeds: int, asked: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What each stage receives as its `config`, by stage name.
+
+    Args:
+        config: the preset with overrides.
+        dataset: the resolved dataset.
+        n: number of training clips; 0 = the dataset's default.
+        methods: by name, in the order of the report.
+        seeds: number of replicates.
+        asked: what the user asked for, for the report.
+
+    Raises:
+        ConfigError: the numbers make no sense.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate (3 or more for an interval that means something)")
+    if n < 0:
+        raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
+    replicates = tuple(range(config.seed, config.seed + seeds))
+    recipes = resolve_recipes(methods)
+    alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
+    vanilla = any(method.recipe == LOSERS for method in methods.values())
+    templates = max(config.losers_per_clip, config.augmentation_factor if vanilla else 0)
+    run_level: dict[str, dict[str, Any]] = {
+        "prepare_corpus": {"seed": config.seed},
+        "pretrain_t2a": {"seed": config.seed},
+        "pretrain_clap": {"seed": config.seed},
+        "pretrain_classifier": {"seed": config.seed},
+        "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates},
+        "finetune_clap": {"seeds": replicates},
+        "caption_clips": {"seeds": replicates, "domain": dataset.domain},
+        "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
+        "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
+        "augment_captions": {
+            "seeds": replicates, "recipes": recipes, "augmentation_factor": config.augmentation_factor,
+            "domain": dataset.domain,
+        },
+        "filter_audio": {"seeds": replicates, "recipes": recipes},
+        "revise_captions": {
+            "seeds": replicates, "recipes": recipes, "rounds": config.rounds, "domain": dataset.domain,
+        },
+        "train_classifier": {
+            "seeds": replicates, "methods": methods, "augmentation_factor": config.augmentation_factor,
+            "rounds": config.rounds,
+        },
+        "evaluate_classifier": {"seeds": replicates, "methods": methods},
+    }
+    plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
+    plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": config.model_dump(mode="json")}
+    return {stage: kind.model_validate(plans[stage]).model_dump(mode="json") for stage, kind in PLANS.items()}

@@ -1,0 +1,43 @@
+"""I/O shell of `plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.config.run import load_preset
+from common.datasets_registry import resolve_dataset
+from common.log import event, get_logger
+from components.plan.resolve import resolve, resolve_methods
+
+log = get_logger("plan")
+
+
+def run(
+    dataset: str, preset: str, n: int, methods: str, seeds: int, overrides: str, data_version: str
+) -> tuple[dict[str, Any], ...]:
+    """The settings of every stage, in the order of `PLANS`.
+
+    Raises:
+        ConfigError: a name, number or setting is wrong.
+    """
+    spec = resolve_dataset(dataset)
+    config = load_preset(preset, overrides)
+    chosen = resolve_methods(methods)
+    asked = {
+        "preset": preset,
+        "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
+        "n": n or spec.n,
+        "command": _command(spec.name, preset, n, methods, seeds, overrides),
+    }
+    plans = resolve(config, spec, n, chosen, seeds, asked)
+    event(log, "planned", dataset=spec.name, preset=preset, n=n or spec.n, methods=",".join(chosen), seeds=seeds,
+          data_version=data_version)
+    return tuple(plans.values())
+
+
+def _command(dataset: str, preset: str, n: int, methods: str, seeds: int, overrides: str) -> str:
+    parts = [f"make run-pipeline DATASET={dataset} PRESET={preset}", f"SEEDS={seeds}"]
+    parts += [f"N={n}"] if n else []
+    parts += [f"METHODS={methods.replace(' ', ',')}"] if methods else []
+    parts += [f"OVERRIDES='{overrides}'"] if overrides else []
+    return " ".join(parts)

@@ -1,0 +1,26 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("prepare-corpus"), install_kfp_package=False)
+def prepare_corpus(
+    config: dict,
+    code_version: str,
+    corpus: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Build or encode the captioned pretraining corpus as shards with a manifest.
+
+    Args:
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        corpus: corpus/: manifest.json, shards, the autoencoder and tokenizer that encoded it.
+        metrics: figures for the run's page.
+    """
+    from components.prepare_corpus.run import run
+
+    figures = run(corpus.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

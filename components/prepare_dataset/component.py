@@ -1,0 +1,28 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("prepare-dataset"), install_kfp_package=False)
+def prepare_dataset(
+    config: dict,
+    code_version: str,
+    gold: Output[Dataset],
+    test: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Read the small labelled dataset, check every clip, and split it: training, validation, test.
+
+    Args:
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        gold: training and validation clips, with the split of each replicate.
+        test: test clips, for evaluate_classifier only.
+        metrics: figures for the run's page.
+    """
+    from components.prepare_dataset.run import run
+
+    figures = run(gold.path, test.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

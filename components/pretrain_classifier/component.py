@@ -1,0 +1,28 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("pretrain-classifier"), install_kfp_package=False)
+def pretrain_classifier(
+    corpus: Input[Dataset],
+    config: dict,
+    code_version: str,
+    classifier: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Pretrain the audio classifier on the corpus, or verify a published one and hand it on.
+
+    Args:
+        corpus: from prepare_corpus.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        classifier: an AST directory.
+        metrics: figures for the run's page.
+    """
+    from components.pretrain_classifier.run import run
+
+    figures = run(corpus.path, classifier.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,28 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("pretrain-t2a"), install_kfp_package=False)
+def pretrain_t2a(
+    corpus: Input[Dataset],
+    config: dict,
+    code_version: str,
+    t2a: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Pretrain the text-to-audio model on the corpus, or verify a published one and hand it on.
+
+    Args:
+        corpus: from prepare_corpus.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        t2a: a StableAudioPipeline directory.
+        metrics: figures for the run's page.
+    """
+    from components.pretrain_t2a.run import run
+
+    figures = run(corpus.path, t2a.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,59 @@
+from kfp import dsl
+from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("report"), install_kfp_package=False)
+def report(
+    evaluation: Input[Dataset],
+    gold: Input[Dataset],
+    corpus: Input[Dataset],
+    t2a: Input[Model],
+    aligned: Input[Model],
+    clap: Input[Model],
+    classifiers: Input[Model],
+    captions: Input[Dataset],
+    vanilla: Input[Dataset],
+    accepted: Input[Dataset],
+    rejected: Input[Dataset],
+    config: dict,
+    code_version: str,
+    results: Output[Dataset],
+    html: Output[HTML],
+    markdown: Output[Markdown],
+    confusion: Output[ClassificationMetrics],
+    metrics: Output[Metrics],
+) -> None:
+    """Write the report: verdict, tables, players, curves, data health, provenance.
+
+    Args:
+        evaluation: from evaluate_classifier.
+        gold: from prepare_dataset.
+        corpus: from prepare_corpus.
+        t2a: from pretrain_t2a.
+        aligned: from align_t2a.
+        clap: from finetune_clap.
+        classifiers: from train_classifier.
+        captions: from caption_clips.
+        vanilla: clips of the unaligned model.
+        accepted: accepted synthetic clips of the last round.
+        rejected: clips that the last round rejected.
+        config: what the run was asked for, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        results: report.json and report.html.
+        html: the report for the run's page.
+        markdown: verdict and table for the run's page.
+        confusion: confusion matrix of the best method.
+        metrics: figures for the run's page.
+    """
+    from components.report.run import run
+
+    figures, labels, matrix = run(
+        evaluation.path, gold.path, corpus.path, t2a.path, aligned.path, clap.path, classifiers.path, captions.path,
+        vanilla.path, accepted.path, rejected.path, results.path, html.path, markdown.path, confusion.path, metrics.path,
+        config=config, code_version=code_version,
+    )
+    for name, value in figures.items():
+        metrics.log_metric(name, value)
+    confusion.log_confusion_matrix(labels, matrix)

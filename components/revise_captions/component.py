@@ -1,0 +1,39 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("revise-captions"), install_kfp_package=False)
+def revise_captions(
+    gold: Input[Dataset],
+    captions: Input[Dataset],
+    accepted: Input[Dataset],
+    rejected: Input[Dataset],
+    config: dict,
+    round: int,
+    code_version: str,
+    prompts: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Revise the captions of rejected clips (self-reflection).
+
+    Args:
+        gold: from prepare_dataset.
+        captions: from caption_clips.
+        accepted: accepted clips so far.
+        rejected: rejected clips of the round before.
+        config: settings of this stage, resolved by plan.
+        round: number of this round, from 1.
+        code_version: hash of this stage's source, part of the cache key.
+        prompts: prompts.jsonl of this round.
+        metrics: figures for the run's page.
+    """
+    from components.revise_captions.run import run
+
+    figures = run(
+        gold.path, captions.path, accepted.path, rejected.path, prompts.path, metrics.path,
+        config=config, round=int(round), code_version=code_version,
+    )
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,39 @@
+from typing import Optional
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("synthesize-audio"), install_kfp_package=False)
+def synthesize_audio(
+    t2a: Input[Model],
+    gold: Input[Dataset],
+    config: dict,
+    code_version: str,
+    synthetic: Output[Dataset],
+    metrics: Output[Metrics],
+    aligned: Optional[Input[Model]] = None,
+    prompts: Optional[Input[Dataset]] = None,
+) -> None:
+    """Generate audio for prompts; without prompts, for the template caption of every gold clip.
+
+    Args:
+        t2a: from pretrain_t2a.
+        gold: from prepare_dataset; gives durations and loudness.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        synthetic: generated clips as an AudioFolder.
+        metrics: figures for the run's page.
+        aligned: from align_t2a; needed by prompts of aligned recipes.
+        prompts: from augment_captions or revise_captions.
+    """
+    from components.synthesize_audio.run import run
+
+    figures = run(
+        t2a.path, gold.path, synthetic.path, metrics.path, config=config, code_version=code_version,
+        aligned_path=aligned.path if aligned else None, prompts_path=prompts.path if prompts else None,
+    )
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

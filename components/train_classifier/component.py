@@ -1,0 +1,34 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("train-classifier"), install_kfp_package=False)
+def train_classifier(
+    classifier: Input[Model],
+    gold: Input[Dataset],
+    vanilla: Input[Dataset],
+    accepted: Input[Dataset],
+    config: dict,
+    code_version: str,
+    classifiers: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Train the classifier by every method and replicate; choose on validation.
+
+    Args:
+        classifier: from pretrain_classifier.
+        gold: from prepare_dataset.
+        vanilla: clips of the unaligned model.
+        accepted: accepted synthetic clips of all recipes.
+        config: settings of this stage, resolved by plan.
+        code_version: hash of this stage's source, part of the cache key.
+        classifiers: one model directory per method and replicate.
+        metrics: figures for the run's page.
+    """
+    from components.train_classifier.run import run
+
+    figures = run(classifier.path, gold.path, vanilla.path, accepted.path, classifiers.path, metrics.path, config=config, code_version=code_version)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

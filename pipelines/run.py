@@ -1,0 +1,206 @@
+"""Run the compiled pipeline on this machine (`make run-pipeline`)."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.config.run import load_preset
+from common.datasets_registry import fingerprint, resolve_dataset
+from common.errors import ConfigError, StorageError, SynthioError
+from common.parallel import cpu_count
+from common.storage import STORE_VARIABLE, read_json, write_json, write_text
+from components.plan.resolve import resolve_methods
+from components.report.timing import insert_run_section
+from pipelines.compile import compile_pipeline
+from pipelines.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compile, run, publish; the verdict and the report's path are printed last.
+
+    Returns:
+        0 when every part of the run succeeded, 1 on a failure, 2 on bad input, 130 when interrupted.
+    """
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        arguments = pipeline_arguments(options)
+        with _one_run(Path(options.runs)):
+            return run_local(arguments, Path(options.runs).resolve())
+    except SynthioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make run-pipeline", description=__doc__)
+    parser.add_argument("--dataset", default="demo", help="a registered name or a dataset YAML")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--n", default="", help="number of training clips; default: the dataset's")
+    parser.add_argument("--methods", default="", help="comma-separated")
+    parser.add_argument("--seeds", default="3", help="number of replicates")
+    parser.add_argument("--overrides", default="", help="section.field=value …")
+    parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
+    return parser
+
+
+def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's parameters, checked before anything starts.
+
+    Raises:
+        ConfigError: a name or number is wrong.
+    """
+    load_preset(options.preset, options.overrides)
+    resolve_methods(options.methods)
+    spec = resolve_dataset(options.dataset)
+    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
+    if "python3" in text:
+        raise ConfigError("the dataset's paths contain 'python3', which kfp's local runner rewrites; use a folder without it")
+    return {
+        "dataset": text,
+        "preset": options.preset,
+        "n": _number("N", options.n or "0", 0),
+        "methods": options.methods,
+        "seeds": _number("SEEDS", options.seeds, 1),
+        "overrides": options.overrides,
+        "data_version": fingerprint(spec),
+    }
+
+
+def _number(name: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _one_run(runs: Path) -> Iterator[None]:
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = (runs / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"cannot write to {runs}: {error.strerror}; choose another folder with RUNS=") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(f"another run is using {runs}; wait for it, or choose another folder with RUNS=") from error
+        yield
+
+
+def run_local(arguments: dict[str, Any], runs: Path) -> int:
+    """Run the compiled YAML by kfp's SubprocessRunner and publish the results below `runs`."""
+    from kfp import components, local
+
+    from pipelines.observe import Observer
+
+    start = time.monotonic()
+    name = yaml.safe_load(arguments["dataset"])["name"]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{name}-{arguments['preset']}-{stamp}"
+    folder.mkdir(parents=True)
+    compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
+    os.environ |= {
+        STORE_VARIABLE: str(runs / "store"), "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1",
+    }
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(runs / "kfp"), enable_caching=True,
+        cache_root=str(runs / "cache"), raise_on_error=True,
+    )
+    print(f"running {name} with preset {arguments['preset']}; full log: {folder / 'log.txt'}", flush=True)
+    observer, console, outputs = Observer(), Console(folder / "log.txt"), {}
+    state = "failed"
+    try:
+        with observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            task = components.load_component_from_file(str(compiled))(**arguments)
+            outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
+        state = "succeeded"
+    except RuntimeError:
+        print(f"error in {observer.running}: {console.error or 'see the log'}\nfull log: {folder / 'log.txt'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        wall_s = time.monotonic() - start
+        run = {
+            "state": state, "stages": observer.stages, "wall_seconds": round(wall_s, 2),
+            "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4), "machine": _machine(),
+            "arguments": arguments, "artifacts": observer.artifacts,
+        }
+        write_json(folder / "run.json", run)
+        console.close()
+    if state != "succeeded":
+        return 1
+    failures = publish(outputs, folder, run)
+    _point_latest(runs, folder)
+    if failures:
+        # A stage that lost an item still hands on the rest; it must not count as done next time.
+        observer.evict({"train-classifier", "evaluate-classifier", "report"})
+        for failure in failures:
+            print(f"failed item: {json.dumps(failure)}", file=sys.stderr)
+    print(read_json(folder / "report.json")["verdict"]["text"])
+    print(f"report: {runs / 'latest' / 'report.html'}")
+    return 1 if failures else 0
+
+
+def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Copy the run's results to `folder`; returns the failed items named in report.json."""
+    html = (outputs["results"] / "report.html").read_text(encoding="utf-8")
+    shutil.copyfile(outputs["results"] / "report.json", folder / "report.json")
+    shutil.copytree(outputs["classifier"], folder / "classifier")
+    shutil.copytree(outputs["synthetic"] / "clips", folder / "synthetic")
+    aligned = sorted(path.parent for path in outputs["aligned"].glob("*/*/model_index.json"))
+    shutil.copytree(aligned[0] if aligned else outputs["t2a"], folder / "t2a")
+    write_text(folder / "report.html", insert_run_section(html, run))
+    failures: list[dict[str, Any]] = read_json(folder / "report.json")["failures"]
+    return failures
+
+
+def _point_latest(runs: Path, folder: Path) -> None:
+    link = runs / f".latest-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(runs / "latest")
+
+
+def _machine() -> dict[str, Any]:
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    return {"cpu": cpu, "cores": cpu_count(), "memory_gb": round(memory_kb / 2**20, 1), "python": platform.python_version()}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
