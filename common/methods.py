@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from common.config.base import Frozen
 from common.errors import unknown_name
 
 Alignment = Literal["none", "dpo", "erm"]
@@ -18,10 +17,9 @@ CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
 Classic = Literal["none", "noise", "specaugment", "best"]
 
 
-class Recipe(BaseModel):
+class Recipe(Frozen):
     """How synthetic clips are made. Methods with equal recipes share their clips."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     alignment: Alignment = "none"
     captions: CaptionSource = "template"
     filter: bool = False
@@ -34,13 +32,12 @@ class Recipe(BaseModel):
         return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
 
 
-class Method(BaseModel):
+class Method(Frozen):
     """One row of the result table.
 
     `classic="best"` is the classic method and strength that did best on validation.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
     recipe: Recipe | None = None
     classic: Classic = "none"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
+from common.errors import ConfigError, DataError, StorageError
 from common.stage import model_time
 
 Item = TypeVar("Item")
@@ -55,7 +56,7 @@ def _run_items(
     context = multiprocessing.get_context("fork")
     _one_thread()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        futures = {pool.submit(work, item): index for index, item in enumerate(items)}
+        futures = {pool.submit(_attempt, work, item): index for index, item in enumerate(items)}
         try:
             for future in as_completed(futures):
                 failure = future.exception()
@@ -63,6 +64,21 @@ def _run_items(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _attempt(work: Callable[[Item], Result], item: Item) -> Result:
+    try:
+        return work(item)
+    except Exception as error:
+        raise _sendable(error) from None
+
+
+def _sendable(error: Exception) -> Exception:
+    """`error` as a type that surely unpickles: one that does not would end the whole pool."""
+    for kind in (ConfigError, DataError, StorageError):
+        if isinstance(error, kind):
+            return kind(str(error))
+    return error if type(error).__module__ == "builtins" else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _one_thread() -> None:

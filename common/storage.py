@@ -29,7 +29,9 @@ def store_root() -> Path:
     """
     root = os.environ.get(STORE_VARIABLE)
     if not root:
-        raise StorageError(f"no run store: set {STORE_VARIABLE} to a writable folder (make run-pipeline sets it to RUNS/store)")
+        raise StorageError(
+            f"no run store: set {STORE_VARIABLE} to a writable folder (make run-pipeline sets it to RUNS/store)"
+        )
     return Path(root)
 
 
@@ -67,12 +69,21 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: the disk is full or not writable.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically, making its folder.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(text)
+            file.write(data)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -99,5 +110,7 @@ def read_json(path: Path) -> Any:
 
 
 def _storage_error(error: OSError, path: Path) -> StorageError:
-    todo = "free some space and run the same command again: finished work is kept" if error.errno == errno.ENOSPC else "check the folder's permissions"
+    todo = "check the folder's permissions"
+    if error.errno == errno.ENOSPC:
+        todo = "free some space and run the same command again: finished work is kept"
     return StorageError(f"cannot write {path}: {error.strerror or error}; {todo}")

@@ -102,13 +102,14 @@ def _fit(
             torch._foreach_lerp_(list(ema.values()), [p.detach() for p in parameters.values()], 1 - decay)
         window.append(figures)
         done = step + 1
-        if done % config.record_every == 0 or done == config.steps:
+        evaluating = evaluate is not None and (done % config.evaluate_every == 0 or done == config.steps)
+        if done % config.record_every == 0 or done == config.steps or evaluating:
             row = {key: sum(f[key] for f in window) / len(window) for key in figures}
             curve.append({"step": float(done), **row})
             window = []
-        if evaluate is not None and (done % config.evaluate_every == 0 or done == config.steps):
+        if evaluate is not None and evaluating:
             with _swapped(parameters, ema):
-                curve[-1] |= {"step": float(done), **evaluate(done)}
+                curve[-1] |= evaluate(done)
         if time.monotonic() - saved_at > config.checkpoint_every_s and done < config.steps and not window:
             state.save(done, curve)
             saved_at = time.monotonic()
@@ -132,7 +133,7 @@ def _step(
         group["lr"] = config.learning_rate * learning_rate_factor(config, step)
     value, figures = loss(step, generator)
     if not bool(torch.isfinite(value)):
-        raise DataError(f"{name}: the loss of step {step} is {float(value)}; lower the learning rate or look at that batch (seed {step_seed})")
+        raise DataError(f"{name}: the loss of step {step} is {float(value.detach())}; lower the learning rate or look at that batch (seed {step_seed})")
     optimizer.zero_grad(set_to_none=True)
     value.backward()
     norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)

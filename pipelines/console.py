@@ -41,12 +41,13 @@ class Console(io.TextIOBase):
 
     def flush(self) -> None:
         """Flush the log file."""
-        self._file.flush()
+        if not self._file.closed:
+            self._file.flush()
 
     def close(self) -> None:
         """Close the log file."""
-        self._file.close()
         super().close()
+        self._file.close()
 
     def _line(self, line: str) -> None:
         if found := _MODEL_S.search(line):

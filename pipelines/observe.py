@@ -23,12 +23,14 @@ class Observer:
     Attributes:
         stages: one row per task in order: name, seconds, cached, state.
         artifacts: `{task: {output: path}}`.
+        report_config: what `plan` handed to the report.
         running: the task that began last.
     """
 
     def __init__(self) -> None:
         self.stages: list[dict[str, Any]] = []
         self.artifacts: dict[str, dict[str, str]] = {}
+        self.report_config: dict[str, Any] = {}
         self.running: str | None = None
         self._entries: dict[str, list[Path]] = {}
         self._count: Counter[str] = Counter()
@@ -62,6 +64,8 @@ class Observer:
             finally:
                 row["seconds"] = round(time.monotonic() - start, 2)
                 row["cached"] = self._cached
+            if name == "plan":
+                self.report_config = outputs.get("report", {})
             self.artifacts[label] = {key: value.path for key, value in outputs.items() if isinstance(value, Artifact)}
             row["state"] = "succeeded" if state == status.Status.SUCCESS else "failed"
             return outputs, state

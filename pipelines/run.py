@@ -149,6 +149,7 @@ def run_local(arguments: dict[str, Any], runs: Path) -> int:
             "state": state, "stages": observer.stages, "wall_seconds": round(wall_s, 2),
             "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4), "machine": _machine(),
             "arguments": arguments, "artifacts": observer.artifacts,
+            "report_config": observer.report_config,
         }
         write_json(folder / "run.json", run)
         console.close()

@@ -33,8 +33,9 @@ def render(run_dir: Path) -> str:
         outputs = {name: str(Path(scratch) / name) for name in ("results", "html", "markdown", "confusion", "metrics")}
         paths = {**inputs, **outputs}
         names = [name for name in inspect.signature(write_report).parameters if name not in ("config", "code_version")]
-        config = read_json(Path(record["report_config"]))
-        write_report(*(paths[name.removesuffix("_path")] for name in names), config=config, code_version="")
+        write_report(
+            *(paths[name.removesuffix("_path")] for name in names), config=record["report_config"], code_version=""
+        )
         results = Path(outputs["results"])
         write_text(run_dir / "report.json", (results / "report.json").read_text(encoding="utf-8"))
         html = (results / "report.html").read_text(encoding="utf-8")

@@ -24,10 +24,16 @@ from components.synthesize_audio.component import synthesize_audio
 from components.train_classifier.component import train_classifier
 from pipelines.code_version import code_version
 
-Outputs = NamedTuple(
-    "Outputs", [("results", Dataset), ("classifier", Model), ("synthetic", Dataset), ("t2a", Model), ("aligned", Model)]
-)
-Round = NamedTuple("Round", [("accepted", Dataset), ("rejected", Dataset)])
+
+class Outputs(NamedTuple):
+    results: Dataset
+    classifier: Model
+    synthetic: Dataset
+    t2a: Model
+    aligned: Model
+class Round(NamedTuple):
+    accepted: Dataset
+    rejected: Dataset
 
 
 @dsl.pipeline(name="self-reflection-round")

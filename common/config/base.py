@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+WIRE_NULL = "__null__"
+"""KFP carries no null inside a dict: `to_wire` writes this instead, and `Frozen` reads it back."""
 
 
 class Frozen(BaseModel):
     """Base of all configuration models: frozen, unknown fields are errors, defaults are checked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_wire(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            return {key: None if value == WIRE_NULL else value for key, value in values.items()}
+        return values
+
+
+def to_wire(value: Any) -> Any:
+    """JSON values with every null replaced by `WIRE_NULL`."""
+    if value is None:
+        return WIRE_NULL
+    if isinstance(value, dict):
+        return {key: to_wire(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [to_wire(item) for item in value]
+    return value
 
 
 class OptimConfig(Frozen):

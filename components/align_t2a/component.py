@@ -27,6 +27,8 @@ def align_t2a(
     """
     from components.align_t2a.run import run
 
-    figures = run(t2a.path, gold.path, losers.path, aligned.path, metrics.path, config=config, code_version=code_version)
+    figures = run(
+        t2a.path, gold.path, losers.path, aligned.path, metrics.path, config=config, code_version=code_version
+    )
     for name, value in figures.items():
         metrics.log_metric(name, value)

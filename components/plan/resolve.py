@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.config.base import Frozen
+from common.config.base import Frozen, to_wire
 from common.config.captions import AugmentCaptionsPlan, CaptionClipsPlan, ReviseCaptionsPlan
 from common.config.clap import FilterAudioPlan, FinetuneClapPlan, PretrainClapPlan
 from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
@@ -118,4 +118,4 @@ def resolve(
     }
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
     plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": config.model_dump(mode="json")}
-    return {stage: kind.model_validate(plans[stage]).model_dump(mode="json") for stage, kind in PLANS.items()}
+    return {stage: to_wire(kind.model_validate(plans[stage]).model_dump(mode="json")) for stage, kind in PLANS.items()}

@@ -51,8 +51,8 @@ def report(
 
     figures, labels, matrix = run(
         evaluation.path, gold.path, corpus.path, t2a.path, aligned.path, clap.path, classifiers.path, captions.path,
-        vanilla.path, accepted.path, rejected.path, results.path, html.path, markdown.path, confusion.path, metrics.path,
-        config=config, code_version=code_version,
+        vanilla.path, accepted.path, rejected.path, results.path, html.path, markdown.path, confusion.path,
+        metrics.path, config=config, code_version=code_version,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -1,0 +1,189 @@
+"""Asking a writer: check, repair once with the reason, then let the grammar write. All of it counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from common.captions.cache import Cache, NoCache
+from common.captions.checks import check_caption, check_reply, plain_caption
+from common.captions.grammar import GrammarWriter
+from common.captions.prompts import make_request
+from common.captions.records import Answer, Checked, Elements, Reply, Request, Tally, Task, Usage, Written
+from common.config.captions import CheckConfig
+from common.errors import DataError
+from common.log import event, get_logger
+
+log = get_logger("captions")
+
+MAX_REDRAWS = 400
+
+
+class CaptionWriter(Protocol):
+    """Writes JSON replies to requests."""
+
+    @property
+    def name(self) -> str:
+        """What writes, with version; goes into every caption's record."""
+
+    def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Index and reply of every request, in any order. Replies are untrusted; failures are replies too.
+
+        Raises:
+            ConfigError: the writer cannot work at all with its settings.
+        """
+
+
+class Desk:
+    """Hands tasks to a writer and gives back only what passed the checks.
+
+    Args:
+        writer: who is asked first.
+        grammar: who writes what no reply held.
+        checks: what a caption must fulfil.
+        cache: kept replies of the writer.
+    """
+
+    def __init__(
+        self, writer: CaptionWriter, grammar: GrammarWriter, checks: CheckConfig, cache: Cache | None = None
+    ) -> None:
+        self._writer, self._grammar, self._checks, self._cache = writer, grammar, checks, cache or NoCache()
+
+    @property
+    def writer_name(self) -> str:
+        """Name of the writer that is asked first."""
+        return self._writer.name
+
+    def ask(
+        self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None
+    ) -> tuple[dict[str, Answer], Tally]:
+        """Answers by task id, and how they came about. The order of `tasks` changes nothing.
+
+        Args:
+            tasks: with distinct ids.
+            taken: captions by scope that must not be written again.
+
+        Raises:
+            ConfigError: the writer cannot work with its settings.
+            DataError: more than `max_replaced_share` of the pieces had to be written by the grammar.
+        """
+        work = _Work(sorted(tasks, key=lambda task: task.task_id), taken or {}, self._writer.name, self._checks)
+        for attempt in (0, 1):
+            open_tasks = work.open_tasks()
+            requests = [
+                make_request(task, self._checks, work.refused[task.task_id] if attempt else None) for task in open_tasks
+            ]
+            replies = self._checked(requests, work)
+            for request, checked in zip(requests, replies, strict=True):
+                work.take(request, checked)
+        for task in work.open_tasks():
+            self._fill(task, work)
+        tally = work.tally()
+        self._refuse_too_many(tally)
+        return work.answers(), tally
+
+    def _checked(self, requests: Sequence[Request], work: _Work) -> list[Checked]:
+        """The checked reply of each request; kept the moment it arrives, so that a killed stage goes on from there."""
+        found: list[Checked | None] = [self._cache.get(request) for request in requests]
+        missing = [index for index, checked in enumerate(found) if checked is None]
+        work.usage += Usage(cached=len(requests) - len(missing))
+        for position, reply in self._writer.replies([requests[index] for index in missing]):
+            index = missing[position]
+            work.usage += reply.usage
+            if reply.failure is None:
+                checked = check_reply(reply.text, requests[index].task, self._checks)
+                self._cache.put(requests[index], checked)
+                found[index] = checked
+            else:
+                found[index] = Checked(reasons=(reply.failure,), complete=False)
+        return [checked or Checked(reasons=("no_reply",), complete=False) for checked in found]
+
+    def _fill(self, task: Task, work: _Work) -> None:
+        """Let the grammar write what is missing; a duplicate is redrawn."""
+        if task.prompt == "extract":
+            work.elements[task.task_id] = self._grammar.extract(task)
+            work.replaced += 1
+            return
+        for position in range(len(work.kept[task.task_id]), task.count):
+            for attempt in range(MAX_REDRAWS):
+                caption = plain_caption(self._grammar.caption(task, position, attempt), task.labels)
+                if check_caption(caption, task, self._checks) is None and work.is_new(task, caption):
+                    break
+            else:
+                # Only a label with thousands of captions can use the grammar up.
+                work.reasons["duplicate_kept"] += 1
+            work.keep(task, caption, self._grammar.name, make_request(task, self._checks).prompt_hash)
+            work.replaced += 1
+
+    def _refuse_too_many(self, tally: Tally) -> None:
+        if tally.replaced:
+            event(log, "captions_replaced", by=self._grammar.name, replaced=f"{tally.replaced}/{tally.pieces}",
+                  reasons=",".join(f"{name}:{count}" for name, count in tally.reasons.items()))
+        if self._writer.name != self._grammar.name and tally.replaced > self._checks.max_replaced_share * tally.pieces:
+            reasons = ", ".join(f"{name} ({count})" for name, count in tally.reasons.items())
+            raise DataError(
+                f"{self._writer.name} gave no usable text for {tally.replaced} of {tally.pieces} pieces, more than "
+                f"max_replaced_share {self._checks.max_replaced_share}; reasons: {reasons}. Look at the endpoint or "
+                "model, raise writer.checks.max_replaced_share, or set writer.backend=grammar"
+            )
+
+
+class _Work:
+    """What has been written so far."""
+
+    def __init__(self, tasks: Sequence[Task], taken: dict[str, set[str]], writer: str, checks: CheckConfig) -> None:
+        self.tasks, self.writer, self.checks = tasks, writer, checks
+        self.used = {scope: set(captions) for scope, captions in taken.items()}
+        self.kept: dict[str, list[Written]] = {task.task_id: [] for task in tasks}
+        self.elements: dict[str, Elements] = {}
+        self.refused: dict[str, tuple[str, ...]] = {}
+        self.reasons: Counter[str] = Counter()
+        self.repaired = self.replaced = 0
+        self.usage = Usage()
+
+    def open_tasks(self) -> list[Task]:
+        return [task for task in self.tasks if not self._done(task)]
+
+    def _done(self, task: Task) -> bool:
+        return task.task_id in self.elements if task.prompt == "extract" else len(self.kept[task.task_id]) >= task.count
+
+    def take(self, request: Request, checked: Checked) -> None:
+        """Keep what is new of a checked reply, in the order of the tasks."""
+        task = request.task
+        reasons = list(checked.reasons)
+        if task.prompt == "extract" and checked.complete:
+            self.elements[task.task_id] = checked.elements
+            self.repaired += request.attempt
+        for caption in checked.captions:
+            if self._done(task):
+                break
+            if self.is_new(task, caption):
+                self.keep(task, caption, self.writer, request.prompt_hash)
+                self.repaired += request.attempt
+            else:
+                reasons.append("duplicate")
+        self.reasons.update(reasons)
+        self.refused[task.task_id] = tuple(reasons) or ("too_few",)
+
+    def is_new(self, task: Task, caption: str) -> bool:
+        return caption not in self.used.get(task.scope, ())
+
+    def keep(self, task: Task, caption: str, writer: str, prompt_hash: str) -> None:
+        self.used.setdefault(task.scope, set()).add(caption)
+        self.kept[task.task_id].append(Written(caption=caption, writer=writer, prompt_hash=prompt_hash))
+
+    def answers(self) -> dict[str, Answer]:
+        return {
+            task.task_id: Answer(
+                captions=tuple(self.kept[task.task_id]), elements=self.elements.get(task.task_id, Elements())
+            )
+            for task in self.tasks
+        }
+
+    def tally(self) -> Tally:
+        pieces = sum(1 if task.prompt == "extract" else task.count for task in self.tasks)
+        return Tally(
+            pieces=pieces, repaired=self.repaired, replaced=self.replaced, reasons=dict(sorted(self.reasons.items())),
+            usage=self.usage,
+        )

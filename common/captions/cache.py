@@ -1,0 +1,66 @@
+"""The request cache: what a model once answered is never paid for again.
+
+An answer is kept as it left the checks: valid captions and reason codes, never a reply's text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from common.captions.records import Checked, Request
+from common.items import ItemStore
+from common.storage import read_json, write_json
+
+FORMAT = "1"
+"""Raise when `Checked` or the checks change in a way that makes old answers wrong."""
+
+
+class Cache(Protocol):
+    """Checked replies by request."""
+
+    def get(self, request: Request) -> Checked | None:
+        """The kept reply, or None."""
+
+    def put(self, request: Request, checked: Checked) -> None:
+        """Keep a reply."""
+
+
+class NoCache:
+    """Keeps nothing: for writers that cost nothing."""
+
+    def get(self, request: Request) -> Checked | None:
+        """None."""
+        return None
+
+    def put(self, request: Request, checked: Checked) -> None:
+        """Do nothing."""
+
+
+class RequestCache:
+    """Replies in the item store, keyed by model, prompt hash, seed and the settings that shape a reply.
+
+    Args:
+        model: name of the model and of its sampling and check settings.
+        store: shared by all caption stages, so that an edited stage pays nothing either.
+    """
+
+    def __init__(self, model: str, store: ItemStore | None = None) -> None:
+        self._model = model
+        self._store = store or ItemStore("caption_requests", FORMAT)
+
+    def get(self, request: Request) -> Checked | None:
+        """The kept reply, or None."""
+        path = self._store.path(**self._key(request))
+        return Checked.model_validate(read_json(path / "checked.json")) if path.is_dir() else None
+
+    def put(self, request: Request, checked: Checked) -> None:
+        """Keep a reply."""
+
+        def make(folder: Path) -> None:
+            write_json(folder / "checked.json", checked.model_dump(mode="json"))
+
+        self._store.get_or_make(make, **self._key(request))
+
+    def _key(self, request: Request) -> dict[str, str | int]:
+        return {"model": self._model, "prompt": request.prompt_hash, "seed": request.seed, "count": request.task.count}

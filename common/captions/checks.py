@@ -1,0 +1,199 @@
+"""The checks that every reply passes, whoever wrote it. Replies are untrusted text."""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from pydantic import ValidationError
+
+from common.captions.records import CaptionsReply, Checked, Elements, ElementsReply, Task
+from common.config.captions import CheckConfig
+from common.text import normalize_label
+
+REASON_TEXTS: dict[str, str] = {
+    "empty": "it was empty",
+    "too_large": "it was far too long",
+    "too_deep": "its JSON was nested too deeply",
+    "not_json": "it was not a single JSON object and nothing else",
+    "fenced": "the JSON stood in a code fence",
+    "schema": "its JSON had other fields or types than asked for",
+    "too_few": "it had too few captions",
+    "no_label": "a caption lacked the exact label as a phrase",
+    "too_long": "a caption had too many words",
+    "unprintable": "a caption held control or invisible characters",
+    "characters": "a caption held markup, brackets, slashes or other characters that plain sentences do not need",
+    "language": "a caption was not in the language asked for",
+    "duplicate": "a caption was not new",
+}
+"""Reason codes and what a writer is told about them; nothing of a reply is ever sent back."""
+
+OTHER_REASON_TEXT = "no usable reply arrived"
+LABEL_MARGIN_WORDS = 5
+
+MAX_ELEMENTS = 10
+MAX_ELEMENT_WORDS = 8
+
+_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
+_PUNCTUATION = frozenset(" ,.;:'’‘\"“”!?()-–—&%°+#")
+
+
+def contains_phrase(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` word by word, after normalising both.
+
+    `dog_bark` is in `a dog bark, far away`; `cat` is not in `catalogue`, `dog bark` not in
+    `dog barks`, `dog's bark` or `hot-dog bark`. An empty phrase is in nothing.
+    """
+    wanted = normalize_label(phrase)
+    return bool(wanted) and _phrase_pattern(wanted).search(normalize_label(text)) is not None
+
+
+def replace_phrase(text: str, phrase: str, by: str) -> str:
+    """`text`, normalised, with every occurrence of `phrase` replaced."""
+    wanted = normalize_label(phrase)
+    plain = normalize_label(text)
+    return " ".join(_phrase_pattern(wanted).sub(lambda _: by, plain).split()) if wanted else plain
+
+
+@lru_cache(maxsize=4096)
+def _phrase_pattern(wanted: str, separator: str = " ") -> re.Pattern[str]:
+    before = r"(?<!\w)(?<!\w['’\-])" if re.match(r"\w", wanted) else r"(?<!\S)"
+    after = r"(?!\w)(?!['’\-]\w)(?![#+])" if re.search(r"\w$", wanted) else r"(?!\w)"
+    return re.compile(before + separator.join(map(re.escape, wanted.split())) + after, re.IGNORECASE)
+
+
+def check_caption(caption: str, task: Task, checks: CheckConfig) -> str | None:
+    """The reason code why `caption` is refused, or None. Without duplicates, which need the other captions."""
+    if not caption.strip():
+        return "empty"
+    if not caption.strip().isprintable():
+        return "unprintable"
+    present = [label for label in task.labels if contains_phrase(caption, label)]
+    if len(present) < task.required_labels:
+        return "no_label"
+    if len(normalize_label(caption).split()) > max_words(task.labels, checks):
+        return "too_long"
+    return _check_characters(_raw_without(caption, present), checks)
+
+
+def max_words(labels: Sequence[str], checks: CheckConfig) -> int:
+    """The limit of words: a label is never cut, so a very long one raises it."""
+    return max(checks.max_words, max(len(label.split()) for label in labels) + LABEL_MARGIN_WORDS)
+
+
+def plain_caption(caption: str, labels: Sequence[str] = ()) -> str:
+    """A checked caption as it is kept: normalised, lower case, without a final full stop that is no part of a label."""
+    plain = normalize_label(caption)
+    short = plain.rstrip(" .")
+    return short if all(contains_phrase(short, label) for label in labels if contains_phrase(plain, label)) else plain
+
+
+def check_text(text: str, max_word_count: int, min_ascii_share: float) -> str | None:
+    """The reason code why free text without a required label is refused, or None."""
+    if not text.strip():
+        return "empty"
+    if not text.strip().isprintable():
+        return "unprintable"
+    if len(text.split()) > max_word_count:
+        return "too_long"
+    return _check_characters(text, CheckConfig(min_ascii_share=min_ascii_share))
+
+
+def _raw_without(caption: str, labels: Sequence[str]) -> str:
+    """The caption without its labels, slashes kept: a label may hold any character, the rest may not."""
+    rest = unicodedata.normalize("NFC", caption)
+    for label in labels:
+        rest = _phrase_pattern(normalize_label(label), r"[\s_/]+").sub(" ", rest)
+    return " ".join(rest.split())
+
+
+def _check_characters(text: str, checks: CheckConfig) -> str | None:
+    if any(not (c.isalnum() or c in _PUNCTUATION) for c in text):
+        return "characters"
+    letters = [c for c in text if c.isalpha()]
+    # The base of `é` is `e`: loan words are English, other scripts are not.
+    ascii_letters = sum(unicodedata.normalize("NFKD", c)[0] in string.ascii_letters for c in letters)
+    if letters and ascii_letters < checks.min_ascii_share * len(letters):
+        return "language"
+    return None
+
+
+def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
+    """Parse a reply and keep what passes.
+
+    A reply in a code fence is taken out of it and counted; anything else around the JSON refuses
+    the reply. Never raises, whatever the text.
+    """
+    reasons: list[str] = []
+    refusal = _check_size(text, checks)
+    if refusal is None and (fenced := _FENCE.fullmatch(text)):
+        text = fenced.group(1)
+        reasons.append("fenced")
+    refusal = refusal or _check_json(text, checks)
+    if refusal:
+        return Checked(reasons=(*reasons, refusal), complete=False)
+    try:
+        if task.prompt == "extract":
+            elements = ElementsReply.model_validate_json(text)
+            return _checked_elements(elements, task, checks, reasons)
+        captions = CaptionsReply.model_validate_json(text).captions
+    except (ValidationError, RecursionError) as error:
+        is_json = isinstance(error, ValidationError) and all(e["type"] != "json_invalid" for e in error.errors())
+        return Checked(reasons=(*reasons, "schema" if is_json else "not_json"), complete=False)
+    kept: list[str] = []
+    for caption in captions[: 4 * task.count]:
+        reason = check_caption(caption, task, checks)
+        if reason:
+            reasons.append(reason)
+        else:
+            kept.append(plain_caption(caption, task.labels))
+    if len(captions) < task.count:
+        reasons.append("too_few")
+    return Checked(captions=tuple(kept), reasons=tuple(reasons), complete=len(kept) >= task.count)
+
+
+def _check_size(text: str, checks: CheckConfig) -> str | None:
+    if len(text) > checks.max_reply_bytes or len(text.encode("utf-8", "replace")) > checks.max_reply_bytes:
+        return "too_large"
+    return None if text.strip() else "empty"
+
+
+def _check_json(text: str, checks: CheckConfig) -> str | None:
+    if not text.strip().startswith("{"):
+        return "not_json"
+    return "too_deep" if max(_depths(text), default=0) > checks.max_depth else None
+
+
+def _depths(text: str) -> Iterator[int]:
+    """Depth of brackets after each opening one, those in strings not counted."""
+    depth, quoted, escaped = 0, False, False
+    for c in text:
+        if quoted:
+            quoted = escaped or c != '"'
+            escaped = c == "\\" and not escaped
+        elif c == '"':
+            quoted = True
+        elif c in "[{":
+            depth += 1
+            yield depth
+        elif c in "]}":
+            depth -= 1
+
+
+def _checked_elements(reply: ElementsReply, task: Task, checks: CheckConfig, reasons: list[str]) -> Checked:
+    kept: dict[str, tuple[str, ...]] = {}
+    for kind, phrases in (("events", reply.events), ("scenes", reply.scenes)):
+        good: dict[str, None] = {}
+        for phrase in phrases[:MAX_ELEMENTS]:
+            if any(contains_phrase(phrase, label) for label in task.labels):
+                continue
+            reason = check_text(phrase, MAX_ELEMENT_WORDS, checks.min_ascii_share)
+            if reason:
+                reasons.append(f"element_{reason}")
+            else:
+                good[plain_caption(phrase)] = None
+        kept[kind] = tuple(good)
+    return Checked(elements=Elements(**kept), reasons=tuple(reasons), complete=True)

@@ -1,0 +1,80 @@
+"""Pools of acoustic elements, one per label id.
+
+A pool spans all clips of a label in a replicate. It is keyed by the label's id, never by its text:
+text keys lose the pool of a label as soon as two places spell it differently (`dog_bark`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from common.captions.checks import contains_phrase
+from common.captions.records import Elements
+from common.seeding import numpy_generator
+
+
+class Element(NamedTuple):
+    """A phrase, and one clip whose caption has it."""
+
+    kind: Literal["events", "scenes"]
+    text: str
+    clip_id: str
+
+
+Pool = tuple[Element, ...]
+
+
+def build_pools(elements: Iterable[tuple[int, str, Elements]], seed: int) -> dict[int, Pool]:
+    """Pools by label id.
+
+    Args:
+        elements: label id, clip id and elements of each clip, in any order.
+        seed: chooses which of several clips with the same phrase is named as its owner.
+
+    Returns:
+        For each label id its distinct phrases, sorted; equal for any order of `elements`.
+    """
+    owners: dict[int, dict[tuple[Literal["events", "scenes"], str], set[str]]] = {}
+    for label_id, clip_id, found in elements:
+        phrases = owners.setdefault(label_id, {})
+        for text in found.events:
+            phrases.setdefault(("events", text), set()).add(clip_id)
+        for text in found.scenes:
+            phrases.setdefault(("scenes", text), set()).add(clip_id)
+    return {
+        label_id: tuple(
+            Element(kind, text, min(clips, key=lambda clip_id: _rank(seed, text, clip_id)))
+            for (kind, text), clips in sorted(phrases.items(), key=lambda item: item[0])
+        )
+        for label_id, phrases in owners.items()
+    }
+
+
+def _rank(seed: int, text: str, clip_id: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{text}\0{clip_id}".encode()).digest()
+
+
+def draw(pool: Pool, share: float, seed: int, *names: str | int) -> Pool:
+    """A random `share` of a pool (rounded up), sorted; depends only on its arguments."""
+    if not pool:
+        return ()
+    size = min(len(pool), math.ceil(share * len(pool)))
+    chosen = numpy_generator(seed, "pool", *names).choice(len(pool), size, replace=False)
+    return tuple(pool[index] for index in sorted(chosen))
+
+
+def texts(pool: Pool) -> Elements:
+    """The phrases of a pool by kind."""
+    return Elements(
+        events=tuple(element.text for element in pool if element.kind == "events"),
+        scenes=tuple(element.text for element in pool if element.kind == "scenes"),
+    )
+
+
+def parents(caption: str, pool: Pool, source_clip_id: str) -> tuple[str, ...]:
+    """The clips whose elements stand in `caption`, the source clip first."""
+    used = {element.clip_id for element in pool if contains_phrase(caption, element.text)}
+    return (source_clip_id, *sorted(used - {source_clip_id}))

@@ -1,0 +1,48 @@
+"""Seeded sampling inside `generate` that leaves torch's global generator alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import LogitsProcessor
+
+
+class SeededSampling(LogitsProcessor):
+    """Turns greedy decoding into sampling with one generator per row, by Gumbel noise on the logits.
+
+    The largest of `logits / T + Gumbel noise` is a draw from `softmax(logits / T)`. A row's draw
+    depends on its own seed and logits only, not on its place in the batch.
+
+    Args:
+        seeds: one per row.
+        temperature: 0 = greedy.
+        top_p: draw among the most likely tokens that together have this probability.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._temperature, self._top_p = temperature, top_p
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores `(B, V)` whose largest entry is the draw."""
+        if self._temperature == 0:
+            return scores
+        scaled = scores.float() / self._temperature
+        if self._top_p < 1:
+            scaled = self._nucleus(scaled)
+        rows = [torch.rand(scores.shape[-1], generator=generator) for generator in self._generators]
+        uniform = torch.stack(rows).to(scores.device).clamp_(1e-20, 1 - 1e-7)
+        return scaled - torch.log(-torch.log(uniform))
+
+    def _nucleus(self, scaled: torch.Tensor) -> torch.Tensor:
+        ordered, order = scaled.sort(dim=-1, descending=True)
+        probability = ordered.softmax(dim=-1)
+        # A token is out when those before it already reach top_p; the first one is always in.
+        out = probability.cumsum(dim=-1) - probability >= self._top_p
+        return scaled.masked_fill(torch.zeros_like(out).scatter(-1, order, out), float("-inf"))
+
+
+def default_device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,59 @@
+"""Open the writer that a stage's settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from common.captions.asking import Desk
+from common.captions.cache import RequestCache
+from common.captions.grammar import GrammarWriter
+from common.captions.secrets import read_key
+from common.config.captions import WriterConfig
+from common.hashing import hash_json
+
+
+@contextmanager
+def open_desk(config: WriterConfig) -> Iterator[Desk]:
+    """A desk with the configured writer, the request cache and the grammar behind it.
+
+    Raises:
+        ConfigError: the endpoint's key cannot be sent.
+    """
+    grammar = GrammarWriter(config.grammar, config.checks)
+    if config.backend == "grammar":
+        yield Desk(grammar, grammar, config.checks)
+        return
+    cache = RequestCache(_cache_name(config))
+    if config.backend == "endpoint":
+        from common.captions.endpoint import EndpointWriter
+
+        key = read_key(config.endpoint.api_key_variable)
+        with EndpointWriter(config.endpoint, config.checks.max_reply_bytes, key) as writer:
+            yield Desk(writer, grammar, config.checks, cache)
+    else:
+        from common.captions.chat_model import ChatModelWriter
+
+        yield Desk(ChatModelWriter(config.chat_model), grammar, config.checks, cache)
+
+
+def _cache_name(config: WriterConfig) -> str:
+    """All of the settings that shape a checked reply; not the speed, prices or the place of the key."""
+    checks = config.checks.model_dump(mode="json", exclude={"max_replaced_share"})
+    if config.backend == "endpoint":
+        shaping = config.endpoint.model_dump(include={"model", "temperature", "max_tokens"})
+    else:
+        shaping = config.chat_model.model_dump(exclude={"batch_size"})
+    return f"{config.backend}:{hash_json([shaping, checks])}"
+
+
+def content_settings(config: WriterConfig) -> dict[str, object]:
+    """The settings that can change a caption, for the keys of finished items."""
+    values: dict[str, object] = {
+        "backend": config.backend,
+        "checks": config.checks.model_dump(mode="json", exclude={"max_replaced_share"}),
+        "grammar": config.grammar.model_dump(mode="json"),
+    }
+    if config.backend != "grammar":
+        values["writer"] = _cache_name(config)
+    return values

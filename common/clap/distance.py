@@ -1,0 +1,79 @@
+"""Distances between two sets of CLAP embeddings: Fréchet (FAD) and kernel (KAD)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.errors import DataError
+
+KERNEL_SCALE = 100.0
+"""Factor of the kernel distance, as in arXiv 2502.15602, to give readable numbers."""
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Fréchet distance of the Gaussians fitted to two sets (arXiv 1812.08466), squared as is usual.
+
+    |mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½). The trace of the root is the nuclear norm
+    of A Bᵀ with A, B the centred sets over √(n-1); no root of an indefinite matrix is taken, so no
+    shrinkage is needed where there are fewer samples than dimensions. It is still biased upwards
+    for few samples: compare only sets of equal sizes.
+
+    Args:
+        a: (N, D).
+        b: (M, D).
+
+    Raises:
+        DataError: a set has fewer than two rows, or the widths differ.
+    """
+    a, b = _checked(a, b)
+    centred_a, centred_b = _factor(a), _factor(b)
+    nuclear = np.linalg.svd(centred_a @ centred_b.T, compute_uv=False).sum()
+    shift = np.square(a.mean(0) - b.mean(0)).sum()
+    spread = np.square(centred_a).sum() + np.square(centred_b).sum() - 2.0 * nuclear
+    return float(max(0.0, shift + spread))
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray, bandwidth: float | None = None) -> float:
+    """Squared maximum mean discrepancy, unbiased, with a Gaussian kernel; times `KERNEL_SCALE`.
+
+    Kernel audio distance (arXiv 2502.15602). It is unbiased at any number of samples, so it may be
+    slightly negative for equal distributions.
+
+    Args:
+        a: (N, D), the reference.
+        b: (M, D).
+        bandwidth: of the kernel exp(-|x-y|² / (2 bandwidth²)); default: the median distance between
+            two rows of the reference.
+
+    Raises:
+        DataError: a set has fewer than two rows, or the widths differ.
+    """
+    a, b = _checked(a, b)
+    within_a, within_b, across = _square_distances(a, a), _square_distances(b, b), _square_distances(a, b)
+    if bandwidth is None:
+        bandwidth = float(np.sqrt(np.median(within_a[np.triu_indices(len(a), 1)])))
+    gamma = 1.0 / (2.0 * max(bandwidth, 1e-6) ** 2)
+    same = sum((np.exp(-gamma * d).sum() - len(d)) / (len(d) * (len(d) - 1)) for d in (within_a, within_b))
+    return float(KERNEL_SCALE * (same - 2.0 * np.exp(-gamma * across).mean()))
+
+
+def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise DataError(f"distance of embeddings {a.shape} and {b.shape}: expected (N, D) and (M, D) with N, M > 1")
+    return a.astype(np.float64), b.astype(np.float64)
+
+
+def _factor(x: np.ndarray) -> np.ndarray:
+    """F with FᵀF = covariance of the rows of `x`, at most (D, D)."""
+    centred = (x - x.mean(0)) / np.sqrt(len(x) - 1)
+    if len(centred) <= centred.shape[1]:
+        return centred
+    return np.asarray(np.linalg.qr(centred, mode="r"))
+
+
+def _square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None, :] - 2.0 * a @ b.T
+    squared = squared.clip(0.0)
+    if a is b:
+        np.fill_diagonal(squared, 0.0)
+    return squared

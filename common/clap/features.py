@@ -1,0 +1,98 @@
+"""Batched log-mel features, equal to those of `ClapFeatureExtractor`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import ClapFeatureExtractor
+
+from common.audio import fixed_windows
+from common.errors import ConfigError, DataError
+
+FLOOR = 1e-10
+"""Least mel power, as in `transformers.audio_utils`: -100 dB."""
+
+
+class ClapFeatures:
+    """What a saved `ClapFeatureExtractor` computes, without its frame loop and without its random crops.
+
+    Two conventions differ. A clip longer than the window is cut into fixed windows that together
+    cover it, where the extractor takes a random one. For fused checkpoints no window counts as
+    longer than the input, where the extractor marks a random one.
+
+    Args:
+        extractor: all settings are read from it.
+    """
+
+    def __init__(self, extractor: ClapFeatureExtractor) -> None:
+        self.sample_rate_hz = int(extractor.sampling_rate)
+        self.window_length = int(extractor.max_length_s * extractor.sampling_rate)
+        self._hop_length = int(extractor.hop_length)
+        self._fft_size = int(extractor.fft_window_size)
+        if extractor.truncation not in ("rand_trunc", "fusion"):
+            raise ConfigError(
+                f"CLAP feature extractor with truncation {extractor.truncation!r}: expected 'rand_trunc' or 'fusion'"
+            )
+        if extractor.padding not in ("repeatpad", "repeat", "pad"):
+            raise ConfigError(
+                f"CLAP feature extractor with padding {extractor.padding!r}: expected 'repeatpad', 'repeat' or 'pad'"
+            )
+        self._padding = str(extractor.padding)
+        self._fused = extractor.truncation == "fusion"
+        filters = extractor.mel_filters if self._fused else extractor.mel_filters_slaney
+        self._filters = torch.from_numpy(np.asarray(filters, dtype=np.float64))
+        self._window = torch.hann_window(self._fft_size, dtype=torch.float64)
+
+    def windows(self, clip: np.ndarray) -> np.ndarray:
+        """The model's view of one clip.
+
+        Args:
+            clip: mono (T,) at `sample_rate_hz`, in [-1, 1].
+
+        Returns:
+            (W, window_length) float32; W = 1 for clips up to the window length.
+
+        Raises:
+            DataError: the clip is empty or not mono.
+        """
+        if clip.ndim != 1 or clip.size == 0:
+            raise DataError(f"CLAP features of an array of shape {clip.shape}: expected mono audio (T,) with T > 0")
+        clip = clip.astype(np.float32, copy=False)
+        if clip.size > self.window_length:
+            return fixed_windows(clip, self.window_length)
+        return self._fill(clip)[None]
+
+    def _fill(self, clip: np.ndarray) -> np.ndarray:
+        length = self.window_length
+        if self._padding == "repeat":
+            return np.resize(clip, length)
+        if self._padding == "repeatpad":
+            clip = np.tile(clip, length // clip.size)
+        return np.pad(clip, (0, length - clip.size))
+
+    def spectrogram(self, clip: np.ndarray) -> np.ndarray:
+        """Log-mel of a clip's first window without what padding added, (T, mel_bins) in dB, T > 0."""
+        features = self(torch.from_numpy(self.windows(clip)[:1]))[0, 0]
+        return features[: min(clip.size, self.window_length) // self._hop_length + 1].numpy()
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Log-mel spectrograms in dB.
+
+        The transform runs in double precision: in single precision the quiet bands beside a loud
+        tone are off by several dB.
+
+        Args:
+            windows: (B, window_length), from `windows`.
+
+        Returns:
+            (B, 1, frames, mel_bins) float32; (B, 4, …), four times the same, for fused checkpoints.
+        """
+        spectrum = torch.stft(
+            windows.double(), self._fft_size, self._hop_length, window=self._window.to(windows.device),
+            center=True, pad_mode="reflect", return_complex=True,
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
+        mel = power @ self._filters.to(windows.device)
+        decibel = (10.0 * mel.clamp_min(FLOOR).log10()).float()[:, None]
+        return decibel.expand(-1, 4, -1, -1) if self._fused else decibel

@@ -1,0 +1,167 @@
+"""A CLAP of any size from random weights, and its contrastive loss."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
+
+from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings
+from common.config.clap import ClapArchitecture
+from common.seeding import derive_seed
+from common.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, PAD_TOKEN, UNK_TOKEN, Vocabulary, build_tokenizer
+
+MAX_LOGIT_SCALE = 100.0
+"""Upper limit of the learned temperature, as in CLIP (arXiv 2103.00020)."""
+
+
+def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int) -> ClapScorer:
+    """A CLAP with random weights.
+
+    Args:
+        architecture: sizes.
+        vocabulary: pieces of the corpus; any text has tokens.
+        seed: of the weights.
+    """
+    tokenizer = build_clap_tokenizer(vocabulary, architecture.max_tokens)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "clap weights"))
+        model = ClapModel(clap_config(architecture, len(tokenizer)))
+    return ClapScorer(model, tokenizer, build_extractor(architecture))
+
+
+def clap_config(architecture: ClapArchitecture, vocabulary_size: int) -> ClapConfig:
+    """The `ClapConfig` of an architecture."""
+    audio = {
+        "spec_size": architecture.spec_size,
+        "num_mel_bins": architecture.mel_bins,
+        "patch_size": architecture.patch_size,
+        "patch_stride": [architecture.patch_size, architecture.patch_size],
+        "patch_embeds_hidden_size": architecture.patch_width,
+        "hidden_size": architecture.patch_width * 2 ** (len(architecture.depths) - 1),
+        "depths": list(architecture.depths),
+        "num_attention_heads": list(architecture.audio_heads),
+        "num_hidden_layers": len(architecture.depths),
+        "window_size": architecture.attention_window,
+        "enable_fusion": False,
+    }
+    text = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": architecture.text_width,
+        "num_hidden_layers": architecture.text_layers,
+        "num_attention_heads": architecture.text_heads,
+        "intermediate_size": architecture.text_ff_width,
+        # RoBERTa counts positions from the padding token's id on.
+        "max_position_embeddings": architecture.max_tokens + PAD_ID + 1,
+        "pad_token_id": PAD_ID,
+        "bos_token_id": EOS_ID,
+        "eos_token_id": EOS_ID,
+        "hidden_dropout_prob": architecture.dropout,
+        "attention_probs_dropout_prob": architecture.dropout,
+    }
+    return ClapConfig(audio_config=audio, text_config=text, projection_dim=architecture.projection_dim)
+
+
+def build_extractor(architecture: ClapArchitecture) -> ClapFeatureExtractor:
+    """The feature extractor of an architecture; unfused checkpoints go with `rand_trunc`."""
+    return ClapFeatureExtractor(
+        feature_size=architecture.mel_bins,
+        sampling_rate=architecture.sample_rate_hz,
+        hop_length=architecture.hop_length,
+        max_length_s=architecture.window_s,
+        fft_window_size=architecture.fft_size,
+        frequency_min=architecture.frequency_min_hz,
+        frequency_max=architecture.frequency_max_hz,
+        truncation="rand_trunc",
+        padding=architecture.padding,
+    )
+
+
+def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedTokenizerFast:
+    """Tokenizer of a vocabulary. A text begins with `</s>` too: CLAP reads its embedding off the first token."""
+    tokenizer = build_tokenizer(vocabulary)
+    tokenizer.post_processor = TemplateProcessing(
+        single=[EOS_TOKEN, "$A", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD_TOKEN, eos_token=EOS_TOKEN, unk_token=UNK_TOKEN,
+        model_max_length=max_tokens,
+    )
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Keep the batch norms as they are: statistics (evaluation mode) and weights.
+
+    Small batches would spoil the statistics, and a resumed training would not have them, as they are no
+    parameters. The weights at the input would double the cost of a step by asking for a gradient
+    through the folding of the spectrogram.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def set_input_statistics(model: ClapModel, features: Tensor) -> None:
+    """Give the input normalisation mean and variance of each mel band.
+
+    Args:
+        model: changed in place.
+        features: (N, 1, frames, mel_bins), of the training clips.
+    """
+    norm = model.audio_model.audio_encoder.batch_norm
+    variance, mean = torch.var_mean(features.double(), dim=(0, 1, 2))
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+
+
+def soft_targets(keys: Sequence[Hashable]) -> Tensor:
+    """(B, B) rows of equal shares over the places with an equal key.
+
+    The plain contrastive loss counts a second clip with the same caption as a negative.
+    """
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    ids = torch.tensor([numbers[key] for key in keys])
+    same = (ids[:, None] == ids[None, :]).float()
+    return same / same.sum(1, keepdim=True)
+
+
+def contrastive_loss(
+    model: ClapModel, features: Tensor, ids: Tensor, mask: Tensor, targets: Tensor
+) -> tuple[Tensor, float]:
+    """Two-way cross-entropy of a batch's audio and texts.
+
+    Args:
+        model: in training mode, its batch norms frozen.
+        features: (B, 1, frames, mel_bins).
+        ids: (B, S) tokens.
+        mask: (B, S).
+        targets: (B, B), from `soft_targets`.
+
+    Returns:
+        The loss (scalar), and the share of clips whose best text is a matching one.
+    """
+    similarity = audio_embeddings(model, features) @ text_embeddings(model, ids, mask).T
+    scales = [scale.exp().clamp(max=MAX_LOGIT_SCALE) for scale in (model.logit_scale_a, model.logit_scale_t)]
+    best = similarity.detach().argmax(1, keepdim=True)
+    accuracy = float((targets.gather(1, best) > 0).float().mean())
+    return two_way_cross_entropy(similarity, targets, *scales), accuracy
+
+
+def two_way_cross_entropy(similarity: Tensor, targets: Tensor, scale_audio: Tensor, scale_text: Tensor) -> Tensor:
+    """Mean of audio-to-text and text-to-audio cross-entropy (arXiv 2211.06687).
+
+    transformers' own loss takes text-to-audio twice.
+
+    Args:
+        similarity: (B, B) cosines, audio by text.
+        targets: (B, B), symmetric, rows sum to 1.
+        scale_audio: factor of the audio-to-text logits.
+        scale_text: factor of the text-to-audio logits.
+    """
+    cross_entropy = nn.functional.cross_entropy
+    by_audio, by_text = similarity * scale_audio, similarity.T * scale_text
+    return 0.5 * (cross_entropy(by_audio, targets) + cross_entropy(by_text, targets))

@@ -1,0 +1,84 @@
+"""What a classifier says about clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.audio import resample
+from common.classifier.features import fixed_window_features
+from common.classifier.model import Classifier, load_classifier
+
+BATCH_SIZE = 32
+
+
+def predict_logits(
+    classifier: Classifier | Path, clips: Sequence[np.ndarray], sample_rate_hz: int, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """Logits of each clip: the mean over its fixed windows.
+
+    Args:
+        classifier: loaded, or its directory.
+        clips: mono waveforms (T,), float32.
+        sample_rate_hz: of the clips; they are resampled when the model's is another.
+        batch_size: windows at once; the last batch is padded to it, so that results do not depend
+            on how many clips there are.
+
+    Returns:
+        (clips, labels) float32.
+
+    Raises:
+        DataError: a clip is not mono or not finite, or the directory holds no classifier.
+    """
+    loaded = load_classifier(classifier) if isinstance(classifier, Path) else classifier
+    rate = loaded.sample_rate_hz
+    waveforms = [clip if sample_rate_hz == rate else resample(clip, sample_rate_hz, rate) for clip in clips]
+    logits = feature_logits(loaded, loaded.log_mel(waveforms), batch_size)
+    return np.asarray(logits.cpu().numpy(), dtype=np.float32)
+
+
+@torch.inference_mode()
+def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_size: int = BATCH_SIZE) -> Tensor:
+    """`predict_logits` on features already made.
+
+    Args:
+        classifier: its model is put into evaluation mode and left there.
+        features: (frames, bins) of each whole clip.
+        batch_size: windows at once.
+
+    Returns:
+        (clips, labels) float32, on the model's device.
+    """
+    model, log_mel = classifier.model.eval(), classifier.log_mel
+    device = next(model.parameters()).device
+    windows = [fixed_window_features(clip, log_mel.max_length, log_mel.pad_value) for clip in features]
+    if not windows:
+        return torch.zeros(0, model.config.num_labels, device=device)
+    stacked = torch.cat(windows)
+    rows = []
+    for batch in stacked.split(batch_size):
+        padded = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, batch_size - len(batch)))
+        rows.append(model(padded.to(device)).logits[: len(batch)].float())
+    by_clip = torch.cat(rows).split([len(clip) for clip in windows])
+    return torch.stack([logits.mean(dim=0) for logits in by_clip])
+
+
+def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
+    """Softmax over the labels, or the sigmoid of each.
+
+    Args:
+        logits: (clips, labels).
+        multi_label: whether labels are independent.
+
+    Returns:
+        (clips, labels) float64.
+    """
+    wide = logits.astype(np.float64)
+    if multi_label:
+        return 1.0 / (1.0 + np.exp(-wide))
+    exponents = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))

@@ -1,0 +1,19 @@
+"""Accuracy and macro-F1 of single-label predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Share of equal label ids; both (N,) integers, N ≥ 1."""
+    return float(np.mean(truth == predicted))
+
+
+def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean F1 over the labels that occur in either array (scikit-learn's default); both (N,) integers, N ≥ 1."""
+    scores = []
+    for label in np.union1d(truth, predicted):
+        hits = np.sum((truth == label) & (predicted == label))
+        scores.append(2 * hits / (np.sum(truth == label) + np.sum(predicted == label)))
+    return float(np.mean(scores))

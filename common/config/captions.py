@@ -1,0 +1,181 @@
+"""Settings of the caption stages: `caption_clips`, `augment_captions`, `revise_captions`."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from common.config.base import Frozen
+from common.methods import Recipe
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Checkpoint(Frozen):
+    """A transformers checkpoint: a hub id with its commit, or a local folder."""
+
+    model: str = Field(min_length=1, description="hub id, or a folder (starting with `/` or `.`)")
+    revision: str | None = Field(description="commit of the hub id, 40 hex digits; a branch could change under a run")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @model_validator(mode="after")
+    def _revision_pinned(self) -> Checkpoint:
+        local = self.model.startswith(("/", "."))
+        if not local and not _COMMIT.fullmatch(self.revision or ""):
+            raise ValueError(f"{self.model} needs `revision`: the 40 hex digits of a commit (found {self.revision!r})")
+        return self
+
+
+class CheckConfig(Frozen):
+    """What a caption must fulfil, whoever wrote it."""
+
+    max_words: int = Field(
+        default=25, ge=5, description="paper's prompts: 20 to 25; a label longer than this minus 5 raises it, for the "
+        "label is never cut",
+    )
+    min_ascii_share: float = Field(
+        default=0.9, ge=0, le=1,
+        description="of the letters outside the label, accents aside; ours, because the prompts are in English",
+    )
+    max_reply_bytes: int = Field(default=65536, ge=1024, description="ours: five captions take under 2 kB")
+    max_depth: int = Field(default=8, ge=3, description="of brackets in a reply; ours: a valid one has 2")
+    max_replaced_share: float = Field(
+        default=0.5, ge=0, le=1,
+        description="of captions the grammar had to write for a model; above it the stage fails, because the run would "
+        "not be one of that model. Ours",
+    )
+
+
+class EndpointConfig(Frozen):
+    """An OpenAI-compatible chat endpoint: vLLM, or a hosted one."""
+
+    base_url: str = Field(default="http://localhost:8000/v1", description="vLLM's default; without credentials in it")
+    model: str = Field(default="Qwen/Qwen2.5-7B-Instruct", min_length=1, description="paper: gpt-4o; ours: an open one")
+    api_key_variable: str = Field(
+        default="SYNTHIO_LLM_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="environment variable that holds the key (in a pod: from a secret); unset = no key is sent",
+    )
+    temperature: float = Field(default=0.7, ge=0, le=2, description="official code")
+    max_tokens: int = Field(default=4096, gt=0, description="official code")
+    timeout_s: float = Field(default=60.0, gt=0, description="of one request, from sending to the last byte; ours")
+    attempts: int = Field(default=5, ge=1, le=20, description="of one request; ours")
+    max_wait_s: float = Field(default=30.0, ge=0, description="between attempts, exponential with jitter; ours")
+    concurrency: int = Field(default=8, ge=1, le=256, description="requests in flight; ours")
+    price_per_million_input: float = Field(default=0.0, ge=0, description="money per million tokens; 0: own server")
+    price_per_million_output: float = Field(default=0.0, ge=0, description="money per million tokens; 0: own server")
+
+    @model_validator(mode="after")
+    def _url_is_plain(self) -> EndpointConfig:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url must be http://host[:port]/path or https://…, like http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(f"base_url must hold no credentials and no query; put the key in ${self.api_key_variable}")
+        return self
+
+
+class ChatModelConfig(Frozen):
+    """A local chat model through transformers."""
+
+    checkpoint: Checkpoint = Field(
+        default=Checkpoint(model="Qwen/Qwen2.5-7B-Instruct", revision="a09a35458c702b33eeacc393d103063234e8bc28"),
+        description="ours: Apache-2.0, follows JSON instructions",
+    )
+    batch_size: int = Field(default=16, gt=0)
+    temperature: float = Field(default=0.7, ge=0, le=2, description="official code")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="official code: not set")
+    max_new_tokens: int = Field(default=512, gt=0, description="ours: five captions take about 200")
+
+
+class GrammarConfig(Frozen):
+    """The embedded grammar: composes captions of words that the built-in corpus uses; never reads audio."""
+
+    reuse_share: float = Field(
+        default=0.75, ge=0, le=1,
+        description="of elements taken from the pool rather than new; prompt 2 of the paper: a small share is new",
+    )
+    template_share: float = Field(
+        default=0.5, ge=0, le=1,
+        description="of captions that begin like the template `sound of a`; ours, because alignment trains that form",
+    )
+    max_elements: int = Field(default=3, ge=1, le=6, description="beside the label; ours")
+
+
+class WriterConfig(Frozen):
+    """Who writes captions. All settings stand beside each other so that an override can switch `backend`."""
+
+    backend: Literal["endpoint", "chat_model", "grammar"] = Field(default="endpoint", description="paper: hosted LLM")
+    endpoint: EndpointConfig = EndpointConfig()
+    chat_model: ChatModelConfig = ChatModelConfig()
+    grammar: GrammarConfig = Field(default=GrammarConfig(), description="also stands in for the other two")
+    checks: CheckConfig = CheckConfig()
+
+
+class AudioLLMConfig(Frozen):
+    """An audio LLM through transformers: Qwen2-Audio, or the Thinker of Qwen2.5-Omni."""
+
+    checkpoint: Checkpoint = Field(
+        default=Checkpoint(model="Qwen/Qwen2-Audio-7B-Instruct", revision="0a095220c30b7b31434169c3086508ef3ea5bf0a"),
+        description="ours, because GAMA (official code) needs a forked transformers",
+    )
+    batch_size: int = Field(default=8, gt=0)
+    temperature: float = Field(default=0.1, ge=0, le=2, description="official code; 0 = greedy")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="official code")
+    max_new_tokens: int = Field(default=96, gt=0, description="official code: 400; ours: one sentence")
+
+
+class CaptionClipsConfig(Frozen):
+    """Captions of the gold training clips."""
+
+    backend: Literal["audio_llm", "acoustics"] = Field(default="audio_llm", description="paper: an audio LLM")
+    audio_llm: AudioLLMConfig = AudioLLMConfig()
+    max_words: int = Field(default=60, ge=5, description="longer replies are replaced; ours")
+    min_ascii_share: float = Field(default=0.9, ge=0, le=1, description="as for written captions")
+    max_replaced_share: float = Field(default=0.5, ge=0, le=1, description="as for written captions")
+    sample_rate_hz: int = Field(default=16000, ge=8000, le=48000, description="of the acoustic measurements; ours")
+
+
+class CaptionClipsPlan(Frozen):
+    """Input of `caption_clips`."""
+
+    settings: CaptionClipsConfig = CaptionClipsConfig()
+    seeds: tuple[int, ...]
+    domain: str = ""
+
+
+class AugmentCaptionsConfig(Frozen):
+    """New captions for the clips to be generated."""
+
+    writer: WriterConfig = WriterConfig()
+    captions_per_call: int = Field(default=5, ge=1, le=10, description="official code")
+    pool_share: float = Field(default=0.75, gt=0, le=1, description="of the label's elements, per call; official code")
+
+
+class AugmentCaptionsPlan(Frozen):
+    """Input of `augment_captions`."""
+
+    settings: AugmentCaptionsConfig = AugmentCaptionsConfig()
+    seeds: tuple[int, ...]
+    recipes: tuple[Recipe, ...]
+    augmentation_factor: int = Field(ge=1, le=20)
+    domain: str = ""
+
+
+class ReviseCaptionsConfig(Frozen):
+    """Revised captions for rejected clips."""
+
+    writer: WriterConfig = WriterConfig()
+    pool_share: float = Field(default=0.75, gt=0, le=1, description="of the accepted elements, for one call; as above")
+
+
+class ReviseCaptionsPlan(Frozen):
+    """Input of `revise_captions`."""
+
+    settings: ReviseCaptionsConfig = ReviseCaptionsConfig()
+    seeds: tuple[int, ...]
+    recipes: tuple[Recipe, ...]
+    rounds: int = Field(ge=0, description="of recipes that do not state their own")
+    domain: str = ""

@@ -1,0 +1,166 @@
+"""Settings of `pretrain_classifier` and `train_classifier`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from common.config.base import Frozen, OptimConfig
+from common.methods import Method
+
+
+class ASTArchitecture(Frozen):
+    """Audio Spectrogram Transformer; defaults: AST base (arXiv 2104.01778)."""
+
+    hidden_size: int = Field(default=768, gt=0)
+    layers: int = Field(default=12, gt=0)
+    heads: int = Field(default=12, gt=0)
+    intermediate_size: int = Field(default=3072, gt=0)
+    patch_size: int = Field(default=16, gt=0)
+    frequency_stride: int = Field(default=10, gt=0)
+    time_stride: int = Field(default=10, gt=0)
+    max_length: int = Field(default=1024, gt=0, description="frames of 10 ms that the model sees at once")
+    num_mel_bins: int = Field(default=128, gt=0)
+    sample_rate_hz: int = Field(default=16000, ge=8000)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ASTArchitecture:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of heads ({self.heads})")
+        if self.patch_size > min(self.max_length, self.num_mel_bins):
+            raise ValueError(
+                f"patch_size ({self.patch_size}) exceeds max_length ({self.max_length}) or "
+                f"num_mel_bins ({self.num_mel_bins})"
+            )
+        return self
+
+
+class SpecAugmentConfig(Frozen):
+    """Masks on the log-mel features (arXiv 1904.08779), with a roll in the place of time warping."""
+
+    strengths: tuple[float, ...] = Field(
+        default=(0.1, 0.2, 0.4), min_length=3,
+        description="largest share of the mel bins and of the frames under one mask; "
+        "AST's AudioSet recipe: 0.37 of the bins, 0.19 of the frames",
+    )
+    masks: int = Field(default=2, ge=1, description="masks on each axis; arXiv 1904.08779, policy LD")
+    time_roll_s: float = Field(
+        default=0.0, ge=0,
+        description="largest circular shift; ours: the strongest part of the classic set on short clips",
+    )
+
+
+class NoiseConfig(Frozen):
+    """White Gaussian noise on the waveform."""
+
+    strengths: tuple[float, ...] = Field(
+        default=(20.0, 10.0, 0.0), min_length=3,
+        description="lowest signal-to-noise ratio in dB; ours: around the lower end of audiomentations, 5 dB",
+    )
+    span_db: float = Field(
+        default=10.0, ge=0, description="each copy's ratio is drawn from [strength, strength + span]; ours"
+    )
+    copies: int = Field(
+        default=8, ge=1,
+        description="noisy copies of each clip, made once; ours: fresh noise at each step doubles the time",
+    )
+
+
+class PretrainClassifierConfig(Frozen):
+    """A published checkpoint, or training from random weights on the corpus labels."""
+
+    checkpoint: str | None = Field(
+        default="MIT/ast-finetuned-audioset-10-10-0.4593",
+        description="hub id or directory of an AST classifier (paper); null = train on the corpus from random weights",
+    )
+    revision: str | None = Field(
+        default="f826b80d28226b62986cc218e5cec390b1096902", description="commit of the checkpoint; null for a directory"
+    )
+    architecture: ASTArchitecture = Field(default=ASTArchitecture(), description="used when checkpoint is null")
+    optim: OptimConfig = Field(
+        default=OptimConfig(steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500),
+        description="used when checkpoint is null; ours",
+    )
+    max_clips: int = Field(
+        default=20000, gt=0, description="of the corpus; their features are held in memory: 0.5 MB for 10 s"
+    )
+    specaugment: SpecAugmentConfig = SpecAugmentConfig()
+    specaugment_strength: float = Field(
+        default=0.0, ge=0, lt=1, description="largest share under one mask in pretraining; 0 = no masks"
+    )
+
+    @model_validator(mode="after")
+    def _revision_of_something(self) -> PretrainClassifierConfig:
+        if self.checkpoint is None and self.revision is not None:
+            raise ValueError("revision is given without a checkpoint; set revision: null as well")
+        return self
+
+
+class PretrainClassifierPlan(Frozen):
+    """Input of `pretrain_classifier`."""
+
+    settings: PretrainClassifierConfig
+    seed: int
+
+
+class TrainClassifierConfig(Frozen):
+    """One recipe for every method; methods differ only in what fills the second part of a batch and in augmentation."""
+
+    optim: OptimConfig = Field(
+        default=OptimConfig(
+            steps=3000, batch_size=24, learning_rate=1e-4, warmup_steps=100, record_every=50, evaluate_every=150
+        ),
+        description="paper: lr 1e-4, batch 24, 50 epochs (of 500 gold and 1000 synthetic clips: 3125 steps); "
+        "in steps, so that all methods have the same budget",
+    )
+    oracle_steps: int = Field(
+        default=6000, gt=0, description="steps of the oracle, which trains on all labelled clips left; ours"
+    )
+    synthetic_fraction: float = Field(
+        default=0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours: half and half did best"
+    )
+    slot_weight: float = Field(
+        default=1.0, gt=0, le=1, description="loss weight of each example in the slot, whatever fills it; ours"
+    )
+    cool_down: float = Field(
+        default=0.0, ge=0, lt=1,
+        description="final share of the steps in which gold copies fill every method's slot; "
+        "ours: 0.5 protects from bad clips, and hides good ones",
+    )
+    class_balanced: bool = Field(default=False, description="draw classes equally often instead of clips; ours")
+    select_by: Literal["accuracy", "macro_f1"] = Field(
+        default="accuracy", description="validation figure that picks checkpoint and strength; official code: accuracy"
+    )
+    noise: NoiseConfig = NoiseConfig()
+    specaugment: SpecAugmentConfig = SpecAugmentConfig()
+
+    @model_validator(mode="after")
+    def _selection_possible(self) -> TrainClassifierConfig:
+        if self.optim.evaluate_every % self.optim.record_every:
+            raise ValueError(
+                f"optim.evaluate_every ({self.optim.evaluate_every}) must be a multiple of "
+                f"optim.record_every ({self.optim.record_every})"
+            )
+        slot = round(self.optim.batch_size * self.synthetic_fraction)
+        if not 0 < slot < self.optim.batch_size:
+            raise ValueError(
+                f"a batch of {self.optim.batch_size} cannot be divided at synthetic_fraction "
+                f"{self.synthetic_fraction}; raise optim.batch_size"
+            )
+        if self.oracle_steps <= self.optim.warmup_steps:
+            raise ValueError(
+                f"oracle_steps ({self.oracle_steps}) must exceed optim.warmup_steps ({self.optim.warmup_steps})"
+            )
+        return self
+
+
+class TrainClassifierPlan(Frozen):
+    """Input of `train_classifier`."""
+
+    settings: TrainClassifierConfig
+    seeds: tuple[int, ...] = Field(min_length=1)
+    methods: dict[str, Method] = Field(min_length=1)
+    augmentation_factor: int = Field(ge=1, le=20)
+    rounds: int = Field(ge=0)

@@ -1,0 +1,64 @@
+"""Settings of `prepare_corpus`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from common.config.base import Frozen
+from common.config.codec import SpectralCodecConfig
+
+SPECTRAL, EMBEDDED = "spectral", "embedded"
+
+
+class PrepareCorpusConfig(Frozen):
+    """The captioned corpus that the text-to-audio model and the judges are pretrained on."""
+
+    source: Literal["procedural", "folder"] = Field(
+        default="folder", description="`folder`: audio files with captions; `procedural`: the built-in generator"
+    )
+    audio_dir: str | None = Field(default=None, description="`folder`: root of the audio files")
+    captions_file: str | None = Field(
+        default=None, description="`folder`: CSV or JSONL with the columns file, caption and, if known, label"
+    )
+    clips: int = Field(default=2000, ge=8, description="`procedural`: how many to make")
+    durations_s: tuple[float, ...] = Field(
+        default=(10.0,), min_length=1, description="clip lengths; a longer file is cut to its loudest window. Paper: 10 s"
+    )
+    sample_rate_hz: int = Field(default=44100, ge=8000, le=48000, description="Stable Audio Open: 44.1 kHz")
+    channels: Literal[1, 2] = Field(default=2, description="Stable Audio Open: stereo; mono clips are doubled")
+    clips_per_shard: int = Field(default=500, ge=1)
+    heldout_fraction: float = Field(default=0.05, gt=0, lt=0.5, description="ours: for choosing models by held-out captions")
+    max_bad_fraction: float = Field(default=0.05, ge=0, lt=1, description="`folder`: unusable files before the stage fails")
+    keep_audio: bool = Field(default=True, description="keep audio shards, for pretraining CLAP and the classifier")
+    vae: str = Field(
+        default="stabilityai/stable-audio-open-1.0",
+        description="`spectral`, or the diffusers pipeline (folder or hub id) whose `vae` encodes",
+    )
+    vae_revision: str | None = Field(default=None, description="commit on the hub; set it for runs that must repeat")
+    codec: SpectralCodecConfig = SpectralCodecConfig()
+    codec_fit_clips: int = Field(default=800, ge=8, description="ours: the components are stable from some hundreds on")
+    tokenizer: str = Field(
+        default="google/flan-t5-large",
+        description="`embedded` (words, letters and bytes of this corpus), or a tokenizer (folder or hub id); paper: flan-t5-large",
+    )
+    tokenizer_revision: str | None = None
+    max_tokens: int = Field(default=128, ge=64, description="official code: 128")
+
+    @model_validator(mode="after")
+    def _folder_is_named(self) -> PrepareCorpusConfig:
+        if self.source == "folder" and self.captions_file is not None and self.audio_dir is None:
+            raise ValueError("captions_file is given without audio_dir: name the root of the audio files")
+        if self.vae == SPECTRAL and self.codec.sampling_rate != self.sample_rate_hz:
+            raise ValueError(
+                f"codec.sampling_rate ({self.codec.sampling_rate}) differs from sample_rate_hz ({self.sample_rate_hz})"
+            )
+        return self
+
+
+class PrepareCorpusPlan(Frozen):
+    """Input of `prepare_corpus`."""
+
+    settings: PrepareCorpusConfig
+    seed: int

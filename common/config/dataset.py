@@ -1,0 +1,86 @@
+"""The dataset file, and settings of `prepare_dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from common.config.base import Frozen
+
+
+def _text(value: Any) -> Any:
+    if value is None or isinstance(value, str | Path):
+        return value
+    raise ValueError(f"expected text, found the {type(value).__name__} {value!r}; put it in quotes")
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Place = Annotated[Path, BeforeValidator(_text)]
+
+
+class DatasetSpec(Frozen):
+    """A dataset YAML with its paths made absolute."""
+
+    name: Text = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="letters, digits, '.', '_' and '-': it becomes part of folder names",
+    )
+    reader: Literal["files", "procedural_demo"] = Field(
+        default="files", description="files of the user, or the built-in procedural demo"
+    )
+    labels: Place | None = Field(
+        default=None, description="CSV or JSONL: path,label[,split][,group]; without it `audio` has a folder per class"
+    )
+    audio: Place | None = Field(default=None, description="root of relative paths; default: the folder of `labels`")
+    domain: Text = Field(default="sounds", min_length=1, max_length=80, description="what the clips are, for captions")
+    test: float | Literal["split"] | None = Field(
+        default=None, description="`split` = the column (default where there is one), or a fraction (default 0.2)"
+    )
+    n: int | None = Field(default=None, gt=0, description="training clips unless the run says otherwise; null = all")
+    licence: Text = Field(default="not stated", min_length=1, description="of the audio")
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> DatasetSpec:
+        if self.reader == "files" and self.labels is None and self.audio is None:
+            raise ValueError("expected `labels:` (a CSV or JSONL) or `audio:` (a folder with one sub-folder per class)")
+        if isinstance(self.test, float) and not 0 < self.test < 1:
+            raise ValueError(f"test: {self.test:g} is no fraction between 0 and 1")
+        return self
+
+
+class PrepareDatasetConfig(Frozen):
+    """Reading, checking and splitting."""
+
+    storage_sample_rate_hz: int = Field(
+        default=44100, ge=8000, le=192000, description="of stored clips; ours: the rate of Stable Audio Open"
+    )
+    channels: Literal[1, 2] = Field(
+        default=1, description="of stored clips at most; ours, because every model of the pipeline hears mono"
+    )
+    max_duration_s: float = Field(
+        default=60.0, gt=0, description="of a longer file the loudest window is kept; ours, six text-to-audio windows"
+    )
+    min_duration_s: float = Field(default=0.05, gt=0, description="ours: two frames of AST's log-mel")
+    silence_dbfs: float = Field(default=-60.0, lt=0, description="a clip with nothing above this is silent; ours")
+    max_bad_fraction: float = Field(default=0.05, ge=0, le=1, description="ours: more bad clips than this stop the run")
+    bad_fraction_from: int = Field(default=20, ge=1, description="ours: clips from which on that limit holds")
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="of a dataset that names none; ours")
+    validation_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="of the training clips, where no other labelled clips remain; ours"
+    )
+    validation_min_groups: int = Field(
+        default=5, ge=2, description="ours: with fewer groups validation is drawn by clip, because one group held out "
+        "would take a quarter of the speakers or more from training",
+    )
+    oracle_max_clips: int = Field(default=2000, gt=0, description="ours, because more clips hardly help it")
+
+
+class PrepareDatasetPlan(Frozen):
+    """Input of `prepare_dataset`."""
+
+    settings: PrepareDatasetConfig = PrepareDatasetConfig()
+    dataset: DatasetSpec
+    n: int | None = Field(default=None, gt=0, description="exact number of training clips; null = all there are")
+    seeds: tuple[int, ...] = Field(min_length=1)

@@ -1,0 +1,128 @@
+"""From a dataset's name, file or inline text to its record, and to a hash of its files."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from common.config.dataset import DatasetSpec
+from common.dataset_listing import list_clips
+from common.errors import ConfigError, unknown_name
+from common.hashing import hash_file, hash_json
+
+DATASETS_DIR = Path(__file__).parent / "datasets"
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names of the datasets in `common/datasets`."""
+    return tuple(sorted(path.stem for path in DATASETS_DIR.glob("*.yaml")))
+
+
+def resolve_dataset(source: str) -> DatasetSpec:
+    """The dataset that `source` stands for, with absolute paths.
+
+    Args:
+        source: a registered name, the path of a YAML file, the path of a folder with one
+            sub-folder per class, or the YAML text itself (several lines, or JSON; paths absolute).
+
+    Raises:
+        ConfigError: no such dataset, or a field is missing, unknown or wrong.
+    """
+    if "\n" in source or source.lstrip().startswith("{"):
+        return _parse(source, "the inline dataset", None)
+    if source in dataset_names():
+        return _read(DATASETS_DIR / f"{source}.yaml")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _validated({"name": _name(path.resolve().name), "audio": str(path)}, str(path), Path.cwd())
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _read(path)
+    if path.is_file():
+        raise ConfigError(
+            f"dataset {source} is a file, but no dataset YAML; write a .yaml with the lines `name: …` and "
+            f"`labels: {path.name}` beside it and give that"
+        )
+    error = unknown_name("dataset", source, dataset_names())
+    raise ConfigError(f"{error}; or the path of a dataset YAML or of a folder with one sub-folder per class")
+
+
+def fingerprint(spec: DatasetSpec) -> str:
+    """SHA-256 (hex) that changes when the label file or any audio file does (by size and modification time).
+
+    Raises:
+        DataError: the label file or the folder cannot be read.
+    """
+    if spec.reader == "procedural_demo":
+        return hashlib.sha256(b"procedural_demo").hexdigest()
+    files = []
+    for row in list_clips(spec).rows:
+        try:
+            stat = os.stat(row.path)
+            files.append([row.source, stat.st_size, str(stat.st_mtime_ns)])
+        except OSError:
+            files.append([row.source, -1, ""])
+    return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files)])
+
+
+def _read(path: Path) -> DatasetSpec:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(
+            f"cannot read dataset file {path}: {reason}; registered datasets: {', '.join(dataset_names())}"
+        ) from error
+    return _parse(text, str(path), path)
+
+
+def _parse(text: str, where: str, path: Path | None) -> DatasetSpec:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{where}: expected lines such as `name: digits` and `labels: digits.csv`, found {values!r:.80}"
+        )
+    if path is not None:
+        values = {"name": _name(path.stem), **values}
+    return _validated(values, where, path.resolve().parent if path is not None else None)
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:64] or "dataset"
+
+
+def _validated(values: dict[str, Any], where: str, base: Path | None) -> DatasetSpec:
+    for field in values:
+        if field not in DatasetSpec.model_fields:
+            raise unknown_name(f"field of {where}", str(field), DatasetSpec.model_fields)
+    for field in ("labels", "audio"):
+        place = values.get(field)
+        if isinstance(place, str):
+            full = Path(place).expanduser()
+            if base is None and not full.is_absolute():
+                raise ConfigError(f"{where}: {field}: {place!r} must be an absolute path")
+            values = {**values, field: os.path.normpath((base or Path("/")) / full)}
+    try:
+        return DatasetSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{where}: {_named(first)}") from error
+
+
+def _named(error: Any) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if field == "test":
+        message = "expected `split` or a fraction between 0 and 1 such as 0.2"
+    found = f" (found {error['input']!r:.80})" if field and error["type"] != "missing" else ""
+    near = difflib.get_close_matches(field, DatasetSpec.model_fields, n=1)
+    return f"{near[0] if near else field}: {message}{found}" if field else message

@@ -1,0 +1,65 @@
+"""Captions to token ids, the same way for training, sampling and the stock `StableAudioPipeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from common.errors import DataError
+from common.log import event, get_logger
+from common.vocabulary import EOS_TOKEN, PAD_TOKEN, UNK_TOKEN
+from common.vocabulary import build_tokenizer as build_fast_tokenizer
+
+log = get_logger("text")
+
+
+def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) -> PreTrainedTokenizerFast:
+    """The text encoder's tokenizer for a corpus's vocabulary (`vocabulary.json`).
+
+    T5's unigram model, but not the class `T5Tokenizer`: that one drops byte fallback whenever it is loaded
+    (transformers 5), and with it every label in another script.
+
+    Args:
+        vocabulary: `(piece, log probability)`; ids are positions.
+        max_length: tokens that the text encoder sees.
+
+    Raises:
+        DataError: the first three pieces are not padding, end and unknown.
+    """
+    found, expected = tuple(piece for piece, _ in vocabulary[:3]), (PAD_TOKEN, EOS_TOKEN, UNK_TOKEN)
+    if found != expected:
+        raise DataError(f"the vocabulary starts with {found}, expected {expected}: build the corpus again")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=build_fast_tokenizer(vocabulary),
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        unk_token=UNK_TOKEN,
+        model_max_length=max_length,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Ids and mask `(B, tokenizer.model_max_length)`, int64, right-padded, as `StableAudioPipeline` makes them.
+
+    Captions are lowered in case, as the corpus is. One that does not fit is cut, and logged.
+    """
+    lowered = [caption.lower() for caption in captions]
+    limit = tokenizer.model_max_length
+    batch = tokenizer(lowered, padding="max_length", truncation=True, max_length=limit)
+    for caption, mask in zip(lowered, batch["attention_mask"], strict=True):
+        if mask[-1] and (length := len(tokenizer(caption)["input_ids"])) > limit:
+            event(log, "caption_cut", caption=caption, tokens=length, limit=limit)
+    return torch.from_numpy(np.array(batch["input_ids"])), torch.from_numpy(np.array(batch["attention_mask"]))
+
+
+def uncovered(tokenizer: Any, captions: Sequence[str]) -> list[str]:
+    """The captions that are longer than the tokenizer's limit or hold an unknown token."""
+    rows = tokenizer([caption.lower() for caption in captions])["input_ids"]
+    limit, unknown = tokenizer.model_max_length, tokenizer.unk_token_id
+    return [text for text, row in zip(captions, rows, strict=True) if len(row) > limit or unknown in row]

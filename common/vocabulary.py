@@ -1,0 +1,87 @@
+"""The embedded vocabulary: whole words of the corpus, letters, and bytes, so that any text has tokens.
+
+A known word is one piece (`▁rain`). Any other word is spelled with the letter pieces, and a character
+of another script with its UTF-8 bytes (`<0xE4>`): nothing becomes the unknown token. Letters have no
+form of their own at the start of a word: `▁` is a piece, so `p o p` (a word spelled out in a caption)
+and `pop` (an unseen word) share the letter pieces that pretraining has seen.
+
+Byte fallback needs a plain fast tokenizer: `T5Tokenizer` switches it off whenever it is built or
+loaded (transformers 5), so the tokenizer that comes from here must be saved and loaded as
+`PreTrainedTokenizerFast`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PAD_TOKEN, EOS_TOKEN, UNK_TOKEN = "<pad>", "</s>", "<unk>"
+PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
+WORD_START = "\u2581"
+
+_WORD = re.compile(r"[^\W_]+")
+_LETTER_LOGPROB = -14.0
+_BYTE_LOGPROB = -20.0
+
+Vocabulary = list[tuple[str, float]]
+
+
+def build_vocabulary(captions: Iterable[str], max_words: int = 8000, min_count: int = 2) -> Vocabulary:
+    """Pieces and log-probabilities for a Unigram tokenizer.
+
+    Args:
+        captions: the corpus's captions; counted in lower case.
+        max_words: at most this many whole words, the most frequent first.
+        min_count: rarer words are spelled, which also trains the letters.
+
+    Returns:
+        `(piece, logprob)`; the ids 0, 1, 2 are padding, end and unknown. The same for the same
+        multiset of captions, whatever their order.
+    """
+    counts = Counter(word for caption in captions for word in _WORD.findall(caption.lower()))
+    # A one-letter word counts as a word only if it is one: the others come from words spelled out.
+    words = [(word, n) for word, n in counts.items() if n >= min_count and (len(word) > 1 or word == "a")]
+    words.sort(key=lambda item: (-item[1], item[0]))
+    words = words[:max_words]
+    total = max(1, sum(n for _, n in words))
+    pieces: Vocabulary = [(PAD_TOKEN, 0.0), (EOS_TOKEN, 0.0), (UNK_TOKEN, 0.0)]
+    pieces += [(WORD_START + word, round(math.log(n / total), 6)) for word, n in words]
+    pieces.append((WORD_START, _LETTER_LOGPROB + 2))
+    pieces += [(c, _LETTER_LOGPROB) for c in string.ascii_lowercase + string.digits + string.punctuation]
+    pieces += [(f"<0x{byte:02X}>", _BYTE_LOGPROB) for byte in range(256)]
+    return pieces
+
+
+def build_tokenizer(vocabulary: Sequence[tuple[str, float]]) -> Tokenizer:
+    """The fast tokenizer of a vocabulary: lower case, words split at spaces, `</s>` at the end.
+
+    Wrap it as `PreTrainedTokenizerFast(tokenizer_object=…, pad_token=PAD_TOKEN, eos_token=EOS_TOKEN,
+    unk_token=UNK_TOKEN, model_max_length=…)`.
+    """
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers.models import Unigram
+
+    tokenizer = Tokenizer(Unigram([(piece, logprob) for piece, logprob in vocabulary], UNK_ID, True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=["$A", EOS_TOKEN],
+        pair=["$A", EOS_TOKEN, "$B", EOS_TOKEN],
+        special_tokens=[(EOS_TOKEN, EOS_ID)],
+    )
+    return tokenizer

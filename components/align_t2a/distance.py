@@ -1,0 +1,67 @@
+"""How far generated clips are from the gold set: in mean spectrum, and in latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.audio import is_silent, rms_dbfs
+from common.clap.distance import frechet_distance
+from common.diffusion.spectral_codec import mel_filters
+
+Spectrum = NDArray[np.float64]
+
+BANDS = 64
+FLOOR_DB = -100.0
+LEVEL_DBFS = -20.0
+
+
+def clip_spectrum(audio: np.ndarray, rate: int) -> Spectrum:
+    """Mean over frames of a clip's log-mel spectrum, (BANDS,) in dB.
+
+    The clip is first brought to `LEVEL_DBFS`, because synthesis matches loudness afterwards anyway.
+    Frames of 64 ms with half overlap; bands triangular in mel from 30 Hz to Nyquist; not below
+    `FLOOR_DB`, which is what a silent clip gets.
+
+    Args:
+        audio: mono, (T,).
+        rate: sampling rate in Hz.
+    """
+    n_fft = 2 ** round(np.log2(0.064 * rate))
+    if is_silent(audio):
+        return np.full(BANDS, FLOOR_DB)
+    scaled = audio.astype(np.float64) * 10 ** ((LEVEL_DBFS - rms_dbfs(audio)) / 20)
+    scaled = np.pad(scaled, (0, max(0, n_fft - len(scaled))))
+    window = np.hanning(n_fft)
+    frames = np.lib.stride_tricks.sliding_window_view(scaled, n_fft)[:: n_fft // 2] * window
+    power = np.abs(np.fft.rfft(frames)) ** 2 * (2 / window.sum()) ** 2
+    bands = power @ mel_filters(BANDS, n_fft, rate).T
+    spectrum: Spectrum = np.maximum(10 * np.log10(bands + 1e-20), FLOOR_DB).mean(0)
+    return spectrum
+
+
+def spectrum_distance(generated: Mapping[str, Sequence[Spectrum]], gold: Mapping[str, Sequence[Spectrum]]) -> float:
+    """Mean over labels of the root mean square difference, over bands, of the labels' mean spectra; in dB.
+
+    Args:
+        generated: label to spectra of its generated clips.
+        gold: label to spectra of its gold clips; has every label of `generated`.
+    """
+    differences = [np.mean(spectra, axis=0) - np.mean(gold[label], axis=0) for label, spectra in generated.items()]
+    return float(np.mean([np.sqrt(np.mean(difference**2)) for difference in differences]))
+
+
+def latent_frechet(generated: Sequence[NDArray[np.float32]], gold: Sequence[NDArray[np.float32]]) -> float:
+    """Squared Fréchet distance between the Gaussians fitted to all latent frames of either set.
+
+    One frame is one sample of D dimensions. It knows neither labels nor the order of frames, and is
+    in the units of the model's latents: it compares models on one gold set, not across codecs.
+
+    Args:
+        generated: each (D, L).
+        gold: each (D, L).
+    """
+    frames = [np.concatenate([latent.T for latent in latents]) for latents in (generated, gold)]
+    return frechet_distance(frames[0], frames[1])

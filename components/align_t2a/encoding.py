@@ -1,0 +1,141 @@
+"""Latents and conditions of all pairs, computed once: training never touches codec or text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.diffusion.backend import Condition, StableAudio
+from common.diffusion.buckets import bucket_frames
+from common.errors import DataError
+from common.text import template_caption
+from components.align_t2a.distance import clip_spectrum
+from components.align_t2a.pairs import LoadedGroup, equalize, fit_length
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Pairs whose latents have one length L.
+
+    Attributes:
+        winners: latents of gold clips (G, D, L).
+        losers: latents of generated clips (N, D, L).
+        winner_of: (N,) the row of `winners` that each loser loses against.
+        caption_of: (N,) the row of `condition` that each pair has.
+        condition: one row per distinct label and duration.
+        null: the same rows with the condition dropped.
+    """
+
+    winners: Tensor
+    losers: Tensor
+    winner_of: Tensor
+    caption_of: Tensor
+    condition: Condition
+    null: Condition
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """All that alignment needs of the gold clips and the losers.
+
+    Attributes:
+        buckets: pairs by length.
+        spectra: label to the mean spectra (BANDS,) of its gold clips.
+        silent_losers: how many losers are left out because they are silent.
+        silent_winners: ids of gold clips left out, with their losers, because they are silent.
+    """
+
+    buckets: tuple[Bucket, ...]
+    spectra: dict[str, list[NDArray[np.float64]]]
+    silent_losers: int
+    silent_winners: tuple[str, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are."""
+        return sum(len(bucket.losers) for bucket in self.buckets)
+
+
+@dataclass
+class _Open:
+    winners: list[Tensor] = field(default_factory=list)
+    losers: list[Tensor] = field(default_factory=list)
+    winner_of: list[int] = field(default_factory=list)
+    captions: list[tuple[str, float]] = field(default_factory=list)
+
+
+@torch.no_grad()
+def encode_pairs(
+    backend: StableAudio,
+    clips: Iterable[LoadedGroup],
+    bucket_width: int,
+    peak_limit_dbfs: float,
+) -> EncodedPairs:
+    """Treat winners and losers alike, and encode them.
+
+    Both are cut to the winner's length (its loudest window where it is longer than the model's),
+    brought to one level, filled up with silence to the bucket's length, and encoded in one call.
+
+    Args:
+        backend: the model.
+        clips: a group, its winner's audio (T,) and its losers' (T,), at the model's rate.
+        bucket_width: latents are rounded up to a multiple of this many frames.
+        peak_limit_dbfs: of the clips.
+
+    Raises:
+        DataError: no pair of audible clips is left.
+    """
+    window = backend.max_frames * backend.hop_length
+    opened: dict[int, _Open] = {}
+    spectra: dict[str, list[NDArray[np.float64]]] = {}
+    silent, silent_winners = 0, []
+    for group, winner_audio, loser_audio in clips:
+        length = min(len(winner_audio), window)
+        cut = [fit_length(audio, length) for audio in (winner_audio, *loser_audio)]
+        winner, losers = equalize(cut[0], cut[1:], peak_limit_dbfs)
+        if winner is None:
+            silent_winners.append(group.winner.clip_id)
+            continue
+        label = group.winner.label
+        spectra.setdefault(label, []).append(clip_spectrum(winner, backend.sample_rate_hz))
+        audible = [audio for audio in losers if audio is not None]
+        silent += len(losers) - len(audible)
+        duration_s = length / backend.sample_rate_hz
+        frames = bucket_frames(backend, duration_s, bucket_width)
+        latents = _encode(backend, [winner, *audible], frames)
+        bucket = opened.setdefault(frames, _Open())
+        bucket.winner_of += [len(bucket.winners)] * len(audible)
+        bucket.captions += [(template_caption(label), duration_s)] * len(audible)
+        bucket.winners.append(latents[:1])
+        bucket.losers.append(latents[1:])
+    if not any(bucket.captions for bucket in opened.values()):
+        raise DataError(
+            f"no pairs to align with: {silent} generated and {len(silent_winners)} gold clips are silent; "
+            "pretrain the model for longer, or look at the dataset"
+        )
+    closed = [_close(backend, bucket) for _, bucket in sorted(opened.items()) if bucket.captions]
+    return EncodedPairs(tuple(closed), spectra, silent, tuple(silent_winners))
+
+
+def _encode(backend: StableAudio, clips: list[np.ndarray], frames: int) -> Tensor:
+    length = frames * backend.hop_length
+    audio = torch.from_numpy(np.stack([fit_length(clip, length) for clip in clips]))
+    return backend.encode(audio[:, None]).cpu()
+
+
+def _close(backend: StableAudio, bucket: _Open) -> Bucket:
+    distinct = sorted(set(bucket.captions))
+    condition = backend.condition([caption for caption, _ in distinct], [duration_s for _, duration_s in distinct])
+    return Bucket(
+        winners=torch.cat(bucket.winners),
+        losers=torch.cat(bucket.losers),
+        winner_of=torch.tensor(bucket.winner_of),
+        caption_of=torch.tensor([distinct.index(pair) for pair in bucket.captions]),
+        condition=condition,
+        null=backend.null(condition),
+    )

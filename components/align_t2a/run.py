@@ -1,0 +1,88 @@
+"""Reads model, gold clips and losers; aligns one model per replicate and loss; writes them as plain pipelines."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.config.t2a import AlignT2APlan
+from common.errors import DataError
+from common.items import ItemStore
+from common.log import event, get_logger
+from common.parallel import run_items
+from common.stage import stage
+from common.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from components.align_t2a.item import Alignment
+
+ACCOUNTS = "align.json"
+log = get_logger("align_t2a")
+
+
+def run(
+    t2a_path: str, gold_path: str, losers_path: str, aligned_path: str, metrics_path: str, *,
+    config: dict[str, Any], code_version: str,
+) -> dict[str, float | int | str]:
+    """Write `<seed>/<alignment>/` pipelines and `align.json` to `aligned_path`; see `component.py` for the arguments.
+
+    `align.json` has an entry per model, `<seed>/<alignment>`, and `failures`: the same names to errors.
+
+    Returns:
+        Distances to the gold set before and after, as means over the models.
+
+    Raises:
+        DataError: an alignment failed; the others are stored.
+    """
+    plan = AlignT2APlan.model_validate(config)
+    target = Path(aligned_path)
+    with stage("align_t2a", config, metrics_path, {"aligned": aligned_path}) as running:
+        accounts: dict[str, Any] = {"failures": {}}
+        items: list[Alignment] = []
+        failures: dict[str, str] = {}
+        if plan.alignments:
+            # A run without aligned methods must not pay for importing torch.
+            from components.align_t2a.item import plan_items
+
+            store = ItemStore("align_t2a", code_version)
+            items = plan_items(plan, Path(t2a_path), Path(gold_path), Path(losers_path), store)
+            failures = _align(items)
+        for item in items:
+            if item.name in failures:
+                accounts["failures"][item.name] = failures[item.name]
+                continue
+            made = item.store.path(**item.key)
+            shutil.copytree(made / "model", target / item.name, dirs_exist_ok=True)
+            accounts[item.name] = read_json(made / "account.json")
+        write_json(target / ACCOUNTS, accounts)
+        if failures:
+            name, reason = next(iter(failures.items()))
+            raise DataError(
+                f"{len(failures)} of {len(items)} alignments failed, first {name}: {reason}. The others are kept: "
+                "the same command does the failed ones again"
+            )
+        running.record({"models": len(items)})
+        running.record(_means([accounts[item.name] for item in items]))
+    return running.figures
+
+
+def _align(items: list[Alignment]) -> dict[str, str]:
+    """Bring all items into the store; name to error of those that failed."""
+    from components.align_t2a.item import align_item, device
+
+    failures = {}
+    missing = [item for item in items if not item.store.has(**item.key)]
+    for index, result in run_items(align_item, missing, workers=None if device() == "cpu" else 1):
+        if isinstance(result, BaseException):
+            failures[missing[index].name] = f"{type(result).__name__}: {result}"
+        event(log, "aligned", name=missing[index].name, state="failed" if result is not None else "ok")
+    return failures
+
+
+def _means(accounts: list[dict[str, Any]]) -> dict[str, float | int | str]:
+    names = ("spectrum_db", "latent_frechet")
+    return {
+        f"{name}_{when}": sum(account[when][name] for account in accounts) / len(accounts)
+        for name in names for when in ("before", "after") if accounts
+    }

@@ -1,0 +1,102 @@
+"""I/O shell of `augment_captions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.captions.asking import Desk
+from common.captions.records import Tally
+from common.captions.writers import content_settings, open_desk
+from common.config.captions import AugmentCaptionsPlan, WriterConfig
+from common.gold import GoldSet
+from common.items import ItemStore
+from common.methods import LOSERS, CaptionSource
+from common.records import Caption, read_records, write_records
+from common.stage import stage
+from common.storage import read_json, write_json
+from components.augment_captions.drafts import Draft, figures, make_prompts, write_drafts
+
+NAME = "augment_captions"
+REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
+"""Measured beside the captions of the run; written by the embedded grammar where the run has none of its own."""
+
+
+def run(
+    gold_path: str,
+    captions_path: str,
+    prompts_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
+) -> dict[str, float | int | str]:
+    """Write the prompts of round 0 for every recipe, replicate and training clip.
+
+    The template prompts of the unaligned model (`LOSERS`) are made by `synthesize_audio`.
+    """
+    plan = AugmentCaptionsPlan.model_validate(config)
+    recipes = [recipe for recipe in plan.recipes if recipe.name != LOSERS.name]
+    with stage(NAME, config, metrics_path, {"prompts": prompts_path}) as running:
+        work = _Work(plan, gold_path, captions_path, ItemStore(NAME, code_version))
+        sources = sorted({recipe.captions for recipe in recipes})
+        with open_desk(plan.settings.writer) as desk:
+            drafts = {source: [work.drafts(source, seed, desk) for seed in plan.seeds] for source in sources}
+        prompts = [
+            prompt
+            for recipe in recipes
+            for seed, (found, _) in zip(plan.seeds, drafts[recipe.captions], strict=True)
+            for prompt in make_prompts(recipe, seed, found)
+        ]
+        write_records(Path(prompts_path) / "prompts.jsonl", prompts)
+        with open_desk(WriterConfig(backend="grammar", grammar=plan.settings.writer.grammar)) as grammar:
+            references = {
+                source: [work.drafts(source, seed, grammar) for seed in plan.seeds]
+                for source in REFERENCES if source not in drafts
+            }
+        report: dict[str, dict[str, Any]] = {
+            source: figures(found, in_run=source in drafts) for source, found in (drafts | references).items()
+        }
+        write_json(Path(prompts_path) / "captions.json", {"writer": desk.writer_name, "sources": report})
+        tally = sum((item for found in drafts.values() for _, item in found), start=Tally())
+        running.record({"prompts": len(prompts), "writer": desk.writer_name, **_flat(report, tally)})
+    return running.figures
+
+
+class _Work:
+    """Reads the inputs, and finds or makes the drafts of one source and replicate."""
+
+    def __init__(self, plan: AugmentCaptionsPlan, gold_path: str, captions_path: str, store: ItemStore) -> None:
+        self._plan, self._store, self._gold = plan, store, GoldSet(gold_path)
+        captions = read_records(Path(captions_path) / "captions.jsonl", Caption)
+        self._captions = {caption.clip_id: caption for caption in captions}
+
+    def drafts(self, source: CaptionSource, seed: int, desk: Desk) -> tuple[list[Draft], Tally]:
+        plan = self._plan
+        clips = self._gold.train(seed)
+
+        def make(folder: Path) -> None:
+            drafts, tally = write_drafts(
+                source, clips, self._captions, desk, plan.settings, factor=plan.augmentation_factor, domain=plan.domain,
+                seed=seed,
+            )
+            write_records(folder / "drafts.jsonl", drafts)
+            write_json(folder / "tally.json", tally.model_dump(mode="json"))
+
+        captions = [self._captions.get(clip.clip_id) for clip in clips]
+        item = self._store.get_or_make(
+            make, source=source, seed=seed, writer=desk.writer_name, settings=content_settings(plan.settings.writer),
+            clips=[[clip.clip_id, clip.label, clip.label_id] for clip in clips],
+            captions=[caption.caption if caption else "" for caption in captions], factor=plan.augmentation_factor,
+            domain=plan.domain, captions_per_call=plan.settings.captions_per_call, pool_share=plan.settings.pool_share,
+        )
+        return read_records(item / "drafts.jsonl", Draft), Tally.model_validate(read_json(item / "tally.json"))
+
+
+def _flat(report: dict[str, dict[str, Any]], tally: Tally) -> dict[str, float | int | str]:
+    shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
+    return {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown} | {
+        "repaired": tally.repaired, "replaced": tally.replaced, "refused": sum(tally.reasons.values()),
+        "requests": tally.usage.requests, "requests_cached": tally.usage.cached,
+        "input_tokens": tally.usage.input_tokens, "output_tokens": tally.usage.output_tokens, "cost": tally.usage.cost,
+    }

@@ -1,0 +1,195 @@
+"""What can be measured of a clip, and the words for it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks, stft
+
+from common.procedural import words
+
+FRAME_S = 0.01
+"""Length of a level frame."""
+
+LOUD_FRAMES = 5
+"""The loud level is reached for 50 ms, however long the clip: a percentile would miss one short event."""
+
+QUIET_PEAK_DBFS, LOUD_PEAK_DBFS = -16.0, -4.0
+LOW_PITCH_HZ, HIGH_PITCH_HZ = 300.0, 1200.0
+DULL_CENTROID_HZ, BRIGHT_CENTROID_HZ = 900.0, 3000.0
+FAST_ONSETS_PER_S = 4.0
+CONTINUOUS_SHARE, CONTINUOUS_SNR_DB, ACTIVE_BELOW_LOUD_DB = 0.85, 9.0, 15.0
+AUDIBLE_BACKGROUND_SNR_DB = 35.0
+RUMBLE_HZ, WIND_HZ, HUM_TONE_SHARE = 350.0, 1000.0, 0.6
+
+Signal = np.ndarray
+
+Background = Literal["hiss", "wind", "rumble", "hum"]
+
+
+class Acoustics(NamedTuple):
+    """Measurements of a clip.
+
+    Attributes:
+        duration_s: length.
+        peak_dbfs: of the waveform.
+        pitch_hz: frequency of the strongest spectral peak of the loud part.
+        centroid_hz: spectral centroid of the loud part, by power above the background.
+        onsets: number of sudden rises of the level.
+        onsets_per_s: of the stretch from the first to the last onset; 0 with fewer than two.
+        active_share: share of 10 ms frames nearer to the loud than to the quiet level, at most 15 dB below the loud.
+        snr_db: loud level over quiet level (10th percentile); small for sounds that go on throughout.
+        background: what the quiet part sounds like; None when it is too far below to be heard, or
+            cannot be told from the sound itself.
+    """
+
+    duration_s: float
+    peak_dbfs: float
+    pitch_hz: float
+    centroid_hz: float
+    onsets: int
+    onsets_per_s: float
+    active_share: float
+    snr_db: float
+    background: Background | None
+
+
+def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
+    """Measure a clip.
+
+    Args:
+        audio: `(T,)` float in [-1, 1].
+        sample_rate_hz: of `audio`.
+    """
+    x = np.asarray(audio, dtype=np.float64)
+    level_db = _levels(x, sample_rate_hz)
+    loud_db = float(np.sort(level_db)[-max(1, min(LOUD_FRAMES, len(level_db) // 10))])
+    quiet_db = float(np.percentile(level_db, 10))
+    active = level_db > loud_db - min(ACTIVE_BELOW_LOUD_DB, (loud_db - quiet_db) / 2)
+    onsets = _onsets(level_db, loud_db, quiet_db)
+    spectrum, frequencies, loud, quiet = _spectra(x, sample_rate_hz)
+    above = np.maximum(loud - quiet, 0.0) if loud.sum() > 2 * quiet.sum() else loud
+    snr_db = loud_db - quiet_db
+    separable = CONTINUOUS_SNR_DB < snr_db < AUDIBLE_BACKGROUND_SNR_DB and float(active.mean()) < CONTINUOUS_SHARE
+    return Acoustics(
+        duration_s=len(x) / sample_rate_hz,
+        peak_dbfs=20 * float(np.log10(max(1e-6, float(np.abs(x).max(initial=0.0))))),
+        pitch_hz=_peak_hz(above, frequencies),
+        centroid_hz=_centroid_hz(above, frequencies),
+        onsets=len(onsets),
+        onsets_per_s=_rate(onsets),
+        active_share=float(active.mean()),
+        snr_db=snr_db,
+        background=_background(quiet, frequencies) if separable and spectrum else None,
+    )
+
+
+def describe(label: str, found: Acoustics) -> str:
+    """A caption of the label and what was measured; the same for the same measurements."""
+    adjectives = [
+        _first(words.LOUDNESS_WORDS, _loudness(found)),
+        _first(words.TEXTURE_WORDS, _texture(found)),
+        _first(words.PITCH_WORDS, _pitch(found)),
+    ]
+    described = " ".join([*[word for word in adjectives if word], label])
+    article = "an" if described.startswith(tuple("aeiou")) else "a"
+    parts = [f"{article} {described}", _first(words.TEMPO_WORDS, _tempo(found))]
+    if found.background:
+        parts.append(words.BACKGROUND_PHRASES[0].format(_first(words.BACKGROUND_WORDS, found.background)))
+    return " ".join(parts)
+
+
+def _first(table: dict[str, tuple[str, ...]], key: str) -> str:
+    return table[key][0] if table[key] else ""
+
+
+def _loudness(found: Acoustics) -> str:
+    if found.peak_dbfs < QUIET_PEAK_DBFS:
+        return "quiet"
+    return "loud" if found.peak_dbfs > LOUD_PEAK_DBFS else "normal"
+
+
+def _pitch(found: Acoustics) -> str:
+    if found.pitch_hz < LOW_PITCH_HZ:
+        return "low"
+    return "high" if found.pitch_hz > HIGH_PITCH_HZ else "middle"
+
+
+def _texture(found: Acoustics) -> str:
+    if found.centroid_hz < DULL_CENTROID_HZ:
+        return "dull"
+    return "bright" if found.centroid_hz > BRIGHT_CENTROID_HZ else "plain"
+
+
+def _tempo(found: Acoustics) -> str:
+    if found.active_share >= CONTINUOUS_SHARE or found.snr_db <= CONTINUOUS_SNR_DB:
+        return "continuous"
+    if found.onsets < 2:
+        return "single"
+    return "fast" if found.onsets_per_s >= FAST_ONSETS_PER_S else "slow"
+
+
+def _levels(x: Signal, rate: int) -> Signal:
+    """RMS level around each 10 ms frame, over 50 ms so that a rough sound is one sound; dBFS, at least -120."""
+    size = max(1, round(FRAME_S * rate))
+    count = max(1, len(x) // size)
+    frames = np.resize(x, count * size) if len(x) < size else x[: count * size]
+    power = uniform_filter1d(np.mean(frames.reshape(count, size) ** 2, axis=1), LOUD_FRAMES, mode="nearest")
+    return 10 * np.log10(np.maximum(power, 1e-12))
+
+
+def _onsets(level_db: Signal, loud_db: float, quiet_db: float) -> Signal:
+    """Frames at which the level has risen within 50 ms to near the loudest, `(K,)`.
+
+    The rise must be 6 dB and a third of the way from quiet to loud, so that noise makes none.
+    """
+    before = np.minimum(_delayed(level_db, 5), _delayed(level_db, 3))
+    near_loud = level_db > loud_db - min(ACTIVE_BELOW_LOUD_DB, (loud_db - quiet_db) / 2)
+    rise = np.where(near_loud, level_db - np.maximum(before, quiet_db), 0.0)
+    height = max(6.0, (loud_db - quiet_db) / 3)
+    peaks, _ = find_peaks(np.concatenate([[0.0], rise, [0.0]]), height=height, distance=6)
+    return peaks - 1
+
+
+def _delayed(level_db: Signal, frames: int) -> Signal:
+    """Levels of `frames` earlier; silence before the clip."""
+    return np.concatenate([np.full(frames, -120.0), level_db])[: len(level_db)]
+
+
+def _rate(onsets: Signal) -> float:
+    if len(onsets) < 2:
+        return 0.0
+    return float((len(onsets) - 1) / (FRAME_S * (onsets[-1] - onsets[0])))
+
+
+def _spectra(x: Signal, rate: int) -> tuple[bool, Signal, Signal, Signal]:
+    """Whether loud and quiet parts differ, frequencies `(F,)`, power of the loud and of the quiet part `(F,)`."""
+    size = min(1024, len(x))
+    frequencies, _, transform = stft(x, rate, nperseg=size, noverlap=size // 2, boundary=None, padded=False)
+    power = np.abs(transform) ** 2
+    total = power.sum(axis=0)
+    loud = power[:, total >= np.percentile(total, 75)].mean(axis=1)
+    quiet = power[:, total <= np.percentile(total, 10)].mean(axis=1)
+    return power.shape[1] > 3, frequencies, loud, quiet
+
+
+def _peak_hz(power: Signal, frequencies: Signal) -> float:
+    audible = power * (frequencies >= 40)
+    return float(frequencies[int(np.argmax(audible))])
+
+
+def _centroid_hz(power: Signal, frequencies: Signal) -> float:
+    return float((power * frequencies).sum() / max(1e-20, float(power.sum())))
+
+
+def _background(quiet: Signal, frequencies: Signal) -> Background:
+    """Named by where half of the quiet part's power lies, and whether one low tone holds most of it."""
+    total = max(1e-20, float(quiet.sum()))
+    half_hz = float(frequencies[int(np.searchsorted(np.cumsum(quiet) / total, 0.5))])
+    if half_hz < RUMBLE_HZ:
+        peak = int(np.argmax(quiet))
+        tone = float(quiet[max(0, peak - 2) : peak + 3].sum())
+        return "hum" if tone > HUM_TONE_SHARE * total else "rumble"
+    return "wind" if half_hz < WIND_HZ else "hiss"

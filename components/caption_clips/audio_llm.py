@@ -1,0 +1,127 @@
+"""Captions from an audio LLM through transformers: Qwen2-Audio, or the Thinker of Qwen2.5-Omni."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, GenerationConfig, LogitsProcessorList
+
+from common.captions.prompts import prompt_book
+from common.captions.sampling import SeededSampling, default_device
+from common.config.captions import AudioLLMConfig
+from common.errors import ConfigError, unknown_name
+from components.caption_clips.captioners import Recording
+
+AUDIO_TOKEN = "<|AUDIO|>"
+
+_AUDIO_TURN = {
+    "qwen2_audio": f"Audio 1: <|audio_bos|>{AUDIO_TOKEN}<|audio_eos|>\n",
+    "qwen2_5_omni": f"<|audio_bos|>{AUDIO_TOKEN}<|audio_eos|>",
+    "qwen2_5_omni_thinker": f"<|audio_bos|>{AUDIO_TOKEN}<|audio_eos|>",
+}
+"""How a recording stands in the user's turn, by type of model; from the chat templates of the published checkpoints."""
+
+
+class AudioLLMCaptioner:
+    """An `AudioCaptioner` on this machine's GPU or CPU.
+
+    Raises:
+        ConfigError: the checkpoint cannot be loaded, or is of an unknown type.
+    """
+
+    def __init__(self, config: AudioLLMConfig) -> None:
+        self._config, checkpoint = config, config.checkpoint
+        source = {"revision": checkpoint.revision, "trust_remote_code": False}
+        try:
+            model_type = AutoConfig.from_pretrained(checkpoint.model, **source).model_type
+            # Not the checkpoint's processor: that of Omni wants the libraries of images and video too.
+            self._extractor = AutoFeatureExtractor.from_pretrained(checkpoint.model, **source)
+            # Left padding: generation goes on from the last position of every row.
+            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, padding_side="left", **source)
+            model = _model_class(model_type).from_pretrained(
+                checkpoint.model, dtype=checkpoint.dtype, use_safetensors=True, **source
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot load the audio LLM {checkpoint.model}: {str(error).splitlines()[0]}; expected a transformers "
+                "checkpoint with safetensors; check caption_clips.audio_llm.checkpoint, or set "
+                "caption_clips.backend=acoustics"
+            ) from error
+        self._prompt = audio_prompt(model_type)
+        self._model = model.to(default_device()).eval()
+
+    @property
+    def name(self) -> str:
+        """Model and commit."""
+        return f"transformers:{self._config.checkpoint.model}@{(self._config.checkpoint.revision or 'local')[:12]}"
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the model's feature extractor."""
+        return int(self._extractor.sampling_rate)
+
+    @property
+    def batch_size(self) -> int:
+        """From the settings."""
+        return self._config.batch_size
+
+    @torch.inference_mode()
+    def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
+        """Captions of a batch; row i draws from its own generator, seeded with `seeds[i]`."""
+        features = self._extractor(
+            [recording.audio for recording in recordings], sampling_rate=self.sample_rate_hz, padding="max_length",
+            return_attention_mask=True, return_tensors="pt",
+        )
+        prompts = [
+            self._prompt.replace(AUDIO_TOKEN, AUDIO_TOKEN * audio_tokens(int(frames)))
+            for frames in features["attention_mask"].sum(dim=1)
+        ]
+        # The prompt holds the special tokens already.
+        text = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        device = self._model.device
+        generated = self._model.generate(
+            input_ids=text["input_ids"].to(device), attention_mask=text["attention_mask"].to(device),
+            input_features=features["input_features"].to(device, self._model.dtype),
+            feature_attention_mask=features["attention_mask"].to(device),
+            generation_config=GenerationConfig(
+                max_new_tokens=self._config.max_new_tokens, do_sample=False, pad_token_id=self._tokenizer.pad_token_id,
+                eos_token_id=self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id,
+            ),
+            logits_processor=LogitsProcessorList([SeededSampling(seeds, self._config.temperature, self._config.top_p)]),
+        )
+        new = generated[:, text["input_ids"].shape[1] :]
+        return [reply.strip() for reply in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def audio_prompt(model_type: str) -> str:
+    """The chat with one recording, whose place is `AUDIO_TOKEN`, up to the assistant's turn.
+
+    Raises:
+        ConfigError: the type of model is not known.
+    """
+    if model_type not in _AUDIO_TURN:
+        raise unknown_name("type of audio LLM", model_type, _AUDIO_TURN)
+    return (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        f"{_AUDIO_TURN[model_type]}{prompt_book().audio_caption}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def audio_tokens(frames: int) -> int:
+    """How many tokens stand for `frames` mel frames: a convolution and a pooling halve them, as in both models."""
+    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def _model_class(model_type: str) -> Any:
+    if model_type == "qwen2_audio":
+        from transformers import Qwen2AudioForConditionalGeneration
+
+        return Qwen2AudioForConditionalGeneration
+    if model_type in _AUDIO_TURN:
+        # Of the whole Omni model only the text half is loaded: its talker is never heard here.
+        from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+        return Qwen2_5OmniThinkerForConditionalGeneration
+    raise unknown_name("type of audio LLM", model_type, _AUDIO_TURN)

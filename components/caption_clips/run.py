@@ -1,0 +1,93 @@
+"""I/O shell of `caption_clips`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.config.captions import CaptionClipsConfig, CaptionClipsPlan
+from common.gold import GoldSet
+from common.hashing import hash_file
+from common.items import ItemStore
+from common.log import Progress, get_logger
+from common.records import Caption, GoldClip, Record, read_records, write_records
+from common.seeding import derive_seed
+from common.stage import model_time, stage
+from components.caption_clips.captioners import (
+    AcousticCaptioner,
+    Recording,
+    checked_captions,
+    open_captioner,
+    refuse_too_many,
+)
+
+NAME = "caption_clips"
+CAPTIONS = "captions.jsonl"
+
+log = get_logger(NAME)
+
+
+class Refusal(Record):
+    """A caption of the captioner's that was replaced."""
+
+    clip_id: str
+    reason: str
+
+
+def run(
+    gold_path: str, captions_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
+) -> dict[str, float | int | str]:
+    """Caption the training clips of all replicates; validation and test clips never.
+
+    Raises:
+        DataError: more captions than `max_replaced_share` failed the checks.
+    """
+    plan = CaptionClipsPlan.model_validate(config)
+    with stage(NAME, config, metrics_path, {"captions": captions_path}) as running:
+        gold = GoldSet(gold_path)
+        clips = sorted({clip.clip_id: clip for seed in plan.seeds for clip in gold.train(seed)}.items())
+        captions, refusals = _caption(gold, [clip for _, clip in clips], plan.settings, ItemStore(NAME, code_version))
+        reasons = Counter(refusal.reason for refusal in refusals)
+        refuse_too_many(reasons, len(captions), plan.settings)
+        write_records(Path(captions_path) / CAPTIONS, captions)
+        running.record({
+            "captions": len(captions),
+            "distinct_captions": len({caption.caption for caption in captions}),
+            "words_mean": sum(len(caption.caption.split()) for caption in captions) / max(1, len(captions)),
+            "replaced": len(refusals),
+            **{f"replaced_{reason}": count for reason, count in sorted(reasons.items())},
+        })
+    return running.figures
+
+
+def _caption(
+    gold: GoldSet, clips: Sequence[GoldClip], settings: CaptionClipsConfig, store: ItemStore
+) -> tuple[list[Caption], list[Refusal]]:
+    captioner = open_captioner(settings)
+    fallback = captioner if isinstance(captioner, AcousticCaptioner) else AcousticCaptioner(captioner.sample_rate_hz)
+    progress = Progress(log, "captions", len(clips))
+    captions: list[Caption] = []
+    refusals: list[Refusal] = []
+    for start in range(0, len(clips), captioner.batch_size):
+        batch = clips[start : start + captioner.batch_size]
+
+        def make(folder: Path, batch: Sequence[GoldClip] = batch) -> None:
+            recordings = [Recording(clip, gold.load(clip, captioner.sample_rate_hz)) for clip in batch]
+            # The seed is of the clip alone: a replicate's draw of clips does not change its caption.
+            seeds = [derive_seed(0, NAME, clip.clip_id) for clip in batch]
+            with model_time():
+                made = checked_captions(recordings, seeds, captioner, fallback, settings)
+            write_records(folder / CAPTIONS, [item.caption for item in made])
+            refused = [Refusal(clip_id=item.caption.clip_id, reason=item.refused) for item in made if item.refused]
+            write_records(folder / "refused.jsonl", refused)
+
+        item = store.get_or_make(
+            make, clips=[[clip.clip_id, clip.label, hash_file(gold.path / "clips" / clip.file_name)] for clip in batch],
+            settings=settings.model_dump(mode="json", exclude={"max_replaced_share"}),
+        )
+        captions += read_records(item / CAPTIONS, Caption)
+        refusals += read_records(item / "refused.jsonl", Refusal)
+        progress.advance(len(batch))
+    return captions, refusals

@@ -1,0 +1,134 @@
+"""Put together `evaluation.json` from predictions and embeddings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.evaluation import EvaluateClassifierPlan
+from common.errors import DataError
+from common.records import SyntheticClip
+from common.seeding import derive_seed
+from components.evaluate_classifier.comparison import Predictions, compare
+from components.evaluate_classifier.inputs import Inputs
+from components.evaluate_classifier.leaks import ClipSet, find_leaks
+from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
+from components.evaluate_classifier.scoring import embedded, predicted
+from components.evaluate_classifier.selection import best_classic_methods, choose, listed
+
+COMPARE_RATE_HZ = 16000
+"""Waveforms of the leak guard are compared at this rate."""
+
+
+def evaluate(
+    inputs: Inputs, plan: EvaluateClassifierPlan, failed: Mapping[tuple[str, int], str]
+) -> tuple[dict[str, Any], Predictions]:
+    """All figures of the stage; its tasks are done.
+
+    Args:
+        inputs: with finished tasks.
+        plan: of the stage.
+        failed: predictions that failed, with the error.
+
+    Returns:
+        The content of evaluation.json, and the probabilities on the test clips.
+
+    Raises:
+        DataError: not one method has predictions.
+    """
+    seed = derive_seed(plan.seeds[0], "evaluate_classifier")
+    predictions: Predictions = {}
+    for (method, replicate), task in inputs.predict.items():
+        if (method, replicate) not in failed:
+            predictions.setdefault(method, {})[replicate] = predicted(task)
+    if not predictions:
+        raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
+    method, replicate, score = choose(inputs.selection, listed(predictions), plan.seeds)
+    records = inputs.test.records
+    truth = np.array([clip.label_id for clip in records], dtype=np.int64)
+    comparison = compare(
+        predictions, truth, [getattr(clip, "group", None) for clip in records], inputs.labels, plan.methods,
+        best_classic_methods(inputs.selection, plan.methods), plan.settings, seed,
+    )
+    embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
+    return {
+        "labels": inputs.labels,
+        "confidence": plan.settings.confidence,
+        "resamples": plan.settings.resamples,
+        **comparison,
+        "selected": {"method": method, "seed": replicate, "score": score},
+        "test": _test(inputs),
+        "oracle": _oracle(inputs, truth),
+        "distances": _distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),
+        "leaks": _leaks(inputs, embeddings, plan),
+        "failures": [
+            *inputs.failures, *({"method": m, "seed": s, "error": e} for (m, s), e in sorted(failed.items()))
+        ],
+    }, predictions
+
+
+def _test(inputs: Inputs) -> dict[str, Any]:
+    records = inputs.test.records
+    counts = Counter(clip.label for clip in records)
+    groups = {group for clip in records if (group := getattr(clip, "group", None)) is not None}
+    per_class = {label: counts[label] for label in inputs.labels}
+    return {"clips": len(records), "groups": len(groups), "per_class": per_class}
+
+
+def _synthetic(inputs: Inputs) -> tuple[list[SyntheticClip], list[SyntheticClip]]:
+    vanilla, accepted = (
+        [clip for clip in inputs.sets[name].records if isinstance(clip, SyntheticClip)] if name in inputs.sets else []
+        for name in ("vanilla", "accepted")
+    )
+    return vanilla, accepted
+
+
+def _oracle(inputs: Inputs, truth: NDArray[np.int64]) -> dict[str, Any] | None:
+    tasks = inputs.oracle
+    if not tasks or not all((task.item / "probabilities.npy").is_file() for task in tasks.values()):
+        return None
+    vanilla, accepted = _synthetic(inputs)
+    guesses = [predicted(tasks[name]).argmax(axis=1) for name in ("vanilla", "accepted") if name in tasks]
+    return {
+        "test_accuracy": float((predicted(tasks["test"]).argmax(axis=1) == truth).mean()),
+        "trained_on": inputs.oracle_clips,
+        "sets": label_accuracy(
+            np.concatenate(guesses), [*vanilla, *accepted], synthetic_sets(vanilla, accepted), inputs.labels
+        ) if guesses else {},
+    }
+
+
+def _distances(
+    inputs: Inputs, embeddings: Mapping[str, NDArray[np.float32]], plan: EvaluateClassifierPlan, seed: int
+) -> dict[str, Any]:
+    vanilla, accepted = _synthetic(inputs)
+    rows = [embeddings[name] for name in ("vanilla", "accepted") if name in embeddings]
+    both = np.concatenate(rows) if rows else np.zeros((0, embeddings["gold"].shape[1]), np.float32)
+    is_train = np.array([clip.clip_id in inputs.train_ids for clip in inputs.sets["gold"].records])
+    sets = {name: both[places] for name, places in synthetic_sets(vanilla, accepted).items()}
+    gold = embeddings["gold"]
+    return set_distances(gold[is_train], gold[~is_train], sets, seed, plan.settings.max_distance_clips)
+
+
+def _leaks(
+    inputs: Inputs, embeddings: Mapping[str, tuple[NDArray[np.float32], list[str]]], plan: EvaluateClassifierPlan
+) -> dict[str, Any]:
+    sets = {
+        name: ClipSet(
+            name, [clip.clip_id for clip in clips.records], embeddings[name][1], embeddings[name][0],
+            partial(clips.load, sample_rate_hz=COMPARE_RATE_HZ),
+        )
+        for name, clips in {"test": inputs.test, **inputs.sets}.items()
+    }
+    settings = plan.settings
+    found = find_leaks(
+        sets.pop("test"), list(sets.values()), cosine=settings.near_duplicate_cosine,
+        correlation=settings.near_duplicate_correlation, neighbours=settings.neighbours_checked,
+    )
+    groups = [{getattr(clip, "group", None) for clip in clips.records} for clips in (inputs.test, inputs.sets["gold"])]
+    return {**found, "shared_groups": sorted(str(group) for group in (groups[0] & groups[1]) - {None})}

@@ -1,0 +1,130 @@
+"""The leak guard: test clips that also stand, exactly or nearly, among the clips that training saw."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+MAX_LISTED = 50
+"""Pairs that are named; all are counted."""
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips to be compared.
+
+    Attributes:
+        name: for the result.
+        ids: clip ids, (N,).
+        fingerprints: see `fingerprint`, (N,).
+        embeddings: (N, D), rows of norm 1.
+        load: index to mono waveform (T,), at one rate for all sets.
+    """
+
+    name: str
+    ids: list[str]
+    fingerprints: list[str]
+    embeddings: Floats
+    load: Callable[[int], Floats]
+
+
+def fingerprint(waveform: Floats) -> str:
+    """Hash of the samples in 16 bits, so that file format, name and tags do not matter.
+
+    Args:
+        waveform: (T,) in [-1, 1].
+    """
+    samples = np.round(np.clip(waveform, -1, 1) * 32767).astype("<i2")
+    return hashlib.sha256(samples.tobytes()).hexdigest()
+
+
+def waveform_correlation(first: Floats, second: Floats) -> float:
+    """Largest absolute normalised cross-correlation over lags that overlap by half of the shorter clip or more.
+
+    1 for copies at any gain, polarity or shift; below about 0.3 for two recordings of one sound.
+
+    Args:
+        first: (T,) at some rate.
+        second: (U,) at the same rate.
+
+    Returns:
+        In [0, 1]; 0 where one of them is silent.
+    """
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    size = len(a) + len(b) - 1
+    length = 1 << (size - 1).bit_length()
+    products = np.fft.irfft(np.fft.rfft(a, length) * np.conj(np.fft.rfft(b, length)), length)
+    lags = np.arange(-(len(b) - 1), len(a))
+    start, stop = np.maximum(lags, 0), np.minimum(lags + len(b), len(a))
+    energy_a, energy_b = (np.concatenate([[0.0], np.cumsum(x**2)]) for x in (a, b))
+    energies = (energy_a[stop] - energy_a[start]) * (energy_b[stop - lags] - energy_b[start - lags])
+    # An overlap in which one clip is nearly silent would divide noise by nothing.
+    floor = 1e-3 * energy_a[-1] * energy_b[-1]
+    allowed = (stop - start >= min(len(a), len(b)) / 2) & (energies > floor)
+    if not allowed.any():
+        return 0.0
+    return float(min(1.0, np.max(np.abs(products[lags[allowed]]) / np.sqrt(energies[allowed]))))
+
+
+def find_leaks(
+    test: ClipSet, others: list[ClipSet], *, cosine: float, correlation: float, neighbours: int
+) -> dict[str, Any]:
+    """Pairs of a test clip and another clip that are the same recording.
+
+    Args:
+        test: the test clips.
+        others: sets that training, alignment or generation used or made.
+        cosine: similarity of embeddings from which a pair is looked at closely.
+        correlation: of the waveforms, which confirms it.
+        neighbours: pairs looked at for each test clip and set, the most similar ones.
+
+    Returns:
+        `sets`: for each set clips, exact, near (confirmed pairs that are not exact), checked (pairs
+        above `cosine`); `pairs`: at most `MAX_LISTED` of them; `test_clips`: test clips with a pair.
+    """
+    sets: dict[str, Any] = {}
+    pairs: list[dict[str, Any]] = []
+    for other in others:
+        exact = _exact(test, other)
+        near, checked = _near(test, other, {(i, j) for i, j, *_ in exact}, cosine, correlation, neighbours)
+        sets[other.name] = {"clips": len(other.ids), "exact": len(exact), "near": len(near), "checked": checked}
+        for kind, found in (("exact", exact), ("near", near)):
+            pairs += [
+                {
+                    "test": test.ids[i], "set": other.name, "clip": other.ids[j], "kind": kind,
+                    "cosine": similarity, "correlation": value,
+                }
+                for i, j, similarity, value in found
+            ]
+    touched = sorted({pair["test"] for pair in pairs})
+    return {"sets": sets, "pairs": pairs[:MAX_LISTED], "test_clips": len(touched), "test": len(test.ids)}
+
+
+def _exact(test: ClipSet, other: ClipSet) -> list[tuple[int, int, float, float]]:
+    places: dict[str, list[int]] = {}
+    for index, value in enumerate(other.fingerprints):
+        places.setdefault(value, []).append(index)
+    return [(i, j, 1.0, 1.0) for i, value in enumerate(test.fingerprints) for j in places.get(value, [])]
+
+
+def _near(
+    test: ClipSet, other: ClipSet, known: set[tuple[int, int]], cosine: float, correlation: float, neighbours: int
+) -> tuple[list[tuple[int, int, float, float]], int]:
+    found, checked = [], 0
+    for i, row in enumerate(test.embeddings):
+        similarity = other.embeddings @ row
+        # A stable sort, so that equal similarities keep the order of the clips.
+        order = np.argsort(-similarity, kind="stable")[:neighbours]
+        for j in (int(j) for j in order if similarity[j] >= cosine and (i, int(j)) not in known):
+            checked += 1
+            value = waveform_correlation(test.load(i), other.load(j))
+            if value >= correlation:
+                found.append((i, j, float(similarity[j]), value))
+    return found, checked

@@ -1,0 +1,98 @@
+"""How good the synthetic clips are: an oracle's agreement with their labels, and their distance to the gold set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.clap.distance import frechet_distance, kernel_distance
+from common.records import SyntheticClip
+from common.seeding import numpy_generator
+
+
+def synthetic_sets(vanilla: Sequence[SyntheticClip], accepted: Sequence[SyntheticClip]) -> dict[str, list[int]]:
+    """Names of the sets to be judged and the places of their clips in `vanilla` followed by `accepted`.
+
+    Returns:
+        "vanilla", then one "{recipe}, accepted" for each recipe, in alphabetical order.
+    """
+    sets = {"vanilla": list(range(len(vanilla)))}
+    for recipe in sorted({clip.recipe for clip in accepted}):
+        sets[f"{recipe}, accepted"] = [len(vanilla) + i for i, clip in enumerate(accepted) if clip.recipe == recipe]
+    return {name: places for name, places in sets.items() if places}
+
+
+def label_accuracy(
+    predicted: NDArray[np.int64], clips: Sequence[SyntheticClip], sets: Mapping[str, Sequence[int]],
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Share of clips in which the oracle hears the label that was asked for.
+
+    Args:
+        predicted: (M,) the oracle's label ids for `clips`.
+        clips: M synthetic clips.
+        sets: see `synthetic_sets`.
+        labels: names by label id.
+
+    Returns:
+        For each set clips, accuracy, and per_class (label to accuracy; labels without clips are left out).
+    """
+    right = np.array([p == clip.label_id for p, clip in zip(predicted, clips, strict=True)], dtype=np.float64)
+    of_label = np.array([clip.label_id for clip in clips])
+    result = {}
+    for name, places in sets.items():
+        hits, ids = right[list(places)], of_label[list(places)]
+        result[name] = {
+            "clips": len(hits),
+            "accuracy": float(hits.mean()),
+            "per_class": {labels[k]: float(hits[ids == k].mean()) for k in np.unique(ids)},
+        }
+    return result
+
+
+def set_distances(
+    gold: NDArray[np.float32], held_out: NDArray[np.float32], sets: Mapping[str, NDArray[np.float32]], seed: int,
+    max_clips: int,
+) -> dict[str, Any]:
+    """Fréchet and kernel distance of each set of embeddings to that of the gold training clips.
+
+    The Fréchet distance grows when there are fewer clips, so every set is drawn down to the size of
+    the smallest one (and to `max_clips`). Sets of fewer than two clips are left out.
+
+    Args:
+        gold: (G, D).
+        held_out: (H, D) of other real clips: their kernel distance is what to compare with.
+        sets: name to (M, D).
+        seed: draws the clips.
+        max_clips: of a set that enter.
+    """
+    sizes = [len(rows) for rows in sets.values() if len(rows) > 1]
+    if len(gold) < 2 or not sizes:
+        return {"gold_clips": len(gold), "clips": 0, "sets": {}, "held_out": None}
+    size = min([*sizes, max_clips])
+    reference = _draw(gold, max_clips, seed, "gold")
+    floor = None
+    if len(held_out) > 1:
+        floor = {"clips": len(held_out), "kernel": kernel_distance(reference, _draw(held_out, max_clips, seed, "val"))}
+    return {
+        "gold_clips": len(reference),
+        "clips": size,
+        "held_out": floor,
+        "sets": {
+            name: {
+                "frechet": frechet_distance(reference, _draw(rows, size, seed, name)),
+                "kernel": kernel_distance(reference, _draw(rows, size, seed, name)),
+            }
+            for name, rows in sets.items()
+            if len(rows) > 1
+        },
+    }
+
+
+def _draw(rows: NDArray[np.float32], size: int, seed: int, name: str) -> NDArray[np.float32]:
+    if len(rows) <= size:
+        return rows
+    return rows[np.sort(numpy_generator(seed, "distance", name).choice(len(rows), size, replace=False))]

@@ -1,0 +1,171 @@
+"""The heavy part: embeddings and predictions of clips, each kept in the item store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
+    ASTFeatureExtractor,
+)
+
+from common.audio import rms_dbfs
+from common.audio_folder import load_clip
+from common.clap.scorer import ClapScorer
+from common.classifier.features import LogMel
+from common.classifier.inference import feature_logits, probabilities
+from common.classifier.model import load_classifier
+from common.items import ItemStore
+from common.parallel import run_items
+from common.records import GoldClip, SyntheticClip
+from components.evaluate_classifier.leaks import fingerprint
+
+Floats = NDArray[np.float32]
+
+LEVEL_DBFS = -20.0
+MAX_GAIN_DB = 60.0
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of one artifact; equal when their content is.
+
+    Attributes:
+        content: hash of records and audio.
+        folder: the artifact.
+        records: of the clips.
+    """
+
+    content: str
+    folder: Path = field(compare=False)
+    records: tuple[GoldClip | SyntheticClip, ...] = field(compare=False)
+
+    def load(self, index: int, sample_rate_hz: int) -> Floats:
+        """Mono waveform (T,) of a clip."""
+        return load_clip(self.folder, self.records[index], sample_rate_hz)
+
+    def load_all(self, sample_rate_hz: int) -> list[Floats]:
+        """Mono waveforms of all clips."""
+        return [self.load(index, sample_rate_hz) for index in range(len(self.records))]
+
+
+def levelled(waveform: Floats) -> Floats:
+    """A waveform (T,) at `LEVEL_DBFS`: copies at another gain must not look different, and loudness is no quality."""
+    gain_db = min(LEVEL_DBFS - rms_dbfs(waveform), MAX_GAIN_DB)
+    return np.asarray(waveform * 10 ** (gain_db / 20), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class EmbedTask:
+    """CLAP embeddings, at one level, and fingerprints of the clips from `start` to `stop`."""
+
+    store: ItemStore
+    clap: Path
+    clap_hash: str
+    clips: Clips
+    start: int
+    stop: int
+    batch_size: int
+
+    @property
+    def item(self) -> Path:
+        """The item's folder; the batch size changes nothing."""
+        return self.store.path(**self._key)
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        content, part = self.clips.content, [self.start, self.stop]
+        return {"kind": "embeddings", "clap": self.clap_hash, "clips": content, "part": part}
+
+    def __call__(self) -> None:
+        """Make the item where it is missing."""
+        self.store.get_or_make(self._make, **self._key)
+
+    def _make(self, folder: Path) -> None:
+        scorer = ClapScorer.load(self.clap, batch_size=self.batch_size)
+        places = range(self.start, self.stop)
+        prints = [fingerprint(self.clips.load(i, self.clips.records[i].sample_rate_hz)) for i in places]
+        waveforms = [levelled(self.clips.load(i, scorer.sample_rate_hz)) for i in places]
+        np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms, scorer.sample_rate_hz))
+        np.save(folder / "fingerprints.npy", np.array(prints))
+
+
+@dataclass(frozen=True)
+class PredictTask:
+    """Probabilities of all clips by one model."""
+
+    store: ItemStore
+    model: Path
+    model_hash: str
+    clips: Clips
+    batch_size: int
+
+    @property
+    def item(self) -> Path:
+        """The item's folder; the batch size changes nothing."""
+        return self.store.path(**self._key)
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+
+    def __call__(self) -> None:
+        """Make the item where it is missing."""
+        self.store.get_or_make(self._make, **self._key)
+
+    def _make(self, folder: Path) -> None:
+        loaded = load_classifier(self.model)
+        features = _features(self.clips, loaded.extractor.to_json_string())
+        loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        logits = feature_logits(loaded, features, self.batch_size)
+        np.save(folder / "probabilities.npy", probabilities(logits.cpu().numpy()))
+
+
+# The models of a run share their extractor, so each process computes the features of a set once.
+@lru_cache(maxsize=1)
+def _features(clips: Clips, extractor: str) -> tuple[torch.Tensor, ...]:
+    log_mel = LogMel(ASTFeatureExtractor.from_dict(json.loads(extractor)))
+    return tuple(log_mel(clips.load_all(log_mel.sample_rate_hz)))
+
+
+def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[EmbedTask]:
+    """Tasks of a few batches each, so that a killed stage keeps what it had and processes share the work."""
+    step, total = 8 * batch_size, len(clips.records)
+    return [
+        EmbedTask(store, clap, clap_hash, clips, start, min(start + step, total), batch_size)
+        for start in range(0, total, step)
+    ]
+
+
+def perform(tasks: Sequence[EmbedTask | PredictTask]) -> dict[int, BaseException]:
+    """Do all tasks; what is finished is kept also when another one fails.
+
+    Returns:
+        What went wrong, by index of the task.
+    """
+    # Processes would share one accelerator and fork after its driver was loaded.
+    workers = 1 if torch.cuda.is_available() else None
+    return {index: result for index, result in run_items(_perform, tasks, workers) if isinstance(result, BaseException)}
+
+
+def _perform(task: EmbedTask | PredictTask) -> None:
+    task()
+
+
+def embedded(tasks: Sequence[EmbedTask]) -> tuple[Floats, list[str]]:
+    """(N, D) embeddings and N fingerprints of finished tasks."""
+    rows = np.concatenate([np.load(task.item / "embeddings.npy") for task in tasks])
+    return rows, [str(value) for task in tasks for value in np.load(task.item / "fingerprints.npy")]
+
+
+def predicted(task: PredictTask) -> NDArray[np.float64]:
+    """(N, K) probabilities of a finished task."""
+    values: NDArray[np.float64] = np.load(task.item / "probabilities.npy")
+    return values

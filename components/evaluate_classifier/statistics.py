@@ -1,0 +1,227 @@
+"""Scores with 95 % intervals from a paired bootstrap over test clips and replicates.
+
+One set of resampling weights serves every score of an evaluation, so that two methods are always
+compared on the same resampled clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, f1_score
+
+from common.seeding import numpy_generator
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Bootstrap draws over the test set.
+
+    Attributes:
+        weights: (B, N) how often each of N test clips stands in each of B draws.
+        unit: "clips" or "groups": what was drawn.
+        seed: replicates are drawn with it.
+        confidence: of the intervals.
+    """
+
+    weights: Floats
+    unit: str
+    seed: int
+    confidence: float
+
+    def replicates(self, count: int) -> Ints:
+        """(B, count) replicates drawn with replacement, the same for each call with this `count`."""
+        generator = numpy_generator(self.seed, "replicates", count)
+        return generator.integers(0, count, (len(self.weights), count))
+
+
+def resampling(
+    groups: list[str | None], resamples: int, seed: int, confidence: float = 0.95, min_groups: int = 5
+) -> Resampling:
+    """Draw test clips with replacement: whole groups where there are at least `min_groups`, else single clips.
+
+    Args:
+        groups: group of each test clip; clips without one are groups of their own.
+        resamples: number of draws B.
+        seed: enters every draw.
+        confidence: of the intervals.
+        min_groups: see above.
+    """
+    named = {group for group in groups if group is not None}
+    grouped = len(named) >= min_groups
+    units = [group if grouped and group is not None else f"\0clip {index}" for index, group in enumerate(groups)]
+    order = {unit: index for index, unit in enumerate(dict.fromkeys(units))}
+    count = len(order)
+    generator = numpy_generator(seed, "test clips")
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    weights = drawn[:, [order[unit] for unit in units]].astype(np.float64)
+    return Resampling(weights, "groups" if grouped else "clips", seed, confidence)
+
+
+def interval(draws: Floats, point: float, per_seed: Floats, resampling: Resampling) -> dict[str, Any]:
+    """Mean over replicates with its percentile interval, replicates resampled too.
+
+    Resampled deviations of replicates are widened by sqrt(S / (S - 1)): the plain bootstrap of S
+    values has a variance that is (S - 1) / S of the right one, far too narrow for three replicates.
+
+    Args:
+        draws: (B, S) the score of each replicate on each draw of the test set.
+        point: the score itself, mean over replicates.
+        per_seed: (S,) the score of each replicate.
+        resampling: the draws.
+
+    Returns:
+        `{"mean", "low", "high", "per_seed"}`.
+    """
+    count = draws.shape[1]
+    centre = draws.mean(axis=1)
+    if count > 1:
+        resampled = np.take_along_axis(draws, resampling.replicates(count), axis=1).mean(axis=1)
+        centre = centre + np.sqrt(count / (count - 1)) * (resampled - centre)
+    tail = 50 * (1 - resampling.confidence)
+    low, high = np.percentile(centre, [tail, 100 - tail])
+    return {"mean": point, "low": float(low), "high": float(high), "per_seed": [float(value) for value in per_seed]}
+
+
+def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
+    """(B, S) accuracy on each draw.
+
+    Args:
+        correct: (S, N) 1 where replicate s is right on clip n; differences of two such arrays are fine.
+        resampling: the draws.
+    """
+    return (resampling.weights @ correct.T) / resampling.weights.sum(axis=1, keepdims=True)
+
+
+def macro_f1_draws(truth: Ints, predicted: Ints, resampling: Resampling) -> Floats:
+    """(B, S) macro-F1 on each draw, over the classes that are true or predicted in the whole test set.
+
+    A class that a draw happens to lack counts 0.
+
+    Args:
+        truth: (N,) label ids.
+        predicted: (S, N) label ids.
+        resampling: the draws.
+    """
+    columns = []
+    for row in predicted:
+        classes = np.union1d(truth, row)
+        is_true = (truth[:, None] == classes).astype(np.float64)
+        is_predicted = (row[:, None] == classes).astype(np.float64)
+        hits = resampling.weights @ (is_true * is_predicted)
+        total = resampling.weights @ (is_true + is_predicted)
+        columns.append(np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0).mean(axis=1))
+    return np.stack(columns, axis=1)
+
+
+def macro_f1(truth: Ints, predicted: Ints) -> float:
+    """Macro-F1 over the classes that are true or predicted (scikit-learn)."""
+    return float(f1_score(truth, predicted, average="macro", zero_division=0))
+
+
+def calibration_error(probabilities: Floats, truth: Ints, bins: int) -> float:
+    """Expected calibration error of the top class, equal-width bins (arXiv 1706.04599).
+
+    Args:
+        probabilities: (N, K), rows sum to 1.
+        truth: (N,) label ids.
+        bins: number of bins.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == truth
+    index = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    error = 0.0
+    for number in range(bins):
+        inside = index == number
+        if inside.any():
+            error += inside.mean() * abs(float(right[inside].mean()) - float(confidence[inside].mean()))
+    return float(error)
+
+
+def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling) -> dict[str, Any]:
+    """All scores of one method.
+
+    Args:
+        probabilities: (S, N, K).
+        truth: (N,) label ids.
+        bins: of the calibration error.
+        resampling: the draws.
+
+    Returns:
+        accuracy and macro_f1 (see `interval`), ece, confusion (K, K; rows = truth, summed over
+        replicates), recall (K, mean over replicates; null for a class without test clips).
+    """
+    labels = np.arange(probabilities.shape[2])
+    predicted = probabilities.argmax(axis=2)
+    correct = (predicted == truth).astype(np.float64)
+    f1_scores = np.array([macro_f1(truth, row) for row in predicted])
+    errors = [calibration_error(row, truth, bins) for row in probabilities]
+    confusion = sum(confusion_matrix(truth, row, labels=labels) for row in predicted)
+    totals = confusion.sum(axis=1)
+    recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
+    per_seed = correct.mean(axis=1)
+    return {
+        "accuracy": interval(accuracy_draws(correct, resampling), float(per_seed.mean()), per_seed, resampling),
+        "macro_f1": interval(
+            macro_f1_draws(truth, predicted, resampling), float(f1_scores.mean()), f1_scores, resampling
+        ),
+        "ece": {"mean": float(np.mean(errors)), "per_seed": errors},
+        "confusion": confusion.tolist(),
+        "recall": recall,
+    }
+
+
+def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> dict[str, Any]:
+    """Paired difference of accuracy, first minus second, on the same clips and replicates.
+
+    Args:
+        truth: (N,) label ids.
+        first: (S, N) predictions.
+        second: (S, N) predictions of the same replicates in the same order.
+        resampling: the draws.
+
+    Returns:
+        `interval` of the difference, with `win_rate` (share of replicates in which the first is
+        better; a tie counts half) and `macro_f1` (the same for macro-F1).
+    """
+    gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
+    per_seed = gain.mean(axis=1)
+    f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
+    f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
+    return {
+        **interval(accuracy_draws(gain, resampling), float(per_seed.mean()), per_seed, resampling),
+        "win_rate": float(np.mean(np.sign(per_seed) / 2 + 0.5)),
+        "macro_f1": interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling),
+    }
+
+
+def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> list[dict[str, Any]]:
+    """Paired difference of each class's recall, first minus second, in order of label id.
+
+    Returns:
+        One row a class that has test clips: label_id, clips, first, second (recall), and the
+        `interval` of the difference.
+    """
+    rows = []
+    for label_id in np.unique(truth):
+        inside = truth == label_id
+        gain = (first == truth).astype(np.float64)[:, inside] - (second == truth).astype(np.float64)[:, inside]
+        weights = resampling.weights[:, inside]
+        # A draw without any clip of the class says nothing about it.
+        kept = weights.sum(axis=1) > 0
+        draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
+        part = Resampling(weights[kept], resampling.unit, resampling.seed, resampling.confidence)
+        per_seed = gain.mean(axis=1)
+        rows.append({
+            "label_id": int(label_id), "clips": int(inside.sum()),
+            "first": float((first[:, inside] == label_id).mean()),
+            "second": float((second[:, inside] == label_id).mean()),
+            **interval(draws, float(per_seed.mean()), per_seed, part),
+        })
+    return rows

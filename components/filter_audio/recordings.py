@@ -1,0 +1,83 @@
+"""Whether two clips are the same recording, from the detail of their spectrograms.
+
+Embeddings of one class lie close together, so a high cosine alone does not make a copy. What two
+independent clips do not share is which band is louder than usual in which frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+MAX_FRAMES = 256
+"""Longer spectrograms are averaged down to at most this many frames."""
+
+RANGE_DB = 60.0
+"""What lies further below the loudest band is the noise floor, which a codec changes at will."""
+
+
+def fingerprint(log_mel: np.ndarray) -> np.ndarray:
+    """The detail of a spectrogram: its deviations from each band's and each frame's mean, of norm 1.
+
+    Args:
+        log_mel: (T, M), dB.
+
+    Returns:
+        (T', M) float32, T' at most `MAX_FRAMES`. All zeros for a spectrogram without detail.
+    """
+    pool = -(-len(log_mel) // MAX_FRAMES)
+    whole = len(log_mel) // pool * pool
+    frames = log_mel[:whole].reshape(-1, pool, log_mel.shape[1]).mean(1)
+    frames = frames.clip(frames.max() - RANGE_DB)
+    detail = frames - frames.mean(0, keepdims=True)
+    detail -= detail.mean(1, keepdims=True)
+    norm = np.linalg.norm(detail)
+    return (detail / norm if norm > 1e-6 else np.zeros_like(detail)).astype(np.float32)
+
+
+def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """Best correlation of two fingerprints over time shifts up to a quarter of the longer one.
+
+    Args:
+        a: (T, M), from `fingerprint`.
+        b: (U, M).
+
+    Returns:
+        1 for the same recording at any gain, near 0 for independent ones. A shift costs the part
+        that is shifted out.
+    """
+    size = len(a) + len(b)
+    spectrum = (np.fft.rfft(a, size, axis=0).conj() * np.fft.rfft(b, size, axis=0)).sum(1)
+    correlation = np.fft.irfft(spectrum, size)
+    reach = max(len(a), len(b)) // 4
+    return float(max(correlation[: reach + 1].max(), correlation[size - reach :].max() if reach else -1.0))
+
+
+def find_copies(
+    similarity: np.ndarray, clip_ids: Sequence[str], reference_ids: Sequence[str],
+    fingerprints: Callable[[str], np.ndarray], min_cosine: float, min_correlation: float,
+) -> Mapping[str, str]:
+    """Clips that are the same recording as a reference.
+
+    Args:
+        similarity: (N, M) cosines of clips and references.
+        clip_ids: of the rows.
+        reference_ids: of the columns.
+        fingerprints: of a clip or reference by its id; asked for only where the cosine is high.
+        min_cosine: from which a pair is compared closely.
+        min_correlation: from which a pair is the same recording.
+
+    Returns:
+        Clip id to the id of the closest reference that it copies.
+    """
+    copies = {}
+    for row, clip_id in enumerate(clip_ids):
+        for column in np.argsort(-similarity[row], kind="stable"):
+            if similarity[row, column] < min_cosine:
+                break
+            reference = reference_ids[column]
+            if recording_similarity(fingerprints(clip_id), fingerprints(reference)) >= min_correlation:
+                copies[clip_id] = reference
+                break
+    return copies

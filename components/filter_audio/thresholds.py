@@ -1,0 +1,73 @@
+"""Scores of a clip's claim to its label, and the threshold that the gold validation clips give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from common.config.clap import ThresholdConfig
+from common.errors import DataError
+
+
+class Threshold(BaseModel):
+    """What a clip must reach; a null bound does not apply."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+    min_score: float | None = None
+    min_margin: float | None = None
+    calibration_clips: int = 0
+
+    def reason(self, score: float, margin: float) -> str | None:
+        """`low_score`, `low_margin`, or null for a clip that passes."""
+        if self.min_score is not None and score < self.min_score:
+            return "low_score"
+        if self.min_margin is not None and margin < self.min_margin:
+            return "low_margin"
+        return None
+
+
+def claim_scores(similarity: np.ndarray, label_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and margins of clips that claim to be of a label.
+
+    Args:
+        similarity: (N, K) cosines of clips and label prompts, K > 1.
+        label_ids: of each clip, the label that it claims.
+
+    Returns:
+        Score (N,): cosine with the claimed label's prompt. Margin (N,): score minus that of the best other label.
+    """
+    rows = np.arange(len(label_ids))
+    score = similarity[rows, list(label_ids)]
+    others = similarity.copy()
+    others[rows, list(label_ids)] = -np.inf
+    return score, score - others.max(axis=1)
+
+
+def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) -> Threshold:
+    """The threshold of a replicate.
+
+    Args:
+        config: the kind, and the percentile or the fixed bound.
+        scores: (N,) of gold validation clips with their true labels.
+        margins: (N,) of the same.
+
+    Raises:
+        DataError: there are no clips to take the percentile of.
+    """
+    if config.kind == "fixed":
+        return Threshold(kind="fixed", min_score=config.min_score)
+    if config.percentile is None:
+        return Threshold(kind="margin", min_margin=0.0, calibration_clips=len(margins))
+    if not len(scores):
+        raise DataError(
+            f"no gold validation clips to calibrate the {config.kind!r} threshold of the filter: "
+            "give the dataset validation clips or set threshold.kind to 'fixed'"
+        )
+    values = scores if config.kind == "percentile" else margins
+    bound = float(np.percentile(values, config.percentile))
+    if config.kind == "percentile":
+        return Threshold(kind="percentile", min_score=bound, calibration_clips=len(values))
+    return Threshold(kind="margin", min_margin=bound, calibration_clips=len(values))

@@ -1,0 +1,59 @@
+"""Reads CLAP and the gold clips, fine-tunes a copy per replicate, writes one directory each."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from common.config.clap import FinetuneClapPlan
+from common.hashing import hash_dir
+from common.items import ItemStore
+from common.parallel import run_items
+from common.stage import model_time, stage
+from common.storage import read_json, write_json
+
+_NOT_COPIED = shutil.ignore_patterns("training.json")
+
+
+def run(
+    clap_path: str, gold_path: str, finetuned_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
+) -> dict[str, float | int | str]:
+    """Fine-tune per replicate; see `component.py` for the arguments.
+
+    Returns:
+        Validation AUC before and after, and how many replicates kept the fine-tuned model.
+    """
+    plan = FinetuneClapPlan.model_validate(config)
+    with stage("finetune_clap", config, metrics_path, {"finetuned": finetuned_path}) as running:
+        finetuned = Path(finetuned_path)
+        account: dict[str, Any] = {}
+        if plan.settings.enabled:
+            for seed, item in _finetune(plan, Path(clap_path), Path(gold_path), code_version).items():
+                shutil.copytree(item / "clap", finetuned / str(seed), dirs_exist_ok=True)
+                account[str(seed)] = read_json(item / "figures.json")
+        else:
+            for seed in plan.seeds:
+                shutil.copytree(clap_path, finetuned / str(seed), dirs_exist_ok=True, ignore=_NOT_COPIED)
+                account[str(seed)] = {"kept": "pretrained", "before": {}, "after": {}, "curve": []}
+        write_json(finetuned / "finetune.json", account)
+        running.record({"kept_finetuned": sum(row["kept"] == "finetuned" for row in account.values())})
+        for moment in ("before", "after"):
+            values = [row[moment]["auc"] for row in account.values() if row[moment]]
+            if values:
+                running.record({f"auc_{moment}": sum(values) / len(values)})
+    return running.figures
+
+
+def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str) -> dict[int, Path]:
+    from components.finetune_clap.replicate import Replicate, finetune_replicate
+
+    store = ItemStore("finetune_clap", code_version)
+    inputs = {"clap": hash_dir(clap), "gold": hash_dir(gold), "settings": plan.settings.model_dump()}
+    jobs = [Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds]
+    with model_time():
+        results = dict(run_items(finetune_replicate, jobs))
+    for result in results.values():
+        if isinstance(result, BaseException):
+            raise result
+    return {job.seed: job.store.path(**job.key) for job in jobs}

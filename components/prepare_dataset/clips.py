@@ -1,0 +1,143 @@
+"""One listed file after the other: decode, check, bring to the stored form, and keep the facts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.audio import (
+    AudioError,
+    AudioInfo,
+    check_signal,
+    is_silent,
+    pcm16,
+    read_audio,
+    read_audio_info,
+    resample,
+    to_mono,
+    write_flac,
+)
+from common.config.dataset import PrepareDatasetConfig
+from common.dataset_listing import Drop, Row
+from common.errors import DataError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound clip in its stored form, and what its file was like.
+
+    Attributes:
+        clip_id: of the relative path, never of the content.
+        duration_s: as stored.
+        content: hash of the stored samples: equal for equal audio.
+        file_duration_s: of the user's file.
+        container, encoding, file_rate_hz, file_channels: of the user's file.
+        notes: codes of things worth a look, none of which makes the clip unusable.
+    """
+
+    clip_id: str
+    source: str
+    label: str
+    split: str | None
+    group: str | None
+    duration_s: float
+    content: str
+    file_duration_s: float
+    container: str
+    encoding: str
+    file_rate_hz: int
+    file_channels: int
+    notes: tuple[str, ...]
+
+
+def clip_id_of(source: str) -> str:
+    """12 hex digits of the relative path."""
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> Clip | Drop:
+    """Decode and check a listed file; store it as `folder/{clip_id}.flac` when a folder is given."""
+    try:
+        info = read_audio_info(row.path)
+        audio, _ = read_audio(row.path, settings.max_duration_s)
+    except AudioError as error:
+        return Drop(row.source, error.reason, str(error))
+    suffix = row.path.suffix.lower().lstrip(".")
+    notes = ["suffix_mismatch"] if suffix and suffix not in _suffixes(info.container) else []
+    return store(row, audio, info, settings, folder, notes)
+
+
+def store(
+    row: Row, audio: np.ndarray, info: AudioInfo, settings: PrepareDatasetConfig, folder: Path | None,
+    notes: Iterable[str] = (),
+) -> Clip | Drop:
+    """Check decoded audio `(C, T)`, bring it to the stored form, and store it when a folder is given."""
+    seconds = audio.shape[-1] / info.sample_rate_hz
+    if seconds < settings.min_duration_s:
+        detail = f"{audio.shape[-1]} samples ({seconds * 1000:.1f} ms); expected at least {settings.min_duration_s:g} s"
+        return Drop(row.source, "too_short", detail)
+    keep = audio if settings.channels == 2 and audio.shape[0] == 2 else to_mono(audio)
+    if is_silent(keep, settings.silence_dbfs):
+        return Drop(row.source, "silent", f"nothing above {settings.silence_dbfs:g} dBFS")
+    found = [*notes, *([] if (signal := check_signal(to_mono(keep), info.sample_rate_hz)) == "ok" else [signal])]
+    found += ["scaled_down"] if np.abs(keep).max() > 1 else []
+    keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)
+    peak = float(np.abs(keep).max())
+    if peak > 1:
+        # Float files may go beyond full scale, and so may the ripple of resampling; 16 bits cannot.
+        keep = keep / np.float32(peak)
+    found += ["cut"] if info.duration_s > seconds + 0.01 else []
+    clip_id = clip_id_of(row.source)
+    if folder is not None:
+        write_flac(folder / f"{clip_id}.flac", keep, settings.storage_sample_rate_hz)
+    return Clip(
+        clip_id=clip_id, source=row.source, label=row.label, split=row.split, group=row.group,
+        duration_s=keep.shape[-1] / settings.storage_sample_rate_hz,
+        content=hashlib.sha256(pcm16(keep).tobytes()).hexdigest(),
+        file_duration_s=info.duration_s, container=info.container, encoding=info.encoding,
+        file_rate_hz=info.sample_rate_hz, file_channels=info.channels, notes=tuple(dict.fromkeys(found)),
+    )
+
+
+def _suffixes(container: str) -> set[str]:
+    known = {"OGG": {"ogg", "oga", "opus"}, "AIFF": {"aif", "aiff", "aifc"}, "MPEG": {"mp3"}, "WAVEX": {"wav"},
+             "RF64": {"wav", "rf64"}}
+    return known.get(container, {container.lower()})
+
+
+def read_rows(
+    rows: list[Row], settings: PrepareDatasetConfig, folder: Path | None, workers: int
+) -> Iterator[Clip | Drop]:
+    """`read_row` over all rows, in order, in `workers` threads (decoding leaves Python's lock)."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(lambda row: read_row(row, settings, folder), rows)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def to_json(results: Iterable[Clip | Drop]) -> list[dict[str, Any]]:
+    """Clips and drops as JSON values; see `from_json`."""
+    return [asdict(result) for result in results]
+
+
+def from_json(values: Iterable[dict[str, Any]]) -> list[Clip | Drop]:
+    """The inverse of `to_json`."""
+    return [
+        Clip(**{**value, "notes": tuple(value["notes"])}) if "clip_id" in value else Drop(**value) for value in values
+    ]
+
+
+def check_ids(clips: list[Clip]) -> None:
+    """Raise `DataError` when two paths have the same clip id."""
+    counts = Counter(clip.clip_id for clip in clips)
+    twice = [clip.source for clip in clips if counts[clip.clip_id] > 1]
+    if twice:
+        raise DataError(f"the paths {', '.join(map(repr, twice[:2]))} have the same hash by chance; rename one of them")

@@ -1,0 +1,136 @@
+"""What a dataset is like, in seconds and without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.config.dataset import DatasetSpec, PrepareDatasetConfig
+from common.errors import SynthioError
+from common.parallel import cpu_count
+from components.prepare_dataset.health import data_health, describe, noted
+from components.prepare_dataset.reading import Reading, check_quality, read_dataset
+from components.prepare_dataset.splitting import split_clips
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Findings on a dataset.
+
+    Attributes:
+        name, domain, licence: of the dataset.
+        health: as in health.json (without splits where they cannot be made).
+        problems: what would stop a run.
+    """
+
+    name: str
+    domain: str
+    licence: str
+    health: dict[str, Any]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run can start on this dataset."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "problems": list(self.problems), "ok": self.ok}
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        return "\n".join(_lines(self))
+
+
+def examine(
+    spec: DatasetSpec, settings: PrepareDatasetConfig | None = None, n: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> DoctorReport:
+    """Read, check and split a dataset as a run would.
+
+    Args:
+        spec: the dataset.
+        settings: of `prepare_dataset`; default: production.
+        n: training clips of a replicate; default: the dataset's.
+        seeds: the replicates.
+
+    Raises:
+        DataError: the dataset cannot even be listed.
+    """
+    settings = settings or PrepareDatasetConfig()
+    reading = read_dataset(spec, settings, None, cpu_count())
+    problems: list[str] = []
+    health: dict[str, Any] = _without_splits(reading)
+    try:
+        check_quality(reading, settings)
+    except SynthioError as error:
+        problems.append(str(error))
+    try:
+        splits = split_clips(reading.clips, reading.labels, spec, settings, n or spec.n, tuple(seeds))
+        health = data_health(reading, splits)
+    except SynthioError as error:
+        problems.append(str(error))
+    return DoctorReport(spec.name, spec.domain, spec.licence, health, tuple(problems))
+
+
+def _without_splits(reading: Reading) -> dict[str, Any]:
+    return {
+        **describe(reading.clips),
+        "counts": {"listed": reading.listed, "usable": len(reading.clips), "dropped": len(reading.dropped)},
+        "dropped": [asdict(drop) for drop in reading.dropped],
+        "duplicates": [[clip.source for clip in clips] for clips in reading.duplicates()],
+        "ignored_columns": reading.ignored_columns, "ignored_files": reading.ignored_files,
+        "notes": noted(reading.clips), "warnings": [],
+    }
+
+
+def _lines(report: DoctorReport) -> list[str]:
+    health = report.health
+    seconds, counts = health["duration_s"], health["counts"]
+    lines = [
+        f"{report.name}: {report.domain}; licence {report.licence}",
+        _row("clips", _joined(counts)),
+        _row("classes", f"{len(health['classes'])}: {_joined(health['classes'])}"),
+        _row("groups", health["groups"] or "none given"),
+        _row("rates", _joined(health["sample_rates_hz"], " Hz")),
+        _row("channels", _joined(health["channels"])),
+        _row("formats", _joined(health["formats"])),
+        _row("durations", f"{seconds['shortest']} to {seconds['longest']} s, median {seconds['median']} s, "
+             f"{seconds['total'] / 60:.1f} min in all"),
+    ]
+    if "test_split_by" in health:
+        source = health["validation_from"]
+        lines.append(_row("splits", f"test by {health['test_split_by']}, validation by {health['validation_split_by']} "
+                          f"({'of its own' if source == 'official' else f'from {source} clips'})"))
+    if health["ignored_columns"]:
+        lines.append(_row("ignored", f"columns {', '.join(health['ignored_columns'])}"))
+    if health["ignored_files"]:
+        lines.append(_row("ignored", _listed(health["ignored_files"], "files")))
+    for note, found in health["notes"].items():
+        lines.append(_row("note", f"{note}: {_listed(found['sources'], 'clips', found['clips'])}"))
+    lines += [_row("duplicates", " = ".join(sources)) for sources in health["duplicates"][:_SHOWN]]
+    for drop in health["dropped"][:_SHOWN]:
+        lines.append(_row("left out", f"{drop['source']}: {drop['reason']} ({drop['detail']})"))
+    if len(health["dropped"]) > _SHOWN:
+        lines.append(_row("left out", f"and {len(health['dropped']) - _SHOWN} more"))
+    lines += [_row("warning", warning) for warning in health["warnings"]]
+    lines += [_row("PROBLEM", problem) for problem in report.problems]
+    return lines if report.problems else [*lines, _row("verdict", "ready")]
+
+
+def _row(name: str, value: object) -> str:
+    return f"  {name:<11}{value}"
+
+
+def _joined(counts: Mapping[str, int], unit: str = "") -> str:
+    shown = [f"{name}{unit} {count}" for name, count in list(counts.items())[: 2 * _SHOWN]]
+    return ", ".join(shown) + (f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else "")
+
+
+def _listed(sources: Sequence[str], what: str, total: int | None = None) -> str:
+    total = len(sources) if total is None else total
+    return f"{total} {what}: {', '.join(sources[:3])}" + (" …" if total > 3 else "")

@@ -1,0 +1,114 @@
+"""Drawing clips: by class in exact numbers, or by whole groups."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from common.seeding import numpy_generator
+from components.prepare_dataset.clips import Clip
+
+_TRIES = 200
+
+
+def allocate(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Share `total` out over classes in proportion to `counts`, by largest remainder (ties by name).
+
+    Where `total` suffices every class gets at least one, taken from the largest share.
+
+    Raises:
+        ValueError: `total` exceeds the sum of `counts`.
+    """
+    available = sum(counts.values())
+    if not 0 <= total <= available:
+        raise ValueError(f"cannot draw {total} of {available}")
+    labels = sorted(label for label, count in counts.items() if count)
+    share = {label: total * counts[label] // available for label in labels}
+    by_remainder = sorted(labels, key=lambda label: (-(total * counts[label] % available), label))
+    for label in by_remainder[: total - sum(share.values())]:
+        share[label] += 1
+    if total >= len(labels):
+        for label in [label for label in labels if not share[label]]:
+            share[max(labels, key=lambda name: share[name])] -= 1
+            share[label] = 1
+    return share
+
+
+def draw(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Clip]:
+    """Exactly `total` of `clips`, stratified by class, sorted by clip id.
+
+    The draw of a class depends on `seed`, `purpose` and the class only, and a larger draw from the
+    same clips holds the smaller one's clips of that class.
+    """
+    by_label: dict[str, list[Clip]] = defaultdict(list)
+    for clip in sorted(clips, key=lambda clip: clip.clip_id):
+        by_label[clip.label].append(clip)
+    chosen: list[Clip] = []
+    for label, count in allocate({label: len(members) for label, members in by_label.items()}, total).items():
+        order = numpy_generator(seed, purpose, label).permutation(len(by_label[label]))
+        chosen += [by_label[label][index] for index in order[:count]]
+    return sorted(chosen, key=lambda clip: clip.clip_id)
+
+
+def hold_out_groups(
+    clips: Sequence[Clip], target: int, keep: int, seed: int, purpose: str, min_groups: int
+) -> set[str] | None:
+    """Ids of the clips of whole groups that make up about `target` clips, or None.
+
+    Of many seeded orders of the groups the one is taken whose held-out part is nearest to the
+    target in size and to all clips in its mix of classes. Both sides hold every class.
+
+    Args:
+        clips: to choose from; a clip without a group is one by itself.
+        target: number of clips wanted; a choice may have up to half of all clips.
+        keep: number of clips that must be left.
+        seed: of the orders.
+        purpose: names the sub-seed.
+        min_groups: with fewer named groups the answer is None.
+    """
+    groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+    for clip in clips:
+        groups[("group", clip.group) if clip.group else ("clip", clip.clip_id)].append(clip)
+    if sum(kind == "group" for kind, _ in groups) < min_groups:
+        return None
+    totals = Counter(clip.label for clip in clips)
+    sizes = {key: Counter(clip.label for clip in members) for key, members in groups.items()}
+    keys, generator = sorted(groups), numpy_generator(seed, purpose, "groups")
+    best: tuple[float, list[tuple[str, str]]] | None = None
+    for _ in range(_TRIES):
+        chosen, held = _fill([keys[index] for index in generator.permutation(len(keys))], sizes, target)
+        score = _score(held, totals, target, keep)
+        if score is not None and (best is None or score < best[0]):
+            best = score, chosen
+    return None if best is None else {clip.clip_id for key in best[1] for clip in groups[key]}
+
+
+def _fill(
+    order: list[tuple[str, str]], sizes: Mapping[tuple[str, str], Counter[str]], target: int
+) -> tuple[list[tuple[str, str]], Counter[str]]:
+    """Take groups in order while that brings the number of clips nearer to the target."""
+    chosen: list[tuple[str, str]] = []
+    held: Counter[str] = Counter()
+    for key in order:
+        now, with_it = held.total(), held.total() + sizes[key].total()
+        if not chosen or abs(with_it - target) < abs(now - target):
+            chosen.append(key)
+            held += sizes[key]
+        if held.total() >= target:
+            break
+    return chosen, held
+
+
+def _score(held: Counter[str], totals: Counter[str], target: int, keep: int) -> float | None:
+    """How far a choice is from the target; None where it may not be taken."""
+    size, everything = held.total(), totals.total()
+    left = everything - size
+    if left < keep or size > everything / 2 or any(not 0 < held[label] < count for label, count in totals.items()):
+        return None
+    mix = sum(abs(held[label] / size - count / everything) for label, count in totals.items())
+    return abs(size - target) / target + mix
+
+
+def without_content(clips: Sequence[Clip], content: Collection[str]) -> list[Clip]:
+    """The clips whose audio is not among `content` hashes."""
+    return [clip for clip in clips if clip.content not in content]

@@ -1,0 +1,98 @@
+"""Data health: what a dataset is like, what was left out, and what to keep in mind."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from components.prepare_dataset.clips import Clip
+from components.prepare_dataset.reading import Reading
+from components.prepare_dataset.splitting import Splits
+
+_LISTED = 200
+"""Longer lists of sources are cut here, with their full length beside them."""
+
+
+def describe(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Rates, channels, formats and durations of the user's files behind `clips`."""
+    seconds = [clip.file_duration_s for clip in clips]
+    return {
+        "clips": len(clips),
+        "classes": _counted(clip.label for clip in clips),
+        "sample_rates_hz": _counted(clip.file_rate_hz for clip in clips),
+        "channels": _counted(clip.file_channels for clip in clips),
+        "formats": _counted(f"{clip.container} {clip.encoding}" for clip in clips),
+        "groups": len({clip.group for clip in clips if clip.group}),
+        "duration_s": {
+            "shortest": round(min(seconds, default=0.0), 3), "longest": round(max(seconds, default=0.0), 3),
+            "median": round(statistics.median(seconds), 3) if seconds else 0.0, "total": round(sum(seconds), 1),
+        },
+    }
+
+
+def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
+    """health.json of the gold set.
+
+    `dropped` holds `{source, reason, detail}` of every clip left out, `warnings` sentences,
+    `warning_codes` their codes, `notes` sources by code of what is odd but usable.
+    """
+    dropped = [*reading.dropped, *splits.dropped]
+    cut = [clip for clip in reading.clips if "cut" in clip.notes]
+    train, validation = next(iter(splits.replicates.values()))
+    duplicates = reading.duplicates()
+    warnings = [*splits.warnings]
+    sentences = [warning.message for warning in warnings]
+    codes = [warning.code for warning in warnings]
+    mixed = [clips for clips in duplicates if len({clip.label for clip in clips}) > 1]
+    if mixed:
+        codes.append("duplicates_of_other_class")
+        first = mixed[0]
+        sentences.append(
+            f"{len(mixed)} recording(s) are listed with two labels, such as {first[0].source} ({first[0].label}) and "
+            f"{first[1].source} ({first[1].label})"
+        )
+    return {
+        **describe(reading.clips),
+        "counts": {
+            "listed": reading.listed, "usable": len(reading.clips), "dropped": len(dropped),
+            "train": len(train), "val": len(validation), "test": len(splits.test), "pool": len(splits.pool),
+            "oracle": len(splits.oracle),
+        },
+        "dropped": [asdict(drop) for drop in dropped],
+        "dropped_by_reason": _counted(drop.reason for drop in dropped),
+        "warnings": sentences,
+        "warning_codes": codes,
+        "notes": noted(reading.clips),
+        "duplicates": [[clip.source for clip in clips] for clips in duplicates[:_LISTED]],
+        "duplicate_sets": len(duplicates),
+        "ignored_columns": reading.ignored_columns,
+        "ignored_files": reading.ignored_files[:_LISTED],
+        "ignored_files_count": len(reading.ignored_files),
+        "clips_cut": len(cut),
+        "seconds_cut": round(sum(clip.file_duration_s - clip.duration_s for clip in cut), 1),
+        "test_split_by": splits.test_by,
+        "validation_from": splits.validation,
+        "validation_split_by": splits.validation_by,
+        "validation_from_training": splits.validation == "training",
+    }
+
+
+def test_health(splits: Splits) -> dict[str, Any]:
+    """health.json of the test split."""
+    return {**describe(splits.test), "test_split_by": splits.test_by, "dropped": [], "notes": noted(splits.test)}
+
+
+def noted(clips: Iterable[Clip]) -> dict[str, dict[str, Any]]:
+    """By note: how many clips have it, and which (the first of them)."""
+    sources: dict[str, list[str]] = {}
+    for clip in clips:
+        for note in clip.notes:
+            sources.setdefault(note, []).append(clip.source)
+    return {note: {"clips": len(found), "sources": found[:_LISTED]} for note, found in sorted(sources.items())}
+
+
+def _counted(values: Iterable[str | int]) -> dict[str, int]:
+    return {str(value): count for value, count in sorted(Counter(values).items())}

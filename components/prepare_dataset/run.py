@@ -1,0 +1,105 @@
+"""I/O shell of `prepare_dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.audio_folder import copy_audio_folder
+from common.config.dataset import PrepareDatasetPlan
+from common.datasets_registry import fingerprint
+from common.items import ItemStore
+from common.log import event, get_logger
+from common.parallel import cpu_count
+from common.records import GoldClip
+from common.stage import stage
+from common.storage import read_json, write_json
+from components.prepare_dataset.clips import Clip
+from components.prepare_dataset.health import data_health, test_health
+from components.prepare_dataset.reading import Reading, check_quality, read_dataset
+from components.prepare_dataset.splitting import Splits, split_clips
+
+log = get_logger("prepare_dataset")
+
+
+def run(
+    gold_path: str, test_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
+) -> dict[str, Any]:
+    """Read, check and split the dataset; see `component.py` for the arguments.
+
+    Raises:
+        ConfigError: the number of training clips does not fit the data.
+        DataError: the dataset cannot be read, is too bad, or has too few clips of a class.
+        StorageError: the disk is full; nothing is published then.
+    """
+    plan = PrepareDatasetPlan.model_validate(config)
+    gold, test = Path(gold_path), Path(test_path)
+    with stage("prepare_dataset", config, metrics_path, {"gold": gold_path, "test": test_path}) as running:
+        folder, reading = _read(plan, code_version)
+        check_quality(reading, plan.settings)
+        splits = split_clips(reading.clips, reading.labels, plan.dataset, plan.settings, plan.n, plan.seeds)
+        for warning in splits.warnings:
+            event(log, "warning", code=warning.code, message=warning.message)
+        for drop in [*reading.dropped, *splits.dropped]:
+            event(log, "dropped", source=drop.source, reason=drop.reason, detail=drop.detail)
+        used = {clip.clip_id: clip for clip in splits.oracle}
+        for train, validation in splits.replicates.values():
+            used |= {clip.clip_id: clip for clip in [*train, *validation]}
+        _write(gold, list(used.values()), reading.labels, folder, plan)
+        _write(test, splits.test, reading.labels, folder, plan)
+        write_json(gold / "splits.json", _splits(splits))
+        health = data_health(reading, splits)
+        write_json(gold / "health.json", health)
+        write_json(gold / "dataset.json", _dataset(plan))
+        write_json(test / "health.json", test_health(splits))
+        running.record({f"clips_{name}": count for name, count in health["counts"].items()})
+        running.record({"classes": len(reading.labels), "warnings": len(health["warnings"])})
+    return running.figures
+
+
+def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
+    """Decoded clips, from the store when the files have not changed."""
+    settings = plan.settings
+    store = ItemStore("prepare_dataset", code_version)
+
+    def make(folder: Path) -> None:
+        (folder / "clips").mkdir()
+        reading = read_dataset(plan.dataset, settings, folder / "clips", cpu_count())
+        write_json(folder / "reading.json", reading.to_json())
+
+    folder = store.get_or_make(
+        make, files=fingerprint(plan.dataset), dataset=plan.dataset.model_dump(mode="json", exclude={"n", "test"}),
+        rate=settings.storage_sample_rate_hz, channels=settings.channels, longest=settings.max_duration_s,
+        shortest=settings.min_duration_s, silence=settings.silence_dbfs,
+    )
+    return folder / "clips", Reading.from_json(read_json(folder / "reading.json"))
+
+
+def _write(target: Path, clips: Sequence[Clip], labels: list[str], folder: Path, plan: PrepareDatasetPlan) -> None:
+    index = {label: number for number, label in enumerate(labels)}
+    records = [
+        GoldClip(
+            file_name=f"{clip.clip_id}.flac", clip_id=clip.clip_id, label=clip.label, label_id=index[clip.label],
+            group=clip.group, source=clip.source, duration_s=clip.duration_s,
+            sample_rate_hz=plan.settings.storage_sample_rate_hz,
+        )
+        for clip in sorted(clips, key=lambda clip: clip.clip_id)
+    ]
+    copy_audio_folder(target, records, {clip.clip_id: folder / f"{clip.clip_id}.flac" for clip in clips})
+    write_json(target / "labels.json", labels)
+
+
+def _splits(splits: Splits) -> dict[str, Any]:
+    replicates = {
+        str(seed): {"train": [clip.clip_id for clip in train], "val": [clip.clip_id for clip in validation]}
+        for seed, (train, validation) in splits.replicates.items()
+    }
+    oracle = [clip.clip_id for clip in splits.oracle]
+    return {"replicates": replicates, "oracle": oracle, "shared_gold": splits.shared}
+
+
+def _dataset(plan: PrepareDatasetPlan) -> dict[str, Any]:
+    # Without paths: they say where the data lay on one machine, and the report must not depend on that.
+    kept = plan.dataset.model_dump(mode="json", include={"name", "domain", "licence", "reader", "test"})
+    return {**kept, "n": plan.n}

@@ -1,0 +1,278 @@
+"""From checked clips to test split, and training and validation clips of each replicate.
+
+The test split is shared and does not depend on the seeds. A replicate draws its own training
+clips when there are more than asked for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.config.dataset import DatasetSpec, PrepareDatasetConfig
+from common.dataset_listing import Drop
+from common.errors import ConfigError, DataError
+from components.prepare_dataset.clips import Clip
+from components.prepare_dataset.drawing import draw, hold_out_groups, without_content
+
+_TEST_SEED = 0
+_MIN_TEST_GROUPS = 3
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something about the data or its split that a reader of the results should know."""
+
+    code: str
+    message: str
+
+
+@dataclass
+class Splits:
+    """The outcome.
+
+    Attributes:
+        test: clips of the test split.
+        pool: clips that training may draw from.
+        replicates: seed to (training clips, validation clips).
+        oracle: training clips of the oracle.
+        shared: whether all replicates have the same clips.
+        dropped: clips left out because of where they stand.
+        warnings: see `Warned`.
+        test_by: `official`, `group` or `clip`.
+        validation: whence it comes: `official`, `remaining` or `training`.
+        validation_by: `official`, `group` or `clip`.
+    """
+
+    test: list[Clip] = field(default_factory=list)
+    pool: list[Clip] = field(default_factory=list)
+    official_validation: list[Clip] = field(default_factory=list)
+    replicates: dict[int, tuple[list[Clip], list[Clip]]] = field(default_factory=dict)
+    oracle: list[Clip] = field(default_factory=list)
+    shared: bool = False
+    dropped: list[Drop] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+    test_by: Literal["official", "group", "clip"] = "official"
+    validation: Literal["official", "remaining", "training"] = "official"
+    validation_by: Literal["official", "group", "clip"] = "official"
+
+    def warn(self, code: str, message: str) -> None:
+        """Add a warning, once."""
+        if Warned(code, message) not in self.warnings:
+            self.warnings.append(Warned(code, message))
+
+
+def split_clips(
+    clips: Sequence[Clip], labels: Sequence[str], spec: DatasetSpec, settings: PrepareDatasetConfig, n: int | None,
+    seeds: Sequence[int],
+) -> Splits:
+    """Split checked clips.
+
+    Args:
+        clips: all usable clips.
+        labels: all classes that the dataset lists.
+        spec: says how the test split is made.
+        settings: fractions and limits.
+        n: exact number of training clips of a replicate; None = all.
+        seeds: the replicates.
+
+    Raises:
+        ConfigError: `n` does not fit the data.
+        DataError: a class has too few clips.
+    """
+    splits = Splits()
+    _hold_out_test(splits, sorted(clips, key=lambda clip: clip.clip_id), labels, spec, settings)
+    _drop_duplicates(splits)
+    _check_classes(splits, labels)
+    total = _training_total(splits, n)
+    splits.shared = total == len(splits.pool)
+    for seed in seeds:
+        splits.replicates[seed] = _replicate(splits, settings, total, _TEST_SEED if splits.shared else seed)
+    _make_oracle(splits, settings, seeds[0])
+    _warn_of_leaks(splits)
+    return splits
+
+
+def _hold_out_test(
+    splits: Splits, clips: list[Clip], labels: Sequence[str], spec: DatasetSpec, settings: PrepareDatasetConfig
+) -> None:
+    given = any(clip.split for clip in clips)
+    official = [clip for clip in clips if clip.split == "test"]
+    if spec.test == "split" and not official:
+        found = "but no clip is in the test split" if given else "but no splits are given"
+        raise DataError(f"dataset {spec.name}: test: split, {found}; add them, or give a fraction such as test: 0.2")
+    splits.official_validation = [clip for clip in clips if clip.split == "val"]
+    rest = [clip for clip in clips if clip.split != "val"]
+    if official and not isinstance(spec.test, float):
+        splits.test, splits.pool = official, [clip for clip in rest if clip.split != "test"]
+        return
+    if given:
+        splits.warn(
+            "test_drawn", "a test fraction was asked for: the given test split is not used" if official
+            else "no clip is in the test split: it is drawn from the training clips"
+        )
+    fraction = spec.test if isinstance(spec.test, float) else settings.test_fraction
+    _check_drawable(rest, labels, 2 if splits.official_validation else 3)
+    target = max(len({clip.label for clip in rest}), round(fraction * len(rest)))
+    chosen = None
+    if any(clip.group for clip in rest):
+        chosen = hold_out_groups(rest, target, 1, _TEST_SEED, "test", _MIN_TEST_GROUPS)
+        if chosen is None:
+            groups = len({clip.group for clip in rest if clip.group})
+            splits.warn(
+                "test_by_clip", f"too few groups ({groups}) to hold some out with every class on both sides: the test "
+                "split is drawn by clip, and test accuracy says nothing about unseen groups"
+            )
+    splits.test_by = "clip" if chosen is None else "group"
+    if chosen is None:
+        chosen = {clip.clip_id for clip in draw(rest, target, _TEST_SEED, "test")}
+    splits.test = [clip for clip in rest if clip.clip_id in chosen]
+    splits.pool = [clip for clip in rest if clip.clip_id not in chosen]
+
+
+def _check_drawable(clips: list[Clip], labels: Sequence[str], needed: int) -> None:
+    counts = Counter(clip.label for clip in clips)
+    few = {label: counts[label] for label in sorted(labels) if counts[label] < needed}
+    if few:
+        label, count = next(iter(few.items()))
+        others = f" (likewise {', '.join(map(repr, list(few)[1:6]))})" if len(few) > 1 else ""
+        raise DataError(
+            f"class {label!r} has {count} usable clip(s){others}; expected at least {needed}, one for each split "
+            "(training, validation, test); add clips or leave the class out"
+        )
+
+
+def _drop_duplicates(splits: Splits) -> None:
+    """Test wins over validation, and validation over training."""
+    for name, taken in (("test", splits.test), ("validation", splits.official_validation)):
+        sources = {clip.content: clip.source for clip in taken}
+        for pool in [splits.pool, *([splits.official_validation] if name == "test" else [])]:
+            splits.dropped += [
+                Drop(clip.source, f"duplicate_of_{name}", f"same audio as {sources[clip.content]}")
+                for clip in pool if clip.content in sources
+            ]
+            pool[:] = without_content(pool, sources.keys())
+
+
+def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
+    counts = Counter(clip.label for clip in splits.pool)
+    needed = 1 if splits.official_validation else 2
+    for label in labels:
+        if counts[label] < needed:
+            parts = "training" if needed == 1 else "training and validation"
+            raise DataError(
+                f"class {label!r} has {counts[label]} usable clip(s) outside the test split; expected at least "
+                f"{needed} for {parts}; add clips or leave the class out"
+            )
+    for name, clips in (("test", splits.test), ("validation", splits.official_validation)):
+        absent = sorted(set(labels) - {clip.label for clip in clips})
+        if clips and absent:
+            splits.warn(f"{name}_lacks_classes", f"the {name} split has no clips of {', '.join(map(repr, absent))}")
+
+
+def _training_total(splits: Splits, n: int | None) -> int:
+    available, classes = len(splits.pool), len({clip.label for clip in splits.pool})
+    if n is None:
+        return available
+    if n > available:
+        raise ConfigError(
+            f"n={n} training clips asked for, but the dataset has {available} outside test and validation; use "
+            f"N={available} or less, or leave N out for all of them"
+        )
+    if n < classes:
+        raise ConfigError(f"n={n} training clips for {classes} classes; expected at least one clip per class")
+    return n
+
+
+def _replicate(
+    splits: Splits, settings: PrepareDatasetConfig, total: int, seed: int
+) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips, disjoint by clip, by content, and by group where groups allow it."""
+    if splits.official_validation:
+        train = draw(splits.pool, total, seed, "train")
+        available = without_content(splits.official_validation, {clip.content for clip in train})
+        return train, draw(available, min(total, len(available)), seed, "validation")
+    remaining = len(splits.pool) - total
+    splits.validation = "remaining" if remaining else "training"
+    classes = len({clip.label for clip in splits.pool})
+    share = max(classes, round(settings.validation_fraction * len(splits.pool)))
+    target, keep = (min(share, remaining), total) if remaining else (share, classes)
+    held = _validation_groups(splits, settings, target, keep, seed)
+    splits.validation_by = "group" if held else "clip"
+    if held is None and not remaining:
+        held = {clip.clip_id for clip in draw(splits.pool, target, seed, "validation")}
+    candidates = [clip for clip in splits.pool if clip.clip_id not in (held or ())]
+    train = candidates if not remaining else draw(candidates, total, seed, "train")
+    used = {clip.clip_id for clip in train}
+    left = [clip for clip in splits.pool if clip.clip_id in held] if held else [
+        clip for clip in splits.pool if clip.clip_id not in used
+    ]
+    left = without_content(left, {clip.content for clip in train})
+    validation = draw(left, min(total, len(left)), seed, "validation")
+    return train, _checked_validation(splits, validation)
+
+
+def _validation_groups(
+    splits: Splits, settings: PrepareDatasetConfig, target: int, keep: int, seed: int
+) -> set[str] | None:
+    groups = len({clip.group for clip in splits.pool if clip.group})
+    if not groups:
+        return None
+    held = hold_out_groups(splits.pool, target, keep, seed, "validation", settings.validation_min_groups)
+    if held is None:
+        splits.warn(
+            "validation_by_clip", f"the training clips have {groups} group(s), too few to hold some out for validation "
+            f"(at least {settings.validation_min_groups}, with every class on both sides): validation is drawn by clip "
+            "and may look better than the test"
+        )
+    return held
+
+
+def _checked_validation(splits: Splits, validation: list[Clip]) -> list[Clip]:
+    if not validation:
+        raise DataError(
+            "no clips are left for validation once copies of training clips are set aside; lower N, or add clips"
+        )
+    classes = {clip.label for clip in splits.pool}
+    if len({clip.label for clip in validation}) < len(classes):
+        splits.warn(
+            "small_validation", f"validation has {len(validation)} clip(s) and does not hold all {len(classes)} "
+            "classes: what is chosen on it is uncertain; lower N"
+        )
+    if splits.validation == "training":
+        splits.warn(
+            "validation_from_training",
+            "no labelled clips remain beside the training clips: validation is taken from them"
+        )
+    return validation
+
+
+def _make_oracle(splits: Splits, settings: PrepareDatasetConfig, first: int) -> None:
+    """All labelled clips but test and the first replicate's validation; its training clips come first under the cap."""
+    train, validation = splits.replicates[first]
+    aside = {clip.clip_id for clip in validation}
+    contents = {clip.content for clip in validation}
+    chosen = {clip.clip_id for clip in train}
+    rest = [clip for clip in splits.pool + splits.official_validation if clip.clip_id not in aside | chosen]
+    rest = without_content(rest, contents)
+    room = max(0, settings.oracle_max_clips - len(train))
+    more = rest if len(rest) <= room else draw(rest, room, _TEST_SEED, "oracle")
+    splits.oracle = sorted([*train, *more], key=lambda clip: clip.clip_id)
+
+
+def _warn_of_leaks(splits: Splits) -> None:
+    """Official splits are kept as they are, and what they share is told."""
+    if not splits.official_validation:
+        sides = [("training", splits.pool), ("test", splits.test)]
+    else:
+        sides = [("training", splits.pool), ("validation", splits.official_validation), ("test", splits.test)]
+    for index, (name, clips) in enumerate(sides):
+        for other_name, other in sides[index + 1 :]:
+            both = sorted({clip.group for clip in clips if clip.group} & {clip.group for clip in other if clip.group})
+            if both:
+                listed = ", ".join(both[:10]) + (f" and {len(both) - 10} more" if len(both) > 10 else "")
+                splits.warn(
+                    "groups_shared", f"{len(both)} group(s) have clips in both {name} and {other_name}: {listed}"
+                )

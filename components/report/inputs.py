@@ -1,0 +1,128 @@
+"""What the report reads: records and figures of all stages before it, and hashes of what they made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from common.audio_folder import CLIPS, METADATA, read_clips
+from common.gold import GoldSet
+from common.hashing import hash_file, hash_json
+from common.records import Caption, SyntheticClip, read_records
+from common.storage import read_json
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The artifacts that the stage receives."""
+
+    evaluation: Path
+    gold: Path
+    corpus: Path
+    t2a: Path
+    aligned: Path
+    clap: Path
+    classifiers: Path
+    captions: Path
+    vanilla: Path
+    accepted: Path
+    rejected: Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that was read; no audio.
+
+    Attributes:
+        folders: where from.
+        evaluation: evaluation.json.
+        gold: the gold set.
+        dataset: dataset.json: name, domain, licence.
+        health: health.json of the gold set.
+        selection: selection.json of train_classifier.
+        align: align.json.
+        filtered: filter.json.
+        codec: class in the `vae` slot of the text-to-audio model.
+        corpus: manifest.json.
+        captions: of the gold clips.
+        vanilla: clips of the unaligned model.
+        accepted: of all rounds.
+        rejected: of the last round.
+        hashes: what to its SHA-256.
+    """
+
+    folders: Folders
+    evaluation: dict[str, Any]
+    gold: GoldSet
+    dataset: dict[str, Any]
+    health: dict[str, Any]
+    selection: dict[str, Any]
+    align: dict[str, Any]
+    filtered: dict[str, Any]
+    codec: str
+    corpus: dict[str, Any]
+    captions: list[Caption]
+    vanilla: list[SyntheticClip]
+    accepted: list[SyntheticClip]
+    rejected: list[SyntheticClip]
+    hashes: dict[str, str]
+
+
+def read_inputs(folders: Folders) -> Inputs:
+    """Read everything but audio.
+
+    Raises:
+        DataError: a set's records are broken.
+        StorageError: a stage's figures are missing.
+    """
+    gold = GoldSet(folders.gold)
+    vanilla, accepted, rejected = (_clips(path) for path in (folders.vanilla, folders.accepted, folders.rejected))
+    chosen = read_json(folders.evaluation / "evaluation.json")["selected"]
+    return Inputs(
+        folders=folders,
+        evaluation=read_json(folders.evaluation / "evaluation.json"),
+        gold=gold,
+        dataset=read_json(folders.gold / "dataset.json"),
+        health=read_json(folders.gold / "health.json"),
+        selection=read_json(folders.classifiers / "selection.json"),
+        align=read_json(folders.aligned / "align.json"),
+        filtered=read_json(folders.accepted / "filter.json"),
+        codec=read_json(folders.t2a / "model_index.json").get("vae", ["", ""])[1],
+        corpus=read_json(folders.corpus / "manifest.json"),
+        captions=read_records(folders.captions / "captions.jsonl", Caption),
+        vanilla=vanilla, accepted=accepted, rejected=rejected,
+        hashes={
+            "gold clips": hash_json(
+                [[clip.clip_id, clip.label, _flac(folders.gold, clip.file_name)] for clip in gold.clips.values()]
+            ),
+            "corpus": hash_file(folders.corpus / "manifest.json"),
+            "text-to-audio model": weights_hash(folders.t2a),
+            "aligned models": weights_hash(folders.aligned),
+            "fine-tuned CLAP": weights_hash(folders.clap),
+            "classifier handed on": weights_hash(folders.classifiers / chosen["method"] / str(chosen["seed"])),
+            "accepted clips": hash_json([[clip.clip_id, _flac(folders.accepted, clip.file_name)] for clip in accepted]),
+        },
+    )
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over names and bytes of all safetensors files below `folder`.
+
+    Records of the training are left out: they may hold times.
+    """
+    digest = sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _clips(folder: Path) -> list[SyntheticClip]:
+    if not (folder / CLIPS / METADATA).is_file():
+        return []
+    return sorted(read_clips(folder, SyntheticClip), key=lambda clip: clip.clip_id)
+
+
+def _flac(folder: Path, name: str) -> str:
+    return hash_file(folder / CLIPS / name)

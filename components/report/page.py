@@ -1,0 +1,69 @@
+"""The HTML page and the Markdown summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from components.report import wording
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """The page. Every value is escaped except the charts, which this package draws itself.
+
+    Args:
+        context: what `templates/report.html.j2` names.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": _narrow(wording.percent), "points": wording.points, "number": wording.number,
+        "decimals": wording.decimals, "reason": wording.reason, "fixed": partial(wording.decimals, places=2),
+        "between": wording.between, "narrow": _narrow(str),
+    }
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return environment.get_template("report.html.j2").render(style=style, **context)
+
+
+def _narrow(format_value: Any) -> Any:
+    # A narrow no-break space keeps a number and its percent sign together.
+    def filtered(value: Any) -> str:
+        return str(format_value(value)).replace(" %", "\u202f%")
+
+    return filtered
+
+
+def code(name: str) -> Markup:
+    """`name` as code."""
+    return Markup("<code>{}</code>").format(name)
+
+
+def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The verdict and the table of methods, for a run's page.
+
+    Args:
+        results: of report.json.
+        rows: of the table of methods.
+    """
+    lines = [f"**{_cell(results['verdict']['text'])}**", ""]
+    lines += ["| method | accuracy | interval | macro-F1 |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        score, f1_score = row["accuracy"], row["macro_f1"]
+        cells = [_cell(row["title"]), wording.percent(score["mean"]), wording.between(score)]
+        lines.append(f"| {' | '.join(cells)} | {wording.percent(f1_score['mean'])} |")
+    lines += ["", *(f"- {_cell(caution)}" for caution in results["verdict"]["cautions"])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    # KFP's panel renders HTML inside Markdown.
+    return str(escape(" ".join(text.split()))).replace("|", "\\|")

@@ -1,0 +1,109 @@
+"""`report.json`: results only, so that the same inputs give the same bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from common.captions.metrics import diversity
+from common.config.report import ReportPlan
+from common.hashing import hash_json
+from common.rounding import rounded
+from common.text import normalize_label
+from components.report.inputs import Inputs
+from components.report.verdict import verdict
+
+
+def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
+    """The content of report.json.
+
+    Returns:
+        verdict {improved, beats_classic, text, state, cautions}; methods by name (accuracy and macro_f1
+        {mean, low, high, per_seed}, …); differences; rounds; data {n_train, n_val, n_test, dropped, …};
+        failures, oracle, distances, leaks, alignment, captions, provenance.
+    """
+    evaluation = inputs.evaluation
+    labels = evaluation["labels"]
+    kept = ("title", "seeds", "accuracy", "macro_f1", "ece")
+    return rounded({
+        "dataset": inputs.dataset,
+        "verdict": verdict(evaluation, inputs.gold.shared),
+        "methods": {
+            name: {key: row[key] for key in kept} | {"recall": dict(zip(labels, row["recall"], strict=True))}
+            for name, row in evaluation["methods"].items()
+        },
+        "best_classic": None if evaluation["best_classic"] is None else {
+            key: evaluation["best_classic"][key] for key in ("chosen", "seeds", "accuracy", "macro_f1", "ece")
+        },
+        "differences": evaluation["differences"],
+        "rounds": inputs.filtered["rounds"],
+        "data": _data(inputs, plan),
+        "failures": evaluation["failures"] + _failed_alignments(inputs),
+        "selected": evaluation["selected"],
+        "oracle": evaluation["oracle"],
+        "distances": evaluation["distances"],
+        "leaks": evaluation["leaks"],
+        "alignment": {
+            name: {key: account[key] for key in ("before", "after")}
+            for name, account in sorted(inputs.align.items()) if "/" in name
+        },
+        "captions": caption_sets(inputs),
+        "provenance": {
+            "command": plan.command, "preset": plan.preset, "seeds": list(plan.seeds),
+            "settings": hash_json(plan.run_config), **inputs.hashes,
+        },
+    })
+
+
+def caption_sets(inputs: Inputs) -> dict[str, Any]:
+    """Diversity of the captions of each source: gold clips, template prompts, each recipe by round."""
+    sets: dict[str, dict[str, list[str]]] = {}
+
+    def add(name: str, label: str, caption: str) -> None:
+        sets.setdefault(name, {}).setdefault(normalize_label(label), []).append(caption)
+
+    for caption in inputs.captions:
+        add("gold clips", caption.label, caption.caption)
+    for clip in inputs.vanilla:
+        add("vanilla", clip.label, clip.caption)
+    for clip in [*inputs.accepted, *inputs.rejected]:
+        add(f"{clip.recipe}, last version", clip.label, clip.caption)
+        for earlier in clip.history:
+            add(f"{clip.recipe}, rejected and revised", clip.label, str(earlier.get("caption", "")))
+    return {name: diversity(captions) for name, captions in sorted(sets.items())}
+
+
+def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
+    seed, gold, test = plan.seeds[0], inputs.gold, inputs.evaluation["test"]
+    parts = {"train": gold.train(seed), "val": gold.val(seed)}
+    counts = {name: Counter(clip.label for clip in clips) for name, clips in parts.items()}
+    dropped = dropped_clips(inputs)
+    return {
+        "n_train": len(parts["train"]),
+        "n_val": len(parts["val"]),
+        "n_test": test["clips"],
+        "dropped": len(dropped),
+        "dropped_reasons": dict(sorted(Counter(row["reason"] for row in dropped).items())),
+        "classes": {
+            label: {"train": counts["train"][label], "val": counts["val"][label], "test": test["per_class"][label]}
+            for label in gold.labels
+        },
+        "oracle_pool": len(gold.oracle()),
+        "fixed_gold_set": gold.shared,
+        "test_groups": test["groups"],
+        "warnings": list(inputs.health.get("warnings", [])),
+    }
+
+
+def dropped_clips(inputs: Inputs) -> list[dict[str, str]]:
+    """Quarantined clips of all splits: source and reason."""
+    rows = [*inputs.health.get("dropped", []), *inputs.evaluation["test_health"].get("dropped", [])]
+    unique = {(str(row["source"]), str(row["reason"])): None for row in rows}
+    return [{"source": source, "reason": reason} for source, reason in sorted(unique)]
+
+
+def _failed_alignments(inputs: Inputs) -> list[dict[str, Any]]:
+    return [
+        {"method": f"alignment {name}", "seed": int(name.split("/")[0]), "error": error}
+        for name, error in sorted(inputs.align.get("failures", {}).items())
+    ]

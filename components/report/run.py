@@ -1,0 +1,82 @@
+"""I/O shell of `report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common.audio_folder import load_clip
+from common.config.report import ReportPlan
+from common.records import GoldClip, SyntheticClip
+from common.stage import stage
+from common.storage import write_json, write_text
+from components.report.context import Card, main_recipe, page_context
+from components.report.inputs import Folders, Inputs, read_inputs
+from components.report.page import markdown, render
+from components.report.players import Carrier, Floats, choose
+from components.report.results import results
+from components.report.sections import method_rows
+
+
+def run(
+    evaluation_path: str, gold_path: str, corpus_path: str, t2a_path: str, aligned_path: str, clap_path: str,
+    classifiers_path: str, captions_path: str, vanilla_path: str, accepted_path: str, rejected_path: str,
+    results_path: str, html_path: str, markdown_path: str, confusion_path: str, metrics_path: str, *,
+    config: dict[str, Any], code_version: str,
+) -> tuple[dict[str, Any], list[str], list[list[int]]]:
+    """Write the report; see `component.py` for the arguments.
+
+    Returns:
+        Figures, and labels and confusion matrix (rows = truth) of the method that validation chose.
+    """
+    plan = ReportPlan.model_validate(config)
+    with stage("report", config, metrics_path, {"results": results_path}) as running:
+        inputs = read_inputs(Folders(*map(Path, (
+            evaluation_path, gold_path, corpus_path, t2a_path, aligned_path, clap_path, classifiers_path,
+            captions_path, vanilla_path, accepted_path, rejected_path,
+        ))))
+        found = results(inputs, plan)
+        recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
+        cards, left_out = _cards(inputs, plan, recipe)
+        page = render(page_context(inputs, plan, found, cards, left_out, recipe))
+        write_json(Path(results_path) / "report.json", found)
+        write_text(Path(results_path) / "report.html", page)
+        write_text(Path(html_path), page)
+        write_text(Path(markdown_path), markdown(found, method_rows(found)["rows"]))
+        labels = inputs.evaluation["labels"]
+        matrix = inputs.evaluation["methods"][found["selected"]["method"]]["confusion"]
+        write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
+        running.record({f"accuracy_{name}": row["accuracy"]["mean"] for name, row in found["methods"].items()})
+        running.record({"verdict": found["verdict"]["state"], "players": len(cards)})
+    return running.figures, labels, matrix
+
+
+def _cards(inputs: Inputs, plan: ReportPlan, recipe: str) -> tuple[list[Card], int]:
+    """Players of accepted and rejected clips in turn, as many as the page can hold."""
+    settings, folders = plan.settings, inputs.folders
+    carrier = Carrier(int(settings.max_audio_mb * 2**20), settings.max_player_s)
+    sets = [(inputs.accepted, folders.accepted, True), (inputs.rejected, folders.rejected, False)]
+    if not inputs.accepted and not inputs.rejected:
+        sets = [(inputs.vanilla, folders.vanilla, True)]
+    chosen = [
+        (clip, folder, accepted)
+        for clips, folder, accepted in sets
+        for clip in choose(clips, recipe, settings.examples_per_class, settings.max_examples)
+    ]
+    cards = [card for clip, folder, accepted in chosen if (card := _card(inputs, carrier, clip, folder, accepted))]
+    return cards, len(chosen) - len(cards)
+
+
+def _card(inputs: Inputs, carrier: Carrier, clip: SyntheticClip, folder: Path, accepted: bool) -> Card | None:
+    folders = inputs.folders
+    gold = inputs.gold.clips.get(clip.nearest_clip_id or clip.source_clip_id)
+    own = carrier.carry(clip.clip_id, lambda: _load(folder, clip))
+    if own is None:
+        return None
+    nearest = carrier.carry(gold.clip_id, lambda: _load(folders.gold, gold)) if gold is not None else None
+    return Card(clip, accepted, own, nearest, gold.label if gold is not None else "")
+
+
+def _load(folder: Path, clip: GoldClip | SyntheticClip) -> tuple[Floats, int]:
+    return load_clip(folder, clip, clip.sample_rate_hz), clip.sample_rate_hz

@@ -1,0 +1,125 @@
+"""The verdict: one sentence that is true, and what to be careful about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.report.wording import percent, points
+
+SUBJECT, BASELINE = "synthio", "gold"
+COMBINED, BEST_CLASSIC = "synthio_classic", "best_classic"
+
+
+def verdict(evaluation: Mapping[str, Any], fixed_gold_set: bool) -> dict[str, Any]:
+    """Whether synthetic audio helped.
+
+    "Improved" is said only when the interval of the paired difference lies above 0, over at least two
+    replicates: one training cannot tell a gain from chance.
+
+    Args:
+        evaluation: the content of evaluation.json.
+        fixed_gold_set: whether all replicates share their gold clips.
+
+    Returns:
+        improved and beats_classic (null = not measured), text (one sentence), state ("improved",
+        "worse", "unclear" or "none"), cautions (sentences).
+    """
+    main = _find(evaluation["differences"], SUBJECT, BASELINE)
+    combined = _find(evaluation["differences"], COMBINED, BEST_CLASSIC)
+    clauses = [_main(main, evaluation)] if main else []
+    clauses += [_combined(combined, main is None)] if combined else []
+    text = "; ".join(clauses) + "." if clauses else (
+        "No verdict: this run does not hold both methods of a comparison "
+        f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
+    )
+    if fixed_gold_set and clauses:
+        text = "For this gold set: " + text
+    return {
+        "improved": _above(main),
+        "beats_classic": _above(combined),
+        "state": _state(main or combined),
+        "text": text,
+        "cautions": _cautions(evaluation, main or combined),
+    }
+
+
+def _find(differences: Sequence[Mapping[str, Any]], method: str, versus: str) -> Mapping[str, Any] | None:
+    return next((row for row in differences if (row["method"], row["versus"]) == (method, versus)), None)
+
+
+def _above(row: Mapping[str, Any] | None) -> bool | None:
+    return None if row is None else bool(row["low"] > 0 and len(row["per_seed"]) > 1)
+
+
+def _state(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "none"
+    if len(row["per_seed"]) < 2:
+        return "unclear"
+    return "improved" if row["low"] > 0 else "worse" if row["high"] < 0 else "unclear"
+
+
+def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    # Means over the replicates that both methods have, so that the sentence adds up.
+    after, before = (_mean(evaluation["methods"][name], row["seeds"]) for name in (SUBJECT, BASELINE))
+    confidence = f"{100 * evaluation['confidence']:g} %"
+    count, clips = len(row["per_seed"]), evaluation["test"]["clips"]
+    figures = (
+        f"({points(row['mean'])} points, {confidence} interval {points(row['low'])} to {points(row['high'])}; "
+        f"{_plural(count, 'replicate')}, {_plural(clips, 'test clip')})"
+    )
+    raised, reached = f"accuracy from {percent(before)} to {percent(after)}", f"{percent(after)} accuracy"
+    if count < 2:
+        start = f"One replicate cannot tell a gain from chance: Synthio reached {reached}"
+        return f"{start} against {percent(before)} for gold only {figures}"
+    return {
+        "improved": f"Synthio raised {raised} {figures}",
+        "worse": f"Synthio lowered {raised} {figures}",
+        "unclear": f"No reliable gain: Synthio reached {reached} against {percent(before)} for gold only {figures}",
+    }[_state(row)]
+
+
+def _combined(row: Mapping[str, Any], alone: bool) -> str:
+    joined = "joined with the best classic augmentation"
+    what = {
+        "improved": "beat that augmentation alone",
+        "worse": "did worse than that augmentation alone",
+        "unclear": "did not reliably beat that augmentation alone",
+    }[_state(row)]
+    subject = f"Synthio {joined}" if alone else f"{joined} it"
+    return f"{subject} {what} ({points(row['mean'])} points, {points(row['low'])} to {points(row['high'])})"
+
+
+def _mean(scores: Mapping[str, Any], seeds: Sequence[int]) -> float:
+    values = dict(zip(scores["seeds"], scores["accuracy"]["per_seed"], strict=True))
+    return sum(values[seed] for seed in seeds) / len(seeds)
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _cautions(evaluation: Mapping[str, Any], row: Mapping[str, Any] | None) -> list[str]:
+    cautions = []
+    leaked = evaluation["leaks"]["test_clips"]
+    if leaked:
+        cautions.append(
+            f"{leaked} of {_plural(evaluation['test']['clips'], 'test clip')} also stand among the training or "
+            "synthetic clips, so the figures flatter; see Data health."
+        )
+    if evaluation["leaks"].get("shared_groups"):
+        cautions.append("Some groups have clips in both training and test; see Data health.")
+    if evaluation["failures"]:
+        failed = _plural(len(evaluation["failures"]), "training")
+        cautions.append(f"{failed} failed: the figures are those of the others; see Failures.")
+    if row is not None and 1 < len(row["per_seed"]) < 5:
+        cautions.append(
+            f"{len(row['per_seed'])} replicates: the intervals are widened for so few; five or more would be firmer."
+        )
+    if evaluation["test"]["groups"] > 1 and evaluation["resampled"] == "clips":
+        cautions.append(
+            f"The test clips come from only {evaluation['test']['groups']} groups (speakers, recordings): the "
+            "intervals speak for these groups, not for new ones."
+        )
+    return cautions

@@ -1,0 +1,66 @@
+"""Numbers and names in words: one format for each kind of figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MINUS = "−"
+
+REASONS = {
+    "low_score": "too little like its label",
+    "low_margin": "not clearly its label",
+    "near_copy": "nearly a copy of a real clip",
+    "near_duplicate": "nearly a duplicate of another synthetic clip",
+    "silence": "silent",
+    "clipping": "clipped",
+    "dc": "constant offset",
+    "nan": "samples that are not numbers",
+    "no_samples": "no samples in the file",
+    "no_path": "row without a path",
+    "no_label": "row without a label",
+    "duplicate_row": "listed twice",
+    "conflicting_rows": "listed with different labels",
+    "suffix_mismatch": "file name of another format",
+    "cut": "cut to the loudest part",
+    "scaled_down": "beyond full scale, scaled down",
+}
+
+
+def percent(share: float) -> str:
+    """`0.4128` → `41.3 %`."""
+    return f"{_signed(100 * share, 1, plus=False)} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in points: `0.072` → `+7.2`."""
+    return _signed(100 * share, 1, plus=True)
+
+
+def between(score: Mapping[str, float]) -> str:
+    """The interval of a share in percent: `38.1 to 45.2`."""
+    return f"{decimals(100 * score['low'], 1)} to {decimals(100 * score['high'], 1)}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where that is readable."""
+    if value == 0:
+        return "0"
+    if float(value).is_integer() and abs(value) < 1e6:
+        return _signed(value, 0, plus=False)
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def decimals(value: float, places: int = 3) -> str:
+    """A fixed number of decimals."""
+    return _signed(value, places, plus=False)
+
+
+def reason(code: str | None) -> str:
+    """A rejection's or quarantine's reason code in words."""
+    return REASONS.get(code or "", (code or "").replace("_", " "))
+
+
+def _signed(value: float, places: int, *, plus: bool) -> str:
+    rounded = round(value, places) + 0.0
+    sign = MINUS if rounded < 0 else "+" if plus else ""
+    return f"{sign}{abs(rounded):.{places}f}"

@@ -1,0 +1,98 @@
+"""I/O shell of `revise_captions`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from common.audio_folder import read_clips
+from common.captions.records import Tally
+from common.config.captions import ReviseCaptionsPlan
+from common.gold import GoldSet
+from common.items import ItemStore
+from common.records import Caption, Prompt, SyntheticClip, read_records, write_records
+from common.stage import stage
+from common.storage import read_json, write_json
+from components.revise_captions.selection import due
+
+NAME = "revise_captions"
+
+
+def run(
+    gold_path: str,
+    captions_path: str,
+    accepted_path: str,
+    rejected_path: str,
+    prompts_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    round: int,
+    code_version: str,
+) -> dict[str, float | int | str]:
+    """Write prompts for the rejected clips that have another round; none, in a second, when there are none.
+
+    Raises:
+        DataError: clips of another run.
+    """
+    plan = ReviseCaptionsPlan.model_validate(config)
+    with stage(NAME, config, metrics_path, {"prompts": prompts_path}) as running:
+        rejected = read_clips(Path(rejected_path), SyntheticClip)
+        clips = [clip for clip in due(rejected, plan.recipes, plan.rounds, round) if clip.seed in plan.seeds]
+        prompts: list[Prompt] = []
+        tally = Tally()
+        if clips:
+            captions = {c.clip_id: c for c in read_records(Path(captions_path) / "captions.jsonl", Caption)}
+            accepted = read_clips(Path(accepted_path), SyntheticClip)
+            prompts, tally = _revise(plan, clips, accepted, GoldSet(gold_path), captions, round, code_version)
+        write_records(Path(prompts_path) / "prompts.jsonl", prompts)
+        write_json(Path(prompts_path) / "captions.json", {"round": round, "how": tally.model_dump(mode="json")})
+        running.record({
+            "rejected": len(rejected), "prompts": len(prompts), "repaired": tally.repaired, "replaced": tally.replaced,
+            "refused": sum(tally.reasons.values()), "requests": tally.usage.requests, "cost": tally.usage.cost,
+        })
+    return running.figures
+
+
+def _revise(
+    plan: ReviseCaptionsPlan, rejected: list[SyntheticClip], accepted: list[SyntheticClip], gold: GoldSet,
+    captions: dict[str, Caption], number: int, code_version: str,
+) -> tuple[list[Prompt], Tally]:
+    # Imported here: a round with nothing to do takes a second.
+    from common.captions.writers import content_settings, open_desk
+    from components.revise_captions.revision import revise
+
+    store = ItemStore(NAME, code_version)
+    prompts: list[Prompt] = []
+    tally = Tally()
+
+    def cell(clip: SyntheticClip) -> tuple[str, int]:
+        return clip.recipe, clip.seed
+
+    with open_desk(plan.settings.writer) as desk:
+        for (recipe, seed), group in groupby(sorted(rejected, key=cell), key=cell):
+            due_clips = list(group)
+            taken = [clip for clip in accepted if cell(clip) == (recipe, seed)]
+            train = gold.train(seed)
+
+            def make(
+                folder: Path, due_clips: list[SyntheticClip] = due_clips, taken: list[SyntheticClip] = taken,
+                train: list[Any] = train,
+            ) -> None:
+                made, how = revise(
+                    due_clips, taken, train, captions, desk, plan.settings, domain=plan.domain, number=number
+                )
+                write_records(folder / "prompts.jsonl", made)
+                write_json(folder / "tally.json", how.model_dump(mode="json"))
+
+            item = store.get_or_make(
+                make, recipe=recipe, seed=seed, number=number, settings=content_settings(plan.settings.writer),
+                pool_share=plan.settings.pool_share, domain=plan.domain,
+                rejected=[clip.model_dump(mode="json") for clip in due_clips],
+                accepted=[[clip.clip_id, clip.label_id, clip.caption] for clip in taken],
+                captions=[captions[clip.clip_id].caption for clip in train if clip.clip_id in captions],
+            )
+            prompts += read_records(item / "prompts.jsonl", Prompt)
+            tally += Tally.model_validate(read_json(item / "tally.json"))
+    return prompts, tally

@@ -1,0 +1,34 @@
+"""Which rejected clips a round revises. Light to import: most rounds of most runs have nothing to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import DataError
+from common.methods import Recipe
+from common.records import SyntheticClip
+
+
+def due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: int, number: int) -> list[SyntheticClip]:
+    """The rejected clips that round `number` revises: of the round before, of recipes that have this round.
+
+    Args:
+        rejected: by the filter.
+        recipes: of the run.
+        rounds: of recipes that do not state their own.
+        number: of this round, from 1.
+
+    Raises:
+        DataError: a clip is of no recipe of the run.
+    """
+    allowed = {recipe.name: rounds if recipe.rounds is None else recipe.rounds for recipe in recipes}
+    found = []
+    for clip in rejected:
+        if clip.recipe not in allowed:
+            raise DataError(
+                f"the rejected clip {clip.clip_id!r} has the recipe {clip.recipe!r}; expected one of "
+                f"{', '.join(sorted(allowed)) or 'none'}; clips and settings must come from the same run"
+            )
+        if clip.round == number - 1 and number <= allowed[clip.recipe]:
+            found.append(clip)
+    return sorted(found, key=lambda clip: clip.clip_id)

@@ -1,0 +1,185 @@
+"""Which clips to generate, with which model and seed, and in which batches. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.config.t2a import SynthesizeAudioConfig
+from common.errors import ConfigError, DataError
+from common.methods import LOSERS, Alignment, Recipe
+from common.records import GoldClip, Prompt, SyntheticClip
+from common.seeding import derive_seed
+from common.text import template_caption
+
+TEMPLATE_WRITER = "template"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip to be generated.
+
+    Attributes:
+        prompt: what to generate.
+        model_path: folder of the text-to-audio model.
+        model_hash: hash of that folder.
+        sampling_seed: seeds this clip's generator.
+        duration_s: length of the clip in seconds, at most the model's window.
+        frames: length of its latents: `duration_s` rounded up to the bucket.
+        target_rms_dbfs: loudness of the source clip.
+    """
+
+    prompt: Prompt
+    model_path: str
+    model_hash: str
+    sampling_seed: int
+    duration_s: float
+    frames: int
+    target_rms_dbfs: float
+
+    def key(self, settings: SynthesizeAudioConfig) -> dict[str, Any]:
+        """All that decides the clip's samples."""
+        return {
+            "model": self.model_hash,
+            "caption": self.prompt.caption,
+            "sampling_seed": self.sampling_seed,
+            "duration_s": self.duration_s,
+            "frames": self.frames,
+            "target_rms_dbfs": self.target_rms_dbfs,
+            "settings": settings.model_dump(mode="json"),
+        }
+
+
+def template_prompts(clips: Sequence[GoldClip], seed: int, clips_per_gold: int) -> list[Prompt]:
+    """Template prompts for the gold clips of a replicate: the losers, and the clips of `vanilla`."""
+    return [
+        Prompt(
+            prompt_id=f"{LOSERS.name}.s{seed}.{clip.clip_id}.{index}.r0",
+            recipe=LOSERS.name,
+            seed=seed,
+            source_clip_id=clip.clip_id,
+            label=clip.label,
+            label_id=clip.label_id,
+            index=index,
+            round=0,
+            caption=template_caption(clip.label),
+            writer=TEMPLATE_WRITER,
+            parents=(clip.clip_id,),
+        )
+        for clip in clips
+        for index in range(clips_per_gold)
+    ]
+
+
+def sampling_seed(prompt: Prompt) -> int:
+    """The seed of a prompt's generator: of the replicate and the prompt's id, never of content or order."""
+    return derive_seed(prompt.seed, "synthesize_audio", prompt.prompt_id)
+
+
+def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> None:
+    """Refuse prompts that cannot be generated.
+
+    Raises:
+        DataError: two prompts share an id, a caption is empty, or a source clip is unknown.
+    """
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.prompt_id in seen:
+            raise DataError(f"two prompts have the id {prompt.prompt_id!r}; ids name the clips and must be unique")
+        seen.add(prompt.prompt_id)
+        if not prompt.caption.strip():
+            raise DataError(f"prompt {prompt.prompt_id!r} has an empty caption; the caption stage must write one")
+        if prompt.source_clip_id not in gold:
+            raise DataError(
+                f"prompt {prompt.prompt_id!r} augments the clip {prompt.source_clip_id!r}, which is not in the gold "
+                "set; prompts and gold must come from the same run"
+            )
+
+
+def alignment_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Alignment:
+    """The alignment of the model that a prompt is meant for.
+
+    Raises:
+        ConfigError: no recipe of the run has the prompt's recipe name.
+    """
+    for recipe in (LOSERS, *recipes):
+        if recipe.name == prompt.recipe:
+            return recipe.alignment
+    known = ", ".join(sorted({LOSERS.name, *(recipe.name for recipe in recipes)}))
+    raise ConfigError(f"prompt {prompt.prompt_id!r} has the recipe {prompt.recipe!r}; recipes of this run: {known}")
+
+
+def make_requests(
+    prompts: Sequence[Prompt], *, models: Mapping[str, Path], hashes: Mapping[Path, str],
+    durations_s: Mapping[str, float], frames: Mapping[str, int], levels_dbfs: Mapping[str, float],
+) -> list[Request]:
+    """Prompts with all that generation needs.
+
+    Args:
+        prompts: what to generate.
+        models: prompt id to the folder of its model.
+        hashes: folder to hash.
+        durations_s: source clip id to duration.
+        frames: source clip id to latent length.
+        levels_dbfs: source clip id to loudness.
+    """
+    return [
+        Request(
+            prompt=prompt,
+            model_path=str(models[prompt.prompt_id]),
+            model_hash=hashes[models[prompt.prompt_id]],
+            sampling_seed=sampling_seed(prompt),
+            duration_s=durations_s[prompt.source_clip_id],
+            frames=frames[prompt.source_clip_id],
+            target_rms_dbfs=levels_dbfs[prompt.source_clip_id],
+        )
+        for prompt in prompts
+    ]
+
+
+def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]:
+    """Requests in batches of at most `size` that share model and latent length.
+
+    The order of `requests` has no influence. The sampler fills up a group's last batch, because
+    results are bit-equal at one batch size only.
+    """
+    groups: dict[tuple[str, int], list[Request]] = {}
+    for request in sorted(requests, key=lambda r: (r.model_hash, r.frames, r.prompt.prompt_id)):
+        groups.setdefault((request.model_hash, request.frames), []).append(request)
+    return [tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)]
+
+
+def synthetic_clip(request: Request, settings: SynthesizeAudioConfig, made: Mapping[str, Any]) -> SyntheticClip:
+    """The record of a generated clip.
+
+    Args:
+        request: what was asked for.
+        settings: of the stage.
+        made: `duration_s`, `sample_rate_hz`, `gain_db` and `signal` of the generated clip.
+    """
+    prompt = request.prompt
+    return SyntheticClip(
+        file_name=f"{prompt.prompt_id}.flac",
+        clip_id=prompt.prompt_id,
+        label=prompt.label,
+        label_id=prompt.label_id,
+        caption=prompt.caption,
+        recipe=prompt.recipe,
+        seed=prompt.seed,
+        source_clip_id=prompt.source_clip_id,
+        index=prompt.index,
+        round=prompt.round,
+        duration_s=made["duration_s"],
+        sample_rate_hz=made["sample_rate_hz"],
+        writer=prompt.writer,
+        prompt_hash=prompt.prompt_hash,
+        parents=prompt.parents,
+        history=prompt.history,
+        model_hash=request.model_hash,
+        sampling_seed=request.sampling_seed,
+        sampler={**settings.sampler.model_dump(mode="json"), "frames": request.frames},
+        gain_db=made["gain_db"],
+        signal=made["signal"],
+    )

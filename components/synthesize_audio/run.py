@@ -1,0 +1,71 @@
+"""Reads prompts and gold clips, generates, writes an AudioFolder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.audio_folder import copy_audio_folder
+from common.config.t2a import SynthesizeAudioPlan
+from common.errors import DataError
+from common.gold import GoldSet
+from common.items import ItemStore
+from common.records import Prompt, SyntheticClip, read_records
+from common.stage import stage
+from components.synthesize_audio.requests import alignment_of, check_prompts, template_prompts
+
+
+def run(
+    t2a_path: str, gold_path: str, synthetic_path: str, metrics_path: str, *, config: dict[str, Any],
+    code_version: str, aligned_path: str | None = None, prompts_path: str | None = None,
+) -> dict[str, float | int | str]:
+    """Generate the clips of a round; see `component.py` for the arguments.
+
+    Returns:
+        Counts of clips and of failed signal checks by reason.
+    """
+    plan = SynthesizeAudioPlan.model_validate(config)
+    with stage("synthesize_audio", config, metrics_path, {"synthetic": synthetic_path}) as running:
+        gold = GoldSet(Path(gold_path))
+        if prompts_path:
+            prompts = read_records(Path(prompts_path) / "prompts.jsonl", Prompt)
+        else:
+            count = plan.template_clips_per_gold
+            prompts = [p for seed in plan.seeds for p in template_prompts(gold.train(seed), seed, count)]
+        check_prompts(prompts, gold.clips)
+        clips: list[SyntheticClip] = []
+        files: dict[str, Path] = {}
+        if prompts:
+            models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
+            # A round without prompts must not pay for importing torch.
+            from components.synthesize_audio.production import finished_clips, generate_missing, plan_requests
+
+            requests = plan_requests(prompts, gold, models, plan.settings.sampler.bucket_frames)
+            store = ItemStore("synthesize_audio", code_version)
+            running.record({"new_clips": generate_missing(requests, plan.settings, store)})
+            clips, files = finished_clips(requests, plan.settings, store)
+        copy_audio_folder(Path(synthetic_path), clips, files)
+        running.record({"clips": len(clips), "audio_s": round(sum(clip.duration_s for clip in clips), 3)})
+        signals = Counter(clip.signal for clip in clips if clip.signal != "ok")
+        running.record({f"signal_{reason}": count for reason, count in sorted(signals.items())})
+    return running.figures
+
+
+def _models(plan: SynthesizeAudioPlan, prompts: Sequence[Prompt], t2a: Path, aligned: Path | None) -> dict[str, Path]:
+    """By prompt id, the folder of its model."""
+    models = {}
+    for prompt in prompts:
+        alignment = alignment_of(prompt, plan.recipes)
+        if alignment == "none":
+            models[prompt.prompt_id] = t2a
+            continue
+        path = aligned / str(prompt.seed) / alignment if aligned else None
+        if path is None or not path.is_dir():
+            raise DataError(
+                f"prompt {prompt.prompt_id!r} needs the model of alignment {alignment!r}, seed {prompt.seed}, which is "
+                f"not at {path}; align_t2a must run with this alignment and seed"
+            )
+        models[prompt.prompt_id] = path
+    return models

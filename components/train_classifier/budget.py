@@ -1,0 +1,84 @@
+"""Which clips each optimiser step sees: the same number, of the same classes, for every method.
+
+A batch has a gold part and a slot. Both follow a stream of gold clips that depends on the
+replicate only. In the slot a synthetic clip takes the place of the gold clip of the same class
+wherever the method has one; everything else equals across methods. So methods differ neither in
+steps nor in examples nor in class balance, and paired differences vary less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Clip indices by step; gold clips are 0 … G-1, synthetic ones G … G+S-1.
+
+    Attributes:
+        gold: (steps, gold part of a batch) integers below G.
+        slot: (steps, slot of a batch) integers below G + S.
+    """
+
+    gold: np.ndarray
+    slot: np.ndarray
+
+    @property
+    def examples(self) -> int:
+        """Examples seen over the whole training."""
+        return int(self.gold.size + self.slot.size)
+
+
+def make_budget(
+    gold_labels: np.ndarray, synthetic_labels: np.ndarray, *, steps: int, batch_size: int, synthetic_fraction: float,
+    cool_down: float, balanced: bool, seed: int,
+) -> Budget:
+    """The whole training's batches.
+
+    Args:
+        gold_labels: (G,) label ids, G ≥ 1.
+        synthetic_labels: (S,) label ids; may be empty. In a class without any, gold copies stand in.
+        steps: optimiser steps.
+        batch_size: examples in a step.
+        synthetic_fraction: share of the batch in the slot.
+        cool_down: final share of the steps in which gold copies fill the slot.
+        balanced: draw all classes equally often instead of all clips.
+        seed: of the replicate; not of the method.
+    """
+    slot_size = round(batch_size * synthetic_fraction)
+    gold_size = batch_size - slot_size
+    gold = _stream(gold_labels, steps * gold_size, balanced, seed, "gold").reshape(steps, gold_size)
+    slot = _stream(gold_labels, steps * slot_size, balanced, seed, "slot").reshape(steps, slot_size)
+    warm = slot[: round(steps * (1 - cool_down))]
+    warm_labels = gold_labels[warm]
+    for label in np.unique(synthetic_labels):
+        of_label = np.flatnonzero(synthetic_labels == label)
+        places = warm_labels == label
+        order = _epochs(of_label, int(places.sum()), seed, f"synthetic {label}")
+        warm[places] = len(gold_labels) + order
+    return Budget(gold, slot)
+
+
+def _stream(labels: np.ndarray, count: int, balanced: bool, seed: int, name: str) -> np.ndarray:
+    if not balanced:
+        return _epochs(np.arange(len(labels)), count, seed, name)
+    classes = np.unique(labels)
+    order = _epochs(classes, count, seed, f"{name} classes")
+    chosen = np.empty(count, dtype=np.int64)
+    for label in classes:
+        places = order == label
+        chosen[places] = _epochs(np.flatnonzero(labels == label), int(places.sum()), seed, f"{name} {label}")
+    return chosen
+
+
+def _epochs(items: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
+    """`count` items: one random permutation after another."""
+    epochs = -(-count // len(items))
+    if not epochs:
+        return np.empty(0, dtype=np.int64)
+    orders = [numpy_generator(seed, "budget", name, epoch).permutation(items) for epoch in range(epochs)]
+    return np.concatenate(orders)[:count].astype(np.int64)

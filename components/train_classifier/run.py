@@ -1,0 +1,44 @@
+"""I/O shell of `train_classifier`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.config.classifier import TrainClassifierPlan
+from common.errors import DataError
+from common.stage import stage
+from common.storage import write_json
+from components.train_classifier.inputs import read_inputs
+from components.train_classifier.selection import train_all
+from components.train_classifier.writing import mean_accuracies, write_classifiers
+
+
+def run(
+    classifier_path: str, gold_path: str, vanilla_path: str, accepted_path: str, classifiers_path: str,
+    metrics_path: str, *, config: dict[str, Any], code_version: str,
+) -> dict[str, Any]:
+    """Train every method in every replicate.
+
+    Writes `<method>/<seed>/` (model directories), `oracle/`, `selection.json` and `failures.json`.
+    The test split is no input of this stage.
+
+    Raises:
+        DataError: the inputs do not fit each other, or not one training finished.
+    """
+    plan = TrainClassifierPlan.model_validate(config)
+    with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}) as running:
+        inputs = read_inputs(
+            Path(classifier_path), Path(gold_path), Path(vanilla_path), Path(accepted_path), plan, code_version
+        )
+        outcome = train_all(inputs, plan)
+        folder = Path(classifiers_path)
+        write_json(folder / "failures.json", outcome.failures)
+        if not outcome.chosen:
+            first = outcome.failures[0]
+            raise DataError(f"no classifier was trained; the first failure, of {first['method']}: {first['error']}")
+        selection = write_classifiers(outcome, folder)
+        write_json(folder / "selection.json", selection)
+        running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
+        running.record(mean_accuracies(selection))
+    return running.figures

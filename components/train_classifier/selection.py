@@ -1,0 +1,124 @@
+"""Train all candidates and choose on validation, in two phases: first the classics, then what builds on the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.config.classifier import TrainClassifierPlan
+from common.errors import SynthioError
+from common.log import event, get_logger
+from common.parallel import run_items
+from components.train_classifier.candidates import (
+    Candidate,
+    candidates_of,
+    choose,
+    classic_candidates,
+    first_phase,
+)
+from components.train_classifier.inputs import ORACLE, Inputs
+from components.train_classifier.jobs import Job, read_result, run_job
+
+log = get_logger("train_classifier")
+
+
+@dataclass
+class Outcome:
+    """What came of all trainings.
+
+    Attributes:
+        chosen: item folder and all candidates' figures, by method and replicate.
+        best_classic: the classic candidate that did best, by replicate.
+        oracle: item folder; None = its training failed.
+        failures: `{method, seed, error}` of each training that failed.
+    """
+
+    chosen: dict[tuple[str, int], tuple[Path, list[dict[str, Any]]]] = field(default_factory=dict)
+    best_classic: dict[int, Candidate] = field(default_factory=dict)
+    oracle: Path | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
+    """Train the oracle and every method in every replicate; one that fails does not stop the others."""
+    outcome = Outcome()
+    first = first_phase(plan.methods, plan.seeds, plan.settings)
+    done, errors = _train([inputs.oracle_job(plan), *(inputs.job(candidate, plan) for candidate in first)])
+    outcome.oracle = done.pop(0, None)
+    if 0 in errors:
+        outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": errors.pop(0)})
+    items = {first[index - 1]: item for index, item in done.items()}
+    failed = {first[index - 1]: error for index, error in errors.items()}
+    results = {candidate: read_result(item) for candidate, item in items.items()}
+    for seed in plan.seeds:
+        best = choose(classic_candidates(seed, plan.settings), results, plan.settings.select_by)
+        if best is not None:
+            outcome.best_classic[seed] = best
+    second = _second_phase(plan, outcome.best_classic)
+    done, errors = _train([inputs.job(candidate, plan) for candidate in second])
+    items |= {second[index]: item for index, item in done.items()}
+    failed |= {second[index]: error for index, error in errors.items()}
+    results |= {candidate: read_result(item) for candidate, item in items.items() if candidate not in results}
+    _choose_all(plan, outcome, items, results, failed)
+    return outcome
+
+
+def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:
+    wanted = [
+        Candidate(seed, method.recipe, best[seed].classic, best[seed].strength)
+        for seed in plan.seeds if seed in best
+        for method in plan.methods.values() if method.classic == "best"
+    ]
+    return list(dict.fromkeys(wanted))
+
+
+def _choose_all(
+    plan: TrainClassifierPlan, outcome: Outcome, items: dict[Candidate, Path],
+    results: dict[Candidate, dict[str, Any]], failed: dict[Candidate, str],
+) -> None:
+    reported = set()
+    for name, method in sorted(plan.methods.items()):
+        for seed in plan.seeds:
+            if method.classic == "best":
+                best = outcome.best_classic.get(seed)
+                own = [Candidate(seed, method.recipe, best.classic, best.strength)] if best is not None else []
+            else:
+                own = candidates_of(method, seed, plan.settings)
+            for candidate in own:
+                if candidate in failed:
+                    outcome.failures.append(_failure(name, seed, candidate, failed[candidate]))
+                    reported.add(candidate)
+            if not own:
+                error = "no classic augmentation finished, so none could be chosen; see the other failures"
+                outcome.failures.append({"method": name, "seed": seed, "error": error})
+            chosen = choose(own, results, plan.settings.select_by)
+            if chosen is not None:
+                outcome.chosen[name, seed] = items[chosen], [results[c] for c in own if c in results]
+    for candidate in failed:
+        if candidate not in reported:
+            outcome.failures.append(_failure(candidate.classic, candidate.seed, candidate, failed[candidate]))
+
+
+def _failure(name: str, seed: int, candidate: Candidate, error: str) -> dict[str, Any]:
+    strength = {} if candidate.strength is None else {"classic": candidate.classic, "strength": candidate.strength}
+    return {"method": name, "seed": seed, "error": error, **strength}
+
+
+def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
+    """Items of the finished jobs and messages of the failed ones, by index."""
+    done: dict[int, Path] = {}
+    errors: dict[int, str] = {}
+    # Processes would share one accelerator and fork after its driver was loaded.
+    workers = 1 if torch.cuda.is_available() else None
+    for index, result in run_items(run_job, jobs, workers):
+        if isinstance(result, BaseException):
+            text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
+            errors[index] = text
+            event(log, "failed", name=jobs[index].name, error=text)
+        else:
+            done[index] = result
+    return dict(sorted(done.items())), dict(sorted(errors.items()))

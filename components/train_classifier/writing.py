@@ -1,0 +1,48 @@
+"""The stage's output folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from components.train_classifier.inputs import ORACLE
+from components.train_classifier.jobs import MODEL, read_result
+from components.train_classifier.selection import Outcome
+
+_TRIED = ("classic", "strength", "val_accuracy", "val_macro_f1", "val_loss", "best_step")
+
+
+def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Copy the chosen models to `<method>/<seed>/` and the oracle to `oracle/`.
+
+    Returns:
+        What was chosen on validation: figures by `<method>/<seed>`, with all strengths under
+        `tried`; `best_classic` by replicate; figures of the oracle.
+    """
+    selection: dict[str, Any] = {}
+    for (method, seed), (item, tried) in sorted(outcome.chosen.items()):
+        _copy(item, folder / method / str(seed))
+        figures = [{key: result[key] for key in _TRIED} for result in tried]
+        selection[f"{method}/{seed}"] = {**read_result(item), "tried": figures}
+    selection["best_classic"] = {str(seed): best.classic for seed, best in outcome.best_classic.items()}
+    if outcome.oracle is not None:
+        _copy(outcome.oracle, folder / ORACLE)
+        selection[ORACLE] = read_result(outcome.oracle)
+    return selection
+
+
+def mean_accuracies(selection: dict[str, Any]) -> dict[str, float]:
+    """Validation accuracy of each method: mean over its replicates."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for name, figures in selection.items():
+        if "/" in name:
+            found[name.rsplit("/", 1)[0]].append(figures["val_accuracy"])
+    return {f"val_accuracy_{method}": sum(values) / len(values) for method, values in sorted(found.items())}
+
+
+def _copy(item: Path, target: Path) -> None:
+    # A task that is tried again finds its first attempt's files.
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(item / MODEL, target)

@@ -1,0 +1,102 @@
+"""Classify audio with a classifier directory: `make classify MODEL=<dir> AUDIO=<file or folder> [JSON=1]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError, SynthioError
+
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus"})
+
+
+def audio_files(place: Path) -> list[Path]:
+    """The file itself, or all audio files below the folder, sorted.
+
+    Raises:
+        DataError: there is no such place, or the folder holds no audio.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError(f"no such file or folder: {place}; set AUDIO to an audio file or to a folder of them")
+    found = sorted(path for path in place.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DataError(f"{place} holds no audio files; expected one of {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def classify(model: Path, place: Path) -> list[dict[str, Any]]:
+    """Label and probability of each file.
+
+    A clip longer than the model's window is judged by the mean of the logits over its windows.
+
+    Args:
+        model: a classifier directory.
+        place: an audio file or a folder.
+
+    Returns:
+        Per file `{file, label, probability, probabilities}`, or `{file, error}` for one that
+        cannot be read.
+
+    Raises:
+        DataError: no classifier, no audio.
+    """
+    files = audio_files(place)
+    from common.audio import read_audio, to_mono
+    from common.classifier.inference import predict_logits, probabilities
+    from common.classifier.model import load_classifier
+
+    classifier = load_classifier(model)
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            audio, rate = read_audio(file)
+            if audio.shape[-1] == 0:
+                raise DataError("no samples; expected at least one")
+            logits = predict_logits(classifier, [to_mono(audio)], rate)
+        except DataError as error:
+            rows.append({"file": str(file), "error": str(error)})
+            continue
+        row = probabilities(logits, classifier.multi_label)[0]
+        best = int(row.argmax())
+        by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
+        found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
+        rows.append({"file": str(file), **found})
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0 when every file was classified."""
+    parser = argparse.ArgumentParser(prog="classify", description="Label and probability of audio files.")
+    parser.add_argument("--model", required=True, type=Path, help="directory, for example RUNS/latest/classifier")
+    parser.add_argument("--audio", required=True, type=Path, help="audio file, or folder of audio files")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the probabilities of all labels")
+    options = parser.parse_args(arguments)
+    try:
+        rows = classify(options.model, options.audio)
+    except SynthioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _print_table([row for row in rows if "error" not in row])
+    failed = [row for row in rows if "error" in row]
+    for row in failed:
+        print(f"error: {row['file']}: {row['error']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    width = max((len(row["file"]) for row in rows), default=0)
+    for row in rows:
+        print(f"{row['file']:<{width}}  {row['probability']:.3f}  {row['label']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

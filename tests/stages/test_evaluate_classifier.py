@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from transformers import pipeline
+
+import common.parallel
+import components.evaluate_classifier.scoring as scoring
+from common.audio_folder import load_clip, read_clips, write_audio_folder
+from common.classifier.inference import predict_logits
+from common.classifier.model import build_classifier, save_classifier
+from common.config.classifier import ASTArchitecture
+from common.errors import DataError
+from common.methods import METHODS
+from common.records import GoldClip
+from common.storage import read_json, write_json
+from components.evaluate_classifier.run import run
+from tests.stages.clap_artifacts import SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
+from tests.unit.clap.small import RATE_HZ, make_sound
+
+SEEDS = (0, 1)
+NAMES = ("gold", "noise", "synthio", "synthio_classic")
+RECIPE = METHODS["synthio"].recipe.name  # type: ignore[union-attr]
+CODE = "test"
+
+
+class World(NamedTuple):
+    classifiers: Path
+    gold: Path
+    test: Path
+    vanilla: Path
+    accepted: Path
+    clap: Path
+
+
+def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> None:
+    """A test split of 12 clips; `copies` replaces the sound of some."""
+    records, audio = [], {}
+    for index in range(12):
+        label, clip_id = SORTED_LABELS[index % 3], f"t{index:02d}"
+        audio[clip_id] = make_sound(label, np.random.default_rng(500 + index))
+        records.append(GoldClip(
+            file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=index % 3, source=f"{clip_id}.wav",
+            duration_s=0.8, sample_rate_hz=RATE_HZ, group=f"speaker {index // 2}",
+        ))
+    write_audio_folder(folder, records, audio | (copies or {}), RATE_HZ)
+    write_json(folder / "labels.json", SORTED_LABELS)
+    write_json(folder / "health.json", {"clips": 12, "dropped": []})
+
+
+def write_classifiers(folder: Path) -> None:
+    architecture = ASTArchitecture(
+        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=8, frequency_stride=8, time_stride=8,
+        max_length=48, num_mel_bins=32, sample_rate_hz=16000,
+    )
+    selection: dict[str, Any] = {"best_classic": {"0": "noise", "1": "noise"}}
+    for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
+        model = build_classifier(architecture, SORTED_LABELS, -6.0, 3.0, seed=index)
+        save_classifier(model, folder / "oracle" if name == "oracle" else folder / name / str(seed))
+        selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
+    write_json(folder / "selection.json", selection)
+    write_json(folder / "failures.json", [])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    world = World(*(folder / name for name in World._fields))
+    write_clap(world.clap)
+    write_gold(world.gold, SEEDS)
+    write_json(world.gold / "dataset.json", {"name": "beeps", "domain": "test sounds", "licence": "CC0-1.0"})
+    write_test(world.test)
+    write_classifiers(world.classifiers)
+    losers = [synthetic_clip(label, "none-template-all", 0, index) for label in SORTED_LABELS for index in range(2)]
+    write_synthetic(world.vanilla, losers)
+    write_synthetic(world.accepted, [synthetic_clip(x, RECIPE, s, 0) for x in SORTED_LABELS for s in SEEDS])
+    return world
+
+
+@pytest.fixture
+def world(built: World, tmp_path: Path) -> World:
+    """A copy that a test may change."""
+    shutil.copytree(built.gold.parent, tmp_path / "world")
+    return World(*(tmp_path / "world" / name for name in World._fields))
+
+
+def evaluate(world: World, out: Path) -> dict[str, Any]:
+    methods = {name: METHODS[name].model_dump(mode="json") for name in reversed(NAMES)}
+    config = {"settings": {"resamples": 300.0}, "seeds": [0.0, 1.0], "methods": methods}
+    run(
+        *map(str, world), str(out / "evaluation"), str(out / "classifier"), str(out / "metrics.json"), config=config,
+        code_version=CODE,
+    )
+    found: dict[str, Any] = read_json(out / "evaluation" / "evaluation.json")
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(built: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHIO_STORE", str(out / "store"))
+        return evaluate(built, out), out
+
+
+def test_accuracy_is_that_of_the_predictions_on_the_test_clips(
+    evaluated: tuple[dict[str, Any], Path], built: World
+) -> None:
+    clips = read_clips(built.test, GoldClip)
+    waveforms = [load_clip(built.test, clip, RATE_HZ) for clip in clips]
+    logits = predict_logits(built.classifiers / "synthio" / "1", waveforms, RATE_HZ)
+    right = np.mean(logits.argmax(axis=1) == [clip.label_id for clip in clips])
+    assert evaluated[0]["methods"]["synthio"]["accuracy"]["per_seed"][1] == pytest.approx(right, abs=1e-6)
+
+
+def test_methods_stand_in_the_order_of_the_catalogue_and_the_verdicts_pairs_first(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
+    pairs = [(row["method"], row["versus"]) for row in evaluated[0]["differences"]]
+    assert pairs[:2] == [("synthio", "gold"), ("synthio_classic", "best_classic")]
+    assert ("synthio", "noise") in pairs and ("synthio", "best_classic") in pairs
+    assert len(set(pairs)) == len(pairs)
+
+
+def test_whole_groups_of_test_clips_are_resampled(evaluated: tuple[dict[str, Any], Path]) -> None:
+    assert evaluated[0]["resampled"] == "groups"
+    assert evaluated[0]["test"]["groups"] == 6
+
+
+def test_the_classifier_is_chosen_on_validation_whatever_the_test_split_says(built: World, tmp_path: Path) -> None:
+    chosen = []
+    for shift in range(3):
+        test = tmp_path / f"test{shift}"
+        shutil.copytree(built.test, test)
+        lines = [json.loads(line) for line in (test / "clips" / "metadata.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["label_id"] = (line["label_id"] + shift) % 3
+            line["label"] = SORTED_LABELS[line["label_id"]]
+        (test / "clips" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = evaluate(built._replace(test=test), tmp_path / f"out{shift}")
+        chosen.append((found["selected"]["method"], found["selected"]["seed"]))
+    assert chosen == [("noise", 1)] * 3
+
+
+def test_the_classifier_that_is_handed_on_loads_in_the_plain_pipeline(
+    evaluated: tuple[dict[str, Any], Path], built: World
+) -> None:
+    folder = evaluated[1] / "classifier"
+    classify = pipeline("audio-classification", model=str(folder))
+    answers = classify(make_sound(SORTED_LABELS[0], np.random.default_rng(1)), top_k=3)
+    assert {answer["label"] for answer in answers} == set(SORTED_LABELS)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag" in card and "CC0-1.0" in card and "| this model |" in card
+
+
+def test_oracle_and_distances_cover_vanilla_and_every_recipe(evaluated: tuple[dict[str, Any], Path]) -> None:
+    found = evaluated[0]
+    names = {"vanilla", f"{RECIPE}, accepted"}
+    assert found["oracle"]["sets"].keys() == names
+    assert found["distances"]["sets"].keys() == names
+    assert found["distances"]["clips"] == 6
+
+
+def test_a_copy_of_a_test_clip_among_the_training_clips_is_found(world: World, tmp_path: Path) -> None:
+    gold = read_clips(world.gold, GoldClip)[0]
+    same = load_clip(world.gold, gold, RATE_HZ)
+    noisy = 0.5 * load_clip(world.gold, read_clips(world.gold, GoldClip)[1], RATE_HZ)
+    noisy += 0.01 * np.sqrt(np.mean(noisy**2)) * np.random.default_rng(0).standard_normal(len(noisy)).astype(np.float32)
+    shutil.rmtree(world.test)
+    write_test(world.test, {"t00": same, "t05": noisy.astype(np.float32)})
+    leaks = evaluate(world, tmp_path / "out")["leaks"]
+    kinds = {(pair["test"], pair["clip"]): pair["kind"] for pair in leaks["pairs"] if pair["set"] == "gold"}
+    assert kinds[("t00", gold.clip_id)] == "exact"
+    assert kinds[("t05", read_clips(world.gold, GoldClip)[1].clip_id)] == "near"
+    assert leaks["test_clips"] == 2
+
+
+def test_figures_do_not_depend_on_the_number_of_workers(
+    built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    for count in (1, 2):
+        monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{count}"))
+        monkeypatch.setattr(common.parallel, "cpu_count", lambda count=count: count)
+        evaluate(built, tmp_path / str(count))
+        folder = tmp_path / str(count) / "evaluation"
+        written.append([(folder / name).read_bytes() for name in ("evaluation.json", "predictions.npz")])
+    assert written[0] == written[1]
+
+
+def test_a_second_run_predicts_nothing(built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = evaluate(built, tmp_path / "first")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished prediction was made again")
+
+    monkeypatch.setattr(scoring, "load_classifier", refuse)
+    monkeypatch.setattr(scoring.ClapScorer, "load", refuse)
+    assert evaluate(built, tmp_path / "second") == first
+
+
+def test_a_damaged_classifier_is_reported_and_the_others_are_evaluated(world: World, tmp_path: Path) -> None:
+    (world.classifiers / "synthio" / "0" / "model.safetensors").write_bytes(b"broken")
+    found = evaluate(world, tmp_path / "out")
+    assert found["methods"]["synthio"]["seeds"] == [1]
+    assert [(row["method"], row["seed"]) for row in found["failures"]] == [("synthio", 0)]
+    row = next(row for row in found["differences"] if row["method"] == "synthio" and row["versus"] == "gold")
+    assert row["seeds"] == [1]
+
+
+def _empty(world: World) -> None:
+    shutil.rmtree(world.test)
+    write_test(world.test)
+    (world.test / "clips" / "metadata.jsonl").write_text("")
+
+
+def _relabel(world: World) -> None:
+    write_json(world.test / "labels.json", ["other", "labels", "here"])
+
+
+@pytest.mark.parametrize(("spoil", "message"), [(_empty, "holds no clips"), (_relabel, "differ from the gold set's")])
+def test_a_test_split_that_does_not_fit_is_an_error_that_says_so(
+    world: World, tmp_path: Path, spoil: Callable[[World], None], message: str
+) -> None:
+    spoil(world)
+    with pytest.raises(DataError, match=message):
+        evaluate(world, tmp_path / "out")

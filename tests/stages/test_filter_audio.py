@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+
+from common.audio_folder import read_clips
+from common.errors import DataError
+from common.hashing import hash_dir, hash_file
+from common.methods import Recipe
+from common.records import SyntheticClip
+from common.storage import read_json
+from components.filter_audio.run import run
+from tests.stages.clap_artifacts import CODE, SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
+
+FILTERED, PLAIN = Recipe(alignment="dpo", captions="mixcap", filter=True), Recipe()
+SEEDS = (0, 1)
+
+
+class Inputs(NamedTuple):
+    gold: Path
+    clap: Path
+    synthetic: Path
+    wrong: set[str]
+
+
+def config(**settings: Any) -> dict[str, Any]:
+    recipes = [recipe.model_dump() for recipe in (FILTERED, PLAIN)]
+    return {"settings": settings, "seeds": [float(seed) for seed in SEEDS], "recipes": recipes}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """Per seed and label of the filtered recipe 4 right and 2 wrong clips; of the plain one 1 of each; 1 silent."""
+    root = tmp_path_factory.mktemp("filter")
+    trained = write_clap(root / "trained", steps=150)
+    for seed in SEEDS:
+        shutil.copytree(trained, root / "clap" / str(seed))
+    clips, sounds = [], {}
+    for seed in SEEDS:
+        for number, label in enumerate(SORTED_LABELS):
+            for recipe, count, right in ((FILTERED.name, 6, 4), (PLAIN.name, 2, 1)):
+                for index in range(count):
+                    clip = synthetic_clip(label, recipe, seed, index)
+                    clips.append(clip)
+                    if index >= right:
+                        sounds[clip.clip_id] = SORTED_LABELS[(number + 1) % 3]
+        clips.append(synthetic_clip("noise", PLAIN.name, seed, 9, signal="silence"))
+    synthetic = write_synthetic(root / "synthetic", clips, sounds)
+    return Inputs(write_gold(root / "gold", SEEDS), root / "clap", synthetic, set(sounds))
+
+
+def filter_round(
+    inputs: Inputs, root: Path, synthetic: Path | None = None, previous: Path | None = None, code: str = CODE,
+    **settings: Any,
+) -> tuple[Path, Path, dict[str, Any]]:
+    accepted, rejected = root / "accepted", root / "rejected"
+    figures = run(
+        str(synthetic or inputs.synthetic), str(inputs.gold), str(inputs.clap), str(accepted), str(rejected),
+        str(root / "metrics.json"), config=config(**settings), code_version=code,
+        previous_path=str(previous) if previous else None,
+    )
+    return accepted, rejected, dict(figures)
+
+
+def ids(folder: Path) -> set[str]:
+    return {clip.clip_id for clip in read_clips(folder, SyntheticClip)}
+
+
+def test_every_clip_ends_in_exactly_one_of_accepted_and_rejected(inputs: Inputs, tmp_path: Path) -> None:
+    accepted, rejected, figures = filter_round(inputs, tmp_path)
+    assert ids(accepted) | ids(rejected) == ids(inputs.synthetic) and not ids(accepted) & ids(rejected)
+    assert figures["accepted"] == len(ids(accepted)) and figures["rejected"] == len(ids(rejected))
+    assert all(clip.reason is None for clip in read_clips(accepted, SyntheticClip))
+    assert all(clip.reason for clip in read_clips(rejected, SyntheticClip))
+    account = read_json(accepted / "filter.json")
+    assert {row["clip_id"] for row in account["candidates"]} == ids(inputs.synthetic)
+    assert account["rounds"][0]["accepted"] == len(ids(accepted)) and set(account["thresholds"]) == {"0", "1"}
+
+
+@pytest.mark.parametrize("threshold", [
+    {"kind": "margin", "percentile": None},
+    {"kind": "margin", "percentile": 10},
+    {"kind": "percentile", "percentile": 10},
+])
+def test_wrong_clips_are_rejected_more_often_than_right_ones(
+    inputs: Inputs, tmp_path: Path, threshold: dict[str, Any]
+) -> None:
+    accepted, _, _ = filter_round(inputs, tmp_path, threshold=threshold)
+    filtered = {clip_id for clip_id in ids(inputs.synthetic) if clip_id.startswith(FILTERED.name)}
+    kept, wrong = ids(accepted) & filtered, inputs.wrong & filtered
+    assert len(kept & wrong) / len(wrong) < 0.35 < 0.6 < len(kept - wrong) / len(filtered - wrong)
+
+
+def test_a_recipe_without_filter_keeps_all_but_failed_signals(inputs: Inputs, tmp_path: Path) -> None:
+    accepted, rejected, figures = filter_round(inputs, tmp_path)
+    plain = [clip for clip in read_clips(rejected, SyntheticClip) if clip.recipe == PLAIN.name]
+    assert [clip.reason for clip in plain] == ["silence"] * 2 and figures["rejected_silence"] == 2
+    assert sum(clip.recipe == PLAIN.name for clip in read_clips(accepted, SyntheticClip)) == 12
+
+
+def test_audio_is_copied_byte_by_byte(inputs: Inputs, tmp_path: Path) -> None:
+    accepted, rejected, _ = filter_round(inputs, tmp_path)
+    for folder in (accepted, rejected):
+        for clip in read_clips(folder, SyntheticClip):
+            name = f"clips/{clip.file_name}"
+            assert hash_file(folder / name) == hash_file(inputs.synthetic / name)
+
+
+def test_filtering_repeats_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
+    hashes = []
+    for name in ("first", "second"):
+        accepted, rejected, _ = filter_round(inputs, tmp_path / name, code=name)
+        hashes.append((hash_dir(accepted), hash_dir(rejected)))
+    assert hashes[0] == hashes[1]
+
+
+def test_rounds_add_up(inputs: Inputs, tmp_path: Path) -> None:
+    first, _, _ = filter_round(inputs, tmp_path / "r0")
+    again = write_synthetic(
+        tmp_path / "synthetic1", [synthetic_clip(label, FILTERED.name, 0, 5, round=1) for label in SORTED_LABELS]
+    )
+    second, rejected, figures = filter_round(inputs, tmp_path / "r1", again, first)
+    assert ids(first) < ids(second) and ids(second) - ids(first) | ids(rejected) == ids(again)
+    assert figures["accepted_total"] == len(ids(second))
+    account = read_json(second / "filter.json")
+    assert [row["round"] for row in account["rounds"]] == [0, 1]
+    assert len(account["candidates"]) == len(ids(inputs.synthetic)) + 3
+    for seed in SEEDS:
+        rows = np.load(second / "embeddings" / f"{seed}.npy")
+        assert len(rows) == sum(clip.seed == seed for clip in read_clips(second, SyntheticClip))
+
+
+def test_the_same_clip_generated_again_is_a_near_duplicate(inputs: Inputs, tmp_path: Path) -> None:
+    first, _, _ = filter_round(inputs, tmp_path / "r0")
+    repeated = next(clip for clip in read_clips(first, SyntheticClip) if clip.recipe == FILTERED.name)
+    again = repeated.model_copy(update={"clip_id": "again", "file_name": "again.flac", "round": 1})
+    folder = write_synthetic(tmp_path / "synthetic1", [again])
+    (folder / "clips" / "again.flac").write_bytes((first / "clips" / repeated.file_name).read_bytes())
+    _, rejected, _ = filter_round(inputs, tmp_path / "r1", folder, first)
+    assert [clip.reason for clip in read_clips(rejected, SyntheticClip)] == ["near_duplicate"]
+
+
+def test_a_copy_of_a_gold_clip_is_rejected_as_such(inputs: Inputs, tmp_path: Path) -> None:
+    clip = synthetic_clip("noise", FILTERED.name, 0, 0)
+    folder = write_synthetic(tmp_path / "copied", [clip])
+    audio, rate = soundfile.read(inputs.gold / "clips" / "g02.flac", dtype="float32")
+    soundfile.write(folder / "clips" / clip.file_name, 0.5 * audio, rate)
+    _, rejected, _ = filter_round(inputs, tmp_path, folder, threshold={"kind": "fixed", "min_score": -1.0})
+    [record] = read_clips(rejected, SyntheticClip)
+    assert record.reason == "near_copy" and record.nearest_clip_id == "g02"
+
+
+def test_a_class_without_accepted_clips_is_named(inputs: Inputs, tmp_path: Path) -> None:
+    accepted, _, figures = filter_round(inputs, tmp_path, threshold={"kind": "fixed", "min_score": 1.0})
+    empty = read_json(accepted / "filter.json")["empty_classes"]
+    expected = [{"seed": seed, "recipe": FILTERED.name, "label": label} for seed in SEEDS for label in SORTED_LABELS]
+    assert empty == expected and figures["empty_classes"] == len(empty)
+
+
+def test_a_seed_of_another_run_is_an_error(inputs: Inputs, tmp_path: Path) -> None:
+    folder = write_synthetic(tmp_path / "s", [synthetic_clip("noise", FILTERED.name, 7, 0)])
+    with pytest.raises(DataError, match="clips of seeds \\[7\\]"):
+        filter_round(inputs, tmp_path, folder)
+
+
+def test_a_round_with_nothing_to_do_hands_on_without_importing_torch(inputs: Inputs, tmp_path: Path) -> None:
+    first, _, _ = filter_round(inputs, tmp_path / "r0")
+    empty = write_synthetic(tmp_path / "empty", [])
+    paths = [str(path) for path in (empty, inputs.gold, inputs.clap, *(tmp_path / name for name in ("a", "r", "m")))]
+    script = (
+        "import sys; from components.filter_audio.run import run\n"
+        f"run(*{paths!r}, config={config()!r}, code_version='x', previous_path={str(first)!r})\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert hash_dir(tmp_path / "a", frozenset({"filter.json"})) == hash_dir(first, frozenset({"filter.json"}))
+    assert ids(tmp_path / "r") == set()
+    assert [row["accepted"] + row["rejected"] for row in read_json(tmp_path / "a" / "filter.json")["rounds"]][1] == 0
+
+
+def test_a_finished_replicate_is_not_made_again(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = filter_round(inputs, tmp_path / "a")
+
+    def fail(*_: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("components.filter_audio.replicate._make", fail)
+    second = filter_round(inputs, tmp_path / "b")
+    assert hash_dir(first[0]) == hash_dir(second[0]) and first[2] == second[2]

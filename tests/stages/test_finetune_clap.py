@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.audio_folder import load_clip
+from common.clap.scorer import ClapScorer
+from common.gold import GoldSet
+from common.hashing import hash_dir
+from common.records import GoldClip
+from common.storage import read_json
+from components.finetune_clap.run import run
+from components.finetune_clap.tuning import is_better, label_captions
+from tests.stages.clap_artifacts import CODE, write_clap, write_gold
+from tests.unit.clap.small import RATE_HZ
+
+OPTIM = {"steps": 50, "batch_size": 6, "learning_rate": 3e-3, "warmup_steps": 4}
+
+
+@pytest.fixture()
+def inputs(tmp_path: Path) -> tuple[Path, Path]:
+    return write_clap(tmp_path / "clap"), write_gold(tmp_path / "gold")
+
+
+def finetune(inputs: tuple[Path, Path], out: Path, code: str = CODE, **settings: Any) -> dict[str, Any]:
+    config = {"settings": {"optim": OPTIM, **settings}, "seeds": [0, 1]}
+    return dict(run(str(inputs[0]), str(inputs[1]), str(out), str(out) + ".json", config=config, code_version=code))
+
+
+def test_finetuning_raises_validation_auc_and_its_model_is_kept(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    figures = finetune(inputs, tmp_path / "out")
+    assert figures["auc_after"] > figures["auc_before"] and figures["kept_finetuned"] == 2
+    account = read_json(tmp_path / "out" / "finetune.json")
+    assert set(account) == {"0", "1"}
+    for seed, row in account.items():
+        assert row["after"]["auc"] > row["before"]["auc"]
+        ClapScorer.load(tmp_path / "out" / seed)
+
+
+def test_finetuning_repeats_bit_for_bit_and_replicates_differ(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    finetune(inputs, tmp_path / "a")
+    finetune(inputs, tmp_path / "b", code="other version, so nothing is taken from the store")
+    assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
+    assert hash_dir(tmp_path / "a" / "0") != hash_dir(tmp_path / "a" / "1")
+
+
+def test_the_pretrained_model_is_kept_where_finetuning_does_not_help(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    finetune(inputs, tmp_path / "out", optim={**OPTIM, "steps": 1, "warmup_steps": 0, "learning_rate": 1e-12})
+    account = read_json(tmp_path / "out" / "finetune.json")
+    assert {row["kept"] for row in account.values()} == {"pretrained"}
+    clip = np.sin(np.arange(RATE_HZ, dtype=np.float32))
+    rows = [ClapScorer.load(folder).embed_audio([clip], RATE_HZ) for folder in (inputs[0], tmp_path / "out" / "0")]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_switched_off_every_replicate_gets_the_pretrained_model(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    finetune(inputs, tmp_path / "out", enabled=False)
+    assert hash_dir(tmp_path / "out" / "0") == hash_dir(tmp_path / "out" / "1") == hash_dir(inputs[0])
+
+
+def test_without_validation_clips_nothing_shows_that_finetuning_helped() -> None:
+    assert not is_better({}, {}) and not is_better({"auc": 0.8}, {"auc": 0.8})
+    assert is_better({"auc": 0.8}, {"auc": 0.81})
+
+
+def test_only_clips_of_the_replicate_are_read(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: set[str] = set()
+
+    def spy(self: GoldSet, clip: GoldClip, rate: int) -> np.ndarray:
+        read.add(clip.clip_id)
+        return load_clip(self.path, clip, rate)
+
+    monkeypatch.setattr(GoldSet, "load", spy)
+    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    finetune(inputs, tmp_path / "out")
+    gold = GoldSet(inputs[1])
+    assert read == {clip.clip_id for seed in (0, 1) for clip in [*gold.train(seed), *gold.val(seed)]} != set(gold.clips)
+
+
+def test_every_wording_contains_the_label() -> None:
+    assert all("dog bark" in caption for caption in label_captions("Dog_Bark"))

@@ -1,0 +1,146 @@
+"""The stage from files to gold set and test split."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from common import audio_folder
+from common.audio_folder import read_clips
+from common.config.dataset import DatasetSpec, PrepareDatasetPlan
+from common.datasets_registry import resolve_dataset
+from common.errors import ConfigError, DataError, StorageError
+from common.gold import GoldSet
+from common.hashing import hash_dir
+from common.records import GoldClip
+from common.storage import read_json
+from components.prepare_dataset import run as stage_module
+from components.prepare_dataset.run import run
+
+LABELS = ['say "hi", now', "../../up", "Straße / 雨", "two words"]
+
+
+def dataset(folder: Path, per_class: int = 20, bad: int = 0) -> DatasetSpec:
+    """Noise clips of four classes with awkward labels, six speakers; the last `bad` files are empty."""
+    lines = []
+    for label_id, label in enumerate(LABELS):
+        for number in range(per_class):
+            name = f"c{label_id}/{number}.wav"
+            (folder / f"c{label_id}").mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng((label_id, number))
+            soundfile.write(folder / name, 0.1 * rng.standard_normal(1600), 8000)
+            lines.append({"path": name, "label": label, "group": f"speaker {number % 6}", "take": number})
+    for line in lines[len(lines) - bad :]:
+        (folder / str(line["path"])).write_bytes(b"")
+    (folder / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return DatasetSpec(name="own", labels=folder / "labels.jsonl", domain="noises", licence="CC0-1.0")
+
+
+def prepare(out: Path, spec: DatasetSpec, n: int | None = None, **settings: Any) -> dict[str, Any]:
+    plan = PrepareDatasetPlan.model_validate(
+        {"settings": {"storage_sample_rate_hz": 8000} | settings, "dataset": spec, "n": n, "seeds": (0, 1)}
+    )
+    # As KFP hands it over: every number a double.
+    config = json.loads(plan.model_dump_json(), parse_int=float)
+    return run(str(out / "gold"), str(out / "test"), str(out / "metrics.json"), config=config, code_version="c")
+
+
+def test_the_gold_set_holds_what_the_splits_name_and_the_test_split_stands_apart(tmp_path: Path) -> None:
+    figures = prepare(tmp_path / "out", dataset(tmp_path / "data"), n=16)
+    gold = GoldSet(tmp_path / "out" / "gold")
+    test = read_clips(tmp_path / "out" / "test", GoldClip)
+    assert gold.labels == read_json(tmp_path / "out" / "test" / "labels.json") == sorted(LABELS)
+    assert all(gold.labels[clip.label_id] == clip.label for clip in [*gold.clips.values(), *test])
+    used = {clip.clip_id for seed in (0, 1) for clip in [*gold.train(seed), *gold.val(seed)]}
+    assert set(gold.clips) == used | {clip.clip_id for clip in gold.oracle()}
+    for seed in (0, 1):
+        sides = [gold.train(seed), gold.val(seed), test]
+        assert Counter(clip.label for clip in gold.train(seed)) == dict.fromkeys(LABELS, 4)
+        for key in ("clip_id", "group", "source"):
+            values = [{getattr(clip, key) for clip in side} for side in sides]
+            assert len(set().union(*values)) == sum(map(len, values)), key
+    assert not set(gold.clips) & {clip.clip_id for clip in test}
+    assert gold.load(gold.train(0)[0], 16000).shape == (3200,)
+    health = gold.health
+    assert health["ignored_columns"] == ["take"] and health["test_split_by"] == "group"
+    assert health["counts"]["train"] == figures["clips_train"] == 16 and figures["clips_test"] == len(test)
+    assert read_json(tmp_path / "out" / "metrics.json") == figures
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert all(name.isascii() for name in names) and not list(tmp_path.rglob("up*"))
+
+
+def test_a_second_run_gives_the_same_bytes_and_reads_no_audio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataset(tmp_path / "data")
+    prepare(tmp_path / "first", spec, n=16)
+    monkeypatch.setattr(stage_module, "read_dataset", None)
+    prepare(tmp_path / "second", spec, n=16)
+    assert hash_dir(tmp_path / "first") == hash_dir(tmp_path / "second")
+    prepare(tmp_path / "third", spec, n=20, max_bad_fraction=0.1)
+    assert len(GoldSet(tmp_path / "third" / "gold").train(0)) == 20
+
+
+def test_bad_clips_are_listed_with_reasons_and_too_many_stop_the_stage(tmp_path: Path) -> None:
+    prepare(tmp_path / "out", dataset(tmp_path / "data", bad=4))
+    health = GoldSet(tmp_path / "out" / "gold").health
+    assert health["dropped_by_reason"] == {"empty_file": 4}
+    assert [row["source"] for row in health["dropped"]] == [f"c3/{number}.wav" for number in range(16, 20)]
+    assert health["counts"] == {**health["counts"], "listed": 80, "usable": 76, "dropped": 4}
+    with pytest.raises(DataError, match=r"5 of 80 clips .*c3/19.wav \(empty_file\)"):
+        prepare(tmp_path / "worse", dataset(tmp_path / "data", bad=5))
+    assert not list((tmp_path / "worse").rglob("*.flac"))
+
+
+def test_a_class_that_loses_all_its_clips_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="class 'two words' has 0 usable"):
+        prepare(tmp_path / "out", dataset(tmp_path / "data", per_class=4, bad=4))
+
+
+def test_more_clips_than_there_are_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="n=1000 training clips asked for, but the dataset has"):
+        prepare(tmp_path / "out", dataset(tmp_path / "data"), n=1000)
+
+
+def test_a_full_disk_publishes_nothing_and_the_same_call_then_succeeds(
+    tmp_path: Path, run_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataset(tmp_path / "data")
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audio_folder, "_link_or_copy", full)
+        with pytest.raises(StorageError, match="No space left on device; free some space"):
+            prepare(tmp_path / "out", spec)
+    assert not list((tmp_path / "out").rglob("*.flac")) and not list((tmp_path / "out").rglob("*.json*"))
+    prepare(tmp_path / "out", spec)
+
+    def full_store(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "data" / "c0" / "0.wav").touch()
+    before = sorted(run_store.rglob("*"))
+    with monkeypatch.context() as broken:
+        broken.setattr(stage_module, "read_dataset", full_store)
+        with pytest.raises(StorageError, match="free some space"):
+            prepare(tmp_path / "again", spec)
+    assert [path for path in sorted(run_store.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
+
+
+def test_the_demo_has_32_training_clips_of_each_class_alike(tmp_path: Path) -> None:
+    spec = resolve_dataset("demo")
+    prepare(tmp_path / "out", spec, n=spec.n, storage_sample_rate_hz=16000)
+    gold = GoldSet(tmp_path / "out" / "gold")
+    assert len(gold.labels) >= 6 and len(gold.train(0)) == len(gold.val(0)) == 32
+    assert set(Counter(clip.label for clip in gold.train(0)).values()) == {32 // len(gold.labels)}
+    assert gold.train(0) != gold.train(1) and not gold.health["warnings"] and not gold.health["notes"]
+    assert min(Counter(clip.label for clip in read_clips(tmp_path / "out" / "test", GoldClip)).values()) >= 40

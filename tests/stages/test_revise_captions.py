@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.captions.checks import contains_phrase
+from common.captions.grammar import extract_elements
+from common.errors import DataError
+from common.methods import METHODS
+from common.records import Prompt, SyntheticClip, read_records, write_records
+from common.text import normalize_label
+from components.caption_clips.run import run as caption_clips
+from components.revise_captions.run import run
+from tests.caption_gold import LABELS, SEEDS, make_gold
+from tests.unit.captions.stub import facts, good, serve
+
+RECIPES = [METHODS["synthio"].recipe, METHODS["synthio_template"].recipe]
+REFLECTED, ONE_ROUND_ONLY = (recipe.name for recipe in RECIPES if recipe)
+
+
+def clip(recipe: str, seed: int, source: str, index: int, round: int, caption: str, **fields: Any) -> SyntheticClip:
+    label_id = int(source[0])
+    clip_id = f"{recipe}.s{seed}.{source}.{index}.r{round}"
+    return SyntheticClip.model_validate({
+        "file_name": f"{clip_id}.flac", "clip_id": clip_id, "label": LABELS[label_id], "label_id": label_id,
+        "caption": caption, "recipe": recipe, "seed": seed, "source_clip_id": source, "index": index, "round": round,
+        "duration_s": 0.5, "sample_rate_hz": 16000, "writer": "grammar/1", "model_hash": "m", "sampling_seed": 1,
+        "sampler": {}, "gain_db": 0.0, "clap_score": 0.123456, "clap_margin": -0.1, "reason": "score",
+    } | fields)
+
+
+REJECTED = [
+    clip(
+        REFLECTED, seed, source, 1, 0,
+        f"a loud {normalize_label(LABELS[int(source[0])])} once with hiss in the background",
+    )
+    for seed in SEEDS for source in ("0-1", "0-2", "1-1", "2-2")
+]
+ACCEPTED = [
+    clip(REFLECTED, seed, "0-1", 0, 0, "a faint low dog bark over wind", reason=None) for seed in SEEDS
+]
+
+
+def config(**fields: Any) -> dict[str, Any]:
+    return {
+        "settings": {"writer": {"backend": "grammar"}, "pool_share": 1.0}, "seeds": list(SEEDS),
+        "recipes": [recipe.model_dump(mode="json") for recipe in RECIPES if recipe], "rounds": 2, "domain": "test",
+    } | fields
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    gold = make_gold(tmp_path / "gold")
+    caption_clips(str(gold), str(tmp_path / "captions"), str(tmp_path / "m.json"),
+                  config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""}, code_version="v")
+    return tmp_path
+
+
+def revise(
+    folder: Path, rejected: list[SyntheticClip], accepted: list[SyntheticClip] = ACCEPTED, round: int = 1,
+    name: str = "out", **fields: Any,
+) -> tuple[list[Prompt], dict[str, Any]]:
+    write_records(folder / "rejected/clips/metadata.jsonl", rejected)
+    write_records(folder / "accepted/clips/metadata.jsonl", accepted)
+    paths = [str(folder / part) for part in ("gold", "captions", "accepted", "rejected", name)]
+    figures = run(*paths, str(folder / f"{name}.json"), config=config(**fields), round=round, code_version="v")
+    return read_records(folder / name / "prompts.jsonl", Prompt), figures
+
+
+def test_only_rejected_clips_are_revised_and_keep_their_place(inputs: Path) -> None:
+    prompts, figures = revise(inputs, REJECTED)
+    assert [p.prompt_id for p in prompts] == sorted(c.clip_id[:-1] + "1" for c in REJECTED)
+    for prompt in prompts:
+        source = next(c for c in REJECTED if c.clip_id[:-1] == prompt.prompt_id[:-1])
+        assert (prompt.round, prompt.index, prompt.label_id) == (1, source.index, source.label_id)
+        assert contains_phrase(prompt.caption, prompt.label) and prompt.caption != source.caption
+    assert figures["prompts"] == len(REJECTED)
+
+
+def test_history_keeps_caption_score_and_reason_of_every_round(inputs: Path) -> None:
+    first, _ = revise(inputs, REJECTED)
+    again = [
+        clip(
+            p.recipe, p.seed, p.source_clip_id, p.index, 1, p.caption, history=p.history, clap_score=0.2,
+            reason="margin",
+        )
+        for p in first
+    ]
+    second, _ = revise(inputs, again, round=2, name="second")
+    for prompt in second:
+        told = [(h["round"], h["score"], h["reason"]) for h in prompt.history]
+        assert told == [(0, 0.123456, "score"), (1, 0.2, "margin")]
+        assert prompt.history[0]["caption"].startswith("a loud") and prompt.history[1]["caption"] != prompt.caption
+
+
+def test_a_revision_goes_beyond_the_accepted_pool(inputs: Path) -> None:
+    prompts, _ = revise(inputs, REJECTED)
+    for prompt in prompts:
+        if prompt.label_id == 0:
+            found = extract_elements(prompt.caption, [normalize_label(prompt.label)])
+            assert not {"faint", "low", "wind", "loud", "once", "hiss"} & {*found.events, *found.scenes}
+
+
+def test_rounds_end_at_the_runs_and_at_the_recipes_own_number(inputs: Path) -> None:
+    template = [clip(ONE_ROUND_ONLY, 0, "0-1", 0, 0, "sound of a dog bark")]
+    assert [p.recipe for p in revise(inputs, [*REJECTED[:1], *template])[0]] == [REFLECTED]
+    late = [clip(REFLECTED, 0, "0-1", 0, 2, "sound of a dog bark")]
+    assert revise(inputs, late, round=3)[0] == []
+    assert revise(inputs, REJECTED, rounds=0)[0] == []
+
+
+def test_clips_of_other_rounds_and_replicates_are_left_alone(inputs: Path) -> None:
+    caption = "sound of a dog bark"
+    older = [clip(REFLECTED, 0, "0-2", 3, 0, caption), clip(REFLECTED, 7, "0-2", 3, 1, caption)]
+    assert revise(inputs, older, round=2)[0] == []
+
+
+def test_a_round_with_nothing_to_do_takes_no_second_and_no_writer(inputs: Path) -> None:
+    start = time.monotonic()
+    settings = {"writer": {"backend": "endpoint", "endpoint": {"base_url": "http://127.0.0.1:9/v1"}}}
+    prompts, figures = revise(inputs, [], settings=settings)
+    assert time.monotonic() - start < 1
+    assert prompts == [] and figures["prompts"] == 0
+    assert (inputs / "out" / "prompts.jsonl").read_bytes() == b""
+
+
+def test_the_order_of_clips_changes_nothing(inputs: Path, run_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = revise(inputs, REJECTED)
+    monkeypatch.setenv("SYNTHIO_STORE", str(run_store / "fresh"))
+    assert revise(inputs, REJECTED[::-1], ACCEPTED[::-1], name="other")[0] == first
+
+
+def test_no_caption_of_a_label_is_written_twice(inputs: Path) -> None:
+    many = [clip(REFLECTED, 0, "0-1", n, 0, "a loud dog bark once") for n in range(15)]
+    prompts, _ = revise(inputs, many)
+    assert len({p.caption for p in prompts}) == 15
+    assert not {p.caption for p in prompts} & {c.caption for c in (*many, *ACCEPTED)}
+
+
+def test_an_llm_gets_caption_score_and_the_accepted_pool_of_the_label(inputs: Path) -> None:
+    with serve(good) as stub:
+        settings = {"writer": {"backend": "endpoint", "endpoint": {"base_url": stub.url, "model": "stub"}}}
+        prompts, figures = revise(inputs, REJECTED, settings=settings)
+        asked = [facts(r) for r in stub.requests if r["response_format"]["json_schema"]["name"] == "revise"]
+    assert len(asked) == len(REJECTED) and figures["requests"] == len(stub.requests)
+    assert all(a["score"] == 0.123 and a["caption"].startswith("a loud") for a in asked)
+    assert all(a["events"] == ["loud and close"] and a["scenes"] == ["a small room"] for a in asked)
+    assert {p.writer for p in prompts} == {"endpoint:stub"}
+
+
+def test_clips_of_another_run_are_refused(inputs: Path) -> None:
+    with pytest.raises(DataError, match="'none-plain-all'"):
+        revise(inputs, [clip("none-plain-all", 0, "0-1", 0, 0, "a dog bark")])

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import common.parallel
+import components.train_classifier.jobs as jobs
+from common.audio_folder import write_audio_folder
+from common.classifier.model import build_classifier, load_classifier, save_classifier
+from common.config.classifier import ASTArchitecture
+from common.errors import DataError
+from common.hashing import hash_dir
+from common.methods import DEFAULT_METHODS, LOSERS, METHODS
+from common.records import GoldClip, SyntheticClip
+from components.train_classifier.run import run
+
+RATE = 16000
+LABELS = ["Bell / low", "noise", "siren"]
+SYNTHIO = METHODS["synthio"].recipe.name  # type: ignore[union-attr]
+
+
+class World(NamedTuple):
+    classifier: Path
+    gold: Path
+    vanilla: Path
+    accepted: Path
+
+
+def sound(label_id: int, rng: np.random.Generator) -> np.ndarray:
+    time = np.arange(7000) / RATE
+    noise = 0.02 * rng.standard_normal(len(time))
+    pitch = [300, 0, 900][label_id] * rng.uniform(0.9, 1.1)
+    tone = 0.3 * np.sin(2 * np.pi * pitch * time * (1 + (label_id == 2) * time))
+    return (noise * (10 if label_id == 1 else 1) + tone).astype(np.float32)
+
+
+def write_gold(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips, audio, splits = [], {}, {}
+    for seed in ("0", "1"):
+        parts: dict[str, list[str]] = {"train": [], "val": []}
+        for part, count in (("train", 3), ("val", 2)):
+            for label_id, label in enumerate(LABELS):
+                for index in range(count):
+                    clip_id = f"{part}{seed}-{label_id}-{index}"
+                    clips.append(
+                        GoldClip(
+                            file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=label_id,
+                            source=clip_id, duration_s=7000 / RATE, sample_rate_hz=RATE,
+                        )
+                    )
+                    audio[clip_id] = sound(label_id, rng)
+                    parts[part].append(clip_id)
+        splits[seed] = parts
+    write_audio_folder(folder, clips, audio, RATE)
+    oracle = sorted(clip_id for parts in splits.values() for clip_id in parts["train"])
+    (folder / "labels.json").write_text(json.dumps(LABELS))
+    (folder / "splits.json").write_text(json.dumps({"replicates": splits, "oracle": oracle, "shared_gold": False}))
+
+
+def write_synthetic(
+    folder: Path, recipe: str, classes: tuple[int, ...], rounds: tuple[int, ...], seed: int = 1
+) -> None:
+    rng = np.random.default_rng(seed)
+    clips, audio = [], {}
+    for replicate in (0, 1):
+        for label_id in classes:
+            for index, round_ in enumerate(rounds):
+                source = f"train{replicate}-{label_id}-0"
+                clip_id = f"{recipe}.s{replicate}.{source}.{index}.r{round_}"
+                clips.append(
+                    SyntheticClip(
+                        file_name=f"{clip_id}.flac", clip_id=clip_id, label=LABELS[label_id], label_id=label_id,
+                        caption="a sound", recipe=recipe, seed=replicate, source_clip_id=source,
+                        index=index, round=round_, duration_s=7000 / RATE, sample_rate_hz=RATE, writer="test",
+                        model_hash="0", sampling_seed=0, sampler={}, gain_db=0.0,
+                    )
+                )
+                audio[clip_id] = sound(label_id, rng)
+    write_audio_folder(folder, clips, audio, RATE)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    world = World(*(folder / name for name in World._fields))
+    architecture = ASTArchitecture(
+        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=8, frequency_stride=8, time_stride=8,
+        max_length=48, num_mel_bins=32,
+    )
+    save_classifier(build_classifier(architecture, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
+    write_gold(world.gold)
+    write_synthetic(world.vanilla, LOSERS.name, (0, 1), (0, 0, 0))
+    write_synthetic(world.accepted, SYNTHIO, (0, 1, 2), (0, 1))
+    return world
+
+
+@pytest.fixture
+def world(built: World, tmp_path: Path) -> World:
+    """A copy that a test may change."""
+    shutil.copytree(built.gold.parent, tmp_path / "world")
+    return World(*(tmp_path / "world" / name for name in World._fields))
+
+
+def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[str, Any]:
+    optim = {"steps": 8.0, "batch_size": 6, "learning_rate": 3e-3, "record_every": 2, "evaluate_every": 4}
+    return {
+        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, **settings},
+        "seeds": [0.0, 1.0],
+        "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
+        "augmentation_factor": 2.0,
+        "rounds": 1.0,
+    }
+
+
+def train(world: World, out: Path, **kwargs: Any) -> dict[str, Any]:
+    return run(*map(str, world), str(out), str(out.parent / "metrics.json"), config=config(**kwargs), code_version="v1")
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the trainings that were not found in the store; one process, so that they can be counted."""
+    names: list[str] = []
+    real: Callable[..., None] = jobs._make
+
+    def counted(job: jobs.Job, folder: Path, work_dir: Path) -> None:
+        names.append(job.name)
+        real(job, folder, work_dir)
+
+    monkeypatch.setattr(jobs, "_make", counted)
+    monkeypatch.setattr(common.parallel, "cpu_count", lambda: 1)
+    yield names
+
+
+def test_every_method_gets_equal_budget_and_a_loadable_model(built: World, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    figures = train(built, out)
+    selection = json.loads((out / "selection.json").read_text())
+    assert json.loads((out / "failures.json").read_text()) == []
+    assert figures["classifiers"] == 12
+    for method in DEFAULT_METHODS:
+        for seed in (0, 1):
+            row = selection[f"{method}/{seed}"]
+            assert (row["steps"], row["examples"]) == (8, 48)
+            assert sum(row["slot"].values()) == 24
+            assert row["curve"][-1]["step"] == 8
+            assert load_classifier(out / method / str(seed)).labels == LABELS
+            uses_clips = METHODS[method].recipe is not None
+            assert (row["slot"]["synthetic"] > 0) == uses_clips
+    assert load_classifier(out / "oracle").labels == LABELS
+    assert selection["vanilla/0"]["gold_stands_in_for"] == ["siren"]
+    assert selection["vanilla/0"]["synthetic_clips"] == 2 * 2
+    assert selection["synthio/0"]["synthetic_clips"] == 3 * 2
+    assert selection["oracle"]["gold_clips"] == 18
+    assert json.loads((tmp_path / "metrics.json").read_text()) == figures
+
+
+def test_strengths_and_best_classic_are_chosen_on_validation(built: World, tmp_path: Path) -> None:
+    train(built, tmp_path / "out")
+    selection = json.loads((tmp_path / "out" / "selection.json").read_text())
+    for seed in ("0", "1"):
+        classics = {name: selection[f"{name}/{seed}"] for name in ("noise", "specaugment")}
+        for row in classics.values():
+            assert len(row["tried"]) >= 3
+            assert row["val_accuracy"] == max(tried["val_accuracy"] for tried in row["tried"])
+            assert row["strength"] in [tried["strength"] for tried in row["tried"]]
+        best = selection["best_classic"][seed]
+        assert classics[best]["val_accuracy"] == max(row["val_accuracy"] for row in classics.values())
+        both = selection[f"synthio_classic/{seed}"]
+        assert (both["classic"], both["strength"]) == (best, classics[best]["strength"])
+
+
+def test_the_stage_has_no_way_to_the_test_split() -> None:
+    assert "test" not in " ".join(inspect.signature(run).parameters)
+
+
+def test_results_do_not_depend_on_the_number_of_workers(
+    built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = []
+    for workers in (1, 2):
+        monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{workers}"))
+        monkeypatch.setattr(common.parallel, "cpu_count", lambda workers=workers: workers)
+        train(built, tmp_path / f"out{workers}")
+        hashes.append(hash_dir(tmp_path / f"out{workers}"))
+    assert hashes[0] == hashes[1]
+
+
+def test_finished_trainings_are_found_again(world: World, tmp_path: Path, trained: list[str]) -> None:
+    train(world, tmp_path / "a")
+    assert len(trained) == 1 + 2 * (1 + 3 + 3 + 1 + 1 + 1)
+    trained.clear()
+    train(world, tmp_path / "b")
+    assert trained == []
+    assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
+    shutil.rmtree(world.accepted)
+    write_synthetic(world.accepted, SYNTHIO, (0, 1, 2), (0, 1), seed=2)
+    train(world, tmp_path / "c")
+    assert len(trained) == 4
+    assert all(name.startswith(SYNTHIO) for name in trained)
+    trained.clear()
+    train(world, tmp_path / "d", methods=("gold", "noise"), noise={"copies": 1, "strengths": [20.0, 10.0, 5.0]})
+    assert sorted(trained) == ["gold+noise=5/0", "gold+noise=5/1"]
+
+
+def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> None:
+    broken = next((world.vanilla / "clips").glob("*.s0.*.flac"))
+    broken.write_bytes(b"no audio")
+    train(world, tmp_path / "out", methods=("gold", "vanilla", "synthio"))
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text())
+    assert [(row["method"], row["seed"]) for row in failures] == [("vanilla", 0)]
+    assert broken.name in failures[0]["error"]
+    selection = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert {"gold/0", "gold/1", "vanilla/1", "synthio/0", "synthio/1"} <= set(selection)
+    assert not (tmp_path / "out" / "vanilla" / "0").exists()
+
+
+def test_when_all_trainings_fail_the_stage_fails_and_says_why(world: World, tmp_path: Path) -> None:
+    weights = world.classifier / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"no classifier was trained.*model|damaged"):
+        train(world, tmp_path / "out", methods=("gold",))
+
+
+def test_clips_of_another_dataset_are_refused(world: World, tmp_path: Path) -> None:
+    (world.gold / "labels.json").write_text(json.dumps(["a", "b", "c"]))
+    with pytest.raises(DataError, match="another one"):
+        train(world, tmp_path / "out", methods=("vanilla",))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from diffusers import StableAudioPipeline
+
+from common.diffusion.backend import StableAudio
+from components.align_t2a.adapter import make_policy
+from tests.tiny_t2a import build_model
+
+
+def predict(backend: StableAudio) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    noisy = torch.randn(2, backend.latent_channels, 12, generator=generator)
+    condition = backend.condition(["sound of a bus", "jazz"], [0.3, 0.3])
+    with torch.no_grad():
+        return backend.predict(noisy, torch.tensor([0.3, 0.8]), condition)
+
+
+def disturb(policy_module: torch.nn.Module) -> None:
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in policy_module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_the_reference_equals_the_base_model_whatever_was_trained(adapter: Literal["lora", "full"]) -> None:
+    base = predict(build_model())
+    policy = make_policy(build_model(), adapter, 4, 0)
+    assert torch.equal(predict(policy.backend), base)
+    disturb(policy.trained)
+    moved = predict(policy.backend)
+    assert not torch.allclose(moved, base, atol=1e-3)
+    with policy.reference() as reference:
+        assert torch.equal(predict(reference), base)
+    assert torch.equal(predict(policy.backend), moved)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_a_merged_directory_loads_in_the_stock_pipeline_and_predicts_as_the_policy(
+    adapter: Literal["lora", "full"], tmp_path: Path
+) -> None:
+    policy = make_policy(build_model(), adapter, 4, 0)
+    disturb(policy.trained)
+    trained = predict(policy.backend)
+    policy.merge()
+    assert torch.allclose(predict(policy.backend), trained, atol=1e-5)
+    policy.backend.save(tmp_path)
+    stock = StableAudioPipeline.from_pretrained(tmp_path)
+    assert torch.allclose(predict(StableAudio(stock)), trained, atol=1e-5)
+    assert {p.name for p in (tmp_path / "transformer").iterdir()} == {
+        "config.json", "diffusion_pytorch_model.safetensors",
+    }
+    names = set(build_model().transformer.state_dict())
+    assert set(stock.transformer.state_dict()) == names
+
+
+def test_lora_trains_the_attention_projections_alone_and_few_of_their_weights() -> None:
+    policy = make_policy(build_model(), "lora", 2, 0)
+    trained = {name: p for name, p in policy.trained.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+    for projection in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_v"):
+        assert any(projection in name for name in trained), projection
+    assert sum(p.numel() for p in trained.values()) < 0.3 * sum(p.numel() for p in policy.trained.parameters())
+
+
+def test_adapters_start_the_same_for_one_seed_without_touching_the_global_generator() -> None:
+    before = torch.random.get_rng_state()
+    states = []
+    for seed in (0, 0, 1):
+        policy = make_policy(build_model(), "lora", 4, seed)
+        states.append({n: p.detach().clone() for n, p in policy.trained.named_parameters() if "lora_A" in n})
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_text_encoder_projection_and_codec_are_not_trained() -> None:
+    for adapter in ("lora", "full"):
+        policy = make_policy(build_model(), adapter, 4, 0)  # type: ignore[arg-type] # a literal in a loop
+        trained = {id(p) for p in policy.trained.parameters()}
+        frozen = [policy.backend.text_encoder, policy.backend.projection, policy.backend.vae]
+        assert not any(id(p) in trained for part in frozen for p in part.parameters())

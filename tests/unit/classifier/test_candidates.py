@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from common.config.classifier import NoiseConfig, SpecAugmentConfig, TrainClassifierConfig
+from common.errors import DataError
+from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
+from common.records import SyntheticClip
+from components.train_classifier.candidates import (
+    Candidate,
+    candidates_of,
+    choose,
+    classic_candidates,
+    first_phase,
+    strengths,
+)
+from components.train_classifier.clips import check_labels, synthetic_clips
+
+CONFIG = TrainClassifierConfig()
+
+
+def clip(recipe: str, seed: int, index: int, round_: int, label_id: int = 0, label: str = "a") -> SyntheticClip:
+    return SyntheticClip(
+        file_name="x.flac", clip_id=f"{recipe}.s{seed}.g.{index}.r{round_}", label=label, label_id=label_id,
+        caption="sound of a a", recipe=recipe, seed=seed, source_clip_id="g", index=index, round=round_,
+        duration_s=1.0, sample_rate_hz=16000, writer="test", model_hash="0", sampling_seed=0, sampler={}, gain_db=0.0,
+    )
+
+
+def test_every_classic_has_at_least_three_strengths() -> None:
+    for classic in ("noise", "specaugment"):
+        assert len(strengths(classic, CONFIG)) >= 3
+    with pytest.raises(ValidationError):
+        NoiseConfig(strengths=(10.0, 5.0))
+    with pytest.raises(ValidationError):
+        SpecAugmentConfig(strengths=(0.1,))
+
+
+def test_the_default_methods_need_thirty_trainings_in_three_replicates() -> None:
+    methods = {name: METHODS[name] for name in DEFAULT_METHODS}
+    first = first_phase(methods, (0, 1, 2), CONFIG)
+    assert len(first) == len(set(first)) == 3 * (1 + 3 + 3 + 1 + 1)
+
+
+def test_best_classic_alone_still_trains_the_classics_first() -> None:
+    first = first_phase({"synthio_classic": METHODS["synthio_classic"]}, (0,), CONFIG)
+    assert first == classic_candidates(0, CONFIG)
+
+
+def test_choice_is_by_score_then_loss_then_order() -> None:
+    candidates = candidates_of(METHODS["noise"], 0, CONFIG)
+
+    def figures(accuracy: float, loss: float, f1: float = 0.0) -> dict[str, Any]:
+        return {"val_accuracy": accuracy, "val_loss": loss, "val_macro_f1": f1}
+
+    results = dict(zip(candidates, [figures(0.5, 1.0), figures(0.6, 2.0), figures(0.6, 1.5)], strict=True))
+    assert choose(candidates, results, "accuracy") == candidates[2]
+    results[candidates[1]] = figures(0.6, 1.5)
+    assert choose(candidates, results, "accuracy") == candidates[1]
+    results[candidates[0]] = figures(0.1, 9.0, f1=0.9)
+    assert choose(candidates, results, "macro_f1") == candidates[0]
+    del results[candidates[0]]
+    assert choose(candidates, results, "macro_f1") == candidates[1]
+    assert choose(candidates, {}, "accuracy") is None
+
+
+def test_equal_trainings_are_one_candidate() -> None:
+    recipe = METHODS["synthio"].recipe
+    assert Candidate(0, recipe) == Candidate(0, Recipe.model_validate(recipe.model_dump()))  # type: ignore[union-attr]
+
+
+def test_clips_are_those_of_recipe_replicate_and_rounds() -> None:
+    synthio, frozen = METHODS["synthio"].recipe, METHODS["synthio_no_reflection"].recipe
+    name = synthio.name  # type: ignore[union-attr]
+    accepted = [clip(name, 0, 0, 0), clip(name, 0, 1, 1), clip(name, 0, 2, 2), clip(name, 1, 0, 0)]
+    accepted.append(clip("other", 0, 0, 0))
+    vanilla = [clip(LOSERS.name, 0, index, 0) for index in range(4)]
+
+    def ids(recipe: Recipe | None) -> list[tuple[int, int]]:
+        found = synthetic_clips(recipe, 0, vanilla, accepted, augmentation_factor=2, rounds=1)
+        return [(found_clip.index, found_clip.round) for found_clip in found]
+
+    assert ids(synthio) == [(0, 0), (1, 1)]
+    assert ids(frozen) == [(0, 0)]
+    assert ids(LOSERS) == [(0, 0), (1, 0)]
+    assert ids(None) == []
+
+
+def test_clips_of_another_dataset_are_refused() -> None:
+    check_labels([clip("r", 0, 0, 0)], ["a", "b"])
+    with pytest.raises(DataError, match="another one"):
+        check_labels([clip("r", 0, 0, 0, label_id=1)], ["a", "b"])
+    with pytest.raises(DataError, match="nothing"):
+        check_labels([clip("r", 0, 0, 0, label_id=7)], ["a", "b"])

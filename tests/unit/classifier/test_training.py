@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import components.train_classifier.training as training
+from common.classifier.model import Classifier, with_fresh_head
+from common.config.base import OptimConfig
+from common.config.classifier import SpecAugmentConfig
+from components.train_classifier.budget import Budget, make_budget
+from components.train_classifier.noise import noisy_copies
+from components.train_classifier.training import BestCheckpoint, Examples, batch_loss, train
+
+OPTIM = OptimConfig(steps=90, batch_size=8, learning_rate=5e-3, record_every=5, evaluate_every=15)
+
+
+def examples(per_class: int, seed: int, classes: int = 3, shuffled: bool = False) -> Examples:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), per_class)
+    features = []
+    for label in labels:
+        clip = 0.3 * rng.standard_normal((48, 32))
+        clip[:, 10 * label : 10 * label + 8] += 1.0
+        features.append([torch.from_numpy(clip.astype(np.float32))])
+    return Examples(features, rng.permutation(labels) if shuffled else labels)
+
+
+def budget(data: Examples, optim: OptimConfig = OPTIM) -> Budget:
+    return make_budget(
+        data.labels, np.array([], dtype=np.int64), steps=optim.steps, batch_size=optim.batch_size,
+        synthetic_fraction=0.5, cool_down=0.0, balanced=False, seed=1,
+    )
+
+
+@pytest.fixture
+def train_once(classifier: Classifier) -> Callable[..., tuple[Classifier, dict[str, Any]]]:
+    def once(data: Examples, validation: Examples | None, **changes: Any) -> tuple[Classifier, dict[str, Any]]:
+        fresh = with_fresh_head(classifier, ["a", "b", "c"], seed=11)
+        options: dict[str, Any] = {
+            "slot_weight": 1.0, "select_by": "accuracy", "specaugment": None, "seed": 5, **changes,
+        }
+        return fresh, train(fresh, data, validation, budget(data), OPTIM, **options)
+
+    return once
+
+
+def weights(classifier: Classifier) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in classifier.model.state_dict().items()}
+
+
+def test_training_learns_what_can_be_learned(train_once: Callable[..., Any]) -> None:
+    _, result = train_once(examples(6, 0), examples(10, 1))
+    assert result["val_accuracy"] > 0.9
+    assert result["curve"][0]["loss"] > result["curve"][-1]["loss"]
+
+
+def test_shuffled_labels_give_chance(train_once: Callable[..., Any]) -> None:
+    accuracies = []
+    for seed in range(4):
+        model, _ = train_once(examples(6, seed, shuffled=True), None)
+        best = BestCheckpoint(model, examples(40, 100), "accuracy", None)
+        accuracies.append(best.evaluate(1)["val_accuracy"])
+    assert np.mean(accuracies) < 1 / 3 + 0.25
+
+
+@pytest.mark.parametrize("masks", [None, (SpecAugmentConfig(time_roll_s=0.05), 0.3)])
+def test_a_repeat_is_equal_bit_for_bit(train_once: Callable[..., Any], masks: Any) -> None:
+    first, figures = train_once(examples(6, 0), examples(10, 1), specaugment=masks)
+    torch.manual_seed(99)
+    again, repeated = train_once(examples(6, 0), examples(10, 1), specaugment=masks)
+    assert figures == repeated
+    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(first).items())
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    train_once: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, validation = examples(6, 0), examples(10, 1)
+    whole, figures = train_once(data, validation)
+    monkeypatch.setattr(f"{__name__}.OPTIM", OPTIM.model_copy(update={"checkpoint_every_s": 1e-9}))
+    real, calls = training.accuracy, 0
+
+    def dies(truth: np.ndarray, predicted: np.ndarray) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return real(truth, predicted)
+
+    monkeypatch.setattr(training, "accuracy", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_once(data, validation, work_dir=tmp_path)
+    assert list(tmp_path.glob("step-*"))
+    resumed, repeated = train_once(data, validation, work_dir=tmp_path)
+    assert repeated == figures
+    assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())
+
+
+def test_the_best_checkpoint_is_kept_and_ties_go_to_lower_loss_then_earlier(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
+    best = BestCheckpoint(model, examples(2, 0), "accuracy", None)
+    script = [(0.5, 1.0), (0.75, 2.0), (0.75, 1.5), (0.75, 1.5), (0.5, 0.1)]
+    kept = None
+    for step, (score, loss) in enumerate(script, start=1):
+        figures = {"val_accuracy": score, "val_macro_f1": 0.0, "val_loss": loss}
+        monkeypatch.setattr(best, "_measure", lambda figures=figures: figures)
+        with torch.no_grad():
+            model.model.classifier.dense.bias.fill_(float(step))
+        best.evaluate(step)
+        kept = best.figures["best_step"]
+    assert kept == 3.0
+    best.restore()
+    assert torch.equal(model.model.classifier.dense.bias, torch.full((3,), 3.0))
+
+
+def test_the_slot_weight_weighs_the_slot(classifier: Classifier) -> None:
+    data = examples(2, 0)
+    plan = budget(data)
+    model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
+
+    def value(weight: float) -> float:
+        loss, _ = batch_loss(model, data, plan, weight, None)(0, torch.Generator().manual_seed(0))
+        return float(loss.detach())
+
+    def mean(indices: np.ndarray) -> float:
+        batch = torch.stack([data.features[index][0] for index in indices])
+        logits = model.model(batch).logits
+        return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.labels[indices])).detach())
+
+    gold, slot = mean(plan.gold[0]), mean(plan.slot[0])
+    assert value(1.0) == pytest.approx((gold + slot) / 2, abs=1e-5)
+    assert value(0.5) == pytest.approx((gold + 0.5 * slot) / 1.5, abs=1e-5)
+
+
+def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
+    clip = (0.2 * np.sin(np.arange(16000))).astype(np.float32)
+    copies = noisy_copies(clip, 20, 10.0, 6.0, seed=1, clip_id="x")
+    ratios = [10 * np.log10(np.mean(clip**2) / np.mean((copy - clip) ** 2)) for copy in copies]
+    assert min(ratios) > 9.7
+    assert max(ratios) < 16.3
+    assert max(ratios) - min(ratios) > 2
+    np.testing.assert_array_equal(copies[3], noisy_copies(clip, 4, 10.0, 6.0, seed=1, clip_id="x")[3])
+    assert (copies[0] != noisy_copies(clip, 1, 10.0, 6.0, seed=1, clip_id="y")[0]).any()
+    silent = np.zeros(100, np.float32)
+    np.testing.assert_array_equal(noisy_copies(silent, 1, 0.0, 0.0, seed=1, clip_id="x")[0], silent)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from transformers import pipeline
+
+from common.classifier.model import build_classifier, save_classifier
+from common.config.classifier import ASTArchitecture
+from pipelines.classify import classify, main
+
+LABELS = ["Glass / break", "dog bark", "müsic"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    architecture = ASTArchitecture(
+        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=16, frequency_stride=16, time_stride=16,
+        max_length=48, num_mel_bins=32,
+    )
+    save_classifier(build_classifier(architecture, LABELS, -6.0, 3.0, seed=2), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "sub").mkdir()
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(7000), 16000)
+    soundfile.write(tmp_path / "sub" / "stereo 44k.flac", 0.1 * rng.standard_normal((60000, 2)), 44100)
+    (tmp_path / "notes.txt").write_text("no audio")
+    return tmp_path
+
+
+def test_a_file_gets_the_label_and_probability_of_the_stock_pipeline(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", str(model), "--audio", str(folder / "a.wav"), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    samples, _ = soundfile.read(folder / "a.wav", dtype="float32")
+    best = pipeline("audio-classification", model=str(model))(samples, top_k=1)[0]
+    assert row["label"] == best["label"]
+    assert row["probability"] == pytest.approx(best["score"], abs=1e-4)
+    assert set(row["probabilities"]) == set(LABELS)
+    assert sum(row["probabilities"].values()) == pytest.approx(1.0)
+
+
+def test_a_folder_gives_a_line_per_audio_file(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", str(model), "--audio", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(any(label in line for label in LABELS) for line in lines)
+    assert [row["file"] for row in classify(model, folder)] == [
+        str(folder / "a.wav"), str(folder / "sub" / "stereo 44k.flac")
+    ]
+
+
+def test_a_bad_file_is_named_and_the_others_are_classified(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bad.wav").write_bytes(b"RIFF")
+    assert main(["--model", str(model), "--audio", str(folder), "--json"]) == 1
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out)
+    assert ["error" in row for row in rows] == [False, True, False]
+    assert "bad.wav" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("model_name", "audio_name", "message"),
+    [
+        ("absent", "a.wav", "no classifier at"),
+        (".", "a.wav", "no classifier at"),
+        (None, "absent.wav", "no such file or folder"),
+        (None, "empty", "holds no audio"),
+    ],
+)
+def test_wrong_arguments_have_clear_errors(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str], model_name: str | None, audio_name: str, message: str
+) -> None:
+    (folder / "empty").mkdir()
+    place = model if model_name is None else folder / model_name
+    assert main(["--model", str(place), "--audio", str(folder / audio_name)]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from common.errors import StorageError
+from common.hashing import hash_dir, hash_json
+from common.items import ItemStore
+from common.storage import publish_dir, read_json, write_json, write_text
+
+
+def test_a_finished_item_is_made_once() -> None:
+    store, calls = ItemStore("stage", "v1"), []
+
+    def make(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "x").write_text("1")
+
+    first = store.get_or_make(make, seed=1)
+    assert store.get_or_make(make, seed=1) == first
+    assert len(calls) == 1
+    assert (first / "x").read_text() == "1"
+
+
+def test_another_key_or_code_version_is_another_item() -> None:
+    store = ItemStore("stage", "v1")
+    assert store.path(seed=1) != store.path(seed=2)
+    assert store.path(seed=1) != ItemStore("stage", "v2").path(seed=1)
+
+
+def test_a_failed_item_leaves_nothing() -> None:
+    store = ItemStore("stage", "v1")
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("…")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.get_or_make(fail, seed=1)
+    assert not store.has(seed=1)
+    assert not [path for path in store.path(seed=1).parent.iterdir() if path.is_dir()]
+
+
+def test_a_full_disk_is_a_storage_error_and_publishes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="free some space"), publish_dir(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_while_writing_a_file_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.json"
+    write_text(target, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageError):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_integral_floats_hash_like_integers() -> None:
+    assert hash_json({"a": 1.0, "b": [2.0]}) == hash_json({"b": [2], "a": 1})
+    assert hash_json({"a": 1.5}) != hash_json({"a": 1})
+
+
+def test_a_folders_hash_sees_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = hash_dir(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = hash_dir(tmp_path)
+    (tmp_path / "b").write_text("2")
+    assert len({first, second, hash_dir(tmp_path)}) == 3
+
+
+def test_json_round_trip_and_clear_error(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"é": [1, 2.5]})
+    assert read_json(tmp_path / "a.json") == {"é": [1, 2.5]}
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(StorageError, match=r"b\.json"):
+        read_json(tmp_path / "b.json")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from common.errors import ConfigError
+from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe, get_method
+from common.seeding import derive_seed, numpy_generator
+from common.text import normalize_label, template_caption
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean synthio"):
+        get_method("sinthio")
+
+
+def test_default_methods_exist_and_vanilla_is_the_losers() -> None:
+    assert set(DEFAULT_METHODS) <= set(METHODS)
+    assert METHODS["vanilla"].recipe == LOSERS
+
+
+def test_recipes_with_different_settings_have_different_names() -> None:
+    recipes = {method.recipe.model_copy(update={"rounds": None}) for method in METHODS.values() if method.recipe}
+    assert len({recipe.name for recipe in recipes}) == len(recipes)
+    assert Recipe().name == "none-template-all"
+
+
+def test_sub_seeds_depend_on_names_and_seed_only() -> None:
+    assert derive_seed(1, "a", 2) == derive_seed(1, "a", 2)
+    assert len({derive_seed(1, "a"), derive_seed(2, "a"), derive_seed(1, "b"), derive_seed(1, "a", "b")}) == 4
+    assert 0 <= derive_seed(1, "a") < 2**31
+    assert numpy_generator(1, "a").random() == numpy_generator(1, "a").random()
+
+
+def test_label_text_is_normalised_in_one_way() -> None:
+    assert normalize_label(" Dog_Bark ") == "dog bark"
+    assert normalize_label("Schlüssel/Tür\n") == "schlüssel tür"
+    assert template_caption("bus") == "sound of a bus"

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from common.errors import DataError
+from common.parallel import cpu_count, run_items
+
+
+def square(x: int) -> int:
+    if x == 3:
+        raise ValueError("three")
+    return x * x
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_with_their_index_and_an_error_does_not_stop_the_rest(workers: int) -> None:
+    results = dict(run_items(square, [1, 2, 3, 4], workers=workers))
+    assert {index: value for index, value in results.items() if index != 2} == {0: 1, 1: 4, 3: 16}
+    assert isinstance(results[2], ValueError)
+
+
+class AwkwardError(DataError):
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+
+
+def awkward(x: int) -> int:
+    if x == 2:
+        raise AwkwardError("reason", "no audio in x.flac")
+    return x
+
+
+def test_an_error_that_cannot_be_unpickled_arrives_as_its_kind() -> None:
+    results = dict(run_items(awkward, [1, 2, 3], workers=2))
+    assert isinstance(results[1], DataError)
+    assert str(results[1]) == "no audio in x.flac"
+    assert (results[0], results[2]) == (1, 3)
+
+
+def test_cpu_count_is_within_the_machine() -> None:
+    assert 1 <= cpu_count() <= (os.cpu_count() or 1)

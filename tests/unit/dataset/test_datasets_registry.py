@@ -1,0 +1,102 @@
+"""From a name, file or text to a dataset."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.config.dataset import DatasetSpec
+from common.datasets_registry import dataset_names, fingerprint, resolve_dataset
+from common.errors import ConfigError
+
+EXAMPLE = """\
+name: digits
+labels: digits.csv            # path,label[,split][,group]
+audio: recordings/
+domain: spoken digits
+test: split
+licence: CC-BY-SA-4.0
+"""
+
+
+def test_paths_are_relative_to_the_file_and_inline_text_gives_the_same_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "my" / "digits.yaml"
+    file.parent.mkdir()
+    file.write_text(EXAMPLE)
+    spec = resolve_dataset(str(file))
+    assert spec.labels == tmp_path / "my" / "digits.csv" and spec.audio == tmp_path / "my" / "recordings"
+    assert (spec.name, spec.domain, spec.test, spec.n, spec.licence) == (
+        "digits", "spoken digits", "split", None, "CC-BY-SA-4.0"
+    )
+    values = spec.model_dump(mode="json", exclude_none=True)
+    assert resolve_dataset(yaml.safe_dump(values)) == spec
+    assert resolve_dataset(spec.model_dump_json()) == spec
+
+
+def test_every_registered_dataset_resolves_and_the_demo_has_32_training_clips() -> None:
+    assert all(resolve_dataset(name).name == name for name in dataset_names())
+    assert resolve_dataset("demo").n == 32
+
+
+def test_a_folder_is_a_dataset_of_its_sub_folders(tmp_path: Path) -> None:
+    (tmp_path / "my sounds").mkdir()
+    spec = resolve_dataset(str(tmp_path / "my sounds"))
+    assert (spec.name, spec.labels, spec.audio) == ("my_sounds", None, tmp_path / "my sounds")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("dmo", "did you mean demo"),
+        ("nowhere/digits.yaml", "cannot read dataset file nowhere/digits.yaml.*demo"),
+        ("name: x\nlabel: y.csv\n", "did you mean labels"),
+        ("name: x\nlabels: y.csv\n", "must be an absolute path"),
+        ("name: x\n", "expected `labels:`"),
+        ("name: 2024\naudio: /a\n", "name: .*put it in quotes"),
+        ("name: x\naudio: /a\ndomain: yes\n", "domain: .*put it in quotes"),
+        ("name: x\naudio: /a\ntest: halves\n", "test: expected `split` or a fraction"),
+        ("name: x\naudio: /a\ntest: 20\n", "test: 20 is no fraction"),
+        ("name: x\naudio: /a\nn: 0\n", "n: .*greater than 0"),
+        ("name: a/../b\naudio: /a\n", "name: "),
+        ("name: [\n", "no valid YAML"),
+        ("- a\n- b\n", "expected lines such as"),
+    ],
+)
+def test_what_is_wrong_is_said(source: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve_dataset(source)
+
+
+def test_a_label_file_given_for_a_dataset_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "digits.csv").write_text("path,label\n")
+    with pytest.raises(ConfigError, match=r"no dataset YAML; write a \.yaml"):
+        resolve_dataset(str(tmp_path / "digits.csv"))
+
+
+def test_the_fingerprint_sees_labels_and_audio_and_nothing_else(write_dataset: Callable[..., DatasetSpec]) -> None:
+    rows = [("a.wav", "x"), ("b.wav", "y")]
+    spec = write_dataset(rows)
+    assert spec.labels is not None
+    first = fingerprint(spec)
+    (spec.labels.parent / "unlisted.wav").write_bytes(b"")
+    assert fingerprint(spec) == first
+    stat = (spec.labels.parent / "a.wav").stat()
+    os.utime(spec.labels.parent / "a.wav", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    touched = fingerprint(spec)
+    relabelled = fingerprint(write_dataset([("a.wav", "x"), ("b.wav", "z")]))
+    (spec.labels.parent / "b.wav").unlink()
+    assert len({first, touched, relabelled, fingerprint(spec)}) == 4
+
+
+def test_resolving_imports_no_model_or_audio_library() -> None:
+    code = (
+        "import sys; from common.datasets_registry import resolve_dataset; resolve_dataset('demo'); "
+        "assert not {'torch', 'numpy', 'soundfile'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})

@@ -1,0 +1,248 @@
+"""Artifacts of a small finished run, as the stages before the report write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from common.config.evaluation import EvaluateClassifierConfig
+from common.methods import DEFAULT_METHODS, METHODS
+from common.records import Caption, GoldClip, SyntheticClip, write_records
+from common.rounding import rounded
+from common.storage import write_json
+from components.evaluate_classifier.comparison import compare
+
+HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
+LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
+SEEDS = (0, 1, 2)
+RATE = 16000
+RECIPE = "dpo-mixcap-filtered"
+GAINS = {"gold": 0.0, "noise": 0.5, "specaugment": 0.3, "vanilla": 0.1, "synthio": 1.6, "synthio_classic": 1.9}
+
+
+def tone(index: int, duration_s: float = 0.6) -> np.ndarray:
+    """A decaying tone in a little noise."""
+    rng = np.random.default_rng(index)
+    t = np.arange(round(duration_s * RATE)) / RATE
+    sweep = 1 + 0.5 * rng.random() * t
+    wave = 0.4 * np.sin(2 * np.pi * (200 + 150 * (index % 13)) * t * sweep) * np.exp(-3 * t)
+    return (wave + 0.02 * rng.normal(size=len(t))).astype(np.float32)
+
+
+def write_folder(folder: Path, records: list[Any]) -> None:
+    """An AudioFolder with one tone per record."""
+    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    for index, record in enumerate(records):
+        soundfile.write(folder / "clips" / record.file_name, tone(index), RATE, subtype="PCM_16")
+    write_records(folder / "clips" / "metadata.jsonl", records)
+
+
+def gold_clips(per_class: int = 3, labels: list[str] | None = None) -> list[GoldClip]:
+    """Real clips, some for training and some for validation."""
+    return [
+        GoldClip(
+            file_name=f"g{k}{i}.flac", clip_id=f"g{k}{i}", label=label, label_id=k, source=f"{label}/{i}.wav",
+            duration_s=0.6, sample_rate_hz=RATE,
+        )
+        for k, label in enumerate(labels or LABELS) for i in range(per_class)
+    ]
+
+
+def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: int = 0) -> list[SyntheticClip]:
+    """Generated clips of every class and seed 0."""
+    clips = []
+    for k, label in enumerate(LABELS):
+        for i in range(per_class):
+            name = f"{recipe}.s{i % 3}.g{k}0.{i}.r{number}.{'a' if accepted else 'r'}"
+            rng = np.random.default_rng(100 * k + i)
+            score = (0.55 if accepted else 0.2) + 0.1 * float(rng.normal())
+            clips.append(SyntheticClip(
+                file_name=f"{name}.flac", clip_id=name, label=label, label_id=k,
+                caption=HOSTILE if i == 0 else f"a soft {label} with wind in the distance, take {i}",
+                recipe=recipe, seed=i % 3, source_clip_id=f"g{k}0", index=i, round=number, duration_s=0.6,
+                sample_rate_hz=RATE, writer="grammar/1", model_hash="m" * 64, sampling_seed=1,
+                sampler={"steps": 12, "guidance_scale": 2.0}, gain_db=0.0, clap_score=score,
+                clap_margin=score - 0.4, reason=None if accepted else "low_margin", nearest_clip_id=f"g{k}1",
+                nearest_similarity=0.71,
+                history=({"caption": "an earlier try", "score": 0.1, "reason": "low_score"},) if i == 2 else (),
+            ))
+    return clips
+
+
+def make_evaluation(
+    gains: dict[str, float] | None = None, seeds: tuple[int, ...] = SEEDS, per_class: int = 20, resamples: int = 500
+) -> dict[str, Any]:
+    """The content of evaluation.json, with simulated predictions; `gains` in logits."""
+    gains = GAINS if gains is None else gains
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(len(LABELS)), per_class)
+    difficulty = rng.normal(0.4, 1.5, len(truth))
+    predictions = {}
+    for method, gain in gains.items():
+        predictions[method] = {}
+        for seed in seeds:
+            right = difficulty + rng.normal(0, 0.8, len(truth)) + gain + rng.normal(0, 0.1) > 0
+            guess = np.where(right, truth, (truth + rng.integers(1, len(LABELS), len(truth))) % len(LABELS))
+            predictions[method][seed] = 0.7 * np.eye(len(LABELS))[guess] + 0.3 / len(LABELS)
+    classics = {seed: "noise" if seed else "specaugment" for seed in seeds}
+    settings = EvaluateClassifierConfig(resamples=resamples)
+    compared = compare(
+        predictions, truth, [None] * len(truth), LABELS, {name: METHODS[name] for name in gains},
+        {seed: name for seed, name in classics.items() if name in gains}, settings, 0,
+    )
+    per_class_counts = {label: per_class for label in LABELS}
+    leaks = {name: {"clips": 18, "exact": 0, "near": 0, "checked": 2} for name in ("gold", "vanilla", "accepted")}
+    return rounded({
+        "labels": LABELS, "confidence": 0.95, "resamples": resamples, **compared,
+        "selected": {"method": "synthio" if "synthio" in gains else next(iter(gains)), "seed": seeds[0], "score": 0.75},
+        "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
+        "oracle": {
+            "test_accuracy": 0.86, "trained_on": 60,
+            "sets": {
+                "vanilla": {"clips": 18, "accuracy": 0.27, "per_class": {}},
+                f"{RECIPE}, accepted": {"clips": 18, "accuracy": 0.58, "per_class": {}},
+            },
+        },
+        "distances": {
+            "gold_clips": 18, "clips": 18, "held_out": {"clips": 6, "kernel": 0.02},
+            "sets": {
+                "vanilla": {"frechet": 1.21, "kernel": 8.3}, f"{RECIPE}, accepted": {"frechet": 0.52, "kernel": 2.9},
+            },
+        },
+        "leaks": {"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
+        "failures": [],
+        "test_health": {"dropped": [{"source": "broken <i>.wav", "reason": "truncated"}]},
+    })
+
+
+def make_selection() -> dict[str, Any]:
+    """The content of selection.json."""
+    selection: dict[str, Any] = {"best_classic": {"0": "specaugment", "1": "noise", "2": "noise"}}
+    strengths = {"noise": (20.0, 10.0, 0.0), "specaugment": (0.1, 0.2, 0.4), "synthio_classic": (10.0,)}
+    for place, method in enumerate(DEFAULT_METHODS):
+        for seed in SEEDS:
+            tried = [
+                {"strength": value, "val_accuracy": 0.4 + 0.02 * i, "classic": method}
+                for i, value in enumerate(strengths.get(method, (None,)))
+            ]
+            synthetic = METHODS[method].recipe is not None
+            selection[f"{method}/{seed}"] = {
+                "steps": 200, "examples": 4800, "classic": METHODS[method].classic, "strength": tried[-1]["strength"],
+                "gold_clips": 18, "synthetic_clips": 18 if synthetic else 0, "val_loss": 1.0,
+                "val_accuracy": 0.4 + 0.05 * place,
+                "slot": {"synthetic": 2400 * synthetic, "gold": 2400 * (not synthetic)},
+                "gold_stands_in_for": [], "tried": tried,
+            }
+    return selection
+
+
+def make_align() -> dict[str, Any]:
+    """The content of align.json."""
+    accounts: dict[str, Any] = {"failures": {}}
+    for seed in SEEDS:
+        steps = np.arange(25, 151, 25)
+        curve = [
+            {
+                "step": float(s), "loss": float(np.exp(-s / 60)) + 0.05 * seed, "grad_norm": 1.0,
+                "winner_error": 0.8 - 0.001 * float(s), "loser_error": 0.9, "d_winner": -0.0008 * float(s),
+                "d_loser": 0.001 * float(s), "implicit_accuracy": 1 - 0.5 * float(np.exp(-s / 40)),
+            }
+            for s in steps
+        ]
+        bands = np.arange(64)
+        accounts[f"{seed}/dpo"] = {
+            "curve": curve, "before": {"spectrum_db": 14.2 + seed, "latent_frechet": 31.0},
+            "after": {"spectrum_db": 8.1 + seed, "latent_frechet": 12.4},
+            "loss": "crpo", "beta": 100.0, "adapter": "lora",
+            "spectra_db": {
+                "gold": (-40 - 0.3 * bands).tolist(), "before": (-35 - 0.5 * bands).tolist(),
+                "after": (-39 - 0.34 * bands).tolist(),
+            },
+        }
+    return accounts
+
+
+def make_filter() -> dict[str, Any]:
+    """The content of filter.json."""
+    rng = np.random.default_rng(0)
+    candidates = []
+    for number, count in enumerate((24, 10, 5)):
+        for label in LABELS:
+            for i in range(count):
+                margin = float(rng.normal(0.02 * number, 0.12))
+                candidates.append({
+                    "clip_id": f"c{number}{label}{i}", "round": number, "seed": i % 3, "recipe": RECIPE, "label": label,
+                    "score": 0.4 + margin, "margin": margin, "reason": None if margin > -0.02 else "low_margin",
+                })
+    rounds = []
+    for number in range(3):
+        own = [c for c in candidates if c["round"] == number]
+        good = sum(c["reason"] is None for c in own)
+        counts = {"accepted": good, "rejected": len(own) - good}
+        reasons = {"low_margin": len(own) - good}
+        rounds.append({"round": number, **counts, "by_recipe": {RECIPE: counts}, "reasons": reasons})
+    threshold = {"kind": "margin", "min_score": None, "calibration_clips": 6}
+    planted = {"recall": 0.94, "wrong_kept": 0.08, "precision": 0.92}
+    return {
+        "rounds": rounds, "candidates": candidates, "empty_classes": [],
+        "thresholds": {
+            str(seed): {"threshold": {**threshold, "min_margin": -0.02 + 0.01 * seed}, "planted": planted}
+            for seed in SEEDS
+        },
+    }
+
+
+PATHS = (
+    "evaluation", "gold", "corpus", "t2a", "aligned", "clap", "classifiers", "captions", "vanilla", "accepted",
+    "rejected",
+)
+
+
+def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, Path]:
+    """All input folders of the report below `root`."""
+    paths = {name: root / name for name in PATHS}
+    write_json(paths["evaluation"] / "evaluation.json", evaluation or make_evaluation())
+    clips = gold_clips()
+    write_folder(paths["gold"], clips)
+    train, val = [c.clip_id for c in clips if c.clip_id[-1] != "2"], [c.clip_id for c in clips if c.clip_id[-1] == "2"]
+    write_json(paths["gold"] / "labels.json", LABELS)
+    write_json(paths["gold"] / "splits.json", {
+        "replicates": {str(seed): {"train": train, "val": val} for seed in SEEDS}, "oracle": train, "shared_gold": True,
+    })
+    write_json(paths["gold"] / "health.json", {
+        "dropped": [{"source": "a/silent.wav", "reason": "silent", "detail": "nothing above -60 dBFS"}],
+        "warnings": ["class <b>rain</b> has few clips"], "sample_rates_hz": {"16000": 20, "44100": 3},
+        "channels": {"1": 20, "2": 3}, "formats": {"WAV PCM_16": 23}, "test_split_by": "clip",
+        "validation_from": "remaining", "notes": {"clipping": {"clips": 1, "sources": ["loud.wav"]}},
+        "duration_s": {"shortest": 0.4, "longest": 2.0, "median": 0.6, "total": 14.2}, "duplicate_sets": 1,
+    })
+    write_json(paths["gold"] / "dataset.json", {"name": "fixture", "domain": "everyday sounds", "licence": "CC0-1.0"})
+    write_json(paths["corpus"] / "manifest.json", {"name": "procedural", "clips": 100})
+    write_json(paths["t2a"] / "model_index.json", {"_class_name": "StableAudioPipeline", "vae": ["x", "SpectralCodec"]})
+    write_json(paths["aligned"] / "align.json", make_align())
+    write_json(paths["clap"] / "finetune.json", {})
+    write_json(paths["classifiers"] / "selection.json", make_selection())
+    write_json(paths["classifiers"] / "failures.json", [])
+    write_records(paths["captions"] / "captions.jsonl", [
+        Caption(
+            clip_id=c.clip_id, label=c.label, label_id=c.label_id, caption=f"a {c.label}", captioner="acoustics/1"
+        )
+        for c in clips
+    ])
+    write_folder(paths["vanilla"], synthetic_clips("none-template-all", accepted=True))
+    write_folder(paths["accepted"], synthetic_clips(RECIPE, accepted=True))
+    write_json(paths["accepted"] / "filter.json", make_filter())
+    write_folder(paths["rejected"], synthetic_clips(RECIPE, accepted=False, per_class=2, number=2))
+    return paths
+
+
+def make_plan(**changes: Any) -> dict[str, Any]:
+    """The report's `config`."""
+    return {
+        "preset": "tiny", "dataset": {"name": "fixture"}, "n": 32, "seeds": list(SEEDS),
+        "methods": {name: METHODS[name].model_dump(mode="json") for name in DEFAULT_METHODS},
+        "command": "make run-pipeline DATASET=fixture PRESET=tiny", "run_config": {"seed": 0, "rounds": 2}, **changes,
+    }

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from components.evaluate_classifier.statistics import (
+    accuracy_draws,
+    calibration_error,
+    difference,
+    interval,
+    macro_f1,
+    macro_f1_draws,
+    recall_gains,
+    resampling,
+    score,
+)
+
+CLASSES = 8
+
+
+def simulated(
+    rng: np.random.Generator, gains: tuple[float, float], replicates: int = 3, clips: int = 160
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth and the predictions (S, N) of two methods whose trainings differ by chance, plus a gain in logits each."""
+    truth = rng.integers(0, CLASSES, clips)
+    difficulty = rng.normal(0, 2, clips)
+    arms = []
+    for gain in gains:
+        training = rng.normal(0, 0.3, (replicates, 1))
+        right = difficulty + training + rng.normal(0, 1, (replicates, clips)) + gain > 0
+        arms.append(np.where(right, truth, (truth + 1) % CLASSES))
+    return truth, arms[0], arms[1]
+
+
+def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
+    improved = 0
+    for trial in range(20):
+        truth, first, second = simulated(np.random.default_rng(trial), (0.0, 0.0))
+        improved += difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
+    assert improved <= 2
+
+
+def test_a_clear_gain_is_called_in_every_trial() -> None:
+    for trial in range(10):
+        truth, first, second = simulated(np.random.default_rng(trial), (1.5, 0.0))
+        assert difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
+
+
+def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
+    truth, first, second = simulated(np.random.default_rng(0), (0.5, 0.0), replicates=1)
+    draws = resampling([None] * len(truth), 2000, 0)
+    paired = difference(truth, first, second, draws)
+    right = [(arm == truth).astype(float) for arm in (first, second)]
+    other = resampling([None] * len(truth), 2000, 1)
+    unpaired = interval(
+        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other), paired["mean"],
+        np.array(paired["per_seed"]), draws,
+    )
+    assert paired["high"] - paired["low"] < 0.8 * (unpaired["high"] - unpaired["low"])
+
+
+def test_the_interval_of_one_replicate_is_the_binomial_one() -> None:
+    clips, share = 400, 0.3
+    correct = (np.arange(clips) < share * clips).astype(float)[None]
+    draws = resampling([None] * clips, 10000, 0)
+    found = interval(accuracy_draws(correct, draws), share, np.array([share]), draws)
+    half = 1.96 * np.sqrt(share * (1 - share) / clips)
+    assert found["low"] == pytest.approx(share - half, abs=0.006)
+    assert found["high"] == pytest.approx(share + half, abs=0.006)
+
+
+def test_spread_between_replicates_widens_the_interval() -> None:
+    clips = 400
+    same, spread = np.zeros((3, clips)), np.zeros((3, clips))
+    same[:, :200] = 1
+    for row, right in enumerate((140, 200, 260)):
+        spread[row, :right] = 1
+    draws = resampling([None] * clips, 2000, 0)
+    widths = []
+    for correct in (same, spread):
+        found = interval(accuracy_draws(correct, draws), 0.5, correct.mean(axis=1), draws)
+        widths.append(found["high"] - found["low"])
+    assert widths[1] > 2 * widths[0]
+
+
+def test_replicates_are_resampled_with_the_unbiased_variance() -> None:
+    per_seed = np.array([0.4, 0.5, 0.75])
+    draws = resampling([None] * 5, 40000, 0)
+    constant = np.tile(per_seed, (40000, 1))
+    found = interval(constant, float(per_seed.mean()), per_seed, draws)
+    centre, widened = per_seed.mean(), np.sqrt(3 / 2)
+    assert found["low"] == pytest.approx(centre + widened * (0.4 - centre))
+    assert found["high"] == pytest.approx(centre + widened * (0.75 - centre))
+
+
+def test_clips_of_one_group_are_drawn_together() -> None:
+    groups = [f"speaker {index // 4}" for index in range(40)]
+    draws = resampling(groups, 50, 0)
+    assert draws.unit == "groups"
+    assert (draws.weights.reshape(50, 10, 4) == draws.weights.reshape(50, 10, 4)[:, :, :1]).all()
+
+
+def test_whole_groups_give_a_wider_interval_when_groups_differ() -> None:
+    groups = [f"speaker {index // 20}" for index in range(200)]
+    correct = np.array([[(index // 20) % 2 for index in range(200)]], dtype=float)
+    widths = []
+    for named in (groups, [None] * 200):
+        draws = resampling(list(named), 2000, 0)
+        found = interval(accuracy_draws(correct, draws), 0.5, np.array([0.5]), draws)
+        widths.append(found["high"] - found["low"])
+    assert widths[0] > 3 * widths[1]
+
+
+def test_too_few_groups_fall_back_to_clips() -> None:
+    assert resampling(["a", "a", "b", "b"], 10, 0).unit == "clips"
+
+
+def test_clips_without_a_group_are_groups_of_their_own() -> None:
+    draws = resampling([*(f"g{i}" for i in range(5)), None, None], 200, 0)
+    assert draws.unit == "groups"
+    assert (draws.weights[:, 5] != draws.weights[:, 6]).any()
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    truth, first, second = simulated(np.random.default_rng(0), (0.3, 0.0))
+    found = [difference(truth, first, second, resampling([None] * len(truth), 300, 7)) for _ in range(2)]
+    assert found[0] == found[1]
+
+
+def test_macro_f1_equals_scikit_learn_on_every_draw() -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 4, 60), rng.integers(0, 4, (2, 60))
+    draws = resampling([None] * 60, 200, 0)
+    found = macro_f1_draws(truth, predicted, draws)
+    for row in range(0, 200, 40):
+        weights = draws.weights[row]
+        for replicate in range(2):
+            expected = f1_score(truth, predicted[replicate], sample_weight=weights, average="macro", labels=range(4))
+            assert found[row, replicate] == pytest.approx(expected)
+    assert macro_f1(truth, predicted[0]) == f1_score(truth, predicted[0], average="macro")
+
+
+def test_a_swap_of_methods_turns_the_difference_around() -> None:
+    truth, first, second = simulated(np.random.default_rng(3), (0.5, 0.0))
+    draws = resampling([None] * len(truth), 500, 0)
+    there, back = difference(truth, first, second, draws), difference(truth, second, first, draws)
+    assert there["low"] == pytest.approx(-back["high"])
+    assert there["win_rate"] == pytest.approx(1 - back["win_rate"])
+
+
+def test_perfectly_calibrated_predictions_have_no_calibration_error() -> None:
+    probabilities = np.tile([0.75, 0.25], (400, 1))
+    truth = np.where(np.arange(400) < 300, 0, 1)
+    assert calibration_error(probabilities, truth, 15) == pytest.approx(0)
+    assert calibration_error(probabilities, np.ones(400, dtype=np.int64), 15) == pytest.approx(0.75)
+
+
+def test_recall_gains_hold_every_class_of_the_test_set() -> None:
+    truth = np.array([0, 0, 1, 1, 3, 3])
+    first, second = np.array([[0, 0, 1, 1, 3, 0]]), np.array([[0, 1, 1, 1, 0, 0]])
+    rows = recall_gains(truth, first, second, resampling([None] * 6, 300, 0))
+    assert [row["label_id"] for row in rows] == [0, 1, 3]
+    assert [row["mean"] for row in rows] == [0.5, 0.0, 0.5]
+    assert rows[1]["low"] == rows[1]["high"] == 0.0
+
+
+def test_scores_of_a_perfect_classifier() -> None:
+    truth = np.array([0, 1, 2, 2])
+    probabilities = np.eye(4)[truth][None]
+    found = score(probabilities, truth, 15, resampling([None] * 4, 300, 0))
+    assert found["accuracy"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0]}
+    assert found["recall"] == [1.0, 1.0, 1.0, None]
+    assert np.array(found["confusion"]).sum() == 4

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+from common.errors import DataError
+from common.methods import METHODS
+from components.evaluate_classifier.comparison import compared
+from components.evaluate_classifier.model_card import model_card
+from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
+from components.evaluate_classifier.selection import best_classic_methods, choose, listed
+from tests.unit.report.artifacts import LABELS, make_evaluation, synthetic_clips
+
+
+def figures(accuracy: float, loss: float = 1.0) -> dict[str, float]:
+    return {"val_accuracy": accuracy, "val_loss": loss}
+
+
+def test_the_best_validation_accuracy_chooses_the_model() -> None:
+    selection = {"gold/0": figures(0.5), "synthio/0": figures(0.6), "synthio/1": figures(0.7)}
+    assert choose(selection, ["gold", "synthio"], [0, 1]) == ("synthio", 1, 0.7)
+
+
+def test_of_equal_models_the_lower_loss_then_the_first_listed_is_chosen() -> None:
+    selection = {"gold/0": figures(0.6), "synthio/0": figures(0.6), "synthio/1": figures(0.6, loss=0.9)}
+    assert choose(selection, ["gold", "synthio"], [0, 1])[:2] == ("synthio", 1)
+    assert choose(selection, ["gold", "synthio"], [0])[:2] == ("gold", 0)
+
+
+def test_the_choice_gets_no_figures_of_the_test_split() -> None:
+    assert set(inspect.signature(choose).parameters) == {"selection", "methods", "seeds"}
+
+
+def test_nothing_trained_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"failures\.json"):
+        choose({"best_classic": {}}, ["gold"], [0])
+
+
+def test_the_best_classic_of_a_replicate_is_the_method_without_synthetic_clips() -> None:
+    methods = {name: METHODS[name] for name in ("gold", "noise", "synthio_classic")}
+    selection = {"best_classic": {"0": "noise", "1": "specaugment"}}
+    assert best_classic_methods(selection, methods) == {0: "noise"}
+
+
+def test_methods_are_listed_as_in_the_catalogue() -> None:
+    assert listed(["synthio", "noise", "gold"]) == ["gold", "noise", "synthio"]
+
+
+def test_pairs_are_only_of_methods_that_the_run_has() -> None:
+    assert compared(["noise", "gold"]) == [("noise", "gold")]
+    assert compared(["synthio"]) == []
+
+
+def test_label_accuracy_counts_each_set_alone() -> None:
+    vanilla, accepted = synthetic_clips("none-template-all", accepted=True), synthetic_clips("r", accepted=True)
+    sets = synthetic_sets(vanilla, accepted)
+    guesses = np.array([clip.label_id for clip in vanilla] + [0] * len(accepted))
+    found = label_accuracy(guesses, [*vanilla, *accepted], sets, LABELS)
+    assert found["vanilla"]["accuracy"] == 1.0
+    assert found["r, accepted"]["accuracy"] == pytest.approx(1 / len(LABELS))
+    assert found["r, accepted"]["per_class"][LABELS[0]] == 1.0
+
+
+def test_distances_compare_sets_of_equal_size_and_rank_a_farther_set_farther() -> None:
+    rng = np.random.default_rng(0)
+    gold, other = rng.normal(size=(40, 4)), rng.normal(size=(10, 4))
+    sets = {"near": rng.normal(size=(300, 4)), "far": 1.5 + rng.normal(size=(30, 4))}
+    found = set_distances(gold, other, sets, seed=0, max_clips=1000)
+    assert found["clips"] == 30
+    for kind in ("frechet", "kernel"):
+        assert found["sets"]["near"][kind] < found["sets"]["far"][kind]
+    assert abs(found["held_out"]["kernel"]) < found["sets"]["far"]["kernel"]
+
+
+def test_a_run_without_synthetic_clips_has_no_distances() -> None:
+    found = set_distances(np.zeros((5, 2), np.float32), np.zeros((0, 2), np.float32), {}, seed=0, max_clips=10)
+    assert found["sets"] == {} and found["held_out"] is None
+
+
+def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
+    dataset = {"name": 'x"\n---\nevil: <script>', "domain": "sounds", "licence": "CC0\nlicense: mit"}
+    card = model_card(make_evaluation(resamples=200), dataset, {"n_train": 12, "n_val": 6}, 1.04, synthetic=True)
+    metadata = card.split("---")[1]
+    assert "\nevil" not in card and "\nlicense: mit" not in card
+    assert metadata.count("\nlicense:") == 1
+    assert "<script>" not in card.split("---", 2)[2]
