@@ -16,23 +16,13 @@ from common.audio_file import AudioError, AudioInfo, check_whole, open_audio
 from common.storage import write_bytes
 
 __all__ = [
-    "AudioError", "AudioInfo", "check_signal", "fixed_windows", "is_silent", "loudest_window",
-    "match_loudness", "read_audio", "read_audio_info", "resample", "rms_dbfs", "to_mono", "write_flac",
+    "AudioError", "AudioInfo", "check_signal", "fixed_windows", "is_silent", "loudest_window", "match_loudness",
+    "pcm16", "read_audio", "read_audio_and_info", "resample", "rms_dbfs", "to_mono", "write_flac",
 ]
 
 SILENCE_DBFS = -60.0
 FLOOR_DBFS = -120.0
 _BLOCK_S = 0.1
-
-
-def read_audio_info(path: Path) -> AudioInfo:
-    """Rate, length and format from the file's header, without decoding it.
-
-    Raises:
-        AudioError: no audio; see `read_audio`.
-    """
-    with open_audio(path) as file:
-        return AudioInfo.of(file)
 
 
 def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, int]:
@@ -50,6 +40,12 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
         AudioError: with reason `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples`
             or `nan`.
     """
+    audio, info = read_audio_and_info(path, max_duration_s)
+    return audio, info.sample_rate_hz
+
+
+def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
+    """As `read_audio`, with the header of the file instead of its rate."""
     with open_audio(path) as file:
         info = AudioInfo.of(file)
         limit = None if max_duration_s is None else max(1, round(max_duration_s * info.sample_rate_hz))
@@ -65,13 +61,14 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
         raise AudioError("no_samples", f"{path}: holds no samples; replace or remove the file")
     if not np.isfinite(audio).all():
         raise AudioError("nan", f"{path}: samples that are not finite numbers; export the file again")
-    return np.ascontiguousarray(audio.T), info.sample_rate_hz
+    return np.ascontiguousarray(audio.T), info
 
 
 def _read_loudest(path: Path, file: soundfile.SoundFile, length: int) -> np.ndarray:
     """`(length, C)`: the window with most energy, starting at a multiple of the block."""
     block = max(1, min(length, round(_BLOCK_S * file.samplerate)))
-    energies = [float(np.square(part, dtype=np.float64).sum()) for part in file.blocks(block, dtype="float32")]
+    parts = file.blocks(100 * block, dtype="float32", always_2d=True)
+    energies = np.concatenate([_block_energies(part, block) for part in parts])
     if len(energies) * block < file.frames:
         raise AudioError("truncated", f"{path}: ends before its header says; replace the file")
     total = np.concatenate([[0.0], np.cumsum(energies)])
@@ -81,6 +78,12 @@ def _read_loudest(path: Path, file: soundfile.SoundFile, length: int) -> np.ndar
     file.seek(start * block)
     window: np.ndarray = file.read(length, dtype="float32", always_2d=True)
     return window
+
+
+def _block_energies(part: np.ndarray, block: int) -> np.ndarray:
+    power = np.square(part, dtype=np.float64).sum(axis=1)
+    energies: np.ndarray = np.add.reduceat(power, np.arange(0, len(power), block))
+    return energies
 
 
 def to_mono(x: np.ndarray) -> np.ndarray:

@@ -71,6 +71,28 @@ def fingerprint(spec: DatasetSpec) -> str:
     return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files)])
 
 
+def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
+    """Refuse a number of training clips that the list of clips alone shows to be impossible.
+
+    Bad clips, and a test split that is still to be drawn, leave fewer: `prepare_dataset` has the last word.
+
+    Raises:
+        ConfigError: `n` is above the number of clips or below the number of classes.
+        DataError: the dataset cannot be listed.
+    """
+    if n is None or spec.reader != "files":
+        return
+    rows = list_clips(spec).rows
+    held = {"val"} if isinstance(spec.test, float) else {"val", "test"}
+    available = sum(row.split not in held for row in rows)
+    classes = len({row.label for row in rows})
+    if not classes <= n <= available:
+        raise ConfigError(
+            f"n={n} training clips asked for; dataset {spec.name} lists {available} outside test and validation, in "
+            f"{classes} classes: use N={classes} to N={available}, or leave N out"
+        )
+
+
 def _read(path: Path) -> DatasetSpec:
     try:
         text = path.read_text(encoding="utf-8")

@@ -24,6 +24,17 @@ from common.rounds import MAX_ROUNDS
 PRESETS_DIR = Path(__file__).parent.parent / "presets"
 
 
+class CostConfig(Frozen):
+    """What a preset costs, measured once on the machine that its comment names; `make doctor` estimates from it."""
+
+    pretraining_cpu_s: float = Field(ge=0, description="corpus, text-to-audio model, CLAP, classifier; paid once")
+    fixed_cpu_s: float = Field(ge=0, description="imports and all that does not grow with the data")
+    align_cpu_s: float = Field(ge=0, description="one alignment")
+    generate_cpu_s: float = Field(ge=0, description="one clip: sampling, decoding, writing, filtering")
+    train_cpu_s: float = Field(ge=0, description="one classifier with its evaluation")
+    memory_gb: float = Field(gt=0, description="peak of the largest process")
+
+
 class RunConfig(Frozen):
     """Every setting of a run, one section per stage."""
 
@@ -31,6 +42,7 @@ class RunConfig(Frozen):
     rounds: int = Field(default=3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
     augmentation_factor: int = Field(default=2, ge=1, le=20, description="synthetic clips per gold clip; official code: 2")
     losers_per_clip: int = Field(default=2, ge=1, description="j of the paper; official code: 2")
+    cost: CostConfig | None = Field(default=None, description="measured; null = not measured yet")
     prepare_corpus: PrepareCorpusConfig
     pretrain_t2a: PretrainT2AConfig
     pretrain_clap: PretrainClapConfig

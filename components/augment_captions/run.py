@@ -23,13 +23,8 @@ REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
 
 
 def run(
-    gold_path: str,
-    captions_path: str,
-    prompts_path: str,
-    metrics_path: str,
-    *,
-    config: dict[str, Any],
-    code_version: str,
+    gold_path: str, captions_path: str, prompts_path: str, metrics_path: str, *,
+    config: dict[str, Any], code_version: str,
 ) -> dict[str, float | int | str]:
     """Write the prompts of round 0 for every recipe, replicate and training clip.
 

@@ -84,7 +84,7 @@ def resolve(
         ConfigError: the numbers make no sense.
     """
     if seeds < 1:
-        raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate (3 or more for an interval that means something)")
+        raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
     if n < 0:
         raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
     replicates = tuple(range(config.seed, config.seed + seeds))

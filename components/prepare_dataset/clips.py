@@ -18,8 +18,7 @@ from common.audio import (
     check_signal,
     is_silent,
     pcm16,
-    read_audio,
-    read_audio_info,
+    read_audio_and_info,
     resample,
     to_mono,
     write_flac,
@@ -65,8 +64,7 @@ def clip_id_of(source: str) -> str:
 def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> Clip | Drop:
     """Decode and check a listed file; store it as `folder/{clip_id}.flac` when a folder is given."""
     try:
-        info = read_audio_info(row.path)
-        audio, _ = read_audio(row.path, settings.max_duration_s)
+        audio, info = read_audio_and_info(row.path, settings.max_duration_s)
     except AudioError as error:
         return Drop(row.source, error.reason, str(error))
     suffix = row.path.suffix.lower().lstrip(".")

@@ -57,9 +57,9 @@ def build_transformer(
 
 @torch.no_grad()
 def _initialise(transformer: StableAudioDiTModel) -> None:
-    # PyTorch's default shrinks a signal by 0.6 per layer, and padding tokens (zeros) take most of cross-attention, so
-    # the text starts fifty times weaker than the latents and is learned last. Measured on the built-in corpus: 600
-    # steps with unit-gain layers reach the prompt accuracy of several thousand with the default.
+    # PyTorch's default shrinks a signal at every layer, and padding tokens (zeros) take most of cross-attention, so the
+    # text starts far weaker than the latents and is learned last. Measured on the built-in corpus at 16 latent frames,
+    # one seed: accuracy of prompted clips after 600 steps 0.56, with zero residual branches after 660 steps 0.45.
     layers = len(transformer.transformer_blocks)
     for module in transformer.modules():
         if isinstance(module, nn.Linear):

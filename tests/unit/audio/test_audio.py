@@ -19,7 +19,7 @@ from common.audio import (
     loudest_window,
     match_loudness,
     read_audio,
-    read_audio_info,
+    read_audio_and_info,
     resample,
     rms_dbfs,
     to_mono,
@@ -85,8 +85,8 @@ def test_every_format_depth_and_channel_count_reads_as_float_within_its_precisio
 def test_content_decides_and_not_the_suffix(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     soundfile.write(path, tone(8000), 8000, format="WAV", subtype="PCM_16")
-    assert read_audio_info(path).container == "WAV"
-    assert read_audio(path)[0].shape == (1, 8000)
+    audio, info = read_audio_and_info(path)
+    assert (info.container, info.encoding, audio.shape) == ("WAV", "PCM_16", (1, 8000))
 
 
 @pytest.mark.parametrize(

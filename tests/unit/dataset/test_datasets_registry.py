@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from common.config.dataset import DatasetSpec
-from common.datasets_registry import dataset_names, fingerprint, resolve_dataset
+from common.datasets_registry import check_training_clips, dataset_names, fingerprint, resolve_dataset
 from common.errors import ConfigError
 
 EXAMPLE = """\
@@ -92,6 +92,18 @@ def test_the_fingerprint_sees_labels_and_audio_and_nothing_else(write_dataset: C
     relabelled = fingerprint(write_dataset([("a.wav", "x"), ("b.wav", "z")]))
     (spec.labels.parent / "b.wav").unlink()
     assert len({first, touched, relabelled, fingerprint(spec)}) == 4
+
+
+def test_an_impossible_number_of_training_clips_is_refused_before_any_audio_is_read(
+    write_dataset: Callable[..., DatasetSpec]
+) -> None:
+    rows = [(f"{i}.wav", "xyz"[i % 3], "test" if i < 6 else "train") for i in range(20)]
+    spec = write_dataset(rows, "path,label,split")
+    for n in (None, 3, 14):
+        check_training_clips(spec, n)
+    for n in (2, 15):
+        with pytest.raises(ConfigError, match="use N=3 to N=14"):
+            check_training_clips(spec, n)
 
 
 def test_resolving_imports_no_model_or_audio_library() -> None:

@@ -55,7 +55,8 @@ def test_exact_and_near_copies_are_counted_apart() -> None:
     other = clip_set("g", [noise(0), 0.5 * noise(1), noise(5)], np.eye(3))
     found = find_leaks(test, [other], cosine=0.98, correlation=0.9, neighbours=5)
     assert found["sets"]["g"] == {"clips": 3, "exact": 1, "near": 1, "checked": 2}
-    assert [(pair["test"], pair["clip"], pair["kind"]) for pair in found["pairs"]] == [("t0", "g0", "exact"), ("t1", "g1", "near")]
+    pairs = [(pair["test"], pair["clip"], pair["kind"]) for pair in found["pairs"]]
+    assert pairs == [("t0", "g0", "exact"), ("t1", "g1", "near")]
     assert found["test_clips"] == 2
 
 

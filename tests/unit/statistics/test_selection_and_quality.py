@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import yaml
 
 from common.errors import DataError
 from common.methods import METHODS
@@ -82,7 +83,8 @@ def test_a_run_without_synthetic_clips_has_no_distances() -> None:
 def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
     dataset = {"name": 'x"\n---\nevil: <script>', "domain": "sounds", "licence": "CC0\nlicense: mit"}
     card = model_card(make_evaluation(resamples=200), dataset, {"n_train": 12, "n_val": 6}, 1.04, synthetic=True)
-    metadata = card.split("---")[1]
-    assert "\nevil" not in card and "\nlicense: mit" not in card
-    assert metadata.count("\nlicense:") == 1
-    assert "<script>" not in card.split("---", 2)[2]
+    metadata, text = card.removeprefix("---\n").split("\n---\n", 1)
+    fields = yaml.safe_load(metadata)
+    assert fields["license"] == "other" and "evil" not in fields
+    assert fields["license_name"] == dataset["licence"]
+    assert "<script>" not in text

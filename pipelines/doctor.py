@@ -1,0 +1,94 @@
+"""Look at a dataset before anything is spent on it (`make doctor DATASET=…`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from common.config.run import RunConfig, load_preset
+from common.datasets_registry import resolve_dataset
+from common.errors import SynthioError
+from common.methods import LOSERS, Method
+from common.parallel import cpu_count
+from components.plan.resolve import resolve_methods, resolve_recipes
+from components.prepare_dataset.doctor import examine
+
+
+def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
+    """Work that a run will do, counted from its settings.
+
+    Args:
+        config: the run's configuration.
+        methods: by name.
+        n_train: number of training clips.
+        seeds: number of replicates.
+
+    Returns:
+        Numbers of optimiser steps and of clips to generate, and where the preset states what they cost on a
+        reference machine (`estimate` in the preset), minutes and gigabytes.
+    """
+    recipes = resolve_recipes(methods)
+    alignments = {recipe.alignment for recipe in recipes} - {"none"}
+    vanilla = any(method.recipe == LOSERS for method in methods.values())
+    per_clip = max(config.losers_per_clip, config.augmentation_factor if vanilla else 0)
+    rounds = [config.rounds if recipe.rounds is None else min(recipe.rounds, config.rounds) for recipe in recipes]
+    generated = n_train * seeds * (per_clip + sum(config.augmentation_factor * (1 + r) for r in rounds))
+    tuned = sum(3 for method in methods.values() if method.classic not in ("none", "best"))
+    plain = sum(1 for method in methods.values() if method.classic in ("none", "best"))
+    work = {
+        "clips_generated_at_most": generated,
+        "alignments": len(alignments) * seeds,
+        "classifiers_trained": (tuned + plain) * seeds + 1,
+    }
+    if config.cost is None:
+        return {**work, "minutes": None, "memory_gb": None}
+    cost = config.cost
+    cpu_s = (
+        cost.pretraining_cpu_s + cost.fixed_cpu_s + cost.generate_cpu_s * generated
+        + cost.align_cpu_s * work["alignments"] + cost.train_cpu_s * work["classifiers_trained"]
+    )
+    return {**work, "minutes": round(cpu_s / min(cpu_count(), 2) / 60, 1), "memory_gb": cost.memory_gb}
+
+
+def main() -> int:
+    """Entry point of `make doctor`: exit status 0 = ready to run, 1 = something is wrong, 2 = cannot look."""
+    parser = argparse.ArgumentParser(prog="make doctor", description=__doc__)
+    parser.add_argument("--dataset", default="demo")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--n", default="")
+    parser.add_argument("--seeds", default="3")
+    parser.add_argument("--methods", default="")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    try:
+        config = load_preset(options.preset, options.overrides)
+        methods = resolve_methods(options.methods)
+        spec = resolve_dataset(options.dataset)
+        found = examine(spec, config.prepare_dataset, int(options.n) if options.n else spec.n)
+    except SynthioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    work = estimate(config, methods, int(found.health["counts"].get("train", 0)), int(options.seeds))
+    if options.json:
+        print(json.dumps({**found.to_dict(), "estimate": work}, indent=2, ensure_ascii=False))
+    else:
+        print(found.to_text())
+        print(_estimate_text(options.preset, work))
+    return 0 if found.ok else 1
+
+
+def _estimate_text(preset: str, work: dict[str, Any]) -> str:
+    counted = (
+        f"{work['alignments']} alignments, at most {work['clips_generated_at_most']} clips to generate, "
+        f"{work['classifiers_trained']} classifiers to train"
+    )
+    if work["minutes"] is None:
+        return f"estimate for preset {preset}: {counted}; time and memory of this preset were not measured"
+    return f"estimate for preset {preset}: {counted}; about {work['minutes']} minutes and {work['memory_gb']} GB on this machine"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The whole DAG, for real, on the smoke preset: by the same command that users give."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ["--preset", "smoke", "--seeds", "2", "--n", "16"]
+
+
+def run_pipeline(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.run", *COMMAND, *options, "--runs", str(runs)],
+        cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900,
+    )
+
+
+def record(runs: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((runs / "latest" / "run.json").read_text(encoding="utf-8"))
+    return value
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def first(runs: Path) -> subprocess.CompletedProcess[str]:
+    finished = run_pipeline(runs)
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    return finished
+
+
+def test_the_verdict_and_the_reports_path_are_printed_last(first: subprocess.CompletedProcess[str], runs: Path) -> None:
+    verdict, path = first.stdout.strip().splitlines()[-2:]
+    assert verdict == json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))["verdict"]["text"]
+    assert path == f"report: {runs / 'latest' / 'report.html'}"
+
+
+def test_every_stage_ran_and_succeeded(first: object, runs: Path) -> None:
+    names = {row["name"] for row in record(runs)["stages"]}
+    stages = {path.parent.name.replace("_", "-") for path in (ROOT / "components").glob("*/component.py")}
+    assert stages <= names
+    assert all(row["state"] == "succeeded" for row in record(runs)["stages"])
+
+
+def test_report_json_has_what_scripts_rely_on(first: object, runs: Path) -> None:
+    report = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))
+    assert {"improved", "beats_classic", "text"} <= report["verdict"].keys()
+    assert {"gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic"} == report["methods"].keys()
+    for row in report["methods"].values():
+        assert {"mean", "low", "high", "per_seed"} <= row["accuracy"].keys()
+        assert len(row["accuracy"]["per_seed"]) == 2
+        assert "macro_f1" in row
+    assert all({"method", "versus", "mean", "low", "high"} <= row.keys() for row in report["differences"])
+    assert all({"accepted", "rejected"} <= row.keys() for row in report["rounds"])
+    assert {"n_train", "n_val", "n_test", "dropped"} <= report["data"].keys()
+    assert report["data"]["n_train"] == 16
+    assert report["failures"] == []
+
+
+def test_an_unchanged_second_run_executes_no_task_and_gives_the_same_report(first: object, runs: Path) -> None:
+    before = (runs / "latest" / "report.json").read_bytes()
+    again = run_pipeline(runs)
+    assert again.returncode == 0, again.stderr
+    assert [row["name"] for row in record(runs)["stages"] if not row["cached"]] == []
+    assert (runs / "latest" / "report.json").read_bytes() == before
+
+
+def test_another_method_leaves_pretraining_cached(first: object, runs: Path) -> None:
+    changed = run_pipeline(runs, "--overrides", "train_classifier.synthetic_weight=0.5")
+    assert changed.returncode == 0, changed.stdout[-3000:] + changed.stderr
+    executed = {row["name"] for row in record(runs)["stages"] if not row["cached"]}
+    assert executed == {"plan", "train-classifier", "evaluate-classifier", "report"}
+
+
+def test_published_models_load_in_the_plain_libraries(first: object, runs: Path) -> None:
+    import numpy as np
+    from transformers import pipeline
+
+    classify = pipeline("audio-classification", model=str((runs / "latest" / "classifier").resolve()))
+    found = classify({"raw": np.zeros(16000, dtype=np.float32), "sampling_rate": 16000}, top_k=None)
+    assert sum(row["score"] for row in found) == pytest.approx(1.0, abs=1e-3)
+    assert (runs / "latest" / "t2a" / "model_index.json").is_file()
+    assert (runs / "latest" / "synthetic" / "metadata.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dataset", "demoo"), "did you mean demo"),
+        (("--preset", "tini"), "did you mean tiny"),
+        (("--methods", "gold,synthioo"), "did you mean synthio"),
+        (("--overrides", "align_t2a.bta=3"), "did you mean beta"),
+        (("--overrides", "align_t2a.beta=-3"), "greater than 0"),
+        (("--n", "many"), "whole number"),
+        (("--seeds", "0"), "at least 1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_anything_runs(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    refused = run_pipeline(tmp_path / "runs", *options)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list((tmp_path / "runs").glob("*"))

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.methods import METHODS
+from common.records import SyntheticClip, write_records
+from common.storage import read_json, write_json
+from components.report.run import run
+from components.report.timing import insert_run_section
+from tests.unit.report.artifacts import (
+    HOSTILE,
+    LABELS,
+    PATHS,
+    RECIPE,
+    SEEDS,
+    make_evaluation,
+    make_plan,
+    make_run,
+    synthetic_clips,
+    write_folder,
+)
+
+OUTPUTS = ("results", "page.html", "summary.md", "confusion.json", "metrics.json")
+
+
+class Page(HTMLParser):
+    """Tags, ids and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in ("meta", "img", "br", "link", "input", "hr"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+
+def make(paths: dict[str, Path], out: Path, **changes: Any) -> tuple[dict[str, Any], list[str], list[list[int]]]:
+    return run(
+        *(str(paths[name]) for name in PATHS), *(str(out / name) for name in OUTPUTS), config=make_plan(**changes),
+        code_version="test",
+    )
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def made(paths: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    make(paths, out)
+    return out
+
+
+@pytest.fixture
+def page(made: Path) -> str:
+    return (made / "results" / "report.html").read_text(encoding="utf-8")
+
+
+def test_report_json_has_every_field_of_the_interface(made: Path) -> None:
+    report = read_json(made / "results" / "report.json")
+    assert {"improved", "beats_classic", "text"} <= report["verdict"].keys()
+    for row in report["methods"].values():
+        assert {"mean", "low", "high", "per_seed"} <= row["accuracy"].keys() and len(row["accuracy"]["per_seed"]) == 3
+        assert {"mean", "low", "high", "per_seed"} <= row["macro_f1"].keys()
+    assert all({"method", "versus", "mean", "low", "high"} <= row.keys() for row in report["differences"])
+    assert all({"accepted", "rejected"} <= row.keys() for row in report["rounds"])
+    assert {key: report["data"][key] for key in ("n_train", "n_val", "n_test", "dropped")} == {
+        "n_train": 12, "n_val": 6, "n_test": 120, "dropped": 2,
+    }
+    assert report["failures"] == []
+
+
+def test_the_same_inputs_give_the_same_bytes(paths: dict[str, Path], made: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(paths["gold"].parent, moved)
+    make({name: moved / name for name in PATHS}, tmp_path / "out")
+    for name in ("results/report.json", "results/report.html", "page.html", "summary.md", "confusion.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (made / name).read_bytes()
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_no_script(page: str, paths: dict[str, Path]) -> None:
+    found = Page(page)
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(found.tags)
+    for _, name, value in found.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "poster", "data", "action"):
+            assert value.startswith(("data:image/png;base64,", "data:audio/flac;base64,", "#"))
+    assert not re.search(r"https?://|url\((?!#)|@import", page)
+    assert str(paths["gold"].parent) not in page
+
+
+def test_captions_labels_sources_and_warnings_are_escaped(page: str) -> None:
+    assert "<script" not in page and "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
+    assert "<b>rain" not in page and "&lt;b&gt;rain&lt;/b&gt;" in page
+    assert "<i>.wav" not in page
+    assert "猫" in page and "siren é" in page
+
+
+def test_every_element_is_closed_every_id_is_single_and_every_link_has_a_target(page: str) -> None:
+    found = Page(page)
+    assert found.open == []
+    ids = [value for _, name, value in found.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for _, name, value in found.attributes if name == "href"} <= set(ids)
+
+
+def test_charts_pictures_and_players_have_names(page: str) -> None:
+    assert page.count("<img ") == page.count('<img alt="Spectrogram: ')
+    assert page.count("<audio ") == len(re.findall(r'<audio controls [^>]*aria-label="[^"]+"', page)) == 48
+    for svg in re.findall(r"<svg [^>]*>", page):
+        assert 'aria-hidden="true"' in svg or re.search(r'role="img" aria-label="[^"]+"', svg)
+
+
+def test_the_sections_stand_in_order(page: str) -> None:
+    names = "methods classes listen quality alignment budget data run provenance reading limits".split()
+    places = [page.index(f'<section id="{name}"') for name in names]
+    assert places == sorted(places)
+    assert page.index('class="verdict') < places[0]
+
+
+def test_times_can_be_put_into_the_page(page: str) -> None:
+    stages = [{"name": "report", "seconds": 1.0, "cached": False, "state": "succeeded"}]
+    timed = insert_run_section(page, {"stages": stages})
+    assert Page(timed).open == []
+    assert "Filled in when the run has ended" not in timed
+
+
+def test_no_date_no_time_and_no_machine_is_in_the_results(made: Path) -> None:
+    text = (made / "results" / "report.json").read_text(encoding="utf-8")
+    assert not re.search(r"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|/tmp/|/home/|/root/", text)
+
+
+def test_kfp_gets_html_markdown_and_the_matrix_of_the_chosen_method(
+    paths: dict[str, Path], made: Path, tmp_path: Path
+) -> None:
+    figures, labels, matrix = make(paths, tmp_path)
+    assert labels == LABELS and sum(map(sum, matrix)) == 120 * len(SEEDS)
+    assert read_json(made / "confusion.json") == {"labels": labels, "matrix": matrix}
+    assert figures == read_json(tmp_path / "metrics.json") and figures["verdict"] == "improved"
+    lines = (made / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("**For this gold set: Synthio raised accuracy") and 10 <= len(lines) <= 16
+    assert (made / "page.html").read_bytes() == (made / "results" / "report.html").read_bytes()
+
+
+def test_a_page_full_of_long_audio_stays_below_25_megabytes(paths: dict[str, Path], made: Path, tmp_path: Path) -> None:
+    make(paths, tmp_path, settings={"max_audio_mb": 0.1})
+    small = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    full = (made / "results" / "report.html").read_text(encoding="utf-8")
+    assert 0 < small.count("<audio ") < full.count("<audio ")
+    assert "further examples would have made this file too large" in small
+    assert len(full.encode()) < 25e6
+
+
+def test_clips_are_heard_beside_the_real_clip_nearest_to_them(page: str) -> None:
+    card = page[page.index('<article class="card accepted"') :]
+    card = card[: card.index("</article>")]
+    assert card.count("<audio ") == 2 and "Nearest real clip" in card and "CLAP score" in card
+    rejected = page[page.index('<article class="card rejected"') :]
+    assert "Because: not clearly its label" in rejected[: rejected.index("</article>")]
+
+
+def test_failures_of_all_stages_are_told(tmp_path: Path) -> None:
+    evaluation = make_evaluation()
+    evaluation["failures"] = [{"method": "noise", "seed": 1, "error": "loss is NaN <&>"}]
+    paths = make_run(tmp_path / "run", evaluation)
+    align = read_json(paths["aligned"] / "align.json")
+    write_json(paths["aligned"] / "align.json", {**align, "failures": {"1/dpo": "out of memory"}})
+    make(paths, tmp_path / "out")
+    report = read_json(tmp_path / "out" / "results" / "report.json")
+    assert [row["method"] for row in report["failures"]] == ["noise", "alignment 1/dpo"]
+    text = (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+    assert "loss is NaN &lt;&amp;&gt;" in text and "1 training failed" in text
+
+
+def test_a_run_of_gold_only_has_a_report_without_synthetic_clips(tmp_path: Path) -> None:
+    paths = make_run(tmp_path / "run", {**make_evaluation({"gold": 0.0}), "oracle": None})
+    for name in ("vanilla", "accepted", "rejected"):
+        shutil.rmtree(paths[name] / "clips")
+        write_records(paths[name] / "clips" / "metadata.jsonl", [])
+    account = {"rounds": [], "candidates": [], "thresholds": {}, "empty_classes": []}
+    write_json(paths["accepted"] / "filter.json", account)
+    write_json(paths["aligned"] / "align.json", {"failures": {}})
+    make(paths, tmp_path / "out", methods={"gold": METHODS["gold"].model_dump(mode="json")})
+    report = read_json(tmp_path / "out" / "results" / "report.json")
+    assert report["verdict"]["improved"] is None and report["differences"] == []
+    text = (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+    assert "No verdict" in text and "no synthetic clips to listen to" in text and 'href="#alignment"' not in text
+
+
+def test_a_run_of_vanilla_clips_only_lets_one_hear_them(tmp_path: Path) -> None:
+    paths = make_run(tmp_path / "run", make_evaluation({"gold": 0.0, "vanilla": 0.2}))
+    for name in ("accepted", "rejected"):
+        write_records(paths[name] / "clips" / "metadata.jsonl", [])
+    methods = {name: METHODS[name].model_dump(mode="json") for name in ("gold", "vanilla")}
+    make(paths, tmp_path / "out", methods=methods)
+    assert "<audio " in (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+
+
+def test_long_captions_are_shown_whole(tmp_path: Path) -> None:
+    paths = make_run(tmp_path / "run")
+    long = "a very long caption " * 40
+    clips: list[SyntheticClip] = [
+        clip.model_copy(update={"caption": long}) for clip in synthetic_clips(RECIPE, accepted=True)
+    ]
+    write_folder(paths["accepted"], clips)
+    make(paths, tmp_path / "out", settings={"examples_per_class": 1})
+    text = (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+    assert long in text
+
+
+def test_the_json_is_sorted_and_rounded(made: Path) -> None:
+    text = (made / "results" / "report.json").read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert not re.search(r"\d\.\d{7,}", text)
+    assert HOSTILE not in text

@@ -1,0 +1,96 @@
+"""What `plan` hands to the stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.config.base import WIRE_NULL
+from common.config.run import load_preset, preset_names
+from common.datasets_registry import dataset_names, resolve_dataset
+from common.errors import ConfigError
+from common.methods import METHODS
+from components.plan.resolve import PLANS, resolve, resolve_methods, resolve_recipes
+from components.plan.run import run
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_four_presets_are_there() -> None:
+    assert {"smoke", "tiny", "small", "paper"} <= set(preset_names())
+
+
+@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("dataset", dataset_names())
+def test_every_preset_and_dataset_gives_every_stage_a_valid_input(preset: str, dataset: str) -> None:
+    plans = run(dataset, preset, 0, ",".join(METHODS), 2, "", "")
+    assert len(plans) == len(PLANS)
+    for kind, plan in zip(PLANS.values(), plans, strict=True):
+        kind.model_validate(plan)
+
+
+def holds_none(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(holds_none(item) for item in value.values())
+    return any(holds_none(item) for item in value) if isinstance(value, list) else value is None
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_nothing_that_kfp_cannot_carry_is_handed_over(preset: str) -> None:
+    plans = run("demo", preset, 0, "", 1, "", "")
+    assert not any(holds_none(plan) for plan in plans)
+
+
+def test_null_survives_the_wire() -> None:
+    config = load_preset("tiny")
+    plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", ""), strict=True))
+    assert plans["pretrain_clap"]["settings"]["checkpoint"] == WIRE_NULL
+    received = PLANS["pretrain_clap"].model_validate(plans["pretrain_clap"])
+    assert received.settings == config.pretrain_clap  # type: ignore[attr-defined]
+
+
+def test_methods_with_equal_recipes_share_one() -> None:
+    assert len(resolve_recipes(resolve_methods("gold,synthio,synthio_classic"))) == 1
+
+
+def test_a_method_of_fewer_rounds_takes_part_in_the_longer_recipe() -> None:
+    (recipe,) = resolve_recipes(resolve_methods("synthio_no_reflection,synthio"))
+    assert recipe.rounds is None
+    (alone,) = resolve_recipes(resolve_methods("synthio_no_reflection"))
+    assert alone.rounds == 0
+
+
+def test_vanilla_asks_for_as_many_clips_as_the_others() -> None:
+    config, demo = load_preset("tiny"), resolve_dataset("demo")
+
+    def templates(methods: str) -> int:
+        asked = {"preset": "tiny", "dataset": {}, "n": 32, "command": ""}
+        plans = resolve(config, demo, 32, resolve_methods(methods), 1, asked)
+        return int(plans["synthesize_audio"]["template_clips_per_gold"])
+
+    assert templates("gold,vanilla") == config.augmentation_factor
+    assert templates("gold,synthio") == config.losers_per_clip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("demoo", "tiny", 0, "", 3, "", ""), "did you mean demo"),
+        (("demo", "tiny", 0, "gold,gold", 3, "", ""), "named twice"),
+        (("demo", "tiny", 0, "", 0, "", ""), "at least 1 replicate"),
+        (("demo", "tiny", -4, "", 3, "", ""), "number of training clips"),
+        (("demo", "tiny", 0, "", 3, "rounds=7", ""), "less than or equal to 3"),
+        (("demo", "tiny", 0, "", 3, "rouns=1", ""), "did you mean rounds"),
+        (("demo", "tiny", 0, "", 3, "rounds", ""), "section.field=value"),
+    ],
+)
+def test_a_wrong_name_or_number_is_refused_with_what_is_right(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(*arguments)  # type: ignore[arg-type]
+
+
+def test_an_override_changes_one_field() -> None:
+    changed, plain = load_preset("tiny", "align_t2a.beta=77 rounds=1"), load_preset("tiny")
+    assert (changed.align_t2a.beta, changed.rounds) == (77.0, 1)
+    assert changed.pretrain_t2a == plain.pretrain_t2a

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.report.verdict import verdict
+from tests.unit.report.artifacts import GAINS, make_evaluation
+
+LOWER, NONE, HIGHER = (-0.09, -0.02), (-0.03, 0.04), (0.02, 0.11)
+
+
+def with_intervals(
+    main: tuple[float, float] | None, combined: tuple[float, float] | None, replicates: int = 3
+) -> dict[str, Any]:
+    """An evaluation whose two differences of the verdict have these intervals."""
+    rows = []
+    for method, versus, bounds in (("synthio", "gold", main), ("synthio_classic", "best_classic", combined)):
+        if bounds is not None:
+            mean = sum(bounds) / 2
+            rows.append({
+                "method": method, "versus": versus, "mean": mean, "low": bounds[0], "high": bounds[1],
+                "per_seed": [mean] * replicates, "seeds": list(range(replicates)),
+            })
+    scores = {
+        name: {"seeds": list(range(replicates)), "accuracy": {"per_seed": [value] * replicates}}
+        for name, value in (("gold", 0.408), ("synthio", 0.519))
+    }
+    return {
+        "confidence": 0.95, "differences": rows, "methods": scores, "failures": [], "resampled": "clips",
+        "test": {"clips": 320, "groups": 0}, "leaks": {"test_clips": 0, "shared_groups": []},
+    }
+
+
+@pytest.mark.parametrize(("main", "combined", "improved", "beats", "state", "words"), [
+    (HIGHER, HIGHER, True, True, "improved", ["raised accuracy from 40.8 % to 51.9 %", "it beat that augmentation"]),
+    (HIGHER, NONE, True, False, "improved", ["raised accuracy", "did not reliably beat that augmentation"]),
+    (HIGHER, LOWER, True, False, "improved", ["raised accuracy", "did worse than that augmentation"]),
+    (NONE, HIGHER, False, True, "unclear", ["No reliable gain", "it beat that augmentation"]),
+    (NONE, NONE, False, False, "unclear", ["No reliable gain", "did not reliably beat"]),
+    (LOWER, NONE, False, False, "worse", ["lowered accuracy from 40.8 % to 51.9 %", "did not reliably beat"]),
+    (HIGHER, None, True, None, "improved", ["raised accuracy"]),
+    (None, HIGHER, None, True, "improved", ["Synthio joined with the best classic augmentation beat"]),
+    (None, None, None, None, "none", ["No verdict"]),
+])
+def test_the_verdict_says_what_the_intervals_say(
+    main: Any, combined: Any, improved: Any, beats: Any, state: str, words: list[str]
+) -> None:
+    found = verdict(with_intervals(main, combined), fixed_gold_set=False)
+    assert (found["improved"], found["beats_classic"], found["state"]) == (improved, beats, state)
+    for part in words:
+        assert part in found["text"]
+    assert found["text"].endswith(".") and found["text"].count(". ") == 0
+
+
+def test_an_interval_that_touches_zero_is_no_gain() -> None:
+    assert verdict(with_intervals((0.0, 0.1), None), fixed_gold_set=False)["improved"] is False
+
+
+def test_one_replicate_is_never_called_improved() -> None:
+    found = verdict(with_intervals(HIGHER, HIGHER, replicates=1), fixed_gold_set=False)
+    assert found["improved"] is False and found["beats_classic"] is False
+    assert found["text"].startswith("One replicate cannot tell a gain from chance")
+
+
+def test_figures_in_the_sentence_name_interval_replicates_and_clips() -> None:
+    text = verdict(with_intervals(HIGHER, None), fixed_gold_set=False)["text"]
+    assert "(+6.5 points, 95 % interval +2.0 to +11.0; 3 replicates, 320 test clips)" in text
+
+
+def test_a_fixed_gold_set_is_named() -> None:
+    assert verdict(with_intervals(HIGHER, None), fixed_gold_set=True)["text"].startswith("For this gold set: ")
+
+
+def test_leaks_failures_few_groups_and_few_replicates_are_cautions() -> None:
+    evaluation = with_intervals(HIGHER, HIGHER)
+    evaluation["leaks"] = {"test_clips": 2, "shared_groups": ["speaker 1"]}
+    evaluation["failures"] = [{"method": "noise", "seed": 0, "error": "x"}]
+    evaluation["test"]["groups"] = 2
+    cautions = " ".join(verdict(evaluation, fixed_gold_set=False)["cautions"])
+    for words in ("2 of 320 test clips", "both training and test", "1 training failed", "3 replicates", "only 2 groups"):
+        assert words in cautions
+
+
+def test_simulated_equal_methods_are_not_called_improved() -> None:
+    found = verdict(make_evaluation(dict.fromkeys(GAINS, 0.0)), fixed_gold_set=False)
+    assert found["improved"] is False and "No reliable gain" in found["text"]
+
+
+def test_a_simulated_clear_gain_is_called_improved() -> None:
+    assert verdict(make_evaluation(), fixed_gold_set=False)["improved"] is True
