@@ -101,8 +101,8 @@ class Corpus:
         Raises:
             DataError: the corpus was made without audio, or a shard is damaged.
         """
-        for shard in self._of("audio", split):
-            yield from read_audio_shard(self.path / shard.file)
+        for path in self._verified("audio", split):
+            yield from read_audio_shard(path)
 
     def latents(self, split: Split) -> Iterator[CorpusLatent]:
         """Encoded clips of a split in fixed order, shard by shard.
@@ -110,22 +110,30 @@ class Corpus:
         Raises:
             DataError: a shard is damaged.
         """
-        for shard in self._of("latents", split):
-            for key, parts in read_shard(self.path / shard.file):
+        for path in self._verified("latents", split):
+            for key, parts in read_shard(path):
                 facts = json.loads(parts["json"])
                 latent = np.load(io.BytesIO(parts["latent.npy"]), allow_pickle=False)
                 tokens = np.load(io.BytesIO(parts["tokens.npy"]), allow_pickle=False)
                 yield CorpusLatent(key, latent, tokens, facts["caption"], facts["label"], facts["duration_s"])
 
-    def _of(self, kind: str, split: Split) -> list[Shard]:
+    def _verified(self, kind: str, split: Split) -> Iterator[Path]:
         found = [shard for shard in self.shards if shard.kind == kind and shard.split == split]
         if not found:
             raise DataError(f"{self.path}: no {kind} shards of split {split}; run prepare_corpus with keep_audio: true")
-        for shard in found:
-            path = self.path / shard.file
-            if not path.is_file() or path.stat().st_size != shard.bytes or hash_file(path) != shard.sha256:
-                raise DataError(f"shard {path} is missing or differs from its manifest; run prepare_corpus again")
-        return found
+        paths = [self.path / shard.file for shard in found]
+        # Sizes of all at once; hashes shard by shard, as a large corpus should not be read twice before the first clip.
+        for shard, path in zip(found, paths, strict=True):
+            if not path.is_file() or path.stat().st_size != shard.bytes:
+                raise _differs(path)
+        for shard, path in zip(found, paths, strict=True):
+            if hash_file(path) != shard.sha256:
+                raise _differs(path)
+            yield path
+
+
+def _differs(path: Path) -> DataError:
+    return DataError(f"shard {path} is missing or differs from its manifest; run prepare_corpus again")
 
 
 def read_audio_shard(path: Path) -> Iterator[CorpusClip]:
@@ -149,7 +157,9 @@ def read_shard(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
             for member in archive:
                 name, _, suffix = member.name.partition(".")
                 if not member.isreg() or "/" in name or suffix not in SUFFIXES or member.size > MAX_MEMBER_BYTES:
-                    raise DataError(f"shard {path}: member {member.name!r:.80} is not allowed; expected small {SUFFIXES}")
+                    raise DataError(
+                        f"shard {path}: member {member.name!r:.80} is not allowed; expected small {SUFFIXES} files"
+                    )
                 if parts and name != key:
                     yield key, parts
                     parts = {}

@@ -5,9 +5,8 @@ of another script with its UTF-8 bytes (`<0xE4>`): nothing becomes the unknown t
 form of their own at the start of a word: `▁` is a piece, so `p o p` (a word spelled out in a caption)
 and `pop` (an unseen word) share the letter pieces that pretraining has seen.
 
-Byte fallback needs a plain fast tokenizer: `T5Tokenizer` switches it off whenever it is built or
-loaded (transformers 5), so the tokenizer that comes from here must be saved and loaded as
-`PreTrainedTokenizerFast`.
+`T5Tokenizer` switches byte fallback off whenever it is built or loaded (transformers 5), so the
+tokenizer is saved and loaded as `PreTrainedTokenizerFast`, which keeps it.
 """
 
 from __future__ import annotations

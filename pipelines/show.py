@@ -59,7 +59,7 @@ def _inputs(record: dict[str, Any]) -> dict[str, str]:
             "captions": artifacts["caption-clips"]["captions"],
             "vanilla": artifacts["synthesize-audio"]["synthetic"],
             "accepted": artifacts[last_filter[0]]["accepted"],
-            "rejected": artifacts[last_filter[0]]["rejected"],
+            "rejected": artifacts["filter-audio"]["rejected"],
         }
     except (KeyError, IndexError) as error:
         raise DataError(f"the run did not finish (no output of {error}); give the same make run-pipeline command again") from error

@@ -122,10 +122,11 @@ def synthio(
         t2a=t2a, aligned=aligned, gold=data["gold"], prompts=prompts, config=planned["synthesize_audio"],
         code_version=code_version("synthesize_audio"),
     ).outputs["synthetic"]
-    sets = filter_audio(
+    first = filter_audio(
         synthetic=synthetic, gold=data["gold"], clap=finetuned, config=planned["filter_audio"],
         code_version=code_version("filter_audio"),
     ).outputs
+    sets = first
     for number in range(1, MAX_ROUNDS + 1):
         sets = reflection_round(
             t2a=t2a, aligned=aligned, gold=data["gold"], clap=finetuned, captions=captions,
@@ -142,7 +143,7 @@ def synthio(
     ).outputs
     reported = report(
         evaluation=evaluated["evaluation"], gold=data["gold"], corpus=corpus, t2a=t2a, aligned=aligned, clap=finetuned,
-        classifiers=trained, captions=captions, vanilla=losers, accepted=sets["accepted"], rejected=sets["rejected"],
+        classifiers=trained, captions=captions, vanilla=losers, accepted=sets["accepted"], rejected=first["rejected"],
         config=planned["report"], code_version=code_version("report"),
     )
     return Outputs(reported.outputs["results"], evaluated["classifier"], sets["accepted"], t2a, aligned)

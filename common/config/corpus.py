@@ -24,13 +24,17 @@ class PrepareCorpusConfig(Frozen):
     )
     clips: int = Field(default=2000, ge=8, description="`procedural`: how many to make")
     durations_s: tuple[float, ...] = Field(
-        default=(10.0,), min_length=1, description="clip lengths; a longer file is cut to its loudest window. Paper: 10 s"
+        default=(10.0,), min_length=1, description="a longer file is cut to its loudest window. Paper: 10 s"
     )
     sample_rate_hz: int = Field(default=44100, ge=8000, le=48000, description="Stable Audio Open: 44.1 kHz")
     channels: Literal[1, 2] = Field(default=2, description="Stable Audio Open: stereo; mono clips are doubled")
     clips_per_shard: int = Field(default=500, ge=1)
-    heldout_fraction: float = Field(default=0.05, gt=0, lt=0.5, description="ours: for choosing models by held-out captions")
-    max_bad_fraction: float = Field(default=0.05, ge=0, lt=1, description="`folder`: unusable files before the stage fails")
+    heldout_fraction: float = Field(
+        default=0.05, gt=0, lt=0.5, description="of the shards; ours: for choosing models by held-out captions"
+    )
+    max_bad_fraction: float = Field(
+        default=0.05, ge=0, lt=1, description="`folder`: unusable files and captions before the stage fails"
+    )
     keep_audio: bool = Field(default=True, description="keep audio shards, for pretraining CLAP and the classifier")
     vae: str = Field(
         default="stabilityai/stable-audio-open-1.0",
@@ -41,7 +45,7 @@ class PrepareCorpusConfig(Frozen):
     codec_fit_clips: int = Field(default=800, ge=8, description="ours: the components are stable from some hundreds on")
     tokenizer: str = Field(
         default="google/flan-t5-large",
-        description="`embedded` (words, letters and bytes of this corpus), or a tokenizer (folder or hub id); paper: flan-t5-large",
+        description="`embedded` (words, letters, bytes of this corpus), or a folder or hub id; paper: flan-t5-large",
     )
     tokenizer_revision: str | None = None
     max_tokens: int = Field(default=128, ge=64, description="official code: 128")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.signal import lfilter
 
 from common.errors import unknown_name
 from common.procedural import synthesis
@@ -95,8 +96,8 @@ def render_clip(label: str, rng: np.random.Generator, duration_s: float, rate: i
     background, name = _background(label, rng, n, rate)
     mix = foreground + background + _noise(rng, n) * 10 ** (-rng.uniform(12, 40) / 20)
     loudness = str(rng.choice(["quiet", "normal", "normal", "loud"]))
-    peak_dbfs = {"quiet": rng.uniform(-24, -18), "normal": rng.uniform(-14, -6), "loud": rng.uniform(-3, -0.5)}[loudness]
-    audio = (mix * (10 ** (peak_dbfs / 20) / np.abs(mix).max())).astype(np.float32)
+    levels_dbfs = {"quiet": rng.uniform(-24, -18), "normal": rng.uniform(-14, -6), "loud": rng.uniform(-3, -0.5)}
+    audio = (mix * (10 ** (levels_dbfs[loudness] / 20) / np.abs(mix).max())).astype(np.float32)
     return ProceduralClip(audio, ClipAttributes(label, pitch, tempo, loudness, texture, name))
 
 
@@ -142,15 +143,15 @@ def _background(label: str, rng: np.random.Generator, n: int, rate: int) -> tupl
 def _noise(rng: np.random.Generator, n: int) -> Signal:
     """Noise of a random colour between white and brown-like, RMS 1."""
     white = rng.standard_normal(n)
-    x = synthesis.lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], white)
+    x = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.95)], white)
     return x / _rms(x)
 
 
 def _tilt(x: Signal, texture: str) -> Signal:
     if texture == "dull":
-        return synthesis.lfilter([0.45], [1.0, -0.55], x)
+        return lfilter([0.45], [1.0, -0.55], x)
     if texture == "bright":
-        return synthesis.lfilter([1.0, -0.7], [1.0], x)
+        return lfilter([1.0, -0.7], [1.0], x)
     return x
 
 

@@ -14,9 +14,9 @@ _TEMPLATE = """---
 
 Classifies {domain} into {count} classes: {labels}.
 
-An Audio Spectrogram Transformer trained by the method "{title}" (`{method}`), replicate {seed}. Of all methods
-and replicates of its run it had the best score on the validation clips ({validation}); test clips had no part in
-the choice.
+An Audio Spectrogram Transformer trained by the method "{title}" (`{method}`), which had the best mean accuracy on
+validation clips in its run. This is its best replicate there, number {seed} ({validation}); test clips had no part
+in the choice.
 
 ## Use
 

@@ -28,10 +28,11 @@ def best_classic_methods(selection: Mapping[str, Any], methods: Mapping[str, Met
 
 
 def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence[int]) -> tuple[str, int, float]:
-    """The method and replicate with the best validation accuracy, and that accuracy.
+    """The method with the best mean validation accuracy, its best replicate, and that model's validation accuracy.
 
-    Of equal ones the lower validation loss decides, then the order of the list. Figures of the test
-    split are no argument of this function.
+    Replicates have validation clips of their own, so the largest figure of all would mostly tell whose
+    were easiest. Of equal ones the lower validation loss decides, then the order of the list. Figures
+    of the test split are no argument of this function.
 
     Args:
         selection: the content of selection.json.
@@ -41,11 +42,18 @@ def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence
     Raises:
         DataError: nothing was trained.
     """
-    found = [(m, s, selection[f"{m}/{s}"]) for m in methods for s in seeds if f"{m}/{s}" in selection]
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for method in methods:
+        for seed in seeds:
+            if figures := selection.get(f"{method}/{seed}"):
+                order = (float(figures["val_accuracy"]), -float(figures.get("val_loss", 0.0)))
+                found.setdefault(method, {})[seed] = order
     if not found:
         raise DataError(
             "no trained classifier to choose from: selection.json lists none of this run's methods and replicates; "
             "see failures.json of train_classifier"
         )
-    method, seed, figures = max(found, key=lambda entry: (entry[2]["val_accuracy"], -entry[2].get("val_loss", 0.0)))
-    return method, seed, float(figures["val_accuracy"])
+    means = {m: tuple(sum(part) / len(part) for part in zip(*own.values(), strict=True)) for m, own in found.items()}
+    best = max(means, key=lambda method: means[method])
+    seed = max(found[best], key=lambda seed: found[best][seed])
+    return best, seed, found[best][seed][0]

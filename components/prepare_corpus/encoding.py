@@ -31,7 +31,7 @@ def open_vae(config: PrepareCorpusConfig, clips: Iterable[np.ndarray]) -> Any:
     if found != (config.sample_rate_hz, config.channels):
         raise DataError(
             f"{config.vae}: its autoencoder takes {found[0]} Hz with {found[1]} channels, the corpus has "
-            f"{config.sample_rate_hz} Hz with {config.channels}; set prepare_corpus.sample_rate_hz and channels to match"
+            f"{config.sample_rate_hz} Hz with {config.channels}; make prepare_corpus.sample_rate_hz and channels equal"
         )
     return vae
 

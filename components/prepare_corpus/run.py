@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from common.config.corpus import PrepareCorpusConfig, PrepareCorpusPlan
-from common.corpus import read_audio_shard
-from common.errors import DataError
-from common.hashing import hash_dir, hash_file, hash_json
+from common.config.corpus import PrepareCorpusPlan
+from common.hashing import hash_dir
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.stage import model_time, stage
@@ -24,10 +20,13 @@ from components.prepare_corpus.shards import (
     FACTS_FILE,
     SHARD_FILE,
     ShardJob,
+    check_dropped,
+    first_clips,
     make_all,
     make_audio_shard,
     make_latent_shard,
     publish,
+    shard_ranges,
 )
 from components.prepare_corpus.sources import open_source
 
@@ -52,19 +51,18 @@ def run(
         torch.set_num_threads(1)
         store = ItemStore(NAME, code_version)
         source = open_source(settings, plan.seed)
-        key = {"source": hash_json(_source_key(settings)), "seed": plan.seed}
         jobs = [
-            ShardJob(store, {**key, "kind": "audio", "clips": [first, last], "files": source.version(first, last)},
-                     first, last)
-            for first, last in _ranges(source.clips, settings.clips_per_shard)
+            ShardJob(store, {**source.key(first, last), "kind": "audio"}, first, last)
+            for first, last in shard_ranges(source.clips, settings.clips_per_shard)
         ]
         audio = make_all(partial(make_audio_shard, source, settings.sample_rate_hz), [(job,) for job in jobs])
-        bad = [row for folder in audio for row in read_json(folder / FACTS_FILE)["dropped"]]
-        _check_bad(bad, source.clips, settings.max_bad_fraction)
-        captions = [(clip.caption, clip.label) for folder in audio for clip in read_audio_shard(folder / SHARD_FILE)]
+        facts = [read_json(folder / FACTS_FILE) for folder in audio]
+        bad = [row for fact in facts for row in fact["dropped"]]
+        check_dropped(bad, source.clips, settings.max_bad_fraction)
+        captions = [(caption, label) for fact in facts for caption, label in fact["captions"]]
         vocabulary = build_vocabulary(caption for caption, _ in captions)
         with model_time():
-            vae = open_vae(settings, _fit_clips(audio, settings.codec_fit_clips))
+            vae = open_vae(settings, first_clips(audio, settings.codec_fit_clips))
         tokenizer = open_tokenizer(settings, vocabulary)
         save(vae, tokenizer, target)
         vae_hash, text_hash = hash_dir(target / "vae"), hash_dir(target / "tokenizer")
@@ -72,7 +70,12 @@ def run(
             (job._replace(key={**job.key, "kind": "latents", "vae": vae_hash, "text": text_hash}), folder / SHARD_FILE)
             for job, folder in zip(jobs, audio, strict=True)
         ]
-        latents = make_all(partial(make_latent_shard, vae, tokenizer), latent_jobs)
+        device, workers = ("cuda", 1) if torch.cuda.is_available() else ("cpu", None)
+        latents = make_all(partial(make_latent_shard, vae.to(device), tokenizer), latent_jobs, workers)
+        bad += [row for folder in latents for row in read_json(folder / FACTS_FILE)["dropped"]]
+        check_dropped(bad, source.clips, settings.max_bad_fraction)
+        for row in bad[:20]:
+            event(log, "clip_dropped", **row)
         # At least one shard is held out, at least one trained on.
         training = max(1, min(len(jobs) - 1, round(len(jobs) * (1 - settings.heldout_fraction))))
         shards = publish(latents, target, "latents", training)
@@ -89,27 +92,3 @@ def run(
         running.record({"clips": len(captions), "dropped": len(bad), "shards": len(shards)})
     return running.figures
 
-
-def _source_key(settings: PrepareCorpusConfig) -> dict[str, Any]:
-    names = {"source", "audio_dir", "captions_file", "clips", "durations_s", "sample_rate_hz", "channels"}
-    key = settings.model_dump(mode="json", include=names)
-    if settings.source == "folder" and settings.captions_file:
-        key["captions_sha256"] = hash_file(Path(settings.captions_file))
-    return key
-
-
-def _ranges(count: int, size: int) -> list[tuple[int, int]]:
-    return [(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-def _fit_clips(folders: Sequence[Path], count: int) -> Iterator[Any]:
-    every = (clip.audio for folder in folders for clip in read_audio_shard(folder / SHARD_FILE))
-    return islice(every, count)
-
-
-def _check_bad(bad: list[dict[str, Any]], total: int, allowed: float) -> None:
-    for row in bad[:20]:
-        event(log, "clip_dropped", **row)
-    if len(bad) > allowed * total:
-        first = "; ".join(row["reason"] for row in bad[:3])
-        raise DataError(f"{len(bad)} of {total} corpus clips are unusable, at most {allowed:.0%} allowed: {first}")

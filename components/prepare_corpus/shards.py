@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,31 @@ class ShardJob(NamedTuple):
     last: int
 
 
+def shard_ranges(clips: int, size: int) -> list[tuple[int, int]]:
+    """`(first, last)`, exclusive, of each shard of at most `size` clips; at least two, so that one can be held out."""
+    size = max(1, min(size, -(-clips // 2)))
+    return [(first, min(first + size, clips)) for first in range(0, clips, size)]
+
+
+def first_clips(folders: Sequence[Path], count: int) -> Iterator[np.ndarray]:
+    """The first `count` clips `(C, T)` of finished audio shards; sources come in random or round-robin order."""
+    return islice((clip.audio for folder in folders for clip in read_audio_shard(folder / SHARD_FILE)), count)
+
+
+def check_dropped(dropped: Sequence[dict[str, Any]], total: int, allowed: float) -> None:
+    """Raise when too many clips are unusable.
+
+    Raises:
+        DataError: more than `allowed` (a fraction) of `total` clips were dropped; names the first.
+    """
+    if len(dropped) > allowed * total:
+        first = "; ".join(row["reason"] for row in dropped[:3])
+        raise DataError(
+            f"{len(dropped)} of {total} corpus clips are unusable, at most {allowed:.0%} allowed: {first}. "
+            "Repair or remove them, or raise prepare_corpus.max_bad_fraction"
+        )
+
+
 def make_audio_shard(source: Source, sample_rate_hz: int, job: ShardJob) -> Path:
     """The folder of one finished audio shard; unusable clips are listed in its facts."""
     return job.store.get_or_make(partial(_write_audio, source, sample_rate_hz, job), **job.key)
@@ -40,6 +66,7 @@ def make_audio_shard(source: Source, sample_rate_hz: int, job: ShardJob) -> Path
 
 def _write_audio(source: Source, sample_rate_hz: int, job: ShardJob, folder: Path) -> None:
     bad: list[dict[str, Any]] = []
+    captions: list[tuple[str, str | None]] = []
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for index in range(job.first, job.last):
@@ -48,10 +75,11 @@ def _write_audio(source: Source, sample_rate_hz: int, job: ShardJob, folder: Pat
             except DataError as error:
                 bad.append({"clip": index, "reason": str(error)})
                 continue
+            captions.append((clip.caption, clip.label))
             yield f"{index:09d}", _audio_parts(clip, sample_rate_hz)
 
     clips = write_shard(folder / SHARD_FILE, samples())
-    write_json(folder / FACTS_FILE, {"clips": clips, "dropped": bad})
+    write_json(folder / FACTS_FILE, {"clips": clips, "dropped": bad, "captions": captions})
 
 
 def _audio_parts(clip: SourceClip, sample_rate_hz: int) -> dict[str, bytes]:
@@ -63,30 +91,39 @@ def _audio_parts(clip: SourceClip, sample_rate_hz: int) -> dict[str, bytes]:
 
 
 def make_latent_shard(vae: Any, tokenizer: Any, job: ShardJob, audio_shard: Path) -> Path:
-    """The folder of one finished latent shard, encoded from its audio shard."""
+    """The folder of one finished latent shard, encoded from its audio shard; captions that do not fit are left out."""
     return job.store.get_or_make(partial(_write_latents, vae, tokenizer, audio_shard), **job.key)
 
 
 def _write_latents(vae: Any, tokenizer: Any, audio_shard: Path, folder: Path) -> None:
     from components.prepare_corpus.encoding import encode, token_ids
 
+    bad: list[dict[str, Any]] = []
+
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for clip in read_audio_shard(audio_shard):
             facts = {"caption": clip.caption, "label": clip.label, "duration_s": clip.duration_s}
+            try:
+                tokens = token_ids(tokenizer, clip.caption)
+            except DataError as error:
+                bad.append({"clip": int(clip.key), "reason": str(error)})
+                continue
             yield clip.key, {
                 "latent.npy": _npy(encode(vae, clip.audio)),
-                "tokens.npy": _npy(token_ids(tokenizer, clip.caption)),
+                "tokens.npy": _npy(tokens),
                 "json": _json(facts),
             }
 
     clips = write_shard(folder / SHARD_FILE, samples())
-    write_json(folder / FACTS_FILE, {"clips": clips})
+    write_json(folder / FACTS_FILE, {"clips": clips, "dropped": bad})
 
 
-def make_all(make: Callable[..., Path], jobs: Sequence[tuple[Any, ...]]) -> list[Path]:
+def make_all(
+    make: Callable[..., Path], jobs: Sequence[tuple[Any, ...]], workers: int | None = None
+) -> list[Path]:
     """`make(*job)` for every job, in parallel; the folders in the order of the jobs."""
     folders: dict[int, Path] = {}
-    for index, result in run_items(partial(_apply, make), jobs):
+    for index, result in run_items(partial(_apply, make), jobs, workers):
         if isinstance(result, BaseException):
             raise result
         folders[index] = result

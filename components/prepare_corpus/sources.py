@@ -6,7 +6,7 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,9 +55,15 @@ class Source:
             return _from_file(self.config, self.rows[index])
         return _procedural(self.config, self.seed, index)
 
+    def key(self, first: int, last: int) -> dict[str, Any]:
+        """All that clips `first` to `last` (exclusive) are made from, as JSON values."""
+        names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
+        settings = self.config.model_dump(mode="json", include=names)
+        rows = [list(row) for row in self.rows[first:last]]
+        return {"settings": settings, "seed": self.seed, "clips": [first, last], "rows": rows,
+                "files": self._versions(first, last)}
 
-    def version(self, first: int, last: int) -> list[list[str | int]]:
-        """What the files of clips `first` to `last` (exclusive) look like: name, bytes, time of change."""
+    def _versions(self, first: int, last: int) -> list[list[str | int]]:
         root = Path(self.config.audio_dir or ".")
         found: list[list[str | int]] = []
         for row in self.rows[first:last]:
@@ -81,8 +87,10 @@ def open_source(config: PrepareCorpusConfig, seed: int) -> Source:
             "prepare_corpus: source is `folder`, but audio_dir and captions_file are not set; for example "
             "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
         )
-    rows = tuple(read_captions(Path(config.captions_file)))
-    return Source(config, seed, len(rows), rows)
+    rows = read_captions(Path(config.captions_file))
+    # Caption files are often sorted by label: unshuffled, the last label alone would be held out.
+    order = numpy_generator(seed, "corpus order").permutation(len(rows))
+    return Source(config, seed, len(rows), tuple(rows[index] for index in order))
 
 
 def _procedural(config: PrepareCorpusConfig, seed: int, index: int) -> SourceClip:
@@ -133,8 +141,8 @@ def read_captions(path: Path) -> list[CaptionRow]:
         file, caption = record.get("file"), " ".join(str(record.get("caption") or "").split())
         if not file or not caption or len(caption) > MAX_CAPTION_CHARACTERS:
             raise DataError(
-                f"{path}, record {number}: expected `file` and a `caption` of 1 to {MAX_CAPTION_CHARACTERS} characters, "
-                f"found file={file!r:.60} caption={caption!r:.60}"
+                f"{path}, record {number}: expected `file` and a `caption` of 1 to {MAX_CAPTION_CHARACTERS} "
+                f"characters, found file={file!r:.60} caption={caption!r:.60}"
             )
         rows.append(CaptionRow(str(file), caption.lower(), record.get("label") or None))
     if not rows:

@@ -38,7 +38,7 @@ def report(
         captions: from caption_clips.
         vanilla: clips of the unaligned model.
         accepted: accepted synthetic clips of the last round.
-        rejected: clips that the last round rejected.
+        rejected: clips that the first round rejected; later rounds may reject none.
         config: what the run was asked for, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         results: report.json and report.html.

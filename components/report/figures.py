@@ -152,9 +152,9 @@ def _chart(
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     middle = (_LEFT + right) / 2
     texts = [
-        (_LEFT, bottom + 13, "start", number(x_domain[0])), (right, bottom + 13, "end", number(x_domain[1])),
-        (middle, bottom + 27, "middle", x_axis), (_LEFT - 5, bottom, "end", number(y_domain[0])),
-        (_LEFT - 5, _TOP + 8, "end", number(y_domain[1])),
+        (_LEFT, bottom + 13, "start", _tick(x_domain[0])), (right, bottom + 13, "end", _tick(x_domain[1])),
+        (middle, bottom + 27, "middle", x_axis), (_LEFT - 5, bottom, "end", _tick(y_domain[0])),
+        (_LEFT - 5, _TOP + 8, "end", _tick(y_domain[1])),
     ]
     ticks = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(t)}</text>' for x, y, anchor, t in texts)
     turn = f"translate(11 {(bottom + _TOP) / 2:g}) rotate(-90)"
@@ -164,6 +164,11 @@ def _chart(
         f'<svg class="chart" role="img" aria-label="{escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
         f"{body}{frame}{ticks}{turned}</svg>"
     )
+
+
+def _tick(value: float) -> str:
+    # Small numbers need fewer digits to fit beside the axis.
+    return number(round(value, 3) if abs(value) < 1 else value)
 
 
 def _counts(values: Sequence[float], domain: tuple[float, float], bins: int) -> list[int]:

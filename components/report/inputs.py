@@ -49,7 +49,7 @@ class Inputs:
         captions: of the gold clips.
         vanilla: clips of the unaligned model.
         accepted: of all rounds.
-        rejected: of the last round.
+        rejected: of the first round.
         hashes: what to its SHA-256.
     """
 

@@ -56,7 +56,7 @@ def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
 
 
 def caption_sets(inputs: Inputs) -> dict[str, Any]:
-    """Diversity of the captions of each source: gold clips, template prompts, each recipe by round."""
+    """Diversity of the captions of each source: gold clips, template prompts, each recipe."""
     sets: dict[str, dict[str, list[str]]] = {}
 
     def add(name: str, label: str, caption: str) -> None:
@@ -66,10 +66,9 @@ def caption_sets(inputs: Inputs) -> dict[str, Any]:
         add("gold clips", caption.label, caption.caption)
     for clip in inputs.vanilla:
         add("vanilla", clip.label, clip.caption)
-    for clip in [*inputs.accepted, *inputs.rejected]:
-        add(f"{clip.recipe}, last version", clip.label, clip.caption)
-        for earlier in clip.history:
-            add(f"{clip.recipe}, rejected and revised", clip.label, str(earlier.get("caption", "")))
+    for state, clips in (("accepted", inputs.accepted), ("rejected at first", inputs.rejected)):
+        for clip in clips:
+            add(f"{clip.recipe}, {state}", clip.label, clip.caption)
     return {name: diversity(captions) for name, captions in sorted(sets.items())}
 
 

@@ -36,13 +36,12 @@ def _section(run: Mapping[str, Any]) -> str:
     stages = list(run.get("stages", []))
     longest = max((float(stage.get("seconds") or 0) for stage in stages), default=0.0) or 1.0
     rows = "".join(_row(stage, longest) for stage in stages)
-    machine = run.get("machine", "")
-    machine = ", ".join(f"{key} {value}" for key, value in machine.items()) if isinstance(machine, Mapping) else machine
+    machine = _machine(run.get("machine", ""))
     wall, share = run.get("wall_seconds"), run.get("outside_models_share")
     facts = [] if wall is None else [f"Wall time {duration(float(wall))}"]
     if share is not None:
         facts.append(f"{100 * float(share):.1f} % of it outside the models (imports, orchestration, files)")
-    facts += [str(machine)] if machine else []
+    facts += [f"Machine: {machine}"] if machine else []
     return (
         f'<h2>Time per stage</h2><p>{escape(". ".join(facts))}.</p>'
         '<div class="scroll" role="region" aria-label="Time per stage" tabindex="0"><table>'
@@ -51,6 +50,15 @@ def _section(run: Mapping[str, Any]) -> str:
         '<th scope="col">State</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _machine(machine: Any) -> str:
+    if not isinstance(machine, Mapping):
+        return str(machine)
+    known = {"cpu": "{}", "cores": "{} cores", "memory_gb": "{} GB memory", "python": "Python {}"}
+    parts = [text.format(machine[key]) for key, text in known.items() if machine.get(key)]
+    parts += [f"{key.replace('_', ' ')} {value}" for key, value in machine.items() if key not in known and value]
+    return ", ".join(parts)
 
 
 def _row(stage: Mapping[str, Any], longest: float) -> str:

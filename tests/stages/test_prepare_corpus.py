@@ -53,6 +53,22 @@ def test_a_rerun_gives_equal_bytes_and_remakes_only_a_missing_shard(tmp_path: Pa
     assert {item: item.stat().st_mtime_ns for item in items[1:]} == times
 
 
+def test_the_artifact_is_the_same_whatever_the_number_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for workers in (1, 3):
+        monkeypatch.setattr("common.parallel.cpu_count", lambda workers=workers: workers)
+        monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{workers}"))
+        build(tmp_path / str(workers))
+    assert hash_dir(tmp_path / "1") == hash_dir(tmp_path / "3")
+
+
+def test_a_corpus_smaller_than_a_shard_still_holds_clips_out(tmp_path: Path) -> None:
+    corpus = build(tmp_path / "c", clips_per_shard=500)
+    counts = {split: len(list(corpus.latents(split))) for split in ("train", "heldout")}  # type: ignore[arg-type]
+    assert counts == {"train": 21, "heldout": 21}
+
+
 def test_a_damaged_shard_is_refused_before_use(tmp_path: Path) -> None:
     corpus = build(tmp_path / "c")
     shard = corpus.path / corpus.shards[0].file
@@ -86,6 +102,23 @@ def test_own_recordings_are_resampled_cut_and_captioned(tmp_path: Path, recordin
     assert {clip.audio.shape for clip in clips} == {(1, 16384)}
     assert {clip.caption for clip in clips} == {"a bell, rung"}
     assert corpus.labels == ["bell"]
+
+
+def test_captions_sorted_by_label_are_shuffled_before_some_are_held_out(tmp_path: Path, recordings: Path) -> None:
+    rows = "".join(f"{index}.flac,a sound,label {index // 10}\n" for index in range(30))
+    (recordings / "captions.csv").write_text("file,caption,label\n" + rows)
+    corpus = build(tmp_path / "c", **{**folder_settings(recordings), "clips_per_shard": 10})
+    assert len({clip.label for clip in corpus.audio("heldout")}) > 1
+    assert len({clip.label for clip in corpus.audio("train")}) == 3
+
+
+def test_a_caption_that_does_not_fit_is_dropped_and_named(tmp_path: Path, recordings: Path) -> None:
+    text = (recordings / "captions.csv").read_text().replace('"A Bell, rung"', "鐘" * 40, 1)
+    (recordings / "captions.csv").write_text(text)
+    corpus = build(tmp_path / "c", **folder_settings(recordings))
+    latents = [row for split in ("train", "heldout") for row in corpus.latents(split)]  # type: ignore[arg-type]
+    assert len(latents) == 29
+    assert [row["reason"] for row in corpus.manifest["dropped"] if "64 fit" in row["reason"]]
 
 
 def test_a_bad_recording_is_dropped_and_named_and_too_many_stop_the_stage(tmp_path: Path, recordings: Path) -> None:

@@ -134,7 +134,10 @@ def test_charts_pictures_and_players_have_names(page: str) -> None:
 
 
 def test_the_sections_stand_in_order(page: str) -> None:
-    names = "methods classes listen quality alignment budget data run provenance reading limits".split()
+    names = [
+        "methods", "classes", "listen", "quality", "alignment", "budget", "data", "run", "provenance", "reading",
+        "limits",
+    ]
     places = [page.index(f'<section id="{name}"') for name in names]
     assert places == sorted(places)
     assert page.index('class="verdict') < places[0]
@@ -199,7 +202,7 @@ def test_a_run_of_gold_only_has_a_report_without_synthetic_clips(tmp_path: Path)
     for name in ("vanilla", "accepted", "rejected"):
         shutil.rmtree(paths[name] / "clips")
         write_records(paths[name] / "clips" / "metadata.jsonl", [])
-    account = {"rounds": [], "candidates": [], "thresholds": {}, "empty_classes": []}
+    account: dict[str, Any] = {"rounds": [], "candidates": [], "thresholds": {}, "empty_classes": []}
     write_json(paths["accepted"] / "filter.json", account)
     write_json(paths["aligned"] / "align.json", {"failures": {}})
     make(paths, tmp_path / "out", methods={"gold": METHODS["gold"].model_dump(mode="json")})

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from common.procedural.captions import spell, write_caption
-from common.procedural.clips import CLASSES, make_clip, render_clip
+from common.procedural.clips import CLASSES, ProceduralClip, make_clip, render_clip
 from common.procedural.demo import DEMO_LABELS, demo_clips
+from common.procedural.words import LOUDNESS_WORDS, PITCH_WORDS, TEMPO_WORDS, TEXTURE_WORDS
 from common.vocabulary import UNK_ID, build_tokenizer, build_vocabulary
 
 RATE = 16000
@@ -78,3 +79,69 @@ def test_no_text_has_an_unknown_token_and_unseen_labels_differ() -> None:
     ids = [tokenizer.encode(text).ids for text in texts]
     assert all(UNK_ID not in row for row in ids)
     assert len({tuple(row) for row in ids[:5]}) == 5
+
+
+def test_template_and_spelled_captions_are_as_frequent_as_prompts_need() -> None:
+    captions = [write_caption("dog bark", np.random.default_rng(seed)) for seed in range(2000)]
+    template = np.mean([caption == "sound of a dog bark" for caption in captions])
+    spelled = np.mean(["d o g" in caption or "d-o-g" in caption for caption in captions])
+    assert template >= 0.15
+    assert spelled >= 0.08
+
+
+def clips_of(label: str, count: int = 60) -> list[ProceduralClip]:
+    return [render_clip(label, np.random.default_rng(seed), 1.024, RATE) for seed in range(count)]
+
+
+def test_a_high_beep_is_higher_than_a_low_one() -> None:
+    peaks: dict[str, list[float]] = {"low": [], "middle": [], "high": []}
+    for clip in clips_of("beep"):
+        peaks[clip.attributes.pitch].append(float(np.argmax(spectrum(clip.audio)) / 1.024))
+    assert np.median(peaks["low"]) * 1.4 < np.median(peaks["middle"]) < np.median(peaks["high"]) / 1.4
+
+
+def test_fast_drums_repeat_more_often_than_slow_ones_and_single_ones_do_not() -> None:
+    def strong_frames(audio: np.ndarray) -> int:
+        level = np.abs(audio[: len(audio) // 512 * 512].reshape(-1, 512)).max(1)
+        loud = level > 0.5 * level.max()
+        return int(np.sum(loud[1:] & ~loud[:-1])) + int(loud[0])
+
+    counts: dict[str, list[int]] = {"single": [], "slow": [], "fast": []}
+    for clip in clips_of("drum"):
+        counts[clip.attributes.tempo].append(strong_frames(clip.audio))
+    assert np.median(counts["single"]) == 1
+    assert 2 <= np.median(counts["slow"]) < np.median(counts["fast"])
+
+
+def test_loud_clips_are_louder_than_quiet_ones() -> None:
+    peaks: dict[str, list[float]] = {"quiet": [], "normal": [], "loud": []}
+    for clip in clips_of("bell"):
+        peaks[clip.attributes.loudness].append(float(np.abs(clip.audio).max()))
+    assert max(peaks["quiet"]) < min(peaks["normal"])
+    assert max(peaks["normal"]) < min(peaks["loud"])
+
+
+def test_a_caption_says_nothing_that_is_not_true_of_the_clip() -> None:
+    groups = (("pitch", PITCH_WORDS), ("tempo", TEMPO_WORDS), ("loudness", LOUDNESS_WORDS), ("texture", TEXTURE_WORDS))
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        attributes = render_clip("whistle", rng, 0.512, RATE).attributes
+        caption = f" {write_caption('whistle', rng, attributes).replace(',', '')} "
+        for field, choices in groups:
+            for value, wordings in choices.items():
+                if value != getattr(attributes, field):
+                    assert not any(f" {wording} " in caption for wording in wordings), (caption, attributes)
+
+
+def test_the_nearest_class_mean_tells_most_classes_apart_but_not_all() -> None:
+    def bands(audio: np.ndarray) -> np.ndarray:
+        frames = np.lib.stride_tricks.sliding_window_view(audio, 512)[::256] * np.hanning(512)
+        log_power = np.log(np.abs(np.fft.rfft(frames))[:, 1:].reshape(-1, 32, 8).sum(2) + 1e-4)
+        log_power -= log_power.mean()
+        return np.concatenate([log_power.mean(0), log_power.std(0)])
+
+    features = np.array([[bands(clip.audio) for clip in clips_of(label, 24)] for label in CLASSES])
+    means = features[:, :16].mean(1)
+    distances = ((features[:, 16:, None] - means) ** 2).sum(-1)
+    accuracy = np.mean(distances.argmin(-1) == np.arange(len(CLASSES))[:, None])
+    assert 0.4 < accuracy < 0.98

@@ -13,7 +13,7 @@ from common.methods import DEFAULT_METHODS, METHODS
 from common.records import Caption, GoldClip, SyntheticClip, write_records
 from common.rounding import rounded
 from common.storage import write_json
-from components.evaluate_classifier.comparison import compare
+from components.evaluate_classifier.comparison import Predictions, compare
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
 LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
@@ -80,7 +80,7 @@ def make_evaluation(
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(len(LABELS)), per_class)
     difficulty = rng.normal(0.4, 1.5, len(truth))
-    predictions = {}
+    predictions: Predictions = {}
     for method, gain in gains.items():
         predictions[method] = {}
         for seed in seeds:
@@ -95,7 +95,7 @@ def make_evaluation(
     )
     per_class_counts = {label: per_class for label in LABELS}
     leaks = {name: {"clips": 18, "exact": 0, "near": 0, "checked": 2} for name in ("gold", "vanilla", "accepted")}
-    return rounded({
+    evaluation: dict[str, Any] = rounded({
         "labels": LABELS, "confidence": 0.95, "resamples": resamples, **compared,
         "selected": {"method": "synthio" if "synthio" in gains else next(iter(gains)), "seed": seeds[0], "score": 0.75},
         "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
@@ -116,6 +116,7 @@ def make_evaluation(
         "failures": [],
         "test_health": {"dropped": [{"source": "broken <i>.wav", "reason": "truncated"}]},
     })
+    return evaluation
 
 
 def make_selection() -> dict[str, Any]:

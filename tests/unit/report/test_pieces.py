@@ -130,7 +130,7 @@ def test_confusion_matrices_of_many_classes_show_shades_only() -> None:
     evaluation = {"labels": labels, "selected": {"method": "gold"}, "methods": methods}
     table = confusions(evaluation)[0]
     assert not table["numbered"]
-    assert [(pair["true"], pair["heard"]) for pair in table["worst"]][0] == ("class 0", "class 1")
+    assert (table["worst"][0]["true"], table["worst"][0]["heard"]) == ("class 0", "class 1")
     assert table["rows"][0][1]["share"] == pytest.approx(1 / 6)
 
 

@@ -78,7 +78,7 @@ def test_leaks_failures_few_groups_and_few_replicates_are_cautions() -> None:
     evaluation["failures"] = [{"method": "noise", "seed": 0, "error": "x"}]
     evaluation["test"]["groups"] = 2
     cautions = " ".join(verdict(evaluation, fixed_gold_set=False)["cautions"])
-    for words in ("2 of 320 test clips", "both training and test", "1 training failed", "3 replicates", "only 2 groups"):
+    for words in ("2 of 320 test", "both training and test", "1 training failed", "3 replicates", "only 2 groups"):
         assert words in cautions
 
 

@@ -95,7 +95,7 @@ def test_replicates_are_resampled_with_the_unbiased_variance() -> None:
 
 
 def test_clips_of_one_group_are_drawn_together() -> None:
-    groups = [f"speaker {index // 4}" for index in range(40)]
+    groups: list[str | None] = [f"speaker {index // 4}" for index in range(40)]
     draws = resampling(groups, 50, 0)
     assert draws.unit == "groups"
     assert (draws.weights.reshape(50, 10, 4) == draws.weights.reshape(50, 10, 4)[:, :, :1]).all()

@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from common.errors import DataError
 from common.methods import METHODS
@@ -19,8 +20,8 @@ def figures(accuracy: float, loss: float = 1.0) -> dict[str, float]:
     return {"val_accuracy": accuracy, "val_loss": loss}
 
 
-def test_the_best_validation_accuracy_chooses_the_model() -> None:
-    selection = {"gold/0": figures(0.5), "synthio/0": figures(0.6), "synthio/1": figures(0.7)}
+def test_the_best_mean_validation_accuracy_chooses_the_method_and_then_the_replicate() -> None:
+    selection = {"synthio/0": figures(0.6), "synthio/1": figures(0.7), "gold/0": figures(0.4), "gold/1": figures(0.8)}
     assert choose(selection, ["gold", "synthio"], [0, 1]) == ("synthio", 1, 0.7)
 
 
@@ -66,9 +67,12 @@ def test_label_accuracy_counts_each_set_alone() -> None:
 
 def test_distances_compare_sets_of_equal_size_and_rank_a_farther_set_farther() -> None:
     rng = np.random.default_rng(0)
-    gold, other = rng.normal(size=(40, 4)), rng.normal(size=(10, 4))
-    sets = {"near": rng.normal(size=(300, 4)), "far": 1.5 + rng.normal(size=(30, 4))}
-    found = set_distances(gold, other, sets, seed=0, max_clips=1000)
+
+    def embeddings(count: int, shift: float = 0.0) -> NDArray[np.float32]:
+        return (shift + rng.normal(size=(count, 4))).astype(np.float32)
+
+    sets = {"near": embeddings(300), "far": embeddings(30, 1.5)}
+    found = set_distances(embeddings(40), embeddings(10), sets, seed=0, max_clips=1000)
     assert found["clips"] == 30
     for kind in ("frechet", "kernel"):
         assert found["sets"]["near"][kind] < found["sets"]["far"][kind]
