@@ -16,8 +16,20 @@ from common.audio_file import AudioError, AudioInfo, check_whole, open_audio
 from common.storage import write_bytes
 
 __all__ = [
-    "AudioError", "AudioInfo", "check_signal", "fixed_windows", "is_silent", "loudest_window", "match_loudness",
-    "pcm16", "read_audio", "read_audio_and_info", "resample", "rms_dbfs", "to_mono", "write_flac",
+    "AudioError",
+    "AudioInfo",
+    "check_signal",
+    "fixed_windows",
+    "is_silent",
+    "loudest_window",
+    "match_loudness",
+    "pcm16",
+    "read_audio",
+    "read_audio_and_info",
+    "resample",
+    "rms_dbfs",
+    "to_mono",
+    "write_flac",
 ]
 
 SILENCE_DBFS = -60.0

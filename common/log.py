@@ -51,8 +51,14 @@ class Progress:
             return
         self._last = now
         rate = self._done / max(now - self._start, 1e-9)
-        event(self._logger, self._what, done=f"{self._done}/{self._total}", per_s=rate,
-              eta_s=(self._total - self._done) / max(rate, 1e-9), **fields)
+        event(
+            self._logger,
+            self._what,
+            done=f"{self._done}/{self._total}",
+            per_s=rate,
+            eta_s=(self._total - self._done) / max(rate, 1e-9),
+            **fields,
+        )
 
 
 def track(items: Iterable[T], logger: logging.Logger, what: str, total: int) -> Iterator[T]:

@@ -61,14 +61,22 @@ def stage(name: str, config: Mapping[str, Any], metrics_path: str, outputs: Mapp
     """
     log = get_logger(name)
     start = time.monotonic()
-    event(log, "stage_start", config=hash_json(config)[:12], seeds=config.get("seeds", config.get("seed", "-")),
-          python=platform.python_version(), machine=platform.machine())
+    event(
+        log,
+        "stage_start",
+        config=hash_json(config)[:12],
+        seeds=config.get("seeds", config.get("seed", "-")),
+        python=platform.python_version(),
+        machine=platform.machine(),
+    )
     for folder in outputs.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
     running = Stage()
     yield running
     empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
     if empty:
-        raise StorageError(f"{name}: output {', '.join(empty)} is empty; this is a fault of the stage, please report it")
+        raise StorageError(
+            f"{name}: output {', '.join(empty)} is empty; this is a fault of the stage, please report it"
+        )
     write_json(Path(metrics_path), running.figures)
     event(log, "stage_done", wall_s=time.monotonic() - start, model_s=_model_s, **running.figures)

@@ -79,8 +79,13 @@ def fit(
 
 
 def _fit(
-    model: nn.Module, loss: LossFunction, config: OptimConfig, seed: int, name: str,
-    checkpoint_dir: Path | None, evaluate: Callable[[int], Mapping[str, float]] | None,
+    model: nn.Module,
+    loss: LossFunction,
+    config: OptimConfig,
+    seed: int,
+    name: str,
+    checkpoint_dir: Path | None,
+    evaluate: Callable[[int], Mapping[str, float]] | None,
 ) -> list[dict[str, float]]:
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
@@ -122,8 +127,14 @@ def _fit(
 
 
 def _step(
-    model: nn.Module, loss: LossFunction, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
-    config: OptimConfig, step: int, seed: int, name: str,
+    model: nn.Module,
+    loss: LossFunction,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    config: OptimConfig,
+    step: int,
+    seed: int,
+    name: str,
 ) -> dict[str, float]:
     step_seed = derive_seed(seed, name, step)
     torch.manual_seed(step_seed)
@@ -133,7 +144,10 @@ def _step(
         group["lr"] = config.learning_rate * learning_rate_factor(config, step)
     value, figures = loss(step, generator)
     if not bool(torch.isfinite(value)):
-        raise DataError(f"{name}: the loss of step {step} is {float(value.detach())}; lower the learning rate or look at that batch (seed {step_seed})")
+        raise DataError(
+            f"{name}: the loss of step {step} is {float(value.detach())}; lower the learning rate or look at that batch "
+            f"(seed {step_seed})"
+        )
     optimizer.zero_grad(set_to_none=True)
     value.backward()
     norm = torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
@@ -164,7 +178,13 @@ class _swapped:
 class _Checkpoints:
     """Unfinished training on disk: `step-N/` folders, published whole; the last two are kept."""
 
-    def __init__(self, folder: Path | None, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        parameters: dict[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        ema: dict[str, Tensor] | None,
+    ) -> None:
         self._folder, self._parameters, self._optimizer, self._ema = folder, parameters, optimizer, ema
 
     def _found(self) -> list[Path]:

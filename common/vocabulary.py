@@ -79,8 +79,6 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]]) -> Tokenizer:
         [decoders.ByteFallback(), decoders.Metaspace(replacement=WORD_START, prepend_scheme="always", split=True)]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=["$A", EOS_TOKEN],
-        pair=["$A", EOS_TOKEN, "$B", EOS_TOKEN],
-        special_tokens=[(EOS_TOKEN, EOS_ID)],
+        single=["$A", EOS_TOKEN], pair=["$A", EOS_TOKEN, "$B", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
     )
     return tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.config.run import RunConfig, load_preset
 from common.datasets_registry import resolve_dataset
-from common.errors import SynthioError
+from common.errors import ConfigError, SynthioError
 from common.methods import LOSERS, Method
 from common.parallel import cpu_count
 from components.plan.resolve import resolve_methods, resolve_recipes
@@ -46,10 +46,19 @@ def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds:
         return {**work, "minutes": None, "memory_gb": None}
     cost = config.cost
     cpu_s = (
-        cost.pretraining_cpu_s + cost.fixed_cpu_s + cost.generate_cpu_s * generated
-        + cost.align_cpu_s * work["alignments"] + cost.train_cpu_s * work["classifiers_trained"]
+        cost.pretraining_cpu_s
+        + cost.fixed_cpu_s
+        + cost.generate_cpu_s * generated
+        + cost.align_cpu_s * work["alignments"]
+        + cost.train_cpu_s * work["classifiers_trained"]
     )
     return {**work, "minutes": round(cpu_s / min(cpu_count(), 2) / 60, 1), "memory_gb": cost.memory_gb}
+
+
+def _number(name: str, text: str) -> int:
+    if text and not text.isdecimal():
+        raise ConfigError(f"{name}={text}: expected a whole number")
+    return int(text or 0)
 
 
 def main() -> int:
@@ -67,11 +76,11 @@ def main() -> int:
         config = load_preset(options.preset, options.overrides)
         methods = resolve_methods(options.methods)
         spec = resolve_dataset(options.dataset)
-        found = examine(spec, config.prepare_dataset, int(options.n) if options.n else spec.n)
+        found = examine(spec, config.prepare_dataset, _number("N", options.n) or spec.n)
+        work = estimate(config, methods, int(found.health["counts"].get("train", 0)), _number("SEEDS", options.seeds))
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    work = estimate(config, methods, int(found.health["counts"].get("train", 0)), int(options.seeds))
     if options.json:
         print(json.dumps({**found.to_dict(), "estimate": work}, indent=2, ensure_ascii=False))
     else:
@@ -87,7 +96,8 @@ def _estimate_text(preset: str, work: dict[str, Any]) -> str:
     )
     if work["minutes"] is None:
         return f"estimate for preset {preset}: {counted}; time and memory of this preset were not measured"
-    return f"estimate for preset {preset}: {counted}; about {work['minutes']} minutes and {work['memory_gb']} GB on this machine"
+    cost = f"about {work['minutes']} minutes and {work['memory_gb']} GB on this machine"
+    return f"estimate for preset {preset}: {counted}; {cost}"
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ class Observer:
     def watching(self) -> Iterator[None]:
         """Context in which kfp's local runner is watched."""
         execute, compute_key, get = (
-            task_executor.execute_single_task, cache.LocalCache.compute_key, cache.LocalCache.get,
+            task_executor.execute_single_task,
+            cache.LocalCache.compute_key,
+            cache.LocalCache.get,
         )
 
         def observed_execute(*args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from common.config.run import load_preset
-from common.datasets_registry import fingerprint, resolve_dataset
+from common.datasets_registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError, StorageError, SynthioError
 from common.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
@@ -74,13 +74,17 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     load_preset(options.preset, options.overrides)
     resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
+    n = _number("N", options.n or "0", 0)
+    check_training_clips(spec, n or spec.n)
     text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
     if "python3" in text:
-        raise ConfigError("the dataset's paths contain 'python3', which kfp's local runner rewrites; use a folder without it")
+        raise ConfigError(
+            "the dataset's paths contain 'python3', which kfp's local runner rewrites; use a folder without it"
+        )
     return {
         "dataset": text,
         "preset": options.preset,
-        "n": _number("N", options.n or "0", 0),
+        "n": n,
         "methods": options.methods,
         "seeds": _number("SEEDS", options.seeds, 1),
         "overrides": options.overrides,
@@ -105,7 +109,9 @@ def _one_run(runs: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise StorageError(f"another run is using {runs}; wait for it, or choose another folder with RUNS=") from error
+            raise StorageError(
+                f"another run is using {runs}; wait for it, or choose another folder with RUNS="
+            ) from error
         yield
 
 
@@ -122,12 +128,20 @@ def run_local(arguments: dict[str, Any], runs: Path) -> int:
     folder.mkdir(parents=True)
     compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
     os.environ |= {
-        STORE_VARIABLE: str(runs / "store"), "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1",
+        STORE_VARIABLE: str(runs / "store"),
+        "PYTHONPATH": str(ROOT),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+        "TQDM_DISABLE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONUNBUFFERED": "1",
     }
     local.init(
-        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(runs / "kfp"), enable_caching=True,
-        cache_root=str(runs / "cache"), raise_on_error=True,
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(runs / "kfp"),
+        enable_caching=True,
+        cache_root=str(runs / "cache"),
+        raise_on_error=True,
     )
     print(f"running {name} with preset {arguments['preset']}; full log: {folder / 'log.txt'}", flush=True)
     observer, console, outputs = Observer(), Console(folder / "log.txt"), {}
@@ -139,16 +153,23 @@ def run_local(arguments: dict[str, Any], runs: Path) -> int:
             outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
         state = "succeeded"
     except RuntimeError:
-        print(f"error in {observer.running}: {console.error or 'see the log'}\nfull log: {folder / 'log.txt'}", file=sys.stderr)
+        print(
+            f"error in {observer.running}: {console.error or 'see the log'}\nfull log: {folder / 'log.txt'}",
+            file=sys.stderr,
+        )
     except KeyboardInterrupt:
         state = "interrupted"
         raise
     finally:
         wall_s = time.monotonic() - start
         run = {
-            "state": state, "stages": observer.stages, "wall_seconds": round(wall_s, 2),
-            "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4), "machine": _machine(),
-            "arguments": arguments, "artifacts": observer.artifacts,
+            "state": state,
+            "stages": observer.stages,
+            "wall_seconds": round(wall_s, 2),
+            "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4),
+            "machine": _machine(),
+            "arguments": arguments,
+            "artifacts": observer.artifacts,
             "report_config": observer.report_config,
         }
         write_json(folder / "run.json", run)
@@ -193,7 +214,12 @@ def _machine() -> dict[str, Any]:
         platform.processor(),
     )
     memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
-    return {"cpu": cpu, "cores": cpu_count(), "memory_gb": round(memory_kb / 2**20, 1), "python": platform.python_version()}
+    return {
+        "cpu": cpu,
+        "cores": cpu_count(),
+        "memory_gb": round(memory_kb / 2**20, 1),
+        "python": platform.python_version(),
+    }
 
 
 def _lines(path: str) -> list[str]:

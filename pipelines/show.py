@@ -28,7 +28,9 @@ def render(run_dir: Path) -> str:
     inputs = _inputs(record)
     missing = [path for path in inputs.values() if not Path(path).is_dir()]
     if missing:
-        raise DataError(f"artifacts of {run_dir} are gone ({missing[0]}); run the pipeline again: finished work is kept")
+        raise DataError(
+            f"artifacts of {run_dir} are gone ({missing[0]}); run the pipeline again: finished work is kept"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         outputs = {name: str(Path(scratch) / name) for name in ("results", "html", "markdown", "confusion", "metrics")}
         paths = {**inputs, **outputs}
@@ -62,7 +64,9 @@ def _inputs(record: dict[str, Any]) -> dict[str, str]:
             "rejected": artifacts["filter-audio"]["rejected"],
         }
     except (KeyError, IndexError) as error:
-        raise DataError(f"the run did not finish (no output of {error}); give the same make run-pipeline command again") from error
+        raise DataError(
+            f"the run did not finish (no output of {error}); give the same make run-pipeline command again"
+        ) from error
 
 
 def main() -> int:

@@ -26,12 +26,18 @@ from pipelines.code_version import code_version
 
 
 class Outputs(NamedTuple):
+    """What a run leaves behind."""
+
     results: Dataset
     classifier: Model
     synthetic: Dataset
     t2a: Model
     aligned: Model
+
+
 class Round(NamedTuple):
+    """The clips of a round and all before it, and those that it rejected."""
+
     accepted: Dataset
     rejected: Dataset
 
@@ -52,21 +58,36 @@ def reflection_round(
 ) -> Round:
     """Revise the captions of rejected clips, generate them again, filter them again."""
     revised = revise_captions(
-        gold=gold, captions=captions, accepted=accepted, rejected=rejected, config=revise_config, round=round,
+        gold=gold,
+        captions=captions,
+        accepted=accepted,
+        rejected=rejected,
+        config=revise_config,
+        round=round,
         code_version=code_version("revise_captions"),
     )
     synthetic = synthesize_audio(
-        t2a=t2a, aligned=aligned, gold=gold, prompts=revised.outputs["prompts"], config=synthesize_config,
+        t2a=t2a,
+        aligned=aligned,
+        gold=gold,
+        prompts=revised.outputs["prompts"],
+        config=synthesize_config,
         code_version=code_version("synthesize_audio"),
     )
     filtered = filter_audio(
-        synthetic=synthetic.outputs["synthetic"], gold=gold, clap=clap, previous=accepted, config=filter_config,
+        synthetic=synthetic.outputs["synthetic"],
+        gold=gold,
+        clap=clap,
+        previous=accepted,
+        config=filter_config,
         code_version=code_version("filter_audio"),
     )
     return Round(filtered.outputs["accepted"], filtered.outputs["rejected"])
 
 
-@dsl.pipeline(name="synthio", description="Synthetic audio for a small labelled dataset, with proof (arXiv 2410.02056).")
+@dsl.pipeline(
+    name="synthio", description="Synthetic audio for a small labelled dataset, with proof (arXiv 2410.02056)."
+)
 def synthio(
     dataset: str = "demo",
     preset: str = "tiny",
@@ -88,10 +109,18 @@ def synthio(
         data_version: hash of the dataset's files; filled in by the command line.
     """
     planned = plan(
-        dataset=dataset, preset=preset, n=n, methods=methods, seeds=seeds, overrides=overrides,
-        data_version=data_version, code_version=code_version("plan"),
+        dataset=dataset,
+        preset=preset,
+        n=n,
+        methods=methods,
+        seeds=seeds,
+        overrides=overrides,
+        data_version=data_version,
+        code_version=code_version("plan"),
     ).outputs
-    corpus = prepare_corpus(config=planned["prepare_corpus"], code_version=code_version("prepare_corpus")).outputs["corpus"]
+    corpus = prepare_corpus(config=planned["prepare_corpus"], code_version=code_version("prepare_corpus")).outputs[
+        "corpus"
+    ]
     t2a = pretrain_t2a(
         corpus=corpus, config=planned["pretrain_t2a"], code_version=code_version("pretrain_t2a")
     ).outputs["t2a"]
@@ -108,42 +137,90 @@ def synthio(
     captions = caption_clips(
         gold=data["gold"], config=planned["caption_clips"], code_version=code_version("caption_clips")
     ).outputs["captions"]
-    losers = synthesize_audio(
-        t2a=t2a, gold=data["gold"], config=planned["synthesize_audio"], code_version=code_version("synthesize_audio")
-    ).set_display_name("synthesize-losers").outputs["synthetic"]
+    losers = (
+        synthesize_audio(
+            t2a=t2a,
+            gold=data["gold"],
+            config=planned["synthesize_audio"],
+            code_version=code_version("synthesize_audio"),
+        )
+        .set_display_name("synthesize-losers")
+        .outputs["synthetic"]
+    )
     aligned = align_t2a(
         t2a=t2a, gold=data["gold"], losers=losers, config=planned["align_t2a"], code_version=code_version("align_t2a")
     ).outputs["aligned"]
     prompts = augment_captions(
-        gold=data["gold"], captions=captions, config=planned["augment_captions"],
+        gold=data["gold"],
+        captions=captions,
+        config=planned["augment_captions"],
         code_version=code_version("augment_captions"),
     ).outputs["prompts"]
     synthetic = synthesize_audio(
-        t2a=t2a, aligned=aligned, gold=data["gold"], prompts=prompts, config=planned["synthesize_audio"],
+        t2a=t2a,
+        aligned=aligned,
+        gold=data["gold"],
+        prompts=prompts,
+        config=planned["synthesize_audio"],
         code_version=code_version("synthesize_audio"),
     ).outputs["synthetic"]
     first = filter_audio(
-        synthetic=synthetic, gold=data["gold"], clap=finetuned, config=planned["filter_audio"],
+        synthetic=synthetic,
+        gold=data["gold"],
+        clap=finetuned,
+        config=planned["filter_audio"],
         code_version=code_version("filter_audio"),
     ).outputs
     sets = first
     for number in range(1, MAX_ROUNDS + 1):
-        sets = reflection_round(
-            t2a=t2a, aligned=aligned, gold=data["gold"], clap=finetuned, captions=captions,
-            accepted=sets["accepted"], rejected=sets["rejected"], revise_config=planned["revise_captions"],
-            synthesize_config=planned["synthesize_audio"], filter_config=planned["filter_audio"], round=number,
-        ).set_display_name(f"self-reflection-{number}").outputs
+        sets = (
+            reflection_round(
+                t2a=t2a,
+                aligned=aligned,
+                gold=data["gold"],
+                clap=finetuned,
+                captions=captions,
+                accepted=sets["accepted"],
+                rejected=sets["rejected"],
+                revise_config=planned["revise_captions"],
+                synthesize_config=planned["synthesize_audio"],
+                filter_config=planned["filter_audio"],
+                round=number,
+            )
+            .set_display_name(f"self-reflection-{number}")
+            .outputs
+        )
     trained = train_classifier(
-        classifier=classifier, gold=data["gold"], vanilla=losers, accepted=sets["accepted"],
-        config=planned["train_classifier"], code_version=code_version("train_classifier"),
+        classifier=classifier,
+        gold=data["gold"],
+        vanilla=losers,
+        accepted=sets["accepted"],
+        config=planned["train_classifier"],
+        code_version=code_version("train_classifier"),
     ).outputs["classifiers"]
     evaluated = evaluate_classifier(
-        classifiers=trained, gold=data["gold"], test=data["test"], vanilla=losers, accepted=sets["accepted"], clap=clap,
-        config=planned["evaluate_classifier"], code_version=code_version("evaluate_classifier"),
+        classifiers=trained,
+        gold=data["gold"],
+        test=data["test"],
+        vanilla=losers,
+        accepted=sets["accepted"],
+        clap=clap,
+        config=planned["evaluate_classifier"],
+        code_version=code_version("evaluate_classifier"),
     ).outputs
     reported = report(
-        evaluation=evaluated["evaluation"], gold=data["gold"], corpus=corpus, t2a=t2a, aligned=aligned, clap=finetuned,
-        classifiers=trained, captions=captions, vanilla=losers, accepted=sets["accepted"], rejected=first["rejected"],
-        config=planned["report"], code_version=code_version("report"),
+        evaluation=evaluated["evaluation"],
+        gold=data["gold"],
+        corpus=corpus,
+        t2a=t2a,
+        aligned=aligned,
+        clap=finetuned,
+        classifiers=trained,
+        captions=captions,
+        vanilla=losers,
+        accepted=sets["accepted"],
+        rejected=first["rejected"],
+        config=planned["report"],
+        code_version=code_version("report"),
     )
     return Outputs(reported.outputs["results"], evaluated["classifier"], sets["accepted"], t2a, aligned)

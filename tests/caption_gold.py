@@ -24,10 +24,17 @@ def make_gold(folder: Path) -> Path:
         for n in range(PER_LABEL):
             clip_id = f"{label_id}-{n}"
             audio[clip_id] = make_clip(sound, np.random.default_rng(10 * label_id + n), 0.512, 16000)
-            records.append(GoldClip(
-                file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=label_id, source=f"{clip_id}.wav",
-                duration_s=0.512, sample_rate_hz=16000,
-            ))
+            records.append(
+                GoldClip(
+                    file_name=f"{clip_id}.flac",
+                    clip_id=clip_id,
+                    label=label,
+                    label_id=label_id,
+                    source=f"{clip_id}.wav",
+                    duration_s=0.512,
+                    sample_rate_hz=16000,
+                )
+            )
     write_audio_folder(folder, records, audio, 16000)
     write_json(folder / "labels.json", LABELS)
     replicates = {

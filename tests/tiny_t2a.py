@@ -38,14 +38,26 @@ def build_model(seed: int = 0) -> StableAudio:
     config = PretrainT2AConfig.model_validate(
         {
             "transformer": {
-                "num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "num_key_value_attention_heads": 1,
-                "cross_attention_dim": 16, "time_proj_dim": 16, "window_s": 1.0,
+                "num_layers": 1,
+                "num_attention_heads": 2,
+                "attention_head_dim": 16,
+                "num_key_value_attention_heads": 1,
+                "cross_attention_dim": 16,
+                "time_proj_dim": 16,
+                "window_s": 1.0,
             },
             "text_encoder": {
-                "start": "random", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1,
-                "num_heads": 2, "conditioning_dim": 16, "max_seconds": 8.0,
+                "start": "random",
+                "d_model": 16,
+                "d_kv": 8,
+                "d_ff": 16,
+                "num_layers": 1,
+                "num_heads": 2,
+                "conditioning_dim": 16,
+                "max_seconds": 8.0,
             },
-            "sigma_min": 0.03, "sigma_max": 80.0,
+            "sigma_min": 0.03,
+            "sigma_max": 80.0,
         }
     )
     tokenizer = build_tokenizer(build_vocabulary(["sound of a dog bark"] * 3), 64)
@@ -67,8 +79,13 @@ def write_gold(folder: Path, per_label: int = 2, seeds: tuple[int, ...] = (0, 1)
             audio[clip_id] = sound(label, number, duration_s + 0.01 * number)
             records.append(
                 GoldClip(
-                    file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=label_id,
-                    source=f"{clip_id}.wav", duration_s=len(audio[clip_id]) / RATE, sample_rate_hz=RATE,
+                    file_name=f"{clip_id}.flac",
+                    clip_id=clip_id,
+                    label=label,
+                    label_id=label_id,
+                    source=f"{clip_id}.wav",
+                    duration_s=len(audio[clip_id]) / RATE,
+                    sample_rate_hz=RATE,
                 )
             )
     folder.mkdir(parents=True)

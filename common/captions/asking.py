@@ -55,9 +55,7 @@ class Desk:
         """Name of the writer that is asked first."""
         return self._writer.name
 
-    def ask(
-        self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None
-    ) -> tuple[dict[str, Answer], Tally]:
+    def ask(self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None) -> tuple[dict[str, Answer], Tally]:
         """Answers by task id, and how they came about. The order of `tasks` changes nothing.
 
         Args:
@@ -118,8 +116,13 @@ class Desk:
 
     def _refuse_too_many(self, tally: Tally) -> None:
         if tally.replaced:
-            event(log, "captions_replaced", by=self._grammar.name, replaced=f"{tally.replaced}/{tally.pieces}",
-                  reasons=",".join(f"{name}:{count}" for name, count in tally.reasons.items()))
+            event(
+                log,
+                "captions_replaced",
+                by=self._grammar.name,
+                replaced=f"{tally.replaced}/{tally.pieces}",
+                reasons=",".join(f"{name}:{count}" for name, count in tally.reasons.items()),
+            )
         if self._writer.name != self._grammar.name and tally.replaced > self._checks.max_replaced_share * tally.pieces:
             reasons = ", ".join(f"{name} ({count})" for name, count in tally.reasons.items())
             raise DataError(
@@ -184,6 +187,9 @@ class _Work:
     def tally(self) -> Tally:
         pieces = sum(1 if task.prompt == "extract" else task.count for task in self.tasks)
         return Tally(
-            pieces=pieces, repaired=self.repaired, replaced=self.replaced, reasons=dict(sorted(self.reasons.items())),
+            pieces=pieces,
+            repaired=self.repaired,
+            replaced=self.replaced,
+            reasons=dict(sorted(self.reasons.items())),
             usage=self.usage,
         )

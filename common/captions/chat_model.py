@@ -83,9 +83,12 @@ class ChatModelWriter:
         inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(model.device)
         generated = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
             generation_config=GenerationConfig(
-                max_new_tokens=self._config.max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id,
+                max_new_tokens=self._config.max_new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=model.generation_config.eos_token_id or tokenizer.eos_token_id,
             ),
             logits_processor=LogitsProcessorList([SeededSampling(seeds, self._config.temperature, self._config.top_p)]),

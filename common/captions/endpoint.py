@@ -75,7 +75,10 @@ class EndpointWriter:
             headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
         # Without trust_env: a netrc entry would replace the key, a proxy variable would see the prompts.
         self._client = httpx.Client(
-            headers=headers, timeout=config.timeout_s, trust_env=False, follow_redirects=False,
+            headers=headers,
+            timeout=config.timeout_s,
+            trust_env=False,
+            follow_redirects=False,
             limits=httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
         )
 
@@ -161,7 +164,9 @@ class EndpointWriter:
             "response_format": {
                 "type": "json_schema",
                 "json_schema": {
-                    "name": request.task.prompt, "strict": True, "schema": reply_schema(request.task.prompt)
+                    "name": request.task.prompt,
+                    "strict": True,
+                    "schema": reply_schema(request.task.prompt),
                 },
             },
         }

@@ -45,8 +45,37 @@ _PLACE = re.compile(
 )
 _SPLIT = re.compile(r",|;|\band\b|\bwith\b|\bwhile\b|\bover\b|\bthen\b|\bfollowed by\b")
 _EMPTY_WORDS = frozenset(
-    ("a", "an", "the", "of", "and", "with", "is", "are", "in", "on", "it", "its", "this", "that", "as", "to", "there",
-     "sound", "sounds", "recording", "noise", "being", "can", "be", "heard", "background", "behind", "distance", "very")
+    (
+        "a",
+        "an",
+        "the",
+        "of",
+        "and",
+        "with",
+        "is",
+        "are",
+        "in",
+        "on",
+        "it",
+        "its",
+        "this",
+        "that",
+        "as",
+        "to",
+        "there",
+        "sound",
+        "sounds",
+        "recording",
+        "noise",
+        "being",
+        "can",
+        "be",
+        "heard",
+        "background",
+        "behind",
+        "distance",
+        "very",
+    )
 )
 
 

@@ -96,8 +96,13 @@ class ClapFeatures:
     def _mel_power(self, window: Tensor) -> Tensor:
         """(1, window_length) to (1, frames, mel_bins)."""
         spectrum = torch.stft(
-            window, self._fft_size, self._hop_length, window=self._window.to(window.device),
-            center=True, pad_mode="reflect", return_complex=True,
+            window,
+            self._fft_size,
+            self._hop_length,
+            window=self._window.to(window.device),
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
         )
         power = spectrum.real.square() + spectrum.imag.square()
         return power.transpose(1, 2) @ self._filters.to(window.device)

@@ -87,7 +87,10 @@ def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedT
         single=[EOS_TOKEN, "$A", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD_TOKEN, eos_token=EOS_TOKEN, unk_token=UNK_TOKEN,
+        tokenizer_object=tokenizer,
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        unk_token=UNK_TOKEN,
         model_max_length=max_tokens,
     )
 

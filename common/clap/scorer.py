@@ -29,7 +29,10 @@ class ClapScorer:
     """
 
     def __init__(
-        self, model: ClapModel, tokenizer: PreTrainedTokenizerBase, extractor: ClapFeatureExtractor,
+        self,
+        model: ClapModel,
+        tokenizer: PreTrainedTokenizerBase,
+        extractor: ClapFeatureExtractor,
         batch_size: int = 32,
     ) -> None:
         self.model = model.eval()

@@ -17,9 +17,7 @@ from common.seeding import numpy_generator
 from common.training import fit
 
 
-def window_features(
-    scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate_hz: int
-) -> tuple[Tensor, list[int]]:
+def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate_hz: int) -> tuple[Tensor, list[int]]:
     """Features of the windows of all clips.
 
     Args:
@@ -42,8 +40,16 @@ def window_features(
 
 
 def train_contrastive(
-    scorer: ClapScorer, features: Tensor, captions: Sequence[Sequence[str]], keys: Sequence[str | None],
-    optim: OptimConfig, *, seed: int, name: str, equalizer_db: float = 0.0, checkpoint_dir: Path | None = None,
+    scorer: ClapScorer,
+    features: Tensor,
+    captions: Sequence[Sequence[str]],
+    keys: Sequence[str | None],
+    optim: OptimConfig,
+    *,
+    seed: int,
+    name: str,
+    equalizer_db: float = 0.0,
+    checkpoint_dir: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train the scorer's model in place.
 

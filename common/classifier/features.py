@@ -49,8 +49,13 @@ class LogMel:
         self._scale = 2 * float(extractor.std) if normalize else 1.0
         self.pad_value = -self._mean / self._scale
         filters = mel_filter_bank(
-            num_frequency_bins=_FFT_LENGTH // 2 + 1, num_mel_filters=self.num_mel_bins, min_frequency=20,
-            max_frequency=self.sample_rate_hz // 2, sampling_rate=self.sample_rate_hz, norm=None, mel_scale="kaldi",
+            num_frequency_bins=_FFT_LENGTH // 2 + 1,
+            num_mel_filters=self.num_mel_bins,
+            min_frequency=20,
+            max_frequency=self.sample_rate_hz // 2,
+            sampling_rate=self.sample_rate_hz,
+            norm=None,
+            mel_scale="kaldi",
             triangularize_in_mel_space=True,
         )
         # Sums of positive numbers lose nothing in single precision, unlike the transform before them.

@@ -61,16 +61,25 @@ def build_classifier(
         seed: of the weights.
     """
     config = ASTConfig(
-        hidden_size=architecture.hidden_size, num_hidden_layers=architecture.layers,
-        num_attention_heads=architecture.heads, intermediate_size=architecture.intermediate_size,
-        hidden_dropout_prob=architecture.dropout, attention_probs_dropout_prob=architecture.dropout,
-        patch_size=architecture.patch_size, frequency_stride=architecture.frequency_stride,
-        time_stride=architecture.time_stride, max_length=architecture.max_length,
-        num_mel_bins=architecture.num_mel_bins, **_label_maps(labels),
+        hidden_size=architecture.hidden_size,
+        num_hidden_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        intermediate_size=architecture.intermediate_size,
+        hidden_dropout_prob=architecture.dropout,
+        attention_probs_dropout_prob=architecture.dropout,
+        patch_size=architecture.patch_size,
+        frequency_stride=architecture.frequency_stride,
+        time_stride=architecture.time_stride,
+        max_length=architecture.max_length,
+        num_mel_bins=architecture.num_mel_bins,
+        **_label_maps(labels),
     )
     extractor = ASTFeatureExtractor(
-        sampling_rate=architecture.sample_rate_hz, num_mel_bins=architecture.num_mel_bins,
-        max_length=architecture.max_length, mean=mean, std=std,
+        sampling_rate=architecture.sample_rate_hz,
+        num_mel_bins=architecture.num_mel_bins,
+        max_length=architecture.max_length,
+        mean=mean,
+        std=std,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -159,7 +168,4 @@ def save_classifier(classifier: Classifier, folder: Path) -> None:
 
 
 def _label_maps(labels: Sequence[str]) -> dict[str, dict[int, str] | dict[str, int]]:
-    return {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: index for index, label in enumerate(labels)},
-    }
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}

@@ -33,17 +33,22 @@ class CheckConfig(Frozen):
     """What a caption must fulfil, whoever wrote it."""
 
     max_words: int = Field(
-        default=25, ge=5, description="paper's prompts: 20 to 25; a label longer than this minus 5 raises it, for the "
-        "label is never cut",
+        default=25,
+        ge=5,
+        description="paper's prompts: 20 to 25; a label longer than this minus 5 raises it, for the label is never cut",
     )
     min_ascii_share: float = Field(
-        default=0.9, ge=0, le=1,
+        default=0.9,
+        ge=0,
+        le=1,
         description="of the letters outside the label, accents aside; ours, because the prompts are in English",
     )
     max_reply_bytes: int = Field(default=65536, ge=1024, description="ours: five captions take under 2 kB")
     max_depth: int = Field(default=8, ge=3, description="of brackets in a reply; ours: a valid one has 2")
     max_replaced_share: float = Field(
-        default=0.5, ge=0, le=1,
+        default=0.5,
+        ge=0,
+        le=1,
         description="of captions the grammar had to write for a model; above it the stage fails, because the run would "
         "not be one of that model. Ours",
     )
@@ -55,7 +60,8 @@ class EndpointConfig(Frozen):
     base_url: str = Field(default="http://localhost:8000/v1", description="vLLM's default; without credentials in it")
     model: str = Field(default="Qwen/Qwen2.5-7B-Instruct", min_length=1, description="paper: gpt-4o; ours: an open one")
     api_key_variable: str = Field(
-        default="SYNTHIO_LLM_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$",
+        default="SYNTHIO_LLM_API_KEY",
+        pattern=r"^[A-Z][A-Z0-9_]*$",
         description="environment variable that holds the key (in a pod: from a secret); unset = no key is sent",
     )
     temperature: float = Field(default=0.7, ge=0, le=2, description="official code")
@@ -94,11 +100,15 @@ class GrammarConfig(Frozen):
     """The embedded grammar: composes captions of words that the built-in corpus uses; never reads audio."""
 
     reuse_share: float = Field(
-        default=0.75, ge=0, le=1,
+        default=0.75,
+        ge=0,
+        le=1,
         description="of elements taken from the pool rather than new; prompt 2 of the paper: a small share is new",
     )
     template_share: float = Field(
-        default=0.5, ge=0, le=1,
+        default=0.5,
+        ge=0,
+        le=1,
         description="of captions that begin like the template `sound of a`; ours, because alignment trains that form",
     )
     max_elements: int = Field(default=3, ge=1, le=6, description="beside the label; ours")

@@ -41,13 +41,15 @@ class SpecAugmentConfig(Frozen):
     """Masks on the log-mel features (arXiv 1904.08779), with a roll in the place of time warping."""
 
     strengths: tuple[float, ...] = Field(
-        default=(0.1, 0.2, 0.4), min_length=3,
+        default=(0.1, 0.2, 0.4),
+        min_length=3,
         description="largest share of the mel bins and of the frames under one mask; "
         "AST's AudioSet recipe: 0.37 of the bins, 0.19 of the frames",
     )
     masks: int = Field(default=2, ge=1, description="masks on each axis; arXiv 1904.08779, policy LD")
     time_roll_s: float = Field(
-        default=0.0, ge=0,
+        default=0.0,
+        ge=0,
         description="largest circular shift; ours: the strongest part of the classic set on short clips",
     )
 
@@ -56,14 +58,16 @@ class NoiseConfig(Frozen):
     """White Gaussian noise on the waveform."""
 
     strengths: tuple[float, ...] = Field(
-        default=(20.0, 10.0, 0.0), min_length=3,
+        default=(20.0, 10.0, 0.0),
+        min_length=3,
         description="lowest signal-to-noise ratio in dB; ours: around the lower end of audiomentations, 5 dB",
     )
     span_db: float = Field(
         default=10.0, ge=0, description="each copy's ratio is drawn from [strength, strength + span]; ours"
     )
     copies: int = Field(
-        default=8, ge=1,
+        default=8,
+        ge=1,
         description="noisy copies of each clip, made once; ours: fresh noise at each step doubles the time",
     )
 
@@ -125,7 +129,9 @@ class TrainClassifierConfig(Frozen):
         default=1.0, gt=0, le=1, description="loss weight of each example in the slot, whatever fills it; ours"
     )
     cool_down: float = Field(
-        default=0.0, ge=0, lt=1,
+        default=0.0,
+        ge=0,
+        lt=1,
         description="final share of the steps in which gold copies fill every method's slot; "
         "ours: 0.5 protects from bad clips, and hides good ones",
     )

@@ -15,8 +15,10 @@ SPECTRAL, EMBEDDED = "spectral", "embedded"
 class PrepareCorpusConfig(Frozen):
     """The captioned corpus that the text-to-audio model and the judges are pretrained on."""
 
-    source: Literal["procedural", "folder"] = Field(
-        default="folder", description="`folder`: audio files with captions; `procedural`: the built-in generator"
+    source: Literal["procedural", "folder", "none"] = Field(
+        default="folder",
+        description="`folder`: audio files with captions; `procedural`: the built-in generator; `none`: no corpus, for "
+        "presets whose models are all published",
     )
     audio_dir: str | None = Field(default=None, description="`folder`: root of the audio files")
     captions_file: str | None = Field(

@@ -71,7 +71,9 @@ class PrepareDatasetConfig(Frozen):
         default=0.2, gt=0, lt=1, description="of the training clips, where no other labelled clips remain; ours"
     )
     validation_min_groups: int = Field(
-        default=5, ge=2, description="ours: with fewer groups validation is drawn by clip, because one group held out "
+        default=5,
+        ge=2,
+        description="ours: with fewer groups validation is drawn by clip, because one group held out "
         "would take a quarter of the speakers or more from training",
     )
     oracle_max_clips: int = Field(default=2000, gt=0, description="ours, because more clips hardly help it")

@@ -12,12 +12,14 @@ class EvaluateClassifierConfig(Frozen):
     """Statistics on the test split, the leak guard and the quality of the synthetic clips."""
 
     resamples: int = Field(
-        default=10000, ge=200,
+        default=10000,
+        ge=200,
         description="bootstrap draws; ours, because 10,000 hold the ends of the interval within 0.1 points",
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval; ours, the customary value")
     min_groups: int = Field(
-        default=5, ge=2,
+        default=5,
+        ge=2,
         description="groups (speakers, recordings) are resampled whole from this many on; with fewer, clips are, "
         "because a bootstrap over two or three groups says nothing",
     )
@@ -26,7 +28,9 @@ class EvaluateClassifierConfig(Frozen):
         default=0.98, gt=0, le=1, description="CLAP similarity from which a pair is looked at closely; ours"
     )
     near_duplicate_correlation: float = Field(
-        default=0.9, gt=0, le=1,
+        default=0.9,
+        gt=0,
+        le=1,
         description="normalised cross-correlation of the waveforms, at the best lag, that confirms a near-duplicate; "
         "ours: copies with other gain, 10 dB of noise or another codec stay above it",
     )
@@ -34,7 +38,8 @@ class EvaluateClassifierConfig(Frozen):
         default=10, gt=0, description="closest clips looked at for each test clip and set; ours, to bound the time"
     )
     max_distance_clips: int = Field(
-        default=2000, gt=1,
+        default=2000,
+        gt=1,
         description="clips of a set that enter the Fréchet and kernel distances; ours, to bound the time",
     )
     batch_size: int = Field(default=32, gt=0, description="clips per CLAP or classifier pass; changes speed only")

@@ -16,7 +16,9 @@ class ReportConfig(Frozen):
     examples_per_class: int = Field(default=2, ge=0, description="accepted players per class, and rejected ones; ours")
     max_examples: int = Field(default=48, ge=0, description="accepted players in all, and rejected ones; ours")
     max_audio_mb: float = Field(
-        default=14.0, ge=0, le=18,
+        default=14.0,
+        ge=0,
+        le=18,
         description="FLAC inside the report; ours, because base64 adds a third and the file is to stay below 25 MB",
     )
     max_player_s: float = Field(default=10.0, gt=0, description="longer clips are cut in the players only; ours")

@@ -40,7 +40,9 @@ class RunConfig(Frozen):
 
     seed: int = Field(default=0, ge=0, lt=2**31, description="of everything that replicates share")
     rounds: int = Field(default=3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
-    augmentation_factor: int = Field(default=2, ge=1, le=20, description="synthetic clips per gold clip; official code: 2")
+    augmentation_factor: int = Field(
+        default=2, ge=1, le=20, description="synthetic clips per gold clip; official code: 2"
+    )
     losers_per_clip: int = Field(default=2, ge=1, description="j of the paper; official code: 2")
     cost: CostConfig | None = Field(default=None, description="measured; null = not measured yet")
     prepare_corpus: PrepareCorpusConfig

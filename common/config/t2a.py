@@ -19,7 +19,8 @@ class SamplerConfig(Frozen):
     guidance_scale: float = Field(default=7.0, ge=1, description="paper; the official code has 10")
     batch_size: int = Field(default=16, gt=0)
     bucket_frames: int = Field(
-        default=8, gt=0,
+        default=8,
+        gt=0,
         description="ours, because clips of nearly equal length then share a batch: latents are rounded up to a "
         "multiple of this many frames (at most to the window) and the audio is cut to the clip's length",
     )
@@ -99,7 +100,8 @@ class SynthesizeAudioConfig(Frozen):
 
     sampler: SamplerConfig = SamplerConfig()
     peak_limit_dbfs: float = Field(
-        default=-1.0, le=0,
+        default=-1.0,
+        le=0,
         description="ours, because 16-bit FLAC clips at 0: a clip whose peak would pass this gets less gain than its "
         "source clip's loudness asks for",
     )
@@ -132,7 +134,9 @@ class AlignT2AConfig(Frozen):
         default=1.0, ge=0, description="lambda of crpo: weight of the winner's own error (arXiv 2412.21037)"
     )
     condition_dropout: float = Field(
-        default=0.1, ge=0, lt=1,
+        default=0.1,
+        ge=0,
+        lt=1,
         description="stable-audio-tools; one draw per pair, shared by winner, loser, policy and reference",
     )
     timestep_sampling: Literal["uniform", "logit_normal"] = Field(

@@ -5,6 +5,15 @@ from common.procedural.clips import CLASSES, ClipAttributes, ProceduralClip, mak
 from common.procedural.demo import DEMO_LABELS, DemoClip, demo_clips, record
 
 __all__ = [
-    "CLASSES", "DEMO_LABELS", "ClipAttributes", "DemoClip", "ProceduralClip",
-    "demo_clips", "make_clip", "record", "render_clip", "spell", "write_caption",
+    "CLASSES",
+    "DEMO_LABELS",
+    "ClipAttributes",
+    "DemoClip",
+    "ProceduralClip",
+    "demo_clips",
+    "make_clip",
+    "record",
+    "render_clip",
+    "spell",
+    "write_caption",
 ]

@@ -121,7 +121,7 @@ def _foreground(label: str, rng: np.random.Generator, n: int, rate: int) -> tupl
     event = kind.source(rng, length, rate, pitch_hz)
     x = np.zeros(n + length)
     for onset in onsets:
-        x[onset:onset + length] += event * rng.uniform(0.75, 1.0)
+        x[onset : onset + length] += event * rng.uniform(0.75, 1.0)
     return x[:n], _REGISTERS[int(register * 3)], tempo
 
 

@@ -15,9 +15,7 @@ from common.procedural.clips import render_clip
 from common.procedural.synthesis import band_pass
 from common.seeding import numpy_generator
 
-DEMO_LABELS: tuple[str, ...] = (
-    "beep", "bell", "bird chirp", "clap", "dog bark", "engine", "guitar pluck", "siren",
-)
+DEMO_LABELS: tuple[str, ...] = ("beep", "bell", "bird chirp", "clap", "dog bark", "engine", "guitar pluck", "siren")
 DEMO_SEED = 20240602
 DEMO_RATE_HZ = 16000
 DEMO_DURATION_S = 1.024

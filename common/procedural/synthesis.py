@@ -59,8 +59,10 @@ def siren(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Signa
     sweep = np.sin(2 * np.pi * cycle) if rng.uniform() < 0.6 else 2 * cycle - 1
     phase = _phase(pitch_hz * 2 ** (rng.uniform(0.35, 0.8) * sweep), rate)
     harmonics = rng.uniform(0.1, 0.5)
-    return _peak((np.sin(phase) + harmonics * np.sin(2 * phase) + 0.5 * harmonics * np.sin(3 * phase))
-                 * _fade(n, rate, 0.02, 0.03))
+    return _peak(
+        (np.sin(phase) + harmonics * np.sin(2 * phase) + 0.5 * harmonics * np.sin(3 * phase))
+        * _fade(n, rate, 0.02, 0.03)
+    )
 
 
 def bird_chirp(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Signal:
@@ -166,8 +168,10 @@ def dog_bark(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Si
     cycle = np.cumsum(pitch_hz * (1 + rng.uniform(0.2, 0.6) * np.sin(np.pi * u) - 0.2 * u)) / rate
     voice = 2 * (cycle % 1.0) - 1 + rng.uniform(0.2, 0.5) * rng.standard_normal(n)
     formants = ((450, 700), (1000, 1500), (2100, 2800))
-    x = sum(gain * resonate(voice, rate, rng.uniform(lo, hi), 220.0)
-            for (lo, hi), gain in zip(formants, (1.0, 0.8, 0.4), strict=True))
+    x = sum(
+        gain * resonate(voice, rate, rng.uniform(lo, hi), 220.0)
+        for (lo, hi), gain in zip(formants, (1.0, 0.8, 0.4), strict=True)
+    )
     return _peak(np.asarray(x) * np.minimum(1.0, u / 0.08) * (1 - u) ** rng.uniform(0.6, 1.2))
 
 

@@ -15,17 +15,9 @@ TEMPO_WORDS: dict[str, tuple[str, ...]] = {
     "continuous": ("continuously", "without a pause"),
 }
 
-LOUDNESS_WORDS: dict[str, tuple[str, ...]] = {
-    "quiet": ("quiet", "soft", "faint"),
-    "normal": (),
-    "loud": ("loud",),
-}
+LOUDNESS_WORDS: dict[str, tuple[str, ...]] = {"quiet": ("quiet", "soft", "faint"), "normal": (), "loud": ("loud",)}
 
-TEXTURE_WORDS: dict[str, tuple[str, ...]] = {
-    "dull": ("dull", "muffled"),
-    "plain": (),
-    "bright": ("bright", "sharp"),
-}
+TEXTURE_WORDS: dict[str, tuple[str, ...]] = {"dull": ("dull", "muffled"), "plain": (), "bright": ("bright", "sharp")}
 
 BACKGROUND_WORDS: dict[str, tuple[str, ...]] = {
     "hiss": ("hiss", "static"),

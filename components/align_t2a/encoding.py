@@ -71,10 +71,7 @@ class _Open:
 
 @torch.no_grad()
 def encode_pairs(
-    backend: StableAudio,
-    clips: Iterable[LoadedGroup],
-    bucket_width: int,
-    peak_limit_dbfs: float,
+    backend: StableAudio, clips: Iterable[LoadedGroup], bucket_width: int, peak_limit_dbfs: float
 ) -> EncodedPairs:
     """Treat winners and losers alike, and encode them.
 

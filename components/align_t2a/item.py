@@ -82,12 +82,14 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
         }
         for alignment in plan.alignments:
             key = {
-                "t2a": model, "content": hash_json(content), "seed": seed, "alignment": alignment,
-                "settings": plan.settings.model_dump(mode="json"), "losers_per_clip": plan.losers_per_clip,
+                "t2a": model,
+                "content": hash_json(content),
+                "seed": seed,
+                "alignment": alignment,
+                "settings": plan.settings.model_dump(mode="json"),
+                "losers_per_clip": plan.losers_per_clip,
             }
-            items.append(
-                Alignment(t2a, gold, losers, seed, alignment, plan.settings, plan.losers_per_clip, store, key)
-            )
+            items.append(Alignment(t2a, gold, losers, seed, alignment, plan.settings, plan.losers_per_clip, store, key))
     return items
 
 
@@ -114,8 +116,13 @@ def _make(item: Alignment, folder: Path) -> None:
     probes = choose_probes(gold.train(item.seed), settings.distance_clips_per_class, settings.distance_clips)
     before, spectrum_before = measure(backend, probes, pairs, settings, item.seed)
     curve = align(
-        make_policy(backend, settings.adapter, settings.lora_rank, seed), pairs, settings, item.alignment,
-        seed=seed, name=f"align {item.name}", checkpoint_dir=item.store.work_dir(**item.key),
+        make_policy(backend, settings.adapter, settings.lora_rank, seed),
+        pairs,
+        settings,
+        item.alignment,
+        seed=seed,
+        name=f"align {item.name}",
+        checkpoint_dir=item.store.work_dir(**item.key),
     )
     after, spectrum_after = measure(backend, probes, pairs, settings, item.seed)
     backend.save(folder / MODEL)

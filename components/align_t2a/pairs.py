@@ -90,5 +90,3 @@ def equalize(
     target = min(levels[0], peak_limit_dbfs - max(crests))
     scaled = {index: clips[index] * np.float32(10 ** ((target - levels[index]) / 20)) for index in audible}
     return scaled[0], [scaled.get(index) for index in range(1, len(clips))]
-
-

@@ -51,8 +51,12 @@ def measure(
         durations = [min(clip.duration_s, backend.window_s) for clip in clips]
         seeds = [derive_seed(seed, "align_t2a", "probe", clip.clip_id) for clip in clips]
         made = sample(
-            backend, [template_caption(clip.label) for clip in clips], durations,
-            [torch.Generator().manual_seed(value) for value in seeds], settings.sampler, frames=frames,
+            backend,
+            [template_caption(clip.label) for clip in clips],
+            durations,
+            [torch.Generator().manual_seed(value) for value in seeds],
+            settings.sampler,
+            frames=frames,
         )
         latents += [latent.numpy() for latent in made]
         audio = backend.decode(made).mean(1).cpu().numpy()

@@ -22,8 +22,14 @@ log = get_logger("align_t2a")
 
 
 def run(
-    t2a_path: str, gold_path: str, losers_path: str, aligned_path: str, metrics_path: str, *,
-    config: dict[str, Any], code_version: str,
+    t2a_path: str,
+    gold_path: str,
+    losers_path: str,
+    aligned_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
 ) -> dict[str, float | int | str]:
     """Write `<seed>/<alignment>/` pipelines and `align.json` to `aligned_path`; see `component.py` for the arguments.
 
@@ -84,5 +90,7 @@ def _means(accounts: list[dict[str, Any]]) -> dict[str, float | int | str]:
     names = ("spectrum_db", "latent_frechet")
     return {
         f"{name}_{when}": sum(account[when][name] for account in accounts) / len(accounts)
-        for name in names for when in ("before", "after") if accounts
+        for name in names
+        for when in ("before", "after")
+        if accounts
     }

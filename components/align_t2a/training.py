@@ -20,8 +20,14 @@ Figures = dict[str, float]
 
 
 def align(
-    policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig, alignment: Literal["dpo", "erm"], *,
-    seed: int, name: str, checkpoint_dir: Path | None = None,
+    policy: Policy,
+    pairs: EncodedPairs,
+    settings: AlignT2AConfig,
+    alignment: Literal["dpo", "erm"],
+    *,
+    seed: int,
+    name: str,
+    checkpoint_dir: Path | None = None,
 ) -> list[Figures]:
     """Train `policy` on the pairs; afterwards its adapters are merged.
 
@@ -40,8 +46,12 @@ def align(
         with `dpo` also `loser_error`, `d_loser` and `implicit_accuracy`.
     """
     curve = fit(
-        policy.trained, step_loss(policy, pairs, settings, alignment), settings.optim,
-        seed=seed, name=name, checkpoint_dir=checkpoint_dir,
+        policy.trained,
+        step_loss(policy, pairs, settings, alignment),
+        settings.optim,
+        seed=seed,
+        name=name,
+        checkpoint_dir=checkpoint_dir,
     )
     policy.merge()
     return curve
@@ -68,7 +78,11 @@ def draw_rows(count: int, batch_size: int, generator: torch.Generator) -> Tensor
 
 
 def batch_loss(
-    policy: Policy, bucket: Bucket, rows: Tensor, settings: AlignT2AConfig, alignment: Literal["dpo", "erm"],
+    policy: Policy,
+    bucket: Bucket,
+    rows: Tensor,
+    settings: AlignT2AConfig,
+    alignment: Literal["dpo", "erm"],
     generator: torch.Generator,
 ) -> tuple[Tensor, Figures]:
     """Loss and figures of the pairs `rows` of a bucket; see `align`."""

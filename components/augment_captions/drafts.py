@@ -76,8 +76,13 @@ def write_drafts(
     answers, tally = desk.ask([call.task for call in calls])
     drafts = [
         Draft(
-            source_clip_id=call.clip.clip_id, label=call.clip.label, label_id=call.clip.label_id,
-            index=call.first + offset, caption=written.caption, writer=written.writer, prompt_hash=written.prompt_hash,
+            source_clip_id=call.clip.clip_id,
+            label=call.clip.label,
+            label_id=call.clip.label_id,
+            index=call.first + offset,
+            caption=written.caption,
+            writer=written.writer,
+            prompt_hash=written.prompt_hash,
             parents=parents(written.caption, call.pool, call.clip.clip_id),
         )
         for call in calls
@@ -97,8 +102,13 @@ def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption])
 
 def _template_draft(clip: GoldClip, index: int) -> Draft:
     return Draft(
-        source_clip_id=clip.clip_id, label=clip.label, label_id=clip.label_id, index=index,
-        caption=template_caption(clip.label), writer=TEMPLATE_WRITER, parents=(clip.clip_id,),
+        source_clip_id=clip.clip_id,
+        label=clip.label,
+        label_id=clip.label_id,
+        index=index,
+        caption=template_caption(clip.label),
+        writer=TEMPLATE_WRITER,
+        parents=(clip.clip_id,),
     )
 
 
@@ -128,10 +138,15 @@ def _calls(
             pool = draw(pools.get(clip.label_id, ()), settings.pool_share, seed, clip.clip_id, number)
             shown = texts(pool)
             task = Task(
-                task_id=f"{source}.{clip.clip_id}.{number}", scope=f"{source}.{clip.label_id}",
-                prompt=source, labels=(normalize_label(clip.label),), domain=domain,
+                task_id=f"{source}.{clip.clip_id}.{number}",
+                scope=f"{source}.{clip.label_id}",
+                prompt=source,
+                labels=(normalize_label(clip.label),),
+                domain=domain,
                 caption="" if source == "label_only" else captions[clip.clip_id].caption,
-                events=shown.events, scenes=shown.scenes, seed=seed,
+                events=shown.events,
+                scenes=shown.scenes,
+                seed=seed,
                 count=min(settings.captions_per_call, factor - first),
             )
             calls.append(Call(task, clip, first, pool))
@@ -143,7 +158,10 @@ def make_prompts(recipe: Recipe, seed: int, drafts: Sequence[Draft]) -> list[Pro
     return [
         Prompt(
             prompt_id=f"{recipe.name}.s{seed}.{draft.source_clip_id}.{draft.index}.r0",
-            recipe=recipe.name, seed=seed, round=0, **draft.model_dump(),
+            recipe=recipe.name,
+            seed=seed,
+            round=0,
+            **draft.model_dump(),
         )
         for draft in drafts
     ]
@@ -165,6 +183,8 @@ def figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bool) -> 
     mean = {name: sum(one[name] for one in per_seed) / len(per_seed) for name in per_seed[0]}
     tally = sum((tally for _, tally in found), start=Tally())
     return {
-        **mean, "captions": sum(one["captions"] for one in per_seed), "in_run": in_run,
+        **mean,
+        "captions": sum(one["captions"] for one in per_seed),
+        "in_run": in_run,
         "how": tally.model_dump(mode="json"),
     }

@@ -23,8 +23,13 @@ REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
 
 
 def run(
-    gold_path: str, captions_path: str, prompts_path: str, metrics_path: str, *,
-    config: dict[str, Any], code_version: str,
+    gold_path: str,
+    captions_path: str,
+    prompts_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
 ) -> dict[str, float | int | str]:
     """Write the prompts of round 0 for every recipe, replicate and training clip.
 
@@ -47,7 +52,8 @@ def run(
         with open_desk(WriterConfig(backend="grammar", grammar=plan.settings.writer.grammar)) as grammar:
             references = {
                 source: [work.drafts(source, seed, grammar) for seed in plan.seeds]
-                for source in REFERENCES if source not in drafts
+                for source in REFERENCES
+                if source not in drafts
             }
         report: dict[str, dict[str, Any]] = {
             source: figures(found, in_run=source in drafts) for source, found in (drafts | references).items()
@@ -72,7 +78,13 @@ class _Work:
 
         def make(folder: Path) -> None:
             drafts, tally = write_drafts(
-                source, clips, self._captions, desk, plan.settings, factor=plan.augmentation_factor, domain=plan.domain,
+                source,
+                clips,
+                self._captions,
+                desk,
+                plan.settings,
+                factor=plan.augmentation_factor,
+                domain=plan.domain,
                 seed=seed,
             )
             write_records(folder / "drafts.jsonl", drafts)
@@ -80,10 +92,17 @@ class _Work:
 
         captions = [self._captions.get(clip.clip_id) for clip in clips]
         item = self._store.get_or_make(
-            make, source=source, seed=seed, writer=desk.writer_name, settings=content_settings(plan.settings.writer),
+            make,
+            source=source,
+            seed=seed,
+            writer=desk.writer_name,
+            settings=content_settings(plan.settings.writer),
             clips=[[clip.clip_id, clip.label, clip.label_id] for clip in clips],
-            captions=[caption.caption if caption else "" for caption in captions], factor=plan.augmentation_factor,
-            domain=plan.domain, captions_per_call=plan.settings.captions_per_call, pool_share=plan.settings.pool_share,
+            captions=[caption.caption if caption else "" for caption in captions],
+            factor=plan.augmentation_factor,
+            domain=plan.domain,
+            captions_per_call=plan.settings.captions_per_call,
+            pool_share=plan.settings.pool_share,
         )
         return read_records(item / "drafts.jsonl", Draft), Tally.model_validate(read_json(item / "tally.json"))
 
@@ -91,7 +110,12 @@ class _Work:
 def _flat(report: dict[str, dict[str, Any]], tally: Tally) -> dict[str, float | int | str]:
     shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
     return {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown} | {
-        "repaired": tally.repaired, "replaced": tally.replaced, "refused": sum(tally.reasons.values()),
-        "requests": tally.usage.requests, "requests_cached": tally.usage.cached,
-        "input_tokens": tally.usage.input_tokens, "output_tokens": tally.usage.output_tokens, "cost": tally.usage.cost,
+        "repaired": tally.repaired,
+        "replaced": tally.replaced,
+        "refused": sum(tally.reasons.values()),
+        "requests": tally.usage.requests,
+        "requests_cached": tally.usage.cached,
+        "input_tokens": tally.usage.input_tokens,
+        "output_tokens": tally.usage.output_tokens,
+        "cost": tally.usage.cost,
     }

@@ -71,8 +71,11 @@ class AudioLLMCaptioner:
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
         """Captions of a batch; row i draws from its own generator, seeded with `seeds[i]`."""
         features = self._extractor(
-            [recording.audio for recording in recordings], sampling_rate=self.sample_rate_hz, padding="max_length",
-            return_attention_mask=True, return_tensors="pt",
+            [recording.audio for recording in recordings],
+            sampling_rate=self.sample_rate_hz,
+            padding="max_length",
+            return_attention_mask=True,
+            return_tensors="pt",
         )
         prompts = [
             self._prompt.replace(AUDIO_TOKEN, AUDIO_TOKEN * audio_tokens(int(frames)))
@@ -82,11 +85,14 @@ class AudioLLMCaptioner:
         text = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         device = self._model.device
         generated = self._model.generate(
-            input_ids=text["input_ids"].to(device), attention_mask=text["attention_mask"].to(device),
+            input_ids=text["input_ids"].to(device),
+            attention_mask=text["attention_mask"].to(device),
             input_features=features["input_features"].to(device, self._model.dtype),
             feature_attention_mask=features["attention_mask"].to(device),
             generation_config=GenerationConfig(
-                max_new_tokens=self._config.max_new_tokens, do_sample=False, pad_token_id=self._tokenizer.pad_token_id,
+                max_new_tokens=self._config.max_new_tokens,
+                do_sample=False,
+                pad_token_id=self._tokenizer.pad_token_id,
                 eos_token_id=self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id,
             ),
             logits_processor=LogitsProcessorList([SeededSampling(seeds, self._config.temperature, self._config.top_p)]),

@@ -95,8 +95,11 @@ def checked_captions(
         made.append(
             CheckedCaption(
                 Caption(
-                    clip_id=clip.clip_id, label=clip.label, label_id=clip.label_id,
-                    caption=plain_caption(text, [normalize_label(clip.label)]) if captioner is fallback or refused
+                    clip_id=clip.clip_id,
+                    label=clip.label,
+                    label_id=clip.label_id,
+                    caption=plain_caption(text, [normalize_label(clip.label)])
+                    if captioner is fallback or refused
                     else plain_caption(text),
                     captioner=writer,
                 ),

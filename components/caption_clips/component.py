@@ -6,11 +6,7 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("caption-clips"), install_kfp_package=False)
 def caption_clips(
-    gold: Input[Dataset],
-    config: dict,
-    code_version: str,
-    captions: Output[Dataset],
-    metrics: Output[Metrics],
+    gold: Input[Dataset], config: dict, code_version: str, captions: Output[Dataset], metrics: Output[Metrics]
 ) -> None:
     """Caption every gold training clip.
 

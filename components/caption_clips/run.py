@@ -52,13 +52,15 @@ def run(
         reasons = Counter(refusal.reason for refusal in refusals)
         refuse_too_many(reasons, len(captions), plan.settings)
         write_records(Path(captions_path) / CAPTIONS, captions)
-        running.record({
-            "captions": len(captions),
-            "distinct_captions": len({caption.caption for caption in captions}),
-            "words_mean": sum(len(caption.caption.split()) for caption in captions) / max(1, len(captions)),
-            "replaced": len(refusals),
-            **{f"replaced_{reason}": count for reason, count in sorted(reasons.items())},
-        })
+        running.record(
+            {
+                "captions": len(captions),
+                "distinct_captions": len({caption.caption for caption in captions}),
+                "words_mean": sum(len(caption.caption.split()) for caption in captions) / max(1, len(captions)),
+                "replaced": len(refusals),
+                **{f"replaced_{reason}": count for reason, count in sorted(reasons.items())},
+            }
+        )
     return running.figures
 
 
@@ -84,7 +86,8 @@ def _caption(
             write_records(folder / "refused.jsonl", refused)
 
         item = store.get_or_make(
-            make, clips=[[clip.clip_id, clip.label, hash_file(gold.path / "clips" / clip.file_name)] for clip in batch],
+            make,
+            clips=[[clip.clip_id, clip.label, hash_file(gold.path / "clips" / clip.file_name)] for clip in batch],
             settings=settings.model_dump(mode="json", exclude={"max_replaced_share"}),
         )
         captions += read_records(item / CAPTIONS, Caption)

@@ -80,7 +80,9 @@ def compare(
     pairs = [pair for pair in compared(list(everything)) if _common(everything, *pair)]
     differences = [
         {
-            "method": a, "versus": b, "seeds": _common(everything, a, b),
+            "method": a,
+            "versus": b,
+            "seeds": _common(everything, a, b),
             **difference(truth, *_paired(everything, a, b), draws),
         }
         for a, b in pairs

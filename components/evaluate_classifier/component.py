@@ -36,8 +36,17 @@ def evaluate_classifier(
     from components.evaluate_classifier.run import run
 
     figures = run(
-        classifiers.path, gold.path, test.path, vanilla.path, accepted.path, clap.path,
-        evaluation.path, classifier.path, metrics.path, config=config, code_version=code_version,
+        classifiers.path,
+        gold.path,
+        test.path,
+        vanilla.path,
+        accepted.path,
+        clap.path,
+        evaluation.path,
+        classifier.path,
+        metrics.path,
+        config=config,
+        code_version=code_version,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

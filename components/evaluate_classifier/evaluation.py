@@ -52,8 +52,14 @@ def evaluate(
     records = inputs.test.records
     truth = np.array([clip.label_id for clip in records], dtype=np.int64)
     comparison = compare(
-        predictions, truth, [getattr(clip, "group", None) for clip in records], inputs.labels, plan.methods,
-        best_classic_methods(inputs.selection, plan.methods), plan.settings, seed,
+        predictions,
+        truth,
+        [getattr(clip, "group", None) for clip in records],
+        inputs.labels,
+        plan.methods,
+        best_classic_methods(inputs.selection, plan.methods),
+        plan.settings,
+        seed,
     )
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
     return {
@@ -66,9 +72,7 @@ def evaluate(
         "oracle": _oracle(inputs, truth),
         "distances": _distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),
         "leaks": _leaks(inputs, embeddings, plan),
-        "failures": [
-            *inputs.failures, *({"method": m, "seed": s, "error": e} for (m, s), e in sorted(failed.items()))
-        ],
+        "failures": [*inputs.failures, *({"method": m, "seed": s, "error": e} for (m, s), e in sorted(failed.items()))],
     }, predictions
 
 
@@ -99,7 +103,9 @@ def _oracle(inputs: Inputs, truth: NDArray[np.int64]) -> dict[str, Any] | None:
         "trained_on": inputs.oracle_clips,
         "sets": label_accuracy(
             np.concatenate(guesses), [*vanilla, *accepted], synthetic_sets(vanilla, accepted), inputs.labels
-        ) if guesses else {},
+        )
+        if guesses
+        else {},
     }
 
 
@@ -120,15 +126,21 @@ def _leaks(
 ) -> dict[str, Any]:
     sets = {
         name: ClipSet(
-            name, [clip.clip_id for clip in clips.records], embeddings[name][1], embeddings[name][0],
+            name,
+            [clip.clip_id for clip in clips.records],
+            embeddings[name][1],
+            embeddings[name][0],
             partial(clips.load, sample_rate_hz=COMPARE_RATE_HZ),
         )
         for name, clips in {"test": inputs.test, **inputs.sets}.items()
     }
     settings = plan.settings
     found = find_leaks(
-        sets.pop("test"), list(sets.values()), cosine=settings.near_duplicate_cosine,
-        correlation=settings.near_duplicate_correlation, neighbours=settings.neighbours_checked,
+        sets.pop("test"),
+        list(sets.values()),
+        cosine=settings.near_duplicate_cosine,
+        correlation=settings.near_duplicate_correlation,
+        neighbours=settings.neighbours_checked,
     )
     groups = [{getattr(clip, "group", None) for clip in clips.records} for clips in (inputs.test, inputs.sets["gold"])]
     return {**found, "shared_groups": sorted(str(group) for group in (groups[0] & groups[1]) - {None})}

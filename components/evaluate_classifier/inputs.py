@@ -50,8 +50,14 @@ class Inputs:
 
 
 def read_inputs(
-    classifiers: Path, gold: Path, test: Path, vanilla: Path, accepted: Path, clap: Path,
-    plan: EvaluateClassifierPlan, code_version: str,
+    classifiers: Path,
+    gold: Path,
+    test: Path,
+    vanilla: Path,
+    accepted: Path,
+    clap: Path,
+    plan: EvaluateClassifierPlan,
+    code_version: str,
 ) -> Inputs:
     """Read records and hash models; audio is hashed, not decoded.
 
@@ -67,7 +73,8 @@ def read_inputs(
     if not test_clips.records:
         raise DataError(f"{test} holds no clips; give the dataset a test split or a test fraction above 0")
     found = {
-        "gold": _clips(gold, GoldClip), "vanilla": _clips(vanilla, SyntheticClip),
+        "gold": _clips(gold, GoldClip),
+        "vanilla": _clips(vanilla, SyntheticClip),
         "accepted": _clips(accepted, SyntheticClip),
     }
     sets = {name: clips for name, clips in found.items() if clips.records}
@@ -77,19 +84,23 @@ def read_inputs(
     judged = {name: clips for name, clips in everything.items() if name != "gold"}
     oracle = classifiers / ORACLE
     return Inputs(
-        labels=labels, test=test_clips, sets=sets,
+        labels=labels,
+        test=test_clips,
+        sets=sets,
         train_ids=frozenset(clip.clip_id for seed in plan.seeds for clip in gold_set.train(seed)),
-        oracle_clips=len(gold_set.oracle()), selection=read_json(classifiers / "selection.json"),
+        oracle_clips=len(gold_set.oracle()),
+        selection=read_json(classifiers / "selection.json"),
         failures=read_json(classifiers / "failures.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
         predict={
             (method, seed): PredictTask(store, model, hash_dir(model), test_clips, batch)
-            for method in listed(plan.methods) for seed in plan.seeds
+            for method in listed(plan.methods)
+            for seed in plan.seeds
             if (model := classifiers / method / str(seed)).is_dir()
         },
-        oracle={
-            name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()
-        } if oracle.is_dir() else {},
+        oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
+        if oracle.is_dir()
+        else {},
     )
 
 

@@ -98,8 +98,12 @@ def find_leaks(
         for kind, found in (("exact", exact), ("near", near)):
             pairs += [
                 {
-                    "test": test.ids[i], "set": other.name, "clip": other.ids[j], "kind": kind,
-                    "cosine": similarity, "correlation": value,
+                    "test": test.ids[i],
+                    "set": other.name,
+                    "clip": other.ids[j],
+                    "kind": kind,
+                    "cosine": similarity,
+                    "correlation": value,
                 }
                 for i, j, similarity, value in found
             ]

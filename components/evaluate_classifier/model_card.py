@@ -55,7 +55,10 @@ Made with Synthio (arXiv 2410.02056).
 
 
 def model_card(
-    evaluation: Mapping[str, Any], dataset: Mapping[str, Any], counts: Mapping[str, int], window_s: float,
+    evaluation: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    counts: Mapping[str, int],
+    window_s: float,
     synthetic: bool,
 ) -> str:
     """The model card in Markdown, with metadata that the Hugging Face hub reads.
@@ -72,23 +75,36 @@ def model_card(
     place = scores["seeds"].index(chosen["seed"])
     recall = [
         f"{_inline(label)} {_percent(value)}"
-        for label, value in zip(evaluation["labels"], scores["recall"], strict=True) if value is not None
+        for label, value in zip(evaluation["labels"], scores["recall"], strict=True)
+        if value is not None
     ]
     return _TEMPLATE.format(
         metadata=_metadata(dataset, scores["accuracy"]["per_seed"][place]),
-        name=_inline(str(dataset.get("name", "custom"))), domain=_inline(str(dataset.get("domain") or "sounds")),
-        count=len(evaluation["labels"]), labels=", ".join(_inline(label) for label in evaluation["labels"]),
-        title=scores["title"], method=chosen["method"], seed=chosen["seed"], validation=_percent(chosen["score"]),
-        window_s=window_s, n_test=evaluation["test"]["clips"], replicates=len(scores["seeds"]),
+        name=_inline(str(dataset.get("name", "custom"))),
+        domain=_inline(str(dataset.get("domain") or "sounds")),
+        count=len(evaluation["labels"]),
+        labels=", ".join(_inline(label) for label in evaluation["labels"]),
+        title=scores["title"],
+        method=chosen["method"],
+        seed=chosen["seed"],
+        validation=_percent(chosen["score"]),
+        window_s=window_s,
+        n_test=evaluation["test"]["clips"],
+        replicates=len(scores["seeds"]),
         confidence=f"{evaluation['confidence']:.0%}",
         accuracy=_percent(scores["accuracy"]["per_seed"][place]),
         macro_f1=_percent(scores["macro_f1"]["per_seed"][place]),
-        ece=f"{scores['ece']['per_seed'][place]:.3f}", mean_accuracy=_with_interval(scores["accuracy"]),
-        mean_macro_f1=_with_interval(scores["macro_f1"]), mean_ece=f"{scores['ece']['mean']:.3f}",
-        recall=", ".join(recall), n_train=counts["n_train"], n_val=counts["n_val"],
+        ece=f"{scores['ece']['per_seed'][place]:.3f}",
+        mean_accuracy=_with_interval(scores["accuracy"]),
+        mean_macro_f1=_with_interval(scores["macro_f1"]),
+        mean_ece=f"{scores['ece']['mean']:.3f}",
+        recall=", ".join(recall),
+        n_train=counts["n_train"],
+        n_val=counts["n_val"],
         licence=_inline(str(dataset.get("licence") or "not stated")),
         synthetic="generated from captions, each with its provenance, in the run's folder `synthetic/`"
-        if synthetic else "none",
+        if synthetic
+        else "none",
         leaks=_leaks(evaluation["leaks"]),
     )
 
@@ -97,12 +113,16 @@ def _metadata(dataset: Mapping[str, Any], accuracy: float) -> str:
     # JSON is YAML, and no name can break out of a JSON string.
     name = str(dataset.get("name", "custom"))
     result = {
-        "task": {"type": "audio-classification"}, "dataset": {"name": name, "type": "audiofolder"},
+        "task": {"type": "audio-classification"},
+        "dataset": {"name": name, "type": "audiofolder"},
         "metrics": [{"type": "accuracy", "value": round(accuracy, 4)}],
     }
     fields: dict[str, Any] = {
-        "library_name": "transformers", "pipeline_tag": "audio-classification", "license": "other",
-        "license_name": str(dataset.get("licence") or "not stated"), "tags": ["audio", "synthio"],
+        "library_name": "transformers",
+        "pipeline_tag": "audio-classification",
+        "license": "other",
+        "license_name": str(dataset.get("licence") or "not stated"),
+        "tags": ["audio", "synthio"],
         "model-index": [{"name": f"synthio-{name}", "results": [result]}],
     }
     return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())

@@ -26,7 +26,9 @@ def synthetic_sets(vanilla: Sequence[SyntheticClip], accepted: Sequence[Syntheti
 
 
 def label_accuracy(
-    predicted: NDArray[np.int64], clips: Sequence[SyntheticClip], sets: Mapping[str, Sequence[int]],
+    predicted: NDArray[np.int64],
+    clips: Sequence[SyntheticClip],
+    sets: Mapping[str, Sequence[int]],
     labels: Sequence[str],
 ) -> dict[str, Any]:
     """Share of clips in which the oracle hears the label that was asked for.
@@ -54,7 +56,10 @@ def label_accuracy(
 
 
 def set_distances(
-    gold: NDArray[np.float32], held_out: NDArray[np.float32], sets: Mapping[str, NDArray[np.float32]], seed: int,
+    gold: NDArray[np.float32],
+    held_out: NDArray[np.float32],
+    sets: Mapping[str, NDArray[np.float32]],
+    seed: int,
     max_clips: int,
 ) -> dict[str, Any]:
     """Fréchet and kernel distance of each set of embeddings to that of the gold training clips.

@@ -24,8 +24,18 @@ log = get_logger("evaluate_classifier")
 
 
 def run(
-    classifiers_path: str, gold_path: str, test_path: str, vanilla_path: str, accepted_path: str, clap_path: str,
-    evaluation_path: str, classifier_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str,
+    classifiers_path: str,
+    gold_path: str,
+    test_path: str,
+    vanilla_path: str,
+    accepted_path: str,
+    clap_path: str,
+    evaluation_path: str,
+    classifier_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
 ) -> dict[str, Any]:
     """Evaluate all classifiers on the test split; see `component.py` for the arguments.
 
@@ -74,8 +84,12 @@ def _write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> 
         f"{name}/{seed}": values.astype(np.float32) for name, arm in predictions.items() for seed, values in arm.items()
     }
     np.savez(
-        path, allow_pickle=False, labels=np.array(inputs.labels), clip_id=np.array([clip.clip_id for clip in clips]),
-        label_id=np.array([clip.label_id for clip in clips]), **arrays,
+        path,
+        allow_pickle=False,
+        labels=np.array(inputs.labels),
+        clip_id=np.array([clip.clip_id for clip in clips]),
+        label_id=np.array([clip.label_id for clip in clips]),
+        **arrays,
     )
 
 
@@ -87,7 +101,10 @@ def _write_classifier(
     splits = read_json(gold / "splits.json")["replicates"][str(chosen["seed"])]
     window_s = read_json(target / "preprocessor_config.json")["max_length"] / 100
     card = model_card(
-        evaluation, read_json(gold / "dataset.json"), {"n_train": len(splits["train"]), "n_val": len(splits["val"])},
-        window_s, synthetic=plan.methods[chosen["method"]].recipe is not None,
+        evaluation,
+        read_json(gold / "dataset.json"),
+        {"n_train": len(splits["train"]), "n_val": len(splits["val"])},
+        window_s,
+        synthetic=plan.methods[chosen["method"]].recipe is not None,
     )
     write_text(target / "README.md", card)

@@ -218,10 +218,13 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling)
         draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
         part = Resampling(weights[kept], resampling.unit, resampling.seed, resampling.confidence)
         per_seed = gain.mean(axis=1)
-        rows.append({
-            "label_id": int(label_id), "clips": int(inside.sum()),
-            "first": float((first[:, inside] == label_id).mean()),
-            "second": float((second[:, inside] == label_id).mean()),
-            **interval(draws, float(per_seed.mean()), per_seed, part),
-        })
+        rows.append(
+            {
+                "label_id": int(label_id),
+                "clips": int(inside.sum()),
+                "first": float((first[:, inside] == label_id).mean()),
+                "second": float((second[:, inside] == label_id).mean()),
+                **interval(draws, float(per_seed.mean()), per_seed, part),
+            }
+        )
     return rows

@@ -35,7 +35,8 @@ def planted_trial(threshold: Threshold, similarity: np.ndarray, label_ids: Seque
 
 
 def compare_kinds(
-    candidates: Sequence[ThresholdConfig], validation: tuple[np.ndarray, Sequence[int]],
+    candidates: Sequence[ThresholdConfig],
+    validation: tuple[np.ndarray, Sequence[int]],
     held_out: tuple[np.ndarray, Sequence[int]],
 ) -> list[dict[str, float | str]]:
     """Calibrate each threshold on validation clips and try it on held-out ones.

@@ -34,8 +34,15 @@ def filter_audio(
     from components.filter_audio.run import run
 
     figures = run(
-        synthetic.path, gold.path, clap.path, accepted.path, rejected.path, metrics.path,
-        config=config, code_version=code_version, previous_path=previous.path if previous else None,
+        synthetic.path,
+        gold.path,
+        clap.path,
+        accepted.path,
+        rejected.path,
+        metrics.path,
+        config=config,
+        code_version=code_version,
+        previous_path=previous.path if previous else None,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -69,8 +69,10 @@ def decide(
             continue
         nearest = int(to_gold[row].argmax())
         update = {
-            "clap_score": float(scores[row]), "clap_margin": float(margins[row]),
-            "nearest_clip_id": gold.ids[nearest], "nearest_similarity": float(to_gold[row, nearest]),
+            "clap_score": float(scores[row]),
+            "clap_margin": float(margins[row]),
+            "nearest_clip_id": gold.ids[nearest],
+            "nearest_similarity": float(to_gold[row, nearest]),
         }
         if filtered[clip.recipe]:
             update["reason"] = threshold.reason(float(scores[row]), float(margins[row]))
@@ -82,8 +84,12 @@ def decide(
 
 
 def _without_copies(
-    clips: list[SyntheticClip], rows: list[int], to_gold: np.ndarray, gold: Embedded,
-    fingerprints: Callable[[str], np.ndarray], config: FilterAudioConfig,
+    clips: list[SyntheticClip],
+    rows: list[int],
+    to_gold: np.ndarray,
+    gold: Embedded,
+    fingerprints: Callable[[str], np.ndarray],
+    config: FilterAudioConfig,
 ) -> list[SyntheticClip]:
     ids = [clips[row].clip_id for row in rows]
     copies = find_copies(to_gold[rows], ids, gold.ids, fingerprints, config.copy_similarity, config.same_recording)
@@ -93,7 +99,8 @@ def _without_copies(
         source = copies.get(clips[row].clip_id)
         if source is not None:
             update = {
-                "reason": "near_copy", "nearest_clip_id": source,
+                "reason": "near_copy",
+                "nearest_clip_id": source,
                 "nearest_similarity": float(to_gold[row, columns[source]]),
             }
             result[row] = clips[row].model_copy(update=update)
@@ -101,8 +108,11 @@ def _without_copies(
 
 
 def _without_duplicates(
-    clips: list[SyntheticClip], rows: list[int], embeddings: np.ndarray,
-    accepted_before: Mapping[tuple[str, str], Embedded], fingerprints: Callable[[str], np.ndarray],
+    clips: list[SyntheticClip],
+    rows: list[int],
+    embeddings: np.ndarray,
+    accepted_before: Mapping[tuple[str, str], Embedded],
+    fingerprints: Callable[[str], np.ndarray],
     config: FilterAudioConfig,
 ) -> list[SyntheticClip]:
     groups: dict[tuple[str, str], list[int]] = {}

@@ -55,8 +55,12 @@ def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def find_copies(
-    similarity: np.ndarray, clip_ids: Sequence[str], reference_ids: Sequence[str],
-    fingerprints: Callable[[str], np.ndarray], min_cosine: float, min_correlation: float,
+    similarity: np.ndarray,
+    clip_ids: Sequence[str],
+    reference_ids: Sequence[str],
+    fingerprints: Callable[[str], np.ndarray],
+    min_cosine: float,
+    min_correlation: float,
 ) -> Mapping[str, str]:
     """Clips that are the same recording as a reference.
 

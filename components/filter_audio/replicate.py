@@ -75,8 +75,15 @@ def _make(job: Replicate, folder: Path) -> None:
         if clip.clip_id in rows:
             embeddings[index] = embedded[rows[clip.clip_id]]
     decided = decide(
-        job.clips, embeddings, prompts, references, _accepted_before(job), _fingerprints(job, scorer, gold, train),
-        threshold, job.plan.settings, {recipe.name: recipe.filter for recipe in job.plan.recipes},
+        job.clips,
+        embeddings,
+        prompts,
+        references,
+        _accepted_before(job),
+        _fingerprints(job, scorer, gold, train),
+        threshold,
+        job.plan.settings,
+        {recipe.name: recipe.filter for recipe in job.plan.recipes},
     )
     write_records(folder / "clips.jsonl", decided)
     np.save(folder / "embeddings.npy", embeddings)

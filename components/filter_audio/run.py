@@ -21,8 +21,16 @@ log = get_logger("filter_audio")
 
 
 def run(
-    synthetic_path: str, gold_path: str, clap_path: str, accepted_path: str, rejected_path: str, metrics_path: str,
-    *, config: dict[str, Any], code_version: str, previous_path: str | None = None,
+    synthetic_path: str,
+    gold_path: str,
+    clap_path: str,
+    accepted_path: str,
+    rejected_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
+    previous_path: str | None = None,
 ) -> dict[str, float | int | str]:
     """Filter one round; see `component.py` for the arguments.
 
@@ -55,8 +63,14 @@ def run(
 
 
 def _filter(
-    plan: FilterAudioPlan, clips: list[SyntheticClip], before: list[SyntheticClip], synthetic: Path, gold: Path,
-    clap: Path, previous: Path | None, code_version: str,
+    plan: FilterAudioPlan,
+    clips: list[SyntheticClip],
+    before: list[SyntheticClip],
+    synthetic: Path,
+    gold: Path,
+    clap: Path,
+    previous: Path | None,
+    code_version: str,
 ) -> dict[int, Path]:
     """The finished item of every seed that has clips this round."""
     strangers = {clip.seed for clip in clips} - set(plan.seeds)
@@ -77,8 +91,12 @@ def _filter(
     for seed in seeds:
         own, earlier = ([clip for clip in group if clip.seed == seed] for group in (clips, before))
         key = {
-            "seed": seed, "settings": plan.settings.model_dump(), "gold": gold_hash, "clap": hash_dir(clap / str(seed)),
-            "recipes": {recipe.name: recipe.filter for recipe in plan.recipes}, "clips": content(synthetic, own),
+            "seed": seed,
+            "settings": plan.settings.model_dump(),
+            "gold": gold_hash,
+            "clap": hash_dir(clap / str(seed)),
+            "recipes": {recipe.name: recipe.filter for recipe in plan.recipes},
+            "clips": content(synthetic, own),
             "previous": content(previous, earlier) if previous else "",
         }
         folders = (synthetic, gold, clap / str(seed), previous)

@@ -41,8 +41,14 @@ def reason_counts(decided: Iterable[SyntheticClip]) -> dict[str, int]:
 
 def _candidate(clip: SyntheticClip, number: int) -> dict[str, Any]:
     return {
-        "clip_id": clip.clip_id, "round": number, "seed": clip.seed, "recipe": clip.recipe, "label": clip.label,
-        "score": clip.clap_score, "margin": clip.clap_margin, "reason": clip.reason,
+        "clip_id": clip.clip_id,
+        "round": number,
+        "seed": clip.seed,
+        "recipe": clip.recipe,
+        "label": clip.label,
+        "score": clip.clap_score,
+        "margin": clip.clap_margin,
+        "reason": clip.reason,
     }
 
 

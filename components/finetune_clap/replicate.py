@@ -42,8 +42,14 @@ def _make(job: Replicate, folder: Path) -> None:
 
     before = judge(scorer)
     tuned, curve = tune(
-        scorer, [gold.load(clip, rate) for clip in train], [clip.label for clip in train], rate, job.settings.optim,
-        seed=job.seed, equalizer_db=job.settings.equalizer_db, checkpoint_dir=job.store.work_dir(**job.key),
+        scorer,
+        [gold.load(clip, rate) for clip in train],
+        [clip.label for clip in train],
+        rate,
+        job.settings.optim,
+        seed=job.seed,
+        equalizer_db=job.settings.equalizer_db,
+        checkpoint_dir=job.store.work_dir(**job.key),
     )
     after = judge(tuned)
     better = is_better(before, after)

@@ -21,7 +21,10 @@ def label_captions(label: str) -> list[str]:
 
 
 def label_figures(
-    scorer: ClapScorer, clips: Iterable[np.ndarray], label_ids: Sequence[int], labels: Sequence[str],
+    scorer: ClapScorer,
+    clips: Iterable[np.ndarray],
+    label_ids: Sequence[int],
+    labels: Sequence[str],
     sample_rate_hz: int,
 ) -> dict[str, float]:
     """How well label prompts are told apart on clips; see `retrieval_figures`. Empty without clips."""
@@ -32,8 +35,15 @@ def label_figures(
 
 
 def tune(
-    scorer: ClapScorer, clips: Sequence[np.ndarray], labels: Sequence[str], sample_rate_hz: int, optim: OptimConfig,
-    *, seed: int, equalizer_db: float = 0.0, checkpoint_dir: Path | None = None,
+    scorer: ClapScorer,
+    clips: Sequence[np.ndarray],
+    labels: Sequence[str],
+    sample_rate_hz: int,
+    optim: OptimConfig,
+    *,
+    seed: int,
+    equalizer_db: float = 0.0,
+    checkpoint_dir: Path | None = None,
 ) -> tuple[ClapScorer, list[dict[str, float]]]:
     """A fine-tuned copy of a CLAP.
 
@@ -54,8 +64,15 @@ def tune(
     features, owners = window_features(tuned, clips, sample_rate_hz)
     captions = [label_captions(labels[owner]) for owner in owners]
     curve = train_contrastive(
-        tuned, features, captions, [labels[owner] for owner in owners], optim,
-        seed=seed, name="finetune_clap", equalizer_db=equalizer_db, checkpoint_dir=checkpoint_dir,
+        tuned,
+        features,
+        captions,
+        [labels[owner] for owner in owners],
+        optim,
+        seed=seed,
+        name="finetune_clap",
+        equalizer_db=equalizer_db,
+        checkpoint_dir=checkpoint_dir,
     )
     return tuned, curve
 

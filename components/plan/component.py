@@ -7,14 +7,7 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("plan"), install_kfp_package=False)
 def plan(
-    dataset: str,
-    preset: str,
-    n: int,
-    methods: str,
-    seeds: int,
-    overrides: str,
-    data_version: str,
-    code_version: str,
+    dataset: str, preset: str, n: int, methods: str, seeds: int, overrides: str, data_version: str, code_version: str
 ) -> NamedTuple(
     "Plan",
     [

@@ -87,6 +87,7 @@ def resolve(
         raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
     if n < 0:
         raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
+    _check_corpus(config)
     replicates = tuple(range(config.seed, config.seed + seeds))
     recipes = resolve_recipes(methods)
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
@@ -103,15 +104,17 @@ def resolve(
         "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
         "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
         "augment_captions": {
-            "seeds": replicates, "recipes": recipes, "augmentation_factor": config.augmentation_factor,
+            "seeds": replicates,
+            "recipes": recipes,
+            "augmentation_factor": config.augmentation_factor,
             "domain": dataset.domain,
         },
         "filter_audio": {"seeds": replicates, "recipes": recipes},
-        "revise_captions": {
-            "seeds": replicates, "recipes": recipes, "rounds": config.rounds, "domain": dataset.domain,
-        },
+        "revise_captions": {"seeds": replicates, "recipes": recipes, "rounds": config.rounds, "domain": dataset.domain},
         "train_classifier": {
-            "seeds": replicates, "methods": methods, "augmentation_factor": config.augmentation_factor,
+            "seeds": replicates,
+            "methods": methods,
+            "augmentation_factor": config.augmentation_factor,
             "rounds": config.rounds,
         },
         "evaluate_classifier": {"seeds": replicates, "methods": methods},
@@ -119,3 +122,12 @@ def resolve(
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
     plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": config.model_dump(mode="json")}
     return {stage: to_wire(kind.model_validate(plans[stage]).model_dump(mode="json")) for stage, kind in PLANS.items()}
+
+
+def _check_corpus(config: RunConfig) -> None:
+    corpus = config.prepare_corpus
+    if corpus.source == "folder" and not (corpus.audio_dir and corpus.captions_file):
+        raise ConfigError(
+            "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
+            "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"
+        )

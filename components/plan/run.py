@@ -30,8 +30,16 @@ def run(
         "command": _command(spec.name, preset, n, methods, seeds, overrides),
     }
     plans = resolve(config, spec, n, chosen, seeds, asked)
-    event(log, "planned", dataset=spec.name, preset=preset, n=n or spec.n, methods=",".join(chosen), seeds=seeds,
-          data_version=data_version)
+    event(
+        log,
+        "planned",
+        dataset=spec.name,
+        preset=preset,
+        n=n or spec.n,
+        methods=",".join(chosen),
+        seeds=seeds,
+        data_version=data_version,
+    )
     return tuple(plans.values())
 
 

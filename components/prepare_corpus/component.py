@@ -5,12 +5,7 @@ from pipelines.placement import image
 
 
 @dsl.component(base_image=image("prepare-corpus"), install_kfp_package=False)
-def prepare_corpus(
-    config: dict,
-    code_version: str,
-    corpus: Output[Dataset],
-    metrics: Output[Metrics],
-) -> None:
+def prepare_corpus(config: dict, code_version: str, corpus: Output[Dataset], metrics: Output[Metrics]) -> None:
     """Build or encode the captioned pretraining corpus as shards with a manifest.
 
     Args:

@@ -48,6 +48,11 @@ def run(
     plan = PrepareCorpusPlan.model_validate(config)
     settings, target = plan.settings, Path(corpus_path)
     with stage(NAME, config, metrics_path, {"corpus": corpus_path}) as running:
+        if settings.source == "none":
+            write_json(
+                target / "manifest.json", {"version": 1, "clips": 0, "source": "none", "shards": [], "labels": []}
+            )
+            return running.figures
         torch.set_num_threads(1)
         store = ItemStore(NAME, code_version)
         source = open_source(settings, plan.seed)
@@ -82,13 +87,22 @@ def run(
         if settings.keep_audio:
             shards += publish(audio, target, "audio", training)
         write_json(target / "vocabulary.json", vocabulary)
-        write_json(target / "manifest.json", {
-            "version": 1, "clips": len(captions), "dropped": bad, "source": settings.source,
-            "shards": [shard.model_dump() for shard in shards], "sample_rate_hz": settings.sample_rate_hz,
-            "channels": settings.channels, "hop_length": int(vae.hop_length), "vae": settings.vae, "vae_hash": vae_hash,
-            "labels": sorted({label for _, label in captions if label}),
-            "captions": {"distinct": len({caption for caption, _ in captions})},
-        })
+        write_json(
+            target / "manifest.json",
+            {
+                "version": 1,
+                "clips": len(captions),
+                "dropped": bad,
+                "source": settings.source,
+                "shards": [shard.model_dump() for shard in shards],
+                "sample_rate_hz": settings.sample_rate_hz,
+                "channels": settings.channels,
+                "hop_length": int(vae.hop_length),
+                "vae": settings.vae,
+                "vae_hash": vae_hash,
+                "labels": sorted({label for _, label in captions if label}),
+                "captions": {"distinct": len({caption for caption, _ in captions})},
+            },
+        )
         running.record({"clips": len(captions), "dropped": len(bad), "shards": len(shards)})
     return running.figures
-

@@ -108,19 +108,16 @@ def _write_latents(vae: Any, tokenizer: Any, audio_shard: Path, folder: Path) ->
             except DataError as error:
                 bad.append({"clip": int(clip.key), "reason": str(error)})
                 continue
-            yield clip.key, {
-                "latent.npy": _npy(encode(vae, clip.audio)),
-                "tokens.npy": _npy(tokens),
-                "json": _json(facts),
-            }
+            yield (
+                clip.key,
+                {"latent.npy": _npy(encode(vae, clip.audio)), "tokens.npy": _npy(tokens), "json": _json(facts)},
+            )
 
     clips = write_shard(folder / SHARD_FILE, samples())
     write_json(folder / FACTS_FILE, {"clips": clips, "dropped": bad})
 
 
-def make_all(
-    make: Callable[..., Path], jobs: Sequence[tuple[Any, ...]], workers: int | None = None
-) -> list[Path]:
+def make_all(make: Callable[..., Path], jobs: Sequence[tuple[Any, ...]], workers: int | None = None) -> list[Path]:
     """`make(*job)` for every job, in parallel; the folders in the order of the jobs."""
     folders: dict[int, Path] = {}
     for index, result in run_items(partial(_apply, make), jobs, workers):
@@ -142,10 +139,18 @@ def publish(folders: Sequence[Path], target: Path, kind: str, training: int) -> 
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / SHARD_FILE, path)
-        shards.append(Shard.model_validate({
-            "file": name, "kind": kind, "split": "train" if number < training else "heldout",
-            "clips": read_json(folder / FACTS_FILE)["clips"], "bytes": path.stat().st_size, "sha256": hash_file(path),
-        }))
+        shards.append(
+            Shard.model_validate(
+                {
+                    "file": name,
+                    "kind": kind,
+                    "split": "train" if number < training else "heldout",
+                    "clips": read_json(folder / FACTS_FILE)["clips"],
+                    "bytes": path.stat().st_size,
+                    "sha256": hash_file(path),
+                }
+            )
+        )
     return shards
 
 

@@ -60,8 +60,13 @@ class Source:
         names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
         settings = self.config.model_dump(mode="json", include=names)
         rows = [list(row) for row in self.rows[first:last]]
-        return {"settings": settings, "seed": self.seed, "clips": [first, last], "rows": rows,
-                "files": self._versions(first, last)}
+        return {
+            "settings": settings,
+            "seed": self.seed,
+            "clips": [first, last],
+            "rows": rows,
+            "files": self._versions(first, last),
+        }
 
     def _versions(self, first: int, last: int) -> list[list[str | int]]:
         root = Path(self.config.audio_dir or ".")

@@ -73,7 +73,11 @@ def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> C
 
 
 def store(
-    row: Row, audio: np.ndarray, info: AudioInfo, settings: PrepareDatasetConfig, folder: Path | None,
+    row: Row,
+    audio: np.ndarray,
+    info: AudioInfo,
+    settings: PrepareDatasetConfig,
+    folder: Path | None,
     notes: Iterable[str] = (),
 ) -> Clip | Drop:
     """Check decoded audio `(C, T)`, bring it to the stored form, and store it when a folder is given."""
@@ -96,17 +100,30 @@ def store(
     if folder is not None:
         write_flac(folder / f"{clip_id}.flac", keep, settings.storage_sample_rate_hz)
     return Clip(
-        clip_id=clip_id, source=row.source, label=row.label, split=row.split, group=row.group,
+        clip_id=clip_id,
+        source=row.source,
+        label=row.label,
+        split=row.split,
+        group=row.group,
         duration_s=keep.shape[-1] / settings.storage_sample_rate_hz,
         content=hashlib.sha256(pcm16(keep).tobytes()).hexdigest(),
-        file_duration_s=info.duration_s, container=info.container, encoding=info.encoding,
-        file_rate_hz=info.sample_rate_hz, file_channels=info.channels, notes=tuple(dict.fromkeys(found)),
+        file_duration_s=info.duration_s,
+        container=info.container,
+        encoding=info.encoding,
+        file_rate_hz=info.sample_rate_hz,
+        file_channels=info.channels,
+        notes=tuple(dict.fromkeys(found)),
     )
 
 
 def _suffixes(container: str) -> set[str]:
-    known = {"OGG": {"ogg", "oga", "opus"}, "AIFF": {"aif", "aiff", "aifc"}, "MPEG": {"mp3"}, "WAVEX": {"wav"},
-             "RF64": {"wav", "rf64"}}
+    known = {
+        "OGG": {"ogg", "oga", "opus"},
+        "AIFF": {"aif", "aiff", "aifc"},
+        "MPEG": {"mp3"},
+        "WAVEX": {"wav"},
+        "RF64": {"wav", "rf64"},
+    }
     return known.get(container, {container.lower()})
 
 

@@ -6,11 +6,7 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("prepare-dataset"), install_kfp_package=False)
 def prepare_dataset(
-    config: dict,
-    code_version: str,
-    gold: Output[Dataset],
-    test: Output[Dataset],
-    metrics: Output[Metrics],
+    config: dict, code_version: str, gold: Output[Dataset], test: Output[Dataset], metrics: Output[Metrics]
 ) -> None:
     """Read the small labelled dataset, check every clip, and split it: training, validation, test.
 

@@ -47,7 +47,9 @@ class DoctorReport:
 
 
 def examine(
-    spec: DatasetSpec, settings: PrepareDatasetConfig | None = None, n: int | None = None,
+    spec: DatasetSpec,
+    settings: PrepareDatasetConfig | None = None,
+    n: int | None = None,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> DoctorReport:
     """Read, check and split a dataset as a run would.
@@ -83,8 +85,10 @@ def _without_splits(reading: Reading) -> dict[str, Any]:
         "counts": {"listed": reading.listed, "usable": len(reading.clips), "dropped": len(reading.dropped)},
         "dropped": [asdict(drop) for drop in reading.dropped],
         "duplicates": [[clip.source for clip in clips] for clips in reading.duplicates()],
-        "ignored_columns": reading.ignored_columns, "ignored_files": reading.ignored_files,
-        "notes": noted(reading.clips), "warnings": [],
+        "ignored_columns": reading.ignored_columns,
+        "ignored_files": reading.ignored_files,
+        "notes": noted(reading.clips),
+        "warnings": [],
     }
 
 
@@ -99,13 +103,21 @@ def _lines(report: DoctorReport) -> list[str]:
         _row("rates", _joined(health["sample_rates_hz"], " Hz")),
         _row("channels", _joined(health["channels"])),
         _row("formats", _joined(health["formats"])),
-        _row("durations", f"{seconds['shortest']} to {seconds['longest']} s, median {seconds['median']} s, "
-             f"{seconds['total'] / 60:.1f} min in all"),
+        _row(
+            "durations",
+            f"{seconds['shortest']} to {seconds['longest']} s, median {seconds['median']} s, "
+            f"{seconds['total'] / 60:.1f} min in all",
+        ),
     ]
     if "test_split_by" in health:
         source = health["validation_from"]
-        lines.append(_row("splits", f"test by {health['test_split_by']}, validation by {health['validation_split_by']} "
-                          f"({'of its own' if source == 'official' else f'from {source} clips'})"))
+        lines.append(
+            _row(
+                "splits",
+                f"test by {health['test_split_by']}, validation by {health['validation_split_by']} "
+                f"({'of its own' if source == 'official' else f'from {source} clips'})",
+            )
+        )
     if health["ignored_columns"]:
         lines.append(_row("ignored", f"columns {', '.join(health['ignored_columns'])}"))
     if health["ignored_files"]:

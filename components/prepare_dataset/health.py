@@ -27,8 +27,10 @@ def describe(clips: Sequence[Clip]) -> dict[str, Any]:
         "formats": _counted(f"{clip.container} {clip.encoding}" for clip in clips),
         "groups": len({clip.group for clip in clips if clip.group}),
         "duration_s": {
-            "shortest": round(min(seconds, default=0.0), 3), "longest": round(max(seconds, default=0.0), 3),
-            "median": round(statistics.median(seconds), 3) if seconds else 0.0, "total": round(sum(seconds), 1),
+            "shortest": round(min(seconds, default=0.0), 3),
+            "longest": round(max(seconds, default=0.0), 3),
+            "median": round(statistics.median(seconds), 3) if seconds else 0.0,
+            "total": round(sum(seconds), 1),
         },
     }
 
@@ -57,8 +59,13 @@ def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
     return {
         **describe(reading.clips),
         "counts": {
-            "listed": reading.listed, "usable": len(reading.clips), "dropped": len(dropped),
-            "train": len(train), "val": len(validation), "test": len(splits.test), "pool": len(splits.pool),
+            "listed": reading.listed,
+            "usable": len(reading.clips),
+            "dropped": len(dropped),
+            "train": len(train),
+            "val": len(validation),
+            "test": len(splits.test),
+            "pool": len(splits.pool),
             "oracle": len(splits.oracle),
         },
         "dropped": [asdict(drop) for drop in dropped],

@@ -79,8 +79,11 @@ def read_dataset(spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path
     check_ids(clips)
     dropped = [*listing.dropped, *(result for result in results if isinstance(result, Drop))]
     return Reading(
-        clips=clips, dropped=sorted(dropped, key=lambda drop: (drop.source, drop.reason)), labels=labels,
-        listed=len(results) + len(listing.dropped), ignored_columns=listing.ignored_columns,
+        clips=clips,
+        dropped=sorted(dropped, key=lambda drop: (drop.source, drop.reason)),
+        labels=labels,
+        listed=len(results) + len(listing.dropped),
+        ignored_columns=listing.ignored_columns,
         ignored_files=listing.ignored_files,
     )
 

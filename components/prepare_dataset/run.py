@@ -69,9 +69,14 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
         write_json(folder / "reading.json", reading.to_json())
 
     folder = store.get_or_make(
-        make, files=fingerprint(plan.dataset), dataset=plan.dataset.model_dump(mode="json", exclude={"n", "test"}),
-        rate=settings.storage_sample_rate_hz, channels=settings.channels, longest=settings.max_duration_s,
-        shortest=settings.min_duration_s, silence=settings.silence_dbfs,
+        make,
+        files=fingerprint(plan.dataset),
+        dataset=plan.dataset.model_dump(mode="json", exclude={"n", "test"}),
+        rate=settings.storage_sample_rate_hz,
+        channels=settings.channels,
+        longest=settings.max_duration_s,
+        shortest=settings.min_duration_s,
+        silence=settings.silence_dbfs,
     )
     return folder / "clips", Reading.from_json(read_json(folder / "reading.json"))
 
@@ -80,8 +85,13 @@ def _write(target: Path, clips: Sequence[Clip], labels: list[str], folder: Path,
     index = {label: number for number, label in enumerate(labels)}
     records = [
         GoldClip(
-            file_name=f"{clip.clip_id}.flac", clip_id=clip.clip_id, label=clip.label, label_id=index[clip.label],
-            group=clip.group, source=clip.source, duration_s=clip.duration_s,
+            file_name=f"{clip.clip_id}.flac",
+            clip_id=clip.clip_id,
+            label=clip.label,
+            label_id=index[clip.label],
+            group=clip.group,
+            source=clip.source,
+            duration_s=clip.duration_s,
             sample_rate_hz=plan.settings.storage_sample_rate_hz,
         )
         for clip in sorted(clips, key=lambda clip: clip.clip_id)

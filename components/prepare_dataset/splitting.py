@@ -65,7 +65,11 @@ class Splits:
 
 
 def split_clips(
-    clips: Sequence[Clip], labels: Sequence[str], spec: DatasetSpec, settings: PrepareDatasetConfig, n: int | None,
+    clips: Sequence[Clip],
+    labels: Sequence[str],
+    spec: DatasetSpec,
+    settings: PrepareDatasetConfig,
+    n: int | None,
     seeds: Sequence[int],
 ) -> Splits:
     """Split checked clips.
@@ -110,8 +114,10 @@ def _hold_out_test(
         return
     if given:
         splits.warn(
-            "test_drawn", "a test fraction was asked for: the given test split is not used" if official
-            else "no clip is in the test split: it is drawn from the training clips"
+            "test_drawn",
+            "a test fraction was asked for: the given test split is not used"
+            if official
+            else "no clip is in the test split: it is drawn from the training clips",
         )
     fraction = spec.test if isinstance(spec.test, float) else settings.test_fraction
     _check_drawable(rest, labels, 2 if splits.official_validation else 3)
@@ -122,8 +128,9 @@ def _hold_out_test(
         if chosen is None:
             groups = len({clip.group for clip in rest if clip.group})
             splits.warn(
-                "test_by_clip", f"too few groups ({groups}) to hold some out with every class on both sides: the test "
-                "split is drawn by clip, and test accuracy says nothing about unseen groups"
+                "test_by_clip",
+                f"too few groups ({groups}) to hold some out with every class on both sides: the test "
+                "split is drawn by clip, and test accuracy says nothing about unseen groups",
             )
     splits.test_by = "clip" if chosen is None else "group"
     if chosen is None:
@@ -151,7 +158,8 @@ def _drop_duplicates(splits: Splits) -> None:
         for pool in [splits.pool, *([splits.official_validation] if name == "test" else [])]:
             splits.dropped += [
                 Drop(clip.source, f"duplicate_of_{name}", f"same audio as {sources[clip.content]}")
-                for clip in pool if clip.content in sources
+                for clip in pool
+                if clip.content in sources
             ]
             pool[:] = without_content(pool, sources.keys())
 
@@ -186,9 +194,7 @@ def _training_total(splits: Splits, n: int | None) -> int:
     return n
 
 
-def _replicate(
-    splits: Splits, settings: PrepareDatasetConfig, total: int, seed: int
-) -> tuple[list[Clip], list[Clip]]:
+def _replicate(splits: Splits, settings: PrepareDatasetConfig, total: int, seed: int) -> tuple[list[Clip], list[Clip]]:
     """Training and validation clips, disjoint by clip, by content, and by group where groups allow it."""
     if splits.official_validation:
         train = draw(splits.pool, total, seed, "train")
@@ -206,9 +212,11 @@ def _replicate(
     candidates = [clip for clip in splits.pool if clip.clip_id not in (held or ())]
     train = candidates if not remaining else draw(candidates, total, seed, "train")
     used = {clip.clip_id for clip in train}
-    left = [clip for clip in splits.pool if clip.clip_id in held] if held else [
-        clip for clip in splits.pool if clip.clip_id not in used
-    ]
+    left = (
+        [clip for clip in splits.pool if clip.clip_id in held]
+        if held
+        else [clip for clip in splits.pool if clip.clip_id not in used]
+    )
     left = without_content(left, {clip.content for clip in train})
     validation = draw(left, min(total, len(left)), seed, "validation")
     return train, _checked_validation(splits, validation)
@@ -223,9 +231,10 @@ def _validation_groups(
     held = hold_out_groups(splits.pool, target, keep, seed, "validation", settings.validation_min_groups)
     if held is None:
         splits.warn(
-            "validation_by_clip", f"the training clips have {groups} group(s), too few to hold some out for validation "
+            "validation_by_clip",
+            f"the training clips have {groups} group(s), too few to hold some out for validation "
             f"(at least {settings.validation_min_groups}, with every class on both sides): validation is drawn by clip "
-            "and may look better than the test"
+            "and may look better than the test",
         )
     return held
 
@@ -238,13 +247,14 @@ def _checked_validation(splits: Splits, validation: list[Clip]) -> list[Clip]:
     classes = {clip.label for clip in splits.pool}
     if len({clip.label for clip in validation}) < len(classes):
         splits.warn(
-            "small_validation", f"validation has {len(validation)} clip(s) and does not hold all {len(classes)} "
-            "classes: what is chosen on it is uncertain; lower N"
+            "small_validation",
+            f"validation has {len(validation)} clip(s) and does not hold all {len(classes)} "
+            "classes: what is chosen on it is uncertain; lower N",
         )
     if splits.validation == "training":
         splits.warn(
             "validation_from_training",
-            "no labelled clips remain beside the training clips: validation is taken from them"
+            "no labelled clips remain beside the training clips: validation is taken from them",
         )
     return validation
 

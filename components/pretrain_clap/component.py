@@ -6,11 +6,7 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("pretrain-clap"), install_kfp_package=False)
 def pretrain_clap(
-    corpus: Input[Dataset],
-    config: dict,
-    code_version: str,
-    clap: Output[Model],
-    metrics: Output[Metrics],
+    corpus: Input[Dataset], config: dict, code_version: str, clap: Output[Model], metrics: Output[Metrics]
 ) -> None:
     """Pretrain CLAP on the corpus, or verify a published one and hand it on.
 

@@ -49,9 +49,9 @@ def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: i
 def _verified(scorer: ClapScorer, name: str) -> ClapScorer:
     """Embed a sound and two texts: a broken or mismatched checkpoint shows at once."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(scorer.sample_rate_hz).astype(np.float32)
-    rows = np.concatenate([
-        scorer.embed_audio([noise], scorer.sample_rate_hz), scorer.embed_text([template_caption("rain"), "a violin"])
-    ])
+    rows = np.concatenate(
+        [scorer.embed_audio([noise], scorer.sample_rate_hz), scorer.embed_text([template_caption("rain"), "a violin"])]
+    )
     if not np.isfinite(rows).all() or np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
         raise ConfigError(f"checkpoint {name!r} gives no unit-norm embeddings: choose another one")
     if float(rows[1] @ rows[2]) > 0.999:
@@ -92,8 +92,15 @@ def pretrain(
     if torch.cuda.is_available():
         scorer.model.to("cuda")
     return train_contrastive(
-        scorer, features, [texts[owner] for owner in owners], [keys[owner] for owner in owners], settings.optim,
-        seed=seed, name="pretrain_clap", equalizer_db=settings.equalizer_db, checkpoint_dir=checkpoint_dir,
+        scorer,
+        features,
+        [texts[owner] for owner in owners],
+        [keys[owner] for owner in owners],
+        settings.optim,
+        seed=seed,
+        name="pretrain_clap",
+        equalizer_db=settings.equalizer_db,
+        checkpoint_dir=checkpoint_dir,
     )
 
 

@@ -6,11 +6,7 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("pretrain-classifier"), install_kfp_package=False)
 def pretrain_classifier(
-    corpus: Input[Dataset],
-    config: dict,
-    code_version: str,
-    classifier: Output[Model],
-    metrics: Output[Metrics],
+    corpus: Input[Dataset], config: dict, code_version: str, classifier: Output[Model], metrics: Output[Metrics]
 ) -> None:
     """Pretrain the audio classifier on the corpus, or verify a published one and hand it on.
 

@@ -42,15 +42,21 @@ class LabelledClips:
 def raw_log_mel(architecture: ASTArchitecture) -> LogMel:
     """The features of an architecture without normalisation."""
     extractor = ASTFeatureExtractor(
-        sampling_rate=architecture.sample_rate_hz, num_mel_bins=architecture.num_mel_bins,
-        max_length=architecture.max_length, do_normalize=False,
+        sampling_rate=architecture.sample_rate_hz,
+        num_mel_bins=architecture.num_mel_bins,
+        max_length=architecture.max_length,
+        do_normalize=False,
     )
     return LogMel(extractor)
 
 
 def pretrain(
-    training: LabelledClips, held_out: LabelledClips, names: Sequence[str], settings: PretrainClassifierConfig,
-    seed: int, work_dir: Path | None = None,
+    training: LabelledClips,
+    held_out: LabelledClips,
+    names: Sequence[str],
+    settings: PretrainClassifierConfig,
+    seed: int,
+    work_dir: Path | None = None,
 ) -> tuple[Classifier, dict[str, object]]:
     """Train on one part of the corpus and measure on the other.
 
@@ -82,12 +88,19 @@ def pretrain(
     classifier.model.to("cuda" if torch.cuda.is_available() else "cpu")
     scaled = LabelledClips([(clip - mean) / (2 * std) for clip in training.features], training.labels)
     curve = fit(
-        classifier.model, BatchLoss(classifier, scaled, settings, seed), settings.optim, seed=seed, name=NAME,
+        classifier.model,
+        BatchLoss(classifier, scaled, settings, seed),
+        settings.optim,
+        seed=seed,
+        name=NAME,
         checkpoint_dir=work_dir,
     )
     logits = feature_logits(classifier, [(clip - mean) / (2 * std) for clip in held_out.features])
     figures = {
-        "curve": curve, "mean": mean, "std": std, "clips": len(training.labels),
+        "curve": curve,
+        "mean": mean,
+        "std": std,
+        "clips": len(training.labels),
         "held_out_clips": len(held_out.labels),
         "held_out_accuracy": accuracy(held_out.labels, logits.argmax(dim=1).cpu().numpy()),
     }
@@ -119,7 +132,10 @@ class BatchLoss:
         batch = torch.stack(windows)
         if self._settings.specaugment_strength:
             batch = spec_augment(
-                batch, self._settings.specaugment, self._settings.specaugment_strength, self._log_mel.sample_rate_hz,
+                batch,
+                self._settings.specaugment,
+                self._settings.specaugment_strength,
+                self._log_mel.sample_rate_hz,
                 generator,
             )
         device = next(self._model.parameters()).device

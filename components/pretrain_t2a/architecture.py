@@ -116,9 +116,7 @@ def build_pipeline(
         torch.manual_seed(derive_seed(seed, "initial weights"))
         if text_encoder is None:
             text_encoder = build_text_encoder(text, len(tokenizer))
-        transformer = build_transformer(
-            config.transformer, latent_channels(vae), window_frames, text.conditioning_dim
-        )
+        transformer = build_transformer(config.transformer, latent_channels(vae), window_frames, text.conditioning_dim)
         projection = StableAudioProjectionModel(
             text_encoder_dim=int(text_encoder.config.d_model),
             conditioning_dim=text.conditioning_dim,

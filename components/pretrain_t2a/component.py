@@ -6,11 +6,7 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("pretrain-t2a"), install_kfp_package=False)
 def pretrain_t2a(
-    corpus: Input[Dataset],
-    config: dict,
-    code_version: str,
-    t2a: Output[Model],
-    metrics: Output[Metrics],
+    corpus: Input[Dataset], config: dict, code_version: str, t2a: Output[Model], metrics: Output[Metrics]
 ) -> None:
     """Pretrain the text-to-audio model on the corpus, or verify a published one and hand it on.
 

@@ -50,9 +50,24 @@ def report(
     from components.report.run import run
 
     figures, labels, matrix = run(
-        evaluation.path, gold.path, corpus.path, t2a.path, aligned.path, clap.path, classifiers.path, captions.path,
-        vanilla.path, accepted.path, rejected.path, results.path, html.path, markdown.path, confusion.path,
-        metrics.path, config=config, code_version=code_version,
+        evaluation.path,
+        gold.path,
+        corpus.path,
+        t2a.path,
+        aligned.path,
+        clap.path,
+        classifiers.path,
+        captions.path,
+        vanilla.path,
+        accepted.path,
+        rejected.path,
+        results.path,
+        html.path,
+        markdown.path,
+        confusion.path,
+        metrics.path,
+        config=config,
+        code_version=code_version,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -23,9 +23,17 @@ from components.report.verdict import SUBJECT
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
 
 CONTENTS = (
-    ("methods", "Methods"), ("classes", "Classes"), ("listen", "Listen"), ("quality", "Synthetic clips"),
-    ("alignment", "Alignment"), ("budget", "Budget"), ("data", "Data"), ("run", "Time"), ("provenance", "Provenance"),
-    ("reading", "How to read"), ("limits", "Limits"),
+    ("methods", "Methods"),
+    ("classes", "Classes"),
+    ("listen", "Listen"),
+    ("quality", "Synthetic clips"),
+    ("alignment", "Alignment"),
+    ("budget", "Budget"),
+    ("data", "Data"),
+    ("run", "Time"),
+    ("provenance", "Provenance"),
+    ("reading", "How to read"),
+    ("limits", "Limits"),
 )
 
 
@@ -67,24 +75,36 @@ def page_context(
     return {
         "name": str(inputs.dataset.get("name") or plan.dataset.get("name") or "dataset"),
         "licence": str(inputs.dataset.get("licence") or ""),
-        "plan": plan, "results": results, "evaluation": evaluation, "verdict": results["verdict"],
+        "plan": plan,
+        "results": results,
+        "evaluation": evaluation,
+        "verdict": results["verdict"],
         "confidence": f"{100 * evaluation['confidence']:g} %".replace(" ", "\u202f"),
-        "methods": sections.method_rows(results), "differences": sections.difference_rows(results),
+        "methods": sections.method_rows(results),
+        "differences": sections.difference_rows(results),
         "chosen_classics": ", ".join(
             f"replicate {seed}: {sections.title(method, results)}" for seed, method in sorted(classics.items())
         ),
-        "gains_by_class": sections.class_gains(evaluation, results), "confusions": sections.confusions(evaluation),
-        "examples": _grouped(cards), "left_out": left_out,
-        "rounds": rounds, "sets": sections.set_rows(evaluation, plan.methods), "distances": evaluation["distances"],
+        "gains_by_class": sections.class_gains(evaluation, results),
+        "confusions": sections.confusions(evaluation),
+        "examples": _grouped(cards),
+        "left_out": left_out,
+        "rounds": rounds,
+        "sets": sections.set_rows(evaluation, plan.methods),
+        "distances": evaluation["distances"],
         "clap": sections.filter_charts(inputs.filtered, recipe),
         "captions": {sections.set_title(name, plan.methods): row for name, row in results["captions"].items()},
         "alignment": alignment,
         "budget": sections.budget_rows(inputs.selection, results, plan.seeds[0]),
         "strengths": sections.strength_rows(inputs.selection, results),
         "selected_title": sections.title(evaluation["selected"]["method"], results),
-        "balance": sections.class_balance(results), "leaks": evaluation["leaks"], "dropped": dropped_clips(inputs),
-        "dropped_reasons": sections.reasons_of(dropped_clips(inputs)), "health_facts": health_facts(inputs.health),
-        "provenance": _provenance(inputs, plan, results), "limits": _limits(inputs, plan, results),
+        "balance": sections.class_balance(results),
+        "leaks": evaluation["leaks"],
+        "dropped": dropped_clips(inputs),
+        "dropped_reasons": sections.reasons_of(dropped_clips(inputs)),
+        "health_facts": health_facts(inputs.health),
+        "provenance": _provenance(inputs, plan, results),
+        "limits": _limits(inputs, plan, results),
         "settings": json.dumps(plan.run_config, indent=2, sort_keys=True, ensure_ascii=False),
         "contents": [entry for entry in CONTENTS if entry[0] != "alignment" or alignment],
     }
@@ -133,8 +153,11 @@ def _version(library: str) -> str:
 
 def _limits(inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any]) -> list[str]:
     facts = {
-        "codec": inputs.codec, "captioners": [caption.captioner for caption in inputs.captions],
-        "writers": _writers(inputs), "replicates": len(plan.seeds), "n_test": results["data"]["n_test"],
+        "codec": inputs.codec,
+        "captioners": [caption.captioner for caption in inputs.captions],
+        "writers": _writers(inputs),
+        "replicates": len(plan.seeds),
+        "n_test": results["data"]["n_test"],
         "groups": results["data"]["test_groups"],
     }
     return limits(facts, code)

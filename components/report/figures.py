@@ -81,8 +81,13 @@ def share_bar(parts: Sequence[tuple[str, float]], label: str) -> Markup:
 
 
 def histogram(
-    accepted: Sequence[float], rejected: Sequence[float], thresholds: Sequence[float], domain: tuple[float, float],
-    axis: str, label: str, bins: int = 24,
+    accepted: Sequence[float],
+    rejected: Sequence[float],
+    thresholds: Sequence[float],
+    domain: tuple[float, float],
+    axis: str,
+    label: str,
+    bins: int = 24,
 ) -> Markup:
     """Counts of accepted (solid) and rejected (hatched) clips, stacked, with the thresholds as dashed lines.
 
@@ -113,9 +118,7 @@ def histogram(
     return _chart(words, bars, domain, (0.0, float(top)), axis, "clips")
 
 
-def curves(
-    series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, x_axis: str = "step"
-) -> Markup:
+def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, x_axis: str = "step") -> Markup:
     """Lines, by default over training steps; each has its own dash.
 
     Args:
@@ -152,8 +155,10 @@ def _chart(
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     middle = (_LEFT + right) / 2
     texts = [
-        (_LEFT, bottom + 13, "start", _tick(x_domain[0])), (right, bottom + 13, "end", _tick(x_domain[1])),
-        (middle, bottom + 27, "middle", x_axis), (_LEFT - 5, bottom, "end", _tick(y_domain[0])),
+        (_LEFT, bottom + 13, "start", _tick(x_domain[0])),
+        (right, bottom + 13, "end", _tick(x_domain[1])),
+        (middle, bottom + 27, "middle", x_axis),
+        (_LEFT - 5, bottom, "end", _tick(y_domain[0])),
         (_LEFT - 5, _TOP + 8, "end", _tick(y_domain[1])),
     ]
     ticks = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(t)}</text>' for x, y, anchor, t in texts)

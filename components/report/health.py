@@ -9,7 +9,8 @@ from components.report.wording import number, reason
 
 _SPLIT = {"official": "as the dataset says", "group": "by whole groups", "clip": "by clip"}
 _VALIDATION = {
-    "official": "as the dataset says", "remaining": "drawn from labelled clips that training does not use",
+    "official": "as the dataset says",
+    "remaining": "drawn from labelled clips that training does not use",
     "training": "taken out of the training clips, because nothing else remained",
 }
 

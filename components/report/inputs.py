@@ -92,7 +92,9 @@ def read_inputs(folders: Folders) -> Inputs:
         codec=read_json(folders.t2a / "model_index.json").get("vae", ["", ""])[1],
         corpus=read_json(folders.corpus / "manifest.json"),
         captions=read_records(folders.captions / "captions.jsonl", Caption),
-        vanilla=vanilla, accepted=accepted, rejected=rejected,
+        vanilla=vanilla,
+        accepted=accepted,
+        rejected=rejected,
         hashes={
             "gold clips": hash_json(
                 [[clip.clip_id, clip.label, _flac(folders.gold, clip.file_name)] for clip in gold.clips.values()]

@@ -22,13 +22,22 @@ def render(context: Mapping[str, Any]) -> str:
         context: what `templates/report.html.j2` names.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": _narrow(wording.percent), "points": wording.points, "number": wording.number,
-        "decimals": wording.decimals, "reason": wording.reason, "fixed": partial(wording.decimals, places=2),
-        "between": wording.between, "narrow": _narrow(str),
+        "percent": _narrow(wording.percent),
+        "points": wording.points,
+        "number": wording.number,
+        "decimals": wording.decimals,
+        "reason": wording.reason,
+        "fixed": partial(wording.decimals, places=2),
+        "between": wording.between,
+        "narrow": _narrow(str),
     }
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
     return environment.get_template("report.html.j2").render(style=style, **context)

@@ -104,8 +104,11 @@ def make_player(waveform: Floats, rate: int, max_s: float) -> Player:
     data = buffer.getvalue()
     image = png(spectrogram(heard, rate))
     return Player(
-        audio=_uri("audio/flac", data), spectrogram=_uri("image/png", image), size=len(data),
-        duration_s=len(waveform) / rate, cut=len(heard) < len(waveform),
+        audio=_uri("audio/flac", data),
+        spectrogram=_uri("image/png", image),
+        size=len(data),
+        duration_s=len(waveform) / rate,
+        cut=len(heard) < len(waveform),
     )
 
 

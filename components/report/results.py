@@ -25,34 +25,40 @@ def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
     evaluation = inputs.evaluation
     labels = evaluation["labels"]
     kept = ("title", "seeds", "accuracy", "macro_f1", "ece")
-    return rounded({
-        "dataset": inputs.dataset,
-        "verdict": verdict(evaluation, inputs.gold.shared),
-        "methods": {
-            name: {key: row[key] for key in kept} | {"recall": dict(zip(labels, row["recall"], strict=True))}
-            for name, row in evaluation["methods"].items()
-        },
-        "best_classic": None if evaluation["best_classic"] is None else {
-            key: evaluation["best_classic"][key] for key in ("chosen", "seeds", "accuracy", "macro_f1", "ece")
-        },
-        "differences": evaluation["differences"],
-        "rounds": inputs.filtered["rounds"],
-        "data": _data(inputs, plan),
-        "failures": evaluation["failures"] + _failed_alignments(inputs),
-        "selected": evaluation["selected"],
-        "oracle": evaluation["oracle"],
-        "distances": evaluation["distances"],
-        "leaks": evaluation["leaks"],
-        "alignment": {
-            name: {key: account[key] for key in ("before", "after")}
-            for name, account in sorted(inputs.align.items()) if "/" in name
-        },
-        "captions": caption_sets(inputs),
-        "provenance": {
-            "command": plan.command, "preset": plan.preset, "seeds": list(plan.seeds),
-            "settings": hash_json(plan.run_config), **inputs.hashes,
-        },
-    })
+    return rounded(
+        {
+            "dataset": inputs.dataset,
+            "verdict": verdict(evaluation, inputs.gold.shared),
+            "methods": {
+                name: {key: row[key] for key in kept} | {"recall": dict(zip(labels, row["recall"], strict=True))}
+                for name, row in evaluation["methods"].items()
+            },
+            "best_classic": None
+            if evaluation["best_classic"] is None
+            else {key: evaluation["best_classic"][key] for key in ("chosen", "seeds", "accuracy", "macro_f1", "ece")},
+            "differences": evaluation["differences"],
+            "rounds": inputs.filtered["rounds"],
+            "data": _data(inputs, plan),
+            "failures": evaluation["failures"] + _failed_alignments(inputs),
+            "selected": evaluation["selected"],
+            "oracle": evaluation["oracle"],
+            "distances": evaluation["distances"],
+            "leaks": evaluation["leaks"],
+            "alignment": {
+                name: {key: account[key] for key in ("before", "after")}
+                for name, account in sorted(inputs.align.items())
+                if "/" in name
+            },
+            "captions": caption_sets(inputs),
+            "provenance": {
+                "command": plan.command,
+                "preset": plan.preset,
+                "seeds": list(plan.seeds),
+                "settings": hash_json(plan.run_config),
+                **inputs.hashes,
+            },
+        }
+    )
 
 
 def caption_sets(inputs: Inputs) -> dict[str, Any]:

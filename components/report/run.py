@@ -20,10 +20,25 @@ from components.report.sections import method_rows
 
 
 def run(
-    evaluation_path: str, gold_path: str, corpus_path: str, t2a_path: str, aligned_path: str, clap_path: str,
-    classifiers_path: str, captions_path: str, vanilla_path: str, accepted_path: str, rejected_path: str,
-    results_path: str, html_path: str, markdown_path: str, confusion_path: str, metrics_path: str, *,
-    config: dict[str, Any], code_version: str,
+    evaluation_path: str,
+    gold_path: str,
+    corpus_path: str,
+    t2a_path: str,
+    aligned_path: str,
+    clap_path: str,
+    classifiers_path: str,
+    captions_path: str,
+    vanilla_path: str,
+    accepted_path: str,
+    rejected_path: str,
+    results_path: str,
+    html_path: str,
+    markdown_path: str,
+    confusion_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
 ) -> tuple[dict[str, Any], list[str], list[list[int]]]:
     """Write the report; see `component.py` for the arguments.
 
@@ -32,10 +47,26 @@ def run(
     """
     plan = ReportPlan.model_validate(config)
     with stage("report", config, metrics_path, {"results": results_path}) as running:
-        inputs = read_inputs(Folders(*map(Path, (
-            evaluation_path, gold_path, corpus_path, t2a_path, aligned_path, clap_path, classifiers_path,
-            captions_path, vanilla_path, accepted_path, rejected_path,
-        ))))
+        inputs = read_inputs(
+            Folders(
+                *map(
+                    Path,
+                    (
+                        evaluation_path,
+                        gold_path,
+                        corpus_path,
+                        t2a_path,
+                        aligned_path,
+                        clap_path,
+                        classifiers_path,
+                        captions_path,
+                        vanilla_path,
+                        accepted_path,
+                        rejected_path,
+                    ),
+                )
+            )
+        )
         found = results(inputs, plan)
         recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
         cards, left_out = _cards(inputs, plan, recipe)

@@ -42,8 +42,12 @@ def method_rows(results: Mapping[str, Any]) -> dict[str, Any]:
     top = max(row["accuracy"]["mean"] for row in methods.values())
     rows = {
         name: {
-            "name": name, "title": title(name, results), **row, "versus": against.get(name),
-            "bar": figures.interval_bar(row["accuracy"], domain, baseline), "best": row["accuracy"]["mean"] == top,
+            "name": name,
+            "title": title(name, results),
+            **row,
+            "versus": against.get(name),
+            "bar": figures.interval_bar(row["accuracy"], domain, baseline),
+            "best": row["accuracy"]["mean"] == top,
         }
         for name, row in methods.items()
     }
@@ -56,8 +60,11 @@ def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     domain = _gain_domain(rows)
     return [
         {
-            **row, "title": title(row["method"], results), "versus_title": title(row["versus"], results),
-            "bar": figures.gain_bar(row, domain), "reliable": row["low"] > 0 or row["high"] < 0,
+            **row,
+            "title": title(row["method"], results),
+            "versus_title": title(row["versus"], results),
+            "bar": figures.gain_bar(row, domain),
+            "reliable": row["low"] > 0 or row["high"] < 0,
         }
         for row in rows
     ]
@@ -71,7 +78,8 @@ def class_gains(evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> di
     rows = sorted(found["classes"], key=lambda row: (-row["mean"], row["label"]))
     domain = _gain_domain(rows)
     return {
-        "title": title(found["method"], results), "versus": title(found["versus"], results),
+        "title": title(found["method"], results),
+        "versus": title(found["versus"], results),
         "rows": [{**row, "bar": figures.gain_bar(row, domain)} for row in rows],
     }
 
@@ -97,11 +105,15 @@ def confusions(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows.append([{"count": count, "share": count / total if total else 0.0} for count in row])
             pairs += [(count / total, labels[i], labels[j]) for j, count in enumerate(row) if i != j and count]
         worst = sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:3]
-        tables.append({
-            "name": name, "title": evaluation["methods"][name]["title"], "rows": rows,
-            "worst": [{"share": share, "true": true, "heard": heard} for share, true, heard in worst],
-            "numbered": len(labels) <= MAX_NUMBERED_CLASSES,
-        })
+        tables.append(
+            {
+                "name": name,
+                "title": evaluation["methods"][name]["title"],
+                "rows": rows,
+                "worst": [{"share": share, "true": true, "heard": heard} for share, true, heard in worst],
+                "numbered": len(labels) <= MAX_NUMBERED_CLASSES,
+            }
+        )
     return tables
 
 
@@ -117,9 +129,7 @@ def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
         return {"overall": [], "classes": [], "bounds": bounds, "planted": None}
     deciding = "margin" if bounds["margin"] else "score"
     names = {"score": "CLAP score (cosine with the label)", "margin": "CLAP margin (over the best other label)"}
-    domains = {
-        key: figures.span([c[key] for c in candidates] + bounds[key], 0.05, 0.1) for key in names
-    }
+    domains = {key: figures.span([c[key] for c in candidates] + bounds[key], 0.05, 0.1) for key in names}
 
     def chart(rows: Sequence[Mapping[str, Any]], key: str, label: str, bins: int) -> Markup:
         good = [c[key] for c in rows if c["reason"] is None]
@@ -143,7 +153,8 @@ def round_rows(filtered: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Acceptance in each round of self-reflection."""
     return [
         {
-            **row, "total": row["accepted"] + row["rejected"],
+            **row,
+            "total": row["accepted"] + row["rejected"],
             "bar": figures.share_bar(
                 [("gain", row["accepted"]), ("loss", row["rejected"])],
                 f"{row['accepted']} accepted, {row['rejected']} rejected",
@@ -166,23 +177,33 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
         charts = [
             {"title": what, "chart": chart}
             for key, what in (
-                ("loss", "Loss"), ("winner_error", "Winner error"), ("d_winner", "Winner error against the start"),
+                ("loss", "Loss"),
+                ("winner_error", "Winner error"),
+                ("d_winner", "Winner error against the start"),
                 ("implicit_accuracy", "Implicit accuracy"),
             )
             if (chart := _curve(own, key, what)) is not None
         ]
-        parts.append({
-            "kind": kind, "charts": charts, "spectra": _spectra(own), "distances": _distances(own),
-            "keys": [{"seed": seed, "line": figures.line_key(index)} for index, (seed, _) in enumerate(own)],
-            "loss": own[0][1].get("loss", kind), "beta": own[0][1].get("beta"), "adapter": own[0][1].get("adapter", ""),
-        })
+        parts.append(
+            {
+                "kind": kind,
+                "charts": charts,
+                "spectra": _spectra(own),
+                "distances": _distances(own),
+                "keys": [{"seed": seed, "line": figures.line_key(index)} for index, (seed, _) in enumerate(own)],
+                "loss": own[0][1].get("loss", kind),
+                "beta": own[0][1].get("beta"),
+                "adapter": own[0][1].get("adapter", ""),
+            }
+        )
     return parts
 
 
 def _curve(own: Sequence[tuple[int, Mapping[str, Any]]], key: str, what: str) -> Markup | None:
     series = [
         (f"replicate {seed}", [row["step"] for row in rows], [row[key] for row in rows])
-        for seed, account in own if (rows := [row for row in account["curve"] if key in row])
+        for seed, account in own
+        if (rows := [row for row in account["curve"] if key in row])
     ]
     return figures.curves(series, what) if series else None
 
@@ -206,9 +227,7 @@ def _distances(own: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, A
     return [
         {
             "what": names.get(key, key.replace("_", " ")),
-            **{
-                when: sum(account[when][key] for _, account in own) / len(own) for when in ("before", "after")
-            },
+            **{when: sum(account[when][key] for _, account in own) / len(own) for when in ("before", "after")},
         }
         for key in keys
     ]
@@ -222,11 +241,15 @@ def set_rows(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> li
     for name in sorted({*heard, *far}, key=lambda name: (name != "vanilla", name)):
         accuracy = heard.get(name, {}).get("accuracy")
         parts = [("gain", accuracy), ("rest", 1 - accuracy)] if accuracy is not None else []
-        rows.append({
-            "title": set_title(name, methods), "clips": heard.get(name, {}).get("clips"), "accuracy": accuracy,
-            "distance": far.get(name),
-            "bar": figures.share_bar(parts, f"{accuracy:.0%} heard as asked for") if parts else "",
-        })
+        rows.append(
+            {
+                "title": set_title(name, methods),
+                "clips": heard.get(name, {}).get("clips"),
+                "accuracy": accuracy,
+                "distance": far.get(name),
+                "bar": figures.share_bar(parts, f"{accuracy:.0%} heard as asked for") if parts else "",
+            }
+        )
     return rows
 
 
@@ -246,12 +269,19 @@ def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: 
         if figures_of is None:
             continue
         slot = figures_of.get("slot", {})
-        rows.append({
-            "title": title(name, results), "steps": figures_of.get("steps"), "examples": figures_of.get("examples"),
-            "synthetic_clips": figures_of.get("synthetic_clips", 0), "synthetic": slot.get("synthetic", 0),
-            "gold": slot.get("gold", 0), "stands_in": figures_of.get("gold_stands_in_for", []),
-            "classic": figures_of.get("classic", "none"), "strength": figures_of.get("strength"),
-        })
+        rows.append(
+            {
+                "title": title(name, results),
+                "steps": figures_of.get("steps"),
+                "examples": figures_of.get("examples"),
+                "synthetic_clips": figures_of.get("synthetic_clips", 0),
+                "synthetic": slot.get("synthetic", 0),
+                "gold": slot.get("gold", 0),
+                "stands_in": figures_of.get("gold_stands_in_for", []),
+                "classic": figures_of.get("classic", "none"),
+                "strength": figures_of.get("strength"),
+            }
+        )
     return rows
 
 
@@ -263,10 +293,16 @@ def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> l
             figures_of = selection.get(f"{name}/{seed}", {})
             tried = figures_of.get("tried", [])
             if len(tried) > 1:
-                rows.append({
-                    "title": title(name, results), "seed": seed, "strength": figures_of.get("strength"),
-                    "tried": [{**entry, "chosen": entry["strength"] == figures_of.get("strength")} for entry in tried],
-                })
+                rows.append(
+                    {
+                        "title": title(name, results),
+                        "seed": seed,
+                        "strength": figures_of.get("strength"),
+                        "tried": [
+                            {**entry, "chosen": entry["strength"] == figures_of.get("strength")} for entry in tried
+                        ],
+                    }
+                )
     return rows
 
 

@@ -43,7 +43,7 @@ def _section(run: Mapping[str, Any]) -> str:
         facts.append(f"{100 * float(share):.1f} % of it outside the models (imports, orchestration, files)")
     facts += [f"Machine: {machine}"] if machine else []
     return (
-        f'<h2>Time per stage</h2><p>{escape(". ".join(facts))}.</p>'
+        f"<h2>Time per stage</h2><p>{escape('. '.join(facts))}.</p>"
         '<div class="scroll" role="region" aria-label="Time per stage" tabindex="0"><table>'
         '<thead><tr><th scope="col">Stage</th><th scope="col" class="num">Time</th>'
         '<th scope="col" class="wide"><span class="hidden">Share of the longest</span></th>'

@@ -29,9 +29,13 @@ def verdict(evaluation: Mapping[str, Any], fixed_gold_set: bool) -> dict[str, An
     combined = _find(evaluation["differences"], COMBINED, BEST_CLASSIC)
     clauses = [_main(main, evaluation)] if main else []
     clauses += [_combined(combined, main is None)] if combined else []
-    text = "; ".join(clauses) + "." if clauses else (
-        "No verdict: this run does not hold both methods of a comparison "
-        f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
+    text = (
+        "; ".join(clauses) + "."
+        if clauses
+        else (
+            "No verdict: this run does not hold both methods of a comparison "
+            f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
+        )
     )
     if fixed_gold_set and clauses:
         text = "For this gold set: " + text

@@ -32,8 +32,15 @@ def revise_captions(
     from components.revise_captions.run import run
 
     figures = run(
-        gold.path, captions.path, accepted.path, rejected.path, prompts.path, metrics.path,
-        config=config, round=int(round), code_version=code_version,
+        gold.path,
+        captions.path,
+        accepted.path,
+        rejected.path,
+        prompts.path,
+        metrics.path,
+        config=config,
+        round=int(round),
+        code_version=code_version,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -43,10 +43,16 @@ def revise(
     for clip in rejected:
         shown = texts(draw(pools.get(clip.label_id, ()), settings.pool_share, clip.seed, clip.clip_id, number))
         tasks[clip.clip_id] = Task(
-            task_id=f"revise.{clip.clip_id}.{number}", scope=str(clip.label_id), prompt="revise",
-            labels=(normalize_label(clip.label),), domain=domain, caption=clip.caption,
+            task_id=f"revise.{clip.clip_id}.{number}",
+            scope=str(clip.label_id),
+            prompt="revise",
+            labels=(normalize_label(clip.label),),
+            domain=domain,
+            caption=clip.caption,
             score=None if clip.clap_score is None else round(clip.clap_score, 3),
-            events=shown.events, scenes=shown.scenes, seed=clip.seed,
+            events=shown.events,
+            scenes=shown.scenes,
+            seed=clip.seed,
         )
     taken: dict[str, set[str]] = {}
     for clip in (*accepted, *rejected):
@@ -80,13 +86,26 @@ def _pools(
 
 def _prompt(clip: SyntheticClip, caption: str, writer: str, prompt_hash: str, number: int) -> Prompt:
     rejected = {
-        "round": clip.round, "caption": clip.caption, "score": clip.clap_score, "margin": clip.clap_margin,
-        "reason": clip.reason, "signal": clip.signal,
+        "round": clip.round,
+        "caption": clip.caption,
+        "score": clip.clap_score,
+        "margin": clip.clap_margin,
+        "reason": clip.reason,
+        "signal": clip.signal,
     }
     return Prompt(
         prompt_id=f"{clip.recipe}.s{clip.seed}.{clip.source_clip_id}.{clip.index}.r{number}",
-        recipe=clip.recipe, seed=clip.seed, source_clip_id=clip.source_clip_id, index=clip.index, round=number,
-        label=clip.label, label_id=clip.label_id, caption=caption, writer=writer, prompt_hash=prompt_hash,
+        recipe=clip.recipe,
+        seed=clip.seed,
+        source_clip_id=clip.source_clip_id,
+        index=clip.index,
+        round=number,
+        label=clip.label,
+        label_id=clip.label_id,
+        caption=caption,
+        writer=writer,
+        prompt_hash=prompt_hash,
         # A revision goes beyond the pool, so the elements of other clips that it was made from are gone.
-        parents=(clip.source_clip_id,), history=(*clip.history, rejected),
+        parents=(clip.source_clip_id,),
+        history=(*clip.history, rejected),
     )

@@ -48,16 +48,28 @@ def run(
             prompts, tally = _revise(plan, clips, accepted, GoldSet(gold_path), captions, round, code_version)
         write_records(Path(prompts_path) / "prompts.jsonl", prompts)
         write_json(Path(prompts_path) / "captions.json", {"round": round, "how": tally.model_dump(mode="json")})
-        running.record({
-            "rejected": len(rejected), "prompts": len(prompts), "repaired": tally.repaired, "replaced": tally.replaced,
-            "refused": sum(tally.reasons.values()), "requests": tally.usage.requests, "cost": tally.usage.cost,
-        })
+        running.record(
+            {
+                "rejected": len(rejected),
+                "prompts": len(prompts),
+                "repaired": tally.repaired,
+                "replaced": tally.replaced,
+                "refused": sum(tally.reasons.values()),
+                "requests": tally.usage.requests,
+                "cost": tally.usage.cost,
+            }
+        )
     return running.figures
 
 
 def _revise(
-    plan: ReviseCaptionsPlan, rejected: list[SyntheticClip], accepted: list[SyntheticClip], gold: GoldSet,
-    captions: dict[str, Caption], number: int, code_version: str,
+    plan: ReviseCaptionsPlan,
+    rejected: list[SyntheticClip],
+    accepted: list[SyntheticClip],
+    gold: GoldSet,
+    captions: dict[str, Caption],
+    number: int,
+    code_version: str,
 ) -> tuple[list[Prompt], Tally]:
     # Imported here: a round with nothing to do takes a second.
     from common.captions.writers import content_settings, open_desk
@@ -77,7 +89,9 @@ def _revise(
             train = gold.train(seed)
 
             def make(
-                folder: Path, due_clips: list[SyntheticClip] = due_clips, taken: list[SyntheticClip] = taken,
+                folder: Path,
+                due_clips: list[SyntheticClip] = due_clips,
+                taken: list[SyntheticClip] = taken,
                 train: list[Any] = train,
             ) -> None:
                 made, how = revise(
@@ -87,8 +101,13 @@ def _revise(
                 write_json(folder / "tally.json", how.model_dump(mode="json"))
 
             item = store.get_or_make(
-                make, recipe=recipe, seed=seed, number=number, settings=content_settings(plan.settings.writer),
-                pool_share=plan.settings.pool_share, domain=plan.domain,
+                make,
+                recipe=recipe,
+                seed=seed,
+                number=number,
+                settings=content_settings(plan.settings.writer),
+                pool_share=plan.settings.pool_share,
+                domain=plan.domain,
                 rejected=[clip.model_dump(mode="json") for clip in due_clips],
                 accepted=[[clip.clip_id, clip.label_id, clip.caption] for clip in taken],
                 captions=[captions[clip.clip_id].caption for clip in train if clip.clip_id in captions],

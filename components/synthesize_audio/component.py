@@ -32,8 +32,14 @@ def synthesize_audio(
     from components.synthesize_audio.run import run
 
     figures = run(
-        t2a.path, gold.path, synthetic.path, metrics.path, config=config, code_version=code_version,
-        aligned_path=aligned.path if aligned else None, prompts_path=prompts.path if prompts else None,
+        t2a.path,
+        gold.path,
+        synthetic.path,
+        metrics.path,
+        config=config,
+        code_version=code_version,
+        aligned_path=aligned.path if aligned else None,
+        prompts_path=prompts.path if prompts else None,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

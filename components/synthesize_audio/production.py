@@ -29,6 +29,7 @@ log = get_logger("synthesize_audio")
 AUDIO, RECORD = "clip.flac", "made.json"
 """Files of a finished clip in the item store."""
 
+
 @dataclass(frozen=True)
 class Batch:
     """Requests that share model and latent length.
@@ -85,8 +86,10 @@ def _write(folder: Path, clip: Generated, rate: int) -> None:
     write_json(
         folder / RECORD,
         {
-            "duration_s": clip.audio.shape[-1] / rate, "sample_rate_hz": rate,
-            "gain_db": clip.gain_db, "signal": clip.signal,
+            "duration_s": clip.audio.shape[-1] / rate,
+            "sample_rate_hz": rate,
+            "gain_db": clip.gain_db,
+            "signal": clip.signal,
         },
     )
 

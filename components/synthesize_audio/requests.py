@@ -112,8 +112,13 @@ def alignment_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Alignment:
 
 
 def make_requests(
-    prompts: Sequence[Prompt], *, models: Mapping[str, Path], hashes: Mapping[Path, str],
-    durations_s: Mapping[str, float], frames: Mapping[str, int], levels_dbfs: Mapping[str, float],
+    prompts: Sequence[Prompt],
+    *,
+    models: Mapping[str, Path],
+    hashes: Mapping[Path, str],
+    durations_s: Mapping[str, float],
+    frames: Mapping[str, int],
+    levels_dbfs: Mapping[str, float],
 ) -> list[Request]:
     """Prompts with all that generation needs.
 

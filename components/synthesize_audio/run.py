@@ -18,8 +18,15 @@ from components.synthesize_audio.requests import alignment_of, check_prompts, te
 
 
 def run(
-    t2a_path: str, gold_path: str, synthetic_path: str, metrics_path: str, *, config: dict[str, Any],
-    code_version: str, aligned_path: str | None = None, prompts_path: str | None = None,
+    t2a_path: str,
+    gold_path: str,
+    synthetic_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
+    aligned_path: str | None = None,
+    prompts_path: str | None = None,
 ) -> dict[str, float | int | str]:
     """Generate the clips of a round; see `component.py` for the arguments.
 

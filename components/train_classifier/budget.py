@@ -34,8 +34,15 @@ class Budget:
 
 
 def make_budget(
-    gold_labels: np.ndarray, synthetic_labels: np.ndarray, *, steps: int, batch_size: int, synthetic_fraction: float,
-    cool_down: float, balanced: bool, seed: int,
+    gold_labels: np.ndarray,
+    synthetic_labels: np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    synthetic_fraction: float,
+    cool_down: float,
+    balanced: bool,
+    seed: int,
 ) -> Budget:
     """The whole training's batches.
 

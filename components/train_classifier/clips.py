@@ -10,8 +10,13 @@ from common.records import SyntheticClip
 
 
 def synthetic_clips(
-    recipe: Recipe | None, seed: int, vanilla: Sequence[SyntheticClip], accepted: Sequence[SyntheticClip], *,
-    augmentation_factor: int, rounds: int,
+    recipe: Recipe | None,
+    seed: int,
+    vanilla: Sequence[SyntheticClip],
+    accepted: Sequence[SyntheticClip],
+    *,
+    augmentation_factor: int,
+    rounds: int,
 ) -> list[SyntheticClip]:
     """The clips of a recipe in one replicate, ordered by id.
 

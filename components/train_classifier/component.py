@@ -29,6 +29,15 @@ def train_classifier(
     """
     from components.train_classifier.run import run
 
-    figures = run(classifier.path, gold.path, vanilla.path, accepted.path, classifiers.path, metrics.path, config=config, code_version=code_version)
+    figures = run(
+        classifier.path,
+        gold.path,
+        vanilla.path,
+        accepted.path,
+        classifiers.path,
+        metrics.path,
+        config=config,
+        code_version=code_version,
+    )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -48,10 +48,19 @@ class Inputs:
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """The training of a candidate."""
         return Job(
-            name=candidate.name, seed=candidate.seed, base_dir=self.base_dir, base_hash=self.base_hash,
-            labels=self.labels, gold=self.train[candidate.seed], validation=self.validation[candidate.seed],
-            synthetic=self.synthetic[candidate.recipe, candidate.seed], classic=candidate.classic,
-            strength=candidate.strength, optim=plan.settings.optim, settings=plan.settings, store=self.store,
+            name=candidate.name,
+            seed=candidate.seed,
+            base_dir=self.base_dir,
+            base_hash=self.base_hash,
+            labels=self.labels,
+            gold=self.train[candidate.seed],
+            validation=self.validation[candidate.seed],
+            synthetic=self.synthetic[candidate.recipe, candidate.seed],
+            classic=candidate.classic,
+            strength=candidate.strength,
+            optim=plan.settings.optim,
+            settings=plan.settings,
+            store=self.store,
         )
 
     def oracle_job(self, plan: TrainClassifierPlan) -> Job:
@@ -62,9 +71,19 @@ class Inputs:
         """
         optim = plan.settings.optim.model_copy(update={"steps": plan.settings.oracle_steps})
         return Job(
-            name=ORACLE, seed=plan.seeds[0], base_dir=self.base_dir, base_hash=self.base_hash, labels=self.labels,
-            gold=self.oracle, validation=None, synthetic=ClipSet((), self.oracle.folder, ()), classic="none",
-            strength=None, optim=optim, settings=plan.settings, store=self.store,
+            name=ORACLE,
+            seed=plan.seeds[0],
+            base_dir=self.base_dir,
+            base_hash=self.base_hash,
+            labels=self.labels,
+            gold=self.oracle,
+            validation=None,
+            synthetic=ClipSet((), self.oracle.folder, ()),
+            classic="none",
+            strength=None,
+            optim=optim,
+            settings=plan.settings,
+            store=self.store,
         )
 
 
@@ -88,15 +107,22 @@ def read_inputs(
         folder = vanilla if recipe is not None and recipe.name == LOSERS.name else accepted
         for seed in plan.seeds:
             clips = synthetic_clips(
-                recipe, seed, vanilla_clips, accepted_clips, augmentation_factor=plan.augmentation_factor,
+                recipe,
+                seed,
+                vanilla_clips,
+                accepted_clips,
+                augmentation_factor=plan.augmentation_factor,
                 rounds=plan.rounds,
             )
             synthetic[recipe, seed] = clip_set(folder, clips)
     return Inputs(
-        base_dir=classifier, base_hash=hash_dir(classifier), labels=tuple(gold_set.labels),
+        base_dir=classifier,
+        base_hash=hash_dir(classifier),
+        labels=tuple(gold_set.labels),
         train={seed: _gold(gold, gold_set.train(seed), f"training clips for seed {seed}") for seed in plan.seeds},
         validation={seed: _gold(gold, gold_set.val(seed), f"validation clips for seed {seed}") for seed in plan.seeds},
-        oracle=_gold(gold, gold_set.oracle(), "labelled clips"), synthetic=synthetic,
+        oracle=_gold(gold, gold_set.oracle(), "labelled clips"),
+        synthetic=synthetic,
         store=ItemStore("train_classifier", code_version),
     )
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.audio_folder import load_clip
 from torch import Tensor
 
+from common.audio_folder import load_clip
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig
@@ -102,10 +102,17 @@ class Job:
             "specaugment": self.settings.specaugment.model_dump(exclude={"strengths"}),
         }[self.classic]
         return {
-            "base": self.base_hash, "labels": self.labels, "seed": self.seed, "gold": self.gold.identity,
-            "synthetic": self.synthetic.identity, "validation": self.validation.identity if self.validation else None,
-            "classic": self.classic, "strength": self.strength, "augmentation": used,
-            "optim": self.optim.model_dump(mode="json"), "settings": shared,
+            "base": self.base_hash,
+            "labels": self.labels,
+            "seed": self.seed,
+            "gold": self.gold.identity,
+            "synthetic": self.synthetic.identity,
+            "validation": self.validation.identity if self.validation else None,
+            "classic": self.classic,
+            "strength": self.strength,
+            "augmentation": used,
+            "optim": self.optim.model_dump(mode="json"),
+            "settings": shared,
         }
 
 
@@ -129,13 +136,25 @@ def _make(job: Job, folder: Path, work_dir: Path) -> None:
     gold, synthetic = _variants(job, job.gold), _variants(job, job.synthetic)
     examples = Examples([*gold, *synthetic], np.concatenate([job.gold.labels, job.synthetic.labels]))
     budget = make_budget(
-        job.gold.labels, job.synthetic.labels, steps=job.optim.steps, batch_size=job.optim.batch_size,
-        synthetic_fraction=job.settings.synthetic_fraction, cool_down=job.settings.cool_down,
-        balanced=job.settings.class_balanced, seed=job.seed,
+        job.gold.labels,
+        job.synthetic.labels,
+        steps=job.optim.steps,
+        batch_size=job.optim.batch_size,
+        synthetic_fraction=job.settings.synthetic_fraction,
+        cool_down=job.settings.cool_down,
+        balanced=job.settings.class_balanced,
+        seed=job.seed,
     )
     result = train(
-        classifier, examples, _validation(job), budget, job.optim, slot_weight=job.settings.slot_weight,
-        select_by=job.settings.select_by, specaugment=_specaugment(job), seed=derive_seed(job.seed, "steps"),
+        classifier,
+        examples,
+        _validation(job),
+        budget,
+        job.optim,
+        slot_weight=job.settings.slot_weight,
+        select_by=job.settings.select_by,
+        specaugment=_specaugment(job),
+        seed=derive_seed(job.seed, "steps"),
         work_dir=work_dir,
     )
     classifier.model.to("cpu")
@@ -148,8 +167,12 @@ def _budget_figures(job: Job, budget: Budget) -> dict[str, Any]:
     synthetic = int((budget.slot >= len(job.gold.clips)).sum())
     without = sorted(set(job.gold.labels.tolist()) - set(job.synthetic.labels.tolist()))
     return {
-        "steps": job.optim.steps, "examples": budget.examples, "classic": job.classic, "strength": job.strength,
-        "gold_clips": len(job.gold.clips), "synthetic_clips": len(job.synthetic.clips),
+        "steps": job.optim.steps,
+        "examples": budget.examples,
+        "classic": job.classic,
+        "strength": job.strength,
+        "gold_clips": len(job.gold.clips),
+        "synthetic_clips": len(job.synthetic.clips),
         "slot": {"synthetic": synthetic, "gold": int(budget.slot.size) - synthetic},
         "gold_stands_in_for": [job.labels[label] for label in without] if job.synthetic.clips else [],
     }

@@ -15,8 +15,15 @@ from components.train_classifier.writing import mean_accuracies, write_classifie
 
 
 def run(
-    classifier_path: str, gold_path: str, vanilla_path: str, accepted_path: str, classifiers_path: str,
-    metrics_path: str, *, config: dict[str, Any], code_version: str,
+    classifier_path: str,
+    gold_path: str,
+    vanilla_path: str,
+    accepted_path: str,
+    classifiers_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
 ) -> dict[str, Any]:
     """Train every method in every replicate.
 

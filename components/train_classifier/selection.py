@@ -13,13 +13,7 @@ from common.config.classifier import TrainClassifierPlan
 from common.errors import SynthioError
 from common.log import event, get_logger
 from common.parallel import run_items
-from components.train_classifier.candidates import (
-    Candidate,
-    candidates_of,
-    choose,
-    classic_candidates,
-    first_phase,
-)
+from components.train_classifier.candidates import Candidate, candidates_of, choose, classic_candidates, first_phase
 from components.train_classifier.inputs import ORACLE, Inputs
 from components.train_classifier.jobs import Job, read_result, run_job
 
@@ -70,15 +64,20 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
 def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:
     wanted = [
         Candidate(seed, method.recipe, best[seed].classic, best[seed].strength)
-        for seed in plan.seeds if seed in best
-        for method in plan.methods.values() if method.classic == "best"
+        for seed in plan.seeds
+        if seed in best
+        for method in plan.methods.values()
+        if method.classic == "best"
     ]
     return list(dict.fromkeys(wanted))
 
 
 def _choose_all(
-    plan: TrainClassifierPlan, outcome: Outcome, items: dict[Candidate, Path],
-    results: dict[Candidate, dict[str, Any]], failed: dict[Candidate, str],
+    plan: TrainClassifierPlan,
+    outcome: Outcome,
+    items: dict[Candidate, Path],
+    results: dict[Candidate, dict[str, Any]],
+    failed: dict[Candidate, str],
 ) -> None:
     reported = set()
     for name, method in sorted(plan.methods.items()):

@@ -40,7 +40,10 @@ class Examples:
 
 
 def batch_loss(
-    classifier: Classifier, examples: Examples, budget: Budget, slot_weight: float,
+    classifier: Classifier,
+    examples: Examples,
+    budget: Budget,
+    slot_weight: float,
     specaugment: tuple[SpecAugmentConfig, float] | None,
 ) -> Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, float]]]:
     """The loss of a step, for `common.training.fit`.
@@ -145,8 +148,16 @@ class BestCheckpoint:
 
 
 def train(
-    classifier: Classifier, examples: Examples, validation: Examples | None, budget: Budget, optim: OptimConfig, *,
-    slot_weight: float, select_by: str, specaugment: tuple[SpecAugmentConfig, float] | None, seed: int,
+    classifier: Classifier,
+    examples: Examples,
+    validation: Examples | None,
+    budget: Budget,
+    optim: OptimConfig,
+    *,
+    slot_weight: float,
+    select_by: str,
+    specaugment: tuple[SpecAugmentConfig, float] | None,
+    seed: int,
     work_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Train `classifier` in place.
@@ -174,8 +185,13 @@ def train(
     """
     best = BestCheckpoint(classifier, validation, select_by, work_dir) if validation is not None else None
     curve = fit(
-        classifier.model, batch_loss(classifier, examples, budget, slot_weight, specaugment), optim, seed=seed,
-        name=NAME, checkpoint_dir=work_dir, evaluate=best.evaluate if best is not None else None,
+        classifier.model,
+        batch_loss(classifier, examples, budget, slot_weight, specaugment),
+        optim,
+        seed=seed,
+        name=NAME,
+        checkpoint_dir=work_dir,
+        evaluate=best.evaluate if best is not None else None,
     )
     if best is not None:
         best.restore()

@@ -39,7 +39,5 @@ def test_every_stage_image_runs_as_an_unprivileged_user() -> None:
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_every_overlay_renders(overlay: Path) -> None:
-    rendered = subprocess.run(
-        ["kubectl", "kustomize", str(overlay)], check=True, capture_output=True, text=True
-    ).stdout
+    rendered = subprocess.run(["kubectl", "kustomize", str(overlay)], check=True, capture_output=True, text=True).stdout
     assert {document["kind"] for document in yaml.safe_load_all(rendered)} >= {"Namespace", "ConfigMap"}

@@ -107,6 +107,8 @@ def test_no_code_branches_on_a_presets_name() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_files_stay_small(stage: str) -> None:
-    lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "components" / stage).glob("*.py")}
+    lines = {
+        path.name: path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "components" / stage).glob("*.py")
+    }
     assert lines.get("run.py", 0) <= 120
     assert all(count <= 400 for count in lines.values()), lines

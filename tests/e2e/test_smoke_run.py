@@ -19,7 +19,11 @@ def run_pipeline(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
     return subprocess.run(
         [sys.executable, "-m", "pipelines.run", *COMMAND, *options, "--runs", str(runs)],
-        cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900,
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
 
 
@@ -106,7 +110,9 @@ def test_published_models_load_in_the_plain_libraries(first: object, runs: Path)
         (("--seeds", "0"), "at least 1"),
     ],
 )
-def test_bad_input_is_refused_in_one_line_before_anything_runs(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+def test_bad_input_is_refused_in_one_line_before_anything_runs(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
     refused = run_pipeline(tmp_path / "runs", *options)
     assert refused.returncode == 2
     assert message in refused.stderr

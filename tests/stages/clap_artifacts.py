@@ -43,10 +43,16 @@ def write_corpus(folder: Path, train: int = 36, heldout: int = 9) -> Path:
                     member = tarfile.TarInfo(f"{split}{index:03d}.{suffix}")
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
-        shards.append({
-            "file": f"audio/{split}.tar", "kind": "audio", "split": split, "clips": count,
-            "bytes": file.stat().st_size, "sha256": hash_file(file),
-        })
+        shards.append(
+            {
+                "file": f"audio/{split}.tar",
+                "kind": "audio",
+                "split": split,
+                "clips": count,
+                "bytes": file.stat().st_size,
+                "sha256": hash_file(file),
+            }
+        )
     write_json(folder / "manifest.json", {"shards": shards, "labels": SORTED_LABELS})
     captions = [template_caption(label) for label in LABELS] * 3
     write_json(folder / "vocabulary.json", [list(row) for row in build_vocabulary(captions)])
@@ -73,10 +79,17 @@ def write_gold(folder: Path, seeds: tuple[int, ...] = (0, 1)) -> Path:
     for index in range(15):
         label, clip_id = LABELS[index % 3], f"g{index:02d}"
         audio[clip_id] = make_sound(label, np.random.default_rng(100 + index))
-        records.append(GoldClip(
-            file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=SORTED_LABELS.index(label),
-            source=f"{clip_id}.wav", duration_s=0.8, sample_rate_hz=RATE_HZ,
-        ))
+        records.append(
+            GoldClip(
+                file_name=f"{clip_id}.flac",
+                clip_id=clip_id,
+                label=label,
+                label_id=SORTED_LABELS.index(label),
+                source=f"{clip_id}.wav",
+                duration_s=0.8,
+                sample_rate_hz=RATE_HZ,
+            )
+        )
     write_audio_folder(folder, records, audio, RATE_HZ)
     ids = [record.clip_id for record in records]
     splits = {str(seed): {"train": ids[:6], "val": ids[6:12]} for seed in seeds}
@@ -89,18 +102,34 @@ def synthetic_clip(label: str, recipe: str, seed: int, index: int, round: int = 
     """A record of a generated clip."""
     clip_id = f"{recipe}.s{seed}.{label.replace(' ', '_')}.{index}.r{round}"
     return SyntheticClip(
-        file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=SORTED_LABELS.index(label),
-        caption=f"a {label}", recipe=recipe, seed=seed, source_clip_id="g00", index=index, round=round, duration_s=0.8,
-        sample_rate_hz=RATE_HZ, writer="test", model_hash="m", sampling_seed=1, sampler={}, gain_db=0.0, signal=signal,
+        file_name=f"{clip_id}.flac",
+        clip_id=clip_id,
+        label=label,
+        label_id=SORTED_LABELS.index(label),
+        caption=f"a {label}",
+        recipe=recipe,
+        seed=seed,
+        source_clip_id="g00",
+        index=index,
+        round=round,
+        duration_s=0.8,
+        sample_rate_hz=RATE_HZ,
+        writer="test",
+        model_hash="m",
+        sampling_seed=1,
+        sampler={},
+        gain_db=0.0,
+        signal=signal,
     )
 
 
 def write_synthetic(folder: Path, clips: list[SyntheticClip], sounds: dict[str, str] | None = None) -> Path:
     """A synthetic artifact; each clip sounds like its label, or like what `sounds` says for its id."""
     audio = {
-        clip.clip_id: make_sound((sounds or {}).get(clip.clip_id, clip.label), np.random.default_rng(
-            [clip.seed, clip.index, clip.round, clip.label_id]
-        ))
+        clip.clip_id: make_sound(
+            (sounds or {}).get(clip.clip_id, clip.label),
+            np.random.default_rng([clip.seed, clip.index, clip.round, clip.label_id]),
+        )
         for clip in clips
     }
     write_audio_folder(folder, clips, audio, RATE_HZ)

@@ -23,7 +23,9 @@ OPTIM = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "record_every": 2}
 CONFIG = AlignT2APlan.model_validate(
     {
         "settings": {"sampler": SAMPLER, "optim": OPTIM, "beta": 50, "distance_clips_per_class": 1, "lora_rank": 2},
-        "seeds": [0, 1], "alignments": ["dpo", "erm"], "losers_per_clip": 2,
+        "seeds": [0, 1],
+        "alignments": ["dpo", "erm"],
+        "losers_per_clip": 2,
     }
 ).model_dump(mode="json")
 
@@ -39,8 +41,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHIO_STORE", str(root / "store"))
         synthesize(
-            str(root / "t2a"), str(root / "gold"), str(root / "losers"), str(root / "m.json"),
-            config=plan.model_dump(mode="json"), code_version="1",
+            str(root / "t2a"),
+            str(root / "gold"),
+            str(root / "losers"),
+            str(root / "m.json"),
+            config=plan.model_dump(mode="json"),
+            code_version="1",
         )
     return root
 
@@ -52,8 +58,13 @@ def align(inputs: Path, tmp_path: Path) -> Callable[..., tuple[Path, dict[str, A
     def call(**changes: Any) -> tuple[Path, dict[str, Any]]:
         out = tmp_path / str(next(calls))
         figures = run(
-            str(inputs / "t2a"), str(inputs / "gold"), str(inputs / "losers"), str(out / "aligned"),
-            str(out / "metrics.json"), config=CONFIG | changes, code_version="1",
+            str(inputs / "t2a"),
+            str(inputs / "gold"),
+            str(inputs / "losers"),
+            str(out / "aligned"),
+            str(out / "metrics.json"),
+            config=CONFIG | changes,
+            code_version="1",
         )
         assert json.loads((out / "metrics.json").read_text()) == figures
         return out / "aligned", figures

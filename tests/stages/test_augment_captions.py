@@ -24,16 +24,24 @@ CANARY = "sk-CANARY-51b2"
 def config(**fields: Any) -> dict[str, Any]:
     recipes = [recipe.model_dump(mode="json") for recipe in [LOSERS, *RECIPES] if recipe]
     return {
-        "settings": {"writer": {"backend": "grammar"}}, "seeds": list(SEEDS), "recipes": recipes,
-        "augmentation_factor": 7, "domain": "test",
+        "settings": {"writer": {"backend": "grammar"}},
+        "seeds": list(SEEDS),
+        "recipes": recipes,
+        "augmentation_factor": 7,
+        "domain": "test",
     } | fields
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> tuple[Path, Path]:
     gold = make_gold(tmp_path / "gold")
-    caption_clips(str(gold), str(tmp_path / "captions"), str(tmp_path / "m.json"),
-                  config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""}, code_version="v")
+    caption_clips(
+        str(gold),
+        str(tmp_path / "captions"),
+        str(tmp_path / "m.json"),
+        config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""},
+        code_version="v",
+    )
     return gold, tmp_path / "captions"
 
 
@@ -41,7 +49,11 @@ def augment(
     inputs: tuple[Path, Path], out: Path, config: dict[str, Any], code_version: str = "v"
 ) -> tuple[list[Prompt], dict[str, Any]]:
     figures = run(
-        str(inputs[0]), str(inputs[1]), str(out), str(out.with_suffix(".json")), config=config,
+        str(inputs[0]),
+        str(inputs[1]),
+        str(out),
+        str(out.with_suffix(".json")),
+        config=config,
         code_version=code_version,
     )
     return read_records(out / "prompts.jsonl", Prompt), figures
@@ -55,7 +67,11 @@ def test_every_recipe_replicate_clip_and_index_has_one_prompt(inputs: tuple[Path
     prompts, _ = augment(inputs, tmp_path / "out", config())
     wanted = {
         f"{recipe.name}.s{seed}.{clip}.{index}.r0"
-        for recipe in RECIPES if recipe for seed in SEEDS for clip in train_ids(seed) for index in range(7)
+        for recipe in RECIPES
+        if recipe
+        for seed in SEEDS
+        for clip in train_ids(seed)
+        for index in range(7)
     }
     assert len(prompts) == len(wanted) and {prompt.prompt_id for prompt in prompts} == wanted
     assert not any(prompt.recipe == LOSERS.name for prompt in prompts)

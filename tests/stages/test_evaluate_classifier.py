@@ -45,10 +45,18 @@ def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> Non
     for index in range(12):
         label, clip_id = SORTED_LABELS[index % 3], f"t{index:02d}"
         audio[clip_id] = make_sound(label, np.random.default_rng(500 + index))
-        records.append(GoldClip(
-            file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=index % 3, source=f"{clip_id}.wav",
-            duration_s=0.8, sample_rate_hz=RATE_HZ, group=f"speaker {index // 2}",
-        ))
+        records.append(
+            GoldClip(
+                file_name=f"{clip_id}.flac",
+                clip_id=clip_id,
+                label=label,
+                label_id=index % 3,
+                source=f"{clip_id}.wav",
+                duration_s=0.8,
+                sample_rate_hz=RATE_HZ,
+                group=f"speaker {index // 2}",
+            )
+        )
     write_audio_folder(folder, records, audio | (copies or {}), RATE_HZ)
     write_json(folder / "labels.json", SORTED_LABELS)
     write_json(folder / "health.json", {"clips": 12, "dropped": []})
@@ -56,8 +64,16 @@ def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> Non
 
 def write_classifiers(folder: Path) -> None:
     architecture = ASTArchitecture(
-        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=8, frequency_stride=8, time_stride=8,
-        max_length=48, num_mel_bins=32, sample_rate_hz=16000,
+        hidden_size=16,
+        layers=1,
+        heads=2,
+        intermediate_size=32,
+        patch_size=8,
+        frequency_stride=8,
+        time_stride=8,
+        max_length=48,
+        num_mel_bins=32,
+        sample_rate_hz=16000,
     )
     selection: dict[str, Any] = {"best_classic": {"0": "noise", "1": "noise"}}
     for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
@@ -94,7 +110,11 @@ def evaluate(world: World, out: Path) -> dict[str, Any]:
     methods = {name: METHODS[name].model_dump(mode="json") for name in reversed(NAMES)}
     config = {"settings": {"resamples": 300.0}, "seeds": [0.0, 1.0], "methods": methods}
     run(
-        *map(str, world), str(out / "evaluation"), str(out / "classifier"), str(out / "metrics.json"), config=config,
+        *map(str, world),
+        str(out / "evaluation"),
+        str(out / "classifier"),
+        str(out / "metrics.json"),
+        config=config,
         code_version=CODE,
     )
     found: dict[str, Any] = read_json(out / "evaluation" / "evaluation.json")

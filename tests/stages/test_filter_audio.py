@@ -57,13 +57,23 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def filter_round(
-    inputs: Inputs, root: Path, synthetic: Path | None = None, previous: Path | None = None, code: str = CODE,
+    inputs: Inputs,
+    root: Path,
+    synthetic: Path | None = None,
+    previous: Path | None = None,
+    code: str = CODE,
     **settings: Any,
 ) -> tuple[Path, Path, dict[str, Any]]:
     accepted, rejected = root / "accepted", root / "rejected"
     figures = run(
-        str(synthetic or inputs.synthetic), str(inputs.gold), str(inputs.clap), str(accepted), str(rejected),
-        str(root / "metrics.json"), config=config(**settings), code_version=code,
+        str(synthetic or inputs.synthetic),
+        str(inputs.gold),
+        str(inputs.clap),
+        str(accepted),
+        str(rejected),
+        str(root / "metrics.json"),
+        config=config(**settings),
+        code_version=code,
         previous_path=str(previous) if previous else None,
     )
     return accepted, rejected, dict(figures)
@@ -84,11 +94,14 @@ def test_every_clip_ends_in_exactly_one_of_accepted_and_rejected(inputs: Inputs,
     assert account["rounds"][0]["accepted"] == len(ids(accepted)) and set(account["thresholds"]) == {"0", "1"}
 
 
-@pytest.mark.parametrize("threshold", [
-    {"kind": "margin", "percentile": None},
-    {"kind": "margin", "percentile": 10},
-    {"kind": "percentile", "percentile": 10},
-])
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        {"kind": "margin", "percentile": None},
+        {"kind": "margin", "percentile": 10},
+        {"kind": "percentile", "percentile": 10},
+    ],
+)
 def test_wrong_clips_are_rejected_more_often_than_right_ones(
     inputs: Inputs, tmp_path: Path, threshold: dict[str, Any]
 ) -> None:

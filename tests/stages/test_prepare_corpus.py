@@ -16,8 +16,16 @@ from common.procedural.clips import make_clip
 from components.prepare_corpus.run import run
 
 SETTINGS: dict[str, Any] = {
-    "source": "procedural", "clips": 42, "durations_s": [0.512, 1.024], "sample_rate_hz": 16000, "channels": 1,
-    "clips_per_shard": 14, "heldout_fraction": 0.3, "vae": "spectral", "tokenizer": "embedded", "max_tokens": 64,
+    "source": "procedural",
+    "clips": 42,
+    "durations_s": [0.512, 1.024],
+    "sample_rate_hz": 16000,
+    "channels": 1,
+    "clips_per_shard": 14,
+    "heldout_fraction": 0.3,
+    "vae": "spectral",
+    "tokenizer": "embedded",
+    "max_tokens": 64,
 }
 
 
@@ -91,7 +99,10 @@ def recordings(tmp_path: Path) -> Path:
 
 def folder_settings(root: Path) -> dict[str, Any]:
     return {
-        "source": "folder", "audio_dir": str(root), "captions_file": str(root / "captions.csv"), "durations_s": [1.024],
+        "source": "folder",
+        "audio_dir": str(root),
+        "captions_file": str(root / "captions.csv"),
+        "durations_s": [1.024],
         "codec": {"latent_channels": 8},
     }
 

@@ -76,9 +76,7 @@ def test_the_gold_set_holds_what_the_splits_name_and_the_test_split_stands_apart
     assert all(name.isascii() for name in names) and not list(tmp_path.rglob("up*"))
 
 
-def test_a_second_run_gives_the_same_bytes_and_reads_no_audio(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_gives_the_same_bytes_and_reads_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = dataset(tmp_path / "data")
     prepare(tmp_path / "first", spec, n=16)
     monkeypatch.setattr(stage_module, "read_dataset", None)

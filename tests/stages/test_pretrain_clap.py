@@ -16,7 +16,9 @@ from tests.stages.clap_artifacts import ARCHITECTURE, CODE, write_clap, write_co
 from tests.unit.clap.small import RATE_HZ
 
 TRAINED: dict[str, Any] = {
-    "checkpoint": None, "revision": None, "architecture": ARCHITECTURE,
+    "checkpoint": None,
+    "revision": None,
+    "architecture": ARCHITECTURE,
     "optim": {"steps": 60, "batch_size": 12, "learning_rate": 3e-3, "warmup_steps": 5},
 }
 

@@ -21,8 +21,15 @@ from common.hashing import hash_dir, hash_file
 from components.pretrain_classifier.run import run
 
 SIZES = {
-    "hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32, "patch_size": 16, "frequency_stride": 16,
-    "time_stride": 16, "max_length": 48, "num_mel_bins": 32,
+    "hidden_size": 16,
+    "layers": 1,
+    "heads": 2,
+    "intermediate_size": 32,
+    "patch_size": 16,
+    "frequency_stride": 16,
+    "time_stride": 16,
+    "max_length": 48,
+    "num_mel_bins": 32,
 }
 LABELS = ["hum", "hiss"]
 
@@ -47,8 +54,14 @@ def write_corpus(folder: Path, labelled: bool = True) -> Path:
         path = folder / f"{split}.tar"
         clips = write_shard(path, samples(count, len(split), labelled))
         shards.append(
-            {"file": path.name, "kind": "audio", "split": split, "clips": clips, "bytes": path.stat().st_size,
-             "sha256": hash_file(path)}
+            {
+                "file": path.name,
+                "kind": "audio",
+                "split": split,
+                "clips": clips,
+                "bytes": path.stat().st_size,
+                "sha256": hash_file(path),
+            }
         )
     (folder / "manifest.json").write_text(json.dumps({"shards": shards, "labels": sorted(LABELS) if labelled else []}))
     return folder

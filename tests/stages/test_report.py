@@ -56,7 +56,9 @@ class Page(HTMLParser):
 
 def make(paths: dict[str, Path], out: Path, **changes: Any) -> tuple[dict[str, Any], list[str], list[list[int]]]:
     return run(
-        *(str(paths[name]) for name in PATHS), *(str(out / name) for name in OUTPUTS), config=make_plan(**changes),
+        *(str(paths[name]) for name in PATHS),
+        *(str(out / name) for name in OUTPUTS),
+        config=make_plan(**changes),
         code_version="test",
     )
 
@@ -87,7 +89,10 @@ def test_report_json_has_every_field_of_the_interface(made: Path) -> None:
     assert all({"method", "versus", "mean", "low", "high"} <= row.keys() for row in report["differences"])
     assert all({"accepted", "rejected"} <= row.keys() for row in report["rounds"])
     assert {key: report["data"][key] for key in ("n_train", "n_val", "n_test", "dropped")} == {
-        "n_train": 12, "n_val": 6, "n_test": 120, "dropped": 2,
+        "n_train": 12,
+        "n_val": 6,
+        "n_test": 120,
+        "dropped": 2,
     }
     assert report["failures"] == []
 
@@ -135,7 +140,16 @@ def test_charts_pictures_and_players_have_names(page: str) -> None:
 
 def test_the_sections_stand_in_order(page: str) -> None:
     names = [
-        "methods", "classes", "listen", "quality", "alignment", "budget", "data", "run", "provenance", "reading",
+        "methods",
+        "classes",
+        "listen",
+        "quality",
+        "alignment",
+        "budget",
+        "data",
+        "run",
+        "provenance",
+        "reading",
         "limits",
     ]
     places = [page.index(f'<section id="{name}"') for name in names]

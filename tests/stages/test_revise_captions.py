@@ -24,44 +24,78 @@ REFLECTED, ONE_ROUND_ONLY = (recipe.name for recipe in RECIPES if recipe)
 def clip(recipe: str, seed: int, source: str, index: int, round: int, caption: str, **fields: Any) -> SyntheticClip:
     label_id = int(source[0])
     clip_id = f"{recipe}.s{seed}.{source}.{index}.r{round}"
-    return SyntheticClip.model_validate({
-        "file_name": f"{clip_id}.flac", "clip_id": clip_id, "label": LABELS[label_id], "label_id": label_id,
-        "caption": caption, "recipe": recipe, "seed": seed, "source_clip_id": source, "index": index, "round": round,
-        "duration_s": 0.5, "sample_rate_hz": 16000, "writer": "grammar/1", "model_hash": "m", "sampling_seed": 1,
-        "sampler": {}, "gain_db": 0.0, "clap_score": 0.123456, "clap_margin": -0.1, "reason": "score",
-    } | fields)
+    return SyntheticClip.model_validate(
+        {
+            "file_name": f"{clip_id}.flac",
+            "clip_id": clip_id,
+            "label": LABELS[label_id],
+            "label_id": label_id,
+            "caption": caption,
+            "recipe": recipe,
+            "seed": seed,
+            "source_clip_id": source,
+            "index": index,
+            "round": round,
+            "duration_s": 0.5,
+            "sample_rate_hz": 16000,
+            "writer": "grammar/1",
+            "model_hash": "m",
+            "sampling_seed": 1,
+            "sampler": {},
+            "gain_db": 0.0,
+            "clap_score": 0.123456,
+            "clap_margin": -0.1,
+            "reason": "score",
+        }
+        | fields
+    )
 
 
 REJECTED = [
     clip(
-        REFLECTED, seed, source, 1, 0,
+        REFLECTED,
+        seed,
+        source,
+        1,
+        0,
         f"a loud {normalize_label(LABELS[int(source[0])])} once with hiss in the background",
     )
-    for seed in SEEDS for source in ("0-1", "0-2", "1-1", "2-2")
+    for seed in SEEDS
+    for source in ("0-1", "0-2", "1-1", "2-2")
 ]
-ACCEPTED = [
-    clip(REFLECTED, seed, "0-1", 0, 0, "a faint low dog bark over wind", reason=None) for seed in SEEDS
-]
+ACCEPTED = [clip(REFLECTED, seed, "0-1", 0, 0, "a faint low dog bark over wind", reason=None) for seed in SEEDS]
 
 
 def config(**fields: Any) -> dict[str, Any]:
     return {
-        "settings": {"writer": {"backend": "grammar"}, "pool_share": 1.0}, "seeds": list(SEEDS),
-        "recipes": [recipe.model_dump(mode="json") for recipe in RECIPES if recipe], "rounds": 2, "domain": "test",
+        "settings": {"writer": {"backend": "grammar"}, "pool_share": 1.0},
+        "seeds": list(SEEDS),
+        "recipes": [recipe.model_dump(mode="json") for recipe in RECIPES if recipe],
+        "rounds": 2,
+        "domain": "test",
     } | fields
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     gold = make_gold(tmp_path / "gold")
-    caption_clips(str(gold), str(tmp_path / "captions"), str(tmp_path / "m.json"),
-                  config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""}, code_version="v")
+    caption_clips(
+        str(gold),
+        str(tmp_path / "captions"),
+        str(tmp_path / "m.json"),
+        config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""},
+        code_version="v",
+    )
     return tmp_path
 
 
 def revise(
-    folder: Path, rejected: list[SyntheticClip], accepted: list[SyntheticClip] = ACCEPTED, round: int = 1,
-    name: str = "out", **fields: Any,
+    folder: Path,
+    rejected: list[SyntheticClip],
+    accepted: list[SyntheticClip] = ACCEPTED,
+    round: int = 1,
+    name: str = "out",
+    **fields: Any,
 ) -> tuple[list[Prompt], dict[str, Any]]:
     write_records(folder / "rejected/clips/metadata.jsonl", rejected)
     write_records(folder / "accepted/clips/metadata.jsonl", accepted)
@@ -84,7 +118,14 @@ def test_history_keeps_caption_score_and_reason_of_every_round(inputs: Path) -> 
     first, _ = revise(inputs, REJECTED)
     again = [
         clip(
-            p.recipe, p.seed, p.source_clip_id, p.index, 1, p.caption, history=p.history, clap_score=0.2,
+            p.recipe,
+            p.seed,
+            p.source_clip_id,
+            p.index,
+            1,
+            p.caption,
+            history=p.history,
+            clap_score=0.2,
             reason="margin",
         )
         for p in first

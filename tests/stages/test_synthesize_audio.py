@@ -26,7 +26,9 @@ assert SYNTHIO is not None
 CONFIG = SynthesizeAudioPlan.model_validate(
     {
         "settings": {"sampler": {"steps": 2, "guidance_scale": 2.0, "batch_size": 4, "bucket_frames": 4}},
-        "seeds": [0, 1], "recipes": [SYNTHIO], "template_clips_per_gold": 2,
+        "seeds": [0, 1],
+        "recipes": [SYNTHIO],
+        "template_clips_per_gold": 2,
     }
 ).model_dump(mode="json")
 
@@ -53,8 +55,14 @@ def synthesize(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             write_records(out / "prompts" / "prompts.jsonl", prompts)
             prompts_path = str(out / "prompts")
         run(
-            str(inputs / "t2a"), str(inputs / "gold"), str(out / "synthetic"), str(out / "metrics.json"),
-            config=CONFIG | changes, code_version="1", aligned_path=str(inputs / "aligned"), prompts_path=prompts_path,
+            str(inputs / "t2a"),
+            str(inputs / "gold"),
+            str(out / "synthetic"),
+            str(out / "metrics.json"),
+            config=CONFIG | changes,
+            code_version="1",
+            aligned_path=str(inputs / "aligned"),
+            prompts_path=prompts_path,
         )
         return out / "synthetic"
 
@@ -64,12 +72,23 @@ def synthesize(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def aligned_prompts(count: int = 3) -> list[Prompt]:
     return [
         Prompt(
-            prompt_id=f"{SYNTHIO.name}.s{seed}.{label}-0.{index}.r1", recipe=SYNTHIO.name, seed=seed,
-            source_clip_id=f"{label}-0", label=label, label_id=LABELS.index(label), index=index, round=1,
-            caption=f"{label} in the rain, take {index}", writer="test", prompt_hash="abc", parents=(f"{label}-1",),
+            prompt_id=f"{SYNTHIO.name}.s{seed}.{label}-0.{index}.r1",
+            recipe=SYNTHIO.name,
+            seed=seed,
+            source_clip_id=f"{label}-0",
+            label=label,
+            label_id=LABELS.index(label),
+            index=index,
+            round=1,
+            caption=f"{label} in the rain, take {index}",
+            writer="test",
+            prompt_hash="abc",
+            parents=(f"{label}-1",),
             history=({"caption": "before", "score": 0.1, "reason": "clap"},),
         )
-        for seed in (0, 1) for label in LABELS[:2] for index in range(count)
+        for seed in (0, 1)
+        for label in LABELS[:2]
+        for index in range(count)
     ]
 
 
@@ -174,9 +193,7 @@ def test_an_empty_list_of_prompts_takes_under_a_second_and_imports_no_torch(inpu
     assert read_clips(tmp_path / "out", SyntheticClip) == []
 
 
-def test_the_stage_runs_in_a_process_of_its_own(
-    inputs: Path, tmp_path: Path, synthesize: Callable[..., Path]
-) -> None:
+def test_the_stage_runs_in_a_process_of_its_own(inputs: Path, tmp_path: Path, synthesize: Callable[..., Path]) -> None:
     write_records(tmp_path / "prompts" / "prompts.jsonl", aligned_prompts(1)[:1])
     code = (
         "from components.synthesize_audio.run import run; "

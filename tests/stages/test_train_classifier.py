@@ -52,8 +52,13 @@ def write_gold(folder: Path) -> None:
                     clip_id = f"{part}{seed}-{label_id}-{index}"
                     clips.append(
                         GoldClip(
-                            file_name=f"{clip_id}.flac", clip_id=clip_id, label=label, label_id=label_id,
-                            source=clip_id, duration_s=7000 / RATE, sample_rate_hz=RATE,
+                            file_name=f"{clip_id}.flac",
+                            clip_id=clip_id,
+                            label=label,
+                            label_id=label_id,
+                            source=clip_id,
+                            duration_s=7000 / RATE,
+                            sample_rate_hz=RATE,
                         )
                     )
                     audio[clip_id] = sound(label_id, rng)
@@ -77,10 +82,23 @@ def write_synthetic(
                 clip_id = f"{recipe}.s{replicate}.{source}.{index}.r{round_}"
                 clips.append(
                     SyntheticClip(
-                        file_name=f"{clip_id}.flac", clip_id=clip_id, label=LABELS[label_id], label_id=label_id,
-                        caption="a sound", recipe=recipe, seed=replicate, source_clip_id=source,
-                        index=index, round=round_, duration_s=7000 / RATE, sample_rate_hz=RATE, writer="test",
-                        model_hash="0", sampling_seed=0, sampler={}, gain_db=0.0,
+                        file_name=f"{clip_id}.flac",
+                        clip_id=clip_id,
+                        label=LABELS[label_id],
+                        label_id=label_id,
+                        caption="a sound",
+                        recipe=recipe,
+                        seed=replicate,
+                        source_clip_id=source,
+                        index=index,
+                        round=round_,
+                        duration_s=7000 / RATE,
+                        sample_rate_hz=RATE,
+                        writer="test",
+                        model_hash="0",
+                        sampling_seed=0,
+                        sampler={},
+                        gain_db=0.0,
                     )
                 )
                 audio[clip_id] = sound(label_id, rng)
@@ -92,8 +110,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     world = World(*(folder / name for name in World._fields))
     architecture = ASTArchitecture(
-        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=8, frequency_stride=8, time_stride=8,
-        max_length=48, num_mel_bins=32,
+        hidden_size=16,
+        layers=1,
+        heads=2,
+        intermediate_size=32,
+        patch_size=8,
+        frequency_stride=8,
+        time_stride=8,
+        max_length=48,
+        num_mel_bins=32,
     )
     save_classifier(build_classifier(architecture, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
     write_gold(world.gold)

@@ -54,7 +54,8 @@ def test_a_merged_directory_loads_in_the_stock_pipeline_and_predicts_as_the_poli
     stock = StableAudioPipeline.from_pretrained(tmp_path)
     assert torch.allclose(predict(StableAudio(stock)), trained, atol=1e-5)
     assert {p.name for p in (tmp_path / "transformer").iterdir()} == {
-        "config.json", "diffusion_pytorch_model.safetensors",
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
     }
     names = set(build_model().transformer.state_dict())
     assert set(stock.transformer.state_dict()) == names

@@ -72,12 +72,18 @@ def test_pairs_that_do_not_differ_give_no_preference(pairs: EncodedPairs) -> Non
     equal = EncodedPairs(
         tuple(
             type(bucket)(
-                bucket.winners, bucket.winners[bucket.winner_of], bucket.winner_of, bucket.caption_of, bucket.condition,
+                bucket.winners,
+                bucket.winners[bucket.winner_of],
+                bucket.winner_of,
+                bucket.caption_of,
+                bucket.condition,
                 bucket.null,
             )
             for bucket in pairs.buckets
         ),
-        pairs.spectra, 0, (),
+        pairs.spectra,
+        0,
+        (),
     )
     policy = make_policy(build_model(), "full", 4, 0)
     loss, _ = step_loss(policy, equal, config(beta=2000.0), "dpo")(0, torch.Generator().manual_seed(0))

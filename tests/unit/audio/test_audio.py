@@ -64,8 +64,14 @@ def test_a_tone_gives_the_same_log_mel_whatever_rate_it_was_recorded_at(tmp_path
 @pytest.mark.parametrize(
     ("container", "encoding", "error"),
     [
-        ("WAV", "PCM_U8", 1 / 127), ("WAV", "PCM_16", 1 / 32767), ("WAV", "PCM_24", 1e-6), ("WAV", "FLOAT", 1e-7),
-        ("WAV", "DOUBLE", 1e-7), ("FLAC", "PCM_24", 1e-6), ("OGG", "VORBIS", 0.1), ("MP3", "MPEG_LAYER_III", 0.1),
+        ("WAV", "PCM_U8", 1 / 127),
+        ("WAV", "PCM_16", 1 / 32767),
+        ("WAV", "PCM_24", 1e-6),
+        ("WAV", "FLOAT", 1e-7),
+        ("WAV", "DOUBLE", 1e-7),
+        ("FLAC", "PCM_24", 1e-6),
+        ("OGG", "VORBIS", 0.1),
+        ("MP3", "MPEG_LAYER_III", 0.1),
     ],
 )
 @pytest.mark.parametrize("channels", [1, 2, 6])
@@ -110,7 +116,11 @@ def test_each_kind_of_bad_file_has_its_reason_and_names_the_file(tmp_path: Path)
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
     expected = {
-        "absent": "missing_file", "empty": "empty_file", "text": "unreadable", "folder": "unreadable", "nan": "nan",
+        "absent": "missing_file",
+        "empty": "empty_file",
+        "text": "unreadable",
+        "folder": "unreadable",
+        "nan": "nan",
         "none": "no_samples",
     }
     for name, reason in expected.items():

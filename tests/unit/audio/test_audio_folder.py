@@ -18,8 +18,13 @@ LABELS = ['dog "bark"', "straße/../x"]
 
 def record(clip_id: str, label_id: int = 0, file_name: str = "") -> GoldClip:
     return GoldClip(
-        file_name=file_name or f"{clip_id}.flac", clip_id=clip_id, label=LABELS[label_id], label_id=label_id,
-        source=f"{clip_id}.wav", duration_s=0.05, sample_rate_hz=16000,
+        file_name=file_name or f"{clip_id}.flac",
+        clip_id=clip_id,
+        label=LABELS[label_id],
+        label_id=label_id,
+        source=f"{clip_id}.wav",
+        duration_s=0.05,
+        sample_rate_hz=16000,
     )
 
 
@@ -87,7 +92,8 @@ def test_the_gold_set_gives_the_clips_of_each_replicate(tmp_path: Path) -> None:
         tmp_path / "splits.json",
         {
             "replicates": {"0": {"train": ["a"], "val": ["b"]}, "7": {"train": ["c"], "val": []}},
-            "oracle": ["a", "c"], "shared_gold": False,
+            "oracle": ["a", "c"],
+            "shared_gold": False,
         },
     )
     gold = GoldSet(tmp_path)

@@ -47,10 +47,12 @@ def facts(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def envelope(content: str) -> bytes:
-    return json.dumps({
-        "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 20},
-    }).encode()
+    return json.dumps(
+        {
+            "choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 20},
+        }
+    ).encode()
 
 
 def zipped(content: str) -> Send:
@@ -127,9 +129,9 @@ def good_reply(request: dict[str, Any]) -> str:
     """A valid reply to any prompt but extraction: captions that differ by request."""
     asked = facts(request)
     label = asked.get("label") or " and ".join(asked["labels"][:2])
-    return json.dumps({
-        "captions": [f"a {label} near door number {request['seed']} take {n}" for n in range(asked["count"])]
-    })
+    return json.dumps(
+        {"captions": [f"a {label} near door number {request['seed']} take {n}" for n in range(asked["count"])]}
+    )
 
 
 def good(request: dict[str, Any], number: int = 0) -> Send:

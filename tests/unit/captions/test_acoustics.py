@@ -84,7 +84,10 @@ def test_on_the_built_in_corpus_most_tempos_and_all_levels_are_right() -> None:
             caption = describe(label, measure(clip.audio, RATE))
             phrase = {"single": "once", "slow": "slowly", "fast": "quickly", "continuous": "continuously"}
             right += phrase[clip.attributes.tempo] in caption
-            level += (clip.attributes.loudness in caption) if clip.attributes.loudness != "normal" else (
-                "loud" not in caption and "quiet" not in caption)
+            level += (
+                (clip.attributes.loudness in caption)
+                if clip.attributes.loudness != "normal"
+                else ("loud" not in caption and "quiet" not in caption)
+            )
     assert right >= 0.7 * 6 * len(labels)
     assert level == 6 * len(labels)

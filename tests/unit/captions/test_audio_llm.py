@@ -29,8 +29,13 @@ def recordings(count: int) -> list[Recording]:
         length = 6000 + 2000 * index
         audio = np.random.default_rng(index).standard_normal(length).astype(np.float32) * 0.1
         clip = GoldClip(
-            file_name=f"{index}.flac", clip_id=f"clip{index}", label="dog bark", label_id=0, source=f"{index}.wav",
-            duration_s=length / 16000, sample_rate_hz=16000,
+            file_name=f"{index}.flac",
+            clip_id=f"clip{index}",
+            label="dog bark",
+            label_id=0,
+            source=f"{index}.wav",
+            duration_s=length / 16000,
+            sample_rate_hz=16000,
         )
         made.append(Recording(clip, audio))
     return made

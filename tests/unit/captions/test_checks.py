@@ -107,8 +107,12 @@ def test_more_captions_than_asked_for_cannot_flood() -> None:
 
 
 def test_elements_lose_the_label_and_what_is_no_plain_phrase() -> None:
-    reply = json.dumps({"events": ["a Dog_bark", "Loud", "<i>x</i>", "one two three four five six seven eight nine"],
-                        "scenes": ["in a park", "in a park", "../secret"]})
+    reply = json.dumps(
+        {
+            "events": ["a Dog_bark", "Loud", "<i>x</i>", "one two three four five six seven eight nine"],
+            "scenes": ["in a park", "in a park", "../secret"],
+        }
+    )
     checked = check_reply(reply, task(prompt="extract"), CHECKS)
     assert checked.elements.events == ("loud",)
     assert checked.elements.scenes == ("in a park",)

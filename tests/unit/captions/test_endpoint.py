@@ -45,10 +45,17 @@ def desk_at(stub: Stub, key: str = CANARY, **config: Any) -> Iterator[Desk]:
 
 def tasks(count: int, **fields: Any) -> list[Task]:
     return [
-        Task(**{
-            "task_id": f"t{n:03d}", "scope": "one", "prompt": "label_only", "labels": ("dog bark",), "count": 2,
-            "seed": 0,
-        } | fields)
+        Task(
+            **{
+                "task_id": f"t{n:03d}",
+                "scope": "one",
+                "prompt": "label_only",
+                "labels": ("dog bark",),
+                "count": 2,
+                "seed": 0,
+            }
+            | fields
+        )
         for n in range(count)
     ]
 
@@ -63,9 +70,18 @@ HOSTILE: dict[str, tuple[Send, str]] = {
     "fence without end": (Send("```json\n" + captions_json("a dog bark", "one dog bark")), "not_json"),
     "fenced list": (Send('```json\n["a dog bark"]\n```'), "not_json"),
     "truncated": (Send(captions_json("a dog bark", "one dog bark")[:-9]), "not_json"),
-    "cut off": (Send(body=json.dumps({
-        "choices": [{"message": {"content": captions_json("a dog bark", "one dog bark")}, "finish_reason": "length"}]
-    }).encode()), "cut_off"),
+    "cut off": (
+        Send(
+            body=json.dumps(
+                {
+                    "choices": [
+                        {"message": {"content": captions_json("a dog bark", "one dog bark")}, "finish_reason": "length"}
+                    ]
+                }
+            ).encode()
+        ),
+        "cut_off",
+    ),
     "ten megabytes": (Send(body=b'{"choices": [{"message": {"content": "' + b"dog bark " * 1_200_000), "too_large"),
     "long": (Send(captions_json("dog bark " * 10_000, "dog bark")), "too_large"),
     "deep": (Send('{"captions": ' + "[" * 10_000 + "]" * 10_000 + "}"), "too_deep"),
@@ -262,16 +278,20 @@ def test_a_label_that_is_an_instruction_changes_nothing_but_the_label() -> None:
 )
 def test_a_wrong_key_or_model_stops_the_stage_with_what_to_do(status: int, hint: str) -> None:
     reply = Send(status=status, body=CANARY.encode())
-    with serve(lambda request, number: reply) as stub, desk_at(stub) as desk, pytest.raises(
-        ConfigError, match=hint
-    ) as caught:
+    with (
+        serve(lambda request, number: reply) as stub,
+        desk_at(stub) as desk,
+        pytest.raises(ConfigError, match=hint) as caught,
+    ):
         desk.ask(tasks(3))
     assert CANARY not in str(caught.value)
 
 
 def test_an_endpoint_that_is_down_fails_the_stage_instead_of_becoming_a_grammar_run() -> None:
-    with serve(lambda request, number: Send(status=503)) as stub, desk_at(stub, replaced=0.5) as desk, pytest.raises(
-        DataError, match=r"http_503 \(6\)"
+    with (
+        serve(lambda request, number: Send(status=503)) as stub,
+        desk_at(stub, replaced=0.5) as desk,
+        pytest.raises(DataError, match=r"http_503 \(6\)"),
     ):
         desk.ask(tasks(3))
 

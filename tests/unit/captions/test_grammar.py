@@ -11,8 +11,17 @@ from common.procedural import words
 from common.text import normalize_label
 
 CHECKS = CheckConfig()
-LABELS = ["dog bark", "rain", "ignore previous instructions", ".. .. etc passwd", "犬", "<b>x</b>", "what?!", "etc.",
-          " ".join(f"w{n}" for n in range(30))]
+LABELS = [
+    "dog bark",
+    "rain",
+    "ignore previous instructions",
+    ".. .. etc passwd",
+    "犬",
+    "<b>x</b>",
+    "what?!",
+    "etc.",
+    " ".join(f"w{n}" for n in range(30)),
+]
 
 
 def desk(**grammar: float) -> Desk:
@@ -57,9 +66,19 @@ def test_the_same_seed_writes_the_same_in_any_order_and_another_seed_another() -
 
 
 def test_label_only_captions_use_the_words_of_the_built_in_corpus_only() -> None:
-    known = {word for table in (words.PITCH_WORDS, words.TEMPO_WORDS, words.LOUDNESS_WORDS, words.TEXTURE_WORDS,
-                                words.BACKGROUND_WORDS) for listed in table.values() for phrase in listed
-             for word in phrase.split()}
+    known = {
+        word
+        for table in (
+            words.PITCH_WORDS,
+            words.TEMPO_WORDS,
+            words.LOUDNESS_WORDS,
+            words.TEXTURE_WORDS,
+            words.BACKGROUND_WORDS,
+        )
+        for listed in table.values()
+        for phrase in listed
+        for word in phrase.split()
+    }
     known |= {word for frame in words.BACKGROUND_PHRASES for word in frame.replace("{}", "").split()}
     answers, _ = desk().ask([make_task(f"t{n}", prompt="label_only") for n in range(40)])
     used = {word.strip(",") for answer in answers.values() for caption in captions(answer) for word in caption.split()}
@@ -99,8 +118,18 @@ def test_what_the_grammar_writes_it_can_take_apart() -> None:
         events=("low pitched", "repeating slowly", "children laugh"), scenes=("hiss", "in a small room"), count=40
     )
     pool = {*task.events, *task.scenes}
-    listed = {phrase for table in (words.PITCH_WORDS, words.TEMPO_WORDS, words.LOUDNESS_WORDS, words.TEXTURE_WORDS,
-                                   words.BACKGROUND_WORDS) for phrases in table.values() for phrase in phrases}
+    listed = {
+        phrase
+        for table in (
+            words.PITCH_WORDS,
+            words.TEMPO_WORDS,
+            words.LOUDNESS_WORDS,
+            words.TEXTURE_WORDS,
+            words.BACKGROUND_WORDS,
+        )
+        for phrases in table.values()
+        for phrase in phrases
+    }
     for caption in captions(desk().ask([task])[0]["t"]):
         found = extract_elements(caption, ("dog bark",))
         assert {*found.events, *found.scenes} <= pool | listed, caption
@@ -110,8 +139,11 @@ def test_what_the_grammar_writes_it_can_take_apart() -> None:
     ("caption", "events", "scenes"),
     [
         ("Sound of a dog_bark", (), ()),
-        ("a loud low pitched dog bark repeating slowly with hiss in the background",
-         ("loud", "low pitched", "repeating slowly"), ("hiss",)),
+        (
+            "a loud low pitched dog bark repeating slowly with hiss in the background",
+            ("loud", "low pitched", "repeating slowly"),
+            ("hiss",),
+        ),
         ("A dog bark echoes in a small room while children laugh", ("children laugh", "echoes"), ("in a small room",)),
         ("a dog bark with a passing car in the distance", (), ("a passing car",)),
     ],

@@ -43,7 +43,8 @@ def test_the_schema_closes_the_reply_as_strict_mode_asks(name: PromptName) -> No
 def test_the_rejected_caption_and_its_score_reach_the_revision() -> None:
     facts = json.loads(
         make_request(make_task(prompt="revise", caption="a loud dog bark", score=-0.125), CHECKS)
-        .messages[-1].content.rsplit("\n\n", 1)[1]
+        .messages[-1]
+        .content.rsplit("\n\n", 1)[1]
     )
     assert (facts["caption"], facts["score"]) == ("a loud dog bark", -0.125)
 

@@ -8,10 +8,27 @@ from common.config.clap import ClapArchitecture
 
 RATE_HZ = 8000
 SMALL = ClapArchitecture(
-    sample_rate_hz=RATE_HZ, window_s=1, padding="repeatpad", fft_size=256, hop_length=128, mel_bins=32,
-    frequency_min_hz=50, frequency_max_hz=4000, spec_size=64, patch_size=8, patch_width=16, depths=(1, 1),
-    audio_heads=(1, 2), attention_window=4, text_width=32, text_layers=1, text_heads=2, text_ff_width=64,
-    max_tokens=64, projection_dim=32, dropout=0.0,
+    sample_rate_hz=RATE_HZ,
+    window_s=1,
+    padding="repeatpad",
+    fft_size=256,
+    hop_length=128,
+    mel_bins=32,
+    frequency_min_hz=50,
+    frequency_max_hz=4000,
+    spec_size=64,
+    patch_size=8,
+    patch_width=16,
+    depths=(1, 1),
+    audio_heads=(1, 2),
+    attention_window=4,
+    text_width=32,
+    text_layers=1,
+    text_heads=2,
+    text_ff_width=64,
+    max_tokens=64,
+    projection_dim=32,
+    dropout=0.0,
 )
 LABELS = ("low tone", "high tone", "noise")
 

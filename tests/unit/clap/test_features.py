@@ -11,8 +11,12 @@ from common.errors import ConfigError, DataError
 
 def stock(padding: str = "repeatpad", truncation: str = "rand_trunc", rate: int = 48_000) -> ClapFeatureExtractor:
     return ClapFeatureExtractor(
-        max_length_s=1, sampling_rate=rate, padding=padding, truncation=truncation,
-        frequency_min=50, frequency_max=rate * 7 // 24,
+        max_length_s=1,
+        sampling_rate=rate,
+        padding=padding,
+        truncation=truncation,
+        frequency_min=50,
+        frequency_max=rate * 7 // 24,
     )
 
 

@@ -16,8 +16,15 @@ LABELS = ["Glass / break", "dog bark", "müsic"]
 @pytest.fixture(scope="session")
 def architecture() -> ASTArchitecture:
     return ASTArchitecture(
-        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=8, frequency_stride=8, time_stride=8,
-        max_length=48, num_mel_bins=32,
+        hidden_size=16,
+        layers=1,
+        heads=2,
+        intermediate_size=32,
+        patch_size=8,
+        frequency_stride=8,
+        time_stride=8,
+        max_length=48,
+        num_mel_bins=32,
     )
 
 

@@ -11,9 +11,7 @@ NONE = np.array([], dtype=np.int64)
 
 
 def budget(synthetic: np.ndarray, **changes: object) -> Budget:
-    settings = {
-        "steps": 40, "batch_size": 6, "synthetic_fraction": 0.5, "cool_down": 0.0, "balanced": False, "seed": 3,
-    }
+    settings = {"steps": 40, "batch_size": 6, "synthetic_fraction": 0.5, "cool_down": 0.0, "balanced": False, "seed": 3}
     return make_budget(GOLD, synthetic, **{**settings, **changes})  # type: ignore[arg-type]
 
 

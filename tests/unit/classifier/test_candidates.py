@@ -24,9 +24,23 @@ CONFIG = TrainClassifierConfig()
 
 def clip(recipe: str, seed: int, index: int, round_: int, label_id: int = 0, label: str = "a") -> SyntheticClip:
     return SyntheticClip(
-        file_name="x.flac", clip_id=f"{recipe}.s{seed}.g.{index}.r{round_}", label=label, label_id=label_id,
-        caption="sound of a a", recipe=recipe, seed=seed, source_clip_id="g", index=index, round=round_,
-        duration_s=1.0, sample_rate_hz=16000, writer="test", model_hash="0", sampling_seed=0, sampler={}, gain_db=0.0,
+        file_name="x.flac",
+        clip_id=f"{recipe}.s{seed}.g.{index}.r{round_}",
+        label=label,
+        label_id=label_id,
+        caption="sound of a a",
+        recipe=recipe,
+        seed=seed,
+        source_clip_id="g",
+        index=index,
+        round=round_,
+        duration_s=1.0,
+        sample_rate_hz=16000,
+        writer="test",
+        model_hash="0",
+        sampling_seed=0,
+        sampler={},
+        gain_db=0.0,
     )
 
 

@@ -33,8 +33,14 @@ def examples(per_class: int, seed: int, classes: int = 3, shuffled: bool = False
 
 def budget(data: Examples, optim: OptimConfig = OPTIM) -> Budget:
     return make_budget(
-        data.labels, np.array([], dtype=np.int64), steps=optim.steps, batch_size=optim.batch_size,
-        synthetic_fraction=0.5, cool_down=0.0, balanced=False, seed=1,
+        data.labels,
+        np.array([], dtype=np.int64),
+        steps=optim.steps,
+        batch_size=optim.batch_size,
+        synthetic_fraction=0.5,
+        cool_down=0.0,
+        balanced=False,
+        seed=1,
     )
 
 
@@ -43,7 +49,11 @@ def train_once(classifier: Classifier) -> Callable[..., tuple[Classifier, dict[s
     def once(data: Examples, validation: Examples | None, **changes: Any) -> tuple[Classifier, dict[str, Any]]:
         fresh = with_fresh_head(classifier, ["a", "b", "c"], seed=11)
         options: dict[str, Any] = {
-            "slot_weight": 1.0, "select_by": "accuracy", "specaugment": None, "seed": 5, **changes,
+            "slot_weight": 1.0,
+            "select_by": "accuracy",
+            "specaugment": None,
+            "seed": 5,
+            **changes,
         }
         return fresh, train(fresh, data, validation, budget(data), OPTIM, **options)
 

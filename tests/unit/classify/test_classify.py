@@ -19,8 +19,15 @@ LABELS = ["Glass / break", "dog bark", "müsic"]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     architecture = ASTArchitecture(
-        hidden_size=16, layers=1, heads=2, intermediate_size=32, patch_size=16, frequency_stride=16, time_stride=16,
-        max_length=48, num_mel_bins=32,
+        hidden_size=16,
+        layers=1,
+        heads=2,
+        intermediate_size=32,
+        patch_size=16,
+        frequency_stride=16,
+        time_stride=16,
+        max_length=48,
+        num_mel_bins=32,
     )
     save_classifier(build_classifier(architecture, LABELS, -6.0, 3.0, seed=2), folder)
     return folder
@@ -55,7 +62,8 @@ def test_a_folder_gives_a_line_per_audio_file(model: Path, folder: Path, capsys:
     assert len(lines) == 2
     assert all(any(label in line for label in LABELS) for line in lines)
     assert [row["file"] for row in classify(model, folder)] == [
-        str(folder / "a.wav"), str(folder / "sub" / "stereo 44k.flac")
+        str(folder / "a.wav"),
+        str(folder / "sub" / "stereo 44k.flac"),
     ]
 
 

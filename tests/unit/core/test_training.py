@@ -20,7 +20,9 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
 
-def train(steps: int = 12, stop_at: int | None = None, folder: Path | None = None, **options: Any) -> tuple[nn.Module, list[dict[str, float]]]:
+def train(
+    steps: int = 12, stop_at: int | None = None, folder: Path | None = None, **options: Any
+) -> tuple[nn.Module, list[dict[str, float]]]:
     model = network()
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -30,7 +32,12 @@ def train(steps: int = 12, stop_at: int | None = None, folder: Path | None = Non
         return ((model(batch) - batch.sum(1, keepdim=True)) ** 2).mean(), {"size": float(len(batch))}
 
     config = OptimConfig(
-        steps=steps, batch_size=8, learning_rate=0.01, warmup_steps=2, ema_decay=0.9, record_every=2,
+        steps=steps,
+        batch_size=8,
+        learning_rate=0.01,
+        warmup_steps=2,
+        ema_decay=0.9,
+        record_every=2,
         **{"checkpoint_every_s": 1e-9, **options},
     )
     curve = fit(model, loss, config, seed=5, name="test", checkpoint_dir=folder)

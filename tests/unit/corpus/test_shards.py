@@ -34,8 +34,13 @@ def test_the_webdataset_library_opens_a_shard(tmp_path: Path) -> None:
 def hostile() -> Iterator[tuple[str, tarfile.TarInfo]]:
     for name in ("../up.json", "/abs.json", "a/b.json", "x.exe", "x.py", "nosuffix", "..json/../x"):
         yield name, tarfile.TarInfo(name)
-    for label, kind in (("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("dir", tarfile.DIRTYPE),
-                        ("fifo", tarfile.FIFOTYPE), ("device", tarfile.CHRTYPE)):
+    for label, kind in (
+        ("link", tarfile.SYMTYPE),
+        ("hard", tarfile.LNKTYPE),
+        ("dir", tarfile.DIRTYPE),
+        ("fifo", tarfile.FIFOTYPE),
+        ("device", tarfile.CHRTYPE),
+    ):
         info = tarfile.TarInfo("000.json")
         info.type, info.linkname = kind, "/etc/passwd"
         yield label, info

@@ -47,9 +47,19 @@ def clip(number: int, label: str, split: str | None = None, group: str | None = 
     """A checked clip, without a file."""
     source = f"{label}/{number}.wav"
     return Clip(
-        clip_id=clip_id_of(source), source=source, label=label, split=split, group=group, duration_s=1.0,
-        content=content or source, file_duration_s=1.0, container="WAV", encoding="PCM_16", file_rate_hz=8000,
-        file_channels=1, notes=(),
+        clip_id=clip_id_of(source),
+        source=source,
+        label=label,
+        split=split,
+        group=group,
+        duration_s=1.0,
+        content=content or source,
+        file_duration_s=1.0,
+        container="WAV",
+        encoding="PCM_16",
+        file_rate_hz=8000,
+        file_channels=1,
+        notes=(),
     )
 
 

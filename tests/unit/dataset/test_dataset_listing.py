@@ -27,7 +27,9 @@ def test_csv_and_jsonl_list_the_same_and_other_columns_are_named(tmp_path: Path)
     from_jsonl = list_clips(spec_of(tmp_path, jsonl, "labels.jsonl"))
     assert from_csv == from_jsonl
     assert [(row.source, row.label, row.split, row.group) for row in from_csv.rows] == [
-        ("a.wav", "x", "train", "ann"), ("b.wav", "y", "val", "bob"), ("c.wav", "y", None, None),
+        ("a.wav", "x", "train", "ann"),
+        ("b.wav", "y", "val", "bob"),
+        ("c.wav", "y", None, None),
     ]
     assert from_csv.ignored_columns == ["fold"] and from_csv.has_splits
 
@@ -51,8 +53,11 @@ def test_repeated_rows_count_once_and_contradictions_are_set_aside(tmp_path: Pat
     listing = list_clips(spec_of(tmp_path, text))
     assert [row.source for row in listing.rows] == ["a.wav", "d.wav"]
     assert sorted((drop.source, drop.reason) for drop in listing.dropped if drop.reason != "no_path") == [
-        ("a.wav", "duplicate_row"), ("a.wav", "duplicate_row"), ("b.wav", "conflicting_rows"),
-        ("c.wav", "conflicting_rows"), ("e.wav", "no_label"),
+        ("a.wav", "duplicate_row"),
+        ("a.wav", "duplicate_row"),
+        ("b.wav", "conflicting_rows"),
+        ("c.wav", "conflicting_rows"),
+        ("e.wav", "no_label"),
     ]
     assert next(drop.detail for drop in listing.dropped if drop.source == "b.wav").startswith("lines 5 and 6")
 
@@ -82,8 +87,10 @@ def test_what_is_wrong_in_a_csv_is_said_with_its_place(tmp_path: Path, text: str
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"path": "a", "label": "x"}\nnonsense', "line 2: no JSON"), ("[1]", "line 1: .*expected an object"),
-        ('{"path": "a", "label": ["x", "y"]}', "one label per clip"), ('{"path": "a"}', "no column label"),
+        ('{"path": "a", "label": "x"}\nnonsense', "line 2: no JSON"),
+        ("[1]", "line 1: .*expected an object"),
+        ('{"path": "a", "label": ["x", "y"]}', "one label per clip"),
+        ('{"path": "a"}', "no column label"),
     ],
 )
 def test_what_is_wrong_in_a_jsonl_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:
@@ -111,7 +118,8 @@ def test_sub_folders_are_classes_or_splits_of_classes(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     listing = list_clips(DatasetSpec(name="own", audio=tmp_path))
     assert [(row.source, row.label, row.split) for row in listing.rows] == [
-        ("test/cat/3.mp3", "cat", "test"), ("train/cat/1.wav", "cat", "train"),
+        ("test/cat/3.mp3", "cat", "test"),
+        ("train/cat/1.wav", "cat", "train"),
         ("train/dog/deep/2.WAV", "dog", "train"),
     ]
     assert listing.ignored_files == ["test/cat/notes.txt"]

@@ -32,7 +32,11 @@ def test_paths_are_relative_to_the_file_and_inline_text_gives_the_same_dataset(t
     spec = resolve_dataset(str(file))
     assert spec.labels == tmp_path / "my" / "digits.csv" and spec.audio == tmp_path / "my" / "recordings"
     assert (spec.name, spec.domain, spec.test, spec.n, spec.licence) == (
-        "digits", "spoken digits", "split", None, "CC-BY-SA-4.0"
+        "digits",
+        "spoken digits",
+        "split",
+        None,
+        "CC-BY-SA-4.0",
     )
     values = spec.model_dump(mode="json", exclude_none=True)
     assert resolve_dataset(yaml.safe_dump(values)) == spec
@@ -95,7 +99,7 @@ def test_the_fingerprint_sees_labels_and_audio_and_nothing_else(write_dataset: C
 
 
 def test_an_impossible_number_of_training_clips_is_refused_before_any_audio_is_read(
-    write_dataset: Callable[..., DatasetSpec]
+    write_dataset: Callable[..., DatasetSpec],
 ) -> None:
     rows = [(f"{i}.wav", "xyz"[i % 3], "test" if i < 6 else "train") for i in range(20)]
     spec = write_dataset(rows, "path,label,split")

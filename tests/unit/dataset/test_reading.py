@@ -45,8 +45,13 @@ def test_every_bad_file_has_its_reason_and_the_odd_ones_are_kept(
     folder.mkdir()
     reading = read_dataset(spec, settings, folder, 2)
     assert {drop.source: drop.reason for drop in reading.dropped} == {
-        "zero.wav": "empty_file", "truncated.flac": "truncated", "nan.wav": "nan", "silent.wav": "silent",
-        "one.wav": "too_short", "text.mp3": "unreadable", "absent.wav": "missing_file",
+        "zero.wav": "empty_file",
+        "truncated.flac": "truncated",
+        "nan.wav": "nan",
+        "silent.wav": "silent",
+        "one.wav": "too_short",
+        "text.mp3": "unreadable",
+        "absent.wav": "missing_file",
     }
     kept = {clip.source: clip for clip in reading.clips}
     assert list(kept) == odd

@@ -18,7 +18,10 @@ Make = Callable[..., Clip]
 
 
 def split(
-    clips: Sequence[Clip], n: int | None = None, seeds: Sequence[int] = (0, 1, 2), test: float | str | None = None,
+    clips: Sequence[Clip],
+    n: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    test: float | str | None = None,
     **settings: object,
 ) -> Splits:
     spec = DatasetSpec.model_validate({"name": "own", "audio": Path("/a"), "test": test})

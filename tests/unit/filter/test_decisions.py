@@ -18,9 +18,24 @@ THRESHOLD = Threshold(kind="margin", min_margin=0.0)
 
 def make(clip_id: str, label_id: int = 0, recipe: str = FILTERED, signal: str = "ok") -> SyntheticClip:
     return SyntheticClip(
-        file_name=f"{clip_id}.flac", clip_id=clip_id, label=f"label {label_id}", label_id=label_id, caption="c",
-        recipe=recipe, seed=0, source_clip_id="g0", index=0, round=0, duration_s=1, sample_rate_hz=8000, writer="w",
-        model_hash="m", sampling_seed=1, sampler={}, gain_db=0, signal=signal,
+        file_name=f"{clip_id}.flac",
+        clip_id=clip_id,
+        label=f"label {label_id}",
+        label_id=label_id,
+        caption="c",
+        recipe=recipe,
+        seed=0,
+        source_clip_id="g0",
+        index=0,
+        round=0,
+        duration_s=1,
+        sample_rate_hz=8000,
+        writer="w",
+        model_hash="m",
+        sampling_seed=1,
+        sampler={},
+        gain_db=0,
+        signal=signal,
     )
 
 
@@ -39,7 +54,14 @@ def run(
     clips: list[SyntheticClip], embeddings: list[np.ndarray], before: dict[tuple[str, str], Embedded] | None = None
 ) -> dict[str, str | None]:
     decided = decide(
-        clips, np.stack(embeddings), PROMPTS, GOLD, before or {}, fingerprints, THRESHOLD, FilterAudioConfig(),
+        clips,
+        np.stack(embeddings),
+        PROMPTS,
+        GOLD,
+        before or {},
+        fingerprints,
+        THRESHOLD,
+        FilterAudioConfig(),
         {FILTERED: True, PLAIN: False},
     )
     assert [clip.clip_id for clip in decided] == [clip.clip_id for clip in clips]
@@ -61,8 +83,15 @@ def test_a_clip_that_fails_the_signal_check_is_rejected_under_any_recipe() -> No
 def test_a_near_copy_of_a_gold_clip_is_rejected_and_an_alike_embedding_alone_is_not() -> None:
     like_gold = unit(0.62, 0, 0, 0.78)
     decided = decide(
-        [make("g9"), make("h")], np.stack([like_gold, like_gold]), PROMPTS, GOLD, {}, fingerprints, THRESHOLD,
-        FilterAudioConfig(), {FILTERED: True},
+        [make("g9"), make("h")],
+        np.stack([like_gold, like_gold]),
+        PROMPTS,
+        GOLD,
+        {},
+        fingerprints,
+        THRESHOLD,
+        FilterAudioConfig(),
+        {FILTERED: True},
     )
     assert [clip.reason for clip in decided] == ["near_copy", None]
     assert decided[0].nearest_clip_id == "g0" and (decided[0].nearest_similarity or 0) > 0.95
@@ -86,8 +115,15 @@ def test_a_duplicate_of_a_clip_accepted_in_an_earlier_round_is_rejected() -> Non
 
 def test_every_scored_clip_names_its_nearest_gold_clip() -> None:
     decided = decide(
-        [make("a", recipe=PLAIN), make("b", signal="silence")], np.stack([unit(0, 1, 0, 1), unit(1, 0, 0, 0)]), PROMPTS,
-        GOLD, {}, fingerprints, THRESHOLD, FilterAudioConfig(), {FILTERED: True, PLAIN: False},
+        [make("a", recipe=PLAIN), make("b", signal="silence")],
+        np.stack([unit(0, 1, 0, 1), unit(1, 0, 0, 0)]),
+        PROMPTS,
+        GOLD,
+        {},
+        fingerprints,
+        THRESHOLD,
+        FilterAudioConfig(),
+        {FILTERED: True, PLAIN: False},
     )
     assert decided[0].nearest_clip_id == "g1"
     assert decided[0].nearest_similarity == pytest.approx(float(unit(0, 1, 0, 1) @ GOLD.embeddings[1]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from common.config.base import WIRE_NULL
@@ -14,7 +12,7 @@ from common.methods import METHODS
 from components.plan.resolve import PLANS, resolve, resolve_methods, resolve_recipes
 from components.plan.run import run
 
-ROOT = Path(__file__).resolve().parents[3]
+CORPUS = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
 
 
 def test_the_four_presets_are_there() -> None:
@@ -24,7 +22,7 @@ def test_the_four_presets_are_there() -> None:
 @pytest.mark.parametrize("preset", preset_names())
 @pytest.mark.parametrize("dataset", dataset_names())
 def test_every_preset_and_dataset_gives_every_stage_a_valid_input(preset: str, dataset: str) -> None:
-    plans = run(dataset, preset, 0, ",".join(METHODS), 2, "", "")
+    plans = run(dataset, preset, 0, ",".join(METHODS), 2, CORPUS, "")
     assert len(plans) == len(PLANS)
     for kind, plan in zip(PLANS.values(), plans, strict=True):
         kind.model_validate(plan)
@@ -38,7 +36,7 @@ def holds_none(value: object) -> bool:
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_nothing_that_kfp_cannot_carry_is_handed_over(preset: str) -> None:
-    plans = run("demo", preset, 0, "", 1, "", "")
+    plans = run("demo", preset, 0, "", 1, CORPUS, "")
     assert not any(holds_none(plan) for plan in plans)
 
 
@@ -79,6 +77,7 @@ def test_vanilla_asks_for_as_many_clips_as_the_others() -> None:
         (("demoo", "tiny", 0, "", 3, "", ""), "did you mean demo"),
         (("demo", "tiny", 0, "gold,gold", 3, "", ""), "named twice"),
         (("demo", "tiny", 0, "", 0, "", ""), "at least 1 replicate"),
+        (("demo", "paper", 0, "", 1, "", ""), "prepare_corpus.captions_file"),
         (("demo", "tiny", -4, "", 3, "", ""), "number of training clips"),
         (("demo", "tiny", 0, "", 3, "rounds=7", ""), "less than or equal to 3"),
         (("demo", "tiny", 0, "", 3, "rouns=1", ""), "did you mean rounds"),

@@ -44,10 +44,16 @@ def gold_clips(per_class: int = 3, labels: list[str] | None = None) -> list[Gold
     """Real clips, some for training and some for validation."""
     return [
         GoldClip(
-            file_name=f"g{k}{i}.flac", clip_id=f"g{k}{i}", label=label, label_id=k, source=f"{label}/{i}.wav",
-            duration_s=0.6, sample_rate_hz=RATE,
+            file_name=f"g{k}{i}.flac",
+            clip_id=f"g{k}{i}",
+            label=label,
+            label_id=k,
+            source=f"{label}/{i}.wav",
+            duration_s=0.6,
+            sample_rate_hz=RATE,
         )
-        for k, label in enumerate(labels or LABELS) for i in range(per_class)
+        for k, label in enumerate(labels or LABELS)
+        for i in range(per_class)
     ]
 
 
@@ -59,16 +65,33 @@ def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: 
             name = f"{recipe}.s{i % 3}.g{k}0.{i}.r{number}.{'a' if accepted else 'r'}"
             rng = np.random.default_rng(100 * k + i)
             score = (0.55 if accepted else 0.2) + 0.1 * float(rng.normal())
-            clips.append(SyntheticClip(
-                file_name=f"{name}.flac", clip_id=name, label=label, label_id=k,
-                caption=HOSTILE if i == 0 else f"a soft {label} with wind in the distance, take {i}",
-                recipe=recipe, seed=i % 3, source_clip_id=f"g{k}0", index=i, round=number, duration_s=0.6,
-                sample_rate_hz=RATE, writer="grammar/1", model_hash="m" * 64, sampling_seed=1,
-                sampler={"steps": 12, "guidance_scale": 2.0}, gain_db=0.0, clap_score=score,
-                clap_margin=score - 0.4, reason=None if accepted else "low_margin", nearest_clip_id=f"g{k}1",
-                nearest_similarity=0.71,
-                history=({"caption": "an earlier try", "score": 0.1, "reason": "low_score"},) if i == 2 else (),
-            ))
+            clips.append(
+                SyntheticClip(
+                    file_name=f"{name}.flac",
+                    clip_id=name,
+                    label=label,
+                    label_id=k,
+                    caption=HOSTILE if i == 0 else f"a soft {label} with wind in the distance, take {i}",
+                    recipe=recipe,
+                    seed=i % 3,
+                    source_clip_id=f"g{k}0",
+                    index=i,
+                    round=number,
+                    duration_s=0.6,
+                    sample_rate_hz=RATE,
+                    writer="grammar/1",
+                    model_hash="m" * 64,
+                    sampling_seed=1,
+                    sampler={"steps": 12, "guidance_scale": 2.0},
+                    gain_db=0.0,
+                    clap_score=score,
+                    clap_margin=score - 0.4,
+                    reason=None if accepted else "low_margin",
+                    nearest_clip_id=f"g{k}1",
+                    nearest_similarity=0.71,
+                    history=({"caption": "an earlier try", "score": 0.1, "reason": "low_score"},) if i == 2 else (),
+                )
+            )
     return clips
 
 
@@ -90,32 +113,51 @@ def make_evaluation(
     classics = {seed: "noise" if seed else "specaugment" for seed in seeds}
     settings = EvaluateClassifierConfig(resamples=resamples)
     compared = compare(
-        predictions, truth, [None] * len(truth), LABELS, {name: METHODS[name] for name in gains},
-        {seed: name for seed, name in classics.items() if name in gains}, settings, 0,
+        predictions,
+        truth,
+        [None] * len(truth),
+        LABELS,
+        {name: METHODS[name] for name in gains},
+        {seed: name for seed, name in classics.items() if name in gains},
+        settings,
+        0,
     )
     per_class_counts = {label: per_class for label in LABELS}
     leaks = {name: {"clips": 18, "exact": 0, "near": 0, "checked": 2} for name in ("gold", "vanilla", "accepted")}
-    evaluation: dict[str, Any] = rounded({
-        "labels": LABELS, "confidence": 0.95, "resamples": resamples, **compared,
-        "selected": {"method": "synthio" if "synthio" in gains else next(iter(gains)), "seed": seeds[0], "score": 0.75},
-        "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
-        "oracle": {
-            "test_accuracy": 0.86, "trained_on": 60,
-            "sets": {
-                "vanilla": {"clips": 18, "accuracy": 0.27, "per_class": {}},
-                f"{RECIPE}, accepted": {"clips": 18, "accuracy": 0.58, "per_class": {}},
+    evaluation: dict[str, Any] = rounded(
+        {
+            "labels": LABELS,
+            "confidence": 0.95,
+            "resamples": resamples,
+            **compared,
+            "selected": {
+                "method": "synthio" if "synthio" in gains else next(iter(gains)),
+                "seed": seeds[0],
+                "score": 0.75,
             },
-        },
-        "distances": {
-            "gold_clips": 18, "clips": 18, "held_out": {"clips": 6, "kernel": 0.02},
-            "sets": {
-                "vanilla": {"frechet": 1.21, "kernel": 8.3}, f"{RECIPE}, accepted": {"frechet": 0.52, "kernel": 2.9},
+            "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
+            "oracle": {
+                "test_accuracy": 0.86,
+                "trained_on": 60,
+                "sets": {
+                    "vanilla": {"clips": 18, "accuracy": 0.27, "per_class": {}},
+                    f"{RECIPE}, accepted": {"clips": 18, "accuracy": 0.58, "per_class": {}},
+                },
             },
-        },
-        "leaks": {"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
-        "failures": [],
-        "test_health": {"dropped": [{"source": "broken <i>.wav", "reason": "truncated"}]},
-    })
+            "distances": {
+                "gold_clips": 18,
+                "clips": 18,
+                "held_out": {"clips": 6, "kernel": 0.02},
+                "sets": {
+                    "vanilla": {"frechet": 1.21, "kernel": 8.3},
+                    f"{RECIPE}, accepted": {"frechet": 0.52, "kernel": 2.9},
+                },
+            },
+            "leaks": {"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
+            "failures": [],
+            "test_health": {"dropped": [{"source": "broken <i>.wav", "reason": "truncated"}]},
+        }
+    )
     return evaluation
 
 
@@ -131,11 +173,17 @@ def make_selection() -> dict[str, Any]:
             ]
             synthetic = METHODS[method].recipe is not None
             selection[f"{method}/{seed}"] = {
-                "steps": 200, "examples": 4800, "classic": METHODS[method].classic, "strength": tried[-1]["strength"],
-                "gold_clips": 18, "synthetic_clips": 18 if synthetic else 0, "val_loss": 1.0,
+                "steps": 200,
+                "examples": 4800,
+                "classic": METHODS[method].classic,
+                "strength": tried[-1]["strength"],
+                "gold_clips": 18,
+                "synthetic_clips": 18 if synthetic else 0,
+                "val_loss": 1.0,
                 "val_accuracy": 0.4 + 0.05 * place,
                 "slot": {"synthetic": 2400 * synthetic, "gold": 2400 * (not synthetic)},
-                "gold_stands_in_for": [], "tried": tried,
+                "gold_stands_in_for": [],
+                "tried": tried,
             }
     return selection
 
@@ -147,19 +195,28 @@ def make_align() -> dict[str, Any]:
         steps = np.arange(25, 151, 25)
         curve = [
             {
-                "step": float(s), "loss": float(np.exp(-s / 60)) + 0.05 * seed, "grad_norm": 1.0,
-                "winner_error": 0.8 - 0.001 * float(s), "loser_error": 0.9, "d_winner": -0.0008 * float(s),
-                "d_loser": 0.001 * float(s), "implicit_accuracy": 1 - 0.5 * float(np.exp(-s / 40)),
+                "step": float(s),
+                "loss": float(np.exp(-s / 60)) + 0.05 * seed,
+                "grad_norm": 1.0,
+                "winner_error": 0.8 - 0.001 * float(s),
+                "loser_error": 0.9,
+                "d_winner": -0.0008 * float(s),
+                "d_loser": 0.001 * float(s),
+                "implicit_accuracy": 1 - 0.5 * float(np.exp(-s / 40)),
             }
             for s in steps
         ]
         bands = np.arange(64)
         accounts[f"{seed}/dpo"] = {
-            "curve": curve, "before": {"spectrum_db": 14.2 + seed, "latent_frechet": 31.0},
+            "curve": curve,
+            "before": {"spectrum_db": 14.2 + seed, "latent_frechet": 31.0},
             "after": {"spectrum_db": 8.1 + seed, "latent_frechet": 12.4},
-            "loss": "crpo", "beta": 100.0, "adapter": "lora",
+            "loss": "crpo",
+            "beta": 100.0,
+            "adapter": "lora",
             "spectra_db": {
-                "gold": (-40 - 0.3 * bands).tolist(), "before": (-35 - 0.5 * bands).tolist(),
+                "gold": (-40 - 0.3 * bands).tolist(),
+                "before": (-35 - 0.5 * bands).tolist(),
                 "after": (-39 - 0.34 * bands).tolist(),
             },
         }
@@ -174,10 +231,18 @@ def make_filter() -> dict[str, Any]:
         for label in LABELS:
             for i in range(count):
                 margin = float(rng.normal(0.02 * number, 0.12))
-                candidates.append({
-                    "clip_id": f"c{number}{label}{i}", "round": number, "seed": i % 3, "recipe": RECIPE, "label": label,
-                    "score": 0.4 + margin, "margin": margin, "reason": None if margin > -0.02 else "low_margin",
-                })
+                candidates.append(
+                    {
+                        "clip_id": f"c{number}{label}{i}",
+                        "round": number,
+                        "seed": i % 3,
+                        "recipe": RECIPE,
+                        "label": label,
+                        "score": 0.4 + margin,
+                        "margin": margin,
+                        "reason": None if margin > -0.02 else "low_margin",
+                    }
+                )
     rounds = []
     for number in range(3):
         own = [c for c in candidates if c["round"] == number]
@@ -188,7 +253,9 @@ def make_filter() -> dict[str, Any]:
     threshold = {"kind": "margin", "min_score": None, "calibration_clips": 6}
     planted = {"recall": 0.94, "wrong_kept": 0.08, "precision": 0.92}
     return {
-        "rounds": rounds, "candidates": candidates, "empty_classes": [],
+        "rounds": rounds,
+        "candidates": candidates,
+        "empty_classes": [],
         "thresholds": {
             str(seed): {"threshold": {**threshold, "min_margin": -0.02 + 0.01 * seed}, "planted": planted}
             for seed in SEEDS
@@ -197,7 +264,16 @@ def make_filter() -> dict[str, Any]:
 
 
 PATHS = (
-    "evaluation", "gold", "corpus", "t2a", "aligned", "clap", "classifiers", "captions", "vanilla", "accepted",
+    "evaluation",
+    "gold",
+    "corpus",
+    "t2a",
+    "aligned",
+    "clap",
+    "classifiers",
+    "captions",
+    "vanilla",
+    "accepted",
     "rejected",
 )
 
@@ -210,16 +286,29 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
     write_folder(paths["gold"], clips)
     train, val = [c.clip_id for c in clips if c.clip_id[-1] != "2"], [c.clip_id for c in clips if c.clip_id[-1] == "2"]
     write_json(paths["gold"] / "labels.json", LABELS)
-    write_json(paths["gold"] / "splits.json", {
-        "replicates": {str(seed): {"train": train, "val": val} for seed in SEEDS}, "oracle": train, "shared_gold": True,
-    })
-    write_json(paths["gold"] / "health.json", {
-        "dropped": [{"source": "a/silent.wav", "reason": "silent", "detail": "nothing above -60 dBFS"}],
-        "warnings": ["class <b>rain</b> has few clips"], "sample_rates_hz": {"16000": 20, "44100": 3},
-        "channels": {"1": 20, "2": 3}, "formats": {"WAV PCM_16": 23}, "test_split_by": "clip",
-        "validation_from": "remaining", "notes": {"clipping": {"clips": 1, "sources": ["loud.wav"]}},
-        "duration_s": {"shortest": 0.4, "longest": 2.0, "median": 0.6, "total": 14.2}, "duplicate_sets": 1,
-    })
+    write_json(
+        paths["gold"] / "splits.json",
+        {
+            "replicates": {str(seed): {"train": train, "val": val} for seed in SEEDS},
+            "oracle": train,
+            "shared_gold": True,
+        },
+    )
+    write_json(
+        paths["gold"] / "health.json",
+        {
+            "dropped": [{"source": "a/silent.wav", "reason": "silent", "detail": "nothing above -60 dBFS"}],
+            "warnings": ["class <b>rain</b> has few clips"],
+            "sample_rates_hz": {"16000": 20, "44100": 3},
+            "channels": {"1": 20, "2": 3},
+            "formats": {"WAV PCM_16": 23},
+            "test_split_by": "clip",
+            "validation_from": "remaining",
+            "notes": {"clipping": {"clips": 1, "sources": ["loud.wav"]}},
+            "duration_s": {"shortest": 0.4, "longest": 2.0, "median": 0.6, "total": 14.2},
+            "duplicate_sets": 1,
+        },
+    )
     write_json(paths["gold"] / "dataset.json", {"name": "fixture", "domain": "everyday sounds", "licence": "CC0-1.0"})
     write_json(paths["corpus"] / "manifest.json", {"name": "procedural", "clips": 100})
     write_json(paths["t2a"] / "model_index.json", {"_class_name": "StableAudioPipeline", "vae": ["x", "SpectralCodec"]})
@@ -227,12 +316,15 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
     write_json(paths["clap"] / "finetune.json", {})
     write_json(paths["classifiers"] / "selection.json", make_selection())
     write_json(paths["classifiers"] / "failures.json", [])
-    write_records(paths["captions"] / "captions.jsonl", [
-        Caption(
-            clip_id=c.clip_id, label=c.label, label_id=c.label_id, caption=f"a {c.label}", captioner="acoustics/1"
-        )
-        for c in clips
-    ])
+    write_records(
+        paths["captions"] / "captions.jsonl",
+        [
+            Caption(
+                clip_id=c.clip_id, label=c.label, label_id=c.label_id, caption=f"a {c.label}", captioner="acoustics/1"
+            )
+            for c in clips
+        ],
+    )
     write_folder(paths["vanilla"], synthetic_clips("none-template-all", accepted=True))
     write_folder(paths["accepted"], synthetic_clips(RECIPE, accepted=True))
     write_json(paths["accepted"] / "filter.json", make_filter())
@@ -243,7 +335,12 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
 def make_plan(**changes: Any) -> dict[str, Any]:
     """The report's `config`."""
     return {
-        "preset": "tiny", "dataset": {"name": "fixture"}, "n": 32, "seeds": list(SEEDS),
+        "preset": "tiny",
+        "dataset": {"name": "fixture"},
+        "n": 32,
+        "seeds": list(SEEDS),
         "methods": {name: METHODS[name].model_dump(mode="json") for name in DEFAULT_METHODS},
-        "command": "make run-pipeline DATASET=fixture PRESET=tiny", "run_config": {"seed": 0, "rounds": 2}, **changes,
+        "command": "make run-pipeline DATASET=fixture PRESET=tiny",
+        "run_config": {"seed": 0, "rounds": 2},
+        **changes,
     }

@@ -22,7 +22,9 @@ RUN = {
         {"name": "prepare-corpus", "seconds": 45.2, "cached": False, "state": "succeeded"},
         {"name": "<b>odd</b>", "seconds": 0.0, "cached": True, "state": "succeeded"},
     ],
-    "wall_seconds": 412.3, "outside_models_share": 0.214, "machine": {"cpu": "2 x <fast>"},
+    "wall_seconds": 412.3,
+    "outside_models_share": 0.214,
+    "machine": {"cpu": "2 x <fast>"},
 }
 
 

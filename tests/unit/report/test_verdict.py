@@ -18,31 +18,53 @@ def with_intervals(
     for method, versus, bounds in (("synthio", "gold", main), ("synthio_classic", "best_classic", combined)):
         if bounds is not None:
             mean = sum(bounds) / 2
-            rows.append({
-                "method": method, "versus": versus, "mean": mean, "low": bounds[0], "high": bounds[1],
-                "per_seed": [mean] * replicates, "seeds": list(range(replicates)),
-            })
+            rows.append(
+                {
+                    "method": method,
+                    "versus": versus,
+                    "mean": mean,
+                    "low": bounds[0],
+                    "high": bounds[1],
+                    "per_seed": [mean] * replicates,
+                    "seeds": list(range(replicates)),
+                }
+            )
     scores = {
         name: {"seeds": list(range(replicates)), "accuracy": {"per_seed": [value] * replicates}}
         for name, value in (("gold", 0.408), ("synthio", 0.519))
     }
     return {
-        "confidence": 0.95, "differences": rows, "methods": scores, "failures": [], "resampled": "clips",
-        "test": {"clips": 320, "groups": 0}, "leaks": {"test_clips": 0, "shared_groups": []},
+        "confidence": 0.95,
+        "differences": rows,
+        "methods": scores,
+        "failures": [],
+        "resampled": "clips",
+        "test": {"clips": 320, "groups": 0},
+        "leaks": {"test_clips": 0, "shared_groups": []},
     }
 
 
-@pytest.mark.parametrize(("main", "combined", "improved", "beats", "state", "words"), [
-    (HIGHER, HIGHER, True, True, "improved", ["raised accuracy from 40.8 % to 51.9 %", "it beat that augmentation"]),
-    (HIGHER, NONE, True, False, "improved", ["raised accuracy", "did not reliably beat that augmentation"]),
-    (HIGHER, LOWER, True, False, "improved", ["raised accuracy", "did worse than that augmentation"]),
-    (NONE, HIGHER, False, True, "unclear", ["No reliable gain", "it beat that augmentation"]),
-    (NONE, NONE, False, False, "unclear", ["No reliable gain", "did not reliably beat"]),
-    (LOWER, NONE, False, False, "worse", ["lowered accuracy from 40.8 % to 51.9 %", "did not reliably beat"]),
-    (HIGHER, None, True, None, "improved", ["raised accuracy"]),
-    (None, HIGHER, None, True, "improved", ["Synthio joined with the best classic augmentation beat"]),
-    (None, None, None, None, "none", ["No verdict"]),
-])
+@pytest.mark.parametrize(
+    ("main", "combined", "improved", "beats", "state", "words"),
+    [
+        (
+            HIGHER,
+            HIGHER,
+            True,
+            True,
+            "improved",
+            ["raised accuracy from 40.8 % to 51.9 %", "it beat that augmentation"],
+        ),
+        (HIGHER, NONE, True, False, "improved", ["raised accuracy", "did not reliably beat that augmentation"]),
+        (HIGHER, LOWER, True, False, "improved", ["raised accuracy", "did worse than that augmentation"]),
+        (NONE, HIGHER, False, True, "unclear", ["No reliable gain", "it beat that augmentation"]),
+        (NONE, NONE, False, False, "unclear", ["No reliable gain", "did not reliably beat"]),
+        (LOWER, NONE, False, False, "worse", ["lowered accuracy from 40.8 % to 51.9 %", "did not reliably beat"]),
+        (HIGHER, None, True, None, "improved", ["raised accuracy"]),
+        (None, HIGHER, None, True, "improved", ["Synthio joined with the best classic augmentation beat"]),
+        (None, None, None, None, "none", ["No verdict"]),
+    ],
+)
 def test_the_verdict_says_what_the_intervals_say(
     main: Any, combined: Any, improved: Any, beats: Any, state: str, words: list[str]
 ) -> None:

@@ -54,8 +54,10 @@ def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
     right = [(arm == truth).astype(float) for arm in (first, second)]
     other = resampling([None] * len(truth), 2000, 1)
     unpaired = interval(
-        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other), paired["mean"],
-        np.array(paired["per_seed"]), draws,
+        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other),
+        paired["mean"],
+        np.array(paired["per_seed"]),
+        draws,
     )
     assert paired["high"] - paired["low"] < 0.8 * (unpaired["high"] - unpaired["low"])
 

@@ -12,15 +12,24 @@ def noise(seed: int, length: int = 4000) -> np.ndarray:
 
 def clip_set(name: str, waveforms: list[np.ndarray], embeddings: np.ndarray) -> ClipSet:
     return ClipSet(
-        name, [f"{name}{i}" for i in range(len(waveforms))], [fingerprint(w) for w in waveforms],
-        embeddings.astype(np.float32), lambda index: waveforms[index],
+        name,
+        [f"{name}{i}" for i in range(len(waveforms))],
+        [fingerprint(w) for w in waveforms],
+        embeddings.astype(np.float32),
+        lambda index: waveforms[index],
     )
 
 
-@pytest.mark.parametrize("change", [
-    lambda x: -0.2 * x, lambda x: np.roll(x, 300), lambda x: x[500:3500], lambda x: np.concatenate([noise(9, 700), x]),
-    lambda x: x + 0.3 * noise(7),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: -0.2 * x,
+        lambda x: np.roll(x, 300),
+        lambda x: x[500:3500],
+        lambda x: np.concatenate([noise(9, 700), x]),
+        lambda x: x + 0.3 * noise(7),
+    ],
+)
 def test_gain_polarity_shift_crop_padding_and_noise_leave_a_copy_a_copy(change) -> None:  # type: ignore[no-untyped-def]
     assert waveform_correlation(noise(0), change(noise(0))) > 0.9
 

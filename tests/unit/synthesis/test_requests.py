@@ -20,7 +20,12 @@ from components.synthesize_audio.requests import (
 
 def clip(name: str, label: str = "dog_bark") -> GoldClip:
     return GoldClip(
-        file_name=f"{name}.flac", clip_id=name, label=label, label_id=0, source=f"{name}.wav", duration_s=1.0,
+        file_name=f"{name}.flac",
+        clip_id=name,
+        label=label,
+        label_id=0,
+        source=f"{name}.wav",
+        duration_s=1.0,
         sample_rate_hz=16000,
     )
 
