@@ -145,8 +145,8 @@ def _step(
     value, figures = loss(step, generator)
     if not bool(torch.isfinite(value)):
         raise DataError(
-            f"{name}: the loss of step {step} is {float(value.detach())}; lower the learning rate or look at that batch "
-            f"(seed {step_seed})"
+            f"{name}: the loss of step {step} is {float(value.detach())}; lower the learning rate or look at that "
+            f"batch (seed {step_seed})"
         )
     optimizer.zero_grad(set_to_none=True)
     value.backward()

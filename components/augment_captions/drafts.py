@@ -188,3 +188,18 @@ def figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bool) -> 
         "in_run": in_run,
         "how": tally.model_dump(mode="json"),
     }
+
+
+def flat_figures(report: dict[str, dict[str, Any]], tally: Tally) -> dict[str, float | int | str]:
+    """Diversity per caption source and counts of requests, for the run's page."""
+    shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
+    return {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown} | {
+        "repaired": tally.repaired,
+        "replaced": tally.replaced,
+        "refused": sum(tally.reasons.values()),
+        "requests": tally.usage.requests,
+        "requests_cached": tally.usage.cached,
+        "input_tokens": tally.usage.input_tokens,
+        "output_tokens": tally.usage.output_tokens,
+        "cost": tally.usage.cost,
+    }

@@ -15,7 +15,7 @@ from common.methods import LOSERS, CaptionSource
 from common.records import Caption, read_records, write_records
 from common.stage import stage
 from common.storage import read_json, write_json
-from components.augment_captions.drafts import Draft, figures, make_prompts, write_drafts
+from components.augment_captions.drafts import Draft, figures, flat_figures, make_prompts, write_drafts
 
 NAME = "augment_captions"
 REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
@@ -60,7 +60,7 @@ def run(
         }
         write_json(Path(prompts_path) / "captions.json", {"writer": desk.writer_name, "sources": report})
         tally = sum((item for found in drafts.values() for _, item in found), start=Tally())
-        running.record({"prompts": len(prompts), "writer": desk.writer_name, **_flat(report, tally)})
+        running.record({"prompts": len(prompts), "writer": desk.writer_name, **flat_figures(report, tally)})
     return running.figures
 
 
@@ -105,17 +105,3 @@ class _Work:
             pool_share=plan.settings.pool_share,
         )
         return read_records(item / "drafts.jsonl", Draft), Tally.model_validate(read_json(item / "tally.json"))
-
-
-def _flat(report: dict[str, dict[str, Any]], tally: Tally) -> dict[str, float | int | str]:
-    shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
-    return {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown} | {
-        "repaired": tally.repaired,
-        "replaced": tally.replaced,
-        "refused": sum(tally.reasons.values()),
-        "requests": tally.usage.requests,
-        "requests_cached": tally.usage.cached,
-        "input_tokens": tally.usage.input_tokens,
-        "output_tokens": tally.usage.output_tokens,
-        "cost": tally.usage.cost,
-    }

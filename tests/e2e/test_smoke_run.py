@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def test_an_unchanged_second_run_executes_no_task_and_gives_the_same_report(firs
 
 
 def test_another_method_leaves_pretraining_cached(first: object, runs: Path) -> None:
-    changed = run_pipeline(runs, "--overrides", "train_classifier.synthetic_weight=0.5")
+    changed = run_pipeline(runs, "--overrides", "train_classifier.slot_weight=0.5")
     assert changed.returncode == 0, changed.stdout[-3000:] + changed.stderr
     executed = {row["name"] for row in record(runs)["stages"] if not row["cached"]}
     assert executed == {"plan", "train-classifier", "evaluate-classifier", "report"}
@@ -118,3 +120,45 @@ def test_bad_input_is_refused_in_one_line_before_anything_runs(
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_report(first: object, runs: Path, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
+    command = [sys.executable, "-m", "pipelines.run", *COMMAND, "--runs", str(tmp_path)]
+    running = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "pretrain_t2a: stage_start" in line:
+            break
+    time.sleep(1.0)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    finished = run_pipeline(tmp_path)
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    assert [row["name"] for row in record(tmp_path)["stages"] if row["cached"]][:1] == ["plan"]
+    reports = [sorted(folder.glob("demo-*/report.json"))[0].read_bytes() for folder in (runs, tmp_path)]
+    assert reports[0] == reports[1]
+
+
+def test_a_report_can_be_written_again_and_stays_the_same(first: object, runs: Path) -> None:
+    folder = sorted(runs.glob("demo-*/report.json"))[0].parent
+    before = (folder / "report.json").read_bytes()
+    (folder / "report.html").unlink()
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipelines.show", "--run", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert (folder / "report.json").read_bytes() == before
+    assert "Time" in (folder / "report.html").read_text(encoding="utf-8")
