@@ -122,28 +122,37 @@ def test_bad_input_is_refused_in_one_line_before_anything_runs(
     assert not list((tmp_path / "runs").glob("*"))
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_report(first: object, runs: Path, tmp_path: Path) -> None:
+def stop_at(event: str, stop: signal.Signals, runs: Path) -> tuple[int, str]:
+    """Start the run in `runs`, send `stop` to all its processes soon after `event`: exit status and error output."""
     environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
-    command = [sys.executable, "-m", "pipelines.run", *COMMAND, "--runs", str(tmp_path)]
     running = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "pipelines.run", *COMMAND, "--runs", str(runs)],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     assert running.stdout is not None
-    for line in running.stdout:
-        if "pretrain_t2a: stage_start" in line:
-            break
+    next(line for line in running.stdout if event in line)
     time.sleep(1.0)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    os.killpg(running.pid, stop)
+    _, errors = running.communicate()
+    return running.returncode, errors
+
+
+def test_a_killed_and_an_interrupted_run_go_on_and_end_with_the_same_report(
+    first: object, runs: Path, tmp_path: Path
+) -> None:
+    status, _ = stop_at("pretrain_t2a: stage_start", signal.SIGKILL, tmp_path)
+    assert status == -signal.SIGKILL
+    status, errors = stop_at("align_t2a: stage_start", signal.SIGINT, tmp_path)
+    assert status == 130
+    assert errors.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
     finished = run_pipeline(tmp_path)
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
-    assert [row["name"] for row in record(tmp_path)["stages"] if row["cached"]][:1] == ["plan"]
+    assert {"plan", "prepare-corpus"} <= {row["name"] for row in record(tmp_path)["stages"] if row["cached"]}
     reports = [sorted(folder.glob("demo-*/report.json"))[0].read_bytes() for folder in (runs, tmp_path)]
     assert reports[0] == reports[1]
 
