@@ -19,6 +19,8 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
+# A pipeline whose `vae` is the spectral codec loads only where that module has been imported.
+import common.diffusion.spectral_codec  # noqa: F401
 from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.hashing import hash_dir

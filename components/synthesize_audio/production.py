@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 
-# A pipeline whose `vae` is the spectral codec loads only where that module has been imported.
-import common.diffusion.spectral_codec  # noqa: F401
 from common.audio import write_flac
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import StableAudio, model_hash
