@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         0 when every part of the run succeeded, 1 on a failure, 2 on bad input, 130 when interrupted.
     """
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Both end the run in order, also where a shell started it in the background, with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         arguments = pipeline_arguments(options)
         with _one_run(Path(options.runs)):
