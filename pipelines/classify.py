@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.dataset_listing import AUDIO_SUFFIXES
 from common.errors import DataError, SynthioError
-
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus"})
 
 
 def audio_files(place: Path) -> list[Path]:
@@ -24,9 +23,9 @@ def audio_files(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise DataError(f"no such file or folder: {place}; set AUDIO to an audio file or to a folder of them")
-    found = sorted(path for path in place.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in place.rglob("*") if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES)
     if not found:
-        raise DataError(f"{place} holds no audio files; expected one of {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"{place} holds no audio files; expected one of {', '.join(sorted(AUDIO_SUFFIXES))}")
     return found
 
 
