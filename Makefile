@@ -14,6 +14,8 @@ OVERRIDES ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/latest
 JSON ?=
+PROFILE ?= local
+FOLLOW ?=
 JOBS ?= 2
 export PYTHONPATH := $(CURDIR)
 
@@ -34,9 +36,10 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 
 setup: $(VENV)/.installed ## Make the virtual environment with all pinned packages
 
-run-pipeline: setup ## Run the whole pipeline on this machine
+run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
-	  --methods '$(METHODS)' --overrides '$(OVERRIDES)' --runs '$(RUNS)'
+	  --methods '$(METHODS)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
+	  $(if $(FOLLOW),--follow)
 
 test: setup ## Run the tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile
@@ -52,8 +55,8 @@ types: setup
 doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml
 	@$(PY) -m pipelines.doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' $(if $(JSON),--json)
 
-compile: setup ## Compile the pipeline to build/synthio.yaml
-	@$(PY) -m pipelines.compile build/synthio.yaml
+compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
+	@$(PY) -m pipelines.compile build/synthio.yaml --profile '$(PROFILE)'
 
 report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
 	@$(PY) -m pipelines.show --run '$(RUN)'

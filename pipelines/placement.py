@@ -1,9 +1,241 @@
-"""Which image each stage runs in."""
+"""Where each stage runs: image, GPUs, memory, caches, secrets, retries. One typed profile holds all of it."""
 
-REGISTRY = "localhost/synthio"
-TAG = "dev"
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from common.config.base import Frozen
+from common.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES_DIR = Path(__file__).parent / "profiles"
+LOCAL_REGISTRY, LOCAL_TAG = "localhost/synthio", "dev"
+PRIORITY_LABEL = "synthio/priority-class"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+USER_ID = 10001
+
+STAGES = (
+    "plan",
+    "prepare_corpus",
+    "prepare_dataset",
+    "pretrain_t2a",
+    "pretrain_clap",
+    "pretrain_classifier",
+    "finetune_clap",
+    "caption_clips",
+    "augment_captions",
+    "synthesize_audio",
+    "align_t2a",
+    "filter_audio",
+    "revise_captions",
+    "train_classifier",
+    "evaluate_classifier",
+    "report",
+)
 
 
-def image(target: str) -> str:
-    """The image of a Dockerfile target, for example `align-t2a`."""
-    return f"{REGISTRY}/{target}:{TAG}"
+class Toleration(Frozen):
+    """A taint that the pods of a profile bear; see the Kubernetes documentation of tolerations."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] | None = None
+
+
+class Retry(Frozen):
+    """How often a failed pod is started again; a stage goes on where the last one stopped."""
+
+    attempts: int = Field(default=3, ge=0, le=20)
+    backoff: str = Field(default="30s", pattern=r"^\d+[smh]$")
+    factor: float = Field(default=2.0, ge=1)
+    longest: str = Field(default="10m", pattern=r"^\d+[smh]$")
+
+
+class Resources(Frozen):
+    """What one stage's pod gets; quantities as Kubernetes writes them."""
+
+    cpu: str = Field(default="2", pattern=r"^\d+m?$")
+    memory: str = Field(default="8Gi", pattern=r"^\d+(Mi|Gi)$")
+    gpus: int = Field(default=0, ge=0, le=16)
+    shared_memory: str | None = Field(
+        default=None, pattern=r"^\d+(Mi|Gi)$", description="size of /dev/shm; the default of 64 MB kills data loaders"
+    )
+    timeout_s: int = Field(default=6 * 3600, gt=0)
+    llm_key: bool = Field(default=False, description="whether the pod gets the API key of the caption writer")
+
+
+class Profile(Frozen):
+    """A cluster, as far as placing the stages goes."""
+
+    description: str
+    registry: str = Field(
+        default=LOCAL_REGISTRY, pattern=r"^[\w.:/-]+[\w]$", description="prefix of the images; set it before compiling"
+    )
+    tag: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+$",
+        description="of all images; null = each image's content, which never changes",
+    )
+    cluster: bool = Field(default=True, description="false: images only, no Kubernetes settings")
+    gpu_type: str = Field(default="nvidia.com/gpu", description="the extended resource of the GPUs")
+    defaults: Resources = Resources()
+    stages: dict[str, Resources] = Field(default={}, description="stage to resources; others get `defaults`")
+    retry: Retry = Retry()
+    node_selector: dict[str, str] = Field(default={}, description="of every stage")
+    gpu_node_selector: dict[str, str] = Field(default={}, description="added for stages with GPUs")
+    tolerations: tuple[Toleration, ...] = ()
+    gpu_tolerations: tuple[Toleration, ...] = Field(default=(), description="added for stages with GPUs")
+    priority_class: str | None = Field(
+        default=None,
+        description=f"becomes the label {PRIORITY_LABEL}, from which manifests/base/hardening.yaml sets the class: "
+        "the SDK of KFP cannot set it",
+    )
+    queue: str | None = Field(default=None, description="Kueue's local queue")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    model_cache_claim: str | None = Field(default="synthio-model-cache", description="PVC mounted at /models")
+    settings_config_map: str = "synthio-settings"
+    store_secret: str = Field(default="synthio-s3", description="keys access_key and secret_key")
+    llm_secret: str = Field(default="synthio-llm", description="key api_key")
+    hub_secret: str = Field(default="synthio-hub", description="key token, for gated models")
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> Profile:
+        unknown = sorted(set(self.stages) - set(STAGES))
+        if unknown:
+            raise ValueError(f"unknown stage {unknown[0]!r}; stages are {', '.join(STAGES)}")
+        return self
+
+    def resources(self, stage: str) -> Resources:
+        """What `stage` gets."""
+        return self.stages.get(stage, self.defaults)
+
+
+@cache
+def profile_names() -> tuple[str, ...]:
+    """Names of the profiles in `pipelines/profiles`."""
+    return tuple(sorted(path.stem for path in PROFILES_DIR.glob("*.yaml")))
+
+
+def load_profile(name: str) -> Profile:
+    """The profile `name`: one of `pipelines/profiles`, or the path of a YAML file.
+
+    Raises:
+        ConfigError: unknown profile, or a bad value in it.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown_name("profile", name, profile_names())
+    try:
+        return Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        raise ConfigError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def target_of(stage: str) -> str:
+    """The Dockerfile target of a stage."""
+    return stage.replace("_", "-")
+
+
+def image(target: str, profile: Profile | None = None) -> str:
+    """The image of a Dockerfile target; without a profile the one that `make images` leaves on this machine."""
+    if profile is None:
+        return f"{LOCAL_REGISTRY}/{target}:{LOCAL_TAG}"
+    return f"{profile.registry}/{target}:{profile.tag or image_tag(target)}"
+
+
+@cache
+def image_tag(target: str) -> str:
+    """Hash over all files of the repository that enter the image of `target`: equal sources, equal tag."""
+    digest = hashlib.sha256()
+    for path in image_sources(target):
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def image_sources(target: str) -> list[Path]:
+    """Files that the Dockerfile copies into the image of `target`, and the Dockerfile itself; in fixed order."""
+    folders = [ROOT / "common", ROOT / "components" / target.replace("-", "_")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [ROOT / name for name in ("docker/Dockerfile", "requirements.txt", "components/__init__.py")]
+    files += [ROOT / "pipelines" / "__init__.py"]
+    return sorted(path for path in files if path.is_file() and "__pycache__" not in path.parts)
+
+
+def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
+    """Give `task` the image, resources and Kubernetes settings that `profile` has for `stage`; returns it."""
+    task.set_container_image(image(target_of(stage), profile))
+    if not profile.cluster:
+        return task
+    resources = profile.resources(stage)
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.gpus:
+        task.set_accelerator_type(profile.gpu_type).set_accelerator_limit(resources.gpus)
+    if profile.retry.attempts:
+        task.set_retry(
+            profile.retry.attempts,
+            backoff_duration=profile.retry.backoff,
+            backoff_factor=profile.retry.factor,
+            backoff_max_duration=profile.retry.longest,
+        )
+    _schedule(task, profile, resources)
+    _equip(task, profile, resources)
+    return task
+
+
+def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
+    from kfp import kubernetes
+
+    kubernetes.set_timeout(task, seconds=resources.timeout_s)
+    gpus = bool(resources.gpus)
+    for key, value in {**profile.node_selector, **(profile.gpu_node_selector if gpus else {})}.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in (*profile.tolerations, *(profile.gpu_tolerations if gpus else ())):
+        kubernetes.add_toleration(
+            task, key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
+        )
+    if profile.priority_class:
+        kubernetes.add_pod_label(task, PRIORITY_LABEL, profile.priority_class)
+    if profile.queue:
+        kubernetes.add_pod_label(task, QUEUE_LABEL, profile.queue)
+    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "synthio")
+
+
+def _equip(task: Any, profile: Profile, resources: Resources) -> None:
+    from kfp import kubernetes
+
+    kubernetes.set_image_pull_policy(task, profile.image_pull_policy)
+    if profile.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(profile.image_pull_secrets))
+    kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp")
+    if resources.shared_memory:
+        kubernetes.empty_dir_mount(
+            task, "shared-memory", "/dev/shm", medium="Memory", size_limit=resources.shared_memory
+        )
+    if profile.model_cache_claim:
+        kubernetes.mount_pvc(task, pvc_name=profile.model_cache_claim, mount_path="/models")
+    names = ("SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "HF_HOME", "HF_HUB_OFFLINE")
+    kubernetes.use_config_map_as_env(task, profile.settings_config_map, {name: name for name in names}, optional=True)
+    kubernetes.use_secret_as_env(
+        task,
+        profile.store_secret,
+        {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"},
+        optional=True,
+    )
+    kubernetes.use_secret_as_env(task, profile.hub_secret, {"token": "HF_TOKEN"}, optional=True)
+    if resources.llm_key:
+        kubernetes.use_secret_as_env(task, profile.llm_secret, {"api_key": "SYNTHIO_LLM_API_KEY"}, optional=True)

@@ -1,4 +1,4 @@
-"""Run the compiled pipeline on this machine (`make run-pipeline`)."""
+"""Run the compiled pipeline on this machine, or with KFP_HOST on a cluster (`make run-pipeline`)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from common.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
 from components.plan.resolve import resolve_methods
 from components.report.timing import insert_run_section
+from pipelines.cluster import Connection
 from pipelines.compile import compile_pipeline
 from pipelines.console import Console
+from pipelines.submit import submit
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         arguments = pipeline_arguments(options)
+        connection = Connection.from_environment()
+        if connection is not None:
+            return submit(connection, arguments, options.profile, options.follow)
         with _one_run(Path(options.runs)):
             return run_local(arguments, Path(options.runs).resolve())
     except SynthioError as error:
@@ -64,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="3", help="number of replicates")
     parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
+    parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
+    parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
     return parser
 
 
