@@ -16,10 +16,16 @@ RUN ?= $(RUNS)/latest
 JSON ?=
 PROFILE ?= local
 FOLLOW ?=
+RUNNER ?= subprocess
+STORE ?=
+IMAGE_BUILDER ?= docker build
+REGISTRY ?=
+BUILD_ARGUMENTS ?=
+STAGES ?=
 JOBS ?= 2
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup run-pipeline test check lint types doctor report compile classify clean clean-runs
+.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push manifests compile classify clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -39,10 +45,13 @@ setup: $(VENV)/.installed ## Make the virtual environment with all pinned packag
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
 	  --methods '$(METHODS)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
-	  $(if $(FOLLOW),--follow)
+	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow)
 
 test: setup ## Run the tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+test-containers: images ## Run the tests that need a container engine, in freshly built images
+	@SYNTHIO_TEST_CONTAINERS=1 $(PY) -m pytest -n 0 tests/containers
 
 check: lint types test ## Lint, types and tests
 
@@ -57,6 +66,20 @@ doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml
 
 compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
 	@$(PY) -m pipelines.compile build/synthio.yaml --profile '$(PROFILE)'
+
+images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] [STAGES=a,b] [BUILD_ARGUMENTS='--build-arg TORCH=…']
+	@$(PY) -m pipelines.images build --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)' \
+	  --stages '$(STAGES)' --arguments '$(BUILD_ARGUMENTS)'
+
+push: setup ## Push the images: make images push REGISTRY=registry.example.com/synthio
+	@$(PY) -m pipelines.images push --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)'
+
+manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
+	@mkdir -p build/manifests
+	@for overlay in manifests/overlays/*; do name=$$(basename $$overlay); \
+	  kubectl kustomize $$overlay > build/manifests/$$name.yaml && \
+	  $(VENV)/bin/kubernetes-validate --strict --quiet build/manifests/$$name.yaml && \
+	  echo "build/manifests/$$name.yaml is valid" || exit 1; done
 
 report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
 	@$(PY) -m pipelines.show --run '$(RUN)'

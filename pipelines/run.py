@@ -30,9 +30,12 @@ from components.report.timing import insert_run_section
 from pipelines.cluster import Connection
 from pipelines.compile import compile_pipeline
 from pipelines.console import Console
+from pipelines.containers import container_runner, containers_with, make_writable
 from pipelines.submit import submit
 
 ROOT = Path(__file__).resolve().parent.parent
+PASSED = ("AWS_", "SYNTHIO_LLM_API_KEY", "HF_TOKEN")
+"""Variables of this process that a container gets as well."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if connection is not None:
             return submit(connection, arguments, options.profile, options.follow)
         with _one_run(Path(options.runs)):
-            return run_local(arguments, Path(options.runs).resolve())
+            return run_local(arguments, Path(options.runs).resolve(), options.runner, options.store)
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -69,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="3", help="number of replicates")
     parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
+    parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
+    parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
     parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
     parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
     return parser
@@ -124,30 +129,49 @@ def _one_run(runs: Path) -> Iterator[None]:
         yield
 
 
-def run_local(arguments: dict[str, Any], runs: Path) -> int:
-    """Run the compiled YAML by kfp's SubprocessRunner and publish the results below `runs`."""
+def run_local(arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "") -> int:
+    """Run the compiled YAML on this machine and publish the results below `runs`.
+
+    Args:
+        arguments: the pipeline's parameters.
+        runs: folder of all runs.
+        runner: `subprocess`, or `docker` for a container per task.
+        store: of finished work; empty = a folder below `runs`.
+    """
     from kfp import components, local
 
     from pipelines.observe import Observer
 
     start = time.monotonic()
-    name = yaml.safe_load(arguments["dataset"])["name"]
+    spec = yaml.safe_load(arguments["dataset"])
+    name = spec["name"]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     folder = runs / f"{name}-{arguments['preset']}-{stamp}"
     folder.mkdir(parents=True)
     compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
-    os.environ |= {
-        STORE_VARIABLE: str(runs / "store"),
-        "PYTHONPATH": str(ROOT),
+    environment = {
+        STORE_VARIABLE: store or str(runs / "store"),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONWARNINGS": "ignore",
         "TQDM_DISABLE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    os.environ |= {**environment, "PYTHONPATH": str(ROOT)}
+    root = runs / "kfp"
+    launcher: Any = local.SubprocessRunner(use_venv=False)
+    places: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if runner == "docker":
+        passed = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
+        launcher = container_runner(
+            {**environment, **passed}, network="://" in store or "SYNTHIO_LLM_API_KEY" in passed
+        )
+        make_writable([root, runs / "store"])
+        inputs = [Path(spec[key]) for key in ("labels", "audio") if spec.get(key)]
+        places = containers_with([runs / "store"], inputs)
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(runs / "kfp"),
+        runner=launcher,
+        pipeline_root=str(root),
         enable_caching=True,
         cache_root=str(runs / "cache"),
         raise_on_error=True,
@@ -156,7 +180,7 @@ def run_local(arguments: dict[str, Any], runs: Path) -> int:
     observer, console, outputs = Observer(), Console(folder / "log.txt"), {}
     state = "failed"
     try:
-        with observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
+        with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             task = components.load_component_from_file(str(compiled))(**arguments)
             outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}

@@ -38,10 +38,11 @@ class Outputs(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The clips of a round and all before it, and those that it rejected."""
+    """The clips of a round and all before it, those that it rejected, and what it generated them from."""
 
     accepted: Dataset
     rejected: Dataset
+    prompts: Dataset
 
 
 def placed(profile: Profile) -> Callable[..., Any]:
@@ -65,6 +66,7 @@ def reflection_round(profile: Profile) -> Any:
         gold: Input[Dataset],
         clap: Input[Model],
         captions: Input[Dataset],
+        previous: Input[Dataset],
         accepted: Input[Dataset],
         rejected: Input[Dataset],
         revise_config: dict,
@@ -77,6 +79,7 @@ def reflection_round(profile: Profile) -> Any:
             revise_captions,
             gold=gold,
             captions=captions,
+            previous=previous,
             accepted=accepted,
             rejected=rejected,
             config=revise_config,
@@ -88,7 +91,7 @@ def reflection_round(profile: Profile) -> Any:
         filtered = stage(
             filter_audio, synthetic=synthetic, gold=gold, clap=clap, previous=accepted, config=filter_config
         ).outputs
-        return Round(filtered["accepted"], filtered["rejected"])
+        return Round(filtered["accepted"], filtered["rejected"], prompts)
 
     return self_reflection_round
 
@@ -155,7 +158,7 @@ def synthio_pipeline(profile: Profile) -> Any:
         first = stage(
             filter_audio, synthetic=synthetic, gold=gold, clap=finetuned, config=config["filter_audio"]
         ).outputs
-        sets = first
+        sets = {**first, "prompts": prompts}
         for number in range(1, MAX_ROUNDS + 1):
             sets = (
                 self_reflection_round(
@@ -164,6 +167,7 @@ def synthio_pipeline(profile: Profile) -> Any:
                     gold=gold,
                     clap=finetuned,
                     captions=captions,
+                    previous=sets["prompts"],
                     accepted=sets["accepted"],
                     rejected=sets["rejected"],
                     revise_config=config["revise_captions"],
@@ -202,6 +206,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             clap=finetuned,
             classifiers=trained,
             captions=captions,
+            prompts=sets["prompts"],
             vanilla=losers,
             accepted=sets["accepted"],
             rejected=first["rejected"],

@@ -1,0 +1,81 @@
+"""Stages in their own images: what they may do, and that a failure is a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import ConfigError
+from pipelines.containers import container_runner, run_container
+from pipelines.placement import STAGES, image, target_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBE = """
+import json, os, socket
+facts = {"uid": os.getuid(), "capabilities": open("/proc/self/status").read().split("CapEff:")[1].split()[0]}
+def attempt(action):
+    try:
+        action()
+        return True
+    except OSError:
+        return False
+facts["writes_app"] = attempt(lambda: open("/app/x", "w"))
+facts["writes_tmp"] = attempt(lambda: open("/tmp/x", "w"))
+facts["network"] = attempt(lambda: socket.create_connection(("192.0.2.1", 80), 0.5)) or len(socket.if_nameindex()) > 1
+print("FACTS" + json.dumps(facts))
+"""
+
+
+def limits() -> dict[str, Any]:
+    arguments: dict[str, Any] = container_runner({}, network=False).container_run_args
+    return arguments
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_unprivileged_without_network_on_a_read_only_root(
+    engine: Any, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = f"import components.{stage}.run\n{PROBE}"
+    assert run_container(engine, image(target_of(stage)), ["python", "-c", code], {}, **limits()) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("FACTS"))
+    facts = json.loads(line.removeprefix("FACTS"))
+    assert facts["uid"] != 0 and int(facts["capabilities"], 16) == 0
+    assert facts["writes_tmp"] and not facts["writes_app"] and not facts["network"]
+
+
+@pytest.mark.parametrize("status", [0, 3, 137])
+def test_the_exit_status_of_a_container_is_the_tasks(engine: Any, status: int) -> None:
+    command = ["python", "-c", f"raise SystemExit({status})"]
+    assert run_container(engine, image("plan"), command, {}, **limits()) == status
+
+
+def test_an_image_that_is_not_there_is_named_with_the_command_that_builds_it(engine: Any) -> None:
+    with pytest.raises(ConfigError, match="make images"):
+        run_container(engine, "localhost/synthio/none:dev", ["true"], {}, **limits())
+
+
+def test_an_image_tells_what_is_in_it(engine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["cat", "/opt/sbom/python.cdx.json"]
+    assert run_container(engine, image("align-t2a"), command, {}, **limits()) == 0
+    bill = json.loads(capsys.readouterr().out)
+    assert bill["bomFormat"] == "CycloneDX"
+    assert {"torch", "diffusers", "kfp", "numpy"} <= {component["name"].lower() for component in bill["components"]}
+    labels = engine.images.get(image("align-t2a")).labels
+    assert labels["org.opencontainers.image.revision"] and labels["org.opencontainers.image.version"]
+
+
+def test_the_whole_smoke_run_works_in_containers(engine: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.run", "--preset", "smoke", "--seeds", "1"]
+    command += ["--runs", str(tmp_path / "runs"), "--runner", "docker"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run = json.loads((tmp_path / "runs" / "latest" / "run.json").read_text())
+    assert {row["state"] for row in run["stages"]} == {"succeeded"}

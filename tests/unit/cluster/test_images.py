@@ -1,0 +1,40 @@
+"""The commands that build and push images."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pipelines.images import build_command, main, push_commands
+from pipelines.placement import STAGES, load_profile
+
+
+def test_the_builder_gets_its_arguments_first_and_the_context_last() -> None:
+    command = build_command("podman build --squash", "plan", load_profile("one-gpu"), ["--build-arg", "TORCH=torch"])
+    assert command[:3] == ["podman", "build", "--squash"]
+    assert command[command.index("--target") + 1] == "plan"
+    assert command[-3:-1] == ["--build-arg", "TORCH=torch"] and not command[-1].startswith("-")
+
+
+def test_every_stage_is_pushed_under_the_registry_of_the_profile() -> None:
+    profile = load_profile("one-gpu").model_copy(update={"registry": "registry.example.com/team"})
+    pushed = [command[-1] for command in push_commands("docker build", profile)]
+    assert len(pushed) == len(STAGES) and all(name.startswith("registry.example.com/team/") for name in pushed)
+
+
+def test_pushing_without_a_registry_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["images", "push"])
+    assert main() == 2 and "REGISTRY=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["--stages", "nothing"], "unknown stage"), (["--builder", "no-such"], "IMAGE_BUILDER")]
+)
+def test_a_build_that_cannot_be_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["images", "build", *arguments])
+    assert main() == 2 and said in capsys.readouterr().err
