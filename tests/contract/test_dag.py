@@ -14,6 +14,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from common.config.run import preset_names
 from pipelines.compile import compile_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,3 +78,8 @@ def test_every_cached_stage_carries_its_code_version(compiled: Path) -> None:
     for name, part in document["components"].items():
         if "executorLabel" in part:
             assert "code_version" in part["inputDefinitions"]["parameters"], name
+
+
+def test_the_ui_offers_the_presets_as_a_list(compiled: Path) -> None:
+    document = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    assert set(document["root"]["inputDefinitions"]["parameters"]["preset"]["literals"]) == set(preset_names())
