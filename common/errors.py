@@ -1,4 +1,4 @@
-"""The three kinds of failure a user can do something about.
+"""The kinds of failure a user can do something about.
 
 Each message says what was found, what was expected, where, and what to do.
 """
@@ -23,6 +23,10 @@ class DataError(SynthioError):
 
 class StorageError(SynthioError):
     """Reading from or publishing to the run store failed."""
+
+
+class Interrupted(SynthioError):
+    """SIGTERM came: the work was saved as far as it went, and the same command goes on from there."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

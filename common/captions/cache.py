@@ -1,6 +1,6 @@
 """The request cache: what a model once answered is never paid for again.
 
-An answer is kept as it left the checks: valid captions and reason codes, never a reply's text.
+An answer is kept as it left the checks: valid captions, reason codes and what it cost, never a reply's text.
 """
 
 from __future__ import annotations
@@ -8,32 +8,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from common.captions.records import Checked, Request
+from common.captions.records import Kept, Request
 from common.items import ItemStore
 from common.storage import read_json, write_json
 
-FORMAT = "1"
-"""Raise when `Checked` or the checks change in a way that makes old answers wrong."""
+FORMAT = "2"
+"""Raise when `Kept` or the checks change in a way that makes old answers wrong."""
+
+KEPT = "kept.json"
 
 
 class Cache(Protocol):
     """Checked replies by request."""
 
-    def get(self, request: Request) -> Checked | None:
+    def get(self, request: Request) -> Kept | None:
         """The kept reply, or None."""
 
-    def put(self, request: Request, checked: Checked) -> None:
+    def put(self, request: Request, kept: Kept) -> None:
         """Keep a reply."""
 
 
 class NoCache:
     """Keeps nothing: for writers that cost nothing."""
 
-    def get(self, request: Request) -> Checked | None:
+    def get(self, request: Request) -> Kept | None:
         """None."""
         return None
 
-    def put(self, request: Request, checked: Checked) -> None:
+    def put(self, request: Request, kept: Kept) -> None:
         """Do nothing."""
 
 
@@ -49,18 +51,18 @@ class RequestCache:
         self._model = model
         self._store = store or ItemStore("caption_requests", FORMAT)
 
-    def get(self, request: Request) -> Checked | None:
+    def get(self, request: Request) -> Kept | None:
         """The kept reply, or None."""
-        path = self._store.path(**self._key(request))
-        return Checked.model_validate(read_json(path / "checked.json")) if path.is_dir() else None
+        key = self._key(request)
+        return Kept.model_validate(read_json(self._store.path(**key) / KEPT)) if self._store.has(**key) else None
 
-    def put(self, request: Request, checked: Checked) -> None:
+    def put(self, request: Request, kept: Kept) -> None:
         """Keep a reply."""
 
         def make(folder: Path) -> None:
-            write_json(folder / "checked.json", checked.model_dump(mode="json"))
+            write_json(folder / KEPT, kept.model_dump(mode="json"))
 
         self._store.get_or_make(make, **self._key(request))
 
     def _key(self, request: Request) -> dict[str, str | int]:
-        return {"model": self._model, "prompt": request.prompt_hash, "seed": request.seed, "count": request.task.count}
+        return {"model": self._model, "request": request.key}

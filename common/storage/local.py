@@ -1,4 +1,4 @@
-"""Atomic publishing on a file system, and the place of the run store.
+"""Atomic publishing on a file system.
 
 A file or folder appears under its final name only when it is whole: it is written beside its
 final place and renamed.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,22 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StorageError
-
-STORE_VARIABLE = "SYNTHIO_STORE"
-
-
-def store_root() -> Path:
-    """The folder of the run store, from the environment variable `SYNTHIO_STORE`.
-
-    Raises:
-        StorageError: the variable is not set.
-    """
-    root = os.environ.get(STORE_VARIABLE)
-    if not root:
-        raise StorageError(
-            f"no run store: set {STORE_VARIABLE} to a writable folder (make run-pipeline sets it to RUNS/store)"
-        )
-    return Path(root)
 
 
 @contextmanager

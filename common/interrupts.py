@@ -1,0 +1,95 @@
+"""SIGTERM as a request to save and stop, and its way to child processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from common.errors import Interrupted
+
+
+class Interruption:
+    """Whether SIGTERM came; see `sigterm`."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._at_once = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within this block SIGTERM raises `Interrupted` instead of only being noted."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise self.error()
+            yield
+        finally:
+            self._at_once = False
+
+    def error(self, saved: str = "") -> Interrupted:
+        """What to raise when the work is saved."""
+        return Interrupted(f"SIGTERM came{saved}; run the same command again to go on")
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if self._at_once:
+            raise self.error()
+
+
+@contextmanager
+def sigterm() -> Iterator[Interruption]:
+    """Note SIGTERM for the time of the block instead of ending the process.
+
+    A signal that came and that the block did not end for with an error takes effect after it. Signals
+    reach the main thread only: in another one nothing is ever noted.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    with _handler(interruption._receive):
+        yield interruption
+    if interruption.requested:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def forwarded_sigterm() -> Iterator[Interruption]:
+    """Pass SIGTERM on to the child processes of `multiprocessing`, wait for the block, then raise.
+
+    Raises:
+        Interrupted: SIGTERM came; also in place of what the block raised because of it.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        interruption.requested = True
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    try:
+        with _handler(receive):
+            yield interruption
+    except Exception as error:
+        if interruption.requested:
+            raise interruption.error() from error
+        raise
+    if interruption.requested:
+        raise interruption.error()
+
+
+@contextmanager
+def _handler(receive: Any) -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, receive)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -1,0 +1,40 @@
+"""Storage: atomic publishing on disk, and object stores on `file://` and `s3://` behind one interface.
+
+This package is the one place of the stages that reads the environment:
+
+- `SYNTHIO_STORE`: the run store, a folder, `file://…` or `s3://bucket/prefix`;
+- `SYNTHIO_CACHE`: where a stage keeps local copies of what an S3 store holds; default: in the temporary folder;
+- `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`): the URL of an S3-compatible store; without it, AWS;
+- `AWS_REGION` (or `AWS_DEFAULT_REGION`).
+
+boto3 itself reads the keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_PROFILE`, …) and
+`AWS_CA_BUNDLE`.
+"""
+
+from common.storage.local import publish_dir, read_json, write_bytes, write_json, write_text
+from common.storage.objects import (
+    STORE_VARIABLE,
+    DamagedError,
+    ObjectStore,
+    cache_root,
+    open_store,
+    open_uri,
+    split_uri,
+    store_uri,
+)
+
+__all__ = [
+    "STORE_VARIABLE",
+    "DamagedError",
+    "ObjectStore",
+    "cache_root",
+    "open_store",
+    "open_uri",
+    "publish_dir",
+    "read_json",
+    "split_uri",
+    "store_uri",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]

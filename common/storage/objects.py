@@ -1,0 +1,253 @@
+"""Object stores: one small interface, on a folder here and on S3 in `common.storage.s3`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from common.errors import ConfigError, StorageError
+from common.hashing import hash_file
+from common.storage.local import write_bytes
+
+STORE_VARIABLE = "SYNTHIO_STORE"
+CACHE_VARIABLE = "SYNTHIO_CACHE"
+
+
+class ObjectStore(Protocol):
+    """Objects by key below one place; all of it raises `StorageError` that says what to do.
+
+    Attributes:
+        uri: `file:///…` or `s3://bucket/prefix`, without a slash at the end.
+    """
+
+    uri: str
+
+    def child(self, prefix: str) -> ObjectStore:
+        """The store below `prefix` of this one."""
+        ...
+
+    def read_bytes(self, key: str) -> bytes:
+        """The whole object."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """The object as a stream that is read forward; a cut connection is taken up where it was cut."""
+        ...
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write an object, whole or not at all."""
+        ...
+
+    def upload(self, key: str, path: Path) -> None:
+        """Copy a file to an object, whole or not at all."""
+        ...
+
+    def download(self, key: str, path: Path, sha256: str | None = None) -> None:
+        """Copy an object to a file, whole or not at all; with `sha256` only when its content has that hash."""
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None = there is none."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys that begin with `prefix`, sorted. Not for hot paths: a large store takes long to list."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete an object; an absent one is fine."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object lies on this machine, there or not; None on S3."""
+        ...
+
+
+class FileStore:
+    """A folder as an object store.
+
+    Args:
+        root: need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self.uri = self._root.as_uri()
+
+    def child(self, prefix: str) -> FileStore:
+        """The store below `prefix` of this one."""
+        return FileStore(self._path(prefix))
+
+    def read_bytes(self, key: str) -> bytes:
+        """The whole object."""
+        with self.open(key) as file:
+            return file.read()
+
+    def open(self, key: str) -> BinaryIO:
+        """The object as a stream."""
+        try:
+            return self._path(key).open("rb")
+        except OSError as error:
+            raise self._gone(key, error) from error
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write an object, whole or not at all."""
+        write_bytes(self._path(key), data)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Copy a file to an object, whole or not at all."""
+        self._copy(path, self._path(key))
+
+    def download(self, key: str, path: Path, sha256: str | None = None) -> None:
+        """Copy an object to a file, whole or not at all."""
+        source = self._path(key)
+        if not source.is_file():
+            raise self._gone(key, FileNotFoundError(2, "there is no such file"))
+        if sha256 is not None and hash_file(source) != sha256:
+            raise differs(f"{self.uri}/{key}", sha256)
+        self._copy(source, path)
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None = there is none."""
+        path = self._path(key)
+        return path.stat().st_size if path.is_file() else None
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys that begin with `prefix`, sorted."""
+        folder = self._path(prefix) if not prefix or prefix.endswith("/") else self._path(prefix).parent
+        for path in sorted(folder.rglob("*")):
+            key = path.relative_to(self._root).as_posix()
+            if path.is_file() and key.startswith(prefix) and not path.name.startswith("."):
+                yield key
+
+    def delete(self, key: str) -> None:
+        """Delete an object; its folder goes with the last one."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot delete {path}: {error.strerror}; check the folder's permissions") from error
+        if path.parent != self._root:
+            # Not empty, or gone already: both are fine.
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object lies."""
+        return self._path(key)
+
+    def _path(self, key: str) -> Path:
+        check_key(key, self.uri)
+        return self._root / key
+
+    def _gone(self, key: str, error: OSError) -> StorageError:
+        return StorageError(
+            f"cannot read {self.uri}/{key}: {error.strerror}; run the same command again, so that it is made anew"
+        )
+
+    def _copy(self, source: Path, target: Path) -> None:
+        temporary: Path | None = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+                temporary = Path(file.name)
+                with source.open("rb") as original:
+                    shutil.copyfileobj(original, file, 2**20)
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        except OSError as error:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            raise StorageError(
+                f"cannot copy {source} to {target}: {error.strerror}; free some space or check the permissions"
+            ) from error
+
+
+class DamagedError(StorageError):
+    """An object is there, but its content is not what its record says."""
+
+
+def differs(uri: str, sha256: str) -> DamagedError:
+    """The error for an object whose content does not have its recorded hash."""
+    return DamagedError(
+        f"{uri} differs from its record (SHA-256 {sha256[:12]}… expected): it was damaged or replaced; delete it and "
+        "run the same command again, so that it is made anew"
+    )
+
+
+def check_key(key: str, uri: str) -> None:
+    """Refuse a key that is absolute or has `..` in it.
+
+    Raises:
+        StorageError: as said.
+    """
+    if key.startswith("/") or ".." in key.split("/"):
+        raise StorageError(f"key {key!r} leads out of the store {uri}; this is a fault, please report it")
+
+
+def open_store(uri: str | Path) -> ObjectStore:
+    """The store at a folder, `file://…` or `s3://bucket/prefix`.
+
+    Raises:
+        ConfigError: another scheme, or no bucket.
+    """
+    text = str(uri)
+    if isinstance(uri, Path) or "://" not in text:
+        return FileStore(Path(text))
+    if text.startswith("file://"):
+        return FileStore(_file_path(text))
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if text.startswith("s3://") and bucket:
+        from common.storage.s3 import S3Store
+        from common.storage.s3_client import S3Settings
+
+        return S3Store(bucket, prefix.strip("/"), S3Settings.from_environment())
+    raise ConfigError(f"store {text!r}: expected a folder, file:///folder or s3://bucket/prefix")
+
+
+def _file_path(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise ConfigError(f"{uri!r} names a host, expected three slashes as in file:///folder")
+    return Path(unquote(parts.path))
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """`(store, key)` of an object: its bucket or folder, and the rest."""
+    if uri.startswith("s3://"):
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return f"s3://{bucket}", key
+    path = _file_path(uri) if uri.startswith("file://") else Path(uri)
+    return path.absolute().parent.as_uri(), path.name
+
+
+def open_uri(uri: str) -> BinaryIO:
+    """An object as a stream; see `ObjectStore.open`."""
+    store, key = split_uri(uri)
+    return open_store(store).open(key)
+
+
+def store_uri() -> str:
+    """The run store, from the environment variable `SYNTHIO_STORE`.
+
+    Raises:
+        StorageError: the variable is not set.
+    """
+    uri = os.environ.get(STORE_VARIABLE)
+    if not uri:
+        raise StorageError(
+            f"no run store: set {STORE_VARIABLE} to a writable folder or s3://bucket/prefix (make run-pipeline sets it "
+            "to RUNS/store)"
+        )
+    return uri
+
+
+def cache_root() -> Path:
+    """Where local copies of what an S3 store holds are kept, from `SYNTHIO_CACHE`."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path(tempfile.gettempdir()) / f"synthio-cache-{os.getuid()}")

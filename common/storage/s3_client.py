@@ -1,0 +1,132 @@
+"""How this process talks to an S3-compatible store: settings, and one boto3 client per process."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import ConfigError
+
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """Endpoint, patience and part size; keys come from the environment or any other way of boto3.
+
+    Attributes:
+        endpoint: URL of an S3-compatible store; None = AWS.
+        region: of the bucket; None = what boto3 finds, `us-east-1` for a store of one's own.
+        connect_timeout_s: to open a connection.
+        read_timeout_s: without a byte.
+        attempts: of each request. boto3 pauses 0.05 s × 2^i, at most 20 s: ten attempts bridge a restart of the store.
+        cuts: how often a stream may be taken up again without a byte in between.
+        pause_s: first pause of a stream's retries; it doubles.
+        part_bytes: files above twice this size go up in parts of it; S3 allows 10 000 parts of at least 5 MiB.
+        threads: parts at once.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 60.0
+    attempts: int = 10
+    cuts: int = 6
+    pause_s: float = 0.5
+    part_bytes: int = 32 * 2**20
+    threads: int = 4
+
+    @classmethod
+    def from_environment(cls) -> S3Settings:
+        """Endpoint and region as the AWS tools name them: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `AWS_REGION`."""
+        return cls(
+            endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
+            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
+        )
+
+
+_clients: dict[S3Settings, Any] = {}
+_making = threading.Lock()
+
+
+def _forget() -> None:
+    """In a forked child: connections must not be shared with the parent, and its lock may be held for ever."""
+    global _making
+    _clients.clear()
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def s3_client(settings: S3Settings) -> Any:
+    """This process's boto3 client for these settings.
+
+    Raises:
+        ConfigError: the endpoint is no URL.
+    """
+    with _making:
+        if settings not in _clients:
+            _clients[settings] = _make(settings)
+        return _clients[settings]
+
+
+def _make(settings: S3Settings) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    own = settings.endpoint is not None
+    session = boto3.session.Session()
+    # From 1.36 boto3 adds checksums that other stores refuse, or store inside the object.
+    checksums = "when_required" if own else "when_supported"
+    config = Config(
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        max_pool_connections=max(10, 2 * settings.threads),
+        s3={"addressing_style": "path" if own else "auto"},
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+    )
+    region = settings.region or session.region_name or ("us-east-1" if own else None)
+    try:
+        client = session.client("s3", endpoint_url=settings.endpoint, region_name=region, config=config)
+    except ValueError as error:
+        raise ConfigError(
+            f"S3 endpoint {settings.endpoint!r} is no URL; set AWS_ENDPOINT_URL_S3 to one like http://minio:9000"
+        ) from error
+    if own:
+        for operation in ("PutObject", "UploadPart"):
+            client.meta.events.register(f"before-call.s3.{operation}", _add_md5)
+    return client
+
+
+def _add_md5(params: Mapping[str, Any], **_: Any) -> None:
+    """Send the body's MD5, which every S3-compatible store checks: a body changed on its way is refused."""
+    body = params["body"]
+    digest = hashlib.md5(usedforsecurity=False)
+    if hasattr(body, "read"):
+        start = body.tell()
+        while block := body.read(_BLOCK):
+            digest.update(block)
+        body.seek(start)
+    else:
+        digest.update(body)
+    params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode()
+
+
+def transfer_config(settings: S3Settings) -> Any:
+    """boto3's settings for uploads in parts."""
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(
+        multipart_threshold=2 * settings.part_bytes,
+        multipart_chunksize=settings.part_bytes,
+        max_concurrency=settings.threads,
+        use_threads=settings.threads > 1,
+    )
