@@ -36,21 +36,21 @@ def _text(value: Any) -> str:
 
 
 class Progress:
-    """Logs done/total, rate and time left; silent between intervals."""
+    """Logs done/total, rate and time left; silent between intervals. `done` were done before it began."""
 
-    def __init__(self, logger: logging.Logger, what: str, total: int, interval_s: float = 10.0) -> None:
+    def __init__(self, logger: logging.Logger, what: str, total: int, interval_s: float = 10.0, done: int = 0) -> None:
         self._logger, self._what, self._total, self._interval_s = logger, what, total, interval_s
-        self._done, self._start = 0, time.monotonic()
+        self._before, self._done, self._start = done, done, time.monotonic()
         self._last = self._start
 
-    def advance(self, count: int = 1, **fields: Any) -> None:
+    def advance(self, count: int = 1, /, **fields: Any) -> None:
         """Count `count` more as done and log when the interval has passed or all is done."""
         self._done += count
         now = time.monotonic()
         if now - self._last < self._interval_s and self._done < self._total:
             return
         self._last = now
-        rate = self._done / max(now - self._start, 1e-9)
+        rate = (self._done - self._before) / max(now - self._start, 1e-9)
         event(
             self._logger,
             self._what,

@@ -12,6 +12,7 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrained
 from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings
 from common.config.clap import ClapArchitecture
 from common.seeding import derive_seed
+from common.training.parts import WHOLE, Part
 from common.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, PAD_TOKEN, UNK_TOKEN, Vocabulary, build_tokenizer
 
 MAX_LOGIT_SCALE = 100.0
@@ -133,7 +134,7 @@ def soft_targets(keys: Sequence[Hashable]) -> Tensor:
 
 
 def contrastive_loss(
-    model: ClapModel, features: Tensor, ids: Tensor, mask: Tensor, targets: Tensor
+    model: ClapModel, features: Tensor, ids: Tensor, mask: Tensor, targets: Tensor, part: Part = WHOLE
 ) -> tuple[Tensor, float]:
     """Two-way cross-entropy of a batch's audio and texts.
 
@@ -142,12 +143,14 @@ def contrastive_loss(
         features: (B, 1, frames, mel_bins).
         ids: (B, S) tokens.
         mask: (B, S).
-        targets: (B, B), from `soft_targets`.
+        targets: (G, G), from `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
+        part: the other processes' rows are its negatives too.
 
     Returns:
         The loss (scalar), and the share of clips whose best text is a matching one.
     """
-    similarity = audio_embeddings(model, features) @ text_embeddings(model, ids, mask).T
+    audio, text = part.gather(audio_embeddings(model, features)), part.gather(text_embeddings(model, ids, mask))
+    similarity = audio @ text.T
     scales = [scale.exp().clamp(max=MAX_LOGIT_SCALE) for scale in (model.logit_scale_a, model.logit_scale_t)]
     best = similarity.detach().argmax(1, keepdim=True)
     accuracy = float((targets.gather(1, best) > 0).float().mean())

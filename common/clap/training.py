@@ -1,20 +1,44 @@
-"""Contrastive training of CLAP on clips held in memory, and the figures that judge it."""
+"""Contrastive training of CLAP on features of clips, held in memory or on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.audio import resample
+from common.checkpoints import Checkpoints
 from common.clap.model import contrastive_loss, freeze_batch_norm, soft_targets
 from common.clap.scorer import ClapScorer, tokenize
 from common.config.base import OptimConfig
 from common.seeding import numpy_generator
-from common.training import fit
+from common.training import Curve, Part, data_wait, fit
+
+
+class Windows(Protocol):
+    """Features of windows; a tensor is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: list[int], /) -> Tensor:
+        """(len(rows), 1 or 4, frames, mel_bins)."""
+        ...
+
+
+class Texts(Protocol):
+    """The texts of each window; a list of lists is one."""
+
+    def __getitem__(self, row: int, /) -> Sequence[str]: ...
+
+
+class Keys(Protocol):
+    """What each window's texts are matched by; a list is one."""
+
+    def __getitem__(self, row: int, /) -> str | None: ...
 
 
 def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate_hz: int) -> tuple[Tensor, list[int]]:
@@ -41,29 +65,33 @@ def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate
 
 def train_contrastive(
     scorer: ClapScorer,
-    features: Tensor,
-    captions: Sequence[Sequence[str]],
-    keys: Sequence[str | None],
+    features: Windows,
+    captions: Texts,
+    keys: Keys,
     optim: OptimConfig,
     *,
     seed: int,
     name: str,
     equalizer_db: float = 0.0,
-    checkpoint_dir: Path | None = None,
-) -> list[dict[str, float]]:
-    """Train the scorer's model in place.
+    checkpoints: Checkpoints | None = None,
+    evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    best: Callable[[Sequence[Mapping[str, float]]], int] | None = None,
+) -> Curve:
+    """Train the scorer's model in place, with all processes of `common.training.launch`.
 
     Args:
         scorer: holds the model; left in evaluation mode.
-        features: (N, 1 or 4, frames, mel_bins), one row per window.
+        features: (N, 1 or 4, frames, mel_bins), one row per window; each process takes its own rows only.
         captions: of each row, one or more wordings; a step takes one by chance.
         keys: of each row; two rows match each other's text where keys are equal, or, where a key
             is null, where captions are.
         optim: steps, rate, schedule.
         seed: enters every draw.
         name: for log lines.
-        equalizer_db: see `equalized`; 0 = none.
-        checkpoint_dir: where unfinished work is kept.
+        equalizer_db: see `equalizer_gains`; 0 = none.
+        checkpoints: where unfinished work is kept.
+        evaluate: see `common.training.fit`.
+        best: see `common.training.fit`.
 
     Returns:
         The curve of `common.training.fit`.
@@ -71,36 +99,53 @@ def train_contrastive(
     model = scorer.model
     freeze_batch_norm(model)
 
-    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, dict[str, float]]:
         freeze_batch_norm(model)
         chosen = _batch(len(features), optim.batch_size, step, seed, name)
         drawn = torch.randint(0, 2**31 - 1, (len(chosen),), generator=generator).tolist()
-        texts = [captions[i][number % len(captions[i])] for i, number in zip(chosen, drawn, strict=True)]
+        own, together = part.rows(len(chosen)), part.gathered_rows(len(chosen))
+        with data_wait():
+            wordings = [captions[row] for row in chosen]
+            texts = [said[number % len(said)] for said, number in zip(wordings, drawn, strict=True)]
+            matching = [
+                key if (key := keys[row]) is not None else text for row, text in zip(chosen, texts, strict=True)
+            ]
+            heard = features[chosen[own]]
         ids, mask = tokenize(scorer.tokenizer, texts, model)
-        matching = [keys[i] if keys[i] is not None else text for i, text in zip(chosen, texts, strict=True)]
+        if equalizer_db:
+            heard = heard + equalizer_gains(len(chosen), heard.shape[-1], equalizer_db, generator)[own]
         device = model.device
-        heard = equalized(features[chosen], equalizer_db, generator) if equalizer_db else features[chosen]
+        targets = soft_targets(matching[together]).to(device)
         value, accuracy = contrastive_loss(
-            model, heard.to(device), ids.to(device), mask.to(device), soft_targets(matching).to(device)
+            model, heard.to(device), ids[own].to(device), mask[own].to(device), targets, part
         )
         return value, {"batch_accuracy": accuracy}
 
-    curve = fit(model, loss, optim, seed=seed, name=name, checkpoint_dir=checkpoint_dir)
+    curve = fit(model, loss, optim, seed=seed, name=name, checkpoints=checkpoints, evaluate=evaluate, best=best)
     model.eval()
     return curve
 
 
-def equalized(features: Tensor, deviation_db: float, generator: torch.Generator) -> Tensor:
-    """Each spectrogram through a random smooth equaliser (FilterAugment, arXiv 2110.03282).
+def equalizer_gains(count: int, mel_bins: int, deviation_db: float, generator: torch.Generator) -> Tensor:
+    """Random smooth equalisers for log-mel spectrograms (FilterAugment, arXiv 2110.03282).
 
     Args:
-        features: (B, C, frames, mel_bins), dB.
+        count: of spectrograms.
+        mel_bins: of each.
         deviation_db: standard deviation of the gain at each of six points over the bands.
         generator: draws the gains.
+
+    Returns:
+        (count, 1, 1, mel_bins) dB.
     """
-    points = deviation_db * torch.randn(len(features), 1, 6, generator=generator)
-    gains = torch.nn.functional.interpolate(points, features.shape[-1], mode="linear", align_corners=True)
-    return features + gains[:, :, None, :]
+    points = deviation_db * torch.randn(count, 1, 6, generator=generator)
+    gains = torch.nn.functional.interpolate(points, mel_bins, mode="linear", align_corners=True)
+    return gains[:, :, None, :]
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, name: str, epoch: int) -> np.ndarray:
+    return numpy_generator(seed, name, "epoch", epoch).permutation(count)
 
 
 def _batch(count: int, size: int, step: int, seed: int, name: str) -> list[int]:
@@ -109,39 +154,6 @@ def _batch(count: int, size: int, step: int, seed: int, name: str) -> list[int]:
     position = step * size
     while len(drawn) < size:
         epoch, offset = divmod(position + len(drawn), count)
-        order = numpy_generator(seed, name, "epoch", epoch).permutation(count)
+        order = _order(count, seed, name, epoch)
         drawn += order[offset : offset + size - len(drawn)].tolist()
     return drawn
-
-
-def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
-    """Chance that a clip's similarity to its own text exceeds a clip's similarity to another's.
-
-    Args:
-        similarity: (N, K) cosines of clips and texts.
-        own: for each clip, the index of its text.
-
-    Returns:
-        Area under the ROC curve of matched against other pairs; NaN without other pairs.
-    """
-    matched = np.zeros(similarity.shape, dtype=bool)
-    matched[np.arange(len(own)), list(own)] = True
-    positive, negative = np.sort(similarity[matched]), np.sort(similarity[~matched])
-    if not len(positive) or not len(negative):
-        return float("nan")
-    below = np.searchsorted(negative, positive, side="left")
-    up_to = np.searchsorted(negative, positive, side="right")
-    return float((below + up_to).mean() / 2 / len(negative))
-
-
-def retrieval_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:
-    """AUC of matched against other pairs, top-1 accuracy, and mean cosine of either."""
-    rows = np.arange(len(own))
-    matched = similarity[rows, list(own)]
-    others = similarity.shape[1] - 1
-    return {
-        "auc": matched_auc(similarity, own),
-        "accuracy": float((similarity.argmax(1) == np.asarray(own)).mean()),
-        "matched_cosine": float(matched.mean()),
-        "other_cosine": float((similarity.sum() - matched.sum()) / max(1, len(own) * others)),
-    }

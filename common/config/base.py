@@ -50,6 +50,16 @@ class OptimConfig(Frozen):
     record_every: int = Field(default=25, gt=0, description="steps between rows of the curve")
     evaluate_every: int = Field(default=10**9, gt=0)
     checkpoint_every_s: float = Field(default=120.0, gt=0)
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="bf16: autocast, with weights, averages and optimizer state in fp32"
+    )
+    accumulation: int = Field(
+        default=1, gt=0, description="micro-batches per step and process; batch_size is the batch of all together"
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        default="none",
+        description="several processes: each holds the whole state (DDP), or its share of it (FSDP, arXiv 2304.11277)",
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> OptimConfig:

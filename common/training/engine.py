@@ -1,0 +1,201 @@
+"""One step of an optimizer, by one process or by several together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from torch import Tensor, nn
+
+from common.config.base import OptimConfig
+from common.errors import ConfigError, DataError
+from common.seeding import derive_seed
+from common.training.parts import Part
+from common.training.schedule import learning_rate_factor
+from common.training.sharding import gathered, shard, synchronise, unshard, whole
+
+LossFunction = Callable[[int, torch.Generator, Part], tuple[Tensor, Mapping[str, float]]]
+"""`loss(step, generator, part) -> (scalar to minimise, figures to record)`.
+
+The batch of a step and all its draws are a function of `step` and `generator` alone, the same for
+every part; the result is the mean over the rows of `part`. The global generator is seeded too, for
+dropout, differently for each part."""
+
+PATIENCE = timedelta(hours=1)
+"""How long processes wait for each other: the first one may be storing a checkpoint."""
+
+
+class Engine:
+    """The processes that train a model together.
+
+    accelerate joins the processes and averages their gradients (DDP); precision is set by autocast
+    on the device that the model is on.
+
+    Args:
+        model: its parameters that require a gradient are trained.
+        loss: see `LossFunction`.
+        config: optimizer, precision, accumulation, sharding.
+        seed: enters every draw.
+        name: of the training; enters every draw.
+
+    Raises:
+        ConfigError: the batch cannot be split evenly.
+    """
+
+    def __init__(self, model: nn.Module, loss: LossFunction, config: OptimConfig, seed: int, name: str) -> None:
+        self.model, self._config, self._seed, self._name = model, config, seed, name
+        self.device = next(model.parameters()).device
+        self._accelerator = Accelerator(
+            cpu=self.device.type == "cpu",
+            device_placement=False,
+            gradient_accumulation_steps=config.accumulation,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
+        )
+        self.processes, self.is_main = self._accelerator.num_processes, self._accelerator.is_main_process
+        _check_split(config, self.processes)
+        self._root: nn.Module = _LossModule(model, loss, self.device, config.precision)
+        self.sharded = config.sharding == "fsdp" and self.processes > 1
+        if self.sharded:
+            self.broadcast(dict(model.named_parameters()))
+            shard(self._root, self.processes, self.device)
+        elif self.processes > 1:
+            self._root = self._accelerator.prepare_model(self._root, device_placement=False)
+        self.parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True if self.device.type == "cuda" else None,
+        )
+
+    def step(self, step: int, flags: Mapping[str, bool]) -> tuple[dict[str, float], dict[str, bool]]:
+        """Take one step.
+
+        Args:
+            step: from 0.
+            flags: what this process wants all of them to know.
+
+        Returns:
+            The figures of the step, means over all parts, and which flags any process has raised.
+
+        Raises:
+            DataError: loss or gradient is not finite; the weights are those before the step.
+        """
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._config.learning_rate * learning_rate_factor(self._config, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        figures = _means([self._micro_step(step, micro) for micro in range(self._config.accumulation)])
+        norm = self._accelerator.clip_grad_norm_(self.parameters.values(), self._config.max_grad_norm)
+        figures, flags = self._agree(figures, flags)
+        figures = {"loss": figures.pop("loss"), "grad_norm": float(whole(norm)), **figures}
+        self._check_finite(step, figures)
+        self.optimizer.step()
+        return figures, flags
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true in any process."""
+        return self._agree({}, {"flag": flag})[1]["flag"]
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        self._accelerator.wait_for_everyone()
+
+    def share(self, value: Any) -> Any:
+        """`value` of the first process, in all of them."""
+        return broadcast_object_list([value])[0] if self.processes > 1 else value
+
+    def broadcast(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give `tensors` of all processes the values of the first one's."""
+        if self.processes > 1:
+            for value in tensors.values():
+                torch.distributed.broadcast(value.detach(), 0)
+
+    @contextmanager
+    def callable_model(self) -> Iterator[None]:
+        """Within the block the model's parts can be called by whoever evaluates them."""
+        with gathered(self._root):
+            yield
+
+    def finish(self) -> None:
+        """Leave the model as an ordinary one, with whole weights in every process."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.sharded:
+            unshard(self._root)
+
+    def _micro_step(self, step: int, micro: int) -> dict[str, float]:
+        count = self.processes * self._config.accumulation
+        part = Part(micro * self.processes + self._accelerator.process_index, count, self.processes)
+        step_seed = self._step_seed(step)
+        torch.manual_seed(step_seed if count == 1 else derive_seed(step_seed, part.index))
+        generator = torch.Generator().manual_seed(step_seed)
+        with self._synchronising(micro == self._config.accumulation - 1):
+            value, figures = self._root(step, generator, part)
+            self._accelerator.backward(value)
+        return {"loss": float(value.detach()), **figures}
+
+    def _step_seed(self, step: int) -> int:
+        return derive_seed(self._seed, self._name, step)
+
+    @contextmanager
+    def _synchronising(self, last: bool) -> Iterator[None]:
+        """Gradients are averaged over the processes in the last micro-step only."""
+        if self.sharded:
+            synchronise(self._root, last)
+        with nullcontext() if last or self.sharded else self._accelerator.no_sync(self._root):
+            yield
+
+    def _agree(self, figures: dict[str, float], flags: Mapping[str, bool]) -> tuple[dict[str, float], dict[str, bool]]:
+        """Means of figures and union of flags over the processes, in one message."""
+        if self.processes == 1:
+            return figures, dict(flags)
+        values = torch.tensor([*figures.values(), *flags.values()], dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(values)
+        summed = values.tolist()
+        means = {key: value / self.processes for key, value in zip(figures, summed, strict=False)}
+        return means, {key: value > 0 for key, value in zip(flags, summed[len(figures) :], strict=True)}
+
+    def _check_finite(self, step: int, figures: Mapping[str, float]) -> None:
+        for figure, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
+            if not math.isfinite(figures[figure]):
+                raise DataError(
+                    f"{self._name}: the {what} of step {step} is {figures[figure]}; lower the learning rate or look at "
+                    f"that batch (seed {self._step_seed(step)}). The checkpoint before it is kept"
+                )
+
+
+class _LossModule(nn.Module):
+    """A loss as a module: what DDP and FSDP hang their hooks on."""
+
+    def __init__(self, model: nn.Module, loss: LossFunction, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model, self._loss = model, loss
+        self._autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+    def forward(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        with self._autocast():
+            return self._loss(step, generator, part)
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[-1]}
+
+
+def _check_split(config: OptimConfig, processes: int) -> None:
+    count = processes * config.accumulation
+    if config.batch_size % count:
+        raise ConfigError(
+            f"batch_size {config.batch_size} cannot be split evenly over {processes} processes and "
+            f"{config.accumulation} micro-batches; set it to a multiple of {count}"
+        )

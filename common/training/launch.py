@@ -1,0 +1,134 @@
+"""Several processes for one training: one per GPU, or on the CPU as many as asked for."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import patch_environment
+
+from common.errors import SynthioError
+from common.interrupts import Interruption, forwarded_sigterm
+from common.parallel import sendable
+from common.training.engine import PATIENCE
+
+J = TypeVar("J")
+
+GRACE_S = 20.0
+"""How long the other processes have when one has ended with an error; they may be waiting for it for ever."""
+
+
+def default_processes() -> int:
+    """One process per GPU; one without a GPU."""
+    return max(1, torch.cuda.device_count())
+
+
+def is_main() -> bool:
+    """Whether this is the first process of all, which writes results."""
+    return PartialState(cpu=not torch.cuda.is_available()).is_main_process
+
+
+def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
+    """Run `job(argument)` in `processes` processes that train together.
+
+    With one it runs here. Under torchrun each process that torchrun started joins the others and
+    runs it, whatever `processes` says. Results go through files that the first process writes
+    (`is_main`). SIGTERM reaches all of them.
+
+    Args:
+        job: a picklable function.
+        argument: picklable.
+        processes: on this machine; with a GPU each, or all on the CPU.
+
+    Raises:
+        SynthioError: what the first process ended with, or the one that failed first.
+        RuntimeError: another error, or a process that ended without one.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    if processes == 1 or state.num_processes > 1:
+        job(argument)
+        return
+    # Forking spares the imports, but a forked process cannot use CUDA.
+    context: SpawnContext | ForkContext = get_context("fork")
+    if torch.cuda.is_available():
+        context = get_context("spawn")
+    port = _free_port()
+    started: list[tuple[BaseProcess, Connection]] = []
+    with forwarded_sigterm() as interruption:
+        try:
+            for rank in range(processes):
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_run, args=(job, argument, rank, processes, port, sender))
+                process.start()
+                sender.close()
+                started.append((process, receiver))
+            _join(started, interruption)
+        finally:
+            for each, _ in started:
+                each.kill()
+                each.join()
+        _raise(started)
+
+
+def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port: int, outcome: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    where = {"rank": rank, "local_rank": rank, "world_size": processes, "local_world_size": processes}
+    with patch_environment(**where, master_addr="127.0.0.1", master_port=port, omp_num_threads=torch.get_num_threads()):
+        PartialState._reset_state()
+        try:
+            state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+            job(argument)
+            state.destroy_process_group()
+        except Exception as error:
+            outcome.send(sendable(error))
+            raise SystemExit(1) from error
+
+
+def _join(started: Sequence[tuple[BaseProcess, Connection]], interruption: Interruption) -> None:
+    """Wait for all; once one has failed, and not because all were told to stop, for the others a little only."""
+    running = {process.sentinel: process for process, _ in started}
+    deadline: float | None = None
+    while running:
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining <= 0:
+            return
+        ended = wait(list(running), timeout=remaining)
+        for sentinel, process in list(running.items()):
+            if sentinel in ended:
+                del running[sentinel]
+                process.join()
+                if process.exitcode and deadline is None and not interruption.requested:
+                    deadline = time.monotonic() + GRACE_S
+
+
+def _raise(started: Sequence[tuple[BaseProcess, Connection]]) -> None:
+    errors = [_received(receiver) for _, receiver in started]
+    expected = [error for error in errors if isinstance(error, SynthioError)]
+    for error in [*expected, *errors]:
+        if error is not None:
+            raise error
+    codes = [process.exitcode for process, _ in started]
+    if any(codes):
+        raise RuntimeError(f"training processes ended with exit codes {codes}; look for what ended them in the log")
+
+
+def _received(receiver: Connection) -> Exception | None:
+    try:
+        return receiver.recv() if receiver.poll() else None
+    except EOFError:
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

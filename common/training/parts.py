@@ -1,0 +1,69 @@
+"""The share of a step's batch that one forward pass of one process takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `index` of `count` equal parts of a batch.
+
+    The parts of a step are passed micro-step by micro-step: with W processes, process r takes part
+    `k * W + r` in micro-step k, so that the parts of one micro-step are neighbours.
+
+    Attributes:
+        index: from 0.
+        count: processes times accumulation.
+        processes: how many parts are passed at the same time.
+    """
+
+    index: int = 0
+    count: int = 1
+    processes: int = 1
+
+    def rows(self, size: int) -> slice:
+        """The rows of a batch of `size` that belong to this part.
+
+        Raises:
+            ConfigError: `size` is no multiple of `count`.
+        """
+        share = _share(size, self.count)
+        return slice(self.index * share, (self.index + 1) * share)
+
+    def gathered_rows(self, size: int) -> slice:
+        """The rows of a batch of `size` that `gather` returns: those of this micro-step."""
+        share = _share(size, self.count)
+        first = self.index - self.index % self.processes
+        return slice(first * share, (first + self.processes) * share)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The rows of all processes in order, `(B, …)` to `(processes * B, …)`; gradients flow back to each.
+
+        For contrastive losses: each process takes the loss over all rows of the micro-step, whose
+        mean over the processes is that loss itself. Gradient accumulation does not widen the
+        gathered batch.
+        """
+        if self.processes == 1:
+            return tensor
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(list(all_gather(tensor.contiguous())))
+
+
+WHOLE = Part()
+"""The whole batch in one."""
+
+
+def _share(size: int, count: int) -> int:
+    if size % count:
+        raise ConfigError(
+            f"a batch of {size} cannot be split into {count} equal parts (processes times accumulation); "
+            f"set the batch size to a multiple of {count}"
+        )
+    return size // count

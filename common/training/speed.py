@@ -1,0 +1,56 @@
+"""How fast a training goes, and what it waits for. Times go to the log, never into artifacts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_waited_s = 0.0
+
+
+@contextmanager
+def data_wait() -> Iterator[None]:
+    """Count the wall time of this block as waiting for data."""
+    global _waited_s
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        _waited_s += time.monotonic() - start
+
+
+class Speed:
+    """Clips per second, share of time spent waiting for data, memory on the GPU.
+
+    Args:
+        batch_size: clips per step.
+        device: of the model.
+    """
+
+    def __init__(self, batch_size: int, device: torch.device) -> None:
+        self._batch_size, self._device = batch_size, device
+        self._steps, self._wall_s, self._wait_s = 0, 0.0, 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One training step; what lies between steps (evaluation, checkpoints) does not count."""
+        start, waited = time.monotonic(), _waited_s
+        yield
+        self._steps += 1
+        self._wall_s += time.monotonic() - start
+        self._wait_s += _waited_s - waited
+
+    def figures(self) -> dict[str, float]:
+        """`clips_per_s`, `wait_share` and on a GPU `gpu_gib` (peak), over all steps of this process."""
+        figures = {
+            "clips_per_s": self._steps * self._batch_size / max(self._wall_s, 1e-9),
+            "wait_share": self._wait_s / max(self._wall_s, 1e-9),
+        }
+        if self._device.type == "cuda":
+            figures["gpu_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
+        return figures

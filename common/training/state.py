@@ -1,0 +1,175 @@
+"""All that a training is between two steps, and how it is stored.
+
+Everything random in a step is seeded by its number, so the number is the state of the data
+position and of the random generators.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from common.checkpoints import Checkpoints
+from common.errors import DataError
+from common.training.ema import Ema
+from common.training.engine import Engine
+from common.training.sharding import assign, like, local, whole
+
+PROGRESS = "progress.json"
+
+
+@dataclass
+class State:
+    """A training between two steps.
+
+    Attributes:
+        engine: model and optimizer.
+        ema: averages.
+        best: weights and buffers of step `best_step`, each process its share, in main memory; None = not kept.
+        done: finished steps.
+        best_step: see `best`.
+        curve: recorded rows.
+        window: figures of the steps since the last row.
+    """
+
+    engine: Engine
+    ema: Ema
+    best: dict[str, Tensor] | None = None
+    done: int = 0
+    best_step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    window: list[dict[str, float]] = field(default_factory=list)
+
+    def model(self) -> dict[str, Tensor]:
+        """Trained parameters and the buffers that belong to the model, by name."""
+        lasting = self.engine.model.state_dict().keys()
+        buffers = {key: value for key, value in self.engine.model.named_buffers() if key in lasting}
+        return {**self.engine.parameters, **buffers}
+
+    def keep_best(self) -> None:
+        """Take the weights as they stand for the best."""
+        self.best = {key: local(value).to("cpu", copy=True) for key, value in self.model().items()}
+        self.best_step = self.done
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Put the best weights into the model."""
+        for key, value in self.model().items():
+            local(value).copy_((self.best or {})[key])
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Store a checkpoint: all processes take part, the first one writes.
+
+        Raises:
+            StorageError: the store cannot be written.
+        """
+        if self.engine.is_main:
+            checkpoints.save(self.done, self._write)
+        elif self.engine.sharded:
+            for tensors in self._tensors().values():
+                for value in tensors.values():
+                    whole(value)
+
+    def load(self, checkpoints: Checkpoints) -> None:
+        """Go to the newest whole checkpoint, if there is one.
+
+        Raises:
+            DataError: the checkpoint is of another architecture.
+        """
+        with checkpoints.latest() if self.engine.is_main else nullcontext() as found:
+            folder = found[1] if found else None
+            progress = self.engine.share(json.loads((folder / PROGRESS).read_bytes()) if folder else None)
+            if progress is None:
+                return
+            self.done, self.best_step = progress["done"], progress["best_step"]
+            self.curve, self.window = progress["curve"], progress["window"]
+            self._make_optimizer_state(progress["optimized"])
+            for file, tensors in self._tensors().items():
+                for name, value in self._saved(folder, file, tensors, checkpoints.uri):
+                    assign(tensors[name], value)
+                    if file == "best" and self.best is not None:
+                        self.best[name] = local(tensors[name]).to("cpu")
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What is stored, by file and name, in the same order in every process."""
+        optimizer = self.engine.optimizer
+        model = self.model()
+        return {
+            "model": model,
+            "ema": self.ema.averages,
+            "optimizer": {
+                f"{key}/{name}": value
+                for name, parameter in self.engine.parameters.items()
+                for key, value in optimizer.state.get(parameter, {}).items()
+            },
+            "best": {key: like(model[key], share) for key, share in (self.best or {}).items()},
+        }
+
+    def _write(self, folder: Path) -> None:
+        for file, tensors in self._tensors().items():
+            if tensors:
+                values = {name: whole(value).cpu().contiguous() for name, value in tensors.items()}
+                try:
+                    save_file(values, folder / f"{file}.safetensors")
+                except SafetensorError as error:
+                    raise OSError(str(error)) from error
+        optimized = [name for name, p in self.engine.parameters.items() if self.engine.optimizer.state.get(p)]
+        progress = {
+            "done": self.done,
+            "best_step": self.best_step,
+            "curve": self.curve,
+            "window": self.window,
+            "optimized": optimized,
+        }
+        (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+
+    def _make_optimizer_state(self, optimized: list[str]) -> None:
+        """Moments of the parameters that had a gradient so far, to be filled."""
+        state = {
+            index: {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for index, (name, p) in enumerate(self.engine.parameters.items())
+            if name in optimized
+        }
+        self.engine.optimizer.load_state_dict({**self.engine.optimizer.state_dict(), "state": state})
+
+    def _saved(
+        self, folder: Path | None, file: str, tensors: Mapping[str, Tensor], uri: str
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The whole tensors of a file, read by the first process and given to all, one after the other."""
+        path = folder / f"{file}.safetensors" if folder else None
+        with safe_open(path, "pt") if path and path.is_file() else nullcontext() as opened:
+            if path is not None:
+                _check(opened, tensors, file, uri)
+            for name, target in tensors.items():
+                if opened is not None:
+                    value = opened.get_tensor(name).to(self.engine.device, target.dtype)
+                else:
+                    value = torch.empty(target.shape, dtype=target.dtype, device=self.engine.device)
+                self.engine.broadcast({name: value})
+                yield name, value
+
+
+def _check(opened: Any, tensors: Mapping[str, Tensor], file: str, uri: str) -> None:
+    names = list(opened.keys()) if opened is not None else []
+    saved = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+    expected = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in [*expected, *saved]:
+        if saved.get(name) != expected.get(name):
+            raise DataError(
+                f"the checkpoint in {uri} is of another architecture: {file} tensor {name!r} is "
+                f"{_shape(saved.get(name))} there and {_shape(expected.get(name))} in this model; remove the "
+                "checkpoint to train from the start, or go back to the settings that it was made with"
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else f"of shape {shape}"

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from accelerate import PartialState
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from common.errors import DataError
+from common.storage import read_json, write_json
+from common.training import LossFunction, Part, fit, is_main, launch
+from tests.unit.training.small import DATA, checkpoints, config
+
+
+class Blocks(nn.Module):
+    """A stem, a list of blocks and two heads; one weight is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.stem = nn.Linear(4, 6)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(6, 6), nn.Tanh()) for _ in range(2)])
+        # Without a bias: the contrastive loss does not depend on it, and Adam would follow the rounding.
+        self.audio, self.text = nn.Linear(6, 3), nn.Linear(6, 3, bias=False)
+        self.scale, self.unused = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.ones(2))
+        self.register_buffer("seen", torch.zeros(1))
+
+    def features(self, rows: Tensor) -> Tensor:
+        hidden = self.stem(rows)
+        for block in self.blocks:
+            hidden = hidden + checkpoint(block, hidden, use_reentrant=False)
+        return hidden
+
+
+def regression(model: Blocks) -> LossFunction:
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        rows = DATA[torch.randperm(64, generator=generator)[:16]][part.rows(16)]
+        error = (model.audio(model.features(rows)).sum(1) - rows.prod(1)) ** 2
+        return error.mean(), {"largest": float(error.detach().max())}
+
+    return loss
+
+
+def contrastive(model: Blocks) -> LossFunction:
+    """Each row's two views against those of all rows of the micro-step."""
+
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        rows = DATA[torch.randperm(64, generator=generator)[:16]]
+        own = rows[part.rows(16)]
+        views = [part.gather(head(model.features(own))) for head in (model.audio, model.text)]
+        targets = torch.arange(len(views[0]))
+        assert len(targets) == len(rows[part.gathered_rows(16)])
+        return nn.functional.cross_entropy(model.scale * views[0] @ views[1].T, targets), {}
+
+    return loss
+
+
+LOSSES = {"regression": regression, "contrastive": contrastive}
+
+
+@dataclass(frozen=True)
+class Job:
+    folder: Path
+    loss: Literal["regression", "contrastive"] = "regression"
+    accumulation: int = 1
+    sharding: str = "none"
+    steps: int = 8
+    dies_at: int | None = None
+
+
+def work(job: Job) -> None:
+    model = Blocks()
+    inner = LOSSES[job.loss](model)
+
+    def loss(step: int, generator: torch.Generator, part: Part) -> Any:
+        value, figures = inner(step, generator, part)
+        if step == job.dies_at and part.index == part.count - 1:
+            value = value * float("nan")
+        return value, figures
+
+    def evaluate(done: int) -> dict[str, float]:
+        with torch.no_grad():
+            return {"probe": float(model.audio(model.features(DATA)).sum())}
+
+    settings = config(
+        steps=8,
+        batch_size=16,
+        accumulation=job.accumulation,
+        sharding=job.sharding,
+        evaluate_every=4,
+        record_every=2,
+        max_grad_norm=0.5,
+    )
+    kept = checkpoints(job.folder / "checkpoints")
+    curve = fit(
+        model,
+        loss,
+        settings,
+        seed=2,
+        name="t",
+        checkpoints=kept,
+        evaluate=evaluate,
+        best=lambda rows: int(rows[-1]["step"]),
+    )
+    if is_main():
+        save_file(model.state_dict(), job.folder / "model.safetensors")
+        write_json(job.folder / "curve.json", curve)
+
+
+def results(job: Job, processes: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    job.folder.mkdir(exist_ok=True)
+    launch(work, job, processes)
+    return load_file(job.folder / "model.safetensors"), read_json(job.folder / "curve.json")
+
+
+def assert_alike(one: Any, two: Any) -> None:
+    for key in one[0]:
+        torch.testing.assert_close(one[0][key], two[0][key], atol=1e-4, rtol=1e-4)
+    for first, second in zip(one[1], two[1], strict=True):
+        shared = first.keys() - {"largest"}
+        assert [first[key] for key in shared] == pytest.approx([second[key] for key in shared], abs=1e-4)
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize(("loss", "accumulation"), [("regression", 1), ("regression", 2), ("contrastive", 1)])
+def test_two_processes_match_one_with_twice_the_batch(
+    tmp_path: Path, loss: Any, accumulation: int, sharding: str
+) -> None:
+    one = results(Job(tmp_path / "one", loss), 1)
+    two = results(Job(tmp_path / "two", loss, accumulation, sharding), 2)
+    assert_alike(one, two)
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_processes_go_on_as_if_they_had_never_stopped(tmp_path: Path, sharding: str) -> None:
+    whole = results(Job(tmp_path / "whole", sharding=sharding), 2)
+    with pytest.raises(DataError, match="loss of step 6 is nan"):
+        results(Job(tmp_path / "broken", sharding=sharding, dies_at=6), 2)
+    with checkpoints(tmp_path / "broken/checkpoints").latest() as found:
+        assert found is not None and found[0] == 6
+    resumed = results(Job(tmp_path / "broken", sharding=sharding), 2)
+    assert all(torch.equal(whole[0][key], resumed[0][key]) for key in whole[0])
+    assert whole[1] == resumed[1]
+
+
+def test_a_checkpoint_of_shards_holds_whole_tensors_for_any_number_of_processes(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        results(Job(tmp_path / "a", sharding="fsdp", dies_at=6), 2)
+    assert_alike(results(Job(tmp_path / "a"), 1), results(Job(tmp_path / "b"), 1))
+
+
+def test_a_contrastive_batch_is_one_micro_step_of_all_processes(tmp_path: Path) -> None:
+    one = results(Job(tmp_path / "one", "contrastive", 2), 1)
+    assert_alike(one, results(Job(tmp_path / "two", "contrastive", 2), 2))
+
+
+def fails(rank: str) -> None:
+    if is_main() == (rank == "first"):
+        raise DataError(f"the {rank} one found bad data")
+    torch.distributed.barrier()
+
+
+@pytest.mark.parametrize("rank", ["first", "second"])
+def test_the_error_of_a_process_is_raised_and_the_others_end(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("common.training.launch"), "GRACE_S", 0.3)
+    with pytest.raises(DataError, match=f"the {rank} one found bad data"):
+        launch(fails, rank, 2)
+    assert not multiprocessing.active_children()
+
+
+def dies(_: None) -> None:
+    if not is_main():
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.barrier()
+
+
+def test_a_process_that_is_killed_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("common.training.launch"), "GRACE_S", 0.3)
+    with pytest.raises(RuntimeError):
+        launch(dies, None, 2)
+
+
+def as_torchrun_does(job: Job, rank: int, port: int) -> None:
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({key: str(value) for key, value in where.items()}, MASTER_ADDR="127.0.0.1")
+    PartialState._reset_state()
+    launch(work, job, 1)
+
+
+def test_processes_that_torchrun_started_join_each_other(tmp_path: Path) -> None:
+    expected = results(Job(tmp_path / "two"), 2)
+    (tmp_path / "torchrun").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    arguments = [(Job(tmp_path / "torchrun"), rank, port) for rank in range(2)]
+    ranks = [context.Process(target=as_torchrun_does, args=each) for each in arguments]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    found = load_file(tmp_path / "torchrun" / "model.safetensors")
+    assert all(torch.equal(found[key], expected[0][key]) for key in found)
