@@ -16,8 +16,11 @@ from common.config.dataset import DatasetSpec
 from common.dataset_listing import list_clips
 from common.errors import ConfigError, unknown_name
 from common.hashing import hash_file, hash_json
+from common.storage import open_uri
 
 DATASETS_DIR = Path(__file__).parent / "datasets"
+MAX_BYTES = 2**20
+"""Of a dataset YAML."""
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -29,8 +32,8 @@ def resolve_dataset(source: str) -> DatasetSpec:
     """The dataset that `source` stands for, with absolute paths.
 
     Args:
-        source: a registered name, the path of a YAML file, the path of a folder with one
-            sub-folder per class, or the YAML text itself (several lines, or JSON; paths absolute).
+        source: a registered name, the path or the `s3://` or `file://` address of a YAML file, the path of a folder
+            with one sub-folder per class, or the YAML text itself (several lines, or JSON; paths absolute).
 
     Raises:
         ConfigError: no such dataset, or a field is missing, unknown or wrong.
@@ -39,6 +42,9 @@ def resolve_dataset(source: str) -> DatasetSpec:
         return _parse(source, "the inline dataset", None)
     if source in dataset_names():
         return _read(DATASETS_DIR / f"{source}.yaml")
+    if "://" in source:
+        with open_uri(source) as file:
+            return _parse(file.read(MAX_BYTES).decode(errors="replace"), source, None)
     path = Path(source).expanduser()
     if path.is_dir():
         return _validated({"name": _name(path.resolve().name), "audio": str(path)}, str(path), Path.cwd())
@@ -61,6 +67,8 @@ def fingerprint(spec: DatasetSpec) -> str:
     """
     if spec.reader == "procedural_demo":
         return hashlib.sha256(b"procedural_demo").hexdigest()
+    if spec.pushed is not None:
+        return hashlib.sha256(spec.pushed.encode()).hexdigest()
     files = []
     for row in list_clips(spec).rows:
         try:
@@ -69,6 +77,24 @@ def fingerprint(spec: DatasetSpec) -> str:
         except OSError:
             files.append([row.source, -1, ""])
     return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files)])
+
+
+def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
+    """Files with the ids of AudioSet clips that belong to `spec` or to a registered dataset, sorted.
+
+    The ids of a registered dataset that is not on this machine are left out: nothing is evaluated on it here.
+
+    Raises:
+        ConfigError: a file of `spec` is missing.
+    """
+    for path in spec.corpus_ids:
+        if not path.is_file():
+            raise ConfigError(
+                f"dataset {spec.name}: corpus_ids: {path} does not exist; without it the pretraining corpus would hold "
+                "clips of the dataset"
+            )
+    registered = (path for name in dataset_names() for path in resolve_dataset(name).corpus_ids)
+    return tuple(sorted({str(path) for path in (*spec.corpus_ids, *registered) if path.is_file()}))
 
 
 def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
@@ -80,7 +106,7 @@ def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
         ConfigError: `n` is above the number of clips or below the number of classes.
         DataError: the dataset cannot be listed.
     """
-    if n is None or spec.reader != "files":
+    if n is None or spec.reader != "files" or spec.pushed is not None:
         return
     rows = list_clips(spec).rows
     held = {"val"} if isinstance(spec.test, float) else {"val", "test"}
@@ -127,17 +153,29 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
         if field not in DatasetSpec.model_fields:
             raise unknown_name(f"field of {where}", str(field), DatasetSpec.model_fields)
     for field in ("labels", "audio"):
-        place = values.get(field)
-        if isinstance(place, str):
-            full = Path(place).expanduser()
-            if base is None and not full.is_absolute():
-                raise ConfigError(f"{where}: {field}: {place!r} must be an absolute path")
-            values = {**values, field: os.path.normpath((base or Path("/")) / full)}
+        if isinstance(values.get(field), str):
+            values = {**values, field: _absolute(values[field], f"{where}: {field}", base)}
+    places = values.get("corpus_ids")
+    if isinstance(places, str | list):
+        places = [places] if isinstance(places, str) else places
+        values = {
+            **values,
+            "corpus_ids": [
+                _absolute(place, f"{where}: corpus_ids", base) if isinstance(place, str) else place for place in places
+            ],
+        }
     try:
         return DatasetSpec.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{where}: {_named(first)}") from error
+
+
+def _absolute(place: str, where: str, base: Path | None) -> str:
+    full = Path(place).expanduser()
+    if base is None and not full.is_absolute():
+        raise ConfigError(f"{where}: {place!r} must be an absolute path")
+    return os.path.normpath((base or Path("/")) / full)
 
 
 def _named(error: Any) -> str:

@@ -15,14 +15,25 @@ SPECTRAL, EMBEDDED = "spectral", "embedded"
 class PrepareCorpusConfig(Frozen):
     """The captioned corpus that the text-to-audio model and the judges are pretrained on."""
 
-    source: Literal["procedural", "folder", "none"] = Field(
+    source: Literal["procedural", "folder", "tar", "none"] = Field(
         default="folder",
-        description="`folder`: audio files with captions; `procedural`: the built-in generator; `none`: no corpus, for "
-        "presets whose models are all published",
+        description="`folder`: audio files with captions; `tar`: the same in tar shards; `procedural`: the built-in "
+        "generator; `none`: no corpus, for presets whose models are all published",
     )
-    audio_dir: str | None = Field(default=None, description="`folder`: root of the audio files")
+    audio_dir: str | None = Field(
+        default=None,
+        description="`folder`: root of the audio files; `tar`: where the shards (*.tar) lie, or a text file with the "
+        "address of one on each line. A path, file:// or s3://",
+    )
     captions_file: str | None = Field(
-        default=None, description="`folder`: CSV or JSONL with the columns file, caption and, if known, label"
+        default=None,
+        description="`folder`, `tar`: captions, joined with the audio by file name or YouTube id. For `ontology` "
+        "AudioSet's segments CSV, with class_labels_indices.csv and ontology.json beside it. A path, file:// or s3://",
+    )
+    captions_format: Literal["auto", "plain", "sound_vecaps", "audiocaps", "wavcaps", "auto_acd", "ontology"] = Field(
+        default="auto",
+        description="`plain`: CSV or JSONL with the columns file, caption and, if known, label; `ontology`: captions are "
+        "worded from AudioSet's classes; the others as published; `auto`: told by the columns",
     )
     clips: int = Field(default=2000, ge=8, description="`procedural`: how many to make")
     durations_s: tuple[float, ...] = Field(
@@ -30,12 +41,12 @@ class PrepareCorpusConfig(Frozen):
     )
     sample_rate_hz: int = Field(default=44100, ge=8000, le=48000, description="Stable Audio Open: 44.1 kHz")
     channels: Literal[1, 2] = Field(default=2, description="Stable Audio Open: stereo; mono clips are doubled")
-    clips_per_shard: int = Field(default=500, ge=1)
+    clips_per_shard: int = Field(default=500, ge=1, description="`tar`: a shard of the corpus is made of each input")
     heldout_fraction: float = Field(
         default=0.05, gt=0, lt=0.5, description="of the shards; ours: for choosing models by held-out captions"
     )
     max_bad_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="`folder`: unusable files and captions before the stage fails"
+        default=0.05, ge=0, lt=1, description="unusable or absent files and captions before the stage fails; ours"
     )
     keep_audio: bool = Field(default=True, description="keep audio shards, for pretraining CLAP and the classifier")
     vae: str = Field(
@@ -43,6 +54,13 @@ class PrepareCorpusConfig(Frozen):
         description="`spectral`, or the diffusers pipeline (folder or hub id) whose `vae` encodes",
     )
     vae_revision: str | None = Field(default=None, description="commit on the hub; set it for runs that must repeat")
+    latent_dtype: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="float16 halves the shards; its rounding (1/2048) is finer than that of training in bf16 (1/256)",
+    )
+    encode_batch: int = Field(
+        default=8, ge=1, description="clips of equal length that a GPU encodes at once; a CPU takes them one by one. Ours"
+    )
     codec: SpectralCodecConfig = SpectralCodecConfig()
     codec_fit_clips: int = Field(default=800, ge=8, description="ours: the components are stable from some hundreds on")
     tokenizer: str = Field(
@@ -54,8 +72,8 @@ class PrepareCorpusConfig(Frozen):
 
     @model_validator(mode="after")
     def _folder_is_named(self) -> PrepareCorpusConfig:
-        if self.source == "folder" and self.captions_file is not None and self.audio_dir is None:
-            raise ValueError("captions_file is given without audio_dir: name the root of the audio files")
+        if self.source in ("folder", "tar") and self.captions_file is not None and self.audio_dir is None:
+            raise ValueError("captions_file is given without audio_dir: name where the audio lies")
         if self.vae == SPECTRAL and self.codec.sampling_rate != self.sample_rate_hz:
             raise ValueError(
                 f"codec.sampling_rate ({self.codec.sampling_rate}) differs from sample_rate_hz ({self.sample_rate_hz})"
@@ -68,3 +86,6 @@ class PrepareCorpusPlan(Frozen):
 
     settings: PrepareCorpusConfig
     seed: int
+    excluded_ids_files: tuple[str, ...] = Field(
+        default=(), description="files with the ids of AudioSet clips that registered datasets declare as theirs"
+    )

@@ -34,16 +34,28 @@ class DatasetSpec(Frozen):
         default=None, description="CSV or JSONL: path,label[,split][,group]; without it `audio` has a folder per class"
     )
     audio: Place | None = Field(default=None, description="root of relative paths; default: the folder of `labels`")
+    pushed: Text | None = Field(
+        default=None,
+        pattern=r"^(file|s3)://.+/lists/[0-9a-f]{64}\.json$",
+        description="list of clips in an object store, as `make push-data` writes it, instead of `labels` and `audio`",
+    )
     domain: Text = Field(default="sounds", min_length=1, max_length=80, description="what the clips are, for captions")
     test: float | Literal["split"] | None = Field(
         default=None, description="`split` = the column (default where there is one), or a fraction (default 0.2)"
     )
     n: int | None = Field(default=None, gt=0, description="training clips unless the run says otherwise; null = all")
     licence: Text = Field(default="not stated", min_length=1, description="of the audio")
+    corpus_ids: tuple[Place, ...] = Field(
+        default=(),
+        description="files whose first column names AudioSet clips of this dataset, such as DCASE 2017 task 4's: the "
+        "pretraining corpus leaves them out",
+    )
 
     @model_validator(mode="after")
     def _has_a_source(self) -> DatasetSpec:
-        if self.reader == "files" and self.labels is None and self.audio is None:
+        if self.pushed is not None and (self.labels or self.audio):
+            raise ValueError("expected `pushed:` alone, or `labels:` and `audio:`")
+        if self.reader == "files" and self.labels is None and self.audio is None and self.pushed is None:
             raise ValueError("expected `labels:` (a CSV or JSONL) or `audio:` (a folder with one sub-folder per class)")
         if isinstance(self.test, float) and not 0 < self.test < 1:
             raise ValueError(f"test: {self.test:g} is no fraction between 0 and 1")

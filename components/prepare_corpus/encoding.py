@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +17,14 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from common.config.corpus import EMBEDDED, SPECTRAL, PrepareCorpusConfig
+from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.errors import DataError
+from common.hashing import hash_dir
+from components.prepare_corpus.shards import Models
+
+Item = TypeVar("Item")
 
 
 def open_vae(config: PrepareCorpusConfig, clips: Iterable[np.ndarray]) -> Any:
@@ -45,31 +54,80 @@ def open_tokenizer(config: PrepareCorpusConfig, vocabulary: Sequence[tuple[str, 
     )
 
 
-@torch.no_grad()
-def encode(vae: Any, audio: np.ndarray) -> NDArray[np.float32]:
-    """Latents `(D, L)` of one clip `(C, T)`, padded with silence to whole latent frames."""
-    missing = -audio.shape[-1] % vae.hop_length
-    padded = torch.from_numpy(np.pad(audio, ((0, 0), (0, missing))))[None].to(vae.device)
-    latent: NDArray[np.float32] = vae.encode(padded).latent_dist.mode()[0].float().cpu().numpy()
-    return latent
-
-
-def token_ids(tokenizer: Any, caption: str) -> NDArray[np.int64]:
-    """Token ids `(S,)` without padding.
-
-    Raises:
-        DataError: the caption does not fit.
-    """
-    ids = tokenizer(caption)["input_ids"]
-    if len(ids) > tokenizer.model_max_length:
-        raise DataError(
-            f"caption of {len(ids)} tokens, at most {tokenizer.model_max_length} fit: {caption!r:.100}; shorten it or "
-            "raise prepare_corpus.max_tokens"
-        )
-    return np.array(ids, dtype=np.int64)
-
-
-def save(vae: Any, tokenizer: Any, folder: Path) -> None:
+def save(vae: Any, tokenizer: Any, folder: Path) -> Models:
     """Write `vae/` and `tokenizer/` below `folder`."""
     vae.save_pretrained(folder / "vae")
     tokenizer.save_pretrained(folder / "tokenizer")
+    return Models(folder, hash_dir(folder / "vae"), hash_dir(folder / "tokenizer"))
+
+
+def gpu_count() -> int:
+    """GPUs of this machine; asking does not open one."""
+    return torch.cuda.device_count()
+
+
+@lru_cache(maxsize=1)
+def open_encoder(models: Models) -> Encoder:
+    """The saved models, loaded once per process; workers take GPUs in turn."""
+    device = "cpu"
+    if gpus := gpu_count():
+        number = multiprocessing.current_process().name.rpartition("-")[2]
+        device = f"cuda:{(int(number) - 1) % gpus if number.isdigit() else 0}"
+    vae = load_autoencoder(models.folder / "vae", device)
+    return Encoder(vae, AutoTokenizer.from_pretrained(models.folder / "tokenizer"))
+
+
+class Encoder:
+    """Clips to latents, captions to token ids.
+
+    Args:
+        vae: in evaluation mode.
+        tokenizer: of the text encoder.
+    """
+
+    def __init__(self, vae: Any, tokenizer: Any) -> None:
+        self._vae, self._tokenizer = vae, tokenizer
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether several clips at once are faster than one."""
+        return bool(self._vae.device.type == "cuda")
+
+    @torch.no_grad()
+    def encode(self, clips: Sequence[np.ndarray]) -> list[NDArray[np.float32]]:
+        """Latents `(D, L)` of clips `(C, T)`, padded with silence to whole latent frames; equal lengths in one batch."""
+        hop = self._vae.hop_length
+        padded = [np.pad(clip, ((0, 0), (0, -clip.shape[-1] % hop))) for clip in clips]
+        found: dict[int, NDArray[np.float32]] = {}
+        for length in {clip.shape[-1] for clip in padded}:
+            places = [place for place, clip in enumerate(padded) if clip.shape[-1] == length]
+            batch = torch.from_numpy(np.stack([padded[place] for place in places])).to(self._vae.device)
+            latents = self._vae.encode(batch).latent_dist.mode().float().cpu().numpy()
+            found.update(zip(places, latents, strict=True))
+        return [found[place] for place in range(len(clips))]
+
+    def token_ids(self, caption: str) -> NDArray[np.int64]:
+        """Token ids `(S,)` without padding.
+
+        Raises:
+            DataError: the caption does not fit.
+        """
+        ids = self._tokenizer(caption)["input_ids"]
+        if len(ids) > self._tokenizer.model_max_length:
+            raise DataError(
+                f"caption of {len(ids)} tokens, at most {self._tokenizer.model_max_length} fit: {caption!r:.100}; "
+                "shorten it or raise prepare_corpus.max_tokens"
+            )
+        return np.array(ids, dtype=np.int64)
+
+
+def read_ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+    """The same items, up to `count` of them read in a thread while the caller works on others."""
+    done = object()
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(1) as reader:
+        for _ in range(count):
+            waiting.append(reader.submit(next, items, done))
+        while (item := waiting.popleft().result()) is not done:
+            waiting.append(reader.submit(next, items, done))
+            yield item

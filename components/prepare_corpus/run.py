@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from common.config.corpus import PrepareCorpusPlan
-from common.hashing import hash_dir
+from common.config.corpus import SPECTRAL, PrepareCorpusPlan
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.stage import model_time, stage
-from common.storage import read_json, write_json
+from common.storage import write_json
 from common.vocabulary import build_vocabulary
-from components.prepare_corpus.encoding import open_tokenizer, open_vae, save
-from components.prepare_corpus.shards import (
-    FACTS_FILE,
-    SHARD_FILE,
-    ShardJob,
-    check_dropped,
-    first_clips,
-    make_all,
-    make_audio_shard,
-    make_latent_shard,
-    publish,
-    shard_ranges,
-)
+from components.prepare_corpus.manifest import EMPTY, make_manifest
+from components.prepare_corpus.shards import Models, ShardMaker, encode_all, first_clips, make_all
 from components.prepare_corpus.sources import open_source
+from components.prepare_corpus.store import ShardStore
 
 NAME = "prepare_corpus"
 log = get_logger(NAME)
@@ -37,72 +24,57 @@ log = get_logger(NAME)
 def run(
     corpus_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Write the corpus artifact (see `common.corpus`) to `corpus_path`.
+    """Write the corpus artifact (see `common.corpus`) to `corpus_path`; its shards stay in the run store.
 
     Returns:
         The figures that also stand in `metrics_path`.
 
     Raises:
-        DataError: too many clips are unusable.
+        DataError: captions or audio cannot be read, or too many clips are unusable.
     """
     plan = PrepareCorpusPlan.model_validate(config)
-    settings, target = plan.settings, Path(corpus_path)
+    target = Path(corpus_path)
     with stage(NAME, config, metrics_path, {"corpus": corpus_path}) as running:
-        if settings.source == "none":
-            write_json(
-                target / "manifest.json", {"version": 1, "clips": 0, "source": "none", "shards": [], "labels": []}
-            )
+        if plan.settings.source == "none":
+            write_json(target / "manifest.json", EMPTY)
             return running.figures
-        torch.set_num_threads(1)
-        store = ItemStore(NAME, code_version)
-        source = open_source(settings, plan.seed)
-        jobs = [
-            ShardJob(store, {**source.key(first, last), "kind": "audio"}, first, last)
-            for first, last in shard_ranges(source.clips, settings.clips_per_shard)
-        ]
-        audio = make_all(partial(make_audio_shard, source, settings.sample_rate_hz), [(job,) for job in jobs])
-        facts = [read_json(folder / FACTS_FILE) for folder in audio]
-        bad = [row for fact in facts for row in fact["dropped"]]
-        check_dropped(bad, source.clips, settings.max_bad_fraction)
-        captions = [(caption, label) for fact in facts for caption, label in fact["captions"]]
-        vocabulary = build_vocabulary(caption for caption, _ in captions)
-        with model_time():
-            vae = open_vae(settings, first_clips(audio, settings.codec_fit_clips))
-        tokenizer = open_tokenizer(settings, vocabulary)
-        save(vae, tokenizer, target)
-        vae_hash, text_hash = hash_dir(target / "vae"), hash_dir(target / "tokenizer")
-        latent_jobs = [
-            (job._replace(key={**job.key, "kind": "latents", "vae": vae_hash, "text": text_hash}), folder / SHARD_FILE)
-            for job, folder in zip(jobs, audio, strict=True)
-        ]
-        device, workers = ("cuda", 1) if torch.cuda.is_available() else ("cpu", None)
-        latents = make_all(partial(make_latent_shard, vae.to(device), tokenizer), latent_jobs, workers)
-        bad += [row for folder in latents for row in read_json(folder / FACTS_FILE)["dropped"]]
-        check_dropped(bad, source.clips, settings.max_bad_fraction)
-        for row in bad[:20]:
-            event(log, "clip_dropped", **row)
-        # At least one shard is held out, at least one trained on.
-        training = max(1, min(len(jobs) - 1, round(len(jobs) * (1 - settings.heldout_fraction))))
-        shards = publish(latents, target, "latents", training)
-        if settings.keep_audio:
-            shards += publish(audio, target, "audio", training)
-        write_json(target / "vocabulary.json", vocabulary)
-        write_json(
-            target / "manifest.json",
-            {
-                "version": 1,
-                "clips": len(captions),
-                "dropped": bad,
-                "source": settings.source,
-                "shards": [shard.model_dump() for shard in shards],
-                "sample_rate_hz": settings.sample_rate_hz,
-                "channels": settings.channels,
-                "hop_length": int(vae.hop_length),
-                "vae": settings.vae,
-                "vae_hash": vae_hash,
-                "labels": sorted({label for _, label in captions if label}),
-                "captions": {"distinct": len({caption for caption, _ in captions})},
-            },
+        items = ItemStore(NAME, code_version)
+        store = ShardStore(items, code_version)
+        store.remove_abandoned()
+        maker = ShardMaker(open_source(plan, items), plan.settings, store)
+        models, hop_length = _models(maker, target)
+        names = encode_all(maker, models)
+        manifest, dropped = make_manifest(plan.settings, maker.source, store, models, names, target)
+        for example in dropped.examples:
+            event(log, "clip_dropped", reason=example)
+        write_json(target / "manifest.json", {**manifest, "hop_length": hop_length})
+        running.record(
+            {"clips": manifest["clips"], "dropped": dropped.total, "shards": len(names), "hours": manifest["hours"]}
         )
-        running.record({"clips": len(captions), "dropped": len(bad), "shards": len(shards)})
     return running.figures
+
+
+def _models(maker: ShardMaker, target: Path) -> tuple[Models, int]:
+    """Save `vocabulary.json`, the tokenizer and the autoencoder; both come from a first look at the source."""
+    import torch
+
+    from components.prepare_corpus.encoding import open_tokenizer, open_vae, save
+
+    torch.set_num_threads(1)
+    settings = maker.settings
+    vocabulary = build_vocabulary(_captions(maker))
+    write_json(target / "vocabulary.json", vocabulary)
+    if settings.vae == SPECTRAL:
+        make_all(maker.audio, min(maker.source.shards, -(-settings.codec_fit_clips // settings.clips_per_shard)))
+    with model_time():
+        vae = open_vae(settings, first_clips(maker, settings.codec_fit_clips))
+    return save(vae, open_tokenizer(settings, vocabulary), target), int(vae.hop_length)
+
+
+def _captions(maker: ShardMaker) -> Iterator[str]:
+    captions = maker.source.captions()
+    if captions is not None:
+        yield from captions
+        return
+    for name in make_all(maker.audio, maker.source.shards):
+        yield from maker.store.facts(name)["captions"]

@@ -1,157 +1,219 @@
-"""Shards of the corpus as items of the store: a killed run goes on with the first missing one."""
+"""One shard at a time from its source to the store: audio is read once, and encoded while it is at hand."""
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import soundfile
 
-from common.corpus import Shard, read_audio_shard, write_shard
-from common.errors import DataError
-from common.hashing import hash_file
-from common.items import ItemStore
-from common.parallel import run_items
-from common.storage import read_json, write_json
-from components.prepare_corpus.sources import Source, SourceClip
+from common.config.corpus import PrepareCorpusConfig
+from common.corpus import ShardWriter, read_audio_shard
+from common.errors import DataError, Interrupted
+from common.log import Progress, get_logger
+from common.parallel import abandoned, run_items
+from components.prepare_corpus.sources import Dropped, Source, SourceClip
+from components.prepare_corpus.store import ShardStore
 
-SHARD_FILE, FACTS_FILE = "shard.tar", "facts.json"
+Made = TypeVar("Made")
 
-
-class ShardJob(NamedTuple):
-    """One shard to make: clips `first` to `last` (exclusive) of the source."""
-
-    store: ItemStore
-    key: dict[str, Any]
-    first: int
-    last: int
+log = get_logger("prepare_corpus")
 
 
-def shard_ranges(clips: int, size: int) -> list[tuple[int, int]]:
-    """`(first, last)`, exclusive, of each shard of at most `size` clips; at least two, so that one can be held out."""
-    size = max(1, min(size, -(-clips // 2)))
-    return [(first, min(first + size, clips)) for first in range(0, clips, size)]
+class Models(NamedTuple):
+    """The folder of `vae` and `tokenizer`, and their hashes."""
+
+    folder: Path
+    vae_hash: str
+    text_hash: str
 
 
-def first_clips(folders: Sequence[Path], count: int) -> Iterator[np.ndarray]:
-    """The first `count` clips `(C, T)` of finished audio shards; sources come in random or round-robin order."""
-    return islice((clip.audio for folder in folders for clip in read_audio_shard(folder / SHARD_FILE)), count)
+@dataclass
+class _Facts:
+    """What a shard's facts are collected in."""
+
+    captions: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    durations_s: list[float] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
+
+    def add(self, clip: SourceClip, duration_s: float) -> None:
+        self.captions.append(clip.caption)
+        self.durations_s.append(duration_s)
+        if clip.label:
+            self.labels.add(clip.label)
+
+    def as_json(self, dropped: Dropped) -> dict[str, Any]:
+        return {
+            "clips": len(self.captions),
+            "captions": self.captions,
+            "labels": sorted(self.labels),
+            "seconds": sum(self.durations_s),
+            "durations_s": [min(self.durations_s, default=0.0), max(self.durations_s, default=0.0)],
+            "lengths": self.lengths,
+            "dropped": dropped.as_json(),
+        }
 
 
-def check_dropped(dropped: Sequence[dict[str, Any]], total: int, allowed: float) -> None:
-    """Raise when too many clips are unusable.
+@dataclass(frozen=True)
+class ShardMaker:
+    """Makes the shards of a corpus; picklable, so that it runs in workers."""
 
-    Raises:
-        DataError: more than `allowed` (a fraction) of `total` clips were dropped; names the first.
-    """
-    if len(dropped) > allowed * total:
-        first = "; ".join(row["reason"] for row in dropped[:3])
-        raise DataError(
-            f"{len(dropped)} of {total} corpus clips are unusable, at most {allowed:.0%} allowed: {first}. "
-            "Repair or remove them, or raise prepare_corpus.max_bad_fraction"
-        )
+    source: Source
+    settings: PrepareCorpusConfig
+    store: ShardStore
 
+    def audio_name(self, number: int) -> str:
+        """The audio shard of shard `number`."""
+        return self.store.name("audio", self.source.key(number))
 
-def make_audio_shard(source: Source, sample_rate_hz: int, job: ShardJob) -> Path:
-    """The folder of one finished audio shard; unusable clips are listed in its facts."""
-    return job.store.get_or_make(partial(_write_audio, source, sample_rate_hz, job), **job.key)
+    def audio(self, number: int) -> str:
+        """Make audio shard `number` unless it is there; its name."""
+        name = self.audio_name(number)
+        if not self.store.has(name):
+            dropped, facts = Dropped(), _Facts()
+            with self.store.workspace() as folder:
+                with ShardWriter(folder / "audio.tar") as writer:
+                    for clip in self._read(number, dropped):
+                        self._add_audio(writer, clip, facts)
+                self.store.put(name, folder / "audio.tar", facts.as_json(dropped))
+        return name
 
+    def both(self, models: Models, number: int) -> tuple[str, str]:
+        """Make latent shard `number`, and with `keep_audio` its audio shard, unless they are there; their names."""
+        key = self.source.key(number)
+        audio_name = self.store.name("audio", key)
+        made_of = {"vae": models.vae_hash, "text": models.text_hash, "dtype": self.settings.latent_dtype}
+        name = self.store.name("latents", {**key, **made_of})
+        has_audio = self.store.has(audio_name)
+        if not self.store.has(name) or (self.settings.keep_audio and not has_audio):
+            self._make(models, number, name, audio_name, has_audio)
+        return name, audio_name
 
-def _write_audio(source: Source, sample_rate_hz: int, job: ShardJob, folder: Path) -> None:
-    bad: list[dict[str, Any]] = []
-    captions: list[tuple[str, str | None]] = []
+    def clips(self) -> Iterator[np.ndarray]:
+        """Audio `(C, T)` of all clips, shard by shard; audio shards are made as they are needed."""
+        for number in range(self.source.shards):
+            with self.store.open(self.audio(number)) as file:
+                for clip in read_audio_shard(file):
+                    yield clip.audio
 
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for index in range(job.first, job.last):
+    def _make(self, models: Models, number: int, name: str, audio_name: str, has_audio: bool) -> None:
+        dropped, audio_facts, facts = Dropped(), _Facts(), _Facts()
+        with self.store.workspace() as folder, ExitStack() as open_files:
+            latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
+            if has_audio:
+                dropped = Dropped.from_json(self.store.facts(audio_name)["dropped"])
+                clips = self._reread(open_files.enter_context(self.store.open(audio_name)))
+            else:
+                clips = self._read(number, dropped)
+            writer = None
+            if self.settings.keep_audio and not has_audio:
+                writer = open_files.enter_context(ShardWriter(folder / "audio.tar"))
+                clips = self._kept(clips, writer, audio_facts)
+            self._encode(models, clips, latents, facts, dropped)
+            open_files.close()
+            if writer is not None:
+                self.store.put(audio_name, folder / "audio.tar", audio_facts.as_json(dropped))
+            self.store.put(name, folder / "latents.tar", facts.as_json(dropped))
+
+    def _encode(
+        self, models: Models, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts, dropped: Dropped
+    ) -> None:
+        from components.prepare_corpus.encoding import open_encoder, read_ahead
+
+        encoder = open_encoder(models)
+        batch = self.settings.encode_batch if encoder.on_gpu else 1
+        ready = read_ahead(clips, 2 * batch) if encoder.on_gpu else clips
+        fitting = self._fitting(encoder, ready, dropped)
+        while group := list(islice(fitting, batch)):
+            latents = encoder.encode([clip.audio for clip, _ in group])
+            for (clip, tokens), latent in zip(group, latents, strict=True):
+                duration_s = clip.audio.shape[-1] / self.settings.sample_rate_hz
+                facts.add(clip, duration_s)
+                facts.lengths[latent.shape[-1]] += 1
+                array = _npy(latent.astype(self.settings.latent_dtype, copy=False))
+                parts = {"latent.npy": array, "tokens.npy": _npy(tokens), "json": _json(clip, duration_s)}
+                writer.add(clip.key, parts)
+
+    def _fitting(
+        self, encoder: Any, clips: Iterator[SourceClip], dropped: Dropped
+    ) -> Iterator[tuple[SourceClip, np.ndarray]]:
+        for clip in clips:
             try:
-                clip = source.read(index)
+                tokens = encoder.token_ids(clip.caption)
             except DataError as error:
-                bad.append({"clip": index, "reason": str(error)})
+                dropped.add("too_many_tokens", str(error))
                 continue
-            captions.append((clip.caption, clip.label))
-            yield f"{index:09d}", _audio_parts(clip, sample_rate_hz)
+            yield clip, tokens
 
-    clips = write_shard(folder / SHARD_FILE, samples())
-    write_json(folder / FACTS_FILE, {"clips": clips, "dropped": bad, "captions": captions})
+    def _read(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """Clips of the source with 16 bits per sample, as FLAC keeps them: the same whether read back or not."""
+        for clip in self.source.clips(number, dropped):
+            if abandoned():
+                raise Interrupted("the process that started this one has ended; run the same command again to go on")
+            yield clip._replace(audio=_pcm16(clip.audio).astype(np.float32) / 32768)
 
+    def _reread(self, file: Any) -> Iterator[SourceClip]:
+        for clip in read_audio_shard(file):
+            yield SourceClip(clip.key, clip.audio, clip.caption, clip.label)
 
-def _audio_parts(clip: SourceClip, sample_rate_hz: int) -> dict[str, bytes]:
-    buffer = io.BytesIO()
-    pcm = np.round(np.clip(clip.audio.T, -1.0, 32767 / 32768) * 32768).astype(np.int16)
-    soundfile.write(buffer, pcm, sample_rate_hz, format="FLAC", subtype="PCM_16")
-    facts = {"caption": clip.caption, "label": clip.label, "duration_s": clip.audio.shape[-1] / sample_rate_hz}
-    return {"flac": buffer.getvalue(), "json": _json(facts)}
+    def _kept(self, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts) -> Iterator[SourceClip]:
+        for clip in clips:
+            self._add_audio(writer, clip, facts)
+            yield clip
 
-
-def make_latent_shard(vae: Any, tokenizer: Any, job: ShardJob, audio_shard: Path) -> Path:
-    """The folder of one finished latent shard, encoded from its audio shard; captions that do not fit are left out."""
-    return job.store.get_or_make(partial(_write_latents, vae, tokenizer, audio_shard), **job.key)
-
-
-def _write_latents(vae: Any, tokenizer: Any, audio_shard: Path, folder: Path) -> None:
-    from components.prepare_corpus.encoding import encode, token_ids
-
-    bad: list[dict[str, Any]] = []
-
-    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
-        for clip in read_audio_shard(audio_shard):
-            facts = {"caption": clip.caption, "label": clip.label, "duration_s": clip.duration_s}
-            try:
-                tokens = token_ids(tokenizer, clip.caption)
-            except DataError as error:
-                bad.append({"clip": int(clip.key), "reason": str(error)})
-                continue
-            yield (
-                clip.key,
-                {"latent.npy": _npy(encode(vae, clip.audio)), "tokens.npy": _npy(tokens), "json": _json(facts)},
-            )
-
-    clips = write_shard(folder / SHARD_FILE, samples())
-    write_json(folder / FACTS_FILE, {"clips": clips, "dropped": bad})
+    def _add_audio(self, writer: ShardWriter, clip: SourceClip, facts: _Facts) -> None:
+        rate = self.settings.sample_rate_hz
+        buffer = io.BytesIO()
+        soundfile.write(buffer, _pcm16(clip.audio).T, rate, format="FLAC", subtype="PCM_16")
+        duration_s = clip.audio.shape[-1] / rate
+        facts.add(clip, duration_s)
+        writer.add(clip.key, {"flac": buffer.getvalue(), "json": _json(clip, duration_s)})
 
 
-def make_all(make: Callable[..., Path], jobs: Sequence[tuple[Any, ...]], workers: int | None = None) -> list[Path]:
-    """`make(*job)` for every job, in parallel; the folders in the order of the jobs."""
-    folders: dict[int, Path] = {}
-    for index, result in run_items(partial(_apply, make), jobs, workers):
+def make_all(
+    make: Callable[[int], Made], count: int, workers: int | None = None, start: Literal["fork", "spawn"] = "fork"
+) -> list[Made]:
+    """`make(number)` for every number below `count`, in parallel; in order of the numbers."""
+    made: dict[int, Made] = {}
+    progress = Progress(log, "shards", count)
+    for index, result in run_items(make, range(count), workers, start):
         if isinstance(result, BaseException):
             raise result
-        folders[index] = result
-    return [folders[index] for index in range(len(jobs))]
+        made[index] = result
+        progress.advance()
+    return [made[index] for index in range(count)]
 
 
-def _apply(make: Callable[..., Path], arguments: tuple[Any, ...]) -> Path:
-    return make(*arguments)
+def first_clips(maker: ShardMaker, count: int) -> Iterator[np.ndarray]:
+    """The first `count` clips; sources come in random or round-robin order."""
+    return islice(maker.clips(), count)
 
 
-def publish(folders: Sequence[Path], target: Path, kind: str, training: int) -> list[Shard]:
-    """Copy finished shards to `target/kind`; the first `training` are of split train, the others held out."""
-    shards = []
-    for number, folder in enumerate(folders):
-        name = f"{kind}/shard-{number:05d}.tar"
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / SHARD_FILE, path)
-        shards.append(
-            Shard.model_validate(
-                {
-                    "file": name,
-                    "kind": kind,
-                    "split": "train" if number < training else "heldout",
-                    "clips": read_json(folder / FACTS_FILE)["clips"],
-                    "bytes": path.stat().st_size,
-                    "sha256": hash_file(path),
-                }
-            )
-        )
-    return shards
+def encode_all(maker: ShardMaker, models: Models) -> list[tuple[str, str]]:
+    """Names of the latent and audio shards, all made: one process per GPU, or on a CPU one per core."""
+    from components.prepare_corpus.encoding import gpu_count, open_encoder
+
+    work, gpus = partial(maker.both, models), gpu_count()
+    if gpus:
+        return make_all(work, maker.source.shards, gpus, "spawn")
+    # Opened before workers are forked, they all share it.
+    open_encoder(models)
+    return make_all(work, maker.source.shards)
+
+
+def _pcm16(audio: np.ndarray) -> np.ndarray:
+    pcm: np.ndarray = np.round(np.clip(audio, -1.0, 32767 / 32768) * 32768).astype(np.int16)
+    return pcm
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -160,5 +222,6 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+def _json(clip: SourceClip, duration_s: float) -> bytes:
+    facts = {"caption": clip.caption, "label": clip.label, "duration_s": duration_s}
+    return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()

@@ -1,155 +1,213 @@
-"""Where corpus clips come from: one function per source, each giving any clip by its number."""
+"""Where corpus clips come from, cut into shards: the built-in generator here, recordings in `recordings`."""
 
 from __future__ import annotations
 
-import csv
-import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from common.audio import check_signal, loudest_window, read_audio, resample, to_mono
-from common.config.corpus import PrepareCorpusConfig
+from common.config.corpus import PrepareCorpusConfig, PrepareCorpusPlan
 from common.errors import ConfigError, DataError
+from common.items import ItemStore
 from common.procedural.captions import write_caption
 from common.procedural.clips import CLASSES, render_clip
 from common.seeding import numpy_generator
 
-MAX_CAPTION_CHARACTERS = 500
+EXAMPLES = 20
 
 
 class SourceClip(NamedTuple):
-    """A clip before encoding; `audio` is `(C, T)` float32 at the corpus's rate."""
+    """A clip before encoding; `audio` is `(C, T)` float32 at the corpus's rate, `key` unique in the corpus."""
 
+    key: str
     audio: np.ndarray
     caption: str
     label: str | None
 
 
-class CaptionRow(NamedTuple):
-    """A row of a caption file; `file` is relative to the audio root."""
+@dataclass
+class Dropped:
+    """What was left out, counted by reason.
 
-    file: str
-    caption: str
-    label: str | None
+    Attributes:
+        counts: number by reason code.
+        examples: the first ones in words.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, code: str, message: str) -> None:
+        """Count one."""
+        self.counts[code] += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(message)
+
+    def update(self, other: Dropped) -> None:
+        """Count all of `other`."""
+        self.counts.update(other.counts)
+        self.examples += other.examples[: EXAMPLES - len(self.examples)]
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"counts": dict(self.counts), "examples": self.examples}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Dropped:
+        """What `as_json` gave."""
+        return cls(Counter(values["counts"]), list(values["examples"]))
+
+    @property
+    def total(self) -> int:
+        """Of all reasons but duplicates, which do no harm."""
+        return self.counts.total() - self.counts["duplicate"]
+
+
+class Survey(NamedTuple):
+    """What is known of a source before audio is read.
+
+    Attributes:
+        captions: how many there are, usable or not.
+        dropped: of them.
+        excluded: captions of clips that belong to datasets.
+    """
+
+    captions: int
+    dropped: Dropped
+    excluded: int
+
+
+class Source(Protocol):
+    """Clips in shards; picklable, so that workers read it.
+
+    Attributes:
+        shards: how many.
+    """
+
+    shards: int
+
+    def key(self, number: int) -> dict[str, Any]:
+        """All that shard `number` is made from, as JSON values."""
+        ...
+
+    def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """The clips of shard `number`, in fixed order; those that cannot be used are counted.
+
+        Raises:
+            DataError: the shard cannot be read as a whole.
+        """
+        ...
+
+    def captions(self) -> Iterator[str] | None:
+        """All captions; None where they come with the audio only."""
+        ...
+
+    def survey(self) -> Survey:
+        """What is known before audio is read."""
+        ...
+
+    def absent(self, found: int) -> int:
+        """Captions without audio, when `found` captions have met theirs and all shards have been read."""
+        ...
+
+
+def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
+    """The source that the settings name.
+
+    Raises:
+        ConfigError: paths are missing.
+        DataError: captions or audio cannot be read.
+    """
+    settings = plan.settings
+    if settings.source == "procedural":
+        return ProceduralSource(settings, plan.seed)
+    from components.prepare_corpus.recordings import open_recordings
+
+    if not settings.audio_dir or not settings.captions_file:
+        raise ConfigError(
+            f"prepare_corpus: source is `{settings.source}`, but audio_dir and captions_file are not set; for example "
+            "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
+        )
+    return open_recordings(settings, plan.seed, tuple(Path(file) for file in plan.excluded_ids_files), items)
+
+
+def shard_size(clips: int, size: int) -> int:
+    """Clips per shard, at most `size`, so that there are at least two shards and one can be held out."""
+    return max(1, min(size, -(-clips // 2)))
 
 
 @dataclass(frozen=True)
-class Source:
-    """Clips by number, 0 to `clips` - 1; picklable."""
+class ProceduralSource:
+    """The built-in generator."""
 
     config: PrepareCorpusConfig
     seed: int
-    clips: int
-    rows: tuple[CaptionRow, ...] = ()
 
-    def read(self, index: int) -> SourceClip:
-        """Clip `index`.
+    @property
+    def shards(self) -> int:
+        """How many."""
+        return -(-self.config.clips // self._size)
 
-        Raises:
-            DataError: it cannot be used.
-        """
-        if self.rows:
-            return _from_file(self.config, self.rows[index])
-        return _procedural(self.config, self.seed, index)
+    @property
+    def _size(self) -> int:
+        return shard_size(self.config.clips, self.config.clips_per_shard)
 
-    def key(self, first: int, last: int) -> dict[str, Any]:
-        """All that clips `first` to `last` (exclusive) are made from, as JSON values."""
-        names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
-        settings = self.config.model_dump(mode="json", include=names)
-        rows = [list(row) for row in self.rows[first:last]]
+    def _range(self, number: int) -> range:
+        return range(number * self._size, min((number + 1) * self._size, self.config.clips))
+
+    def key(self, number: int) -> dict[str, Any]:
+        """All that shard `number` is made from."""
+        names = {"source", "durations_s", "sample_rate_hz", "channels"}
+        clips = self._range(number)
         return {
-            "settings": settings,
+            "settings": self.config.model_dump(mode="json", include=names),
             "seed": self.seed,
-            "clips": [first, last],
-            "rows": rows,
-            "files": self._versions(first, last),
+            "clips": [clips.start, clips.stop],
         }
 
-    def _versions(self, first: int, last: int) -> list[list[str | int]]:
-        root = Path(self.config.audio_dir or ".")
-        found: list[list[str | int]] = []
-        for row in self.rows[first:last]:
-            path = root / row.file
-            status = path.stat() if path.is_file() else None
-            found.append([row.file, status.st_size if status else -1, status.st_mtime_ns if status else -1])
-        return found
+    def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """The clips of shard `number`."""
+        for index in self._range(number):
+            rng = numpy_generator(self.seed, "corpus", index)
+            # Labels go round, so that every shard holds all of them.
+            label = CLASSES[index % len(CLASSES)]
+            duration_s = float(rng.choice(np.array(self.config.durations_s)))
+            clip = render_clip(label, rng, duration_s, self.config.sample_rate_hz)
+            audio = to_channels(clip.audio, self.config.channels)
+            yield SourceClip(f"{index:09d}", audio, write_caption(label, rng, clip.attributes), label)
+
+    def captions(self) -> None:
+        """None: captions tell what was drawn with the audio."""
+        return None
+
+    def survey(self) -> Survey:
+        """Nothing is missing."""
+        return Survey(self.config.clips, Dropped(), 0)
+
+    def absent(self, found: int) -> int:
+        """None."""
+        return 0
 
 
-def open_source(config: PrepareCorpusConfig, seed: int) -> Source:
-    """The source that `config` names.
-
-    Raises:
-        ConfigError: the folder source lacks its paths.
-        DataError: the caption file cannot be read.
-    """
-    if config.source == "procedural":
-        return Source(config, seed, config.clips)
-    if not config.audio_dir or not config.captions_file:
-        raise ConfigError(
-            "prepare_corpus: source is `folder`, but audio_dir and captions_file are not set; for example "
-            "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
-        )
-    rows = read_captions(Path(config.captions_file))
-    # Caption files are often sorted by label: unshuffled, the last label alone would be held out.
-    order = numpy_generator(seed, "corpus order").permutation(len(rows))
-    return Source(config, seed, len(rows), tuple(rows[index] for index in order))
-
-
-def _procedural(config: PrepareCorpusConfig, seed: int, index: int) -> SourceClip:
-    rng = numpy_generator(seed, "corpus", index)
-    # Labels go round, so that every shard holds all of them.
-    label = CLASSES[index % len(CLASSES)]
-    duration_s = float(rng.choice(np.array(config.durations_s)))
-    clip = render_clip(label, rng, duration_s, config.sample_rate_hz)
-    return SourceClip(_channels(clip.audio, config.channels), write_caption(label, rng, clip.attributes), label)
-
-
-def _from_file(config: PrepareCorpusConfig, row: CaptionRow) -> SourceClip:
-    root = Path(config.audio_dir or ".").resolve()
-    path = (root / row.file).resolve()
-    if root not in path.parents:
-        raise DataError(f"caption file names {row.file!r}, which lies outside {root}")
-    audio, rate = read_audio(path)
-    reason = check_signal(audio, rate)
-    if reason != "ok":
-        raise DataError(f"{path}: {reason}")
-    audio = resample(to_mono(audio) if config.channels == 1 else audio, rate, config.sample_rate_hz)
-    longest = round(max(config.durations_s) * config.sample_rate_hz)
-    return SourceClip(_channels(loudest_window(audio, longest), config.channels), row.caption, row.label)
-
-
-def _channels(audio: np.ndarray, channels: int) -> np.ndarray:
+def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
+    """`(T,)` or `(C, T)` to `(channels, T)`: the first ones, or the first one repeated."""
     audio = np.atleast_2d(audio)
     return audio[:channels] if len(audio) >= channels else np.repeat(audio[:1], channels, axis=0)
 
 
-def read_captions(path: Path) -> list[CaptionRow]:
-    """Rows of a caption file: CSV or JSONL with `file`, `caption` and optionally `label`.
+def check_dropped(dropped: Dropped, total: int, allowed: float) -> None:
+    """Raise when too much is unusable.
 
     Raises:
-        DataError: the file is missing, lacks a column, or a caption is empty or too long.
+        DataError: more than `allowed` (a fraction) of `total` were dropped; names reasons and the first ones.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        records = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if path.suffix == ".jsonl"
-            else list(csv.DictReader(text.splitlines(), strict=True))
+    if dropped.total > allowed * total:
+        counts = ", ".join(f"{code} {count}" for code, count in dropped.counts.most_common() if code != "duplicate")
+        raise DataError(
+            f"{dropped.total} of {total} corpus clips are unusable ({counts}), at most {allowed:.0%} allowed: "
+            f"{'; '.join(dropped.examples[:3])}. Repair or remove them, or raise prepare_corpus.max_bad_fraction"
         )
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot read captions from {path}: {error}; expected CSV or JSONL in UTF-8") from error
-    rows = []
-    for number, record in enumerate(records, start=1):
-        file, caption = record.get("file"), " ".join(str(record.get("caption") or "").split())
-        if not file or not caption or len(caption) > MAX_CAPTION_CHARACTERS:
-            raise DataError(
-                f"{path}, record {number}: expected `file` and a `caption` of 1 to {MAX_CAPTION_CHARACTERS} "
-                f"characters, found file={file!r:.60} caption={caption!r:.60}"
-            )
-        rows.append(CaptionRow(str(file), caption.lower(), record.get("label") or None))
-    if not rows:
-        raise DataError(f"{path} holds no captions")
-    return rows

@@ -1,0 +1,64 @@
+"""What an archive may hold, and how a breach is raised."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from common.errors import DataError
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """Caps on an archive from outside; ours, ten times what a shard of a corpus holds and more.
+
+    Attributes:
+        members: files and folders.
+        member_bytes: of one file, unpacked.
+        total_bytes: of all files and headers, unpacked.
+        ratio: unpacked to packed bytes of the whole, from `ratio_from_bytes` unpacked ones on. FLAC and WAV shrink to
+            a fifth or less, silence to a thousandth.
+        ratio_from_bytes: see `ratio`.
+        path_bytes: of a name in UTF-8.
+        depth: parts of a name.
+    """
+
+    members: int = 200_000
+    member_bytes: int = 2**28
+    total_bytes: int = 2**36
+    ratio: float = 200.0
+    ratio_from_bytes: int = 2**24
+    path_bytes: int = 240
+    depth: int = 8
+
+
+class Refused(Exception):
+    """An archive breaks a rule; the message says which, without naming the archive."""
+
+
+@contextmanager
+def refusals(where: str) -> Iterator[None]:
+    """Turn a breach, and what decompressors and zip files raise about bad bytes, into a `DataError` about `where`."""
+    try:
+        yield
+    except Refused as error:
+        raise DataError(f"archive {where}: {error}; nothing of it was kept. Make it again, or remove it") from error
+    except (
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise DataError(f"archive {where} is damaged or cut ({error}); fetch or make it again") from error

@@ -1,0 +1,101 @@
+"""Which names the members of an archive may have."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from common.archives.limits import ArchiveLimits, Refused
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Devices on Windows, with any suffix."""
+
+
+class Names:
+    """The names of one archive so far; a new one must be safe and differ from all others.
+
+    Two names are equal if they are after case folding and compatibility normalisation (NFKC), as some file systems take
+    them for one file. A name is checked in both its own and its normalised spelling, in which a full-width `．．／` is
+    a plain `../`.
+    """
+
+    def __init__(self, suffixes: Sequence[str], limits: ArchiveLimits) -> None:
+        self._suffixes = tuple(suffix.lower() for suffix in suffixes)
+        self._limits = limits
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def file(self, name: str) -> str:
+        """The name under which a file may be kept.
+
+        Raises:
+            Refused: unsafe, of another suffix, or there is one of that name.
+        """
+        name = self._safe(name)
+        if not name.lower().endswith(self._suffixes):
+            raise Refused(f"member {name!r:.80} is not allowed; expected files in {', '.join(self._suffixes)}")
+        key = _key(name)
+        folders = _parents(key)
+        if key in self._files or key in self._folders or self._files.intersection(folders):
+            raise Refused(f"member {name!r:.80} has the name of another one, after case folding and normalisation")
+        self._files.add(key)
+        self._folders.update(folders)
+        return name
+
+    def folder(self, name: str) -> None:
+        """Check the name of a folder; `.` is the archive's own.
+
+        Raises:
+            Refused: unsafe, or there is a file of that name.
+        """
+        name = name.removesuffix("/")
+        if name == ".":
+            return
+        key = _key(self._safe(name))
+        if key in self._files or self._files.intersection(_parents(key)):
+            raise Refused(f"folder {name!r:.80} has the name of a file")
+        self._folders.update((*_parents(key), key))
+
+    def _safe(self, name: str) -> str:
+        name = name.removeprefix("./")
+        try:
+            length = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise Refused(f"member {name!a:.80}: the name is no UTF-8") from error
+        if length > self._limits.path_bytes:
+            raise Refused(f"member {name!r:.80}: the name has {length} bytes, at most {self._limits.path_bytes} may be")
+        for spelling in (name, unicodedata.normalize("NFKC", name)):
+            problem = _problem(spelling, self._limits.depth)
+            if problem:
+                raise Refused(f"member {name!r:.80}: {problem}")
+        return name
+
+
+def _problem(name: str, depth: int) -> str | None:
+    if not name:
+        return "the name is empty"
+    if not name.isprintable():
+        return "the name holds control or invisible characters"
+    if name.startswith("/") or "\\" in name or ":" in name:
+        return "the name is absolute, or holds a backslash or a colon"
+    parts = name.split("/")
+    if len(parts) > depth:
+        return f"the name has {len(parts)} parts, at most {depth} may be"
+    for part in parts:
+        if part in ("", ".", ".."):
+            return "the name leaves its folder, ends with a slash or holds an empty part"
+        if part.startswith(".") or part[-1] in ". ":
+            return "a part of the name starts with a dot, or ends with a dot or a space"
+        if _RESERVED.fullmatch(part):
+            return f"{part!r} is reserved"
+    return None
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _parents(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]

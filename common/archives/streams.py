@@ -1,0 +1,123 @@
+"""Bytes of an archive, decompressed, as they come."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from typing import Any, BinaryIO, Protocol
+
+from common.archives.limits import ArchiveLimits, Refused
+
+ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+MAGIC_BYTES = 6
+
+_CHUNK = 1 << 16
+_XZ_MEMORY_BYTES = 2**28
+"""An xz header may ask for a dictionary of 4 GiB; `xz -9` needs 65 MiB."""
+
+
+class Stream(Protocol):
+    """What can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+
+
+class Inflated:
+    """The decompressed bytes of a stream, watched for the ratio of unpacked to packed bytes.
+
+    Args:
+        file: the stream after its first bytes.
+        head: these first bytes, at least `MAGIC_BYTES` where there are so many.
+        limits: of the archive.
+
+    Raises:
+        Refused: compressed in another way.
+    """
+
+    def __init__(self, file: BinaryIO, head: bytes, limits: ArchiveLimits) -> None:
+        self._packed = _Counted(file, head)
+        self._limits = limits
+        self._unpacked = 0
+        self._compressed = True
+        if head.startswith(b"\x1f\x8b"):
+            self._stream: Stream = gzip.GzipFile(fileobj=io.BufferedReader(self._packed, _CHUNK), mode="rb")
+        elif head.startswith(b"BZh"):
+            self._stream = bz2.BZ2File(io.BufferedReader(self._packed, _CHUNK))
+        elif head.startswith(b"\xfd7zXZ\x00"):
+            self._stream = _Xz(self._packed)
+        elif head.startswith((b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"Rar!", b"7z\xbc\xaf")):
+            raise Refused("it is packed in a way that is not read; expected tar, tar.gz, tar.bz2, tar.xz or zip")
+        else:
+            self._stream = io.BufferedReader(self._packed, _CHUNK)
+            self._compressed = False
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, fewer only at the end of what a read gives.
+
+        Raises:
+            Refused: the archive unpacks to too many times its size.
+        """
+        data = self._stream.read(size)
+        self._unpacked += len(data)
+        packed = max(1, self._packed.count)
+        if (
+            self._compressed
+            and self._unpacked > self._limits.ratio_from_bytes
+            and self._unpacked > self._limits.ratio * packed
+        ):
+            raise Refused(f"it unpacks to more than {self._limits.ratio:g} times its size, as bombs do")
+        return data
+
+
+def read_fully(stream: Stream, size: int) -> bytes:
+    """`size` bytes, fewer only where the stream ends."""
+    data = b""
+    while len(data) < size:
+        chunk = stream.read(size - len(data))
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+class _Counted(io.RawIOBase):
+    """A stream with its first bytes put back; counts what was read of it."""
+
+    def __init__(self, file: BinaryIO, head: bytes) -> None:
+        super().__init__()
+        self._file = file
+        self._head = head
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        data = data or self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.count += len(data)
+        return len(data)
+
+
+class _Xz:
+    """An xz stream, in bounded memory; `lzma.open` takes no limit."""
+
+    def __init__(self, packed: _Counted) -> None:
+        self._packed = packed
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+    def read(self, size: int) -> bytes:
+        while not self._decompressor.eof:
+            chunk = self._packed.read(_CHUNK) if self._decompressor.needs_input else b""
+            if self._decompressor.needs_input and not chunk:
+                raise EOFError("the compressed data is cut")
+            data = self._decompressor.decompress(chunk or b"", size)
+            if data:
+                return data
+        if self._decompressor.unused_data or self._packed.read(1):
+            raise Refused("there is data after the compressed end")
+        return b""

@@ -1,0 +1,72 @@
+"""The project's own caption file: CSV with a header, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from components.prepare_corpus.captions.records import (
+    MAX_CAPTION_CHARACTERS,
+    MAX_FILE_CHARACTERS,
+    BadRow,
+    CaptionRow,
+    OnBad,
+    check_text,
+    clean_caption,
+    clean_label,
+    convert,
+    file_stem,
+)
+from components.prepare_corpus.captions.tables import read_lines, read_table, unreadable
+
+COLUMNS = ("file", "caption")
+_EXPECTED = "`file` and a `caption` (and a `label`, where known)"
+
+
+def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
+    """Captions of a CSV or, by its suffix `.jsonl`, of JSON lines: `file`, `caption` and optionally `label`.
+
+    Source: ours.
+    """
+    records = _json_lines(path, on_bad) if path.suffix.lower() == ".jsonl" else _table(path, on_bad)
+    return convert(records, _rows, on_bad)
+
+
+def _table(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from read_table(path, on_bad, COLUMNS, _EXPECTED)
+
+
+def _json_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]]]:
+    for record, (number, line) in enumerate(read_lines(path, on_bad), start=1):
+        where = f"{path}, record {record}, line {number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if record == 1:
+                raise unreadable(path, f"line {number} is no JSON ({error}); expected CSV or JSONL in UTF-8") from error
+            on_bad(where, f"not_json: {error}")
+            continue
+        if isinstance(value, dict):
+            yield where, value
+        else:
+            on_bad(where, f"columns: expected {_EXPECTED}, found {value!r:.60}")
+
+
+def _rows(values: dict[str, Any]) -> list[CaptionRow]:
+    file, caption, label = (_text(values.get(name)) for name in ("file", "caption", "label"))
+    found = f"found file={file!r:.60} caption={caption!r:.60}"
+    expected = f"expected `file` and a `caption` of 1 to {MAX_CAPTION_CHARACTERS} characters on one line"
+    if not file or len(file) > MAX_FILE_CHARACTERS:
+        raise BadRow("file", f"{expected}, {found}")
+    try:
+        check_text(file)
+        return [CaptionRow(file_stem(file), file, clean_caption(caption), clean_label(label))]
+    except BadRow as bad:
+        reason = str(bad).partition(":")[0]
+        raise BadRow(reason, f"{expected}, {found}") from bad
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)

@@ -1,0 +1,151 @@
+"""Rows of caption files, the ids of AudioSet clips, and the checks that every caption passes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+from common.dataset_listing import AUDIO_SUFFIXES
+
+MAX_CAPTION_CHARACTERS = 500
+MAX_LABEL_CHARACTERS = 200
+MAX_FILE_CHARACTERS = 1024
+
+OnBad = Callable[[str, str], None]
+"""Called with the place of a row that cannot be used and `reason_code: explanation`; the row is skipped."""
+
+_YOUTUBE_ID = re.compile(r"Y?([A-Za-z0-9_-]{11})(?:_\d+(?:\.\d+)?){0,2}")
+_BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+Record = TypeVar("Record")
+
+
+class CaptionRow(NamedTuple):
+    """A caption of one clip; a clip may have several.
+
+    Attributes:
+        clip_id: `YouTubeID` or `YouTubeID_start` with the start in milliseconds, as AudioSet's strong labels write it;
+            else the stem of the file. Compare ids by `clip_key`.
+        file: path relative to the audio root, where the format names one.
+        caption: 1 to `MAX_CAPTION_CHARACTERS` characters on one line, lower case.
+        label: the class, where the format names a single one.
+    """
+
+    clip_id: str
+    file: str | None
+    caption: str
+    label: str | None
+
+
+class BadRow(Exception):
+    """A row that cannot be used; the message is `reason_code: explanation`."""
+
+    def __init__(self, reason: str, explanation: str) -> None:
+        super().__init__(f"{reason}: {explanation}")
+
+
+def youtube_id(name: str) -> str | None:
+    """The 11-character YouTube id in the name of an AudioSet clip or its file; None if it holds none.
+
+    Understands `ID`, `YID` (PANNs and WavCaps), `ID_30000` (strong labels, ms), `ID_30.000_40.000` (DCASE 2017), each
+    with or without an audio suffix. No name fits both with and without the `Y`, because an id is always 11 long.
+    """
+    match = _YOUTUBE_ID.fullmatch(file_stem(name))
+    return match[1] if match else None
+
+
+def file_stem(name: str) -> str:
+    """The last part of a path without its audio suffix; other dots are kept, as in `ID_30.000_40.000.wav`."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    stem, dot, suffix = last.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in AUDIO_SUFFIXES else last
+
+
+def clip_key(name: str) -> str:
+    """What joins captions to audio: the YouTube id in `name`, else its stem."""
+    return youtube_id(name) or file_stem(name)
+
+
+def clean_caption(text: str) -> str:
+    """`text` in lower case with white space folded.
+
+    A caption that holds a line break is refused and not folded: it is mostly two captions, or the end of a quote that
+    was never closed. White space around a caption, line breaks included, does not count.
+
+    Raises:
+        BadRow: empty, multi_line, control_characters, not_utf8 or too_long.
+    """
+    text = text.strip()
+    if not text:
+        raise _bad("empty", text)
+    if len(text.splitlines()) > 1:
+        raise _bad("multi_line", text)
+    check_text(text.replace("\t", " "))
+    folded = " ".join(text.split())
+    if len(folded) > MAX_CAPTION_CHARACTERS:
+        raise _bad("too_long", folded)
+    return folded.lower()
+
+
+def check_text(text: str) -> None:
+    """Raise for characters that no caption, label or file name needs.
+
+    Raises:
+        BadRow: control_characters (these change the direction of text among them) or not_utf8.
+    """
+    if text.isascii() and text.isprintable():
+        return
+    for character in text:
+        if unicodedata.category(character) == "Cs":
+            raise _bad("not_utf8", text)
+        if unicodedata.category(character) == "Cc" or character in _BIDI_CONTROLS:
+            raise _bad("control_characters", text)
+
+
+def clean_label(text: str | None) -> str | None:
+    """The label, or None where there is none.
+
+    Raises:
+        BadRow: label.
+    """
+    label = (text or "").strip()
+    if not label:
+        return None
+    if len(label) > MAX_LABEL_CHARACTERS or len(label.splitlines()) > 1:
+        raise BadRow("label", f"expected a label of at most {MAX_LABEL_CHARACTERS} characters, found {label!r:.60}")
+    check_text(label)
+    return label
+
+
+def clean_youtube_id(text: str) -> str:
+    """The YouTube id that `text` names.
+
+    Raises:
+        BadRow: id.
+    """
+    found = youtube_id(text.strip())
+    if found is None:
+        raise BadRow("id", f"expected the 11-character id of a YouTube video, found {text!r:.60}")
+    return found
+
+
+def convert(
+    records: Iterable[tuple[str, Record]], make: Callable[[Record], list[CaptionRow]], on_bad: OnBad
+) -> Iterator[CaptionRow]:
+    """Rows made from each `(place, record)`; a record that raises `BadRow` goes to `on_bad`."""
+    for where, record in records:
+        try:
+            rows = make(record)
+        except BadRow as bad:
+            on_bad(where, str(bad))
+        else:
+            yield from rows
+
+
+def _bad(reason: str, text: str) -> BadRow:
+    return BadRow(
+        reason,
+        f"expected a `caption` of 1 to {MAX_CAPTION_CHARACTERS} characters on one line, found {text[:200]!r:.60}",
+    )

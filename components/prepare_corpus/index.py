@@ -1,0 +1,266 @@
+"""The captions of recordings, joined with their audio in a file of sorted rows: no list of all clips is ever in memory.
+
+Captions and names of audio files go into one table, which SQLite sorts on disk by a seeded hash of what joins them;
+groups of equal keys then pass once. The cost per row is that of sorting, and the order is a shuffled one: caption files
+are often sorted by label, and unshuffled the last label alone would be held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.errors import DataError
+from components.prepare_corpus.captions import CaptionRow, clip_key
+from components.prepare_corpus.captions.records import OnBad
+from components.prepare_corpus.sources import Dropped, Survey
+
+_FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
+_AUDIO, _CAPTION = 0, 1
+
+
+class IndexRow(NamedTuple):
+    """A caption of clip number `clip`, whose audio is `file`; of tar shards a name that may differ, or None."""
+
+    clip: int
+    file: str | None
+    caption: str
+    label: str | None
+
+
+class _Entry(NamedTuple):
+    hash: int
+    key: str
+    kind: int
+    file: str | None
+    caption: str | None
+    label: str | None
+
+
+@dataclass(frozen=True)
+class CaptionIndex:
+    """A finished index; opened anew by each call, so that it may be handed to other processes."""
+
+    path: Path
+
+    def survey(self) -> Survey:
+        """What was counted when it was built."""
+        found = json.loads(self._one("SELECT value FROM facts"))
+        return Survey(found["captions"], Dropped.from_json(found["dropped"]), found["excluded"])
+
+    def clips(self) -> int:
+        """Number of clips."""
+        return int(self._one("SELECT COALESCE(MAX(clip) + 1, 0) FROM rows"))
+
+    def rows(self) -> int:
+        """Number of captions."""
+        return int(self._one("SELECT COUNT(*) FROM rows"))
+
+    def between(self, first: int, last: int) -> list[IndexRow]:
+        """Captions of clips `first` to `last` (exclusive), clip by clip."""
+        sql = "SELECT clip, file, caption, label FROM rows WHERE clip >= ? AND clip < ? ORDER BY rowid"
+        with closing(self._connect()) as database:
+            return [IndexRow(*row) for row in database.execute(sql, (first, last))]
+
+    def captions(self) -> Iterator[str]:
+        """All captions."""
+        with closing(self._connect()) as database:
+            for (caption,) in database.execute("SELECT caption FROM rows ORDER BY rowid"):
+                yield caption
+
+    def lookup(self, seed: int) -> Lookup:
+        """Finds captions by the name of an audio file."""
+        return Lookup(self._connect(), seed)
+
+    def _one(self, sql: str) -> Any:
+        with closing(self._connect()) as database:
+            return database.execute(sql).fetchone()[0]
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+class Lookup:
+    """Captions by the name of an audio file, for tar shards."""
+
+    def __init__(self, database: sqlite3.Connection, seed: int) -> None:
+        self._database, self._seed = database, seed
+
+    def of(self, name: str) -> list[IndexRow]:
+        """The captions of an audio file; where they name files, only those that name this one."""
+        key = clip_key(name)
+        sql = "SELECT clip, file, caption, label FROM rows WHERE hash = ? AND key = ? ORDER BY rowid"
+        found = [IndexRow(*row) for row in self._database.execute(sql, (order(self._seed, key), key))]
+        last = posixpath.basename(name)
+        return [row for row in found if row.file is None or posixpath.basename(row.file) == last]
+
+
+def order(seed: int, key: str) -> int:
+    """A number of 64 bits that sorts keys at random."""
+    digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def build_index(
+    path: Path,
+    rows: Callable[[OnBad], Iterable[CaptionRow]],
+    excluded: Callable[[str], bool],
+    seed: int,
+    *,
+    root: str,
+    files: Callable[[], Iterable[str]] | None,
+) -> None:
+    """Write the index, whole or not at all.
+
+    Args:
+        path: the file to write.
+        rows: called with what is told of captions that cannot be used.
+        excluded: whether the clip of an id or a file name must stay out.
+        seed: of the order.
+        root: where the audio lies, for errors.
+        files: the audio files, relative to `root`; None where captions are joined later, as with tar shards.
+    """
+    counted = _Counts()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index.") as folder:
+        unsorted, final = Path(folder) / "unsorted.sqlite", Path(folder) / "index.sqlite"
+        with closing(sqlite3.connect(unsorted)) as source, closing(sqlite3.connect(final)) as target:
+            source.executescript(
+                _FAST + "CREATE TABLE entries (hash INTEGER, key TEXT, kind INTEGER, file TEXT, caption TEXT, label TEXT)"
+            )
+            insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
+            by_file = _CaptionEntries(rows, excluded, seed, root, counted, paths=files is not None)
+            source.executemany(insert, by_file)
+            if files is not None:
+                source.executemany(insert, _file_entries(files(), seed, by_file.name_files))
+            source.commit()
+            _sort(source, target, counted, root, joined=files is not None)
+        final.replace(path)
+
+
+@dataclass
+class _Counts:
+    captions: int = 0
+    excluded: int = 0
+    dropped: Dropped = field(default_factory=Dropped)
+
+    def bad(self, where: str, reason: str) -> None:
+        self.captions += 1
+        self.dropped.add(reason.partition(":")[0], f"{where}: {reason}")
+
+
+class _CaptionEntries:
+    """Entries of captions; after iteration `name_files` tells whether they name their files."""
+
+    def __init__(
+        self,
+        rows: Callable[[OnBad], Iterable[CaptionRow]],
+        excluded: Callable[[str], bool],
+        seed: int,
+        root: str,
+        counted: _Counts,
+        *,
+        paths: bool,
+    ) -> None:
+        self._rows, self._excluded, self._seed, self._root = rows, excluded, seed, root
+        self._counted, self._paths, self.name_files = counted, paths, False
+
+    def __iter__(self) -> Iterator[_Entry]:
+        for row in self._rows(self._counted.bad):
+            self._counted.captions += 1
+            if self._excluded(row.clip_id) or (row.file is not None and self._excluded(row.file)):
+                self._counted.excluded += 1
+                continue
+            file = None if row.file is None else self._inside(row.file)
+            if row.file is not None and file is None:
+                reason = f"the captions name {row.file!r:.200}, which lies outside {self._root}"
+                self._counted.dropped.add("outside", reason)
+                continue
+            key = clip_key(file or row.clip_id)
+            if self._paths and file is not None:
+                self.name_files, key = True, file
+            yield _Entry(order(self._seed, key), key, _CAPTION, file, row.caption, row.label)
+
+    def _inside(self, file: str) -> str | None:
+        if posixpath.isabs(file) and "://" not in self._root:
+            file = posixpath.relpath(file, posixpath.abspath(self._root))
+        file = posixpath.normpath(file)
+        return None if file.startswith(("../", "/")) or file == ".." else file
+
+
+def _file_entries(files: Iterable[str], seed: int, by_name: bool) -> Iterator[_Entry]:
+    for file in files:
+        key = file if by_name else clip_key(file)
+        yield _Entry(order(seed, key), key, _AUDIO, file, None, None)
+
+
+def _sort(source: sqlite3.Connection, target: sqlite3.Connection, counted: _Counts, root: str, *, joined: bool) -> None:
+    target.executescript(
+        _FAST
+        + "CREATE TABLE rows (hash INTEGER, key TEXT, clip INTEGER, file TEXT, caption TEXT, label TEXT);"
+        + "CREATE TABLE facts (value TEXT)"
+    )
+    entries = (
+        _Entry(*row)
+        for row in source.execute(
+            "SELECT hash, key, kind, file, caption, label FROM entries ORDER BY hash, key, kind, file, rowid"
+        )
+    )
+    target.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", _numbered(entries, counted, root, joined=joined))
+    # The rows are in the order of both, so that the indices are written from front to back.
+    target.executescript("CREATE INDEX by_clip ON rows (clip); CREATE INDEX by_hash ON rows (hash)")
+    facts = {"captions": counted.captions, "excluded": counted.excluded, "dropped": counted.dropped.as_json()}
+    target.execute("INSERT INTO facts VALUES (?)", (json.dumps(facts),))
+    target.commit()
+
+
+def _numbered(
+    entries: Iterable[_Entry], counted: _Counts, root: str, *, joined: bool
+) -> Iterator[tuple[int, str, int, str | None, str, str | None]]:
+    clip = 0
+    for (number, key), group in groupby(entries, key=lambda entry: (entry.hash, entry.key)):
+        files: list[str | None] = []
+        seen: set[tuple[str | None, str | None]] = set()
+        for entry in group:
+            if entry.kind == _AUDIO:
+                files.append(entry.file)
+                continue
+            if joined and not files:
+                counted.dropped.add("absent_audio", f"there is no audio for {key!r:.200} in {root}")
+                continue
+            # Several files of one clip hold the same sound: the first one stands for all.
+            file = files[0] if joined else entry.file
+            if (file, entry.caption) in seen:
+                counted.dropped.add("duplicate", f"{key!r:.200} has the caption {entry.caption!r:.60} twice")
+                continue
+            seen.add((file, entry.caption))
+            yield number, key, clip, file, str(entry.caption), entry.label
+        clip += bool(seen)
+
+
+def listing_digest(files: Iterable[str]) -> str:
+    """A digest of names in any order."""
+    total = 0
+    for file in files:
+        total = (total + int.from_bytes(hashlib.sha256(file.encode()).digest())) % 2**256
+    return f"{total:064x}"
+
+
+def check_not_empty(index: CaptionIndex, where: str) -> None:
+    """Raise for an index without clips.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not index.clips():
+        survey = index.survey()
+        counts = dict(survey.dropped.counts) | {"excluded": survey.excluded}
+        raise DataError(f"{where}: none of {survey.captions} captions can be used {counts}; {survey.dropped.examples[:3]}")

@@ -1,0 +1,316 @@
+"""Recordings with captions as a source: a folder or tar shards, on this machine or on S3."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from common.archives import ArchiveLimits, read_members
+from common.audio import check_signal, loudest_window, read_audio, resample, to_mono
+from common.audio_file import AudioError
+from common.config.corpus import PrepareCorpusConfig
+from common.dataset_listing import AUDIO_SUFFIXES
+from common.errors import DataError
+from common.hashing import hash_file, hash_json
+from common.items import ItemStore
+from common.storage import open_store, open_uri, split_uri
+from components.prepare_corpus.captions import detect_format, read_captions
+from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
+from components.prepare_corpus.excluded import ExcludedIds
+from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest, order
+from components.prepare_corpus.sources import (
+    Dropped,
+    Source,
+    SourceClip,
+    Survey,
+    check_dropped,
+    shard_size,
+    to_channels,
+)
+
+_BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
+"""What WebDataset shards hold beside audio; passed over."""
+_LIMITS = ArchiveLimits(members=10_000_000)
+_CHUNK = 2**20
+_UNUSABLE = ("nan", "silence", "dc")
+"""Clipping and clicks are common in what people upload, and part of what a model of such sounds learns."""
+
+
+def open_recordings(
+    settings: PrepareCorpusConfig, seed: int, excluded_files: tuple[Path, ...], items: ItemStore
+) -> Source:
+    """The folder or the tar shards that the settings name, with the index of captions built or found.
+
+    Raises:
+        DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.
+    """
+    root = str(settings.audio_dir)
+    captions = _local_captions(str(settings.captions_file), items)
+    kind = detect_format(captions) if settings.captions_format == "auto" else settings.captions_format
+    excluded = ExcludedIds.read(excluded_files)
+    tars = _tars(root, seed) if settings.source == "tar" else None
+    read = [captions, *((captions.with_name(LABELS_FILE), captions.with_name(ONTOLOGY_FILE)) * (kind == "ontology"))]
+    scratch = items.scratch_dir(
+        captions=[hash_file(path) if path.is_file() else None for path in read],
+        format=kind,
+        excluded=excluded.digest,
+        seed=seed,
+        audio=listing_digest(_audio_files(root)) if tars is None else None,
+    )
+    index = CaptionIndex(scratch / "index.sqlite")
+    if not index.path.is_file():
+        build_index(
+            index.path,
+            partial(read_captions, captions, kind, seed=seed),
+            excluded.__contains__,
+            seed,
+            root=root,
+            files=partial(_audio_files, root) if tars is None else None,
+        )
+    survey = index.survey()
+    check_dropped(survey.dropped, survey.captions, settings.max_bad_fraction)
+    check_not_empty(index, str(settings.captions_file))
+    return FolderSource(settings, seed, index) if tars is None else TarSource(settings, seed, index, tars)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Audio files; a shard holds `clips_per_shard` of them in shuffled order."""
+
+    config: PrepareCorpusConfig
+    seed: int
+    index: CaptionIndex
+
+    @property
+    def shards(self) -> int:
+        """How many."""
+        return -(-self.index.clips() // self._size)
+
+    @property
+    def _size(self) -> int:
+        return shard_size(self.index.clips(), self.config.clips_per_shard)
+
+    def key(self, number: int) -> dict[str, Any]:
+        """Captions, and names, sizes and times of the files; objects of S3 are known by their names."""
+        rows = self._rows(number)
+        root = open_store(str(self.config.audio_dir))
+        versions = [_version(root.local_path(str(row.file))) for row in rows]
+        return {**_key(self.config, self.seed), "rows": hash_json([list(row) for row in rows]), "files": versions}
+
+    def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """The clips of shard `number`; a file with several captions is read once."""
+        root = open_store(str(self.config.audio_dir))
+        last: tuple[str, np.ndarray | AudioError] | None = None
+        place = 0
+        with tempfile.TemporaryDirectory(prefix="synthio-audio-") as folder:
+            for row in self._rows(number):
+                file = str(row.file)
+                place = place + 1 if last is not None and last[0] == file else 0
+                if last is None or last[0] != file:
+                    path = root.local_path(file)
+                    if path is None:
+                        path = Path(folder) / f"clip{posixpath.splitext(file)[1]}"
+                        root.download(file, path)
+                    elif Path(str(root.local_path(""))).resolve() not in path.resolve().parents:
+                        dropped.add("outside", f"{path} leads out of {root.uri}; put the file itself there")
+                        continue
+                    last = file, _read(self.config, path, f"{root.uri}/{file}")
+                if isinstance(last[1], AudioError):
+                    dropped.add(_code(last[1]), str(last[1]))
+                    continue
+                yield SourceClip(_sample(f"{row.clip:09d}", place), last[1], row.caption, row.label)
+
+    def captions(self) -> Iterator[str]:
+        """All captions."""
+        return self.index.captions()
+
+    def survey(self) -> Survey:
+        """What the index counted."""
+        return self.index.survey()
+
+    def absent(self, found: int) -> int:
+        """None: the index has counted them."""
+        return 0
+
+    def _rows(self, number: int) -> list[IndexRow]:
+        return self.index.between(number * self._size, (number + 1) * self._size)
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """Tar shards, plain or compressed; each becomes one shard of the corpus."""
+
+    config: PrepareCorpusConfig
+    seed: int
+    index: CaptionIndex
+    tars: tuple[str, ...]
+
+    @property
+    def shards(self) -> int:
+        """How many."""
+        return len(self.tars)
+
+    def key(self, number: int) -> dict[str, Any]:
+        """Name, size and time of the tar, and the index."""
+        store, name = split_uri(self.tars[number])
+        opened = open_store(store)
+        version = [opened.size(name), *_version(opened.local_path(name))]
+        return {**_key(self.config, self.seed), "tar": [name, version], "captions": self.index.path.parent.name}
+
+    def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """The clips of tar `number` that have captions, as they come."""
+        uri = self.tars[number]
+        lookup = self.index.lookup(self.seed)
+        with tempfile.TemporaryDirectory(prefix="synthio-audio-") as folder, open_uri(uri) as stream:
+            members = read_members(_Named(stream, uri), (*AUDIO_SUFFIXES, *_BESIDE_AUDIO), _LIMITS)  # type: ignore[arg-type]
+            for place, (name, file) in enumerate(members):
+                suffix = posixpath.splitext(name)[1].lower()
+                rows = lookup.of(name) if suffix in AUDIO_SUFFIXES else []
+                if not rows:
+                    continue
+                path = Path(folder) / f"clip{suffix}"
+                _write(path, file)
+                audio = _read(self.config, path, f"{uri}, member {name}")
+                for again, row in enumerate(rows):
+                    if isinstance(audio, AudioError):
+                        dropped.add(_code(audio), str(audio))
+                    else:
+                        key = _sample(f"{number:06d}{place:07d}", again)
+                        yield SourceClip(key, audio, row.caption, row.label)
+
+    def captions(self) -> Iterator[str]:
+        """All captions."""
+        return self.index.captions()
+
+    def survey(self) -> Survey:
+        """What the index counted."""
+        return self.index.survey()
+
+    def absent(self, found: int) -> int:
+        """Captions that met no member."""
+        return max(0, self.index.rows() - found)
+
+
+class _Named:
+    """A stream with a name for errors."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.name = name
+        self.read = stream.read
+
+
+def _key(config: PrepareCorpusConfig, seed: int) -> dict[str, Any]:
+    names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
+    return {"settings": config.model_dump(mode="json", include=names), "seed": seed}
+
+
+def _version(path: Path | None) -> list[int]:
+    if path is None:
+        return []
+    try:
+        status = path.stat()
+    except OSError:
+        return [-1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _sample(key: str, again: int) -> str:
+    return f"{key}-{again}" if again else key
+
+
+def _code(error: AudioError) -> str:
+    return "absent_audio" if error.reason == "missing_file" else error.reason
+
+
+def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | AudioError:
+    """Audio `(C, T)` of a file, at most the longest duration of the corpus; or why it cannot be used."""
+    longest_s = max(config.durations_s)
+    try:
+        audio, rate = read_audio(path, longest_s)
+    except AudioError as error:
+        return AudioError(error.reason, str(error).replace(str(path), name))
+    reason = check_signal(to_mono(audio), rate)
+    if reason in _UNUSABLE:
+        return AudioError(reason, f"{name}: {reason}")
+    audio = resample(to_mono(audio) if config.channels == 1 else audio, rate, config.sample_rate_hz)
+    return to_channels(loudest_window(audio, round(longest_s * config.sample_rate_hz)), config.channels)
+
+
+def _write(path: Path, file: BinaryIO) -> None:
+    with path.open("wb") as target:
+        while chunk := file.read(_CHUNK):
+            target.write(chunk)
+
+
+def _audio_files(root: str) -> Iterator[str]:
+    """Audio files below a folder or prefix, relative to it, in any order."""
+    store = open_store(root)
+    local = store.local_path("")
+    if local is not None and not local.is_dir():
+        raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
+    names = store.list() if local is None else _walk(local)
+    for name in names:
+        if posixpath.splitext(name)[1].lower() in AUDIO_SUFFIXES and _is_text(name):
+            yield name
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(root):
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in names:
+            yield name if relative == "." else f"{relative}/{name}"
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _tars(root: str, seed: int) -> tuple[str, ...]:
+    """Addresses of the tar shards, shuffled.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if root.endswith(".txt"):
+        store, name = split_uri(root)
+        lines = open_store(store).read_bytes(name).decode("utf-8-sig").splitlines()
+        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    else:
+        opened = open_store(root)
+        found = [f"{opened.uri}/{name}" for name in opened.list() if name.endswith((".tar", ".tar.gz", ".tgz"))]
+    if len(set(found)) < 2:
+        raise DataError(
+            f"audio_dir {root} has {len(set(found))} tar shards; at least two are needed, so that one can be held out: "
+            "split the archive, or unpack it and set prepare_corpus.source to `folder`"
+        )
+    return tuple(sorted(set(found), key=lambda uri: order(seed, posixpath.basename(uri))))
+
+
+def _local_captions(file: str, items: ItemStore) -> Path:
+    """The caption file on this machine, with the ontology's files beside it where they are there."""
+    store, name = split_uri(file)
+    opened = open_store(store)
+    local = opened.local_path(name)
+    if local is not None:
+        return local
+    folder = items.scratch_dir(captions_file=file)
+    prefix = name.rpartition("/")[0]
+    for other in (LABELS_FILE, ONTOLOGY_FILE):
+        key = f"{prefix}/{other}".lstrip("/")
+        if opened.size(key) is not None:
+            opened.download(key, folder / other)
+    target = folder / posixpath.basename(name)
+    opened.download(name, target)
+    return target

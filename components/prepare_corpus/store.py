@@ -1,0 +1,116 @@
+"""Finished shards in the stage's store: one object each, with its facts beside it as the sign that it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from common.corpus import Kind, Shard, Split
+from common.hashing import hash_file, hash_json
+from common.items import ItemStore
+from common.storage import ObjectStore
+
+_ABANDONED_S = 86400.0
+
+
+class ShardStore:
+    """Shards by what they were made from; safe to hand to other processes.
+
+    Args:
+        items: of the stage.
+        code_version: of the stage's source; part of every name.
+    """
+
+    def __init__(self, items: ItemStore, code_version: str) -> None:
+        self._objects: ObjectStore = items.objects()
+        self._code_version = code_version
+        self._scratch = items.scratch_dir(purpose="shards being written")
+
+    def name(self, kind: Kind, key: dict[str, Any]) -> str:
+        """The name of the shard made from `key` (JSON values)."""
+        digest = hash_json({"code": self._code_version, "kind": kind, **key})
+        return f"{kind}/{digest[:2]}/{digest[:32]}"
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What was written beside a finished shard, with its `bytes` and `sha256`.
+
+        Raises:
+            StorageError: it is not there.
+        """
+        facts: dict[str, Any] = json.loads(self._objects.read_bytes(f"{name}.json"))
+        return facts
+
+    def has(self, name: str) -> bool:
+        """Whether a shard is finished and not damaged; on S3 only its size is compared."""
+        size = self._objects.size(f"{name}.tar")
+        if size is None or self._objects.size(f"{name}.json") is None:
+            return False
+        facts = self.facts(name)
+        path = self._objects.local_path(f"{name}.tar")
+        return bool(size == facts["bytes"] and (path is None or hash_file(path) == facts["sha256"]))
+
+    def open(self, name: str) -> BinaryIO:
+        """A finished shard as a stream."""
+        return self._objects.open(f"{name}.tar")
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder for shards that are being written."""
+        with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def put(self, name: str, path: Path, facts: dict[str, Any]) -> None:
+        """Move a whole shard into the store, then its facts."""
+        facts = {**facts, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+        final = self._objects.local_path(f"{name}.tar")
+        if final is not None and final.is_relative_to(self._scratch.parents[1]):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(final)
+        else:
+            self._objects.upload(f"{name}.tar", path)
+        self._objects.write_bytes(f"{name}.json", json.dumps(facts, ensure_ascii=False).encode())
+
+    def publish(self, name: str, facts: dict[str, Any], kind: Kind, split: Split, target: Path, number: int) -> Shard:
+        """The manifest's entry of a finished shard.
+
+        The artifact holds the shard where that costs no space (a hard link on the same file system); else its address.
+        """
+        relative = f"{kind}/shard-{number:05d}.tar"
+        local = self._objects.local_path(f"{name}.tar")
+        linked = local is not None and _link(local, target / relative)
+        return Shard.model_validate(
+            {
+                "uri": relative if linked else f"{self._objects.uri}/{name}.tar",
+                "kind": kind,
+                "split": split,
+                **{field: facts[field] for field in ("clips", "bytes", "sha256")},
+                "lengths": facts.get("lengths"),
+            }
+        )
+
+    def remove_abandoned(self) -> None:
+        """Delete what killed runs left behind a day ago or earlier."""
+        for path in self._scratch.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _ABANDONED_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            target.parent.rmdir()
+        return False
+    return True
