@@ -12,6 +12,7 @@ from common.datasets_registry import fingerprint
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.parallel import cpu_count
+from common.pushed_dataset import fetch_dataset
 from common.records import GoldClip
 from common.stage import stage
 from common.storage import read_json, write_json
@@ -65,7 +66,8 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
 
     def make(folder: Path) -> None:
         (folder / "clips").mkdir()
-        reading = read_dataset(plan.dataset, settings, folder / "clips", cpu_count())
+        dataset = fetch_dataset(plan.dataset, store.scratch_dir(pushed=plan.dataset.pushed))
+        reading = read_dataset(dataset, settings, folder / "clips", cpu_count())
         write_json(folder / "reading.json", reading.to_json())
 
     folder = store.get_or_make(

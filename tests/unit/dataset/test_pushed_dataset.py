@@ -1,0 +1,92 @@
+"""Datasets in an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.config.dataset import DatasetSpec
+from common.dataset_listing import list_clips
+from common.datasets_registry import fingerprint, resolve_dataset
+from common.errors import ConfigError, DataError, StorageError
+from common.pushed_dataset import fetch_dataset, push_dataset
+from common.storage import ObjectStore, open_store
+from tests.s3_server import BUCKET, s3_server
+
+ROWS = [("a/1.wav", "dog", "train", "g1"), ("a/2.wav", "cat", "test", "g2"), ("b/1.wav", "cat", "train", "g3")]
+COLUMNS = "path,label,split,group"
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    if request.param == "file":
+        yield open_store(tmp_path / "store")
+        return
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with s3_server() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        yield open_store(f"s3://{BUCKET}/datasets")
+
+
+def test_a_pushed_dataset_lists_the_same_clips_elsewhere(
+    store: ObjectStore, write_dataset: Callable[..., DatasetSpec], tmp_path: Path
+) -> None:
+    spec = write_dataset(ROWS, COLUMNS, domain="animals")
+    pushed = resolve_dataset(push_dataset(spec, store))
+    assert (pushed.name, pushed.domain, pushed.labels) == (spec.name, "animals", None)
+    there = fetch_dataset(pushed, tmp_path / "elsewhere")
+    before, after = list_clips(spec).rows, list_clips(there).rows
+    assert [(row.source, row.label, row.split, row.group) for row in before] == [
+        (row.source, row.label, row.split, row.group) for row in after
+    ]
+    assert all(a.path.read_bytes() == b.path.read_bytes() for a, b in zip(before, after, strict=True))
+
+
+def test_pushing_again_uploads_nothing_and_a_changed_file_changes_the_fingerprint(
+    store: ObjectStore, write_dataset: Callable[..., DatasetSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, uploaded = write_dataset(ROWS, COLUMNS), list[str]()
+    first = fingerprint(resolve_dataset(push_dataset(spec, store)))
+    upload = type(store).upload
+    monkeypatch.setattr(type(store), "upload", lambda s, key, path: (uploaded.append(key), upload(s, key, path))[1])
+    assert fingerprint(resolve_dataset(push_dataset(spec, store))) == first and not uploaded
+    path = list_clips(spec).rows[0].path
+    path.write_bytes(path.read_bytes()[:-2] + b"\x01\x02")
+    assert fingerprint(resolve_dataset(push_dataset(spec, store))) != first and len(uploaded) == 1
+
+
+def test_fetching_goes_on_where_it_stopped_and_refuses_a_changed_file(
+    write_dataset: Callable[..., DatasetSpec], tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "store")
+    pushed = resolve_dataset(push_dataset(write_dataset(ROWS, COLUMNS), store))
+    fetch_dataset(pushed, tmp_path / "there")
+    (tmp_path / "there" / "audio" / "a" / "1.wav").unlink()
+    for key in list(store.list("files/")):
+        store.write_bytes(key, b"damaged")
+    with pytest.raises(StorageError, match="differs"):
+        fetch_dataset(pushed, tmp_path / "there")
+    assert (tmp_path / "there" / "audio" / "a" / "2.wav").is_file()
+
+
+def test_a_clip_outside_the_audio_root_is_refused(write_dataset: Callable[..., DatasetSpec], tmp_path: Path) -> None:
+    spec = write_dataset([*ROWS, ("../outside.wav", "dog", "train", "g4")], COLUMNS)
+    with pytest.raises(DataError, match="outside the audio root"):
+        push_dataset(spec, open_store(tmp_path / "store"))
+    (tmp_path.parent / "outside.wav").unlink()
+
+
+def test_a_pushed_dataset_names_nothing_else(tmp_path: Path) -> None:
+    uri = f"s3://bucket/datasets/lists/{'0' * 64}.json"
+    with pytest.raises(ConfigError, match="alone"):
+        resolve_dataset(f"name: x\nlabels: /x.csv\npushed: {uri}\n")
+    with pytest.raises(ConfigError, match="pushed"):
+        resolve_dataset("name: x\npushed: http://example.com/list.json\n")
+
+
+def test_an_address_that_holds_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"none\.yaml"):
+        resolve_dataset((tmp_path / "none.yaml").as_uri())
