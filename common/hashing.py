@@ -32,10 +32,14 @@ def hash_file(path: Path) -> str:
 
 
 def hash_dir(path: Path, skip: frozenset[str] = frozenset()) -> str:
-    """SHA-256 (hex) over the names and bytes of all files below `path`, except relative paths in `skip`."""
+    """SHA-256 (hex) over the names and bytes of all files below `path`, except relative paths in `skip`.
+
+    A folder in `skip` is left out with all below it.
+    """
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        name = file.relative_to(path).as_posix()
-        if name not in skip:
+        relative = file.relative_to(path)
+        name = relative.as_posix()
+        if name not in skip and not any(parent.as_posix() in skip for parent in relative.parents):
             digest.update(f"{name}\0{hash_file(file)}\n".encode())
     return digest.hexdigest()

@@ -1,20 +1,22 @@
-"""Stable Audio behind a small interface: encode, condition, predict, decode.
+"""A text-to-audio model behind a small interface: encode, condition, predict, solve, decode.
 
-The rest of the program sees only this class; another text-to-audio model is another class with
-these methods.
+The rest of the program sees only `T2ABackend`; each model is one module with a subclass, named in
+`BACKENDS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPipeline
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
@@ -25,8 +27,16 @@ from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.hashing import hash_dir
 
-SCHEDULER = "CosineDPMSolverMultistepScheduler"
-"""The only scheduler of diffusers whose timestep is the `t` that the network was trained with."""
+if TYPE_CHECKING:
+    from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
+    from common.diffusion.objective import Objective
+    from common.diffusion.solver import Noise, Solver
+
+BACKENDS = {
+    "stable_audio": ("StableAudioPipeline", "common.diffusion.stable_audio", "StableAudio"),
+    "stable_audio_small": ("StableAudioSmallPipeline", "common.diffusion.stable_audio_small", "StableAudioSmall"),
+}
+"""By name: the class in `model_index.json`, the module, and the subclass of `T2ABackend` in it."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Condition:
     """What a clip is generated from.
 
     Attributes:
-        cross: `(B, S, E)`: text tokens (padding zeroed), then start and end seconds; for cross-attention.
-        global_: `(B, 1, G)`: start and end seconds; prepended to the latents.
+        cross: `(B, S, E)`: text tokens (padding zeroed), then the seconds; for cross-attention.
+        global_: `(B, 1, G)`: the seconds; prepended to the latents.
     """
 
     cross: Tensor
@@ -46,50 +56,110 @@ class Condition:
         return Condition(self.cross[rows], self.global_[rows])
 
 
+@dataclass(frozen=True)
+class Text:
+    """What the text encoder makes of captions.
+
+    Attributes:
+        hidden: `(B, S', E)` states, `S'` at most `S`.
+        mask: `(B, S)`, 1 where there is a token.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+
+
 def join(conditions: Sequence[Condition]) -> Condition:
     """The conditions' rows one after the other."""
     return Condition(torch.cat([c.cross for c in conditions]), torch.cat([c.global_ for c in conditions]))
 
 
-class StableAudio:
-    """A `StableAudioPipeline` (autoencoder, T5, projection, DiT, Cosine scheduler).
+def masked_states(states: Tensor, mask: Tensor) -> Tensor:
+    """States `(B, S', E)` with padding zeroed, filled up with zeros to the width of the mask `(B, S)`."""
+    width = states.shape[1]
+    return nn.functional.pad(states * mask[:, :width, None], (0, 0, 0, mask.shape[1] - width))
+
+
+def rotary_table(transformer: Any, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the positions of `length` tokens."""
+    size = int(transformer.config.attention_head_dim) // 2
+    cosines, sines = get_1d_rotary_pos_embed(size, length, use_real=True, repeat_interleave_real=False)
+    return cosines.to(device), sines.to(device)
+
+
+class T2ABackend(ABC):
+    """A diffusers pipeline of autoencoder, text encoder, projection, diffusion transformer and scheduler.
 
     Args:
         pipeline: all its parts on one device.
 
+    Attributes:
+        objective: what the network is trained on.
+        pipeline_class: of diffusers.
+        parts: classes that may stand in a part of the pipeline; parts that are not named may be any.
+
     Raises:
-        DataError: the pipeline's scheduler or latent sizes do not fit the network.
+        DataError: a part is of another class.
     """
 
-    def __init__(self, pipeline: StableAudioPipeline) -> None:
+    objective: ClassVar[Objective]
+    pipeline_class: ClassVar[Any]
+    parts: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.vae, self.tokenizer, self.scheduler = pipeline.vae, pipeline.tokenizer, pipeline.scheduler
         self.text_encoder: Any = pipeline.text_encoder
         self.projection: Any = pipeline.projection_model
         self.transformer: Any = pipeline.transformer
-        if type(self.scheduler).__name__ != SCHEDULER:
-            raise DataError(
-                f"scheduler {type(self.scheduler).__name__}, expected {SCHEDULER}: others call the network with a "
-                "timestep it was not trained with; take a Stable Audio Open 1.0 checkpoint"
-            )
+        for part, names in self.parts.items():
+            if (found := type(getattr(pipeline, part)).__name__) not in names:
+                raise DataError(f"{part} is a {found}, expected {' or '.join(names)}: {self.mismatch(part)}")
         pipeline.set_progress_bar_config(disable=True)
-        for part in (self.vae, self.text_encoder, self.projection, self.transformer):
-            part.eval()
+        for module in (self.vae, self.text_encoder, self.projection, self.transformer):
+            module.eval()
         self._rotary: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> StableAudio:
-        """Load a `StableAudioPipeline` folder.
+    def load(cls, path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
+        """Load a pipeline folder of this back end; `load_backend` finds out which it is.
 
         Raises:
             DataError: the folder is no such pipeline.
         """
         try:
             with _quiet():
-                pipeline = StableAudioPipeline.from_pretrained(str(path), dtype=dtype, local_files_only=True)
+                pipeline = cls.pipeline_class.from_pretrained(str(path), dtype=dtype, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise DataError(f"no Stable Audio pipeline in {path}: {error}") from error
+            raise DataError(f"no {cls.pipeline_class.__name__} in {path}: {error}") from error
         return cls(pipeline.to(device))
+
+    @classmethod
+    @abstractmethod
+    def build_transformer(cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int) -> Any:
+        """The diffusion transformer for latents `(channels, frames)`, with PyTorch's initial weights."""
+
+    @classmethod
+    @abstractmethod
+    def build_projection(cls, text_dim: int, conditioning_dim: int, max_seconds: float) -> Any:
+        """What makes text states and seconds equally wide."""
+
+    @classmethod
+    @abstractmethod
+    def build_scheduler(cls, config: PretrainT2AConfig) -> Any:
+        """The noise levels of a model that is trained here."""
+
+    @abstractmethod
+    def solver(self, sampler: SamplerConfig, noise: Noise, init_level: float | None = None) -> Solver:
+        """A solver for one batch; from the time `init_level` on, if given."""
+
+    @abstractmethod
+    def _condition(self, text: Text, durations_s: Tensor) -> Condition: ...
+
+    @classmethod
+    def mismatch(cls, part: str) -> str:
+        """What to do about a part of another class."""
+        return "take a pipeline of this kind, or correct `start`"
 
     def save(self, path: str | Path) -> None:
         """Write the whole pipeline to a folder (safetensors)."""
@@ -157,8 +227,7 @@ class StableAudio:
 
     def condition(self, captions: Sequence[str], durations_s: Sequence[float]) -> Condition:
         """The condition of clips that start at second 0 and last `durations_s`."""
-        ids, mask = tokenize(self.tokenizer, captions)
-        return self.condition_tokens(ids, mask, torch.tensor(durations_s, dtype=torch.float32))
+        return self.condition_text(self.encode_text(captions), durations_s)
 
     def condition_tokens(self, ids: Tensor, mask: Tensor, durations_s: Tensor, trim: bool = False) -> Condition:
         """As `condition`, from ids and mask `(B, S)`, int64, and durations `(B,)`.
@@ -166,14 +235,20 @@ class StableAudio:
         With `trim` the text encoder sees as many tokens as the longest caption has: the same up to rounding, faster,
         but then the rounding depends on the batch.
         """
-        ids, mask, end = ids.to(self.device), mask.to(self.device), durations_s.to(self.device)
+        return self._condition(self._encode_tokens(ids, mask, trim), durations_s)
+
+    def encode_text(self, captions: Sequence[str]) -> Text:
+        """The text encoder's states, all of the condition that needs it."""
+        return self._encode_tokens(*tokenize(self.tokenizer, captions))
+
+    def condition_text(self, text: Text, durations_s: Sequence[float]) -> Condition:
+        """As `condition`, from encoded captions."""
+        return self._condition(text, torch.tensor(durations_s, dtype=torch.float32))
+
+    def _encode_tokens(self, ids: Tensor, mask: Tensor, trim: bool = False) -> Text:
+        ids, mask = ids.to(self.device), mask.to(self.device)
         width = int(mask.sum(1).max()) if trim else ids.shape[1]
-        hidden = self.text_encoder(ids[:, :width], attention_mask=mask[:, :width])[0]
-        parts = self.projection(text_hidden_states=hidden, start_seconds=torch.zeros_like(end), end_seconds=end)
-        text = parts.text_hidden_states * mask[:, :width, None]
-        text = nn.functional.pad(text, (0, 0, 0, ids.shape[1] - width))
-        start, end = parts.seconds_start_hidden_states, parts.seconds_end_hidden_states
-        return Condition(torch.cat([text, start, end], dim=1), torch.cat([start, end], dim=2))
+        return Text(self.text_encoder(ids[:, :width], attention_mask=mask[:, :width])[0], mask)
 
     def null(self, condition: Condition) -> Condition:
         """The unconditional twin as diffusers has it: all of cross-attention zero, seconds included; global kept."""
@@ -194,14 +269,54 @@ class StableAudio:
     def _rotary_embedding(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         key = (length, device)
         if key not in self._rotary:
-            size = int(self.transformer.config.attention_head_dim) // 2
-            table = get_1d_rotary_pos_embed(size, length, use_real=True, repeat_interleave_real=False)
-            self._rotary[key] = tuple(part.to(device) for part in table)
+            self._rotary[key] = rotary_table(self.transformer, length, device)
         return self._rotary[key]
 
     def _to_vae(self, value: Tensor) -> Tensor:
         parameter: Any = next(iter(self.vae.state_dict().values()))
         return value.to(parameter.device, parameter.dtype)
+
+
+def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABackend]:
+    """The back end of a pipeline class, as `model_index.json` names it.
+
+    Raises:
+        DataError: there is none.
+    """
+    for name, module, backend in BACKENDS.values():
+        if name == pipeline_class:
+            found: type[T2ABackend] = getattr(import_module(module), backend)
+            return found
+    known = " or ".join(name for name, _, _ in BACKENDS.values())
+    raise DataError(f"{where} holds a {pipeline_class}, expected a {known}: correct the model's path or name")
+
+
+def named_backend(name: str) -> type[T2ABackend]:
+    """The back end of a name in `BACKENDS`."""
+    return backend_class(BACKENDS[name][0], name)
+
+
+def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> T2ABackend:
+    """Load the text-to-audio model in a folder, of whichever back end it is.
+
+    Raises:
+        DataError: the folder holds no known pipeline, or not all of it.
+    """
+    return backend_class(pipeline_name(path), path).load(path, device, dtype)
+
+
+def pipeline_name(path: str | Path) -> str | None:
+    """The pipeline class that a folder's `model_index.json` names.
+
+    Raises:
+        DataError: there is no readable `model_index.json`.
+    """
+    try:
+        index = json.loads((Path(path) / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} has no readable model_index.json: expected a folder of a pipeline: {error}") from error
+    name: str | None = index.get("_class_name")
+    return name
 
 
 @contextmanager
@@ -223,4 +338,4 @@ def _quiet() -> Iterator[None]:
 
 def model_hash(path: str | Path) -> str:
     """SHA-256 of a pipeline folder's content; what training wrote about itself does not count."""
-    return hash_dir(Path(path), skip=frozenset({"training.json"}))
+    return hash_dir(Path(path), skip=frozenset({"training.json", "monitor"}))

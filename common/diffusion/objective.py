@@ -1,14 +1,20 @@
-"""The v-objective of Stable Audio Open on the cosine schedule (arXiv 2202.00512, 2407.14358)."""
+"""What a diffusion transformer is trained on: v on the cosine schedule, or the velocity of a rectified flow.
+
+Stable Audio Open 1.0 has the first (arXiv 2202.00512, 2407.14358), Stable Audio Open Small the second (arXiv
+2209.03003, 2505.08175; as in Stability-AI/stable-audio-tools, stable_audio_tools/training/diffusion.py at 50049e3).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from common.diffusion.backend import Condition, StableAudio
+    from common.diffusion.backend import Condition, T2ABackend
 
 
 def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,10 +41,47 @@ def clean(x: Tensor, v: Tensor, t: Tensor) -> Tensor:
     return alpha * x - sigma * v
 
 
-def error(backend: StableAudio, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
-    """Squared error of the network's v, mean over channels and frames: `(B,)`, differentiable."""
-    predicted = backend.predict(noisy(z, eps, t), t, condition)
-    return (predicted.float() - v_target(z, eps, t)).square().mean(dim=(1, 2))
+@dataclass(frozen=True)
+class Objective:
+    """How noise enters latents, and what the network predicts; all of latents or noise `(B, D, L)` and times `(B,)`.
+
+    Attributes:
+        noisy: `(z, eps, t)` to what the network sees.
+        target: `(z, eps, t)` to what it should predict.
+        clean: `(x, predicted, t)` to the latents that a noisy `x` and a prediction stand for.
+    """
+
+    noisy: Callable[[Tensor, Tensor, Tensor], Tensor]
+    target: Callable[[Tensor, Tensor, Tensor], Tensor]
+    clean: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+V = Objective(noisy, v_target, clean)
+
+
+def flow_noisy(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """`(1 - t) z + t eps`."""
+    t = t[:, None, None]
+    return (1 - t) * z + t * eps
+
+
+def flow_target(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """The velocity `eps - z` of the straight way from clean to noise."""
+    return eps - z
+
+
+def flow_clean(x: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
+    """`x - t velocity`."""
+    return x - t[:, None, None] * velocity
+
+
+FLOW = Objective(flow_noisy, flow_target, flow_clean)
+
+
+def error(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """Squared error of the network's prediction, mean over channels and frames: `(B,)`, differentiable."""
+    predicted = backend.predict(backend.objective.noisy(z, eps, t), t, condition)
+    return (predicted.float() - backend.objective.target(z, eps, t)).square().mean(dim=(1, 2))
 
 
 def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform") -> Tensor:
@@ -55,8 +98,12 @@ def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform"
 
 def drop_condition(condition: Condition, null: Condition, probability: float, generator: torch.Generator) -> Condition:
     """Replace the condition of each row by `null` with `probability` (classifier-free guidance, arXiv 2207.12598)."""
-    drop = torch.rand(condition.cross.shape[0], generator=generator).to(condition.cross.device) < probability
-    keep = drop[:, None, None]
+    return drop_rows(condition, null, torch.rand(condition.cross.shape[0], generator=generator) < probability)
+
+
+def drop_rows(condition: Condition, null: Condition, drop: Tensor) -> Condition:
+    """Replace the condition of the rows where `drop` `(B,)` is true by `null`."""
+    where = drop.to(condition.cross.device)[:, None, None]
     return type(condition)(
-        torch.where(keep, null.cross, condition.cross), torch.where(keep, null.global_, condition.global_)
+        torch.where(where, null.cross, condition.cross), torch.where(where, null.global_, condition.global_)
     )

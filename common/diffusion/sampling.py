@@ -1,27 +1,27 @@
-"""Sampling of latents: DPM-Solver++ (SDE, second order) with classifier-free guidance.
+"""Sampling of latents with classifier-free guidance, by the solver of the model's back end.
 
-The same result as `StableAudioPipeline`, but on latents of the clip's own length instead of the
+The same result as the model's own pipeline, but on latents of the clip's own length instead of the
 model's whole window, and with every clip independent of the others in its batch.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import CosineDPMSolverMultistepScheduler
 from torch import Tensor
 
 from common.config.t2a import SamplerConfig
-from common.diffusion.backend import Condition, StableAudio, join
+from common.diffusion.backend import Condition, T2ABackend, Text, join
+from common.diffusion.solver import Noise
+from common.diffusion.steady import steady
 from common.errors import ConfigError
 
 
 @torch.no_grad()
 def sample(
-    backend: StableAudio,
+    backend: T2ABackend,
     captions: Sequence[str],
     duration_s: float | Sequence[float],
     generators: Sequence[torch.Generator],
@@ -29,6 +29,7 @@ def sample(
     init_latents: Tensor | None = None,
     init_level: float | None = None,
     frames: int | None = None,
+    texts: TextCache | None = None,
 ) -> Tensor:
     """Sample one clip per caption.
 
@@ -39,11 +40,12 @@ def sample(
         backend: the model.
         captions: N captions.
         duration_s: of all clips, or of each.
-        generators: N CPU generators; their seeds also drive the solver's noise.
-        sampler: steps, guidance, batch size.
+        generators: N CPU generators; they or their seeds also drive the solver's noise.
+        sampler: steps and where they lie, guidance, batch size.
         init_latents: `(N, D, L)` to start from instead of pure noise (SDEdit, arXiv 2108.01073).
         init_level: with `init_latents`: the time in (0, 1] to which they are noised; 1 forgets them.
         frames: L; default: as many as the longest duration needs.
+        texts: of this model and batch size; spares the text encoder captions that it has seen.
 
     Returns:
         `(N, D, L)` float32 latents.
@@ -60,62 +62,82 @@ def sample(
     if not count:
         return torch.empty(0, backend.latent_channels, frames or 1)
     length = frames or backend.frames(max(durations))
+    condition = backend.condition if texts is None else texts.condition
     batches = []
     for start in range(0, count, sampler.batch_size):
         rows = [min(start + i, count - 1) for i in range(sampler.batch_size)]
-        condition = backend.condition([captions[i] for i in rows], [durations[i] for i in rows])
-        noise, seeds = _noise(backend, [generators[i] for i in range(start, rows[-1] + 1)], length, sampler.batch_size)
-        init = None if init_latents is None else init_latents[rows]
-        batches.append(_denoise(backend, condition, noise, seeds, sampler, init, init_level))
+        own = generators[start : rows[-1] + 1]
+        batches.append(
+            _denoise(
+                backend,
+                condition([captions[i] for i in rows], [durations[i] for i in rows]),
+                Noise(own, (backend.latent_channels, length), sampler.batch_size),
+                sampler,
+                None if init_latents is None else init_latents[rows],
+                init_level,
+            )
+        )
     return torch.cat(batches)[:count]
 
 
-def _noise(
-    backend: StableAudio, generators: Sequence[torch.Generator], length: int, batch_size: int
-) -> tuple[Tensor, list[torch.Generator]]:
-    # The seed as it stands, and the draw of the start, are what the stock pipeline takes from a generator.
-    rows = [torch.randn(backend.latent_channels, length, generator=g) for g in generators]
-    missing = batch_size - len(rows)
-    return torch.stack(rows + rows[-1:] * missing), [*generators, *[generators[-1]] * missing]
+class TextCache:
+    """The text encoder's states of the captions seen last, each encoded once.
+
+    New captions are encoded in batches of one size, filled up, so that what comes out depends on neither order nor
+    neighbours.
+
+    Args:
+        backend: its text encoder must not change while the cache lives.
+        batch_size: captions per pass.
+        limit: captions kept; at least `batch_size`.
+    """
+
+    def __init__(self, backend: T2ABackend, batch_size: int, limit: int = 512) -> None:
+        self._backend, self._batch_size, self._limit = backend, batch_size, max(limit, batch_size)
+        self._rows: OrderedDict[str, Text] = OrderedDict()
+        self.encoded = 0
+
+    @torch.no_grad()
+    def condition(self, captions: Sequence[str], durations_s: Sequence[float]) -> Condition:
+        """As `T2ABackend.condition`, of at most `limit` distinct captions."""
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._rows]
+        for start in range(0, len(new), self._batch_size):
+            part = new[start : start + self._batch_size]
+            text = self._backend.encode_text(part + part[-1:] * (self._batch_size - len(part)))
+            for row, caption in enumerate(part):
+                self._rows[caption] = Text(text.hidden[row], text.mask[row])
+            self.encoded += len(part)
+        for caption in captions:
+            self._rows.move_to_end(caption)
+        rows = [self._rows[caption] for caption in captions]
+        while len(self._rows) > self._limit:
+            self._rows.popitem(last=False)
+        text = Text(torch.stack([row.hidden for row in rows]), torch.stack([row.mask for row in rows]))
+        return self._backend.condition_text(text, durations_s)
 
 
 def _denoise(
-    backend: StableAudio,
+    backend: T2ABackend,
     condition: Condition,
-    noise: Tensor,
-    generators: list[torch.Generator],
+    noise: Noise,
     sampler: SamplerConfig,
     init: Tensor | None,
     init_level: float | None,
 ) -> Tensor:
-    # Schedulers hold state: each batch gets its own.
-    scheduler = CosineDPMSolverMultistepScheduler.from_config(backend.scheduler.config)
-    scheduler.set_timesteps(sampler.steps, device=backend.device)
-    first = 0
-    latents = noise.to(backend.device) * scheduler.init_noise_sigma
-    if init is not None and init_level is not None:
-        first = _first_step(scheduler.timesteps, init_level)
-        scheduler.set_begin_index(first)
-        latents = init.to(backend.device) + noise.to(backend.device) * scheduler.sigmas[first]
+    solver = backend.solver(sampler, noise, init_level)
+    latents = solver.start(noise.draw().to(backend.device), None if init is None else init.to(backend.device))
     guided = sampler.guidance_scale > 1
-    both = join([backend.null(condition), condition]) if guided else condition
     dtype = next(backend.transformer.parameters()).dtype
-    with warnings.catch_warnings():
-        # The Brownian tree warns of steps that rounding puts outside its interval by one ulp.
-        warnings.filterwarnings("ignore", message="Should have t")
-        for t in scheduler.timesteps[first:]:
-            scaled = scheduler.scale_model_input(latents, t)
+    both = join([backend.null(condition), condition]) if guided else condition
+    both = Condition(both.cross.to(dtype), both.global_.to(dtype))
+    null_rows = len(condition.cross) if guided else 0
+    with steady(backend.transformer, both, null_rows) as standing:
+        for t in solver.times:
+            scaled = solver.scale(latents, t)
             inputs = torch.cat([scaled, scaled]) if guided else scaled
-            v = backend.predict(inputs.to(dtype), t.expand(len(inputs)), both).float()
+            v = backend.predict(inputs.to(dtype), t.expand(len(inputs)), standing).float()
             if guided:
                 unconditional, conditional = v.chunk(2)
                 v = unconditional + sampler.guidance_scale * (conditional - unconditional)
-            latents = scheduler.step(v, t, latents, generator=generators).prev_sample
+            latents = solver.step(v, t, latents)
     return latents.float().cpu()
-
-
-def _first_step(timesteps: Tensor, level: float) -> int:
-    if not 0 < level <= 1:
-        raise ConfigError(f"init_level is {level}, expected a time in (0, 1]: 1 starts from pure noise")
-    below = [i for i, t in enumerate(timesteps.tolist()) if t <= level or math.isclose(t, level)]
-    return below[0] if below else len(timesteps) - 1

@@ -1,11 +1,12 @@
-"""Latents and captions in memory, grouped by length, and which of them make up a training step."""
+"""Which clips make up a training step: a pure function of seed and step, planned from numbers alone."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,19 +27,22 @@ class Clips:
         ids: `(N, S)` int64 token ids.
         mask: `(N, S)` int64, 1 = token.
         durations_s: `(N,)` float32.
+        captions: N texts.
     """
 
     latents: Tensor
     ids: Tensor
     mask: Tensor
     durations_s: Tensor
+    captions: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def rows(self, index: Tensor) -> Clips:
         """Some of the clips."""
-        return Clips(self.latents[index], self.ids[index], self.mask[index], self.durations_s[index])
+        captions = tuple(self.captions[i] for i in index.tolist())
+        return Clips(self.latents[index], self.ids[index], self.mask[index], self.durations_s[index], captions)
 
 
 def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips]:
@@ -52,40 +56,117 @@ def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips
         rows[clip.latent.shape[-1]].append(clip)
     if not rows:
         raise DataError("the corpus holds no latents: raise its number of clips and run prepare_corpus again")
-    groups = []
-    for _, group in sorted(rows.items()):
-        ids, mask = tokenize(tokenizer, [clip.caption for clip in group])
-        latents = torch.from_numpy(np.stack([clip.latent for clip in group]).astype(np.float32))
-        groups.append(Clips(latents, ids, mask, torch.tensor([clip.duration_s for clip in group], dtype=torch.float32)))
-    return groups
+    return [stack(group, tokenizer) for _, group in sorted(rows.items())]
 
 
-class Schedule:
-    """The batch of every step; a pure function of seed and step, so a resumed run sees the same data.
+def stack(clips: Sequence[CorpusLatent], tokenizer: Any) -> Clips:
+    """Clips of one length."""
+    captions = tuple(clip.caption for clip in clips)
+    ids, mask = tokenize(tokenizer, captions)
+    latents = torch.from_numpy(np.stack([clip.latent for clip in clips]).astype(np.float32))
+    return Clips(latents, ids, mask, torch.tensor([clip.duration_s for clip in clips], dtype=torch.float32), captions)
 
-    Each epoch goes through all clips once in random order, in batches of one length; a group's last batch is filled up
-    with random clips of that group.
+
+class Batch(NamedTuple):
+    """The batch of a step.
+
+    Attributes:
+        group: number of the shards read together, counted over all epochs.
+        length: of all its latents.
+        rows: `(batch_size,)`: which of the group's clips of that length, in the order of the group's shards.
     """
 
-    def __init__(self, groups: list[Clips], batch_size: int, seed: int) -> None:
-        self._sizes = [len(group) for group in groups]
-        self._batch_size, self._seed = batch_size, seed
-        self._per_epoch = sum(-(-size // batch_size) for size in self._sizes)
-        self._epoch, self._batches = -1, list[tuple[int, Tensor]]()
+    group: int
+    length: int
+    rows: Tensor
 
-    def batch(self, step: int) -> tuple[int, Tensor]:
-        """Group number and rows `(batch_size,)` of a step."""
-        epoch, index = divmod(step, self._per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._batches = epoch, self._shuffled(epoch)
-        return self._batches[index]
 
-    def _shuffled(self, epoch: int) -> list[tuple[int, Tensor]]:
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, "epoch", epoch))
+class Plan:
+    """The shards and clips of every step.
+
+    Each epoch goes through all shards once, in random order, as many at a time as fit the buffer: a group. All clips of
+    a group come once in random order, in batches of one length; a length's last batch is filled up with random clips
+    of that length. A corpus that fits the buffer is one group, the same in every epoch.
+
+    Args:
+        lengths: of each shard: clips by latent length.
+        batch_size: of all processes together.
+        seed: of the order.
+        buffer_clips: largest size of a group of several shards.
+    """
+
+    def __init__(self, lengths: Sequence[Mapping[int, int]], batch_size: int, seed: int, buffer_clips: int) -> None:
+        self._lengths, self._batch_size, self._seed, self._buffer = lengths, batch_size, seed, buffer_clips
+        self._sizes = [sum(shard.values()) for shard in lengths]
+        self.fits = sum(self._sizes) <= buffer_clips
+        self._groups: list[tuple[int, int, tuple[int, ...]]] = []
+        self._ends: list[int] = []
+        self._made: tuple[int, list[tuple[int, Tensor]]] = (-1, [])
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, from 0."""
+        while not self._ends or self._ends[-1] <= step:
+            self._add_epoch()
+        group = bisect_right(self._ends, step)
+        if self._made[0] != group:
+            self._made = group, self._batches(group)
+        length, rows = self._made[1][step - (self._ends[group - 1] if group else 0)]
+        return Batch(group, length, rows)
+
+    def batches(self, group: int) -> list[tuple[int, Tensor]]:
+        """Length and rows of all batches of a group."""
+        while len(self._groups) <= group:
+            self._add_epoch()
+        return self._batches(group)
+
+    def first_step(self, group: int) -> int:
+        """The step that a group begins with."""
+        while len(self._groups) <= group:
+            self._add_epoch()
+        return self._ends[group - 1] if group else 0
+
+    def shards(self, group: int) -> tuple[int, ...]:
+        """The shards of a group, in the order that counts its clips."""
+        while len(self._groups) <= group:
+            self._add_epoch()
+        return self._groups[group][2]
+
+    def counts(self, group: int) -> dict[int, int]:
+        """Clips of a group by length, shortest first."""
+        total: Counter[int] = Counter()
+        for shard in self.shards(group):
+            total.update(self._lengths[shard])
+        return dict(sorted(total.items()))
+
+    def _add_epoch(self) -> None:
+        epoch = self._groups[-1][0] + 1 if self._groups else 0
+        for index, shards in enumerate(self._divided(epoch)):
+            self._groups.append((epoch, index, shards))
+            batches = sum(-(-count // self._batch_size) for count in self.counts(len(self._groups) - 1).values())
+            self._ends.append((self._ends[-1] if self._ends else 0) + batches)
+
+    def _divided(self, epoch: int) -> list[tuple[int, ...]]:
+        if self.fits:
+            return [tuple(range(len(self._sizes)))]
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "shards", epoch))
+        groups: list[tuple[int, ...]] = []
+        room = 0
+        for shard in torch.randperm(len(self._sizes), generator=generator).tolist():
+            if not groups or self._sizes[shard] > room:
+                groups.append(())
+                room = self._buffer
+            groups[-1] += (shard,)
+            room -= self._sizes[shard]
+        return groups
+
+    def _batches(self, group: int) -> list[tuple[int, Tensor]]:
+        epoch, index, _ = self._groups[group]
+        names = ("epoch", epoch) if self.fits else ("epoch", epoch, "group", index)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, *names))
         batches = []
-        for number, size in enumerate(self._sizes):
-            order = torch.randperm(size, generator=generator)
-            missing = -size % self._batch_size
-            order = torch.cat([order, torch.randint(size, (missing,), generator=generator)])
-            batches += [(number, rows) for rows in order.split(self._batch_size)]
+        for length, count in self.counts(group).items():
+            order = torch.randperm(count, generator=generator)
+            missing = -count % self._batch_size
+            order = torch.cat([order, torch.randint(count, (missing,), generator=generator)])
+            batches += [(length, rows) for rows in order.split(self._batch_size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator)]

@@ -6,19 +6,25 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("pretrain-t2a"), install_kfp_package=False)
 def pretrain_t2a(
-    corpus: Input[Dataset], config: dict, code_version: str, t2a: Output[Model], metrics: Output[Metrics]
+    corpus: Input[Dataset],
+    clap: Input[Model],
+    config: dict,
+    code_version: str,
+    t2a: Output[Model],
+    metrics: Output[Metrics],
 ) -> None:
     """Pretrain the text-to-audio model on the corpus, or verify a published one and hand it on.
 
     Args:
         corpus: from prepare_corpus.
+        clap: from pretrain_clap; measures what the model generates while it is trained.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        t2a: a StableAudioPipeline directory.
+        t2a: a diffusers pipeline directory.
         metrics: figures for the run's page.
     """
     from components.pretrain_t2a.run import run
 
-    figures = run(corpus.path, t2a.path, metrics.path, config=config, code_version=code_version)
+    figures = run(corpus.path, t2a.path, metrics.path, clap_path=clap.path, config=config, code_version=code_version)
     for name, value in figures.items():
         metrics.log_metric(name, value)

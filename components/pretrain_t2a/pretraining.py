@@ -1,74 +1,237 @@
-"""From captioned latents to a trained pipeline."""
+"""From captioned latents to a trained pipeline, in one process or several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from common.config.t2a import PretrainT2AConfig
-from common.corpus import CorpusLatent
-from common.diffusion.backend import StableAudio
+import torch
+from accelerate import PartialState
+from transformers import AutoTokenizer
+from transformers.models.t5.modeling_t5 import T5EncoderModel
+
+from common.checkpoints import Checkpoints
+from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
+from common.corpus import Corpus, CorpusLatent
+from common.diffusion.autoencoder import load_autoencoder
+from common.diffusion.backend import T2ABackend, load_backend, model_hash
+from common.errors import ConfigError, DataError
 from common.log import event, get_logger
+from common.storage import open_store, write_json
+from common.training import Part
 from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.batches import group_by_length
-from components.pretrain_t2a.trainer import train
+from components.pretrain_t2a.monitor import Monitor, collect, make_judge
+from components.pretrain_t2a.published import TRAINING_FILE
+from components.pretrain_t2a.stream import CorpusShards, LatentStream, Shards
+from components.pretrain_t2a.trainer import Watch, train
 
 log = get_logger("pretrain_t2a")
 
 
+@dataclass(frozen=True)
+class Job:
+    """One training; picklable, as each of its processes gets it.
+
+    Attributes:
+        corpus_path: the corpus artifact.
+        clap_path: the CLAP that judges; None = no judging.
+        plan: settings and seed.
+        start: folder of the pipeline to train further; None = a random one.
+        text_encoder: folder of the published text encoder; None = a random one, trained along.
+        folder: where the first process writes the finished model.
+        checkpoints_uri: where unfinished training is kept.
+        monitor_uri: where sounds are kept meanwhile.
+    """
+
+    corpus_path: Path
+    clap_path: Path | None
+    plan: PretrainT2APlan
+    start: Path | None
+    text_encoder: Path | None
+    folder: Path
+    checkpoints_uri: str
+    monitor_uri: str
+
+
+def run_job(job: Job) -> None:
+    """Train, and in the first process write the model with `training.json` and `monitor/`."""
+    state = PartialState(cpu=not torch.cuda.is_available())
+    corpus, settings = Corpus(job.corpus_path), job.plan.settings
+    optim = training_settings(settings)
+    backend = _starting_point(job, corpus)
+    backend.pipeline.to(state.device)
+    held_out = list(islice(corpus.latents("heldout"), settings.held_out_max_clips))
+    looked_at = held_out[: settings.monitor.clips]
+    main = state.is_main_process
+    store = open_store(job.monitor_uri)
+    monitor = Monitor(
+        backend,
+        settings.monitor,
+        held_out,
+        judge=make_judge(job.clap_path, corpus, backend, looked_at) if main and job.clap_path else None,
+        store=store if main else None,
+        seed=job.plan.seed,
+        steps=optim.steps,
+    )
+    record = pretrain(
+        CorpusShards(corpus, "train"),
+        held_out,
+        backend,
+        settings,
+        train_text_encoder=job.start is None and job.text_encoder is None,
+        seed=job.plan.seed,
+        checkpoints=Checkpoints(open_store(job.checkpoints_uri)),
+        watch=monitor,
+        processes=(state.process_index, state.num_processes),
+    )
+    if main:
+        backend.save(job.folder)
+        record = {**record, "prompts": monitor.prompts, "sha256": model_hash(job.folder)}
+        write_json(job.folder / TRAINING_FILE, record)
+        collect(store, job.folder)
+
+
 def pretrain(
-    training: Iterable[CorpusLatent],
-    held_out: Iterable[CorpusLatent],
-    vae: Any,
-    tokenizer: Any,
-    text_encoder: Any | None,
+    shards: Shards,
+    held_out: Sequence[CorpusLatent],
+    backend: T2ABackend,
     config: PretrainT2AConfig,
     *,
+    train_text_encoder: bool,
     seed: int,
-    device: str,
-    checkpoint_dir: Path | None = None,
-) -> tuple[StableAudio, dict[str, Any]]:
-    """Build a pipeline around the corpus's autoencoder and train it.
+    checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
+    processes: tuple[int, int] = (0, 1),
+) -> dict[str, Any]:
+    """Train a pipeline in place.
 
     Args:
-        training: encoded clips of their own lengths.
+        shards: encoded clips of their own lengths.
         held_out: clips for the held-out loss.
-        vae: the autoencoder that made the latents.
-        tokenizer: of the text encoder.
-        text_encoder: a pretrained T5 that stays frozen; None trains a random one along.
-        config: shapes and training.
-        seed: enters weights, split, batches, noise.
-        device: `cpu` or `cuda`.
-        checkpoint_dir: where unfinished training is kept.
+        backend: on its device, around the autoencoder that made the latents.
+        config: training.
+        train_text_encoder: T5 is random and learns too.
+        seed: enters batches, noise, times, dropout.
+        checkpoints: where unfinished training is kept.
+        watch: more figures at every evaluation.
+        processes: number of this process, and how many train together.
 
     Returns:
-        The trained pipeline, and what `training.json` says of it.
+        What `training.json` says of it.
+
+    Raises:
+        DataError: the latents do not fit the network.
     """
-    groups = group_by_length(training, tokenizer)
-    clips = sum(map(len, groups))
-    backend = build_pipeline(config, vae, tokenizer, seed, text_encoder)
-    backend.pipeline.to(device)
-    parts = (backend.transformer, backend.projection, backend.text_encoder, backend.vae)
-    parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
-    event(log, "pretraining", clips=clips, lengths=len(groups), parameters=parameters, device=device)
-    curve = train(
-        backend,
-        groups,
-        group_by_length(islice(held_out, config.held_out_max_clips), tokenizer),
-        config,
-        train_text_encoder=text_encoder is None,
+    optim = training_settings(config)
+    index, count = processes
+    parts = [Part(k * count + index, count * optim.accumulation, count) for k in range(optim.accumulation)]
+    stream = LatentStream(
+        shards,
+        backend.tokenizer,
+        batch_size=optim.batch_size,
         seed=seed,
-        checkpoint_dir=checkpoint_dir,
+        buffer_clips=config.buffer_clips,
+        parts=parts,
+        steps=optim.steps,
     )
-    record = {
+    _check_window(stream, backend)
+    modules = (backend.transformer, backend.projection, backend.text_encoder, backend.vae)
+    parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
+    event(log, "pretraining", clips=stream.clips, parameters=parameters, device=backend.device, processes=count)
+    try:
+        curve = train(
+            backend,
+            stream,
+            group_by_length(held_out, backend.tokenizer),
+            config,
+            train_text_encoder=train_text_encoder,
+            seed=seed,
+            checkpoints=checkpoints,
+            watch=watch,
+        )
+    finally:
+        stream.close()
+    event(log, "trained", best_step=curve.best_step, **curve.speed)
+    return {
         "start": config.start,
         "seed": seed,
-        "steps": config.optim.steps,
-        "clips": clips,
+        "steps": optim.steps,
+        "best_step": curve.best_step,
+        "keep_best_by": config.keep_best_by,
+        "clips": stream.clips,
         "parameters": parameters,
-        "held_out_loss": curve[-1]["held_out_loss"],
+        "held_out_loss": _at(curve, curve.best_step, "held_out_loss"),
         "curve": curve,
     }
-    return backend, record
+
+
+def training_settings(config: PretrainT2AConfig) -> Any:
+    """`config.optim`.
+
+    Raises:
+        ConfigError: it is null.
+    """
+    if config.optim is None:
+        raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")
+    return config.optim
+
+
+def check_autoencoder(vae: Any, manifest: dict[str, Any], where: str | Path) -> None:
+    """Check that an autoencoder is of the corpus's rate, channels and hop.
+
+    Raises:
+        DataError: it is not.
+    """
+    found = {
+        "sample_rate_hz": int(vae.config.sampling_rate),
+        "channels": int(vae.config.audio_channels),
+        "hop_length": int(vae.hop_length),
+    }
+    for name, value in found.items():
+        if value != manifest[name]:
+            raise DataError(
+                f"the autoencoder in {where} has {name} {value}, the corpus {manifest[name]}: its latents mean nothing "
+                "to this model; run prepare_corpus with this model's autoencoder (prepare_corpus.vae), or set "
+                "pretrain_t2a.optim=null to take the model as it is"
+            )
+
+
+def _starting_point(job: Job, corpus: Corpus) -> T2ABackend:
+    vae = load_autoencoder(corpus.vae_dir)
+    check_autoencoder(vae, corpus.manifest, corpus.vae_dir)
+    if job.start is not None:
+        backend = load_backend(job.start)
+        check_autoencoder(backend.vae, corpus.manifest, job.start)
+        _check_same(backend.vae, vae, job.start)
+        return backend
+    tokenizer = AutoTokenizer.from_pretrained(str(corpus.tokenizer_dir))
+    text_encoder = None
+    if job.text_encoder is not None:
+        text_encoder = T5EncoderModel.from_pretrained(str(job.text_encoder), use_safetensors=True).eval()
+    return build_pipeline(job.plan.settings, vae, tokenizer, job.plan.seed, text_encoder)
+
+
+def _check_same(found: Any, expected: Any, where: Path) -> None:
+    first, second = found.state_dict(), expected.state_dict()
+    if first.keys() != second.keys() or not all(torch.equal(first[key], second[key]) for key in first):
+        raise DataError(
+            f"the autoencoder in {where} has other weights than the one that encoded the corpus: run prepare_corpus "
+            "with prepare_corpus.vae set to this model, or set pretrain_t2a.optim=null to take the model as it is"
+        )
+
+
+def _check_window(stream: LatentStream, backend: T2ABackend) -> None:
+    longest = max(stream.lengths)
+    if longest > backend.max_frames:
+        raise DataError(
+            f"the corpus has latents of {longest} frames, the network's window is {backend.max_frames} "
+            f"({backend.window_s:.2f} s): raise pretrain_t2a.transformer.window_s, or lower prepare_corpus.durations_s"
+        )
+
+
+def _at(curve: Sequence[dict[str, float]], step: int, figure: str) -> float:
+    return next((row[figure] for row in curve if row["step"] == step and figure in row), curve[-1][figure])

@@ -1,53 +1,29 @@
-"""Finds, verifies and copies a published `StableAudioPipeline`."""
+"""Verifies and copies finished text-to-audio models: published ones, and those of earlier runs."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, StorageError
 from common.hashing import hash_file
+from common.storage import open_store, read_json, write_json
 
 RANDOM = "random"
+TRAINING_FILE = "training.json"
 PARTS = ("vae", "text_encoder", "projection_model", "tokenizer", "transformer", "scheduler")
-_CLASSES = {
-    "text_encoder": "T5EncoderModel",
-    "projection_model": "StableAudioProjectionModel",
-    "transformer": "StableAudioDiTModel",
-    "scheduler": "CosineDPMSolverMultistepScheduler",
-}
-_FILES = ["model_index.json", *(f"{part}/*.{ending}" for part in PARTS for ending in ("json", "safetensors", "model"))]
+PIPELINE_FILES = [
+    "model_index.json",
+    *(f"{part}/*.{ending}" for part in PARTS for ending in ("json", "safetensors", "model")),
+]
 TEXT_ENCODER_FILES = ["*.json", "*.safetensors", "*.model"]
 
 
-def locate(start: str, revision: str | None, patterns: list[str] | None = None) -> Path:
-    """The folder of a published model: `start` itself when it is one, else a snapshot of the hub id.
-
-    Args:
-        start: folder or hub id.
-        revision: commit of the hub id.
-        patterns: files of the snapshot; default: those of a pipeline, in safetensors only.
-
-    Raises:
-        ConfigError: it can neither be found nor downloaded.
-    """
-    if Path(start).is_dir():
-        return Path(start)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(start, revision=revision, allow_patterns=patterns or _FILES))
-    except Exception as error:
-        raise ConfigError(
-            f"cannot get {start} (revision {revision or 'latest'}): {type(error).__name__}: {error}. It must be a "
-            "folder or a hub id; gated models need an accepted licence and HF_TOKEN; with no network, a filled HF_HOME"
-        ) from error
-
-
 def verify(folder: Path, sha256: Mapping[str, str]) -> int:
-    """Check that `folder` is a Stable Audio pipeline in safetensors with the expected hashes.
+    """Check that `folder` is a known pipeline in safetensors with the expected hashes.
 
     Returns:
         Parameters of all parts together.
@@ -55,35 +31,77 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> int:
     Raises:
         DataError: it is something else; the message names the part.
     """
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} has no readable model_index.json: expected a StableAudioPipeline folder") from error
-    if index.get("_class_name") != "StableAudioPipeline":
-        raise DataError(f"{folder} holds a {index.get('_class_name')}, expected a StableAudioPipeline: correct `start`")
+    from common.diffusion.backend import backend_class, pipeline_name
+
+    expected_classes = backend_class(pipeline_name(folder), folder).parts
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     for part in PARTS:
-        found = (index.get(part) or [None, None])[1]
-        if not (folder / part).is_dir() or (part in _CLASSES and found != _CLASSES[part]):
-            raise DataError(f"{folder}: part {part} is {found}, expected {_CLASSES.get(part, 'a folder')}")
+        found, known = (index.get(part) or [None, None])[1], expected_classes.get(part)
+        if not (folder / part).is_dir() or (known and found not in known):
+            raise DataError(
+                f"{folder}: part {part} is {found}, expected {' or '.join(known or ('a folder',))}: this is a "
+                "checkpoint of another architecture; correct `start`"
+            )
     for name, expected in sha256.items():
         if not (folder / name).is_file() or hash_file(folder / name) != expected.lower():
             raise DataError(f"{folder}/{name} is missing or not the file with sha256 {expected}: check the revision")
     weights = {part: sorted((folder / part).glob("*.safetensors")) for part in ("vae", "text_encoder", "transformer")}
     if missing := [part for part, files in weights.items() if not files]:
         raise DataError(f"{folder}: no safetensors for {', '.join(missing)}: other weight formats are not loaded")
-    return sum(_count(file) for part in PARTS for file in sorted((folder / part).glob("*.safetensors")))
+    return sum(count_parameters(file) for part in PARTS for file in sorted((folder / part).glob("*.safetensors")))
 
 
-def hand_on(folder: Path, target: Path) -> None:
-    """Copy the pipeline's files (links resolved), nothing else, into `target`."""
-    for pattern in _FILES:
+def hand_on(folder: Path, target: Path, record: Mapping[str, Any]) -> None:
+    """Copy the pipeline's files (links resolved), nothing else, into `target`, with `record` as its training."""
+    from common.diffusion.backend import model_hash
+
+    for pattern in PIPELINE_FILES:
         for file in sorted(folder.glob(pattern)):
             copy = target / file.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
+    write_json(target / TRAINING_FILE, {**record, "sha256": model_hash(target)})
 
 
-def _count(file: Path) -> int:
+def reuse(uri: str, expected: str | None, target: Path) -> None:
+    """Copy the finished model of an earlier run into `target`.
+
+    Args:
+        uri: folder, `file://…` or `s3://…` of the artifact.
+        expected: its hash; None = the one that its `training.json` states.
+        target: an empty folder.
+
+    Raises:
+        ConfigError: there is no finished model.
+        DataError: it is not the model with that hash, or of another architecture.
+    """
+    from common.diffusion.backend import model_hash
+
+    store = open_store(uri)
+    keys = list(store.list())
+    if TRAINING_FILE not in keys or "model_index.json" not in keys:
+        raise ConfigError(
+            f"{uri} holds no finished text-to-audio model (model_index.json and {TRAINING_FILE}): name the t2a "
+            "artifact of a run whose pretrain_t2a ended, or leave `reuse` empty to train"
+        )
+    for key in keys:
+        if key == TRAINING_FILE or any(PurePosixPath(key).match(pattern) for pattern in PIPELINE_FILES):
+            if ".." in PurePosixPath(key).parts:
+                raise StorageError(f"{uri}: key {key!r:.80} leads out of the folder; this is no artifact of a run")
+            store.download(key, target / key)
+    verify(target, {})
+    record = read_json(target / TRAINING_FILE)
+    if (wanted := expected or record.get("sha256")) is None:
+        raise ConfigError(f"{uri} states no hash of its model: give it as pretrain_t2a.reuse_sha256")
+    if (found := model_hash(target)) != wanted:
+        raise DataError(
+            f"the model in {uri} has hash {found}, expected {wanted}: it was changed or is another one; correct "
+            "reuse_sha256, or train anew"
+        )
+
+
+def count_parameters(file: Path) -> int:
+    """Parameters in a safetensors file."""
     with file.open("rb") as handle:
         header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
     total = 0

@@ -1,4 +1,4 @@
-"""Pretrain the text-to-audio model on the corpus, or verify a published one and hand it on."""
+"""Pretrain the text-to-audio model on the corpus, or verify a finished one and hand it on."""
 
 from __future__ import annotations
 
@@ -6,85 +6,105 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from common.config.t2a import PretrainT2APlan, TextEncoderConfig
+from common.config.t2a import PretrainT2APlan
+from common.errors import ConfigError
 from common.items import ItemStore
+from common.log import event, get_logger
+from common.models import locate
 from common.stage import model_time, stage
-from common.storage import read_json, write_json
-from components.pretrain_t2a.published import RANDOM, TEXT_ENCODER_FILES, hand_on, locate, verify
+from common.storage import open_store, read_json
+from components.pretrain_t2a.published import (
+    PIPELINE_FILES,
+    RANDOM,
+    TEXT_ENCODER_FILES,
+    TRAINING_FILE,
+    hand_on,
+    reuse,
+    verify,
+)
 
 NAME = "pretrain_t2a"
-TRAINING_FILE = "training.json"
+FIGURES = ("parameters", "held_out_loss", "steps", "best_step", "clips")
+
+log = get_logger(NAME)
 
 
 def run(
-    corpus_path: str, t2a_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
+    corpus_path: str,
+    t2a_path: str,
+    metrics_path: str,
+    *,
+    clap_path: str = "",
+    config: dict[str, Any],
+    code_version: str,
 ) -> dict[str, float | int | str]:
-    """Write a StableAudioPipeline directory with `training.json` to `t2a_path`.
+    """Write a diffusers pipeline directory with `training.json` to `t2a_path`.
 
     Returns:
         The figures that also stand in `metrics_path`.
     """
     plan = PretrainT2APlan.model_validate(config)
+    settings, target = plan.settings, Path(t2a_path)
     with stage(NAME, config, metrics_path, {"t2a": t2a_path}) as running:
-        if plan.settings.start == RANDOM:
-            _pretrain(Path(corpus_path), Path(t2a_path), plan, code_version)
+        if settings.reuse is not None:
+            reuse(settings.reuse, settings.reuse_sha256, target)
+        elif settings.optim is None:
+            folder = _located(settings.start, settings.revision)
+            parameters = verify(folder, settings.sha256)
+            published = {"start": settings.start, "revision": settings.revision, "parameters": parameters}
+            hand_on(folder, target, {**published, "curve": []})
         else:
-            _hand_on(Path(t2a_path), plan)
-        record = read_json(Path(t2a_path) / TRAINING_FILE)
-        running.record({key: record[key] for key in ("parameters", "held_out_loss", "steps", "clips") if key in record})
+            _pretrain(Path(corpus_path), Path(clap_path) if clap_path else None, target, plan, code_version)
+        record = read_json(target / TRAINING_FILE)
+        running.record({key: record[key] for key in FIGURES if key in record})
     return running.figures
 
 
-def _hand_on(target: Path, plan: PretrainT2APlan) -> None:
-    settings = plan.settings
-    folder = locate(settings.start, settings.revision)
-    parameters = verify(folder, settings.sha256)
-    hand_on(folder, target)
-    write_json(
-        target / TRAINING_FILE,
-        {"start": settings.start, "revision": settings.revision, "parameters": parameters, "curve": []},
-    )
-
-
-def _pretrain(corpus_path: Path, target: Path, plan: PretrainT2APlan, code_version: str) -> None:
+def _pretrain(
+    corpus_path: Path, clap_path: Path | None, target: Path, plan: PretrainT2APlan, code_version: str
+) -> None:
     import torch
-    from transformers import AutoTokenizer
 
     from common.corpus import Corpus
-    from common.diffusion.autoencoder import load_autoencoder
     from common.hashing import hash_dir
     from common.parallel import cpu_count
-    from components.pretrain_t2a.pretraining import pretrain
+    from common.training import launch
+    from common.training.launch import default_processes
+    from components.pretrain_t2a.estimate import corpus_numbers, estimate_training
+    from components.pretrain_t2a.monitor import discard
+    from components.pretrain_t2a.pretraining import Job, run_job
 
+    settings = plan.settings
+    # All that can be wrong with published models shows before a GPU is touched.
+    start = None if settings.start == RANDOM else _located(settings.start, settings.revision)
+    if start is not None:
+        verify(start, settings.sha256)
+    text = settings.text_encoder
+    published = start is None and text.start != RANDOM
+    text_encoder = locate(text.start, text.revision, TEXT_ENCODER_FILES) if published else None
     torch.set_num_threads(cpu_count())
     store = ItemStore(NAME, code_version)
-    key = {"corpus": hash_dir(corpus_path), "plan": plan.model_dump(mode="json")}
+    inputs = {"corpus": corpus_path, "clap": clap_path, "start": start, "text_encoder": text_encoder}
+    hashes = {name: hash_dir(path) for name, path in inputs.items() if path is not None}
+    key = {"inputs": hashes, "plan": plan.model_dump(mode="json")}
+    checkpoints = store.checkpoints(**key)
+    monitor_uri = f"{checkpoints.uri}-monitor"
+    if settings.dry_run or not store.has(**key):
+        for line in estimate_training(settings, corpus_numbers(Corpus(corpus_path)), default_processes()).lines():
+            event(log, "estimate", text=line)
+    if settings.dry_run:
+        raise ConfigError("pretrain_t2a.dry_run is true: the estimate is printed, nothing is trained; set it to false")
 
     def make(folder: Path) -> None:
-        corpus = Corpus(corpus_path)
+        job = Job(corpus_path, clap_path, plan, start, text_encoder, folder, checkpoints.uri, monitor_uri)
         with model_time():
-            backend, record = pretrain(
-                corpus.latents("train"),
-                corpus.latents("heldout"),
-                load_autoencoder(corpus.vae_dir),
-                AutoTokenizer.from_pretrained(str(corpus.tokenizer_dir)),
-                _text_encoder(plan.settings.text_encoder),
-                plan.settings,
-                seed=plan.seed,
-                device="cuda" if torch.cuda.is_available() else "cpu",
-                checkpoint_dir=store.work_dir(**key),
-            )
-        backend.save(folder)
-        write_json(folder / TRAINING_FILE, record)
+            launch(run_job, job, default_processes())
 
-    shutil.copytree(store.get_or_make(make, **key), target, dirs_exist_ok=True)
+    item = store.get_or_make(make, **key)
+    checkpoints.clear()
+    discard(open_store(monitor_uri))
+    shutil.copytree(item, target, dirs_exist_ok=True)
 
 
-def _text_encoder(config: TextEncoderConfig) -> Any | None:
-    """The published text encoder, None for a random one."""
-    if config.start == RANDOM:
-        return None
-    from transformers.models.t5.modeling_t5 import T5EncoderModel
-
-    folder = locate(config.start, config.revision, TEXT_ENCODER_FILES)
-    return T5EncoderModel.from_pretrained(str(folder), use_safetensors=True).eval()
+def _located(start: str, revision: str | None) -> Path:
+    return locate(start, revision, PIPELINE_FILES)

@@ -2,86 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from common.checkpoints import Checkpoints
 from common.config.t2a import PretrainT2AConfig
-from common.diffusion.backend import StableAudio
-from common.diffusion.objective import draw_times, drop_condition, error
+from common.diffusion.backend import T2ABackend
+from common.diffusion.objective import draw_times, drop_rows, error
+from common.errors import ConfigError
 from common.seeding import derive_seed
-from common.training import fit
-from components.pretrain_t2a.batches import Clips, Schedule
+from common.training import Curve, Part, fit
+from components.pretrain_t2a.batches import Clips
+from components.pretrain_t2a.stream import LatentStream
 
 _HELD_OUT_TIMES = 4
 
+DISTANCE = "clap_kernel"
+"""The figure that `keep_best_by: clap_distance` goes by."""
+
+Watch = Callable[[int], Mapping[str, float]]
+"""Called with the number of finished steps at every evaluation; gives figures for the curve."""
+
 
 def train(
-    backend: StableAudio,
-    training: list[Clips],
+    backend: T2ABackend,
+    stream: LatentStream,
     held_out: list[Clips],
     config: PretrainT2AConfig,
     *,
     train_text_encoder: bool,
     seed: int,
-    checkpoint_dir: Path | None = None,
-) -> list[dict[str, float]]:
-    """Train `backend` in place; it ends with the averaged weights.
+    checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
+) -> Curve:
+    """Train `backend` in place; it ends with the averaged weights of the best evaluation.
 
     Args:
-        backend: the untrained pipeline.
-        training: clips by length.
+        backend: the pipeline to train.
+        stream: training clips.
         held_out: clips by length, for `held_out_loss` in the curve.
-        config: optimiser, guidance dropout, times, precision.
+        config: optimiser, guidance dropout, times, by what the best is kept.
         train_text_encoder: also train T5; else it stays as it is.
-        seed: enters batches, noise, times, dropout.
-        checkpoint_dir: where unfinished training is kept.
+        seed: enters noise, times, dropout.
+        checkpoints: where unfinished training is kept.
+        watch: more figures at every evaluation.
 
     Returns:
-        The curve: rows with `step`, `loss`, `grad_norm` and, at the end and at every evaluation, `held_out_loss`.
+        The curve: rows with `step`, `loss`, `grad_norm` and, at the end and at every evaluation, `held_out_loss`
+        and what `watch` gives.
+
+    Raises:
+        ConfigError: there is nothing to train for.
     """
-    parts = {"transformer": backend.transformer, "projection": backend.projection}
+    if config.optim is None:
+        raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")
+    modules = {"transformer": backend.transformer, "projection": backend.projection}
+    backend.text_encoder.requires_grad_(train_text_encoder)
     if train_text_encoder:
-        parts["text_encoder"] = backend.text_encoder
-    else:
-        backend.text_encoder.requires_grad_(False)
+        modules["text_encoder"] = backend.text_encoder
     if config.gradient_checkpointing:
         backend.transformer.enable_gradient_checkpointing()
-    schedule = Schedule(training, config.optim.batch_size, seed)
-    device = backend.device
+    loss = loss_function(backend, stream, config)
+    batch_size = config.optim.batch_size
 
-    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        group, rows = schedule.batch(step)
-        clips = training[group].rows(rows)
-        t = draw_times(len(rows), generator, config.timestep_sampling).to(device)
-        eps = torch.randn(clips.latents.shape, generator=generator).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-            condition = backend.condition_tokens(clips.ids, clips.mask, clips.durations_s, trim=True)
-            condition = drop_condition(condition, backend.null(condition), config.condition_dropout, generator)
-            errors = error(backend, clips.latents.to(device), eps, t, condition)
-        return errors.mean(), {}
+    def evaluate(step: int) -> dict[str, float]:
+        figures = {"held_out_loss": held_out_loss(backend, held_out, batch_size, seed)}
+        return {**figures, **(watch(step) if watch else {})}
 
-    def evaluate(_: int) -> dict[str, float]:
-        return {"held_out_loss": held_out_loss(backend, held_out, config.optim.batch_size, seed)}
-
+    figure = {"clap_distance": DISTANCE, "held_out_loss": "held_out_loss", "last": None}[config.keep_best_by]
     curve = fit(
-        nn.ModuleDict(parts),
+        nn.ModuleDict(modules),
         loss,
         config.optim,
         seed=seed,
         name="pretrain_t2a",
-        checkpoint_dir=checkpoint_dir,
+        checkpoints=checkpoints,
         evaluate=evaluate,
+        best=(lambda rows: best_step(rows, figure)) if figure else None,
     )
-    for part in parts.values():
-        part.eval()
+    for module in modules.values():
+        module.eval()
+    if config.gradient_checkpointing:
+        backend.transformer.disable_gradient_checkpointing()
     return curve
 
 
+def loss_function(
+    backend: T2ABackend, stream: LatentStream, config: PretrainT2AConfig
+) -> Callable[[int, torch.Generator, Part], tuple[Tensor, Mapping[str, float]]]:
+    """The loss of a part of a step's batch, as `common.training.fit` takes it."""
+    device = backend.device
+    dropout, sampling = config.condition_dropout, config.timestep_sampling
+
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        clips, size = stream.batch(step, part)
+        own = part.rows(size)
+        t = draw_times(size, generator, sampling)
+        eps = _noise((size, *clips.latents.shape[1:]), generator, device)
+        drop = torch.rand(size, generator=generator) < dropout
+        condition = backend.condition_tokens(clips.ids, clips.mask, clips.durations_s, trim=True)
+        condition = drop_rows(condition, backend.null(condition), drop[own])
+        return error(backend, clips.latents.to(device), eps[own].to(device), t[own].to(device), condition).mean(), {}
+
+    return loss
+
+
+def _noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    # All processes draw the noise of the whole batch; on a GPU that takes no time.
+    if device.type != "cuda":
+        return torch.randn(shape, generator=generator)
+    own = torch.Generator(device).manual_seed(derive_seed(generator.initial_seed(), "noise"))
+    return torch.randn(shape, generator=own, device=device)
+
+
+def best_step(rows: Sequence[Mapping[str, float]], figure: str) -> int:
+    """The step of the row with the smallest `figure`, the first of equals; the last row's when none has it."""
+    measured = [row for row in rows if figure in row]
+    if not measured:
+        return int(rows[-1]["step"])
+    return int(min(measured, key=lambda row: row[figure])["step"])
+
+
 @torch.no_grad()
-def held_out_loss(backend: StableAudio, held_out: list[Clips], batch_size: int, seed: int) -> float:
+def held_out_loss(backend: T2ABackend, held_out: list[Clips], batch_size: int, seed: int) -> float:
     """Mean error on clips that were not trained on, at fixed noise and a grid of times, without guidance dropout."""
     errors = []
     for number, group in enumerate(held_out):

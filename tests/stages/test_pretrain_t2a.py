@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPipeline
+from safetensors.torch import load_file, save_file
 
-from common.diffusion.backend import StableAudio, model_hash
-from common.errors import DataError
+from common.clap.model import build_clap
+from common.diffusion.backend import load_backend, model_hash
+from common.errors import ConfigError, DataError
+from common.procedural import CLASSES
+from common.text import template_caption
+from common.vocabulary import build_vocabulary
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_t2a.run import run
+from tests.unit.clap.small import SMALL
 
 SHAPES: dict[str, Any] = {
     "transformer": {
@@ -22,8 +29,9 @@ SHAPES: dict[str, Any] = {
         "start": "random", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2,
         "conditioning_dim": 16, "max_seconds": 8.0,
     },
-    "sigma_min": 0.03, "sigma_max": 80.0, "precision": "fp32",
+    "sigma_min": 0.03, "sigma_max": 80.0,
     "optim": {"steps": 10.0, "batch_size": 8.0, "learning_rate": 1e-3, "record_every": 5},
+    "monitor": {"clips": 6, "prompt_count": 2, "sampler": {"steps": 2, "batch_size": 4, "guidance_scale": 1}},
 }  # fmt: skip
 
 
@@ -47,9 +55,20 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "corpus"
 
 
-def pretrain(corpus: Path, folder: Path, **settings: Any) -> dict[str, float | int | str]:
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clap")
+    roomy = SMALL.model_copy(update={"max_tokens": 512})
+    build_clap(roomy, build_vocabulary([template_caption(label) for label in CLASSES] * 3), seed=1).save(folder)
+    return folder
+
+
+def pretrain(corpus: Path, folder: Path, clap: Path | None = None, **settings: Any) -> dict[str, float | int | str]:
     config = {"settings": SHAPES | settings, "seed": 0.0}
-    return run(str(corpus), str(folder / "t2a"), str(folder / "metrics.json"), config=config, code_version="t")
+    return run(
+        str(corpus), str(folder / "t2a"), str(folder / "metrics.json"), clap_path=str(clap or ""), config=config,
+        code_version="t",
+    )  # fmt: skip
 
 
 def test_stage_writes_a_pipeline_that_plays_in_the_stock_class(corpus, tmp_path):
@@ -84,14 +103,75 @@ def test_a_second_run_takes_the_finished_item_and_gives_the_same_bytes(corpus, t
 
 def test_a_published_pipeline_is_verified_and_handed_on(corpus, tmp_path):
     pretrain(corpus, tmp_path / "own")
-    figures = pretrain(corpus, tmp_path / "next", start=str(tmp_path / "own" / "t2a"))
+    start = str(tmp_path / "own" / "t2a")
+    figures = pretrain(corpus, tmp_path / "next", start=start, optim=None)
     assert figures["parameters"] > 0
     assert json.loads((tmp_path / "next" / "t2a" / "training.json").read_text())["curve"] == []
     assert model_hash(tmp_path / "own" / "t2a") == model_hash(tmp_path / "next" / "t2a")
-    StableAudio.load(tmp_path / "next" / "t2a")
+    load_backend(tmp_path / "next" / "t2a")
     with pytest.raises(DataError, match="sha256"):
-        wrong = {"model_index.json": "0" * 64}
-        pretrain(corpus, tmp_path / "wrong", start=str(tmp_path / "own" / "t2a"), sha256=wrong)
+        pretrain(corpus, tmp_path / "wrong", start=start, optim=None, sha256={"model_index.json": "0" * 64})
+
+
+def test_a_published_pipeline_is_trained_further(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "own")
+    pretrain(corpus, tmp_path / "next", start=str(tmp_path / "own" / "t2a"))
+    before, after = (load_backend(tmp_path / name / "t2a") for name in ("own", "next"))
+    assert not torch.equal(before.transformer.proj_in.weight, after.transformer.proj_in.weight)
+    assert torch.equal(before.text_encoder.shared.weight, after.text_encoder.shared.weight)
+
+
+def test_a_pipeline_with_another_autoencoder_than_the_corpus_is_not_trained_further(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "own")
+    start = tmp_path / "own" / "t2a"
+    weights = load_file(start / "vae" / "diffusion_pytorch_model.safetensors")
+    weights["center"] += 1
+    save_file(weights, start / "vae" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(DataError, match="other weights than the one that encoded the corpus"):
+        pretrain(corpus, tmp_path / "next", start=str(start))
+    settings = json.loads((start / "vae" / "config.json").read_text())
+    (start / "vae" / "config.json").write_text(json.dumps(settings | {"sampling_rate": 44100}))
+    with pytest.raises(DataError, match=r"sample_rate_hz 44100, the corpus 16000"):
+        pretrain(corpus, tmp_path / "rate", start=str(start))
+
+
+def test_an_earlier_run_is_reused_when_its_hash_fits(corpus, tmp_path, monkeypatch):
+    pretrain(corpus, tmp_path / "own")
+    own = tmp_path / "own" / "t2a"
+    monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "empty store"))
+    figures = pretrain(corpus, tmp_path / "next", reuse=str(own), reuse_sha256=model_hash(own))
+    assert figures["steps"] == 10
+    assert not (tmp_path / "empty store").exists()
+    assert model_hash(own) == model_hash(tmp_path / "next" / "t2a")
+    with pytest.raises(DataError, match="expected 00000"):
+        pretrain(corpus, tmp_path / "wrong", reuse=str(own), reuse_sha256="0" * 64)
+
+
+def test_what_is_heard_and_measured_with_a_clap_is_part_of_the_result(corpus, clap, tmp_path):
+    optim = SHAPES["optim"] | {"evaluate_every": 5}
+    pretrain(corpus, tmp_path, clap, monitor=SHAPES["monitor"] | {"every": 5}, optim=optim)
+    training = json.loads((tmp_path / "t2a" / "training.json").read_text())
+    measured = {row["step"]: row["clap_kernel"] for row in training["curve"] if "clap_kernel" in row}
+    assert measured.keys() == {5, 10}
+    assert training["best_step"] == min(measured, key=measured.__getitem__)
+    monitor = tmp_path / "t2a" / "monitor"
+    assert sorted(path.name for path in monitor.iterdir()) == ["step-10", "step-5"]
+    assert json.loads((monitor / "step-5" / "prompts.json").read_text()) == training["prompts"]
+    assert training["sha256"] == model_hash(tmp_path / "t2a")
+    StableAudioPipeline.from_pretrained(tmp_path / "t2a")
+
+
+def test_a_dry_run_prints_what_training_takes_and_stops(corpus, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("synthio"), "propagate", True)
+    with caplog.at_level("INFO"), pytest.raises(ConfigError, match="dry_run"):
+        pretrain(corpus, tmp_path, dry_run=True)
+    assert "clips/s" in caplog.text
+    assert not (tmp_path / "t2a" / "training.json").exists()
+
+
+def test_a_model_of_the_other_back_end_comes_out_of_the_same_stage(corpus, clap, tmp_path):
+    pretrain(corpus, tmp_path, clap, backend="stable_audio_small")
+    assert type(load_backend(tmp_path / "t2a")).__name__ == "StableAudioSmall"
 
 
 def test_a_published_text_encoder_is_loaded_and_kept(corpus, tmp_path):
@@ -99,6 +179,6 @@ def test_a_published_text_encoder_is_loaded_and_kept(corpus, tmp_path):
     published = tmp_path / "own" / "t2a" / "text_encoder"
     text_encoder = SHAPES["text_encoder"] | {"start": str(published)}
     pretrain(corpus, tmp_path / "next", text_encoder=text_encoder)
-    before = StableAudio.load(tmp_path / "own" / "t2a").text_encoder.state_dict()
-    after = StableAudio.load(tmp_path / "next" / "t2a").text_encoder.state_dict()
+    before = load_backend(tmp_path / "own" / "t2a").text_encoder.state_dict()
+    after = load_backend(tmp_path / "next" / "t2a").text_encoder.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)

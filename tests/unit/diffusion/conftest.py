@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from common.config.codec import SpectralCodecConfig
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig, TransformerConfig
-from common.diffusion.backend import StableAudio
+from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.procedural import CLASSES, make_clip
@@ -32,7 +32,7 @@ def tiny_config(conditioning_dim: int = 32) -> PretrainT2AConfig:
             start="random", d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4,
             conditioning_dim=conditioning_dim, max_seconds=8,
         ),
-        sigma_min=0.03, sigma_max=80, precision="fp32",
+        sigma_min=0.03, sigma_max=80,
     )  # fmt: skip
 
 
@@ -55,12 +55,12 @@ def tokenizer():
 
 
 @pytest.fixture
-def backend(codec: SpectralCodec, tokenizer) -> StableAudio:
+def backend(codec: SpectralCodec, tokenizer) -> T2ABackend:
     return build_pipeline(tiny_config(), codec, tokenizer, seed=0)
 
 
 @pytest.fixture(scope="session")
-def oobleck_backend(tokenizer) -> StableAudio:
+def oobleck_backend(tokenizer) -> T2ABackend:
     """The production classes throughout: stereo Oobleck autoencoder, hop 64, 4 latent channels."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

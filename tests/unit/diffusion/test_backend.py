@@ -9,9 +9,10 @@ from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPi
 from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig
-from common.diffusion.backend import StableAudio, join, model_hash
+from common.diffusion.backend import join, load_backend, model_hash
 from common.diffusion.objective import error
 from common.diffusion.sampling import sample
+from common.diffusion.stable_audio import StableAudio
 from common.errors import DataError
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer, latent_channels
 
@@ -20,7 +21,7 @@ CAPTIONS = ["sound of a bell", "sound of a dog bark", "a siren"]
 
 def test_saving_and_loading_is_bit_exact(backend, tmp_path):
     backend.save(tmp_path)
-    loaded = StableAudio.load(tmp_path)
+    loaded = load_backend(tmp_path)
     for name in ("transformer", "text_encoder", "projection", "vae"):
         saved, found = getattr(backend, name).state_dict(), getattr(loaded, name).state_dict()
         assert saved.keys() == found.keys()
@@ -107,7 +108,7 @@ def test_default_shapes_are_those_of_stable_audio_open():
     config = PretrainT2AConfig()
     with torch.device("meta"):
         vae = AutoencoderOobleck()
-        transformer = build_transformer(config.transformer, latent_channels(vae), 1024, 768)
+        transformer = build_transformer(config, latent_channels(vae), 1024)
         text_encoder = build_text_encoder(config.text_encoder, 32128)
     sizes = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (transformer, vae, text_encoder)]
     assert sizes == pytest.approx([1057, 156, 341], rel=0.005)
@@ -122,8 +123,11 @@ def test_a_scheduler_with_another_timestep_is_refused(backend):
 
 
 def test_a_folder_without_a_pipeline_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match="no Stable Audio pipeline"):
-        StableAudio.load(tmp_path)
+    with pytest.raises(DataError, match="no readable model_index"):
+        load_backend(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
+    with pytest.raises(DataError, match="no StableAudioPipeline in"):
+        load_backend(tmp_path)
 
 
 def test_model_hash_sees_weights_but_not_the_training_record(backend, tmp_path):

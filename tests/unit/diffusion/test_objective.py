@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import CosineDPMSolverMultistepScheduler
 
-from common.diffusion.objective import alpha_sigma, clean, draw_times, drop_condition, error, noisy, v_target
+from common.diffusion.objective import V, alpha_sigma, clean, draw_times, drop_condition, error, noisy, v_target
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def test_error_is_the_mean_square_over_channels_and_frames_and_has_gradients(pai
     z, eps = pair
 
     class Constant:
+        objective = V
         value = torch.tensor(0.5, requires_grad=True)
 
         def predict(self, x, t, condition):

@@ -1,30 +1,70 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
+from safetensors.torch import load_file, save_file
 
+from common.checkpoints import Checkpoints
 from common.config.base import OptimConfig
+from common.config.t2a import MonitorConfig, SamplerConfig, TransformerConfig
 from common.corpus import CorpusLatent
 from common.errors import DataError
 from common.procedural import CLASSES
+from common.storage import open_store
 from common.text import template_caption
-from components.pretrain_t2a.batches import Schedule, group_by_length
-from components.pretrain_t2a.pretraining import pretrain
-from tests.unit.diffusion.conftest import tiny_config
+from common.training import is_main, launch
+from components.pretrain_t2a.architecture import build_pipeline
+from components.pretrain_t2a.monitor import Monitor
+from components.pretrain_t2a.pretraining import check_autoencoder, pretrain
+from components.pretrain_t2a.trainer import DISTANCE
+from tests.unit.diffusion.conftest import RATE_HZ, tiny_config
 
 CAPTIONS = [template_caption(CLASSES[i % len(CLASSES)]) for i in range(48)]
 
 
-def trained(codec, tokenizer, clips, checkpoint_dir=None, text_encoder=None, seed=0, precision="fp32", **optim):
-    settings = {"steps": 12, "batch_size": 8, "learning_rate": 2e-3, "ema_decay": 0.9, "record_every": 4} | optim
-    config = tiny_config().model_copy(update={"optim": OptimConfig(**settings), "precision": precision})
+class ListShards:
+    """Clips in memory as shards; counts how often each is read."""
+
+    def __init__(self, rows, size=8, known=True):
+        self.parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        self.clips = [len(part) for part in self.parts]
+        self.lengths = [dict(Counter(row.latent.shape[-1] for row in part)) if known else None for part in self.parts]
+        self.reads = Counter()
+
+    def read(self, shard):
+        self.reads[shard] += 1
+        yield from self.parts[shard]
+
+
+def trained(
+    codec,
+    tokenizer,
+    clips,
+    folder=None,
+    text_encoder=None,
+    seed=0,
+    processes=(0, 1),
+    watch=None,
+    settings=None,
+    built=None,
+    **optim,
+):
+    optim = {"steps": 12, "batch_size": 8, "learning_rate": 2e-3, "ema_decay": 0.9, "record_every": 4} | optim
+    config = tiny_config().model_copy(update={"optim": OptimConfig(**optim), "keep_best_by": "last"} | (settings or {}))
     latents = codec.encode(torch.from_numpy(clips)[:, None]).latent_dist.mode().numpy()
     rows = [latent(i, z[:, :16] if i % 3 == 0 else z, CAPTIONS[i]) for i, z in enumerate(latents)]
-    return pretrain(
-        rows[6:], rows[:6], codec, tokenizer, text_encoder, config,
-        seed=seed, device="cpu", checkpoint_dir=checkpoint_dir,
+    backend = build_pipeline(config, codec, tokenizer, seed, text_encoder)
+    if built is not None:
+        built(backend)
+    record = pretrain(
+        ListShards(rows[6:]), rows[:6], backend, config, train_text_encoder=text_encoder is None, seed=seed,
+        checkpoints=Checkpoints(open_store(folder)) if folder else None, watch=watch, processes=processes,
     )  # fmt: skip
+    return backend, record
 
 
 def latent(number, values, caption="a"):
@@ -62,7 +102,7 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(codec, tokenizer, cli
     monkeypatch.setattr(trainer, "draw_times", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(codec, tokenizer, clips, tmp_path, checkpoint_every_s=1e-6)
-    assert [p.name for p in tmp_path.iterdir()] == ["step-4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-6", "step-7"]
     monkeypatch.undo()
     resumed, again = trained(codec, tokenizer, clips, tmp_path, checkpoint_every_s=1e-6)
     assert same(unbroken, resumed)
@@ -94,34 +134,123 @@ def test_half_precision_training_follows_full_precision(codec, tokenizer, clips)
     assert half["curve"][0]["loss"] != full["curve"][0]["loss"]
 
 
-def groups(tokenizer, lengths):
-    rows = [latent(i, np.full((2, length), i, dtype=np.float32)) for i, length in enumerate(lengths)]
-    return group_by_length(rows, tokenizer)
+def test_the_weights_kept_are_those_of_the_smallest_figure(codec, tokenizer, clips):
+    distances = iter([3.0, 1.0, 2.0])
+
+    def watch(step):
+        return {DISTANCE: next(distances)}
+
+    best, record = trained(
+        codec, tokenizer, clips, watch=watch, settings={"keep_best_by": "clap_distance"}, evaluate_every=4
+    )
+    assert record["best_step"] == 8
+    last, _ = trained(codec, tokenizer, clips)
+    eight, _ = trained(codec, tokenizer, clips, steps=8, schedule="constant")
+    assert not same(best, last)
+    assert [row["step"] for row in record["curve"] if DISTANCE in row] == [4, 8, 12]
+    constant, _ = trained(
+        codec, tokenizer, clips, watch=lambda step: {DISTANCE: abs(step - 8)}, evaluate_every=4, schedule="constant",
+        settings={"keep_best_by": "clap_distance"},
+    )  # fmt: skip
+    assert same(constant, eight)
 
 
-def test_every_epoch_sees_every_clip_once_in_batches_of_one_length(tokenizer):
-    clips = groups(tokenizer, [4, 6] * 8 + [4])
-    schedule = Schedule(clips, batch_size=4, seed=0)
-    for epoch in range(2):
-        seen: list[float] = []
-        for step in range(5 * epoch, 5 * epoch + 5):
-            group, rows = schedule.batch(step)
-            assert len(rows) == 4
-            seen += clips[group].latents[rows][:, 0, 0].tolist()
-        assert set(seen) == set(range(17))
-        assert len(seen) == 20
+def test_a_resumed_run_keeps_the_same_best_weights(codec, tokenizer, clips, tmp_path):
+    choose = {"keep_best_by": "clap_distance"}
+    figures = {4: 1.0, 8: 2.0, 12: 3.0}
+    unbroken, _ = trained(
+        codec, tokenizer, clips, watch=lambda s: {DISTANCE: figures[s]}, settings=choose, evaluate_every=4
+    )
+
+    def broken(step):
+        if step == 8:
+            raise KeyboardInterrupt
+        return {DISTANCE: figures[step]}
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(
+            codec, tokenizer, clips, tmp_path, watch=broken, settings=choose, evaluate_every=4, checkpoint_every_s=1e-6
+        )
+    resumed, record = trained(
+        codec, tokenizer, clips, tmp_path, watch=lambda s: {DISTANCE: figures[s]}, settings=choose, evaluate_every=4
+    )
+    assert record["best_step"] == 4
+    assert same(unbroken, resumed)
 
 
-def test_the_batch_of_a_step_does_not_depend_on_the_steps_before(tokenizer):
-    clips = groups(tokenizer, [4] * 10)
-    walked = Schedule(clips, 4, 0)
-    for step in range(8):
-        last = walked.batch(step)
-    jumped = Schedule(clips, 4, 0).batch(7)
-    assert last[0] == jumped[0]
-    assert torch.equal(last[1], jumped[1])
+def test_gradient_checkpointing_changes_nothing_but_memory(codec, tokenizer, clips):
+    plain, _ = trained(codec, tokenizer, clips, steps=3)
+    recomputed, _ = trained(codec, tokenizer, clips, steps=3, settings={"gradient_checkpointing": True})
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(weights(plain), weights(recomputed), strict=True))
+    assert not recomputed.transformer.gradient_checkpointing
 
 
-def test_a_corpus_without_latents_is_a_data_error(tokenizer):
-    with pytest.raises(DataError, match="no latents"):
-        group_by_length([], tokenizer)
+def test_clips_longer_than_the_window_are_refused(codec, tokenizer, clips):
+    backend = build_pipeline(tiny_config(), codec, tokenizer, 0)
+    rows = [latent(i, np.zeros((48, 40), np.float32)) for i in range(8)]
+    config = tiny_config().model_copy(update={"optim": OptimConfig(steps=1, batch_size=4, learning_rate=1e-3)})
+    with pytest.raises(DataError, match=r"40 frames, the network's window is 32 \(1.02 s\)"):
+        pretrain(ListShards(rows), rows, backend, config, train_text_encoder=True, seed=0)
+
+
+def test_training_goes_through_more_shards_than_fit_in_memory(codec, tokenizer, clips):
+    settings = {"buffer_clips": 16}
+    first, record = trained(codec, tokenizer, clips, settings=settings)
+    second, again = trained(codec, tokenizer, clips, settings=settings)
+    assert same(first, second)
+    assert record == again
+    assert not same(first, trained(codec, tokenizer, clips)[0])
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(codec, tokenizer, clips, tmp_path):
+    def broken(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(codec, tokenizer, clips, tmp_path, watch=broken, evaluate_every=2, checkpoint_every_s=1e-6)
+    deeper = TransformerConfig.model_validate(tiny_config().transformer.model_dump() | {"num_layers": 1})
+    with pytest.raises(DataError, match="another architecture"):
+        trained(codec, tokenizer, clips, tmp_path, settings={"transformer": deeper})
+
+
+def test_an_autoencoder_of_another_rate_than_the_corpus_is_refused(codec):
+    manifest = {"sample_rate_hz": RATE_HZ, "channels": 1, "hop_length": codec.hop_length}
+    check_autoencoder(codec, manifest, "vae")
+    for name, value in {"sample_rate_hz": 44100, "channels": 2, "hop_length": 2048}.items():
+        with pytest.raises(DataError, match=f"{name} .*, the corpus {value}: .*prepare_corpus.vae"):
+            check_autoencoder(codec, manifest | {name: value}, "vae")
+
+
+def joined(job):
+    codec, tokenizer, clips, folder, optim = job
+    looks = MonitorConfig(every=2, clips=2, prompt_count=1, sampler=SamplerConfig(steps=2, batch_size=2))
+    rows = [latent(i, np.zeros((48, 16), np.float32), CAPTIONS[i]) for i in range(2)]
+
+    def watch(step):
+        backend = watched[0]
+        Monitor(backend, looks, rows, judge=None, store=None, seed=0, steps=4)(step)
+        return {}
+
+    watched = []
+    processes = (PartialState().process_index, PartialState().num_processes)
+    backend, _ = trained(
+        codec,
+        tokenizer,
+        clips,
+        processes=processes,
+        watch=watch,
+        built=watched.append,
+        steps=4,
+        evaluate_every=2,
+        **optim,
+    )
+    if is_main():
+        save_file(backend.transformer.state_dict(), folder / f"{processes[1]}.safetensors")
+
+
+@pytest.mark.parametrize("optim", [{}, {"accumulation": 2}, {"sharding": "fsdp"}], ids=["ddp", "accumulating", "fsdp"])
+def test_two_processes_train_and_look_as_one_does(codec, tokenizer, clips, tmp_path, optim):
+    joined((codec, tokenizer, clips, tmp_path, {}))
+    launch(joined, (codec, tokenizer, clips, tmp_path, optim), 2)
+    one, two = (load_file(tmp_path / f"{count}.safetensors") for count in (1, 2))
+    assert all(torch.allclose(value, two[key], atol=1e-4) for key, value in one.items())

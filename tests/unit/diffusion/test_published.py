@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from common.diffusion.backend import StableAudio, model_hash
+from common.diffusion.backend import load_backend, model_hash
 from common.errors import ConfigError, DataError
 from common.hashing import hash_file
-from components.pretrain_t2a.published import hand_on, locate, verify
+from components.pretrain_t2a.published import hand_on, reuse, verify
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -27,9 +27,9 @@ def test_verify_counts_the_parameters_of_a_pipeline(folder, oobleck_backend):
 
 def test_handed_on_copy_loads_and_holds_nothing_else(folder, tmp_path):
     (folder / "model.ckpt").write_bytes(b"a whole checkpoint in another format")
-    hand_on(folder, tmp_path / "copy")
+    hand_on(folder, tmp_path / "copy", {})
     assert not (tmp_path / "copy" / "model.ckpt").exists()
-    StableAudio.load(tmp_path / "copy")
+    load_backend(tmp_path / "copy")
     (folder / "model.ckpt").unlink()
     assert model_hash(folder) == model_hash(tmp_path / "copy")
 
@@ -57,9 +57,30 @@ def test_a_wrong_hash_or_missing_weights_are_refused(folder):
         verify(folder, {})
 
 
-def test_a_model_that_cannot_be_had_is_a_config_error_that_says_what_to_do(monkeypatch):
-    import huggingface_hub.constants
+def test_a_finished_model_of_an_earlier_run_is_taken_over(folder, tmp_path):
+    hand_on(folder, tmp_path / "earlier", {"start": "random", "curve": [{"step": 1.0}]})
+    (tmp_path / "earlier" / "monitor").mkdir()
+    (tmp_path / "earlier" / "monitor" / "notes.txt").write_text("not of the model")
+    for name, uri in {"path": str(tmp_path / "earlier"), "uri": (tmp_path / "earlier").as_uri()}.items():
+        (tmp_path / name).mkdir()
+        reuse(uri, None, tmp_path / name)
+        assert model_hash(tmp_path / name) == model_hash(folder)
+        assert json.loads((tmp_path / name / "training.json").read_text())["curve"] == [{"step": 1.0}]
+        assert not (tmp_path / name / "monitor").exists()
+    reuse(str(tmp_path / "earlier"), model_hash(folder), tmp_path / "again")
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match="folder or a hub id"):
-        locate("nobody/no-such-model", None)
+
+def test_what_is_unfinished_or_changed_is_not_reused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="no finished text-to-audio model"):
+        reuse(str(folder), None, tmp_path / "unfinished")
+    hand_on(folder, tmp_path / "earlier", {})
+    with pytest.raises(DataError, match="expected 00000"):
+        reuse(str(tmp_path / "earlier"), "0" * 64, tmp_path / "other")
+    with (tmp_path / "earlier" / WEIGHTS).open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    with pytest.raises(DataError, match="was changed"):
+        reuse(str(tmp_path / "earlier"), None, tmp_path / "changed")
+    (tmp_path / "earlier" / "training.json").write_text("{}")
+    with pytest.raises(ConfigError, match="reuse_sha256"):
+        reuse(str(tmp_path / "earlier"), None, tmp_path / "unknown")

@@ -1,49 +1,83 @@
 from __future__ import annotations
 
+import diffusers.schedulers.scheduling_cosine_dpmsolver_multistep as scheduling
 import pytest
 import torch
 
 from common.config.t2a import SamplerConfig
-from common.diffusion.sampling import sample
+from common.diffusion.sampling import TextCache, sample
 from common.errors import ConfigError
 
 CAPTIONS = ["sound of a bell", "a loud dog bark", "siren", "sound of a drum", "rain", "sound of a whistle"]
 
 
-def draw(backend, rows, batch_size, **changes):
-    settings = SamplerConfig(steps=6, guidance_scale=2.5, batch_size=batch_size)
-    generators = [torch.Generator().manual_seed(1000 + i) for i in rows]
-    return sample(backend, [CAPTIONS[i] for i in rows], 1.024, generators, settings, **changes)
+def draw(backend, rows, batch_size, sampler=None, **changes):
+    settings = SamplerConfig(steps=6, guidance_scale=2.5, batch_size=batch_size, **(sampler or {}))
+    return sample(backend, [CAPTIONS[i] for i in rows], 1.024, seeded(rows), settings, **changes)
 
 
-def test_samples_equal_the_stock_pipelines(backend):
-    ours = draw(backend, range(4), 4)
-    stock = backend.pipeline(
-        CAPTIONS[:4], audio_end_in_s=1.024, num_inference_steps=6, guidance_scale=2.5, output_type="latent",
-        generator=[torch.Generator().manual_seed(1000 + i) for i in range(4)],
+def seeded(rows):
+    return [torch.Generator().manual_seed(1000 + i) for i in rows]
+
+
+def stock(backend, captions, generators, **changes):
+    return backend.pipeline(
+        captions, audio_end_in_s=1.024, num_inference_steps=6, output_type="latent", generator=generators,
+        **({"guidance_scale": 2.5} | changes),
     ).audios  # fmt: skip
-    assert torch.allclose(ours, stock, atol=1e-4)
+
+
+@pytest.mark.parametrize("spacing", ["exponential", "karras"])
+def test_samples_equal_the_stock_pipelines(backend, spacing):
+    ours = draw(backend, range(4), 4, {"noise": "brownian", "spacing": spacing})
+    backend.pipeline.scheduler.register_to_config(sigma_schedule=spacing)
+    assert torch.allclose(ours, stock(backend, CAPTIONS[:4], seeded(range(4))), atol=1e-4)
+
+
+def test_with_independent_noise_only_the_noise_differs_from_the_stock_pipelines(backend, monkeypatch):
+    ours = draw(backend, range(4), 4)
+    generators = seeded(range(4))
+
+    def drawn(*arguments, **named):
+        return lambda sigma, next_sigma: torch.stack([torch.randn(48, 32, generator=g) for g in generators])
+
+    monkeypatch.setattr(scheduling, "BrownianTreeNoiseSampler", drawn)
+    assert torch.allclose(ours, stock(backend, CAPTIONS[:4], generators), atol=1e-4)
 
 
 def test_without_guidance_samples_equal_the_stock_pipelines(backend):
-    generators = [torch.Generator().manual_seed(5)]
-    ours = sample(backend, CAPTIONS[:1], 1.024, generators, SamplerConfig(steps=6, guidance_scale=1, batch_size=1))
-    stock = backend.pipeline(
-        CAPTIONS[0], audio_end_in_s=1.024, num_inference_steps=6, guidance_scale=1.0, output_type="latent",
-        generator=[torch.Generator().manual_seed(5)],
-    ).audios  # fmt: skip
-    assert torch.allclose(ours, stock, atol=1e-4)
+    settings = SamplerConfig(steps=6, guidance_scale=1, batch_size=1, noise="brownian")
+    ours = sample(backend, CAPTIONS[:1], 1.024, seeded([5]), settings)
+    assert torch.allclose(ours, stock(backend, CAPTIONS[0], seeded([5]), guidance_scale=1.0), atol=1e-4)
+
+
+def test_cached_texts_are_encoded_once_each_and_change_no_bit(backend):
+    expected = draw(backend, range(6), 4)
+    texts = TextCache(backend, batch_size=4, limit=5)
+    assert torch.equal(draw(backend, range(6), 4, texts=texts), expected) and texts.encoded == 6
+    assert torch.equal(draw(backend, [5, 4, 3], 4, texts=texts), expected[[5, 4, 3]]) and texts.encoded == 6
+    assert torch.equal(draw(backend, [0], 4, texts=texts)[0], expected[0]) and texts.encoded == 7
+
+
+@pytest.mark.parametrize("noise", ["independent", "brownian"])
+def test_a_clip_depends_on_neither_neighbours_nor_place_at_one_batch_size(backend, noise):
+    together = draw(backend, range(6), 4, {"noise": noise})
+    for row in range(6):
+        alone = draw(backend, [row], 4, {"noise": noise})[0]
+        assert torch.equal(alone, together[row])
+        assert torch.equal(draw(backend, [0, 0, row], 4, {"noise": noise})[2], alone)
+
+
+@pytest.mark.parametrize("sampler", [{}, {"noise": "brownian"}, {"spacing": "karras"}])
+def test_a_clip_in_a_batch_equals_the_clip_alone_within_1e_4(backend, sampler):
+    together = draw(backend, range(6), 6, sampler)
+    for row in range(6):
+        assert torch.allclose(draw(backend, [row], 1, sampler)[0], together[row], atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
 def test_batch_size_changes_samples_by_less_than_1e_4(backend, batch_size):
     assert torch.allclose(draw(backend, range(6), batch_size), draw(backend, range(6), 3), atol=1e-4)
-
-
-def test_a_sample_is_bit_equal_whatever_shares_its_batch(backend):
-    together = draw(backend, range(6), 4)
-    assert torch.equal(draw(backend, [5, 4, 3, 2, 1, 0], 4).flip(0), together)
-    assert torch.equal(draw(backend, [3], 4)[0], together[3])
 
 
 def test_caption_seed_and_duration_all_matter(backend):

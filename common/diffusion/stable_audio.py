@@ -1,0 +1,130 @@
+"""Stable Audio Open 1.0 (arXiv 2407.14358): v-objective, seconds of start and end, DPM-Solver++."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
+from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
+from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPipeline
+from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import CosineDPMSolverMultistepScheduler
+from torch import Tensor
+
+from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
+from common.diffusion.backend import Condition, T2ABackend, Text, masked_states
+from common.diffusion.objective import V
+from common.diffusion.solver import Noise, first_step
+
+
+class StableAudio(T2ABackend):
+    """A `StableAudioPipeline` (autoencoder, T5, projection, DiT, Cosine scheduler)."""
+
+    objective = V
+    pipeline_class = StableAudioPipeline
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "text_encoder": ("T5EncoderModel",),
+        "projection_model": ("StableAudioProjectionModel",),
+        "transformer": ("StableAudioDiTModel",),
+        "scheduler": ("CosineDPMSolverMultistepScheduler",),
+    }
+
+    @classmethod
+    def mismatch(cls, part: str) -> str:
+        """The scheduler is the only one of diffusers whose timestep is the `t` of training."""
+        if part == "scheduler":
+            return (
+                "others call the network with a timestep it was not trained with; take a Stable Audio Open 1.0 "
+                "checkpoint"
+            )
+        return super().mismatch(part)
+
+    @classmethod
+    def build_transformer(
+        cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int
+    ) -> StableAudioDiTModel:
+        """See `T2ABackend`."""
+        return StableAudioDiTModel(
+            sample_size=frames,
+            in_channels=channels,
+            out_channels=channels,
+            num_layers=shape.num_layers,
+            attention_head_dim=shape.attention_head_dim,
+            num_attention_heads=shape.num_attention_heads,
+            num_key_value_attention_heads=shape.num_key_value_attention_heads,
+            cross_attention_dim=shape.cross_attention_dim,
+            cross_attention_input_dim=conditioning_dim,
+            global_states_input_dim=2 * conditioning_dim,
+            time_proj_dim=shape.time_proj_dim,
+        )
+
+    @classmethod
+    def build_projection(cls, text_dim: int, conditioning_dim: int, max_seconds: float) -> StableAudioProjectionModel:
+        """See `T2ABackend`."""
+        return StableAudioProjectionModel(
+            text_encoder_dim=text_dim, conditioning_dim=conditioning_dim, min_value=0, max_value=max_seconds
+        )
+
+    @classmethod
+    def build_scheduler(cls, config: PretrainT2AConfig) -> CosineDPMSolverMultistepScheduler:
+        """See `T2ABackend`."""
+        return CosineDPMSolverMultistepScheduler(sigma_min=config.sigma_min, sigma_max=config.sigma_max)
+
+    def solver(self, sampler: SamplerConfig, noise: Noise, init_level: float | None = None) -> CosineSolver:
+        """See `T2ABackend`."""
+        return CosineSolver(self.scheduler.config, sampler, noise, init_level, self.device)
+
+    def _condition(self, text: Text, durations_s: Tensor) -> Condition:
+        end = durations_s.to(self.device)
+        parts = self.projection(text_hidden_states=text.hidden, start_seconds=torch.zeros_like(end), end_seconds=end)
+        states = masked_states(parts.text_hidden_states, text.mask)
+        start, end = parts.seconds_start_hidden_states, parts.seconds_end_hidden_states
+        return Condition(torch.cat([states, start, end], dim=1), torch.cat([start, end], dim=2))
+
+
+class CosineSolver:
+    """DPM-Solver++ (SDE, second order) by diffusers' Cosine scheduler.
+
+    Args:
+        config: of the model's scheduler.
+        sampler: how many noise levels, how they lie, and which noise is added between them.
+        noise: of the batch.
+        init_level: the time to begin at; None = pure noise.
+        device: of the latents.
+    """
+
+    def __init__(
+        self, config: Any, sampler: SamplerConfig, noise: Noise, init_level: float | None, device: torch.device
+    ) -> None:
+        scheduler = CosineDPMSolverMultistepScheduler.from_config(config, sigma_schedule=sampler.spacing)
+        scheduler.set_timesteps(sampler.steps, device=device)
+        if sampler.noise == "independent":
+            scheduler.noise_sampler = noise
+        self._first = 0
+        if init_level is not None:
+            self._first = first_step(scheduler.timesteps, init_level)
+            scheduler.set_begin_index(self._first)
+        self._scheduler, self._noise = scheduler, noise
+        self.times: Tensor = scheduler.timesteps[self._first :]
+
+    def start(self, drawn: Tensor, init: Tensor | None) -> Tensor:
+        """See `Solver`."""
+        if init is None:
+            return drawn * self._scheduler.init_noise_sigma
+        started: Tensor = init + drawn * self._scheduler.sigmas[self._first]
+        return started
+
+    def scale(self, latents: Tensor, t: Tensor) -> Tensor:
+        """See `Solver`."""
+        scaled: Tensor = self._scheduler.scale_model_input(latents, t)
+        return scaled
+
+    def step(self, predicted: Tensor, t: Tensor, latents: Tensor) -> Tensor:
+        """See `Solver`."""
+        with warnings.catch_warnings():
+            # The Brownian tree warns of steps that rounding puts outside its interval by one ulp.
+            warnings.filterwarnings("ignore", message="Should have t")
+            after: Tensor = self._scheduler.step(predicted, t, latents, generator=self._noise.seeded).prev_sample
+        return after

@@ -1,0 +1,185 @@
+"""What one can hear and measure of a model while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.audio import to_mono, write_flac
+from common.clap.distance import frechet_distance, kernel_distance
+from common.clap.scorer import ClapScorer
+from common.config.t2a import MonitorConfig
+from common.corpus import Corpus, CorpusLatent
+from common.diffusion.backend import T2ABackend
+from common.diffusion.sampling import sample
+from common.log import event, get_logger
+from common.seeding import derive_seed
+from common.spectrogram import png, spectrogram
+from common.storage import ObjectStore, write_bytes, write_json
+from components.pretrain_t2a.trainer import DISTANCE
+
+FOLDER = "monitor"
+KEPT = 4
+"""Looks whose sounds are kept: the newest ones."""
+
+log = get_logger("pretrain_t2a")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What generated clips are measured by.
+
+    Attributes:
+        scorer: CLAP.
+        real: its embeddings of held-out clips, `(N, E)`.
+        texts: its embeddings of the captions that clips are generated for, `(M, E)`.
+    """
+
+    scorer: ClapScorer
+    real: NDArray[np.float32]
+    texts: NDArray[np.float32]
+
+    def figures(self, clips: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> dict[str, float]:
+        """Distances of generated clips to the real ones, and how well they fit their captions.
+
+        Args:
+            clips: mono (T,), one for each caption.
+            sample_rate_hz: of the clips.
+        """
+        made = self.scorer.embed_audio(clips, sample_rate_hz)
+        return {
+            "clap_frechet": frechet_distance(self.real, made),
+            DISTANCE: kernel_distance(self.real, made),
+            "clap_score": float((made * self.texts).sum(1).mean()),
+        }
+
+
+def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: Sequence[CorpusLatent]) -> Judge | None:
+    """A judge by held-out clips: the corpus's audio, or where it has none, what its latents decode to.
+
+    Returns:
+        None where there are fewer than two clips.
+    """
+    if len(held_out) < 2:
+        return None
+    scorer = ClapScorer.load(clap_path, device=str(backend.device))
+    has_audio = any(shard.kind == "audio" and shard.split == "heldout" for shard in corpus.shards)
+    if has_audio:
+        clips = islice(corpus.audio("heldout"), len(held_out))
+        real = np.concatenate([scorer.embed_audio([to_mono(c.audio)], c.sample_rate_hz) for c in clips])
+    else:
+        decoded = (_decoded(backend, clip.latent[None], [clip.duration_s])[0] for clip in held_out)
+        real = scorer.embed_audio(decoded, backend.sample_rate_hz)
+    return Judge(scorer, real, scorer.embed_text([clip.caption.lower() for clip in held_out]))
+
+
+class Monitor:
+    """Generates clips for fixed prompts and for held-out captions; keeps the first ones, measures the others.
+
+    All processes generate, since the weights may be spread over them; the first one measures and keeps.
+
+    Args:
+        backend: the model in training.
+        config: how often, how many, with which sampler.
+        held_out: clips whose captions are generated for.
+        judge: in the first process, if there is a CLAP.
+        store: where sounds and pictures are put, in the first process.
+        seed: of the noise, the same at every look.
+        steps: of the whole training; the last one is looked at too.
+    """
+
+    def __init__(
+        self,
+        backend: T2ABackend,
+        config: MonitorConfig,
+        held_out: Sequence[CorpusLatent],
+        *,
+        judge: Judge | None,
+        store: ObjectStore | None,
+        seed: int,
+        steps: int,
+    ) -> None:
+        self._backend, self._config, self._judge, self._store = backend, config, judge, store
+        self._seed, self._steps = seed, steps
+        self._captions = [clip.caption for clip in held_out[: config.clips]]
+        self._durations = [clip.duration_s for clip in held_out[: config.clips]]
+        different = dict.fromkeys(clip.caption for clip in held_out)
+        self.prompts = list(config.prompts) or list(different)[: config.prompt_count]
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """Look at the model after `step` steps; figures at the steps that are looked at, none at others."""
+        if step % self._config.every and step < self._steps:
+            return {}
+        window = [self._backend.window_s] * len(self.prompts)
+        heard = self._generate(self.prompts, window, "prompt")
+        if self._store is not None:
+            self._keep(step, heard)
+        measured = self._generate(self._captions, self._durations, "held out")
+        if self._judge is None or len(measured) < 2:
+            return {}
+        figures = self._judge.figures(measured, self._backend.sample_rate_hz)
+        event(log, "monitor", step=step, clips=len(measured), **figures)
+        return figures
+
+    @torch.no_grad()
+    def _generate(self, captions: Sequence[str], durations_s: Sequence[float], name: str) -> list[NDArray[np.float32]]:
+        made: dict[int, NDArray[np.float32]] = {}
+        frames = [self._backend.frames(duration) for duration in durations_s]
+        for length in sorted(set(frames)):
+            rows = [i for i, found in enumerate(frames) if found == length]
+            generators = [torch.Generator().manual_seed(derive_seed(self._seed, "monitor", name, i)) for i in rows]
+            durations = [durations_s[i] for i in rows]
+            latents = sample(
+                self._backend, [captions[i] for i in rows], durations, generators, self._config.sampler, frames=length
+            )
+            made |= dict(zip(rows, _decoded(self._backend, latents.numpy(), durations), strict=True))
+        return [made[i] for i in range(len(captions))]
+
+    def _keep(self, step: int, clips: Sequence[NDArray[np.float32]]) -> None:
+        store, rate = self._store, self._backend.sample_rate_hz
+        if store is None or not clips:
+            return
+        with TemporaryDirectory(prefix="monitor-") as temporary:
+            folder = Path(temporary)
+            for number, clip in enumerate(clips):
+                write_flac(folder / f"{number:02d}.flac", clip, rate)
+                write_bytes(folder / f"{number:02d}.png", png(spectrogram(clip, rate)))
+            write_json(folder / "prompts.json", self.prompts)
+            for file in sorted(folder.iterdir()):
+                store.upload(f"step-{step}/{file.name}", file)
+        keys: dict[int, list[str]] = {}
+        for key in store.list():
+            keys.setdefault(int(key.split("/")[0].removeprefix("step-")), []).append(key)
+        for old in sorted(keys)[:-KEPT]:
+            for key in keys[old]:
+                store.delete(key)
+
+
+def collect(store: ObjectStore, target: Path) -> None:
+    """Copy what was kept to `target/monitor`."""
+    for key in store.list():
+        store.download(key, target / FOLDER / key)
+
+
+def discard(store: ObjectStore) -> None:
+    """Remove what was kept."""
+    for key in list(store.list()):
+        store.delete(key)
+
+
+def _decoded(
+    backend: T2ABackend, latents: NDArray[np.float32], durations_s: Sequence[float]
+) -> list[NDArray[np.float32]]:
+    """Mono clips (T,) of their durations, decoded one by one."""
+    clips = []
+    for latent, duration in zip(latents, durations_s, strict=True):
+        audio = backend.decode(torch.from_numpy(latent[None]).to(backend.device))[0].cpu().numpy()
+        clips.append(to_mono(audio[:, : max(1, round(duration * backend.sample_rate_hz))]))
+    return clips
