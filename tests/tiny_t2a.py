@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 from common.audio_folder import write_audio_folder
 from common.config.codec import SpectralCodecConfig
 from common.config.t2a import PretrainT2AConfig
-from common.diffusion.backend import StableAudio
+from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.records import GoldClip
@@ -31,12 +32,14 @@ def sound(label: str, number: int, duration_s: float = 0.5) -> np.ndarray:
     return noisy
 
 
-def build_model(seed: int = 0) -> StableAudio:
-    """Random weights of working size (a fresh model's output layers are zero), spectral codec, 1 s window."""
-    codec_config = SpectralCodecConfig(latent_channels=8, griffin_lim_steps=2)
-    codec = SpectralCodec.fit([sound(label, i) for label in LABELS for i in range(4)], codec_config)
+def build_model(seed: int = 0, backend: str = "stable_audio", vae: Any = None) -> T2ABackend:
+    """Random weights of working size (a fresh model's output layers are zero), 1 s window; default: spectral codec."""
+    if vae is None:
+        codec_config = SpectralCodecConfig(latent_channels=8, griffin_lim_steps=2)
+        vae = SpectralCodec.fit([sound(label, i) for label in LABELS for i in range(4)], codec_config)
     config = PretrainT2AConfig.model_validate(
         {
+            "backend": backend,
             "transformer": {
                 "num_layers": 1,
                 "num_attention_heads": 2,
@@ -61,20 +64,22 @@ def build_model(seed: int = 0) -> StableAudio:
         }
     )
     tokenizer = build_tokenizer(build_vocabulary(["sound of a dog bark"] * 3), 64)
-    backend = build_pipeline(config, codec, tokenizer, seed)
+    model = build_pipeline(config, vae, tokenizer, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in backend.transformer.parameters():
+        for parameter in model.transformer.parameters():
             if not parameter.any():
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return backend
+    return model
 
 
-def write_gold(folder: Path, per_label: int = 2, seeds: tuple[int, ...] = (0, 1), duration_s: float = 0.5) -> None:
-    """A gold set whose replicates share their training clips."""
+def write_gold(
+    folder: Path, per_label: int = 2, seeds: tuple[int, ...] = (0, 1), duration_s: float = 0.5, val_per_label: int = 0
+) -> None:
+    """A gold set whose replicates share their training and validation clips."""
     records, audio = [], {}
     for label_id, label in enumerate(LABELS):
-        for number in range(per_label):
+        for number in range(per_label + val_per_label):
             clip_id = f"{label}-{number}"
             audio[clip_id] = sound(label, number, duration_s + 0.01 * number)
             records.append(
@@ -90,7 +95,9 @@ def write_gold(folder: Path, per_label: int = 2, seeds: tuple[int, ...] = (0, 1)
             )
     folder.mkdir(parents=True)
     write_audio_folder(folder, records, audio, RATE)
-    ids = [record.clip_id for record in records]
-    splits = {"replicates": {str(s): {"train": ids, "val": []} for s in seeds}, "oracle": ids, "shared_gold": True}
+    parts: dict[str, list[str]] = {"train": [], "val": []}
+    for number, record in enumerate(records):
+        parts["train" if number % (per_label + val_per_label) < per_label else "val"].append(record.clip_id)
+    splits = {"replicates": {str(s): parts for s in seeds}, "oracle": parts["train"], "shared_gold": True}
     for name, value in {"labels": list(LABELS), "splits": splits, "health": {}, "dataset": {"name": "tones"}}.items():
         (folder / f"{name}.json").write_text(json.dumps(value))

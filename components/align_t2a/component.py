@@ -22,7 +22,7 @@ def align_t2a(
         losers: clips of the unaligned model.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        aligned: one StableAudioPipeline directory per replicate and alignment.
+        aligned: one plain diffusers directory per replicate and alignment.
         metrics: figures for the run's page.
     """
     from components.align_t2a.run import run

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.diffusion.backend import Condition, StableAudio
+from common.diffusion.backend import Condition, T2ABackend
 from common.diffusion.buckets import bucket_frames
 from common.errors import DataError
 from common.text import template_caption
@@ -71,7 +71,7 @@ class _Open:
 
 @torch.no_grad()
 def encode_pairs(
-    backend: StableAudio, clips: Iterable[LoadedGroup], bucket_width: int, peak_limit_dbfs: float
+    backend: T2ABackend, clips: Iterable[LoadedGroup], bucket_width: int, peak_limit_dbfs: float
 ) -> EncodedPairs:
     """Treat winners and losers alike, and encode them.
 
@@ -104,10 +104,10 @@ def encode_pairs(
         silent += len(losers) - len(audible)
         duration_s = length / backend.sample_rate_hz
         frames = bucket_frames(backend, duration_s, bucket_width)
-        latents = _encode(backend, [winner, *audible], frames)
+        latents = encode_clips(backend, [winner, *audible], frames)
         bucket = opened.setdefault(frames, _Open())
         bucket.winner_of += [len(bucket.winners)] * len(audible)
-        bucket.captions += [(template_caption(label), duration_s)] * len(audible)
+        bucket.captions += [(template_caption(label, *group.winner.further_labels), duration_s)] * len(audible)
         bucket.winners.append(latents[:1])
         bucket.losers.append(latents[1:])
     if not any(bucket.captions for bucket in opened.values()):
@@ -119,13 +119,14 @@ def encode_pairs(
     return EncodedPairs(tuple(closed), spectra, silent, tuple(silent_winners))
 
 
-def _encode(backend: StableAudio, clips: list[np.ndarray], frames: int) -> Tensor:
+def encode_clips(backend: T2ABackend, clips: list[np.ndarray], frames: int) -> Tensor:
+    """Latents (N, D, `frames`), on the CPU, of clips (T,) each followed by silence up to that length."""
     length = frames * backend.hop_length
     audio = torch.from_numpy(np.stack([fit_length(clip, length) for clip in clips]))
     return backend.encode(audio[:, None]).cpu()
 
 
-def _close(backend: StableAudio, bucket: _Open) -> Bucket:
+def _close(backend: T2ABackend, bucket: _Open) -> Bucket:
     distinct = sorted(set(bucket.captions))
     condition = backend.condition([caption for caption, _ in distinct], [duration_s for _, duration_s in distinct])
     return Bucket(

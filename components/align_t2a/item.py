@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from common.audio_folder import clip_path, load_clip, read_clips
 from common.config.t2a import AlignT2AConfig, AlignT2APlan
-from common.diffusion.backend import StableAudio, model_hash
+from common.diffusion.backend import T2ABackend, load_backend, model_hash
 from common.gold import GoldSet
 from common.hashing import hash_file, hash_json
 from common.items import ItemStore
 from common.records import SyntheticClip
 from common.seeding import derive_seed
-from common.storage import write_json
+from common.storage import read_json, write_json
 from components.align_t2a.adapter import make_policy
 from components.align_t2a.distance import Spectrum
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
+from components.align_t2a.held_out import HeldOut, encode_held_out
 from components.align_t2a.pairs import LoadedGroup, groups
-from components.align_t2a.probes import choose_probes, measure
-from components.align_t2a.training import align
+from components.align_t2a.probes import Probes, choose_probes
+from components.align_t2a.selection import criterion
+from components.align_t2a.training import Aligned, align
 
-MODEL, ACCOUNT = "model", "account.json"
+MODEL, ACCOUNT, BEFORE = "model", "account.json", "before.json"
+
+MEASURED_WITH = (
+    "sampler",
+    "distance_clips_per_class",
+    "distance_clips",
+    "held_out_clips",
+    "held_out_draws",
+    "peak_limit_dbfs",
+)
+"""Settings that the figures of an unaligned model depend on."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +86,11 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
     model, clips, gold_set = model_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
     items = []
     for seed in plan.seeds:
-        winners = gold_set.train(seed)
+        winners, held_out = gold_set.train(seed), gold_set.val(seed)
         own = [clip for group in groups(winners, clips, seed, plan.losers_per_clip) for clip in group.losers]
         content = {
             "gold": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in winners],
+            "held_out": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in held_out],
             "losers": [[clip.clip_id, hash_file(clip_path(losers, clip))] for clip in own],
         }
         for alignment in plan.alignments:
@@ -103,46 +116,86 @@ def align_item(item: Alignment) -> None:
     # Sums come out differently with other numbers of threads; a worker of several has one.
     torch.set_num_threads(1)
     item.store.get_or_make(lambda folder: _make(item, folder), **item.key)
-    shutil.rmtree(item.store.work_dir(**item.key))
+    item.store.checkpoints(**item.key).clear()
 
 
 def _make(item: Alignment, folder: Path) -> None:
     settings, seed = item.settings, derive_seed(item.seed, "align_t2a", item.alignment)
     gold = GoldSet(item.gold)
-    backend = StableAudio.load(item.t2a, device())
+    backend = load_backend(item.t2a, device())
     pairs = encode_pairs(
         backend, _load(item, gold, backend.sample_rate_hz), settings.sampler.bucket_frames, settings.peak_limit_dbfs
     )
-    probes = choose_probes(gold.train(item.seed), settings.distance_clips_per_class, settings.distance_clips)
-    before, spectrum_before = measure(backend, probes, pairs, settings, item.seed)
-    curve = align(
-        make_policy(backend, settings.adapter, settings.lora_rank, seed),
+    heard = [clip for clip in gold.train(item.seed) if clip.label in pairs.spectra]
+    clips = choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
+    probes = Probes(clips, pairs, _held_out(item, gold, backend), settings, item.seed)
+    before, spectrum_before = _before(item, probes, backend)
+    result = align(
+        make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing),
         pairs,
         settings,
         item.alignment,
+        before,
+        lambda: probes.measure(backend)[0],
         seed=seed,
         name=f"align {item.name}",
-        checkpoint_dir=item.store.work_dir(**item.key),
+        checkpoints=item.store.checkpoints(**item.key),
     )
-    after, spectrum_after = measure(backend, probes, pairs, settings, item.seed)
+    after, spectrum_after = probes.measure(backend)
     backend.save(folder / MODEL)
     spectra = {"gold": _mean_spectrum(pairs), "before": spectrum_before, "after": spectrum_after}
     write_json(
         folder / ACCOUNT,
         {
-            "curve": curve,
             "before": before,
             "after": after,
+            **_account(item, pairs, result),
             "spectra_db": {name: [round(float(band), 3) for band in spectrum] for name, spectrum in spectra.items()},
-            "pairs": pairs.pairs,
-            "silent_losers": pairs.silent_losers,
-            "silent_winners": list(pairs.silent_winners),
-            "probes": len(probes),
-            "loss": settings.preference_loss if item.alignment == "dpo" else "erm",
-            "beta": settings.beta,
-            "adapter": settings.adapter,
+            "probes": len(clips),
+            "held_out_clips": sum(len(batch.clip_ids) for batch in probes.held_out),
         },
     )
+
+
+def _account(item: Alignment, pairs: EncodedPairs, result: Aligned) -> dict[str, Any]:
+    settings = item.settings
+    return {
+        "curve": result.curve,
+        "during": result.during,
+        "best_step": result.best_step,
+        "keep_best_by": criterion(result.during, settings),
+        "stopped_by": result.stopped,
+        "pairs": pairs.pairs,
+        "silent_losers": pairs.silent_losers,
+        "silent_winners": list(pairs.silent_winners),
+        "loss": settings.preference_loss if item.alignment == "dpo" else "erm",
+        "beta": settings.beta,
+        "adapter": settings.adapter,
+    }
+
+
+def _before(item: Alignment, probes: Probes, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
+    """Figures and mean spectrum of the unaligned model; kept, because all alignments of a replicate start there.
+
+    A resumed alignment must compare with the very figures that it began with.
+    """
+    settings = item.settings.model_dump(mode="json")
+    key: dict[str, Any] = {name: item.key[name] for name in ("t2a", "content", "seed", "losers_per_clip")}
+    key["settings"] = {name: settings[name] for name in MEASURED_WITH} | {"precision": item.settings.optim.precision}
+
+    def measure(folder: Path) -> None:
+        figures, spectrum = probes.measure(backend)
+        write_json(folder / BEFORE, {"figures": figures, "spectrum": spectrum.tolist()})
+
+    found = read_json(item.store.get_or_make(measure, kind="before", **key) / BEFORE)
+    return found["figures"], np.array(found["spectrum"])
+
+
+def _held_out(item: Alignment, gold: GoldSet, backend: T2ABackend) -> HeldOut:
+    settings = item.settings
+    clips = choose_probes(gold.val(item.seed), settings.held_out_clips, settings.held_out_clips)
+    loaded = ((clip, gold.load(clip, backend.sample_rate_hz)) for clip in clips)
+    return encode_held_out(backend, loaded, settings.sampler.bucket_frames, settings.peak_limit_dbfs)
 
 
 def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:

@@ -18,7 +18,7 @@ from common.diffusion.backend import Condition, join
 
 @dataclass(frozen=True)
 class PairErrors:
-    """Errors of the policy on a batch of pairs; each (B,), of the predicted v."""
+    """Errors of the policy on a batch of pairs; each (B,), of the prediction."""
 
     winner: Tensor
     loser: Tensor

@@ -1,14 +1,16 @@
-"""A small fixed batch of generations that shows where a model stands against the gold set."""
+"""What shows where a model stands: a small fixed batch of generations, and the held-out error."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from common.config.t2a import AlignT2AConfig
-from common.diffusion.backend import StableAudio
+from common.diffusion.backend import T2ABackend
 from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import sample
 from common.records import GoldClip
@@ -16,6 +18,7 @@ from common.seeding import derive_seed
 from common.text import template_caption
 from components.align_t2a.distance import Spectrum, clip_spectrum, latent_frechet, spectrum_distance
 from components.align_t2a.encoding import EncodedPairs
+from components.align_t2a.held_out import HeldOut, held_out_error
 
 
 def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int) -> list[GoldClip]:
@@ -32,40 +35,71 @@ def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int) -> list[
     return [clip for place, _, clip in ranked if place < per_class][:limit]
 
 
-def measure(
-    backend: StableAudio, probes: Sequence[GoldClip], gold: EncodedPairs, settings: AlignT2AConfig, seed: int
-) -> tuple[dict[str, float], Spectrum]:
-    """Distances of the model's generations to the gold set; smaller is nearer.
+@dataclass(frozen=True)
+class Probes:
+    """Measures a model, always with the same noise: two models differ by their weights only.
 
-    The same probes and seed give the same noise, so two models differ by their weights only.
-
-    Returns:
-        `spectrum_db` and `latent_frechet` (see `distance`), and the mean spectrum of the generations.
+    Attributes:
+        clips: gold clips whose label and duration are generated.
+        gold: what the generations are compared with.
+        held_out: validation clips; may be empty.
+        settings: sampler, draws, precision.
+        seed: of all noise.
     """
-    by_length: dict[int, list[GoldClip]] = {}
-    for clip in probes:
-        by_length.setdefault(bucket_frames(backend, clip.duration_s, settings.sampler.bucket_frames), []).append(clip)
-    spectra: dict[str, list[Spectrum]] = {}
-    latents = []
-    for frames, clips in sorted(by_length.items()):
-        durations = [min(clip.duration_s, backend.window_s) for clip in clips]
-        seeds = [derive_seed(seed, "align_t2a", "probe", clip.clip_id) for clip in clips]
-        made = sample(
-            backend,
-            [template_caption(clip.label) for clip in clips],
-            durations,
-            [torch.Generator().manual_seed(value) for value in seeds],
-            settings.sampler,
-            frames=frames,
-        )
-        latents += [latent.numpy() for latent in made]
-        audio = backend.decode(made).mean(1).cpu().numpy()
-        for clip, samples, duration_s in zip(clips, audio, durations, strict=True):
-            cut = samples[: round(duration_s * backend.sample_rate_hz)]
-            spectra.setdefault(clip.label, []).append(clip_spectrum(cut, backend.sample_rate_hz))
-    winners = [latent.numpy() for bucket in gold.buckets for latent in bucket.winners]
-    figures = {
-        "spectrum_db": spectrum_distance(spectra, gold.spectra),
-        "latent_frechet": latent_frechet(latents, winners),
-    }
-    return figures, np.mean([spectrum for label in spectra.values() for spectrum in label], axis=0)
+
+    clips: Sequence[GoldClip]
+    gold: EncodedPairs
+    held_out: HeldOut
+    settings: AlignT2AConfig
+    seed: int
+
+    def measure(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
+        """Figures of the model as it stands; smaller is better.
+
+        Returns:
+            `held_out_error` (where there are validation clips), `spectrum_db` and `latent_frechet`
+            (see `distance`), and the mean spectrum of the generations.
+        """
+        backend.transformer.eval()
+        figures = {}
+        if self.held_out:
+            draws, batch_size = self.settings.held_out_draws, self.settings.optim.batch_size
+            with self._precision(backend):
+                figures["held_out_error"] = held_out_error(backend, self.held_out, draws, batch_size, self.seed)
+        distances, spectrum = self._distances(backend)
+        return figures | distances, spectrum
+
+    def _distances(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
+        by_length: dict[int, list[GoldClip]] = {}
+        for clip in self.clips:
+            frames = bucket_frames(backend, clip.duration_s, self.settings.sampler.bucket_frames)
+            by_length.setdefault(frames, []).append(clip)
+        spectra: dict[str, list[Spectrum]] = {}
+        latents = []
+        for frames, clips in sorted(by_length.items()):
+            durations = [min(clip.duration_s, backend.window_s) for clip in clips]
+            seeds = [derive_seed(self.seed, "align_t2a", "probe", clip.clip_id) for clip in clips]
+            with self._precision(backend):
+                made = sample(
+                    backend,
+                    [template_caption(clip.label, *clip.further_labels) for clip in clips],
+                    durations,
+                    [torch.Generator().manual_seed(value) for value in seeds],
+                    self.settings.sampler,
+                    frames=frames,
+                )
+            latents += [latent.numpy() for latent in made]
+            audio = backend.decode(made).mean(1).cpu().numpy()
+            for clip, samples, duration_s in zip(clips, audio, durations, strict=True):
+                cut = samples[: round(duration_s * backend.sample_rate_hz)]
+                spectra.setdefault(clip.label, []).append(clip_spectrum(cut, backend.sample_rate_hz))
+        winners = [latent.numpy() for bucket in self.gold.buckets for latent in bucket.winners]
+        figures = {
+            "spectrum_db": spectrum_distance(spectra, self.gold.spectra),
+            "latent_frechet": latent_frechet(latents, winners),
+        }
+        return figures, np.mean([spectrum for label in spectra.values() for spectrum in label], axis=0)
+
+    def _precision(self, backend: T2ABackend) -> AbstractContextManager[None]:
+        enabled = self.settings.optim.precision == "bf16"
+        return torch.autocast(backend.device.type, torch.bfloat16, enabled=enabled)

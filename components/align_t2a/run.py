@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.t2a import AlignT2APlan
-from common.errors import DataError
+from common.errors import DataError, Interrupted
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.parallel import run_items
@@ -80,6 +80,8 @@ def _align(items: list[Alignment]) -> dict[str, str]:
     failures = {}
     missing = [item for item in items if not item.store.has(**item.key)]
     for index, result in run_items(align_item, missing, workers=None if device() == "cpu" else 1):
+        if isinstance(result, Interrupted):
+            raise result
         if isinstance(result, BaseException):
             failures[missing[index].name] = f"{type(result).__name__}: {result}"
         event(log, "aligned", name=missing[index].name, state="failed" if result is not None else "ok")
@@ -87,10 +89,16 @@ def _align(items: list[Alignment]) -> dict[str, str]:
 
 
 def _means(accounts: list[dict[str, Any]]) -> dict[str, float | int | str]:
-    names = ("spectrum_db", "latent_frechet")
+    if not accounts:
+        return {}
+    # A replicate without validation clips has no held-out error.
+    names = sorted(set.intersection(*(set(account["before"]) for account in accounts)))
     return {
-        f"{name}_{when}": sum(account[when][name] for account in accounts) / len(accounts)
-        for name in names
-        for when in ("before", "after")
-        if accounts
+        **{
+            f"{name}_{when}": sum(account[when][name] for account in accounts) / len(accounts)
+            for name in names
+            for when in ("before", "after")
+        },
+        "stopped_early": sum(bool(account["stopped_by"]) for account in accounts),
+        "kept_unaligned": sum(account["best_step"] == 0 for account in accounts),
     }

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,42 +14,69 @@ import pytest
 from diffusers import StableAudioPipeline
 
 import components.align_t2a.item as item
-from common.config.t2a import AlignT2APlan, SynthesizeAudioPlan
-from common.errors import DataError
+import components.align_t2a.training as training
+from common.audio_folder import write_audio_folder
+from common.config.t2a import AlignT2APlan
+from common.errors import DataError, Interrupted
+from common.gold import GoldSet
+from common.records import SyntheticClip
 from components.align_t2a.run import run
-from components.synthesize_audio.run import run as synthesize
-from tests.tiny_t2a import build_model, write_gold
+from tests.tiny_t2a import LABELS, RATE, build_model, sound, write_gold
 
 SAMPLER = {"steps": 2, "guidance_scale": 2.0, "batch_size": 4, "bucket_frames": 4}
-OPTIM = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "record_every": 2}
+SETTINGS = {
+    "optim": {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "record_every": 2},
+    "sampler": SAMPLER,
+    "beta": 50,
+    "distance_clips_per_class": 1,
+    "lora_rank": 2,
+    "probe_every": 2,
+    "keep_best_by": "none",
+}
 CONFIG = AlignT2APlan.model_validate(
-    {
-        "settings": {"sampler": SAMPLER, "optim": OPTIM, "beta": 50, "distance_clips_per_class": 1, "lora_rank": 2},
-        "seeds": [0, 1],
-        "alignments": ["dpo", "erm"],
-        "losers_per_clip": 2,
-    }
+    {"settings": SETTINGS, "seeds": [0, 1], "alignments": ["dpo", "erm"], "losers_per_clip": 2}
 ).model_dump(mode="json")
+
+
+def write_losers(folder: Path, gold: GoldSet) -> None:
+    """Three clips of the wrong label per training clip and replicate: one more than is used."""
+    records, audio = [], {}
+    for seed in gold.seeds:
+        for winner in gold.train(seed):
+            for index in range(3):
+                clip_id = f"{winner.clip_id}.{seed}.{index}"
+                audio[clip_id] = sound(LABELS[winner.label_id - 1], 10 + 3 * seed + index)
+                records.append(
+                    SyntheticClip(
+                        file_name=f"{clip_id}.flac",
+                        clip_id=clip_id,
+                        label=winner.label,
+                        label_id=winner.label_id,
+                        caption="",
+                        recipe="",
+                        seed=seed,
+                        source_clip_id=winner.clip_id,
+                        index=index,
+                        round=0,
+                        duration_s=0.5,
+                        sample_rate_hz=RATE,
+                        writer="",
+                        model_hash="",
+                        sampling_seed=0,
+                        sampler={},
+                        gain_db=0.0,
+                    )
+                )
+    folder.mkdir()
+    write_audio_folder(folder, records, audio, RATE)
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
     build_model(0).save(root / "t2a")
-    write_gold(root / "gold")
-    plan = SynthesizeAudioPlan.model_validate(
-        {"settings": {"sampler": SAMPLER}, "seeds": [0, 1], "template_clips_per_gold": 3}
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHIO_STORE", str(root / "store"))
-        synthesize(
-            str(root / "t2a"),
-            str(root / "gold"),
-            str(root / "losers"),
-            str(root / "m.json"),
-            config=plan.model_dump(mode="json"),
-            code_version="1",
-        )
+    write_gold(root / "gold", val_per_label=1)
+    write_losers(root / "losers", GoldSet(root / "gold"))
     return root
 
 
@@ -88,7 +117,12 @@ def test_every_replicate_and_loss_gives_a_plain_pipeline_with_its_account(
         StableAudioPipeline.from_pretrained(aligned / name)
         entry = account[name]
         assert entry["curve"][-1]["step"] == 4 and entry["pairs"] == 12
-        assert {"spectrum_db", "latent_frechet"} == entry["before"].keys() == entry["after"].keys()
+        figures_of_a_probe = {"held_out_error", "spectrum_db", "latent_frechet"}
+        assert entry["before"].keys() == entry["after"].keys() == figures_of_a_probe
+        assert [row["step"] for row in entry["during"]] == [0, 2, 4] and entry["held_out_clips"] == 3
+        assert entry["during"][0] == {"step": 0} | entry["before"]
+        assert entry["during"][-1] == pytest.approx({"step": 4} | entry["after"], rel=1e-3)
+        assert (entry["best_step"], entry["keep_best_by"], entry["stopped_by"]) == (4, "none", "")
         assert {key: len(bands) for key, bands in entry["spectra_db"].items()} == dict.fromkeys(
             ("gold", "before", "after"), 64
         )
@@ -96,6 +130,36 @@ def test_every_replicate_and_loss_gives_a_plain_pipeline_with_its_account(
         assert account[f"{seed}/dpo"]["before"] == account[f"{seed}/erm"]["before"]
     assert figures["models"] == 4 and figures["spectrum_db_before"] > 0
     assert len({json.dumps(digest(aligned / name)) for name in names}) == 4
+
+
+def test_a_model_that_alignment_made_worse_is_kept_as_it_was(
+    align: Callable[..., tuple[Path, dict[str, Any]]], inputs: Path
+) -> None:
+    # Plain dpo at this rate pushes the losers away and takes the winners along.
+    optim = SETTINGS["optim"] | {"steps": 12, "learning_rate": 2e-2, "schedule": "constant"}
+    settings = SETTINGS | {"optim": optim, "adapter": "full", "keep_best_by": "spectrum_db"}
+    aligned, figures = align(settings=settings, seeds=[0], alignments=["dpo"])
+    entry = json.loads((aligned / "align.json").read_text())["0/dpo"]
+    assert (entry["best_step"], entry["stopped_by"]) == (0, "held_out_error") and entry["curve"][-1]["step"] == 4
+    assert entry["after"] == entry["before"] and figures["kept_unaligned"] == figures["stopped_early"] == 1
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (aligned / "0" / "dpo" / weights).read_bytes() == (inputs / "t2a" / weights).read_bytes()
+
+
+def test_only_validation_clips_and_never_others_are_held_out(
+    align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = item.encode_held_out
+
+    def watched(backend: Any, clips: Any, *rest: Any) -> Any:
+        loaded = list(clips)
+        seen.extend(clip.clip_id for clip, _ in loaded)
+        return real(backend, loaded, *rest)
+
+    monkeypatch.setattr(item, "encode_held_out", watched)
+    align(seeds=[0], alignments=["erm"])
+    assert sorted(seen) == ["bus-2", "dog_bark-2", "jazz-2"]
 
 
 def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
@@ -110,6 +174,31 @@ def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
     assert made == [] and digest(again) == digest(first)
     align(alignments=["dpo"])
     assert made == ["1/dpo"]
+
+
+def test_a_stage_ended_by_sigterm_goes_on_to_the_same_model(
+    align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store1"))
+    expected = digest(align(seeds=[0], alignments=["dpo"])[0])
+    monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store2"))
+    steps: list[int] = []
+    real = training.batch_loss
+
+    def ended(*arguments: Any) -> Any:
+        steps.append(len(steps))
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "batch_loss", ended)
+    with pytest.raises(Interrupted):
+        align(seeds=[0], alignments=["dpo"])
+    assert len(steps) < 5 and list((tmp_path / "store2").rglob("step-*/DONE.json"))
+    assert digest(align(seeds=[0], alignments=["dpo"])[0]) == expected
+    assert len(steps) == 4
+    assert not list((tmp_path / "store2").rglob("step-*"))
 
 
 def test_workers_do_not_change_the_models(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from common.diffusion.backend import StableAudio
+from common.diffusion.backend import T2ABackend
 from common.records import GoldClip, SyntheticClip
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.pairs import Group
@@ -12,7 +12,7 @@ from tests.tiny_t2a import LABELS, RATE, build_model, sound
 
 
 @pytest.fixture
-def backend() -> StableAudio:
+def backend() -> T2ABackend:
     return build_model()
 
 
@@ -52,7 +52,7 @@ def make_group(label: str, number: int, losers: int = 2) -> Group:
 
 
 @pytest.fixture
-def pairs(backend: StableAudio) -> EncodedPairs:
+def pairs(backend: T2ABackend) -> EncodedPairs:
     clips = [
         (make_group(label, number), sound(label, number), [sound(LABELS[0], 10 * number + i) for i in (5, 6)])
         for label in LABELS[1:]

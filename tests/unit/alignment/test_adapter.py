@@ -7,12 +7,14 @@ import pytest
 import torch
 from diffusers import StableAudioPipeline
 
-from common.diffusion.backend import StableAudio
-from components.align_t2a.adapter import make_policy
+from common.diffusion.backend import T2ABackend
+from common.diffusion.stable_audio import StableAudio
+from common.errors import ConfigError
+from components.align_t2a.adapter import Policy, make_policy
 from tests.tiny_t2a import build_model
 
 
-def predict(backend: StableAudio) -> torch.Tensor:
+def predict(backend: T2ABackend) -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
     noisy = torch.randn(2, backend.latent_channels, 12, generator=generator)
     condition = backend.condition(["sound of a bus", "jazz"], [0.3, 0.3])
@@ -59,6 +61,30 @@ def test_a_merged_directory_loads_in_the_stock_pipeline_and_predicts_as_the_poli
     }
     names = set(build_model().transformer.state_dict())
     assert set(stock.transformer.state_dict()) == names
+
+
+def storages(policy: Policy) -> dict[int, int]:
+    """Bytes of the weights of policy and reference by address: what they share counts once."""
+    with policy.reference() as reference:
+        modules = (policy.trained, policy.backend.transformer, reference.transformer)
+        found = [p.untyped_storage() for module in modules for p in module.parameters()]
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
+
+
+def test_lora_holds_the_weights_once_and_full_fine_tuning_holds_them_twice() -> None:
+    base = sum(p.untyped_storage().nbytes() for p in build_model().transformer.parameters())
+    lora, full = make_policy(build_model(), "lora", 2, 0), make_policy(build_model(), "full", 2, 0)
+    adapters = sum(p.nbytes for name, p in lora.trained.named_parameters() if "lora_" in name)
+    assert 0 < adapters < 0.2 * base
+    assert sum(storages(lora).values()) == base + adapters
+    assert sum(storages(full).values()) == 2 * base
+
+
+def test_a_transformer_without_known_projections_is_refused() -> None:
+    backend = build_model()
+    backend.transformer = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="adapter=full"):
+        make_policy(backend, "lora", 2, 0)
 
 
 def test_lora_trains_the_attention_projections_alone_and_few_of_their_weights() -> None:

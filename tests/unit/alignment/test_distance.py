@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from common.config.t2a import AlignT2AConfig
-from common.diffusion.backend import StableAudio
+from common.diffusion.backend import T2ABackend
 from components.align_t2a.distance import BANDS, clip_spectrum, latent_frechet, spectrum_distance
 from components.align_t2a.encoding import EncodedPairs
+from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
-from components.align_t2a.probes import choose_probes, measure
+from components.align_t2a.probes import Probes, choose_probes
 from tests.tiny_t2a import RATE, sound
 
 
@@ -51,14 +53,32 @@ def test_probes_cover_every_label_before_any_comes_twice(group: Callable[..., Gr
     assert choose_probes(list(reversed(gold)), 2, 4) == choose_probes(gold, 2, 4)
 
 
-def test_measuring_a_model_twice_gives_the_same_figures(
-    backend: StableAudio, pairs: EncodedPairs, group: Callable[..., Group]
-) -> None:
+@pytest.fixture
+def probes(backend: T2ABackend, pairs: EncodedPairs, group: Callable[..., Group]) -> Probes:
     settings = AlignT2AConfig.model_validate(
-        {"sampler": {"steps": 2, "guidance_scale": 2.0, "batch_size": 2, "bucket_frames": 4}}
+        {
+            "sampler": {"steps": 2, "guidance_scale": 2.0, "batch_size": 2, "bucket_frames": 4},
+            "optim": {"steps": 1, "batch_size": 2, "learning_rate": 1e-3},
+        }
     )
-    probes = [group(label, 0).winner for label in ("dog_bark", "jazz")]
-    first, spectrum = measure(backend, probes, pairs, settings, 0)
-    assert first == measure(backend, probes, pairs, settings, 0)[0]
-    assert first.keys() == {"spectrum_db", "latent_frechet"} and spectrum.shape == (BANDS,)
+    clips = [group(label, 0).winner for label in ("dog_bark", "jazz")]
+    held_out = encode_held_out(backend, [(clips[0], sound("dog_bark", 7))], 4, -1.0)
+    return Probes(clips, pairs, held_out, settings, 0)
+
+
+def test_measuring_a_model_twice_gives_the_same_figures(backend: T2ABackend, probes: Probes) -> None:
+    first, spectrum = probes.measure(backend)
+    assert first == probes.measure(backend)[0]
+    assert first.keys() == {"held_out_error", "spectrum_db", "latent_frechet"} and spectrum.shape == (BANDS,)
     assert all(np.isfinite(value) and value > 0 for value in first.values())
+
+
+def test_without_validation_clips_there_is_no_held_out_error(backend: T2ABackend, probes: Probes) -> None:
+    assert replace(probes, held_out=()).measure(backend)[0].keys() == {"spectrum_db", "latent_frechet"}
+
+
+def test_bf16_measures_nearly_the_same(backend: T2ABackend, probes: Probes) -> None:
+    optim = probes.settings.optim.model_copy(update={"precision": "bf16"})
+    rough = replace(probes, settings=probes.settings.model_copy(update={"optim": optim})).measure(backend)[0]
+    exact = probes.measure(backend)[0]
+    assert rough != exact and all(rough[key] == pytest.approx(exact[key], rel=0.1) for key in exact)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.audio import rms_dbfs
-from common.diffusion.backend import StableAudio
+from common.diffusion.backend import T2ABackend
 from common.errors import DataError
 from components.align_t2a.encoding import encode_pairs
 from components.align_t2a.pairs import Group, equalize, fit_length, groups
@@ -40,7 +40,7 @@ def test_a_clip_that_would_pass_the_peak_limit_lowers_all() -> None:
 
 
 def test_silent_clips_are_left_out_and_counted_and_nothing_but_silence_is_an_error(
-    backend: StableAudio, group: Callable[..., Group]
+    backend: T2ABackend, group: Callable[..., Group]
 ) -> None:
     silence = np.zeros(8000, np.float32)
     assert equalize(sound("bus", 0), [silence], -1.0)[1] == [None]
@@ -64,7 +64,7 @@ def test_length_is_the_loudest_window_or_silence_at_the_end() -> None:
 
 @pytest.mark.parametrize("gain", [0.5, 0.11, 2.7])
 def test_a_pair_that_differs_only_by_gain_has_equal_latents(
-    backend: StableAudio, group: Callable[..., Group], gain: float
+    backend: T2ABackend, group: Callable[..., Group], gain: float
 ) -> None:
     audio = sound("bus", 0)
     pairs = encode_pairs(backend, [(group("bus", 0, 1), audio, [np.float32(gain) * audio])], 4, -1.0)
@@ -73,7 +73,7 @@ def test_a_pair_that_differs_only_by_gain_has_equal_latents(
 
 
 def test_a_clip_longer_than_the_window_is_cut_to_its_loudest_part_in_both(
-    backend: StableAudio, group: Callable[..., Group]
+    backend: T2ABackend, group: Callable[..., Group]
 ) -> None:
     window = backend.max_frames * backend.hop_length
     long = np.concatenate([0.01 * sound("bus", 0, 1.0), sound("bus", 1, window / RATE)])
@@ -95,7 +95,7 @@ def test_each_gold_clip_meets_its_own_losers_of_its_own_replicate(group: Callabl
         groups(gold, losers, 0, 4)
 
 
-def test_every_pair_keeps_its_winner_and_label(backend: StableAudio, group: Callable[..., Group]) -> None:
+def test_every_pair_keeps_its_winner_and_label(backend: T2ABackend, group: Callable[..., Group]) -> None:
     clips = [(group("bus", 0), sound("bus", 0), [np.zeros(8000, np.float32), sound("jazz", 0)])]
     clips += [(group("jazz", 1), sound("jazz", 1), [sound("bus", 3), sound("bus", 4)])]
     pairs = encode_pairs(backend, clips, 4, -1.0)
@@ -110,7 +110,7 @@ def test_every_pair_keeps_its_winner_and_label(backend: StableAudio, group: Call
 
 @pytest.mark.parametrize("label", ["bus", "jazz", "dog_bark", "shopping mall", "Fire engine, fire truck (siren)"])
 def test_the_whole_prompt_reaches_the_text_encoder(
-    backend: StableAudio, group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch, label: str
+    backend: T2ABackend, group: Callable[..., Group], monkeypatch: pytest.MonkeyPatch, label: str
 ) -> None:
     seen: list[torch.Tensor] = []
     encoder = backend.text_encoder
