@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,16 @@ SEEDS = (0, 1)
 PER_LABEL = 5
 
 
-def make_gold(folder: Path) -> Path:
-    """Five clips a label: of each replicate three are for training, one for validation."""
+def make_gold(folder: Path, labels: Sequence[str] = LABELS, *, further: bool = False) -> Path:
+    """Five clips a label: of each replicate three are for training, one for validation.
+
+    Args:
+        folder: of the artifact.
+        labels: three, any text.
+        further: every other clip has the label after its own, too.
+    """
     records, audio = [], {}
-    for label_id, (label, sound) in enumerate(zip(LABELS, SOUNDS, strict=True)):
+    for label_id, (label, sound) in enumerate(zip(labels, SOUNDS, strict=True)):
         for n in range(PER_LABEL):
             clip_id = f"{label_id}-{n}"
             audio[clip_id] = make_clip(sound, np.random.default_rng(10 * label_id + n), 0.512, 16000)
@@ -30,17 +37,18 @@ def make_gold(folder: Path) -> Path:
                     clip_id=clip_id,
                     label=label,
                     label_id=label_id,
+                    further_labels=(labels[(label_id + 1) % 3],) if further and n % 2 else (),
                     source=f"{clip_id}.wav",
                     duration_s=0.512,
                     sample_rate_hz=16000,
                 )
             )
     write_audio_folder(folder, records, audio, 16000)
-    write_json(folder / "labels.json", LABELS)
+    write_json(folder / "labels.json", list(labels))
     replicates = {
         str(seed): {
-            "train": sorted(f"{label}-{(n + seed) % 4}" for label in range(len(LABELS)) for n in range(3)),
-            "val": sorted(f"{label}-{(3 + seed) % 4}" for label in range(len(LABELS))),
+            "train": sorted(f"{label}-{(n + seed) % 4}" for label in range(len(labels)) for n in range(3)),
+            "val": sorted(f"{label}-{(3 + seed) % 4}" for label in range(len(labels))),
         }
         for seed in SEEDS
     }

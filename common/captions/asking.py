@@ -10,7 +10,7 @@ from common.captions.cache import Cache, NoCache
 from common.captions.checks import check_caption, check_reply, plain_caption
 from common.captions.grammar import GrammarWriter
 from common.captions.prompts import make_request
-from common.captions.records import Answer, Checked, Elements, Reply, Request, Tally, Task, Usage, Written
+from common.captions.records import Answer, Checked, Elements, Kept, Price, Reply, Request, Tally, Task, Usage, Written
 from common.config.captions import CheckConfig
 from common.errors import DataError
 from common.log import event, get_logger
@@ -82,19 +82,26 @@ class Desk:
         return work.answers(), tally
 
     def _checked(self, requests: Sequence[Request], work: _Work) -> list[Checked]:
-        """The checked reply of each request; kept the moment it arrives, so that a killed stage goes on from there."""
-        found: list[Checked | None] = [self._cache.get(request) for request in requests]
+        """The checked reply of each request; what was paid for is kept the moment it arrives, for a killed stage."""
+        kept = [self._cache.get(request) for request in requests]
+        usages = [Usage(cached=1) if one else Usage() for one in kept]
+        found = [one.checked if one else None for one in kept]
         missing = [index for index, checked in enumerate(found) if checked is None]
-        work.usage += Usage(cached=len(requests) - len(missing))
         for position, reply in self._writer.replies([requests[index] for index in missing]):
             index = missing[position]
-            work.usage += reply.usage
+            usages[index] = reply.usage
             if reply.failure is None:
                 checked = check_reply(reply.text, requests[index].task, self._checks)
-                self._cache.put(requests[index], checked)
-                found[index] = checked
             else:
-                found[index] = Checked(reasons=(reply.failure,), complete=False)
+                checked = Checked(reasons=(reply.failure,), complete=False)
+            if reply.failure is None or reply.usage.paid.output_tokens:
+                kept[index] = Kept(checked=checked, price=reply.usage.paid)
+                self._cache.put(requests[index], kept[index])
+            found[index] = checked
+        prices = {request.key: one.price for request, one in zip(requests, kept, strict=True) if one}
+        usages.append(Usage(replies={key: price for key, price in prices.items() if price != Price()}))
+        # In the order of the requests: sums of money depend on the order.
+        work.usage += sum(usages, start=Usage())
         return [checked or Checked(reasons=("no_reply",), complete=False) for checked in found]
 
     def _fill(self, task: Task, work: _Work) -> None:

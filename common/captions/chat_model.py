@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
-from common.captions.records import Reply, Request, Usage
+from common.captions.records import Price, Reply, Request, Usage
 from common.captions.sampling import SeededSampling, default_device
 from common.config.captions import ChatModelConfig
 from common.errors import ConfigError
@@ -98,6 +98,6 @@ class ChatModelWriter:
         sent = inputs["attention_mask"].sum(dim=1).tolist()
         written = (new != tokenizer.pad_token_id).sum(dim=1).tolist()
         return [
-            Reply(text=text.strip(), usage=Usage(requests=1, input_tokens=i, output_tokens=o))
+            Reply(text=text.strip(), usage=Usage(requests=1, paid=Price(input_tokens=i, output_tokens=o)))
             for text, i, o in zip(texts, sent, written, strict=True)
         ]

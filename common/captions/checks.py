@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
+from common.captions.book import prompt_book
+from common.captions.language import in_other_language
 from common.captions.records import CaptionsReply, Checked, Elements, ElementsReply, Task
 from common.config.captions import CheckConfig
 from common.text import normalize_label
@@ -74,14 +76,15 @@ def check_caption(caption: str, task: Task, checks: CheckConfig) -> str | None:
     present = [label for label in task.labels if contains_phrase(caption, label)]
     if len(present) < task.required_labels:
         return "no_label"
-    if len(normalize_label(caption).split()) > max_words(task.labels, checks):
+    if len(normalize_label(caption).split()) > max_words(task, checks):
         return "too_long"
     return _check_characters(_raw_without(caption, present), checks)
 
 
-def max_words(labels: Sequence[str], checks: CheckConfig) -> int:
-    """The limit of words: a label is never cut, so a very long one raises it."""
-    return max(checks.max_words, max(len(label.split()) for label in labels) + LABEL_MARGIN_WORDS)
+def max_words(task: Task, checks: CheckConfig) -> int:
+    """The limit of words: labels are never cut, so very long ones raise it."""
+    lengths = sorted((len(label.split()) for label in task.labels), reverse=True)
+    return max(checks.max_words, sum(lengths[: task.required_labels]) + LABEL_MARGIN_WORDS)
 
 
 def plain_caption(caption: str, labels: Sequence[str] = ()) -> str:
@@ -118,7 +121,7 @@ def _check_characters(text: str, checks: CheckConfig) -> str | None:
     ascii_letters = sum(unicodedata.normalize("NFKD", c)[0] in string.ascii_letters for c in letters)
     if letters and ascii_letters < checks.min_ascii_share * len(letters):
         return "language"
-    return None
+    return "language" if in_other_language(text, prompt_book().language) else None
 
 
 def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:

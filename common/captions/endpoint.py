@@ -8,6 +8,7 @@ reply that repeats it is refused.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import TracebackType
@@ -17,7 +18,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from common.captions.prompts import reply_schema
-from common.captions.records import Reply, Request, Usage
+from common.captions.records import Price, Reply, Request, Usage
 from common.config.captions import EndpointConfig
 from common.errors import ConfigError
 from common.log import Progress, event, get_logger
@@ -115,11 +116,18 @@ class EndpointWriter:
 
     def _reply(self, request: Request) -> Reply:
         sent = 0
+        failed: Counter[str] = Counter()
 
         def attempt() -> Reply:
             nonlocal sent
             sent += 1
-            return self._post(request)
+            try:
+                reply = self._post(request)
+            except (_Passing, _Refused) as failure:
+                failed[str(failure)] += 1
+                raise
+            failed.update([reply.failure] if reply.failure else [])
+            return reply
 
         retrying = Retrying(
             stop=stop_after_attempt(self._config.attempts),
@@ -131,8 +139,8 @@ class EndpointWriter:
         try:
             reply = retrying(attempt)
         except (_Passing, _Refused) as failure:
-            return Reply(failure=str(failure), usage=Usage(requests=sent))
-        return reply._replace(usage=reply.usage.model_copy(update={"requests": sent}))
+            return Reply(failure=str(failure), usage=Usage(requests=sent, failed=dict(failed)))
+        return reply._replace(usage=reply.usage.model_copy(update={"requests": sent, "failed": dict(failed)}))
 
     def _post(self, request: Request) -> Reply:
         deadline = time.monotonic() + self._config.timeout_s
@@ -205,7 +213,8 @@ class EndpointWriter:
             tokens.prompt_tokens * self._config.price_per_million_input
             + tokens.completion_tokens * self._config.price_per_million_output
         ) / 1e6
-        usage = Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost=cost)
+        paid = Price(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost=cost)
+        usage = Usage(paid=paid)
         if choice.finish_reason == "length":
             return Reply(failure="cut_off", usage=usage)
         return Reply(text=choice.message.content, usage=usage)

@@ -9,20 +9,21 @@ from common.captions.records import Elements, Tally, Task
 from common.text import normalize_label
 
 
-def extract(desk: Desk, captions: Iterable[tuple[str, str]]) -> tuple[dict[tuple[str, str], Elements], Tally]:
-    """Elements by (label, caption), and how they came about.
+def extract(
+    desk: Desk, captions: Iterable[tuple[tuple[str, ...], str]]
+) -> tuple[dict[tuple[tuple[str, ...], str], Elements], Tally]:
+    """Elements by (labels, caption), and how they came about.
 
-    The tasks are named by label and caption: the same caption is asked for once in a run, whichever
-    stage, replicate or recipe needs it.
+    The tasks are named by labels and caption: the same caption is asked for once in a run, whichever
+    stage, replicate, recipe or shard needs it.
     """
-    tasks = {
-        f"extract\0{normalize_label(label)}\0{caption}": (label, caption) for label, caption in sorted(set(captions))
-    }
+    pairs = sorted(set(captions))
+    names = {pair: tuple(map(normalize_label, pair[0])) for pair in pairs}
+    tasks = {"\0".join(("extract", *names[pair], pair[1])): pair for pair in pairs}
     asked = [
-        Task(
-            task_id=task_id, scope=task_id, prompt="extract", labels=(normalize_label(label),), caption=caption, seed=0
-        )
-        for task_id, (label, caption) in tasks.items()
+        Task(task_id=task_id, scope=task_id, prompt="extract", labels=names[pair], caption=pair[1], seed=0)
+        for task_id, pair in tasks.items()
     ]
     answers, tally = desk.ask(asked)
-    return {pair: answers[task_id].elements for task_id, pair in tasks.items()}, tally
+    by_name = {(names[pair], pair[1]): answers[task_id].elements for task_id, pair in tasks.items()}
+    return {pair: by_name[names[pair], pair[1]] for pair in pairs}, tally

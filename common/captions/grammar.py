@@ -109,7 +109,7 @@ class GrammarWriter:
         most = self._grammar.max_elements if attempt < 20 else len(_ORDER)
         labels = _choose_labels(task, rng)
         slots = _COMPOSERS[task.prompt](task, rng, self._grammar.reuse_share, most)
-        return _render(labels, slots, rng, self._grammar.template_share, max_words(task.labels, self._checks))
+        return _render(labels, slots, rng, self._grammar.template_share, max_words(task, self._checks))
 
 
 def extract_elements(caption: str, labels: Sequence[str]) -> Elements:
@@ -152,7 +152,7 @@ def _by_slot(elements: Elements) -> dict[Slot, list[str]]:
 
 
 def _choose_labels(task: Task, rng: np.random.Generator) -> tuple[str, ...]:
-    if len(task.labels) == 1:
+    if task.all_labels_wanted or len(task.labels) == 1:
         return task.labels
     size = int(rng.integers(2, min(4, len(task.labels)) + 1))
     return tuple(task.labels[index] for index in sorted(rng.choice(len(task.labels), size, replace=False)))

@@ -15,6 +15,8 @@ from common.seeding import numpy_generator
 SAMPLE_PER_LABEL = 50
 """Captions per label that enter the pairwise measures, to bound the time."""
 
+FIGURES = ("captions", "distinct_1", "distinct_2", "self_bleu", "word_spread", "unique_share", "label_recall")
+
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -29,21 +31,43 @@ def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str,
         `captions`: their number. `distinct_1`, `distinct_2`: distinct words and pairs of words over
         all (arXiv 1510.03055). `self_bleu`: BLEU-4 against the label's other captions, 1 = all alike
         (arXiv 1802.01886). `word_spread`: mean Jaccard distance of the word sets of two captions, 0 =
-        all alike. `unique_share`: distinct captions over all. `label_recall`: share with the whole label.
+        all alike. `unique_share`: distinct captions over all. `label_recall`: share with the whole
+        label. Labels with a single caption have no part in the pairwise measures.
     """
-    per_label = {label: list(found) for label, found in sorted(captions.items()) if found}
-    total = sum(len(found) for found in per_label.values())
-    kept = sum(contains_phrase(caption, label) for label, found in per_label.items() for caption in found)
-    sampled = {label: _sample(found, seed, label) for label, found in per_label.items()}
+    per_label = diversity_by_label(captions, seed)
+    total = sum(int(one["captions"]) for one in per_label.values())
+    kept = sum(one["captions"] * one["label_recall"] for one in per_label.values())
     return {
+        **dict.fromkeys(FIGURES, 0.0),
+        **mean_figures(list(per_label.values())),
         "captions": total,
-        "distinct_1": _mean([distinct(found, 1) for found in per_label.values()]),
-        "distinct_2": _mean([distinct(found, 2) for found in per_label.values()]),
-        "self_bleu": _mean([self_bleu(found) for found in sampled.values() if len(found) > 1]),
-        "word_spread": _mean([_word_spread(found) for found in sampled.values() if len(found) > 1]),
-        "unique_share": _mean([len(set(found)) / len(found) for found in per_label.values()]),
         "label_recall": kept / total if total else 0.0,
     }
+
+
+def diversity_by_label(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, dict[str, float | int]]:
+    """The figures of `diversity` for each label that has captions; pairwise ones where it has two."""
+    return {label: _of_label(label, list(found), seed) for label, found in sorted(captions.items()) if found}
+
+
+def _of_label(label: str, captions: list[str], seed: int) -> dict[str, float | int]:
+    figures = {
+        "captions": len(captions),
+        "distinct_1": distinct(captions, 1),
+        "distinct_2": distinct(captions, 2),
+        "unique_share": len(set(captions)) / len(captions),
+        "label_recall": sum(contains_phrase(caption, label) for caption in captions) / len(captions),
+    }
+    if len(captions) > 1:
+        sample = _sample(captions, seed, label)
+        figures |= {"self_bleu": self_bleu(sample), "word_spread": _word_spread(sample)}
+    return figures
+
+
+def mean_figures(figures: Sequence[Mapping[str, float | int]]) -> dict[str, float | int]:
+    """The mean of each figure over those that have it."""
+    names = [name for name in FIGURES if any(name in one for one in figures)]
+    return {name: _mean([one[name] for one in figures if name in one]) for name in names}
 
 
 def distinct(captions: Sequence[str], n: int) -> float:

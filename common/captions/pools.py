@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from common.captions.checks import contains_phrase
@@ -55,6 +55,15 @@ def build_pools(elements: Iterable[tuple[int, str, Elements]], seed: int) -> dic
 
 def _rank(seed: int, text: str, clip_id: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{text}\0{clip_id}".encode()).digest()
+
+
+def joined(pools: Mapping[int, Pool], label_ids: Iterable[int]) -> Pool:
+    """The pools of all labels of a clip as one: each phrase once, in the order of `build_pools`."""
+    found: dict[tuple[str, str], Element] = {}
+    for label_id in label_ids:
+        for element in pools.get(label_id, ()):
+            found.setdefault((element.kind, element.text), element)
+    return tuple(found[key] for key in sorted(found))
 
 
 def draw(pool: Pool, share: float, seed: int, *names: str | int) -> Pool:

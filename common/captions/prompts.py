@@ -1,49 +1,17 @@
-"""From tasks to chat messages. The texts are data, in `prompts.yaml` beside this file."""
+"""From tasks to chat messages."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict
-
+from common.captions.book import Field, prompt_book
 from common.captions.checks import OTHER_REASON_TEXT, REASON_TEXTS, max_words
 from common.captions.records import CaptionsReply, ElementsReply, Message, PromptName, Request, Task
 from common.config.captions import CheckConfig
 from common.hashing import hash_json
 from common.seeding import derive_seed
-
-Field = Literal["label", "labels", "domain", "caption", "score", "events", "scenes", "count", "max_words"]
-
-
-class PromptText(BaseModel):
-    """One prompt: which facts it gets, and what to do with them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    fields: tuple[Field, ...]
-    text: str
-
-
-class PromptBook(BaseModel):
-    """All texts of `prompts.yaml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    language: str
-    system: str
-    repair: str
-    prompts: dict[PromptName, PromptText]
-    audio_caption: str
-
-
-@cache
-def prompt_book() -> PromptBook:
-    """The texts, read once."""
-    text = Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8")
-    return PromptBook.model_validate(yaml.safe_load(text))
 
 
 def reply_model(prompt: PromptName) -> type[ElementsReply] | type[CaptionsReply]:
@@ -67,8 +35,10 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
     """
     book = prompt_book()
     prompt = book.prompts[task.prompt]
-    facts = {name: _fact(task, name, checks) for name in prompt.fields}
+    facts = dict(_fact(task, name, checks) for name in prompt.fields)
     parts = [prompt.text]
+    if task.all_labels_wanted and len(task.labels) > 1:
+        parts.append(book.several_labels)
     if refused is not None:
         told = dict.fromkeys(REASON_TEXTS.get(reason, OTHER_REASON_TEXT) for reason in refused)
         parts.append(book.repair.format(reasons="; ".join(told) or OTHER_REASON_TEXT))
@@ -84,9 +54,10 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
     )
 
 
-def _fact(task: Task, name: Field, checks: CheckConfig) -> Any:
-    if name == "label":
-        return task.labels[0]
+def _fact(task: Task, name: Field, checks: CheckConfig) -> tuple[str, Any]:
+    if name == "labels":
+        single = task.all_labels_wanted and len(task.labels) == 1
+        return ("label", task.labels[0]) if single else (name, task.labels)
     if name == "max_words":
-        return max_words(task.labels, checks)
-    return getattr(task, name)
+        return name, max_words(task, checks)
+    return name, getattr(task, name)

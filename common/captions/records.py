@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.hashing import hash_json
 from common.records import Record
 
 PromptName = Literal["extract", "mixcap", "revise", "plain", "label_only", "multi_label"]
@@ -49,9 +51,14 @@ class Task(Record):
     seed: int
 
     @property
+    def all_labels_wanted(self) -> bool:
+        """Whether `labels` are those of one recording, rather than a choice to combine freely."""
+        return self.prompt != "multi_label"
+
+    @property
     def required_labels(self) -> int:
         """How many of `labels` a caption must contain."""
-        return min(2, len(self.labels))
+        return len(self.labels) if self.all_labels_wanted else min(2, len(self.labels))
 
 
 class Message(Record):
@@ -70,25 +77,55 @@ class Request(Record):
     seed: int = Field(description="of the writer's sampling")
     attempt: int = Field(default=0, description="0, or 1 for the repair")
 
+    @property
+    def key(self) -> str:
+        """Names what one model is asked for: two requests of a key have one reply."""
+        return hash_json([self.prompt_hash, self.seed, self.task.count])[:16]
 
-class Usage(Record):
-    """What writing cost."""
 
-    requests: int = Field(default=0, description="sent, retries included")
-    cached: int = Field(default=0, description="answered from the request cache")
+def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}
+
+
+class Price(Record):
+    """Tokens and money."""
+
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
+
+    def __add__(self, other: Price) -> Price:
+        """The sum of both."""
+        return Price(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost=self.cost + other.cost,
+        )
+
+
+class Usage(Record):
+    """What writing took."""
+
+    requests: int = Field(default=0, description="sent, retries included")
+    failed: dict[str, int] = Field(default_factory=dict, description="of those, without a usable reply, by reason code")
+    cached: int = Field(default=0, description="answered from the request cache")
+    paid: Price = Field(default=Price(), description="of the requests sent")
+    replies: dict[str, Price] = Field(default_factory=dict, description="of each reply used, by its request's key")
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of both."""
         return Usage(
             requests=self.requests + other.requests,
+            failed=_summed(self.failed, other.failed),
             cached=self.cached + other.cached,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cost=self.cost + other.cost,
+            paid=self.paid + other.paid,
+            replies=self.replies | other.replies,
         )
+
+    @property
+    def whole(self) -> Price:
+        """Of all replies, each counted once, whoever paid: the same in a first run, a resumed one and a rerun."""
+        return sum((price for _, price in sorted(self.replies.items())), start=Price())
 
 
 class Reply(NamedTuple):
@@ -106,6 +143,13 @@ class Checked(Record):
     elements: Elements = Elements()
     reasons: tuple[str, ...] = ()
     complete: bool = Field(description="nothing more has to be asked")
+
+
+class Kept(Record):
+    """What the request cache holds: never a reply's text."""
+
+    checked: Checked
+    price: Price
 
 
 class Written(Record):
@@ -134,11 +178,29 @@ class Tally(Record):
 
     def __add__(self, other: Tally) -> Tally:
         """The sum of both."""
-        names = sorted({*self.reasons, *other.reasons})
         return Tally(
             pieces=self.pieces + other.pieces,
             repaired=self.repaired + other.repaired,
             replaced=self.replaced + other.replaced,
-            reasons={name: self.reasons.get(name, 0) + other.reasons.get(name, 0) for name in names},
+            reasons=_summed(self.reasons, other.reasons),
             usage=self.usage + other.usage,
         )
+
+    def figures(self, now: Tally) -> dict[str, float | int]:
+        """How the captions came about, for the run's page.
+
+        Args:
+            now: what this execution did for it: nothing where the captions were found finished.
+        """
+        return {
+            "repaired": self.repaired,
+            "replaced": self.replaced,
+            "refused": sum(self.reasons.values()),
+            "input_tokens": self.usage.whole.input_tokens,
+            "output_tokens": self.usage.whole.output_tokens,
+            "cost": self.usage.whole.cost,
+            "requests": now.usage.requests,
+            "requests_failed": sum(now.usage.failed.values()),
+            "requests_cached": now.usage.cached,
+            "cost_paid": now.usage.paid.cost,
+        }

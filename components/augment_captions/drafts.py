@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common.captions.asking import Desk
 from common.captions.extraction import extract
-from common.captions.metrics import diversity
-from common.captions.pools import Pool, build_pools, draw, parents, texts
+from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
 from common.captions.records import PromptName, Tally, Task
 from common.config.captions import AugmentCaptionsConfig
 from common.errors import DataError
@@ -25,11 +24,24 @@ class Draft(Record):
     source_clip_id: str
     label: str
     label_id: int
+    further_labels: tuple[str, ...] = ()
     index: int
     caption: str
     writer: str
     prompt_hash: str = ""
     parents: tuple[str, ...]
+
+
+class Labelled(NamedTuple):
+    """A clip and the ids of all its labels."""
+
+    clip: GoldClip
+    label_ids: tuple[int, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Texts of all its labels, as the dataset spells them."""
+        return (self.clip.label, *self.clip.further_labels)
 
 
 class Call(NamedTuple):
@@ -43,7 +55,7 @@ class Call(NamedTuple):
 
 def write_drafts(
     source: CaptionSource,
-    clips: Sequence[GoldClip],
+    clips: Sequence[Labelled],
     captions: Mapping[str, Caption],
     desk: Desk,
     settings: AugmentCaptionsConfig,
@@ -56,7 +68,7 @@ def write_drafts(
 
     Args:
         source: which prompt; `template` asks nobody.
-        clips: training clips of one replicate.
+        clips: training clips of one replicate with their label ids.
         captions: by clip id, of at least these clips.
         desk: who writes and checks.
         settings: captions per call, share of the pool.
@@ -67,10 +79,10 @@ def write_drafts(
     Raises:
         DataError: a clip has no caption.
     """
-    clips = sorted(clips, key=lambda clip: clip.clip_id)
-    _check_captioned(clips, captions)
+    clips = sorted(clips, key=lambda own: own.clip.clip_id)
+    _check_captioned([own.clip for own in clips], captions)
     if source == "template":
-        return [_template_draft(clip, index) for clip in clips for index in range(factor)], Tally()
+        return [_template_draft(own.clip, index) for own in clips for index in range(factor)], Tally()
     pools, extracted = _pools(clips, captions, desk, seed) if source == "mixcap" else ({}, Tally())
     calls = _calls(source, clips, captions, pools, settings, factor=factor, domain=domain, seed=seed)
     answers, tally = desk.ask([call.task for call in calls])
@@ -79,6 +91,7 @@ def write_drafts(
             source_clip_id=call.clip.clip_id,
             label=call.clip.label,
             label_id=call.clip.label_id,
+            further_labels=call.clip.further_labels,
             index=call.first + offset,
             caption=written.caption,
             writer=written.writer,
@@ -105,24 +118,28 @@ def _template_draft(clip: GoldClip, index: int) -> Draft:
         source_clip_id=clip.clip_id,
         label=clip.label,
         label_id=clip.label_id,
+        further_labels=clip.further_labels,
         index=index,
-        caption=template_caption(clip.label),
+        caption=template_caption(clip.label, *clip.further_labels),
         writer=TEMPLATE_WRITER,
         parents=(clip.clip_id,),
     )
 
 
 def _pools(
-    clips: Sequence[GoldClip], captions: Mapping[str, Caption], desk: Desk, seed: int
+    clips: Sequence[Labelled], captions: Mapping[str, Caption], desk: Desk, seed: int
 ) -> tuple[dict[int, Pool], Tally]:
-    found, tally = extract(desk, [(clip.label, captions[clip.clip_id].caption) for clip in clips])
-    elements = ((clip.label_id, clip.clip_id, found[clip.label, captions[clip.clip_id].caption]) for clip in clips)
+    pairs = {own.clip.clip_id: (own.labels, captions[own.clip.clip_id].caption) for own in clips}
+    found, tally = extract(desk, pairs.values())
+    elements = (
+        (label_id, own.clip.clip_id, found[pairs[own.clip.clip_id]]) for own in clips for label_id in own.label_ids
+    )
     return build_pools(elements, seed), tally
 
 
 def _calls(
     source: PromptName,
-    clips: Sequence[GoldClip],
+    clips: Sequence[Labelled],
     captions: Mapping[str, Caption],
     pools: Mapping[int, Pool],
     settings: AugmentCaptionsConfig,
@@ -133,15 +150,16 @@ def _calls(
 ) -> list[Call]:
     """As many calls per clip as `factor` captions need; each call is shown its own draw of the pool."""
     calls = []
-    for clip in clips:
+    for own in clips:
+        clip, whole = own.clip, joined(pools, own.label_ids)
         for number, first in enumerate(range(0, factor, settings.captions_per_call)):
-            pool = draw(pools.get(clip.label_id, ()), settings.pool_share, seed, clip.clip_id, number)
+            pool = draw(whole, settings.pool_share, seed, clip.clip_id, number)
             shown = texts(pool)
             task = Task(
                 task_id=f"{source}.{clip.clip_id}.{number}",
-                scope=f"{source}.{clip.label_id}",
+                scope=".".join((source, *map(str, sorted(own.label_ids)))),
                 prompt=source,
-                labels=(normalize_label(clip.label),),
+                labels=tuple(map(normalize_label, own.labels)),
                 domain=domain,
                 caption="" if source == "label_only" else captions[clip.clip_id].caption,
                 events=shown.events,
@@ -165,41 +183,3 @@ def make_prompts(recipe: Recipe, seed: int, drafts: Sequence[Draft]) -> list[Pro
         )
         for draft in drafts
     ]
-
-
-def figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bool) -> dict[str, Any]:
-    """Diversity and label recall (means over replicates), number of captions, and how they came about.
-
-    Args:
-        found: drafts and tally of each replicate.
-        in_run: whether a method of the run uses them, or they are measured for comparison only.
-    """
-    per_seed = []
-    for drafts, _ in found:
-        by_label: dict[str, list[str]] = {}
-        for draft in drafts:
-            by_label.setdefault(normalize_label(draft.label), []).append(draft.caption)
-        per_seed.append(diversity(by_label))
-    mean = {name: sum(one[name] for one in per_seed) / len(per_seed) for name in per_seed[0]}
-    tally = sum((tally for _, tally in found), start=Tally())
-    return {
-        **mean,
-        "captions": sum(one["captions"] for one in per_seed),
-        "in_run": in_run,
-        "how": tally.model_dump(mode="json"),
-    }
-
-
-def flat_figures(report: dict[str, dict[str, Any]], tally: Tally) -> dict[str, float | int | str]:
-    """Diversity per caption source and counts of requests, for the run's page."""
-    shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
-    return {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown} | {
-        "repaired": tally.repaired,
-        "replaced": tally.replaced,
-        "refused": sum(tally.reasons.values()),
-        "requests": tally.usage.requests,
-        "requests_cached": tally.usage.cached,
-        "input_tokens": tally.usage.input_tokens,
-        "output_tokens": tally.usage.output_tokens,
-        "cost": tally.usage.cost,
-    }

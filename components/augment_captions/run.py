@@ -15,7 +15,8 @@ from common.methods import LOSERS, CaptionSource
 from common.records import Caption, read_records, write_records
 from common.stage import stage
 from common.storage import read_json, write_json
-from components.augment_captions.drafts import Draft, figures, flat_figures, make_prompts, write_drafts
+from components.augment_captions.drafts import Draft, Labelled, make_prompts, write_drafts
+from components.augment_captions.figures import flat_figures, source_figures
 
 NAME = "augment_captions"
 REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
@@ -56,11 +57,13 @@ def run(
                 if source not in drafts
             }
         report: dict[str, dict[str, Any]] = {
-            source: figures(found, in_run=source in drafts) for source, found in (drafts | references).items()
+            source: source_figures(found, in_run=source in drafts) for source, found in (drafts | references).items()
         }
-        write_json(Path(prompts_path) / "captions.json", {"writer": desk.writer_name, "sources": report})
-        tally = sum((item for found in drafts.values() for _, item in found), start=Tally())
-        running.record({"prompts": len(prompts), "writer": desk.writer_name, **flat_figures(report, tally)})
+        how = sum((tally for found in drafts.values() for _, tally in found), start=Tally())
+        rounds = [{"round": 0, "prompts": len(prompts), "how": how.model_dump(mode="json")}]
+        account = {"writer": desk.writer_name, "sources": report, "rounds": rounds}
+        write_json(Path(prompts_path) / "captions.json", account)
+        running.record({"prompts": len(prompts), "writer": desk.writer_name, **flat_figures(report, how, work.now)})
     return running.figures
 
 
@@ -71,10 +74,12 @@ class _Work:
         self._plan, self._store, self._gold = plan, store, GoldSet(gold_path)
         captions = read_records(Path(captions_path) / "captions.jsonl", Caption)
         self._captions = {caption.clip_id: caption for caption in captions}
+        self.now = Tally()
+        """How the captions that were not found finished came about."""
 
     def drafts(self, source: CaptionSource, seed: int, desk: Desk) -> tuple[list[Draft], Tally]:
         plan = self._plan
-        clips = self._gold.train(seed)
+        clips = [Labelled(clip, self._gold.label_ids(clip)) for clip in self._gold.train(seed)]
 
         def make(folder: Path) -> None:
             drafts, tally = write_drafts(
@@ -89,15 +94,16 @@ class _Work:
             )
             write_records(folder / "drafts.jsonl", drafts)
             write_json(folder / "tally.json", tally.model_dump(mode="json"))
+            self.now += tally
 
-        captions = [self._captions.get(clip.clip_id) for clip in clips]
+        captions = [self._captions.get(own.clip.clip_id) for own in clips]
         item = self._store.get_or_make(
             make,
             source=source,
             seed=seed,
             writer=desk.writer_name,
             settings=content_settings(plan.settings.writer),
-            clips=[[clip.clip_id, clip.label, clip.label_id] for clip in clips],
+            clips=[[own.clip.clip_id, own.labels, own.label_ids] for own in clips],
             captions=[caption.caption if caption else "" for caption in captions],
             factor=plan.augmentation_factor,
             domain=plan.domain,

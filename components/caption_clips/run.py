@@ -87,7 +87,10 @@ def _caption(
 
         item = store.get_or_make(
             make,
-            clips=[[clip.clip_id, clip.label, hash_file(gold.path / "clips" / clip.file_name)] for clip in batch],
+            clips=[
+                [clip.clip_id, [clip.label, *clip.further_labels], hash_file(gold.path / "clips" / clip.file_name)]
+                for clip in batch
+            ],
             settings=settings.model_dump(mode="json", exclude={"max_replaced_share"}),
         )
         captions += read_records(item / CAPTIONS, Caption)

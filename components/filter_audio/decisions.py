@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from common.config.clap import FilterAudioConfig
 from common.errors import DataError
-from common.records import SyntheticClip
-from components.filter_audio.recordings import find_copies, recording_similarity
+from components.filter_audio.candidates import Candidate, Decision
+from components.filter_audio.recordings import first_copy, nearest_first
 from components.filter_audio.thresholds import Threshold, claim_scores
+
+BLOCK = 512
+"""Clips whose similarities to all others are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -23,35 +26,37 @@ class Embedded:
 
 
 def decide(
-    clips: Sequence[SyntheticClip],
+    clips: Sequence[Candidate],
+    claims: Sequence[Sequence[int]],
     embeddings: np.ndarray,
     label_embeddings: np.ndarray,
     gold: Embedded,
-    accepted_before: Mapping[tuple[str, str], Embedded],
+    accepted_before: Mapping[tuple[str, tuple[str, ...]], Embedded],
     fingerprints: Callable[[str], np.ndarray],
     threshold: Threshold,
     config: FilterAudioConfig,
     filtered: Mapping[str, bool],
-) -> list[SyntheticClip]:
+) -> list[Decision]:
     """Score every clip and give a reason to each one that is rejected.
 
     A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order:
     the signal checks' code, `low_score` or `low_margin`, `near_copy` (of a gold clip),
-    `near_duplicate` (of a clip of the same recipe and label, accepted before or with a higher score).
+    `near_duplicate` (of a clip of the same recipe and labels, accepted before or with a higher score).
 
     Args:
         clips: of one replicate, any recipes.
+        claims: ids of the labels of each clip.
         embeddings: (N, D) of the clips; those of clips that failed the signal checks do not matter.
         label_embeddings: (K, D) of the label prompts, by label id.
         gold: the replicate's gold training clips.
-        accepted_before: by recipe and label, clips accepted in earlier rounds.
+        accepted_before: by recipe and labels, clips accepted in earlier rounds.
         fingerprints: of a synthetic or gold clip by its id.
         threshold: from `calibrate`.
         config: caps.
         filtered: recipe name to whether it is filtered.
 
     Returns:
-        The clips in their order, with score, margin, nearest gold clip and reason.
+        What was found out about the clips, in their order.
 
     Raises:
         DataError: a clip's recipe is not one of the run's.
@@ -59,77 +64,82 @@ def decide(
     unknown = {clip.recipe for clip in clips} - filtered.keys()
     if unknown:
         raise DataError(f"clips of recipe {', '.join(sorted(unknown))}: expected one of {', '.join(sorted(filtered))}")
-    label_ids = [clip.label_id for clip in clips]
-    scores, margins = claim_scores(embeddings @ label_embeddings.T, label_ids)
-    to_gold = embeddings @ gold.embeddings.T
-    scored = []
+    scores, margins = claim_scores(embeddings @ label_embeddings.T, claims)
+    nearest, similarity = _nearest(embeddings, gold.embeddings)
+    found = []
     for row, clip in enumerate(clips):
         if clip.signal != "ok":
-            scored.append(clip.model_copy(update={"reason": clip.signal}))
+            found.append(Decision(clip.clip_id, clip.signal))
             continue
-        nearest = int(to_gold[row].argmax())
-        update = {
-            "clap_score": float(scores[row]),
-            "clap_margin": float(margins[row]),
-            "nearest_clip_id": gold.ids[nearest],
-            "nearest_similarity": float(to_gold[row, nearest]),
-        }
-        if filtered[clip.recipe]:
-            update["reason"] = threshold.reason(float(scores[row]), float(margins[row]))
-        scored.append(clip.model_copy(update=update))
-    checked = [row for row, clip in enumerate(scored) if filtered[clip.recipe] and clip.reason is None]
-    scored = _without_copies(scored, checked, to_gold, gold, fingerprints, config)
-    checked = [row for row in checked if scored[row].reason is None]
-    return _without_duplicates(scored, checked, embeddings, accepted_before, fingerprints, config)
+        score, margin = float(scores[row]), float(margins[row])
+        reason = threshold.reason(score, margin) if filtered[clip.recipe] else None
+        source = gold.ids[nearest[row]]
+        found.append(Decision(clip.clip_id, reason, score, margin, source, float(similarity[row])))
+    checked = [row for row, clip in enumerate(clips) if filtered[clip.recipe] and found[row].reason is None]
+    _refuse_copies(found, checked, embeddings, gold, fingerprints, config)
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for row in sorted(checked, key=lambda row: (-(found[row].score or 0.0), found[row].clip_id)):
+        if found[row].reason is None:
+            groups.setdefault((clips[row].recipe, clips[row].labels), []).append(row)
+    for key, rows in groups.items():
+        _refuse_duplicates(found, rows, embeddings, accepted_before.get(key), fingerprints, config)
+    return found
 
 
-def _without_copies(
-    clips: list[SyntheticClip],
-    rows: list[int],
-    to_gold: np.ndarray,
+def _nearest(embeddings: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of, and cosine with, the reference nearest to each row; both (N,)."""
+    parts = []
+    for start in range(0, len(embeddings), BLOCK):
+        block = embeddings[start : start + BLOCK] @ references.T
+        parts.append((block.argmax(axis=1), block.max(axis=1)))
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0, embeddings.dtype)
+    return np.concatenate([index for index, _ in parts]), np.concatenate([value for _, value in parts])
+
+
+def _refuse_copies(
+    found: list[Decision],
+    rows: Sequence[int],
+    embeddings: np.ndarray,
     gold: Embedded,
     fingerprints: Callable[[str], np.ndarray],
     config: FilterAudioConfig,
-) -> list[SyntheticClip]:
-    ids = [clips[row].clip_id for row in rows]
-    copies = find_copies(to_gold[rows], ids, gold.ids, fingerprints, config.copy_similarity, config.same_recording)
-    columns = {clip_id: column for column, clip_id in enumerate(gold.ids)}
-    result = list(clips)
+) -> None:
+    """Give a reason to copies of gold clips, and name the clip that they copy."""
     for row in rows:
-        source = copies.get(clips[row].clip_id)
+        similarity = gold.embeddings @ embeddings[row]
+        near = nearest_first(similarity, config.copy_similarity, config.max_compared)
+        ids = [gold.ids[column] for column in near]
+        source = first_copy(found[row].clip_id, ids, fingerprints, config.same_recording)
         if source is not None:
-            update = {
-                "reason": "near_copy",
-                "nearest_clip_id": source,
-                "nearest_similarity": float(to_gold[row, columns[source]]),
-            }
-            result[row] = clips[row].model_copy(update=update)
-    return result
+            value = float(similarity[near[ids.index(source)]])
+            found[row] = replace(found[row], reason="near_copy", nearest_clip_id=source, nearest_similarity=value)
 
 
-def _without_duplicates(
-    clips: list[SyntheticClip],
-    rows: list[int],
+def _refuse_duplicates(
+    found: list[Decision],
+    rows: Sequence[int],
     embeddings: np.ndarray,
-    accepted_before: Mapping[tuple[str, str], Embedded],
+    before: Embedded | None,
     fingerprints: Callable[[str], np.ndarray],
     config: FilterAudioConfig,
-) -> list[SyntheticClip]:
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row in sorted(rows, key=lambda row: (-(clips[row].clap_score or 0.0), clips[row].clip_id)):
-        groups.setdefault((clips[row].recipe, clips[row].label), []).append(row)
-    result = list(clips)
-    for key, members in groups.items():
-        before = accepted_before.get(key)
-        kept_ids = list(before.ids) if before else []
-        kept = list(before.embeddings) if before else []
-        for row in members:
-            clip_id = clips[row].clip_id
-            near = [i for i, other in enumerate(kept) if float(other @ embeddings[row]) >= config.duplicate_similarity]
-            closest = (recording_similarity(fingerprints(clip_id), fingerprints(kept_ids[i])) for i in near)
-            if any(similarity >= config.same_recording for similarity in closest):
-                result[row] = clips[row].model_copy(update={"reason": "near_duplicate"})
+) -> None:
+    """Give a reason to those of `rows`, the best first, that are the same recording as one kept before them."""
+    ids = list(before.ids) if before else []
+    kept = np.empty((len(ids) + len(rows), embeddings.shape[1]), embeddings.dtype)
+    kept[: len(ids)] = before.embeddings if before else 0
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        earlier = len(ids)
+        to_earlier = embeddings[block] @ kept[:earlier].T
+        for place, row in enumerate(block):
+            # Those kept since the block began are few; the rest is one product for the whole block.
+            to_recent = kept[earlier : len(ids)] @ embeddings[row]
+            similarity = np.concatenate([to_earlier[place], to_recent])
+            near = nearest_first(similarity, config.duplicate_similarity, config.max_compared)
+            clip_id = found[row].clip_id
+            if first_copy(clip_id, [ids[column] for column in near], fingerprints, config.same_recording):
+                found[row] = replace(found[row], reason="near_duplicate")
                 continue
-            kept_ids.append(clip_id)
-            kept.append(embeddings[row])
-    return result
+            kept[len(ids)] = embeddings[row]
+            ids.append(clip_id)

@@ -1,40 +1,115 @@
-"""The folders that the filter writes: clips, and the embeddings of those accepted."""
+"""The folders that the filter reads and writes, clip by clip: memory does not grow with what a record holds."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from heapq import merge
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
-from common.audio_folder import read_clips
-from common.records import SyntheticClip, read_records, write_records
+from common.audio_folder import CLIPS, METADATA, copy_audio_folder
+from common.errors import DataError
+from common.hashing import hash_file
+from common.provenance import copy_provenance
+from common.records import SyntheticClip
+from components.filter_audio.candidates import Candidate, Decision
 
-
-def read_sorted(folder: Path) -> list[SyntheticClip]:
-    """The clips of an AudioFolder by clip id."""
-    return sorted(read_clips(folder, SyntheticClip), key=lambda clip: clip.clip_id)
-
-
-def audio_file(folder: Path, clip: SyntheticClip) -> Path:
-    """Where a clip's audio lies in an AudioFolder."""
-    return folder / "clips" / clip.file_name
+DECISIONS = "decisions.jsonl"
 
 
-def write_clips(folder: Path, clips: Iterable[SyntheticClip], sources: Mapping[str, Path]) -> None:
-    """Write an AudioFolder by copying files as they are.
+class Listing:
+    """The clips of an AudioFolder, by clip id; records stay on disk.
+
+    Attributes:
+        folder: of the artifact.
+        clips: what the filter must know of each clip.
+
+    Raises:
+        DataError: the metadata is missing, or a line is no record of a synthetic clip.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / CLIPS / METADATA
+        rows: list[tuple[Candidate, int]] = []
+        offset = 0
+        try:
+            with self._file.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        rows.append((Candidate.of(self._parse(line, number)), offset))
+                    offset += len(line)
+        except OSError as error:
+            raise DataError(f"cannot read the clips in {self._file}: {error.strerror}; run the stage before") from error
+        rows.sort(key=lambda row: row[0].clip_id)
+        self.clips: tuple[Candidate, ...] = tuple(clip for clip, _ in rows)
+        self._offsets = [offset for _, offset in rows]
+
+    def _parse(self, line: bytes, number: int) -> SyntheticClip:
+        try:
+            return SyntheticClip.model_validate_json(line)
+        except ValidationError as error:
+            raise DataError(f"{self._file}, line {number}: no SyntheticClip: {error.errors()[0]['msg']}") from error
+
+    def __iter__(self) -> Iterator[SyntheticClip]:
+        """The records by clip id, read one by one."""
+        with self._file.open("rb") as lines:
+            for offset in self._offsets:
+                lines.seek(offset)
+                yield SyntheticClip.model_validate_json(lines.readline())
+
+    def audio_file(self, clip: Candidate | SyntheticClip) -> Path:
+        """Where a clip's audio lies."""
+        return self.folder / CLIPS / clip.file_name
+
+    def content(self, seed: int) -> str:
+        """SHA-256 (hex) of a seed's records and audio."""
+        digest = hashlib.sha256()
+        for clip in self:
+            if clip.seed == seed:
+                digest.update(f"{clip.model_dump_json()}\0{hash_file(self.audio_file(clip))}\n".encode())
+        return digest.hexdigest()
+
+
+def write_clips(folder: Path, *sets: tuple[Listing, Iterable[SyntheticClip]]) -> None:
+    """Write an AudioFolder of clips from other ones, by clip id, with their provenance.
 
     Args:
         folder: of the artifact.
-        clips: in any order; written by clip id.
-        sources: clip id to the artifact folder that its audio comes from.
+        sets: where the audio lies, and the records by clip id.
     """
-    ordered = sorted(clips, key=lambda clip: clip.clip_id)
-    (folder / "clips").mkdir(parents=True, exist_ok=True)
-    for clip in ordered:
-        shutil.copyfile(audio_file(sources[clip.clip_id], clip), audio_file(folder, clip))
-    write_records(folder / "clips" / "metadata.jsonl", ordered)
+    files: dict[str, Path] = {}
+    taken: dict[Path, list[str]] = {listing.folder: [] for listing, _ in sets}
+
+    def tagged(listing: Listing, clips: Iterable[SyntheticClip]) -> Iterator[tuple[SyntheticClip, Listing]]:
+        return ((clip, listing) for clip in clips)
+
+    def records() -> Iterator[SyntheticClip]:
+        streams = [tagged(*one) for one in sets]
+        for clip, listing in merge(*streams, key=lambda pair: pair[0].clip_id):
+            files[clip.clip_id] = listing.audio_file(clip)
+            taken[listing.folder].append(clip.clip_id)
+            yield clip
+
+    copy_audio_folder(folder, records(), lambda clip: files.pop(clip.clip_id))
+    copy_provenance(folder, taken)
+
+
+def write_decisions(folder: Path, decisions: Sequence[Decision]) -> None:
+    """Write decisions as JSON lines."""
+    with (folder / DECISIONS).open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(asdict(decision)) + "\n" for decision in decisions)
+
+
+def read_decisions(folder: Path) -> Iterator[Decision]:
+    """The decisions of an item, in the order of the clips."""
+    with (folder / DECISIONS).open(encoding="utf-8") as lines:
+        yield from (Decision(**json.loads(line)) for line in lines)
 
 
 def read_embeddings(folder: Path, seed: int) -> np.ndarray:
@@ -43,24 +118,22 @@ def read_embeddings(folder: Path, seed: int) -> np.ndarray:
     return rows
 
 
-def write_embeddings(
-    folder: Path, before: Sequence[SyntheticClip], previous: Path | None, items: Mapping[int, Path]
-) -> None:
+def write_embeddings(folder: Path, before: Listing | None, items: Mapping[int, Path]) -> None:
     """Write the embeddings of all accepted clips, for the rounds to come.
 
     Args:
         folder: of the artifact of accepted clips.
         before: clips accepted in earlier rounds.
-        previous: folder of the artifact of those.
         items: by seed, this round's finished item.
     """
     (folder / "embeddings").mkdir(exist_ok=True)
-    for seed in sorted({clip.seed for clip in before} | items.keys()):
-        ids = sorted(clip.clip_id for clip in before if clip.seed == seed)
-        rows = [read_embeddings(previous, seed)] if previous is not None and ids else []
+    earlier = before.clips if before else ()
+    for seed in sorted({clip.seed for clip in earlier} | items.keys()):
+        ids = [clip.clip_id for clip in earlier if clip.seed == seed]
+        rows = [read_embeddings(before.folder, seed)] if before and ids else []
         if seed in items:
-            decided = read_records(items[seed] / "clips.jsonl", SyntheticClip)
-            kept = [row for row, clip in enumerate(decided) if clip.reason is None]
+            decided = list(read_decisions(items[seed]))
+            kept = [row for row, decision in enumerate(decided) if decision.reason is None]
             rows.append(np.load(items[seed] / "embeddings.npy")[kept])
             ids += [decided[row].clip_id for row in kept]
         order = sorted(range(len(ids)), key=ids.__getitem__)

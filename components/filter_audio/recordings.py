@@ -6,7 +6,7 @@ independent clips do not share is which band is louder than usual in which frame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -54,34 +54,30 @@ def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(correlation[: reach + 1].max(), correlation[size - reach :].max() if reach else -1.0))
 
 
-def find_copies(
-    similarity: np.ndarray,
-    clip_ids: Sequence[str],
-    reference_ids: Sequence[str],
-    fingerprints: Callable[[str], np.ndarray],
-    min_cosine: float,
-    min_correlation: float,
-) -> Mapping[str, str]:
-    """Clips that are the same recording as a reference.
+def nearest_first(similarity: np.ndarray, least: float, most: int) -> list[int]:
+    """At most `most` indices of the highest similarities that are at least `least`, the highest first.
 
     Args:
-        similarity: (N, M) cosines of clips and references.
-        clip_ids: of the rows.
-        reference_ids: of the columns.
-        fingerprints: of a clip or reference by its id; asked for only where the cosine is high.
-        min_cosine: from which a pair is compared closely.
-        min_correlation: from which a pair is the same recording.
-
-    Returns:
-        Clip id to the id of the closest reference that it copies.
+        similarity: (N,).
+        least: from which a pair is looked at closely.
+        most: bounds the work where all clips are alike.
     """
-    copies = {}
-    for row, clip_id in enumerate(clip_ids):
-        for column in np.argsort(-similarity[row], kind="stable"):
-            if similarity[row, column] < min_cosine:
-                break
-            reference = reference_ids[column]
-            if recording_similarity(fingerprints(clip_id), fingerprints(reference)) >= min_correlation:
-                copies[clip_id] = reference
-                break
-    return copies
+    near = np.flatnonzero(similarity >= least)
+    return [int(index) for index in near[np.argsort(-similarity[near], kind="stable")][:most]]
+
+
+def first_copy(
+    clip_id: str, others: Sequence[str], fingerprints: Callable[[str], np.ndarray], least: float
+) -> str | None:
+    """The first of `others` that is the same recording as `clip_id`.
+
+    Args:
+        clip_id: of the clip.
+        others: ids of clips, the likeliest first.
+        fingerprints: of a clip by its id; asked for only where there are others.
+        least: correlation from which a pair is the same recording.
+    """
+    if not others:
+        return None
+    own = fingerprints(clip_id)
+    return next((other for other in others if recording_similarity(own, fingerprints(other)) >= least), None)

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.audio_folder import load_clip
+from common.audio import read_audio, resample, to_mono
 from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
+from common.errors import DataError
 from common.gold import GoldSet
 from common.items import ItemStore
-from common.records import GoldClip, SyntheticClip, write_records
+from common.log import Progress, get_logger
+from common.records import GoldClip
 from common.storage import write_json
 from common.text import template_caption
 from components.filter_audio.calibration import planted_trial
+from components.filter_audio.candidates import Candidate, Decision
 from components.filter_audio.decisions import Embedded, decide
-from components.filter_audio.folders import read_embeddings
-from components.filter_audio.recordings import fingerprint
-from components.filter_audio.thresholds import calibrate, claim_scores
+from components.filter_audio.fingerprints import Fingerprints
+from components.filter_audio.folders import read_embeddings, write_decisions
+from components.filter_audio.thresholds import Threshold, calibrate, claim_scores
+
+log = get_logger("filter_audio")
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """One item of the stage: the clips of a seed and what they are judged with."""
+    """One item of the stage: the clips of a seed, by clip id, and what they are judged with."""
 
     seed: int
     plan: FilterAudioPlan
-    clips: tuple[SyntheticClip, ...]
-    previous: tuple[SyntheticClip, ...]
+    clips: tuple[Candidate, ...]
+    previous: tuple[Candidate, ...]
     synthetic_dir: Path
     gold_dir: Path
     clap_dir: Path
@@ -45,8 +49,8 @@ class Replicate:
 def filter_replicate(job: Replicate) -> Path:
     """Make the replicate's item, or find it.
 
-    The item holds `clips.jsonl` (every clip with scores and reason), `embeddings.npy` (their rows)
-    and `replicate.json` (threshold and figures).
+    The item holds `decisions.jsonl` (one line a clip), `embeddings.npy` (their rows) and
+    `replicate.json` (threshold and figures).
     """
     return job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
 
@@ -56,84 +60,124 @@ def _make(job: Replicate, folder: Path) -> None:
     rate = scorer.sample_rate_hz
     gold = GoldSet(job.gold_dir)
     prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
-
-    def embed_gold(clips: Sequence[GoldClip]) -> np.ndarray:
-        return scorer.embed_audio((gold.load(clip, rate) for clip in clips), rate)
-
-    train, validation = gold.train(job.seed), gold.val(job.seed)
-    true_ids = [clip.label_id for clip in validation]
-    similarity = embed_gold(validation) @ prompts.T
-    scores, margins = claim_scores(similarity, true_ids)
-    threshold = calibrate(job.plan.settings.threshold, scores, margins)
-    references = Embedded(tuple(clip.clip_id for clip in train), embed_gold(train))
-
-    sound = [clip for clip in job.clips if clip.signal == "ok"]
-    rows = {clip.clip_id: row for row, clip in enumerate(sound)}
-    embedded = scorer.embed_audio((load_clip(job.synthetic_dir, clip, rate) for clip in sound), rate)
-    embeddings = np.zeros((len(job.clips), scorer.dim), np.float32)
-    for index, clip in enumerate(job.clips):
-        if clip.clip_id in rows:
-            embeddings[index] = embedded[rows[clip.clip_id]]
-    decided = decide(
-        job.clips,
-        embeddings,
-        prompts,
-        references,
-        _accepted_before(job),
-        _fingerprints(job, scorer, gold, train),
-        threshold,
-        job.plan.settings,
-        {recipe.name: recipe.filter for recipe in job.plan.recipes},
-    )
-    write_records(folder / "clips.jsonl", decided)
+    train = gold.train(job.seed)
+    threshold, figures = _calibrated(job, scorer, gold, prompts)
+    audio = _Audio(job, gold, rate)
+    with Fingerprints(lambda clip_id: scorer.features.spectrogram(audio.load(clip_id))) as marks:
+        references = Embedded(
+            tuple(clip.clip_id for clip in train),
+            scorer.embed_audio(
+                (gold.load(clip, rate) for clip in train), rate, lambda i, heard: marks.put(train[i].clip_id, heard)
+            ),
+        )
+        embeddings = _embed(job, scorer, audio, marks)
+        decided = decide(
+            job.clips,
+            _claims(job.clips, gold),
+            embeddings,
+            prompts,
+            references,
+            _accepted_before(job),
+            marks.get,
+            threshold,
+            job.plan.settings,
+            {recipe.name: recipe.filter for recipe in job.plan.recipes},
+        )
+    write_decisions(folder, decided)
     np.save(folder / "embeddings.npy", embeddings)
-    figures = {
-        "threshold": threshold.model_dump(),
-        "gold_scores": [float(score) for score in scores],
-        "gold_margins": [float(margin) for margin in margins],
-        "planted": planted_trial(threshold, similarity, true_ids) if len(true_ids) else {},
-        "kernel_distance": _distances(decided, embeddings, references.embeddings),
-    }
+    figures["kernel_distance"] = _distances(job.clips, decided, embeddings, references.embeddings)
     write_json(folder / "replicate.json", figures)
 
 
-def _accepted_before(job: Replicate) -> Mapping[tuple[str, str], Embedded]:
-    """Earlier rounds' clips by recipe and label."""
+def _calibrated(
+    job: Replicate, scorer: ClapScorer, gold: GoldSet, prompts: np.ndarray
+) -> tuple[Threshold, dict[str, Any]]:
+    """The threshold from the gold validation clips, and what is recorded of it."""
+    rate = scorer.sample_rate_hz
+    validation = gold.val(job.seed)
+    claims = [gold.label_ids(clip) for clip in validation]
+    similarity = scorer.embed_audio((gold.load(clip, rate) for clip in validation), rate) @ prompts.T
+    scores, margins = claim_scores(similarity, claims)
+    threshold = calibrate(job.plan.settings.threshold, scores, margins)
+    return threshold, {
+        "threshold": threshold.model_dump(),
+        "gold_scores": [float(score) for score in scores],
+        "gold_margins": [float(margin) for margin in margins],
+        "planted": planted_trial(threshold, similarity, claims) if claims else {},
+    }
+
+
+def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprints) -> np.ndarray:
+    """Embeddings (N, D) of all clips, zero for those that failed the signal checks; keeps fingerprints on the way."""
+    sound = [row for row, clip in enumerate(job.clips) if clip.signal == "ok"]
+    progress = Progress(log, "clips_scored", len(sound))
+
+    def heard(index: int, spectrogram: np.ndarray) -> None:
+        marks.put(job.clips[sound[index]].clip_id, spectrogram)
+        progress.advance()
+
+    embeddings = np.zeros((len(job.clips), scorer.dim), np.float32)
+    embeddings[sound] = scorer.embed_audio(
+        (audio.load(job.clips[row].clip_id) for row in sound), scorer.sample_rate_hz, heard
+    )
+    return embeddings
+
+
+def _claims(clips: Sequence[Candidate], gold: GoldSet) -> list[tuple[int, ...]]:
+    """Ids of the labels of each clip.
+
+    Raises:
+        DataError: a label is not one of the dataset's.
+    """
+    ids = {label: index for index, label in enumerate(gold.labels)}
+    unknown = {label for clip in clips for label in clip.labels} - ids.keys()
+    if unknown:
+        raise DataError(
+            f"{gold.path}: clips claim the labels {sorted(unknown)}, which are not in labels.json; clips and gold must "
+            "come from the same run"
+        )
+    return [tuple(ids[label] for label in clip.labels) for clip in clips]
+
+
+class _Audio:
+    """Finds and reads any clip of the replicate by its id, at one rate."""
+
+    def __init__(self, job: Replicate, gold: GoldSet, rate: int) -> None:
+        self._gold, self._rate = gold, rate
+        self._originals: dict[str, GoldClip] = {clip.clip_id: clip for clip in gold.train(job.seed)}
+        self._files = {clip.clip_id: (job.synthetic_dir, clip.file_name) for clip in job.clips}
+        if job.previous_dir is not None:
+            self._files |= {clip.clip_id: (job.previous_dir, clip.file_name) for clip in job.previous}
+
+    def load(self, clip_id: str) -> np.ndarray:
+        """Mono `(T,)` float32."""
+        if clip_id not in self._files:
+            return self._gold.load(self._originals[clip_id], self._rate)
+        folder, name = self._files[clip_id]
+        audio, rate = read_audio(folder / "clips" / name)
+        return resample(to_mono(audio), rate, self._rate)
+
+
+def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Embedded]:
+    """Earlier rounds' clips by recipe and labels."""
     if job.previous_dir is None or not job.previous:
         return {}
     embeddings = read_embeddings(job.previous_dir, job.seed)
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for row, clip in enumerate(job.previous):
-        groups.setdefault((clip.recipe, clip.label), []).append(row)
+        groups.setdefault((clip.recipe, clip.labels), []).append(row)
     ids = [clip.clip_id for clip in job.previous]
     return {key: Embedded(tuple(ids[row] for row in rows), embeddings[rows]) for key, rows in groups.items()}
 
 
-def _fingerprints(
-    job: Replicate, scorer: ClapScorer, gold: GoldSet, train: Sequence[GoldClip]
-) -> Callable[[str], np.ndarray]:
-    """Fingerprint of any clip by its id; clips are read when first asked for."""
-    rate = scorer.sample_rate_hz
-    synthetic = {clip.clip_id: (job.synthetic_dir, clip) for clip in job.clips}
-    if job.previous_dir is not None:
-        synthetic |= {clip.clip_id: (job.previous_dir, clip) for clip in job.previous}
-    originals = {clip.clip_id: clip for clip in train}
-
-    @lru_cache(maxsize=1024)
-    def get(clip_id: str) -> np.ndarray:
-        own = synthetic.get(clip_id)
-        audio = load_clip(*own, rate) if own else gold.load(originals[clip_id], rate)
-        return fingerprint(scorer.features.spectrogram(audio))
-
-    return get
-
-
-def _distances(clips: Sequence[SyntheticClip], embeddings: np.ndarray, gold: np.ndarray) -> dict[str, dict[str, float]]:
+def _distances(
+    clips: Sequence[Candidate], decided: Sequence[Decision], embeddings: np.ndarray, gold: np.ndarray
+) -> dict[str, dict[str, float]]:
     """Kernel distance to the gold training clips, by recipe: of all candidates, and of those accepted."""
     result: dict[str, dict[str, float]] = {}
     for recipe in sorted({clip.recipe for clip in clips}):
         sound = [row for row, clip in enumerate(clips) if clip.recipe == recipe and clip.signal == "ok"]
-        accepted = [row for row in sound if clips[row].reason is None]
+        accepted = [row for row in sound if decided[row].reason is None]
         sets = {"candidates": sound, "accepted": accepted}
         if len(gold) > 1:
             result[recipe] = {

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.records import SyntheticClip
+from components.filter_audio.candidates import Decision
 
 
 def summarize(
-    previous: Mapping[str, Any] | None, decided: Sequence[SyntheticClip], replicates: Mapping[int, Mapping[str, Any]]
+    previous: Mapping[str, Any] | None, decided: Iterable[SyntheticClip], replicates: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Add a round to the account.
 
@@ -20,53 +21,65 @@ def summarize(
         replicates: by seed, the figures that the filter wrote; none when nothing was left to do.
 
     Returns:
-        `rounds`, `thresholds` by seed, `candidates` of all rounds, and `empty_classes`: what no
-        clip was accepted for.
+        `rounds`, `thresholds` by seed, `candidates` (the history of every place that a clip was made for: caption,
+        score, reason and round of each try), and `empty_classes`: what no clip was accepted for.
     """
     before = previous or {"rounds": [], "thresholds": {}, "candidates": []}
     number = len(before["rounds"])
-    candidates = [*before["candidates"], *(_candidate(clip, number) for clip in decided)]
+    own = [_candidate(clip, number) for clip in decided]
+    candidates = [*before["candidates"], *own]
     return {
-        "rounds": [*before["rounds"], _round(number, decided)],
+        "rounds": [*before["rounds"], _round(number, own)],
         "thresholds": {**before["thresholds"], **{str(seed): dict(figures) for seed, figures in replicates.items()}},
         "candidates": candidates,
         "empty_classes": _empty_classes(candidates),
     }
 
 
-def reason_counts(decided: Iterable[SyntheticClip]) -> dict[str, int]:
+def reason_counts(decided: Iterable[Decision]) -> dict[str, int]:
     """How many clips were rejected, by reason."""
-    return dict(sorted(Counter(clip.reason for clip in decided if clip.reason is not None).items()))
+    return dict(sorted(Counter(decision.reason for decision in decided if decision.reason is not None).items()))
 
 
 def _candidate(clip: SyntheticClip, number: int) -> dict[str, Any]:
-    return {
+    row = {
         "clip_id": clip.clip_id,
         "round": number,
         "seed": clip.seed,
         "recipe": clip.recipe,
         "label": clip.label,
+        "caption": clip.caption,
         "score": clip.clap_score,
         "margin": clip.clap_margin,
+        "nearest_similarity": clip.nearest_similarity,
         "reason": clip.reason,
     }
+    return row | {"further_labels": list(clip.further_labels)} if clip.further_labels else row
 
 
-def _round(number: int, decided: Sequence[SyntheticClip]) -> dict[str, Any]:
+def _round(number: int, decided: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     by_recipe: dict[str, dict[str, int]] = {}
-    for clip in decided:
-        counts = by_recipe.setdefault(clip.recipe, {"accepted": 0, "rejected": 0})
-        counts["accepted" if clip.reason is None else "rejected"] += 1
+    for row in decided:
+        counts = by_recipe.setdefault(row["recipe"], {"accepted": 0, "rejected": 0})
+        counts["accepted" if row["reason"] is None else "rejected"] += 1
+    reasons = Counter(row["reason"] for row in decided if row["reason"] is not None)
     return {
         "round": number,
         "accepted": sum(counts["accepted"] for counts in by_recipe.values()),
         "rejected": sum(counts["rejected"] for counts in by_recipe.values()),
         "by_recipe": by_recipe,
-        "reasons": reason_counts(decided),
+        "reasons": dict(sorted(reasons.items())),
     }
 
 
 def _empty_classes(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    asked = {(c["seed"], c["recipe"], c["label"]) for c in candidates}
-    filled = {(c["seed"], c["recipe"], c["label"]) for c in candidates if c["reason"] is None}
+    def claims(accepted_only: bool) -> set[tuple[int, str, str]]:
+        return {
+            (c["seed"], c["recipe"], label)
+            for c in candidates
+            if c["reason"] is None or not accepted_only
+            for label in (c["label"], *c.get("further_labels", ()))
+        }
+
+    asked, filled = claims(False), claims(True)
     return [{"seed": seed, "recipe": recipe, "label": label} for seed, recipe, label in sorted(asked - filled)]

@@ -29,21 +29,22 @@ class Threshold(BaseModel):
         return None
 
 
-def claim_scores(similarity: np.ndarray, label_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and margins of clips that claim to be of a label.
+def claim_scores(similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and margins of clips that claim to be of a label, or of several at once.
 
     Args:
-        similarity: (N, K) cosines of clips and label prompts, K > 1.
-        label_ids: of each clip, the label that it claims.
+        similarity: (N, K) cosines of clips and label prompts.
+        claims: of each clip, the ids of the labels that it claims; at least one.
 
     Returns:
-        Score (N,): cosine with the claimed label's prompt. Margin (N,): score minus that of the best other label.
+        Score (N,): cosine with the claimed label's prompt, the least of several. Margin (N,): score minus the cosine
+        of the best label that is not claimed; -1, the least there is, stands for it where all are.
     """
-    rows = np.arange(len(label_ids))
-    score = similarity[rows, list(label_ids)]
-    others = similarity.copy()
-    others[rows, list(label_ids)] = -np.inf
-    return score, score - others.max(axis=1)
+    claimed = np.zeros(similarity.shape, bool)
+    for row, labels in enumerate(claims):
+        claimed[row, list(labels)] = True
+    score = np.where(claimed, similarity, np.inf).min(axis=1)
+    return score, score - np.where(claimed, -1.0, similarity).max(axis=1)
 
 
 def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) -> Threshold:

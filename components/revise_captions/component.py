@@ -8,6 +8,7 @@ from pipelines.placement import image
 def revise_captions(
     gold: Input[Dataset],
     captions: Input[Dataset],
+    previous: Input[Dataset],
     accepted: Input[Dataset],
     rejected: Input[Dataset],
     config: dict,
@@ -21,6 +22,7 @@ def revise_captions(
     Args:
         gold: from prepare_dataset.
         captions: from caption_clips.
+        previous: prompts of the round before; their account of captions is carried on.
         accepted: accepted clips so far.
         rejected: rejected clips of the round before.
         config: settings of this stage, resolved by plan.
@@ -34,6 +36,7 @@ def revise_captions(
     figures = run(
         gold.path,
         captions.path,
+        previous.path,
         accepted.path,
         rejected.path,
         prompts.path,

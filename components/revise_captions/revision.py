@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from common.captions.asking import Desk
 from common.captions.extraction import extract
-from common.captions.pools import Pool, build_pools, draw, texts
+from common.captions.pools import Pool, build_pools, draw, joined, texts
 from common.captions.records import Tally, Task
 from common.config.captions import ReviseCaptionsConfig
 from common.records import Caption, GoldClip, Prompt, SyntheticClip
@@ -18,6 +18,7 @@ def revise(
     accepted: Sequence[SyntheticClip],
     train: Sequence[GoldClip],
     captions: Mapping[str, Caption],
+    label_ids: Mapping[str, int],
     desk: Desk,
     settings: ReviseCaptionsConfig,
     *,
@@ -31,22 +32,26 @@ def revise(
         accepted: accepted so far, of the same recipe and replicate: what captions shall go beyond.
         train: gold training clips of the replicate; stand in for a label of which nothing was accepted.
         captions: of the gold clips, by clip id.
+        label_ids: of all labels of the dataset.
         desk: who writes and checks.
         settings: share of the pool.
         domain: of the dataset.
         number: of this round, from 1.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
-    wanted = {clip.label_id for clip in rejected}
-    pools, extracted = _pools(wanted, accepted, train, captions, desk)
+    ids = {clip.clip_id: tuple(label_ids[label] for label in _labels(clip)) for clip in rejected}
+    scopes = {clip_id: ".".join(map(str, sorted(own))) for clip_id, own in ids.items()}
+    wanted = {label_id for own in ids.values() for label_id in own}
+    pools, extracted = _pools(wanted, accepted, train, captions, label_ids, desk)
     tasks = {}
     for clip in rejected:
-        shown = texts(draw(pools.get(clip.label_id, ()), settings.pool_share, clip.seed, clip.clip_id, number))
+        pool = joined(pools, ids[clip.clip_id])
+        shown = texts(draw(pool, settings.pool_share, clip.seed, clip.clip_id, number))
         tasks[clip.clip_id] = Task(
             task_id=f"revise.{clip.clip_id}.{number}",
-            scope=str(clip.label_id),
+            scope=scopes[clip.clip_id],
             prompt="revise",
-            labels=(normalize_label(clip.label),),
+            labels=tuple(map(normalize_label, _labels(clip))),
             domain=domain,
             caption=clip.caption,
             score=None if clip.clap_score is None else round(clip.clap_score, 3),
@@ -56,7 +61,8 @@ def revise(
         )
     taken: dict[str, set[str]] = {}
     for clip in (*accepted, *rejected):
-        taken.setdefault(str(clip.label_id), set()).add(clip.caption)
+        scope = ".".join(map(str, sorted(label_ids[label] for label in _labels(clip))))
+        taken.setdefault(scope, set()).add(clip.caption)
     answers, tally = desk.ask(list(tasks.values()), taken)
     prompts = []
     for clip in rejected:
@@ -65,23 +71,37 @@ def revise(
     return prompts, extracted + tally
 
 
+def _labels(clip: SyntheticClip | GoldClip) -> tuple[str, ...]:
+    return (clip.label, *clip.further_labels)
+
+
 def _pools(
     wanted: set[int],
     accepted: Sequence[SyntheticClip],
     train: Sequence[GoldClip],
     captions: Mapping[str, Caption],
+    label_ids: Mapping[str, int],
     desk: Desk,
 ) -> tuple[dict[int, Pool], Tally]:
-    texts_of: list[tuple[int, str, str, str]] = [
-        (clip.label_id, clip.clip_id, clip.label, clip.caption) for clip in accepted if clip.label_id in wanted
-    ]
-    without = wanted - {label_id for label_id, _, _, _ in texts_of}
-    for gold in train:
-        if gold.label_id in without and gold.clip_id in captions:
-            texts_of.append((gold.label_id, gold.clip_id, gold.label, captions[gold.clip_id].caption))
-    found, tally = extract(desk, [(label, caption) for _, _, label, caption in texts_of])
-    elements = ((label_id, clip_id, found[label, text]) for label_id, clip_id, label, text in texts_of)
-    return build_pools(elements, seed=0), tally
+    """Elements of the accepted captions by label id; of the gold captions where nothing was accepted."""
+
+    def rows(
+        described: Iterable[tuple[SyntheticClip | GoldClip, str]], ids: set[int]
+    ) -> list[tuple[int, str, tuple[str, ...], str]]:
+        return [
+            (label_ids[label], clip.clip_id, _labels(clip), caption)
+            for clip, caption in described
+            for label in _labels(clip)
+            if label_ids[label] in ids
+        ]
+
+    found = rows(((clip, clip.caption) for clip in accepted), wanted)
+    without = wanted - {label_id for label_id, _, _, _ in found}
+    found += rows(((clip, captions[clip.clip_id].caption) for clip in train if clip.clip_id in captions), without)
+    elements, tally = extract(desk, [(labels, caption) for _, _, labels, caption in found])
+    return build_pools(
+        ((label_id, clip_id, elements[labels, caption]) for label_id, clip_id, labels, caption in found), seed=0
+    ), tally
 
 
 def _prompt(clip: SyntheticClip, caption: str, writer: str, prompt_hash: str, number: int) -> Prompt:
@@ -102,6 +122,7 @@ def _prompt(clip: SyntheticClip, caption: str, writer: str, prompt_hash: str, nu
         round=number,
         label=clip.label,
         label_id=clip.label_id,
+        further_labels=clip.further_labels,
         caption=caption,
         writer=writer,
         prompt_hash=prompt_hash,

@@ -22,6 +22,7 @@ NAME = "revise_captions"
 def run(
     gold_path: str,
     captions_path: str,
+    previous_path: str,
     accepted_path: str,
     rejected_path: str,
     prompts_path: str,
@@ -41,24 +42,16 @@ def run(
         rejected = read_clips(Path(rejected_path), SyntheticClip)
         clips = [clip for clip in due(rejected, plan.recipes, plan.rounds, round) if clip.seed in plan.seeds]
         prompts: list[Prompt] = []
-        tally = Tally()
+        how = now = Tally()
         if clips:
             captions = {c.clip_id: c for c in read_records(Path(captions_path) / "captions.jsonl", Caption)}
             accepted = read_clips(Path(accepted_path), SyntheticClip)
-            prompts, tally = _revise(plan, clips, accepted, GoldSet(gold_path), captions, round, code_version)
+            prompts, how, now = _revise(plan, clips, accepted, GoldSet(gold_path), captions, round, code_version)
         write_records(Path(prompts_path) / "prompts.jsonl", prompts)
-        write_json(Path(prompts_path) / "captions.json", {"round": round, "how": tally.model_dump(mode="json")})
-        running.record(
-            {
-                "rejected": len(rejected),
-                "prompts": len(prompts),
-                "repaired": tally.repaired,
-                "replaced": tally.replaced,
-                "refused": sum(tally.reasons.values()),
-                "requests": tally.usage.requests,
-                "cost": tally.usage.cost,
-            }
-        )
+        account = read_json(Path(previous_path) / "captions.json")
+        account["rounds"].append({"round": round, "prompts": len(prompts), "how": how.model_dump(mode="json")})
+        write_json(Path(prompts_path) / "captions.json", account)
+        running.record({"rejected": len(rejected), "prompts": len(prompts), **how.figures(now)})
     return running.figures
 
 
@@ -70,14 +63,16 @@ def _revise(
     captions: dict[str, Caption],
     number: int,
     code_version: str,
-) -> tuple[list[Prompt], Tally]:
+) -> tuple[list[Prompt], Tally, Tally]:
+    """Prompts, how they came about, and how those did that were not found finished."""
     # Imported here: a round with nothing to do takes a second.
     from common.captions.writers import content_settings, open_desk
     from components.revise_captions.revision import revise
 
     store = ItemStore(NAME, code_version)
     prompts: list[Prompt] = []
-    tally = Tally()
+    tally = now = Tally()
+    label_ids = {label: index for index, label in enumerate(gold.labels)}
 
     def cell(clip: SyntheticClip) -> tuple[str, int]:
         return clip.recipe, clip.seed
@@ -94,9 +89,11 @@ def _revise(
                 taken: list[SyntheticClip] = taken,
                 train: list[Any] = train,
             ) -> None:
+                nonlocal now
                 made, how = revise(
-                    due_clips, taken, train, captions, desk, plan.settings, domain=plan.domain, number=number
+                    due_clips, taken, train, captions, label_ids, desk, plan.settings, domain=plan.domain, number=number
                 )
+                now += how
                 write_records(folder / "prompts.jsonl", made)
                 write_json(folder / "tally.json", how.model_dump(mode="json"))
 
@@ -109,9 +106,9 @@ def _revise(
                 pool_share=plan.settings.pool_share,
                 domain=plan.domain,
                 rejected=[clip.model_dump(mode="json") for clip in due_clips],
-                accepted=[[clip.clip_id, clip.label_id, clip.caption] for clip in taken],
+                accepted=[[clip.clip_id, gold.label_ids(clip), clip.caption] for clip in taken],
                 captions=[captions[clip.clip_id].caption for clip in train if clip.clip_id in captions],
             )
             prompts += read_records(item / "prompts.jsonl", Prompt)
             tally += Tally.model_validate(read_json(item / "tally.json"))
-    return prompts, tally
+    return prompts, tally, now

@@ -8,6 +8,7 @@ import pytest
 
 from common.captions.checks import contains_phrase
 from common.errors import DataError
+from common.gold import GoldSet
 from common.records import Caption, read_records
 from components.caption_clips.run import run
 from tests.caption_gold import make_gold, train_ids
@@ -35,6 +36,25 @@ def test_exactly_the_training_clips_of_the_replicates_are_captioned(tmp_path: Pa
     assert [c.clip_id for c in one] == train_ids(1)
     assert {c.clip_id: c for c in one}.items() <= {c.clip_id: c for c in both}.items()
     assert figures["captions"] == len(both) and figures["replaced"] == 0
+
+
+def test_no_clip_but_those_for_training_is_ever_opened(tmp_path: Path) -> None:
+    gold = make_gold(tmp_path / "gold")
+    trained = {*train_ids(0), *train_ids(1)}
+    for file in (gold / "clips").glob("*.flac"):
+        if file.stem not in trained:
+            file.write_bytes(b"opening this fails")
+    captions, _ = caption(tmp_path, config())
+    assert {c.clip_id for c in captions} == trained
+
+
+def test_a_clip_of_several_labels_is_captioned_with_all_of_them(tmp_path: Path) -> None:
+    gold = GoldSet(make_gold(tmp_path / "gold", further=True))
+    captions, _ = caption(tmp_path, config())
+    several = [(c, gold.clips[c.clip_id]) for c in captions if gold.clips[c.clip_id].further_labels]
+    assert several
+    for one, clip in several:
+        assert all(contains_phrase(one.caption, label) for label in (clip.label, *clip.further_labels))
 
 
 def test_measured_captions_hold_the_label_and_say_more(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from common.audio_folder import read_clips
 from common.errors import DataError
 from common.hashing import hash_dir, hash_file
 from common.methods import Recipe
+from common.provenance import PROVENANCE, read_provenance, write_provenance
 from common.records import SyntheticClip
 from common.storage import read_json
 from components.filter_audio.run import run
 from tests.stages.clap_artifacts import CODE, SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
+from tests.unit.synthesis.test_provenance import account
 
 FILTERED, PLAIN = Recipe(alignment="dpo", captions="mixcap", filter=True), Recipe()
 SEEDS = (0, 1)
@@ -209,3 +211,16 @@ def test_a_finished_replicate_is_not_made_again(
     monkeypatch.setattr("components.filter_audio.replicate._make", fail)
     second = filter_round(inputs, tmp_path / "b")
     assert hash_dir(first[0]) == hash_dir(second[0]) and first[2] == second[2]
+
+
+def test_every_clip_takes_its_provenance_along_through_the_rounds(inputs: Inputs, tmp_path: Path) -> None:
+    synthetic = Path(shutil.copytree(inputs.synthetic, tmp_path / "synthetic"))
+    accounts = {clip.clip_id: account(clip.clip_id) for clip in read_clips(synthetic, SyntheticClip)}
+    write_provenance(synthetic, (accounts[clip_id] for clip_id in sorted(accounts)))
+    accepted, rejected, _ = filter_round(inputs, tmp_path / "first", synthetic)
+    for folder in (accepted, rejected):
+        for clip in read_clips(folder, SyntheticClip):
+            assert read_provenance(folder, clip.clip_id) == accounts[clip.clip_id]
+    empty = write_synthetic(tmp_path / "empty", [], {})
+    later, _, _ = filter_round(inputs, tmp_path / "second", empty, accepted)
+    assert (later / PROVENANCE).read_bytes() == (accepted / PROVENANCE).read_bytes()

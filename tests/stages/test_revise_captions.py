@@ -8,9 +8,11 @@ import pytest
 
 from common.captions.checks import contains_phrase
 from common.captions.grammar import extract_elements
+from common.captions.records import Tally
 from common.errors import DataError
 from common.methods import METHODS
 from common.records import Prompt, SyntheticClip, read_records, write_records
+from common.storage import read_json, write_json
 from common.text import normalize_label
 from components.caption_clips.run import run as caption_clips
 from components.revise_captions.run import run
@@ -65,6 +67,8 @@ REJECTED = [
 ]
 ACCEPTED = [clip(REFLECTED, seed, "0-1", 0, 0, "a faint low dog bark over wind", reason=None) for seed in SEEDS]
 
+FIRST_ROUND = {"round": 0, "prompts": 9, "how": Tally(pieces=9).model_dump(mode="json")}
+
 
 def config(**fields: Any) -> dict[str, Any]:
     return {
@@ -99,7 +103,9 @@ def revise(
 ) -> tuple[list[Prompt], dict[str, Any]]:
     write_records(folder / "rejected/clips/metadata.jsonl", rejected)
     write_records(folder / "accepted/clips/metadata.jsonl", accepted)
-    paths = [str(folder / part) for part in ("gold", "captions", "accepted", "rejected", name)]
+    if not (folder / "previous").exists():
+        write_json(folder / "previous" / "captions.json", {"writer": "w", "sources": {}, "rounds": [FIRST_ROUND]})
+    paths = [str(folder / part) for part in ("gold", "captions", "previous", "accepted", "rejected", name)]
     figures = run(*paths, str(folder / f"{name}.json"), config=config(**fields), round=round, code_version="v")
     return read_records(folder / name / "prompts.jsonl", Prompt), figures
 
@@ -190,6 +196,41 @@ def test_an_llm_gets_caption_score_and_the_accepted_pool_of_the_label(inputs: Pa
     assert all(a["score"] == 0.123 and a["caption"].startswith("a loud") for a in asked)
     assert all(a["events"] == ["loud and close"] and a["scenes"] == ["a small room"] for a in asked)
     assert {p.writer for p in prompts} == {"endpoint:stub"}
+
+
+def test_the_account_of_captions_goes_on_round_by_round(inputs: Path) -> None:
+    revise(inputs, REJECTED)
+    (inputs / "previous").rename(inputs / "before")
+    (inputs / "out").rename(inputs / "previous")
+    revise(inputs, [], round=2)
+    account = read_json(inputs / "out" / "captions.json")
+    assert account["writer"] == "w" and [row["round"] for row in account["rounds"]] == [0, 1, 2]
+    assert [row["prompts"] for row in account["rounds"]] == [9, len(REJECTED), 0]
+    assert account["rounds"][1]["how"]["pieces"] > len(REJECTED)
+
+
+def test_a_rerun_asks_nobody_and_tells_the_same_cost(inputs: Path) -> None:
+    with serve(good) as stub:
+        writer = {"backend": "endpoint", "endpoint": {"base_url": stub.url, "model": "stub"}}
+        settings = {"writer": writer}
+        writer["endpoint"]["price_per_million_output"] = 3.0
+        first, spent = revise(inputs, REJECTED, settings=settings)
+        sent = len(stub.requests)
+        second, again = revise(inputs, REJECTED, name="again", settings=settings)
+        assert len(stub.requests) == sent == spent["requests"] > 0
+    assert first == second
+    assert again["requests"] == 0 and again["cost_paid"] == 0 < spent["cost_paid"]
+    assert again["cost"] == spent["cost"] == pytest.approx(spent["cost_paid"])
+
+
+def test_a_rejected_clip_of_several_labels_keeps_all_of_them(tmp_path: Path) -> None:
+    make_gold(tmp_path / "gold", further=True)
+    write_records(tmp_path / "captions" / "captions.jsonl", [])
+    rejected = [clip(REFLECTED, 0, "0-1", 0, 0, "a dog bark in rain", further_labels=(LABELS[2],))]
+    [prompt], _ = revise(tmp_path, rejected, accepted=[])
+    assert prompt.further_labels == (LABELS[2],)
+    assert contains_phrase(prompt.caption, LABELS[0]) and contains_phrase(prompt.caption, LABELS[2])
+    assert prompt.caption != "a dog bark in rain"
 
 
 def test_clips_of_another_run_are_refused(inputs: Path) -> None:

@@ -128,7 +128,7 @@ def serve(behave: Behaviour) -> Iterator[Stub]:
 def good_reply(request: dict[str, Any]) -> str:
     """A valid reply to any prompt but extraction: captions that differ by request."""
     asked = facts(request)
-    label = asked.get("label") or " and ".join(asked["labels"][:2])
+    label = asked.get("label") or " and ".join(asked["labels"])
     return json.dumps(
         {"captions": [f"a {label} near door number {request['seed']} take {n}" for n in range(asked["count"])]}
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Qwen2AudioProcessor
 
-from common.captions.prompts import prompt_book
+from common.captions.book import prompt_book
 from common.config.captions import AudioLLMConfig, CaptionClipsConfig, Checkpoint
 from common.errors import ConfigError
 from common.records import GoldClip

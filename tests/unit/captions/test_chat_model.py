@@ -35,18 +35,19 @@ def test_noise_from_a_random_model_is_refused_counted_and_replaced(tmp_path: Pat
         answers, tally = desk.ask(tasks(6))
     assert tally.replaced == tally.pieces == 12
     assert tally.reasons["not_json"] + tally.reasons.get("empty", 0) == 12
-    assert tally.usage.requests == 12 and tally.usage.input_tokens > 0 and tally.usage.output_tokens > 0
+    assert tally.usage.requests == 12 and tally.usage.paid.input_tokens > 0 and tally.usage.paid.output_tokens > 0
     assert all("dog bark" in one.caption for answer in answers.values() for one in answer.captions)
 
 
 def test_a_kept_answer_needs_no_model(tmp_path: Path) -> None:
     folder = save_chat_model(tmp_path / "model")
     with open_desk(config(folder)) as desk:
-        first, _ = desk.ask(tasks(2))
+        first, spent = desk.ask(tasks(2))
     folder.rename(tmp_path / "gone")
     with open_desk(config(folder)) as desk:
         second, tally = desk.ask(tasks(2))
     assert first == second and tally.usage.requests == 0
+    assert tally.usage.whole == spent.usage.whole and tally.usage.paid.input_tokens == 0
 
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_replacing_a_phrase_leaves_the_rest() -> None:
         ("a dog bark / cat", "characters"),
         ("a dog bark 😀", "characters"),
         ("dog bark: громкий лай", "language"),
+        ("ein dog bark im park mit lautem wind", "language"),
+        ("un dog bark en el parque", "language"),
+        ("un dog bark dans la rue avec du vent", "language"),
+        ("dog bark di taman dengan angin", "language"),
+        ("a dog bark on the autobahn", None),
+        ("dog bark, distant, hiss", None),
         ("a cat", "no_label"),
     ],
 )
@@ -84,10 +90,29 @@ def test_a_label_longer_than_the_limit_is_kept_whole() -> None:
     assert check_caption(f"sound of a {label} " + "more " * 20, task(label), CHECKS) == "too_long"
 
 
-def test_a_multi_label_caption_needs_two_of_its_labels() -> None:
+def test_a_free_combination_needs_two_of_its_labels() -> None:
     both = task(labels=("rain", "bell", "siren"), prompt="multi_label")
     assert check_caption("rain and a bell", both, CHECKS) is None
     assert check_caption("rain alone", both, CHECKS) == "no_label"
+
+
+@pytest.mark.parametrize("prompt", ["mixcap", "plain", "label_only", "revise"])
+def test_a_caption_of_a_clip_with_several_labels_needs_every_one_as_a_phrase(prompt: str) -> None:
+    clip = task(labels=("rain", "church bell", "siren"), prompt=prompt)
+    assert check_caption("a siren and a church bell in rain", clip, CHECKS) is None
+    assert check_caption("a church bell in rain", clip, CHECKS) == "no_label"
+    assert check_caption("a siren, a bell and rain", clip, CHECKS) == "no_label"
+
+
+def test_labels_of_one_clip_that_are_long_together_raise_the_limit_of_words() -> None:
+    labels = tuple(" ".join(f"{name}{n}" for n in range(9)) for name in "abc")
+    assert check_caption(" and ".join(labels), task(labels=labels, prompt="mixcap"), CHECKS) is None
+
+
+def test_elements_of_a_clip_with_several_labels_name_none_of_them() -> None:
+    reply = json.dumps({"events": ["rain on a roof", "a loud siren", "footsteps"], "scenes": []})
+    checked = check_reply(reply, task(labels=("rain", "siren"), prompt="extract"), CHECKS)
+    assert checked.elements.events == ("footsteps",)
 
 
 def test_a_fenced_reply_is_used_and_counted() -> None:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tenacity import RetryCallState, Retrying
 
 from common.captions.asking import Desk
 from common.captions.checks import check_caption
-from common.captions.records import Task
+from common.captions.endpoint import _Passing, _Wait
+from common.captions.records import Price, Task
 from common.captions.writers import open_desk
 from common.config.captions import CheckConfig, EndpointConfig, WriterConfig
 from common.errors import ConfigError, DataError
 from common.text import normalize_label
-from tests.unit.captions.stub import Send, Stub, facts, good, good_reply, serve, zipped
+from tests.unit.captions.stub import Send, Stub, envelope, facts, good, good_reply, serve, zipped
 
 CANARY = "sk-CANARY-7f3a91"
 VARIABLE = "SYNTHIO_LLM_API_KEY"
@@ -97,6 +99,10 @@ HOSTILE: dict[str, tuple[Send, str]] = {
     "code": (Send("__import__('os').system('touch /tmp/x')"), "not_json"),
     "template": (Send(captions_json("dog bark {self.__class__}", "dog bark ${HOME}")), "characters"),
     "other language": (Send(captions_json("dog bark 在公园里很响亮", "dog bark громко лает")), "language"),
+    "other language, same script": (
+        Send(captions_json("ein lauter dog bark im Park mit Wind", "un dog bark en el parque")),
+        "language",
+    ),
     "too many words": (Send(captions_json("dog bark " + "word " * 40, "dog bark " + "more " * 40)), "too_long"),
     "other fields": (Send('{"captions": ["a dog bark"], "path": "/etc/passwd"}'), "schema"),
     "other types": (Send('{"captions": "a dog bark"}'), "schema"),
@@ -153,6 +159,55 @@ def test_there_are_at_least_two_hundred_hostile_replies_and_ten_of_each_kind() -
     assert PER_KIND >= 10 and PER_KIND * len(HOSTILE) >= 200
 
 
+PASSING = {
+    "http_429": Send(status=429, headers=(("Retry-After", "1"),)),
+    "http_500": Send(status=500),
+    "http_503": Send(status=503),
+    "timeout": Send(hang=True),
+    "connection": Send(drop=True),
+}
+
+
+@pytest.mark.parametrize("reason", PASSING)
+def test_what_passes_is_tried_again_counted_and_costs_no_caption(reason: str) -> None:
+    """Each of twelve requests fails once and is answered at its second attempt."""
+    seen: set[int] = set()
+
+    def behave(request: dict[str, Any], number: int) -> Send:
+        first = request["seed"] not in seen
+        seen.add(request["seed"])
+        return PASSING[reason] if first else good(request)
+
+    with serve(behave) as stub, desk_at(stub) as desk:
+        answers, tally = desk.ask(tasks(PER_KIND))
+    assert tally.usage.failed == {reason: PER_KIND} and tally.usage.requests == 2 * PER_KIND
+    assert tally.replaced == 0 and tally.reasons == {}
+    assert {one.writer for answer in answers.values() for one in answer.captions} == {"endpoint:stub"}
+
+
+def test_waits_between_attempts_are_jittered_and_never_longer_than_allowed() -> None:
+    def wait(attempt: int, asked_s: float) -> float:
+        state = RetryCallState(Retrying(), None, (), {})
+        state.attempt_number = attempt
+        state.set_exception((_Passing, _Passing("http_429", asked_s), None))
+        return _Wait(8.0)(state)
+
+    for attempt in range(1, 9):
+        waits = [wait(attempt, 0.0) for _ in range(50)]
+        assert len(set(waits)) > 40 and min(waits) >= 0 and max(waits) <= min(8.0, 2.0 ** (attempt - 1))
+    assert wait(1, 5.0) == 5.0 and wait(1, 86400.0) == 8.0
+
+
+def test_a_reply_that_was_paid_for_and_cut_off_is_not_asked_for_again() -> None:
+    body = envelope("{").replace(b'"stop"', b'"length"')
+    with serve(lambda request, number: Send(body=body)) as stub:
+        for _ in range(2):
+            with desk_at(stub) as desk:
+                _, tally = desk.ask(tasks(3))
+        assert len(stub.requests) == 6
+    assert tally.reasons["cut_off"] == 6 and tally.usage.whole.output_tokens == 120
+
+
 def test_good_replies_among_bad_ones_are_kept() -> None:
     def behave(request: dict[str, Any], number: int) -> Send:
         return good(request) if number % 2 else Send(drop=True)
@@ -201,6 +256,19 @@ def test_a_rerun_sends_no_request() -> None:
         assert len(stub.requests) == 12
     assert first == second
     assert (spent.usage.requests, again.usage.requests, again.usage.cached) == (6, 0, 6)
+    assert again.usage.paid == Price() and again.usage.whole == spent.usage.whole != Price()
+
+
+def test_a_reply_that_two_replicates_share_is_counted_once() -> None:
+    extract = {"prompt": "extract", "caption": "a dog bark in rain"}
+    with serve(good) as stub:
+        tallies = []
+        for scope in ("one", "two"):
+            with desk_at(stub, price_per_million_input=1.0) as desk:
+                tallies.append(desk.ask(tasks(2, scope=scope, **extract))[1])
+    both = tallies[0] + tallies[1]
+    assert both.usage.requests == both.usage.cached == 2
+    assert both.usage.whole == both.usage.paid == tallies[0].usage.whole == tallies[1].usage.whole
 
 
 def test_a_killed_run_pays_only_for_what_it_had_not_received() -> None:
@@ -231,8 +299,9 @@ def test_the_order_of_tasks_and_of_replies_changes_nothing(run_store: Path, monk
 def test_tokens_and_money_are_counted() -> None:
     with serve(good) as stub, desk_at(stub, price_per_million_input=2.5, price_per_million_output=10.0) as desk:
         _, tally = desk.ask(tasks(4))
-    assert (tally.usage.input_tokens, tally.usage.output_tokens) == (400, 80)
-    assert tally.usage.cost == pytest.approx((400 * 2.5 + 80 * 10) / 1e6)
+    paid = tally.usage.paid
+    assert (paid.input_tokens, paid.output_tokens) == (400, 80)
+    assert paid.cost == pytest.approx((400 * 2.5 + 80 * 10) / 1e6)
 
 
 def test_requests_in_flight_are_bounded() -> None:

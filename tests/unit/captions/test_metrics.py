@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from common.captions.metrics import distinct, diversity, self_bleu
+from common.captions.metrics import distinct, diversity, diversity_by_label, self_bleu
 
 
 def test_distinct_counts_different_n_grams_over_all() -> None:
@@ -47,3 +47,13 @@ def test_figures_do_not_depend_on_the_order_of_labels() -> None:
 
 def test_no_captions_give_zeros() -> None:
     assert set(diversity({}).values()) == {0}
+
+
+def test_figures_of_the_whole_are_means_over_labels_and_a_lone_caption_has_no_pairs() -> None:
+    captions = {"dog bark": ["a dog bark", "a loud dog bark near a door"], "rain": ["rain"]}
+    by_label, whole = diversity_by_label(captions), diversity(captions)
+    assert set(by_label) == set(captions) and "self_bleu" not in by_label["rain"]
+    assert whole["self_bleu"] == by_label["dog bark"]["self_bleu"]
+    assert whole["distinct_1"] == pytest.approx(
+        (by_label["dog bark"]["distinct_1"] + by_label["rain"]["distinct_1"]) / 2
+    )

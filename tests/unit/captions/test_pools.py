@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-from common.captions.pools import build_pools, draw, parents, texts
+from common.captions.asking import Desk
+from common.captions.extraction import extract
+from common.captions.grammar import GrammarWriter
+from common.captions.pools import build_pools, draw, joined, parents, texts
 from common.captions.records import Elements
+from common.config.captions import CheckConfig, GrammarConfig
 
 
 def clips(count: int = 20) -> list[tuple[int, str, Elements]]:
@@ -58,3 +62,31 @@ def test_parents_are_the_source_and_the_owners_of_what_stands_in_the_caption() -
 def test_texts_of_a_pool_keep_their_kind() -> None:
     found = texts(build_pools(clips(2), 0)[0])
     assert found == Elements(events=("event 0", "shared"), scenes=("place 0",))
+
+
+def test_pools_of_shards_extracted_apart_are_those_of_the_whole() -> None:
+    rows = [
+        (n % 2, f"clip{n:02d}", ("Dog_Bark" if n % 4 else "dog bark",), f"a loud dog bark {n} in rain")
+        for n in range(12)
+    ]
+    writer = GrammarWriter(GrammarConfig(), CheckConfig())
+    desk = Desk(writer, writer, CheckConfig())
+
+    def elements(part: list[tuple[int, str, tuple[str, ...], str]]) -> list[tuple[int, str, Elements]]:
+        found, _ = extract(desk, [(labels, caption) for _, _, labels, caption in part])
+        return [(label_id, clip_id, found[labels, caption]) for label_id, clip_id, labels, caption in part]
+
+    whole = build_pools(elements(rows), 0)
+    assert whole[0] and whole[1]
+    for size in (1, 5):
+        shards = [rows[start : start + size] for start in range(0, len(rows), size)]
+        assert build_pools([row for shard in reversed(shards) for row in elements(shard)], 0) == whole
+
+
+def test_a_clip_of_several_labels_draws_from_all_their_pools() -> None:
+    pools = build_pools(clips(), 0)
+    both = joined(pools, (1, 0))
+    assert {e.text for e in both} == {e.text for pool in pools.values() for e in pool}
+    assert len({(e.kind, e.text) for e in both}) == len(both)
+    assert both == joined({0: pools[1], 1: pools[0]}, (0, 1)) and joined(pools, (0,)) == pools[0]
+    assert joined(pools, (7,)) == ()

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 from common.config.clap import FilterAudioConfig
 from common.errors import DataError
 from common.records import SyntheticClip
+from components.filter_audio.candidates import Candidate, Decision
 from components.filter_audio.decisions import Embedded, decide
 from components.filter_audio.summary import summarize
 from components.filter_audio.thresholds import Threshold
@@ -50,22 +55,38 @@ def fingerprints(clip_id: str) -> np.ndarray:
     return rows / np.linalg.norm(rows)
 
 
-def run(
-    clips: list[SyntheticClip], embeddings: list[np.ndarray], before: dict[tuple[str, str], Embedded] | None = None
-) -> dict[str, str | None]:
+def decisions(
+    clips: list[SyntheticClip],
+    embeddings: list[np.ndarray],
+    before: dict[tuple[str, tuple[str, ...]], Embedded] | None = None,
+    marks: Callable[[str], np.ndarray] = fingerprints,
+    threshold: Threshold = THRESHOLD,
+    **config: Any,
+) -> list[Decision]:
+    labels = [f"label {number}" for number in range(3)]
+    candidates = [Candidate.of(clip) for clip in clips]
     decided = decide(
-        clips,
+        candidates,
+        [[labels.index(label) for label in candidate.labels] for candidate in candidates],
         np.stack(embeddings),
         PROMPTS,
         GOLD,
         before or {},
-        fingerprints,
-        THRESHOLD,
-        FilterAudioConfig(),
+        marks,
+        threshold,
+        FilterAudioConfig(**config),
         {FILTERED: True, PLAIN: False},
     )
-    assert [clip.clip_id for clip in decided] == [clip.clip_id for clip in clips]
-    return {clip.clip_id: clip.reason for clip in decided}
+    assert [decision.clip_id for decision in decided] == [clip.clip_id for clip in clips]
+    return decided
+
+
+def run(
+    clips: list[SyntheticClip],
+    embeddings: list[np.ndarray],
+    before: dict[tuple[str, tuple[str, ...]], Embedded] | None = None,
+) -> dict[str, str | None]:
+    return {decision.clip_id: decision.reason for decision in decisions(clips, embeddings, before)}
 
 
 def test_a_clip_of_the_wrong_class_is_rejected_unless_its_recipe_has_no_filter() -> None:
@@ -82,17 +103,7 @@ def test_a_clip_that_fails_the_signal_check_is_rejected_under_any_recipe() -> No
 
 def test_a_near_copy_of_a_gold_clip_is_rejected_and_an_alike_embedding_alone_is_not() -> None:
     like_gold = unit(0.62, 0, 0, 0.78)
-    decided = decide(
-        [make("g9"), make("h")],
-        np.stack([like_gold, like_gold]),
-        PROMPTS,
-        GOLD,
-        {},
-        fingerprints,
-        THRESHOLD,
-        FilterAudioConfig(),
-        {FILTERED: True},
-    )
+    decided = decisions([make("g9"), make("h")], [like_gold, like_gold])
     assert [clip.reason for clip in decided] == ["near_copy", None]
     assert decided[0].nearest_clip_id == "g0" and (decided[0].nearest_similarity or 0) > 0.95
 
@@ -107,27 +118,53 @@ def test_of_near_duplicates_the_best_scoring_stays() -> None:
 
 def test_a_duplicate_of_a_clip_accepted_in_an_earlier_round_is_rejected() -> None:
     embedding = unit(0.9, 0, 0, 0.1)
-    before = {(FILTERED, "label 0"): Embedded(("a0",), embedding[None])}
+    before = {(FILTERED, ("label 0",)): Embedded(("a0",), embedding[None])}
     assert run([make("a1")], [embedding], before) == {"a1": "near_duplicate"}
-    other = {("none-mixcap-filtered", "label 0"): Embedded(("a0",), embedding[None])}
+    other = {("none-mixcap-filtered", ("label 0",)): Embedded(("a0",), embedding[None])}
     assert run([make("a1")], [embedding], other) == {"a1": None}
 
 
+def test_a_clip_of_several_labels_is_as_good_as_the_one_that_is_heard_least() -> None:
+    both = make("a").model_copy(update={"further_labels": ("label 1",)})
+    heard = [unit(0.7, 0.6, 0.1, 0), unit(0.9, 0.05, 0.2, 0)]
+    decided = decisions([both, both.model_copy(update={"clip_id": "b"})], heard)
+    assert [decision.reason for decision in decided] == [None, "low_margin"]
+    assert decided[0].score == pytest.approx(float(heard[0][1]))
+    assert decided[0].margin == pytest.approx(float(heard[0][1] - heard[0][2]))
+
+
+def test_where_all_clips_lie_close_together_each_is_compared_with_a_few_only() -> None:
+    count, most = 1200, 4
+    asked: Counter[str] = Counter()
+
+    def marks(clip_id: str) -> np.ndarray:
+        asked[clip_id] += 1
+        rows = np.random.default_rng(int(clip_id[1:])).standard_normal((4, 3))
+        return rows / np.linalg.norm(rows)
+
+    rng = np.random.default_rng(0)
+    clips = [make(f"a{index:04d}") for index in range(count)]
+    embeddings = [unit(1, *(0.01 * rng.standard_normal(2)), 0.1) for _ in clips]
+    decided = decisions(clips, embeddings, marks=marks, max_compared=most, same_recording=1.0)
+    assert {decision.reason for decision in decided} == {None}
+    assert sum(asked.values()) <= count * (most + 1)
+
+
+def test_blocks_of_clips_change_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    clips = [make(f"{'abcdefgh'[index % 8]}{index:03d}", label_id=index % 2) for index in range(120)]
+    embeddings = [unit(*(np.eye(4)[index % 2] + 0.05 * rng.standard_normal(4))) for index in range(120)]
+    whole = decisions(clips, embeddings)
+    assert Counter(decision.reason for decision in whole)["near_duplicate"] > 50
+    monkeypatch.setattr("components.filter_audio.decisions.BLOCK", 7)
+    assert [decision.reason for decision in decisions(clips, embeddings)] == [decision.reason for decision in whole]
+
+
 def test_every_scored_clip_names_its_nearest_gold_clip() -> None:
-    decided = decide(
-        [make("a", recipe=PLAIN), make("b", signal="silence")],
-        np.stack([unit(0, 1, 0, 1), unit(1, 0, 0, 0)]),
-        PROMPTS,
-        GOLD,
-        {},
-        fingerprints,
-        THRESHOLD,
-        FilterAudioConfig(),
-        {FILTERED: True, PLAIN: False},
-    )
+    decided = decisions([make("a", recipe=PLAIN), make("b", signal="silence")], [unit(0, 1, 0, 1), unit(1, 0, 0, 0)])
     assert decided[0].nearest_clip_id == "g1"
     assert decided[0].nearest_similarity == pytest.approx(float(unit(0, 1, 0, 1) @ GOLD.embeddings[1]))
-    assert decided[1].clap_score is None and decided[1].nearest_clip_id is None
+    assert decided[1].score is None and decided[1].nearest_clip_id is None
 
 
 def test_a_recipe_that_the_run_does_not_know_is_an_error() -> None:
@@ -136,10 +173,16 @@ def test_a_recipe_that_the_run_does_not_know_is_an_error() -> None:
 
 
 def test_the_account_counts_every_clip_once_and_names_empty_classes() -> None:
-    first = [make("a"), make("b", 1).model_copy(update={"reason": "low_margin"})]
+    first = [make("a"), make("b", 1).model_copy(update={"reason": "low_margin", "clap_score": 0.2})]
     account = summarize(None, first, {0: {"threshold": {}}})
     assert account["rounds"][0]["by_recipe"] == {FILTERED: {"accepted": 1, "rejected": 1}}
     assert account["empty_classes"] == [{"seed": 0, "recipe": FILTERED, "label": "label 1"}]
+    assert {key: account["candidates"][1][key] for key in ("caption", "score", "reason", "round")} == {
+        "caption": "c",
+        "score": 0.2,
+        "reason": "low_margin",
+        "round": 0,
+    }
     later = summarize(account, [make("b2", 1)], {})
     assert [row["accepted"] for row in later["rounds"]] == [1, 1] and len(later["candidates"]) == 3
     assert later["empty_classes"] == [] and later["thresholds"] == account["thresholds"]

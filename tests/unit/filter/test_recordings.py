@@ -6,7 +6,8 @@ from transformers import ClapFeatureExtractor
 
 from common.clap.features import ClapFeatures
 from common.procedural.clips import make_clip
-from components.filter_audio.recordings import find_copies, fingerprint, recording_similarity
+from components.filter_audio.fingerprints import Fingerprints
+from components.filter_audio.recordings import fingerprint, first_copy, nearest_first, recording_similarity
 
 RATE_HZ = 16_000
 
@@ -56,9 +57,15 @@ def test_a_long_spectrogram_is_averaged_down() -> None:
     assert len(fingerprint(np.random.default_rng(0).standard_normal((1001, 4)))) <= 256
 
 
-def test_only_pairs_of_high_cosine_are_compared_closely() -> None:
+def test_the_nearest_come_first_and_only_those_that_are_near() -> None:
+    assert nearest_first(np.array([0.96, 0.5, 0.99, 0.96]), 0.95, 16) == [2, 0, 3]
+    assert nearest_first(np.array([0.96, 0.5, 0.99, 0.96]), 0.95, 1) == [2]
+    assert nearest_first(np.zeros(0), 0.95, 16) == []
+
+
+def test_the_first_that_is_the_same_recording_is_named_and_no_clip_is_read_in_vain() -> None:
     asked: list[str] = []
-    marks = {"a": 1, "b": 2, "x": 1, "y": 2}
+    marks = {"a": 1, "b": 2, "x": 1, "y": 2, "z": 1}
 
     def fingerprints(clip_id: str) -> np.ndarray:
         asked.append(clip_id)
@@ -66,6 +73,24 @@ def test_only_pairs_of_high_cosine_are_compared_closely() -> None:
         row[marks[clip_id], marks[clip_id]] = 1
         return row
 
-    similarity = np.array([[0.99, 0.97], [0.5, 0.2]])
-    copies = find_copies(similarity, ["a", "b"], ["y", "x"], fingerprints, min_cosine=0.95, min_correlation=0.75)
-    assert copies == {"a": "x"} and "b" not in asked
+    assert first_copy("a", ["y", "x", "z"], fingerprints, 0.75) == "x" and "z" not in asked
+    asked.clear()
+    assert first_copy("b", [], fingerprints, 0.75) is None and asked == []
+
+
+def test_fingerprints_come_back_from_disk_and_a_clip_is_heard_once(features: ClapFeatures) -> None:
+    clips = {
+        label: make_clip(label, np.random.default_rng(0), seconds, RATE_HZ).astype(np.float32)
+        for label, seconds in (("bell", 1.0), ("rain", 0.4), ("dog bark", 1.6))
+    }
+    heard: list[str] = []
+
+    def spectrogram(clip_id: str) -> np.ndarray:
+        heard.append(clip_id)
+        return features.spectrogram(clips[clip_id])
+
+    with Fingerprints(spectrogram) as marks:
+        marks.put("bell", features.spectrogram(clips["bell"]))
+        for label in ("rain", "bell", "dog bark", "rain", "bell"):
+            np.testing.assert_allclose(marks.get(label), mark(features, clips[label]), atol=1e-4)
+    assert heard == ["rain", "dog bark"]

@@ -1,0 +1,41 @@
+"""The texts that writers and captioners are given: `prompts.yaml` beside this file, read once."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from common.captions.records import PromptName
+
+Field = Literal["labels", "domain", "caption", "score", "events", "scenes", "count", "max_words"]
+
+
+class PromptText(BaseModel):
+    """One prompt: which facts it gets, and what to do with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fields: tuple[Field, ...]
+    text: str
+
+
+class PromptBook(BaseModel):
+    """All texts of `prompts.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    language: str
+    system: str
+    repair: str
+    several_labels: str
+    prompts: dict[PromptName, PromptText]
+    audio_caption: str
+
+
+@cache
+def prompt_book() -> PromptBook:
+    """The texts, read once."""
+    text = Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8")
+    return PromptBook.model_validate(yaml.safe_load(text))
