@@ -25,7 +25,7 @@ STAGES ?=
 JOBS ?= 2
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push manifests compile classify clean clean-runs
+.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data manifests compile bench-synthesis classify clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] 
 push: setup ## Push the images: make images push REGISTRY=registry.example.com/synthio
 	@$(PY) -m pipelines.images push --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)'
 
+push-data: setup ## Put a dataset of this machine into the store: DATASET=name|file.yaml STORE=s3://bucket/prefix
+	@$(PY) -m pipelines.push_data --dataset '$(DATASET)' --store '$(STORE)'
+
 manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
 	@mkdir -p build/manifests
 	@for overlay in manifests/overlays/*; do name=$$(basename $$overlay); \
@@ -83,6 +86,10 @@ manifests: setup ## Render every overlay to build/manifests and validate it agai
 
 report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
 	@$(PY) -m pipelines.show --run '$(RUN)'
+
+bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(if $(T2A),--t2a '$(T2A)') $(if $(CLAP),--clap '$(CLAP)') \
+	  $(if $(GOLD),--gold '$(GOLD)')
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
 	@$(PY) -m pipelines.classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)

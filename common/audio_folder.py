@@ -50,32 +50,49 @@ def write_audio_folder(
         if missing:
             raise DataError(f"{folder}: no audio for the records {', '.join(sorted(missing)[:5])}")
 
-    _publish(folder, records, fill)
+    final = folder / CLIPS
+    with publish_dir(final) as clips:
+        fill(clips)
+        write_records(clips / METADATA, records)
+        # An earlier try's clips give way only now that the new ones are whole.
+        shutil.rmtree(final, ignore_errors=True)
 
 
-def copy_audio_folder(folder: Path, records: Sequence[Clip], files: Mapping[str, Path]) -> None:
+def copy_audio_folder(
+    folder: Path, records: Iterable[Clip], files: Mapping[str, Path] | Callable[[Clip], Path]
+) -> None:
     """Write `folder/clips` from FLAC files that exist, replacing one that is there.
 
     Files are hard-linked where the file system allows it, so that they take no space twice.
 
     Args:
         folder: of the artifact.
-        records: in the order of the metadata.
-        files: by clip id.
+        records: in the order of the metadata; taken one by one, so an iterator keeps memory flat.
+        files: by clip id, or a function that finds a record's file.
 
     Raises:
-        DataError: a record has no file.
+        DataError: a record has no file, or two records share a clip id or file name.
         StorageError: the disk is full or not writable; nothing is published then.
     """
-    names = _names(records)
-
-    def fill(clips: Path) -> None:
-        for clip_id, name in names.items():
-            if clip_id not in files:
-                raise DataError(f"{folder}: no file for the record {clip_id!r}")
-            _link_or_copy(files[clip_id], clips / name)
-
-    _publish(folder, records, fill)
+    final = folder / CLIPS
+    seen: set[str] = set()
+    with publish_dir(final) as clips, (clips / METADATA).open("w", encoding="utf-8") as metadata:
+        for record in records:
+            name = _plain(record)
+            if {record.clip_id, f"/{name}"} & seen:
+                raise DataError(f"{folder}: clip {record.clip_id!r} or its file {name!r} comes twice")
+            seen |= {record.clip_id, f"/{name}"}
+            if callable(files):
+                source = files(record)
+            elif record.clip_id in files:
+                source = files[record.clip_id]
+            else:
+                raise DataError(f"{folder}: no file for the record {record.clip_id!r}")
+            _link_or_copy(source, clips / name)
+            metadata.write(record.model_dump_json() + "\n")
+        # An earlier try's clips give way only now that the new ones are whole.
+        metadata.flush()
+        shutil.rmtree(final, ignore_errors=True)
 
 
 def read_clips(folder: Path, kind: type[Clip]) -> list[Clip]:
@@ -100,15 +117,6 @@ def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: in
     """
     audio, rate = read_audio(clip_path(folder, record))
     return resample(to_mono(audio), rate, sample_rate_hz)
-
-
-def _publish(folder: Path, records: Sequence[Clip], fill: Callable[[Path], None]) -> None:
-    final = folder / CLIPS
-    with publish_dir(final) as clips:
-        fill(clips)
-        write_records(clips / METADATA, records)
-        # An earlier try's clips give way only now that the new ones are whole.
-        shutil.rmtree(final, ignore_errors=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

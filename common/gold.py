@@ -9,7 +9,7 @@ import numpy as np
 
 from common.audio_folder import load_clip, read_clips
 from common.errors import DataError
-from common.records import GoldClip
+from common.records import GoldClip, Prompt, SyntheticClip
 from common.storage import read_json
 
 
@@ -66,6 +66,20 @@ class GoldSet:
     def oracle(self) -> list[GoldClip]:
         """Training clips of the oracle: as much labelled data as there is outside the test split."""
         return [self.clips[clip_id] for clip_id in self._splits["oracle"]]
+
+    def label_ids(self, clip: GoldClip | Prompt | SyntheticClip) -> tuple[int, ...]:
+        """Ids of all labels of a clip, its main label first.
+
+        Raises:
+            DataError: a further label is not among the dataset's labels.
+        """
+        unknown = [label for label in clip.further_labels if label not in self.labels]
+        if unknown:
+            raise DataError(
+                f"{self.path}: a clip of {clip.label!r} has the further labels {unknown}, which labels.json does not "
+                "list; prepare the dataset again"
+            )
+        return (clip.label_id, *map(self.labels.index, clip.further_labels))
 
     def load(self, clip: GoldClip, sample_rate_hz: int) -> np.ndarray:
         """A clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""

@@ -29,6 +29,9 @@ class GoldClip(Record):
     clip_id: str
     label: str
     label_id: int = Field(ge=0, description="index into the dataset's sorted list of labels")
+    further_labels: tuple[str, ...] = Field(
+        default=(), description="what else is heard, where clips have several labels"
+    )
     group: str | None = Field(default=None, description="recording, speaker or artist; never on both sides of a split")
     source: str = Field(description="the user's path, relative to the audio root")
     duration_s: float = Field(gt=0)
@@ -54,6 +57,7 @@ class Prompt(Record):
     source_clip_id: str = Field(description="the gold clip that it augments")
     label: str
     label_id: int
+    further_labels: tuple[str, ...] = Field(default=(), description="those of the gold clip")
     index: int = Field(ge=0, description="0 … augmentation_factor-1")
     round: int = Field(ge=0, description="0, or the round of self-reflection that revised it")
     caption: str
@@ -70,6 +74,7 @@ class SyntheticClip(Record):
     clip_id: str
     label: str
     label_id: int
+    further_labels: tuple[str, ...] = Field(default=(), description="those of the gold clip")
     caption: str
     recipe: str
     seed: int

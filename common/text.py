@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def normalize_label(label: str) -> str:
@@ -12,6 +13,11 @@ def normalize_label(label: str) -> str:
     return " ".join(text.lower().split())
 
 
-def template_caption(label: str) -> str:
-    """`Sound of a {label}`: the prompt of losers, alignment and CLAP scoring (arXiv 2410.02056)."""
-    return f"sound of a {normalize_label(label)}"
+def joined_labels(labels: Sequence[str]) -> str:
+    """Labels of one clip as one phrase, normalised: `rain and dog bark`."""
+    return " and ".join(map(normalize_label, labels))
+
+
+def template_caption(*labels: str) -> str:
+    """`sound of a {label}`: the prompt of losers, alignment and CLAP scoring (arXiv 2410.02056)."""
+    return f"sound of a {joined_labels(labels)}"

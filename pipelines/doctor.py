@@ -11,6 +11,7 @@ from common.config.run import RunConfig, load_preset
 from common.datasets_registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
 from common.methods import LOSERS, Method
+from common.models import describe
 from common.parallel import cpu_count
 from components.plan.resolve import resolve_methods, resolve_recipes
 from components.prepare_dataset.doctor import examine
@@ -32,15 +33,18 @@ def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds:
     recipes = resolve_recipes(methods)
     alignments = {recipe.alignment for recipe in recipes} - {"none"}
     vanilla = any(method.recipe == LOSERS for method in methods.values())
-    per_clip = max(config.losers_per_clip, config.augmentation_factor if vanilla else 0)
+    factors = config.augmentation_factors
+    per_clip = max(config.losers_per_clip, max(factors) if vanilla else 0)
     rounds = [config.rounds if recipe.rounds is None else min(recipe.rounds, config.rounds) for recipe in recipes]
-    generated = n_train * seeds * (per_clip + sum(config.augmentation_factor * (1 + r) for r in rounds))
-    tuned = sum(3 for method in methods.values() if method.classic not in ("none", "best"))
-    plain = sum(1 for method in methods.values() if method.classic in ("none", "best"))
+    generated = n_train * seeds * (per_clip + sum(max(factors) * (1 + r) for r in rounds))
+    trained = sum(
+        (1 if method.classic in ("none", "best") else 3) * (len(factors) if method.recipe else 1)
+        for method in methods.values()
+    )
     work = {
         "clips_generated_at_most": generated,
         "alignments": len(alignments) * seeds,
-        "classifiers_trained": (tuned + plain) * seeds + 1,
+        "classifiers_trained": trained * seeds + 1,
     }
     if config.cost is None:
         return {**work, "minutes": None, "memory_gb": None}
@@ -78,13 +82,15 @@ def main() -> int:
         spec = resolve_dataset(options.dataset)
         found = examine(spec, config.prepare_dataset, _number("N", options.n) or spec.n)
         work = estimate(config, methods, int(found.health["counts"].get("train", 0)), _number("SEEDS", options.seeds))
+        models = describe(config)
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps({**found.to_dict(), "estimate": work}, indent=2, ensure_ascii=False))
+        print(json.dumps({**found.to_dict(), "models": models, "estimate": work}, indent=2, ensure_ascii=False))
     else:
         print(found.to_text())
+        print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         print(_estimate_text(options.preset, work))
     return 0 if found.ok else 1
 

@@ -135,7 +135,7 @@ def synthio_pipeline(profile: Profile) -> Any:
         ).outputs
         corpus = stage(prepare_corpus, config=config["prepare_corpus"]).outputs["corpus"]
         clap = stage(pretrain_clap, corpus=corpus, config=config["pretrain_clap"]).outputs["clap"]
-        t2a = stage(pretrain_t2a, corpus=corpus, config=config["pretrain_t2a"]).outputs["t2a"]
+        t2a = stage(pretrain_t2a, corpus=corpus, clap=clap, config=config["pretrain_t2a"]).outputs["t2a"]
         classifier = stage(pretrain_classifier, corpus=corpus, config=config["pretrain_classifier"]).outputs[
             "classifier"
         ]

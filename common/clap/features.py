@@ -74,7 +74,11 @@ class ClapFeatures:
     def spectrogram(self, clip: np.ndarray) -> np.ndarray:
         """Log-mel of a clip's first window without what padding added, (T, mel_bins) in dB, T > 0."""
         features = self(torch.from_numpy(self.windows(clip)[:1]))[0, 0]
-        return features[: min(clip.size, self.window_length) // self._hop_length + 1].numpy()
+        return features[: self.frames(clip.size)].numpy()
+
+    def frames(self, samples: int) -> int:
+        """Frames of the first window of a clip of so many samples that hold more than padding."""
+        return min(samples, self.window_length) // self._hop_length + 1
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Log-mel spectrograms in dB.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,15 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapPro
 from common.audio import resample
 from common.clap.features import ClapFeatures
 from common.errors import DataError
+
+
+class _Window(NamedTuple):
+    """A window of a clip: `frames` of its spectrogram are the clip's, 0 where it is not the first one."""
+
+    samples: np.ndarray
+    clip: int
+    frames: int
+    last: bool
 
 
 class ClapScorer:
@@ -77,13 +87,17 @@ class ClapScorer:
         """Length of an embedding."""
         return int(self.model.config.projection_dim)
 
-    def embed_audio(self, clips: Iterable[np.ndarray], sample_rate_hz: int) -> np.ndarray:
+    def embed_audio(
+        self, clips: Iterable[np.ndarray], sample_rate_hz: int, heard: Callable[[int, np.ndarray], None] | None = None
+    ) -> np.ndarray:
         """Embed clips; of a clip longer than the model's window, the mean over fixed windows.
 
         Args:
             clips: mono (T,) arrays in [-1, 1], of any lengths; taken one by one, so a generator
                 keeps memory flat.
             sample_rate_hz: of all the clips.
+            heard: called with the index of each clip and the log-mel spectrogram of its first window without
+                what padding added, (T, mel_bins) in dB: `features.spectrogram` at no further cost.
 
         Returns:
             (B, D) float32, rows of norm 1.
@@ -91,32 +105,54 @@ class ClapScorer:
         Raises:
             DataError: a clip is empty or not mono.
         """
-        totals: list[np.ndarray] = []
-        pending: list[tuple[int, np.ndarray]] = []
-        for clip in clips:
+        rows: list[np.ndarray] = []
+        pending: list[_Window] = []
+        # Windows come in the order of their clips, so only the newest clip can be unfinished.
+        total = np.zeros(self.dim)
+        for index, clip in enumerate(clips):
             if sample_rate_hz != self.sample_rate_hz:
                 clip = resample(clip, sample_rate_hz, self.sample_rate_hz)
-            pending += [(len(totals), window) for window in self.features.windows(clip)]
-            totals.append(np.zeros(self.dim))
+            windows = self.features.windows(clip)
+            frames = self.features.frames(clip.size)
+            last = len(windows) - 1
+            pending += [_Window(w, index, 0 if n else frames, n == last) for n, w in enumerate(windows)]
             while len(pending) >= self.batch_size:
-                self._add(totals, pending[: self.batch_size])
+                total = self._take(pending[: self.batch_size], total, rows, heard)
                 pending = pending[self.batch_size :]
         if pending:
-            self._add(totals, pending)
-        total = np.reshape(totals, (len(totals), self.dim))
-        return (total / np.linalg.norm(total, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
+            self._take(pending, total, rows, heard)
+        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
 
-    def _add(self, totals: list[np.ndarray], windows: list[tuple[int, np.ndarray]]) -> None:
-        embedded = self._embed_windows(np.stack([window for _, window in windows]))
-        for (owner, _), row in zip(windows, embedded, strict=True):
-            totals[owner] += row
+    def _take(
+        self,
+        windows: Sequence[_Window],
+        total: np.ndarray,
+        rows: list[np.ndarray],
+        heard: Callable[[int, np.ndarray], None] | None,
+    ) -> np.ndarray:
+        """Append the embeddings of the clips that end in this batch; returns the sum of one that does not yet."""
+        embedded, features = self._embed_windows(np.stack([window.samples for window in windows]))
+        finished = []
+        for place, (window, row) in enumerate(zip(windows, embedded, strict=True)):
+            total = total + row
+            if heard is not None and window.frames:
+                heard(window.clip, features[place, 0, : window.frames].cpu().numpy())
+            if window.last:
+                finished.append(total)
+                total = np.zeros(self.dim)
+        if finished:
+            sums = np.stack(finished)
+            rows.append((sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)).astype(np.float32))
+        return total
 
     @torch.inference_mode()
-    def _embed_windows(self, windows: np.ndarray) -> np.ndarray:
+    def _embed_windows(self, windows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Embeddings (B, D) float64 of windows (B, window_length), and features (batch_size, 1 or 4, T, mel_bins)."""
         count = len(windows)
         padded = np.concatenate([windows, np.zeros((self.batch_size - count, windows.shape[1]), np.float32)])
         features = self.features(torch.from_numpy(padded).to(self.model.device))
-        return audio_embeddings(self.model, features)[:count].double().cpu().numpy()
+        embedded = audio_embeddings(self.model, features)[:count].double().cpu().numpy()
+        return embedded, features
 
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Accuracy and macro-F1 of single-label predictions."""
+"""Figures of single-label predictions."""
 
 from __future__ import annotations
 
@@ -17,3 +17,15 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
         hits = np.sum((truth == label) & (predicted == label))
         scores.append(2 * hits / (np.sum(truth == label) + np.sum(predicted == label)))
     return float(np.mean(scores))
+
+
+def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over the labels that occur of the average precision of their scores, each label against all others.
+
+    Args:
+        truth: (N,) label ids, N ≥ 1.
+        scores: (N, labels).
+    """
+    from sklearn.metrics import average_precision_score
+
+    return float(np.mean([average_precision_score(truth == label, scores[:, label]) for label in np.unique(truth)]))

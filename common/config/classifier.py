@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -84,11 +84,20 @@ class PretrainClassifierConfig(Frozen):
     )
     architecture: ASTArchitecture = Field(default=ASTArchitecture(), description="used when checkpoint is null")
     optim: OptimConfig = Field(
-        default=OptimConfig(steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500),
+        default=OptimConfig(steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500, evaluate_every=1000),
         description="used when checkpoint is null; ours",
     )
-    max_clips: int = Field(
-        default=20000, gt=0, description="of the corpus; their features are held in memory: 0.5 MB for 10 s"
+    max_clips: int | None = Field(
+        default=None, gt=0, description="training clips of the corpus that are used, the first ones; null = all"
+    )
+    max_held_out_clips: int = Field(default=2000, gt=0, description="ours: held-out clips of each evaluation")
+    feature_precision: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="of the features, which lie on the machine's disk, 0.5 MB for 10 s in float32; float16 halves that",
+    )
+    select_by: Literal["accuracy", "map"] = Field(
+        default="accuracy",
+        description="held-out figure by which the best evaluation is kept; map = mean precision; ours",
     )
     specaugment: SpecAugmentConfig = SpecAugmentConfig()
     specaugment_strength: float = Field(
@@ -168,5 +177,7 @@ class TrainClassifierPlan(Frozen):
     settings: TrainClassifierConfig
     seeds: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
-    augmentation_factor: int = Field(ge=1, le=20)
+    augmentation_factors: tuple[Annotated[int, Field(ge=1, le=20)], ...] = Field(
+        min_length=1, description="synthetic clips per gold clip: validation chooses for each method and replicate"
+    )
     rounds: int = Field(ge=0)

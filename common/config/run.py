@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -20,6 +20,9 @@ from common.config.evaluation import EvaluateClassifierConfig
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.errors import ConfigError, unknown_name
 from common.rounds import MAX_ROUNDS
+
+AUTO_FACTORS = (1, 2, 4, 8)
+"""What `augmentation_factor: auto` tries."""
 
 PRESETS_DIR = Path(__file__).parent.parent / "presets"
 
@@ -40,10 +43,15 @@ class RunConfig(Frozen):
 
     seed: int = Field(default=0, ge=0, lt=2**31, description="of everything that replicates share")
     rounds: int = Field(default=3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
-    augmentation_factor: int = Field(
-        default=2, ge=1, le=20, description="synthetic clips per gold clip; official code: 2"
+    augmentation_factor: Annotated[int, Field(ge=1, le=20)] | Literal["auto"] = Field(
+        default=2,
+        description="synthetic clips per gold clip; official code: 2. auto: validation chooses among 1, 2, 4 and 8 for "
+        "each method and replicate, at the price of 8 clips and four trainings",
     )
     losers_per_clip: int = Field(default=2, ge=1, description="j of the paper; official code: 2")
+    require_pinned: bool = Field(
+        default=False, description="refuse published models whose commit is not known, instead of warning"
+    )
     cost: CostConfig | None = Field(default=None, description="measured; null = not measured yet")
     prepare_corpus: PrepareCorpusConfig
     pretrain_t2a: PretrainT2AConfig
@@ -59,6 +67,11 @@ class RunConfig(Frozen):
     revise_captions: ReviseCaptionsConfig
     train_classifier: TrainClassifierConfig
     evaluate_classifier: EvaluateClassifierConfig
+
+    @property
+    def augmentation_factors(self) -> tuple[int, ...]:
+        """The factors that validation chooses among, ascending; one where it has no choice."""
+        return AUTO_FACTORS if self.augmentation_factor == "auto" else (self.augmentation_factor,)
 
 
 @cache

@@ -16,6 +16,17 @@ class SamplerConfig(Frozen):
     steps: int = Field(
         default=100, gt=0, description="ours: half of Stable Audio Open's 200; the official code takes 250"
     )
+    spacing: Literal["exponential", "karras"] = Field(
+        default="exponential",
+        description="how the noise levels lie between the model's largest and smallest: evenly in their logarithm "
+        "(diffusers, official code), or as in arXiv 2206.00364, which suits few steps: `steps: 8, spacing: karras` is "
+        "the few-step mode",
+    )
+    noise: Literal["independent", "brownian"] = Field(
+        default="independent",
+        description="what the stochastic solver adds at each step: a fresh draw of the clip's generator, or diffusers' "
+        "Brownian tree; both have the same distribution, and the tree takes most of a small model's time",
+    )
     guidance_scale: float = Field(default=7.0, ge=1, description="paper; the official code has 10")
     batch_size: int = Field(default=16, gt=0)
     bucket_frames: int = Field(
@@ -64,28 +75,91 @@ class TextEncoderConfig(Frozen):
     max_seconds: float = Field(default=512.0, gt=0, description="of the duration embedding; Stable Audio Open 1.0")
 
 
+class MonitorConfig(Frozen):
+    """What pretraining lets one hear and measures while it goes on."""
+
+    every: int = Field(
+        default=10_000,
+        gt=0,
+        description="ours: steps between two looks: at evaluations whose step is a multiple of this, and at the end",
+    )
+    prompts: tuple[str, ...] = Field(
+        default=(), description="heard at every look; empty = the first different captions of the held-out split"
+    )
+    prompt_count: int = Field(default=8, ge=0, description="ours: how many of them are taken when `prompts` is empty")
+    clips: int = Field(
+        default=256, ge=0, description="ours: held-out captions that clips are generated for and measured; 0 = none"
+    )
+    sampler: SamplerConfig = SamplerConfig(steps=50)
+
+
 class PretrainT2AConfig(Frozen):
     """Pretraining of the text-to-audio model on the corpus, or a published pipeline that is handed on."""
 
     start: str = Field(
         default="random",
-        description="`random` trains from scratch (paper); else a StableAudioPipeline: hub id or folder, such as "
-        "stabilityai/stable-audio-open-1.0",
+        description="`random` trains from scratch (paper); else a pipeline, hub id or folder, such as "
+        "stabilityai/stable-audio-open-1.0, which is trained further, or with `optim: null` handed on",
     )
-    revision: str | None = Field(default=None, description="commit of the hub id")
+    revision: str | None = Field(
+        default=None, description="commit of the hub id; null = the one in common/models.yaml, if there is one"
+    )
     sha256: dict[str, str] = Field(default={}, description="of files of the published pipeline, checked before use")
+    reuse: str | None = Field(
+        default=None,
+        description="folder or s3:// address of an earlier result of this stage, handed on instead of training",
+    )
+    reuse_sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="of the reused model, as `sha256` in its training.json; null = the one that stands there",
+    )
+    backend: Literal["stable_audio", "stable_audio_small"] = Field(
+        default="stable_audio", description="kind of model that `random` builds; paper: stable_audio"
+    )
     transformer: TransformerConfig = TransformerConfig()
     text_encoder: TextEncoderConfig = TextEncoderConfig()
-    sigma_min: float = Field(default=0.3, gt=0, description="of the sampler; Stable Audio Open 1.0")
-    sigma_max: float = Field(default=500.0, gt=0, description="of the sampler; Stable Audio Open 1.0")
-    optim: OptimConfig = OptimConfig(
-        steps=660_000, batch_size=64, learning_rate=5e-4, weight_decay=1e-3, schedule="inverse", ema_decay=0.9999
+    sigma_min: float = Field(default=0.3, gt=0, description="of stable_audio's sampler; Stable Audio Open 1.0")
+    sigma_max: float = Field(default=500.0, gt=0, description="of stable_audio's sampler; Stable Audio Open 1.0")
+    optim: OptimConfig | None = Field(
+        default=OptimConfig(
+            steps=660_000,
+            batch_size=64,
+            learning_rate=5e-4,
+            weight_decay=1e-3,
+            schedule="inverse",
+            ema_decay=0.9999,
+            evaluate_every=10_000,
+            precision="bf16",
+        ),
+        description="null = take `start` as it is",
     )
     condition_dropout: float = Field(default=0.1, ge=0, lt=1, description="stable-audio-tools")
     timestep_sampling: Literal["uniform", "logit_normal"] = Field(default="uniform", description="stable-audio-tools")
-    precision: Literal["fp32", "bf16"] = Field(default="bf16", description="ours: autocast in training")
     gradient_checkpointing: bool = Field(default=False, description="ours: less memory, a third more time")
+    buffer_clips: int = Field(
+        default=16_384,
+        gt=0,
+        description="ours, because 10 s latents of that many take 0.9 GB: clips are shuffled among so many at a time, "
+        "and as many are read ahead; a corpus that fits stays in memory",
+    )
     held_out_max_clips: int = Field(default=256, gt=0, description="ours: of the held-out split, for the curve")
+    monitor: MonitorConfig = MonitorConfig()
+    keep_best_by: Literal["clap_distance", "held_out_loss", "last"] = Field(
+        default="clap_distance",
+        description="which weights training ends with: those of the look with the smallest kernel distance (arXiv "
+        "2502.15602) on CLAP embeddings, which is unbiased for few clips; of the evaluation with the smallest error; "
+        "or the last ones",
+    )
+    dry_run: bool = Field(default=False, description="print what training takes in memory and time, and stop")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> PretrainT2AConfig:
+        if self.start == "random" and self.optim is None and self.reuse is None:
+            raise ValueError("a random model must be trained: set optim, or start to a published pipeline")
+        if self.keep_best_by == "clap_distance" and self.optim is not None and self.monitor.clips == 1:
+            raise ValueError("monitor.clips is 1; a distance needs two clips or more, or none and another keep_best_by")
+        return self
 
 
 class PretrainT2APlan(Frozen):
@@ -99,6 +173,32 @@ class SynthesizeAudioConfig(Frozen):
     """Generation of audio for prompts."""
 
     sampler: SamplerConfig = SamplerConfig()
+    start: Literal["noise", "source"] = Field(
+        default="noise",
+        description="paper: from pure noise; `source` starts from the gold clip that a prompt augments, noised to "
+        "`noise_level` (SDEdit, arXiv 2108.01073). Losers and `vanilla` always start from noise: a noised winner is "
+        "no sample of the model",
+    )
+    noise_level: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="of `start: source`: the diffusion time from which it is denoised; 1 forgets the source. ours, "
+        "because half way labels survive and details change",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="of the transformer. auto: bf16 where the GPU has it, fp32 elsewhere, which repeats bit for bit; "
+        "text is encoded once per caption, audio decoded once per clip: both in fp32",
+    )
+    compile: Literal["none", "regional"] = Field(
+        default="none",
+        description="ours: `regional` compiles the transformer's blocks (torch.compile): a minute at the start, faster "
+        "steps after it; worth it from some hundred clips on a GPU",
+    )
+    sample_rate_hz: int | None = Field(
+        default=None, ge=8000, description="of the clips written; null = the model's own rate"
+    )
     peak_limit_dbfs: float = Field(
         default=-1.0,
         le=0,
@@ -150,16 +250,59 @@ class AlignT2AConfig(Frozen):
     lora_rank: int = Field(default=16, gt=0, description="ours, because it is customary for attention projections")
     optim: OptimConfig = Field(
         default=OptimConfig(
-            steps=500, batch_size=32, learning_rate=5e-5, weight_decay=1e-3, warmup_steps=100, schedule="inverse"
+            steps=500,
+            batch_size=32,
+            learning_rate=5e-5,
+            weight_decay=1e-3,
+            warmup_steps=100,
+            schedule="inverse",
+            precision="bf16",
         ),
-        description="pairs per step: paper; AdamW, its rate, decay and schedule: official code; steps: ours",
+        description="pairs per step: paper; AdamW, its rate, decay and schedule: official code; steps, precision: ours",
     )
     sampler: SamplerConfig = Field(
         default=SamplerConfig(), description="of the clips that measure the distance to the gold set"
     )
-    distance_clips_per_class: int = Field(default=2, gt=0, description="ours: generated before and after alignment")
+    distance_clips_per_class: int = Field(
+        default=2, gt=0, description="ours: generated before, during and after alignment"
+    )
     distance_clips: int = Field(default=32, gt=0, description="ours: at most this many of them in all")
     peak_limit_dbfs: float = Field(default=-1.0, le=0, description="as in `synthesize_audio`")
+    gradient_checkpointing: bool = Field(default=False, description="ours: less memory, a third more time")
+    probe_every: int = Field(
+        default=100,
+        gt=0,
+        description="ours, because a probe costs about ten steps: steps between two looks at the held-out error and "
+        "the distance to the gold set",
+    )
+    held_out_clips: int = Field(
+        default=64, gt=0, description="ours: at most this many gold validation clips give the held-out error"
+    )
+    held_out_draws: int = Field(
+        default=8, gt=0, description="ours: noise levels per validation clip, spread evenly over (0, 1)"
+    )
+    keep_best_by: Literal["spectrum_db", "latent_frechet", "held_out_error", "none"] = Field(
+        default="spectrum_db",
+        description="ours: of the states whose held-out error is within `max_error_rise` of the lowest, the one "
+        "nearest to the gold set is kept. The distance tells how far alignment has come, but keeps falling while a few "
+        "dozen clips are memorised; the error shows that, but hardly tells good states apart. The unaligned model "
+        "competes too; `none` keeps the last",
+    )
+    max_error_rise: float = Field(
+        default=0.02,
+        ge=0,
+        description="ours: a held-out error above the lowest by more than this share of the unaligned model's is "
+        "worse: such a state is not kept, and alignment stops early",
+    )
+    max_distance_rise: float = Field(
+        default=0.1,
+        ge=0,
+        description="ours: likewise alignment stops when `spectrum_db` got worse, which a few dozen generations give "
+        "less precisely",
+    )
+    patience: int = Field(
+        default=2, gt=0, description="ours: probes in a row that must be that much worse before alignment stops"
+    )
 
 
 class AlignT2APlan(Frozen):

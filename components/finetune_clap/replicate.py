@@ -11,7 +11,7 @@ from common.config.clap import FinetuneClapConfig
 from common.gold import GoldSet
 from common.items import ItemStore
 from common.storage import write_json
-from components.finetune_clap.tuning import is_better, label_figures, tune
+from components.finetune_clap.tuning import label_figures, tune
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Replicate:
 
 def finetune_replicate(job: Replicate) -> Path:
     """Make the replicate's item, or find it: `clap/` and `figures.json`."""
-    return job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
+    made = job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
+    job.store.checkpoints(**job.key).clear()
+    return made
 
 
 def _make(job: Replicate, folder: Path) -> None:
@@ -40,19 +42,18 @@ def _make(job: Replicate, folder: Path) -> None:
         clips = (gold.load(clip, rate) for clip in validation)
         return label_figures(judged, clips, [clip.label_id for clip in validation], gold.labels, rate)
 
-    before = judge(scorer)
-    tuned, curve = tune(
+    tuned, curve, before, after = tune(
         scorer,
         [gold.load(clip, rate) for clip in train],
         [clip.label for clip in train],
         rate,
         job.settings.optim,
         seed=job.seed,
+        judge=judge,
         equalizer_db=job.settings.equalizer_db,
-        checkpoint_dir=job.store.work_dir(**job.key),
+        checkpoints=job.store.checkpoints(**job.key),
     )
-    after = judge(tuned)
-    better = is_better(before, after)
-    (tuned if better else scorer).save(folder / "clap")
-    kept = "finetuned" if better else "pretrained"
-    write_json(folder / "figures.json", {"before": before, "after": after, "kept": kept, "curve": curve})
+    tuned.save(folder / "clap")
+    kept = "finetuned" if curve.best_step else "pretrained"
+    figures = {"before": before, "after": after, "kept": kept, "best_step": curve.best_step, "curve": curve}
+    write_json(folder / "figures.json", figures)

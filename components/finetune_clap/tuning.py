@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from common.checkpoints import Checkpoints
+from common.clap.retrieval import retrieval_figures
 from common.clap.scorer import ClapScorer
-from common.clap.training import retrieval_figures, train_contrastive, window_features
+from common.clap.training import train_contrastive, window_features
 from common.config.base import OptimConfig
 from common.text import normalize_label, template_caption
+from common.training import Curve, best_by
+
+VALIDATION = "val_"
+"""What the names of validation figures begin with in the curve."""
 
 
 def label_captions(label: str) -> list[str]:
@@ -42,27 +47,36 @@ def tune(
     optim: OptimConfig,
     *,
     seed: int,
+    judge: Callable[[ClapScorer], dict[str, float]],
     equalizer_db: float = 0.0,
-    checkpoint_dir: Path | None = None,
-) -> tuple[ClapScorer, list[dict[str, float]]]:
-    """A fine-tuned copy of a CLAP.
+    checkpoints: Checkpoints | None = None,
+) -> tuple[ClapScorer, Curve, dict[str, float], dict[str, float]]:
+    """A fine-tuned copy of a CLAP: the best evaluation of the tuning, or the CLAP as it was.
 
     Args:
         scorer: left as it is.
         clips: gold training clips, mono (T,).
         labels: of the clips.
         sample_rate_hz: of the clips.
-        optim: steps, rate, schedule.
+        optim: steps, rate, schedule; every `evaluate_every` steps and at the end `judge` is asked.
         seed: enters every draw.
-        equalizer_db: see `common.clap.training.equalized`.
-        checkpoint_dir: where unfinished work is kept.
+        judge: figures on validation clips; the `auc` decides. Without any nothing shows that tuning helped.
+        equalizer_db: see `common.clap.training.equalizer_gains`.
+        checkpoints: where unfinished work is kept.
 
     Returns:
-        The copy and the curve of its training.
+        The copy, the curve of its training (`best_step` 0 = it is as it was), and the figures before and
+        after: those of the best evaluation, or of the last one where none was better than before.
     """
+    before = judge(scorer)
     tuned = ClapScorer(copy.deepcopy(scorer.model), scorer.tokenizer, scorer.extractor, scorer.batch_size)
     features, owners = window_features(tuned, clips, sample_rate_hz)
     captions = [label_captions(labels[owner]) for owner in owners]
+
+    def evaluate(step: int) -> dict[str, float]:
+        tuned.model.eval()
+        return {VALIDATION + key: value for key, value in judge(tuned).items()}
+
     curve = train_contrastive(
         tuned,
         features,
@@ -72,11 +86,11 @@ def tune(
         seed=seed,
         name="finetune_clap",
         equalizer_db=equalizer_db,
-        checkpoint_dir=checkpoint_dir,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+        best=best_by(VALIDATION + "auc", before.get("auc")) if before else lambda rows: 0,
     )
-    return tuned, curve
-
-
-def is_better(before: dict[str, float], after: dict[str, float]) -> bool:
-    """Whether fine-tuning raised the validation AUC; without validation clips nothing shows that it did."""
-    return bool(before) and bool(after) and after["auc"] > before["auc"]
+    step = curve.best_step or curve[-1]["step"]
+    row = next(row for row in curve if row["step"] == step)
+    after = {key.removeprefix(VALIDATION): value for key, value in row.items() if key.startswith(VALIDATION)}
+    return tuned, curve, before, after

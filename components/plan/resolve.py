@@ -14,6 +14,7 @@ from common.config.evaluation import EvaluateClassifierPlan
 from common.config.report import ReportPlan
 from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
+from common.datasets_registry import corpus_id_files
 from common.errors import ConfigError
 from common.methods import DEFAULT_METHODS, LOSERS, Method, Recipe, get_method
 
@@ -92,9 +93,10 @@ def resolve(
     recipes = resolve_recipes(methods)
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
     vanilla = any(method.recipe == LOSERS for method in methods.values())
-    templates = max(config.losers_per_clip, config.augmentation_factor if vanilla else 0)
+    most = max(config.augmentation_factors)
+    templates = max(config.losers_per_clip, most if vanilla else 0)
     run_level: dict[str, dict[str, Any]] = {
-        "prepare_corpus": {"seed": config.seed},
+        "prepare_corpus": {"seed": config.seed, "excluded_ids_files": _excluded_ids_files(config, dataset)},
         "pretrain_t2a": {"seed": config.seed},
         "pretrain_clap": {"seed": config.seed},
         "pretrain_classifier": {"seed": config.seed},
@@ -106,7 +108,7 @@ def resolve(
         "augment_captions": {
             "seeds": replicates,
             "recipes": recipes,
-            "augmentation_factor": config.augmentation_factor,
+            "augmentation_factor": most,
             "domain": dataset.domain,
         },
         "filter_audio": {"seeds": replicates, "recipes": recipes},
@@ -114,7 +116,7 @@ def resolve(
         "train_classifier": {
             "seeds": replicates,
             "methods": methods,
-            "augmentation_factor": config.augmentation_factor,
+            "augmentation_factors": config.augmentation_factors,
             "rounds": config.rounds,
         },
         "evaluate_classifier": {"seeds": replicates, "methods": methods},
@@ -124,9 +126,14 @@ def resolve(
     return {stage: to_wire(kind.model_validate(plans[stage]).model_dump(mode="json")) for stage, kind in PLANS.items()}
 
 
+def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, ...]:
+    # Only for AudioSet clips, so that other corpora are the same, and cached, for every dataset.
+    return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
+
+
 def _check_corpus(config: RunConfig) -> None:
     corpus = config.prepare_corpus
-    if corpus.source == "folder" and not (corpus.audio_dir and corpus.captions_file):
+    if corpus.source in ("folder", "tar") and not (corpus.audio_dir and corpus.captions_file):
         raise ConfigError(
             "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
             "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"

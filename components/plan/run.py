@@ -7,6 +7,7 @@ from typing import Any
 from common.config.run import load_preset
 from common.datasets_registry import resolve_dataset
 from common.log import event, get_logger
+from common.models import check_pinned
 from components.plan.resolve import resolve, resolve_methods
 
 log = get_logger("plan")
@@ -22,6 +23,7 @@ def run(
     """
     spec = resolve_dataset(dataset)
     config = load_preset(preset, overrides)
+    check_pinned(config)
     chosen = resolve_methods(methods)
     asked = {
         "preset": preset,

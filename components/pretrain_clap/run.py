@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import PretrainClapPlan
-from common.corpus import Corpus
 from common.hashing import hash_file
 from common.items import ItemStore
 from common.stage import model_time, stage
-from common.storage import read_json, write_json
+from common.storage import read_json
 
 
 def run(
@@ -20,7 +19,7 @@ def run(
     """Pretrain or verify; see `component.py` for the arguments.
 
     Returns:
-        Held-out AUC and retrieval accuracy.
+        Held-out AUC, retrieval accuracy, and ranks of captions and clips.
     """
     plan = PretrainClapPlan.model_validate(config)
     with stage("pretrain_clap", config, metrics_path, {"clap": clap_path}) as running:
@@ -30,26 +29,15 @@ def run(
         key = {"corpus": sources, "settings": plan.settings.model_dump(), "seed": plan.seed}
 
         def make(folder: Path) -> None:
-            _make(plan, Path(corpus_path), folder, store.work_dir(**key))
+            from components.pretrain_clap.training import Job, pretrain
+
+            pretrain(Job(plan, Path(corpus_path), store, key, folder))
 
         with model_time():
             item = store.get_or_make(make, **key)
+        store.checkpoints(**key).clear()
+        shutil.rmtree(store.scratch_dir(**key), ignore_errors=True)
         shutil.copytree(item, clap_path, dirs_exist_ok=True)
         heldout = read_json(item / "training.json")["heldout"]
         running.record({f"heldout_{name}": value for name, value in heldout.items()})
     return running.figures
-
-
-def _make(plan: PretrainClapPlan, corpus_dir: Path, folder: Path, work_dir: Path) -> None:
-    from components.pretrain_clap.pretraining import judge, pretrain, starting_point
-
-    corpus, settings = Corpus(corpus_dir), plan.settings
-    scorer = starting_point(settings, corpus.vocabulary(), plan.seed)
-    curve: list[dict[str, float]] = []
-    if settings.optim is not None:
-        curve = pretrain(scorer, corpus.audio("train"), settings, seed=plan.seed, checkpoint_dir=work_dir)
-    has_audio = any(shard.kind == "audio" and shard.split == "heldout" for shard in corpus.shards)
-    heldout = judge(scorer, corpus.audio("heldout"), settings.max_heldout_clips) if has_audio else {}
-    scorer.save(folder)
-    account = {"checkpoint": settings.checkpoint, "revision": settings.revision, "curve": curve, "heldout": heldout}
-    write_json(folder / "training.json", account)

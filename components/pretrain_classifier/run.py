@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from common.audio import resample, to_mono
-from common.classifier.features import LogMel
 from common.classifier.model import save_classifier
 from common.config.classifier import PretrainClassifierPlan
-from common.corpus import Corpus, CorpusClip
+from common.corpus import Corpus
 from common.hashing import hash_json
 from common.items import ItemStore
 from common.stage import model_time, stage
 from common.storage import read_json, write_json
 from components.pretrain_classifier.published import get_published
-from components.pretrain_classifier.training import NAME, LabelledClips, pretrain, raw_log_mel
+from components.pretrain_classifier.training import NAME, TRAINING, Job, pretrain
 
-TRAINING = "training.json"
+FIGURES = ("labels", "clips", "unlabelled_clips", "held_out_accuracy", "held_out_map")
 
 
 def run(
@@ -37,7 +31,7 @@ def run(
     target = Path(classifier_path)
     with stage(NAME, config, metrics_path, {"classifier": classifier_path}) as running:
         if plan.settings.checkpoint is None:
-            _train(Corpus(corpus_path), target, plan, code_version)
+            _train(Path(corpus_path), target, plan, code_version)
         else:
             with model_time():
                 classifier = get_published(plan.settings.checkpoint, plan.settings.revision)
@@ -45,34 +39,18 @@ def run(
             origin = {"checkpoint": plan.settings.checkpoint, "revision": plan.settings.revision}
             write_json(target / TRAINING, {**origin, "labels": len(classifier.labels), "curve": []})
         done = read_json(target / TRAINING)
-        running.record({key: done[key] for key in ("labels", "clips", "held_out_accuracy") if key in done})
+        running.record({key: done[key] for key in FIGURES if key in done})
     return running.figures
 
 
-def _train(corpus: Corpus, target: Path, plan: PretrainClassifierPlan, code_version: str) -> None:
+def _train(corpus_dir: Path, target: Path, plan: PretrainClassifierPlan, code_version: str) -> None:
     store = ItemStore(NAME, code_version)
-    key = {"corpus": hash_json(corpus.manifest), "plan": plan.model_dump(mode="json")}
+    key = {"corpus": hash_json(Corpus(corpus_dir).manifest), "plan": plan.model_dump(mode="json")}
 
     def make(folder: Path) -> None:
-        log_mel = raw_log_mel(plan.settings.architecture)
-        count, names = plan.settings.max_clips, corpus.labels
-        training = _labelled(islice(corpus.audio("train"), count), names, log_mel)
-        held_out = _labelled(islice(corpus.audio("heldout"), count), names, log_mel)
         with model_time():
-            classifier, figures = pretrain(training, held_out, names, plan.settings, plan.seed, store.work_dir(**key))
-        save_classifier(classifier, folder)
-        write_json(folder / TRAINING, {"checkpoint": None, "labels": len(names), **figures})
+            pretrain(Job(plan, corpus_dir, store, key, folder))
 
     shutil.copytree(store.get_or_make(make, **key), target, dirs_exist_ok=True)
-    shutil.rmtree(store.work_dir(**key), ignore_errors=True)
-
-
-def _labelled(clips: Iterable[CorpusClip], names: list[str], log_mel: LogMel) -> LabelledClips:
-    """Features of the clips that have a label; a weakly captioned corpus may lack some."""
-    features, labels = [], []
-    for clip in clips:
-        if clip.label is not None:
-            waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, log_mel.sample_rate_hz)
-            features += log_mel([waveform])
-            labels.append(names.index(clip.label))
-    return LabelledClips(features, np.array(labels, dtype=np.int64))
+    store.checkpoints(**key).clear()
+    shutil.rmtree(store.scratch_dir(**key), ignore_errors=True)

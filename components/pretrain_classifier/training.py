@@ -1,111 +1,156 @@
-"""Train the classifier from random weights on labelled clips held in memory."""
+"""Train the classifier from random weights on the labelled clips of the corpus, in one process or several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
-    ASTFeatureExtractor,
-)
 
 from common.classifier.augmentation import spec_augment
-from common.classifier.features import LogMel, random_window_features
-from common.classifier.inference import feature_logits
-from common.classifier.model import Classifier, build_classifier
-from common.classifier.scores import accuracy
-from common.config.classifier import ASTArchitecture, PretrainClassifierConfig
+from common.classifier.features import random_window_features
+from common.classifier.inference import feature_logits, probabilities
+from common.classifier.model import Classifier, build_classifier, save_classifier
+from common.classifier.scores import accuracy, mean_average_precision
+from common.clip_features import StoredFeatures, audio_shards, write_features
+from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
+from common.corpus import Corpus, Split
 from common.errors import DataError
+from common.items import ItemStore
 from common.seeding import derive_seed, numpy_generator
-from common.training import fit
+from common.storage import write_json
+from common.training import Part, best_by, data_wait, fit, is_main, launch
+from common.training.launch import default_processes
+from components.pretrain_classifier.features import ClipReader, LabelledClips
 
 NAME = "pretrain_classifier"
+TRAINING = "training.json"
+TRAIN: Split = "train"
+HELD_OUT: Split = "heldout"
+CHUNK = 256
+"""Held-out clips whose windows are in memory together."""
 
 
 @dataclass(frozen=True)
-class LabelledClips:
-    """Labelled clips.
+class Job:
+    """What a training process needs to know.
 
     Attributes:
-        features: (frames, bins) of each clip, not normalised.
-        labels: (clips,) label ids.
+        plan: of the stage.
+        corpus_dir: the artifact.
+        store: of the stage.
+        key: of the item.
+        folder: where the classifier is written.
     """
 
-    features: Sequence[Tensor]
-    labels: np.ndarray
+    plan: PretrainClassifierPlan
+    corpus_dir: Path
+    store: ItemStore
+    key: dict[str, Any]
+    folder: Path
+
+    @property
+    def scratch(self) -> Path:
+        """Where the features lie."""
+        return self.store.scratch_dir(**self.key)
 
 
-def raw_log_mel(architecture: ASTArchitecture) -> LogMel:
-    """The features of an architecture without normalisation."""
-    extractor = ASTFeatureExtractor(
-        sampling_rate=architecture.sample_rate_hz,
-        num_mel_bins=architecture.num_mel_bins,
-        max_length=architecture.max_length,
-        do_normalize=False,
-    )
-    return LogMel(extractor)
+def pretrain(job: Job, processes: int | None = None) -> None:
+    """Train on one part of the corpus, measure on the other, write a classifier and its `training.json`.
 
-
-def pretrain(
-    training: LabelledClips,
-    held_out: LabelledClips,
-    names: Sequence[str],
-    settings: PretrainClassifierConfig,
-    seed: int,
-    work_dir: Path | None = None,
-) -> tuple[Classifier, dict[str, object]]:
-    """Train on one part of the corpus and measure on the other.
-
-    Features are normalised by mean and deviation of the training part, as AST does with AudioSet.
+    The corpus's features are made first, in bounded memory and once; a killed run goes on where it was. They
+    are normalised by mean and deviation of the training part, as AST does with AudioSet. Clips without a
+    label are left out, and counted.
 
     Args:
-        training: labelled clips.
-        held_out: others.
-        names: label strings by label id.
-        settings: architecture, optimiser, masks.
-        seed: of weights and draws.
-        work_dir: where unfinished work is kept.
-
-    Returns:
-        The classifier, and `curve`, `held_out_accuracy`, `mean`, `std`, `clips`, `held_out_clips`.
+        job: see `Job`.
+        processes: that train together; default: one per GPU.
 
     Raises:
-        DataError: a part has no labelled clips, or the loss is not finite.
+        ConfigError: the batch cannot be split over the processes.
+        DataError: a part has no labelled clips, a shard is damaged, or the loss is not finite.
+        Interrupted: SIGTERM came; a checkpoint is stored.
     """
-    for part, what in ((training, "training"), (held_out, "held-out")):
-        if not part.features:
+    settings = job.plan.settings
+    reader = ClipReader(settings.architecture, tuple(Corpus(job.corpus_dir).labels))
+    for split, what, count in (
+        (TRAIN, "training", settings.max_clips),
+        (HELD_OUT, "held-out", settings.max_held_out_clips),
+    ):
+        shards = audio_shards(job.corpus_dir, split, count)
+        if not len(write_features(job.scratch / split, shards, reader, settings.feature_precision)):
             raise DataError(
                 f"the corpus has no labelled {what} clips; give its captions file a label column, or name a "
                 "checkpoint in pretrain_classifier.checkpoint"
             )
-    values = torch.cat(list(training.features))
-    mean, std = float(values.double().mean()), float(values.double().std())
-    classifier = build_classifier(settings.architecture, names, mean, std, derive_seed(seed, "weights"))
+    launch(train, job, processes or default_processes())
+
+
+def train(job: Job) -> None:
+    """The part of one process in `pretrain`."""
+    settings, names = job.plan.settings, Corpus(job.corpus_dir).labels
+    stored = StoredFeatures(job.scratch / TRAIN)
+    values = stored.sample().double()
+    mean, std = float(values.mean()), float(values.std())
+    del values
+    classifier = build_classifier(settings.architecture, names, mean, std, derive_seed(job.plan.seed, "weights"))
     classifier.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    scaled = LabelledClips([(clip - mean) / (2 * std) for clip in training.features], training.labels)
+    training = LabelledClips(stored, mean, std)
+    held_out = LabelledClips(StoredFeatures(job.scratch / HELD_OUT), mean, std)
+
+    def evaluate(step: int) -> dict[str, float]:
+        # The others wait: only the first process's figures count.
+        return held_out_figures(classifier, held_out) if is_main() else {}
+
     curve = fit(
         classifier.model,
-        BatchLoss(classifier, scaled, settings, seed),
+        BatchLoss(classifier, training, settings, job.plan.seed),
         settings.optim,
-        seed=seed,
+        seed=job.plan.seed,
         name=NAME,
-        checkpoint_dir=work_dir,
+        checkpoints=job.store.checkpoints(**job.key),
+        evaluate=evaluate,
+        best=best_by(f"held_out_{settings.select_by}"),
     )
-    logits = feature_logits(classifier, [(clip - mean) / (2 * std) for clip in held_out.features])
-    figures = {
-        "curve": curve,
-        "mean": mean,
-        "std": std,
-        "clips": len(training.labels),
-        "held_out_clips": len(held_out.labels),
-        "held_out_accuracy": accuracy(held_out.labels, logits.argmax(dim=1).cpu().numpy()),
+    if is_main():
+        best = next(row for row in curve if row["step"] == curve.best_step)
+        figures = {
+            "checkpoint": None,
+            "labels": len(names),
+            "clips": len(training),
+            "unlabelled_clips": clips_read(job.corpus_dir, settings.max_clips) - len(training),
+            "held_out_clips": len(held_out),
+            "mean": mean,
+            "std": std,
+            "best_step": curve.best_step,
+            **{key: value for key, value in best.items() if key.startswith("held_out_")},
+            "curve": curve,
+        }
+        classifier.model.to("cpu")
+        save_classifier(classifier, job.folder)
+        write_json(job.folder / TRAINING, figures)
+
+
+def clips_read(corpus_dir: Path, max_clips: int | None) -> int:
+    """Training clips that were looked at."""
+    return sum(source.clips for source in audio_shards(corpus_dir, TRAIN, max_clips))
+
+
+def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[str, float]:
+    """`held_out_accuracy`, and `held_out_map`: the mean over labels of the average precision."""
+    logits = [
+        feature_logits(classifier, [held_out[index] for index in range(start, min(start + CHUNK, len(held_out)))])
+        for start in range(0, len(held_out), CHUNK)
+    ]
+    scores = torch.cat(logits).cpu().numpy()
+    return {
+        "held_out_accuracy": accuracy(held_out.labels, scores.argmax(axis=1)),
+        "held_out_map": mean_average_precision(held_out.labels, probabilities(scores)),
     }
-    classifier.model.to("cpu")
-    return classifier, figures
 
 
 class BatchLoss:
@@ -115,29 +160,32 @@ class BatchLoss:
         self, classifier: Classifier, clips: LabelledClips, settings: PretrainClassifierConfig, seed: int
     ) -> None:
         self._model, self._log_mel, self._settings = classifier.model, classifier.log_mel, settings
-        self._features, self._labels = clips.features, clips.labels
+        self._clips = clips
         count = settings.optim.steps * settings.optim.batch_size
-        clips_each = len(clips.labels)
+        clips_each = len(clips)
         orders = [numpy_generator(seed, "epoch", n).permutation(clips_each) for n in range(-(-count // clips_each))]
         self._chosen = np.concatenate(orders)[:count].reshape(settings.optim.steps, -1)
 
-    def __call__(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def __call__(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
         """The loss of `step`, for `common.training.fit`."""
         chosen = self._chosen[step]
+        own = part.rows(len(chosen))
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
-        windows = [
-            random_window_features(self._features[index], self._log_mel.max_length, self._log_mel.pad_value, position)
-            for index, position in zip(chosen.tolist(), positions, strict=True)
-        ]
+        with data_wait():
+            windows = [
+                random_window_features(self._clips[index], self._log_mel.max_length, self._log_mel.pad_value, position)
+                for index, position in zip(chosen[own].tolist(), positions[own], strict=True)
+            ]
         batch = torch.stack(windows)
         if self._settings.specaugment_strength:
-            batch = spec_augment(
-                batch,
-                self._settings.specaugment,
-                self._settings.specaugment_strength,
-                self._log_mel.sample_rate_hz,
-                generator,
-            )
+            batch = self._masked(batch, own, len(chosen), generator)
         device = next(self._model.parameters()).device
         logits = self._model(batch.to(device)).logits
-        return nn.functional.cross_entropy(logits, torch.from_numpy(self._labels[chosen]).to(device)), {}
+        return nn.functional.cross_entropy(logits, torch.from_numpy(self._clips.labels[chosen[own]]).to(device)), {}
+
+    def _masked(self, rows: Tensor, own: slice, size: int, generator: torch.Generator) -> Tensor:
+        # The draws are those of the whole batch, whose other rows only hold their places.
+        batch = rows.new_zeros((size, *rows.shape[1:]))
+        batch[own] = rows
+        strength, rate = self._settings.specaugment_strength, self._log_mel.sample_rate_hz
+        return spec_augment(batch, self._settings.specaugment, strength, rate, generator)[own]

@@ -14,6 +14,7 @@ def report(
     clap: Input[Model],
     classifiers: Input[Model],
     captions: Input[Dataset],
+    prompts: Input[Dataset],
     vanilla: Input[Dataset],
     accepted: Input[Dataset],
     rejected: Input[Dataset],
@@ -36,6 +37,7 @@ def report(
         clap: from finetune_clap.
         classifiers: from train_classifier.
         captions: from caption_clips.
+        prompts: of the last round; holds the account of all rounds' captions.
         vanilla: clips of the unaligned model.
         accepted: accepted synthetic clips of the last round.
         rejected: clips that the first round rejected; later rounds may reject none.
@@ -58,6 +60,7 @@ def report(
         clap.path,
         classifiers.path,
         captions.path,
+        prompts.path,
         vanilla.path,
         accepted.path,
         rejected.path,

@@ -18,6 +18,7 @@ from components.report.limits import limits
 from components.report.page import code
 from components.report.players import Player
 from components.report.results import dropped_clips
+from components.report.synthetic import SOURCES
 from components.report.verdict import SUBJECT
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
@@ -93,10 +94,14 @@ def page_context(
         "sets": sections.set_rows(evaluation, plan.methods),
         "distances": evaluation["distances"],
         "clap": sections.filter_charts(inputs.filtered, recipe),
+        "writing": results["writing"],
+        "sources": SOURCES,
+        "likeness": {sections.set_title(name, plan.methods): row for name, row in results["likeness"].items()},
         "captions": {sections.set_title(name, plan.methods): row for name, row in results["captions"].items()},
         "alignment": alignment,
         "budget": sections.budget_rows(inputs.selection, results, plan.seeds[0]),
         "strengths": sections.strength_rows(inputs.selection, results),
+        "factors": sections.factor_rows(inputs.selection, results),
         "selected_title": sections.title(evaluation["selected"]["method"], results),
         "balance": sections.class_balance(results),
         "leaks": evaluation["leaks"],

@@ -26,6 +26,7 @@ class Folders:
     clap: Path
     classifiers: Path
     captions: Path
+    prompts: Path
     vanilla: Path
     accepted: Path
     rejected: Path
@@ -47,6 +48,7 @@ class Inputs:
         codec: class in the `vae` slot of the text-to-audio model.
         corpus: manifest.json.
         captions: of the gold clips.
+        writing: captions.json of the last round's prompts: how the captions of all rounds came about.
         vanilla: clips of the unaligned model.
         accepted: of all rounds.
         rejected: of the first round.
@@ -64,6 +66,7 @@ class Inputs:
     codec: str
     corpus: dict[str, Any]
     captions: list[Caption]
+    writing: dict[str, Any]
     vanilla: list[SyntheticClip]
     accepted: list[SyntheticClip]
     rejected: list[SyntheticClip]
@@ -92,6 +95,7 @@ def read_inputs(folders: Folders) -> Inputs:
         codec=read_json(folders.t2a / "model_index.json").get("vae", ["", ""])[1],
         corpus=read_json(folders.corpus / "manifest.json"),
         captions=read_records(folders.captions / "captions.jsonl", Caption),
+        writing=read_json(folders.prompts / "captions.json"),
         vanilla=vanilla,
         accepted=accepted,
         rejected=rejected,

@@ -35,6 +35,7 @@ def render(context: Mapping[str, Any]) -> str:
         "number": wording.number,
         "decimals": wording.decimals,
         "reason": wording.reason,
+        "refusal": wording.refusal,
         "fixed": partial(wording.decimals, places=2),
         "between": wording.between,
         "narrow": _narrow(str),

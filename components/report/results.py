@@ -11,6 +11,7 @@ from common.hashing import hash_json
 from common.rounding import rounded
 from common.text import normalize_label
 from components.report.inputs import Inputs
+from components.report.synthetic import empty_cautions, empty_classes, likeness, writing
 from components.report.verdict import verdict
 
 
@@ -20,15 +21,16 @@ def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
     Returns:
         verdict {improved, beats_classic, text, state, cautions}; methods by name (accuracy and macro_f1
         {mean, low, high, per_seed}, …); differences; rounds; data {n_train, n_val, n_test, dropped, …};
-        failures, oracle, distances, leaks, alignment, captions, provenance.
+        failures, oracle, distances, leaks, alignment, captions, writing, likeness, empty_classes, provenance.
     """
     evaluation = inputs.evaluation
     labels = evaluation["labels"]
+    empty = empty_classes(inputs.filtered, plan.methods)
     kept = ("title", "seeds", "accuracy", "macro_f1", "ece")
     return rounded(
         {
             "dataset": inputs.dataset,
-            "verdict": verdict(evaluation, inputs.gold.shared),
+            "verdict": verdict(evaluation, inputs.gold.shared, empty_cautions(empty)),
             "methods": {
                 name: {key: row[key] for key in kept} | {"recall": dict(zip(labels, row["recall"], strict=True))}
                 for name, row in evaluation["methods"].items()
@@ -45,11 +47,14 @@ def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
             "distances": evaluation["distances"],
             "leaks": evaluation["leaks"],
             "alignment": {
-                name: {key: account[key] for key in ("before", "after")}
+                name: {key: account[key] for key in ("before", "after", "best_step", "stopped_by") if key in account}
                 for name, account in sorted(inputs.align.items())
                 if "/" in name
             },
             "captions": caption_sets(inputs),
+            "writing": writing(inputs.writing),
+            "likeness": likeness(inputs.filtered),
+            "empty_classes": empty,
             "provenance": {
                 "command": plan.command,
                 "preset": plan.preset,

@@ -13,6 +13,18 @@ from components.report import figures
 from components.report.verdict import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
 
 MAX_NUMBERED_CLASSES = 14
+
+DISTANCES = {
+    "spectrum_db": "mean spectrum, dB",
+    "latent_frechet": "latent frames, Fréchet",
+    "held_out_error": "error on validation clips",
+}
+KEPT_BY = {
+    "spectrum_db": "distance in mean spectrum",
+    "latent_frechet": "distance of latent frames",
+    "held_out_error": "error on validation clips",
+}
+"""Figures of an alignment in words: alone, and within a sentence."""
 """Confusion matrices of more classes show shades only."""
 
 TILES = (BASELINE, BEST_CLASSIC, SUBJECT, COMBINED)
@@ -165,7 +177,7 @@ def round_rows(filtered: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each kind of alignment: curves of every replicate, spectra, and distances before and after."""
+    """For each kind of alignment: curves of every replicate, spectra, distances before and after, what was kept."""
     accounts = {name: account for name, account in align.items() if "/" in name}
     kinds = sorted({name.split("/")[1] for name in accounts})
     parts = []
@@ -183,6 +195,10 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
                 ("implicit_accuracy", "Implicit accuracy"),
             )
             if (chart := _curve(own, key, what)) is not None
+        ] + [
+            {"title": what, "chart": chart}
+            for key, what in (("held_out_error", "Error on validation clips"), ("spectrum_db", "Distance to gold, dB"))
+            if (chart := _curve(own, key, what, "during")) is not None
         ]
         parts.append(
             {
@@ -194,16 +210,22 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "loss": own[0][1].get("loss", kind),
                 "beta": own[0][1].get("beta"),
                 "adapter": own[0][1].get("adapter", ""),
+                "kept": [
+                    {"seed": seed, "step": account["best_step"], "stopped_by": KEPT_BY.get(account["stopped_by"], "")}
+                    for seed, account in own
+                    if "best_step" in account
+                ],
+                "kept_by": KEPT_BY.get(own[0][1].get("keep_best_by", ""), "none"),
             }
         )
     return parts
 
 
-def _curve(own: Sequence[tuple[int, Mapping[str, Any]]], key: str, what: str) -> Markup | None:
+def _curve(own: Sequence[tuple[int, Mapping[str, Any]]], key: str, what: str, where: str = "curve") -> Markup | None:
     series = [
         (f"replicate {seed}", [row["step"] for row in rows], [row[key] for row in rows])
         for seed, account in own
-        if (rows := [row for row in account["curve"] if key in row])
+        if (rows := [row for row in account.get(where, []) if key in row])
     ]
     return figures.curves(series, what) if series else None
 
@@ -222,11 +244,10 @@ def _spectra(own: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, Any] | N
 
 
 def _distances(own: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    names = {"spectrum_db": "mean spectrum, dB", "latent_frechet": "latent frames, Fréchet"}
-    keys = sorted({key for _, account in own for key in account.get("before", {})})
+    keys = sorted(set.intersection(*(set(account.get("before", {})) for _, account in own)))
     return [
         {
-            "what": names.get(key, key.replace("_", " ")),
+            "what": DISTANCES.get(key, key.replace("_", " ")),
             **{when: sum(account[when][key] for _, account in own) / len(own) for when in ("before", "after")},
         }
         for key in keys
@@ -291,7 +312,7 @@ def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> l
     for name in ordered(list(results["methods"])):
         for seed in results["methods"][name]["seeds"]:
             figures_of = selection.get(f"{name}/{seed}", {})
-            tried = figures_of.get("tried", [])
+            tried = [e for e in figures_of.get("tried", []) if e.get("factor") == figures_of.get("factor")]
             if len(tried) > 1:
                 rows.append(
                     {
@@ -303,6 +324,20 @@ def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> l
                         ],
                     }
                 )
+    return rows
+
+
+def factor_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The augmentation factors that validation chose among, by method and replicate."""
+    rows = []
+    for name in ordered(list(results["methods"])):
+        for seed in results["methods"][name]["seeds"]:
+            figures_of = selection.get(f"{name}/{seed}", {})
+            tried = [e for e in figures_of.get("tried", []) if e["strength"] == figures_of.get("strength")]
+            if len(tried) > 1:
+                chosen = figures_of.get("factor")
+                curve = [{**entry, "chosen": entry["factor"] == chosen} for entry in tried]
+                rows.append({"title": title(name, results), "seed": seed, "factor": chosen, "curve": curve})
     return rows
 
 

@@ -11,7 +11,9 @@ SUBJECT, BASELINE = "synthio", "gold"
 COMBINED, BEST_CLASSIC = "synthio_classic", "best_classic"
 
 
-def verdict(evaluation: Mapping[str, Any], fixed_gold_set: bool) -> dict[str, Any]:
+def verdict(
+    evaluation: Mapping[str, Any], fixed_gold_set: bool, further_cautions: Sequence[str] = ()
+) -> dict[str, Any]:
     """Whether synthetic audio helped.
 
     "Improved" is said only when the interval of the paired difference lies above 0, over at least two
@@ -20,6 +22,7 @@ def verdict(evaluation: Mapping[str, Any], fixed_gold_set: bool) -> dict[str, An
     Args:
         evaluation: the content of evaluation.json.
         fixed_gold_set: whether all replicates share their gold clips.
+        further_cautions: sentences that do not follow from the evaluation.
 
     Returns:
         improved and beats_classic (null = not measured), text (one sentence), state ("improved",
@@ -44,7 +47,7 @@ def verdict(evaluation: Mapping[str, Any], fixed_gold_set: bool) -> dict[str, An
         "beats_classic": _above(combined),
         "state": _state(main or combined),
         "text": text,
-        "cautions": _cautions(evaluation, main or combined),
+        "cautions": [*_cautions(evaluation, main or combined), *further_cautions],
     }
 
 

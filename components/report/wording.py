@@ -25,6 +25,21 @@ REASONS = {
     "scaled_down": "beyond full scale, scaled down",
 }
 
+REFUSALS = {
+    "no_label": "without the exact label",
+    "not_json": "no JSON object",
+    "too_large": "far too long",
+    "too_deep": "nested too deeply",
+    "fenced": "in a code fence",
+    "schema": "other fields than asked for",
+    "too_few": "too few captions",
+    "too_long": "too many words",
+    "unprintable": "invisible characters",
+    "characters": "markup or odd characters",
+    "language": "another language",
+    "duplicate": "not new",
+}
+
 
 def percent(share: float) -> str:
     """`0.4128` → `41.3 %`."""
@@ -58,6 +73,11 @@ def decimals(value: float, places: int = 3) -> str:
 def reason(code: str | None) -> str:
     """A rejection's or quarantine's reason code in words."""
     return REASONS.get(code or "", (code or "").replace("_", " "))
+
+
+def refusal(code: str) -> str:
+    """The reason code of a refused reply or caption in words."""
+    return REFUSALS.get(code, code.replace("_", " "))
 
 
 def _signed(value: float, places: int, *, plus: bool) -> str:

@@ -1,17 +1,19 @@
-"""Audio for a batch of requests."""
+"""Latents for a batch of requests, and audio from latents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from common.audio import check_signal, loudest_window, match_loudness, rms_dbfs, to_mono
+from common.audio import check_signal, loudest_window, match_loudness, read_audio, resample, rms_dbfs, to_mono
 from common.config.t2a import SynthesizeAudioConfig
-from common.diffusion.backend import StableAudio
-from common.diffusion.sampling import sample
+from common.diffusion.backend import T2ABackend
+from common.diffusion.sampling import TextCache, sample
 from components.synthesize_audio.requests import Request
 
 
@@ -21,11 +23,13 @@ class Generated:
 
     Attributes:
         audio: (C, T) float32 in [-1, 1].
+        sample_rate_hz: of the audio.
         gain_db: what loudness matching applied.
         signal: `ok`, or the reason code of the signal checks.
     """
 
     audio: np.ndarray
+    sample_rate_hz: int
     gain_db: float
     signal: str
 
@@ -36,34 +40,55 @@ def source_level(audio: np.ndarray, window: int) -> float:
 
 
 @torch.no_grad()
-def generate(backend: StableAudio, requests: Sequence[Request], settings: SynthesizeAudioConfig) -> list[Generated]:
-    """Generate one batch, in the order of `requests`.
+def sample_batch(
+    backend: T2ABackend, requests: Sequence[Request], settings: SynthesizeAudioConfig, texts: TextCache | None = None
+) -> Tensor:
+    """Latents of one batch, (B, D, L) float32 on the CPU, in the order of `requests`.
 
-    All latents are as long as the batch's bucket, each clip is conditioned on its own duration and
-    its noise comes from its own generator: a clip depends on no other clip of its batch.
+    All are as long as the batch's bucket, each clip is conditioned on its own duration and its
+    noise comes from its own generator: a clip depends on no other clip of its batch, nor on its place.
 
     Args:
         backend: the model that all requests name.
-        requests: all with the same `frames`.
-        settings: sampler and peak limit.
+        requests: all with the same `frames`; all start from noise, or all from a source at one level.
+        settings: has the sampler.
+        texts: of this backend.
     """
-    latents = sample(
+    source = requests[0].source
+    return sample(
         backend,
         [request.prompt.caption for request in requests],
         [request.duration_s for request in requests],
         [torch.Generator().manual_seed(request.sampling_seed) for request in requests],
         settings.sampler,
+        init_latents=torch.cat([_encode_source(backend, request) for request in requests]) if source else None,
+        init_level=source.noise_level if source else None,
         frames=requests[0].frames,
+        texts=texts,
     )
-    decoded = backend.decode(latents).float().cpu().numpy()
-    return [
-        finish(audio, request, backend.sample_rate_hz, settings.peak_limit_dbfs)
-        for audio, request in zip(decoded, requests, strict=True)
-    ]
 
 
-def finish(audio: np.ndarray, request: Request, rate: int, peak_limit_dbfs: float) -> Generated:
-    """Cut to length, check, and match the source clip's loudness.
+def _encode_source(backend: T2ABackend, request: Request) -> Tensor:
+    """(1, D, L): the source clip's loudest window, then silence up to the bucket's length."""
+    audio, rate = read_audio(Path(request.source.path if request.source else ""))
+    mono = loudest_window(resample(to_mono(audio), rate, backend.sample_rate_hz), _samples(backend, request.duration_s))
+    length = request.frames * backend.hop_length
+    padded = np.pad(mono[:length], (0, max(0, length - len(mono))))
+    return backend.encode(torch.from_numpy(padded)[None, None]).cpu()
+
+
+def _samples(backend: T2ABackend, duration_s: float) -> int:
+    return round(duration_s * backend.sample_rate_hz)
+
+
+def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: SynthesizeAudioConfig) -> Generated:
+    """The finished clip of latents (D, L)."""
+    audio = backend.decode(latent[None])[0].float().cpu().numpy()
+    return finish(audio, request, backend.sample_rate_hz, settings)
+
+
+def finish(audio: np.ndarray, request: Request, rate: int, settings: SynthesizeAudioConfig) -> Generated:
+    """Cut to length, check, resample, and match the source clip's loudness.
 
     The rule: one gain for the whole clip brings its RMS level to that of the source clip (of its
     loudest window where it is longer than the clip), or as near below it as the peak limit
@@ -74,12 +99,13 @@ def finish(audio: np.ndarray, request: Request, rate: int, peak_limit_dbfs: floa
         audio: (C, T) as decoded.
         request: what was asked for.
         rate: sampling rate in Hz.
-        peak_limit_dbfs: of the result.
+        settings: rate and peak limit of the result.
     """
     audio = np.ascontiguousarray(audio[:, : round(request.duration_s * rate)], dtype=np.float32)
     signal = check_signal(to_mono(audio), rate)
-    audio = np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0)
+    target_hz = settings.sample_rate_hz or rate
+    audio = resample(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), rate, target_hz)
     if signal in ("nan", "silence"):
-        return Generated(audio, 0.0, signal)
-    matched, gain_db = match_loudness(audio, request.target_rms_dbfs, peak_limit_dbfs)
-    return Generated(matched, float(gain_db), signal)
+        return Generated(audio, target_hz, 0.0, signal)
+    matched, gain_db = match_loudness(audio, request.target_rms_dbfs, settings.peak_limit_dbfs)
+    return Generated(matched, target_hz, float(gain_db), signal)

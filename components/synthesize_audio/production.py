@@ -1,41 +1,51 @@
-"""Batches as pieces of work: generate what is missing, keep every clip in the item store."""
+"""Batches as pieces of work: generate what is missing, keep latents and clips in the item store."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from common.audio import write_flac
+from common.audio_folder import clip_path
 from common.config.t2a import SynthesizeAudioConfig
-from common.diffusion.backend import StableAudio, model_hash
+from common.diffusion.backend import model_hash
 from common.diffusion.buckets import bucket_frames
 from common.gold import GoldSet
+from common.hashing import hash_file
 from common.items import ItemStore
 from common.log import Progress, event, get_logger
-from common.parallel import run_items
-from common.records import Prompt, SyntheticClip
-from common.storage import read_json, write_json
-from components.synthesize_audio.generate import Generated, generate, source_level
-from components.synthesize_audio.requests import Request, batches, make_requests, synthetic_clip
+from common.parallel import abandoned, cpu_count, run_items
+from common.records import GoldClip, Prompt
+from components.synthesize_audio.clips import write_clip
+from components.synthesize_audio.generate import decode, sample_batch, source_level
+from components.synthesize_audio.model import Loaded, devices, load_model, own_stream
+from components.synthesize_audio.requests import Request, Source, batch_key, batches, make_requests
+from components.synthesize_audio.trailing import Trailing
 
 log = get_logger("synthesize_audio")
 
-AUDIO, RECORD = "clip.flac", "made.json"
-"""Files of a finished clip in the item store."""
+LATENTS = "latents.npy"
+"""File of a sampled batch in the item store."""
+
+_STORE_THREADS = 16
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that share model and latent length.
+    """Requests that share model, latent length and start.
 
     Attributes:
         requests: at most the sampler's batch size.
         settings: of the stage.
-        store: where finished clips are kept.
+        store: where latents and finished clips are kept.
     """
 
     requests: tuple[Request, ...]
@@ -43,106 +53,159 @@ class Batch:
     store: ItemStore
 
     @property
-    def finished(self) -> bool:
-        """Whether the store has all clips of the batch."""
-        return all(self.store.has(**request.key(self.settings)) for request in self.requests)
+    def model_path(self) -> str:
+        """Folder of the model."""
+        return self.requests[0].model_path
+
+    def missing(self) -> list[Request]:
+        """The requests whose clips the store lacks."""
+        return [request for request in self.requests if not self.store.has(**request.key(self.settings))]
 
 
-def device() -> str:
-    """Where models run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+@dataclass(frozen=True)
+class Share:
+    """The batches of one process.
+
+    Attributes:
+        batches: those of one model follow each other.
+        device: where models run.
+        threads: that decode and write beside the sampler.
+        logged: whether to log progress; one share does, for all.
+    """
+
+    batches: tuple[Batch, ...]
+    device: str
+    threads: int
+    logged: bool
 
 
-@lru_cache(maxsize=1)
-def load_model(path: str) -> StableAudio:
-    """The model at `path`, loaded once per process while batches of one model follow each other."""
-    return StableAudio.load(path, device())
+def generate_share(share: Share) -> Counter[str]:
+    """Generate all batches of a share and store their clips.
 
-
-def generate_batch(batch: Batch) -> int:
-    """Generate a batch and store its clips.
-
-    The whole batch is generated even when some of its clips are stored: a clip is bit-equal only at
-    its own place in its own batch.
+    While a batch is sampled, the one before it is decoded and written. Its latents are stored
+    first, and the next batch waits for that: a kill costs the sampling of at most one batch.
 
     Returns:
-        How many clips were new.
+        `clips` that were new, `sampled` clips (those of stored latents are not), `encoded` captions.
     """
     # Sums come out differently with other numbers of threads; a worker of several has one.
     torch.set_num_threads(1)
-    backend = load_model(batch.requests[0].model_path)
-    new = 0
-    for request, clip in zip(batch.requests, generate(backend, batch.requests, batch.settings), strict=True):
-        key = request.key(batch.settings)
-        new += not batch.store.has(**key)
-        batch.store.get_or_make(partial(_write, clip=clip, rate=backend.sample_rate_hz), **key)
-    return new
+    made: Counter[str] = Counter()
+    progress = Progress(log, "batches", len(share.batches)) if share.logged else None
+    for path, group in groupby(share.batches, key=lambda batch: batch.model_path):
+        settings = share.batches[0].settings
+        loaded = load_model(path, share.device, settings)
+        before = loaded.texts.encoded
+        with Trailing(share.threads, limit=settings.sampler.batch_size) as trailing:
+            for batch in group:
+                if abandoned():
+                    return made
+                made.update(_generate_batch(batch, loaded, trailing))
+                if progress:
+                    progress.advance()
+        made.update(encoded=loaded.texts.encoded - before)
+    return made
 
 
-def _write(folder: Path, clip: Generated, rate: int) -> None:
-    write_flac(folder / AUDIO, clip.audio, rate)
-    write_json(
-        folder / RECORD,
-        {
-            "duration_s": clip.audio.shape[-1] / rate,
-            "sample_rate_hz": rate,
-            "gain_db": clip.gain_db,
-            "signal": clip.signal,
-        },
-    )
+def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter[str]:
+    missing = batch.missing()
+    latents = stored_latents(batch)
+    made = Counter(clips=len(missing))
+    if latents is None:
+        # All of it, also where some clips are stored: the key of the latents names the whole batch.
+        latents = sample_batch(loaded.backend, batch.requests, batch.settings, loaded.texts)
+        made.update(sampled=len(latents))
+        trailing.submit(store_latents, batch, latents)
+    for request, latent in zip(batch.requests, latents, strict=True):
+        if request in missing:
+            trailing.submit(_finish_clip, batch, loaded, request, latent)
+    return made
+
+
+def stored_latents(batch: Batch) -> Tensor | None:
+    """The latents (B, D, L) of a batch that was sampled before."""
+    key = batch_key(batch.requests, batch.settings)
+    if not batch.store.has(**key):
+        return None
+    return torch.from_numpy(np.load(batch.store.path(**key) / LATENTS, allow_pickle=False))
+
+
+def store_latents(batch: Batch, latents: Tensor) -> None:
+    """Keep a batch's latents: after a kill, or with other settings of the audio, only decoding is done again."""
+
+    def write(folder: Path) -> None:
+        np.save(folder / LATENTS, latents.numpy(), allow_pickle=False)
+
+    batch.store.get_or_make(write, **batch_key(batch.requests, batch.settings))
+
+
+def _finish_clip(batch: Batch, loaded: Loaded, request: Request, latent: Tensor) -> None:
+    with own_stream(loaded.backend.device):
+        clip = decode(loaded.backend, latent, request, batch.settings)
+    write = partial(write_clip, clip=clip, environment=loaded.environment())
+    batch.store.get_or_make(write, **request.key(batch.settings))
 
 
 def plan_requests(
-    prompts: Sequence[Prompt], gold: GoldSet, models: Mapping[str, Path], bucket_width: int
+    prompts: Sequence[Prompt], gold: GoldSet, models: Mapping[str, Path], settings: SynthesizeAudioConfig
 ) -> list[Request]:
-    """Prompts with model, seed, length and loudness.
+    """Prompts with model, seed, length, loudness and start.
 
     Args:
         prompts: at least one.
         gold: has their source clips.
         models: prompt id to the folder of its model; all of one architecture.
-        bucket_width: latents are rounded up to a multiple of this many frames.
+        settings: of the stage.
     """
-    backend = load_model(str(models[prompts[0].prompt_id]))
-    sources = {prompt.source_clip_id: gold.clips[prompt.source_clip_id] for prompt in prompts}
-    durations = {name: min(clip.duration_s, backend.window_s) for name, clip in sources.items()}
+    # With several GPUs each process loads its own: this one needs the model's sizes only.
+    where = devices()[0] if len(set(devices())) == 1 else "cpu"
+    backend = load_model(str(models[prompts[0].prompt_id]), where, settings).backend
+    clips = {prompt.source_clip_id: gold.clips[prompt.source_clip_id] for prompt in prompts}
+    durations = {name: min(clip.duration_s, backend.window_s) for name, clip in clips.items()}
     window, rate = backend.max_frames * backend.hop_length, backend.sample_rate_hz
+    width = settings.sampler.bucket_frames
     return make_requests(
         prompts,
         models=models,
         hashes={path: model_hash(path) for path in set(models.values())},
         durations_s=durations,
-        frames={name: bucket_frames(backend, duration_s, bucket_width) for name, duration_s in durations.items()},
-        levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in sources.items()},
+        frames={name: bucket_frames(backend, duration_s, width) for name, duration_s in durations.items()},
+        levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in clips.items()},
+        sources=_sources(clips, gold, settings.noise_level) if settings.start == "source" else None,
     )
 
 
-def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> int:
-    """Bring the clips of all requests into the store.
+def _sources(clips: Mapping[str, GoldClip], gold: GoldSet, noise_level: float) -> dict[str, Source]:
+    files = {name: clip_path(gold.path, clip) for name, clip in clips.items()}
+    return {name: Source(str(file), hash_file(file), noise_level) for name, file in files.items()}
+
+
+def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> Counter[str]:
+    """Bring the clips of all requests into the store, on all devices at once.
+
+    Which device or process makes a batch has no influence on its clips.
 
     Returns:
-        How many were not there.
+        As `generate_share`, of all shares.
+
+    Raises:
+        Exception: what the first share that failed ended with; clips finished by then are kept.
     """
     planned = [Batch(part, settings, store) for part in batches(requests, settings.sampler.batch_size)]
-    missing = [batch for batch in planned if not batch.finished]
+    # In threads, because a store on S3 takes a request for each clip.
+    with ThreadPoolExecutor(_STORE_THREADS) as pool:
+        lacks = pool.map(lambda batch: bool(batch.missing()), planned)
+        missing = [batch for batch, lacking in zip(planned, lacks, strict=True) if lacking]
     event(log, "planned", clips=len(requests), batches=len(planned), missing=len(missing))
-    progress, new = Progress(log, "batches", len(missing)), 0
-    for _, result in run_items(generate_batch, missing, workers=None if device() == "cpu" else 1):
+    where, made = devices(), Counter[str]()
+    threads = max(1, cpu_count() // len(where))
+    shares = [
+        Share(tuple(missing[index :: len(where)]), device, threads, logged=index == 0)
+        for index, device in enumerate(where)
+        if index < len(missing)
+    ]
+    for _, result in run_items(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn"):
         if isinstance(result, BaseException):
             raise result
-        new += result
-        progress.advance()
-    return new
-
-
-def finished_clips(
-    requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore
-) -> tuple[list[SyntheticClip], dict[str, Path]]:
-    """Records of all requests' clips by clip id, and the files in the store."""
-    ordered = sorted(requests, key=lambda request: request.prompt.prompt_id)
-    items = {request.prompt.prompt_id: store.path(**request.key(settings)) for request in ordered}
-    clips = [
-        synthetic_clip(request, settings, made=read_json(items[request.prompt.prompt_id] / RECORD))
-        for request in ordered
-    ]
-    return clips, {clip_id: item / AUDIO for clip_id, item in items.items()}
+        made.update(result)
+    return made

@@ -15,9 +15,26 @@ from common.seeding import derive_seed
 from common.text import template_caption
 
 TEMPLATE_WRITER = "template"
+_START = {"start", "noise_level"}
+"""Settings that count through `Request.source`, and only for clips that have one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The gold clip that a clip starts from.
+
+    Attributes:
+        path: its audio file.
+        sha256: of that file.
+        noise_level: diffusion time in (0, 1] to which its latents are noised.
+    """
+
+    path: str
+    sha256: str
+    noise_level: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One clip to be generated.
 
@@ -29,6 +46,7 @@ class Request:
         duration_s: length of the clip in seconds, at most the model's window.
         frames: length of its latents: `duration_s` rounded up to the bucket.
         target_rms_dbfs: loudness of the source clip.
+        source: where it starts; None = pure noise.
     """
 
     prompt: Prompt
@@ -38,18 +56,32 @@ class Request:
     duration_s: float
     frames: int
     target_rms_dbfs: float
+    source: Source | None = None
 
     def key(self, settings: SynthesizeAudioConfig) -> dict[str, Any]:
         """All that decides the clip's samples."""
+        return {
+            **self.latent_key(),
+            "target_rms_dbfs": self.target_rms_dbfs,
+            "settings": settings.model_dump(mode="json", exclude=_START),
+        }
+
+    def latent_key(self) -> dict[str, Any]:
+        """What decides the clip's latents, beside the sampler."""
         return {
             "model": self.model_hash,
             "caption": self.prompt.caption,
             "sampling_seed": self.sampling_seed,
             "duration_s": self.duration_s,
             "frames": self.frames,
-            "target_rms_dbfs": self.target_rms_dbfs,
-            "settings": settings.model_dump(mode="json"),
+            "source": [self.source.sha256, self.source.noise_level] if self.source else None,
         }
+
+
+def batch_key(requests: Sequence[Request], settings: SynthesizeAudioConfig) -> dict[str, Any]:
+    """All that decides the latents of a batch; how they become audio does not."""
+    sampling = settings.model_dump(mode="json", include={"sampler", "precision", "compile"})
+    return {"latents": [request.latent_key() for request in requests], **sampling}
 
 
 def template_prompts(clips: Sequence[GoldClip], seed: int, clips_per_gold: int) -> list[Prompt]:
@@ -62,9 +94,10 @@ def template_prompts(clips: Sequence[GoldClip], seed: int, clips_per_gold: int) 
             source_clip_id=clip.clip_id,
             label=clip.label,
             label_id=clip.label_id,
+            further_labels=clip.further_labels,
             index=index,
             round=0,
-            caption=template_caption(clip.label),
+            caption=template_caption(clip.label, *clip.further_labels),
             writer=TEMPLATE_WRITER,
             parents=(clip.clip_id,),
         )
@@ -119,6 +152,7 @@ def make_requests(
     durations_s: Mapping[str, float],
     frames: Mapping[str, int],
     levels_dbfs: Mapping[str, float],
+    sources: Mapping[str, Source] | None = None,
 ) -> list[Request]:
     """Prompts with all that generation needs.
 
@@ -129,6 +163,7 @@ def make_requests(
         durations_s: source clip id to duration.
         frames: source clip id to latent length.
         levels_dbfs: source clip id to loudness.
+        sources: source clip id to where its augmentations start; None = from noise. Losers always do.
     """
     return [
         Request(
@@ -139,20 +174,22 @@ def make_requests(
             duration_s=durations_s[prompt.source_clip_id],
             frames=frames[prompt.source_clip_id],
             target_rms_dbfs=levels_dbfs[prompt.source_clip_id],
+            source=sources[prompt.source_clip_id] if sources and prompt.recipe != LOSERS.name else None,
         )
         for prompt in prompts
     ]
 
 
 def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]:
-    """Requests in batches of at most `size` that share model and latent length.
+    """Requests in batches of at most `size` that share model, latent length and start.
 
-    The order of `requests` has no influence. The sampler fills up a group's last batch, because
-    results are bit-equal at one batch size only.
+    The order of `requests` has no influence; equal captions lie together, so that few need to be
+    encoded anew. The sampler fills up a group's last batch, because results are bit-equal at one
+    batch size only.
     """
-    groups: dict[tuple[str, int], list[Request]] = {}
-    for request in sorted(requests, key=lambda r: (r.model_hash, r.frames, r.prompt.prompt_id)):
-        groups.setdefault((request.model_hash, request.frames), []).append(request)
+    groups: dict[tuple[str, int, bool], list[Request]] = {}
+    for request in sorted(requests, key=lambda r: (r.model_hash, r.frames, r.prompt.caption, r.prompt.prompt_id)):
+        groups.setdefault((request.model_hash, request.frames, request.source is None), []).append(request)
     return [tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)]
 
 
@@ -170,6 +207,7 @@ def synthetic_clip(request: Request, settings: SynthesizeAudioConfig, made: Mapp
         clip_id=prompt.prompt_id,
         label=prompt.label,
         label_id=prompt.label_id,
+        further_labels=prompt.further_labels,
         caption=prompt.caption,
         recipe=prompt.recipe,
         seed=prompt.seed,
@@ -184,7 +222,11 @@ def synthetic_clip(request: Request, settings: SynthesizeAudioConfig, made: Mapp
         history=prompt.history,
         model_hash=request.model_hash,
         sampling_seed=request.sampling_seed,
-        sampler={**settings.sampler.model_dump(mode="json"), "frames": request.frames},
+        sampler={
+            **settings.sampler.model_dump(mode="json"),
+            "frames": request.frames,
+            **({"noise_level": request.source.noise_level} if request.source else {}),
+        },
         gain_db=made["gain_db"],
         signal=made["signal"],
     )

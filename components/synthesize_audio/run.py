@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
 from common.gold import GoldSet
 from common.items import ItemStore
-from common.records import Prompt, SyntheticClip, read_records
+from common.provenance import write_provenance
+from common.records import Prompt, read_records
 from common.stage import stage
 from components.synthesize_audio.requests import alignment_of, check_prompts, template_prompts
 
@@ -42,21 +42,27 @@ def run(
             count = plan.template_clips_per_gold
             prompts = [p for seed in plan.seeds for p in template_prompts(gold.train(seed), seed, count)]
         check_prompts(prompts, gold.clips)
-        clips: list[SyntheticClip] = []
-        files: dict[str, Path] = {}
-        if prompts:
-            models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
-            # A round without prompts must not pay for importing torch.
-            from components.synthesize_audio.production import finished_clips, generate_missing, plan_requests
+        target = Path(synthetic_path)
+        if not prompts:
+            write_provenance(target, ())
+            copy_audio_folder(target, (), {})
+            running.record({"clips": 0})
+            return running.figures
+        models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
+        # A round without prompts must not pay for importing torch.
+        from components.synthesize_audio.clips import Published
+        from components.synthesize_audio.production import generate_missing, plan_requests
 
-            requests = plan_requests(prompts, gold, models, plan.settings.sampler.bucket_frames)
-            store = ItemStore("synthesize_audio", code_version)
-            running.record({"new_clips": generate_missing(requests, plan.settings, store)})
-            clips, files = finished_clips(requests, plan.settings, store)
-        copy_audio_folder(Path(synthetic_path), clips, files)
-        running.record({"clips": len(clips), "audio_s": round(sum(clip.duration_s for clip in clips), 3)})
-        signals = Counter(clip.signal for clip in clips if clip.signal != "ok")
-        running.record({f"signal_{reason}": count for reason, count in sorted(signals.items())})
+        requests = plan_requests(prompts, gold, models, plan.settings)
+        store = ItemStore("synthesize_audio", code_version)
+        made = generate_missing(requests, plan.settings, store)
+        running.record({"new_clips": made["clips"], "sampled_clips": made["sampled"], "texts": made["encoded"]})
+        clips = Published(requests, plan, store, Path(t2a_path), gold.path, code_version)
+        write_provenance(target, clips.accounts())
+        copy_audio_folder(target, clips.records(), clips.file)
+        running.record({"clips": len(requests), "audio_s": round(clips.audio_s, 3)})
+        failed = sorted(clips.signals.keys() - {"ok"})
+        running.record({f"signal_{reason}": clips.signals[reason] for reason in failed})
     return running.figures
 
 

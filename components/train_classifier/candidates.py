@@ -15,17 +15,22 @@ CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training: a replicate, what fills the slot, and one classic augmentation at one strength."""
+    """One training: a replicate, what fills the slot, and one classic augmentation at one strength.
+
+    Attributes:
+        factor: synthetic clips per gold clip, the first ones; None without a recipe.
+    """
 
     seed: int
     recipe: Recipe | None
     classic: Augmentation = "none"
     strength: float | None = None
+    factor: int | None = None
 
     @property
     def name(self) -> str:
         """For log lines."""
-        parts = [self.recipe.name if self.recipe else "gold"]
+        parts = [f"{self.recipe.name} x{self.factor}" if self.recipe else "gold"]
         parts += [] if self.classic == "none" else [f"{self.classic}={self.strength:g}"]
         return "+".join(parts) + f"/{self.seed}"
 
@@ -39,11 +44,23 @@ def strengths(classic: str, config: TrainClassifierConfig) -> tuple[float | None
     return (None,)
 
 
-def candidates_of(method: Method, seed: int, config: TrainClassifierConfig) -> list[Candidate]:
+def candidates_of(method: Method, seed: int, config: TrainClassifierConfig, factors: Sequence[int]) -> list[Candidate]:
     """The trainings among which validation chooses for `method`, or whose result `best` waits for."""
     if method.classic == "best":
         return classic_candidates(seed, config)
-    return [Candidate(seed, method.recipe, method.classic, value) for value in strengths(method.classic, config)]
+    return [
+        Candidate(seed, method.recipe, method.classic, strength, factor)
+        for strength in strengths(method.classic, config)
+        for factor in (factors if method.recipe else (None,))
+    ]
+
+
+def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> list[Candidate]:
+    """The trainings of a method of `best`, now that the best classic augmentation is known."""
+    return [
+        Candidate(best.seed, method.recipe, best.classic, best.strength, factor)
+        for factor in (factors if method.recipe else (None,))
+    ]
 
 
 def classic_candidates(seed: int, config: TrainClassifierConfig) -> list[Candidate]:
@@ -51,12 +68,14 @@ def classic_candidates(seed: int, config: TrainClassifierConfig) -> list[Candida
     return [Candidate(seed, None, classic, strength) for classic in CLASSICS for strength in strengths(classic, config)]
 
 
-def first_phase(methods: Mapping[str, Method], seeds: Sequence[int], config: TrainClassifierConfig) -> list[Candidate]:
+def first_phase(
+    methods: Mapping[str, Method], seeds: Sequence[int], config: TrainClassifierConfig, factors: Sequence[int]
+) -> list[Candidate]:
     """All distinct trainings that wait for no other."""
     found: dict[Candidate, None] = {}
     for seed in seeds:
         for method in methods.values():
-            found |= dict.fromkeys(candidates_of(method, seed, config))
+            found |= dict.fromkeys(candidates_of(method, seed, config, factors))
     return list(found)
 
 

@@ -32,7 +32,7 @@ class Inputs:
         train: gold training clips by replicate.
         validation: gold validation clips by replicate.
         oracle: all labelled clips outside test and validation.
-        synthetic: by recipe and replicate.
+        synthetic: by recipe and replicate, of the largest factor.
         store: of finished trainings.
     """
 
@@ -55,7 +55,7 @@ class Inputs:
             labels=self.labels,
             gold=self.train[candidate.seed],
             validation=self.validation[candidate.seed],
-            synthetic=self.synthetic[candidate.recipe, candidate.seed],
+            synthetic=self.synthetic[candidate.recipe, candidate.seed].first(candidate.factor),
             classic=candidate.classic,
             strength=candidate.strength,
             optim=plan.settings.optim,
@@ -111,7 +111,7 @@ def read_inputs(
                 seed,
                 vanilla_clips,
                 accepted_clips,
-                augmentation_factor=plan.augmentation_factor,
+                augmentation_factor=max(plan.augmentation_factors),
                 rounds=plan.rounds,
             )
             synthetic[recipe, seed] = clip_set(folder, clips)

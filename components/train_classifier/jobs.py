@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.audio_folder import load_clip
+from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig
@@ -52,6 +52,17 @@ class ClipSet:
     def labels(self) -> np.ndarray:
         """(clips,) label ids."""
         return np.array([clip.label_id for clip in self.clips], dtype=np.int64)
+
+    def first(self, factor: int | None) -> ClipSet:
+        """Of synthetic clips the first `factor` of each gold clip; None = all."""
+        chosen = [
+            place
+            for place, clip in enumerate(self.clips)
+            if factor is None or not isinstance(clip, SyntheticClip) or clip.index < factor
+        ]
+        if len(chosen) == len(self.clips):
+            return self
+        return ClipSet(tuple(self.identity[i] for i in chosen), self.folder, tuple(self.clips[i] for i in chosen))
 
 
 def clip_set(folder: Path, clips: Sequence[GoldClip] | Sequence[SyntheticClip]) -> ClipSet:
@@ -119,8 +130,8 @@ class Job:
 def run_job(job: Job) -> Path:
     """Make the job's item, or find it: `model/` and `result.json`."""
     key = job.key()
-    made = job.store.get_or_make(lambda folder: _make(job, folder, job.store.work_dir(**key)), **key)
-    shutil.rmtree(job.store.work_dir(**key), ignore_errors=True)
+    made = job.store.get_or_make(lambda folder: _make(job, folder, job.store.checkpoints(**key)), **key)
+    job.store.checkpoints(**key).clear()
     return made
 
 
@@ -130,7 +141,7 @@ def read_result(item: Path) -> dict[str, Any]:
     return result
 
 
-def _make(job: Job, folder: Path, work_dir: Path) -> None:
+def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     classifier = with_fresh_head(_pretrained(job.base_dir, job.base_hash), job.labels, derive_seed(job.seed, "head"))
     classifier.model.to("cuda" if torch.cuda.is_available() else "cpu")
     gold, synthetic = _variants(job, job.gold), _variants(job, job.synthetic)
@@ -155,7 +166,7 @@ def _make(job: Job, folder: Path, work_dir: Path) -> None:
         select_by=job.settings.select_by,
         specaugment=_specaugment(job),
         seed=derive_seed(job.seed, "steps"),
-        work_dir=work_dir,
+        checkpoints=checkpoints,
     )
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)

@@ -11,9 +11,17 @@ import torch
 
 from common.config.classifier import TrainClassifierPlan
 from common.errors import SynthioError
+from common.hashing import hash_json
 from common.log import event, get_logger
 from common.parallel import run_items
-from components.train_classifier.candidates import Candidate, candidates_of, choose, classic_candidates, first_phase
+from components.train_classifier.candidates import (
+    Candidate,
+    best_candidates,
+    candidates_of,
+    choose,
+    classic_candidates,
+    first_phase,
+)
 from components.train_classifier.inputs import ORACLE, Inputs
 from components.train_classifier.jobs import Job, read_result, run_job
 
@@ -25,13 +33,13 @@ class Outcome:
     """What came of all trainings.
 
     Attributes:
-        chosen: item folder and all candidates' figures, by method and replicate.
+        chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
         best_classic: the classic candidate that did best, by replicate.
         oracle: item folder; None = its training failed.
         failures: `{method, seed, error}` of each training that failed.
     """
 
-    chosen: dict[tuple[str, int], tuple[Path, list[dict[str, Any]]]] = field(default_factory=dict)
+    chosen: dict[tuple[str, int], tuple[Path, dict[str, Any]]] = field(default_factory=dict)
     best_classic: dict[int, Candidate] = field(default_factory=dict)
     oracle: Path | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -40,7 +48,7 @@ class Outcome:
 def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     """Train the oracle and every method in every replicate; one that fails does not stop the others."""
     outcome = Outcome()
-    first = first_phase(plan.methods, plan.seeds, plan.settings)
+    first = first_phase(plan.methods, plan.seeds, plan.settings, plan.augmentation_factors)
     done, errors = _train([inputs.oracle_job(plan), *(inputs.job(candidate, plan) for candidate in first)])
     outcome.oracle = done.pop(0, None)
     if 0 in errors:
@@ -63,11 +71,12 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
 
 def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:
     wanted = [
-        Candidate(seed, method.recipe, best[seed].classic, best[seed].strength)
+        candidate
         for seed in plan.seeds
         if seed in best
         for method in plan.methods.values()
         if method.classic == "best"
+        for candidate in best_candidates(method, best[seed], plan.augmentation_factors)
     ]
     return list(dict.fromkeys(wanted))
 
@@ -84,9 +93,9 @@ def _choose_all(
         for seed in plan.seeds:
             if method.classic == "best":
                 best = outcome.best_classic.get(seed)
-                own = [Candidate(seed, method.recipe, best.classic, best.strength)] if best is not None else []
+                own = best_candidates(method, best, plan.augmentation_factors) if best is not None else []
             else:
-                own = candidates_of(method, seed, plan.settings)
+                own = candidates_of(method, seed, plan.settings, plan.augmentation_factors)
             for candidate in own:
                 if candidate in failed:
                     outcome.failures.append(_failure(name, seed, candidate, failed[candidate]))
@@ -96,7 +105,8 @@ def _choose_all(
                 outcome.failures.append({"method": name, "seed": seed, "error": error})
             chosen = choose(own, results, plan.settings.select_by)
             if chosen is not None:
-                outcome.chosen[name, seed] = items[chosen], [results[c] for c in own if c in results]
+                tried = [{**results[c], "factor": c.factor} for c in own if c in results]
+                outcome.chosen[name, seed] = items[chosen], {"factor": chosen.factor, "tried": tried}
     for candidate in failed:
         if candidate not in reported:
             outcome.failures.append(_failure(candidate.classic, candidate.seed, candidate, failed[candidate]))
@@ -104,20 +114,25 @@ def _choose_all(
 
 def _failure(name: str, seed: int, candidate: Candidate, error: str) -> dict[str, Any]:
     strength = {} if candidate.strength is None else {"classic": candidate.classic, "strength": candidate.strength}
-    return {"method": name, "seed": seed, "error": error, **strength}
+    factor = {} if candidate.factor is None else {"factor": candidate.factor}
+    return {"method": name, "seed": seed, "error": error, **strength, **factor}
 
 
 def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
-    """Items of the finished jobs and messages of the failed ones, by index."""
+    """Items of the finished jobs and messages of the failed ones, by index; equal jobs are done once."""
+    equal: dict[str, list[int]] = {}
+    for index, job in enumerate(jobs):
+        equal.setdefault(hash_json(job.key()), []).append(index)
+    places = list(equal.values())
     done: dict[int, Path] = {}
     errors: dict[int, str] = {}
     # Processes would share one accelerator and fork after its driver was loaded.
     workers = 1 if torch.cuda.is_available() else None
-    for index, result in run_items(run_job, jobs, workers):
+    for number, result in run_items(run_job, [jobs[same[0]] for same in places], workers):
         if isinstance(result, BaseException):
             text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
-            errors[index] = text
-            event(log, "failed", name=jobs[index].name, error=text)
+            errors |= dict.fromkeys(places[number], text)
+            event(log, "failed", name=jobs[places[number][0]].name, error=text)
         else:
-            done[index] = result
+            done |= dict.fromkeys(places[number], result)
     return dict(sorted(done.items())), dict(sorted(errors.items()))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from common.checkpoints import Checkpoints
 from common.classifier.augmentation import spec_augment
 from common.classifier.features import LogMel, random_window_features
 from common.classifier.inference import feature_logits
@@ -19,8 +18,7 @@ from common.classifier.model import Classifier
 from common.classifier.scores import accuracy, macro_f1
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
-from common.storage import read_json, write_json
-from common.training import fit
+from common.training import LossFunction, Part, fit
 from components.train_classifier.budget import Budget
 
 NAME = "train_classifier"
@@ -45,7 +43,7 @@ def batch_loss(
     budget: Budget,
     slot_weight: float,
     specaugment: tuple[SpecAugmentConfig, float] | None,
-) -> Callable[[int, torch.Generator], tuple[Tensor, Mapping[str, float]]]:
+) -> LossFunction:
     """The loss of a step, for `common.training.fit`.
 
     Mean cross-entropy with weight 1 in the gold part and `slot_weight` in the slot, divided by the
@@ -64,16 +62,17 @@ def batch_loss(
     weights = torch.tensor([1.0] * gold_size + [slot_weight] * slot_size, device=device)
     log_mel = classifier.log_mel
 
-    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
         chosen = np.concatenate([budget.gold[step], budget.slot[step]])
         batch = _draw(examples.features, chosen, log_mel, generator)
         if specaugment is not None:
             config, strength = specaugment
             batch = spec_augment(batch, config, strength, log_mel.sample_rate_hz, generator)
-        logits = classifier.model(batch.to(device)).logits
-        truth = torch.from_numpy(examples.labels[chosen]).to(device)
+        own = part.rows(len(chosen))
+        logits = classifier.model(batch[own].to(device)).logits
+        truth = torch.from_numpy(examples.labels[chosen[own]]).to(device)
         losses = nn.functional.cross_entropy(logits, truth, reduction="none")
-        return (losses * weights).sum() / weights.sum(), {}
+        return (losses * weights[own]).sum() * part.count / weights.sum(), {}
 
     return loss
 
@@ -90,61 +89,27 @@ def _draw(
     return torch.stack(windows)
 
 
-class BestCheckpoint:
-    """Evaluates on validation and keeps the best weights; a later checkpoint must be strictly better.
+def validation_figures(classifier: Classifier, validation: Examples) -> dict[str, float]:
+    """`val_accuracy`, `val_macro_f1` and `val_loss` of the clips' first variants."""
+    logits = feature_logits(classifier, [variants[0] for variants in validation.features]).cpu()
+    truth = validation.labels
+    predicted = logits.argmax(dim=1).numpy()
+    return {
+        "val_accuracy": accuracy(truth, predicted),
+        "val_macro_f1": macro_f1(truth, predicted),
+        "val_loss": float(nn.functional.cross_entropy(logits, torch.from_numpy(truth))),
+    }
+
+
+def best_row(curve: Sequence[Mapping[str, float]], select_by: str) -> Mapping[str, float]:
+    """The evaluated row that does best on validation.
 
     Args:
-        classifier: whose weights are kept.
-        validation: clips that choose; one variant each.
+        curve: of `common.training.fit`; at least one row holds `validation_figures`.
         select_by: `accuracy` or `macro_f1`; ties go to the lower loss, then to the earlier step.
-        folder: where the best weights survive a restart; None = nowhere.
     """
-
-    def __init__(self, classifier: Classifier, validation: Examples, select_by: str, folder: Path | None) -> None:
-        self._classifier, self._validation, self._select_by, self._folder = classifier, validation, select_by, folder
-        self.figures: dict[str, float] = {}
-        self._weights: dict[str, Tensor] = {}
-        if folder is not None and (folder / "best.json").is_file():
-            self.figures = read_json(folder / "best.json")
-            self._weights = load_file(folder / f"best-{self.figures['best_step']:g}.safetensors")
-
-    def evaluate(self, step: int) -> Mapping[str, float]:
-        """Validation figures after `step` steps, for `common.training.fit`."""
-        figures = self._measure()
-        if not self.figures or self._order(figures) > self._order(self.figures):
-            self.figures = {**figures, "best_step": float(step)}
-            weights = self._classifier.model.state_dict()
-            self._weights = {key: value.detach().cpu().clone() for key, value in weights.items()}
-            self._save()
-        return figures
-
-    def restore(self) -> None:
-        """Put the best weights into the model."""
-        self._classifier.model.load_state_dict(self._weights)
-
-    def _order(self, figures: Mapping[str, float]) -> tuple[float, float]:
-        return figures[f"val_{self._select_by}"], -figures["val_loss"]
-
-    def _measure(self) -> dict[str, float]:
-        features = [variants[0] for variants in self._validation.features]
-        logits = feature_logits(self._classifier, features).cpu()
-        truth = self._validation.labels
-        predicted = logits.argmax(dim=1).numpy()
-        return {
-            "val_accuracy": accuracy(truth, predicted),
-            "val_macro_f1": macro_f1(truth, predicted),
-            "val_loss": float(nn.functional.cross_entropy(logits, torch.from_numpy(truth))),
-        }
-
-    def _save(self) -> None:
-        if self._folder is None:
-            return
-        # Weights under the step's name first, then the record that names them: a kill leaves a valid pair.
-        save_file(self._weights, self._folder / f"best-{self.figures['best_step']:g}.safetensors")
-        write_json(self._folder / "best.json", self.figures)
-        for old in self._folder.glob("best-*.safetensors"):
-            if old.name != f"best-{self.figures['best_step']:g}.safetensors":
-                old.unlink()
+    evaluated = [row for row in curve if "val_loss" in row]
+    return max(evaluated, key=lambda row: (row[f"val_{select_by}"], -row["val_loss"]))
 
 
 def train(
@@ -158,7 +123,7 @@ def train(
     select_by: str,
     specaugment: tuple[SpecAugmentConfig, float] | None,
     seed: int,
-    work_dir: Path | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
     """Train `classifier` in place.
 
@@ -172,10 +137,10 @@ def train(
         budget: as many steps as `optim.steps`.
         optim: optimiser and schedule.
         slot_weight: see `batch_loss`.
-        select_by: see `BestCheckpoint`.
+        select_by: see `best_row`.
         specaugment: see `batch_loss`.
         seed: of the replicate.
-        work_dir: where unfinished work is kept.
+        checkpoints: where unfinished work is kept.
 
     Returns:
         `curve`, and with validation `best_step` and the figures of that checkpoint.
@@ -183,17 +148,19 @@ def train(
     Raises:
         DataError: the loss is not finite.
     """
-    best = BestCheckpoint(classifier, validation, select_by, work_dir) if validation is not None else None
     curve = fit(
         classifier.model,
         batch_loss(classifier, examples, budget, slot_weight, specaugment),
         optim,
         seed=seed,
         name=NAME,
-        checkpoint_dir=work_dir,
-        evaluate=best.evaluate if best is not None else None,
+        checkpoints=checkpoints,
+        evaluate=None if validation is None else lambda _: validation_figures(classifier, validation),
+        best=None if validation is None else lambda rows: int(best_row(rows, select_by)["step"]),
     )
-    if best is not None:
-        best.restore()
     classifier.model.eval()
-    return {"curve": curve, **(best.figures if best is not None else {})}
+    if validation is None:
+        return {"curve": curve}
+    chosen = best_row(curve, select_by)
+    figures = {key: value for key, value in chosen.items() if key.startswith("val_")}
+    return {"curve": curve, "best_step": chosen["step"], **figures}

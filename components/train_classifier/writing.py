@@ -11,21 +11,21 @@ from components.train_classifier.inputs import ORACLE
 from components.train_classifier.jobs import MODEL, read_result
 from components.train_classifier.selection import Outcome
 
-_TRIED = ("classic", "strength", "val_accuracy", "val_macro_f1", "val_loss", "best_step")
+_TRIED = ("classic", "strength", "factor", "val_accuracy", "val_macro_f1", "val_loss", "best_step")
 
 
 def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:
     """Copy the chosen models to `<method>/<seed>/` and the oracle to `oracle/`.
 
     Returns:
-        What was chosen on validation: figures by `<method>/<seed>`, with all strengths under
+        What was chosen on validation: figures by `<method>/<seed>`, with all strengths and factors under
         `tried`; `best_classic` by replicate; figures of the oracle.
     """
     selection: dict[str, Any] = {}
-    for (method, seed), (item, tried) in sorted(outcome.chosen.items()):
+    for (method, seed), (item, choice) in sorted(outcome.chosen.items()):
         _copy(item, folder / method / str(seed))
-        figures = [{key: result[key] for key in _TRIED} for result in tried]
-        selection[f"{method}/{seed}"] = {**read_result(item), "tried": figures}
+        tried = [{key: result[key] for key in _TRIED} for result in choice["tried"]]
+        selection[f"{method}/{seed}"] = {**read_result(item), "factor": choice["factor"], "tried": tried}
     selection["best_classic"] = {str(seed): best.classic for seed, best in outcome.best_classic.items()}
     if outcome.oracle is not None:
         _copy(outcome.oracle, folder / ORACLE)

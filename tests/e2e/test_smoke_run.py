@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -13,12 +14,16 @@ from typing import Any
 
 import pytest
 
+from pipelines.compile import compile_pipeline
+from tests.unit.captions.stub import Send, good, serve
+
+CANARY = "sk-CANARY-e2e-90b1f4"
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ["--preset", "smoke", "--seeds", "2", "--n", "16"]
 
 
-def run_pipeline(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
+def run_pipeline(runs: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"} | variables
     return subprocess.run(
         [sys.executable, "-m", "pipelines.run", *COMMAND, *options, "--runs", str(runs)],
         cwd=ROOT,
@@ -87,6 +92,40 @@ def test_another_method_leaves_pretraining_cached(first: object, runs: Path) -> 
     assert changed.returncode == 0, changed.stdout[-3000:] + changed.stderr
     executed = {row["name"] for row in record(runs)["stages"] if not row["cached"]}
     assert executed == {"plan", "train-classifier", "evaluate-classifier", "report"}
+
+
+def test_a_key_for_the_endpoint_is_found_nowhere_after_a_whole_run(first: object, runs: Path, tmp_path: Path) -> None:
+    """The endpoint gives the key back in whatever way it can; the store, artifacts, report and logs hold none of it."""
+    ways = itertools.cycle(
+        [
+            lambda request: Send(status=500, body=CANARY.encode()),
+            lambda request: Send(json.dumps({"captions": [f"a {CANARY}", CANARY]})),
+            lambda request: Send(CANARY),
+            *[good] * 9,
+        ]
+    )
+    with serve(lambda request, number: next(ways)(request)) as stub:
+        overrides = " ".join(
+            f"{name}.writer.backend=endpoint {name}.writer.endpoint.base_url={stub.url} {name}.writer.endpoint.model=stub"
+            f" {name}.writer.endpoint.max_wait_s=0.01"
+            for name in ("augment_captions", "revise_captions")
+        )
+        told = [run_pipeline(runs, "--overrides", overrides, SYNTHIO_LLM_API_KEY=CANARY)]
+        assert told[0].returncode == 0, told[0].stdout[-3000:] + told[0].stderr[-3000:]
+        sent = len(stub.requests)
+        assert sent > 50 and set(stub.keys) == {f"Bearer {CANARY}"}
+        told.append(run_pipeline(runs, "--overrides", overrides, SYNTHIO_LLM_API_KEY=CANARY))
+        assert len(stub.requests) == sent, "a rerun costs nothing"
+    report = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))
+    assert report["writing"]["writer"] == "endpoint:stub" and report["writing"]["input_tokens"] > 1000
+    assert report["writing"]["reasons"]["echoed_key"] > 1
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SYNTHIO_LLM_API_KEY", CANARY)
+        compile_pipeline(tmp_path / "synthio.yaml")
+    files = [path for root in (runs, tmp_path) for path in root.rglob("*") if path.is_file()]
+    assert len(files) > 500
+    assert [path for path in files if CANARY.lower().encode() in path.read_bytes().lower()] == []
+    assert not any(CANARY.lower() in (run.stdout + run.stderr).lower() for run in told)
 
 
 def test_published_models_load_in_the_plain_libraries(first: object, runs: Path) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from common.audio_folder import load_clip
 from common.clap.scorer import ClapScorer
+from common.config.base import OptimConfig
 from common.gold import GoldSet
 from common.hashing import hash_dir
 from common.records import GoldClip
 from common.storage import read_json
 from components.finetune_clap.run import run
-from components.finetune_clap.tuning import is_better, label_captions
+from components.finetune_clap.tuning import label_captions, label_figures, tune
 from tests.stages.clap_artifacts import CODE, write_clap, write_gold
 from tests.unit.clap.small import RATE_HZ
 
@@ -61,9 +62,27 @@ def test_switched_off_every_replicate_gets_the_pretrained_model(inputs: tuple[Pa
     assert hash_dir(tmp_path / "out" / "0") == hash_dir(tmp_path / "out" / "1") == hash_dir(inputs[0])
 
 
-def test_without_validation_clips_nothing_shows_that_finetuning_helped() -> None:
-    assert not is_better({}, {}) and not is_better({"auc": 0.8}, {"auc": 0.8})
-    assert is_better({"auc": 0.8}, {"auc": 0.81})
+def test_the_best_evaluation_on_validation_clips_is_kept(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = {"steps": 24, "evaluate_every": 4, "schedule": "constant", "precision": "bf16"}
+    finetune(inputs, tmp_path / "out", optim={**OPTIM, **settings})
+    gold = GoldSet(inputs[1])
+    for seed, row in read_json(tmp_path / "out" / "finetune.json").items():
+        told = {point["step"]: point["val_auc"] for point in row["curve"] if "val_auc" in point}
+        assert set(told) == {4, 8, 12, 16, 20, 24} and row["after"]["auc"] == max(told.values())
+        assert told[row["best_step"]] == max(told.values())
+        scorer, clips = ClapScorer.load(tmp_path / "out" / seed), gold.val(int(seed))
+        audio = [gold.load(clip, RATE_HZ) for clip in clips]
+        found = label_figures(scorer, audio, [clip.label_id for clip in clips], gold.labels, RATE_HZ)
+        assert found == row["after"]
+
+
+def test_without_validation_clips_nothing_shows_that_finetuning_helped(inputs: tuple[Path, Path]) -> None:
+    scorer = ClapScorer.load(inputs[0])
+    clips = [np.sin(np.arange(RATE_HZ, dtype=np.float32) * pitch) for pitch in (0.1, 0.2)]
+    optim = OptimConfig(steps=3, batch_size=2, learning_rate=1e-2)
+    tuned, curve, before, after = tune(scorer, clips, ["a", "b"], RATE_HZ, optim, seed=0, judge=lambda _: {})
+    assert curve.best_step == 0 and before == after == {}
+    np.testing.assert_array_equal(*[each.embed_audio(clips, RATE_HZ) for each in (scorer, tuned)])
 
 
 def test_only_clips_of_the_replicate_are_read(

@@ -12,13 +12,18 @@ import soundfile
 import torch
 from transformers import pipeline
 
-import common.training
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.config.classifier import ASTArchitecture
+from common.classifier.scores import mean_average_precision
+from common.clip_features import audio_shards, write_features
+from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
 from common.corpus import write_shard
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.hashing import hash_dir, hash_file
+from common.training import WHOLE, Part
+from common.training.engine import Engine
+from components.pretrain_classifier.features import ClipReader, LabelledClips
 from components.pretrain_classifier.run import run
+from components.pretrain_classifier.training import BatchLoss, held_out_figures
 
 SIZES = {
     "hidden_size": 16,
@@ -34,7 +39,7 @@ SIZES = {
 LABELS = ["hum", "hiss"]
 
 
-def samples(count: int, seed: int, labelled: bool) -> Iterator[tuple[str, dict[str, bytes]]]:
+def samples(count: int, seed: int, labelled: bool, unlabelled: int = 0) -> Iterator[tuple[str, dict[str, bytes]]]:
     rng = np.random.default_rng(seed)
     for index in range(count):
         label = LABELS[index % 2]
@@ -43,16 +48,17 @@ def samples(count: int, seed: int, labelled: bool) -> Iterator[tuple[str, dict[s
         audio = 0.1 * noise if label == "hiss" else 0.4 * tone + 0.01 * noise
         file = io.BytesIO()
         soundfile.write(file, audio, 44100, format="FLAC")
-        facts = {"caption": f"a {label}", "label": label if labelled else None, "duration_s": 20000 / 44100}
+        known = label if labelled and index >= unlabelled else None
+        facts = {"caption": f"a {label}", "label": known, "duration_s": 20000 / 44100}
         yield f"{index:05d}", {"flac": file.getvalue(), "json": json.dumps(facts).encode()}
 
 
-def write_corpus(folder: Path, labelled: bool = True) -> Path:
+def write_corpus(folder: Path, labelled: bool = True, unlabelled: int = 0) -> Path:
     folder.mkdir(parents=True)
     shards = []
     for split, count in (("train", 24), ("heldout", 10)):
         path = folder / f"{split}.tar"
-        clips = write_shard(path, samples(count, len(split), labelled))
+        clips = write_shard(path, samples(count, len(split), labelled, unlabelled))
         shards.append(
             {
                 "file": path.name,
@@ -98,10 +104,10 @@ def test_features_are_normalised_by_the_corpus(tmp_path: Path) -> None:
     assert 0 < extractor["std"] < 10
 
 
-def dies_at(call: int) -> Callable[..., dict[str, float]]:
-    real, calls = common.training._step, 0
+def dies_at(call: int) -> Callable[..., Any]:
+    real, calls = Engine.step, 0
 
-    def step(*args: Any) -> dict[str, float]:
+    def step(*args: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call:
@@ -124,7 +130,7 @@ def test_a_repeat_and_a_resumed_run_are_equal_bit_for_bit(
         torch.manual_seed(len(hashes))
         if name == "b":
             with monkeypatch.context() as patch:
-                patch.setattr(common.training, "_step", dies_at(14))
+                patch.setattr(Engine, "step", dies_at(14))
                 with pytest.raises(KeyboardInterrupt):
                     pretrain(corpus, tmp_path / name, **settings)
         pretrain(corpus, tmp_path / name, **settings)
@@ -154,5 +160,55 @@ def test_a_damaged_or_unreachable_checkpoint_is_refused(tmp_path: Path) -> None:
     save_classifier(published, tmp_path / "nan")
     with pytest.raises(DataError, match="not finite"):
         pretrain(tmp_path, tmp_path / "out", checkpoint=str(tmp_path / "nan"))
-    with pytest.raises(DataError, match="allow access to the hub"):
+    with pytest.raises(ConfigError, match="HF_HOME"):
         pretrain(tmp_path, tmp_path / "out", checkpoint="nobody/nothing", revision="0" * 40)
+
+
+def test_clips_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    figures = pretrain(write_corpus(tmp_path / "corpus", unlabelled=6), tmp_path / "out")
+    training = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (figures["clips"], figures["unlabelled_clips"], training["held_out_clips"]) == (18, 6, 4)
+    capped = pretrain(tmp_path / "corpus", tmp_path / "capped", max_clips=8)
+    assert (capped["clips"], capped["unlabelled_clips"]) == (2, 6)
+
+
+@pytest.mark.parametrize("select_by", ["accuracy", "map"])
+def test_the_best_evaluation_is_kept(tmp_path: Path, select_by: str) -> None:
+    optim = {**config()["settings"]["optim"], "steps": 24, "evaluate_every": 3, "learning_rate": 0.02}
+    corpus = write_corpus(tmp_path / "corpus")
+    pretrain(corpus, tmp_path / "out", optim={**optim, "schedule": "constant"}, select_by=select_by)
+    training = json.loads((tmp_path / "out" / "training.json").read_text())
+    figure = f"held_out_{select_by}"
+    told = {row["step"]: row[figure] for row in training["curve"] if figure in row}
+    assert set(told) == set(range(3, 25, 3))
+    assert training[figure] == max(told.values()) == told[training["best_step"]]
+    shards = audio_shards(corpus, "heldout", None)
+    stored = write_features(tmp_path / "features", shards, ClipReader(ASTArchitecture(**SIZES), tuple(sorted(LABELS))))
+    clips = LabelledClips(stored, training["mean"], training["std"])
+    assert held_out_figures(load_classifier(tmp_path / "out"), clips)[figure] == training[figure]
+
+
+def test_bf16_learns_and_keeps_weights_in_single_precision(tmp_path: Path) -> None:
+    optim = {**config()["settings"]["optim"], "precision": "bf16"}
+    figures = pretrain(write_corpus(tmp_path / "corpus"), tmp_path / "out", optim=optim)
+    assert figures["held_out_accuracy"] >= 0.9
+    weights = load_classifier(tmp_path / "out").model.parameters()
+    assert {parameter.dtype for parameter in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize("masks", [0.0, 0.3])
+def test_the_loss_of_a_batch_is_the_mean_over_its_parts(tmp_path: Path, masks: float) -> None:
+    shards = audio_shards(write_corpus(tmp_path / "corpus"), "train", None)
+    architecture, labels = ASTArchitecture(**SIZES), tuple(sorted(LABELS))
+    clips = LabelledClips(write_features(tmp_path / "features", shards, ClipReader(architecture, labels)), -5.0, 4.0)
+    classifier = build_classifier(architecture, labels, -5.0, 4.0, seed=1)
+    settings = PretrainClassifierPlan.model_validate(config(specaugment_strength=masks)).settings
+    loss = BatchLoss(classifier, clips, settings, seed=1)
+    values = [loss(3, torch.Generator().manual_seed(3), part)[0] for part in (WHOLE, Part(0, 2, 2), Part(1, 2, 2))]
+    torch.testing.assert_close(values[0], (values[1] + values[2]) / 2)
+
+
+def test_mean_average_precision_is_the_closed_form() -> None:
+    """Label 0 is found at ranks 1 and 3, label 1 at rank 2; label 2 does not occur."""
+    scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.5, 0.0]])
+    assert mean_average_precision(np.array([0, 0, 1]), scores) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)

@@ -198,6 +198,67 @@ def test_clips_are_heard_beside_the_real_clip_nearest_to_them(page: str) -> None
     assert "Because: not clearly its label" in rejected[: rejected.index("</article>")]
 
 
+def test_which_state_of_each_alignment_was_kept_is_told_and_how_it_came_about(page: str) -> None:
+    section = " ".join(page[page.index('<section id="alignment"') : page.index('<section id="budget"')].split())
+    assert "the one with the smallest distance in mean spectrum was kept: replicate 0 the unaligned model" in section
+    assert "replicate 1 step 100 (ended early, error on validation clips rose)" in section
+    assert "Error on validation clips: replicate 0 from 0.964 to 0.949" in section
+    assert "Distance to gold, dB: replicate 0 from 14.2 to 7.95" in section
+    assert '<th scope="row">error on validation clips</th>' in section
+
+
+def test_how_captions_were_written_is_shown_with_tokens_and_money(made: Path, page: str) -> None:
+    written = read_json(made / "results" / "report.json")["writing"]
+    assert (written["pieces"], written["repaired"], written["replaced"]) == (80, 6, 1)
+    assert (written["input_tokens"], written["output_tokens"]) == (8000, 1600)
+    assert written["cost"] == pytest.approx(0.08)
+    assert [row["prompts"] for row in written["rounds"]] == [36, 36]
+    section = page[page.index("How the captions were written") :]
+    section = section[: section.index("How varied the captions")]
+    assert "8000 tokens in and 1600 out, 0.08 in money" in section
+    assert "http 429 2; without the exact label 1" in section
+    for name in ("MixCap", "template", "from the label alone"):
+        assert f'<th scope="row">{name}' in section
+    assert section.index('scope="row">MixCap') < section.index("for comparison")
+    assert "Self-BLEU" in section and "By class: MixCap" in section and "&lt;b&gt;rain&lt;/b&gt;" in section
+
+
+def test_a_rerun_that_paid_nothing_tells_the_same_of_its_captions(
+    paths: dict[str, Path], made: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "rerun"
+    shutil.copytree(paths["gold"].parent, moved)
+    account = read_json(moved / "prompts" / "captions.json")
+    for row in account["rounds"]:
+        usage = row["how"]["usage"]
+        usage |= {"requests": 0, "cached": 40, "paid": {"input_tokens": 0, "output_tokens": 0, "cost": 0.0}}
+    write_json(moved / "prompts" / "captions.json", account)
+    make({name: moved / name for name in PATHS}, tmp_path / "out")
+    assert (tmp_path / "out" / "results" / "report.json").read_bytes() == (
+        made / "results" / "report.json"
+    ).read_bytes()
+
+
+def test_how_near_clips_come_to_real_ones_is_shown(made: Path, page: str) -> None:
+    row = read_json(made / "results" / "report.json")["likeness"][RECIPE]
+    assert row["near_copies"] == 0 and row["median"] < row["highest"] < 0.9
+    assert "How near they come to real clips" in page
+
+
+def test_a_class_without_an_accepted_clip_is_a_caution_of_the_verdict(tmp_path: Path) -> None:
+    paths = make_run(tmp_path / "run")
+    account = read_json(paths["accepted"] / "filter.json")
+    empty = [{"seed": seed, "recipe": RECIPE, "label": "bell"} for seed in (0, 2)]
+    unused = {"seed": 0, "recipe": "none-plain-filtered", "label": "engine"}
+    write_json(paths["accepted"] / "filter.json", {**account, "empty_classes": [*empty, unused]})
+    make(paths, tmp_path / "out")
+    report = read_json(tmp_path / "out" / "results" / "report.json")
+    assert report["empty_classes"] == empty
+    [caution] = [text for text in report["verdict"]["cautions"] if "no synthetic clip was accepted" in text]
+    assert "bell (replicate 0, 2)" in caution and "real clips take their place" in caution
+    assert caution in (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+
+
 def test_failures_of_all_stages_are_told(tmp_path: Path) -> None:
     evaluation = make_evaluation()
     evaluation["failures"] = [{"method": "noise", "seed": 1, "error": "loss is NaN <&>"}]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,8 +18,11 @@ from common.audio import read_audio, rms_dbfs
 from common.audio_folder import read_clips
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
+from common.hashing import hash_file
 from common.methods import METHODS
+from common.provenance import read_provenance
 from common.records import Prompt, SyntheticClip, write_records
+from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
 from tests.tiny_t2a import LABELS, build_model, write_gold
 
@@ -121,44 +126,174 @@ def test_loudness_is_that_of_the_source_clip_or_limited_by_the_peak(
         assert peak_dbfs <= -0.95
 
 
-def test_clips_are_bit_equal_whatever_the_order_workers_or_resume_point(
+def test_clips_are_bit_equal_whatever_the_order_shares_processes_or_how_they_start(
+    synthesize: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = aligned_prompts()
+    monkeypatch.setattr(production, "devices", lambda: ("cpu",))
+    expected = files(synthesize("one", prompts))
+    monkeypatch.setattr(production, "devices", lambda: ("cpu", "cpu", "cpu"))
+    assert files(synthesize("forked", list(reversed(prompts)))) == expected
+    monkeypatch.setattr(production, "devices", lambda: ("cpu", "cpu"))
+    real = production.run_items
+    monkeypatch.setattr(
+        production, "run_items", lambda work, items, workers, start: real(work, items, workers, "spawn")
+    )
+    assert files(synthesize("spawned", prompts)) == expected
+
+
+def test_a_broken_off_synthesis_goes_on_from_its_latents_and_clips(
     synthesize: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     prompts = aligned_prompts()
+    monkeypatch.setattr(production, "devices", lambda: ("cpu",))
     expected = files(synthesize("one", prompts))
-    monkeypatch.setattr(production, "run_items", lambda work, items, workers: real(work, items, workers=3))
-    real = __import__("common.parallel", fromlist=["run_items"]).run_items
-    assert files(synthesize("workers", list(reversed(prompts)))) == expected
-    monkeypatch.undo()
-
-    killed = iter([False, True])
-    generate = production.generate
+    decode, sample_batch = production.decode, production.sample_batch
+    decoded, sampled = iter(range(100)), []
 
     def dying(*arguments: Any) -> Any:
-        if next(killed, True):
-            raise KeyboardInterrupt
-        return generate(*arguments)
+        if next(decoded) == 2:
+            raise DataError("broken off")
+        return decode(*arguments)
 
-    monkeypatch.setattr(production, "generate", dying)
-    with pytest.raises(KeyboardInterrupt):
-        synthesize("killed", prompts)
-    done = list((tmp_path / "killed" / "synthesize_audio").glob("??/*"))
-    assert 0 < len(done) < len(prompts)
-    done[0].joinpath("clip.flac").unlink()
-    done[0].joinpath("made.json").unlink()
-    done[0].rmdir()
-    again: list[int] = []
-    monkeypatch.setattr(production, "generate", lambda b, requests, s: again.append(1) or generate(b, requests, s))
-    assert files(synthesize("killed", prompts)) == expected
-    again.clear()
-    assert files(synthesize("killed", prompts)) == expected and not again
+    def counted(backend: Any, requests: Any, *rest: Any) -> Any:
+        sampled.append({request.prompt.prompt_id for request in requests})
+        return sample_batch(backend, requests, *rest)
+
+    monkeypatch.setattr(production, "decode", dying)
+    monkeypatch.setattr(production, "sample_batch", counted)
+    with pytest.raises(DataError, match="broken off"):
+        synthesize("broken", prompts)
+    assert not (tmp_path / "out1" / "synthetic" / "clips").exists()
+    monkeypatch.setattr(production, "decode", decode)
+    assert files(synthesize("broken", prompts)) == expected
+    assert len(sampled) == len(set(map(frozenset, sampled))), "a batch was sampled twice"
+    sampled.clear()
+    assert files(synthesize("broken", prompts)) == expected and not sampled
 
 
-def test_a_clip_can_be_made_again_from_its_record_alone(synthesize: Callable[..., Path]) -> None:
+def test_after_sigkill_at_most_one_batch_is_sampled_again_and_the_clips_are_identical(
+    inputs: Path, tmp_path: Path, synthesize: Callable[..., Path]
+) -> None:
     prompts = aligned_prompts()
-    expected = files(synthesize("one", prompts))
-    name = f"{prompts[4].prompt_id}.flac"
-    assert files(synthesize("alone", [prompts[4]]))[name] == expected[name]
+    write_records(tmp_path / "prompts" / "prompts.jsonl", prompts)
+    code = f"""
+import os, signal, sys
+import components.synthesize_audio.production as production
+from components.synthesize_audio.run import run
+production.devices = lambda: ("cpu",)
+sample_batch = production.sample_batch
+def counted(backend, requests, *rest):
+    made = sample_batch(backend, requests, *rest)
+    with open({str(tmp_path / "sampled")!r}, "a") as file:
+        file.write(requests[0].prompt.prompt_id + "\\n")
+    if len(open({str(tmp_path / "sampled")!r}).readlines()) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return made
+production.sample_batch = counted
+run({str(inputs / "t2a")!r}, {str(inputs / "gold")!r}, {str(tmp_path / "out")!r}, {str(tmp_path / "m.json")!r},
+    config={CONFIG!r}, code_version="1", aligned_path={str(inputs / "aligned")!r},
+    prompts_path={str(tmp_path / "prompts")!r})
+"""
+    killed = subprocess.run([sys.executable, "-c", code, "3"], check=False)
+    assert killed.returncode == -9 and not (tmp_path / "out" / "clips").exists()
+    subprocess.run([sys.executable, "-c", code, "0"], check=True)
+    sampled = (tmp_path / "sampled").read_text().split()
+    assert len(sampled) - len(set(sampled)) <= 1
+    assert files(tmp_path / "out") == files(synthesize("here", prompts))
+
+
+@pytest.mark.parametrize("start", ["noise", "source"])
+def test_provenance_and_the_model_folder_make_any_clip_again_byte_for_byte(
+    synthesize: Callable[..., Path], inputs: Path, tmp_path: Path, start: str
+) -> None:
+    prompts = aligned_prompts(1)
+    settings = CONFIG["settings"] | {"start": start, "noise_level": 0.8, "sample_rate_hz": 8000}
+    folder = synthesize("one", prompts, settings=settings)
+    for prompt in (prompts[0], prompts[-1]):
+        account = read_provenance(folder, prompt.prompt_id)
+        assert (account.start, account.caption, account.parents) == (start, prompt.caption, prompt.parents)
+        model = tmp_path / "moved" / prompt.prompt_id
+        shutil.copytree(inputs / "aligned" / str(prompt.seed) / "dpo", model)
+        source = tmp_path / f"{prompt.prompt_id}-source.flac"
+        shutil.copy(inputs / "gold" / "clips" / f"{prompt.source_clip_id}.flac", source)
+        again = tmp_path / f"{prompt.prompt_id}.flac"
+        remake(account, model, again, source)
+        assert again.read_bytes() == (folder / "clips" / f"{prompt.prompt_id}.flac").read_bytes()
+        assert hash_file(again) == account.sha256
+    with pytest.raises(DataError, match="name the folder of that model"):
+        remake(account, inputs / "t2a", again, source)
+    if start == "source":
+        with pytest.raises(DataError, match="name that file, found None"):
+            remake(account, model, again)
+
+
+def test_provenance_names_weights_licences_versions_and_every_setting(
+    synthesize: Callable[..., Path], inputs: Path
+) -> None:
+    prompts = aligned_prompts(1)
+    account = read_provenance(synthesize("one", prompts), prompts[0].prompt_id)
+    assert account.model == {"alignment": "dpo"} and account.gold_licence == "unknown"
+    assert account.settings == CONFIG["settings"] and account.code_version == "1"
+    assert account.environment["precision"] == "fp32" and account.environment["versions"]["torch"]
+    assert account.environment["device"].startswith("cpu")
+    with pytest.raises(DataError, match="has no clip 'other'"):
+        read_provenance(inputs, "other")
+
+
+def test_augmentations_that_start_from_the_source_resemble_it_less_the_higher_the_level(
+    synthesize: Callable[..., Path], inputs: Path
+) -> None:
+    prompts = aligned_prompts(2)
+    sampler = CONFIG["settings"]["sampler"] | {"steps": 12, "guidance_scale": 1.0}
+    likeness = []
+    for level in (0.1, 0.4, 0.7, 1.0):
+        settings = CONFIG["settings"] | {"start": "source", "noise_level": level, "sampler": sampler}
+        folder = synthesize(f"level{level}", prompts, settings=settings)
+        likeness.append(
+            np.mean(
+                [
+                    np.corrcoef(
+                        log_spectrum(folder / "clips" / clip.file_name),
+                        log_spectrum(inputs / "gold" / "clips" / f"{clip.source_clip_id}.flac"),
+                    )[0, 1]
+                    for clip in read_clips(folder, SyntheticClip)
+                ]
+            )
+        )
+    assert likeness == sorted(likeness, reverse=True)
+    assert likeness[0] > 0.8 and likeness[0] > likeness[-1] + 0.3
+
+
+def test_losers_start_from_noise_whatever_augmentations_start_from(synthesize: Callable[..., Path]) -> None:
+    settings = CONFIG["settings"] | {"start": "source"}
+    assert files(synthesize("source", settings=settings)) == files(synthesize("noise"))
+
+
+def log_spectrum(path: Path) -> np.ndarray:
+    audio, _ = read_audio(path)
+    frames = np.lib.stride_tricks.sliding_window_view(audio[0], 512)[::256] * np.hanning(512)
+    bands = np.square(np.abs(np.fft.rfft(frames))).reshape(len(frames), -1)[:, :256].reshape(len(frames), 32, 8)
+    return np.log10(bands.mean(2) + 1e-9).ravel()
+
+
+def test_distinct_captions_are_encoded_once_in_each_process(
+    synthesize: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(production, "devices", lambda: ("cpu",))
+    folder = synthesize()
+    figures = json.loads((folder.parent / "metrics.json").read_text())
+    assert figures["new_clips"] == figures["sampled_clips"] == 24
+    assert figures["texts"] == len({clip.caption for clip in read_clips(folder, SyntheticClip)}) == 3
+
+
+def test_two_prompts_of_one_name_are_refused_before_anything_is_generated(
+    synthesize: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompts = aligned_prompts(1)
+    with pytest.raises(DataError, match="two prompts have the id"):
+        synthesize("x", [*prompts, prompts[0]])
+    assert not (tmp_path / "x").exists()
 
 
 def test_records_hold_the_provenance(synthesize: Callable[..., Path], inputs: Path) -> None:
@@ -173,7 +308,7 @@ def test_records_hold_the_provenance(synthesize: Callable[..., Path], inputs: Pa
         assert {"caption", "parents", "history", "writer", "prompt_hash", "round", "index"} <= shared
         assert all(getattr(clip, name) == getattr(prompt, name) for name in shared)
         assert clip.model_hash == model_hash(inputs / "aligned" / str(prompt.seed) / "dpo")
-        assert clip.sampler == {"steps": 2, "guidance_scale": 2.0, "batch_size": 4, "bucket_frames": 4, "frames": 16}
+        assert clip.sampler == CONFIG["settings"]["sampler"] | {"frames": 16}
         assert clip.signal and clip.sampling_seed > 0
 
 
@@ -191,18 +326,6 @@ def test_an_empty_list_of_prompts_takes_under_a_second_and_imports_no_torch(inpu
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(result.stdout) < 3.0, f"{result.stdout} {time.monotonic() - start}"
     assert read_clips(tmp_path / "out", SyntheticClip) == []
-
-
-def test_the_stage_runs_in_a_process_of_its_own(inputs: Path, tmp_path: Path, synthesize: Callable[..., Path]) -> None:
-    write_records(tmp_path / "prompts" / "prompts.jsonl", aligned_prompts(1)[:1])
-    code = (
-        "from components.synthesize_audio.run import run; "
-        f"run({str(inputs / 't2a')!r}, {str(inputs / 'gold')!r}, {str(tmp_path / 'out')!r}, "
-        f"{str(tmp_path / 'm.json')!r}, config={CONFIG!r}, code_version='1', "
-        f"aligned_path={str(inputs / 'aligned')!r}, prompts_path={str(tmp_path / 'prompts')!r})"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert files(tmp_path / "out") == files(synthesize("here", aligned_prompts(1)[:1]))
 
 
 def test_prompts_of_an_absent_model_are_refused_by_name(synthesize: Callable[..., Path]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import common.parallel
 import components.train_classifier.jobs as jobs
 from common.audio_folder import write_audio_folder
+from common.checkpoints import Checkpoints
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.config.classifier import ASTArchitecture
 from common.errors import DataError
@@ -140,7 +141,7 @@ def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[
         "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, **settings},
         "seeds": [0.0, 1.0],
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
-        "augmentation_factor": 2.0,
+        "augmentation_factors": [2.0],
         "rounds": 1.0,
     }
 
@@ -155,9 +156,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     real: Callable[..., None] = jobs._make
 
-    def counted(job: jobs.Job, folder: Path, work_dir: Path) -> None:
+    def counted(job: jobs.Job, folder: Path, kept: Checkpoints) -> None:
         names.append(job.name)
-        real(job, folder, work_dir)
+        real(job, folder, kept)
 
     monkeypatch.setattr(jobs, "_make", counted)
     monkeypatch.setattr(common.parallel, "cpu_count", lambda: 1)
@@ -200,6 +201,21 @@ def test_strengths_and_best_classic_are_chosen_on_validation(built: World, tmp_p
         assert classics[best]["val_accuracy"] == max(row["val_accuracy"] for row in classics.values())
         both = selection[f"synthio_classic/{seed}"]
         assert (both["classic"], both["strength"]) == (best, classics[best]["strength"])
+
+
+def test_the_augmentation_factor_is_chosen_on_validation_and_its_curve_kept(built: World, tmp_path: Path) -> None:
+    methods = ("gold", "noise", "specaugment", "vanilla", "synthio_classic")
+    asked = config(methods) | {"augmentation_factors": [1.0, 2.0, 4.0]}
+    out = tmp_path / "out"
+    run(*map(str, built), str(out), str(tmp_path / "metrics.json"), config=asked, code_version="v1")
+    selection = json.loads((out / "selection.json").read_text())
+    for name in ("vanilla/0", "vanilla/1", "synthio_classic/0"):
+        row = selection[name]
+        assert [tried["factor"] for tried in row["tried"]] == [1, 2, 4]
+        chosen = next(tried for tried in row["tried"] if tried["factor"] == row["factor"])
+        assert chosen["val_accuracy"] == row["val_accuracy"] == max(tried["val_accuracy"] for tried in row["tried"])
+    assert selection["vanilla/0"]["synthetic_clips"] == 2 * min(selection["vanilla/0"]["factor"], 3)
+    assert selection["gold/0"]["factor"] is None and len(selection["gold/0"]["tried"]) == 1
 
 
 def test_the_stage_has_no_way_to_the_test_split() -> None:

@@ -58,3 +58,12 @@ def test_distance_grows_with_the_shift(distance) -> None:  # type: ignore[no-unt
 def test_a_single_row_is_an_error(distance) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DataError, match="expected"):
         distance(np.zeros((1, 3)), np.zeros((4, 3)))
+
+
+def test_blocks_change_no_kernel_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((50, 8)), rng.standard_normal((70, 8)) + 0.3
+    whole = kernel_distance(a, b)
+    monkeypatch.setattr("common.clap.distance.BLOCK", 16)
+    assert kernel_distance(a, b) == pytest.approx(whole, rel=1e-9)
+    assert kernel_distance(a, a[:40]) < whole

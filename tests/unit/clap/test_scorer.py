@@ -39,6 +39,25 @@ def test_scores_do_not_depend_on_batch_size_order_or_run(small_clap: ClapScorer,
     np.testing.assert_allclose(shuffled, reference[order], atol=1e-4)
 
 
+def test_spectrograms_are_handed_on_with_the_embeddings(small_clap: ClapScorer, clips: list[np.ndarray]) -> None:
+    heard: dict[int, np.ndarray] = {}
+    embedded = small_clap.embed_audio(iter(clips), RATE_HZ, heard.__setitem__)
+    np.testing.assert_array_equal(embedded, small_clap.embed_audio(clips, RATE_HZ))
+    assert list(heard) == list(range(len(clips)))
+    for index, clip in enumerate(clips):
+        np.testing.assert_allclose(heard[index], small_clap.features.spectrogram(clip), atol=1e-4)
+
+
+def test_a_long_clip_is_the_mean_of_its_windows_whatever_the_batches(small_clap: ClapScorer) -> None:
+    long = (0.2 * np.random.default_rng(0).standard_normal(int(7.3 * RATE_HZ))).astype(np.float32)
+    windows = small_clap.embed_audio(list(small_clap.features.windows(long)), RATE_HZ)
+    mean = windows.astype(np.float64).mean(axis=0)
+    for batch_size in (1, 3, 7, 32):
+        other = ClapScorer(small_clap.model, small_clap.tokenizer, small_clap.extractor, batch_size)
+        [embedded] = other.embed_audio([long], RATE_HZ)
+        np.testing.assert_allclose(embedded, mean / np.linalg.norm(mean), atol=1e-4)
+
+
 def test_a_clip_scores_as_through_the_stock_processor(small_clap: ClapScorer, tmp_path: Path) -> None:
     small_clap.save(tmp_path)
     model, processor = ClapModel.from_pretrained(tmp_path), ClapProcessor.from_pretrained(tmp_path)

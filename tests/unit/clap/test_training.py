@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,22 +12,29 @@ from common.clap.model import (
     soft_targets,
     two_way_cross_entropy,
 )
+from common.clap.retrieval import retrieval_figures
 from common.clap.scorer import ClapScorer, tokenize
-from common.clap.training import matched_auc, retrieval_figures, train_contrastive, window_features
+from common.clap.training import equalizer_gains, train_contrastive, window_features
 from common.config.base import OptimConfig
 from common.text import template_caption
+from common.training import Curve, best_by
 from common.vocabulary import Vocabulary
 from tests.unit.clap.small import LABELS, RATE_HZ, SMALL
 
 OPTIM = OptimConfig(steps=40, batch_size=12, learning_rate=3e-3, warmup_steps=5)
 
 
-def train(scorer: ClapScorer, sounds: tuple[list[np.ndarray], list[str]], folder: Path | None = None) -> None:
+def train(
+    scorer: ClapScorer,
+    sounds: tuple[list[np.ndarray], list[str]],
+    optim: OptimConfig = OPTIM,
+    equalizer_db: float = 0.0,
+) -> Curve:
     clips, labels = sounds
     features, _ = window_features(scorer, clips, RATE_HZ)
     set_input_statistics(scorer.model, features)
     captions = [[template_caption(label), f"a {label}"] for label in labels]
-    train_contrastive(scorer, features, captions, labels, OPTIM, seed=4, name="clap", checkpoint_dir=folder)
+    return train_contrastive(scorer, features, captions, labels, optim, seed=4, name="clap", equalizer_db=equalizer_db)
 
 
 def test_soft_targets_share_a_row_among_equal_captions() -> None:
@@ -105,8 +110,27 @@ def test_training_leaves_the_batch_norms_statistics(
     torch.testing.assert_close((norm.running_mean, norm.running_var), kept, rtol=0, atol=0)
 
 
-def test_auc_is_the_share_of_ordered_pairs() -> None:
-    similarity = np.array([[0.9, 0.1], [0.5, 0.5]])
-    pairs = [(p > n) + 0.5 * (p == n) for p in (0.9, 0.5) for n in (0.1, 0.5)]
-    assert matched_auc(similarity, [0, 1]) == pytest.approx(np.mean(pairs))
-    assert matched_auc(np.array([[1.0, 0.0], [0.0, 1.0]]), [0, 1]) == 1.0
+def test_bf16_learns_and_keeps_weights_in_single_precision(
+    small_clap: ClapScorer, sounds: tuple[list[np.ndarray], list[str]], vocabulary: Vocabulary
+) -> None:
+    curve = train(small_clap, sounds, OPTIM.model_copy(update={"precision": "bf16"}))
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+    assert {parameter.dtype for parameter in small_clap.model.parameters()} == {torch.float32}
+    exact = build_clap(SMALL, vocabulary, seed=1)
+    train(exact, sounds)
+    assert not torch.equal(
+        exact.model.audio_projection.linear1.weight, small_clap.model.audio_projection.linear1.weight
+    )
+
+
+def test_a_rows_equaliser_does_not_depend_on_how_the_batch_is_split() -> None:
+    gains = [equalizer_gains(6, 32, 5.0, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert gains[0].shape == (6, 1, 1, 32) and torch.equal(gains[0][2:4], gains[1][2:4])
+    flat = equalizer_gains(4000, 32, 5.0, torch.Generator().manual_seed(1))[:, 0, 0, 0]
+    assert float(flat.std()) == pytest.approx(5.0, rel=0.05)
+
+
+def test_the_first_of_the_best_evaluations_is_kept() -> None:
+    rows = [{"step": 5.0}, {"step": 10.0, "auc": 0.7}, {"step": 20.0, "auc": 0.9}, {"step": 30.0, "auc": 0.9}]
+    assert best_by("auc")(rows) == 20 and best_by("auc", start=0.9)(rows) == 0
+    assert best_by("map")(rows) == 30

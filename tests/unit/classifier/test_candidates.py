@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
 from common.records import SyntheticClip
 from components.train_classifier.candidates import (
     Candidate,
+    best_candidates,
     candidates_of,
     choose,
     classic_candidates,
@@ -18,6 +20,7 @@ from components.train_classifier.candidates import (
     strengths,
 )
 from components.train_classifier.clips import check_labels, synthetic_clips
+from components.train_classifier.jobs import ClipSet
 
 CONFIG = TrainClassifierConfig()
 
@@ -55,17 +58,34 @@ def test_every_classic_has_at_least_three_strengths() -> None:
 
 def test_the_default_methods_need_thirty_trainings_in_three_replicates() -> None:
     methods = {name: METHODS[name] for name in DEFAULT_METHODS}
-    first = first_phase(methods, (0, 1, 2), CONFIG)
+    first = first_phase(methods, (0, 1, 2), CONFIG, (2,))
     assert len(first) == len(set(first)) == 3 * (1 + 3 + 3 + 1 + 1)
 
 
 def test_best_classic_alone_still_trains_the_classics_first() -> None:
-    first = first_phase({"synthio_classic": METHODS["synthio_classic"]}, (0,), CONFIG)
+    first = first_phase({"synthio_classic": METHODS["synthio_classic"]}, (0,), CONFIG, (1, 2))
     assert first == classic_candidates(0, CONFIG)
 
 
+def test_every_factor_is_a_candidate_of_methods_with_synthetic_clips_only() -> None:
+    synthio = candidates_of(METHODS["synthio"], 0, CONFIG, (1, 2, 4, 8))
+    assert [candidate.factor for candidate in synthio] == [1, 2, 4, 8]
+    assert [candidate.factor for candidate in candidates_of(METHODS["gold"], 0, CONFIG, (1, 2))] == [None]
+    best = classic_candidates(0, CONFIG)[0]
+    both = best_candidates(METHODS["synthio_classic"], best, (1, 2))
+    assert [(candidate.classic, candidate.factor) for candidate in both] == [("noise", 1), ("noise", 2)]
+
+
+def test_a_smaller_factor_takes_the_first_clips_of_every_gold_clip() -> None:
+    clips = tuple(clip("r", 0, index, 0) for index in range(4))
+    whole = ClipSet(tuple((found.clip_id, "0", 0) for found in clips), Path(), clips)
+    assert [found.index for found in whole.first(2).clips] == [0, 1]
+    assert whole.first(2).identity == whole.identity[:2]
+    assert whole.first(None) is whole and whole.first(8) is whole
+
+
 def test_choice_is_by_score_then_loss_then_order() -> None:
-    candidates = candidates_of(METHODS["noise"], 0, CONFIG)
+    candidates = candidates_of(METHODS["noise"], 0, CONFIG, (1, 2, 4, 8))
 
     def figures(accuracy: float, loss: float, f1: float = 0.0) -> dict[str, Any]:
         return {"val_accuracy": accuracy, "val_loss": loss, "val_macro_f1": f1}

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 import components.train_classifier.training as training
+from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
+from common.storage import open_store
+from common.training import WHOLE, Part
 from components.train_classifier.budget import Budget, make_budget
 from components.train_classifier.noise import noisy_copies
-from components.train_classifier.training import BestCheckpoint, Examples, batch_loss, train
+from components.train_classifier.training import Examples, batch_loss, best_row, train, validation_figures
 
 OPTIM = OptimConfig(steps=90, batch_size=8, learning_rate=5e-3, record_every=5, evaluate_every=15)
 
@@ -74,8 +77,7 @@ def test_shuffled_labels_give_chance(train_once: Callable[..., Any]) -> None:
     accuracies = []
     for seed in range(4):
         model, _ = train_once(examples(6, seed, shuffled=True), None)
-        best = BestCheckpoint(model, examples(40, 100), "accuracy", None)
-        accuracies.append(best.evaluate(1)["val_accuracy"])
+        accuracies.append(validation_figures(model, examples(40, 100))["val_accuracy"])
     assert np.mean(accuracies) < 1 / 3 + 0.25
 
 
@@ -105,30 +107,29 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(training, "accuracy", dies)
     with pytest.raises(KeyboardInterrupt):
-        train_once(data, validation, work_dir=tmp_path)
+        train_once(data, validation, checkpoints=Checkpoints(open_store(tmp_path)))
     assert list(tmp_path.glob("step-*"))
-    resumed, repeated = train_once(data, validation, work_dir=tmp_path)
+    resumed, repeated = train_once(data, validation, checkpoints=Checkpoints(open_store(tmp_path)))
     assert repeated == figures
     assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())
 
 
-def test_the_best_checkpoint_is_kept_and_ties_go_to_lower_loss_then_earlier(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
-    best = BestCheckpoint(model, examples(2, 0), "accuracy", None)
+def test_the_best_row_has_the_highest_score_then_the_lower_loss_then_the_earlier_step() -> None:
     script = [(0.5, 1.0), (0.75, 2.0), (0.75, 1.5), (0.75, 1.5), (0.5, 0.1)]
-    kept = None
-    for step, (score, loss) in enumerate(script, start=1):
-        figures = {"val_accuracy": score, "val_macro_f1": 0.0, "val_loss": loss}
-        monkeypatch.setattr(best, "_measure", lambda figures=figures: figures)
-        with torch.no_grad():
-            model.model.classifier.dense.bias.fill_(float(step))
-        best.evaluate(step)
-        kept = best.figures["best_step"]
-    assert kept == 3.0
-    best.restore()
-    assert torch.equal(model.model.classifier.dense.bias, torch.full((3,), 3.0))
+    curve: list[dict[str, float]] = [
+        {"step": step, "loss": 0.0, "val_accuracy": score, "val_macro_f1": -score, "val_loss": loss}
+        for step, (score, loss) in enumerate(script, start=1)
+    ]
+    assert best_row([{"step": 0, "loss": 0.0}, *curve], "accuracy")["step"] == 3
+    assert best_row(curve, "macro_f1")["step"] == 5
+
+
+def test_the_model_ends_with_the_weights_of_its_best_row(train_once: Callable[..., Any]) -> None:
+    validation = examples(10, 1)
+    model, result = train_once(examples(6, 0), validation)
+    assert result["best_step"] == best_row(result["curve"], "accuracy")["step"] < OPTIM.steps
+    measured = validation_figures(model, validation)
+    assert measured == {key: result[key] for key in measured}
 
 
 def test_the_slot_weight_weighs_the_slot(classifier: Classifier) -> None:
@@ -137,7 +138,7 @@ def test_the_slot_weight_weighs_the_slot(classifier: Classifier) -> None:
     model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
 
     def value(weight: float) -> float:
-        loss, _ = batch_loss(model, data, plan, weight, None)(0, torch.Generator().manual_seed(0))
+        loss, _ = batch_loss(model, data, plan, weight, None)(0, torch.Generator().manual_seed(0), WHOLE)
         return float(loss.detach())
 
     def mean(indices: np.ndarray) -> float:
@@ -161,3 +162,16 @@ def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
     assert (copies[0] != noisy_copies(clip, 1, 10.0, 6.0, seed=1, clip_id="y")[0]).any()
     silent = np.zeros(100, np.float32)
     np.testing.assert_array_equal(noisy_copies(silent, 1, 0.0, 0.0, seed=1, clip_id="x")[0], silent)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_parts_of_a_batch_average_to_the_whole(classifier: Classifier, parts: int) -> None:
+    model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
+    data = examples(2, 0)
+    loss = batch_loss(model, data, budget(data), 0.3, None)
+
+    def value(part: Part) -> float:
+        return float(loss(0, torch.Generator().manual_seed(0), part)[0].detach())
+
+    mean = sum(value(Part(index, parts)) for index in range(parts)) / parts
+    assert mean == pytest.approx(value(WHOLE), abs=1e-6)

@@ -71,6 +71,16 @@ def test_vanilla_asks_for_as_many_clips_as_the_others() -> None:
     assert templates("gold,synthio") == config.losers_per_clip
 
 
+def test_an_automatic_factor_makes_eight_clips_and_lets_validation_choose() -> None:
+    asked = {"preset": "tiny", "dataset": {}, "n": 32, "command": ""}
+    config = load_preset("tiny", "augmentation_factor=auto")
+    plans = resolve(config, resolve_dataset("demo"), 32, resolve_methods("gold,vanilla,synthio"), 1, asked)
+    assert plans["train_classifier"]["augmentation_factors"] == [1, 2, 4, 8]
+    assert plans["augment_captions"]["augmentation_factor"] == plans["synthesize_audio"]["template_clips_per_gold"] == 8
+    with pytest.raises(ConfigError, match="augmentation_factor"):
+        load_preset("tiny", "augmentation_factor=some")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

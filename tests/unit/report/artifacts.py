@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from common.captions.records import Price, Tally, Usage
 from common.config.evaluation import EvaluateClassifierConfig
 from common.methods import DEFAULT_METHODS, METHODS
 from common.records import Caption, GoldClip, SyntheticClip, write_records
@@ -209,8 +210,15 @@ def make_align() -> dict[str, Any]:
         bands = np.arange(64)
         accounts[f"{seed}/dpo"] = {
             "curve": curve,
-            "before": {"spectrum_db": 14.2 + seed, "latent_frechet": 31.0},
-            "after": {"spectrum_db": 8.1 + seed, "latent_frechet": 12.4},
+            "during": [
+                {"step": s, "held_out_error": 0.9 + (s - 80) ** 2 / 1e5, "spectrum_db": 14.2 + seed - s / 24}
+                for s in (0.0, 50.0, 100.0, 150.0)
+            ],
+            "best_step": 100 * seed,
+            "keep_best_by": "spectrum_db",
+            "stopped_by": "held_out_error" if seed else "",
+            "before": {"held_out_error": 0.964, "spectrum_db": 14.2 + seed, "latent_frechet": 31.0},
+            "after": {"held_out_error": 0.904, "spectrum_db": 8.1 + seed, "latent_frechet": 12.4},
             "loss": "crpo",
             "beta": 100.0,
             "adapter": "lora",
@@ -240,6 +248,7 @@ def make_filter() -> dict[str, Any]:
                         "label": label,
                         "score": 0.4 + margin,
                         "margin": margin,
+                        "nearest_similarity": 0.6 + 0.3 * i / count,
                         "reason": None if margin > -0.02 else "low_margin",
                     }
                 )
@@ -263,6 +272,28 @@ def make_filter() -> dict[str, Any]:
     }
 
 
+def make_writing() -> dict[str, Any]:
+    """The content of captions.json after two rounds."""
+
+    def how(pieces: int, replaced: int, number: int) -> dict[str, Any]:
+        each = Price(input_tokens=100, output_tokens=20, cost=0.001)
+        replies = {f"{number}-{index}": each for index in range(pieces)}
+        usage = Usage(requests=pieces, paid=sum(replies.values(), start=Price()), replies=replies)
+        reasons = {"no_label": replaced, "http_429": 1}
+        return Tally(pieces=pieces, repaired=3, replaced=replaced, reasons=reasons, usage=usage).model_dump(mode="json")
+
+    figures = {"captions": 36, "distinct_1": 0.3, "distinct_2": 0.6, "self_bleu": 0.5, "word_spread": 0.7}
+    row = {**figures, "unique_share": 1.0, "label_recall": 1.0}
+    return {
+        "writer": "endpoint:stub",
+        "sources": {
+            name: {**row, "by_label": {label: row for label in LABELS}, "in_run": in_run, "how": how(36, 2, 0)}
+            for name, in_run in (("mixcap", True), ("template", False), ("label_only", False))
+        },
+        "rounds": [{"round": number, "prompts": 36, "how": how(40, number, number)} for number in range(2)],
+    }
+
+
 PATHS = (
     "evaluation",
     "gold",
@@ -272,6 +303,7 @@ PATHS = (
     "clap",
     "classifiers",
     "captions",
+    "prompts",
     "vanilla",
     "accepted",
     "rejected",
@@ -314,6 +346,7 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
     write_json(paths["t2a"] / "model_index.json", {"_class_name": "StableAudioPipeline", "vae": ["x", "SpectralCodec"]})
     write_json(paths["aligned"] / "align.json", make_align())
     write_json(paths["clap"] / "finetune.json", {})
+    write_json(paths["prompts"] / "captions.json", make_writing())
     write_json(paths["classifiers"] / "selection.json", make_selection())
     write_json(paths["classifiers"] / "failures.json", [])
     write_records(

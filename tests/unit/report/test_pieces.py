@@ -11,8 +11,9 @@ import soundfile
 
 from common.errors import DataError
 from components.report import figures, wording
-from components.report.players import Carrier, choose, make_player, png, spectrogram
-from components.report.sections import confusions
+from common.spectrogram import png, spectrogram
+from components.report.players import Carrier, choose, make_player
+from components.report.sections import confusions, factor_rows, strength_rows
 from components.report.timing import duration, insert_run_section
 from tests.unit.report.artifacts import RECIPE, synthetic_clips, tone
 
@@ -150,3 +151,16 @@ def test_charts_say_their_data_in_words_and_escape_names() -> None:
 def test_a_span_holds_all_values_with_room(values: list[float]) -> None:
     low, high = figures.span(values)
     assert low <= min(values) and max(values) <= high and high - low >= 0.2 - 1e-9
+
+
+def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
+    def tried(factor: int, strength: float, accuracy: float) -> dict[str, float]:
+        return {"factor": factor, "strength": strength, "val_accuracy": accuracy}
+
+    entries = [tried(factor, strength, factor / 10 + strength) for strength in (0.1, 0.2) for factor in (1, 2, 4)]
+    selection = {"synthio/0": {"factor": 4, "strength": 0.2, "tried": entries}, "gold/0": {"tried": [{}]}}
+    results = {"methods": {name: {"seeds": [0], "title": name} for name in ("gold", "synthio")}}
+    (factors,) = factor_rows({"synthio/0": selection["synthio/0"]}, results)
+    assert [(entry["factor"], entry["chosen"]) for entry in factors["curve"]] == [(1, False), (2, False), (4, True)]
+    (strengths,) = strength_rows(selection, results)
+    assert [(entry["strength"], entry["chosen"]) for entry in strengths["tried"]] == [(0.1, False), (0.2, True)]

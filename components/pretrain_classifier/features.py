@@ -1,0 +1,72 @@
+"""Features and labels of the corpus's clips, on this machine's disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
+    ASTFeatureExtractor,
+)
+
+from common.audio import resample, to_mono
+from common.classifier.features import LogMel
+from common.clip_features import ShardClips, StoredFeatures
+from common.config.classifier import ASTArchitecture
+
+
+def raw_log_mel(architecture: ASTArchitecture) -> LogMel:
+    """The features of an architecture without normalisation."""
+    extractor = ASTFeatureExtractor(
+        sampling_rate=architecture.sample_rate_hz,
+        num_mel_bins=architecture.num_mel_bins,
+        max_length=architecture.max_length,
+        do_normalize=False,
+    )
+    return LogMel(extractor)
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Gives the features of a shard's clips that have a label: for `write_features`.
+
+    A clip has one label or none; a weakly captioned corpus may lack some.
+    """
+
+    architecture: ASTArchitecture
+    labels: tuple[str, ...]
+
+    def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """(frames, bins) of each clip, not normalised, and its label id."""
+        log_mel = raw_log_mel(self.architecture)
+        for clip in source.read():
+            if clip.label is not None:
+                waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, log_mel.sample_rate_hz)
+                yield log_mel([waveform])[0], {"label_id": self.labels.index(clip.label)}
+
+
+class LabelledClips:
+    """Normalised features, made of the stored ones as they are asked for, and labels.
+
+    Args:
+        stored: what `ClipReader` gave.
+        mean: of the training clips' features.
+        std: of the same.
+
+    Attributes:
+        labels: (clips,) label ids.
+    """
+
+    def __init__(self, stored: StoredFeatures, mean: float, std: float) -> None:
+        self._stored, self._mean, self._scale = stored, mean, 2 * std
+        self.labels = np.array([stored.facts(index)["label_id"] for index in range(len(stored))], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(frames, bins) of a clip."""
+        return (self._stored.clip(index) - self._mean) / self._scale

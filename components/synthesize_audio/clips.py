@@ -1,0 +1,164 @@
+"""Finished clips: into the item store, out of it as records, and made again from their provenance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.audio import write_flac
+from common.config.t2a import SynthesizeAudioConfig, SynthesizeAudioPlan
+from common.hashing import hash_file
+from common.items import ItemStore
+from common.provenance import Provenance
+from common.records import SyntheticClip
+from common.storage import read_json, write_json
+from components.synthesize_audio.generate import Generated
+from components.synthesize_audio.requests import Request, alignment_of, synthetic_clip
+
+AUDIO, RECORD = "clip.flac", "made.json"
+"""Files of a finished clip in the item store."""
+
+MODEL_ACCOUNT = "training.json"
+_MODEL_FACTS = ("start", "revision", "licence")
+
+
+def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) -> None:
+    """Write a finished clip and what came of its making."""
+    write_flac(folder / AUDIO, clip.audio, clip.sample_rate_hz)
+    write_json(
+        folder / RECORD,
+        {
+            "duration_s": clip.audio.shape[-1] / clip.sample_rate_hz,
+            "sample_rate_hz": clip.sample_rate_hz,
+            "gain_db": clip.gain_db,
+            "signal": clip.signal,
+            "sha256": hash_file(folder / AUDIO),
+            "environment": dict(environment),
+        },
+    )
+
+
+class Published:
+    """Finished clips as the artifact has them, by clip id; one at a time, so that memory does not grow with them.
+
+    Args:
+        requests: all of them in the store.
+        plan: of the stage.
+        store: of the stage.
+        t2a: folder of the unaligned model; tells where the weights come from.
+        gold: folder of the gold set; tells the dataset's licence.
+        code_version: of the stage.
+
+    Attributes:
+        signals: how many of the clips taken so far failed the signal checks, by reason; those that did not, under `ok`.
+        audio_s: their duration together.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        plan: SynthesizeAudioPlan,
+        store: ItemStore,
+        t2a: Path,
+        gold: Path,
+        code_version: str,
+    ) -> None:
+        self._plan, self._store, self._code_version = plan, store, code_version
+        self._requests = {request.prompt.prompt_id: request for request in requests}
+        self._models = {
+            path: model_account(t2a) | model_account(Path(path)) for path in {r.model_path for r in requests}
+        }
+        self._licence = str(read_json(gold / "dataset.json").get("licence", "unknown"))
+        self.signals: Counter[str] = Counter()
+        self.audio_s = 0.0
+
+    def records(self) -> Iterator[SyntheticClip]:
+        """The records, counted as they are taken."""
+        for clip_id in sorted(self._requests):
+            request = self._requests[clip_id]
+            clip = synthetic_clip(request, self._plan.settings, read_json(self._item(request) / RECORD))
+            self.signals[clip.signal] += 1
+            self.audio_s += clip.duration_s
+            yield clip
+
+    def file(self, clip: SyntheticClip) -> Path:
+        """A clip's audio."""
+        return self._item(self._requests[clip.clip_id]) / AUDIO
+
+    def accounts(self) -> Iterator[Provenance]:
+        """The provenance of each clip."""
+        for clip_id in sorted(self._requests):
+            request = self._requests[clip_id]
+            alignment = alignment_of(request.prompt, self._plan.recipes)
+            yield provenance(
+                request,
+                self._plan.settings,
+                read_json(self._item(request) / RECORD),
+                model={**self._models[request.model_path], "alignment": alignment},
+                gold_licence=self._licence,
+                code_version=self._code_version,
+            )
+
+    def _item(self, request: Request) -> Path:
+        return self._store.path(**request.key(self._plan.settings))
+
+
+def provenance(
+    request: Request,
+    settings: SynthesizeAudioConfig,
+    made: Mapping[str, Any],
+    *,
+    model: Mapping[str, Any],
+    gold_licence: str,
+    code_version: str,
+) -> Provenance:
+    """How a finished clip came about, and can be made again.
+
+    Args:
+        request: what was asked for.
+        settings: of the stage.
+        made: what came of it.
+        model: facts about the request's model, see `model_account`.
+        gold_licence: of the dataset.
+        code_version: of the stage.
+    """
+    prompt, source = request.prompt, request.source
+    return Provenance(
+        clip_id=prompt.prompt_id,
+        sha256=made["sha256"],
+        recipe=prompt.recipe,
+        seed=prompt.seed,
+        source_clip_id=prompt.source_clip_id,
+        index=prompt.index,
+        round=prompt.round,
+        label=prompt.label,
+        caption=prompt.caption,
+        writer=prompt.writer,
+        prompt_hash=prompt.prompt_hash,
+        parents=prompt.parents,
+        model_hash=request.model_hash,
+        model=dict(model),
+        gold_licence=gold_licence,
+        sampling_seed=request.sampling_seed,
+        duration_s=request.duration_s,
+        frames=request.frames,
+        start="source" if source else "noise",
+        noise_level=source.noise_level if source else None,
+        source_sha256=source.sha256 if source else None,
+        target_rms_dbfs=request.target_rms_dbfs,
+        gain_db=made["gain_db"],
+        signal=made["signal"],
+        settings=settings.model_dump(mode="json"),
+        code_version=code_version,
+        environment=made["environment"],
+    )
+
+
+def model_account(folder: Path) -> dict[str, Any]:
+    """What a model folder says of its origin: id, revision and licence, those of them that it knows."""
+    if not (folder / MODEL_ACCOUNT).is_file():
+        return {}
+    account = read_json(folder / MODEL_ACCOUNT)
+    return {fact: account[fact] for fact in _MODEL_FACTS if account.get(fact) is not None}

@@ -1,0 +1,116 @@
+"""The text-to-audio model, ready to generate: on which device, in which precision, compiled or not."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from threading import local
+from typing import Any, Literal
+
+import torch
+
+from common.config.t2a import SynthesizeAudioConfig
+from common.diffusion.backend import T2ABackend, load_backend
+from common.diffusion.sampling import TextCache
+from common.errors import ConfigError
+from common.parallel import cpu_count
+
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "soundfile", "soxr")
+"""What takes part in making a clip's samples."""
+
+_streams = local()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what belongs to it.
+
+    Attributes:
+        backend: on its device, in its precision.
+        texts: captions that it has encoded.
+        precision: of its transformer.
+    """
+
+    backend: T2ABackend
+    texts: TextCache
+    precision: Literal["fp32", "bf16"]
+
+    def environment(self) -> dict[str, Any]:
+        """What decides rounding: a clip is bit-equal where this is equal."""
+        device = self.backend.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        versions = {package: version(package) for package in PACKAGES}
+        versions["python"] = platform.python_version()
+        return {"device": f"{device.type} {name}", "precision": self.precision, "versions": versions}
+
+
+def devices() -> tuple[str, ...]:
+    """Where processes run: every GPU, or as many times the CPU as it has cores."""
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",) * cpu_count()
+
+
+def load_model(path: str, device: str, settings: SynthesizeAudioConfig) -> Loaded:
+    """The model at `path`, loaded once per process while batches of one model follow each other.
+
+    Raises:
+        ConfigError: the device cannot compute in the precision asked for.
+    """
+    return _load(path, device, settings.precision, settings.compile, settings.sampler.batch_size)
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, device: str, wanted: str, compiled: str, batch_size: int) -> Loaded:
+    precision = resolve_precision(wanted, device)
+    backend = load_backend(path, device)
+    if precision == "bf16":
+        backend.transformer.to(torch.bfloat16)
+    if compiled == "regional":
+        compile_blocks(backend.transformer)
+    return Loaded(backend, TextCache(backend, batch_size), precision)
+
+
+def resolve_precision(wanted: str, device: str) -> Literal["fp32", "bf16"]:
+    """`auto` made definite.
+
+    Raises:
+        ConfigError: bf16 is asked for on a GPU without it.
+    """
+    has_bf16 = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    if wanted == "bf16" and device.startswith("cuda") and not has_bf16:
+        raise ConfigError(f"precision bf16: {torch.cuda.get_device_name(device)} has none; set precision to fp32")
+    return "bf16" if wanted == "bf16" or (wanted == "auto" and has_bf16) else "fp32"
+
+
+def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> None:
+    """Compile each of the transformer's equal blocks: one compilation serves all.
+
+    Args:
+        transformer: compiled at its first call, again for a second latent length, then for any.
+        backend: of `torch.compile`.
+
+    Raises:
+        ConfigError: the model has no list of blocks.
+    """
+    blocks = getattr(transformer, "transformer_blocks", None)
+    if not blocks:
+        raise ConfigError(
+            f"compile regional: {type(transformer).__name__} has no transformer_blocks; set compile: none"
+        )
+    for block in blocks:
+        block.compile(backend=backend)
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """On a GPU, let this thread's work run beside the sampler's instead of behind it."""
+    if device.type != "cuda":
+        yield
+        return
+    if not hasattr(_streams, "stream"):
+        _streams.stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(_streams.stream):
+        yield

@@ -1,0 +1,68 @@
+"""A clip made again from its provenance and the model's folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.audio import write_flac
+from common.config.t2a import SynthesizeAudioConfig
+from common.diffusion.backend import model_hash
+from common.errors import DataError
+from common.hashing import hash_file
+from common.provenance import Provenance
+from common.records import Prompt
+from components.synthesize_audio.generate import decode, sample_batch
+from components.synthesize_audio.model import load_model
+from components.synthesize_audio.requests import Request, Source
+
+_SHARED = ("recipe", "seed", "source_clip_id", "label", "index", "round", "caption", "writer")
+
+
+def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None, device: str = "cpu") -> None:
+    """Write the clip's FLAC file to `target`.
+
+    Args:
+        provenance: of the clip.
+        model: folder of its text-to-audio model.
+        target: the new file; the same bytes as the old one's where `provenance.environment` holds.
+        source: the gold clip's file, for a clip that started from it.
+        device: where the model runs.
+
+    Raises:
+        DataError: the model or the source is not the one that was used.
+    """
+    found = model_hash(model)
+    if found != provenance.model_hash:
+        raise DataError(
+            f"{model} has the hash {found[:12]}, but {provenance.clip_id} was made by {provenance.model_hash[:12]}; "
+            "name the folder of that model"
+        )
+    settings = SynthesizeAudioConfig.model_validate(provenance.settings)
+    request = _request(provenance, model, source)
+    loaded = load_model(str(model), device, settings)
+    # The sampler fills the batch up with copies: a clip depends on the batch size, not on its neighbours.
+    latent = sample_batch(loaded.backend, [request], settings, loaded.texts)[0]
+    clip = decode(loaded.backend, latent, request, settings)
+    write_flac(target, clip.audio, clip.sample_rate_hz)
+
+
+def _request(provenance: Provenance, model: Path, source: Path | None) -> Request:
+    start = None
+    if provenance.source_sha256 is not None and provenance.noise_level is not None:
+        if source is None or hash_file(source) != provenance.source_sha256:
+            raise DataError(
+                f"{provenance.clip_id} started from gold clip {provenance.source_clip_id!r} with SHA-256 "
+                f"{provenance.source_sha256[:12]}; name that file, found {source}"
+            )
+        start = Source(str(source), provenance.source_sha256, provenance.noise_level)
+    prompt = Prompt(prompt_id=provenance.clip_id, label_id=0, **{name: getattr(provenance, name) for name in _SHARED})
+    return Request(
+        prompt=prompt,
+        model_path=str(model),
+        model_hash=provenance.model_hash,
+        sampling_seed=provenance.sampling_seed,
+        duration_s=provenance.duration_s,
+        frames=provenance.frames,
+        target_rms_dbfs=provenance.target_rms_dbfs,
+        source=start,
+    )

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import DataError
+from common.provenance import PROVENANCE, Provenance, copy_provenance, read_provenance, write_provenance
+
+
+def account(clip_id: str, caption: str = "a") -> Provenance:
+    return Provenance(
+        clip_id=clip_id, sha256="0", recipe="r", seed=0, source_clip_id="g", index=0, round=0, label="l",
+        caption=caption, writer="w", prompt_hash="", parents=(), model_hash="m", model={}, gold_licence="CC0-1.0",
+        sampling_seed=1, duration_s=1.0, frames=8, start="noise", noise_level=None, source_sha256=None,
+        target_rms_dbfs=-20.0, gain_db=0.0, signal="ok", settings={}, code_version="1", environment={},
+    )  # fmt: skip
+
+
+def test_what_is_written_is_read_and_an_unknown_clip_is_refused(tmp_path: Path) -> None:
+    write_provenance(tmp_path, [account("a"), account("b", "wind\n")])
+    assert read_provenance(tmp_path, "b") == account("b", "wind\n")
+    with pytest.raises(DataError, match="has no clip 'c'"):
+        read_provenance(tmp_path, "c")
+
+
+def test_chosen_lines_of_several_folders_are_copied_as_they_stand_by_clip_id(tmp_path: Path) -> None:
+    write_provenance(tmp_path / "first", [account("a"), account("c"), account("e")])
+    write_provenance(tmp_path / "second", [account("b"), account("d")])
+    (tmp_path / "none").mkdir()
+    chosen = {tmp_path / "first": ["e", "a"], tmp_path / "second": ["d"], tmp_path / "none": ["z"]}
+    copy_provenance(tmp_path / "new", chosen)
+    write_provenance(tmp_path / "expected", [account("a"), account("d"), account("e")])
+    assert (tmp_path / "new" / PROVENANCE).read_bytes() == (tmp_path / "expected" / PROVENANCE).read_bytes()
