@@ -16,6 +16,7 @@ RUN ?= $(RUNS)/latest
 JSON ?=
 PROFILE ?= local
 FOLLOW ?=
+FRESH ?=
 RUNNER ?= subprocess
 STORE ?=
 IMAGE_BUILDER ?= docker build
@@ -30,7 +31,7 @@ export PYTHONPATH := $(CURDIR)
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 	@echo
-	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs]"
+	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1]"
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -45,7 +46,7 @@ setup: $(VENV)/.installed ## Make the virtual environment with all pinned packag
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
 	  --methods '$(METHODS)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
-	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow)
+	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
 test: setup ## Run the tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile

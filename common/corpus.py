@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, Field
 
 from common.archives import ArchiveLimits, read_members
+from common.artifacts import how_to_remake
 from common.corpus_cache import ShardCache
-from common.errors import DataError
+from common.errors import DataError, StorageError
 from common.records import Record
-from common.storage import open_store, read_json, split_uri
+from common.storage import DamagedError, open_store, read_json, split_uri
 
 Kind = Literal["audio", "latents"]
 Split = Literal["train", "heldout"]
@@ -161,16 +162,25 @@ class Corpus:
             DataError: it is missing or differs.
         """
         remote = shard.uri.startswith("s3://")
-        file = ShardCache().open(shard.uri, shard.sha256, shard.bytes) if remote else self._open_local(shard)
+        file = self._open_remote(shard) if remote else self._open_local(shard)
         if shard.uri not in self._checked:
             if not _has_hash(file, shard.sha256):
                 file.close()
                 if not remote:
                     raise self._differs(shard)
                 ShardCache().drop(shard.sha256)
-                file = ShardCache().open(shard.uri, shard.sha256, shard.bytes)
+                file = self._open_remote(shard)
             self._checked.add(shard.uri)
         return file
+
+    def _open_remote(self, shard: Shard) -> BinaryIO:
+        try:
+            return ShardCache().open(shard.uri, shard.sha256, shard.bytes)
+        except StorageError as error:
+            store, key = split_uri(shard.uri)
+            if isinstance(error, DamagedError) or open_store(store).size(key) is None:
+                raise self._differs(shard) from error
+            raise
 
     def _open_local(self, shard: Shard) -> BinaryIO:
         path = self._local(shard)
@@ -205,7 +215,10 @@ class Corpus:
 
     def _differs(self, shard: Shard) -> DataError:
         where = self._local(shard) if not shard.uri.startswith("s3://") else shard.uri
-        return DataError(f"shard {where} is missing or differs from its manifest {self.path}/manifest.json; {_AGAIN}")
+        return DataError(
+            f"shard {where} is missing or differs from its manifest {self.path}/manifest.json; delete it if it is "
+            f"there, then: {how_to_remake(self.path)} (shards that are whole are kept)"
+        )
 
 
 def _has_hash(file: BinaryIO, sha256: str) -> bool:

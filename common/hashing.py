@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+SUMS_FILE = "SHA256SUMS"
+"""In an artifact: the hashes of its files, which are no content of their own."""
+
 
 def hash_json(value: Any) -> str:
     """SHA-256 (hex, 64 characters) of `value` as canonical JSON; integral floats equal integers."""
@@ -34,12 +37,12 @@ def hash_file(path: Path) -> str:
 def hash_dir(path: Path, skip: frozenset[str] = frozenset()) -> str:
     """SHA-256 (hex) over the names and bytes of all files below `path`, except relative paths in `skip`.
 
-    A folder in `skip` is left out with all below it.
+    Its own `SHA256SUMS` does not count. A folder in `skip` is left out with all below it.
     """
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         relative = file.relative_to(path)
         name = relative.as_posix()
-        if name not in skip and not any(parent.as_posix() in skip for parent in relative.parents):
+        if name not in {SUMS_FILE, *skip} and not any(parent.as_posix() in skip for parent in relative.parents):
             digest.update(f"{name}\0{hash_file(file)}\n".encode())
     return digest.hexdigest()

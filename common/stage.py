@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.artifacts import verify_artifact, write_sums
 from common.errors import StorageError
 from common.hashing import hash_json
 from common.log import event, get_logger
@@ -35,8 +36,22 @@ def model_time() -> Iterator[None]:
 class Stage:
     """Collects a stage's figures; see `stage`."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.figures: dict[str, float | int | str] = {}
+        self._name = name
+
+    def verify(self, inputs: Mapping[str, str | None]) -> None:
+        """Check inputs against their hashes; here those that a stage with nothing to do never opens.
+
+        Args:
+            inputs: artifact name to folder; one that is None or empty was not handed over.
+
+        Raises:
+            StorageError: an input is gone or damaged.
+        """
+        for label, folder in inputs.items():
+            if folder:
+                verify_artifact(self._name, label, Path(folder))
 
     def record(self, figures: Mapping[str, float | int | str]) -> None:
         """Add figures for the run's page."""
@@ -44,20 +59,28 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str, config: Mapping[str, Any], metrics_path: str, outputs: Mapping[str, str]) -> Iterator[Stage]:
+def stage(
+    name: str,
+    config: Mapping[str, Any],
+    metrics_path: str,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, str | None] | None = None,
+) -> Iterator[Stage]:
     """Frame a stage's work.
 
-    Makes the output folders, logs settings and versions, then on success writes the figures to
-    `metrics_path` and checks that every output has content: KFP skips a missing output in silence.
+    Logs settings and versions, checks the inputs against their hashes and makes the output folders; then on success
+    writes the figures to `metrics_path` and the hashes of every output, which must have content: KFP skips a missing
+    output in silence.
 
     Args:
         name: the stage, verb_object.
         config: what `plan` handed over.
         metrics_path: file for the figures.
         outputs: artifact name to folder.
+        inputs: what the stage always reads; see `Stage.verify`.
 
     Raises:
-        StorageError: an output is empty.
+        StorageError: an input is gone or damaged, or an output is empty.
     """
     log = get_logger(name)
     start = time.monotonic()
@@ -69,14 +92,17 @@ def stage(name: str, config: Mapping[str, Any], metrics_path: str, outputs: Mapp
         python=platform.python_version(),
         machine=platform.machine(),
     )
+    running = Stage(name)
+    running.verify(inputs or {})
     for folder in outputs.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
-    running = Stage()
     yield running
     empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
     if empty:
         raise StorageError(
             f"{name}: output {', '.join(empty)} is empty; this is a fault of the stage, please report it"
         )
+    for folder in outputs.values():
+        write_sums(Path(folder))
     write_json(Path(metrics_path), running.figures)
     event(log, "stage_done", wall_s=time.monotonic() - start, model_s=_model_s, **running.figures)

@@ -13,8 +13,12 @@ from common.config.run import preset_names
 from pipelines.placement import load_profile
 
 
-def compile_pipeline(target: Path, profile: str = "local") -> Path:
-    """Write the DAG, placed as `profile` says, to `target` (atomically) and return it."""
+def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False) -> Path:
+    """Write the DAG, placed as `profile` says, to `target` (atomically) and return it.
+
+    With `fresh`, no task takes its result from an earlier run: the client of KFP can switch that neither for a version
+    that was uploaded nor for tasks of nested pipelines.
+    """
     from pipelines.synthio import synthio_pipeline
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -22,20 +26,24 @@ def compile_pipeline(target: Path, profile: str = "local") -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiler.Compiler().compile(synthio_pipeline(load_profile(profile)), str(temporary))
-    temporary.write_text(_with_choices(temporary.read_text(encoding="utf-8")), encoding="utf-8")
+    temporary.write_text(_completed(temporary.read_text(encoding="utf-8"), fresh), encoding="utf-8")
     temporary.replace(target)
     return target
 
 
-def _with_choices(text: str) -> str:
+def _completed(text: str, fresh: bool) -> str:
     """The compiled YAML with the values of parameters that have few: KFP's UI shows them as a drop-down list.
 
-    The specification knows `literals`, but the SDK does not write them yet.
+    The specification knows `literals`, but the SDK does not write them yet. With `fresh`, without any task's caching.
     """
     header, separator, body = text.partition("components:\n")
     documents = list(yaml.safe_load_all(separator + body))
     parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
     parameters["preset"]["literals"] = list(preset_names())
+    if fresh:
+        for part in (documents[0]["root"], *documents[0]["components"].values()):
+            for task in part.get("dag", {}).get("tasks", {}).values():
+                task.pop("cachingOptions", None)
     return header + yaml.safe_dump_all(documents, sort_keys=True)
 
 

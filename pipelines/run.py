@@ -52,9 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         arguments = pipeline_arguments(options)
         connection = Connection.from_environment()
         if connection is not None:
-            return submit(connection, arguments, options.profile, options.follow)
+            return submit(connection, arguments, options.profile, options.follow, options.fresh)
         with _one_run(Path(options.runs)):
-            return run_local(arguments, Path(options.runs).resolve(), options.runner, options.store)
+            return run_local(arguments, Path(options.runs).resolve(), options.runner, options.store, options.fresh)
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
     parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
     parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
+    parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
     parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
     return parser
 
@@ -129,7 +130,9 @@ def _one_run(runs: Path) -> Iterator[None]:
         yield
 
 
-def run_local(arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "") -> int:
+def run_local(
+    arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
+) -> int:
     """Run the compiled YAML on this machine and publish the results below `runs`.
 
     Args:
@@ -137,6 +140,7 @@ def run_local(arguments: dict[str, Any], runs: Path, runner: str = "subprocess",
         runs: folder of all runs.
         runner: `subprocess`, or `docker` for a container per task.
         store: of finished work; empty = a folder below `runs`.
+        fresh: take no task's result from an earlier run.
     """
     from kfp import components, local
 
@@ -172,7 +176,7 @@ def run_local(arguments: dict[str, Any], runs: Path, runner: str = "subprocess",
     local.init(
         runner=launcher,
         pipeline_root=str(root),
-        enable_caching=True,
+        enable_caching=not fresh,
         cache_root=str(runs / "cache"),
         raise_on_error=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ BUCKET = "synthio-test"
 def s3_server() -> Iterator[str]:
     """The URL of a server on a free port, with the bucket `BUCKET`."""
     import boto3
+
+    # A line per request costs more than the request.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -32,8 +32,8 @@ class PrepareCorpusConfig(Frozen):
     )
     captions_format: Literal["auto", "plain", "sound_vecaps", "audiocaps", "wavcaps", "auto_acd", "ontology"] = Field(
         default="auto",
-        description="`plain`: CSV or JSONL with the columns file, caption and, if known, label; `ontology`: captions are "
-        "worded from AudioSet's classes; the others as published; `auto`: told by the columns",
+        description="`plain`: CSV or JSONL with the columns file, caption and, if known, label; `ontology`: captions "
+        "are worded from AudioSet's classes; the others as published; `auto`: told by the columns",
     )
     clips: int = Field(default=2000, ge=8, description="`procedural`: how many to make")
     durations_s: tuple[float, ...] = Field(
@@ -59,7 +59,9 @@ class PrepareCorpusConfig(Frozen):
         description="float16 halves the shards; its rounding (1/2048) is finer than that of training in bf16 (1/256)",
     )
     encode_batch: int = Field(
-        default=8, ge=1, description="clips of equal length that a GPU encodes at once; a CPU takes them one by one. Ours"
+        default=8,
+        ge=1,
+        description="clips of equal length that a GPU encodes at once; a CPU takes them one by one. Ours",
     )
     codec: SpectralCodecConfig = SpectralCodecConfig()
     codec_fit_clips: int = Field(default=800, ge=8, description="ours: the components are stable from some hundreds on")

@@ -24,4 +24,4 @@ def load_autoencoder(path: str | Path, device: str = "cpu", dtype: torch.dtype =
     name = read_json(Path(path) / "config.json").get("_class_name")
     if name not in _CLASSES:
         raise DataError(f"{path} holds a {name}, expected {' or '.join(_CLASSES)}")
-    return _CLASSES[name].from_pretrained(str(path), dtype=dtype).to(device).eval()
+    return _CLASSES[name].from_pretrained(str(path), dtype=dtype, use_safetensors=True).to(device).eval()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from common.errors import StorageError
 
@@ -87,12 +87,12 @@ def translated(doing: str, uri: str, endpoint: str | None) -> Iterator[None]:
         cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
         answer = getattr(cause, "response", None) or {}
         code = str(answer.get("Error", {}).get("Code") or "")
-        where = f"{uri} (endpoint {_shown(endpoint)})"
+        where = f"{uri} (endpoint {_anonymous(endpoint or 'AWS')})"
         if code:
             raise S3Error(f"cannot {doing} {where}: {code}; {_todo(code, answer)}", code) from error
         name = type(cause).__name__
         todo = _TODO_BY_CLASS.get(name, _UNREACHABLE)
-        raise S3Error(f"cannot {doing} {where}: {name}: {str(cause)[:150]}; {todo}", "") from error
+        raise S3Error(f"cannot {doing} {where}: {name}: {_anonymous(str(cause))[:150]}; {todo}", "") from error
 
 
 def _todo(code: str, answer: Any) -> str:
@@ -115,9 +115,6 @@ def _skew_s(answer: Any) -> float | None:
         return None
 
 
-def _shown(endpoint: str | None) -> str:
-    """The endpoint without a name and password."""
-    if endpoint is None:
-        return "AWS"
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _anonymous(text: str) -> str:
+    """Without the name and password of an address."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

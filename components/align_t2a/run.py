@@ -51,6 +51,7 @@ def run(
             # A run without aligned methods must not pay for importing torch.
             from components.align_t2a.item import plan_items
 
+            running.verify({"t2a": t2a_path, "gold": gold_path, "losers": losers_path})
             store = ItemStore("align_t2a", code_version)
             items = plan_items(plan, Path(t2a_path), Path(gold_path), Path(losers_path), store)
             failures = _align(items)

@@ -38,7 +38,8 @@ def run(
     """
     plan = AugmentCaptionsPlan.model_validate(config)
     recipes = [recipe for recipe in plan.recipes if recipe.name != LOSERS.name]
-    with stage(NAME, config, metrics_path, {"prompts": prompts_path}) as running:
+    artifacts = {"gold": gold_path, "captions": captions_path}
+    with stage(NAME, config, metrics_path, {"prompts": prompts_path}, artifacts) as running:
         work = _Work(plan, gold_path, captions_path, ItemStore(NAME, code_version))
         sources = sorted({recipe.captions for recipe in recipes})
         with open_desk(plan.settings.writer) as desk:

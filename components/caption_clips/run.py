@@ -45,7 +45,7 @@ def run(
         DataError: more captions than `max_replaced_share` failed the checks.
     """
     plan = CaptionClipsPlan.model_validate(config)
-    with stage(NAME, config, metrics_path, {"captions": captions_path}) as running:
+    with stage(NAME, config, metrics_path, {"captions": captions_path}, {"gold": gold_path}) as running:
         gold = GoldSet(gold_path)
         clips = sorted({clip.clip_id: clip for seed in plan.seeds for clip in gold.train(seed)}.items())
         captions, refusals = _caption(gold, [clip for _, clip in clips], plan.settings, ItemStore(NAME, code_version))

@@ -48,7 +48,15 @@ def run(
     plan = EvaluateClassifierPlan.model_validate(config)
     classifiers, gold, test = Path(classifiers_path), Path(gold_path), Path(test_path)
     outputs = {"evaluation": evaluation_path, "classifier": classifier_path}
-    with stage("evaluate_classifier", config, metrics_path, outputs) as running:
+    artifacts = {
+        "classifiers": classifiers_path,
+        "gold": gold_path,
+        "test": test_path,
+        "vanilla": vanilla_path,
+        "accepted": accepted_path,
+        "clap": clap_path,
+    }
+    with stage("evaluate_classifier", config, metrics_path, outputs, artifacts) as running:
         inputs = read_inputs(
             classifiers, gold, test, Path(vanilla_path), Path(accepted_path), Path(clap_path), plan, code_version
         )

@@ -40,10 +40,13 @@ def run(
         Counts of accepted and rejected clips, the latter by reason too.
     """
     plan = FilterAudioPlan.model_validate(config)
-    with stage("filter_audio", config, metrics_path, {"accepted": accepted_path, "rejected": rejected_path}) as running:
+    artifacts = {"synthetic": synthetic_path, "previous": previous_path}
+    outputs = {"accepted": accepted_path, "rejected": rejected_path}
+    with stage("filter_audio", config, metrics_path, outputs, artifacts) as running:
         accepted = Path(accepted_path)
         clips = Listing(Path(synthetic_path))
         before = Listing(Path(previous_path)) if previous_path else None
+        running.verify({"gold": gold_path, "clap": clap_path} if clips.clips else {})
         items = _filter(plan, clips, before, Path(gold_path), Path(clap_path), code_version)
         decisions = {decision.clip_id: decision for item in items.values() for decision in read_decisions(item)}
         figures = {seed: read_json(item / "replicate.json") for seed, item in items.items()}

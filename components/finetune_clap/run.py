@@ -25,7 +25,8 @@ def run(
         Validation AUC before and after, and how many replicates kept the fine-tuned model.
     """
     plan = FinetuneClapPlan.model_validate(config)
-    with stage("finetune_clap", config, metrics_path, {"finetuned": finetuned_path}) as running:
+    artifacts = {"clap": clap_path, "gold": gold_path}
+    with stage("finetune_clap", config, metrics_path, {"finetuned": finetuned_path}, artifacts) as running:
         finetuned = Path(finetuned_path)
         account: dict[str, Any] = {}
         if plan.settings.enabled:

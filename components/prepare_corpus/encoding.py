@@ -12,30 +12,37 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from common.config.corpus import EMBEDDED, SPECTRAL, PrepareCorpusConfig
+from common.config.corpus import EMBEDDED, PrepareCorpusConfig
 from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.hashing import hash_dir
+from common.models import locate
 from components.prepare_corpus.shards import Models
 
 Item = TypeVar("Item")
 
 
-def open_vae(config: PrepareCorpusConfig, clips: Iterable[np.ndarray]) -> Any:
-    """The autoencoder: fitted to mono `clips` (`spectral`), or that of a published pipeline.
+def fit_vae(config: PrepareCorpusConfig, clips: Iterable[np.ndarray]) -> Any:
+    """The spectral codec fitted to mono `clips` `(C, T)`."""
+    return SpectralCodec.fit((clip[0] for clip in clips), config.codec)
+
+
+def open_published_vae(config: PrepareCorpusConfig) -> Any:
+    """The autoencoder of a published pipeline.
 
     Raises:
-        DataError: the published autoencoder has another rate or number of channels than the corpus.
+        ConfigError: it can neither be found nor downloaded.
+        DataError: it has another rate or number of channels than the corpus.
     """
-    if config.vae == SPECTRAL:
-        return SpectralCodec.fit((clip[0] for clip in clips), config.codec)
-    vae = AutoencoderOobleck.from_pretrained(config.vae, subfolder="vae", revision=config.vae_revision).eval()
+    folder = locate(config.vae, config.vae_revision, ["vae/*.json", "vae/*.safetensors"]) / "vae"
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{config.vae} has no folder `vae` with a config.json; correct prepare_corpus.vae")
+    vae = load_autoencoder(folder)
     found = (vae.config.sampling_rate, vae.config.audio_channels)
     if found != (config.sample_rate_hz, config.channels):
         raise DataError(
@@ -49,9 +56,8 @@ def open_tokenizer(config: PrepareCorpusConfig, vocabulary: Sequence[tuple[str, 
     """The text encoder's tokenizer: of this corpus's vocabulary, or a published one."""
     if config.tokenizer == EMBEDDED:
         return build_tokenizer(vocabulary, config.max_tokens)
-    return AutoTokenizer.from_pretrained(
-        config.tokenizer, revision=config.tokenizer_revision, model_max_length=config.max_tokens
-    )
+    folder = locate(config.tokenizer, config.tokenizer_revision, ["*.json", "*.model"])
+    return AutoTokenizer.from_pretrained(str(folder), model_max_length=config.max_tokens)
 
 
 def save(vae: Any, tokenizer: Any, folder: Path) -> Models:
@@ -95,7 +101,7 @@ class Encoder:
 
     @torch.no_grad()
     def encode(self, clips: Sequence[np.ndarray]) -> list[NDArray[np.float32]]:
-        """Latents `(D, L)` of clips `(C, T)`, padded with silence to whole latent frames; equal lengths in one batch."""
+        """Latents `(D, L)` of clips `(C, T)`, padded with silence to whole frames; equal lengths in one batch."""
         hop = self._vae.hop_length
         padded = [np.pad(clip, ((0, 0), (0, -clip.shape[-1] % hop))) for clip in clips]
         found: dict[int, NDArray[np.float32]] = {}

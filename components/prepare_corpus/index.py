@@ -134,7 +134,8 @@ def build_index(
         unsorted, final = Path(folder) / "unsorted.sqlite", Path(folder) / "index.sqlite"
         with closing(sqlite3.connect(unsorted)) as source, closing(sqlite3.connect(final)) as target:
             source.executescript(
-                _FAST + "CREATE TABLE entries (hash INTEGER, key TEXT, kind INTEGER, file TEXT, caption TEXT, label TEXT)"
+                _FAST
+                + "CREATE TABLE entries (hash INTEGER, key TEXT, kind INTEGER, file TEXT, caption TEXT, label TEXT)"
             )
             insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
             by_file = _CaptionEntries(rows, excluded, seed, root, counted, paths=files is not None)
@@ -263,4 +264,6 @@ def check_not_empty(index: CaptionIndex, where: str) -> None:
     if not index.clips():
         survey = index.survey()
         counts = dict(survey.dropped.counts) | {"excluded": survey.excluded}
-        raise DataError(f"{where}: none of {survey.captions} captions can be used {counts}; {survey.dropped.examples[:3]}")
+        raise DataError(
+            f"{where}: none of {survey.captions} captions can be used {counts}; {survey.dropped.examples[:3]}"
+        )

@@ -12,12 +12,14 @@ from common.config.corpus import PrepareCorpusConfig
 from common.corpus import VERSION, Kind, Shard, Split
 from common.errors import DataError
 from common.hashing import hash_json
-from common.storage import read_json
 from components.prepare_corpus.shards import Models
 from components.prepare_corpus.sources import Dropped, Source, check_dropped
 from components.prepare_corpus.store import ShardStore
 
 Number = TypeVar("Number", int, float)
+
+LINKED_BYTES = 2**32
+"""Up to which size the artifact holds the shards themselves: every stage that reads it first hashes all its files."""
 
 EMPTY = {"version": VERSION, "clips": 0, "source": "none", "shards": [], "labels": []}
 
@@ -32,6 +34,7 @@ class Statistics:
         self._seconds = 0.0
         self._durations_s: list[float] = []
         self._characters: list[int] = []
+        self._latent_channels = 0
         # In a file that SQLite deletes: two million captions would fill the memory that batches need.
         self._captions = sqlite3.connect("")
         self._captions.execute("CREATE TABLE captions (hash INTEGER PRIMARY KEY)")
@@ -51,6 +54,7 @@ class Statistics:
         self.labels.update(facts["labels"])
         self._seconds += facts["seconds"]
         self._durations_s = _range([*self._durations_s, *facts["durations_s"]])
+        self._latent_channels = facts["latent_channels"]
         self._characters = _range([*self._characters, *map(len, facts["captions"])])
         hashes = ((int(hash_json(caption)[:15], 16),) for caption in facts["captions"])
         self._captions.executemany("INSERT OR IGNORE INTO captions VALUES (?)", hashes)
@@ -65,6 +69,7 @@ class Statistics:
             "duration_s": self._durations_s,
             "captions": {"distinct": distinct, "characters": self._characters},
             "labels": sorted(self.labels),
+            "latent_channels": self._latent_channels,
         }
 
 
@@ -80,7 +85,7 @@ def make_manifest(
     names: Sequence[tuple[str, str]],
     target: Path,
 ) -> tuple[dict[str, Any], Dropped]:
-    """The manifest of finished shards, which are linked into `target` where that costs no space.
+    """The manifest of finished shards; those of a small corpus are linked into `target` where that costs no space.
 
     Args:
         settings: of the corpus.
@@ -96,9 +101,8 @@ def make_manifest(
     survey = source.survey()
     with Statistics() as statistics:
         statistics.dropped.update(survey.dropped)
-        filled = []
-        for pair in names:
-            facts = store.facts(pair[0])
+        filled: list[tuple[str, str]] = []
+        for pair, facts in zip(names, store.all_facts([pair[0] for pair in names]), strict=True):
             statistics.add(facts)
             if facts["clips"]:
                 filled.append(pair)
@@ -110,19 +114,10 @@ def make_manifest(
     check_dropped(dropped, survey.captions, settings.max_bad_fraction)
     if len(filled) < 2:
         raise DataError(f"the corpus has {len(filled)} shards with clips; at least two are needed, add clips")
-    # At least one shard is held out, at least one trained on.
-    training = max(1, min(len(filled) - 1, round(len(filled) * (1 - settings.heldout_fraction))))
-    kinds: list[tuple[Kind, int]] = [("latents", 0), *([("audio", 1)] * settings.keep_audio)]  # type: ignore[list-item]
-    shards: list[Shard] = []
-    for kind, place in kinds:
-        for number, pair in enumerate(filled):
-            split: Split = "train" if number < training else "heldout"
-            shards.append(store.publish(pair[place], store.facts(pair[place]), kind, split, target, number))
-    vae = read_json(target / "vae" / "config.json")
     manifest = {
         "version": VERSION,
         "source": settings.source,
-        "shards": [shard.model_dump(mode="json", exclude_none=True) for shard in shards],
+        "shards": _publish(settings, store, filled, target),
         **figures,
         "dropped": dict(dropped.counts),
         "dropped_examples": dropped.examples,
@@ -134,3 +129,27 @@ def make_manifest(
         "vae_hash": models.vae_hash,
     }
     return manifest, dropped
+
+
+def _publish(
+    settings: PrepareCorpusConfig, store: ShardStore, names: Sequence[tuple[str, str]], target: Path
+) -> list[dict[str, Any]]:
+    """The manifest's entries of shards with clips: all latents, then all audio."""
+    kinds: dict[Kind, list[str]] = {"latents": [latents for latents, _ in names]}
+    if settings.keep_audio:
+        kinds["audio"] = [audio for _, audio in names]
+    entries = {kind: [_entry(facts) for facts in store.all_facts(found)] for kind, found in kinds.items()}
+    total = sum(entry["bytes"] for found in entries.values() for entry in found)
+    link = target if total <= LINKED_BYTES else None
+    # At least one shard is held out, at least one trained on.
+    training = max(1, min(len(names) - 1, round(len(names) * (1 - settings.heldout_fraction))))
+    shards: list[Shard] = []
+    for kind, found in kinds.items():
+        for number, (name, entry) in enumerate(zip(found, entries[kind], strict=True)):
+            split: Split = "train" if number < training else "heldout"
+            shards.append(store.publish(name, entry, kind, split, link, number))
+    return [shard.model_dump(mode="json", exclude_none=True) for shard in shards]
+
+
+def _entry(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: facts.get(name) for name in ("clips", "bytes", "sha256", "lengths")}

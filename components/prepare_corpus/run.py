@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.config.corpus import SPECTRAL, PrepareCorpusPlan
+from common.config.corpus import SPECTRAL, PrepareCorpusConfig, PrepareCorpusPlan
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.stage import model_time, stage
@@ -38,11 +38,13 @@ def run(
         if plan.settings.source == "none":
             write_json(target / "manifest.json", EMPTY)
             return running.figures
+        # First of all: reading a large corpus takes hours, and a wrong autoencoder is seen at once.
+        vae = _published_vae(plan.settings)
         items = ItemStore(NAME, code_version)
         store = ShardStore(items, code_version)
         store.remove_abandoned()
         maker = ShardMaker(open_source(plan, items), plan.settings, store)
-        models, hop_length = _models(maker, target)
+        models, hop_length = _models(maker, vae, target)
         names = encode_all(maker, models)
         manifest, dropped = make_manifest(plan.settings, maker.source, store, models, names, target)
         for example in dropped.examples:
@@ -54,20 +56,35 @@ def run(
     return running.figures
 
 
-def _models(maker: ShardMaker, target: Path) -> tuple[Models, int]:
-    """Save `vocabulary.json`, the tokenizer and the autoencoder; both come from a first look at the source."""
+def _published_vae(settings: PrepareCorpusConfig) -> Any:
+    if settings.vae == SPECTRAL:
+        return None
+    from components.prepare_corpus.encoding import open_published_vae
+
+    with model_time():
+        return open_published_vae(settings)
+
+
+def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
+    """Save `vocabulary.json`, the tokenizer and the autoencoder; they come from a first look at the source.
+
+    Args:
+        maker: of the shards.
+        vae: a published one, or None = fit one.
+        target: the artifact.
+    """
     import torch
 
-    from components.prepare_corpus.encoding import open_tokenizer, open_vae, save
+    from components.prepare_corpus.encoding import fit_vae, open_tokenizer, save
 
     torch.set_num_threads(1)
     settings = maker.settings
     vocabulary = build_vocabulary(_captions(maker))
     write_json(target / "vocabulary.json", vocabulary)
-    if settings.vae == SPECTRAL:
+    if vae is None:
         make_all(maker.audio, min(maker.source.shards, -(-settings.codec_fit_clips // settings.clips_per_shard)))
-    with model_time():
-        vae = open_vae(settings, first_clips(maker, settings.codec_fit_clips))
+        with model_time():
+            vae = fit_vae(settings, first_clips(maker, settings.codec_fit_clips))
     return save(vae, open_tokenizer(settings, vocabulary), target), int(vae.hop_length)
 
 

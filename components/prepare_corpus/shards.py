@@ -45,6 +45,7 @@ class _Facts:
     labels: set[str] = field(default_factory=set)
     durations_s: list[float] = field(default_factory=list)
     lengths: Counter[int] = field(default_factory=Counter)
+    latent_channels: int = 0
 
     def add(self, clip: SourceClip, duration_s: float) -> None:
         self.captions.append(clip.caption)
@@ -59,7 +60,8 @@ class _Facts:
             "labels": sorted(self.labels),
             "seconds": sum(self.durations_s),
             "durations_s": [min(self.durations_s, default=0.0), max(self.durations_s, default=0.0)],
-            "lengths": self.lengths,
+            "lengths": self.lengths or None,
+            "latent_channels": self.latent_channels,
             "dropped": dropped.as_json(),
         }
 
@@ -107,7 +109,8 @@ class ShardMaker:
                     yield clip.audio
 
     def _make(self, models: Models, number: int, name: str, audio_name: str, has_audio: bool) -> None:
-        dropped, audio_facts, facts = Dropped(), _Facts(), _Facts()
+        # What only the latents lack must not count for the audio, from which another tokenizer may begin.
+        dropped, unfit, audio_facts, facts = Dropped(), Dropped(), _Facts(), _Facts()
         with self.store.workspace() as folder, ExitStack() as open_files:
             latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
             if has_audio:
@@ -119,39 +122,41 @@ class ShardMaker:
             if self.settings.keep_audio and not has_audio:
                 writer = open_files.enter_context(ShardWriter(folder / "audio.tar"))
                 clips = self._kept(clips, writer, audio_facts)
-            self._encode(models, clips, latents, facts, dropped)
+            self._encode(models, clips, latents, facts, unfit)
             open_files.close()
             if writer is not None:
                 self.store.put(audio_name, folder / "audio.tar", audio_facts.as_json(dropped))
-            self.store.put(name, folder / "latents.tar", facts.as_json(dropped))
+            unfit.update(dropped)
+            self.store.put(name, folder / "latents.tar", facts.as_json(unfit))
 
     def _encode(
-        self, models: Models, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts, dropped: Dropped
+        self, models: Models, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts, unfit: Dropped
     ) -> None:
         from components.prepare_corpus.encoding import open_encoder, read_ahead
 
         encoder = open_encoder(models)
         batch = self.settings.encode_batch if encoder.on_gpu else 1
         ready = read_ahead(clips, 2 * batch) if encoder.on_gpu else clips
-        fitting = self._fitting(encoder, ready, dropped)
+        fitting = self._fitting(encoder, ready, unfit)
         while group := list(islice(fitting, batch)):
             latents = encoder.encode([clip.audio for clip, _ in group])
             for (clip, tokens), latent in zip(group, latents, strict=True):
                 duration_s = clip.audio.shape[-1] / self.settings.sample_rate_hz
                 facts.add(clip, duration_s)
-                facts.lengths[latent.shape[-1]] += 1
+                facts.latent_channels, length = latent.shape
+                facts.lengths[length] += 1
                 array = _npy(latent.astype(self.settings.latent_dtype, copy=False))
                 parts = {"latent.npy": array, "tokens.npy": _npy(tokens), "json": _json(clip, duration_s)}
                 writer.add(clip.key, parts)
 
     def _fitting(
-        self, encoder: Any, clips: Iterator[SourceClip], dropped: Dropped
+        self, encoder: Any, clips: Iterator[SourceClip], unfit: Dropped
     ) -> Iterator[tuple[SourceClip, np.ndarray]]:
         for clip in clips:
             try:
                 tokens = encoder.token_ids(clip.caption)
             except DataError as error:
-                dropped.add("too_many_tokens", str(error))
+                unfit.add("too_many_tokens", str(error))
                 continue
             yield clip, tokens
 

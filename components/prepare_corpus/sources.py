@@ -82,13 +82,12 @@ class Survey(NamedTuple):
 
 
 class Source(Protocol):
-    """Clips in shards; picklable, so that workers read it.
+    """Clips in shards; picklable, so that workers read it."""
 
-    Attributes:
-        shards: how many.
-    """
-
-    shards: int
+    @property
+    def shards(self) -> int:
+        """How many."""
+        ...
 
     def key(self, number: int) -> dict[str, Any]:
         """All that shard `number` is made from, as JSON values."""

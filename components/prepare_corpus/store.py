@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ from common.items import ItemStore
 from common.storage import ObjectStore
 
 _ABANDONED_S = 86400.0
+_READERS, _READ_AHEAD = 8, 64
 
 
 class ShardStore:
@@ -47,6 +49,12 @@ class ShardStore:
         """
         facts: dict[str, Any] = json.loads(self._objects.read_bytes(f"{name}.json"))
         return facts
+
+    def all_facts(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """`facts` of many shards in order; some are read ahead, because each costs a round trip on S3."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            for first in range(0, len(names), _READ_AHEAD):
+                yield from readers.map(self.facts, names[first : first + _READ_AHEAD])
 
     def has(self, name: str) -> bool:
         """Whether a shard is finished and not damaged; on S3 only its size is compared."""
@@ -78,21 +86,29 @@ class ShardStore:
             self._objects.upload(f"{name}.tar", path)
         self._objects.write_bytes(f"{name}.json", json.dumps(facts, ensure_ascii=False).encode())
 
-    def publish(self, name: str, facts: dict[str, Any], kind: Kind, split: Split, target: Path, number: int) -> Shard:
+    def publish(
+        self, name: str, facts: dict[str, Any], kind: Kind, split: Split, link: Path | None, number: int
+    ) -> Shard:
         """The manifest's entry of a finished shard.
 
-        The artifact holds the shard where that costs no space (a hard link on the same file system); else its address.
+        Args:
+            name: of the shard.
+            facts: of it.
+            kind: of it.
+            split: of it.
+            link: the artifact, if it shall hold the shard where that costs no space (a hard link on the same file
+                system). Else the entry has the address in the store.
+            number: in the order of the manifest.
         """
         relative = f"{kind}/shard-{number:05d}.tar"
         local = self._objects.local_path(f"{name}.tar")
-        linked = local is not None and _link(local, target / relative)
+        linked = link is not None and local is not None and _link(local, link / relative)
         return Shard.model_validate(
             {
                 "uri": relative if linked else f"{self._objects.uri}/{name}.tar",
                 "kind": kind,
                 "split": split,
-                **{field: facts[field] for field in ("clips", "bytes", "sha256")},
-                "lengths": facts.get("lengths"),
+                **{field: facts.get(field) for field in ("clips", "bytes", "sha256", "lengths")},
             }
         )
 

@@ -22,7 +22,7 @@ def run(
         Held-out AUC, retrieval accuracy, and ranks of captions and clips.
     """
     plan = PretrainClapPlan.model_validate(config)
-    with stage("pretrain_clap", config, metrics_path, {"clap": clap_path}) as running:
+    with stage("pretrain_clap", config, metrics_path, {"clap": clap_path}, {"corpus": corpus_path}) as running:
         store = ItemStore("pretrain_clap", code_version)
         # The manifest holds the hashes of all shards.
         sources = [hash_file(Path(corpus_path) / name) for name in ("manifest.json", "vocabulary.json")]

@@ -29,7 +29,7 @@ def run(
     """
     plan = PretrainClassifierPlan.model_validate(config)
     target = Path(classifier_path)
-    with stage(NAME, config, metrics_path, {"classifier": classifier_path}) as running:
+    with stage(NAME, config, metrics_path, {"classifier": classifier_path}, {"corpus": corpus_path}) as running:
         if plan.settings.checkpoint is None:
             _train(Path(corpus_path), target, plan, code_version)
         else:

@@ -85,7 +85,7 @@ class Estimate:
         """The estimate as text."""
         optim, giga = self.optim, 1e9
         lines = [
-            f"{self.trained / 1e6:,.1f} M parameters learn, {self.frozen / 1e6:,.1f} M are frozen; "
+            f"{self.trained:,} parameters learn, {self.frozen:,} are frozen; "
             f"{self.flops_per_clip / 1e12:.3g} TFLOP per clip and step, without text encoder",
             f"{optim.steps:,} steps of {optim.batch_size} clips in {self.processes} process(es), each {self.clips} at "
             f"a time: {self.fixed_bytes / giga:.2f} GB of weights and training state and about "

@@ -45,7 +45,7 @@ def run(
     """
     plan = PretrainT2APlan.model_validate(config)
     settings, target = plan.settings, Path(t2a_path)
-    with stage(NAME, config, metrics_path, {"t2a": t2a_path}) as running:
+    with stage(NAME, config, metrics_path, {"t2a": t2a_path}, {"corpus": corpus_path, "clap": clap_path}) as running:
         if settings.reuse is not None:
             reuse(settings.reuse, settings.reuse_sha256, target)
         elif settings.optim is None:

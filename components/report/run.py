@@ -47,28 +47,28 @@ def run(
         Figures, and labels and confusion matrix (rows = truth) of the method that validation chose.
     """
     plan = ReportPlan.model_validate(config)
-    with stage("report", config, metrics_path, {"results": results_path}) as running:
-        inputs = read_inputs(
-            Folders(
-                *map(
-                    Path,
-                    (
-                        evaluation_path,
-                        gold_path,
-                        corpus_path,
-                        t2a_path,
-                        aligned_path,
-                        clap_path,
-                        classifiers_path,
-                        captions_path,
-                        prompts_path,
-                        vanilla_path,
-                        accepted_path,
-                        rejected_path,
-                    ),
-                )
-            )
+    folders = Folders(
+        *map(
+            Path,
+            (
+                evaluation_path,
+                gold_path,
+                corpus_path,
+                t2a_path,
+                aligned_path,
+                clap_path,
+                classifiers_path,
+                captions_path,
+                prompts_path,
+                vanilla_path,
+                accepted_path,
+                rejected_path,
+            ),
         )
+    )
+    artifacts = {name: str(folder) for name, folder in vars(folders).items()}
+    with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
+        inputs = read_inputs(folders)
         found = results(inputs, plan)
         recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
         cards, left_out = _cards(inputs, plan, recipe)

@@ -38,12 +38,14 @@ def run(
         DataError: clips of another run.
     """
     plan = ReviseCaptionsPlan.model_validate(config)
-    with stage(NAME, config, metrics_path, {"prompts": prompts_path}) as running:
+    artifacts = {"previous": previous_path, "rejected": rejected_path}
+    with stage(NAME, config, metrics_path, {"prompts": prompts_path}, artifacts) as running:
         rejected = read_clips(Path(rejected_path), SyntheticClip)
         clips = [clip for clip in due(rejected, plan.recipes, plan.rounds, round) if clip.seed in plan.seeds]
         prompts: list[Prompt] = []
         how = now = Tally()
         if clips:
+            running.verify({"gold": gold_path, "captions": captions_path, "accepted": accepted_path})
             captions = {c.clip_id: c for c in read_records(Path(captions_path) / "captions.jsonl", Caption)}
             accepted = read_clips(Path(accepted_path), SyntheticClip)
             prompts, how, now = _revise(plan, clips, accepted, GoldSet(gold_path), captions, round, code_version)

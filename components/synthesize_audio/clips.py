@@ -11,6 +11,7 @@ from common.audio import write_flac
 from common.config.t2a import SynthesizeAudioConfig, SynthesizeAudioPlan
 from common.hashing import hash_file
 from common.items import ItemStore
+from common.models import published_models
 from common.provenance import Provenance
 from common.records import SyntheticClip
 from common.storage import read_json, write_json
@@ -21,7 +22,7 @@ AUDIO, RECORD = "clip.flac", "made.json"
 """Files of a finished clip in the item store."""
 
 MODEL_ACCOUNT = "training.json"
-_MODEL_FACTS = ("start", "revision", "licence")
+_MODEL_FACTS = ("start", "revision")
 
 
 def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) -> None:
@@ -161,4 +162,6 @@ def model_account(folder: Path) -> dict[str, Any]:
     if not (folder / MODEL_ACCOUNT).is_file():
         return {}
     account = read_json(folder / MODEL_ACCOUNT)
-    return {fact: account[fact] for fact in _MODEL_FACTS if account.get(fact) is not None}
+    facts = {fact: account[fact] for fact in _MODEL_FACTS if account.get(fact) is not None}
+    known = published_models().get(str(facts.get("start")))
+    return {**facts, "licence": known.licence} if known else facts

@@ -34,7 +34,8 @@ def run(
         Counts of clips and of failed signal checks by reason.
     """
     plan = SynthesizeAudioPlan.model_validate(config)
-    with stage("synthesize_audio", config, metrics_path, {"synthetic": synthetic_path}) as running:
+    artifacts = {"gold": gold_path, "prompts": prompts_path}
+    with stage("synthesize_audio", config, metrics_path, {"synthetic": synthetic_path}, artifacts) as running:
         gold = GoldSet(Path(gold_path))
         if prompts_path:
             prompts = read_records(Path(prompts_path) / "prompts.jsonl", Prompt)
@@ -48,6 +49,7 @@ def run(
             copy_audio_folder(target, (), {})
             running.record({"clips": 0})
             return running.figures
+        running.verify({"t2a": t2a_path, "aligned": aligned_path})
         models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
         # A round without prompts must not pay for importing torch.
         from components.synthesize_audio.clips import Published

@@ -34,7 +34,8 @@ def run(
         DataError: the inputs do not fit each other, or not one training finished.
     """
     plan = TrainClassifierPlan.model_validate(config)
-    with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}) as running:
+    artifacts = {"classifier": classifier_path, "gold": gold_path, "vanilla": vanilla_path, "accepted": accepted_path}
+    with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}, artifacts) as running:
         inputs = read_inputs(
             Path(classifier_path), Path(gold_path), Path(vanilla_path), Path(accepted_path), plan, code_version
         )

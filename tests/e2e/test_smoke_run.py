@@ -110,11 +110,12 @@ def test_a_key_for_the_endpoint_is_found_nowhere_after_a_whole_run(first: object
             f" {name}.writer.endpoint.max_wait_s=0.01"
             for name in ("augment_captions", "revise_captions")
         )
-        told = [run_pipeline(runs, "--overrides", overrides, SYNTHIO_LLM_API_KEY=CANARY)]
+        options = ("--methods", "gold,synthio", "--overrides", overrides)
+        told = [run_pipeline(runs, *options, SYNTHIO_LLM_API_KEY=CANARY)]
         assert told[0].returncode == 0, told[0].stdout[-3000:] + told[0].stderr[-3000:]
         sent = len(stub.requests)
         assert sent > 50 and set(stub.keys) == {f"Bearer {CANARY}"}
-        told.append(run_pipeline(runs, "--overrides", overrides, SYNTHIO_LLM_API_KEY=CANARY))
+        told.append(run_pipeline(runs, *options, SYNTHIO_LLM_API_KEY=CANARY))
         assert len(stub.requests) == sent, "a rerun costs nothing"
     report = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))
     assert report["writing"]["writer"] == "endpoint:stub" and report["writing"]["input_tokens"] > 1000

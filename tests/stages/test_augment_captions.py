@@ -127,6 +127,7 @@ def test_a_rerun_and_another_order_of_inputs_write_the_same_bytes(
     monkeypatch.setenv("SYNTHIO_STORE", str(run_store / "fresh"))
     path = inputs[1] / "captions.jsonl"
     path.write_text("".join(f"{line}\n" for line in reversed(path.read_text().splitlines())))
+    (inputs[1] / "SHA256SUMS").unlink()
     splits = json.loads((inputs[0] / "splits.json").read_text())
     for replicate in splits["replicates"].values():
         replicate["train"].reverse()
@@ -161,6 +162,7 @@ def test_a_run_without_recipes_writes_no_prompt_and_asks_nobody(inputs: tuple[Pa
 
 def test_a_clip_without_caption_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     write_records(inputs[1] / "captions.jsonl", [])
+    (inputs[1] / "SHA256SUMS").unlink()
     with pytest.raises(DataError, match="'0-0'"):
         augment(inputs, tmp_path / "out", config())
 
@@ -245,7 +247,7 @@ def test_labels_that_look_like_paths_or_instructions_change_no_file_name(tmp_pat
     names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     prompts, figures = augment(inputs, tmp_path / "out", config())
     made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} - names
-    assert {str(path) for path in made} == {"out", "out/prompts.jsonl", "out/captions.json", "out.json"}
+    assert {str(path) for path in made} == {"out", "out/prompts.jsonl", "out/captions.json", "out/SHA256SUMS", "out.json"}
     assert figures["mixcap_label_recall"] == 1
     assert {p.prompt_id.split(".s")[0] for p in prompts} == {recipe.name for recipe in RECIPES if recipe}
 

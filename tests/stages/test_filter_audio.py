@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -10,19 +11,22 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.artifacts import SUMS_FILE
 from common.audio_folder import read_clips
 from common.errors import DataError
 from common.hashing import hash_dir, hash_file
 from common.methods import Recipe
 from common.provenance import PROVENANCE, read_provenance, write_provenance
-from common.records import SyntheticClip
-from common.storage import read_json
+from common.records import SyntheticClip, write_records
+from common.storage import read_json, write_json
 from components.filter_audio.run import run
 from tests.stages.clap_artifacts import CODE, SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
 from tests.unit.synthesis.test_provenance import account
 
 FILTERED, PLAIN = Recipe(alignment="dpo", captions="mixcap", filter=True), Recipe()
 SEEDS = (0, 1)
+ACCOUNTS = frozenset({"filter.json", SUMS_FILE})
+"""Files of accepted clips that tell of rounds, or of the files beside them."""
 
 
 class Inputs(NamedTuple):
@@ -81,6 +85,10 @@ def filter_round(
     return accepted, rejected, dict(figures)
 
 
+def hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def ids(folder: Path) -> set[str]:
     return {clip.clip_id for clip in read_clips(folder, SyntheticClip)}
 
@@ -134,6 +142,38 @@ def test_filtering_repeats_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
         accepted, rejected, _ = filter_round(inputs, tmp_path / name, code=name)
         hashes.append((hash_dir(accepted), hash_dir(rejected)))
     assert hashes[0] == hashes[1]
+
+
+def test_scores_do_not_depend_on_batch_size_or_order(inputs: Inputs, tmp_path: Path) -> None:
+    shuffled = Path(shutil.copytree(inputs.synthetic, tmp_path / "shuffled"))
+    lines = (shuffled / "clips" / "metadata.jsonl").read_text().splitlines()
+    (shuffled / "clips" / "metadata.jsonl").write_text("\n".join(sorted(lines, key=hash_text)) + "\n")
+    found = []
+    for size, folder in ((32, inputs.synthetic), (1, inputs.synthetic), (7, shuffled)):
+        accepted, rejected, _ = filter_round(inputs, tmp_path / str(size), folder, batch_size=size)
+        clips = [clip for part in (accepted, rejected) for clip in read_clips(part, SyntheticClip)]
+        found.append({clip.clip_id: (clip.clap_score or 0.0, clip.clap_margin or 0.0) for clip in clips})
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        np.testing.assert_allclose([other[key] for key in found[0]], list(found[0].values()), atol=1e-4)
+
+
+def test_a_clip_keeps_the_history_of_its_rounds_and_the_account_keeps_every_try(inputs: Inputs, tmp_path: Path) -> None:
+    first, rejected, _ = filter_round(inputs, tmp_path / "r0")
+    [failed, *_] = [clip for clip in read_clips(rejected, SyntheticClip) if clip.recipe == FILTERED.name]
+    tried = {"round": 0, "caption": failed.caption, "score": failed.clap_score, "reason": failed.reason}
+    again = synthetic_clip(failed.label, FILTERED.name, failed.seed, failed.index, round=1)
+    again = again.model_copy(update={"caption": "another caption", "history": (tried,)})
+    folder = write_synthetic(tmp_path / "synthetic1", [again])
+    second, _, _ = filter_round(inputs, tmp_path / "r1", folder, first, threshold={"kind": "fixed", "min_score": -1.0})
+    [kept] = [clip for clip in read_clips(second, SyntheticClip) if clip.clip_id == again.clip_id]
+    assert kept.history == (tried,)
+    rows = [row for row in read_json(second / "filter.json")["candidates"] if row["clip_id"][:-1] == again.clip_id[:-1]]
+    assert [(row["round"], row["caption"], row["reason"]) for row in rows] == [
+        (0, failed.caption, failed.reason),
+        (1, "another caption", None),
+    ]
+    assert rows[0]["score"] == failed.clap_score
 
 
 def test_rounds_add_up(inputs: Inputs, tmp_path: Path) -> None:
@@ -195,9 +235,41 @@ def test_a_round_with_nothing_to_do_hands_on_without_importing_torch(inputs: Inp
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert hash_dir(tmp_path / "a", frozenset({"filter.json"})) == hash_dir(first, frozenset({"filter.json"}))
+    assert hash_dir(tmp_path / "a", ACCOUNTS) == hash_dir(first, ACCOUNTS)
     assert ids(tmp_path / "r") == set()
     assert [row["accepted"] + row["rejected"] for row in read_json(tmp_path / "a" / "filter.json")["rounds"]][1] == 0
+
+
+def test_a_whole_round_without_rejected_clips_loads_no_model(inputs: Inputs, tmp_path: Path) -> None:
+    first, rejected, _ = filter_round(inputs, tmp_path / "r0", threshold={"kind": "fixed", "min_score": -1.0})
+    write_records(rejected / "clips" / "metadata.jsonl", [])
+    (rejected / SUMS_FILE).unlink(missing_ok=True)
+    (tmp_path / "unread").mkdir()
+    (tmp_path / "unread" / "model.safetensors").write_bytes(b"opening this fails")
+    write_json(tmp_path / "previous" / "captions.json", {"writer": "w", "sources": {}, "rounds": []})
+    shared = {"seeds": list(SEEDS), "recipes": config()["recipes"]}
+    script = f"""
+import sys
+from components.filter_audio.run import run as filter_audio
+from components.revise_captions.run import run as revise_captions
+from components.synthesize_audio.run import run as synthesize_audio
+
+root, unread = {str(tmp_path)!r}, {str(tmp_path / "unread")!r}
+gold, first, rejected = {str(inputs.gold)!r}, {str(first)!r}, {str(rejected)!r}
+revise = dict(settings=dict(writer=dict(backend="endpoint")), rounds=3, **{shared!r})
+revise_captions(gold, unread, root + "/previous", first, rejected, root + "/prompts", root + "/m1",
+                config=revise, round=1, code_version="x")
+synthesize = dict(settings=dict(sampler=dict()), template_clips_per_gold=1, **{shared!r})
+synthesize_audio(unread, gold, root + "/synthetic", root + "/m2", config=synthesize, code_version="x",
+                 aligned_path=unread, prompts_path=root + "/prompts")
+filter_audio(root + "/synthetic", gold, unread, root + "/accepted", root + "/rejected", root + "/m3",
+             config=dict(settings=dict(), **{shared!r}), code_version="x", previous_path=first)
+heavy = {{"torch", "transformers", "diffusers", "httpx"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert ids(tmp_path / "accepted") == ids(first) and ids(tmp_path / "rejected") == set()
+    assert read_json(tmp_path / "prompts" / "captions.json")["rounds"][0]["prompts"] == 0
 
 
 def test_a_finished_replicate_is_not_made_again(

@@ -51,14 +51,16 @@ def test_every_clip_is_in_one_shard_with_latents_tokens_and_audio(tmp_path: Path
 
 def test_a_rerun_gives_equal_bytes_and_remakes_only_a_missing_shard(tmp_path: Path, run_store: Path) -> None:
     build(tmp_path / "a")
-    items = sorted(path.parent for path in run_store.rglob("shard.tar"))
-    assert len(items) == 6
-    times = {item: item.stat().st_mtime_ns for item in items[1:]}
-    shutil.rmtree(items[0])
+    made = sorted((run_store / "prepare_corpus").glob("*/*/*.tar"))
+    assert len(made) == 6
+    times = {path: path.stat().st_mtime_ns for path in made[2:]}
+    made[0].unlink()
+    # A new file, for the artifact holds a link to the old one.
+    made[1].rename(made[1].with_suffix(".old"))
+    made[1].write_bytes(made[1].with_suffix(".old").read_bytes()[:-1] + b"x")
     build(tmp_path / "b")
     assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
-    assert items[0].is_dir()
-    assert {item: item.stat().st_mtime_ns for item in items[1:]} == times
+    assert {path: path.stat().st_mtime_ns for path in made[2:]} == times
 
 
 def test_the_artifact_is_the_same_whatever_the_number_of_workers(
@@ -79,7 +81,7 @@ def test_a_corpus_smaller_than_a_shard_still_holds_clips_out(tmp_path: Path) -> 
 
 def test_a_damaged_shard_is_refused_before_use(tmp_path: Path) -> None:
     corpus = build(tmp_path / "c")
-    shard = corpus.path / corpus.shards[0].file
+    shard = corpus.path / corpus.shards[0].uri
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match="differs from its manifest"):
         list(corpus.latents("train"))
@@ -129,14 +131,17 @@ def test_a_caption_that_does_not_fit_is_dropped_and_named(tmp_path: Path, record
     corpus = build(tmp_path / "c", **folder_settings(recordings))
     latents = [row for split in ("train", "heldout") for row in corpus.latents(split)]  # type: ignore[arg-type]
     assert len(latents) == 29
-    assert [row["reason"] for row in corpus.manifest["dropped"] if "64 fit" in row["reason"]]
+    assert corpus.manifest["dropped"] == {"too_many_tokens": 1}
+    assert "64 fit" in corpus.manifest["dropped_examples"][0]
+    audio = [row for split in ("train", "heldout") for row in corpus.audio(split)]  # type: ignore[arg-type]
+    assert len(audio) == 30
 
 
 def test_a_bad_recording_is_dropped_and_named_and_too_many_stop_the_stage(tmp_path: Path, recordings: Path) -> None:
     (recordings / "0.flac").write_bytes(b"")
     corpus = build(tmp_path / "c", **folder_settings(recordings))
     assert corpus.manifest["clips"] == 29
-    assert "0.flac" in json.dumps(corpus.manifest["dropped"])
+    assert "0.flac" in corpus.manifest["dropped_examples"][0]
     for index in range(5):
         (recordings / f"{index}.flac").write_bytes(b"")
     with pytest.raises(DataError, match="5 of 30"):
@@ -146,7 +151,7 @@ def test_a_bad_recording_is_dropped_and_named_and_too_many_stop_the_stage(tmp_pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,text\na,b\n", "expected `file` and a `caption`"),
+        ("path,text\na,b\n", "a CSV with the columns `file` and `caption`"),
         ("file,caption\na.flac,\n", "record 1"),
         ("file,caption\n", "holds no captions"),
         ('file,caption\n"a.flac,b\n', "cannot read captions"),

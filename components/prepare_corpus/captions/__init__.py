@@ -86,4 +86,8 @@ def detect_format(path: Path) -> str:
                 return name
     if len(first) == 4 and youtube_id(first[0]) and first[3].startswith("/"):
         return "ontology"
-    raise unreadable(path, f"its first row {', '.join(first)!r:.100} fits none of the formats {', '.join(FORMATS)}")
+    raise unreadable(
+        path,
+        f"its first row {', '.join(first)!r:.100} fits none of the formats {', '.join(FORMATS)}; the simplest is a CSV "
+        "with the columns `file` and `caption`",
+    )

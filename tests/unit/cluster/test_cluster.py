@@ -142,6 +142,23 @@ def test_run_pipeline_with_a_host_submits_follows_and_exits_with_the_runs_status
     assert f"{stub.url}/#/runs/details/" in said.out and TOKEN not in said.out + said.err
 
 
+def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from pipelines.run import main
+
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    stub.states = ["FAILED"]
+    assert main(["--preset", "smoke", "--seeds", "1", "--follow"]) == 1
+    assert "FRESH=1" in capsys.readouterr().out
+    assert main(["--preset", "smoke", "--seeds", "1", "--follow", "--fresh"]) == 1
+    assert "FRESH=1" not in capsys.readouterr().out
+    cached, fresh = (compile_pipeline(tmp_path / f"{flag}.yaml", "one-gpu", flag) for flag in (False, True))
+    assert cached.read_text().count("enableCache: true") > 16 and "enableCache" not in fresh.read_text()
+    names = {value["display_name"] for value in stub.tables["versions"].values()}
+    assert {version_name(cached), version_name(fresh)} == names
+
+
 def test_the_profile_of_this_machine_is_refused_on_a_cluster(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,12 +32,11 @@ def test_the_webdataset_library_opens_a_shard(tmp_path: Path) -> None:
 
 
 def hostile() -> Iterator[tuple[str, tarfile.TarInfo]]:
-    for name in ("../up.json", "/abs.json", "a/b.json", "x.exe", "x.py", "nosuffix", "..json/../x"):
+    for name in ("../up.json", "/abs.json", "a/b.json", "x.exe", "000.flac.json", "x.py", "nosuffix", "..json/../x"):
         yield name, tarfile.TarInfo(name)
     for label, kind in (
         ("link", tarfile.SYMTYPE),
         ("hard", tarfile.LNKTYPE),
-        ("dir", tarfile.DIRTYPE),
         ("fifo", tarfile.FIFOTYPE),
         ("device", tarfile.CHRTYPE),
     ):
@@ -50,7 +49,7 @@ def hostile() -> Iterator[tuple[str, tarfile.TarInfo]]:
 def test_a_hostile_member_is_refused(tmp_path: Path, name: str, info: tarfile.TarInfo) -> None:
     with tarfile.open(tmp_path / "h.tar", "w") as archive:
         archive.addfile(info, io.BytesIO(b""))
-    with pytest.raises(DataError, match="not allowed"):
+    with pytest.raises(DataError, match=r"shard .*h\.tar is damaged or no shard"):
         list(read_shard(tmp_path / "h.tar"))
 
 

@@ -28,7 +28,7 @@ def test_the_paper_preset_is_stable_audios_size_and_takes_days_of_one_gpu():
     # 0.461 TFLOP forward for 10 s, three times that for a step.
     assert estimate.flops_per_clip / 1e12 == pytest.approx(3 * 0.461, rel=0.02)
     text = "\n".join(estimate.lines())
-    assert "1,056.9 M parameters learn" in text
+    assert "1,056,939,136 parameters learn" in text
     assert "1 x RTX 4090 24 GB: does not fit" in text
     assert "1 x H200 141 GB: fits" in text
 

@@ -7,7 +7,9 @@ import pytest
 from common.diffusion.backend import load_backend, model_hash
 from common.errors import ConfigError, DataError
 from common.hashing import hash_file
+from common.storage import open_store
 from components.pretrain_t2a.published import hand_on, reuse, verify
+from tests.s3_server import BUCKET, s3_server
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -84,3 +86,19 @@ def test_what_is_unfinished_or_changed_is_not_reused(folder, tmp_path):
     (tmp_path / "earlier" / "training.json").write_text("{}")
     with pytest.raises(ConfigError, match="reuse_sha256"):
         reuse(str(tmp_path / "earlier"), None, tmp_path / "unknown")
+
+
+def test_a_model_in_an_object_store_is_reused(folder, tmp_path, monkeypatch):
+    with s3_server() as url:
+        for name, value in {"AWS_ENDPOINT_URL_S3": url, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}.items():
+            monkeypatch.setenv(name, value)
+        hand_on(folder, tmp_path / "earlier", {"start": "random"})
+        uri = f"s3://{BUCKET}/runs/7/t2a"
+        store = open_store(uri)
+        for file in (tmp_path / "earlier").rglob("*"):
+            if file.is_file():
+                store.upload(file.relative_to(tmp_path / "earlier").as_posix(), file)
+        reuse(uri, model_hash(folder), tmp_path / "again")
+        with pytest.raises(ConfigError, match="no finished text-to-audio model"):
+            reuse(f"s3://{BUCKET}/runs/8/t2a", None, tmp_path / "none")
+    assert model_hash(tmp_path / "again") == model_hash(folder)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.client import HTTPConnection
@@ -17,19 +17,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-FAULTS = (
-    "error_500",
-    "error_503",
-    "reset",
-    "reset_in_body",
-    "truncated",
-    "shortened",
-    "corrupt",
-    "lost_answer",
-    "slow",
-    "stall",
-)
-STALL_S = 0.5
+FAULTS = {
+    "error_500": 3,
+    "error_503": 3,
+    "reset": 3,
+    "reset_in_body": 3,
+    "truncated": 3,
+    "shortened": 3,
+    "corrupt": 3,
+    "lost_answer": 3,
+    "slow": 3,
+    "stall": 1,
+}
+"""Faults and how often they are drawn; a stall costs time."""
+STALL_S = 0.4
 _PASSED_ON = ("transfer-encoding", "connection", "date", "server", "content-length")
 
 
@@ -47,7 +48,7 @@ class FaultProxy:
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream)
-        self.rate, self.kinds = 0.0, FAULTS
+        self.rate, self.kinds = 0.0, tuple(FAULTS)
         self.done: Counter[str] = Counter()
         self.access_key = ""
         self.clock = timedelta()
@@ -60,7 +61,8 @@ class FaultProxy:
     def fault_for(self, method: str, path: str) -> str:
         """What happens to the next request."""
         with self._lock:
-            kind = self._random.choice(self.kinds) if self._random.random() < self.rate else "passed"
+            (kind,) = self._random.choices(self.kinds, [FAULTS[kind] for kind in self.kinds])
+            kind = kind if self._random.random() < self.rate else "passed"
             self.done[kind] += 1
             return kind
 
@@ -87,6 +89,7 @@ def flipped(data: bytes) -> bytes:
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         upstream: HTTPConnection | None = None
 
         def _handle(self) -> None:
@@ -161,10 +164,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         def finish(self) -> None:
             if self.upstream is not None:
                 self.upstream.close()
-            try:
+            with suppress(OSError):
                 super().finish()
-            except OSError:
-                pass
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _safely
 

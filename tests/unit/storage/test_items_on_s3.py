@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from common.errors import StorageError
 from common.items import ItemStore
 from common.storage import open_store
+from common.storage.s3 import S3Store
+from common.storage.s3_client import S3Settings
 from tests.s3_server import BUCKET
 from tests.unit.storage.fault_proxy import FaultProxy
 
@@ -55,40 +59,100 @@ def test_an_item_is_one_object(store_uri: str) -> None:
     assert key.startswith("stage/") and key.endswith(".tar")
 
 
+def test_equal_items_are_equal_objects(store_uri: str, tmp_path: Path) -> None:
+    for number in (1, 2):
+        ItemStore("stage", "v1", f"{store_uri}/{number}").get_or_make(write, seed=1)
+    first, second = (open_store(f"{store_uri}/{number}") for number in (1, 2))
+    (key,) = first.list()
+    assert first.read_bytes(key) == second.read_bytes(key)
+
+
+def test_links_in_an_item_are_stored_as_what_they_point_to(
+    store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def linked(folder: Path) -> None:
+        write(folder)
+        (folder / "soft").symlink_to("figures.json")
+        (folder / "hard").hardlink_to(folder / "figures.json")
+
+    ItemStore("stage", "v1", store_uri).get_or_make(linked, seed=1)
+    monkeypatch.setenv("SYNTHIO_CACHE", str(tmp_path / "other"))
+    store = ItemStore("stage", "v1", store_uri)
+    assert store.has(seed=1)
+    for name in ("soft", "hard"):
+        path = store.path(seed=1) / name
+        assert path.read_text() == "{}" and not path.is_symlink()
+
+
 def test_an_item_whose_making_failed_or_whose_upload_failed_is_nowhere(
-    store_uri: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store_uri: str, no_pauses: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(folder: Path) -> None:
         write(folder)
         raise ValueError("broken")
 
+    def refuse(*_: object) -> None:
+        raise StorageError("full")
+
     store = ItemStore("stage", "v1", store_uri)
     with pytest.raises(ValueError, match="broken"):
         store.get_or_make(fail, seed=3)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    with pytest.raises(StorageError):
-        ItemStore("stage", "v1", store_uri).get_or_make(write, seed=3)
-    monkeypatch.undo()
-    assert not list((tmp_path / "cache").rglob("figures.json"))
+    monkeypatch.setattr(S3Store, "upload", refuse)
+    with pytest.raises(StorageError, match="full"):
+        store.get_or_make(write, seed=3)
+    assert not list((tmp_path / "cache").rglob("figures.json")) and not list(open_store(store_uri).list())
 
 
-def test_a_stage_killed_while_it_uploads_leaves_nothing_half_done(store_uri: str, server: str, tmp_path: Path) -> None:
+def test_items_made_through_faults_are_whole_or_absent_for_everyone_else(
+    store_uri: str, proxy: FaultProxy, no_pauses: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clean_url, made, failed = os.environ["AWS_ENDPOINT_URL_S3"], 0, 0
+    few = S3Settings(endpoint=proxy.url, attempts=1, read_timeout_s=0.3, pause_s=0.001, cuts=2)
+    proxy.rate = 0.4
+    for number in range(12):
+        monkeypatch.setattr(S3Settings, "from_environment", lambda: few)
+        monkeypatch.setenv("SYNTHIO_CACHE", str(tmp_path / f"maker{number}"))
+        try:
+            ItemStore("stage", "v1", store_uri).get_or_make(write, seed=number)
+            made += 1
+        except StorageError:
+            failed += 1
+        monkeypatch.setattr(S3Settings, "from_environment", lambda: S3Settings(endpoint=clean_url))
+        monkeypatch.setenv("SYNTHIO_CACHE", str(tmp_path / f"other{number}"))
+        other = ItemStore("stage", "v1", store_uri)
+        if other.has(seed=number):
+            assert (other.path(seed=number) / "model" / "weights").read_bytes() == b"w" * 10_000
+    assert made and failed
+
+
+def test_a_stage_killed_in_the_middle_of_an_upload_leaves_no_item_and_its_parts_go_with_the_next_try(
+    store_uri: str, proxy: FaultProxy, open_uploads: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = f"""
-import os, signal
-from pathlib import Path
 from common.items import ItemStore
-import common.storage.s3 as s3
-def killed(self, key, path):
-    os.kill(os.getpid(), signal.SIGKILL)
-s3.S3Store.upload = killed
-ItemStore("stage", "v1", {store_uri!r}).get_or_make(lambda folder: (folder / "x").write_text("x"), seed=4)
+from common.storage.s3_client import S3Settings
+settings = S3Settings(endpoint={proxy.url!r}, part_bytes=5 * 2**20)
+S3Settings.from_environment = classmethod(lambda cls: settings)
+def large(folder):
+    (folder / "weights").write_bytes(bytes(11 * 2**20))
+ItemStore("stage", "v1", {store_uri!r}).get_or_make(large, seed=4)
 """
+    proxy.hold = "partNumber=2"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    assert proxy.held.wait(60)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    proxy.hold = ""
+    proxy.release.set()
     store = ItemStore("stage", "v1", store_uri)
+    assert len(open_uploads()) == 1
     assert not store.has(seed=4) and not list(open_store(store_uri).list())
-    assert (store.get_or_make(write, seed=4) / "figures.json").is_file()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    assert done.returncode == 0 and not open_uploads()
+    monkeypatch.setenv("SYNTHIO_CACHE", f"{os.environ['SYNTHIO_CACHE']}-other")
+    store = ItemStore("stage", "v1", store_uri)
+    assert store.has(seed=4) and (store.path(seed=4) / "weights").stat().st_size == 11 * 2**20
 
 
 def test_checkpoints_of_an_item_lie_in_the_store(
@@ -103,18 +167,27 @@ def test_checkpoints_of_an_item_lie_in_the_store(
         assert found is not None and found[0] == 7 and (found[1] / "state").read_text() == "s"
 
 
-def test_a_member_that_would_lie_outside_is_refused(store_uri: str, tmp_path: Path) -> None:
-    import io
-    import tarfile
-
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../../escaped", tarfile.REGTYPE),
+        ("/escaped", tarfile.REGTYPE),
+        ("escaped", tarfile.SYMTYPE),
+        ("escaped", tarfile.LNKTYPE),
+        ("escaped", tarfile.FIFOTYPE),
+    ],
+)
+def test_a_damaged_or_unsafe_item_is_made_again(store_uri: str, tmp_path: Path, name: str, kind: bytes) -> None:
     store = ItemStore("stage", "v1", store_uri)
-    name = store.path(seed=6)
+    path = store.path(seed=6)
+    key = f"stage/{path.parent.name}/{path.name}.tar"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        info = tarfile.TarInfo("../../escaped")
-        info.size = 1
-        archive.addfile(info, io.BytesIO(b"x"))
-    open_store(store_uri).write_bytes(f"stage/{name.parent.name}/{name.name}.tar", buffer.getvalue())
-    with pytest.raises(StorageError, match="no plain file"):
-        store.has(seed=6)
-    assert not list(tmp_path.rglob("escaped"))
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    for content in (buffer.getvalue(), b"no tar"):
+        open_store(store_uri).write_bytes(key, content)
+        assert not store.has(seed=6) and not path.exists() and not list(tmp_path.rglob("escaped"))
+    store.get_or_make(write, seed=6)
+    assert (path / "figures.json").is_file() and store.has(seed=6)

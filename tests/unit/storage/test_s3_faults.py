@@ -68,11 +68,11 @@ class Operations:
 def test_500_operations_through_faults_read_no_wrong_byte(
     make_store: MakeStore, proxy: FaultProxy, open_uploads: OpenUploads, tmp_path: Path
 ) -> None:
-    proxy.rate = 0.2
+    proxy.rate = 0.15
     work = Operations(make_store("faults", proxy.url), tmp_path, seed=3)
     work.run(500)
     assert work.outcomes.total() == 500 and work.outcomes["failed"] <= 10
-    assert set(proxy.done) == {*FAULTS, "passed"} and min(proxy.done.values()) >= 5
+    assert set(proxy.done) == {*FAULTS, "passed"} and min(proxy.done.values()) >= 3
     clean = make_store("faults")
     assert all(clean.read_bytes(key) in contents for key, contents in work.known.items())
     assert not open_uploads()
@@ -81,9 +81,9 @@ def test_500_operations_through_faults_read_no_wrong_byte(
 def test_uploads_in_parts_through_faults_are_whole_or_absent_and_leave_no_part(
     make_store: MakeStore, proxy: FaultProxy, open_uploads: OpenUploads, tmp_path: Path
 ) -> None:
-    clean, spoiled = make_store("parts"), make_store("parts", proxy.url, attempts=2)
+    clean, spoiled = make_store("parts"), make_store("parts", proxy.url, attempts=1)
     path, outcomes = tmp_path / "big", Counter[str]()
-    for number in range(10):
+    for number in range(6):
         data = random.Random(number).randbytes(10 * 2**20 + 1000 * number)
         path.write_bytes(data)
         proxy.rate, proxy.kinds = 0.25, ("error_500", "reset", "lost_answer", "corrupt")
@@ -147,6 +147,7 @@ def test_a_reader_goes_on_after_cuts_with_the_same_version_only(make_store: Make
         with pytest.raises(StorageError, match="changed while it was read"):
             file.read()
     assert first == data[: 2**20]
+    proxy.rate = 0.5
     with spoiled.open("k") as file:
         assert file.read() == data[::-1]
 

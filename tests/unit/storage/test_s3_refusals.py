@@ -33,7 +33,7 @@ def operation(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[S3Sto
 
 
 def test_a_missing_bucket_is_named(server: str, keys: None, operation: Callable[[S3Store], object]) -> None:
-    with pytest.raises(StorageError, match="no-such-bucket.*create the bucket"):
+    with pytest.raises(StorageError, match=r"no-such-bucket.*create the bucket"):
         operation(S3Store("no-such-bucket", "x", S3Settings(endpoint=server)))
 
 
@@ -41,7 +41,7 @@ def test_a_key_that_the_store_does_not_know_is_named(
     make_store: MakeStore, proxy: FaultProxy, operation: Callable[[S3Store], object]
 ) -> None:
     proxy.access_key = "another"
-    with pytest.raises(StorageError, match="AWS_ACCESS_KEY_ID|check the keys") as caught:
+    with pytest.raises(StorageError, match=r"AWS_ACCESS_KEY_ID|check the keys") as caught:
         operation(make_store("x", proxy.url))
     assert "test-secret" not in str(caught.value) and "test-key" not in str(caught.value)
 
@@ -57,9 +57,9 @@ def test_a_clock_that_is_wrong_is_named_with_its_error(
 
 def test_a_store_out_of_reach_is_named(keys: None, no_pauses: None, operation: Callable[[S3Store], object]) -> None:
     settings = S3Settings(endpoint="http://user:password@127.0.0.1:9", attempts=2, connect_timeout_s=0.5)
-    with pytest.raises(StorageError, match="127.0.0.1:9.*AWS_ENDPOINT_URL_S3") as caught:
+    with pytest.raises(StorageError, match=r"127.0.0.1:9.*AWS_ENDPOINT_URL_S3") as caught:
         operation(S3Store(BUCKET, "x", settings))
-    assert "password@" not in str(caught.value).partition(";")[0].partition(")")[0]
+    assert "password" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_a_full_disk_while_a_file_comes_down_is_named_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(StorageError, match="No space left.*free some space"):
+    with pytest.raises(StorageError, match=r"No space left.*free some space"):
         make_store("x").download("k", tmp_path / "out")
     assert not list(tmp_path.iterdir())

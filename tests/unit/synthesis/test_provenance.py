@@ -6,6 +6,8 @@ import pytest
 
 from common.errors import DataError
 from common.provenance import PROVENANCE, Provenance, copy_provenance, read_provenance, write_provenance
+from common.storage import write_json
+from components.synthesize_audio.clips import model_account
 
 
 def account(clip_id: str, caption: str = "a") -> Provenance:
@@ -32,3 +34,11 @@ def test_chosen_lines_of_several_folders_are_copied_as_they_stand_by_clip_id(tmp
     copy_provenance(tmp_path / "new", chosen)
     write_provenance(tmp_path / "expected", [account("a"), account("d"), account("e")])
     assert (tmp_path / "new" / PROVENANCE).read_bytes() == (tmp_path / "expected" / PROVENANCE).read_bytes()
+
+
+def test_a_published_models_licence_is_part_of_what_its_folder_says(tmp_path: Path) -> None:
+    assert model_account(tmp_path) == {}
+    write_json(tmp_path / "training.json", {"start": "random", "revision": None, "curve": []})
+    assert model_account(tmp_path) == {"start": "random"}
+    write_json(tmp_path / "training.json", {"start": "stabilityai/stable-audio-open-1.0", "revision": "f" * 40})
+    assert model_account(tmp_path)["licence"] and model_account(tmp_path)["revision"] == "f" * 40

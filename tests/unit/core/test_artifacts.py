@@ -1,0 +1,77 @@
+"""A stage's outputs carry their hashes, and the next stage starts with checking them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common.artifacts import verify_artifact, write_sums
+from common.errors import StorageError
+from common.hashing import hash_dir
+from common.stage import stage
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "weights").write_bytes(b"w" * 1000)
+    (folder / "config.json").write_text("{}")
+    write_sums(folder)
+    return folder
+
+
+def test_whole_artifacts_pass_and_sha256sum_agrees(artifact: Path) -> None:
+    verify_artifact("align_t2a", "t2a", artifact)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=artifact, check=True)
+
+
+def test_the_hashes_do_not_change_the_artifacts_own(artifact: Path) -> None:
+    before = hash_dir(artifact)
+    (artifact / "SHA256SUMS").unlink()
+    assert hash_dir(artifact) == before
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed", "cut", "all gone", "empty", "sums damaged"])
+def test_an_input_that_is_gone_or_damaged_is_named_in_one_line_with_the_command_that_recovers(
+    artifact: Path, damage: str
+) -> None:
+    weights = artifact / "unet" / "weights"
+    if damage == "removed":
+        weights.unlink()
+    elif damage == "changed":
+        weights.write_bytes(b"w" * 999 + b"v")
+    elif damage == "cut":
+        weights.write_bytes(b"w" * 10)
+    elif damage == "sums damaged":
+        (artifact / "SHA256SUMS").write_bytes(b"\xff\n")
+    else:
+        shutil.rmtree(artifact)
+        if damage == "empty":
+            artifact.mkdir()
+    with pytest.raises(StorageError, match=f"input t2a of stage align_t2a is gone.*rm -rf '{artifact}'") as caught:
+        verify_artifact("align_t2a", "t2a", artifact)
+    assert "\n" not in str(caught.value)
+    assert damage not in ("removed", "changed", "cut") or str(weights) in str(caught.value)
+
+
+def test_on_a_cluster_a_run_without_cached_results_recovers() -> None:
+    with pytest.raises(StorageError, match="FRESH=1"):
+        verify_artifact("align_t2a", "t2a", Path("/s3/bucket/v2/artifacts/t2a"))
+
+
+def test_a_stage_does_not_begin_with_a_damaged_input_and_seals_what_it_made(artifact: Path, tmp_path: Path) -> None:
+    outputs, metrics = {"out": str(tmp_path / "out")}, str(tmp_path / "metrics.json")
+    with stage("align_t2a", {}, metrics, outputs, {"t2a": str(artifact), "previous": None}):
+        (tmp_path / "out" / "x").write_text("x")
+    verify_artifact("next", "out", tmp_path / "out")
+    (artifact / "config.json").write_text("{ }")
+    with (
+        pytest.raises(StorageError, match="input t2a"),
+        stage("align_t2a", {}, metrics, {"out": str(tmp_path / "never")}, {"t2a": str(artifact)}),
+    ):
+        raise AssertionError("it began")
+    assert not (tmp_path / "never").exists()
