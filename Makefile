@@ -11,6 +11,7 @@ N ?=
 SEEDS ?= 3
 METHODS ?=
 OVERRIDES ?=
+REUSE_T2A_FROM ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/latest
 JSON ?=
@@ -23,10 +24,11 @@ IMAGE_BUILDER ?= docker build
 REGISTRY ?=
 BUILD_ARGUMENTS ?=
 STAGES ?=
+GPUS ?= 1
 JOBS ?= 2
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data manifests compile bench-synthesis classify clean clean-runs
+.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data estimate bench-t2a manifests compile bench-synthesis classify clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -45,7 +47,7 @@ setup: $(VENV)/.installed ## Make the virtual environment with all pinned packag
 
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
-	  --methods '$(METHODS)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
+	  --methods '$(METHODS)' --reuse-t2a-from '$(REUSE_T2A_FROM)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
 	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
 test: setup ## Run the tests
@@ -77,6 +79,12 @@ push: setup ## Push the images: make images push REGISTRY=registry.example.com/s
 
 push-data: setup ## Put a dataset of this machine into the store: DATASET=name|file.yaml STORE=s3://bucket/prefix
 	@$(PY) -m pipelines.push_data --dataset '$(DATASET)' --store '$(STORE)'
+
+estimate: setup ## What pretraining a preset takes in memory and time: PRESET=paper [GPUS=8]
+	@$(PY) -m pipelines.estimate --preset '$(PRESET)' --overrides '$(OVERRIDES)' --gpus '$(GPUS)'
+
+bench-t2a: setup ## Benchmark corpus, pretraining and alignment
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.t2a
 
 manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
 	@mkdir -p build/manifests

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from common.config.run import load_preset
+from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError, StorageError, SynthioError
 from common.parallel import cpu_count
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", default="", help="comma-separated")
     parser.add_argument("--seeds", default="3", help="number of replicates")
     parser.add_argument("--overrides", default="", help="section.field=value …")
+    parser.add_argument("--reuse-t2a-from", default="", help="text-to-audio model of an earlier run, folder or s3://…")
     parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
     parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
     parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
@@ -86,7 +87,7 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: a name or number is wrong.
     """
-    load_preset(options.preset, options.overrides)
+    with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
     resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
     n = _number("N", options.n or "0", 0)
@@ -102,9 +103,14 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "n": n,
         "methods": options.methods,
         "seeds": _number("SEEDS", options.seeds, 1),
+        "reuse_t2a_from": _absolute(options.reuse_t2a_from),
         "overrides": options.overrides,
         "data_version": fingerprint(spec),
     }
+
+
+def _absolute(place: str) -> str:
+    return place if not place or "://" in place else str(Path(place).resolve())
 
 
 def _number(name: str, text: str, least: int) -> int:

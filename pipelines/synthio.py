@@ -109,17 +109,19 @@ def synthio_pipeline(profile: Profile) -> Any:
         n: int = 0,
         methods: str = "",
         seeds: int = 3,
+        reuse_t2a_from: str = "",
         overrides: str = "",
         data_version: str = "",
     ) -> Outputs:
         """Make a better classifier from a small labelled audio dataset.
 
         Args:
-            dataset: a registered name, or a dataset as inline YAML.
+            dataset: a registered name, the s3:// address of a dataset YAML, or a dataset as inline YAML.
             preset: tiny (CPU), small (one GPU) or paper (real checkpoints).
             n: number of training clips; 0 = the dataset's default.
             methods: comma-separated methods; empty = the default six.
             seeds: number of replicates.
+            reuse_t2a_from: text-to-audio model of an earlier run, a folder or s3:// address; empty = train one.
             overrides: space-separated section.field=value pairs.
             data_version: hash of the dataset's files; filled in by the command line.
         """
@@ -130,6 +132,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             n=n,
             methods=methods,
             seeds=seeds,
+            reuse_t2a_from=reuse_t2a_from,
             overrides=overrides,
             data_version=data_version,
         ).outputs

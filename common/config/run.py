@@ -100,6 +100,19 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
     return base
 
 
+def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
+    """`config` with the text-to-audio model at `uri`, of an earlier run, in place of training; "" changes nothing.
+
+    Raises:
+        ConfigError: the model cannot be reused with these settings.
+    """
+    if not uri:
+        return config
+    values = config.model_dump()
+    values["pretrain_t2a"]["reuse"] = uri
+    return _validated(values, f"reuse_t2a_from {uri!r}")
+
+
 def _with_override(config: RunConfig, pair: str) -> RunConfig:
     path, separator, text = pair.partition("=")
     if not separator:

@@ -7,7 +7,15 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("plan"), install_kfp_package=False)
 def plan(
-    dataset: str, preset: str, n: int, methods: str, seeds: int, overrides: str, data_version: str, code_version: str
+    dataset: str,
+    preset: str,
+    n: int,
+    methods: str,
+    seeds: int,
+    reuse_t2a_from: str,
+    overrides: str,
+    data_version: str,
+    code_version: str,
 ) -> NamedTuple(
     "Plan",
     [
@@ -31,15 +39,16 @@ def plan(
     """Resolve names to per-stage settings and check them all, before any GPU is used.
 
     Args:
-        dataset: a registered name, or a dataset as inline YAML.
+        dataset: a registered name, the s3:// address of a dataset YAML, or a dataset as inline YAML.
         preset: tiny, small, paper or smoke.
         n: number of training clips; 0 = the dataset's default.
         methods: comma-separated methods; empty = the default six.
         seeds: number of replicates.
+        reuse_t2a_from: text-to-audio model of an earlier run, a folder or s3:// address; empty = train one.
         overrides: space-separated section.field=value pairs.
         data_version: hash of the dataset's files, so that changed files are read again.
         code_version: hash of this stage's source, part of the cache key.
     """
     from components.plan.run import run
 
-    return run(dataset, preset, int(n), methods, int(seeds), overrides, data_version)
+    return run(dataset, preset, int(n), methods, int(seeds), overrides, data_version, reuse_t2a_from)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.config.run import load_preset
+from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import resolve_dataset
 from common.log import event, get_logger
 from common.models import check_pinned
@@ -14,7 +14,7 @@ log = get_logger("plan")
 
 
 def run(
-    dataset: str, preset: str, n: int, methods: str, seeds: int, overrides: str, data_version: str
+    dataset: str, preset: str, n: int, methods: str, seeds: int, reuse_t2a_from: str, overrides: str, data_version: str
 ) -> tuple[dict[str, Any], ...]:
     """The settings of every stage, in the order of `PLANS`.
 
@@ -22,14 +22,14 @@ def run(
         ConfigError: a name, number or setting is wrong.
     """
     spec = resolve_dataset(dataset)
-    config = load_preset(preset, overrides)
+    config = with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from)
     check_pinned(config)
     chosen = resolve_methods(methods)
     asked = {
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
         "n": n or spec.n,
-        "command": _command(spec.name, preset, n, methods, seeds, overrides),
+        "command": _command(spec.name, preset, n, methods, seeds, reuse_t2a_from, overrides),
     }
     plans = resolve(config, spec, n, chosen, seeds, asked)
     event(
@@ -45,9 +45,10 @@ def run(
     return tuple(plans.values())
 
 
-def _command(dataset: str, preset: str, n: int, methods: str, seeds: int, overrides: str) -> str:
+def _command(dataset: str, preset: str, n: int, methods: str, seeds: int, reuse: str, overrides: str) -> str:
     parts = [f"make run-pipeline DATASET={dataset} PRESET={preset}", f"SEEDS={seeds}"]
     parts += [f"N={n}"] if n else []
     parts += [f"METHODS={methods.replace(' ', ',')}"] if methods else []
+    parts += [f"REUSE_T2A_FROM={reuse}"] if reuse else []
     parts += [f"OVERRIDES='{overrides}'"] if overrides else []
     return " ".join(parts)

@@ -103,3 +103,9 @@ def test_an_override_changes_one_field() -> None:
     changed, plain = load_preset("tiny", "align_t2a.beta=77 rounds=1"), load_preset("tiny")
     assert (changed.align_t2a.beta, changed.rounds) == (77.0, 1)
     assert changed.pretrain_t2a == plain.pretrain_t2a
+
+
+def test_a_reused_model_takes_the_place_of_training() -> None:
+    plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", "", "s3://bucket/t2a"), strict=True))
+    assert plans["pretrain_t2a"]["settings"]["reuse"] == "s3://bucket/t2a"
+    assert "REUSE_T2A_FROM=s3://bucket/t2a" in plans["report"]["command"]
