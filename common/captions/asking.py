@@ -95,8 +95,9 @@ class Desk:
             else:
                 checked = Checked(reasons=(reply.failure,), complete=False)
             if reply.failure is None or reply.usage.paid.output_tokens:
-                kept[index] = Kept(checked=checked, price=reply.usage.paid)
-                self._cache.put(requests[index], kept[index])
+                paid = Kept(checked=checked, price=reply.usage.paid)
+                self._cache.put(requests[index], paid)
+                kept[index] = paid
             found[index] = checked
         prices = {request.key: one.price for request, one in zip(requests, kept, strict=True) if one}
         usages.append(Usage(replies={key: price for key, price in prices.items() if price != Price()}))

@@ -21,14 +21,18 @@ def planted_trial(threshold: Threshold, similarity: np.ndarray, claims: Sequence
         `recall` (share of right claims that pass), `wrong_kept` (share of wrong claims that pass),
         `precision` (share of right ones among those kept, were a half of the candidates right).
     """
+    rows, planted = planted_claims(similarity.shape[1], claims)
     recall = _passed(threshold, similarity, claims)
-    rows, planted = [], []
-    for row, own in enumerate(claims):
-        for label in set(range(similarity.shape[1])) - set(own):
-            rows.append(row)
-            planted.append((label, *own[1:]))
     kept = _passed(threshold, similarity[rows], planted) if rows else 0.0
     return {"recall": recall, "wrong_kept": kept, "precision": recall / max(recall + kept, 1e-12)}
+
+
+def planted_claims(labels: int, claims: Sequence[Sequence[int]]) -> tuple[list[int], list[tuple[int, ...]]]:
+    """Every other label in the place of each clip's first one: the clips' rows, and the wrong claims."""
+    pairs = [
+        (row, (label, *own[1:])) for row, own in enumerate(claims) for label in range(labels) if label not in set(own)
+    ]
+    return [row for row, _ in pairs], [claim for _, claim in pairs]
 
 
 def _passed(threshold: Threshold, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> float:

@@ -14,7 +14,14 @@ log = get_logger("plan")
 
 
 def run(
-    dataset: str, preset: str, n: int, methods: str, seeds: int, reuse_t2a_from: str, overrides: str, data_version: str
+    dataset: str,
+    preset: str,
+    n: int,
+    methods: str,
+    seeds: int,
+    overrides: str,
+    data_version: str,
+    reuse_t2a_from: str = "",
 ) -> tuple[dict[str, Any], ...]:
     """The settings of every stage, in the order of `PLANS`.
 

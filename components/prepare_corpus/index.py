@@ -24,7 +24,7 @@ from components.prepare_corpus.captions import CaptionRow, clip_key
 from components.prepare_corpus.captions.records import OnBad
 from components.prepare_corpus.sources import Dropped, Survey
 
-_FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
+_FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8192;"
 _AUDIO, _CAPTION = 0, 1
 
 

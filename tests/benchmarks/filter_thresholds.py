@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from common.gold import GoldSet
 from common.records import GoldClip
 from common.storage import STORE_VARIABLE
 from common.text import template_caption
-from components.filter_audio.calibration import planted_trial
+from components.filter_audio.calibration import planted_claims, planted_trial
 from components.filter_audio.thresholds import calibrate, claim_scores
 from components.finetune_clap.run import run as finetune_clap
 from components.plan.resolve import PLANS
@@ -33,7 +33,7 @@ from components.pretrain_clap.run import run as pretrain_clap
 from pipelines.code_version import code_version
 from tests.benchmarks.figures import FOLDER, machine
 
-FIGURES = ("recall", "wrong_kept", "precision")
+Row = dict[str, float | str]
 
 CANDIDATES = (
     *(ThresholdConfig(kind="fixed", min_score=score) for score in (0.1, 0.3, 0.5, 0.7)),
@@ -59,57 +59,83 @@ def prepare(folder: Path, preset: str, dataset: str, n: int, draws: int) -> None
         run(*(path[name] for name in names), path["metrics"], config=plans[stage], code_version=code_version(stage))
 
 
-def measure(folder: Path) -> list[dict[str, float | str]]:
-    """One row a threshold: its settings, and mean and standard deviation over the draws of its figures."""
+class Trial(NamedTuple):
+    """Similarities (N, K) of clips and label prompts, and the ids of the clips' labels."""
+
+    similarity: np.ndarray
+    claims: list[tuple[int, ...]]
+
+
+def hear(gold: GoldSet, scorer: ClapScorer, clips: Sequence[GoldClip]) -> Trial:
+    """What a CLAP hears of clips."""
+    prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
+    rate = scorer.sample_rate_hz
+    embedded = scorer.embed_audio((gold.load(clip, rate) for clip in clips), rate)
+    return Trial(embedded @ prompts.T, [gold.label_ids(clip) for clip in clips])
+
+
+def measure(folder: Path) -> tuple[list[Row], list[Row]]:
+    """Rows of thresholds, and of what they are on: mean and standard deviation over the draws of their figures."""
     gold = GoldSet(folder / "gold")
     trials: list[list[dict[str, float]]] = [[] for _ in CANDIDATES]
+    apart: dict[tuple[str, str], list[dict[str, float]]] = {}
     for seed in gold.seeds:
-        scorer = ClapScorer.load(folder / "finetuned" / str(seed))
-        prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
-
-        def heard(
-            clips: Sequence[GoldClip], scorer: ClapScorer = scorer, prompts: np.ndarray = prompts
-        ) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-            rate = scorer.sample_rate_hz
-            embedded = scorer.embed_audio((gold.load(clip, rate) for clip in clips), rate)
-            return embedded @ prompts.T, [gold.label_ids(clip) for clip in clips]
-
         seen = {clip.clip_id for clip in (*gold.train(seed), *gold.val(seed))}
-        scores, margins = claim_scores(*heard(gold.val(seed)))
-        held_out = heard([clip for clip in gold.oracle() if clip.clip_id not in seen])
+        others = [clip for clip in gold.oracle() if clip.clip_id not in seen]
+        scorers = {"pretrained": folder / "clap", "fine-tuned": folder / "finetuned" / str(seed)}
+        held_out = {name: hear(gold, ClapScorer.load(path), others) for name, path in scorers.items()}
+        for name, trial in held_out.items():
+            for on, figures in separation(trial).items():
+                apart.setdefault((name, on), []).append(figures)
+        validation = claim_scores(*hear(gold, ClapScorer.load(scorers["fine-tuned"]), gold.val(seed)))
         for config, found in zip(CANDIDATES, trials, strict=True):
-            threshold = calibrate(config, scores, margins)
+            threshold = calibrate(config, *validation)
             bound = threshold.min_margin if threshold.min_score is None else threshold.min_score
-            found.append(
-                {"bound": float(bound or 0.0), "clips": len(held_out[1]), **planted_trial(threshold, *held_out)}
-            )
-    return [_row(config, found) for config, found in zip(CANDIDATES, trials, strict=True)]
+            figures = planted_trial(threshold, *held_out["fine-tuned"])
+            found.append({"bound": float(bound or 0.0), "clips": len(others), **figures})
+    return (
+        [{**_setting(config), **_summary(found)} for config, found in zip(CANDIDATES, trials, strict=True)],
+        [{"clap": name, "on": on, **_summary(found)} for (name, on), found in apart.items()],
+    )
 
 
-def _row(config: ThresholdConfig, found: Sequence[dict[str, float]]) -> dict[str, float | str]:
+def separation(trial: Trial) -> dict[str, dict[str, float]]:
+    """How well score and margin tell right claims from planted ones, whatever the threshold.
+
+    Returns:
+        By `score` and `margin`: `auc`, and `wrong_kept_75`, `wrong_kept_90`: the share of wrong claims that pass a
+        bound which keeps 75 or 90 % of these right ones.
+    """
+    rows, planted = planted_claims(trial.similarity.shape[1], trial.claims)
+    right, wrong = claim_scores(*trial), claim_scores(trial.similarity[rows], planted)
+    found = {}
+    for place, name in enumerate(("score", "margin")):
+        good, bad = right[place], wrong[place]
+        kept = {f"wrong_kept_{share}": float((bad >= np.percentile(good, 100 - share)).mean()) for share in (75, 90)}
+        found[name] = {"auc": float((good[:, None] > bad[None]).mean()), **kept}
+    return found
+
+
+def _setting(config: ThresholdConfig) -> Row:
     setting = "own label wins" if config.percentile is None else f"percentile {config.percentile:g}"
-    row: dict[str, float | str] = {
-        "kind": config.kind,
-        "setting": f"score {config.min_score:g}" if config.kind == "fixed" else setting,
-        "draws": len(found),
-        "clips": float(np.mean([one["clips"] for one in found])),
-        "bound": float(np.mean([one["bound"] for one in found])),
-    }
-    for name in FIGURES:
+    return {"kind": config.kind, "setting": f"score {config.min_score:g}" if config.kind == "fixed" else setting}
+
+
+def _summary(found: Sequence[dict[str, float]]) -> Row:
+    row: Row = {"draws": len(found)}
+    for name in found[0]:
         values = [one[name] for one in found]
         row |= {name: float(np.mean(values)), f"{name}_sd": float(np.std(values, ddof=min(1, len(values) - 1)))}
     return row
 
 
-def table(rows: Sequence[dict[str, float | str]]) -> str:
-    """The rows as a Markdown table, in percent."""
-    lines = [
-        "| kind | setting | bound | right kept | wrong kept | precision |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+def table(rows: Sequence[Row], names: dict[str, str], figures: dict[str, str]) -> str:
+    """The rows as a Markdown table: names as they are, figures in percent."""
+    lines = [f"| {' | '.join((*names.values(), *figures.values()))} |", "| --- " * (len(names) + len(figures)) + "|"]
     for row in rows:
-        cells = [f"{100 * float(row[name]):.0f} ± {100 * float(row[name + '_sd']):.0f}" for name in FIGURES]
-        lines.append(f"| {row['kind']} | {row['setting']} | {float(row['bound']):.2f} | {' | '.join(cells)} |")
+        cells = [f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in names]
+        cells += [f"{100 * float(row[name]):.1f} ± {100 * float(row[name + '_sd']):.1f}" for name in figures]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -123,14 +149,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER / "filter", help="finished work is kept here")
     asked = parser.parse_args()
     prepare(asked.folder.resolve(), asked.preset, asked.dataset, asked.n, asked.draws)
-    rows = measure(asked.folder)
+    rows, apart = measure(asked.folder)
     where = machine()
     target = FOLDER / "filter_thresholds.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({"machine": where, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-    print(
-        f"{rows[0]['draws']} draws, {rows[0]['clips']:.0f} held-out clips each, on {where}\n\n{table(rows)}\n\n{target}"
-    )
+    content = {"machine": where, "thresholds": rows, "separation": apart}
+    target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"{rows[0]['draws']} draws, {rows[0]['clips']:.0f} held-out clips each, on {where}\n")
+    settings = {"kind": "kind", "setting": "setting", "bound": "bound"}
+    print(table(rows, settings, {"recall": "right kept", "wrong_kept": "wrong kept", "precision": "precision"}))
+    kept = {"auc": "AUC", "wrong_kept_75": "wrong kept at 75 % right", "wrong_kept_90": "wrong kept at 90 % right"}
+    print(f"\n{table(apart, {'clap': 'CLAP', 'on': 'on'}, kept)}\n\n{target}")
 
 
 if __name__ == "__main__":

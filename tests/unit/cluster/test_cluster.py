@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import ConfigError, StorageError
 from pipelines.cluster import Cluster, Connection, version_name
+from pipelines.compile import compile_pipeline
 from pipelines.schedule import CRON, schedule
 from tests.unit.cluster.stub import Stub, serving
 
