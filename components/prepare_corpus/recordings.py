@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +17,14 @@ from common.audio import check_signal, loudest_window, read_audio, resample, to_
 from common.audio_file import AudioError
 from common.config.corpus import PrepareCorpusConfig
 from common.dataset_listing import AUDIO_SUFFIXES
-from common.errors import DataError
 from common.hashing import hash_file, hash_json
 from common.items import ItemStore
 from common.storage import open_store, open_uri, split_uri
 from components.prepare_corpus.captions import detect_format, read_captions
 from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
 from components.prepare_corpus.excluded import ExcludedIds
-from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest, order
+from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest
+from components.prepare_corpus.listing import audio_files, local_captions, tar_shards
 from components.prepare_corpus.sources import (
     Dropped,
     Source,
@@ -53,17 +52,17 @@ def open_recordings(
         DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.
     """
     root = str(settings.audio_dir)
-    captions = _local_captions(str(settings.captions_file), items)
+    captions = local_captions(str(settings.captions_file), items)
     kind = detect_format(captions) if settings.captions_format == "auto" else settings.captions_format
     excluded = ExcludedIds.read(excluded_files)
-    tars = _tars(root, seed) if settings.source == "tar" else None
+    tars = tar_shards(root, seed) if settings.source == "tar" else None
     read = [captions, *((captions.with_name(LABELS_FILE), captions.with_name(ONTOLOGY_FILE)) * (kind == "ontology"))]
     scratch = items.scratch_dir(
         captions=[hash_file(path) if path.is_file() else None for path in read],
         format=kind,
         excluded=excluded.digest,
         seed=seed,
-        audio=listing_digest(_audio_files(root)) if tars is None else None,
+        audio=listing_digest(audio_files(root)) if tars is None else None,
     )
     index = CaptionIndex(scratch / "index.sqlite")
     if not index.path.is_file():
@@ -73,7 +72,7 @@ def open_recordings(
             excluded.__contains__,
             seed,
             root=root,
-            files=partial(_audio_files, root) if tars is None else None,
+            files=partial(audio_files, root) if tars is None else None,
         )
     survey = index.survey()
     check_dropped(survey.dropped, survey.captions, settings.max_bad_fraction)
@@ -248,69 +247,3 @@ def _write(path: Path, file: BinaryIO) -> None:
     with path.open("wb") as target:
         while chunk := file.read(_CHUNK):
             target.write(chunk)
-
-
-def _audio_files(root: str) -> Iterator[str]:
-    """Audio files below a folder or prefix, relative to it, in any order."""
-    store = open_store(root)
-    local = store.local_path("")
-    if local is not None and not local.is_dir():
-        raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
-    names = store.list() if local is None else _walk(local)
-    for name in names:
-        if posixpath.splitext(name)[1].lower() in AUDIO_SUFFIXES and _is_text(name):
-            yield name
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(root):
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in names:
-            yield name if relative == "." else f"{relative}/{name}"
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _tars(root: str, seed: int) -> tuple[str, ...]:
-    """Addresses of the tar shards, shuffled.
-
-    Raises:
-        DataError: there are fewer than two.
-    """
-    if root.endswith(".txt"):
-        store, name = split_uri(root)
-        lines = open_store(store).read_bytes(name).decode("utf-8-sig").splitlines()
-        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    else:
-        opened = open_store(root)
-        found = [f"{opened.uri}/{name}" for name in opened.list() if name.endswith((".tar", ".tar.gz", ".tgz"))]
-    if len(set(found)) < 2:
-        raise DataError(
-            f"audio_dir {root} has {len(set(found))} tar shards; at least two are needed, so that one can be held out: "
-            "split the archive, or unpack it and set prepare_corpus.source to `folder`"
-        )
-    return tuple(sorted(set(found), key=lambda uri: order(seed, posixpath.basename(uri))))
-
-
-def _local_captions(file: str, items: ItemStore) -> Path:
-    """The caption file on this machine, with the ontology's files beside it where they are there."""
-    store, name = split_uri(file)
-    opened = open_store(store)
-    local = opened.local_path(name)
-    if local is not None:
-        return local
-    folder = items.scratch_dir(captions_file=file)
-    prefix = name.rpartition("/")[0]
-    for other in (LABELS_FILE, ONTOLOGY_FILE):
-        key = f"{prefix}/{other}".lstrip("/")
-        if opened.size(key) is not None:
-            opened.download(key, folder / other)
-    target = folder / posixpath.basename(name)
-    opened.download(name, target)
-    return target

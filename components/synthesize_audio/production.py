@@ -196,13 +196,12 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
     with ThreadPoolExecutor(_STORE_THREADS) as pool:
         lacks = pool.map(lambda batch: bool(batch.missing()), planned)
         missing = [batch for batch, lacking in zip(planned, lacks, strict=True) if lacking]
-    event(log, "planned", clips=len(requests), batches=len(planned), missing=len(missing))
-    where, made = devices(), Counter[str]()
+    where, made = devices()[: max(1, len(missing))], Counter[str]()
+    event(log, "planned", clips=len(requests), batches=len(planned), missing=len(missing), processes=len(where))
     threads = max(1, cpu_count() // len(where))
     shares = [
         Share(tuple(missing[index :: len(where)]), device, threads, logged=index == 0)
-        for index, device in enumerate(where)
-        if index < len(missing)
+        for index, device in enumerate(where if missing else ())
     ]
     for _, result in run_items(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn"):
         if isinstance(result, BaseException):

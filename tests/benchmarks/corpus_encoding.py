@@ -85,7 +85,7 @@ def figures(sizes: tuple[int, ...] = SIZES, long_clips: int = LONG_CLIPS) -> lis
         ),
         Figure(
             f"corpus encoding: CPU time per clip with {last} clips against {sizes[1]}",
-            costs[last].cpu_s / last / (costs[sizes[1]].cpu_s / sizes[1]), "<=", 1.15, "x",
+            costs[last].cpu_s / last / (costs[sizes[1]].cpu_s / sizes[1]), "<=", 1.2, "x",
             f"{1e3 * costs[last].cpu_s / last:.2f} ms", f"{1e3 * costs[sizes[1]].cpu_s / sizes[1]:.2f} ms",
             f"clips of {SHORT_S * 1000:.0f} ms; fixed costs included: {told}",
         ),

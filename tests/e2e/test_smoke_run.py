@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from common.storage import open_store
+from common.storage.s3_client import S3Settings, s3_client
 from pipelines.compile import compile_pipeline
+from tests.s3_server import BUCKET, s3_server
 from tests.unit.captions.stub import Send, good, serve
 
 CANARY = "sk-CANARY-e2e-90b1f4"
@@ -193,6 +196,27 @@ def test_a_killed_and_an_interrupted_run_go_on_and_end_with_the_same_report(
     finished = run_pipeline(tmp_path)
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     assert {"plan", "prepare-corpus"} <= {row["name"] for row in record(tmp_path)["stages"] if row["cached"]}
+    reports = [sorted(folder.glob("demo-*/report.json"))[0].read_bytes() for folder in (runs, tmp_path)]
+    assert reports[0] == reports[1]
+
+
+def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_whole(
+    first: object, runs: Path, tmp_path: Path
+) -> None:
+    with s3_server() as url:
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        place = {"AWS_ENDPOINT_URL_S3": url, "SYNTHIO_CACHE": str(tmp_path / "cache"), **keys}
+        finished = run_pipeline(tmp_path, "--store", f"s3://{BUCKET}/store", **place)
+        assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in place.items():
+                environment.setenv(name, value)
+            store = open_store(f"s3://{BUCKET}/store")
+            stages = {key.partition("/")[0] for key in store.list()}
+            client = s3_client(S3Settings.from_environment())
+            assert not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+    assert {"pretrain_t2a", "align_t2a", "synthesize_audio", "train_classifier"} <= stages
+    assert not (tmp_path / "store").exists()
     reports = [sorted(folder.glob("demo-*/report.json"))[0].read_bytes() for folder in (runs, tmp_path)]
     assert reports[0] == reports[1]
 

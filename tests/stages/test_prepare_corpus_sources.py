@@ -130,6 +130,15 @@ def test_tar_shards_hold_the_same_clips_as_a_folder(
     assert [shard.clips for shard in corpus.shards_of("latents", "train")] == [8, 8]
 
 
+def test_tar_shards_may_have_any_name_and_equal_ones_in_several_folders(tmp_path: Path, tars: dict[str, Any]) -> None:
+    root = Path(tars["audio_dir"])
+    for number, path in enumerate(sorted(root.iterdir())):
+        (root / str(number)).mkdir()
+        path.rename(root / str(number) / ("part #1 %41 ä.tar.gz" if path.suffix == ".gz" else "part #1 %41 ä.tar"))
+    corpora = [latents(build(tmp_path / str(run), **tars)) for run in range(2)]
+    assert len(corpora[0]) == CLIPS and corpora[0] == corpora[1]
+
+
 def test_a_list_of_tar_shards_is_a_source(tmp_path: Path, tars: dict[str, Any]) -> None:
     (tmp_path / "list.txt").write_text("\n".join(f"{tars['audio_dir']}/{name}" for name in ("0.tar.gz", "1.tar")))
     corpus = build(tmp_path / "c", **{**tars, "audio_dir": str(tmp_path / "list.txt"), "max_bad_fraction": 0.5})

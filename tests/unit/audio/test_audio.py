@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from common import storage
 from common.audio import (
     AudioError,
     check_signal,
@@ -26,6 +25,7 @@ from common.audio import (
     write_flac,
 )
 from common.errors import StorageError
+from common.storage import local
 
 
 def tone(rate: int, seconds: float = 1.0, hz: float = 1000.0, level: float = 0.5) -> np.ndarray:
@@ -225,7 +225,7 @@ def test_loudness_is_matched_by_one_gain_and_stops_at_the_peak_limit() -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = storage.tempfile.NamedTemporaryFile
+    real = local.tempfile.NamedTemporaryFile
 
     def full(*args: Any, **kwargs: Any) -> Any:
         file = real(*args, **kwargs)
@@ -236,7 +236,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(file, "write", write)
         return file
 
-    monkeypatch.setattr(storage.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(local.tempfile, "NamedTemporaryFile", full)
     with pytest.raises(StorageError, match="free some space"):
         write_flac(tmp_path / "a.flac", tone(8000), 8000)
     assert not list(tmp_path.iterdir())

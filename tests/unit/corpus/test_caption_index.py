@@ -136,7 +136,7 @@ def test_memory_does_not_grow_with_the_number_of_captions(tmp_path: Path) -> Non
         return found
 
     peak(100)
-    assert peak(20_000) < 1.1 * peak(1_000) + 2**16
+    assert peak(8_000) < 1.1 * peak(1_000) + 2**16
 
 
 def test_the_digest_of_a_listing_is_of_its_names_in_any_order() -> None:

@@ -1,0 +1,87 @@
+"""Where recordings and their captions lie: folders and prefixes listed, lists of tar shards, files fetched from S3."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.dataset_listing import AUDIO_SUFFIXES
+from common.errors import DataError
+from common.items import ItemStore
+from common.storage import ObjectStore, open_store, split_uri
+from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
+from components.prepare_corpus.index import order
+
+
+def audio_files(root: str) -> Iterator[str]:
+    """Audio files below a folder or prefix, relative to it, in any order."""
+    store = open_store(root)
+    local = store.local_path("")
+    if local is not None and not local.is_dir():
+        raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
+    names = store.list() if local is None else _walk(local)
+    for name in names:
+        if posixpath.splitext(name)[1].lower() in AUDIO_SUFFIXES and _is_text(name):
+            yield name
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(root):
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in names:
+            yield name if relative == "." else f"{relative}/{name}"
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def tar_shards(root: str, seed: int) -> tuple[str, ...]:
+    """Addresses of the tar shards, shuffled.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if root.endswith(".txt"):
+        store, name = split_uri(root)
+        lines = open_store(store).read_bytes(name).decode("utf-8-sig").splitlines()
+        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    else:
+        opened = open_store(root)
+        found = [_address(opened, name) for name in opened.list() if name.endswith((".tar", ".tar.gz", ".tgz"))]
+    if len(set(found)) < 2:
+        raise DataError(
+            f"audio_dir {root} has {len(set(found))} tar shards; at least two are needed, so that one can be held out: "
+            "split the archive, or unpack it and set prepare_corpus.source to `folder`"
+        )
+    return tuple(sorted(sorted(set(found)), key=lambda uri: order(seed, posixpath.basename(uri))))
+
+
+def _address(store: ObjectStore, name: str) -> str:
+    path = store.local_path(name)
+    # A name may hold what means something else in an address, such as `#` and `%`.
+    return f"{store.uri}/{name}" if path is None else path.as_uri()
+
+
+def local_captions(file: str, items: ItemStore) -> Path:
+    """The caption file on this machine, with the ontology's files beside it where they are there."""
+    store, name = split_uri(file)
+    opened = open_store(store)
+    local = opened.local_path(name)
+    if local is not None:
+        return local
+    folder = items.scratch_dir(captions_file=file)
+    prefix = name.rpartition("/")[0]
+    for other in (LABELS_FILE, ONTOLOGY_FILE):
+        key = f"{prefix}/{other}".lstrip("/")
+        if opened.size(key) is not None:
+            opened.download(key, folder / other)
+    target = folder / posixpath.basename(name)
+    opened.download(name, target)
+    return target
