@@ -27,6 +27,8 @@ STAGES ?=
 GPUS ?= 1
 JOBS ?= 2
 export PYTHONPATH := $(CURDIR)
+# Waiting threads sleep: spinning ones slow down every other process on the machine.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data estimate bench-t2a manifests compile bench-synthesis classify clean clean-runs
 

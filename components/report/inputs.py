@@ -103,7 +103,7 @@ def read_inputs(folders: Folders) -> Inputs:
             "gold clips": hash_json(
                 [[clip.clip_id, clip.label, _flac(folders.gold, clip.file_name)] for clip in gold.clips.values()]
             ),
-            "corpus": hash_file(folders.corpus / "manifest.json"),
+            "corpus": hash_json(_placeless(read_json(folders.corpus / "manifest.json"))),
             "text-to-audio model": weights_hash(folders.t2a),
             "aligned models": weights_hash(folders.aligned),
             "fine-tuned CLAP": weights_hash(folders.clap),
@@ -111,6 +111,12 @@ def read_inputs(folders: Folders) -> Inputs:
             "accepted clips": hash_json([[clip.clip_id, _flac(folders.accepted, clip.file_name)] for clip in accepted]),
         },
     )
+
+
+def _placeless(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A corpus' manifest without where its shards lie: the same corpus in another store is the same."""
+    shards = [{name: value for name, value in shard.items() if name != "uri"} for shard in manifest["shards"]]
+    return {**manifest, "shards": shards}
 
 
 def weights_hash(folder: Path) -> str:
