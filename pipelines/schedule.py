@@ -22,7 +22,8 @@ def schedule(
 
     Args:
         cluster: where.
-        pipeline: ids of pipeline and version.
+        pipeline: ids of pipeline and version; compile it with `fresh=True`, since a night that finds its tasks cached
+            would measure the cache, and the client's own switch does nothing for an uploaded version.
         params: of every run.
         name: of the recurring run; also of its experiment.
         cron: six fields, seconds first.
@@ -40,8 +41,6 @@ def schedule(
             pipeline_id=pipeline[0],
             version_id=pipeline[1],
             enabled=False,
-            # A night that runs again what did not change would measure the cache.
-            enable_caching=False,
         ),
         attempts=1,
     )

@@ -115,7 +115,7 @@ def read_inputs(folders: Folders) -> Inputs:
 
 def _placeless(manifest: dict[str, Any]) -> dict[str, Any]:
     """A corpus' manifest without where its shards lie: the same corpus in another store is the same."""
-    shards = [{name: value for name, value in shard.items() if name != "uri"} for shard in manifest["shards"]]
+    shards = [{name: value for name, value in shard.items() if name != "uri"} for shard in manifest.get("shards", [])]
     return {**manifest, "shards": shards}
 
 
