@@ -173,8 +173,8 @@ class FilterAudioConfig(Frozen):
     max_compared: int = Field(
         default=16,
         gt=0,
-        description="ours: clips nearest in CLAP cosine that a clip is compared closely with; bounds the work where all "
-        "clips of a class lie close together, as they do for a small CLAP. A copy is among the very nearest",
+        description="ours: clips nearest in CLAP cosine that a clip is compared closely with; bounds the work where "
+        "all clips of a class lie close together, as they do for a small CLAP. A copy is among the very nearest",
     )
     batch_size: int = Field(default=32, gt=0)
 

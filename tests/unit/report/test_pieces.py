@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from common.errors import DataError
-from components.report import figures, wording
 from common.spectrogram import png, spectrogram
+from components.report import figures, wording
 from components.report.players import Carrier, choose, make_player
 from components.report.sections import confusions, factor_rows, strength_rows
 from components.report.timing import duration, insert_run_section
