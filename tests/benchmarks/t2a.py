@@ -64,7 +64,9 @@ def pretraining_figures(folder: Path) -> Iterator[Figure]:
     """Training from latent shards beside encoding on the fly, and what a GPU would do."""
     backend, corpus = _small_model(folder)
     tokenizer = AutoTokenizer.from_pretrained(str(corpus.tokenizer_dir))
-    settings = PretrainT2AConfig(optim=OptimConfig(steps=STEPS, batch_size=BATCH, learning_rate=1e-3, schedule="constant"))
+    settings = PretrainT2AConfig(
+        optim=OptimConfig(steps=STEPS, batch_size=BATCH, learning_rate=1e-3, schedule="constant")
+    )
     stream = LatentStream(
         CorpusShards(corpus, "train"), tokenizer, batch_size=BATCH, seed=0, buffer_clips=CLIPS // 2, steps=STEPS
     )
@@ -115,7 +117,10 @@ def _small_model(folder: Path) -> tuple[T2ABackend, Corpus]:
     )  # fmt: skip
     target = folder / "corpus"
     prepare_corpus(
-        str(target), str(folder / "metrics"), config={"settings": settings.model_dump(mode="json"), "seed": 0}, code_version="bench"
+        str(target),
+        str(folder / "metrics"),
+        config={"settings": settings.model_dump(mode="json"), "seed": 0},
+        code_version="bench",
     )
     corpus = Corpus(target)
     loaded = AutoencoderOobleck.from_pretrained(folder / "published", subfolder="vae").eval()

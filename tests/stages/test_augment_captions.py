@@ -247,7 +247,13 @@ def test_labels_that_look_like_paths_or_instructions_change_no_file_name(tmp_pat
     names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
     prompts, figures = augment(inputs, tmp_path / "out", config())
     made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} - names
-    assert {str(path) for path in made} == {"out", "out/prompts.jsonl", "out/captions.json", "out/SHA256SUMS", "out.json"}
+    assert {str(path) for path in made} == {
+        "out",
+        "out/prompts.jsonl",
+        "out/captions.json",
+        "out/SHA256SUMS",
+        "out.json",
+    }
     assert figures["mixcap_label_recall"] == 1
     assert {p.prompt_id.split(".s")[0] for p in prompts} == {recipe.name for recipe in RECIPES if recipe}
 
