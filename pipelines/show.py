@@ -49,6 +49,8 @@ def render(run_dir: Path) -> str:
 def _inputs(record: dict[str, Any]) -> dict[str, str]:
     artifacts = record["artifacts"]
     last_filter = [name for name in artifacts if name.startswith("filter-audio")][-1:]
+    # Each round hands on the captions of all rounds before it.
+    last_writer = ["augment-captions", *(name for name in artifacts if name.startswith("revise-captions"))][-1]
     try:
         return {
             "evaluation": artifacts["evaluate-classifier"]["evaluation"],
@@ -59,6 +61,7 @@ def _inputs(record: dict[str, Any]) -> dict[str, str]:
             "clap": artifacts["finetune-clap"]["finetuned"],
             "classifiers": artifacts["train-classifier"]["classifiers"],
             "captions": artifacts["caption-clips"]["captions"],
+            "prompts": artifacts[last_writer]["prompts"],
             "vanilla": artifacts["synthesize-audio"]["synthetic"],
             "accepted": artifacts[last_filter[0]]["accepted"],
             "rejected": artifacts["filter-audio"]["rejected"],

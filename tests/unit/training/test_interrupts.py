@@ -144,7 +144,8 @@ def pool_item(item: tuple[Path, int, int]) -> None:
 def test_sigterm_ends_a_pool_of_trainings_and_each_is_saved(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         list(run_items(pool_item, [(tmp_path, number, os.getpid()) for number in range(6)], workers=2))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+    # The second worker may not have begun yet when the signal comes.
+    assert "0" in {path.name for path in tmp_path.iterdir()} <= {"0", "1"}
     for path in tmp_path.iterdir():
         with checkpoints(path).latest() as found:
             assert found is not None
