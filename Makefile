@@ -30,7 +30,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data estimate bench-t2a manifests compile bench-synthesis classify clean clean-runs
+.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data estimate bench-t2a manifests compile bench-synthesis bench-filter classify clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
 bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(if $(T2A),--t2a '$(T2A)') $(if $(CLAP),--clap '$(CLAP)') \
 	  $(if $(GOLD),--gold '$(GOLD)')
+
+bench-filter: setup ## Measure what each threshold of the filter lets through and loses
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.filter_thresholds
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
 	@$(PY) -m pipelines.classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)

@@ -129,13 +129,17 @@ class FinetuneClapPlan(Frozen):
 
 
 class ThresholdConfig(Frozen):
-    """When a clip counts as faithful to its label. All kinds are calibrated per replicate."""
+    """When a clip counts as faithful to its label. `percentile` and `margin` are calibrated per replicate.
+
+    Whatever the kind, what it does to the replicate's gold validation clips is recorded.
+    """
 
     kind: Literal["fixed", "percentile", "margin"] = Field(
         default="margin",
-        description="ours: of demo clips with planted labels (6 draws) `margin` at the 25th percentile keeps 73 % of "
-        "the right and 9 % of the wrong ones; at the 10th 87 and 21, `percentile` 10: 90 and 25, `fixed` 0.5: 87 and "
-        "19, but a fixed score does not carry over to another model. The official code has one fixed score",
+        description="ours, measured (docs/FILTER.md): of demo clips with planted labels (6 draws) `margin` at the 25th "
+        "percentile keeps 78 % of the right and 17 % of the wrong ones, `percentile` 81 and 19, `fixed` 0.5 82 and 19; "
+        "margins tell right from wrong a little better than scores, and a fixed score does not carry over to another "
+        "model. The official code has one fixed score",
     )
     min_score: float = Field(default=0.3, ge=-1, le=1, description="`fixed`: least cosine with the label prompt")
     percentile: float | None = Field(

@@ -46,7 +46,13 @@ CANDIDATES = (
 def prepare(folder: Path, preset: str, dataset: str, n: int, draws: int) -> None:
     """Corpus, pretrained CLAP, gold draws and fine-tuned CLAPs below `folder`, as the stages of a run make them."""
     os.environ[STORE_VARIABLE] = str(folder / "store")
-    plans = dict(zip(PLANS, plan(dataset, preset, n, "gold,synthio", draws, "", ""), strict=True))
+    plans = dict(
+        zip(
+            PLANS,
+            plan(dataset, preset, n, "gold,synthio", draws, overrides="", data_version="", reuse_t2a_from=""),
+            strict=True,
+        )
+    )
     path = {name: str(folder / name) for name in ("corpus", "clap", "gold", "test", "finetuned", "metrics")}
     steps: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
         (prepare_corpus, ("corpus",)),

@@ -113,7 +113,7 @@ def test_a_key_for_the_endpoint_is_found_nowhere_after_a_whole_run(first: object
             f" {name}.writer.endpoint.max_wait_s=0.01"
             for name in ("augment_captions", "revise_captions")
         )
-        options = ("--methods", "gold,synthio", "--overrides", overrides)
+        options = ("--methods", "gold,synthio", "--overrides", f"rounds=1 {overrides}")
         told = [run_pipeline(runs, *options, SYNTHIO_LLM_API_KEY=CANARY)]
         assert told[0].returncode == 0, told[0].stdout[-3000:] + told[0].stderr[-3000:]
         sent = len(stub.requests)

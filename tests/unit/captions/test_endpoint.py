@@ -26,10 +26,12 @@ from tests.unit.captions.stub import Send, Stub, envelope, facts, good, good_rep
 CANARY = "sk-CANARY-7f3a91"
 VARIABLE = "SYNTHIO_LLM_API_KEY"
 PER_KIND = 12
+HANG_S = 0.5
+"""How long a test waits for an endpoint that hangs. All others wait long, for busy machines are slow."""
 
 
 def writer_config(url: str, *, replaced: float = 1.0, **endpoint: Any) -> WriterConfig:
-    fast = {"timeout_s": 0.4, "attempts": 2, "max_wait_s": 0.01, "concurrency": 24}
+    fast = {"timeout_s": 10, "attempts": 2, "max_wait_s": 0.01, "concurrency": 24}
     return WriterConfig(
         backend="endpoint",
         endpoint=EndpointConfig(base_url=url, model="stub", **(fast | endpoint)),
@@ -141,7 +143,8 @@ def test_a_hostile_reply_is_counted_with_its_reason_and_never_kept(
 ) -> None:
     send, reason = HOSTILE[kind]
     asked = tasks(PER_KIND)
-    with serve(lambda request, number: send) as stub, desk_at(stub) as desk:
+    limit = {"timeout_s": HANG_S} if send.hang else {}
+    with serve(lambda request, number: send) as stub, desk_at(stub, **limit) as desk:
         answers, tally = desk.ask(asked)
     assert tally.reasons[reason] >= PER_KIND
     assert tally.replaced == tally.pieces == 2 * PER_KIND
@@ -178,7 +181,8 @@ def test_what_passes_is_tried_again_counted_and_costs_no_caption(reason: str) ->
         seen.add(request["seed"])
         return PASSING[reason] if first else good(request)
 
-    with serve(behave) as stub, desk_at(stub) as desk:
+    limit = {"timeout_s": 2 * HANG_S} if reason == "timeout" else {}
+    with serve(behave) as stub, desk_at(stub, **limit) as desk:
         answers, tally = desk.ask(tasks(PER_KIND))
     assert tally.usage.failed == {reason: PER_KIND} and tally.usage.requests == 2 * PER_KIND
     assert tally.replaced == 0 and tally.reasons == {}
