@@ -36,6 +36,11 @@ class PrepareCorpusConfig(Frozen):
         "are worded from AudioSet's classes; the others as published; `auto`: told by the columns",
     )
     clips: int = Field(default=2000, ge=8, description="`procedural`: how many to make")
+    procedural_clips: int = Field(
+        default=0,
+        ge=0,
+        description="`folder`, `tar`: how many clips of the built-in generator join them; ours, for small collections",
+    )
     durations_s: tuple[float, ...] = Field(
         default=(10.0,), min_length=1, description="a longer file is cut to its loudest window. Paper: 10 s"
     )

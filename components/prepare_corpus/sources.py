@@ -131,7 +131,11 @@ def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
             f"prepare_corpus: source is `{settings.source}`, but audio_dir and captions_file are not set; for example "
             "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
         )
-    return open_recordings(settings, plan.seed, tuple(Path(file) for file in plan.excluded_ids_files), items)
+    recordings = open_recordings(settings, plan.seed, tuple(Path(file) for file in plan.excluded_ids_files), items)
+    if not settings.procedural_clips:
+        return recordings
+    generator = settings.model_copy(update={"source": "procedural", "clips": settings.procedural_clips})
+    return JoinedSource(recordings, ProceduralSource(generator, plan.seed))
 
 
 def shard_size(clips: int, size: int) -> int:
@@ -190,6 +194,52 @@ class ProceduralSource:
     def absent(self, found: int) -> int:
         """None."""
         return 0
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """Recordings and clips of the generator, their shards spread evenly among each other.
+
+    The last shards are held out, so both kinds are among those.
+    """
+
+    recordings: Source
+    procedural: ProceduralSource
+
+    @property
+    def shards(self) -> int:
+        """Of both."""
+        return self.recordings.shards + self.procedural.shards
+
+    def _place(self, number: int) -> tuple[Source, int, str]:
+        counts = (self.recordings.shards, self.procedural.shards)
+        places = [((shard + 1) / count, kind, shard) for kind, count in enumerate(counts) for shard in range(count)]
+        _, kind, shard = sorted(places)[number]
+        return (self.procedural, shard, "procedural-") if kind else (self.recordings, shard, "")
+
+    def key(self, number: int) -> dict[str, Any]:
+        """That of the source which the shard comes from."""
+        source, shard, _ = self._place(number)
+        return source.key(shard)
+
+    def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """The clips of shard `number`; keys of generated ones begin with `procedural-`."""
+        source, shard, prefix = self._place(number)
+        for clip in source.clips(shard, dropped):
+            yield clip._replace(key=prefix + clip.key)
+
+    def captions(self) -> None:
+        """None: the generator's come with the audio."""
+        return None
+
+    def survey(self) -> Survey:
+        """That of the recordings, and the generated clips."""
+        found = self.recordings.survey()
+        return found._replace(captions=found.captions + self.procedural.config.clips)
+
+    def absent(self, found: int) -> int:
+        """Captions of recordings without audio."""
+        return self.recordings.absent(found - self.procedural.config.clips)
 
 
 def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:

@@ -310,3 +310,14 @@ def test_a_changed_file_is_encoded_anew_and_the_shards_without_it_are_kept(
     build(tmp_path / "b", **folder)
     after = set((run_store / "prepare_corpus" / "audio").rglob("*.tar"))
     assert len(after - before) == 1 and before < after
+
+
+def test_generated_clips_join_recordings_in_training_and_among_the_held_out(
+    tmp_path: Path, folder: dict[str, Any], tars: dict[str, Any]
+) -> None:
+    for name, source in (("folder", folder), ("tar", tars)):
+        corpus = build(tmp_path / name, **{**source, "clips_per_shard": 4}, procedural_clips=16)
+        assert corpus.manifest["clips"] == CLIPS + 16 and corpus.manifest["dropped"] == {}
+        for split in ("train", "heldout"):
+            generated = {row.key.startswith("procedural-") for row in corpus.latents(split)}  # type: ignore[arg-type]
+            assert generated == {True, False}
