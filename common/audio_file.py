@@ -12,6 +12,7 @@ from pathlib import Path
 import soundfile
 
 from common.errors import DataError
+from common.split_guard import check_may_open
 
 _UNKNOWN_SIZE = (0, 0xFFFFFFFF)
 """Data sizes that streaming encoders write when they cannot know better."""
@@ -64,7 +65,9 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
 
     Raises:
         AudioError: with reason `missing_file`, `empty_file`, `truncated` or `unreadable`.
+        DataError: it is a test clip, and this is not `evaluate_classifier`.
     """
+    check_may_open(path)
     try:
         stream = path.open("rb", buffering=0)
     except FileNotFoundError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from common.audio import read_audio, resample, to_mono, write_flac
 from common.errors import DataError
 from common.records import GoldClip, SyntheticClip, read_records, write_records
+from common.split_guard import check_may_open
 from common.storage import publish_dir
 
 Clip = TypeVar("Clip", GoldClip, SyntheticClip)
@@ -99,13 +100,20 @@ def read_clips(folder: Path, kind: type[Clip]) -> list[Clip]:
     """The records of `folder/clips`, in the order of the metadata.
 
     Raises:
-        DataError: the metadata is missing, or a line is no such record.
+        DataError: the metadata is missing, or a line is no such record; or these are test clips, and this is not
+            `evaluate_classifier`.
     """
+    check_may_open(folder)
     return read_records(folder / CLIPS / METADATA, kind)
 
 
 def clip_path(folder: Path, record: GoldClip | SyntheticClip) -> Path:
-    """Where a record's audio lies."""
+    """Where a record's audio lies.
+
+    Raises:
+        DataError: these are test clips, and this is not `evaluate_classifier`.
+    """
+    check_may_open(folder)
     return folder / CLIPS / _plain(record)
 
 

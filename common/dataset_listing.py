@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.audio_suffixes import AUDIO_SUFFIXES
 from common.config.dataset import DatasetSpec
-from common.errors import DataError
+from common.errors import DataError, unknown_name
+from common.label_file import read_label_file
 from common.text import normalize_label
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf"})
 SPLITS = {"train": "train", "training": "train", "val": "val", "validation": "val", "dev": "val", "test": "test"}
 COLUMNS = ("path", "label", "split", "group")
 MAX_LABEL_LENGTH = 80
@@ -24,22 +22,40 @@ MAX_LABEL_LENGTH = 80
 
 @dataclass(frozen=True)
 class Row:
-    """A clip as listed: `source` is its path relative to the audio root, in POSIX form."""
+    """A clip as listed.
+
+    Attributes:
+        path: of its file.
+        source: its path relative to the audio root, in POSIX form.
+        label: its label, or the first of several.
+        split: `train`, `val` or `test`; None = not given.
+        group: recording, speaker or artist.
+        further_labels: its other labels, of a dataset with several per clip.
+        fold: of a dataset that comes in folds.
+    """
 
     path: Path
     source: str
     label: str
     split: str | None = None
     group: str | None = None
+    further_labels: tuple[str, ...] = ()
+    fold: int | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All its labels."""
+        return (self.label, *self.further_labels)
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A clip that is left out, with a reason code and the details in words."""
+    """A clip that is left out, with a reason code, the details in words, and the split it was listed for."""
 
     source: str
     reason: str
     detail: str
+    split: str | None = None
 
 
 @dataclass
@@ -50,7 +66,7 @@ class Listing:
         rows: usable rows, in order.
         dropped: rows that are no clip, or one listed before.
         ignored_columns: columns of the label file that are not used.
-        ignored_files: files of a class folder that are no audio by their suffix.
+        ignored_files: files that are no audio by their suffix, or outside the official lists of a dataset.
         has_splits: whether splits are given.
     """
 
@@ -62,13 +78,21 @@ class Listing:
 
 
 def list_clips(spec: DatasetSpec) -> Listing:
-    """List the clips of a dataset of files.
+    """List the clips of a dataset of files, the user's own or of a published dataset's native layout.
 
     Raises:
+        ConfigError: a published dataset is not on this machine, or its folds are not those asked for.
         DataError: the label file or folder is missing, empty or malformed, or the labels make no classes.
     """
-    listing = _from_labels(spec) if spec.labels is not None else _from_folders(spec)
-    _check_labels(listing.rows, str(spec.labels or spec.audio))
+    if spec.reader != "files":
+        # Its readers import this module.
+        from common.layouts.located import list_located
+
+        listing = list_located(spec)
+    else:
+        listing = _from_labels(spec) if spec.labels is not None else _from_folders(spec)
+    _check_known(listing.rows, spec)
+    _check_labels(listing.rows, str(spec.labels or spec.audio or f"dataset {spec.name}"))
     return listing
 
 
@@ -78,22 +102,21 @@ def _from_labels(spec: DatasetSpec) -> Listing:
     root = spec.audio or spec.labels.parent
     if not root.is_dir():
         raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file")
-    columns, rows = _records(spec.labels)
+    columns, rows = read_label_file(spec.labels)
     listing = Listing(ignored_columns=[name for name in columns if name not in COLUMNS])
     seen: dict[str, tuple[int, Row]] = {}
     conflicting: dict[str, str] = {}
     for line, values in rows:
-        row = _row(values, root, f"{spec.labels}, line {line}", listing)
+        row = _row(values, root, f"{spec.labels}, line {line}", listing, spec.multi_label)
         if row is None:
             continue
         listing.has_splits |= row.split is not None
         first = seen.setdefault(row.source, (line, row))
         if first[1] is row:
             continue
-        if first[1].label != row.label or first[1].split != row.split:
-            conflicting[row.source] = (
-                f"lines {first[0]} and {line}: {first[1].label!r} ({first[1].split}) and {row.label!r} ({row.split})"
-            )
+        if set(first[1].labels) != set(row.labels) or first[1].split != row.split:
+            named = [f"{', '.join(map(repr, each.labels))} ({each.split})" for each in (first[1], row)]
+            conflicting[row.source] = f"lines {first[0]} and {line}: {named[0]} and {named[1]}"
         else:
             listing.dropped.append(Drop(row.source, "duplicate_row", f"lines {first[0]} and {line}"))
     listing.dropped += [Drop(source, "conflicting_rows", detail) for source, detail in conflicting.items()]
@@ -107,94 +130,44 @@ def _why(dropped: list[Drop]) -> str:
     return f"; first problem: {dropped[0].source}: {dropped[0].detail}" if dropped else ""
 
 
-def _row(values: dict[str, Any], root: Path, where: str, listing: Listing) -> Row | None:
-    found = {}
-    for name in COLUMNS:
-        value = values.get(name)
-        if isinstance(value, list | dict):
-            raise DataError(f"{where}: {name} is {value!r:.60}; expected one text (one label per clip)")
-        found[name] = "" if value is None else str(value).strip()
-    if not found["path"]:
+def _row(values: dict[str, Any], root: Path, where: str, listing: Listing, multi_label: bool) -> Row | None:
+    labels = _labels(values.get("label"), where, multi_label)
+    path, split, group = (_text(values, name, where) for name in ("path", "split", "group"))
+    if not path:
         listing.dropped.append(Drop(where, "no_path", "the path is empty"))
         return None
-    source = Path(os.path.normpath(found["path"])).as_posix()
-    if not found["label"]:
+    source = Path(os.path.normpath(path)).as_posix()
+    if not labels:
         listing.dropped.append(Drop(source, "no_label", f"{where}: the label is empty"))
         return None
-    split = SPLITS.get(found["split"].lower())
-    if found["split"] and split is None:
+    if split and split.lower() not in SPLITS:
         raise DataError(
-            f"{where}: split {found['split']!r}; expected train, val (or validation, dev) or test; correct the value"
+            f"{where}: split {split!r}; expected train, val (or validation, dev) or test; correct the value"
         )
-    label = unicodedata.normalize("NFC", found["label"])
-    return Row(root / source, source, label, split, found["group"] or None)
+    return Row(root / source, source, labels[0], SPLITS.get(split.lower()), group or None, tuple(labels[1:]))
 
 
-def _records(path: Path) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
-    """The column names, and `(line number, values)` of each row."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
+def _text(values: dict[str, Any], name: str, where: str) -> str:
+    value = values.get(name)
+    if isinstance(value, list | dict):
+        raise DataError(f"{where}: {name} is {value!r:.60}; expected one text")
+    return "" if value is None else str(value).strip()
+
+
+def _labels(value: Any, where: str, multi_label: bool) -> list[str]:
+    """The labels of a clip, each once: of one text, of a text with ';' or '|' between them, or of a list of texts."""
+    if not multi_label and isinstance(value, list | dict):
         raise DataError(
-            f"cannot read label file {path}: {error.strerror}; correct `labels:` in the dataset file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"label file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if not text.strip():
-        raise DataError(f"label file {path} is empty; expected the columns path and label")
-    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        rows = list(_jsonl(path, text))
-        columns = list(dict.fromkeys(name for _, row in rows for name in row))
-        _check_columns(path, columns)
-        return columns, rows
-    return _csv(path, text)
-
-
-def _check_columns(path: Path, columns: list[str]) -> None:
-    missing = [name for name in ("path", "label") if name not in columns]
-    if missing:
-        raise DataError(
-            f"label file {path}: no column {' and no column '.join(missing)}; found {', '.join(columns) or 'none'}; "
-            "expected path,label[,split][,group]"
+            f"{where}: label is {value!r:.60}; expected one text (one label per clip), or `multi_label: true` in the "
+            "dataset file"
         )
-
-
-def _csv(path: Path, text: str) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
-    header = text.lstrip("\n").split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[int, dict[str, Any]]] = []
-    columns: list[str] = []
-    try:
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if not columns:
-                columns = [name.strip().lower() for name in values]
-                _check_columns(path, columns)
-                continue
-            if len(values) > len(columns):
-                raise DataError(
-                    f"{path}, line {reader.line_num}: {len(values)} values for {len(columns)} columns; put a value "
-                    f"that holds {delimiter!r} in double quotes"
-                )
-            rows.append((reader.line_num, dict(zip(columns, values, strict=False))))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}; check the quotes around this line") from error
-    return columns, rows
-
-
-def _jsonl(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: no JSON ({error}); expected one object a line") from error
-        if not isinstance(values, dict):
-            raise DataError(f"{path}, line {number}: found {line[:60]!r}; expected an object with path and label")
-        yield number, {str(name).strip().lower(): value for name, value in values.items()}
+    texts = value if isinstance(value, list) else [_text({"label": value}, "label", where)]
+    if multi_label and not isinstance(value, list):
+        texts = re.split("[;|]", texts[0]) if texts[0] else []
+    names = [_text({"label": text}, "label", where) for text in texts]
+    if multi_label and "" in names:
+        raise DataError(f"{where}: label {value!r:.60} has an empty part; put one ';' or '|' between two labels")
+    return list(dict.fromkeys(unicodedata.normalize("NFC", name) for name in names if name))
 
 
 def _from_folders(spec: DatasetSpec) -> Listing:
@@ -233,9 +206,16 @@ def _add_folder(listing: Listing, root: Path, folder: Path, split: str | None) -
             listing.ignored_files.append(source)
 
 
+def _check_known(rows: list[Row], spec: DatasetSpec) -> None:
+    for row in rows if spec.classes else ():
+        for label in row.labels:
+            if label not in spec.classes:
+                raise DataError(f"dataset {spec.name}, {row.source}: {unknown_name('label', label, spec.classes)}")
+
+
 def _check_labels(rows: list[Row], where: str) -> None:
     spellings: dict[str, str] = {}
-    for label in sorted({row.label for row in rows}):
+    for label in sorted({label for row in rows for label in row.labels}):
         text = normalize_label(label)
         if not text:
             raise DataError(f"{where}: label {label!r} has no printable character; rename the class")

@@ -16,6 +16,8 @@ from common.config.dataset import DatasetSpec
 from common.dataset_listing import list_clips
 from common.errors import ConfigError, unknown_name
 from common.hashing import hash_file, hash_json
+from common.layouts import LAYOUTS
+from common.layouts.located import root_of
 from common.storage import open_uri
 
 DATASETS_DIR = Path(__file__).parent / "datasets"
@@ -63,19 +65,23 @@ def fingerprint(spec: DatasetSpec) -> str:
     """SHA-256 (hex) that changes when the label file or any audio file does (by size and modification time).
 
     Raises:
+        ConfigError: a published dataset is not on this machine.
         DataError: the label file or the folder cannot be read.
     """
     if spec.reader == "procedural_demo":
         return hashlib.sha256(b"procedural_demo").hexdigest()
     if spec.pushed is not None:
         return hashlib.sha256(spec.pushed.encode()).hexdigest()
-    files = []
-    for row in list_clips(spec).rows:
+    files, rows = [], list_clips(spec).rows
+    for row in rows:
         try:
             stat = os.stat(row.path)
             files.append([row.source, stat.st_size, str(stat.st_mtime_ns)])
         except OSError:
             files.append([row.source, -1, ""])
+    if spec.reader != "files":
+        listed = sorted([row.source, *row.labels, row.split or "", row.group or ""] for row in rows)
+        return hash_json([spec.reader, listed, sorted(files)])
     return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files)])
 
 
@@ -106,7 +112,7 @@ def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
         ConfigError: `n` is above the number of clips or below the number of classes.
         DataError: the dataset cannot be listed.
     """
-    if n is None or spec.reader != "files" or spec.pushed is not None:
+    if n is None or spec.reader == "procedural_demo" or spec.pushed is not None:
         return
     rows = list_clips(spec).rows
     held = {"val"} if isinstance(spec.test, float) else {"val", "test"}
@@ -152,7 +158,7 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
     for field in values:
         if field not in DatasetSpec.model_fields:
             raise unknown_name(f"field of {where}", str(field), DatasetSpec.model_fields)
-    for field in ("labels", "audio"):
+    for field in ("labels", "audio", "root"):
         if isinstance(values.get(field), str):
             values = {**values, field: _absolute(values[field], f"{where}: {field}", base)}
     places = values.get("corpus_ids")
@@ -165,10 +171,12 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
             ],
         }
     try:
-        return DatasetSpec.model_validate(values)
+        spec = DatasetSpec.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{where}: {_named(first)}") from error
+    # Named here, because later stages may see another environment.
+    return spec.model_copy(update={"root": root_of(spec)}) if spec.reader in LAYOUTS else spec
 
 
 def _absolute(place: str, where: str, base: Path | None) -> str:

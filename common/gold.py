@@ -42,6 +42,12 @@ class GoldSet:
         return bool(self._splits["shared_gold"])
 
     @property
+    def multi_label(self) -> bool:
+        """Whether clips may have several labels."""
+        facts = self.path / "dataset.json"
+        return bool(read_json(facts).get("multi_label", False)) if facts.is_file() else False
+
+    @property
     def health(self) -> dict[str, Any]:
         """What was found while reading the dataset."""
         found: dict[str, Any] = read_json(self.path / "health.json")

@@ -21,6 +21,9 @@ from common.log import event, get_logger
 from common.storage import DamagedError, ObjectStore, cache_root, open_store, publish_dir, store_uri
 
 PACKED = ".tar"
+FORMAT_KEY = "FORMAT"
+FORMAT = "synthio store 1"
+"""How items are laid out in the store. Other code makes other items; only another layout needs another store."""
 log = get_logger("items")
 
 
@@ -34,7 +37,9 @@ class ItemStore:
     """
 
     def __init__(self, stage: str, code_version: str, root: str | Path | None = None) -> None:
-        self._objects: ObjectStore = open_store(root or store_uri()).child(stage)
+        self._root: ObjectStore = open_store(root or store_uri())
+        self._objects: ObjectStore = self._root.child(stage)
+        self._format_checked = False
         local = self._objects.local_path("")
         self._shared = local is None
         self._folder = cache_root() / hash_json(self._objects.uri)[:12] / stage if local is None else local
@@ -50,7 +55,12 @@ class ItemStore:
         return final.is_dir() or (self._shared and self._fetch(self._name(key) + PACKED, final))
 
     def get_or_make(self, make: Callable[[Path], None], **key: Any) -> Path:
-        """The item's folder; `make(folder)` fills it when it is not there yet."""
+        """The item's folder; `make(folder)` fills it when it is not there yet.
+
+        Raises:
+            StorageError: the store was laid out by another version, or cannot be written.
+        """
+        self._check_format()
         final = self.path(**key)
         if not self.has(**key):
             with publish_dir(final) as folder:
@@ -76,6 +86,20 @@ class ItemStore:
     def _name(self, key: dict[str, Any]) -> str:
         digest = hash_json({"code": self._code_version, **key})
         return f"{digest[:2]}/{digest[:32]}"
+
+    def _check_format(self) -> None:
+        if self._format_checked:
+            return
+        if self._root.size(FORMAT_KEY) is None:
+            self._root.write_bytes(FORMAT_KEY, f"{FORMAT}\n".encode())
+        found = self._root.read_bytes(FORMAT_KEY).decode(errors="replace").strip()
+        if found != FORMAT:
+            raise StorageError(
+                f"the store {self._root.uri} is a {found[:40]!r}, expected {FORMAT!r}: another version of this code "
+                "laid it out. Name another store (STORE=, or SYNTHIO_STORE), or remove this one: it holds nothing that "
+                "a run cannot make again"
+            )
+        self._format_checked = True
 
     def _store(self, folder: Path, name: str) -> None:
         packed = folder.with_name(folder.name + PACKED)

@@ -14,12 +14,17 @@ from common.errors import unknown_name
 
 Alignment = Literal["none", "dpo", "erm"]
 CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
-Classic = Literal["none", "noise", "specaugment", "best"]
+Augmentation = Literal["none", "noise", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"]
+Classic = Augmentation | Literal["best"]
 
 
 class Recipe(Frozen):
-    """How synthetic clips are made. Methods with equal recipes share their clips."""
+    """How the clips in the synthetic slot come about. Methods with equal recipes share them.
 
+    `source="real"` takes labelled clips of the dataset that the replicate neither trains on nor validates with.
+    """
+
+    source: Literal["generate", "real"] = "generate"
     alignment: Alignment = "none"
     captions: CaptionSource = "template"
     filter: bool = False
@@ -29,18 +34,26 @@ class Recipe(Frozen):
     @property
     def name(self) -> str:
         """Readable and unique: a part of clip ids."""
+        if self.source == "real":
+            return "extra-real"
         return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
 
 
 class Method(Frozen):
     """One row of the result table.
 
-    `classic="best"` is the classic method and strength that did best on validation.
+    `classic="best"` is the classic method and strength that did best on validation: of the classic
+    methods that the run lists, else of noise and SpecAugment.
     """
 
     title: str
     recipe: Recipe | None = None
     classic: Classic = "none"
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether it shows what a perfect generator could gain, with clips that a user of n clips does not have."""
+        return self.recipe is not None and self.recipe.source == "real"
 
 
 LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)
@@ -51,7 +64,11 @@ _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
 METHODS: dict[str, Method] = {
     "gold": Method(title="Gold only"),
     "noise": Method(title="Random noise", classic="noise"),
+    "pitch_shift": Method(title="Pitch shift", classic="pitch_shift"),
+    "time_stretch": Method(title="Time stretch", classic="time_stretch"),
+    "shift": Method(title="Time shift", classic="shift"),
     "specaugment": Method(title="SpecAugment", classic="specaugment"),
+    "audiomentations": Method(title="Audiomentations", classic="audiomentations"),
     "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),
     "llm_captions": Method(title="+ LLM captions", recipe=Recipe(captions="label_only", rounds=0)),
     "synthio": Method(title="Synthio", recipe=_SYNTHIO),
@@ -61,6 +78,7 @@ METHODS: dict[str, Method] = {
     "synthio_no_mixcap": Method(title="w/o MixCap", recipe=_SYNTHIO.model_copy(update={"captions": "plain"})),
     "synthio_no_dpo": Method(title="w/o DPO", recipe=_SYNTHIO.model_copy(update={"alignment": "none"})),
     "synthio_classic": Method(title="Synthio + best classic", recipe=_SYNTHIO, classic="best"),
+    "extra_real": Method(title="Extra real clips (ceiling)", recipe=Recipe(source="real", rounds=0)),
 }
 
 DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic")

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field
 
 from common.config.base import Frozen
+from common.config.licence import PermittedUse
 from common.errors import ConfigError, DataError
 from common.hashing import hash_file
 from common.log import event, get_logger
@@ -33,6 +34,7 @@ class PublishedModel(Frozen):
     licence: str
     gated: bool = Field(description="whether the licence must be accepted on the model's page")
     restrictions: str
+    use: PermittedUse | None = Field(default=None, description="the widest that the licence allows; null = not known")
     sha256: dict[str, str] = Field(description="of files")
 
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 from common.errors import ConfigError, DataError, Interrupted, StorageError
 from common.interrupts import forwarded_sigterm
+from common.split_guard import go_on_as, running_stage
 from common.stage import model_time
 
 Item = TypeVar("Item")
@@ -70,7 +71,8 @@ def _run_items(
     # and `_one_thread` is called before any parallel region.
     context = multiprocessing.get_context(start)
     _one_thread()
-    with forwarded_sigterm(), ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (running_stage(),))
+    with forwarded_sigterm(), pool:
         futures = {pool.submit(_attempt, work, item): index for index, item in enumerate(items)}
         try:
             for future in as_completed(futures):
@@ -106,7 +108,8 @@ def sendable(error: Exception) -> Exception:
     return error if type(error).__module__ == "builtins" else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _begin_worker() -> None:
+def _begin_worker(stage: str | None) -> None:
+    go_on_as(stage)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _one_thread()
 

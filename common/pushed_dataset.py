@@ -6,9 +6,7 @@ stored once. The list of clips is an object named by its content as well, so tha
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -53,13 +51,21 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
             if store.size(key) != row.path.stat().st_size:
                 store.upload(key, row.path)
             files[row.source] = sha256
-        listed.append({"path": row.source, "label": row.label, "split": row.split, "group": row.group})
+        label = list(row.labels) if spec.multi_label else row.label
+        listed.append({"path": row.source, "label": label, "split": row.split, "group": row.group})
         if progress is not None:
             progress(number + 1, len(rows))
     manifest = json.dumps({"version": VERSION, "files": files, "clips": listed}, sort_keys=True, ensure_ascii=False)
     key = f"lists/{hashlib.sha256(manifest.encode()).hexdigest()}.json"
     store.write_bytes(key, manifest.encode())
-    local = {"reader", "labels", "audio", "pushed", "corpus_ids"}
+    # Folds have become splits; what is pushed needs no download.
+    local = {"reader", "root", "labels", "audio", "pushed", "corpus_ids"} | {
+        "test_folds",
+        "validation_folds",
+        "access",
+        "instructions",
+        "archives",
+    }
     described = spec.model_dump(mode="json", exclude_none=True, exclude=local) | {"pushed": f"{store.uri}/{key}"}
     name = f"{spec.name}.yaml"
     store.write_bytes(name, yaml.safe_dump(described, sort_keys=True, allow_unicode=True).encode())
@@ -87,12 +93,9 @@ def fetch_dataset(spec: DatasetSpec, folder: Path) -> DatasetSpec:
         target = folder / "audio" / source
         if not target.is_file() or hash_file(target) != sha256:
             store.download(f"files/{sha256[:2]}/{sha256}", target, sha256)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS)
-    writer.writeheader()
-    writer.writerows({name: clip.get(name) or "" for name in COLUMNS} for clip in listed["clips"])
-    write_text(folder / "labels.csv", table.getvalue())
-    return spec.model_copy(update={"labels": folder / "labels.csv", "audio": folder / "audio", "pushed": None})
+    lines = [json.dumps({name: clip.get(name) for name in COLUMNS}, ensure_ascii=False) for clip in listed["clips"]]
+    write_text(folder / "labels.jsonl", "".join(f"{line}\n" for line in lines))
+    return spec.model_copy(update={"labels": folder / "labels.jsonl", "audio": folder / "audio", "pushed": None})
 
 
 def _read_list(data: bytes, uri: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from common.artifacts import verify_artifact, write_sums
 from common.errors import StorageError
 from common.hashing import hash_json
 from common.log import event, get_logger
+from common.split_guard import running_as
 from common.storage import write_json
 
 _model_s = 0.0
@@ -96,7 +97,8 @@ def stage(
     running.verify(inputs or {})
     for folder in outputs.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
-    yield running
+    with running_as(name):
+        yield running
     empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
     if empty:
         raise StorageError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.dataset_listing import AUDIO_SUFFIXES
+from common.audio_suffixes import AUDIO_SUFFIXES
 from common.errors import DataError, SynthioError
 
 

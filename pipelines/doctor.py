@@ -7,9 +7,13 @@ import json
 import sys
 from typing import Any
 
+from common.config.dataset import DatasetSpec
 from common.config.run import RunConfig, load_preset
 from common.datasets_registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
+from common.layouts import LAYOUTS
+from common.layouts.located import root_of
+from common.licences import check_use
 from common.methods import LOSERS, Method
 from common.models import describe
 from common.parallel import cpu_count
@@ -83,16 +87,35 @@ def main() -> int:
         found = examine(spec, config.prepare_dataset, _number("N", options.n) or spec.n)
         work = estimate(config, methods, int(found.health["counts"].get("train", 0)), _number("SEEDS", options.seeds))
         models = describe(config)
+        refused = _refused(config, spec)
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps({**found.to_dict(), "models": models, "estimate": work}, indent=2, ensure_ascii=False))
+        told = {**found.to_dict(), "place": _place(spec), "use": config.use, "refused": refused, "models": models}
+        print(json.dumps({**told, "estimate": work}, indent=2, ensure_ascii=False))
     else:
         print(found.to_text())
+        print(f"  place      {_place(spec)}")
+        print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         print(_estimate_text(options.preset, work))
-    return 0 if found.ok else 1
+    return 0 if found.ok and refused is None else 1
+
+
+def _place(spec: DatasetSpec) -> str:
+    """Where the data was found."""
+    if spec.reader == "procedural_demo":
+        return "built in"
+    return str(root_of(spec) if spec.reader in LAYOUTS else spec.pushed or spec.labels or spec.audio)
+
+
+def _refused(config: RunConfig, spec: DatasetSpec) -> str | None:
+    try:
+        check_use(config, spec)
+    except ConfigError as error:
+        return f"PROBLEM: {error}"
+    return None
 
 
 def _estimate_text(preset: str, work: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def main() -> int:
 
     try:
         spec = resolve_dataset(options.dataset)
-        if spec.reader != "files" or spec.pushed is not None:
+        if spec.reader == "procedural_demo" or spec.pushed is not None:
             raise ConfigError(f"dataset {spec.name} needs no files of this machine: use it as it is")
         print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), show)}")
     except SynthioError as error:

@@ -23,6 +23,7 @@ import yaml
 from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError, StorageError, SynthioError
+from common.licences import check_use
 from common.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
 from components.plan.resolve import resolve_methods
@@ -87,9 +88,10 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: a name or number is wrong.
     """
-    with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
+    config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
     resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
+    check_use(config, spec)
     n = _number("N", options.n or "0", 0)
     check_training_clips(spec, n or spec.n)
     text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
@@ -179,7 +181,7 @@ def run_local(
             {**environment, **passed}, network="://" in store or "SYNTHIO_LLM_API_KEY" in passed
         )
         make_writable([root, runs / "store"])
-        inputs = [Path(spec[key]) for key in ("labels", "audio") if spec.get(key)]
+        inputs = [Path(spec[key]) for key in ("labels", "audio", "root") if spec.get(key)]
         places = containers_with([runs / "store"], inputs)
     local.init(
         runner=launcher,

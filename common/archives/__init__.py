@@ -25,14 +25,17 @@ from common.archives.zip import read_zip
 from common.errors import DataError, StorageError
 from common.storage import publish_dir
 
-__all__ = ["ArchiveLimits", "extract_archive", "read_members"]
+__all__ = ["ArchiveLimits", "extract_archive", "read_members", "unpack_into"]
 
 _CHUNK = 1 << 20
 _NO_LIMITS_GIVEN = ArchiveLimits()
 
 
 def read_members(
-    source: str | Path | BinaryIO, suffixes: Sequence[str], limits: ArchiveLimits = _NO_LIMITS_GIVEN
+    source: str | Path | BinaryIO,
+    suffixes: Sequence[str],
+    limits: ArchiveLimits = _NO_LIMITS_GIVEN,
+    skip_others: bool = False,
 ) -> Iterator[tuple[str, BinaryIO]]:
     """Stream the regular files of an archive as `(name, file)`; nothing is written.
 
@@ -40,6 +43,8 @@ def read_members(
         source: a file, or a stream that is open for reading. A tar needs no seeking, a zip does.
         suffixes: the only ones allowed, such as `(".flac", ".json")`; upper or lower case.
         limits: caps on what the archive may hold.
+        skip_others: pass over files of other suffixes and hidden ones, which published collections are full of, instead
+            of refusing the archive. All other rules stand, and they count for the caps.
 
     Yields:
         A name in POSIX form, relative and without `.` or `..`, and its content, readable until the next one is asked
@@ -54,15 +59,27 @@ def read_members(
         if not path.is_file():
             raise DataError(f"archive {path} is missing or no regular file; correct the path")
         with path.open("rb") as file:
-            yield from _read(file, str(path), suffixes, limits)
+            yield from _read(file, str(path), Names(suffixes, limits, skip_others), limits)
     else:
-        yield from _read(source, str(getattr(source, "name", "stream")), suffixes, limits)
+        where = str(getattr(source, "name", "stream"))
+        yield from _read(source, where, Names(suffixes, limits, skip_others), limits)
 
 
 def extract_archive(
-    path: str | Path, folder: str | Path, suffixes: Sequence[str], limits: ArchiveLimits = _NO_LIMITS_GIVEN
+    path: str | Path,
+    folder: str | Path,
+    suffixes: Sequence[str],
+    limits: ArchiveLimits = _NO_LIMITS_GIVEN,
+    skip_others: bool = False,
 ) -> int:
     """Unpack an archive into `folder`, which appears when all of it is there and has passed, else not at all.
+
+    Args:
+        path: the archive.
+        folder: which must not be there yet.
+        suffixes: as for `read_members`.
+        limits: as for `read_members`.
+        skip_others: as for `read_members`.
 
     Returns:
         The number of files.
@@ -74,21 +91,50 @@ def extract_archive(
     target = Path(folder)
     if os.path.lexists(target):
         raise StorageError(f"cannot unpack {path}: {target} exists; remove it or name another folder")
-    count = 0
     with publish_dir(target) as temporary:
-        for name, file in read_members(Path(path), suffixes, limits):
-            final = temporary / name
-            final.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-            with os.fdopen(os.open(final, flags, 0o644), "wb") as output:
-                while chunk := file.read(_CHUNK):
-                    output.write(chunk)
-            count += 1
+        return unpack_into(path, temporary, suffixes, limits, skip_others)
+
+
+def unpack_into(
+    path: str | Path,
+    folder: Path,
+    suffixes: Sequence[str],
+    limits: ArchiveLimits = _NO_LIMITS_GIVEN,
+    skip_others: bool = False,
+) -> int:
+    """Unpack an archive beside what `folder` holds; on an error a part of it stays there.
+
+    Args:
+        path: the archive.
+        folder: of ours alone, without links, such as one that is yet to be published.
+        suffixes: as for `read_members`.
+        limits: as for `read_members`.
+        skip_others: as for `read_members`.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        DataError: as `read_members`; or a file of that name is there.
+        OSError: the disk is full.
+    """
+    count = 0
+    for name, file in read_members(Path(path), suffixes, limits, skip_others):
+        final = folder / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            descriptor = os.open(final, flags, 0o644)
+        except FileExistsError as error:
+            raise DataError(f"archive {path}: {name!r} is in another archive of this dataset as well") from error
+        with os.fdopen(descriptor, "wb") as output:
+            while chunk := file.read(_CHUNK):
+                output.write(chunk)
+        count += 1
     return count
 
 
-def _read(file: BinaryIO, where: str, suffixes: Sequence[str], limits: ArchiveLimits) -> Iterator[tuple[str, BinaryIO]]:
-    names = Names(suffixes, limits)
+def _read(file: BinaryIO, where: str, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, BinaryIO]]:
     with refusals(where):
         head = read_fully(file, MAGIC_BYTES)
         if not head:

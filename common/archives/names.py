@@ -20,20 +20,23 @@ class Names:
     a plain `../`.
     """
 
-    def __init__(self, suffixes: Sequence[str], limits: ArchiveLimits) -> None:
+    def __init__(self, suffixes: Sequence[str], limits: ArchiveLimits, skip_others: bool = False) -> None:
         self._suffixes = tuple(suffix.lower() for suffix in suffixes)
         self._limits = limits
+        self._skip_others = skip_others
         self._files: set[str] = set()
         self._folders: set[str] = set()
 
-    def file(self, name: str) -> str:
-        """The name under which a file may be kept.
+    def file(self, name: str) -> str | None:
+        """The name under which a file may be kept; None where it is passed over.
 
         Raises:
             Refused: unsafe, of another suffix, or there is one of that name.
         """
+        if self._skip_others and _stays_inside(name) and (_hidden(name) or not self._wanted(name)):
+            return None
         name = self._safe(name)
-        if not name.lower().endswith(self._suffixes):
+        if not self._wanted(name):
             raise Refused(f"member {name!r:.80} is not allowed; expected files in {', '.join(self._suffixes)}")
         key = _key(name)
         folders = _parents(key)
@@ -50,12 +53,15 @@ class Names:
             Refused: unsafe, or there is a file of that name.
         """
         name = name.removesuffix("/")
-        if name == ".":
+        if name == "." or (self._skip_others and _stays_inside(name) and _hidden(name)):
             return
         key = _key(self._safe(name))
         if key in self._files or self._files.intersection(_parents(key)):
             raise Refused(f"folder {name!r:.80} has the name of a file")
         self._folders.update((*_parents(key), key))
+
+    def _wanted(self, name: str) -> bool:
+        return name.lower().endswith(self._suffixes)
 
     def _safe(self, name: str) -> str:
         name = name.removeprefix("./")
@@ -70,6 +76,14 @@ class Names:
             if problem:
                 raise Refused(f"member {name!r:.80}: {problem}")
         return name
+
+
+def _stays_inside(name: str) -> bool:
+    return not name.startswith("/") and ".." not in re.split(r"[/\\]", unicodedata.normalize("NFKC", name))
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") and part.strip(".") for part in name.split("/"))
 
 
 def _problem(name: str, depth: int) -> str | None:

@@ -75,7 +75,11 @@ def read_tar(stream: Stream, names: Names, limits: ArchiveLimits) -> Iterator[tu
                 if size:
                     raise Refused(f"folder {name!r:.80} holds data")
             elif header.kind in _FILE:
-                yield names.file(name), size, stream.read
+                kept = names.file(name)
+                if kept is None:
+                    _skip(stream, size)
+                else:
+                    yield kept, size, stream.read
                 _skip(stream, -size % BLOCK)
             else:
                 raise Refused(f"member {name!r:.80} is {_KINDS.get(header.kind, 'no regular file')}")
@@ -193,5 +197,8 @@ def _decoded(name: bytes) -> str:
 
 
 def _skip(stream: Stream, size: int) -> None:
-    if len(read_fully(stream, size)) < size:
-        raise Refused("it is cut")
+    while size > 0:
+        found = len(read_fully(stream, min(size, _CHUNK)))
+        if not found:
+            raise Refused("it is cut")
+        size -= found

@@ -35,6 +35,8 @@ def read_zip(file: BinaryIO, names: Names, limits: ArchiveLimits) -> Iterator[tu
         _check_entries(entries, archive.start_dir, length, limits)
         kept = [(names.file(entry.orig_filename), entry) for entry in entries if not _is_folder(entry, names)]
         for name, entry in kept:
+            if name is None:
+                continue
             with archive.open(entry) as content:
                 yield name, entry.file_size, content.read
 

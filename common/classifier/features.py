@@ -40,6 +40,8 @@ class LogMel:
         pad_value: a padded frame's value: 0 before normalisation, as in `ASTFeatureExtractor`.
     """
 
+    spectral = True
+
     def __init__(self, extractor: ASTFeatureExtractor) -> None:
         self.sample_rate_hz = int(extractor.sampling_rate)
         self.max_length = int(extractor.max_length)
@@ -81,7 +83,20 @@ class LogMel:
         Raises:
             DataError: a clip is not one-dimensional or not finite.
         """
-        return [self._transform(torch.from_numpy(_checked(clip, index))) for index, clip in enumerate(clips)]
+        return [self._transform(torch.from_numpy(checked(clip, index))) for index, clip in enumerate(clips)]
+
+    def inputs(self, windows: Tensor) -> dict[str, Tensor]:
+        """The model's arguments for (B, max_length, num_mel_bins)."""
+        return {"input_values": windows}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LogMel) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[float, ...]:
+        return self.sample_rate_hz, self.max_length, self.num_mel_bins, self._mean, self._scale
 
     def _transform(self, waveform: Tensor) -> Tensor:
         # In double: in single precision a quiet band beside a loud one misses the 1e-5.
@@ -98,7 +113,12 @@ class LogMel:
         return power.float() @ self._filters
 
 
-def _checked(clip: np.ndarray, index: int) -> np.ndarray:
+def checked(clip: np.ndarray, index: int) -> np.ndarray:
+    """A mono clip (T,) as float32, padded to a frame of 400 samples.
+
+    Raises:
+        DataError: it is not one-dimensional or not finite; `index` says which clip.
+    """
     if clip.ndim != 1:
         raise DataError(f"clip {index} has the shape {clip.shape}; expected mono samples (T,): mix the channels first")
     if not np.isfinite(clip).all():

@@ -37,7 +37,7 @@ def predict_logits(
     loaded = load_classifier(classifier) if isinstance(classifier, Path) else classifier
     rate = loaded.sample_rate_hz
     waveforms = [clip if sample_rate_hz == rate else resample(clip, sample_rate_hz, rate) for clip in clips]
-    logits = feature_logits(loaded, loaded.log_mel(waveforms), batch_size)
+    logits = feature_logits(loaded, loaded.front_end(waveforms), batch_size)
     return np.asarray(logits.cpu().numpy(), dtype=np.float32)
 
 
@@ -53,16 +53,15 @@ def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_siz
     Returns:
         (clips, labels) float32, on the model's device.
     """
-    model, log_mel = classifier.model.eval(), classifier.log_mel
-    device = next(model.parameters()).device
-    windows = [fixed_window_features(clip, log_mel.max_length, log_mel.pad_value) for clip in features]
+    model, front_end = classifier.model.eval(), classifier.front_end
+    windows = [fixed_window_features(clip, front_end.max_length, front_end.pad_value) for clip in features]
     if not windows:
-        return torch.zeros(0, model.config.num_labels, device=device)
+        return torch.zeros(0, model.config.num_labels, device=next(model.parameters()).device)
     stacked = torch.cat(windows)
     rows = []
     for batch in stacked.split(batch_size):
         padded = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, batch_size - len(batch)))
-        rows.append(model(padded.to(device)).logits[: len(batch)].float())
+        rows.append(classifier.logits(padded)[: len(batch)].float())
     by_clip = torch.cat(rows).split([len(clip) for clip in windows])
     return torch.stack([logits.mean(dim=0) for logits in by_clip])
 

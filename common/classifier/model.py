@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import ASTConfig
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
     ASTFeatureExtractor,
@@ -17,20 +19,30 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 from transformers.utils.logging import disable_progress_bar
 
 from common.classifier.features import LogMel
+from common.classifier.front_end import WINDOW_S, FrontEnd, front_end_of
 from common.config.classifier import ASTArchitecture
 from common.errors import DataError
 from common.storage import read_json
 
-MODEL_TYPE = "audio-spectrogram-transformer"
+AST = "audio-spectrogram-transformer"
+HEAD = "classifier"
+"""What transformers calls the last layers of every audio classifier."""
+MULTI_LABEL = "multi_label_classification"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with the features that it expects."""
+    """A model with the frames that it expects.
 
-    model: ASTForAudioClassification
-    extractor: ASTFeatureExtractor
-    log_mel: LogMel
+    Attributes:
+        model: of any class of `AutoModelForAudioClassification` that has a front end here.
+        extractor: transformers' feature extractor, saved beside the model.
+        front_end: what is used in its place.
+    """
+
+    model: Any
+    extractor: Any
+    front_end: FrontEnd
 
     @property
     def labels(self) -> list[str]:
@@ -40,12 +52,19 @@ class Classifier:
     @property
     def sample_rate_hz(self) -> int:
         """Rate of the waveforms that it takes."""
-        return self.log_mel.sample_rate_hz
+        return self.front_end.sample_rate_hz
 
     @property
     def multi_label(self) -> bool:
         """Whether labels are independent (sigmoid) instead of exclusive (softmax)."""
-        return self.model.config.problem_type == "multi_label_classification"
+        return bool(self.model.config.problem_type == MULTI_LABEL)
+
+    def logits(self, windows: Tensor) -> Tensor:
+        """(B, labels) of (B, max_length, bins), on the model's device."""
+        device = next(self.model.parameters()).device
+        inputs = {name: value.to(device) for name, value in self.front_end.inputs(windows).items()}
+        made: Tensor = self.model(**inputs).logits
+        return made
 
 
 def build_classifier(
@@ -87,31 +106,31 @@ def build_classifier(
     return Classifier(model.eval(), extractor, LogMel(extractor))
 
 
-def load_classifier(path: Path) -> Classifier:
-    """Load an Audio Spectrogram Transformer directory of transformers.
+def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
+    """Load a directory of transformers: an Audio Spectrogram Transformer, or another audio classifier.
+
+    Weights that the files lack are drawn from one seed.
 
     Args:
         path: holds config.json, preprocessor_config.json and safetensors weights.
+        window_s: seconds that a model on waveforms sees at once; one that states them itself keeps its own.
 
     Raises:
-        DataError: no such directory, another kind of model, or damaged files.
+        ConfigError: the model takes features of a kind that is not supported.
+        DataError: no such directory, no audio classifier, or damaged files.
     """
     config_path = path / "config.json"
     if not config_path.is_file():
         raise DataError(
             f"no classifier at {path}: expected a folder with config.json, preprocessor_config.json, model.safetensors"
         )
-    found = read_json(config_path).get("model_type")
-    if found != MODEL_TYPE:
-        raise DataError(
-            f"{config_path}: model_type is {found!r}; expected {MODEL_TYPE!r}, as train_classifier writes it"
-        )
+    extractor_class, model_class = _classes(config_path)
     disable_progress_bar()
     try:
-        extractor = ASTFeatureExtractor.from_pretrained(path, local_files_only=True)
-        model = ASTForAudioClassification.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
+        extractor = extractor_class.from_pretrained(path, local_files_only=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = model_class.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"cannot load the classifier at {path}: {error}; make it again or copy the whole folder"
@@ -120,11 +139,31 @@ def load_classifier(path: Path) -> Classifier:
         if type(error).__name__ != "SafetensorError":
             raise
         raise DataError(f"the weights at {path} are damaged: {error}; copy the folder again") from error
-    _check_agreement(model, extractor, path)
-    return Classifier(model.eval(), extractor, LogMel(extractor))
+    front_end = front_end_of(extractor, getattr(model.config, "window_s", window_s))
+    if isinstance(front_end, LogMel):
+        _check_agreement(model, extractor, path)
+    else:
+        model.config.window_s = front_end.max_length / front_end.sample_rate_hz
+    return Classifier(model.eval(), extractor, front_end)
 
 
-def _check_agreement(model: ASTForAudioClassification, extractor: ASTFeatureExtractor, path: Path) -> None:
+def _classes(config_path: Path) -> tuple[Any, Any]:
+    """Classes of the feature extractor and the model; those of AST load without all others."""
+    model_type = read_json(config_path).get("model_type")
+    if model_type == AST:
+        return ASTFeatureExtractor, ASTForAudioClassification
+    from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as KNOWN
+
+    if model_type not in KNOWN:
+        raise DataError(
+            f"{config_path}: model_type is {model_type!r}, which is no audio classifier; expected one of "
+            f"{', '.join(sorted(KNOWN))}"
+        )
+    return AutoFeatureExtractor, AutoModelForAudioClassification
+
+
+def _check_agreement(model: Any, extractor: Any, path: Path) -> None:
     expected = (model.config.max_length, model.config.num_mel_bins)
     found = (extractor.max_length, extractor.num_mel_bins)
     if expected != found:
@@ -134,7 +173,7 @@ def _check_agreement(model: ASTForAudioClassification, extractor: ASTFeatureExtr
         )
 
 
-def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int) -> Classifier:
+def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, multi_label: bool = False) -> Classifier:
     """A new classifier with the body of `pretrained` and a head for `labels`.
 
     The head is drawn from a generator of its own (normal, `initializer_range` of the model; zero
@@ -144,20 +183,28 @@ def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int) ->
         pretrained: left unchanged.
         labels: label strings by output index.
         seed: of the head.
+        multi_label: whether a clip may have several labels.
     """
-    config = ASTConfig.from_dict({**pretrained.model.config.to_dict(), **_label_maps(labels), "problem_type": None})
+    old = pretrained.model
+    changes: dict[str, Any] = {**_label_maps(labels), "problem_type": MULTI_LABEL if multi_label else None}
+    if hasattr(old.config, "apply_spec_augment"):
+        # Masks inside the model come from NumPy's global generator, and would join every method.
+        changes["apply_spec_augment"] = False
+    config = type(old.config).from_dict({**old.config.to_dict(), **changes})
     with torch.random.fork_rng(devices=[]):
-        model = ASTForAudioClassification(config)
-    body = pretrained.model.audio_spectrogram_transformer.state_dict()
-    model.audio_spectrogram_transformer.load_state_dict(body)
+        model = type(old)(config)
+    head = getattr(model, HEAD)
+    model.load_state_dict({**old.state_dict(), **{f"{HEAD}.{k}": v for k, v in head.state_dict().items()}})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        head = model.classifier
-        head.layernorm.weight.fill_(1.0)
-        head.layernorm.bias.zero_()
-        head.dense.weight.normal_(0.0, config.initializer_range, generator=generator)
-        head.dense.bias.zero_()
-    return Classifier(model.eval(), pretrained.extractor, pretrained.log_mel)
+        for layer in head.modules():
+            if isinstance(layer, nn.LayerNorm):
+                layer.weight.fill_(1.0)
+                layer.bias.zero_()
+            elif isinstance(layer, nn.Linear):
+                layer.weight.normal_(0.0, getattr(config, "initializer_range", 0.02), generator=generator)
+                layer.bias.zero_()
+    return Classifier(model.eval(), pretrained.extractor, pretrained.front_end)
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures of single-label predictions."""
+"""Figures of predictions: of one label a clip, or of several."""
 
 from __future__ import annotations
 
@@ -29,3 +29,30 @@ def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     from sklearn.metrics import average_precision_score
 
     return float(np.mean([average_precision_score(truth == label, scores[:, label]) for label in np.unique(truth)]))
+
+
+def multi_label_macro_f1(truth: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:
+    """Mean F1 over the labels that occur in the truth or are predicted.
+
+    Args:
+        truth: (N, labels) 1 or true where a clip has the label, N ≥ 1.
+        scores: (N, labels) probabilities.
+        threshold: a label is predicted from it on.
+    """
+    wanted, found = truth > 0, scores >= threshold
+    hits, total = np.sum(wanted & found, axis=0), np.sum(wanted, axis=0) + np.sum(found, axis=0)
+    occurs = total > 0
+    return float(np.mean(2 * hits[occurs] / total[occurs])) if occurs.any() else 0.0
+
+
+def multi_label_map(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Mean average precision over the labels that occur in the truth.
+
+    Args:
+        truth: (N, labels) 1 or true where a clip has the label, N ≥ 1; at least one label occurs.
+        scores: (N, labels).
+    """
+    from sklearn.metrics import average_precision_score
+
+    occurs = np.flatnonzero(truth.any(axis=0))
+    return float(np.mean([average_precision_score(truth[:, label], scores[:, label]) for label in occurs]))

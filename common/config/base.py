@@ -43,8 +43,13 @@ class OptimConfig(Frozen):
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = Field(default=0, ge=0)
-    schedule: Literal["constant", "cosine", "inverse"] = "cosine"
+    schedule: Literal["constant", "cosine", "inverse", "step"] = "cosine"
     inverse_gamma: float = Field(default=1e6, gt=0, description="InverseLR of stable-audio-tools")
+    step_factor: float = Field(
+        default=1.0, gt=0, le=1, description="schedule step: at step_from, and every step_every steps after it"
+    )
+    step_from: int = Field(default=0, ge=0)
+    step_every: int = Field(default=1, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.0, ge=0, lt=1, description="0 = no averaging")
     record_every: int = Field(default=25, gt=0, description="steps between rows of the curve")

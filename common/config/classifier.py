@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig
+from common.config.classifier_recipes import RECIPES, ContrastiveConfig
 from common.methods import Method
 
 
@@ -54,7 +55,19 @@ class SpecAugmentConfig(Frozen):
     )
 
 
-class NoiseConfig(Frozen):
+Waveform = Literal["noise", "pitch_shift", "time_stretch", "shift", "audiomentations"]
+"""Classic augmentations of waveforms: section names of `TrainClassifierConfig`."""
+
+
+class CopiesConfig(Frozen):
+    """An augmentation of waveforms."""
+
+    copies: int = Field(
+        default=8, ge=1, description="copies of each clip, made once; ours: fresh ones at each step double the time"
+    )
+
+
+class NoiseConfig(CopiesConfig):
     """White Gaussian noise on the waveform."""
 
     strengths: tuple[float, ...] = Field(
@@ -65,11 +78,45 @@ class NoiseConfig(Frozen):
     span_db: float = Field(
         default=10.0, ge=0, description="each copy's ratio is drawn from [strength, strength + span]; ours"
     )
-    copies: int = Field(
-        default=8,
-        ge=1,
-        description="noisy copies of each clip, made once; ours: fresh noise at each step doubles the time",
+
+
+class PitchShiftConfig(CopiesConfig):
+    """Another pitch at the same tempo."""
+
+    strengths: tuple[Annotated[float, Field(gt=0, le=24)], ...] = Field(
+        default=(1.0, 2.0, 4.0), min_length=3, description="largest shift in semitones; audiomentations: 4"
     )
+
+
+class TimeStretchConfig(CopiesConfig):
+    """Another tempo at the same pitch."""
+
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.05, 0.1, 0.25),
+        min_length=3,
+        description="rates lie in [1 / (1 + strength), 1 + strength]; audiomentations: 0.8 to 1.25",
+    )
+
+
+class ShiftConfig(CopiesConfig):
+    """A circular shift in time."""
+
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.1, 0.25, 0.5), min_length=3, description="largest shift as a share of the clip; audiomentations: 0.5"
+    )
+
+
+class AudiomentationsConfig(CopiesConfig):
+    """Noise, time stretch, pitch shift and shift, each with a probability, as in the library's own example."""
+
+    strengths: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
+        default=(0.25, 0.5, 1.0), min_length=3, description="factor on all ranges below; ours"
+    )
+    probability: float = Field(default=0.5, gt=0, le=1, description="of each of the four; audiomentations' example")
+    noise_snr_db: tuple[float, float] = Field(default=(5.0, 40.0), description="audiomentations' AddGaussianSNR")
+    stretch: float = Field(default=0.25, gt=0, le=1, description="rates of 0.8 to 1.25; audiomentations' example")
+    semitones: float = Field(default=4.0, gt=0, le=12, description="audiomentations' example")
+    shift: float = Field(default=0.5, gt=0, le=1, description="share of the clip; audiomentations' example")
 
 
 class PretrainClassifierConfig(Frozen):
@@ -77,12 +124,19 @@ class PretrainClassifierConfig(Frozen):
 
     checkpoint: str | None = Field(
         default="MIT/ast-finetuned-audioset-10-10-0.4593",
-        description="hub id or directory of an AST classifier (paper); null = train on the corpus from random weights",
+        description="hub id or directory of an AST (paper) or another AutoModelForAudioClassification; "
+        "null = train on the corpus from random weights",
     )
     revision: str | None = Field(
         default="f826b80d28226b62986cc218e5cec390b1096902", description="commit of the checkpoint; null for a directory"
     )
     architecture: ASTArchitecture = Field(default=ASTArchitecture(), description="used when checkpoint is null")
+    window_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds that a checkpoint on waveforms (wav2vec 2.0, HuBERT, WavLM …) sees at once; ours: as "
+        "AudioSet's clips; spectrogram models state it themselves",
+    )
     optim: OptimConfig = Field(
         default=OptimConfig(steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500, evaluate_every=1000),
         description="used when checkpoint is null; ours",
@@ -128,8 +182,15 @@ class TrainClassifierConfig(Frozen):
         description="paper: lr 1e-4, batch 24, 50 epochs (of 500 gold and 1000 synthetic clips: 3125 steps); "
         "in steps, so that all methods have the same budget",
     )
+    recipe: Literal["paper", "official"] | None = Field(
+        default=None,
+        description="a published training in epochs (RECIPES) in place of optim's steps, batch, rate and schedule; an "
+        "epoch is all gold clips and as many synthetic ones as the largest augmentation factor gives, for all methods",
+    )
     oracle_steps: int = Field(
-        default=6000, gt=0, description="steps of the oracle, which trains on all labelled clips left; ours"
+        default=6000,
+        gt=0,
+        description="steps of the oracle, which trains on all labelled clips left; a recipe's oracle ends there; ours",
     )
     synthetic_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours: half and half did best"
@@ -145,10 +206,23 @@ class TrainClassifierConfig(Frozen):
         "ours: 0.5 protects from bad clips, and hides good ones",
     )
     class_balanced: bool = Field(default=False, description="draw classes equally often instead of clips; ours")
-    select_by: Literal["accuracy", "macro_f1"] = Field(
-        default="accuracy", description="validation figure that picks checkpoint and strength; official code: accuracy"
+    select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(
+        default=None,
+        description="validation figure that picks checkpoint and strength; null = accuracy (official code), map where "
+        "clips have several labels",
     )
+    mixup_alpha: float = Field(
+        default=0.0,
+        ge=0,
+        description="mixup of features, share from Beta(alpha, alpha), for all methods (arXiv 1710.09412: 0.1 to 0.4); "
+        "0 = none, as in the official code",
+    )
+    contrastive: ContrastiveConfig | None = Field(default=None, description="null = none, as in the paper")
     noise: NoiseConfig = NoiseConfig()
+    pitch_shift: PitchShiftConfig = PitchShiftConfig()
+    time_stretch: TimeStretchConfig = TimeStretchConfig()
+    shift: ShiftConfig = ShiftConfig()
+    audiomentations: AudiomentationsConfig = AudiomentationsConfig()
     specaugment: SpecAugmentConfig = SpecAugmentConfig()
 
     @model_validator(mode="after")
@@ -158,10 +232,11 @@ class TrainClassifierConfig(Frozen):
                 f"optim.evaluate_every ({self.optim.evaluate_every}) must be a multiple of "
                 f"optim.record_every ({self.optim.record_every})"
             )
-        slot = round(self.optim.batch_size * self.synthetic_fraction)
-        if not 0 < slot < self.optim.batch_size:
+        batch_size = RECIPES[self.recipe].batch_size if self.recipe else self.optim.batch_size
+        slot = round(batch_size * self.synthetic_fraction)
+        if not 0 < slot < batch_size:
             raise ValueError(
-                f"a batch of {self.optim.batch_size} cannot be divided at synthetic_fraction "
+                f"a batch of {batch_size} cannot be divided at synthetic_fraction "
                 f"{self.synthetic_fraction}; raise optim.batch_size"
             )
         if self.oracle_steps <= self.optim.warmup_steps:
@@ -169,6 +244,17 @@ class TrainClassifierConfig(Frozen):
                 f"oracle_steps ({self.oracle_steps}) must exceed optim.warmup_steps ({self.optim.warmup_steps})"
             )
         return self
+
+    def optim_for(self, clips: int, steps: int) -> OptimConfig:
+        """The optimiser of a training.
+
+        Args:
+            clips: of an epoch, gold and synthetic: what a recipe needs to know.
+            steps: where there is no recipe.
+        """
+        if self.recipe:
+            return RECIPES[self.recipe].optim(clips, self.optim)
+        return self.optim.model_copy(update={"steps": steps})
 
 
 class TrainClassifierPlan(Frozen):

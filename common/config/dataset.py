@@ -20,6 +20,38 @@ Text = Annotated[str, BeforeValidator(_text)]
 Place = Annotated[Path, BeforeValidator(_text)]
 
 
+DESCRIPTIVE = ("source", "access", "instructions", "archives", "split_rule", "grouping", "use")
+"""Fields of `DatasetSpec` that say nothing about what is read."""
+
+LayoutName = Literal[
+    "esc50",
+    "urbansound8k",
+    "gtzan",
+    "medley_solos_db",
+    "tut2018",
+    "nsynth",
+    "vocalsound",
+    "musdb18",
+    "dcase2017_task4",
+    "fsd50k",
+]
+
+
+class Archive(Frozen):
+    """A file to download."""
+
+    url: Text = Field(pattern=r"^https?://")
+    md5: Text | None = Field(default=None, pattern=r"^[0-9a-f]{32}$", description="null = not known")
+    sha256: Text | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="null = not known")
+    bytes: int | None = Field(default=None, gt=0, description="size; null = not known")
+    unpack: bool = Field(default=True, description="false: the file itself belongs into the dataset's folder")
+    folder: Text = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$",
+        description="below the dataset's root, to unpack or put it into",
+    )
+
+
 class DatasetSpec(Frozen):
     """A dataset YAML with its paths made absolute."""
 
@@ -27,8 +59,13 @@ class DatasetSpec(Frozen):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="letters, digits, '.', '_' and '-': it becomes part of folder names",
     )
-    reader: Literal["files", "procedural_demo"] = Field(
-        default="files", description="files of the user, or the built-in procedural demo"
+    reader: Literal["files", "procedural_demo"] | LayoutName = Field(
+        default="files",
+        description="files of the user, the built-in procedural demo, or the native layout of a published dataset",
+    )
+    root: Place | None = Field(
+        default=None,
+        description="where a dataset of native layout lies; default: its name in the data folder (SYNTHIO_DATA)",
     )
     labels: Place | None = Field(
         default=None, description="CSV or JSONL: path,label[,split][,group]; without it `audio` has a folder per class"
@@ -43,8 +80,31 @@ class DatasetSpec(Frozen):
     test: float | Literal["split"] | None = Field(
         default=None, description="`split` = the column (default where there is one), or a fraction (default 0.2)"
     )
+    test_folds: tuple[int, ...] = Field(
+        default=(), description="of a dataset that comes in folds: those of the test split; its other folds train"
+    )
+    validation_folds: tuple[int, ...] = Field(
+        default=(), description="folds for validation; none: validation is drawn from the training folds"
+    )
+    multi_label: bool = Field(
+        default=False, description="clips may have several labels: in a label file separated by ';' or '|'"
+    )
+    classes: tuple[Text, ...] = Field(
+        default=(), description="labels that there may be, so that a misspelt one is an error; none: those of the clips"
+    )
     n: int | None = Field(default=None, gt=0, description="training clips unless the run says otherwise; null = all")
     licence: Text = Field(default="not stated", min_length=1, description="of the audio")
+    use: Literal["any", "non-commercial", "research"] = Field(
+        default="any", description="the widest use that the licence allows"
+    )
+    source: Text | None = Field(default=None, description="home page")
+    access: Literal["download", "form", "manual"] = Field(
+        default="manual", description="`download`: `archives` may be fetched as they are; else see `instructions`"
+    )
+    instructions: Text | None = Field(default=None, description="where to get what cannot be downloaded freely")
+    archives: tuple[Archive, ...] = Field(default=(), description="in the order of unpacking")
+    split_rule: Text | None = Field(default=None, description="in words: which clips test and validate")
+    grouping: Text | None = Field(default=None, description="in words: what a group is")
     corpus_ids: tuple[Place, ...] = Field(
         default=(),
         description="files whose first column names AudioSet clips of this dataset, such as DCASE 2017 task 4's: the "
@@ -55,6 +115,12 @@ class DatasetSpec(Frozen):
     def _has_a_source(self) -> DatasetSpec:
         if self.pushed is not None and (self.labels or self.audio):
             raise ValueError("expected `pushed:` alone, or `labels:` and `audio:`")
+        if self.reader != "files" and (self.labels or self.audio or self.pushed):
+            raise ValueError(f"expected no `labels:`, `audio:` or `pushed:` with `reader: {self.reader}`")
+        if self.reader in ("files", "procedural_demo") and (self.root or self.test_folds or self.validation_folds):
+            raise ValueError(f"expected no `root:` and no folds with `reader: {self.reader}`")
+        if both := set(self.test_folds) & set(self.validation_folds):
+            raise ValueError(f"fold {min(both)} is both in `test_folds:` and in `validation_folds:`")
         if self.reader == "files" and self.labels is None and self.audio is None and self.pushed is None:
             raise ValueError("expected `labels:` (a CSV or JSONL) or `audio:` (a folder with one sub-folder per class)")
         if isinstance(self.test, float) and not 0 < self.test < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from common.config.base import Frozen
+from common.config.licence import DeclaredUse, LicensedPart
 from common.methods import Method
 
 
@@ -51,3 +52,5 @@ class EvaluateClassifierPlan(Frozen):
     settings: EvaluateClassifierConfig
     seeds: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
+    use: DeclaredUse = Field(default="research", description="what the run is declared for, for the model card")
+    licences: tuple[LicensedPart, ...] = Field(default=(), description="of what went into the run, for the model card")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from common.config.classifier import PretrainClassifierConfig, TrainClassifierCo
 from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
+from common.config.licence import DeclaredUse
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.errors import ConfigError, unknown_name
 from common.rounds import MAX_ROUNDS
@@ -49,6 +51,10 @@ class RunConfig(Frozen):
         "each method and replicate, at the price of 8 clips and four trainings",
     )
     losers_per_clip: int = Field(default=2, ge=1, description="j of the paper; official code: 2")
+    use: DeclaredUse = Field(
+        default="research",
+        description="what the run's models and clips are for; `plan` refuses data and models whose licence forbids it",
+    )
     require_pinned: bool = Field(
         default=False, description="refuse published models whose commit is not known, instead of warning"
     )
@@ -95,9 +101,15 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
         raise unknown_name("preset", name, preset_names())
     values = yaml.safe_load((PRESETS_DIR / f"{name}.yaml").read_text(encoding="utf-8")) or {}
     base = _validated(values, f"preset {name}")
+    if not overrides.split():
+        return base
+    values = base.model_dump()
     for pair in overrides.split():
-        base = _with_override(base, pair)
-    return base
+        _override(values, pair)
+        # A value that a later one makes valid again may be wrong for now; what is whole gains its defaults.
+        with suppress(ValidationError):
+            values = RunConfig.model_validate(copy.deepcopy(values)).model_dump()
+    return _validated(values, f"overrides {overrides!r}")
 
 
 def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
@@ -113,11 +125,10 @@ def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
     return _validated(values, f"reuse_t2a_from {uri!r}")
 
 
-def _with_override(config: RunConfig, pair: str) -> RunConfig:
+def _override(values: dict[str, Any], pair: str) -> None:
     path, separator, text = pair.partition("=")
     if not separator:
         raise ConfigError(f"override {pair!r} is no section.field=value, for example align_t2a.beta=100")
-    values = config.model_dump()
     node: Any = values
     keys = path.split(".")
     for depth, key in enumerate(keys):
@@ -128,7 +139,6 @@ def _with_override(config: RunConfig, pair: str) -> RunConfig:
         if depth == len(keys) - 1:
             node[key] = yaml.safe_load(text)
         node = node[key]
-    return _validated(copy.deepcopy(values), f"override {pair!r}")
 
 
 def _validated(values: dict[str, Any], where: str) -> RunConfig:

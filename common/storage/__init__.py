@@ -4,6 +4,7 @@ This package is the one place of the stages that reads the environment:
 
 - `SYNTHIO_STORE`: the run store, a folder, `file://…` or `s3://bucket/prefix`;
 - `SYNTHIO_CACHE`: where a stage keeps local copies of what an S3 store holds; default: in the temporary folder;
+- `SYNTHIO_DATA`: where downloaded datasets lie; default: `data` beside the packages;
 - `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`): the URL of an S3-compatible store; without it, AWS;
 - `AWS_REGION` (or `AWS_DEFAULT_REGION`).
 
@@ -17,6 +18,7 @@ from common.storage.objects import (
     DamagedError,
     ObjectStore,
     cache_root,
+    data_folder,
     open_store,
     open_uri,
     split_uri,
@@ -28,6 +30,7 @@ __all__ = [
     "DamagedError",
     "ObjectStore",
     "cache_root",
+    "data_folder",
     "open_store",
     "open_uri",
     "publish_dir",

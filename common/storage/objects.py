@@ -17,6 +17,7 @@ from common.storage.local import write_bytes
 
 STORE_VARIABLE = "SYNTHIO_STORE"
 CACHE_VARIABLE = "SYNTHIO_CACHE"
+DATA_VARIABLE = "SYNTHIO_DATA"
 
 
 class ObjectStore(Protocol):
@@ -251,3 +252,8 @@ def store_uri() -> str:
 def cache_root() -> Path:
     """Where local copies of what an S3 store holds are kept, from `SYNTHIO_CACHE`."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path(tempfile.gettempdir()) / f"synthio-cache-{os.getuid()}")
+
+
+def data_folder() -> Path:
+    """Where downloaded datasets lie, from `SYNTHIO_DATA`; default: `data` beside the packages."""
+    return Path(os.environ.get(DATA_VARIABLE) or Path(__file__).resolve().parents[2] / "data").absolute()

@@ -48,7 +48,9 @@ def evaluate(
             predictions.setdefault(method, {})[replicate] = predicted(task)
     if not predictions:
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
-    method, replicate, score = choose(inputs.selection, listed(predictions), plan.seeds)
+    method, replicate, score = choose(
+        inputs.selection, [name for name in listed(predictions) if not _is_ceiling(name, plan)], plan.seeds
+    )
     records = inputs.test.records
     truth = np.array([clip.label_id for clip in records], dtype=np.int64)
     comparison = compare(
@@ -74,6 +76,11 @@ def evaluate(
         "leaks": _leaks(inputs, embeddings, plan),
         "failures": [*inputs.failures, *({"method": m, "seed": s, "error": e} for (m, s), e in sorted(failed.items()))],
     }, predictions
+
+
+def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
+    method = plan.methods.get(name)
+    return method is not None and method.ceiling
 
 
 def _test(inputs: Inputs) -> dict[str, Any]:

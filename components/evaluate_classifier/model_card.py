@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from common.config.licence import DeclaredUse, LicensedPart
 
 _TEMPLATE = """---
 {metadata}
@@ -50,6 +52,12 @@ Recall by class, mean over the replicates of the method: {recall}.
 - Synthetic clips: {synthetic}.
 - Leak guard: {leaks}.
 
+## Licences
+
+The run that made this model was declared for {use} use. What went into the model:
+
+{parts}
+
 Made with Synthio (arXiv 2410.02056).
 """
 
@@ -60,6 +68,8 @@ def model_card(
     counts: Mapping[str, int],
     window_s: float,
     synthetic: bool,
+    use: DeclaredUse = "research",
+    licences: Sequence[LicensedPart] = (),
 ) -> str:
     """The model card in Markdown, with metadata that the Hugging Face hub reads.
 
@@ -69,6 +79,8 @@ def model_card(
         counts: n_train and n_val.
         window_s: seconds that the model hears at once.
         synthetic: whether the chosen method trains on synthetic clips.
+        use: what the run is declared for.
+        licences: of all that went into the run.
     """
     chosen = evaluation["selected"]
     scores = evaluation["methods"][chosen["method"]]
@@ -106,6 +118,8 @@ def model_card(
         if synthetic
         else "none",
         leaks=_leaks(evaluation["leaks"]),
+        use=use,
+        parts=_parts(licences, synthetic),
     )
 
 
@@ -138,6 +152,17 @@ def _percent(value: float) -> str:
 
 def _with_interval(score: Mapping[str, float]) -> str:
     return f"{_percent(score['mean'])} ({100 * score['low']:.1f} to {100 * score['high']:.1f})"
+
+
+def _parts(licences: Sequence[LicensedPart], synthetic: bool) -> str:
+    rows = [
+        f"- {'dataset' if part.kind == 'dataset' else 'model'} {_inline(part.name)}: {_inline(part.licence)}; "
+        + (f"allows {part.use} use" if part.use else "what it allows is not known")
+        + (f"; {_inline(part.conditions)}" if part.conditions else "")
+        for part in licences
+        if part.kind != "generation" or synthetic
+    ]
+    return "\n".join(rows) or "- not recorded"
 
 
 def _leaks(leaks: Mapping[str, Any]) -> str:

@@ -114,5 +114,7 @@ def _write_classifier(
         {"n_train": len(splits["train"]), "n_val": len(splits["val"])},
         window_s,
         synthetic=plan.methods[chosen["method"]].recipe is not None,
+        use=plan.use,
+        licences=plan.licences,
     )
     write_text(target / "README.md", card)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,14 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
-    ASTFeatureExtractor,
-)
 
 from common.audio import rms_dbfs
 from common.audio_folder import load_clip
 from common.clap.scorer import ClapScorer
-from common.classifier.features import LogMel
+from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import load_classifier
 from common.items import ItemStore
@@ -122,17 +118,16 @@ class PredictTask:
 
     def _make(self, folder: Path) -> None:
         loaded = load_classifier(self.model)
-        features = _features(self.clips, loaded.extractor.to_json_string())
+        features = _features(self.clips, loaded.front_end)
         loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
         logits = feature_logits(loaded, features, self.batch_size)
-        np.save(folder / "probabilities.npy", probabilities(logits.cpu().numpy()))
+        np.save(folder / "probabilities.npy", probabilities(logits.cpu().numpy(), loaded.multi_label))
 
 
-# The models of a run share their extractor, so each process computes the features of a set once.
+# The models of a run have equal front ends, so each process computes the features of a set once.
 @lru_cache(maxsize=1)
-def _features(clips: Clips, extractor: str) -> tuple[torch.Tensor, ...]:
-    log_mel = LogMel(ASTFeatureExtractor.from_dict(json.loads(extractor)))
-    return tuple(log_mel(clips.load_all(log_mel.sample_rate_hz)))
+def _features(clips: Clips, front_end: FrontEnd) -> tuple[torch.Tensor, ...]:
+    return tuple(front_end(clips.load_all(front_end.sample_rate_hz)))
 
 
 def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[EmbedTask]:

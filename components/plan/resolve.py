@@ -16,6 +16,7 @@ from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
 from common.datasets_registry import corpus_id_files
 from common.errors import ConfigError
+from common.licences import licensed_parts
 from common.methods import DEFAULT_METHODS, LOSERS, Method, Recipe, get_method
 
 PLANS: dict[str, type[Frozen]] = {
@@ -60,7 +61,7 @@ def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
     found: dict[str, Recipe] = {}
     for method in methods.values():
         recipe = method.recipe
-        if recipe is None or recipe == LOSERS:
+        if recipe is None or recipe == LOSERS or recipe.source != "generate":
             continue
         known = found.get(recipe.name)
         if known is None or recipe.rounds is None or (known.rounds is not None and recipe.rounds > known.rounds):
@@ -119,7 +120,12 @@ def resolve(
             "augmentation_factors": config.augmentation_factors,
             "rounds": config.rounds,
         },
-        "evaluate_classifier": {"seeds": replicates, "methods": methods},
+        "evaluate_classifier": {
+            "seeds": replicates,
+            "methods": methods,
+            "use": config.use,
+            "licences": licensed_parts(config, dataset),
+        },
     }
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
     plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": config.model_dump(mode="json")}

@@ -6,6 +6,7 @@ from typing import Any
 
 from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import resolve_dataset
+from common.licences import check_use
 from common.log import event, get_logger
 from common.models import check_pinned
 from components.plan.resolve import resolve, resolve_methods
@@ -26,11 +27,12 @@ def run(
     """The settings of every stage, in the order of `PLANS`.
 
     Raises:
-        ConfigError: a name, number or setting is wrong.
+        ConfigError: a name, number or setting is wrong, or a licence forbids what the run is declared for.
     """
     spec = resolve_dataset(dataset)
     config = with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from)
     check_pinned(config)
+    check_use(config, spec)
     chosen = resolve_methods(methods)
     asked = {
         "preset": preset,

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.dataset_listing import AUDIO_SUFFIXES
+from common.audio_suffixes import AUDIO_SUFFIXES
 from common.errors import DataError
 from common.items import ItemStore
 from common.storage import ObjectStore, open_store, split_uri

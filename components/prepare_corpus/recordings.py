@@ -15,8 +15,8 @@ import numpy as np
 from common.archives import ArchiveLimits, read_members
 from common.audio import check_signal, loudest_window, read_audio, resample, to_mono
 from common.audio_file import AudioError
+from common.audio_suffixes import AUDIO_SUFFIXES
 from common.config.corpus import PrepareCorpusConfig
-from common.dataset_listing import AUDIO_SUFFIXES
 from common.hashing import hash_file, hash_json
 from common.items import ItemStore
 from common.storage import open_store, open_uri, split_uri

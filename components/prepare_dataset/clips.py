@@ -66,7 +66,7 @@ def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> C
     try:
         audio, info = read_audio_and_info(row.path, settings.max_duration_s)
     except AudioError as error:
-        return Drop(row.source, error.reason, str(error))
+        return Drop(row.source, error.reason, str(error), row.split)
     suffix = row.path.suffix.lower().lstrip(".")
     notes = ["suffix_mismatch"] if suffix and suffix not in _suffixes(info.container) else []
     return store(row, audio, info, settings, folder, notes)
@@ -84,10 +84,10 @@ def store(
     seconds = audio.shape[-1] / info.sample_rate_hz
     if seconds < settings.min_duration_s:
         detail = f"{audio.shape[-1]} samples ({seconds * 1000:.1f} ms); expected at least {settings.min_duration_s:g} s"
-        return Drop(row.source, "too_short", detail)
+        return Drop(row.source, "too_short", detail, row.split)
     keep = audio if settings.channels == 2 and audio.shape[0] == 2 else to_mono(audio)
     if is_silent(keep, settings.silence_dbfs):
-        return Drop(row.source, "silent", f"nothing above {settings.silence_dbfs:g} dBFS")
+        return Drop(row.source, "silent", f"nothing above {settings.silence_dbfs:g} dBFS", row.split)
     found = [*notes, *([] if (signal := check_signal(to_mono(keep), info.sample_rate_hz)) == "ok" else [signal])]
     found += ["scaled_down"] if np.abs(keep).max() > 1 else []
     keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)

@@ -9,8 +9,8 @@ from typing import Any
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import SynthioError
 from common.parallel import cpu_count
-from components.prepare_dataset.health import data_health, describe, noted
-from components.prepare_dataset.reading import Reading, check_quality, read_dataset
+from components.prepare_dataset.health import describe, noted, whole_health
+from components.prepare_dataset.reading import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.splitting import split_clips
 
 _SHOWN = 10
@@ -73,7 +73,7 @@ def examine(
         problems.append(str(error))
     try:
         splits = split_clips(reading.clips, reading.labels, spec, settings, n or spec.n, tuple(seeds))
-        health = data_health(reading, splits)
+        health = whole_health(reading, splits)
     except SynthioError as error:
         problems.append(str(error))
     return DoctorReport(spec.name, spec.domain, spec.licence, health, tuple(problems))
@@ -84,7 +84,7 @@ def _without_splits(reading: Reading) -> dict[str, Any]:
         **describe(reading.clips),
         "counts": {"listed": reading.listed, "usable": len(reading.clips), "dropped": len(reading.dropped)},
         "dropped": [asdict(drop) for drop in reading.dropped],
-        "duplicates": [[clip.source for clip in clips] for clips in reading.duplicates()],
+        "duplicates": [[clip.source for clip in same] for same in copies(reading.clips)],
         "ignored_columns": reading.ignored_columns,
         "ignored_files": reading.ignored_files,
         "notes": noted(reading.clips),

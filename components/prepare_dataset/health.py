@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from common.dataset_listing import Drop
 from components.prepare_dataset.clips import Clip
-from components.prepare_dataset.reading import Reading
-from components.prepare_dataset.splitting import Splits
+from components.prepare_dataset.reading import Reading, copies
+from components.prepare_dataset.splitting import Splits, Warned
 
 _LISTED = 200
 """Longer lists of sources are cut here, with their full length beside them."""
@@ -36,19 +37,61 @@ def describe(clips: Sequence[Clip]) -> dict[str, Any]:
 
 
 def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
-    """health.json of the gold set.
+    """health.json of the gold set: other test clips leave it as it is.
 
-    `dropped` holds `{source, reason, detail}` of every clip left out, `warnings` sentences,
+    `dropped` holds `{source, reason, detail, split}` of every clip left out, `warnings` sentences,
     `warning_codes` their codes, `notes` sources by code of what is odd but usable.
     """
-    dropped = [*reading.dropped, *splits.dropped]
-    cut = [clip for clip in reading.clips if "cut" in clip.notes]
+    held_back = {clip.clip_id for clip in [*splits.test, *splits.test_copies]}
+    clips = [clip for clip in reading.clips if clip.clip_id not in held_back]
+    unread = [drop for drop in reading.dropped if not _is_of_test(drop, splits)]
+    warnings = [warning for warning in splits.warnings if not warning.of_test]
+    listed = reading.listed - len(held_back) - (len(reading.dropped) - len(unread))
+    return _health(reading, splits, clips, [*unread, *splits.dropped], warnings, listed)
+
+
+def test_health(reading: Reading, splits: Splits) -> dict[str, Any]:
+    """health.json of the test split."""
+    dropped = [*(drop for drop in reading.dropped if _is_of_test(drop, splits)), *splits.test_dropped]
+    warnings = [warning for warning in splits.warnings if warning.of_test]
+    return {
+        **describe(splits.test),
+        "test_split_by": splits.test_by,
+        "dropped": [asdict(drop) for drop in dropped],
+        "dropped_by_reason": _counted(drop.reason for drop in dropped),
+        "warnings": [warning.message for warning in warnings],
+        "warning_codes": [warning.code for warning in warnings],
+        "notes": noted(splits.test),
+    }
+
+
+def whole_health(reading: Reading, splits: Splits) -> dict[str, Any]:
+    """As `data_health`, of all splits together, for one who looks at the dataset before a run."""
+    dropped = [*reading.dropped, *splits.dropped, *splits.test_dropped]
+    found = _health(reading, splits, reading.clips, dropped, splits.warnings, reading.listed)
+    counts = list(found["counts"].items())
+    place = [name for name, _ in counts].index("pool")
+    return {**found, "counts": dict([*counts[:place], ("test", len(splits.test)), *counts[place:]])}
+
+
+def _is_of_test(drop: Drop, splits: Splits) -> bool:
+    return drop.split == "test" and splits.test_by == "official"
+
+
+def _health(
+    reading: Reading,
+    splits: Splits,
+    clips: Sequence[Clip],
+    dropped: Sequence[Drop],
+    warnings: Sequence[Warned],
+    listed: int,
+) -> dict[str, Any]:
+    cut = [clip for clip in clips if "cut" in clip.notes]
     train, validation = next(iter(splits.replicates.values()))
-    duplicates = reading.duplicates()
-    warnings = [*splits.warnings]
+    duplicates = copies(clips)
     sentences = [warning.message for warning in warnings]
     codes = [warning.code for warning in warnings]
-    mixed = [clips for clips in duplicates if len({clip.label for clip in clips}) > 1]
+    mixed = [same for same in duplicates if len({clip.label for clip in same}) > 1]
     if mixed:
         codes.append("duplicates_of_other_class")
         first = mixed[0]
@@ -57,14 +100,13 @@ def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
             f"{first[1].source} ({first[1].label})"
         )
     return {
-        **describe(reading.clips),
+        **describe(clips),
         "counts": {
-            "listed": reading.listed,
-            "usable": len(reading.clips),
+            "listed": listed,
+            "usable": len(clips),
             "dropped": len(dropped),
             "train": len(train),
             "val": len(validation),
-            "test": len(splits.test),
             "pool": len(splits.pool),
             "oracle": len(splits.oracle),
         },
@@ -72,8 +114,8 @@ def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
         "dropped_by_reason": _counted(drop.reason for drop in dropped),
         "warnings": sentences,
         "warning_codes": codes,
-        "notes": noted(reading.clips),
-        "duplicates": [[clip.source for clip in clips] for clips in duplicates[:_LISTED]],
+        "notes": noted(clips),
+        "duplicates": [[clip.source for clip in same] for same in duplicates[:_LISTED]],
         "duplicate_sets": len(duplicates),
         "ignored_columns": reading.ignored_columns,
         "ignored_files": reading.ignored_files[:_LISTED],
@@ -85,11 +127,6 @@ def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
         "validation_split_by": splits.validation_by,
         "validation_from_training": splits.validation == "training",
     }
-
-
-def test_health(splits: Splits) -> dict[str, Any]:
-    """health.json of the test split."""
-    return {**describe(splits.test), "test_split_by": splits.test_by, "dropped": [], "notes": noted(splits.test)}
 
 
 def noted(clips: Iterable[Clip]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,13 @@ class Reading:
         dropped = [item for item in from_json(value["dropped"]) if isinstance(item, Drop)]
         return cls(**{**value, "clips": clips, "dropped": dropped})
 
-    def duplicates(self) -> list[list[Clip]]:
-        """Clips of equal audio, two or more at a time."""
-        by_content: dict[str, list[Clip]] = defaultdict(list)
-        for clip in self.clips:
-            by_content[clip.content].append(clip)
-        return [clips for clips in by_content.values() if len(clips) > 1]
+
+def copies(clips: Iterable[Clip]) -> list[list[Clip]]:
+    """Clips of equal audio, two or more at a time."""
+    by_content: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        by_content[clip.content].append(clip)
+    return [same for same in by_content.values() if len(same) > 1]
 
 
 def read_dataset(spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path | None, workers: int) -> Reading:

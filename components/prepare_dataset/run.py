@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from common.audio_folder import copy_audio_folder
-from common.config.dataset import PrepareDatasetPlan
+from common.config.dataset import DESCRIPTIVE, PrepareDatasetPlan
 from common.datasets_registry import fingerprint
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.parallel import cpu_count
 from common.pushed_dataset import fetch_dataset
 from common.records import GoldClip
+from common.split_guard import mark_test_split
 from common.stage import stage
 from common.storage import read_json, write_json
 from components.prepare_dataset.clips import Clip
@@ -42,18 +43,19 @@ def run(
         splits = split_clips(reading.clips, reading.labels, plan.dataset, plan.settings, plan.n, plan.seeds)
         for warning in splits.warnings:
             event(log, "warning", code=warning.code, message=warning.message)
-        for drop in [*reading.dropped, *splits.dropped]:
+        for drop in [*reading.dropped, *splits.dropped, *splits.test_dropped]:
             event(log, "dropped", source=drop.source, reason=drop.reason, detail=drop.detail)
         used = {clip.clip_id: clip for clip in splits.oracle}
         for train, validation in splits.replicates.values():
             used |= {clip.clip_id: clip for clip in [*train, *validation]}
         _write(gold, list(used.values()), reading.labels, folder, plan)
+        mark_test_split(test)
         _write(test, splits.test, reading.labels, folder, plan)
         write_json(gold / "splits.json", _splits(splits))
         health = data_health(reading, splits)
         write_json(gold / "health.json", health)
         write_json(gold / "dataset.json", _dataset(plan))
-        write_json(test / "health.json", test_health(splits))
+        write_json(test / "health.json", test_health(reading, splits))
         running.record({f"clips_{name}": count for name, count in health["counts"].items()})
         running.record({"classes": len(reading.labels), "warnings": len(health["warnings"])})
     return running.figures
@@ -73,7 +75,7 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
     folder = store.get_or_make(
         make,
         files=fingerprint(plan.dataset),
-        dataset=plan.dataset.model_dump(mode="json", exclude={"n", "test"}),
+        dataset=plan.dataset.model_dump(mode="json", exclude={"n", "test", *DESCRIPTIVE}),
         rate=settings.storage_sample_rate_hz,
         channels=settings.channels,
         longest=settings.max_duration_s,

@@ -23,10 +23,17 @@ _MIN_TEST_GROUPS = 3
 
 @dataclass(frozen=True)
 class Warned:
-    """Something about the data or its split that a reader of the results should know."""
+    """Something about the data or its split that a reader of the results should know.
+
+    Attributes:
+        code: a short name.
+        message: a sentence.
+        of_test: whether it depends on the clips of the test split.
+    """
 
     code: str
     message: str
+    of_test: bool = False
 
 
 @dataclass
@@ -35,11 +42,13 @@ class Splits:
 
     Attributes:
         test: clips of the test split.
+        test_copies: clips of the test split that are left out.
         pool: clips that training may draw from.
         replicates: seed to (training clips, validation clips).
         oracle: training clips of the oracle.
         shared: whether all replicates have the same clips.
-        dropped: clips left out because of where they stand.
+        dropped: clips outside the test split that are left out because of where they stand.
+        test_dropped: `test_copies` with reasons.
         warnings: see `Warned`.
         test_by: `official`, `group` or `clip`.
         validation: whence it comes: `official`, `remaining` or `training`.
@@ -47,21 +56,23 @@ class Splits:
     """
 
     test: list[Clip] = field(default_factory=list)
+    test_copies: list[Clip] = field(default_factory=list)
     pool: list[Clip] = field(default_factory=list)
     official_validation: list[Clip] = field(default_factory=list)
     replicates: dict[int, tuple[list[Clip], list[Clip]]] = field(default_factory=dict)
     oracle: list[Clip] = field(default_factory=list)
     shared: bool = False
     dropped: list[Drop] = field(default_factory=list)
+    test_dropped: list[Drop] = field(default_factory=list)
     warnings: list[Warned] = field(default_factory=list)
     test_by: Literal["official", "group", "clip"] = "official"
     validation: Literal["official", "remaining", "training"] = "official"
     validation_by: Literal["official", "group", "clip"] = "official"
 
-    def warn(self, code: str, message: str) -> None:
+    def warn(self, code: str, message: str, of_test: bool = False) -> None:
         """Add a warning, once."""
-        if Warned(code, message) not in self.warnings:
-            self.warnings.append(Warned(code, message))
+        if Warned(code, message, of_test) not in self.warnings:
+            self.warnings.append(Warned(code, message, of_test))
 
 
 def split_clips(
@@ -118,6 +129,7 @@ def _hold_out_test(
             "a test fraction was asked for: the given test split is not used"
             if official
             else "no clip is in the test split: it is drawn from the training clips",
+            of_test=True,
         )
     fraction = spec.test if isinstance(spec.test, float) else settings.test_fraction
     _check_drawable(rest, labels, 2 if splits.official_validation else 3)
@@ -131,6 +143,7 @@ def _hold_out_test(
                 "test_by_clip",
                 f"too few groups ({groups}) to hold some out with every class on both sides: the test "
                 "split is drawn by clip, and test accuracy says nothing about unseen groups",
+                of_test=True,
             )
     splits.test_by = "clip" if chosen is None else "group"
     if chosen is None:
@@ -152,16 +165,36 @@ def _check_drawable(clips: list[Clip], labels: Sequence[str], needed: int) -> No
 
 
 def _drop_duplicates(splits: Splits) -> None:
-    """Test wins over validation, and validation over training."""
-    for name, taken in (("test", splits.test), ("validation", splits.official_validation)):
+    """No audio stands in two splits.
+
+    What a given test split holds must not decide what training sees, so there the copy in the test split gives way;
+    one that was drawn from the same clips wins. Validation wins over training.
+    """
+    sides = [("validation", splits.official_validation, [splits.pool])]
+    if splits.test_by != "official":
+        sides.insert(0, ("test", splits.test, [splits.pool, splits.official_validation]))
+    for name, taken, pools in sides:
         sources = {clip.content: clip.source for clip in taken}
-        for pool in [splits.pool, *([splits.official_validation] if name == "test" else [])]:
+        for pool in pools:
             splits.dropped += [
-                Drop(clip.source, f"duplicate_of_{name}", f"same audio as {sources[clip.content]}")
+                Drop(clip.source, f"duplicate_of_{name}", f"same audio as {sources[clip.content]}", clip.split)
                 for clip in pool
                 if clip.content in sources
             ]
             pool[:] = without_content(pool, sources.keys())
+    others = {clip.content: clip.source for clip in [*splits.pool, *splits.official_validation]}
+    splits.test_copies = [clip for clip in splits.test if clip.content in others]
+    splits.test_dropped = [
+        Drop(clip.source, "duplicate_of_training", f"same audio as {others[clip.content]}", clip.split)
+        for clip in splits.test_copies
+    ]
+    splits.test = without_content(splits.test, others.keys())
+    if splits.test_dropped and not splits.test:
+        first = splits.test_dropped[0]
+        raise DataError(
+            f"every clip of the test split is a copy of a training or validation clip ({first.source}: "
+            f"{first.detail}); expected other recordings: correct the split"
+        )
 
 
 def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
@@ -177,7 +210,8 @@ def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
     for name, clips in (("test", splits.test), ("validation", splits.official_validation)):
         absent = sorted(set(labels) - {clip.label for clip in clips})
         if clips and absent:
-            splits.warn(f"{name}_lacks_classes", f"the {name} split has no clips of {', '.join(map(repr, absent))}")
+            message = f"the {name} split has no clips of {', '.join(map(repr, absent))}"
+            splits.warn(f"{name}_lacks_classes", message, of_test=name == "test")
 
 
 def _training_total(splits: Splits, n: int | None) -> int:
@@ -283,6 +317,5 @@ def _warn_of_leaks(splits: Splits) -> None:
             both = sorted({clip.group for clip in clips if clip.group} & {clip.group for clip in other if clip.group})
             if both:
                 listed = ", ".join(both[:10]) + (f" and {len(both) - 10} more" if len(both) > 10 else "")
-                splits.warn(
-                    "groups_shared", f"{len(both)} group(s) have clips in both {name} and {other_name}: {listed}"
-                )
+                message = f"{len(both)} group(s) have clips in both {name} and {other_name}: {listed}"
+                splits.warn("groups_shared", message, of_test=other_name == "test")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import torch
 
 from common.clap.model import set_input_statistics
@@ -14,8 +10,8 @@ from common.clap.training import train_contrastive
 from common.clip_features import StoredFeatures, audio_shards, write_features
 from common.config.clap import PretrainClapPlan
 from common.corpus import Corpus
+from common.corpus_job import CorpusJob
 from common.errors import ConfigError, DataError
-from common.items import ItemStore
 from common.storage import write_json
 from common.training import Curve, best_by, is_main, launch
 from common.training.launch import default_processes
@@ -28,28 +24,7 @@ HELD_OUT = "heldout_"
 """What the names of held-out figures begin with in the curve."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a training process needs to know.
-
-    Attributes:
-        plan: of the stage.
-        corpus_dir: the artifact.
-        store: of the stage.
-        key: of the item.
-        folder: where the model is written.
-    """
-
-    plan: PretrainClapPlan
-    corpus_dir: Path
-    store: ItemStore
-    key: dict[str, Any]
-    folder: Path
-
-    @property
-    def scratch(self) -> Path:
-        """Where the features lie."""
-        return self.store.scratch_dir(**self.key)
+Job = CorpusJob[PretrainClapPlan]
 
 
 def pretrain(job: Job, processes: int | None = None) -> None:
@@ -58,7 +33,7 @@ def pretrain(job: Job, processes: int | None = None) -> None:
     The corpus's features are made first, in bounded memory and once; a killed run goes on where it was.
 
     Args:
-        job: see `Job`.
+        job: see `CorpusJob`.
         processes: that train together; default: one per GPU.
 
     Raises:

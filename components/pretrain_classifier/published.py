@@ -13,19 +13,19 @@ from common.seeding import numpy_generator
 FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
-def get_published(checkpoint: str, revision: str | None) -> Classifier:
+def get_published(checkpoint: str, revision: str | None, window_s: float) -> Classifier:
     """Download (or open) and verify a checkpoint.
 
     Args:
         checkpoint: hub id, or a directory.
         revision: commit on the hub; None for a directory.
+        window_s: see `load_classifier`.
 
     Raises:
-        ConfigError: it cannot be had.
-        DataError: it is damaged, is no Audio Spectrogram Transformer, or gives logits that are
-            not finite.
+        ConfigError: it cannot be had, or takes features of a kind that is not supported.
+        DataError: it is damaged, is no audio classifier, or gives logits that are not finite.
     """
-    classifier = load_classifier(locate(checkpoint, revision, FILES))
+    classifier = load_classifier(locate(checkpoint, revision, FILES), window_s)
     noise = numpy_generator(0, "verify").standard_normal(classifier.sample_rate_hz).astype(np.float32) * 0.1
     logits = predict_logits(classifier, [noise], classifier.sample_rate_hz)
     if not np.isfinite(logits).all():

@@ -34,7 +34,7 @@ def run(
             _train(Path(corpus_path), target, plan, code_version)
         else:
             with model_time():
-                classifier = get_published(plan.settings.checkpoint, plan.settings.revision)
+                classifier = get_published(plan.settings.checkpoint, plan.settings.revision, plan.settings.window_s)
             save_classifier(classifier, target)
             origin = {"checkpoint": plan.settings.checkpoint, "revision": plan.settings.revision}
             write_json(target / TRAINING, {**origin, "labels": len(classifier.labels), "curve": []})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,8 @@ from common.classifier.scores import accuracy, mean_average_precision
 from common.clip_features import StoredFeatures, audio_shards, write_features
 from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
 from common.corpus import Corpus, Split
+from common.corpus_job import CorpusJob
 from common.errors import DataError
-from common.items import ItemStore
 from common.seeding import derive_seed, numpy_generator
 from common.storage import write_json
 from common.training import Part, best_by, data_wait, fit, is_main, launch
@@ -35,28 +33,7 @@ CHUNK = 256
 """Held-out clips whose windows are in memory together."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a training process needs to know.
-
-    Attributes:
-        plan: of the stage.
-        corpus_dir: the artifact.
-        store: of the stage.
-        key: of the item.
-        folder: where the classifier is written.
-    """
-
-    plan: PretrainClassifierPlan
-    corpus_dir: Path
-    store: ItemStore
-    key: dict[str, Any]
-    folder: Path
-
-    @property
-    def scratch(self) -> Path:
-        """Where the features lie."""
-        return self.store.scratch_dir(**self.key)
+Job = CorpusJob[PretrainClassifierPlan]
 
 
 def pretrain(job: Job, processes: int | None = None) -> None:
@@ -67,7 +44,7 @@ def pretrain(job: Job, processes: int | None = None) -> None:
     label are left out, and counted.
 
     Args:
-        job: see `Job`.
+        job: see `CorpusJob`.
         processes: that train together; default: one per GPU.
 
     Raises:
@@ -159,7 +136,7 @@ class BatchLoss:
     def __init__(
         self, classifier: Classifier, clips: LabelledClips, settings: PretrainClassifierConfig, seed: int
     ) -> None:
-        self._model, self._log_mel, self._settings = classifier.model, classifier.log_mel, settings
+        self._model, self._front_end, self._settings = classifier.model, classifier.front_end, settings
         self._clips = clips
         count = settings.optim.steps * settings.optim.batch_size
         clips_each = len(clips)
@@ -173,7 +150,9 @@ class BatchLoss:
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
         with data_wait():
             windows = [
-                random_window_features(self._clips[index], self._log_mel.max_length, self._log_mel.pad_value, position)
+                random_window_features(
+                    self._clips[index], self._front_end.max_length, self._front_end.pad_value, position
+                )
                 for index, position in zip(chosen[own].tolist(), positions[own], strict=True)
             ]
         batch = torch.stack(windows)
@@ -187,5 +166,5 @@ class BatchLoss:
         # The draws are those of the whole batch, whose other rows only hold their places.
         batch = rows.new_zeros((size, *rows.shape[1:]))
         batch[own] = rows
-        strength, rate = self._settings.specaugment_strength, self._log_mel.sample_rate_hz
+        strength, rate = self._settings.specaugment_strength, self._front_end.sample_rate_hz
         return spec_augment(batch, self._settings.specaugment, strength, rate, generator)[own]

@@ -101,7 +101,7 @@ def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
         "oracle_pool": len(gold.oracle()),
         "fixed_gold_set": gold.shared,
         "test_groups": test["groups"],
-        "warnings": list(inputs.health.get("warnings", [])),
+        "warnings": [*inputs.health.get("warnings", []), *inputs.evaluation["test_health"].get("warnings", [])],
     }
 
 

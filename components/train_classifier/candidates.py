@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from common.config.classifier import TrainClassifierConfig
-from common.methods import Method, Recipe
+from common.methods import Augmentation, Method, Recipe
 
-Augmentation = Literal["none", "noise", "specaugment"]
 CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
+"""The field in which the best classic augmentation is chosen where a run lists none."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,30 @@ class Candidate:
         return "+".join(parts) + f"/{self.seed}"
 
 
-def strengths(classic: str, config: TrainClassifierConfig) -> tuple[float | None, ...]:
+def strengths(classic: Augmentation, config: TrainClassifierConfig) -> tuple[float | None, ...]:
     """Strengths to try, weakest first; `(None,)` without augmentation."""
-    if classic == "noise":
-        return config.noise.strengths
-    if classic == "specaugment":
-        return config.specaugment.strengths
-    return (None,)
+    found: tuple[float | None, ...] = (None,) if classic == "none" else getattr(config, classic).strengths
+    return found
 
 
-def candidates_of(method: Method, seed: int, config: TrainClassifierConfig, factors: Sequence[int]) -> list[Candidate]:
-    """The trainings among which validation chooses for `method`, or whose result `best` waits for."""
+def classics_of(methods: Mapping[str, Method]) -> tuple[Augmentation, ...]:
+    """The field in which `best` is chosen: the classic methods that the run lists, else `CLASSICS`."""
+    used = [method.classic for method in methods.values() if method.classic != "best"]
+    return tuple(dict.fromkeys(classic for classic in used if classic != "none")) or CLASSICS
+
+
+def candidates_of(
+    method: Method, seed: int, config: TrainClassifierConfig, factors: Sequence[int | None]
+) -> list[Candidate]:
+    """The trainings among which validation chooses for `method`; none when it waits for the best classic."""
     if method.classic == "best":
-        return classic_candidates(seed, config)
+        return []
+    if method.recipe is None or method.ceiling:
+        factors = (None,)
     return [
         Candidate(seed, method.recipe, method.classic, strength, factor)
         for strength in strengths(method.classic, config)
-        for factor in (factors if method.recipe else (None,))
+        for factor in factors
     ]
 
 
@@ -63,9 +70,9 @@ def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> 
     ]
 
 
-def classic_candidates(seed: int, config: TrainClassifierConfig) -> list[Candidate]:
-    """All classic augmentations of gold at all strengths: the field in which `best` is chosen."""
-    return [Candidate(seed, None, classic, strength) for classic in CLASSICS for strength in strengths(classic, config)]
+def classic_candidates(seed: int, config: TrainClassifierConfig, classics: Sequence[Augmentation]) -> list[Candidate]:
+    """The classic augmentations of gold at all strengths."""
+    return [Candidate(seed, None, classic, strength) for classic in classics for strength in strengths(classic, config)]
 
 
 def first_phase(
@@ -75,7 +82,10 @@ def first_phase(
     found: dict[Candidate, None] = {}
     for seed in seeds:
         for method in methods.values():
-            found |= dict.fromkeys(candidates_of(method, seed, config, factors))
+            made = candidates_of(method, seed, config, factors)
+            if method.classic == "best":
+                made = classic_candidates(seed, config, classics_of(methods))
+            found |= dict.fromkeys(made)
     return list(found)
 
 

@@ -1,12 +1,14 @@
-"""Which synthetic clips a method may use."""
+"""Which clips may fill the synthetic slot of a method."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from common.errors import DataError
 from common.methods import LOSERS, Recipe
-from common.records import SyntheticClip
+from common.records import GoldClip, SyntheticClip
+from common.seeding import numpy_generator
 
 
 def synthetic_clips(
@@ -36,6 +38,42 @@ def synthetic_clips(
     else:
         last = rounds if recipe.rounds is None else recipe.rounds
         chosen = [clip for clip in accepted if (clip.recipe, clip.seed) == (recipe.name, seed) and clip.round <= last]
+    return sorted(chosen, key=lambda clip: clip.clip_id)
+
+
+def extra_real_clips(
+    train: Sequence[GoldClip],
+    validation: Sequence[GoldClip],
+    labelled: Sequence[GoldClip],
+    augmentation_factor: int,
+    seed: int,
+) -> list[GoldClip]:
+    """Labelled clips beyond a replicate's own: for each class at most as many as synthetic ones would be.
+
+    Recordings, speakers or artists that only the validation clips have stay out.
+
+    Args:
+        train: training clips of the replicate.
+        validation: its validation clips.
+        labelled: all labelled clips outside the test split.
+        augmentation_factor: clips per training clip.
+        seed: of the draw.
+
+    Returns:
+        Ordered by id; empty where the dataset has no more clips.
+    """
+    used = {clip.clip_id for clip in (*train, *validation)}
+    held_out = {clip.group for clip in validation} - {clip.group for clip in train} - {None}
+    wanted = Counter({label: count * augmentation_factor for label, count in Counter(c.label for c in train).items()})
+    free = sorted(
+        (clip for clip in labelled if clip.clip_id not in used and clip.group not in held_out), key=lambda c: c.clip_id
+    )
+    chosen = []
+    for place in numpy_generator(seed, "extra real clips").permutation(len(free)):
+        clip = free[place]
+        if wanted[clip.label] > 0:
+            wanted[clip.label] -= 1
+            chosen.append(clip)
     return sorted(chosen, key=lambda clip: clip.clip_id)
 
 

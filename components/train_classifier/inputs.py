@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.audio_folder import read_clips
+from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierPlan
 from common.errors import DataError
 from common.gold import GoldSet
 from common.hashing import hash_dir
 from common.items import ItemStore
+from common.log import event, get_logger
 from common.methods import LOSERS, Recipe
 from common.records import GoldClip, SyntheticClip
 from components.train_classifier.candidates import Candidate
-from components.train_classifier.clips import check_labels, synthetic_clips
-from components.train_classifier.jobs import ClipSet, Job, clip_set
+from components.train_classifier.clips import check_labels, extra_real_clips, synthetic_clips
+from components.train_classifier.jobs import ClipSet, Job, clip_set, main_label
+from components.train_classifier.training import selection_figure
 
 ORACLE = "oracle"
+
+log = get_logger("train_classifier")
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,18 @@ class Inputs:
         base_dir: the pretrained classifier.
         base_hash: of its content.
         labels: of the dataset, by label id.
+        multi_label: whether clips may have several labels.
         train: gold training clips by replicate.
         validation: gold validation clips by replicate.
         oracle: all labelled clips outside test and validation.
-        synthetic: by recipe and replicate, of the largest factor.
+        synthetic: what may fill the slot, by recipe and replicate, of the largest factor.
         store: of finished trainings.
     """
 
     base_dir: Path
     base_hash: str
     labels: tuple[str, ...]
+    multi_label: bool
     train: dict[int, ClipSet]
     validation: dict[int, ClipSet]
     oracle: ClipSet
@@ -47,41 +54,55 @@ class Inputs:
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """The training of a candidate."""
+        gold = self.train[candidate.seed]
         return Job(
             name=candidate.name,
             seed=candidate.seed,
             base_dir=self.base_dir,
             base_hash=self.base_hash,
             labels=self.labels,
-            gold=self.train[candidate.seed],
+            multi_label=self.multi_label,
+            gold=gold,
             validation=self.validation[candidate.seed],
             synthetic=self.synthetic[candidate.recipe, candidate.seed].first(candidate.factor),
             classic=candidate.classic,
             strength=candidate.strength,
-            optim=plan.settings.optim,
+            optim=_optim(plan, gold, plan.settings.optim.steps),
             settings=plan.settings,
             store=self.store,
         )
+
+    def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
+        """`plan` without the methods that need more labelled clips than the dataset has."""
+        lacking = [
+            name
+            for name, method in plan.methods.items()
+            if method.ceiling and not all(self.synthetic[method.recipe, seed].clips for seed in plan.seeds)
+        ]
+        for name in lacking:
+            event(log, "left_out", method=name, reason="the dataset has no labelled clips beyond those of the run")
+        return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
 
     def oracle_job(self, plan: TrainClassifierPlan) -> Job:
         """The training of the oracle: the same recipe on all labelled clips, longer, last checkpoint.
 
         Nothing is left to choose a checkpoint on; the oracle judges labels of synthetic clips and
-        is no method.
+        is no method. A recipe's epochs over so many clips end at `oracle_steps`.
         """
-        optim = plan.settings.optim.model_copy(update={"steps": plan.settings.oracle_steps})
+        optim = _optim(plan, self.oracle, plan.settings.oracle_steps)
         return Job(
             name=ORACLE,
             seed=plan.seeds[0],
             base_dir=self.base_dir,
             base_hash=self.base_hash,
             labels=self.labels,
+            multi_label=self.multi_label,
             gold=self.oracle,
             validation=None,
             synthetic=ClipSet((), self.oracle.folder, ()),
             classic="none",
             strength=None,
-            optim=optim,
+            optim=optim.model_copy(update={"steps": min(optim.steps, plan.settings.oracle_steps)}),
             settings=plan.settings,
             store=self.store,
         )
@@ -93,41 +114,51 @@ def read_inputs(
     """Read and check the inputs; audio is hashed, not decoded.
 
     Raises:
+        ConfigError: the figure to choose by is not one of this dataset.
         DataError: a replicate lacks training or validation clips, or synthetic clips have other labels.
     """
     gold_set = GoldSet(gold)
+    selection_figure(plan.settings.select_by, gold_set.multi_label)
+    label_ids = gold_set.label_ids if gold_set.multi_label else main_label
     recipes: dict[Recipe | None, None] = {None: None}
     recipes |= dict.fromkeys(method.recipe for method in plan.methods.values())
-    names = {recipe.name for recipe in recipes if recipe is not None}
+    names = {recipe.name for recipe in recipes if recipe is not None and recipe.source == "generate"}
     vanilla_clips = read_clips(vanilla, SyntheticClip) if LOSERS.name in names else []
     accepted_clips = read_clips(accepted, SyntheticClip) if names - {LOSERS.name} else []
     check_labels([*vanilla_clips, *accepted_clips], gold_set.labels)
-    synthetic = {}
+    synthetic: dict[tuple[Recipe | None, int], ClipSet] = {}
+    most = max(plan.augmentation_factors)
     for recipe in recipes:
+        if recipe is not None and recipe.source == "real":
+            for seed in plan.seeds:
+                extra = extra_real_clips(gold_set.train(seed), gold_set.val(seed), gold_set.oracle(), most, seed)
+                synthetic[recipe, seed] = clip_set(gold, extra, label_ids)
+            continue
         folder = vanilla if recipe is not None and recipe.name == LOSERS.name else accepted
         for seed in plan.seeds:
             clips = synthetic_clips(
-                recipe,
-                seed,
-                vanilla_clips,
-                accepted_clips,
-                augmentation_factor=max(plan.augmentation_factors),
-                rounds=plan.rounds,
+                recipe, seed, vanilla_clips, accepted_clips, augmentation_factor=most, rounds=plan.rounds
             )
-            synthetic[recipe, seed] = clip_set(folder, clips)
+            synthetic[recipe, seed] = clip_set(folder, clips, label_ids)
+
+    def real(clips: Sequence[GoldClip], what: str) -> ClipSet:
+        if not clips:
+            raise DataError(f"{gold} has no {what}; prepare the dataset again with more clips")
+        return clip_set(gold, clips, label_ids)
+
     return Inputs(
         base_dir=classifier,
         base_hash=hash_dir(classifier),
         labels=tuple(gold_set.labels),
-        train={seed: _gold(gold, gold_set.train(seed), f"training clips for seed {seed}") for seed in plan.seeds},
-        validation={seed: _gold(gold, gold_set.val(seed), f"validation clips for seed {seed}") for seed in plan.seeds},
-        oracle=_gold(gold, gold_set.oracle(), "labelled clips"),
+        multi_label=gold_set.multi_label,
+        train={seed: real(gold_set.train(seed), f"training clips for seed {seed}") for seed in plan.seeds},
+        validation={seed: real(gold_set.val(seed), f"validation clips for seed {seed}") for seed in plan.seeds},
+        oracle=real(gold_set.oracle(), "labelled clips"),
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version),
     )
 
 
-def _gold(folder: Path, clips: Sequence[GoldClip], what: str) -> ClipSet:
-    if not clips:
-        raise DataError(f"{folder} has no {what}; prepare the dataset again with more clips")
-    return clip_set(folder, clips)
+def _optim(plan: TrainClassifierPlan, gold: ClipSet, steps: int) -> OptimConfig:
+    # The same for all methods, whether they have synthetic clips or not.
+    return plan.settings.optim_for(len(gold.clips) * (1 + max(plan.augmentation_factors)), steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,16 +17,18 @@ from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig
+from common.errors import ConfigError
 from common.hashing import hash_file
 from common.items import ItemStore
 from common.log import event, get_logger
+from common.methods import Augmentation
 from common.records import GoldClip, SyntheticClip
 from common.seeding import derive_seed
 from common.storage import read_json, write_json
 from components.train_classifier.budget import Budget, make_budget
-from components.train_classifier.candidates import Augmentation
-from components.train_classifier.noise import noisy_copies
-from components.train_classifier.training import Examples, train
+from components.train_classifier.contrastive import train_body
+from components.train_classifier.training import Examples, selection_figure, train
+from components.train_classifier.waveform import augmented_copies
 
 MODEL = "model"
 RESULT = "result.json"
@@ -39,12 +41,12 @@ class ClipSet:
     """Clips of one AudioFolder; equal when ids and audio are.
 
     Attributes:
-        identity: (clip id, SHA-256 of the file, label id) of each clip.
+        identity: (clip id, SHA-256 of the file, label id, ids of further labels …) of each clip.
         folder: of the artifact.
         clips: their records.
     """
 
-    identity: tuple[tuple[str, str, int], ...]
+    identity: tuple[tuple[Any, ...], ...]
     folder: Path = field(compare=False)
     clips: tuple[GoldClip | SyntheticClip, ...] = field(compare=False)
 
@@ -52,6 +54,13 @@ class ClipSet:
     def labels(self) -> np.ndarray:
         """(clips,) label ids."""
         return np.array([clip.label_id for clip in self.clips], dtype=np.int64)
+
+    def targets(self, labels: int) -> np.ndarray:
+        """(clips, labels) float32: 1 for each of a clip's labels."""
+        made = np.zeros((len(self.identity), labels), np.float32)
+        for row, (_, _, *own) in zip(made, self.identity, strict=True):
+            row[own] = 1
+        return made
 
     def first(self, factor: int | None) -> ClipSet:
         """Of synthetic clips the first `factor` of each gold clip; None = all."""
@@ -65,9 +74,18 @@ class ClipSet:
         return ClipSet(tuple(self.identity[i] for i in chosen), self.folder, tuple(self.clips[i] for i in chosen))
 
 
-def clip_set(folder: Path, clips: Sequence[GoldClip] | Sequence[SyntheticClip]) -> ClipSet:
+def main_label(clip: GoldClip | SyntheticClip) -> tuple[int, ...]:
+    """The label ids that count where clips have one label."""
+    return (clip.label_id,)
+
+
+def clip_set(
+    folder: Path,
+    clips: Sequence[GoldClip] | Sequence[SyntheticClip],
+    label_ids: Callable[[GoldClip | SyntheticClip], tuple[int, ...]] = main_label,
+) -> ClipSet:
     """The set of `clips`, whose audio lies in the AudioFolder at `folder`."""
-    identity = tuple((clip.clip_id, hash_file(folder / "clips" / clip.file_name), clip.label_id) for clip in clips)
+    identity = tuple((c.clip_id, hash_file(folder / "clips" / c.file_name), *label_ids(c)) for c in clips)
     return ClipSet(identity, folder, tuple(clips))
 
 
@@ -81,6 +99,7 @@ class Job:
         base_dir: directory of the pretrained classifier.
         base_hash: of its content.
         labels: label strings by label id.
+        multi_label: whether clips may have several of them.
         gold: clips of the gold stream.
         synthetic: clips that may fill the slot.
         validation: None = the last checkpoint is kept.
@@ -95,6 +114,7 @@ class Job:
     base_dir: Path
     base_hash: str
     labels: tuple[str, ...]
+    multi_label: bool
     gold: ClipSet
     synthetic: ClipSet
     validation: ClipSet | None
@@ -106,15 +126,15 @@ class Job:
 
     def key(self) -> dict[str, Any]:
         """What the item is made from; settings of augmentations that it does not use stay out."""
-        shared = self.settings.model_dump(mode="json", exclude={"optim", "oracle_steps", "noise", "specaugment"})
-        used = {
-            "none": {},
-            "noise": self.settings.noise.model_dump(exclude={"strengths"}),
-            "specaugment": self.settings.specaugment.model_dump(exclude={"strengths"}),
-        }[self.classic]
+        augmentations = {"noise", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"}
+        shared = self.settings.model_dump(mode="json", exclude={"optim", "recipe", "oracle_steps", *augmentations})
+        used = {}
+        if self.classic != "none":
+            used = getattr(self.settings, self.classic).model_dump(mode="json", exclude={"strengths"})
         return {
             "base": self.base_hash,
             "labels": self.labels,
+            "multi_label": self.multi_label,
             "seed": self.seed,
             "gold": self.gold.identity,
             "synthetic": self.synthetic.identity,
@@ -125,6 +145,28 @@ class Job:
             "optim": self.optim.model_dump(mode="json"),
             "settings": shared,
         }
+
+    def contrastive_key(self) -> dict[str, Any]:
+        """What the contrastively trained body is made from: it is one for all augmentations."""
+        config = self.settings.contrastive
+        kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic")
+        key = self.key()
+        return {**{name: key[name] for name in kept}, "contrastive": config and config.model_dump(mode="json")}
+
+    def examples(self, gold: Sequence[Sequence[Tensor]], synthetic: Sequence[Sequence[Tensor]]) -> Examples:
+        """Gold clips, then synthetic ones, by the variants of their features."""
+        targets = [clips.targets(len(self.labels)) for clips in (self.gold, self.synthetic)]
+        labels = np.concatenate([self.gold.labels, self.synthetic.labels])
+        return Examples([*gold, *synthetic], labels, np.concatenate(targets) if self.multi_label else None)
+
+
+def run_contrastive(job: Job) -> Path:
+    """Make the body that the job starts from, or find it: `model/` and `result.json`."""
+    key = job.contrastive_key()
+    checkpoints = job.store.checkpoints(**key)
+    made = job.store.get_or_make(lambda folder: _make_body(job, folder, checkpoints), **key)
+    checkpoints.clear()
+    return made
 
 
 def run_job(job: Job) -> Path:
@@ -142,10 +184,9 @@ def read_result(item: Path) -> dict[str, Any]:
 
 
 def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
-    classifier = with_fresh_head(_pretrained(job.base_dir, job.base_hash), job.labels, derive_seed(job.seed, "head"))
-    classifier.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    gold, synthetic = _variants(job, job.gold), _variants(job, job.synthetic)
-    examples = Examples([*gold, *synthetic], np.concatenate([job.gold.labels, job.synthetic.labels]))
+    base = load_classifier(run_contrastive(job) / MODEL) if job.settings.contrastive else _base(job)
+    classifier = _fresh(job, base)
+    examples = job.examples(_variants(job, job.gold), _variants(job, job.synthetic))
     budget = make_budget(
         job.gold.labels,
         job.synthetic.labels,
@@ -163,15 +204,50 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         budget,
         job.optim,
         slot_weight=job.settings.slot_weight,
-        select_by=job.settings.select_by,
+        select_by=selection_figure(job.settings.select_by, job.multi_label),
         specaugment=_specaugment(job),
+        mixup_alpha=job.settings.mixup_alpha,
         seed=derive_seed(job.seed, "steps"),
         checkpoints=checkpoints,
     )
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)
     write_json(folder / RESULT, {**_budget_figures(job, budget), **result})
-    event(log, "trained", name=job.name, **{key: result[key] for key in ("val_accuracy", "best_step") if key in result})
+    shown = ("val_accuracy", "val_map", "best_step")
+    event(log, "trained", name=job.name, **{key: result[key] for key in shown if key in result})
+
+
+def _make_body(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
+    config = job.settings.contrastive
+    if config is None:
+        raise ConfigError(f"{job.name}: train_classifier.contrastive is null; there is no body to train")
+    classifier = _fresh(job, _base(job))
+    clean = [[[f] for f in _features(job.base_dir, job.base_hash, clips)] for clips in (job.gold, job.synthetic)]
+    places = {clip.clip_id: index for index, clip in enumerate(job.gold.clips)}
+    synthetic = [clip for clip in job.synthetic.clips if isinstance(clip, SyntheticClip)]
+    sources = np.array([places.get(clip.source_clip_id, -1) for clip in synthetic], dtype=np.int64)
+    curve = train_body(
+        classifier,
+        job.examples(clean[0], clean[1]),
+        len(job.gold.clips),
+        sources,
+        config,
+        seed=derive_seed(job.seed, "contrastive"),
+        checkpoints=checkpoints,
+    )
+    classifier.model.to("cpu")
+    save_classifier(classifier, folder / MODEL)
+    write_json(folder / RESULT, {"curve": curve})
+
+
+def _fresh(job: Job, base: Classifier) -> Classifier:
+    made = with_fresh_head(base, job.labels, derive_seed(job.seed, "head"), job.multi_label)
+    made.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return made
+
+
+def _base(job: Job) -> Classifier:
+    return _pretrained(job.base_dir, job.base_hash)
 
 
 def _budget_figures(job: Job, budget: Budget) -> dict[str, Any]:
@@ -197,21 +273,23 @@ def _validation(job: Job) -> Examples | None:
     if job.validation is None:
         return None
     features = _features(job.base_dir, job.base_hash, job.validation)
-    return Examples([[clip] for clip in features], job.validation.labels)
+    targets = job.validation.targets(len(job.labels)) if job.multi_label else None
+    return Examples([[clip] for clip in features], job.validation.labels, targets)
 
 
 def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
-    """Per clip: its features, then those of its noisy copies when noise is the job's augmentation."""
+    """Per clip: its features, then those of its copies when the job's augmentation is one of waveforms."""
     clean = _features(job.base_dir, job.base_hash, clips)
-    if job.classic != "noise" or job.strength is None:
+    if job.classic == "none" or job.classic == "specaugment" or job.strength is None:
         return [[features] for features in clean]
-    log_mel = _pretrained(job.base_dir, job.base_hash).log_mel
-    noise = job.settings.noise
+    front_end = _base(job).front_end
     variants = []
     for clip, features in zip(clips.clips, clean, strict=True):
-        waveform = load_clip(clips.folder, clip, log_mel.sample_rate_hz)
-        copies = noisy_copies(waveform, noise.copies, job.strength, noise.span_db, job.seed, clip.clip_id)
-        variants.append([features, *log_mel(copies)])
+        waveform = load_clip(clips.folder, clip, front_end.sample_rate_hz)
+        copies = augmented_copies(
+            job.classic, waveform, front_end.sample_rate_hz, job.settings, job.strength, job.seed, clip.clip_id
+        )
+        variants.append([features, *front_end(copies)])
     return variants
 
 
@@ -223,5 +301,5 @@ def _pretrained(base_dir: Path, base_hash: str) -> Classifier:
 
 @lru_cache(maxsize=6)
 def _features(base_dir: Path, base_hash: str, clips: ClipSet) -> tuple[Tensor, ...]:
-    log_mel = _pretrained(base_dir, base_hash).log_mel
-    return tuple(log_mel([load_clip(clips.folder, clip, log_mel.sample_rate_hz) for clip in clips.clips]))
+    front_end = _pretrained(base_dir, base_hash).front_end
+    return tuple(front_end([load_clip(clips.folder, clip, front_end.sample_rate_hz) for clip in clips.clips]))

@@ -11,7 +11,7 @@ from common.stage import stage
 from common.storage import write_json
 from components.train_classifier.inputs import read_inputs
 from components.train_classifier.selection import train_all
-from components.train_classifier.writing import mean_accuracies, write_classifiers
+from components.train_classifier.writing import mean_scores, write_classifiers
 
 
 def run(
@@ -31,6 +31,7 @@ def run(
     The test split is no input of this stage.
 
     Raises:
+        ConfigError: the figure to choose by is not one of this dataset.
         DataError: the inputs do not fit each other, or not one training finished.
     """
     plan = TrainClassifierPlan.model_validate(config)
@@ -48,5 +49,5 @@ def run(
         selection = write_classifiers(outcome, folder)
         write_json(folder / "selection.json", selection)
         running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
-        running.record(mean_accuracies(selection))
+        running.record(mean_scores(selection))
     return running.figures

@@ -20,10 +20,12 @@ from components.train_classifier.candidates import (
     candidates_of,
     choose,
     classic_candidates,
+    classics_of,
     first_phase,
 )
 from components.train_classifier.inputs import ORACLE, Inputs
-from components.train_classifier.jobs import Job, read_result, run_job
+from components.train_classifier.jobs import Job, read_result, run_contrastive, run_job
+from components.train_classifier.training import selection_figure
 
 log = get_logger("train_classifier")
 
@@ -36,18 +38,22 @@ class Outcome:
         chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
         best_classic: the classic candidate that did best, by replicate.
         oracle: item folder; None = its training failed.
+        select_by: the validation figure that decided.
         failures: `{method, seed, error}` of each training that failed.
     """
 
     chosen: dict[tuple[str, int], tuple[Path, dict[str, Any]]] = field(default_factory=dict)
     best_classic: dict[int, Candidate] = field(default_factory=dict)
     oracle: Path | None = None
+    select_by: str = "accuracy"
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     """Train the oracle and every method in every replicate; one that fails does not stop the others."""
-    outcome = Outcome()
+    plan = inputs.possible(plan)
+    select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
+    outcome = Outcome(select_by=select_by)
     first = first_phase(plan.methods, plan.seeds, plan.settings, plan.augmentation_factors)
     done, errors = _train([inputs.oracle_job(plan), *(inputs.job(candidate, plan) for candidate in first)])
     outcome.oracle = done.pop(0, None)
@@ -57,7 +63,7 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     failed = {first[index - 1]: error for index, error in errors.items()}
     results = {candidate: read_result(item) for candidate, item in items.items()}
     for seed in plan.seeds:
-        best = choose(classic_candidates(seed, plan.settings), results, plan.settings.select_by)
+        best = choose(classic_candidates(seed, plan.settings, classics_of(plan.methods)), results, select_by)
         if best is not None:
             outcome.best_classic[seed] = best
     second = _second_phase(plan, outcome.best_classic)
@@ -103,7 +109,7 @@ def _choose_all(
             if not own:
                 error = "no classic augmentation finished, so none could be chosen; see the other failures"
                 outcome.failures.append({"method": name, "seed": seed, "error": error})
-            chosen = choose(own, results, plan.settings.select_by)
+            chosen = choose(own, results, outcome.select_by)
             if chosen is not None:
                 tried = [{**results[c], "factor": c.factor} for c in own if c in results]
                 outcome.chosen[name, seed] = items[chosen], {"factor": chosen.factor, "tried": tried}
@@ -128,6 +134,10 @@ def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
     errors: dict[int, str] = {}
     # Processes would share one accelerator and fork after its driver was loaded.
     workers = 1 if torch.cuda.is_available() else None
+    if jobs and jobs[0].settings.contrastive:
+        # Made first, each once: later jobs find it. Where one fails, its jobs fail with the same error.
+        bodies = {hash_json(job.contrastive_key()): job for job in jobs}
+        list(run_items(run_contrastive, list(bodies.values()), workers))
     for number, result in run_items(run_job, [jobs[same[0]] for same in places], workers):
         if isinstance(result, BaseException):
             text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"

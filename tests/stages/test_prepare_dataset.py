@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ import pytest
 import soundfile
 
 from common import audio_folder
-from common.audio_folder import read_clips
+from common.audio import read_audio
+from common.audio_folder import load_clip, read_clips
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
 from common.datasets_registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.gold import GoldSet
 from common.hashing import hash_dir
 from common.records import GoldClip
+from common.split_guard import running_as
 from common.storage import read_json
 from components.prepare_dataset import run as stage_module
 from components.prepare_dataset.run import run
@@ -52,10 +56,15 @@ def prepare(out: Path, spec: DatasetSpec, n: int | None = None, **settings: Any)
     return run(str(out / "gold"), str(out / "test"), str(out / "metrics.json"), config=config, code_version="c")
 
 
+def read_test(out: Path) -> list[GoldClip]:
+    with running_as("evaluate_classifier"):
+        return read_clips(out / "test", GoldClip)
+
+
 def test_the_gold_set_holds_what_the_splits_name_and_the_test_split_stands_apart(tmp_path: Path) -> None:
     figures = prepare(tmp_path / "out", dataset(tmp_path / "data"), n=16)
     gold = GoldSet(tmp_path / "out" / "gold")
-    test = read_clips(tmp_path / "out" / "test", GoldClip)
+    test = read_test(tmp_path / "out")
     assert gold.labels == read_json(tmp_path / "out" / "test" / "labels.json") == sorted(LABELS)
     assert all(gold.labels[clip.label_id] == clip.label for clip in [*gold.clips.values(), *test])
     used = {clip.clip_id for seed in (0, 1) for clip in [*gold.train(seed), *gold.val(seed)]}
@@ -70,7 +79,7 @@ def test_the_gold_set_holds_what_the_splits_name_and_the_test_split_stands_apart
     assert gold.load(gold.train(0)[0], 16000).shape == (3200,)
     health = gold.health
     assert health["ignored_columns"] == ["take"] and health["test_split_by"] == "group"
-    assert health["counts"]["train"] == figures["clips_train"] == 16 and figures["clips_test"] == len(test)
+    assert health["counts"]["train"] == figures["clips_train"] == 16 and "clips_test" not in figures
     assert read_json(tmp_path / "out" / "metrics.json") == figures
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert all(name.isascii() for name in names) and not list(tmp_path.rglob("up*"))
@@ -91,7 +100,7 @@ def test_bad_clips_are_listed_with_reasons_and_too_many_stop_the_stage(tmp_path:
     health = GoldSet(tmp_path / "out" / "gold").health
     assert health["dropped_by_reason"] == {"empty_file": 4}
     assert [row["source"] for row in health["dropped"]] == [f"c3/{number}.wav" for number in range(16, 20)]
-    assert health["counts"] == {**health["counts"], "listed": 80, "usable": 76, "dropped": 4}
+    assert health["counts"] == {**health["counts"], "listed": 65, "usable": 61, "dropped": 4}
     with pytest.raises(DataError, match=r"5 of 80 clips .*c3/19.wav \(empty_file\)"):
         prepare(tmp_path / "worse", dataset(tmp_path / "data", bad=5))
     assert not list((tmp_path / "worse").rglob("*.flac"))
@@ -105,6 +114,70 @@ def test_a_class_that_loses_all_its_clips_is_not_dropped_in_silence(tmp_path: Pa
 def test_more_clips_than_there_are_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="n=1000 training clips asked for, but the dataset has"):
         prepare(tmp_path / "out", dataset(tmp_path / "data"), n=1000)
+
+
+def given_split(folder: Path, test_seed: int, test_clips: int) -> DatasetSpec:
+    """Clips of a given split; the test clips, and what is wrong with them, are others for another `test_seed`."""
+    folder.mkdir()
+    lines = ["path,label,split,group"]
+
+    def add(name: str, label: str, split: str, seed: tuple[int, ...], group: str) -> None:
+        soundfile.write(folder / name, 0.1 * np.random.default_rng(seed).standard_normal(1600), 8000)
+        lines.append(f"{name},{label},{split},{group}")
+
+    for number in range(24):
+        add(f"train{number}.wav", "ab"[number % 2], "train" if number % 3 else "val", (number,), f"g{number % 6}")
+    for number in range(test_clips):
+        add(
+            f"test{test_seed}-{number}.wav",
+            "ab"[number % 2],
+            "test",
+            (1000 + test_seed, number),
+            f"{'gt'[number > 0]}{test_seed % 6}",
+        )
+    # A copy of a training clip, one of a training group, and one that cannot be read.
+    add(f"copy{test_seed}.wav", "a", "test", (test_seed,), f"g{test_seed % 6}")
+    (folder / f"bad{test_seed}.wav").write_bytes(b"RIFF")
+    lines.append(f"bad{test_seed}.wav,a,test,")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return DatasetSpec(name="own", labels=folder / "labels.csv", domain="noises", licence="CC0-1.0")
+
+
+def test_another_test_split_leaves_every_byte_of_the_gold_set_and_of_the_figures(tmp_path: Path) -> None:
+    for name, seed, clips in (("first", 2, 10), ("second", 5, 16)):
+        prepare(tmp_path / name, given_split(tmp_path / f"{name} data", seed, clips), n=8)
+    assert hash_dir(tmp_path / "first" / "gold") == hash_dir(tmp_path / "second" / "gold")
+    assert read_json(tmp_path / "first" / "metrics.json") == read_json(tmp_path / "second" / "metrics.json")
+    assert hash_dir(tmp_path / "first" / "test") != hash_dir(tmp_path / "second" / "test")
+    health = read_json(tmp_path / "second" / "test" / "health.json")
+    assert health["dropped_by_reason"] == {"duplicate_of_training": 1, "unreadable": 1} and health["clips"] == 16
+    # What the test split shares with the rest is told where the test split is told about.
+    assert "groups_shared" in health["warning_codes"]
+    assert "groups_shared" not in GoldSet(tmp_path / "second" / "gold").health["warning_codes"]
+
+
+def test_the_test_split_opens_in_evaluation_only(tmp_path: Path) -> None:
+    prepare(tmp_path / "out", dataset(tmp_path / "data"))
+    clip = read_test(tmp_path / "out")[0]
+    test = tmp_path / "copied elsewhere"
+    shutil.copytree(tmp_path / "out" / "test", test)
+    opened: list[Callable[[], object]] = [
+        lambda: read_clips(test, GoldClip),
+        lambda: load_clip(test, clip, 8000),
+        lambda: read_audio(test / "clips" / clip.file_name),
+        lambda: GoldSet(test),
+    ]
+    for stage in ("train_classifier", "align_t2a", "caption_clips"):
+        with running_as(stage):
+            for attempt in opened:
+                with pytest.raises(DataError, match=f"test split, and {stage} is not evaluate_classifier"):
+                    attempt()
+    with running_as("evaluate_classifier"):
+        assert load_clip(test, clip, 8000).shape == (1600,)
+    rows = [f"{clip.file_name},class {clip.label_id}\n" for clip in read_test(tmp_path / "out")]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows))
+    with pytest.raises(DataError, match="belongs to a test split, and prepare_dataset is not"):
+        prepare(tmp_path / "again", DatasetSpec(name="own", labels=tmp_path / "labels.csv", audio=test / "clips"))
 
 
 def test_a_full_disk_publishes_nothing_and_the_same_call_then_succeeds(
@@ -141,4 +214,4 @@ def test_the_demo_has_32_training_clips_of_each_class_alike(tmp_path: Path) -> N
     assert len(gold.labels) >= 6 and len(gold.train(0)) == len(gold.val(0)) == 32
     assert set(Counter(clip.label for clip in gold.train(0)).values()) == {32 // len(gold.labels)}
     assert gold.train(0) != gold.train(1) and not gold.health["warnings"] and not gold.health["notes"]
-    assert min(Counter(clip.label for clip in read_clips(tmp_path / "out" / "test", GoldClip)).values()) >= 40
+    assert min(Counter(clip.label for clip in read_test(tmp_path / "out")).values()) >= 40

@@ -24,6 +24,7 @@ from common.training.engine import Engine
 from components.pretrain_classifier.features import ClipReader, LabelledClips
 from components.pretrain_classifier.run import run
 from components.pretrain_classifier.training import BatchLoss, held_out_figures
+from tests.other_classifiers import save_other
 
 SIZES = {
     "hidden_size": 16,
@@ -151,6 +152,14 @@ def test_a_published_checkpoint_is_verified_and_handed_on(tmp_path: Path) -> Non
     handed = load_classifier(tmp_path / "out").model.state_dict()
     assert all(torch.equal(value, handed[key]) for key, value in published.model.state_dict().items())
     assert json.loads((tmp_path / "out" / "training.json").read_text())["checkpoint"] == str(tmp_path / "published")
+
+
+def test_another_classifier_of_transformers_is_handed_on_with_its_window(tmp_path: Path) -> None:
+    save_other("wav2vec2", tmp_path / "published")
+    figures = pretrain(tmp_path, tmp_path / "out", checkpoint=str(tmp_path / "published"), window_s=0.5)
+    assert figures["labels"] == 3
+    handed = load_classifier(tmp_path / "out")
+    assert (handed.sample_rate_hz, handed.front_end.max_length) == (16000, 8000)
 
 
 def test_a_damaged_or_unreachable_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from common.audio_folder import write_audio_folder
 from common.checkpoints import Checkpoints
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.config.classifier import ASTArchitecture
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.hashing import hash_dir
 from common.methods import DEFAULT_METHODS, LOSERS, METHODS
 from common.records import GoldClip, SyntheticClip
 from components.train_classifier.run import run
+from tests.other_classifiers import save_other
 
 RATE = 16000
 LABELS = ["Bell / low", "noise", "siren"]
@@ -274,3 +275,114 @@ def test_clips_of_another_dataset_are_refused(world: World, tmp_path: Path) -> N
     (world.gold / "labels.json").write_text(json.dumps(["a", "b", "c"]))
     with pytest.raises(DataError, match="another one"):
         train(world, tmp_path / "out", methods=("vanilla",))
+
+
+def give_further_labels(folder: Path, unknown: bool = False) -> None:
+    """Every clip of the first label also holds the last one."""
+    metadata = folder / "clips" / "metadata.jsonl"
+    rows = [json.loads(line) for line in metadata.read_text().splitlines()]
+    for row in rows:
+        if row["label_id"] == 0:
+            row["further_labels"] = ["no such label" if unknown else LABELS[2]]
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_multi_label(world: World) -> None:
+    (world.gold / "dataset.json").write_text(json.dumps({"multi_label": True}))
+    for folder in (world.gold, world.vanilla, world.accepted):
+        give_further_labels(folder)
+
+
+def test_clips_of_several_labels_are_trained_with_all_of_them_and_chosen_by_map(world: World, tmp_path: Path) -> None:
+    make_multi_label(world)
+    figures = train(world, tmp_path / "out", methods=("gold", "noise", "synthio"))
+    selection = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert selection["select_by"] == "map"
+    assert "val_map_synthio" in figures
+    for seed in (0, 1):
+        assert load_classifier(tmp_path / "out" / "synthio" / str(seed)).multi_label
+        chosen = selection[f"noise/{seed}"]
+        assert chosen["val_map"] == max(row["val_map"] for row in chosen["tried"])
+        assert "val_accuracy" not in chosen
+    assert load_classifier(tmp_path / "out" / "oracle").multi_label
+    with pytest.raises(ConfigError, match="several labels"):
+        train(world, tmp_path / "again", methods=("gold",), select_by="accuracy")
+
+
+def test_further_labels_are_part_of_what_a_training_is_made_from(
+    world: World, tmp_path: Path, trained: list[str]
+) -> None:
+    make_multi_label(world)
+    train(world, tmp_path / "a", methods=("gold",))
+    trained.clear()
+    train(world, tmp_path / "b", methods=("gold",))
+    assert trained == []
+    metadata = world.gold / "clips" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace(f'["{LABELS[2]}"]', f'["{LABELS[1]}"]'))
+    train(world, tmp_path / "c", methods=("gold",))
+    assert len(trained) == 3
+
+
+def test_a_clip_with_an_unknown_further_label_is_refused(world: World, tmp_path: Path) -> None:
+    make_multi_label(world)
+    give_further_labels(world.gold, unknown=True)
+    with pytest.raises(DataError, match=r"no such label.*labels\.json does not"):
+        train(world, tmp_path / "out", methods=("gold",))
+
+
+def test_a_recipe_gives_every_method_the_same_epochs(world: World, tmp_path: Path) -> None:
+    train(world, tmp_path / "out", methods=("gold", "synthio"), recipe="official")
+    selection = json.loads((tmp_path / "out" / "selection.json").read_text())
+    # 9 gold clips and twice as many synthetic ones are one batch of 48, for 50 epochs; the oracle ends at its own number.
+    for name in ("gold/0", "gold/1", "synthio/0", "synthio/1"):
+        assert (selection[name]["steps"], selection[name]["examples"]) == (50, 50 * 48)
+        assert [row["step"] for row in selection[name]["curve"]] == list(range(1, 51))
+    assert selection["oracle"]["steps"] == 10
+
+
+def test_the_body_is_trained_contrastively_once_for_all_augmentations(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[str]
+) -> None:
+    bodies = []
+    real = jobs._make_body
+
+    def counted(job: jobs.Job, folder: Path, kept: Checkpoints) -> None:
+        bodies.append(job.seed)
+        real(job, folder, kept)
+
+    monkeypatch.setattr(jobs, "_make_body", counted)
+    optim = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "record_every": 2}
+    contrastive = {"optim": optim, "hidden_size": 16, "dimensions": 8}
+    train(world, tmp_path / "out", methods=("gold", "noise", "synthio"), contrastive=contrastive)
+    # Gold with and without noise share a body; synthio and the oracle have other clips.
+    assert sorted(bodies) == [0, 0, 0, 1, 1]
+    assert len(trained) == 1 + 2 * 5
+    assert json.loads((tmp_path / "out" / "failures.json").read_text()) == []
+    plain = tmp_path / "plain"
+    train(world, plain, methods=("gold",))
+    first = (tmp_path / "out" / "gold" / "0" / "model.safetensors").read_bytes()
+    assert first != (plain / "gold" / "0" / "model.safetensors").read_bytes()
+
+
+def test_mixup_changes_the_training_and_not_the_budget(world: World, tmp_path: Path) -> None:
+    for name, alpha in (("plain", 0.0), ("mixed", 0.4)):
+        train(world, tmp_path / name, methods=("gold",), mixup_alpha=alpha)
+    plain, mixed = (
+        json.loads((tmp_path / name / "selection.json").read_text())["gold/0"] for name in ("plain", "mixed")
+    )
+    assert plain["examples"] == mixed["examples"]
+    assert plain["curve"] != mixed["curve"]
+
+
+def test_a_classifier_on_waveforms_is_trained_by_every_method_but_specaugment(world: World, tmp_path: Path) -> None:
+    shutil.rmtree(world.classifier)
+    save_other("hubert", tmp_path / "published")
+    save_classifier(load_classifier(tmp_path / "published", window_s=0.2), world.classifier)
+    train(world, tmp_path / "out", methods=("gold", "noise", "specaugment", "synthio_classic"))
+    selection = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert selection["best_classic"] == {"0": "noise", "1": "noise"}
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text())
+    assert {row["method"] for row in failures} == {"specaugment"}
+    assert all("takes waveforms" in row["error"] for row in failures)
+    made = load_classifier(tmp_path / "out" / "synthio_classic" / "1")
+    assert (made.labels, made.front_end.max_length) == (LABELS, 3200)

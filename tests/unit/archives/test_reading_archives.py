@@ -146,3 +146,39 @@ def test_each_cap_refuses_what_is_one_above_it(limits: ArchiveLimits, refusal: s
     with pytest.raises(DataError, match=refusal):
         for _ in read_members(io.BytesIO(tar_of(FILES)), SUFFIXES, limits):
             pass
+
+
+OTHERS = {
+    "LICENSE": b"text",
+    ".DS_Store": b"\0" * 600,
+    ".git/config": b"x",
+    "__MACOSX/._a.flac": b"x",
+    "a/._b.flac": b"x",
+    "Icon\r": b"",
+}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_hidden_files_and_other_suffixes_are_passed_over_on_request_only(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"clips.{kind}"
+    if kind == "tar":
+        path.write_bytes(tar_of({**OTHERS, **FILES}))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in {**OTHERS, **FILES}.items():
+                archive.writestr(name, data)
+            archive.mkdir(".git/objects")
+    assert {name: file.read() for name, file in read_members(path, SUFFIXES, skip_others=True)} == FILES
+    assert extract_archive(path, tmp_path / "out", SUFFIXES, skip_others=True) == len(FILES)
+    with pytest.raises(DataError, match="nothing of it was kept"):
+        list(read_members(path, SUFFIXES))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x.flac", "../x.sh", "a/../../.x", "/etc/x.sh", "a\\..\\..\\x.sh", "．．/x.sh", "a/./b.flac", "nul.flac"],
+)
+def test_names_that_leave_the_folder_are_refused_also_where_others_are_passed_over(name: str) -> None:
+    data = tar_of({"a.flac": b"x", name: b"x"})
+    with pytest.raises(DataError, match="nothing of it was kept"):
+        list(read_members(io.BytesIO(data), SUFFIXES, skip_others=True))

@@ -11,11 +11,13 @@ from common.errors import DataError
 from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
 from common.records import SyntheticClip
 from components.train_classifier.candidates import (
+    CLASSICS,
     Candidate,
     best_candidates,
     candidates_of,
     choose,
     classic_candidates,
+    classics_of,
     first_phase,
     strengths,
 )
@@ -48,7 +50,7 @@ def clip(recipe: str, seed: int, index: int, round_: int, label_id: int = 0, lab
 
 
 def test_every_classic_has_at_least_three_strengths() -> None:
-    for classic in ("noise", "specaugment"):
+    for classic in classics_of(METHODS):
         assert len(strengths(classic, CONFIG)) >= 3
     with pytest.raises(ValidationError):
         NoiseConfig(strengths=(10.0, 5.0))
@@ -64,14 +66,22 @@ def test_the_default_methods_need_thirty_trainings_in_three_replicates() -> None
 
 def test_best_classic_alone_still_trains_the_classics_first() -> None:
     first = first_phase({"synthio_classic": METHODS["synthio_classic"]}, (0,), CONFIG, (1, 2))
-    assert first == classic_candidates(0, CONFIG)
+    assert first == classic_candidates(0, CONFIG, CLASSICS)
+
+
+def test_the_best_classic_is_chosen_among_those_that_the_run_lists() -> None:
+    listed = {name: METHODS[name] for name in ("gold", "audiomentations", "synthio_classic")}
+    assert classics_of(listed) == ("audiomentations",)
+    assert classics_of({"gold": METHODS["gold"]}) == CLASSICS
+    first = first_phase(listed, (0,), CONFIG, (2,))
+    assert {candidate.classic for candidate in first} == {"none", "audiomentations"}
 
 
 def test_every_factor_is_a_candidate_of_methods_with_synthetic_clips_only() -> None:
     synthio = candidates_of(METHODS["synthio"], 0, CONFIG, (1, 2, 4, 8))
     assert [candidate.factor for candidate in synthio] == [1, 2, 4, 8]
     assert [candidate.factor for candidate in candidates_of(METHODS["gold"], 0, CONFIG, (1, 2))] == [None]
-    best = classic_candidates(0, CONFIG)[0]
+    best = classic_candidates(0, CONFIG, CLASSICS)[0]
     both = best_candidates(METHODS["synthio_classic"], best, (1, 2))
     assert [(candidate.classic, candidate.factor) for candidate in both] == [("noise", 1), ("noise", 2)]
 

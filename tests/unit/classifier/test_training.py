@@ -14,11 +14,18 @@ from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
+from common.errors import ConfigError
 from common.storage import open_store
 from common.training import WHOLE, Part
 from components.train_classifier.budget import Budget, make_budget
-from components.train_classifier.noise import noisy_copies
-from components.train_classifier.training import Examples, batch_loss, best_row, train, validation_figures
+from components.train_classifier.training import (
+    Examples,
+    batch_loss,
+    best_row,
+    selection_figure,
+    train,
+    validation_figures,
+)
 
 OPTIM = OptimConfig(steps=90, batch_size=8, learning_rate=5e-3, record_every=5, evaluate_every=15)
 
@@ -50,7 +57,7 @@ def budget(data: Examples, optim: OptimConfig = OPTIM) -> Budget:
 @pytest.fixture
 def train_once(classifier: Classifier) -> Callable[..., tuple[Classifier, dict[str, Any]]]:
     def once(data: Examples, validation: Examples | None, **changes: Any) -> tuple[Classifier, dict[str, Any]]:
-        fresh = with_fresh_head(classifier, ["a", "b", "c"], seed=11)
+        fresh = with_fresh_head(classifier, ["a", "b", "c"], seed=11, multi_label=data.targets is not None)
         options: dict[str, Any] = {
             "slot_weight": 1.0,
             "select_by": "accuracy",
@@ -58,7 +65,8 @@ def train_once(classifier: Classifier) -> Callable[..., tuple[Classifier, dict[s
             "seed": 5,
             **changes,
         }
-        return fresh, train(fresh, data, validation, budget(data), OPTIM, **options)
+        optim = options.pop("optim", OPTIM)
+        return fresh, train(fresh, data, validation, budget(data), optim, **options)
 
     return once
 
@@ -151,19 +159,6 @@ def test_the_slot_weight_weighs_the_slot(classifier: Classifier) -> None:
     assert value(0.5) == pytest.approx((gold + 0.5 * slot) / 1.5, abs=1e-5)
 
 
-def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
-    clip = (0.2 * np.sin(np.arange(16000))).astype(np.float32)
-    copies = noisy_copies(clip, 20, 10.0, 6.0, seed=1, clip_id="x")
-    ratios = [10 * np.log10(np.mean(clip**2) / np.mean((copy - clip) ** 2)) for copy in copies]
-    assert min(ratios) > 9.7
-    assert max(ratios) < 16.3
-    assert max(ratios) - min(ratios) > 2
-    np.testing.assert_array_equal(copies[3], noisy_copies(clip, 4, 10.0, 6.0, seed=1, clip_id="x")[3])
-    assert (copies[0] != noisy_copies(clip, 1, 10.0, 6.0, seed=1, clip_id="y")[0]).any()
-    silent = np.zeros(100, np.float32)
-    np.testing.assert_array_equal(noisy_copies(silent, 1, 0.0, 0.0, seed=1, clip_id="x")[0], silent)
-
-
 @pytest.mark.parametrize("parts", [2, 4])
 def test_the_parts_of_a_batch_average_to_the_whole(classifier: Classifier, parts: int) -> None:
     model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
@@ -175,3 +170,40 @@ def test_the_parts_of_a_batch_average_to_the_whole(classifier: Classifier, parts
 
     mean = sum(value(Part(index, parts)) for index in range(parts)) / parts
     assert mean == pytest.approx(value(WHOLE), abs=1e-6)
+
+
+def test_training_in_bf16_learns_and_goes_on_after_a_kill_to_the_same_weights(
+    train_once: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, validation = examples(6, 0), examples(10, 1)
+    optim = OPTIM.model_copy(update={"precision": "bf16", "checkpoint_every_s": 1e-9})
+    whole, figures = train_once(data, validation, optim=optim)
+    assert figures["val_accuracy"] > 0.9
+    assert all(value.dtype == torch.float32 for value in weights(whole).values())
+    in_fp32, _ = train_once(data, validation)
+    assert any(not torch.equal(value, weights(in_fp32)[key]) for key, value in weights(whole).items())
+    real, calls = training.macro_f1, 0
+
+    def dies(truth: np.ndarray, predicted: np.ndarray) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return real(truth, predicted)
+
+    monkeypatch.setattr(training, "macro_f1", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_once(data, validation, optim=optim, checkpoints=Checkpoints(open_store(tmp_path)))
+    resumed, repeated = train_once(data, validation, optim=optim, checkpoints=Checkpoints(open_store(tmp_path)))
+    assert repeated == figures
+    assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())
+
+
+def test_figures_to_choose_by_are_those_of_the_clips() -> None:
+    assert selection_figure(None, multi_label=False) == "accuracy"
+    assert selection_figure(None, multi_label=True) == "map"
+    assert selection_figure("macro_f1", multi_label=True) == "macro_f1"
+    with pytest.raises(ConfigError, match=r"'accuracy'.*several labels.*map, macro_f1"):
+        selection_figure("accuracy", multi_label=True)
+    with pytest.raises(ConfigError, match=r"'map'.*one label.*accuracy, macro_f1"):
+        selection_figure("map", multi_label=False)

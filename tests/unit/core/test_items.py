@@ -31,6 +31,17 @@ def test_another_key_or_code_version_is_another_item() -> None:
     assert store.path(seed=1) != ItemStore("stage", "v2").path(seed=1)
 
 
+def test_a_store_laid_out_by_another_version_is_refused_and_left_as_it_is(run_store: Path) -> None:
+    ItemStore("stage", "v1").get_or_make(lambda folder: write_text(folder / "x", "1"), seed=1)
+    assert (run_store / "FORMAT").read_text() == "synthio store 1\n"
+    (run_store / "FORMAT").write_text("synthio store 9\n")
+    before = hash_dir(run_store)
+    for seed in (1, 2):
+        with pytest.raises(StorageError, match=r"'synthio store 9', expected 'synthio store 1'.*Name another store"):
+            ItemStore("stage", "v1").get_or_make(lambda folder: write_text(folder / "x", "1"), seed=seed)
+    assert hash_dir(run_store) == before
+
+
 def test_a_failed_item_leaves_nothing() -> None:
     store = ItemStore("stage", "v1")
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import pytest
 
 from common.errors import DataError
 from common.parallel import cpu_count, run_items
+from common.split_guard import running_as, running_stage
 
 
 def square(x: int) -> int:
@@ -37,6 +39,17 @@ def test_an_error_that_cannot_be_unpickled_arrives_as_its_kind() -> None:
     assert isinstance(results[1], DataError)
     assert str(results[1]) == "no audio in x.flac"
     assert (results[0], results[2]) == (1, 3)
+
+
+def stage_of(x: int) -> str | None:
+    return running_stage()
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_are_part_of_the_stage_that_started_them(start: Literal["fork", "spawn"]) -> None:
+    with running_as("evaluate_classifier"):
+        assert dict(run_items(stage_of, [1, 2], 2, start)) == dict.fromkeys(range(2), "evaluate_classifier")
+    assert set(dict(run_items(stage_of, [1, 2], 2, start)).values()) == {None}
 
 
 def test_cpu_count_is_within_the_machine() -> None:

@@ -130,3 +130,51 @@ def test_sub_folders_are_classes_or_splits_of_classes(tmp_path: Path) -> None:
 def test_paths_may_be_absolute(tmp_path: Path, write_dataset: Callable[..., DatasetSpec]) -> None:
     spec = write_dataset([(str(tmp_path / "x" / "a.wav"), "x"), ("b.wav", "y")])
     assert [row.path for row in list_clips(spec).rows] == [tmp_path / "x" / "a.wav", tmp_path / "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", "path,label\na.wav,Rain; Wind\nb.wav,Wind|Rain|Siren\nc.wav,Rain\n"),
+        (
+            "labels.jsonl",
+            '{"path": "a.wav", "label": ["Rain", "Wind"]}\n{"path": "b.wav", "label": ["Wind", "Rain", "Siren"]}\n'
+            '{"path": "c.wav", "label": "Rain"}\n',
+        ),
+    ],
+)
+def test_a_cell_holds_several_labels_where_the_dataset_says_so(tmp_path: Path, name: str, text: str) -> None:
+    spec = spec_of(tmp_path, text, name).model_copy(update={"multi_label": True})
+    labels = [row.labels for row in list_clips(spec).rows]
+    assert labels == [("Rain", "Wind"), ("Wind", "Rain", "Siren"), ("Rain",)]
+
+
+def test_separators_are_part_of_a_label_unless_the_dataset_says_otherwise(tmp_path: Path) -> None:
+    rows = list_clips(spec_of(tmp_path, "path,label\na.wav,Rain; Wind\nb.wav,Siren\n")).rows
+    assert [row.labels for row in rows] == [("Rain; Wind",), ("Siren",)]
+    with pytest.raises(DataError, match=r"expected one text \(one label per clip\), or `multi_label: true`"):
+        list_clips(spec_of(tmp_path, '{"path": "a.wav", "label": ["Rain", "Wind"]}\n', "labels.jsonl"))
+
+
+@pytest.mark.parametrize("cell", ["Rain;", "Rain;;Wind", "|Rain"])
+def test_an_empty_part_of_a_cell_of_labels_is_told(tmp_path: Path, cell: str) -> None:
+    spec = spec_of(tmp_path, f"path,label\na.wav,{cell}\n").model_copy(update={"multi_label": True})
+    with pytest.raises(DataError, match=r"line 2: label .* has an empty part"):
+        list_clips(spec)
+
+
+def test_a_label_outside_the_classes_of_the_dataset_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "path,label\na.wav,Rain;Wnd\nb.wav,Wind\n")
+    spec = spec.model_copy(update={"multi_label": True, "classes": ("Rain", "Wind")})
+    with pytest.raises(DataError, match=r"a\.wav: unknown label 'Wnd': did you mean Wind"):
+        list_clips(spec)
+
+
+def test_the_same_labels_in_another_order_are_the_same_row(tmp_path: Path) -> None:
+    text = "path,label\na.wav,Rain;Wind\na.wav,Wind;Rain\nb.wav,Siren\nb.wav,Siren;Rain\n"
+    listing = list_clips(spec_of(tmp_path, text).model_copy(update={"multi_label": True}))
+    assert [row.source for row in listing.rows] == ["a.wav"]
+    assert {drop.source: drop.reason for drop in listing.dropped} == {
+        "a.wav": "duplicate_row",
+        "b.wav": "conflicting_rows",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_a_pushed_dataset_lists_the_same_clips_elsewhere(
         (row.source, row.label, row.split, row.group) for row in after
     ]
     assert all(a.path.read_bytes() == b.path.read_bytes() for a, b in zip(before, after, strict=True))
+
+
+def test_several_labels_of_a_clip_are_pushed(write_dataset: Callable[..., DatasetSpec], tmp_path: Path) -> None:
+    rows = [("a.wav", "dog|cat"), ("b.wav", "cat"), ("c.wav", "bird")]
+    spec = write_dataset(rows, multi_label=True)
+    pushed = resolve_dataset(push_dataset(spec, open_store(tmp_path / "store")))
+    there = list_clips(fetch_dataset(pushed, tmp_path / "there")).rows
+    assert [row.labels for row in there] == [("dog", "cat"), ("cat",), ("bird",)]
 
 
 def test_pushing_again_uploads_nothing_and_a_changed_file_changes_the_fingerprint(
@@ -90,3 +99,16 @@ def test_a_pushed_dataset_names_nothing_else(tmp_path: Path) -> None:
 def test_an_address_that_holds_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"none\.yaml"):
         resolve_dataset((tmp_path / "none.yaml").as_uri())
+
+
+def test_a_list_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    data = b'{"version": 9, "files": {}, "clips": []}'
+    place = tmp_path / "lists" / f"{hashlib.sha256(data).hexdigest()}.json"
+    place.parent.mkdir()
+    place.write_bytes(data)
+    spec = DatasetSpec(name="own", pushed=place.as_uri())
+    with pytest.raises(DataError, match=r"is of version 9, expected 1; push the dataset again"):
+        fetch_dataset(spec, tmp_path / "here")
+    place.write_bytes(data + b" ")
+    with pytest.raises(DataError, match="differs from the hash in its name"):
+        fetch_dataset(spec, tmp_path / "here")

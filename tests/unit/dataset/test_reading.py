@@ -14,7 +14,7 @@ from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.doctor import examine
-from components.prepare_dataset.reading import Reading, check_quality, read_dataset
+from components.prepare_dataset.reading import Reading, check_quality, copies, read_dataset
 
 Write = Callable[..., DatasetSpec]
 
@@ -74,7 +74,7 @@ def test_clip_ids_come_from_paths_and_not_from_content(
     (tmp_path / "a.wav").write_bytes((tmp_path / "b.wav").read_bytes())
     reading = read_dataset(spec, settings, None, 1)
     assert {clip.source: clip.clip_id for clip in reading.clips} == before and len(set(before.values())) == 2
-    assert [[clip.source for clip in clips] for clips in reading.duplicates()] == [["a.wav", "b.wav"]]
+    assert [[clip.source for clip in clips] for clips in copies(reading.clips)] == [["a.wav", "b.wav"]]
 
 
 @pytest.mark.parametrize(("bad", "total", "fails"), [(1, 20, False), (2, 20, True), (5, 19, False), (2, 40, False)])

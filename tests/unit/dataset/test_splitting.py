@@ -124,13 +124,30 @@ def test_official_splits_that_share_groups_are_told(clip: Make) -> None:
     assert any("s0, s1" in warning.message for warning in splits.warnings if warning.code == "groups_shared")
 
 
-def test_copies_of_test_audio_leave_training_and_copies_never_straddle_validation(clip: Make) -> None:
+def test_copies_of_training_audio_leave_a_given_test_split_and_never_straddle_validation(clip: Make) -> None:
     clips = [clip(i, label, "test" if i < 10 else "train") for label in "ab" for i in range(60)]
     clips += [clip(99, "a", "train", content="a/0.wav"), clip(98, "b", "train", content="b/20.wav")]
     splits = split(clips, 60)
-    assert [(drop.source, drop.reason) for drop in splits.dropped] == [("a/99.wav", "duplicate_of_test")]
+    assert [(drop.source, drop.reason) for drop in splits.test_dropped] == [("a/0.wav", "duplicate_of_training")]
+    assert len(splits.test) == 19 and not splits.dropped and len(splits.pool) == 102
     for train, validation in splits.replicates.values():
         assert not {c.content for c in train} & {c.content for c in validation}
+
+
+def test_copies_of_drawn_test_audio_leave_training(clip: Make) -> None:
+    splits = split(
+        [clip(f"{take}{i}", label, content=f"{label}{i}") for label in "ab" for i in range(30) for take in "xy"]
+    )
+    dropped = {drop.source for drop in splits.dropped}
+    assert dropped and {drop.reason for drop in splits.dropped} == {"duplicate_of_test"} and not splits.test_dropped
+    assert not {c.content for c in splits.test} & {c.content for c in splits.pool}
+
+
+def test_a_test_split_of_nothing_but_copies_is_an_error(clip: Make) -> None:
+    clips = [clip(i, label, "train", content=f"{label}{i % 9}") for label in "ab" for i in range(20)]
+    clips += [clip(90 + i, label, "test", content=f"{label}{i}") for label in "ab" for i in range(3)]
+    with pytest.raises(DataError, match=r"every clip of the test split is a copy .*same audio as .*correct the split"):
+        split(clips)
 
 
 def test_the_oracle_learns_all_but_test_and_first_validation_up_to_its_cap(clip: Make) -> None:

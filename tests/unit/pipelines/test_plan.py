@@ -105,6 +105,14 @@ def test_an_override_changes_one_field() -> None:
     assert changed.pretrain_t2a == plain.pretrain_t2a
 
 
+def test_overrides_are_judged_together_in_any_order() -> None:
+    pairs = ["train_classifier.optim.evaluate_every=80", "train_classifier.optim.record_every=40"]
+    both = [load_preset("tiny", " ".join(order)) for order in (pairs, pairs[::-1])]
+    assert both[0] == both[1] and both[0].train_classifier.optim.record_every == 40
+    with pytest.raises(ConfigError, match="must be a multiple"):
+        load_preset("tiny", pairs[1])
+
+
 def test_a_reused_model_takes_the_place_of_training() -> None:
     plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", "", "s3://bucket/t2a"), strict=True))
     assert plans["pretrain_t2a"]["settings"]["reuse"] == "s3://bucket/t2a"

@@ -1,0 +1,115 @@
+"""What a classifier makes of waveforms before its first layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
+    ASTFeatureExtractor,
+)
+
+from common.classifier.features import LogMel, checked
+from common.errors import ConfigError
+
+WINDOW_S = 10.0
+"""Seconds that a classifier on waveforms sees at once where its config.json states no `window_s`."""
+SUPPORTED = ("ASTFeatureExtractor", "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor")
+
+
+class FrontEnd(Protocol):
+    """Waveforms to frames, computed once a clip, and windows of frames to what the model takes.
+
+    Equal ones give equal frames.
+
+    Attributes:
+        sample_rate_hz: rate of the waveforms.
+        max_length: frames of a window.
+        pad_value: stands in frames after the end of a clip.
+        spectral: whether a frame is a spectrum: what SpecAugment masks.
+    """
+
+    sample_rate_hz: int
+    max_length: int
+    pad_value: float
+    spectral: bool
+
+    def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
+        """(frames, bins) float32 of each whole clip, mono (T,) at `sample_rate_hz`."""
+
+    def inputs(self, windows: Tensor) -> dict[str, Tensor]:
+        """The model's arguments for (B, max_length, bins)."""
+
+    def __hash__(self) -> int:
+        """Front ends are keys of caches."""
+
+
+class Waveforms:
+    """For models on waveforms (wav2vec 2.0, HuBERT, WavLM …) and on spectrograms of 30 s (Whisper).
+
+    A frame is a sample; the model's own extractor sees each window, cut at the clip's end, when the
+    model is called, so that normalisation, padding and attention mask are those of transformers.
+
+    Args:
+        extractor: of the checkpoint.
+        window_s: seconds that the model sees at once; Whisper's extractor states them itself.
+    """
+
+    pad_value = float("nan")  # marks what is no sound, and never reaches a model
+    spectral = False
+
+    def __init__(self, extractor: Any, window_s: float) -> None:
+        self.sample_rate_hz = int(extractor.sampling_rate)
+        self.max_length = int(getattr(extractor, "n_samples", 0)) or round(window_s * self.sample_rate_hz)
+        self._extractor = extractor
+
+    def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
+        """Samples as frames, (T, 1) of each clip.
+
+        Raises:
+            DataError: a clip is not one-dimensional or not finite.
+        """
+        return [torch.from_numpy(checked(clip, index))[:, None] for index, clip in enumerate(clips)]
+
+    def inputs(self, windows: Tensor) -> dict[str, Tensor]:
+        """What the extractor makes of (B, max_length, 1), NaN after a clip's end."""
+        waveforms = [window[~window.isnan()].numpy() for window in windows[:, :, 0].cpu()]
+        made = self._extractor(
+            waveforms,
+            sampling_rate=self.sample_rate_hz,
+            padding="max_length",
+            max_length=self.max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return dict(made)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Waveforms) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[int, int]:
+        return self.sample_rate_hz, self.max_length
+
+
+def front_end_of(extractor: Any, window_s: float) -> FrontEnd:
+    """The front end of a checkpoint's feature extractor.
+
+    Raises:
+        ConfigError: the extractor is of a kind that is not supported.
+    """
+    if isinstance(extractor, ASTFeatureExtractor):
+        return LogMel(extractor)
+    found = type(extractor).__name__
+    if found not in SUPPORTED:
+        raise ConfigError(
+            f"the checkpoint's feature extractor is {found}; expected one of {', '.join(SUPPORTED)}: name a checkpoint "
+            "of the Audio Spectrogram Transformer, wav2vec 2.0, HuBERT, WavLM, Data2Vec, SEW, UniSpeech or Whisper in "
+            "pretrain_classifier.checkpoint"
+        )
+    return Waveforms(extractor, window_s)

@@ -1,0 +1,136 @@
+"""What readers of native layouts share: finding the dataset's folder, and reading its tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from common.errors import DataError
+
+_SHOWN = 8
+
+
+def home(root: Path, marker: str, dataset: str) -> Path:
+    """The folder that holds `marker`: `root`, or the one sub-folder that an archive was unpacked to.
+
+    Args:
+        root: where the dataset was put.
+        marker: path of a file or folder that tells the layout, relative to the dataset's own top folder.
+        dataset: its name, for messages.
+
+    Raises:
+        DataError: saying what was found, and what was expected.
+    """
+    below = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [folder for folder in (root, *below) if (folder / marker).exists()]
+    if found:
+        return found[0]
+    raise DataError(
+        f"{root} has not the layout of {dataset}: expected {marker} in it or in a folder below; found "
+        f"{contents(root)}; unpack the original archives there"
+    )
+
+
+def contents(folder: Path) -> str:
+    """The first names in a folder, for messages."""
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) + more) if names else "nothing"
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file that hold something, stripped.
+
+    Raises:
+        DataError: the file is missing, empty or no UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        beside = contents(path.parent) if path.parent.is_dir() else "no folder"
+        raise DataError(
+            f"cannot read {path}: {error.strerror}; beside it: {beside}; unpack the original archives again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); unpack the original archive again") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{path} is empty; unpack the original archive again")
+    return lines
+
+
+def read_table(
+    path: Path, columns: Sequence[str], delimiter: str = ",", header: bool = True
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of a table, each with the place where it stands.
+
+    Args:
+        path: of the table.
+        columns: those needed; without a header line, all columns in order.
+        delimiter: between values.
+        header: whether the first line names the columns.
+
+    Yields:
+        `("{path}, line {number}", values by column)`, stripped.
+
+    Raises:
+        DataError: the file cannot be read, a column is missing, or a line is short or malformed.
+    """
+    reader = csv.reader(io.StringIO("\n".join(read_lines(path)) + "\n"), delimiter=delimiter, strict=True)
+    names = list(columns)
+    try:
+        for number, values in enumerate(reader, start=1):
+            if header and number == 1:
+                names = [value.strip() for value in values]
+                missing = [column for column in columns if column not in names]
+                if missing:
+                    raise DataError(
+                        f"{path}: no column {', '.join(missing)}; found {', '.join(names)}; "
+                        f"expected {', '.join(columns)}"
+                    )
+                continue
+            where = f"{path}, line {number}"
+            if len(values) < len(names):
+                raise DataError(f"{where}: {len(values)} values; expected {len(names)} ({', '.join(names)})")
+            yield where, {name: value.strip() for name, value in zip(names, values, strict=False)}
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; unpack the original archive again") from error
+
+
+def whole_number(text: str, where: str, column: str) -> int:
+    """`text` as a number.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not text.isdecimal():
+        raise DataError(f"{where}: {column} is {text!r}; expected a whole number")
+    return int(text)
+
+
+def check_folds(found: Iterable[int], folds: int, where: Path) -> None:
+    """All folds are there, and no other.
+
+    Raises:
+        DataError: naming the missing or the unexpected ones.
+    """
+    names, expected = set(found), set(range(1, folds + 1))
+    for what, wrong in (("lacks the", expected - names), ("has the unexpected", names - expected)):
+        if wrong:
+            raise DataError(
+                f"{where} {what} fold(s) {', '.join(map(str, sorted(wrong)))}; expected 1 to {folds}; unpack the "
+                "original archive again"
+            )
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """The folder is there and holds something.
+
+    Raises:
+        DataError: saying what is expected in it, and what was found in its place.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        state = "is empty" if folder.is_dir() else f"is missing; found {contents(folder.parent)} in its place"
+        raise DataError(f"{folder} {state}; expected {what}; unpack the original archives again")

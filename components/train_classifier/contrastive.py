@@ -1,0 +1,149 @@
+"""Supervised contrastive training of the classifier's body (arXiv 2004.11362), before its head is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.checkpoints import Checkpoints
+from common.classifier.augmentation import spec_augment
+from common.classifier.model import Classifier
+from common.config.classifier import SpecAugmentConfig
+from common.config.classifier_recipes import ContrastiveConfig
+from common.errors import ConfigError
+from common.seeding import derive_seed, numpy_generator
+from common.training import Part, fit
+from components.train_classifier.training import Examples, draw_windows
+
+NAME = "train_classifier_contrastive"
+
+
+def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """L_out of arXiv 2004.11362: cross-entropy with a target that is uniform over an example's positives.
+
+    Args:
+        embeddings: (B, D) of any length; they are normalised.
+        positives: (B, B) whether two examples belong together; the diagonal does not count.
+        temperature: of the softmax over all other examples.
+
+    Returns:
+        The mean over the examples that have a positive; 0 when none has.
+    """
+    unit = nn.functional.normalize(embeddings.float(), dim=1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    log_shares = (unit @ unit.T / temperature).masked_fill(itself, float("-inf")).log_softmax(dim=1)
+    positives = positives & ~itself
+    counts = positives.sum(dim=1)
+    losses = -log_shares.masked_fill(~positives, 0.0).sum(dim=1) / counts.clamp_min(1)
+    return losses.sum() / (counts > 0).sum().clamp_min(1)
+
+
+def draw_views(labels: np.ndarray, sources: np.ndarray, clips: int, views: int, seed: int, step: int) -> np.ndarray:
+    """The clips of a step: classes in turn, of each a gold clip and synthetic clips that were made from it.
+
+    Args:
+        labels: (G,) label ids of the gold clips.
+        sources: (S,) for each synthetic clip the index of its gold clip.
+        clips: gold clips in the batch.
+        views: examples for each of them; where it has no synthetic clips, itself (another window, other masks).
+        seed: of the replicate.
+        step: from 0.
+
+    Returns:
+        (clips, views) indices; gold clips are 0 … G-1, synthetic ones follow.
+    """
+    generator = numpy_generator(seed, "views", step)
+    classes = np.resize(generator.permutation(np.unique(labels)), clips)
+    gold = np.array([generator.choice(np.flatnonzero(labels == label)) for label in classes])
+    rows = [gold]
+    for _ in range(views - 1):
+        made = [np.flatnonzero(sources == clip) for clip in gold]
+        rows.append(
+            np.array(
+                [len(labels) + generator.choice(own) if len(own) else c for c, own in zip(gold, made, strict=True)]
+            )
+        )
+    return np.stack(rows, axis=1)
+
+
+def train_body(
+    classifier: Classifier,
+    examples: Examples,
+    gold_clips: int,
+    sources: np.ndarray,
+    config: ContrastiveConfig,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+) -> Sequence[Mapping[str, float]]:
+    """Train the body of `classifier` in place: examples that share a label come together, others move apart.
+
+    Args:
+        classifier: its head stays as it is.
+        examples: gold clips first, then synthetic ones.
+        gold_clips: how many are gold.
+        sources: see `draw_views`.
+        config: of the training.
+        seed: of the replicate.
+        checkpoints: where unfinished work is kept.
+
+    Returns:
+        The curve.
+
+    Raises:
+        ConfigError: the model has no body of its own.
+        DataError: the loss is not finite.
+    """
+    _check_body(classifier)
+    device = next(classifier.model.parameters()).device
+    projector = _projector(classifier, config, derive_seed(seed, "projector")).to(device)
+    front_end, labels = classifier.front_end, examples.labels[:gold_clips]
+
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        clips = config.optim.batch_size // config.views
+        chosen = draw_views(labels, sources, clips, config.views, seed, step).ravel()
+        batch = draw_windows(examples.features, chosen, front_end, generator)
+        if front_end.spectral:
+            masks = SpecAugmentConfig(masks=1)
+            batch = spec_augment(batch, masks, config.mask_share, front_end.sample_rate_hz, generator)
+        embeddings = part.gather(projector(_embed(classifier, batch[part.rows(len(chosen))])))
+        truth = examples.truth(chosen[part.gathered_rows(len(chosen))]).to(device)
+        together = truth @ truth.T > 0 if truth.is_floating_point() else truth[:, None] == truth[None]
+        return contrastive_loss(embeddings, together, config.temperature), {}
+
+    model = nn.ModuleDict({"classifier": classifier.model, "projector": projector})
+    curve = fit(model, loss, config.optim, seed=seed, name=NAME, checkpoints=checkpoints)
+    classifier.model.eval()
+    return curve
+
+
+def _projector(classifier: Classifier, config: ContrastiveConfig, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Linear(classifier.model.config.hidden_size, config.hidden_size),
+            nn.BatchNorm1d(config.hidden_size),
+            nn.ReLU(),
+            nn.Linear(config.hidden_size, config.dimensions),
+        )
+
+
+def _check_body(classifier: Classifier) -> None:
+    if classifier.model.base_model is classifier.model:
+        raise ConfigError(
+            f"{type(classifier.model).__name__} has no body apart from its head, which contrastive training "
+            "needs; set train_classifier.contrastive: null, or name another checkpoint"
+        )
+
+
+def _embed(classifier: Classifier, windows: Tensor) -> Tensor:
+    """(B, width): what the body pools, or its mean over time."""
+    device = next(classifier.model.parameters()).device
+    inputs = {name: value.to(device) for name, value in classifier.front_end.inputs(windows).items()}
+    made: Any = classifier.model.base_model(**inputs)
+    pooled: Tensor | None = getattr(made, "pooler_output", None)
+    return made.last_hidden_state.mean(dim=1) if pooled is None else pooled

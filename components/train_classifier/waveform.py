@@ -1,0 +1,136 @@
+"""Classic augmentation of waveforms: copies of a clip that are made once.
+
+Pitch, tempo and place in time are changed by the library audiomentations. Its own draws come from
+process-wide generators; here every parameter is drawn from a generator of the clip instead.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from common.config.classifier import CopiesConfig, TrainClassifierConfig, Waveform
+from common.seeding import numpy_generator
+
+Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+"""(T,) float32, sample rate in Hz, draws → (T,) float32."""
+
+
+def augmented_copies(
+    classic: Waveform,
+    waveform: np.ndarray,
+    sample_rate_hz: int,
+    config: TrainClassifierConfig,
+    strength: float,
+    seed: int,
+    clip_id: str,
+) -> list[np.ndarray]:
+    """Copies of a clip under one augmentation.
+
+    Args:
+        classic: which.
+        waveform: (T,) float32.
+        sample_rate_hz: its rate.
+        config: how many copies, and the ranges.
+        strength: see the configuration of `classic`.
+        seed: of the replicate.
+        clip_id: enters the draws, so that they depend on no other clip.
+
+    Returns:
+        Arrays (T,) float32 of the clip's length.
+    """
+    settings: CopiesConfig = getattr(config, classic)
+    generator = numpy_generator(seed, classic, clip_id)
+    change = _change(classic, config, strength)
+    with _own_global_draws():
+        return [change(waveform, sample_rate_hz, generator) for _ in range(settings.copies)]
+
+
+def _change(classic: Waveform, config: TrainClassifierConfig, strength: float) -> Change:
+    if classic == "noise":
+        return lambda clip, _, draws: add_noise(clip, strength, config.noise.span_db, draws)
+    if classic == "pitch_shift":
+        return lambda clip, rate, draws: shift_pitch(clip, rate, draws.uniform(-strength, strength))
+    if classic == "time_stretch":
+        return lambda clip, rate, draws: stretch_time(clip, rate, (1 + strength) ** draws.uniform(-1, 1))
+    if classic == "shift":
+        return lambda clip, rate, draws: shift_time(clip, rate, draws.uniform(-strength, strength))
+    return _combination(config, strength)
+
+
+def _combination(config: TrainClassifierConfig, strength: float) -> Change:
+    ranges = config.audiomentations
+
+    def change(clip: np.ndarray, rate: int, draws: np.random.Generator) -> np.ndarray:
+        # All are drawn, used or not, so that one choice does not move the next.
+        used = draws.random(4) < ranges.probability
+        ratio, tempo, pitch, place = draws.random(), *draws.uniform(-strength, strength, 3)
+        if used[0]:
+            span = ranges.noise_snr_db[1] - ranges.noise_snr_db[0]
+            least = ranges.noise_snr_db[1] - strength * span
+            clip = add_noise(clip, least, (ranges.noise_snr_db[1] - least) * ratio, draws, exact=True)
+        if used[1]:
+            clip = stretch_time(clip, rate, (1 + ranges.stretch) ** tempo)
+        if used[2]:
+            clip = shift_pitch(clip, rate, pitch * ranges.semitones)
+        return shift_time(clip, rate, float(np.clip(place * ranges.shift, -1, 1))) if used[3] else clip
+
+    return change
+
+
+def add_noise(
+    waveform: np.ndarray, snr_db: float, span_db: float, draws: np.random.Generator, *, exact: bool = False
+) -> np.ndarray:
+    """White Gaussian noise at a ratio uniform in [snr_db, snr_db + span_db], or just at the upper end when `exact`.
+
+    A silent clip stays silent: it has no signal to relate noise to.
+    """
+    rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+    level = rms * 10 ** (-(snr_db + span_db * (1.0 if exact else draws.random())) / 20)
+    return waveform + np.float32(level) * draws.standard_normal(len(waveform), dtype=np.float32)
+
+
+def shift_pitch(waveform: np.ndarray, sample_rate_hz: int, semitones: float) -> np.ndarray:
+    """Another pitch at the same tempo and length."""
+    from audiomentations import PitchShift
+
+    return _same_length(
+        PitchShift(min_semitones=semitones, max_semitones=semitones, p=1.0)(waveform, sample_rate_hz), waveform
+    )
+
+
+def stretch_time(waveform: np.ndarray, sample_rate_hz: int, rate: float) -> np.ndarray:
+    """Another tempo (above 1: faster) at the same pitch, cut or padded to the same length."""
+    from audiomentations import TimeStretch
+
+    stretch = TimeStretch(min_rate=rate, max_rate=rate, leave_length_unchanged=True, p=1.0)
+    return _same_length(stretch(waveform, sample_rate_hz), waveform)
+
+
+def shift_time(waveform: np.ndarray, sample_rate_hz: int, share: float) -> np.ndarray:
+    """Moved by `share` of the length, in [-1, 1]; what leaves at one end comes in at the other."""
+    from audiomentations import Shift
+
+    return _same_length(
+        Shift(min_shift=share, max_shift=share, rollover=True, fade_duration=0.0, p=1.0)(waveform, sample_rate_hz),
+        waveform,
+    )
+
+
+def _same_length(made: np.ndarray, like: np.ndarray) -> np.ndarray:
+    made = np.asarray(made, dtype=np.float32)[: len(like)]
+    return np.pad(made, (0, len(like) - len(made)))
+
+
+@contextmanager
+def _own_global_draws() -> Iterator[None]:
+    """Leave Python's and numpy's process-wide generators as they were: audiomentations draws from both."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

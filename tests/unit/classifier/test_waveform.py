@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import random
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from common.config.classifier import NoiseConfig, TrainClassifierConfig, Waveform
+from components.train_classifier.waveform import augmented_copies, shift_pitch, shift_time, stretch_time
+
+RATE_HZ = 16000
+CONFIG = TrainClassifierConfig()
+
+
+def tone(hz: float = 440.0, duration_s: float = 1.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hz * np.arange(int(RATE_HZ * duration_s)) / RATE_HZ)).astype(np.float32)
+
+
+def pitch(waveform: np.ndarray) -> float:
+    """Of the strongest partial, in Hz."""
+    middle = waveform[len(waveform) // 4 : -len(waveform) // 4]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 2**17))
+    return float(spectrum.argmax() * RATE_HZ / 2**17)
+
+
+def noisy(clip: np.ndarray, copies: int, snr_db: float, span_db: float, clip_id: str) -> list[np.ndarray]:
+    config = CONFIG.model_copy(update={"noise": NoiseConfig(copies=copies, span_db=span_db)})
+    return augmented_copies("noise", clip, RATE_HZ, config, snr_db, 1, clip_id)
+
+
+def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
+    clip = tone()
+    copies = noisy(clip, 20, 10.0, 6.0, "x")
+    ratios = [10 * np.log10(np.mean(clip**2) / np.mean((copy - clip) ** 2)) for copy in copies]
+    assert min(ratios) > 9.7
+    assert max(ratios) < 16.3
+    assert max(ratios) - min(ratios) > 2
+    np.testing.assert_array_equal(copies[3], noisy(clip, 4, 10.0, 6.0, "x")[3])
+    assert (copies[0] != noisy(clip, 1, 10.0, 6.0, "y")[0]).any()
+    silent = np.zeros(100, np.float32)
+    np.testing.assert_array_equal(noisy(silent, 1, 0.0, 0.0, "x")[0], silent)
+
+
+@pytest.mark.parametrize("semitones", [-4.0, 2.0, 12.0])
+def test_a_pitch_shift_moves_a_tone_by_its_semitones(semitones: float) -> None:
+    shifted = shift_pitch(tone(), RATE_HZ, semitones)
+    assert pitch(shifted) == pytest.approx(440 * 2 ** (semitones / 12), rel=0.005)
+    assert len(shifted) == RATE_HZ
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.25])
+def test_a_time_stretch_moves_an_onset_and_keeps_the_pitch(rate: float) -> None:
+    clip = tone(duration_s=2)
+    clip[: RATE_HZ // 2] = 0
+    made = stretch_time(clip, RATE_HZ, rate)
+    onset = float(np.argmax(np.abs(made) > 0.1) / RATE_HZ)
+    assert onset == pytest.approx(0.5 / rate, abs=0.05)
+    assert pitch(made[int(0.7 * RATE_HZ) : int(1.5 * RATE_HZ)]) == pytest.approx(440, rel=0.005)
+
+
+def test_a_shift_is_circular() -> None:
+    clip = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    np.testing.assert_array_equal(shift_time(clip, RATE_HZ, 0.25), np.roll(clip, 250))
+
+
+@pytest.mark.parametrize("classic", get_args(Waveform))
+def test_copies_follow_from_seed_and_clip_and_leave_every_other_draw_alone(classic: Waveform) -> None:
+    clip = tone(duration_s=0.5)
+    strength = getattr(CONFIG, classic).strengths[-1]
+    random.seed(5)
+    np.random.seed(5)
+    first = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a")
+    after = random.random(), np.random.random()
+    random.seed(5)
+    np.random.seed(5)
+    assert after == (random.random(), np.random.random())
+    assert len(first) == getattr(CONFIG, classic).copies
+    assert all(copy.shape == clip.shape and copy.dtype == np.float32 and np.isfinite(copy).all() for copy in first)
+    again = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a")
+    assert all((one == other).all() for one, other in zip(first, again, strict=True))
+    other = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "b")
+    assert any((one != two).any() for one, two in zip(first, other, strict=True))
