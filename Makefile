@@ -30,7 +30,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline test test-containers check lint types doctor report images push push-data estimate bench-t2a manifests compile bench-synthesis bench-filter classify clean clean-runs
+.PHONY: help setup run-pipeline test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ types: setup
 doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml
 	@$(PY) -m pipelines.doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' $(if $(JSON),--json)
 
+fetch-data: setup ## Download, verify and unpack a published dataset, going on where it was cut: DATASET=esc50
+	@$(PY) -m pipelines.fetch_data --dataset '$(DATASET)'
+
 compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
 	@$(PY) -m pipelines.compile build/synthio.yaml --profile '$(PROFILE)'
 
@@ -78,6 +81,9 @@ images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] 
 
 push: setup ## Push the images: make images push REGISTRY=registry.example.com/synthio
 	@$(PY) -m pipelines.images push --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)'
+
+list-datasets: setup ## List the registered datasets with source, licence, split, grouping and reader: [JSON=1]
+	@$(PY) -m pipelines.list_datasets $(if $(JSON),--json)
 
 push-data: setup ## Put a dataset of this machine into the store: DATASET=name|file.yaml STORE=s3://bucket/prefix
 	@$(PY) -m pipelines.push_data --dataset '$(DATASET)' --store '$(STORE)'
@@ -101,6 +107,9 @@ report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
 bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(if $(T2A),--t2a '$(T2A)') $(if $(CLAP),--clap '$(CLAP)') \
 	  $(if $(GOLD),--gold '$(GOLD)')
+
+bench-classifier: setup ## Measure ingest, features and training of the classifier beside transformers'
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.classifier
 
 bench-filter: setup ## Measure what each threshold of the filter lets through and loses
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.filter_thresholds
