@@ -30,7 +30,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,12 @@ run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=…
 	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
 	  --methods '$(METHODS)' --reuse-t2a-from '$(REUSE_T2A_FROM)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
 	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
+
+benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [DRY_RUN=1]
+	@$(PY) -m pipelines.run_benchmark --datasets '$(or $(DATASETS),$(DATASET))' --preset '$(PRESET)' --n '$(N)' \
+	  --seeds '$(SEEDS)' --methods '$(METHODS)' --overrides '$(OVERRIDES)' --budget '$(or $(BUDGET),0)' --price '$(or $(PRICE),0)' \
+	  --runs '$(RUNS)' --store '$(STORE)' --runner '$(RUNNER)' --profile '$(filter-out local,$(PROFILE))' \
+	  $(if $(DRY_RUN),--dry-run) $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
 test: setup ## Run the tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile

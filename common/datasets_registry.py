@@ -117,7 +117,7 @@ def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
     rows = list_clips(spec).rows
     held = {"val"} if isinstance(spec.test, float) else {"val", "test"}
     available = sum(row.split not in held for row in rows)
-    classes = len({row.label for row in rows})
+    classes = 1 if spec.multi_label else len({row.label for row in rows})
     if not classes <= n <= available:
         raise ConfigError(
             f"n={n} training clips asked for; dataset {spec.name} lists {available} outside test and validation, in "
@@ -167,7 +167,10 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
         values = {
             **values,
             "corpus_ids": [
-                _absolute(place, f"{where}: corpus_ids", base) if isinstance(place, str) else place for place in places
+                _absolute(place, f"{where}: corpus_ids", base)
+                if isinstance(place, str) and values.get("reader") not in LAYOUTS
+                else place
+                for place in places
             ],
         }
     try:
@@ -176,7 +179,11 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
         first = error.errors()[0]
         raise ConfigError(f"{where}: {_named(first)}") from error
     # Named here, because later stages may see another environment.
-    return spec.model_copy(update={"root": root_of(spec)}) if spec.reader in LAYOUTS else spec
+    if spec.reader not in LAYOUTS:
+        return spec
+    root = root_of(spec)
+    ids = tuple(root / place.expanduser() for place in spec.corpus_ids)
+    return spec.model_copy(update={"root": root, "corpus_ids": ids})
 
 
 def _absolute(place: str, where: str, base: Path | None) -> str:

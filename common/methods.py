@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from common.config.base import Frozen
-from common.errors import unknown_name
+from common.errors import ConfigError, unknown_name
 
 Alignment = Literal["none", "dpo", "erm"]
 CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
@@ -21,10 +21,11 @@ Classic = Augmentation | Literal["best"]
 class Recipe(Frozen):
     """How the clips in the synthetic slot come about. Methods with equal recipes share them.
 
-    `source="real"` takes labelled clips of the dataset that the replicate neither trains on nor validates with.
+    `source="corpus"` takes the clips of the pretraining corpus that CLAP finds nearest, `source="real"` labelled clips
+    of the dataset that the replicate neither trains on nor validates with.
     """
 
-    source: Literal["generate", "real"] = "generate"
+    source: Literal["generate", "corpus", "real"] = "generate"
     alignment: Alignment = "none"
     captions: CaptionSource = "template"
     filter: bool = False
@@ -34,8 +35,8 @@ class Recipe(Frozen):
     @property
     def name(self) -> str:
         """Readable and unique: a part of clip ids."""
-        if self.source == "real":
-            return "extra-real"
+        if self.source != "generate":
+            return {"corpus": "retrieved", "real": "extra-real"}[self.source]
         return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
 
 
@@ -59,6 +60,8 @@ class Method(Frozen):
 LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)
 """Template prompts through the unaligned model: the losers of preference pairs, and `vanilla`."""
 
+RETRIEVED = Recipe(source="corpus", rounds=0)
+
 _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
 
 METHODS: dict[str, Method] = {
@@ -69,6 +72,7 @@ METHODS: dict[str, Method] = {
     "shift": Method(title="Time shift", classic="shift"),
     "specaugment": Method(title="SpecAugment", classic="specaugment"),
     "audiomentations": Method(title="Audiomentations", classic="audiomentations"),
+    "retrieval": Method(title="Retrieval", recipe=RETRIEVED),
     "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),
     "llm_captions": Method(title="+ LLM captions", recipe=Recipe(captions="label_only", rounds=0)),
     "synthio": Method(title="Synthio", recipe=_SYNTHIO),
@@ -93,3 +97,16 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
+
+
+def resolve_methods(names: str) -> dict[str, Method]:
+    """Comma- or space-separated method names as records; empty = the default six.
+
+    Raises:
+        ConfigError: a name is unknown or stands twice.
+    """
+    listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
+    twice = {name for name in listed if listed.count(name) > 1}
+    if twice:
+        raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
+    return {name: get_method(name) for name in listed}

@@ -1,4 +1,4 @@
-"""Compile the pipeline to `build/synthio.yaml`; the same bytes every time."""
+"""Compile a pipeline to `build/synthio.yaml` or `build/benchmark.yaml`; the same bytes every time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from kfp import compiler
 from common.config.run import preset_names
 from pipelines.placement import load_profile
 
+PIPELINES = ("synthio", "benchmark")
 
-def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False) -> Path:
-    """Write the DAG, placed as `profile` says, to `target` (atomically) and return it.
+
+def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, pipeline: str = "synthio") -> Path:
+    """Write the DAG `pipeline`, placed as `profile` says, to `target` (atomically) and return it.
 
     With `fresh`, no task takes its result from an earlier run: the client of KFP can switch that neither for a version
     that was uploaded nor for tasks of nested pipelines.
     """
+    from pipelines.benchmark import benchmark_pipeline
     from pipelines.synthio import synthio_pipeline
 
+    build = benchmark_pipeline if pipeline == "benchmark" else synthio_pipeline
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp.yaml")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiler.Compiler().compile(synthio_pipeline(load_profile(profile)), str(temporary))
+        compiler.Compiler().compile(build(load_profile(profile)), str(temporary))
     temporary.write_text(_completed(temporary.read_text(encoding="utf-8"), fresh), encoding="utf-8")
     temporary.replace(target)
     return target
@@ -50,10 +54,12 @@ def _completed(text: str, fresh: bool) -> str:
 def main() -> None:
     """Entry point of `make compile`."""
     parser = argparse.ArgumentParser(prog="make compile", description=__doc__)
-    parser.add_argument("target", nargs="?", type=Path, default=Path("build/synthio.yaml"))
+    parser.add_argument("target", nargs="?", type=Path, help="default: build/PIPELINE.yaml")
+    parser.add_argument("--pipeline", default="synthio", choices=PIPELINES)
     parser.add_argument("--profile", default="local", help="one of pipelines/profiles, or a YAML file")
     options = parser.parse_args()
-    print(compile_pipeline(options.target, options.profile))
+    target = options.target or Path("build") / f"{options.pipeline}.yaml"
+    print(compile_pipeline(target, options.profile, pipeline=options.pipeline))
 
 
 if __name__ == "__main__":

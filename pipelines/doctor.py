@@ -14,10 +14,10 @@ from common.errors import ConfigError, SynthioError
 from common.layouts import LAYOUTS
 from common.layouts.located import root_of
 from common.licences import check_use
-from common.methods import LOSERS, Method
+from common.methods import LOSERS, Method, resolve_methods
 from common.models import describe
 from common.parallel import cpu_count
-from components.plan.resolve import resolve_methods, resolve_recipes
+from components.plan.resolve import resolve_recipes
 from components.prepare_dataset.doctor import examine
 
 

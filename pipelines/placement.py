@@ -31,6 +31,7 @@ STAGES = (
     "pretrain_clap",
     "pretrain_classifier",
     "finetune_clap",
+    "retrieve_audio",
     "caption_clips",
     "augment_captions",
     "synthesize_audio",
@@ -40,6 +41,9 @@ STAGES = (
     "train_classifier",
     "evaluate_classifier",
     "report",
+    "plan_study",
+    "record_cell",
+    "report_study",
 )
 
 
@@ -91,6 +95,11 @@ class Profile(Frozen):
     defaults: Resources = Resources()
     stages: dict[str, Resources] = Field(default={}, description="stage to resources; others get `defaults`")
     retry: Retry = Retry()
+    parallel_cells: int = Field(
+        default=1,
+        ge=1,
+        description="of a study at a time; with more, the first ones may each pretrain, as none finds the other's work",
+    )
     node_selector: dict[str, str] = Field(default={}, description="of every stage")
     gpu_node_selector: dict[str, str] = Field(default={}, description="added for stages with GPUs")
     tolerations: tuple[Toleration, ...] = ()

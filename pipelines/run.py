@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError, StorageError, SynthioError
 from common.licences import check_use
+from common.methods import resolve_methods
 from common.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
-from components.plan.resolve import resolve_methods
 from components.report.timing import insert_run_section
 from pipelines.cluster import Connection
 from pipelines.compile import compile_pipeline
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         connection = Connection.from_environment()
         if connection is not None:
             return submit(connection, arguments, options.profile, options.follow, options.fresh)
-        with _one_run(Path(options.runs)):
+        with one_run(Path(options.runs)):
             return run_local(arguments, Path(options.runs).resolve(), options.runner, options.store, options.fresh)
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -92,7 +92,7 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
     check_use(config, spec)
-    n = _number("N", options.n or "0", 0)
+    n = number("N", options.n or "0", 0)
     check_training_clips(spec, n or spec.n)
     text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
     if "python3" in text:
@@ -104,7 +104,7 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "preset": options.preset,
         "n": n,
         "methods": options.methods,
-        "seeds": _number("SEEDS", options.seeds, 1),
+        "seeds": number("SEEDS", options.seeds, 1),
         "reuse_t2a_from": _absolute(options.reuse_t2a_from),
         "overrides": options.overrides,
         "data_version": fingerprint(spec),
@@ -115,14 +115,20 @@ def _absolute(place: str) -> str:
     return place if not place or "://" in place else str(Path(place).resolve())
 
 
-def _number(name: str, text: str, least: int) -> int:
+def number(name: str, text: str, least: int) -> int:
+    """The whole number that `text` states; ConfigError when it is none or below `least`."""
     if not text.isdecimal() or int(text) < least:
         raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
     return int(text)
 
 
 @contextlib.contextmanager
-def _one_run(runs: Path) -> Iterator[None]:
+def one_run(runs: Path) -> Iterator[None]:
+    """Context in which no other run uses the folder `runs`.
+
+    Raises:
+        StorageError: another one does, or it cannot be written.
+    """
     try:
         runs.mkdir(parents=True, exist_ok=True)
         lock = (runs / ".lock").open("w")
@@ -138,29 +144,19 @@ def _one_run(runs: Path) -> Iterator[None]:
         yield
 
 
-def run_local(
-    arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
-) -> int:
-    """Run the compiled YAML on this machine and publish the results below `runs`.
+def prepare_local(
+    runs: Path, runner: str, store: str, fresh: bool, specs: Sequence[dict[str, Any]]
+) -> contextlib.AbstractContextManager[None]:
+    """Set up kfp's local runner; see `run_local` for the arguments.
 
     Args:
-        arguments: the pipeline's parameters.
-        runs: folder of all runs.
-        runner: `subprocess`, or `docker` for a container per task.
-        store: of finished work; empty = a folder below `runs`.
-        fresh: take no task's result from an earlier run.
+        specs: the datasets, whose files a container must see.
+
+    Returns:
+        The context in which the pipeline runs.
     """
-    from kfp import components, local
+    from kfp import local
 
-    from pipelines.observe import Observer
-
-    start = time.monotonic()
-    spec = yaml.safe_load(arguments["dataset"])
-    name = spec["name"]
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs / f"{name}-{arguments['preset']}-{stamp}"
-    folder.mkdir(parents=True)
-    compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
     environment = {
         STORE_VARIABLE: store or str(runs / "store"),
         "TOKENIZERS_PARALLELISM": "false",
@@ -181,7 +177,7 @@ def run_local(
             {**environment, **passed}, network="://" in store or "SYNTHIO_LLM_API_KEY" in passed
         )
         make_writable([root, runs / "store"])
-        inputs = [Path(spec[key]) for key in ("labels", "audio", "root") if spec.get(key)]
+        inputs = [Path(spec[key]) for spec in specs for key in ("labels", "audio", "root") if spec.get(key)]
         places = containers_with([runs / "store"], inputs)
     local.init(
         runner=launcher,
@@ -190,6 +186,33 @@ def run_local(
         cache_root=str(runs / "cache"),
         raise_on_error=True,
     )
+    return places
+
+
+def run_local(
+    arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
+) -> int:
+    """Run the compiled YAML on this machine and publish the results below `runs`.
+
+    Args:
+        arguments: the pipeline's parameters.
+        runs: folder of all runs.
+        runner: `subprocess`, or `docker` for a container per task.
+        store: of finished work; empty = a folder below `runs`.
+        fresh: take no task's result from an earlier run.
+    """
+    from kfp import components
+
+    from pipelines.observe import Observer
+
+    start = time.monotonic()
+    spec = yaml.safe_load(arguments["dataset"])
+    name = spec["name"]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{name}-{arguments['preset']}-{stamp}"
+    folder.mkdir(parents=True)
+    compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
+    places = prepare_local(runs, runner, store, fresh, [spec])
     print(f"running {name} with preset {arguments['preset']}; full log: {folder / 'log.txt'}", flush=True)
     observer, console, outputs = Observer(), Console(folder / "log.txt"), {}
     state = "failed"
@@ -214,7 +237,7 @@ def run_local(
             "stages": observer.stages,
             "wall_seconds": round(wall_s, 2),
             "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4),
-            "machine": _machine(),
+            "machine": machine(),
             "arguments": arguments,
             "artifacts": observer.artifacts,
             "report_config": observer.report_config,
@@ -255,7 +278,8 @@ def _point_latest(runs: Path, folder: Path) -> None:
     link.replace(runs / "latest")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """This machine, for run.json."""
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),

@@ -20,6 +20,7 @@ from components.pretrain_clap.component import pretrain_clap
 from components.pretrain_classifier.component import pretrain_classifier
 from components.pretrain_t2a.component import pretrain_t2a
 from components.report.component import report
+from components.retrieve_audio.component import retrieve_audio
 from components.revise_captions.component import revise_captions
 from components.synthesize_audio.component import synthesize_audio
 from components.train_classifier.component import train_classifier
@@ -145,6 +146,9 @@ def synthio_pipeline(profile: Profile) -> Any:
         data = stage(prepare_dataset, config=config["prepare_dataset"]).outputs
         gold = data["gold"]
         finetuned = stage(finetune_clap, clap=clap, gold=gold, config=config["finetune_clap"]).outputs["finetuned"]
+        retrieved = stage(retrieve_audio, corpus=corpus, gold=gold, clap=clap, config=config["retrieve_audio"]).outputs[
+            "retrieved"
+        ]
         captions = stage(caption_clips, gold=gold, config=config["caption_clips"]).outputs["captions"]
         losers = (
             stage(synthesize_audio, t2a=t2a, gold=gold, config=config["synthesize_audio"])
@@ -187,6 +191,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             gold=gold,
             vanilla=losers,
             accepted=sets["accepted"],
+            retrieved=retrieved,
             config=config["train_classifier"],
         ).outputs["classifiers"]
         evaluated = stage(
@@ -196,6 +201,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             test=data["test"],
             vanilla=losers,
             accepted=sets["accepted"],
+            retrieved=retrieved,
             clap=clap,
             config=config["evaluate_classifier"],
         ).outputs

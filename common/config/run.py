@@ -19,6 +19,7 @@ from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.licence import DeclaredUse
+from common.config.retrieval import RetrieveAudioConfig
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.errors import ConfigError, unknown_name
 from common.rounds import MAX_ROUNDS
@@ -65,6 +66,7 @@ class RunConfig(Frozen):
     pretrain_classifier: PretrainClassifierConfig
     prepare_dataset: PrepareDatasetConfig
     finetune_clap: FinetuneClapConfig
+    retrieve_audio: RetrieveAudioConfig = RetrieveAudioConfig()
     caption_clips: CaptionClipsConfig
     synthesize_audio: SynthesizeAudioConfig
     align_t2a: AlignT2AConfig

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from common.errors import DataError
 
@@ -97,6 +99,34 @@ def read_table(
             yield where, {name: value.strip() for name, value in zip(names, values, strict=False)}
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; unpack the original archive again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+    """
+    text = "\n".join(read_lines(path))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: {error.msg}; unpack the original archive again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def text_of(value: Any, name: str, where: str) -> str:
+    """Field `name` of a JSON object.
+
+    Raises:
+        DataError: it is missing or empty, or no text.
+    """
+    found = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(found, str) or not found:
+        raise DataError(f"{where}: {name} is {found!r:.60}; expected a text; unpack the original archive again")
+    return found
 
 
 def whole_number(text: str, where: str, column: str) -> int:

@@ -11,6 +11,7 @@ def evaluate_classifier(
     test: Input[Dataset],
     vanilla: Input[Dataset],
     accepted: Input[Dataset],
+    retrieved: Input[Dataset],
     clap: Input[Model],
     config: dict,
     code_version: str,
@@ -26,6 +27,7 @@ def evaluate_classifier(
         test: from prepare_dataset; no other stage receives it.
         vanilla: clips of the unaligned model.
         accepted: accepted synthetic clips of all recipes.
+        retrieved: from retrieve_audio.
         clap: from pretrain_clap; its embeddings find near-duplicates.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
@@ -47,6 +49,7 @@ def evaluate_classifier(
         metrics.path,
         config=config,
         code_version=code_version,
+        retrieved_path=retrieved.path,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Inputs:
     Attributes:
         labels: names by label id.
         test: the test clips.
-        sets: gold, vanilla and accepted clips, by these names; a set without clips is left out.
+        sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
         train_ids: ids of all gold clips that a replicate trains on.
         oracle_clips: how many real clips the oracle was trained on.
         selection: what train_classifier chose on validation.
@@ -53,13 +54,21 @@ def read_inputs(
     classifiers: Path,
     gold: Path,
     test: Path,
-    vanilla: Path,
-    accepted: Path,
+    clips: Mapping[str, Path],
     clap: Path,
     plan: EvaluateClassifierPlan,
     code_version: str,
 ) -> Inputs:
     """Read records and hash models; audio is hashed, not decoded.
+
+    Args:
+        classifiers: what train_classifier wrote.
+        gold: the real clips for training and validation.
+        test: the test clips.
+        clips: folders of other clips that were trained on, by `vanilla`, `accepted` and, if given, `retrieved`.
+        clap: the pretrained one.
+        plan: of the stage.
+        code_version: of the stage's code.
 
     Raises:
         DataError: the test split has no clips or other labels than the gold set.
@@ -72,16 +81,12 @@ def read_inputs(
     test_clips = _clips(test, GoldClip)
     if not test_clips.records:
         raise DataError(f"{test} holds no clips; give the dataset a test split or a test fraction above 0")
-    found = {
-        "gold": _clips(gold, GoldClip),
-        "vanilla": _clips(vanilla, SyntheticClip),
-        "accepted": _clips(accepted, SyntheticClip),
-    }
+    found = {"gold": _clips(gold, GoldClip)} | {name: _clips(path, SyntheticClip) for name, path in clips.items()}
     sets = {name: clips for name, clips in found.items() if clips.records}
     everything = {"test": test_clips, **sets}
     store, batch = ItemStore("evaluate_classifier", code_version), plan.settings.batch_size
     digest = hash_dir(clap)
-    judged = {name: clips for name, clips in everything.items() if name != "gold"}
+    judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
     oracle = classifiers / ORACLE
     return Inputs(
         labels=labels,

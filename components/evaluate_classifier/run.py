@@ -36,6 +36,7 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
+    retrieved_path: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate all classifiers on the test split; see `component.py` for the arguments.
 
@@ -48,18 +49,13 @@ def run(
     plan = EvaluateClassifierPlan.model_validate(config)
     classifiers, gold, test = Path(classifiers_path), Path(gold_path), Path(test_path)
     outputs = {"evaluation": evaluation_path, "classifier": classifier_path}
-    artifacts = {
-        "classifiers": classifiers_path,
-        "gold": gold_path,
-        "test": test_path,
-        "vanilla": vanilla_path,
-        "accepted": accepted_path,
-        "clap": clap_path,
-    }
+    clips = {"vanilla": vanilla_path, "accepted": accepted_path}
+    if retrieved_path is not None:
+        clips["retrieved"] = retrieved_path
+    artifacts = {"classifiers": classifiers_path, "gold": gold_path, "test": test_path, "clap": clap_path, **clips}
     with stage("evaluate_classifier", config, metrics_path, outputs, artifacts) as running:
-        inputs = read_inputs(
-            classifiers, gold, test, Path(vanilla_path), Path(accepted_path), Path(clap_path), plan, code_version
-        )
+        folders = {name: Path(path) for name, path in clips.items()}
+        inputs = read_inputs(classifiers, gold, test, folders, Path(clap_path), plan, code_version)
         evaluation, predictions = evaluate(inputs, plan, _work(inputs))
         evaluation["test_health"] = read_json(test / "health.json")
         evaluation = rounded(evaluation)

@@ -25,6 +25,7 @@ def plan(
         ("pretrain_classifier", dict),
         ("prepare_dataset", dict),
         ("finetune_clap", dict),
+        ("retrieve_audio", dict),
         ("caption_clips", dict),
         ("synthesize_audio", dict),
         ("align_t2a", dict),

@@ -12,12 +12,13 @@ from common.config.corpus import PrepareCorpusPlan
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.report import ReportPlan
+from common.config.retrieval import RetrieveAudioPlan
 from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
 from common.datasets_registry import corpus_id_files
 from common.errors import ConfigError
 from common.licences import licensed_parts
-from common.methods import DEFAULT_METHODS, LOSERS, Method, Recipe, get_method
+from common.methods import LOSERS, RETRIEVED, Method, Recipe
 
 PLANS: dict[str, type[Frozen]] = {
     "prepare_corpus": PrepareCorpusPlan,
@@ -26,6 +27,7 @@ PLANS: dict[str, type[Frozen]] = {
     "pretrain_classifier": PretrainClassifierPlan,
     "prepare_dataset": PrepareDatasetPlan,
     "finetune_clap": FinetuneClapPlan,
+    "retrieve_audio": RetrieveAudioPlan,
     "caption_clips": CaptionClipsPlan,
     "synthesize_audio": SynthesizeAudioPlan,
     "align_t2a": AlignT2APlan,
@@ -37,19 +39,6 @@ PLANS: dict[str, type[Frozen]] = {
     "report": ReportPlan,
 }
 """What each stage receives, in the order of the outputs of `plan`."""
-
-
-def resolve_methods(names: str) -> dict[str, Method]:
-    """Comma- or space-separated method names as records; empty = the default six.
-
-    Raises:
-        ConfigError: a name is unknown or stands twice.
-    """
-    listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
-    twice = {name for name in listed if listed.count(name) > 1}
-    if twice:
-        raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
-    return {name: get_method(name) for name in listed}
 
 
 def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
@@ -95,6 +84,12 @@ def resolve(
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
     vanilla = any(method.recipe == LOSERS for method in methods.values())
     most = max(config.augmentation_factors)
+    retrieves = any(method.recipe == RETRIEVED for method in methods.values())
+    if retrieves and (config.prepare_corpus.source == "none" or not config.prepare_corpus.keep_audio):
+        raise ConfigError(
+            "methods: retrieval takes clips from the pretraining corpus, and this run has none with audio; leave it "
+            "out, or set prepare_corpus.source and prepare_corpus.keep_audio: true"
+        )
     templates = max(config.losers_per_clip, most if vanilla else 0)
     run_level: dict[str, dict[str, Any]] = {
         "prepare_corpus": {"seed": config.seed, "excluded_ids_files": _excluded_ids_files(config, dataset)},
@@ -103,6 +98,7 @@ def resolve(
         "pretrain_classifier": {"seed": config.seed},
         "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates},
         "finetune_clap": {"seeds": replicates},
+        "retrieve_audio": {"seeds": replicates, "clips_per_gold": most if retrieves else 0},
         "caption_clips": {"seeds": replicates, "domain": dataset.domain},
         "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
         "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},

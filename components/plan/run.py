@@ -8,8 +8,9 @@ from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import resolve_dataset
 from common.licences import check_use
 from common.log import event, get_logger
+from common.methods import resolve_methods
 from common.models import check_pinned
-from components.plan.resolve import resolve, resolve_methods
+from components.plan.resolve import resolve
 
 log = get_logger("plan")
 

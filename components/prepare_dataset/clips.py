@@ -39,6 +39,7 @@ class Clip:
         file_duration_s: of the user's file.
         container, encoding, file_rate_hz, file_channels: of the user's file.
         notes: codes of things worth a look, none of which makes the clip unusable.
+        further_labels: its other labels, of a dataset with several per clip.
     """
 
     clip_id: str
@@ -54,6 +55,12 @@ class Clip:
     file_rate_hz: int
     file_channels: int
     notes: tuple[str, ...]
+    further_labels: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All its labels."""
+        return (self.label, *self.further_labels)
 
 
 def clip_id_of(source: str) -> str:
@@ -113,6 +120,7 @@ def store(
         file_rate_hz=info.sample_rate_hz,
         file_channels=info.channels,
         notes=tuple(dict.fromkeys(found)),
+        further_labels=row.further_labels,
     )
 
 
@@ -145,9 +153,11 @@ def to_json(results: Iterable[Clip | Drop]) -> list[dict[str, Any]]:
 
 def from_json(values: Iterable[dict[str, Any]]) -> list[Clip | Drop]:
     """The inverse of `to_json`."""
-    return [
-        Clip(**{**value, "notes": tuple(value["notes"])}) if "clip_id" in value else Drop(**value) for value in values
-    ]
+    return [_clip(value) if "clip_id" in value else Drop(**value) for value in values]
+
+
+def _clip(value: dict[str, Any]) -> Clip:
+    return Clip(**{**value, "notes": tuple(value["notes"]), "further_labels": tuple(value["further_labels"])})
 
 
 def check_ids(clips: list[Clip]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from common.seeding import numpy_generator
 from components.prepare_dataset.clips import Clip
@@ -38,8 +38,14 @@ def draw(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Cli
     """Exactly `total` of `clips`, stratified by class, sorted by clip id.
 
     The draw of a class depends on `seed`, `purpose` and the class only, and a larger draw from the
-    same clips holds the smaller one's clips of that class.
+    same clips holds the smaller one's clips of that class. Clips with several labels are drawn as
+    `_draw_several` says.
+
+    Raises:
+        ValueError: `total` exceeds the number of clips.
     """
+    if any(clip.further_labels for clip in clips):
+        return _draw_several(clips, total, seed, purpose)
     by_label: dict[str, list[Clip]] = defaultdict(list)
     for clip in sorted(clips, key=lambda clip: clip.clip_id):
         by_label[clip.label].append(clip)
@@ -48,6 +54,48 @@ def draw(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Cli
         order = numpy_generator(seed, purpose, label).permutation(len(by_label[label]))
         chosen += [by_label[label][index] for index in order[:count]]
     return sorted(chosen, key=lambda clip: clip.clip_id)
+
+
+def _draw_several(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Clip]:
+    """Exactly `total` clips with several labels each, one after the other, for the label that lacks most of its share.
+
+    As long as a label has no clip it goes first, the rarest before the others, so every label is drawn where `total` is
+    at least the number of labels. (After the idea of Sechidis, Tsoumakas and Vlahavas 2011, iterative stratification.)
+    """
+    if not 0 <= total <= len(clips):
+        raise ValueError(f"cannot draw {total} of {len(clips)}")
+    by_label: dict[str, list[Clip]] = defaultdict(list)
+    for clip in sorted(clips, key=lambda clip: clip.clip_id):
+        for label in clip.labels:
+            by_label[label].append(clip)
+    counts = {label: len(members) for label, members in by_label.items()}
+    waiting = {
+        label: [members[index] for index in numpy_generator(seed, purpose, label).permutation(len(members))[::-1]]
+        for label, members in by_label.items()
+    }
+    chosen: dict[str, Clip] = {}
+    have: Counter[str] = Counter()
+    while len(chosen) < total:
+        label = min(waiting, key=lambda name: (have[name] / counts[name], counts[name], name))
+        while waiting[label] and waiting[label][-1].clip_id in chosen:
+            waiting[label].pop()
+        if not waiting[label]:
+            del waiting[label]
+            continue
+        clip = waiting[label].pop()
+        chosen[clip.clip_id] = clip
+        have.update(clip.labels)
+    return sorted(chosen.values(), key=lambda clip: clip.clip_id)
+
+
+def labels_of(clips: Iterable[Clip]) -> set[str]:
+    """All labels of all clips."""
+    return {label for clip in clips for label in clip.labels}
+
+
+def count_labels(clips: Iterable[Clip]) -> Counter[str]:
+    """Clips by label; a clip with several labels counts for each."""
+    return Counter(label for clip in clips for label in clip.labels)
 
 
 def hold_out_groups(
@@ -71,37 +119,38 @@ def hold_out_groups(
         groups[("group", clip.group) if clip.group else ("clip", clip.clip_id)].append(clip)
     if sum(kind == "group" for kind, _ in groups) < min_groups:
         return None
-    totals = Counter(clip.label for clip in clips)
-    sizes = {key: Counter(clip.label for clip in members) for key, members in groups.items()}
+    totals = count_labels(clips)
+    sizes = {key: len(members) for key, members in groups.items()}
     keys, generator = sorted(groups), numpy_generator(seed, purpose, "groups")
     best: tuple[float, list[tuple[str, str]]] | None = None
     for _ in range(_TRIES):
-        chosen, held = _fill([keys[index] for index in generator.permutation(len(keys))], sizes, target)
-        score = _score(held, totals, target, keep)
+        chosen, size = _fill([keys[index] for index in generator.permutation(len(keys))], sizes, target)
+        held = count_labels(clip for key in chosen for clip in groups[key])
+        score = _score(held, totals, size, len(clips), target, keep)
         if score is not None and (best is None or score < best[0]):
             best = score, chosen
     return None if best is None else {clip.clip_id for key in best[1] for clip in groups[key]}
 
 
 def _fill(
-    order: list[tuple[str, str]], sizes: Mapping[tuple[str, str], Counter[str]], target: int
-) -> tuple[list[tuple[str, str]], Counter[str]]:
+    order: list[tuple[str, str]], sizes: Mapping[tuple[str, str], int], target: int
+) -> tuple[list[tuple[str, str]], int]:
     """Take groups in order while that brings the number of clips nearer to the target."""
     chosen: list[tuple[str, str]] = []
-    held: Counter[str] = Counter()
+    held = 0
     for key in order:
-        now, with_it = held.total(), held.total() + sizes[key].total()
-        if not chosen or abs(with_it - target) < abs(now - target):
+        if not chosen or abs(held + sizes[key] - target) < abs(held - target):
             chosen.append(key)
             held += sizes[key]
-        if held.total() >= target:
+        if held >= target:
             break
     return chosen, held
 
 
-def _score(held: Counter[str], totals: Counter[str], target: int, keep: int) -> float | None:
-    """How far a choice is from the target; None where it may not be taken."""
-    size, everything = held.total(), totals.total()
+def _score(
+    held: Counter[str], totals: Counter[str], size: int, everything: int, target: int, keep: int
+) -> float | None:
+    """How far a choice of `size` of `everything` clips is from the target; None where it may not be taken."""
     left = everything - size
     if left < keep or size > everything / 2 or any(not 0 < held[label] < count for label, count in totals.items()):
         return None

@@ -22,7 +22,7 @@ def describe(clips: Sequence[Clip]) -> dict[str, Any]:
     seconds = [clip.file_duration_s for clip in clips]
     return {
         "clips": len(clips),
-        "classes": _counted(clip.label for clip in clips),
+        "classes": _counted(label for clip in clips for label in clip.labels),
         "sample_rates_hz": _counted(clip.file_rate_hz for clip in clips),
         "channels": _counted(clip.file_channels for clip in clips),
         "formats": _counted(f"{clip.container} {clip.encoding}" for clip in clips),
@@ -91,13 +91,14 @@ def _health(
     duplicates = copies(clips)
     sentences = [warning.message for warning in warnings]
     codes = [warning.code for warning in warnings]
-    mixed = [same for same in duplicates if len({clip.label for clip in same}) > 1]
+    mixed = [same for same in duplicates if len({frozenset(clip.labels) for clip in same}) > 1]
     if mixed:
         codes.append("duplicates_of_other_class")
         first = mixed[0]
         sentences.append(
-            f"{len(mixed)} recording(s) are listed with two labels, such as {first[0].source} ({first[0].label}) and "
-            f"{first[1].source} ({first[1].label})"
+            f"{len(mixed)} recording(s) are listed with two labels, such as "
+            f"{first[0].source} ({', '.join(first[0].labels)}) and "
+            f"{first[1].source} ({', '.join(first[1].labels)})"
         )
     return {
         **describe(clips),

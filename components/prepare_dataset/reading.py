@@ -75,7 +75,7 @@ def read_dataset(spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path
         listing = list_clips(spec)
         made = read_rows(listing.rows, settings, folder, workers)
         results = list(track(made, log, "reading", len(listing.rows)))
-        labels = sorted({row.label for row in listing.rows})
+        labels = sorted({label for row in listing.rows for label in row.labels})
     clips = [result for result in results if isinstance(result, Clip)]
     check_ids(clips)
     dropped = [*listing.dropped, *(result for result in results if isinstance(result, Drop))]

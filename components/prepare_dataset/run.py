@@ -93,6 +93,7 @@ def _write(target: Path, clips: Sequence[Clip], labels: list[str], folder: Path,
             clip_id=clip.clip_id,
             label=clip.label,
             label_id=index[clip.label],
+            further_labels=clip.further_labels,
             group=clip.group,
             source=clip.source,
             duration_s=clip.duration_s,
@@ -116,4 +117,4 @@ def _splits(splits: Splits) -> dict[str, Any]:
 def _dataset(plan: PrepareDatasetPlan) -> dict[str, Any]:
     # Without paths: they say where the data lay on one machine, and the report must not depend on that.
     kept = plan.dataset.model_dump(mode="json", include={"name", "domain", "licence", "reader", "test"})
-    return {**kept, "n": plan.n}
+    return {**kept, "n": plan.n, **({"multi_label": True} if plan.dataset.multi_label else {})}

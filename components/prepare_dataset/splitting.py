@@ -6,7 +6,6 @@ clips when there are more than asked for.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,7 +14,7 @@ from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.dataset_listing import Drop
 from common.errors import ConfigError, DataError
 from components.prepare_dataset.clips import Clip
-from components.prepare_dataset.drawing import draw, hold_out_groups, without_content
+from components.prepare_dataset.drawing import count_labels, draw, hold_out_groups, labels_of, without_content
 
 _TEST_SEED = 0
 _MIN_TEST_GROUPS = 3
@@ -106,6 +105,7 @@ def split_clips(
     for seed in seeds:
         splits.replicates[seed] = _replicate(splits, settings, total, _TEST_SEED if splits.shared else seed)
     _make_oracle(splits, settings, seeds[0])
+    _warn_of_unseen(splits, labels)
     _warn_of_leaks(splits)
     return splits
 
@@ -133,7 +133,7 @@ def _hold_out_test(
         )
     fraction = spec.test if isinstance(spec.test, float) else settings.test_fraction
     _check_drawable(rest, labels, 2 if splits.official_validation else 3)
-    target = max(len({clip.label for clip in rest}), round(fraction * len(rest)))
+    target = max(len(labels_of(rest)), round(fraction * len(rest)))
     chosen = None
     if any(clip.group for clip in rest):
         chosen = hold_out_groups(rest, target, 1, _TEST_SEED, "test", _MIN_TEST_GROUPS)
@@ -153,7 +153,7 @@ def _hold_out_test(
 
 
 def _check_drawable(clips: list[Clip], labels: Sequence[str], needed: int) -> None:
-    counts = Counter(clip.label for clip in clips)
+    counts = count_labels(clips)
     few = {label: counts[label] for label in sorted(labels) if counts[label] < needed}
     if few:
         label, count = next(iter(few.items()))
@@ -198,7 +198,7 @@ def _drop_duplicates(splits: Splits) -> None:
 
 
 def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
-    counts = Counter(clip.label for clip in splits.pool)
+    counts = count_labels(splits.pool)
     needed = 1 if splits.official_validation else 2
     for label in labels:
         if counts[label] < needed:
@@ -208,14 +208,14 @@ def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
                 f"{needed} for {parts}; add clips or leave the class out"
             )
     for name, clips in (("test", splits.test), ("validation", splits.official_validation)):
-        absent = sorted(set(labels) - {clip.label for clip in clips})
+        absent = sorted(set(labels) - labels_of(clips))
         if clips and absent:
             message = f"the {name} split has no clips of {', '.join(map(repr, absent))}"
             splits.warn(f"{name}_lacks_classes", message, of_test=name == "test")
 
 
 def _training_total(splits: Splits, n: int | None) -> int:
-    available, classes = len(splits.pool), len({clip.label for clip in splits.pool})
+    available, classes = len(splits.pool), len(labels_of(splits.pool))
     if n is None:
         return available
     if n > available:
@@ -223,7 +223,8 @@ def _training_total(splits: Splits, n: int | None) -> int:
             f"n={n} training clips asked for, but the dataset has {available} outside test and validation; use "
             f"N={available} or less, or leave N out for all of them"
         )
-    if n < classes:
+    # A clip with several labels stands for several classes; `_warn_of_unseen` names those that a draw leaves out.
+    if n < classes and not any(clip.further_labels for clip in splits.pool):
         raise ConfigError(f"n={n} training clips for {classes} classes; expected at least one clip per class")
     return n
 
@@ -236,7 +237,7 @@ def _replicate(splits: Splits, settings: PrepareDatasetConfig, total: int, seed:
         return train, draw(available, min(total, len(available)), seed, "validation")
     remaining = len(splits.pool) - total
     splits.validation = "remaining" if remaining else "training"
-    classes = len({clip.label for clip in splits.pool})
+    classes = len(labels_of(splits.pool))
     share = max(classes, round(settings.validation_fraction * len(splits.pool)))
     target, keep = (min(share, remaining), total) if remaining else (share, classes)
     held = _validation_groups(splits, settings, target, keep, seed)
@@ -278,8 +279,8 @@ def _checked_validation(splits: Splits, validation: list[Clip]) -> list[Clip]:
         raise DataError(
             "no clips are left for validation once copies of training clips are set aside; lower N, or add clips"
         )
-    classes = {clip.label for clip in splits.pool}
-    if len({clip.label for clip in validation}) < len(classes):
+    classes = labels_of(splits.pool)
+    if len(labels_of(validation)) < len(classes):
         splits.warn(
             "small_validation",
             f"validation has {len(validation)} clip(s) and does not hold all {len(classes)} "
@@ -304,6 +305,19 @@ def _make_oracle(splits: Splits, settings: PrepareDatasetConfig, first: int) -> 
     room = max(0, settings.oracle_max_clips - len(train))
     more = rest if len(rest) <= room else draw(rest, room, _TEST_SEED, "oracle")
     splits.oracle = sorted([*train, *more], key=lambda clip: clip.clip_id)
+
+
+def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
+    """Training clips with several labels are drawn rarest label first, but few clips cannot hold every label."""
+    for seed, (train, _) in splits.replicates.items():
+        unseen = sorted(set(labels) - labels_of(train))
+        if unseen:
+            listed = ", ".join(map(repr, unseen[:10])) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
+            splits.warn(
+                "training_lacks_classes",
+                f"the {len(train)} training clips of replicate {seed} have none of {listed}: nothing learns these "
+                "classes; raise N",
+            )
 
 
 def _warn_of_leaks(splits: Splits) -> None:

@@ -6,38 +6,30 @@ from collections import Counter
 from collections.abc import Sequence
 
 from common.errors import DataError
-from common.methods import LOSERS, Recipe
+from common.methods import Recipe
 from common.records import GoldClip, SyntheticClip
 from common.seeding import numpy_generator
 
 
 def synthetic_clips(
-    recipe: Recipe | None,
-    seed: int,
-    vanilla: Sequence[SyntheticClip],
-    accepted: Sequence[SyntheticClip],
-    *,
-    augmentation_factor: int,
-    rounds: int,
+    recipe: Recipe, seed: int, clips: Sequence[SyntheticClip], *, augmentation_factor: int, rounds: int
 ) -> list[SyntheticClip]:
     """The clips of a recipe in one replicate, ordered by id.
 
     Args:
-        recipe: None = no synthetic clips. The losers' recipe takes from `vanilla`, any other from `accepted`.
+        recipe: see `common.methods`.
         seed: the replicate.
-        vanilla: clips of the unaligned model from template prompts; more than the factor may exist
-            for one gold clip, the first ones count.
-        accepted: accepted clips of all recipes, replicates and rounds.
+        clips: of all replicates and rounds, perhaps of other recipes; of one gold clip there may be more than the
+            factor (losers), then the first ones count.
         augmentation_factor: synthetic clips per gold clip.
         rounds: of the run, for recipes that do not say how many.
     """
-    if recipe is None:
-        return []
-    if recipe.name == LOSERS.name:
-        chosen = [clip for clip in vanilla if clip.seed == seed and clip.index < augmentation_factor]
-    else:
-        last = rounds if recipe.rounds is None else recipe.rounds
-        chosen = [clip for clip in accepted if (clip.recipe, clip.seed) == (recipe.name, seed) and clip.round <= last]
+    last = rounds if recipe.rounds is None else recipe.rounds
+    chosen = [
+        clip
+        for clip in clips
+        if (clip.recipe, clip.seed) == (recipe.name, seed) and clip.index < augmentation_factor and clip.round <= last
+    ]
     return sorted(chosen, key=lambda clip: clip.clip_id)
 
 

@@ -10,6 +10,7 @@ def train_classifier(
     gold: Input[Dataset],
     vanilla: Input[Dataset],
     accepted: Input[Dataset],
+    retrieved: Input[Dataset],
     config: dict,
     code_version: str,
     classifiers: Output[Model],
@@ -22,6 +23,7 @@ def train_classifier(
         gold: from prepare_dataset.
         vanilla: clips of the unaligned model.
         accepted: accepted synthetic clips of all recipes.
+        retrieved: from retrieve_audio.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         classifiers: one model directory per method and replicate.
@@ -38,6 +40,7 @@ def train_classifier(
         metrics.path,
         config=config,
         code_version=code_version,
+        retrieved_path=retrieved.path,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

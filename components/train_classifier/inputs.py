@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,9 +110,16 @@ class Inputs:
 
 
 def read_inputs(
-    classifier: Path, gold: Path, vanilla: Path, accepted: Path, plan: TrainClassifierPlan, code_version: str
+    classifier: Path, gold: Path, clips: Mapping[str, Path], plan: TrainClassifierPlan, code_version: str
 ) -> Inputs:
     """Read and check the inputs; audio is hashed, not decoded.
+
+    Args:
+        classifier: the pretrained one.
+        gold: the real clips.
+        clips: folders of other clips, by `vanilla`, `accepted` and, where a method retrieves, `retrieved`.
+        plan: of the stage.
+        code_version: of the stage's code.
 
     Raises:
         ConfigError: the figure to choose by is not one of this dataset.
@@ -122,29 +130,26 @@ def read_inputs(
     label_ids = gold_set.label_ids if gold_set.multi_label else main_label
     recipes: dict[Recipe | None, None] = {None: None}
     recipes |= dict.fromkeys(method.recipe for method in plan.methods.values())
-    names = {recipe.name for recipe in recipes if recipe is not None and recipe.source == "generate"}
-    vanilla_clips = read_clips(vanilla, SyntheticClip) if LOSERS.name in names else []
-    accepted_clips = read_clips(accepted, SyntheticClip) if names - {LOSERS.name} else []
-    check_labels([*vanilla_clips, *accepted_clips], gold_set.labels)
-    synthetic: dict[tuple[Recipe | None, int], ClipSet] = {}
+    origin = {recipe: _origin(recipe) for recipe in recipes if recipe is not None and recipe.source != "real"}
+    known = {name: read_clips(clips[name], SyntheticClip) for name in sorted(set(origin.values()))}
+    check_labels([clip for found in known.values() for clip in found], gold_set.labels)
     most = max(plan.augmentation_factors)
-    for recipe in recipes:
-        if recipe is not None and recipe.source == "real":
-            for seed in plan.seeds:
-                extra = extra_real_clips(gold_set.train(seed), gold_set.val(seed), gold_set.oracle(), most, seed)
-                synthetic[recipe, seed] = clip_set(gold, extra, label_ids)
-            continue
-        folder = vanilla if recipe is not None and recipe.name == LOSERS.name else accepted
-        for seed in plan.seeds:
-            clips = synthetic_clips(
-                recipe, seed, vanilla_clips, accepted_clips, augmentation_factor=most, rounds=plan.rounds
-            )
-            synthetic[recipe, seed] = clip_set(folder, clips, label_ids)
+    synthetic: dict[tuple[Recipe | None, int], ClipSet] = {}
+    for recipe, seed in itertools.product(recipes, plan.seeds):
+        if recipe is None:
+            synthetic[recipe, seed] = clip_set(gold, list[GoldClip](), label_ids)
+        elif recipe in origin:
+            name = origin[recipe]
+            chosen = synthetic_clips(recipe, seed, known[name], augmentation_factor=most, rounds=plan.rounds)
+            synthetic[recipe, seed] = clip_set(clips[name], chosen, label_ids)
+        else:
+            extra = extra_real_clips(gold_set.train(seed), gold_set.val(seed), gold_set.oracle(), most, seed)
+            synthetic[recipe, seed] = clip_set(gold, extra, label_ids)
 
-    def real(clips: Sequence[GoldClip], what: str) -> ClipSet:
-        if not clips:
+    def real(found: Sequence[GoldClip], what: str) -> ClipSet:
+        if not found:
             raise DataError(f"{gold} has no {what}; prepare the dataset again with more clips")
-        return clip_set(gold, clips, label_ids)
+        return clip_set(gold, found, label_ids)
 
     return Inputs(
         base_dir=classifier,
@@ -157,6 +162,13 @@ def read_inputs(
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version),
     )
+
+
+def _origin(recipe: Recipe) -> str:
+    """Which folder holds a recipe's clips."""
+    if recipe.source == "corpus":
+        return "retrieved"
+    return "vanilla" if recipe.name == LOSERS.name else "accepted"
 
 
 def _optim(plan: TrainClassifierPlan, gold: ClipSet, steps: int) -> OptimConfig:

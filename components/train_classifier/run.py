@@ -24,22 +24,25 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
+    retrieved_path: str | None = None,
 ) -> dict[str, Any]:
     """Train every method in every replicate.
 
     Writes `<method>/<seed>/` (model directories), `oracle/`, `selection.json` and `failures.json`.
-    The test split is no input of this stage.
+    The test split is no input of this stage; `retrieved_path` is None where no method retrieves.
 
     Raises:
         ConfigError: the figure to choose by is not one of this dataset.
         DataError: the inputs do not fit each other, or not one training finished.
     """
     plan = TrainClassifierPlan.model_validate(config)
-    artifacts = {"classifier": classifier_path, "gold": gold_path, "vanilla": vanilla_path, "accepted": accepted_path}
+    clips = {"vanilla": vanilla_path, "accepted": accepted_path}
+    if retrieved_path is not None:
+        clips["retrieved"] = retrieved_path
+    artifacts = {"classifier": classifier_path, "gold": gold_path, **clips}
     with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}, artifacts) as running:
-        inputs = read_inputs(
-            Path(classifier_path), Path(gold_path), Path(vanilla_path), Path(accepted_path), plan, code_version
-        )
+        folders = {name: Path(path) for name, path in clips.items()}
+        inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version)
         outcome = train_all(inputs, plan)
         folder = Path(classifiers_path)
         write_json(folder / "failures.json", outcome.failures)

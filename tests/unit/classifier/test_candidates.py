@@ -124,13 +124,13 @@ def test_clips_are_those_of_recipe_replicate_and_rounds() -> None:
     vanilla = [clip(LOSERS.name, 0, index, 0) for index in range(4)]
 
     def ids(recipe: Recipe | None) -> list[tuple[int, int]]:
-        found = synthetic_clips(recipe, 0, vanilla, accepted, augmentation_factor=2, rounds=1)
+        assert recipe is not None
+        found = synthetic_clips(recipe, 0, [*vanilla, *accepted], augmentation_factor=2, rounds=1)
         return [(found_clip.index, found_clip.round) for found_clip in found]
 
     assert ids(synthio) == [(0, 0), (1, 1)]
     assert ids(frozen) == [(0, 0)]
     assert ids(LOSERS) == [(0, 0), (1, 0)]
-    assert ids(None) == []
 
 
 def test_clips_of_another_dataset_are_refused() -> None:

@@ -1,0 +1,1 @@
+"""A benchmark study: cells of (dataset, n), what they cost, and the published figures beside them."""

@@ -1,0 +1,92 @@
+"""The cells of a study, and where their results are kept until the study's report is made."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from common.config.base import Frozen
+from common.datasets_registry import resolve_dataset
+from common.errors import ConfigError
+from common.hashing import hash_json
+from common.storage import ObjectStore, open_store, store_uri
+
+MAX_CELLS = 100
+"""Loops of more iterations leave Kubeflow's DAG state broken (kubeflow/pipelines, issue 12131)."""
+
+
+class Cell(Frozen):
+    """One dataset with one number of training clips."""
+
+    dataset: str = Field(min_length=1, description="as the parameter `dataset` of the synthio pipeline")
+    n: int = Field(default=0, ge=0, description="number of training clips; 0 = the dataset's default")
+    data_version: str = Field(default="", description="hash of the dataset's files")
+
+    @property
+    def key(self) -> str:
+        """Short hash, unique within a study."""
+        return hash_json(self.model_dump(mode="json"))[:16]
+
+    def names(self) -> tuple[str, int]:
+        """The dataset's name and the number of clips, for people.
+
+        Raises:
+            ConfigError: no such dataset, or neither it nor the cell says how many clips.
+        """
+        spec = resolve_dataset(self.dataset)
+        return spec.name, self.n or spec.n or 0
+
+
+def parse_cells(text: str) -> tuple[Cell, ...]:
+    """Cells from a JSON list of `{"dataset": …, "n": …}`.
+
+    Raises:
+        ConfigError: no such list, empty, too long, or a cell stands twice.
+    """
+    try:
+        cells = TypeAdapter(tuple[Cell, ...]).validate_python(json.loads(text))
+    except (ValueError, ValidationError) as error:
+        raise ConfigError(
+            f'cells: expected a JSON list such as [{{"dataset": "demo", "n": 50}}]; found {text[:80]!r}: {error}'
+        ) from error
+    if not 1 <= len(cells) <= MAX_CELLS:
+        raise ConfigError(f"cells: {len(cells)} given; expected 1 to {MAX_CELLS}: split a larger study")
+    names = [cell.names() for cell in cells]
+    twice = sorted({f"{name} n={n}" for name, n in names if names.count((name, n)) > 1})
+    if twice:
+        raise ConfigError(f"cells: {', '.join(twice)} stands twice; name each dataset and each N once")
+    return cells
+
+
+def study_id(cells: tuple[Cell, ...], preset: str, methods: str, seeds: int, overrides: str) -> str:
+    """Short hash of what a study was asked for."""
+    asked = [[cell.model_dump(mode="json") for cell in cells], preset, methods, seeds, overrides]
+    return hash_json(asked)[:16]
+
+
+class Records:
+    """The reports of a study's cells in the run store.
+
+    A cell that fails leaves no output that a later task could take, so each finished one leaves its report here.
+    """
+
+    def __init__(self, study: str) -> None:
+        self._objects: ObjectStore = open_store(store_uri()).child(f"study/{study}")
+
+    def clear(self, cells: tuple[Cell, ...]) -> None:
+        """Forget earlier reports of `cells`: a cell that fails now must not show an old one."""
+        for cell in cells:
+            self._objects.delete(f"{cell.key}.json")
+
+    def write(self, key: str, report: dict[str, Any]) -> None:
+        """Keep the content of a cell's report.json."""
+        self._objects.write_bytes(f"{key}.json", json.dumps(report, sort_keys=True).encode())
+
+    def read(self, cell: Cell) -> dict[str, Any] | None:
+        """The content of the cell's report.json; None when the cell did not finish."""
+        if self._objects.size(f"{cell.key}.json") is None:
+            return None
+        report: dict[str, Any] = json.loads(self._objects.read_bytes(f"{cell.key}.json"))
+        return report

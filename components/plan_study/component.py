@@ -1,0 +1,23 @@
+from kfp import dsl
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("plan-study"), install_kfp_package=False)
+def plan_study(
+    cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float, code_version: str
+) -> list[dict]:
+    """Check every cell and the cost of all, before any of them starts.
+
+    Args:
+        cells: JSON list of {"dataset", "n"}.
+        preset: of every cell.
+        methods: comma-separated methods; empty = the default six.
+        seeds: number of replicates.
+        overrides: space-separated section.field=value pairs.
+        budget: US dollars that the study may cost by estimate; 0 = no limit.
+        code_version: hash of this stage's source, part of the cache key.
+    """
+    from components.plan_study.run import run
+
+    return run(cells, preset, methods, int(seeds), overrides, budget)

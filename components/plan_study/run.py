@@ -1,0 +1,35 @@
+"""I/O shell of `plan_study`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.config.run import load_preset
+from common.datasets_registry import check_training_clips, resolve_dataset
+from common.licences import check_use
+from common.log import event, get_logger
+from common.methods import resolve_methods
+from common.study.cells import Records, parse_cells, study_id
+from common.study.costs import check_budget, estimate
+
+log = get_logger("plan_study")
+
+
+def run(cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float) -> list[dict[str, Any]]:
+    """The cells for the loop, each with the key under which its report is recorded.
+
+    Raises:
+        ConfigError: a name or number is wrong, a licence forbids the use, or the estimate exceeds the budget.
+    """
+    listed = parse_cells(cells)
+    config, chosen = load_preset(preset, overrides), resolve_methods(methods)
+    for cell in listed:
+        spec = resolve_dataset(cell.dataset)
+        check_use(config, spec)
+        check_training_clips(spec, cell.n or spec.n)
+    cost = estimate([cell.names()[1] for cell in listed], preset, len(chosen), seeds)
+    check_budget(cost, budget)
+    study = study_id(listed, preset, methods, seeds, overrides)
+    Records(study).clear(listed)
+    event(log, "planned", study=study, cells=len(listed), items=cost["items"], hours=cost["hours"], money=cost["money"])
+    return [{**cell.model_dump(mode="json"), "study": study, "key": cell.key} for cell in listed]

@@ -1,0 +1,24 @@
+"""I/O shell of `record_cell`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.artifacts import verify_artifact
+from common.log import event, get_logger
+from common.storage import read_json
+from common.study.cells import Records
+
+log = get_logger("record_cell")
+
+
+def run(results_path: str, study: str, key: str) -> None:
+    """Write report.json to the store; see `component.py` for the arguments.
+
+    Raises:
+        StorageError: the report is damaged, or the store cannot be written.
+    """
+    verify_artifact("record_cell", "results", Path(results_path))
+    report = read_json(Path(results_path) / "report.json")
+    Records(study).write(key, report)
+    event(log, "recorded", study=study, cell=key, dataset=report["dataset"]["name"], n=report["dataset"]["n"])

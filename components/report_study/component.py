@@ -1,0 +1,38 @@
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Markdown, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("report-study"), install_kfp_package=False)
+def report_study(
+    cells: str,
+    preset: str,
+    methods: str,
+    seeds: int,
+    overrides: str,
+    code_version: str,
+    study: Output[Dataset],
+    html: Output[HTML],
+    markdown: Output[Markdown],
+    metrics: Output[Metrics],
+) -> None:
+    """Set the measured cells beside the published table; cells that failed are named.
+
+    Args:
+        cells: JSON list of {"dataset", "n"}, as in the run.
+        preset: of every cell.
+        methods: comma-separated methods; empty = the default six.
+        seeds: number of replicates.
+        overrides: space-separated section.field=value pairs.
+        code_version: hash of this stage's source, part of the cache key.
+        study: study.json, study.html and study.md.
+        html: the report for the run's page.
+        markdown: the tables for the run's page.
+        metrics: figures for the run's page.
+    """
+    from components.report_study.run import run
+
+    figures = run(cells, preset, methods, int(seeds), overrides, study.path, html.path, markdown.path, metrics.path)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,111 @@
+"""`study.html` and `study.md`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent / "templates"
+WIDTH, HEIGHT, MARGIN = 340.0, 200.0, 30.0
+COLOURS = ("#1b6ca8", "#c2571a", "#2e7d4f", "#8a3ea0", "#a8324a", "#5b6770", "#8c7a12", "#157f86")
+
+
+def render(study: Mapping[str, Any]) -> str:
+    """The page, self-contained; every value is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": _percent, "signed": _signed}
+    charts = {name: chart(curves) for name, curves in study["curves"].items()}
+    return environment.get_template("study.html.j2").render(study=study, sizes=_sizes(study), charts=charts)
+
+
+def markdown(study: Mapping[str, Any]) -> str:
+    """Table 1's layout, one table per number of training clips, then verdicts and failures."""
+    lines = [f"# Study: {len(study['cells'])} cells, preset {study['preset']}, {study['seeds']} replicates", ""]
+    for n, cells in _sizes(study).items():
+        lines += [f"## n = {n}", "", "| method | " + " | ".join(cell["dataset"] for cell in cells) + " |"]
+        lines += ["|---" * (len(cells) + 1) + "|"]
+        for name, title in study["methods"].items():
+            lines.append(f"| {title} | " + " | ".join(_text(cell, name) for cell in cells) + " |")
+        lines.append("")
+    lines += ["Measured figures in percent with interval; in brackets the published one and the difference.", ""]
+    for cell in study["cells"]:
+        if cell["verdict"]:
+            lines.append(f"- {cell['dataset']}, n = {cell['n']}: {cell['verdict']['text']}")
+    for failure in study["failures"]:
+        lines.append(f"- failed: {failure['dataset']}, n = {failure['n']}: {failure.get('error', failure)}")
+    return "\n".join(lines) + "\n"
+
+
+def chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Lines of a learning curve over n (logarithmic) as SVG points.
+
+    Returns:
+        name, colour, line ("x,y x,y"), points [{x, y, y_low, y_high, n, mean}] for each method.
+    """
+    sizes = [point["n"] for points in curves.values() for point in points]
+    values = [point[key] for points in curves.values() for point in points for key in ("mean", "low", "high")]
+    known = [value for value in values if value is not None]
+    left, right = math.log(max(1, min(sizes))), math.log(max(1, max(sizes)))
+    low, high = min(known), max(known)
+
+    def x(n: int) -> float:
+        share = (math.log(max(1, n)) - left) / (right - left) if right > left else 0.5
+        return round(MARGIN + share * (WIDTH - 2 * MARGIN), 1)
+
+    def y(value: float) -> float:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN), 1)
+
+    rows = []
+    for number, (name, points) in enumerate(curves.items()):
+        placed = [
+            {
+                "x": x(point["n"]),
+                "y": y(point["mean"]),
+                "y_low": y(point["mean"] if point["low"] is None else point["low"]),
+                "y_high": y(point["mean"] if point["high"] is None else point["high"]),
+                "n": point["n"],
+                "mean": point["mean"],
+            }
+            for point in points
+        ]
+        line = " ".join(f"{point['x']},{point['y']}" for point in placed)
+        rows.append({"name": name, "colour": COLOURS[number % len(COLOURS)], "line": line, "points": placed})
+    return rows
+
+
+def _sizes(study: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
+    sizes: dict[int, list[Mapping[str, Any]]] = {}
+    for cell in sorted(study["cells"], key=lambda cell: cell["n"]):
+        sizes.setdefault(cell["n"], []).append(cell)
+    return sizes
+
+
+def _text(cell: Mapping[str, Any], name: str) -> str:
+    method = cell["methods"].get(name)
+    if method is None:
+        return "failed" if cell["state"] == "failed" else "-"
+    scores = method[cell["figure"]]
+    text = f"{_percent(scores['mean'])} ({_percent(scores.get('low'))} to {_percent(scores.get('high'))})"
+    if method["published"] is not None:
+        text += f" [{method['published']:.2f}, {_signed(method['difference']['mean'])}]"
+    return text
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}"

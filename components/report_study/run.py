@@ -1,0 +1,52 @@
+"""I/O shell of `report_study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.methods import resolve_methods
+from common.stage import stage
+from common.storage import write_json, write_text
+from common.study.cells import Records, parse_cells, study_id
+from common.study.costs import estimate
+from components.report_study.page import markdown, render
+from components.report_study.tables import study
+
+
+def run(
+    cells: str,
+    preset: str,
+    methods: str,
+    seeds: int,
+    overrides: str,
+    study_path: str,
+    html_path: str,
+    markdown_path: str,
+    metrics_path: str,
+) -> dict[str, Any]:
+    """Write the study's report; see `component.py` for the arguments.
+
+    Raises:
+        ConfigError: a name is unknown.
+        StorageError: the store cannot be read.
+    """
+    config = {"cells": cells, "preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
+    with stage("report_study", config, metrics_path, {"study": study_path}) as running:
+        listed, chosen = parse_cells(cells), resolve_methods(methods)
+        records = Records(study_id(listed, preset, methods, seeds, overrides))
+        cost = estimate([cell.names()[1] for cell in listed], preset, len(chosen), seeds)
+        content = study(
+            [(cell, records.read(cell)) for cell in listed],
+            chosen,
+            {"preset": preset, "seeds": seeds, "estimate": cost},
+        )
+        page, text = render(content), markdown(content)
+        write_json(Path(study_path) / "study.json", content)
+        write_text(Path(study_path) / "study.html", page)
+        write_text(Path(study_path) / "study.md", text)
+        write_text(Path(html_path), page)
+        write_text(Path(markdown_path), text)
+        done = sum(row["state"] == "done" for row in content["cells"])
+        running.record({"cells": len(listed), "done": done, "failures": len(content["failures"])})
+    return running.figures

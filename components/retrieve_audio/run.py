@@ -1,0 +1,42 @@
+"""I/O shell of `retrieve_audio`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.audio_folder import write_audio_folder
+from common.config.retrieval import RetrieveAudioPlan
+from common.stage import stage
+
+
+def run(
+    corpus_path: str,
+    gold_path: str,
+    clap_path: str,
+    retrieved_path: str,
+    metrics_path: str,
+    *,
+    config: dict[str, Any],
+    code_version: str,
+) -> dict[str, float | int | str]:
+    """Retrieve clips for every replicate; see `component.py` for the arguments.
+
+    Returns:
+        How many clips were found, and how near they are to their gold clips.
+
+    Raises:
+        DataError: the corpus has no audio.
+    """
+    plan = RetrieveAudioPlan.model_validate(config)
+    artifacts = {"corpus": corpus_path, "gold": gold_path, "clap": clap_path}
+    with stage("retrieve_audio", config, metrics_path, {"retrieved": retrieved_path}, artifacts) as running:
+        if plan.clips_per_gold:
+            from components.retrieve_audio.retrieval import retrieve
+
+            places = (Path(corpus_path), Path(gold_path), Path(clap_path))
+            running.record(retrieve(plan, *places, Path(retrieved_path), code_version))
+        else:
+            write_audio_folder(Path(retrieved_path), [], {}, 1)
+            running.record({"clips": 0})
+    return running.figures

@@ -1,0 +1,83 @@
+"""CLAP embeddings of the corpus, one item of the store for each shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.audio import resample, to_mono
+from common.clap.scorer import ClapScorer
+from common.corpus import Corpus, CorpusClip, Shard, read_audio_shard
+from common.items import ItemStore
+from common.parallel import run_items
+from common.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Embeddings and facts of a shard's clips."""
+
+    store: ItemStore
+    corpus_dir: Path
+    shard: Shard
+    clap: Path
+    clap_hash: str
+    batch_size: int
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"clap": self.clap_hash, "shard": self.shard.sha256}
+
+    def __call__(self) -> None:
+        """Make the item where it is missing."""
+        self.store.get_or_make(self._make, **self._key)
+
+    def embeddings(self) -> NDArray[np.float32]:
+        """(clips, D), rows of norm 1."""
+        found: NDArray[np.float32] = np.load(self.store.path(**self._key) / "embeddings.npy", allow_pickle=False)
+        return found
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Key, caption and duration of each clip."""
+        found: list[dict[str, Any]] = read_json(self.store.path(**self._key) / "clips.json")
+        return found
+
+    def clips(self) -> Iterator[CorpusClip]:
+        """The clips themselves, in the order of the embeddings."""
+        with Corpus(self.corpus_dir).open_shard(self.shard) as file:
+            yield from read_audio_shard(file)
+
+    def _make(self, folder: Path) -> None:
+        scorer = ClapScorer.load(self.clap, batch_size=self.batch_size)
+        facts: list[dict[str, Any]] = []
+
+        def waveforms() -> Iterator[NDArray[np.float32]]:
+            for clip in self.clips():
+                seconds = clip.audio.shape[-1] / clip.sample_rate_hz
+                facts.append({"key": clip.key, "caption": clip.caption, "duration_s": seconds})
+                yield resample(to_mono(clip.audio), clip.sample_rate_hz, scorer.sample_rate_hz)
+
+        np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms(), scorer.sample_rate_hz))
+        write_json(folder / "clips.json", facts)
+
+
+def embed_shards(tasks: Sequence[ShardTask]) -> None:
+    """Do all tasks.
+
+    Raises:
+        SynthioError: one failed.
+    """
+    gpu = torch.cuda.is_available()
+    for _, result in run_items(_perform, tasks, workers=1 if gpu else None):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _perform(task: ShardTask) -> None:
+    task()

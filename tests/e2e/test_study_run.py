@@ -1,0 +1,59 @@
+"""A study of two cells, for real, on the smoke preset: by the same command that users give."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ["--datasets", "demo", "--n", "16,32", "--preset", "smoke", "--seeds", "1", "--methods", "gold,noise"]
+
+
+def run_benchmark(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.run_benchmark", *COMMAND, *options, "--runs", str(runs)],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def published(runs: Path, name: str) -> Any:
+    return json.loads((sorted(runs.glob("study-*"))[-1] / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    finished = run_benchmark(folder)
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    return folder
+
+
+def test_both_cells_are_measured_and_share_what_was_pretrained(runs: Path) -> None:
+    study, run = published(runs, "study.json"), published(runs, "run.json")
+    assert [(cell["n"], cell["state"]) for cell in study["cells"]] == [(16, "done"), (32, "done")]
+    assert all({"mean", "low", "high"} <= cell["methods"]["gold"]["accuracy"].keys() for cell in study["cells"])
+    second = {row["name"]: row["cached"] for row in run["stages"] if row["name"].endswith("-2")}
+    shared = ("prepare-corpus-2", "pretrain-t2a-2", "pretrain-clap-2", "pretrain-classifier-2")
+    assert all(second[name] for name in shared)
+    folder = sorted(runs.glob("study-*"))[-1]
+    assert (folder / "cells" / "demo-32" / "report.html").is_file()
+    assert "of an estimate of" in (folder / "study.html").read_text(encoding="utf-8")
+
+
+def test_a_rerun_makes_the_same_study_of_cached_cells(runs: Path) -> None:
+    before = published(runs, "study.json")
+    assert run_benchmark(runs).returncode == 0
+    assert published(runs, "study.json") == before
+    executed = {row["name"].rstrip("-0123456789") for row in published(runs, "run.json")["stages"] if not row["cached"]}
+    assert executed == {"plan-study", "record-cell", "report-study"}

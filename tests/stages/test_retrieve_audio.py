@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.audio_folder import load_clip, read_clips
+from common.clap.scorer import ClapScorer
+from common.corpus import Corpus
+from common.errors import DataError
+from common.gold import GoldSet
+from common.hashing import hash_dir
+from common.records import SyntheticClip
+from common.storage import read_json, write_json
+from components.retrieve_audio.neighbours import Nearest, assign
+from components.retrieve_audio.run import run
+from tests.stages.clap_artifacts import CODE, write_clap, write_corpus, write_gold
+from tests.unit.clap.small import RATE_HZ
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    return write_corpus(folder / "corpus", train=17), write_gold(folder / "gold"), write_clap(folder / "clap")
+
+
+def retrieve(inputs: tuple[Path, Path, Path], out: Path, clips_per_gold: int = 2, code: str = CODE) -> dict[str, Any]:
+    config = {"settings": {"batch_size": 4}, "seeds": [0, 1], "clips_per_gold": clips_per_gold}
+    return dict(run(*map(str, inputs), str(out), str(out) + ".json", config=config, code_version=code))
+
+
+def unit_rows(rng: np.random.Generator, count: int) -> np.ndarray:
+    rows = rng.standard_normal((count, 6)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_streamed_neighbours_equal_brute_force_however_the_corpus_is_cut() -> None:
+    rng = np.random.default_rng(0)
+    queries, corpus = unit_rows(rng, 5), unit_rows(rng, 60)
+    order = np.argsort(-(queries @ corpus.T), axis=1, kind="stable")[:, :7]
+    for step in (1, 9, 60):
+        nearest = Nearest(queries, 7)
+        for start in range(0, 60, step):
+            nearest.add(corpus[start : start + step])
+        np.testing.assert_array_equal(nearest.places, order)
+        np.testing.assert_allclose(nearest.cosines, np.take_along_axis(queries @ corpus.T, order, axis=1), atol=1e-6)
+
+
+def test_a_corpus_clip_goes_to_its_nearest_gold_clip_only_and_none_runs_short() -> None:
+    rng = np.random.default_rng(1)
+    queries, corpus = unit_rows(rng, 4), unit_rows(rng, 40)
+    nearest = Nearest(np.concatenate([queries, queries[:1]]), 3 * 5)
+    nearest.add(corpus)
+    found = assign(nearest.cosines, nearest.places, 3)
+    assert len({match.place for match in found}) == len(found) == 3 * 5
+    cosines = {query: [match.cosine for match in found if match.query == query] for query in range(5)}
+    assert all(rows == sorted(rows, reverse=True) and len(rows) == 3 for rows in cosines.values())
+    assert {match.rank for match in found} == {0, 1, 2}
+    best = np.unravel_index(np.argmax(queries @ corpus.T), (4, 40))
+    assert (found[0].query, found[0].place) == best
+
+
+def test_retrieved_clips_are_corpus_clips_under_the_labels_of_their_gold_clips(
+    inputs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    figures = retrieve(inputs, tmp_path / "out")
+    clips, gold = read_clips(tmp_path / "out", SyntheticClip), GoldSet(inputs[1])
+    assert figures["clips"] == len(clips) == 2 * 6 * 2 and figures["corpus_clips"] == 17
+    corpus = {clip.key: clip for clip in Corpus(inputs[0]).audio("train")}
+    scorer = ClapScorer.load(inputs[2], batch_size=4)
+    for clip in clips:
+        source, found = gold.clips[clip.source_clip_id], corpus[clip.sampler["corpus_clip"]]
+        assert source in gold.train(clip.seed) and (clip.label, clip.label_id) == (source.label, source.label_id)
+        audio = load_clip(tmp_path / "out", clip, RATE_HZ)
+        np.testing.assert_allclose(audio, found.audio[0], atol=1e-4)
+        pair = scorer.embed_audio([audio, gold.load(source, RATE_HZ)], RATE_HZ)
+        assert clip.nearest_similarity == pytest.approx(float(pair[0] @ pair[1]), abs=1e-3)
+        assert clip.caption == found.caption
+    for seed in (0, 1):
+        assert len({clip.sampler["corpus_clip"] for clip in clips if clip.seed == seed}) == 12
+
+
+def test_retrieval_repeats_bit_for_bit(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    retrieve(inputs, tmp_path / "a")
+    retrieve(inputs, tmp_path / "b", code="other version, so nothing is taken from the store")
+    assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
+
+
+def test_a_small_corpus_gives_each_of_its_clips_once(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    assert retrieve(inputs, tmp_path / "out", clips_per_gold=8)["clips"] == 2 * 17
+
+
+def test_no_clips_where_no_method_asks(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    assert retrieve(inputs, tmp_path / "out", clips_per_gold=0) == {"clips": 0}
+    assert read_clips(tmp_path / "out", SyntheticClip) == []
+
+
+def test_a_corpus_without_audio_is_refused(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    write_json(tmp_path / "corpus" / "manifest.json", {**read_json(inputs[0] / "manifest.json"), "shards": []})
+    with pytest.raises(DataError, match="no audio to retrieve clips from"):
+        retrieve((tmp_path / "corpus", *inputs[1:]), tmp_path / "out")

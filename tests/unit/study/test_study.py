@@ -1,0 +1,135 @@
+"""Cells, costs and the report of a study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import ConfigError
+from common.methods import resolve_methods
+from common.storage import STORE_VARIABLE
+from common.study.cells import Cell, Records, parse_cells
+from common.study.costs import check_budget, cost_table, estimate
+from common.study.paper import DATASETS, METHODS, published
+from components.plan_study.run import run as plan_study
+from components.report_study.page import markdown, render
+from components.report_study.run import run as report_study
+from components.report_study.tables import study
+from pipelines.run_benchmark import cell_seconds, main
+
+ASKED = {"preset": "tiny", "seeds": 3}
+CELLS = '[{"dataset": "demo", "n": 16}, {"dataset": "demo", "n": 32}]'
+
+
+def scores(mean: float) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "per_seed": [mean] * 3}
+
+
+def report(gold: float, synthio: float, dataset: str = "demo", n: int = 16) -> dict[str, Any]:
+    methods = {
+        name: {"title": name, "accuracy": scores(value), "macro_f1": scores(value)}
+        for name, value in (("gold", gold), ("synthio", synthio))
+    }
+    difference = {"method": "synthio", "versus": "gold", "per_seed": [0.1] * 3, **scores(synthio - gold)}
+    verdict = {"state": "improved", "text": "Synthio <raised> it.", "improved": True, "beats_classic": None}
+    return {
+        "dataset": {"name": dataset, "n": n},
+        "methods": methods,
+        "differences": [difference],
+        "verdict": verdict,
+        "failures": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("demo", "JSON list"),
+        ("[]", "expected 1 to"),
+        ('[{"dataset": "demo", "n": -1}]', "JSON list"),
+        ('[{"dataset": "demo", "n": 5}, {"dataset": "demo", "n": 5}]', "stands twice"),
+        ('[{"dataset": "demoo", "n": 5}]', "did you mean demo"),
+    ],
+)
+def test_cells_that_make_no_sense_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_cells(text)
+
+
+def test_the_published_table_has_every_dataset_and_method_that_is_mapped() -> None:
+    assert published("esc50", 50, "gold") == 22.25
+    assert published("demo", 50, "gold") is None
+    values = [published(dataset, 50, method) for dataset in DATASETS for method in METHODS]
+    assert None not in values
+
+
+def test_an_estimate_counts_shared_work_once_and_the_rest_per_cell() -> None:
+    one, two = (estimate([50] * count, "tiny", 6, 3) for count in (1, 2))
+    for name, cost in cost_table()["tiny"].stages.items():
+        assert two["stages"][name] == pytest.approx(2 * one["stages"][name] - cost.once, abs=0.11)
+    assert (one["items"], two["items"]) == (18, 36)
+    assert estimate([50], "tiny", 6, 3, price=2.0)["money"] == pytest.approx(2 * one["hours"], abs=1e-3)
+
+
+def test_a_study_above_its_budget_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "store"))
+    with pytest.raises(ConfigError, match="above the budget"):
+        plan_study(CELLS, "tiny", "", 3, "", 0.0001)
+    command = ["--n", "16,32", "--seeds", "3", "--budget", "0.0001", "--runs", str(tmp_path / "runs")]
+    assert main(command) == 2
+    assert "above the budget" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    assert main([*command, "--budget", "5", "--dry-run"]) == 0
+    check_budget(estimate([16], "tiny", 6, 3), 0)
+
+
+def test_a_failed_cell_is_named_and_the_others_keep_their_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "store"))
+    first, second = plan_study(CELLS, "tiny", "gold,synthio", 3, "", 0.0)
+    Records(first["study"]).write(first["key"], report(0.5, 0.6))
+    out = tmp_path / "study"
+    report_study(CELLS, "tiny", "gold,synthio", 3, "", str(out), *(str(tmp_path / name) for name in ("h", "m", "f")))
+    content = json.loads((out / "study.json").read_text())
+    assert [cell["state"] for cell in content["cells"]] == ["done", "failed"]
+    assert content["state"] == "incomplete"
+    assert [(row["dataset"], row["n"]) for row in content["failures"]] == [("demo", 32)]
+    assert "did not finish" in (out / "study.html").read_text()
+    plan_study(CELLS, "tiny", "gold,synthio", 3, "", 0.0)
+    assert Records(first["study"]).read(parse_cells(CELLS)[0]) is None, "an old report must not stand for a new cell"
+    assert second["key"] != first["key"]
+
+
+def test_measured_figures_stand_beside_the_published_ones_in_points() -> None:
+    cell = Cell(dataset="name: esc50\nreader: procedural_demo\n", n=50)
+    chosen = resolve_methods("gold,synthio")
+    content = study([(cell, report(0.25, 0.5))], chosen, {**ASKED, "estimate": estimate([50], "tiny", 2, 3)})
+    row = content["cells"][0]["methods"]["gold"]
+    assert row["published"] == 22.25
+    assert row["difference"]["mean"] == pytest.approx(2.75)
+    assert row["difference"]["low"] == pytest.approx(0.75)
+    assert content["win_rates"] == [
+        {"method": "synthio", "versus": "gold", "wins": 1, "cells": 1, "reliable": 1, "worse": 0}
+    ]
+    assert "25.0 (23.0 to 27.0) [22.25, +2.8]" in markdown(content)
+
+
+def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
+    cells = [(cell, report(0.5, 0.6)) for cell in parse_cells(CELLS)]
+    chosen = resolve_methods("gold,synthio")
+    content = study(cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", 2, 3)})
+    page = render(content)
+    assert "Synthio &lt;raised&gt; it." in page
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    assert page.count("<polyline") == 2
+    assert render(content) == page
+
+
+def test_seconds_of_cells_start_at_each_plan() -> None:
+    names = ["plan-study", "plan", "report", "record-cell", "plan-2", "report-2", "report-study"]
+    assert cell_seconds([{"name": name, "seconds": 1.0} for name in names]) == [3.0, 2.0]
