@@ -6,6 +6,7 @@ from typing import Any
 
 from common.config.run import load_preset, with_reused_t2a
 from common.datasets_registry import resolve_dataset
+from common.errors import ConfigError
 from common.licences import check_use
 from common.log import event, get_logger
 from common.methods import resolve_methods
@@ -31,6 +32,11 @@ def run(
         ConfigError: a name, number or setting is wrong, or a licence forbids what the run is declared for.
     """
     spec = resolve_dataset(dataset)
+    if spec.multi_label:
+        raise ConfigError(
+            f"dataset {spec.name} has several labels per clip: classifiers are trained on such clips, but "
+            "evaluate_classifier cannot score them yet; choose a dataset with one label per clip"
+        )
     config = with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from)
     check_pinned(config)
     check_use(config, spec)
