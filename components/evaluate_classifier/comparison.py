@@ -47,6 +47,7 @@ def compare(
     best_classic: Mapping[int, str],
     settings: EvaluateClassifierConfig,
     seed: int,
+    zero_shot: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Scores, differences and per-class gains.
 
@@ -59,11 +60,13 @@ def compare(
         best_classic: seed to the classic method chosen on validation.
         settings: of the intervals.
         seed: of the resampling.
+        zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
 
     Returns:
         `methods` (see `statistics.score`, with seeds and title), `best_classic` (the same for the
         classic method that validation chose in each replicate, or null), `differences`, `per_class`
-        (recall gains of the first difference), `resampled` ("clips" or "groups").
+        (recall gains of the first difference), `resampled` ("clips" or "groups"), `zero_shot` (as a method,
+        or null).
     """
     draws = resampling(groups, settings.resamples, seed, settings.confidence, settings.min_groups)
     arms = {name: dict(sorted(predictions[name].items())) for name in listed(predictions) if predictions[name]}
@@ -93,6 +96,9 @@ def compare(
         "differences": differences,
         "per_class": _per_class(everything, pairs, truth, labels, draws),
         "resampled": draws.unit,
+        "zero_shot": None
+        if zero_shot is None
+        else {"title": "Zero-shot CLAP", **score(zero_shot[None], truth, settings.calibration_bins, draws)},
     }
 
 

@@ -18,7 +18,7 @@ from components.evaluate_classifier.comparison import Predictions, compare
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.leaks import ClipSet, find_leaks
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
-from components.evaluate_classifier.scoring import embedded, predicted
+from components.evaluate_classifier.scoring import embedded, predicted, zero_shot_probabilities
 from components.evaluate_classifier.selection import best_classic_methods, choose, listed
 
 COMPARE_RATE_HZ = 16000
@@ -53,6 +53,7 @@ def evaluate(
     )
     records = inputs.test.records
     truth = np.array([clip.label_id for clip in records], dtype=np.int64)
+    embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
     comparison = compare(
         predictions,
         truth,
@@ -62,8 +63,8 @@ def evaluate(
         best_classic_methods(inputs.selection, plan.methods),
         plan.settings,
         seed,
+        zero_shot_probabilities(inputs.embed["test"], inputs.labels),
     )
-    embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
     return {
         "labels": inputs.labels,
         "confidence": plan.settings.confidence,

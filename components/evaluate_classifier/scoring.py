@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from common.audio import rms_dbfs
 from common.audio_folder import load_clip
@@ -21,6 +22,7 @@ from common.classifier.model import load_classifier
 from common.items import ItemStore
 from common.parallel import run_items
 from common.records import GoldClip, SyntheticClip
+from common.text import template_caption
 from components.evaluate_classifier.leaks import fingerprint
 
 Floats = NDArray[np.float32]
@@ -91,6 +93,29 @@ class EmbedTask:
         waveforms = [levelled(self.clips.load(i, scorer.sample_rate_hz)) for i in places]
         np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms, scorer.sample_rate_hz))
         np.save(folder / "fingerprints.npy", np.array(prints))
+
+
+def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -> NDArray[np.float64]:
+    """What a CLAP says without any training: softmax over its scaled similarities to the labels' prompts.
+
+    Args:
+        tasks: done; embeddings of the clips.
+        labels: by label id.
+
+    Returns:
+        (clips, K), rows sum to 1.
+    """
+    first, prompts = tasks[0], [template_caption(label) for label in labels]
+
+    def make(folder: Path) -> None:
+        scorer = ClapScorer.load(first.clap, device="cpu")
+        scale = float(scorer.model.logit_scale_a.detach().exp())
+        np.save(folder / "prompts.npy", scale * scorer.embed_text(prompts).astype(np.float64))
+
+    item = first.store.get_or_make(make, kind="prompts", clap=first.clap_hash, prompts=prompts)
+    scaled = np.load(item / "prompts.npy", allow_pickle=False)
+    found: NDArray[np.float64] = softmax(embedded(tasks)[0].astype(np.float64) @ scaled.T, axis=1)
+    return found
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
     """
     lines = [f"**{_cell(results['verdict']['text'])}**", ""]
     lines += ["| method | accuracy | interval | macro-F1 |", "| --- | --- | --- | --- |"]
-    for row in rows:
+    for row in [*rows, *([results["zero_shot"]] if results.get("zero_shot") else [])]:
         score, f1_score = row["accuracy"], row["macro_f1"]
         cells = [_cell(row["title"]), wording.percent(score["mean"]), wording.between(score)]
         lines.append(f"| {' | '.join(cells)} | {wording.percent(f1_score['mean'])} |")

@@ -38,6 +38,8 @@ def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
             "best_classic": None
             if evaluation["best_classic"] is None
             else {key: evaluation["best_classic"][key] for key in ("chosen", "seeds", "accuracy", "macro_f1", "ece")},
+            "zero_shot": evaluation.get("zero_shot")
+            and {key: evaluation["zero_shot"][key] for key in ("title", "accuracy", "macro_f1", "ece")},
             "differences": evaluation["differences"],
             "rounds": inputs.filtered["rounds"],
             "data": _data(inputs, plan),

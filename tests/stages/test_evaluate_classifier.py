@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from transformers import pipeline
+import torch
+from transformers import ClapModel, ClapProcessor, pipeline
 
 import common.parallel
 import components.evaluate_classifier.scoring as scoring
@@ -137,6 +138,21 @@ def test_accuracy_is_that_of_the_predictions_on_the_test_clips(
     logits = predict_logits(built.classifiers / "synthio" / "1", waveforms, RATE_HZ)
     right = np.mean(logits.argmax(axis=1) == [clip.label_id for clip in clips])
     assert evaluated[0]["methods"]["synthio"]["accuracy"]["per_seed"][1] == pytest.approx(right, abs=1e-6)
+
+
+def test_the_zero_shot_row_is_what_the_plain_clap_answers(built: World, evaluated: tuple[dict[str, Any], Path]) -> None:
+    evaluation, _ = evaluated
+    model, processor = ClapModel.from_pretrained(built.clap).eval(), ClapProcessor.from_pretrained(built.clap)
+    prompts = processor.tokenizer([f"sound of a {label}" for label in SORTED_LABELS], padding=True, return_tensors="pt")
+    right = []
+    for clip in read_clips(built.test, GoldClip):
+        waveform = scoring.levelled(load_clip(built.test, clip, RATE_HZ))
+        features = processor.feature_extractor(waveform, sampling_rate=RATE_HZ, return_tensors="pt")
+        with torch.inference_mode():
+            answer = model(**prompts, **features).logits_per_audio[0]
+        right.append(int(answer.argmax()) == clip.label_id)
+    assert evaluation["zero_shot"]["accuracy"]["per_seed"] == [pytest.approx(np.mean(right), abs=1e-5)]
+    assert "zero_shot" not in evaluation["methods"]
 
 
 def test_methods_stand_in_the_order_of_the_catalogue_and_the_verdicts_pairs_first(
