@@ -30,7 +30,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -122,6 +122,9 @@ bench-filter: setup ## Measure what each threshold of the filter lets through an
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
 	@$(PY) -m pipelines.classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)
+
+export-onnx: setup ## Export a classifier to ONNX: MODEL=<dir> [OUT=model.onnx]
+	@$(PY) -m pipelines.export_onnx --model '$(MODEL)' --out '$(or $(OUT),model.onnx)'
 
 clean: ## Remove build products and tool caches
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache

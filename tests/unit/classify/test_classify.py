@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
-from transformers import pipeline
+from transformers import AutoFeatureExtractor, pipeline
 
 from common.classifier.model import build_classifier, save_classifier
 from common.config.classifier import ASTArchitecture
 from pipelines.classify import classify, main
+from pipelines.export_onnx import main as export_onnx
 
 LABELS = ["Glass / break", "dog bark", "müsic"]
 
@@ -96,3 +98,24 @@ def test_wrong_arguments_have_clear_errors(
     printed = capsys.readouterr()
     assert message in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_onnx_runtime_answers_as_the_stock_pipeline(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "model.onnx"
+    assert export_onnx(["--model", str(model), "--out", str(target)]) == 0
+    session = onnxruntime.InferenceSession(str(target))
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+    assert labels == LABELS
+    samples, _ = soundfile.read(folder / "a.wav", dtype="float32")
+    features = AutoFeatureExtractor.from_pretrained(model)([samples, samples[:3000]], 16000, return_tensors="np")
+    logits = session.run(None, {"input_values": features["input_values"].astype(np.float32)})[0]
+    expected = pipeline("audio-classification", model=str(model))(samples, top_k=3)
+    shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    assert dict(zip(labels, shares, strict=True)) == pytest.approx(
+        {row["label"]: row["score"] for row in expected}, abs=1e-4
+    )
+    assert len(logits) == 2
+    assert export_onnx(["--model", str(tmp_path), "--out", str(target)]) == 2
+    assert "error" in capsys.readouterr().err
