@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierConfig
 from common.methods import Method
 from components.evaluate_classifier.selection import listed
-from components.evaluate_classifier.statistics import Resampling, difference, recall_gains, resampling, score
+from components.evaluate_classifier.statistics import Resampling, difference, holm, recall_gains, resampling, score
 
 Predictions = dict[str, dict[int, NDArray[np.float64]]]
 """Method to seed to (N, K) probabilities."""
@@ -64,7 +64,8 @@ def compare(
 
     Returns:
         `methods` (see `statistics.score`, with seeds and title), `best_classic` (the same for the
-        classic method that validation chose in each replicate, or null), `differences`, `per_class`
+        classic method that validation chose in each replicate, or null), `differences` (see
+        `statistics.difference`; those against gold with `p_holm`, corrected for their number), `per_class`
         (recall gains of the first difference), `resampled` ("clips" or "groups"), `zero_shot` (as a method,
         or null).
     """
@@ -90,6 +91,9 @@ def compare(
         }
         for a, b in pairs
     ]
+    against_gold = [row for row in differences if row["versus"] == BASELINE]
+    for row, corrected in zip(against_gold, holm([row["p"] for row in against_gold]), strict=True):
+        row["p_holm"] = corrected
     return {
         "methods": scores,
         "best_classic": classic,

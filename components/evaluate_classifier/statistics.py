@@ -6,6 +6,7 @@ compared on the same resampled clips.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,14 +80,45 @@ def interval(draws: Floats, point: float, per_seed: Floats, resampling: Resampli
     Returns:
         `{"mean", "low", "high", "per_seed"}`.
     """
-    count = draws.shape[1]
-    centre = draws.mean(axis=1)
-    if count > 1:
-        resampled = np.take_along_axis(draws, resampling.replicates(count), axis=1).mean(axis=1)
-        centre = centre + np.sqrt(count / (count - 1)) * (resampled - centre)
+    centre = _means(draws, resampling)
     tail = 50 * (1 - resampling.confidence)
     low, high = np.percentile(centre, [tail, 100 - tail])
     return {"mean": point, "low": float(low), "high": float(high), "per_seed": [float(value) for value in per_seed]}
+
+
+def _means(draws: Floats, resampling: Resampling) -> Floats:
+    """(B,) mean over replicates, themselves resampled, on each draw."""
+    count = draws.shape[1]
+    centre: Floats = draws.mean(axis=1)
+    if count > 1:
+        resampled = np.take_along_axis(draws, resampling.replicates(count), axis=1).mean(axis=1)
+        centre = centre + np.sqrt(count / (count - 1)) * (resampled - centre)
+    return centre
+
+
+def two_sided_p(draws: Floats, resampling: Resampling) -> float:
+    """Chance of a difference of this size where there is none: twice the smaller share of draws beyond 0.
+
+    It falls below 1 - confidence where the percentile interval excludes 0. One is added to the counts, so that a
+    finite number of draws never gives 0 (Davison and Hinkley 1997, section 4.2).
+
+    Args:
+        draws: (B, S), as for `interval`.
+        resampling: the draws.
+    """
+    centre = _means(draws, resampling)
+    beyond = min(int((centre <= 0).sum()), int((centre >= 0).sum()))
+    return float(min(1.0, 2 * (beyond + 1) / (len(centre) + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: with it, all comparisons together err at the stated rate (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
 
 
 def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
@@ -187,15 +219,16 @@ def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -
         resampling: the draws.
 
     Returns:
-        `interval` of the difference, with `win_rate` (share of replicates in which the first is
+        `interval` of the difference, with `p` (`two_sided_p`), `win_rate` (share of replicates in which the first is
         better; a tie counts half) and `macro_f1` (the same for macro-F1).
     """
     gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
-    per_seed = gain.mean(axis=1)
+    per_seed, gain_draws = gain.mean(axis=1), accuracy_draws(gain, resampling)
     f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
     f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
     return {
-        **interval(accuracy_draws(gain, resampling), float(per_seed.mean()), per_seed, resampling),
+        **interval(gain_draws, float(per_seed.mean()), per_seed, resampling),
+        "p": two_sided_p(gain_draws, resampling),
         "win_rate": float(np.mean(np.sign(per_seed) / 2 + 0.5)),
         "macro_f1": interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling),
     }

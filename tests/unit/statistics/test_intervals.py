@@ -8,6 +8,7 @@ from components.evaluate_classifier.statistics import (
     accuracy_draws,
     calibration_error,
     difference,
+    holm,
     interval,
     macro_f1,
     macro_f1_draws,
@@ -45,6 +46,31 @@ def test_a_clear_gain_is_called_in_every_trial() -> None:
     for trial in range(10):
         truth, first, second = simulated(np.random.default_rng(trial), (1.5, 0.0))
         assert difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
+
+
+def test_p_is_small_just_where_the_interval_excludes_zero() -> None:
+    for trial in range(20):
+        truth, first, second = simulated(np.random.default_rng(trial), (0.4, 0.0))
+        found = difference(truth, first, second, resampling([None] * len(truth), 999, trial))
+        excludes = found["low"] > 0 or found["high"] < 0
+        assert abs(found["p"] - 0.05) < 0.003 or (found["p"] < 0.05) == excludes
+
+
+def test_holm_multiplies_by_the_comparisons_left_and_never_falls() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.5]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02] and holm([]) == []
+
+
+def test_among_many_equal_methods_the_correction_keeps_false_calls_rare() -> None:
+    called = corrected = 0
+    for trial in range(20):
+        rng = np.random.default_rng(trial)
+        draws = resampling([None] * 160, 300, trial)
+        p_values = [difference(*simulated(rng, (0.0, 0.0)), draws)["p"] for _ in range(10)]
+        called += min(p_values) < 0.05
+        corrected += min(holm(p_values)) < 0.05
+    assert corrected <= 2 < called
 
 
 def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
