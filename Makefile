@@ -30,7 +30,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate schedule-nightly bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -99,6 +99,10 @@ estimate: setup ## What pretraining a preset takes in memory and time: PRESET=pa
 
 bench-t2a: setup ## Benchmark corpus, pretraining and alignment
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.t2a
+
+schedule-nightly: setup ## With KFP_HOST: make or replace the nightly study: [CELLS=esc50:100,urbansound8k:50,gtzan:50] [PRESET=small] [PROFILE=one-gpu]
+	@$(PY) -m pipelines.schedule --cells '$(or $(CELLS),esc50:100,urbansound8k:50,gtzan:50)' --preset '$(if $(filter file,$(origin PRESET)),small,$(PRESET))' \
+	  --methods '$(METHODS)' --seeds '$(SEEDS)' --profile '$(or $(filter-out local,$(PROFILE)),one-gpu)'
 
 manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
 	@mkdir -p build/manifests

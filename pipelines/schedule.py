@@ -1,11 +1,23 @@
-"""Make or replace the nightly recurring run (`make schedule-nightly`)."""
+"""Make or replace the nightly recurring run of a study: `KFP_HOST=… make schedule-nightly [CELLS=esc50:100,…]`."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pipelines.cluster import Cluster
+from common.config.run import load_preset
+from common.errors import ConfigError, SynthioError
+from common.methods import resolve_methods
+from pipelines.cluster import Cluster, Connection
+from pipelines.compile import compile_pipeline
+from pipelines.placement import load_profile
+
+PACKAGE = Path(__file__).resolve().parent.parent / "build" / "nightly.yaml"
+PIPELINE = "synthio-benchmark"
 
 NAME = "synthio-nightly"
 CRON = "0 0 2 * * *"
@@ -65,3 +77,59 @@ def _others(cluster: Cluster, experiment_id: str, name: str, new: str) -> list[s
         token = page.next_page_token or ""
         if not token:
             return found
+
+
+def cells_of(text: str) -> list[dict[str, Any]]:
+    """`esc50:100,s3://bucket/birds.yaml:50` as the benchmark pipeline's cells.
+
+    Raises:
+        ConfigError: a part is no dataset and number of training clips.
+    """
+    cells = []
+    for part in text.replace(",", " ").split():
+        dataset, colon, n = part.rpartition(":")
+        if not colon or not dataset or not n.isdecimal() or int(n) < 1:
+            raise ConfigError(f"CELLS: {part!r}; expected dataset:n, for example esc50:100")
+        cells.append({"dataset": dataset, "n": int(n)})
+    if not cells:
+        raise ConfigError("CELLS is empty; expected dataset:n, for example esc50:100")
+    return cells
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0 when the recurring run is in place, 2 on bad input."""
+    parser = argparse.ArgumentParser(prog="make schedule-nightly", description=__doc__)
+    parser.add_argument("--cells", required=True, help="dataset:n, separated by commas")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--methods", default="", help="comma-separated; empty = the default six")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--profile", default="one-gpu")
+    options = parser.parse_args(arguments)
+    try:
+        connection = Connection.from_environment()
+        if connection is None:
+            raise ConfigError(
+                "KFP_HOST is not set, and nights run on a cluster; for example KFP_HOST=https://kfp.example.com"
+            )
+        if not load_profile(options.profile).cluster:
+            raise ConfigError(f"profile {options.profile} is for this machine; for example PROFILE=one-gpu")
+        load_preset(options.preset)
+        resolve_methods(options.methods)
+        params = {
+            "cells": json.dumps(cells_of(options.cells)),
+            "preset": options.preset,
+            "methods": options.methods,
+            "seeds": options.seeds,
+        }
+        package = compile_pipeline(PACKAGE, options.profile, fresh=True, pipeline="benchmark")
+        cluster = Cluster(connection)
+        made = schedule(cluster, cluster.version(PIPELINE, package), params)
+    except SynthioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"recurring run {made}: every night at two o'clock UTC, one at a time; experiment {NAME}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from common.errors import ConfigError, StorageError
 from pipelines.cluster import Cluster, Connection, version_name
 from pipelines.compile import compile_pipeline
-from pipelines.schedule import CRON, schedule
+from pipelines.schedule import CRON, main, schedule
 from tests.unit.cluster.stub import Stub, serving
 
 TOKEN = "canary-token-5c1e"
@@ -117,6 +118,40 @@ def test_scheduling_twice_leaves_one_enabled_recurring_run(stub: Stub, package: 
     assert identity == new and row["status"] == "ENABLED"
     assert row["trigger"]["cron_schedule"]["cron"] == CRON and len(CRON.split()) == 6
     assert row["max_concurrency"] == 1 and row["no_catchup"] is True
+
+
+def test_the_command_schedules_the_study_once_however_often_it_is_given(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    monkeypatch.setattr("pipelines.schedule.PACKAGE", tmp_path / "nightly.yaml")
+    for _ in range(2):
+        assert main(["--cells", "esc50:100,s3://data/birds.yaml:50"]) == 0
+    ((identity, row),) = stub.tables["recurringruns"].items()
+    parameters = row["runtime_config"]["parameters"]
+    assert json.loads(parameters["cells"]) == [
+        {"dataset": "esc50", "n": 100},
+        {"dataset": "s3://data/birds.yaml", "n": 50},
+    ]
+    assert row["status"] == "ENABLED" and parameters["preset"] == "small"
+    assert identity in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cells", "esc50"], "expected dataset:n"),
+        (["--cells", ""], "CELLS is empty"),
+        (["--cells", "esc50:100", "--profile", "local"], "is for this machine"),
+        (["--cells", "esc50:100", "--preset", "large"], "large"),
+    ],
+)
+def test_a_wrong_schedule_reaches_no_cluster(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    assert main(arguments) == 2 and message in capsys.readouterr().err
+    assert not stub.tables["recurringruns"]
 
 
 def test_the_version_name_is_of_the_commit_and_the_content(tmp_path: Path) -> None:
