@@ -33,7 +33,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate schedule-nightly bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1]"
 
