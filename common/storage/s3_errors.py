@@ -23,7 +23,7 @@ _ADDRESS = "correct the store's address, s3://bucket/prefix"
 _FULL = f"free some space in the store, or raise its quota; {_AGAIN}"
 _REGION = "set AWS_REGION to the bucket's region"
 _BUSY = f"the store is overloaded; {_AGAIN}"
-_TODO = {
+_REMEDY = {
     "NoSuchBucket": "create the bucket, or correct the store's address",
     "InvalidBucketName": _ADDRESS,
     "NoSuchKey": _REMOVED,
@@ -49,7 +49,7 @@ _TODO = {
     "InsufficientStorage": _FULL,
     "507": _FULL,
 }
-_TODO_BY_CLASS = {
+_REMEDY_BY_CLASS = {
     "NoCredentialsError": _KEYS,
     "PartialCredentialsError": _KEYS,
     "CredentialRetrievalError": _KEYS,
@@ -89,21 +89,21 @@ def translated(doing: str, uri: str, endpoint: str | None) -> Iterator[None]:
         code = str(answer.get("Error", {}).get("Code") or "")
         where = f"{uri} (endpoint {_anonymous(endpoint or 'AWS')})"
         if code:
-            raise S3Error(f"cannot {doing} {where}: {code}; {_todo(code, answer)}", code) from error
+            raise S3Error(f"cannot {doing} {where}: {code}; {_remedy(code, answer)}", code) from error
         name = type(cause).__name__
-        todo = _TODO_BY_CLASS.get(name, _UNREACHABLE)
-        raise S3Error(f"cannot {doing} {where}: {name}: {_anonymous(str(cause))[:150]}; {todo}", "") from error
+        remedy = _REMEDY_BY_CLASS.get(name, _UNREACHABLE)
+        raise S3Error(f"cannot {doing} {where}: {name}: {_anonymous(str(cause))[:150]}; {remedy}", "") from error
 
 
-def _todo(code: str, answer: Any) -> str:
-    todo = _TODO.get(code, f"look at the store's log; {_AGAIN}")
+def _remedy(code: str, answer: Any) -> str:
+    remedy = _REMEDY.get(code, f"look at the store's log; {_AGAIN}")
     skew_s = _skew_s(answer)
     if code in ("403", "RequestTimeTooSkewed", "AccessDenied") and skew_s is not None and abs(skew_s) > _MAX_SKEW_S:
-        todo = (
+        remedy = (
             f"set this machine's clock (NTP): it is {abs(skew_s) / 60:.0f} minutes "
             f"{'ahead of' if skew_s > 0 else 'behind'} the store's"
         )
-    return todo
+    return remedy
 
 
 def _skew_s(answer: Any) -> float | None:
