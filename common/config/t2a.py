@@ -312,11 +312,3 @@ class AlignT2APlan(Frozen):
     seeds: tuple[int, ...]
     alignments: tuple[Literal["dpo", "erm"], ...]
     losers_per_clip: int = Field(gt=0)
-
-
-class RecipesPlan(Frozen):
-    """Which synthetic sets a run needs."""
-
-    seeds: tuple[int, ...]
-    recipes: tuple[Recipe, ...]
-    augmentation_factor: int = Field(ge=1, le=20)
