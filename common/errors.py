@@ -25,6 +25,10 @@ class StorageError(SynthioError):
     """Reading from or publishing to the run store failed."""
 
 
+class RegressionError(SynthioError):
+    """A nightly study failed in part, got worse, or took longer; its trend page shows since when."""
+
+
 class Interrupted(SynthioError):
     """SIGTERM came: the work was saved as far as it went, and the same command goes on from there."""
 

@@ -14,7 +14,7 @@ from common.errors import StorageError
 from common.hashing import hash_json
 from common.log import event, get_logger
 from common.split_guard import running_as
-from common.storage import write_json
+from common.storage import store_below, write_json
 
 _model_s = 0.0
 _depth = 0
@@ -71,7 +71,7 @@ def stage(
 
     Logs settings and versions, checks the inputs against their hashes and makes the output folders; then on success
     writes the figures to `metrics_path` and the hashes of every output, which must have content: KFP skips a missing
-    output in silence.
+    output in silence. What the block keeps in the run store lies below `scope` of its settings.
 
     Args:
         name: the stage, verb_object.
@@ -97,7 +97,7 @@ def stage(
     running.verify(inputs or {})
     for folder in outputs.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
-    with running_as(name):
+    with running_as(name), store_below(config.get("scope", "")):
         yield running
     empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
     if empty:

@@ -39,8 +39,9 @@ def classify(model: Path, place: Path) -> list[dict[str, Any]]:
         place: an audio file or a folder.
 
     Returns:
-        Per file `{file, label, probability, probabilities}`, or `{file, error}` for one that
-        cannot be read.
+        Per file `{file, label, probability, probabilities}`, the most probable label first; where clips may have
+        several labels also `labels`, those from the model's threshold on; `{file, error}` for a file that cannot be
+        read.
 
     Raises:
         DataError: no classifier, no audio.
@@ -65,6 +66,10 @@ def classify(model: Path, place: Path) -> list[dict[str, Any]]:
         best = int(row.argmax())
         by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
         found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
+        if classifier.multi_label:
+            threshold = getattr(classifier.model.config, "threshold", 0.5)
+            heard = sorted((label for label in by_label if by_label[label] >= threshold), key=lambda x: -by_label[x])
+            found["labels"] = heard
         rows.append({"file": str(file), **found})
     return rows
 
@@ -94,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     width = max((len(row["file"]) for row in rows), default=0)
     for row in rows:
-        print(f"{row['file']:<{width}}  {row['probability']:.3f}  {row['label']}")
+        # Of several labels all that are heard, else the most probable one.
+        shown = [(row["probabilities"][label], label) for label in row.get("labels") or [row["label"]]]
+        print(f"{row['file']:<{width}}  {', '.join(f'{share:.3f}  {label}' for share, label in shown)}")
 
 
 if __name__ == "__main__":

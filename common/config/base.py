@@ -23,6 +23,16 @@ class Frozen(BaseModel):
         return values
 
 
+SCOPE = r"^$|^[\w-]+(/[\w-]+)*$"
+"""A place below the store, such as `nights/4711`."""
+
+
+class Plan(Frozen):
+    """Base of what `plan` hands to each stage."""
+
+    scope: str = Field(default="", pattern=SCOPE, description="as in the run's configuration")
+
+
 def to_wire(value: Any) -> Any:
     """JSON values with every null replaced by `WIRE_NULL`."""
     if value is None:

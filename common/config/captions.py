@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Plan
 from common.methods import Recipe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -148,7 +148,7 @@ class CaptionClipsConfig(Frozen):
     sample_rate_hz: int = Field(default=16000, ge=8000, le=48000, description="of the acoustic measurements; ours")
 
 
-class CaptionClipsPlan(Frozen):
+class CaptionClipsPlan(Plan):
     """Input of `caption_clips`."""
 
     settings: CaptionClipsConfig = CaptionClipsConfig()
@@ -164,7 +164,7 @@ class AugmentCaptionsConfig(Frozen):
     pool_share: float = Field(default=0.75, gt=0, le=1, description="of the label's elements, per call; official code")
 
 
-class AugmentCaptionsPlan(Frozen):
+class AugmentCaptionsPlan(Plan):
     """Input of `augment_captions`."""
 
     settings: AugmentCaptionsConfig = AugmentCaptionsConfig()
@@ -181,7 +181,7 @@ class ReviseCaptionsConfig(Frozen):
     pool_share: float = Field(default=0.75, gt=0, le=1, description="of the accepted elements, for one call; as above")
 
 
-class ReviseCaptionsPlan(Frozen):
+class ReviseCaptionsPlan(Plan):
     """Input of `revise_captions`."""
 
     settings: ReviseCaptionsConfig = ReviseCaptionsConfig()

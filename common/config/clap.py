@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, OptimConfig
+from common.config.base import Frozen, OptimConfig, Plan
 from common.methods import Recipe
 
 
@@ -98,7 +98,7 @@ class PretrainClapConfig(Frozen):
         return self
 
 
-class PretrainClapPlan(Frozen):
+class PretrainClapPlan(Plan):
     """Input of `pretrain_clap`."""
 
     settings: PretrainClapConfig
@@ -121,7 +121,7 @@ class FinetuneClapConfig(Frozen):
     )
 
 
-class FinetuneClapPlan(Frozen):
+class FinetuneClapPlan(Plan):
     """Input of `finetune_clap`: one item per seed."""
 
     settings: FinetuneClapConfig
@@ -183,7 +183,7 @@ class FilterAudioConfig(Frozen):
     batch_size: int = Field(default=32, gt=0)
 
 
-class FilterAudioPlan(Frozen):
+class FilterAudioPlan(Plan):
     """Input of `filter_audio`: one item per seed; `recipes` say which clips are filtered."""
 
     settings: FilterAudioConfig

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, OptimConfig
+from common.config.base import Frozen, OptimConfig, Plan
 from common.config.classifier_recipes import RECIPES, ContrastiveConfig
 from common.methods import Method
 
@@ -55,7 +55,7 @@ class SpecAugmentConfig(Frozen):
     )
 
 
-Waveform = Literal["noise", "pitch_shift", "time_stretch", "shift", "audiomentations"]
+Waveform = Literal["noise", "background", "pitch_shift", "time_stretch", "shift", "audiomentations"]
 """Classic augmentations of waveforms: section names of `TrainClassifierConfig`."""
 
 
@@ -78,6 +78,12 @@ class NoiseConfig(CopiesConfig):
     span_db: float = Field(
         default=10.0, ge=0, description="each copy's ratio is drawn from [strength, strength + span]; ours"
     )
+
+
+class BackgroundConfig(NoiseConfig):
+    """Clips of the pretraining corpus in the place of white noise, as in the paper's second kind of random noise."""
+
+    clips: int = Field(default=64, ge=1, description="of the corpus's training part, the first ones; ours")
 
 
 class PitchShiftConfig(CopiesConfig):
@@ -106,17 +112,35 @@ class ShiftConfig(CopiesConfig):
     )
 
 
-class AudiomentationsConfig(CopiesConfig):
-    """Noise, time stretch, pitch shift and shift, each with a probability, as in the library's own example."""
+class Combination(Frozen):
+    """Noise, time stretch, pitch shift and shift, each with a probability; defaults: audiomentations' own example."""
 
-    strengths: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
-        default=(0.25, 0.5, 1.0), min_length=3, description="factor on all ranges below; ours"
+    probability: float = Field(default=0.5, gt=0, le=1, description="of each of the four")
+    noise_snr_db: tuple[float, float] | None = Field(default=(5.0, 40.0), description="AddGaussianSNR; null = no noise")
+    stretch: float = Field(
+        default=0.25, ge=0, le=1, description="rates lie in [1 / (1 + stretch), 1 + stretch]; 0 = none"
     )
-    probability: float = Field(default=0.5, gt=0, le=1, description="of each of the four; audiomentations' example")
-    noise_snr_db: tuple[float, float] = Field(default=(5.0, 40.0), description="audiomentations' AddGaussianSNR")
-    stretch: float = Field(default=0.25, gt=0, le=1, description="rates of 0.8 to 1.25; audiomentations' example")
-    semitones: float = Field(default=4.0, gt=0, le=12, description="audiomentations' example")
-    shift: float = Field(default=0.5, gt=0, le=1, description="share of the clip; audiomentations' example")
+    semitones: float = Field(default=4.0, ge=0, le=12, description="largest shift of pitch; 0 = none")
+    shift: float = Field(default=0.5, ge=0, le=1, description="largest shift in time as a share of the clip; 0 = none")
+
+
+class AudiomentationsConfig(CopiesConfig):
+    """Combinations by name, one of which validation chooses."""
+
+    combinations: dict[str, Combination] = Field(
+        default={
+            "gentle": Combination(noise_snr_db=(20.0, 40.0), stretch=0, semitones=0, shift=0.25),
+            "usual": Combination(),
+            "strong": Combination(probability=0.8, noise_snr_db=(0.0, 30.0), semitones=6.0),
+        },
+        min_length=3,
+        description="ours around the usual one: `gentle` leaves pitch and tempo, which may be what tells the classes",
+    )
+
+    @property
+    def strengths(self) -> tuple[str, ...]:
+        """Names of the combinations, which stand in the place of strengths."""
+        return tuple(self.combinations)
 
 
 class PretrainClassifierConfig(Frozen):
@@ -165,7 +189,7 @@ class PretrainClassifierConfig(Frozen):
         return self
 
 
-class PretrainClassifierPlan(Frozen):
+class PretrainClassifierPlan(Plan):
     """Input of `pretrain_classifier`."""
 
     settings: PretrainClassifierConfig
@@ -219,6 +243,7 @@ class TrainClassifierConfig(Frozen):
     )
     contrastive: ContrastiveConfig | None = Field(default=None, description="null = none, as in the paper")
     noise: NoiseConfig = NoiseConfig()
+    background: BackgroundConfig = BackgroundConfig()
     pitch_shift: PitchShiftConfig = PitchShiftConfig()
     time_stretch: TimeStretchConfig = TimeStretchConfig()
     shift: ShiftConfig = ShiftConfig()
@@ -257,7 +282,7 @@ class TrainClassifierConfig(Frozen):
         return self.optim.model_copy(update={"steps": steps})
 
 
-class TrainClassifierPlan(Frozen):
+class TrainClassifierPlan(Plan):
     """Input of `train_classifier`."""
 
     settings: TrainClassifierConfig

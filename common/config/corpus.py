@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Plan
 from common.config.codec import SpectralCodecConfig
 
 SPECTRAL, EMBEDDED = "spectral", "embedded"
@@ -88,11 +88,11 @@ class PrepareCorpusConfig(Frozen):
         return self
 
 
-class PrepareCorpusPlan(Frozen):
+class PrepareCorpusPlan(Plan):
     """Input of `prepare_corpus`."""
 
     settings: PrepareCorpusConfig
     seed: int
     excluded_ids_files: tuple[str, ...] = Field(
-        default=(), description="files with the ids of AudioSet clips that registered datasets declare as theirs"
+        default=(), description="files that name the AudioSet and Freesound clips of datasets"
     )

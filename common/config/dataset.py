@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Plan
 
 
 def _text(value: Any) -> Any:
@@ -105,10 +105,11 @@ class DatasetSpec(Frozen):
     archives: tuple[Archive, ...] = Field(default=(), description="in the order of unpacking")
     split_rule: Text | None = Field(default=None, description="in words: which clips test and validate")
     grouping: Text | None = Field(default=None, description="in words: what a group is")
-    corpus_ids: tuple[Place, ...] = Field(
+    corpus_ids: tuple[Text, ...] = Field(
         default=(),
-        description="files whose first column names AudioSet clips of this dataset, such as DCASE 2017 task 4's: the "
-        "pretraining corpus leaves them out",
+        description="files that name AudioSet clips of this dataset in the first column, such as DCASE 2017 task 4's, "
+        "or Freesound clips in a column headed fname, fsID, src_file or freesound_id: the pretraining corpus leaves "
+        "them out",
     )
 
     @model_validator(mode="after")
@@ -154,10 +155,16 @@ class PrepareDatasetConfig(Frozen):
         description="ours: with fewer groups validation is drawn by clip, because one group held out "
         "would take a quarter of the speakers or more from training",
     )
+    max_pool_clips: int = Field(
+        default=10000,
+        gt=0,
+        description="of an official training part, and of an official validation part, at most about so many clips are "
+        "decoded, drawn by class (and at least twice N); ours: NSynth has 289,205",
+    )
     oracle_max_clips: int = Field(default=2000, gt=0, description="ours, because more clips hardly help it")
 
 
-class PrepareDatasetPlan(Frozen):
+class PrepareDatasetPlan(Plan):
     """Input of `prepare_dataset`."""
 
     settings: PrepareDatasetConfig = PrepareDatasetConfig()

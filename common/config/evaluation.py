@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Plan
 from common.config.licence import DeclaredUse, LicensedPart
 from common.methods import Method
 
@@ -15,7 +15,8 @@ class EvaluateClassifierConfig(Frozen):
     resamples: int = Field(
         default=10000,
         ge=200,
-        description="bootstrap draws; ours, because 10,000 hold the ends of the interval within 0.1 points",
+        description="bootstrap draws; ours, because 10,000 hold the ends of the interval within 0.1 points; of clips "
+        "with several labels fewer, if clips and labels are very many",
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of every interval; ours, the customary value")
     min_groups: int = Field(
@@ -46,7 +47,7 @@ class EvaluateClassifierConfig(Frozen):
     batch_size: int = Field(default=32, gt=0, description="clips per CLAP or classifier pass; changes speed only")
 
 
-class EvaluateClassifierPlan(Frozen):
+class EvaluateClassifierPlan(Plan):
     """Input of `evaluate_classifier`."""
 
     settings: EvaluateClassifierConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Plan
 from common.methods import Method
 
 
@@ -22,9 +22,12 @@ class ReportConfig(Frozen):
         description="FLAC inside the report; ours, because base64 adds a third and the file is to stay below 25 MB",
     )
     max_player_s: float = Field(default=10.0, gt=0, description="longer clips are cut in the players only; ours")
+    acoustic_clips: int = Field(
+        default=200, ge=2, description="clips of each set whose spectrum and pitch are measured, at most; ours"
+    )
 
 
-class ReportPlan(Frozen):
+class ReportPlan(Plan):
     """Input of `report`: what the run was asked for, resolved by `plan`."""
 
     settings: ReportConfig = ReportConfig()

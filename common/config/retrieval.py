@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Plan
 
 
 class RetrieveAudioConfig(Frozen):
@@ -13,7 +13,7 @@ class RetrieveAudioConfig(Frozen):
     batch_size: int = Field(default=32, gt=0, description="CLAP windows per pass; changes speed only")
 
 
-class RetrieveAudioPlan(Frozen):
+class RetrieveAudioPlan(Plan):
     """Input of `retrieve_audio`."""
 
     settings: RetrieveAudioConfig = RetrieveAudioConfig()

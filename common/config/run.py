@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from common.config.base import Frozen
+from common.config.base import SCOPE, Frozen
 from common.config.captions import AugmentCaptionsConfig, CaptionClipsConfig, ReviseCaptionsConfig
 from common.config.clap import FilterAudioConfig, FinetuneClapConfig, PretrainClapConfig
 from common.config.classifier import PretrainClassifierConfig, TrainClassifierConfig
@@ -45,6 +45,12 @@ class RunConfig(Frozen):
     """Every setting of a run, one section per stage."""
 
     seed: int = Field(default=0, ge=0, lt=2**31, description="of everything that replicates share")
+    scope: str = Field(
+        default="",
+        pattern=SCOPE,
+        description="place in the store where finished work is kept and looked for, apart from that of other runs: a "
+        "run with a new one makes everything itself. Empty = the place that runs share",
+    )
     rounds: int = Field(default=3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
     augmentation_factor: Annotated[int, Field(ge=1, le=20)] | Literal["auto"] = Field(
         default=2,
@@ -55,9 +61,6 @@ class RunConfig(Frozen):
     use: DeclaredUse = Field(
         default="research",
         description="what the run's models and clips are for; `plan` refuses data and models whose licence forbids it",
-    )
-    require_pinned: bool = Field(
-        default=False, description="refuse published models whose commit is not known, instead of warning"
     )
     cost: CostConfig | None = Field(default=None, description="measured; null = not measured yet")
     prepare_corpus: PrepareCorpusConfig
@@ -127,6 +130,24 @@ def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
     return _validated(values, f"reuse_t2a_from {uri!r}")
 
 
+def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
+    """`config` with captions written and revised by the OpenAI-compatible server at `address`; "" changes nothing.
+
+    The model that it is asked for is that of the settings, `augment_captions.writer.endpoint.model`.
+
+    Raises:
+        ConfigError: no address of a server, or one with credentials in it.
+    """
+    if not address:
+        return config
+    values = config.model_dump()
+    for stage in ("augment_captions", "revise_captions"):
+        writer = values[stage]["writer"]
+        writer["backend"], writer["endpoint"]["base_url"] = "endpoint", address
+    # The address is not repeated: it may hold the credentials that it is refused for.
+    return _validated(values, "llm_endpoint", secret=True)
+
+
 def _override(values: dict[str, Any], pair: str) -> None:
     path, separator, text = pair.partition("=")
     if not separator:
@@ -143,10 +164,11 @@ def _override(values: dict[str, Any], pair: str) -> None:
         node = node[key]
 
 
-def _validated(values: dict[str, Any], where: str) -> RunConfig:
+def _validated(values: dict[str, Any], where: str, secret: bool = False) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the run"
-        raise ConfigError(f"{where}: {field}: {first['msg']} (found {first.get('input')!r:.80})") from error
+        found = "" if secret else f" (found {first.get('input')!r:.80})"
+        raise ConfigError(f"{where}: {field}: {first['msg']}{found}") from (None if secret else error)

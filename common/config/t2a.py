@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, OptimConfig
+from common.config.base import Frozen, OptimConfig, Plan
 from common.methods import Recipe
 
 
@@ -162,7 +162,7 @@ class PretrainT2AConfig(Frozen):
         return self
 
 
-class PretrainT2APlan(Frozen):
+class PretrainT2APlan(Plan):
     """Input of `pretrain_t2a`."""
 
     settings: PretrainT2AConfig = PretrainT2AConfig()
@@ -207,7 +207,7 @@ class SynthesizeAudioConfig(Frozen):
     )
 
 
-class SynthesizeAudioPlan(Frozen):
+class SynthesizeAudioPlan(Plan):
     """Input of `synthesize_audio`.
 
     `template_clips_per_gold` counts for the template prompts made when no prompts are given; `recipes`
@@ -305,7 +305,7 @@ class AlignT2AConfig(Frozen):
     )
 
 
-class AlignT2APlan(Frozen):
+class AlignT2APlan(Plan):
     """Input of `align_t2a`: one item per seed and alignment."""
 
     settings: AlignT2AConfig = AlignT2AConfig()

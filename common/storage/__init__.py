@@ -22,7 +22,9 @@ from common.storage.objects import (
     open_store,
     open_uri,
     split_uri,
+    store_below,
     store_uri,
+    whole_store,
 )
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "publish_dir",
     "read_json",
     "split_uri",
+    "store_below",
     "store_uri",
+    "whole_store",
     "write_bytes",
     "write_json",
     "write_text",

@@ -16,6 +16,8 @@ from common.hashing import hash_file
 from common.storage.local import write_bytes
 
 STORE_VARIABLE = "SYNTHIO_STORE"
+WHOLE_STORE_VARIABLE = "SYNTHIO_WHOLE_STORE"
+"""Set by `store_below` for the time of its block."""
 CACHE_VARIABLE = "SYNTHIO_CACHE"
 DATA_VARIABLE = "SYNTHIO_DATA"
 
@@ -247,6 +249,32 @@ def store_uri() -> str:
             "to RUNS/store)"
         )
     return uri
+
+
+@contextlib.contextmanager
+def store_below(scope: str) -> Iterator[None]:
+    """Let this block, and processes that it starts, keep their work below `scope` of the run store.
+
+    Args:
+        scope: keys separated by slashes; empty = the run store itself.
+    """
+    if not scope:
+        yield
+        return
+    uri, outer = store_uri(), os.environ.get(WHOLE_STORE_VARIABLE)
+    os.environ |= {STORE_VARIABLE: open_store(uri).child(scope).uri, WHOLE_STORE_VARIABLE: outer or uri}
+    try:
+        yield
+    finally:
+        os.environ[STORE_VARIABLE] = uri
+        if outer is None:
+            del os.environ[WHOLE_STORE_VARIABLE]
+
+
+def whole_store() -> ObjectStore | None:
+    """The run store without any `store_below`, for what all runs share; None = there is no run store."""
+    uri = os.environ.get(WHOLE_STORE_VARIABLE) or os.environ.get(STORE_VARIABLE)
+    return open_store(uri) if uri else None
 
 
 def cache_root() -> Path:

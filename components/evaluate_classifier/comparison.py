@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.comparisons import holm
 from common.config.evaluation import EvaluateClassifierConfig
 from common.methods import Method
+from components.evaluate_classifier import statistics
+from components.evaluate_classifier.multi_label import SeveralLabels, affordable
 from components.evaluate_classifier.selection import listed
-from components.evaluate_classifier.statistics import Resampling, difference, holm, recall_gains, resampling, score
+from components.evaluate_classifier.statistics import Key, Resampling, resampling
 
 Predictions = dict[str, dict[int, NDArray[np.float64]]]
 """Method to seed to (N, K) probabilities."""
+Arms = dict[str, dict[int, Key]]
+"""Name of a comparison's side to seed to the model that stands for it there."""
 
 BASELINE = "gold"
 SUBJECT = "synthio"
 COMBINED = "synthio_classic"
 BEST_CLASSIC = "best_classic"
 """In each replicate, the classic method that validation chose."""
+ZERO_SHOT: Key = ("zero_shot", 0)
+"""The CLAP that was not trained on the dataset."""
+
+
+class Scorer(Protocol):
+    """Figures of models by their answers on the test clips: `OneLabel` or `SeveralLabels`."""
+
+    figure: str
+
+    def score(self, models: Sequence[Key]) -> dict[str, Any]:
+        """All scores of one method, whose replicates are `models`."""
+
+    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
+        """Paired difference of `figure` and of macro-F1 between the same replicates of two methods."""
+
+    def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
+        """The difference of each label by itself."""
 
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -38,9 +60,44 @@ def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((a, b) for a, b in pairs if a in known and b in known and a != b))
 
 
+class OneLabel:
+    """Figures of models on clips with one label each.
+
+    Args:
+        truth: (N,) label ids.
+        answers: (N, K) probabilities by model.
+        draws: the resampling.
+        bins: of the calibration error.
+    """
+
+    figure = "accuracy"
+
+    def __init__(
+        self, truth: NDArray[np.int64], answers: Mapping[Key, NDArray[np.float64]], draws: Resampling, bins: int
+    ) -> None:
+        self._truth, self._answers, self._draws, self._bins = truth, answers, draws, bins
+
+    def score(self, models: Sequence[Key]) -> dict[str, Any]:
+        """See `statistics.score`; `models` are the replicates of one method."""
+        return statistics.score(
+            np.stack([self._answers[model] for model in models]), self._truth, self._bins, self._draws
+        )
+
+    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
+        """See `statistics.difference`."""
+        return statistics.difference(self._truth, self._predicted(first), self._predicted(second), self._draws)
+
+    def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
+        """See `statistics.recall_gains`."""
+        return statistics.recall_gains(self._truth, self._predicted(first), self._predicted(second), self._draws)
+
+    def _predicted(self, models: Sequence[Key]) -> NDArray[np.int64]:
+        return np.stack([self._answers[model].argmax(axis=1) for model in models])
+
+
 def compare(
     predictions: Predictions,
-    truth: NDArray[np.int64],
+    truth: NDArray[Any],
     groups: list[str | None],
     labels: Sequence[str],
     methods: Mapping[str, Method],
@@ -48,12 +105,13 @@ def compare(
     settings: EvaluateClassifierConfig,
     seed: int,
     zero_shot: NDArray[np.float64] | None = None,
+    thresholds: Mapping[Key, float] | None = None,
 ) -> dict[str, Any]:
     """Scores, differences and per-class gains.
 
     Args:
         predictions: see `Predictions`; a replicate that failed is missing.
-        truth: (N,) label ids.
+        truth: (N,) label ids; or (N, K) whether a clip has a label, where clips have several.
         groups: (N,) group of each test clip.
         labels: names by label id.
         methods: this run's methods.
@@ -61,72 +119,76 @@ def compare(
         settings: of the intervals.
         seed: of the resampling.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
+        thresholds: of each model, where clips have several labels.
 
     Returns:
-        `methods` (see `statistics.score`, with seeds and title), `best_classic` (the same for the
-        classic method that validation chose in each replicate, or null), `differences` (see
-        `statistics.difference`; those against gold with `p_holm`, corrected for their number), `per_class`
-        (recall gains of the first difference), `resampled` ("clips" or "groups"), `zero_shot` (as a method,
-        or null).
+        `figure` ("accuracy" or "map": what differences are of), `methods` (see `OneLabel.score` and
+        `SeveralLabels.score`, with seeds and title), `best_classic` (the same for the classic method that validation
+        chose in each replicate, or null), `differences` (see `Scorer`; those against gold with `p_holm`, corrected
+        for their number), `per_class` (gains of the first difference), `resampled` ("clips" or "groups"), `resamples`
+        (draws made), `zero_shot` (as a method, or null).
     """
-    draws = resampling(groups, settings.resamples, seed, settings.confidence, settings.min_groups)
-    arms = {name: dict(sorted(predictions[name].items())) for name in listed(predictions) if predictions[name]}
-    chosen = {s: arms[name][s] for s, name in sorted(best_classic.items()) if s in arms.get(name, {})}
-    scores = {
-        name: {"title": methods[name].title, "seeds": list(arm), **_score(arm, truth, settings, draws)}
-        for name, arm in arms.items()
-    }
+    several = truth.ndim == 2
+    count = affordable(settings.resamples, *truth.shape) if several else settings.resamples
+    draws = resampling(groups, count, seed, settings.confidence, settings.min_groups)
+    answers = {(name, s): rows for name, arm in predictions.items() for s, rows in arm.items()}
+    if zero_shot is not None:
+        answers[ZERO_SHOT] = zero_shot
+    bins = settings.calibration_bins
+    scorer: Scorer = (
+        SeveralLabels(truth, answers, thresholds or {}, draws, bins)
+        if several
+        else OneLabel(truth, answers, draws, bins)
+    )
+    arms: Arms = {name: {s: (name, s) for s in sorted(predictions[name])} for name in listed(predictions)}
+    arms = {name: arm for name, arm in arms.items() if arm}
+    chosen = {s: (name, s) for s, name in sorted(best_classic.items()) if (name, s) in answers}
     classic = None
     if chosen:
-        of_seed = {str(s): best_classic[s] for s in chosen}
-        classic = {"chosen": of_seed, "seeds": list(chosen), **_score(chosen, truth, settings, draws)}
-    everything = arms | ({BEST_CLASSIC: chosen} if chosen else {})
-    pairs = [pair for pair in compared(list(everything)) if _common(everything, *pair)]
-    differences = [
-        {
-            "method": a,
-            "versus": b,
-            "seeds": _common(everything, a, b),
-            **difference(truth, *_paired(everything, a, b), draws),
-        }
-        for a, b in pairs
-    ]
-    against_gold = [row for row in differences if row["versus"] == BASELINE]
-    for row, corrected in zip(against_gold, holm([row["p"] for row in against_gold]), strict=True):
-        row["p_holm"] = corrected
+        of_seed = {str(s): name for s, (name, _) in chosen.items()}
+        classic = {"chosen": of_seed, "seeds": list(chosen), **scorer.score(list(chosen.values()))}
+    sides = arms | ({BEST_CLASSIC: chosen} if chosen else {})
+    pairs = [pair for pair in compared(list(sides)) if _common(sides, *pair)]
     return {
-        "methods": scores,
+        "figure": scorer.figure,
+        "methods": {
+            name: {"title": methods[name].title, "seeds": list(arm), **scorer.score(list(arm.values()))}
+            for name, arm in arms.items()
+        },
         "best_classic": classic,
-        "differences": differences,
-        "per_class": _per_class(everything, pairs, truth, labels, draws),
+        "differences": _differences(scorer, sides, pairs),
+        "per_class": _per_class(scorer, sides, pairs, labels),
         "resampled": draws.unit,
-        "zero_shot": None
-        if zero_shot is None
-        else {"title": "Zero-shot CLAP", **score(zero_shot[None], truth, settings.calibration_bins, draws)},
+        "resamples": count,
+        "zero_shot": None if zero_shot is None else {"title": "Zero-shot CLAP", **scorer.score([ZERO_SHOT])},
     }
 
 
-def _score(
-    arm: dict[int, NDArray[np.float64]], truth: NDArray[np.int64], settings: EvaluateClassifierConfig, draws: Resampling
-) -> dict[str, Any]:
-    return score(np.stack(list(arm.values())), truth, settings.calibration_bins, draws)
+def _differences(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    rows = [
+        {"method": a, "versus": b, "seeds": _common(arms, a, b), **scorer.difference(*_paired(arms, a, b))}
+        for a, b in pairs
+    ]
+    against_gold = [row for row in rows if row["versus"] == BASELINE]
+    for row, corrected in zip(against_gold, holm([row["p"] for row in against_gold]), strict=True):
+        row["p_holm"] = corrected
+    return rows
 
 
-def _common(arms: Predictions, first: str, second: str) -> list[int]:
+def _common(arms: Arms, first: str, second: str) -> list[int]:
     return [seed for seed in arms[first] if seed in arms[second]]
 
 
-def _paired(arms: Predictions, first: str, second: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _paired(arms: Arms, first: str, second: str) -> tuple[list[Key], list[Key]]:
     seeds = _common(arms, first, second)
-    a, b = (np.stack([arms[name][seed].argmax(axis=1) for seed in seeds]) for name in (first, second))
-    return a, b
+    return [arms[first][seed] for seed in seeds], [arms[second][seed] for seed in seeds]
 
 
 def _per_class(
-    arms: Predictions, pairs: list[tuple[str, str]], truth: NDArray[np.int64], labels: Sequence[str], draws: Resampling
+    scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]], labels: Sequence[str]
 ) -> dict[str, Any] | None:
     if not pairs:
         return None
     method, versus = pairs[0]
-    rows = recall_gains(truth, *_paired(arms, method, versus), draws)
+    rows = scorer.gains(*_paired(arms, method, versus))
     return {"method": method, "versus": versus, "classes": [{"label": labels[row["label_id"]], **row} for row in rows]}

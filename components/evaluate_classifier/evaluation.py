@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import DataError
 from common.records import SyntheticClip
 from common.seeding import derive_seed
-from components.evaluate_classifier.comparison import Predictions, compare
+from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.leaks import ClipSet, find_leaks
+from components.evaluate_classifier.multi_label import choose_threshold
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
 from components.evaluate_classifier.scoring import embedded, predicted, zero_shot_probabilities
-from components.evaluate_classifier.selection import best_classic_methods, choose, listed
+from components.evaluate_classifier.selection import best_classic_methods, choose, listed, selected_by
+from components.evaluate_classifier.statistics import Key
 
 COMPARE_RATE_HZ = 16000
 """Waveforms of the leak guard are compared at this rate."""
@@ -48,11 +51,9 @@ def evaluate(
             predictions.setdefault(method, {})[replicate] = predicted(task)
     if not predictions:
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
-    method, replicate, score = choose(
-        inputs.selection, [name for name in listed(predictions) if not _is_ceiling(name, plan)], plan.seeds
-    )
+    thresholds = _thresholds(inputs, predictions, plan.seeds[0])
     records = inputs.test.records
-    truth = np.array([clip.label_id for clip in records], dtype=np.int64)
+    truth = inputs.truth(records)
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
     comparison = compare(
         predictions,
@@ -64,19 +65,47 @@ def evaluate(
         plan.settings,
         seed,
         zero_shot_probabilities(inputs.embed["test"], inputs.labels),
+        thresholds,
     )
     return {
         "labels": inputs.labels,
         "confidence": plan.settings.confidence,
-        "resamples": plan.settings.resamples,
         **comparison,
-        "selected": {"method": method, "seed": replicate, "score": score},
+        "selected": _selected(inputs, predictions, plan, thresholds),
         "test": _test(inputs),
         "oracle": _oracle(inputs, truth),
         "distances": _distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),
         "leaks": _leaks(inputs, embeddings, plan),
         "failures": [*inputs.failures, *({"method": m, "seed": s, "error": e} for (m, s), e in sorted(failed.items()))],
     }, predictions
+
+
+def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key, float]:
+    """Of each model, chosen on its validation clips, where clips have several labels; zero-shot on those of `seed`."""
+    if not inputs.gold.multi_label:
+        return {}
+    found = {
+        (method, replicate): choose_threshold(inputs.truth(task.clips.records), predicted(task))
+        for (method, replicate), task in inputs.validate.items()
+        if replicate in predictions.get(method, {})
+    }
+    validation = {clip.clip_id for clip in inputs.gold.val(seed)}
+    records = inputs.sets["gold"].records
+    places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
+    heard = zero_shot_probabilities(inputs.embed["gold"], inputs.labels)[places]
+    return {**found, ZERO_SHOT: choose_threshold(inputs.truth([records[place] for place in places]), heard)}
+
+
+def _selected(
+    inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
+) -> dict[str, Any]:
+    """The model that is handed on: of those that could be evaluated, and are no ceiling."""
+    names = [name for name in listed(predictions) if not _is_ceiling(name, plan)]
+    lost = {f"{name}/{seed}" for name in names for seed in plan.seeds if seed not in predictions[name]}
+    selection = {name: figures for name, figures in inputs.selection.items() if name not in lost}
+    method, seed, score = choose(selection, names, plan.seeds)
+    threshold = {"threshold": thresholds[method, seed]} if thresholds else {}
+    return {"method": method, "seed": seed, "score": score, "by": selected_by(selection), **threshold}
 
 
 def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
@@ -86,7 +115,7 @@ def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
 
 def _test(inputs: Inputs) -> dict[str, Any]:
     records = inputs.test.records
-    counts = Counter(clip.label for clip in records)
+    counts = Counter(label for clip in records for label in (clip.label, *clip.further_labels))
     groups = {group for clip in records if (group := getattr(clip, "group", None)) is not None}
     per_class = {label: counts[label] for label in inputs.labels}
     return {"clips": len(records), "groups": len(groups), "per_class": per_class}
@@ -100,15 +129,20 @@ def _synthetic(inputs: Inputs) -> tuple[list[SyntheticClip], list[SyntheticClip]
     return vanilla, accepted
 
 
-def _oracle(inputs: Inputs, truth: NDArray[np.int64]) -> dict[str, Any] | None:
+def _oracle(inputs: Inputs, truth: NDArray[Any]) -> dict[str, Any] | None:
     tasks = inputs.oracle
     if not tasks or not all((task.item / "probabilities.npy").is_file() for task in tasks.values()):
         return None
     vanilla, accepted = _synthetic(inputs)
     guesses = [predicted(tasks[name]).argmax(axis=1) for name in ("vanilla", "accepted") if name in tasks]
+    heard = predicted(tasks["test"])
     return {
-        "test_accuracy": float((predicted(tasks["test"]).argmax(axis=1) == truth).mean()),
-        "trained_on": inputs.oracle_clips,
+        **(
+            {"test_map": multi_label_map(truth, heard)}
+            if inputs.gold.multi_label
+            else {"test_accuracy": float((heard.argmax(axis=1) == truth).mean())}
+        ),
+        "trained_on": len(inputs.gold.oracle()),
         "sets": label_accuracy(
             np.concatenate(guesses), [*vanilla, *accepted], synthetic_sets(vanilla, accepted), inputs.labels
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from common.audio_folder import read_clips
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import DataError
 from common.gold import GoldSet
-from common.hashing import hash_dir
+from common.hashing import hash_dir, hash_json
 from common.items import ItemStore
 from common.records import GoldClip, SyntheticClip
 from common.storage import read_json
@@ -26,28 +29,46 @@ class Inputs:
     """Everything that the stage reads.
 
     Attributes:
-        labels: names by label id.
+        gold: the real clips of training and validation, with the names of the labels.
         test: the test clips.
         sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
         train_ids: ids of all gold clips that a replicate trains on.
-        oracle_clips: how many real clips the oracle was trained on.
         selection: what train_classifier chose on validation.
         failures: trainings that failed there.
         embed: tasks by set, the test clips under "test".
         predict: tasks by method and seed, on the test clips.
+        validate: the same on the replicate's validation clips, where clips have several labels.
         oracle: the oracle's tasks by set, the test clips under "test".
     """
 
-    labels: list[str]
+    gold: GoldSet
     test: Clips
     sets: dict[str, Clips]
     train_ids: frozenset[str]
-    oracle_clips: int
     selection: dict[str, Any]
     failures: list[dict[str, Any]]
     embed: dict[str, list[EmbedTask]]
     predict: dict[tuple[str, int], PredictTask]
+    validate: dict[tuple[str, int], PredictTask]
     oracle: dict[str, PredictTask]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names by label id."""
+        return self.gold.labels
+
+    def truth(self, clips: Sequence[GoldClip | SyntheticClip]) -> NDArray[Any]:
+        """(N,) label ids; (N, K) whether a clip has a label, where clips have several.
+
+        Raises:
+            DataError: a further label of a clip is not the dataset's.
+        """
+        if not self.gold.multi_label:
+            return np.array([clip.label_id for clip in clips], dtype=np.int64)
+        flags = np.zeros((len(clips), len(self.labels)), dtype=bool)
+        for row, clip in zip(flags, clips, strict=True):
+            row[list(self.gold.label_ids(clip))] = True
+        return flags
 
 
 def read_inputs(
@@ -87,26 +108,39 @@ def read_inputs(
     store, batch = ItemStore("evaluate_classifier", code_version), plan.settings.batch_size
     digest = hash_dir(clap)
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
+    models = {
+        (method, seed): (model, hash_dir(model))
+        for method in listed(plan.methods)
+        for seed in plan.seeds
+        if (model := classifiers / method / str(seed)).is_dir()
+    }
+    validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
     oracle = classifiers / ORACLE
     return Inputs(
-        labels=labels,
+        gold=gold_set,
         test=test_clips,
         sets=sets,
         train_ids=frozenset(clip.clip_id for seed in plan.seeds for clip in gold_set.train(seed)),
-        oracle_clips=len(gold_set.oracle()),
         selection=read_json(classifiers / "selection.json"),
         failures=read_json(classifiers / "failures.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
-        predict={
-            (method, seed): PredictTask(store, model, hash_dir(model), test_clips, batch)
+        predict={key: PredictTask(store, *model, test_clips, batch) for key, model in models.items()},
+        validate={
+            (method, seed): PredictTask(store, *models[method, seed], clips, batch)
+            for seed, clips in validation.items()
             for method in listed(plan.methods)
-            for seed in plan.seeds
-            if (model := classifiers / method / str(seed)).is_dir()
+            if (method, seed) in models
         },
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()
         else {},
     )
+
+
+def _validation(gold: GoldSet, clips: Clips, seed: int) -> Clips:
+    """The validation clips of a replicate."""
+    records = tuple(gold.val(seed))
+    return Clips(hash_json([clips.content, [clip.clip_id for clip in records]]), clips.folder, records)
 
 
 def _clips(folder: Path, kind: type[GoldClip] | type[SyntheticClip]) -> Clips:

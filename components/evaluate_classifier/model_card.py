@@ -16,7 +16,7 @@ _TEMPLATE = """---
 
 Classifies {domain} into {count} classes: {labels}.
 
-An Audio Spectrogram Transformer trained by the method "{title}" (`{method}`), which had the best mean accuracy on
+An Audio Spectrogram Transformer trained by the method "{title}" (`{method}`), which had the best mean {by} on
 validation clips in its run. This is its best replicate there, number {seed} ({validation}); test clips had no part
 in the choice.
 
@@ -32,19 +32,18 @@ classify("recording.wav")
 The pipeline hears the first {window_s:.2f} s of a file. Longer recordings: cut them into windows of that length
 and average the logits, as was done for the figures below.
 
-Intended use: {domain}, recorded as in the training data. Every input gets one of the {count} labels, also one that
-holds none of these sounds. Do not rely on it where a wrong label does harm.
+Intended use: {domain}, recorded as in the training data. {answers} Do not rely on it where a wrong label does harm.
 
 ## Figures
 
 On {n_test} test clips that no part of the training, the generation or the choice of models had seen:
 
-| | accuracy | macro-F1 | calibration error |
+| | {figure} | macro-F1 | calibration error |
 | --- | --- | --- | --- |
-| this model | {accuracy} | {macro_f1} | {ece} |
-| its method, mean of {replicates} ({confidence} interval) | {mean_accuracy} | {mean_macro_f1} | {mean_ece} |
+| this model | {headline} | {macro_f1} | {ece} |
+| its method, mean of {replicates} ({confidence} interval) | {mean_headline} | {mean_macro_f1} | {mean_ece} |
 
-Recall by class, mean over the replicates of the method: {recall}.
+{by_label}
 
 ## Training data
 
@@ -60,6 +59,17 @@ The run that made this model was declared for {use} use. What went into the mode
 
 Made with Synthio (arXiv 2410.02056).
 """
+
+FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
+MAX_TABLE_CLASSES = 12
+"""Confusion matrices of more classes are told by their most frequent mistakes."""
+MISTAKES = 10
+
+_SEVERAL = """Each clip may have several labels; the probability of each is the sigmoid of its logit. mAP is the mean
+over labels of the average precision. For macro-F1 a label counts as heard from a probability of {threshold:.3g} on
+(`threshold` in config.json), chosen on validation clips. The calibration error is that of all labels of all clips.
+
+Average precision by label, mean over the replicates of the method: {precisions}."""
 
 
 def model_card(
@@ -82,20 +92,19 @@ def model_card(
         use: what the run is declared for.
         licences: of all that went into the run.
     """
-    chosen = evaluation["selected"]
+    chosen, figure = evaluation["selected"], evaluation.get("figure", "accuracy")
     scores = evaluation["methods"][chosen["method"]]
     place = scores["seeds"].index(chosen["seed"])
-    recall = [
-        f"{_inline(label)} {_percent(value)}"
-        for label, value in zip(evaluation["labels"], scores["recall"], strict=True)
-        if value is not None
-    ]
     return _TEMPLATE.format(
-        metadata=_metadata(dataset, scores["accuracy"]["per_seed"][place]),
+        metadata=_metadata(dataset, figure, scores[figure]["per_seed"][place]),
         name=_inline(str(dataset.get("name", "custom"))),
         domain=_inline(str(dataset.get("domain") or "sounds")),
         count=len(evaluation["labels"]),
         labels=", ".join(_inline(label) for label in evaluation["labels"]),
+        by=FIGURES[chosen.get("by", "accuracy")],
+        figure=FIGURES[figure],
+        answers=_answers(evaluation),
+        by_label=_by_label(evaluation, scores),
         title=scores["title"],
         method=chosen["method"],
         seed=chosen["seed"],
@@ -104,13 +113,12 @@ def model_card(
         n_test=evaluation["test"]["clips"],
         replicates=len(scores["seeds"]),
         confidence=f"{evaluation['confidence']:.0%}",
-        accuracy=_percent(scores["accuracy"]["per_seed"][place]),
+        headline=_percent(scores[figure]["per_seed"][place]),
         macro_f1=_percent(scores["macro_f1"]["per_seed"][place]),
         ece=f"{scores['ece']['per_seed'][place]:.3f}",
-        mean_accuracy=_with_interval(scores["accuracy"]),
+        mean_headline=_with_interval(scores[figure]),
         mean_macro_f1=_with_interval(scores["macro_f1"]),
         mean_ece=f"{scores['ece']['mean']:.3f}",
-        recall=", ".join(recall),
         n_train=counts["n_train"],
         n_val=counts["n_val"],
         licence=_inline(str(dataset.get("licence") or "not stated")),
@@ -123,13 +131,58 @@ def model_card(
     )
 
 
-def _metadata(dataset: Mapping[str, Any], accuracy: float) -> str:
+def _answers(evaluation: Mapping[str, Any]) -> str:
+    count = len(evaluation["labels"])
+    if evaluation.get("figure") == "map":
+        return f"Every input gets a probability for each of the {count} labels; it\nmay have several of them, or none."
+    return f"Every input gets one of the {count} labels, also one that\nholds none of these sounds."
+
+
+def _by_label(evaluation: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    """Figures of each label, and what is mistaken for what."""
+    if evaluation.get("figure") == "map":
+        precisions = _listed(evaluation["labels"], scores["average_precision"])
+        return _SEVERAL.format(threshold=evaluation["selected"]["threshold"], precisions=precisions)
+    recall = _listed(evaluation["labels"], scores["recall"])
+    return (
+        f"Recall by class, mean over the replicates of the method: {recall}.\n\n"
+        f"{_confusion(evaluation['labels'], scores['confusion'])}"
+    )
+
+
+def _listed(labels: Sequence[str], values: Sequence[float | None]) -> str:
+    found = zip(labels, values, strict=True)
+    return ", ".join(f"{_inline(label)} {_percent(value)}" for label, value in found if value is not None)
+
+
+def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
+    """The confusion matrix as a table, or the most frequent mistakes where there are many classes."""
+    names, totals = [_inline(label) for label in labels], [sum(row) for row in matrix]
+    if len(labels) <= MAX_TABLE_CLASSES:
+        rows = [
+            [f"**{name}**", *(f"{100 * count / total:.0f}" if total else "" for count in row)]
+            for name, row, total in zip(names, matrix, totals, strict=True)
+        ]
+        lines = ["| " + " | ".join(cells) + " |" for cells in [["", *names], ["---"] * (len(names) + 1), *rows]]
+        start = "Confusion matrix in percent of each true class, in rows; columns are what the method's models said:"
+        return start + "\n\n" + "\n".join(lines)
+    mistakes = sorted(
+        (-count / totals[i], names[i], names[j])
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if i != j and count
+    )
+    listed = ", ".join(f"{true} heard as {heard} {_percent(-share)}" for share, true, heard in mistakes[:MISTAKES])
+    return f"Most frequent mistakes, in percent of the true class: {listed or 'none'}."
+
+
+def _metadata(dataset: Mapping[str, Any], figure: str, value: float) -> str:
     # JSON is YAML, and no name can break out of a JSON string.
     name = str(dataset.get("name", "custom"))
     result = {
         "task": {"type": "audio-classification"},
         "dataset": {"name": name, "type": "audiofolder"},
-        "metrics": [{"type": "accuracy", "value": round(accuracy, 4)}],
+        "metrics": [{"type": figure, "value": round(value, 4)}],
     }
     fields: dict[str, Any] = {
         "library_name": "transformers",

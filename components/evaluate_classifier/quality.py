@@ -31,18 +31,21 @@ def label_accuracy(
     sets: Mapping[str, Sequence[int]],
     labels: Sequence[str],
 ) -> dict[str, Any]:
-    """Share of clips in which the oracle hears the label that was asked for.
+    """Share of clips in which the oracle hears the label that was asked for, or one of several.
 
     Args:
-        predicted: (M,) the oracle's label ids for `clips`.
+        predicted: (M,) label ids of what the oracle hears most in `clips`.
         clips: M synthetic clips.
         sets: see `synthetic_sets`.
         labels: names by label id.
 
     Returns:
-        For each set clips, accuracy, and per_class (label to accuracy; labels without clips are left out).
+        For each set clips, accuracy, and per_class (main label to accuracy; labels without clips are left out).
     """
-    right = np.array([p == clip.label_id for p, clip in zip(predicted, clips, strict=True)], dtype=np.float64)
+    right = np.array(
+        [p == clip.label_id or labels[p] in clip.further_labels for p, clip in zip(predicted, clips, strict=True)],
+        dtype=np.float64,
+    )
     of_label = np.array([clip.label_id for clip in clips])
     result = {}
     for name, places in sets.items():

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import SynthioError
 from common.log import event, get_logger
 from common.rounding import rounded
 from common.stage import stage
-from common.storage import read_json, write_json, write_text
-from components.evaluate_classifier.comparison import Predictions
+from common.storage import read_json, write_json
 from components.evaluate_classifier.evaluation import evaluate
 from components.evaluate_classifier.inputs import Inputs, read_inputs
-from components.evaluate_classifier.model_card import model_card
 from components.evaluate_classifier.scoring import perform
+from components.evaluate_classifier.writing import write_classifier, write_predictions
 
 log = get_logger("evaluate_classifier")
 
@@ -60,9 +56,10 @@ def run(
         evaluation["test_health"] = read_json(test / "health.json")
         evaluation = rounded(evaluation)
         write_json(Path(evaluation_path) / "evaluation.json", evaluation)
-        _write_predictions(Path(evaluation_path) / "predictions.npz", inputs, predictions)
-        _write_classifier(Path(classifier_path), classifiers, gold, evaluation, plan)
-        running.record({f"accuracy_{name}": row["accuracy"]["mean"] for name, row in evaluation["methods"].items()})
+        write_predictions(Path(evaluation_path) / "predictions.npz", inputs, predictions)
+        write_classifier(Path(classifier_path), classifiers, gold, evaluation, plan)
+        figure = evaluation["figure"]
+        running.record({f"{figure}_{name}": row[figure]["mean"] for name, row in evaluation["methods"].items()})
         running.record({"test_clips": evaluation["test"]["clips"]})
         running.record({"leaked_test_clips": evaluation["leaks"]["test_clips"]})
     return running.figures
@@ -70,9 +67,9 @@ def run(
 
 def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
     """Do all tasks; the predictions that failed, with their errors."""
-    names = [*inputs.predict, *((f"oracle on {name}", 0) for name in inputs.oracle)]
+    names = [*inputs.predict, *inputs.validate, *((f"oracle on {name}", 0) for name in inputs.oracle)]
     embed = [task for tasks in inputs.embed.values() for task in tasks]
-    failures = perform([*inputs.predict.values(), *inputs.oracle.values(), *embed])
+    failures = perform([*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), *embed])
     failed = {}
     for index, error in sorted(failures.items()):
         if index >= len(names):
@@ -80,37 +77,3 @@ def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
         failed[names[index]] = str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"
         event(log, "failed", what=names[index], error=failed[names[index]])
     return failed
-
-
-def _write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> None:
-    clips = inputs.test.records
-    arrays = {
-        f"{name}/{seed}": values.astype(np.float32) for name, arm in predictions.items() for seed, values in arm.items()
-    }
-    np.savez(
-        path,
-        allow_pickle=False,
-        labels=np.array(inputs.labels),
-        clip_id=np.array([clip.clip_id for clip in clips]),
-        label_id=np.array([clip.label_id for clip in clips]),
-        **arrays,
-    )
-
-
-def _write_classifier(
-    target: Path, classifiers: Path, gold: Path, evaluation: dict[str, Any], plan: EvaluateClassifierPlan
-) -> None:
-    chosen = evaluation["selected"]
-    shutil.copytree(classifiers / chosen["method"] / str(chosen["seed"]), target, dirs_exist_ok=True)
-    splits = read_json(gold / "splits.json")["replicates"][str(chosen["seed"])]
-    window_s = read_json(target / "preprocessor_config.json")["max_length"] / 100
-    card = model_card(
-        evaluation,
-        read_json(gold / "dataset.json"),
-        {"n_train": len(splits["train"]), "n_val": len(splits["val"])},
-        window_s,
-        synthetic=plan.methods[chosen["method"]].recipe is not None,
-        use=plan.use,
-        licences=plan.licences,
-    )
-    write_text(target / "README.md", card)

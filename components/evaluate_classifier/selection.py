@@ -27,12 +27,17 @@ def best_classic_methods(selection: Mapping[str, Any], methods: Mapping[str, Met
     return {int(seed): alone[classic] for seed, classic in sorted(chosen.items()) if classic in alone}
 
 
-def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence[int]) -> tuple[str, int, float]:
-    """The method with the best mean validation accuracy, its best replicate, and that model's validation accuracy.
+def selected_by(selection: Mapping[str, Any]) -> str:
+    """The validation figure by which train_classifier chose: `accuracy`, `macro_f1` or `map`."""
+    return str(selection.get("select_by", "accuracy"))
 
-    Replicates have validation clips of their own, so the largest figure of all would mostly tell whose
-    were easiest. Of equal ones the lower validation loss decides, then the order of the list. Figures
-    of the test split are no argument of this function.
+
+def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence[int]) -> tuple[str, int, float]:
+    """The method with the best mean figure on validation, its best replicate, and that model's figure.
+
+    The figure is the one by which train_classifier chose. Replicates have validation clips of their own, so the
+    largest figure of all would mostly tell whose were easiest. Of equal ones the lower validation loss decides, then
+    the order of the list. Figures of the test split are no argument of this function.
 
     Args:
         selection: the content of selection.json.
@@ -42,11 +47,12 @@ def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence
     Raises:
         DataError: nothing was trained.
     """
+    figure = f"val_{selected_by(selection)}"
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for method in methods:
         for seed in seeds:
             if figures := selection.get(f"{method}/{seed}"):
-                order = (float(figures["val_accuracy"]), -float(figures.get("val_loss", 0.0)))
+                order = (float(figures[figure]), -float(figures.get("val_loss", 0.0)))
                 found.setdefault(method, {})[seed] = order
     if not found:
         raise DataError(

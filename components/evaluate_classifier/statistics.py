@@ -6,7 +6,6 @@ compared on the same resampled clips.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,8 @@ from common.seeding import numpy_generator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Key = tuple[str, int]
+"""A trained model: its method and replicate."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,20 @@ def two_sided_p(draws: Floats, resampling: Resampling) -> float:
     return float(min(1.0, 2 * (beyond + 1) / (len(centre) + 1)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: with it, all comparisons together err at the stated rate (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, least = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = least
-    return corrected
+def paired(gain_draws: Floats, per_seed: Floats, resampling: Resampling) -> dict[str, Any]:
+    """A paired difference: its `interval`, `p` (`two_sided_p`) and `win_rate`.
+
+    Args:
+        gain_draws: (B, S) the difference of each replicate on each draw.
+        per_seed: (S,) the difference of each replicate; in a share `win_rate` of them the first is better, a tie
+            counts half.
+        resampling: the draws.
+    """
+    return {
+        **interval(gain_draws, float(per_seed.mean()), per_seed, resampling),
+        "p": two_sided_p(gain_draws, resampling),
+        "win_rate": float(np.mean(np.sign(per_seed) / 2 + 0.5)),
+    }
 
 
 def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
@@ -219,17 +226,13 @@ def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -
         resampling: the draws.
 
     Returns:
-        `interval` of the difference, with `p` (`two_sided_p`), `win_rate` (share of replicates in which the first is
-        better; a tie counts half) and `macro_f1` (the same for macro-F1).
+        See `paired`, and `macro_f1` (the `interval` of its difference).
     """
     gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
-    per_seed, gain_draws = gain.mean(axis=1), accuracy_draws(gain, resampling)
     f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
     f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
     return {
-        **interval(gain_draws, float(per_seed.mean()), per_seed, resampling),
-        "p": two_sided_p(gain_draws, resampling),
-        "win_rate": float(np.mean(np.sign(per_seed) / 2 + 0.5)),
+        **paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling),
         "macro_f1": interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling),
     }
 

@@ -13,6 +13,8 @@ def plan(
     methods: str,
     seeds: int,
     reuse_t2a_from: str,
+    llm_endpoint: str,
+    budget: float,
     overrides: str,
     data_version: str,
     code_version: str,
@@ -46,10 +48,14 @@ def plan(
         methods: comma-separated methods; empty = the default six.
         seeds: number of replicates.
         reuse_t2a_from: text-to-audio model of an earlier run, a folder or s3:// address; empty = train one.
+        llm_endpoint: address of an OpenAI-compatible server that writes the captions; empty = the preset's writer.
+        budget: US dollars that the run may cost by estimate; 0 = no limit.
         overrides: space-separated section.field=value pairs.
         data_version: hash of the dataset's files, so that changed files are read again.
         code_version: hash of this stage's source, part of the cache key.
     """
     from components.plan.run import run
 
-    return run(dataset, preset, int(n), methods, int(seeds), overrides, data_version, reuse_t2a_from)
+    return run(
+        dataset, preset, int(n), methods, int(seeds), overrides, data_version, reuse_t2a_from, llm_endpoint, budget
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.config.base import Frozen, to_wire
+from common.config.base import Plan, to_wire
 from common.config.captions import AugmentCaptionsPlan, CaptionClipsPlan, ReviseCaptionsPlan
 from common.config.clap import FilterAudioPlan, FinetuneClapPlan, PretrainClapPlan
 from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
@@ -20,7 +20,7 @@ from common.errors import ConfigError
 from common.licences import licensed_parts
 from common.methods import LOSERS, RETRIEVED, Method, Recipe
 
-PLANS: dict[str, type[Frozen]] = {
+PLANS: dict[str, type[Plan]] = {
     "prepare_corpus": PrepareCorpusPlan,
     "pretrain_t2a": PretrainT2APlan,
     "pretrain_clap": PretrainClapPlan,
@@ -124,12 +124,15 @@ def resolve(
         },
     }
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
-    plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": config.model_dump(mode="json")}
-    return {stage: to_wire(kind.model_validate(plans[stage]).model_dump(mode="json")) for stage, kind in PLANS.items()}
+    # Where the work is kept is no setting of the results.
+    settings = config.model_dump(mode="json", exclude={"scope"})
+    plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": settings}
+    made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
+    return {stage: to_wire(plan.model_dump(mode="json")) for stage, plan in made.items()}
 
 
 def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, ...]:
-    # Only for AudioSet clips, so that other corpora are the same, and cached, for every dataset.
+    # Only for clips of others, so that other corpora are the same, and cached, for every dataset.
     return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.config.run import load_preset, with_reused_t2a
+from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets_registry import resolve_dataset
 from common.errors import ConfigError
 from common.licences import check_use
 from common.log import event, get_logger
 from common.methods import resolve_methods
 from common.models import check_pinned
+from common.study.costs import check_budget, estimate
 from components.plan.resolve import resolve
 
 log = get_logger("plan")
@@ -25,27 +26,26 @@ def run(
     overrides: str,
     data_version: str,
     reuse_t2a_from: str = "",
+    llm_endpoint: str = "",
+    budget: float = 0.0,
 ) -> tuple[dict[str, Any], ...]:
     """The settings of every stage, in the order of `PLANS`.
 
     Raises:
-        ConfigError: a name, number or setting is wrong, or a licence forbids what the run is declared for.
+        ConfigError: a name, number or setting is wrong, a licence forbids what the run is declared for, or the
+            estimate exceeds the budget.
     """
     spec = resolve_dataset(dataset)
-    if spec.multi_label:
-        raise ConfigError(
-            f"dataset {spec.name} has several labels per clip: classifiers are trained on such clips, but "
-            "evaluate_classifier cannot score them yet; choose a dataset with one label per clip"
-        )
-    config = with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from)
+    config = with_llm_endpoint(with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from), llm_endpoint)
     check_pinned(config)
     check_use(config, spec)
     chosen = resolve_methods(methods)
+    _check_budget(budget, n or spec.n, preset, len(chosen), seeds)
     asked = {
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
         "n": n or spec.n,
-        "command": _command(spec.name, preset, n, methods, seeds, reuse_t2a_from, overrides),
+        "command": _command(spec.name, preset, n, methods, seeds, reuse_t2a_from, llm_endpoint, overrides),
     }
     plans = resolve(config, spec, n, chosen, seeds, asked)
     event(
@@ -61,10 +61,21 @@ def run(
     return tuple(plans.values())
 
 
-def _command(dataset: str, preset: str, n: int, methods: str, seeds: int, reuse: str, overrides: str) -> str:
+def _check_budget(budget: float, n: int | None, preset: str, methods: int, seeds: int) -> None:
+    if not budget:
+        return
+    if not n:
+        raise ConfigError("a budget needs n, the number of training clips, for the estimate: set it, or budget to 0")
+    check_budget(estimate([n], preset, methods, seeds), budget)
+
+
+def _command(
+    dataset: str, preset: str, n: int, methods: str, seeds: int, reuse: str, endpoint: str, overrides: str
+) -> str:
     parts = [f"make run-pipeline DATASET={dataset} PRESET={preset}", f"SEEDS={seeds}"]
     parts += [f"N={n}"] if n else []
     parts += [f"METHODS={methods.replace(' ', ',')}"] if methods else []
     parts += [f"REUSE_T2A_FROM={reuse}"] if reuse else []
+    parts += [f"LLM_ENDPOINT={endpoint}"] if endpoint else []
     parts += [f"OVERRIDES='{overrides}'"] if overrides else []
     return " ".join(parts)

@@ -250,6 +250,13 @@ def test_a_damaged_classifier_is_reported_and_the_others_are_evaluated(world: Wo
     assert row["seeds"] == [1]
 
 
+def test_a_damaged_classifier_is_not_handed_on_even_if_validation_chose_it(world: World, tmp_path: Path) -> None:
+    (world.classifiers / "noise" / "1" / "model.safetensors").write_bytes(b"broken")
+    found = evaluate(world, tmp_path / "out")
+    assert (found["selected"]["method"], found["selected"]["seed"]) != ("noise", 1)
+    assert pipeline("audio-classification", model=str(tmp_path / "out" / "classifier")) is not None
+
+
 def _empty(world: World) -> None:
     shutil.rmtree(world.test)
     write_test(world.test)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from transformers import AutoFeatureExtractor, pipeline
 
-from common.classifier.model import build_classifier, save_classifier
+from common.classifier.model import build_classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.classifier import ASTArchitecture
 from pipelines.classify import classify, main
 from pipelines.export_onnx import main as export_onnx
@@ -78,6 +78,27 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
     rows = json.loads(printed.out)
     assert ["error" in row for row in rows] == [False, True, False]
     assert "bad.wav" in printed.err
+
+
+def test_a_model_of_several_labels_gives_the_probability_of_each_and_names_those_from_its_threshold_on(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = tmp_path / "several"
+    save_classifier(with_fresh_head(load_classifier(model), LABELS, seed=4, multi_label=True), several)
+    samples, _ = soundfile.read(folder / "a.wav", dtype="float32")
+    expected = {row["label"]: row["score"] for row in pipeline("audio-classification", model=str(several))(samples)}
+    ranked = sorted(expected, key=lambda label: -expected[label])
+    config = json.loads((several / "config.json").read_text())
+    middle = (expected[ranked[1]] + expected[ranked[2]]) / 2
+    for threshold, heard in ((middle, ranked[:2]), (0.999, [])):
+        (several / "config.json").write_text(json.dumps({**config, "threshold": threshold}))
+        assert main(["--model", str(several), "--audio", str(folder / "a.wav"), "--json"]) == 0
+        row = json.loads(capsys.readouterr().out)[0]
+        assert row["probabilities"] == pytest.approx(expected, abs=1e-4)
+        assert row["labels"] == heard and row["label"] == ranked[0]
+        assert main(["--model", str(several), "--audio", str(folder / "a.wav")]) == 0
+        line = capsys.readouterr().out
+        assert [label in line for label in ranked] == [label in (heard or ranked[:1]) for label in ranked]
 
 
 @pytest.mark.parametrize(

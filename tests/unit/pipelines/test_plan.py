@@ -26,10 +26,6 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
 ) -> None:
     # The lists of ids lie beside the datasets' audio, which is not on this machine.
     monkeypatch.setattr("components.plan.resolve.corpus_id_files", lambda _: ())
-    if resolve_dataset(dataset).multi_label:
-        with pytest.raises(ConfigError, match="several labels per clip"):
-            run(dataset, preset, 0, "", 2, CORPUS, "")
-        return
     lacking = {"retrieval"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
     plans = run(dataset, preset, 0, ",".join(METHODS.keys() - lacking), 2, CORPUS, "")
     assert len(plans) == len(PLANS)
@@ -131,3 +127,37 @@ def test_a_reused_model_takes_the_place_of_training() -> None:
     plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", "", "s3://bucket/t2a"), strict=True))
     assert plans["pretrain_t2a"]["settings"]["reuse"] == "s3://bucket/t2a"
     assert "REUSE_T2A_FROM=s3://bucket/t2a" in plans["report"]["command"]
+
+
+def test_an_llm_endpoint_writes_and_revises_the_captions_of_any_preset() -> None:
+    plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", "", llm_endpoint="http://llm:8000/v1"), strict=True))
+    for stage in ("augment_captions", "revise_captions"):
+        writer = plans[stage]["settings"]["writer"]
+        assert (writer["backend"], writer["endpoint"]["base_url"]) == ("endpoint", "http://llm:8000/v1")
+    assert "LLM_ENDPOINT=http://llm:8000/v1" in plans["report"]["command"]
+
+
+@pytest.mark.parametrize("address", ["llm:8000", "http://me:canary@llm/v1", "http://llm/v1?key=canary"])
+def test_an_llm_endpoint_that_is_none_or_holds_a_key_is_refused_without_repeating_it(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"llm_endpoint: .*base_url must") as caught:
+        run("demo", "tiny", 0, "", 1, "", "", llm_endpoint=address)
+    assert "canary" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_a_run_above_its_budget_is_refused_and_one_without_n_cannot_be_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("demo", "tiny", 50, "", 3, "", "", budget=5.0)
+    with pytest.raises(ConfigError, match="above the budget"):
+        run("demo", "tiny", 50, "", 3, "", "", budget=0.0001)
+    monkeypatch.setattr(
+        "components.plan.run.resolve_dataset", lambda _: resolve_dataset("demo").model_copy(update={"n": None})
+    )
+    with pytest.raises(ConfigError, match="a budget needs n"):
+        run("demo", "tiny", 0, "", 3, "", "", budget=5.0)
+
+
+def test_a_scope_reaches_every_stage_and_no_result() -> None:
+    plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "scope=nights/7", ""), strict=True))
+    assert {plan["scope"] for plan in plans.values()} == {"nights/7"}
+    assert "scope" not in plans["report"]["run_config"]
+    with pytest.raises(ConfigError, match="scope"):
+        run("demo", "tiny", 0, "", 1, "scope=../elsewhere", "")

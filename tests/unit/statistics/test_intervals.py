@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 from sklearn.metrics import f1_score
 
+from common.comparisons import holm, mean_interval
 from components.evaluate_classifier.statistics import (
     accuracy_draws,
     calibration_error,
     difference,
-    holm,
     interval,
     macro_f1,
     macro_f1_draws,
@@ -200,3 +201,11 @@ def test_scores_of_a_perfect_classifier() -> None:
     assert found["accuracy"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0]}
     assert found["recall"] == [1.0, 1.0, 1.0, None]
     assert np.array(found["confusion"]).sum() == 4
+
+
+def test_the_mean_of_several_datasets_has_students_interval() -> None:
+    values = [0.02, 0.05, -0.01, 0.04]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    found = mean_interval(values)
+    assert (found["mean"], found["low"], found["high"]) == pytest.approx((0.025, expected.low, expected.high))
+    assert mean_interval([0.3]) == {"mean": 0.3, "low": None, "high": None}

@@ -25,6 +25,16 @@ def test_the_best_mean_validation_accuracy_chooses_the_method_and_then_the_repli
     assert choose(selection, ["gold", "synthio"], [0, 1]) == ("synthio", 1, 0.7)
 
 
+@pytest.mark.parametrize(("by", "chosen"), [("accuracy", ("gold", 0, 0.9)), ("macro_f1", ("synthio", 0, 0.8))])
+def test_the_figure_that_training_chose_by_chooses_here_too(by: str, chosen: tuple[str, int, float]) -> None:
+    selection = {
+        "gold/0": {"val_accuracy": 0.9, "val_macro_f1": 0.5, "val_loss": 1.0},
+        "synthio/0": {"val_accuracy": 0.6, "val_macro_f1": 0.8, "val_loss": 1.0},
+        "select_by": by,
+    }
+    assert choose(selection, ["gold", "synthio"], [0]) == chosen
+
+
 def test_of_equal_models_the_lower_loss_then_the_first_listed_is_chosen() -> None:
     selection = {"gold/0": figures(0.6), "synthio/0": figures(0.6), "synthio/1": figures(0.6, loss=0.9)}
     assert choose(selection, ["gold", "synthio"], [0, 1])[:2] == ("synthio", 1)
@@ -65,6 +75,16 @@ def test_label_accuracy_counts_each_set_alone() -> None:
     assert found["r, accepted"]["per_class"][LABELS[0]] == 1.0
 
 
+def test_a_clip_of_several_labels_is_right_where_one_of_them_is_heard_most() -> None:
+    clips = [
+        clip.model_copy(update={"further_labels": (LABELS[(clip.label_id + 1) % len(LABELS)],)})
+        for clip in synthetic_clips("r", accepted=True)
+    ]
+    for shift, share in ((0, 1.0), (1, 1.0), (2, 0.0)):
+        heard = np.array([(clip.label_id + shift) % len(LABELS) for clip in clips])
+        assert label_accuracy(heard, clips, synthetic_sets([], clips), LABELS)["r, accepted"]["accuracy"] == share
+
+
 def test_distances_compare_sets_of_equal_size_and_rank_a_farther_set_farther() -> None:
     rng = np.random.default_rng(0)
 
@@ -92,3 +112,29 @@ def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
     assert fields["license"] == "other" and "evil" not in fields
     assert fields["license_name"] == dataset["licence"]
     assert "<script>" not in text
+
+
+def card_of(classes: int) -> str:
+    """The card of a run in which only the first class is mistaken, for each other one more often than for the next."""
+    evaluation = make_evaluation(resamples=200)
+    names = [f"class {k:02d}" for k in range(classes)]
+    matrix = np.eye(classes, dtype=int) * 90
+    matrix[0, 1:] = np.arange(classes - 1, 0, -1)
+    chosen = evaluation["methods"][evaluation["selected"]["method"]]
+    chosen |= {"confusion": matrix.tolist(), "recall": [0.5] * classes}
+    return model_card({**evaluation, "labels": names}, {"name": "x"}, {"n_train": 1, "n_val": 1}, 1.0, synthetic=True)
+
+
+def test_the_model_card_has_the_confusion_matrix_of_a_few_classes() -> None:
+    card = card_of(3)
+    # Of 93 clips of the first class 90, 2 and 1.
+    assert "|  | class 00 | class 01 | class 02 |\n| --- | --- | --- | --- |\n| **class 00** | 97 | 2 | 1 |" in card
+    assert "| **class 02** | 0 | 0 | 100 |" in card
+
+
+def test_the_model_card_names_the_most_frequent_mistakes_among_many_classes() -> None:
+    card = card_of(13)
+    listed = card.split("Most frequent mistakes, in percent of the true class: ")[1].split(".\n")[0].split(", ")
+    assert len(listed) == 10
+    assert listed[0] == "class 00 heard as class 01 7.1 %" and listed[9].startswith("class 00 heard as class 10")
+    assert "**class 00**" not in card

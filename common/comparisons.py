@@ -1,0 +1,38 @@
+"""Correction for many comparisons, and one figure from several datasets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: with it, all comparisons together err at the stated rate (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
+    """Mean with Student's t interval: what to expect of one more, drawn from where `values` came from.
+
+    Args:
+        values: independent of each other; of one alone nothing is known about the spread.
+        confidence: of the interval.
+
+    Returns:
+        mean, low, high; the latter two null for a single value.
+    """
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return {"mean": mean, "low": mean - half, "high": mean + half}
