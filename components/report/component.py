@@ -46,7 +46,7 @@ def report(
         results: report.json and report.html.
         html: the report for the run's page.
         markdown: verdict and table for the run's page.
-        confusion: confusion matrix of the best method.
+        confusion: confusion matrix of the best method; empty where clips have several labels.
         metrics: figures for the run's page.
     """
     from components.report.run import run
@@ -74,4 +74,5 @@ def report(
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)
-    confusion.log_confusion_matrix(labels, matrix)
+    if matrix is not None:
+        confusion.log_confusion_matrix(labels, matrix)

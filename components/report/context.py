@@ -11,15 +11,17 @@ from typing import Any
 from common.config.report import ReportPlan
 from common.methods import Method
 from common.records import SyntheticClip
-from components.report import sections
+from components.report import budget, effects, sections
 from components.report.health import health_facts
 from components.report.inputs import Inputs
 from components.report.limits import limits
+from components.report.naming import ordered, title
 from components.report.page import code
 from components.report.players import Player
 from components.report.results import dropped_clips
 from components.report.synthetic import SOURCES
 from components.report.verdict import SUBJECT
+from components.report.wording import FIGURES, TITLES, figure_of
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
 
@@ -52,7 +54,7 @@ class Card:
 def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
     """Name of the recipe whose clips are shown: that of the subject, else of the first method that filters."""
     recipes = [methods[SUBJECT].recipe] if SUBJECT in methods else []
-    recipes += [methods[name].recipe for name in sections.ordered(list(methods))]
+    recipes += [methods[name].recipe for name in ordered(list(methods))]
     return next((recipe.name for recipe in recipes if recipe is not None and recipe.filter), fallback)
 
 
@@ -80,11 +82,21 @@ def page_context(
         "results": results,
         "evaluation": evaluation,
         "verdict": results["verdict"],
+        "figure": figure_of(results),
+        "measure": FIGURES[figure_of(results)],
+        "measure_title": TITLES[figure_of(results)],
+        "chosen_by": FIGURES[budget.chosen_by(results)],
         "confidence": f"{100 * evaluation['confidence']:g} %".replace(" ", "\u202f"),
-        "methods": sections.method_rows(results),
+        "methods": sections.method_rows(results, plan.n),
+        "impossible": sections.impossible(results, plan.methods),
+        "ablations": effects.ablations(results),
+        "long_tail": effects.tail_rows(results),
+        "factor_chart": effects.factor_chart(results),
+        "acoustics": sections.acoustic_rows(results, plan.methods),
+        "cost": json.dumps(results["cost"], ensure_ascii=False),
         "differences": sections.difference_rows(results),
         "chosen_classics": ", ".join(
-            f"replicate {seed}: {sections.title(method, results)}" for seed, method in sorted(classics.items())
+            f"replicate {seed}: {title(method, results)}" for seed, method in sorted(classics.items())
         ),
         "gains_by_class": sections.class_gains(evaluation, results),
         "confusions": sections.confusions(evaluation),
@@ -99,10 +111,10 @@ def page_context(
         "likeness": {sections.set_title(name, plan.methods): row for name, row in results["likeness"].items()},
         "captions": {sections.set_title(name, plan.methods): row for name, row in results["captions"].items()},
         "alignment": alignment,
-        "budget": sections.budget_rows(inputs.selection, results, plan.seeds[0]),
-        "strengths": sections.strength_rows(inputs.selection, results),
-        "factors": sections.factor_rows(inputs.selection, results),
-        "selected_title": sections.title(evaluation["selected"]["method"], results),
+        "budget": budget.budget_rows(inputs.selection, results, plan.seeds[0]),
+        "strengths": budget.strength_rows(inputs.selection, results),
+        "factors": budget.factor_rows(inputs.selection, results),
+        "selected_title": title(evaluation["selected"]["method"], results),
         "balance": sections.class_balance(results),
         "leaks": evaluation["leaks"],
         "dropped": dropped_clips(inputs),
@@ -137,7 +149,7 @@ def _provenance(inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any]) ->
         "Domain": str(inputs.dataset.get("domain") or ""),
         "Pretraining corpus": ", ".join(str(corpus[key]) for key in ("name", "licence") if corpus.get(key)),
         "Replicates (seeds)": ", ".join(map(str, plan.seeds)),
-        "Methods": ", ".join(sections.ordered(list(plan.methods))),
+        "Methods": ", ".join(ordered(list(plan.methods))),
         "Captions of real clips by": ", ".join(sorted({caption.captioner for caption in inputs.captions})),
         "New captions by": ", ".join(_writers(inputs)),
         "Audio codec": inputs.codec,

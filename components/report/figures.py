@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -24,6 +25,11 @@ def span(values: Sequence[float], step: float = 0.1, least: float = 0.2) -> tupl
     if high - low < least:
         high = low + least
     return low, high
+
+
+def gain_domain(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Edges for the bars of rows with low and high: room on both sides of zero, so that no bar begins at the edge."""
+    return span([-0.05, 0.05, *(row[key] for row in rows for key in ("low", "high"))], 0.05, 0.1)
 
 
 def interval_bar(score: Mapping[str, float], domain: tuple[float, float], baseline: float | None = None) -> Markup:

@@ -65,9 +65,10 @@ def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
         rows: of the table of methods.
     """
     lines = [f"**{_cell(results['verdict']['text'])}**", ""]
-    lines += ["| method | accuracy | interval | macro-F1 |", "| --- | --- | --- | --- |"]
+    figure = wording.figure_of(results)
+    lines += [f"| method | {wording.FIGURES[figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
     for row in [*rows, *([results["zero_shot"]] if results.get("zero_shot") else [])]:
-        score, f1_score = row["accuracy"], row["macro_f1"]
+        score, f1_score = row[figure], row["macro_f1"]
         cells = [_cell(row["title"]), wording.percent(score["mean"]), wording.between(score)]
         lines.append(f"| {' | '.join(cells)} | {wording.percent(f1_score['mean'])} |")
     lines += ["", *(f"- {_cell(caution)}" for caution in results["verdict"]["cautions"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from common.captions.metrics import diversity
@@ -13,33 +14,44 @@ from common.text import normalize_label
 from components.report.inputs import Inputs
 from components.report.synthetic import empty_cautions, empty_classes, likeness, writing
 from components.report.verdict import verdict
+from components.report.wording import figure_of
 
 
-def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
+def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -> dict[str, Any]:
     """The content of report.json.
 
+    Args:
+        inputs: of the stage.
+        plan: of the stage.
+        further: figures of other modules, merged into the whole by their names.
+
     Returns:
-        verdict {improved, beats_classic, text, state, cautions}; methods by name (accuracy and macro_f1
-        {mean, low, high, per_seed}, …); differences; rounds; data {n_train, n_val, n_test, dropped, …};
-        failures, oracle, distances, leaks, alignment, captions, writing, likeness, empty_classes, provenance.
+        figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text, state,
+        cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; rounds;
+        data {n_train, n_val, n_test, dropped, …}; failures, oracle, distances, leaks, alignment, captions, writing,
+        likeness, empty_classes, provenance.
     """
     evaluation = inputs.evaluation
     labels = evaluation["labels"]
     empty = empty_classes(inputs.filtered, plan.methods)
-    kept = ("title", "seeds", "accuracy", "macro_f1", "ece")
+    figure = figure_of(evaluation)
+    by_label = "recall" if figure == "accuracy" else "average_precision"
+    kept = (figure, "macro_f1", "ece")
     return rounded(
         {
             "dataset": inputs.dataset,
+            "figure": figure,
             "verdict": verdict(evaluation, inputs.gold.shared, empty_cautions(empty)),
             "methods": {
-                name: {key: row[key] for key in kept} | {"recall": dict(zip(labels, row["recall"], strict=True))}
+                name: {key: row[key] for key in ("title", "seeds", *kept)}
+                | {by_label: dict(zip(labels, row[by_label], strict=True))}
                 for name, row in evaluation["methods"].items()
             },
             "best_classic": None
             if evaluation["best_classic"] is None
-            else {key: evaluation["best_classic"][key] for key in ("chosen", "seeds", "accuracy", "macro_f1", "ece")},
+            else {key: evaluation["best_classic"][key] for key in ("chosen", "seeds", *kept)},
             "zero_shot": evaluation.get("zero_shot")
-            and {key: evaluation["zero_shot"][key] for key in ("title", "accuracy", "macro_f1", "ece")},
+            and {key: evaluation["zero_shot"][key] for key in ("title", *kept)},
             "differences": evaluation["differences"],
             "rounds": inputs.filtered["rounds"],
             "data": _data(inputs, plan),
@@ -64,6 +76,7 @@ def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
                 "settings": hash_json(plan.run_config),
                 **inputs.hashes,
             },
+            **further,
         }
     )
 
@@ -88,7 +101,10 @@ def caption_sets(inputs: Inputs) -> dict[str, Any]:
 def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
     seed, gold, test = plan.seeds[0], inputs.gold, inputs.evaluation["test"]
     parts = {"train": gold.train(seed), "val": gold.val(seed)}
-    counts = {name: Counter(clip.label for clip in clips) for name, clips in parts.items()}
+    counts = {
+        name: Counter(label for clip in clips for label in (clip.label, *clip.further_labels))
+        for name, clips in parts.items()
+    }
     dropped = dropped_clips(inputs)
     return {
         "n_train": len(parts["train"]),

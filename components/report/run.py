@@ -12,6 +12,7 @@ from common.records import GoldClip, SyntheticClip
 from common.stage import stage
 from common.storage import write_json, write_text
 from components.report.context import Card, main_recipe, page_context
+from components.report.effects import further
 from components.report.inputs import Folders, Inputs, read_inputs
 from components.report.page import markdown, render
 from components.report.players import Carrier, Floats, choose
@@ -40,11 +41,12 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
-) -> tuple[dict[str, Any], list[str], list[list[int]]]:
+) -> tuple[dict[str, Any], list[str], list[list[int]] | None]:
     """Write the report; see `component.py` for the arguments.
 
     Returns:
-        Figures, and labels and confusion matrix (rows = truth) of the method that validation chose.
+        Figures, and labels and confusion matrix (rows = truth) of the method that validation chose; None where clips
+        have several labels.
     """
     plan = ReportPlan.model_validate(config)
     folders = Folders(
@@ -69,7 +71,7 @@ def run(
     artifacts = {name: str(folder) for name, folder in vars(folders).items()}
     with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
         inputs = read_inputs(folders)
-        found = results(inputs, plan)
+        found = results(inputs, plan, further(inputs, plan.methods, plan.settings.acoustic_clips))
         recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
         cards, left_out = _cards(inputs, plan, recipe)
         page = render(page_context(inputs, plan, found, cards, left_out, recipe))
@@ -80,7 +82,8 @@ def run(
         labels = inputs.evaluation["labels"]
         matrix = inputs.evaluation["methods"][found["selected"]["method"]]["confusion"]
         write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
-        running.record({f"accuracy_{name}": row["accuracy"]["mean"] for name, row in found["methods"].items()})
+        figure = found["figure"]
+        running.record({f"{figure}_{name}": row[figure]["mean"] for name, row in found["methods"].items()})
         running.record({"verdict": found["verdict"]["state"], "players": len(cards)})
     return running.figures, labels, matrix
 

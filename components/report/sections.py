@@ -9,10 +9,15 @@ from typing import Any
 from markupsafe import Markup
 
 from common.methods import METHODS, Method
+from common.study.paper import published
 from components.report import figures
+from components.report.acoustics import FEW, REFERENCE, STATISTICS
+from components.report.naming import ordered, title
 from components.report.verdict import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
+from components.report.wording import decimals, figure_of
 
 MAX_NUMBERED_CLASSES = 14
+"""Confusion matrices of more classes show shades only."""
 
 DISTANCES = {
     "spectrum_db": "mean spectrum, dB",
@@ -25,41 +30,39 @@ KEPT_BY = {
     "held_out_error": "error on validation clips",
 }
 """Figures of an alignment in words: alone, and within a sentence."""
-"""Confusion matrices of more classes show shades only."""
 
 TILES = (BASELINE, BEST_CLASSIC, SUBJECT, COMBINED)
 
 
-def ordered(names: Sequence[str]) -> list[str]:
-    """Method names in the order of the catalogue."""
-    catalogue = list(METHODS)
-    return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
+def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, Any]:
+    """The table of methods, ceilings last, with bars on one common axis, and the tiles below the verdict.
 
-
-def title(name: str, results: Mapping[str, Any]) -> str:
-    """A method's name for people."""
-    if name == BEST_CLASSIC:
-        return "Best classic"
-    return str(results["methods"].get(name, {}).get("title", name))
-
-
-def method_rows(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of methods, with bars on one common axis, and the tiles below the verdict."""
+    Args:
+        results: of report.json.
+        n: training clips that were asked for, by which the paper's figures are found.
+    """
+    figure = figure_of(results)
     methods = {name: results["methods"][name] for name in ordered(list(results["methods"]))}
+    ceilings = {name: row for name, row in methods.items() if name in METHODS and METHODS[name].ceiling}
+    methods = {name: row for name, row in methods.items() if name not in ceilings}
+    top = max((row[figure]["mean"] for row in methods.values()), default=1.0)
     if results["best_classic"]:
         methods |= {BEST_CLASSIC: results["best_classic"]}
-    domain = figures.span([row["accuracy"][key] for row in methods.values() for key in ("low", "high")])
-    baseline = methods[BASELINE]["accuracy"]["mean"] if BASELINE in methods else None
+    methods |= ceilings
+    domain = figures.span([row[figure][key] for row in methods.values() for key in ("low", "high")])
+    baseline = methods[BASELINE][figure]["mean"] if BASELINE in methods else None
     against = {row["method"]: row for row in results["differences"] if row["versus"] == BASELINE}
-    top = max(row["accuracy"]["mean"] for row in methods.values())
     rows = {
         name: {
             "name": name,
             "title": title(name, results),
             **row,
+            "score": row[figure],
             "versus": against.get(name),
-            "bar": figures.interval_bar(row["accuracy"], domain, baseline),
-            "best": row["accuracy"]["mean"] == top,
+            "bar": figures.interval_bar(row[figure], domain, baseline),
+            "best": row[figure]["mean"] == top and name not in ceilings,
+            "ceiling": name in ceilings,
+            "paper": published(str(results["dataset"].get("name", "")), n, name) if n else None,
         }
         for name, row in methods.items()
     }
@@ -69,7 +72,7 @@ def method_rows(results: Mapping[str, Any]) -> dict[str, Any]:
 def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All paired differences with bars on one axis."""
     rows = results["differences"]
-    domain = _gain_domain(rows)
+    domain = figures.gain_domain(rows)
     return [
         {
             **row,
@@ -83,12 +86,12 @@ def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_gains(evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Gains of recall by class, the largest first."""
+    """Gains by class, the largest first: of recall, or of average precision where clips have several labels."""
     found = evaluation["per_class"]
     if found is None:
         return None
     rows = sorted(found["classes"], key=lambda row: (-row["mean"], row["label"]))
-    domain = _gain_domain(rows)
+    domain = figures.gain_domain(rows)
     return {
         "title": title(found["method"], results),
         "versus": title(found["versus"], results),
@@ -96,13 +99,13 @@ def class_gains(evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> di
     }
 
 
-def _gain_domain(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    # Room on both sides of zero, so that no bar begins at the edge.
-    return figures.span([-0.05, 0.05, *(row[key] for row in rows for key in ("low", "high"))], 0.05, 0.1)
-
-
 def confusions(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Matrices of the baseline and of the subject (else of the method handed on), in shares of each true class."""
+    """Matrices of the baseline and of the subject (else of the method handed on), in shares of each true class.
+
+    Empty where clips have several labels.
+    """
+    if figure_of(evaluation) == "map":
+        return []
     names = [name for name in (BASELINE, SUBJECT) if name in evaluation["methods"]]
     chosen = evaluation["selected"]["method"]
     names += [chosen] if SUBJECT not in names and chosen not in names else []
@@ -282,65 +285,6 @@ def set_title(name: str, methods: Mapping[str, Method]) -> str:
     return (own[0] if own else recipe.capitalize()) + comma + rest
 
 
-def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Steps and examples of each method in one replicate: the same for all, which makes the comparison fair."""
-    rows = []
-    for name in ordered(list(results["methods"])):
-        figures_of = selection.get(f"{name}/{seed}")
-        if figures_of is None:
-            continue
-        slot = figures_of.get("slot", {})
-        rows.append(
-            {
-                "title": title(name, results),
-                "steps": figures_of.get("steps"),
-                "examples": figures_of.get("examples"),
-                "synthetic_clips": figures_of.get("synthetic_clips", 0),
-                "synthetic": slot.get("synthetic", 0),
-                "gold": slot.get("gold", 0),
-                "stands_in": figures_of.get("gold_stands_in_for", []),
-                "classic": figures_of.get("classic", "none"),
-                "strength": figures_of.get("strength"),
-            }
-        )
-    return rows
-
-
-def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The strengths that validation chose among, by method and replicate."""
-    rows = []
-    for name in ordered(list(results["methods"])):
-        for seed in results["methods"][name]["seeds"]:
-            figures_of = selection.get(f"{name}/{seed}", {})
-            tried = [e for e in figures_of.get("tried", []) if e.get("factor") == figures_of.get("factor")]
-            if len(tried) > 1:
-                rows.append(
-                    {
-                        "title": title(name, results),
-                        "seed": seed,
-                        "strength": figures_of.get("strength"),
-                        "tried": [
-                            {**entry, "chosen": entry["strength"] == figures_of.get("strength")} for entry in tried
-                        ],
-                    }
-                )
-    return rows
-
-
-def factor_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The augmentation factors that validation chose among, by method and replicate."""
-    rows = []
-    for name in ordered(list(results["methods"])):
-        for seed in results["methods"][name]["seeds"]:
-            figures_of = selection.get(f"{name}/{seed}", {})
-            tried = [e for e in figures_of.get("tried", []) if e["strength"] == figures_of.get("strength")]
-            if len(tried) > 1:
-                chosen = figures_of.get("factor")
-                curve = [{**entry, "chosen": entry["factor"] == chosen} for entry in tried]
-                rows.append({"title": title(name, results), "seed": seed, "factor": chosen, "curve": curve})
-    return rows
-
-
 def class_balance(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Clips of each class by split."""
     return [{"label": label, **counts} for label, counts in results["data"]["classes"].items()]
@@ -350,3 +294,28 @@ def reasons_of(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, int]]:
     """Reason codes with their counts, the most frequent first."""
     counts = Counter(row["reason"] for row in rows)
     return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def impossible(results: Mapping[str, Any], methods: Mapping[str, Method]) -> list[str]:
+    """Titles of the ceilings that were asked for and that nothing was trained for: the dataset has no further clips."""
+    tried = {*results["methods"], *(row["method"] for row in results["failures"])}
+    return [method.title for name, method in methods.items() if method.ceiling and name not in tried]
+
+
+def acoustic_rows(results: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any] | None:
+    """`acoustics` for the page: each set with a bar of its distance; None where nothing was generated."""
+    found = results["acoustics"]
+    if not found["sets"]:
+        return None
+    sets = [
+        {
+            **row,
+            "title": "Other real clips" if name == REFERENCE else set_title(name, methods),
+            "bar": figures.share_bar(
+                [("loss", row["ks"]), ("rest", 1 - row["ks"])], f"mean KS {decimals(row['ks'], 2)}"
+            ),
+        }
+        for name, row in found["sets"].items()
+    ]
+    few = min(found["real_clips"], *(row["clips"] for row in found["sets"].values())) < FEW
+    return {"real_clips": found["real_clips"], "sets": sets, "few": few, "statistics": STATISTICS}

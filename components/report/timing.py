@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from html import unescape
 from typing import Any
 
 from markupsafe import escape
 
 from common.errors import DataError
+from components.report.wording import points
 
 BEGIN = '<section id="run"'
 END = "</section>"
@@ -29,7 +34,7 @@ def insert_run_section(html: str, run: Mapping[str, Any]) -> str:
     if start < 0 or end < 0:
         raise DataError('the report has no <section id="run">: it is not a report of this program, or was cut off')
     head = html[start : html.index(">", start) + 1]
-    return html[:start] + head + _section(run) + html[end:]
+    return html[:start] + head + _section(run) + cost_table(_costs(head), run.get("stages", [])) + html[end:]
 
 
 def _section(run: Mapping[str, Any]) -> str:
@@ -49,6 +54,57 @@ def _section(run: Mapping[str, Any]) -> str:
         '<th scope="col" class="wide"><span class="hidden">Share of the longest</span></th>'
         '<th scope="col">State</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _costs(head: str) -> list[dict[str, Any]]:
+    found = re.search(r'data-cost="([^"]*)"', head)
+    return json.loads(unescape(found[1])) if found else []
+
+
+def own_seconds(patterns: Sequence[str], stages: Sequence[Mapping[str, Any]]) -> float | None:
+    """Time of the stages whose names fit; None where one came from the cache, so that its time is not known."""
+    own = [row for row in stages if any(fnmatchcase(str(row.get("name", "")), pattern) for pattern in patterns)]
+    if any(row.get("cached") for row in own):
+        return None
+    return sum(float(row.get("seconds") or 0) for row in own)
+
+
+def cost_table(costs: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> str:
+    """What a point over gold took of each method's own work; empty without a method to compare.
+
+    Args:
+        costs: `cost` of report.json.
+        stages: of run.json.
+    """
+    rows = "".join(_cost_row(row, own_seconds(row["stages"], stages)) for row in costs)
+    if not rows:
+        return ""
+    return (
+        "<h3>Time for each point gained</h3><p>A method’s own work: the stages beyond pretraining and training, which "
+        "all methods share, in all replicates. Stages that work for several methods count fully for each, so it is "
+        "what the method would take alone at most. Where the gain’s interval holds 0, no point was reliably gained. "
+        "No price of this machine is stated, so no money either.</p>"
+        '<div class="scroll" role="region" aria-label="Time for each point gained" tabindex="0"><table>'
+        '<thead><tr><th scope="col">Method</th><th scope="col" class="num">Own work</th>'
+        '<th scope="col" class="num">Points over gold</th>'
+        '<th scope="col" class="num">Time for a point</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cost_row(row: Mapping[str, Any], seconds: float | None) -> str:
+    if seconds is None:
+        work = each = "not known: in the cache"
+    else:
+        work = duration(seconds) if row["stages"] else "none beyond training"
+        each = duration(seconds / (100 * row["mean"])) if row["mean"] > 0 and row["stages"] else "none"
+    if not row["reliable"]:
+        each = "not reliable"
+    gain = f"{points(row['mean'])} ({points(row['low'])} to {points(row['high'])})"
+    return (
+        f'<tr><th scope="row">{escape(row["title"])}</th><td class="num">{work}</td>'
+        f'<td class="num">{gain}</td><td class="num">{each}</td></tr>'
     )
 
 

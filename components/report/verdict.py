@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.report.wording import percent, points
+from components.report.wording import FIGURES, figure_of, percent, points
 
 SUBJECT, BASELINE = "synthio", "gold"
 COMBINED, BEST_CLASSIC = "synthio_classic", "best_classic"
@@ -69,14 +69,16 @@ def _state(row: Mapping[str, Any] | None) -> str:
 
 def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     # Means over the replicates that both methods have, so that the sentence adds up.
-    after, before = (_mean(evaluation["methods"][name], row["seeds"]) for name in (SUBJECT, BASELINE))
+    figure = figure_of(evaluation)
+    after, before = (_mean(evaluation["methods"][name], figure, row["seeds"]) for name in (SUBJECT, BASELINE))
     confidence = f"{100 * evaluation['confidence']:g} %"
     count, clips = len(row["per_seed"]), evaluation["test"]["clips"]
     figures = (
         f"({points(row['mean'])} points, {confidence} interval {points(row['low'])} to {points(row['high'])}; "
         f"{_plural(count, 'replicate')}, {_plural(clips, 'test clip')})"
     )
-    raised, reached = f"accuracy from {percent(before)} to {percent(after)}", f"{percent(after)} accuracy"
+    name = FIGURES[figure]
+    raised, reached = f"{name} from {percent(before)} to {percent(after)}", f"{percent(after)} {name}"
     if count < 2:
         start = f"One replicate cannot tell a gain from chance: Synthio reached {reached}"
         return f"{start} against {percent(before)} for gold only {figures}"
@@ -98,8 +100,8 @@ def _combined(row: Mapping[str, Any], alone: bool) -> str:
     return f"{subject} {what} ({points(row['mean'])} points, {points(row['low'])} to {points(row['high'])})"
 
 
-def _mean(scores: Mapping[str, Any], seeds: Sequence[int]) -> float:
-    values = dict(zip(scores["seeds"], scores["accuracy"]["per_seed"], strict=True))
+def _mean(scores: Mapping[str, Any], figure: str, seeds: Sequence[int]) -> float:
+    values = dict(zip(scores["seeds"], scores[figure]["per_seed"], strict=True))
     return sum(values[seed] for seed in seeds) / len(seeds)
 
 

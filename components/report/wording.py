@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 MINUS = "−"
+
+FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
+"""What methods are measured by, for people: within a sentence."""
+TITLES = {"accuracy": "Accuracy", "map": "mAP", "macro_f1": "Macro-F1"}
+"""The same at the start of one."""
 
 REASONS = {
     "low_score": "too little like its label",
@@ -41,6 +47,15 @@ REFUSALS = {
 }
 
 
+def figure_of(found: Mapping[str, Any]) -> str:
+    """What methods are compared by: `accuracy`, or `map` where clips have several labels.
+
+    Args:
+        found: the content of evaluation.json or of report.json.
+    """
+    return str(found.get("figure", "accuracy"))
+
+
 def percent(share: float) -> str:
     """`0.4128` → `41.3 %`."""
     return f"{_signed(100 * share, 1, plus=False)} %"
@@ -56,8 +71,10 @@ def between(score: Mapping[str, float]) -> str:
     return f"{decimals(100 * score['low'], 1)} to {decimals(100 * score['high'], 1)}"
 
 
-def number(value: float) -> str:
-    """Three significant digits, without an exponent where that is readable."""
+def number(value: float | str) -> str:
+    """Three significant digits, without an exponent where that is readable; a name as it is."""
+    if isinstance(value, str):
+        return value
     if value == 0:
         return "0"
     if float(value).is_integer() and abs(value) < 1e6:

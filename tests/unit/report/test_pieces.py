@@ -12,8 +12,9 @@ import soundfile
 from common.errors import DataError
 from common.spectrogram import png, spectrogram
 from components.report import figures, wording
+from components.report.budget import factor_rows, strength_rows
 from components.report.players import Carrier, choose, make_player
-from components.report.sections import confusions, factor_rows, strength_rows
+from components.report.sections import confusions
 from components.report.timing import duration, insert_run_section
 from tests.unit.report.artifacts import RECIPE, synthetic_clips, tone
 
@@ -159,7 +160,8 @@ def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
 
     entries = [tried(factor, strength, factor / 10 + strength) for strength in (0.1, 0.2) for factor in (1, 2, 4)]
     selection = {"synthio/0": {"factor": 4, "strength": 0.2, "tried": entries}, "gold/0": {"tried": [{}]}}
-    results = {"methods": {name: {"seeds": [0], "title": name} for name in ("gold", "synthio")}}
+    methods = {name: {"seeds": [0], "title": name} for name in ("gold", "synthio")}
+    results = {"methods": methods, "selected": {"by": "accuracy"}}
     (factors,) = factor_rows({"synthio/0": selection["synthio/0"]}, results)
     assert [(entry["factor"], entry["chosen"]) for entry in factors["curve"]] == [(1, False), (2, False), (4, True)]
     (strengths,) = strength_rows(selection, results)

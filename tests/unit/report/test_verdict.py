@@ -75,6 +75,14 @@ def test_the_verdict_says_what_the_intervals_say(
     assert found["text"].endswith(".") and found["text"].count(". ") == 0
 
 
+def test_where_clips_have_several_labels_the_verdict_is_on_mean_average_precision() -> None:
+    evaluation = with_intervals(HIGHER, None)
+    for row in evaluation["methods"].values():
+        row["map"] = row.pop("accuracy")
+    text = verdict({**evaluation, "figure": "map"}, fixed_gold_set=False)["text"]
+    assert text.startswith("Synthio raised mAP from 40.8 % to 51.9 %") and "accuracy" not in text
+
+
 def test_an_interval_that_touches_zero_is_no_gain() -> None:
     assert verdict(with_intervals((0.0, 0.1), None), fixed_gold_set=False)["improved"] is False
 

@@ -1,0 +1,188 @@
+"""Acoustic consistency: how far synthetic clips sound like real ones, by statistics of spectrum, level and pitch.
+
+Every statistic is a mean over the frames of a clip that are within 40 dB of its loudest one, so that silence around a
+sound has no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+
+from common.audio_folder import load_clip
+from common.records import GoldClip, SyntheticClip
+from components.report.inputs import Inputs
+
+Floats = NDArray[np.floating[Any]]
+
+STATISTICS = {
+    "centroid_hz": "Spectral centroid, Hz",
+    "bandwidth_hz": "Spectral bandwidth, Hz",
+    "flatness": "Spectral flatness",
+    "flux": "Spectral flux",
+    "level_db": "Level, dB",
+    "crossings_hz": "Zero crossings per second",
+    "pitch_hz": "Pitch, Hz",
+    "voiced_share": "Share with a pitch",
+}
+FEW = 30
+"""Sets of fewer clips are called small."""
+REFERENCE = "other real clips"
+
+_FRAME_S, _ACTIVE = 0.064, 1e-4
+_PITCHES_HZ, _VOICED = (60.0, 1000.0), 0.5
+
+
+def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
+    """The statistics of one clip.
+
+    Args:
+        x: `(T,)` mono in [-1, 1].
+        rate: Hz.
+
+    Returns:
+        By the names of `STATISTICS`. `flatness` is geometric over arithmetic mean of the power spectrum: near 0 for a
+        tone and exp(-0.577) for white noise, whose periodogram is exponentially distributed. `flux` is the distance of
+        neighbouring magnitude spectra of unit length. `pitch_hz` (60 to 1000 Hz, by autocorrelation) is absent where
+        no frame has a pitch. Empty for a silent clip.
+    """
+    frames = _frames(np.asarray(x, np.float64), max(64, round(_FRAME_S * rate)))
+    energy = (frames**2).mean(axis=1)
+    if not energy.max() > 0:
+        return {}
+    frames, energy = frames[energy >= _ACTIVE * energy.max()], energy[energy >= _ACTIVE * energy.max()]
+    magnitude = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]), axis=1))[:, 1:] + 1e-12
+    power = magnitude**2
+    hz = np.fft.rfftfreq(frames.shape[1], 1 / rate)[1:]
+    share = power / power.sum(axis=1, keepdims=True)
+    centroid = share @ hz
+    spread = np.sqrt((share * (hz - centroid[:, None]) ** 2).sum(axis=1))
+    unit = magnitude / np.linalg.norm(magnitude, axis=1, keepdims=True)
+    pitches = _pitches(frames, rate)
+    found = {
+        "centroid_hz": centroid.mean(),
+        "bandwidth_hz": spread.mean(),
+        "flatness": (np.exp(np.log(power).mean(axis=1)) / power.mean(axis=1)).mean(),
+        "flux": np.linalg.norm(np.diff(unit, axis=0), axis=1).mean() if len(unit) > 1 else 0.0,
+        "level_db": 10 * np.log10(energy.mean()),
+        "crossings_hz": (np.diff(np.signbit(frames), axis=1).mean() * rate),
+        "voiced_share": len(pitches) / len(frames),
+    }
+    if len(pitches):
+        found["pitch_hz"] = np.median(pitches)
+    return {name: float(value) for name, value in found.items()}
+
+
+def compare(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Distance of two sets of clips in each statistic.
+
+    Args:
+        real: `clip_statistics` of the clips that set the standard.
+        other: those of the clips compared with them.
+
+    Returns:
+        By statistic: mean of both (`real`, `mean`); `shift`, the difference of means in pooled standard deviations;
+        `ks`, the largest difference of the distribution functions (Kolmogorov-Smirnov, 0 to 1). Statistics that fewer
+        than two clips of a side have are absent.
+    """
+    found = {}
+    for name in STATISTICS:
+        sides = [np.array([row[name] for row in rows if name in row]) for rows in (real, other)]
+        if min(map(len, sides)) < 2:
+            continue
+        apart = float(sides[1].mean() - sides[0].mean())
+        pooled = float(np.sqrt((sides[0].var(ddof=1) + sides[1].var(ddof=1)) / 2))
+        found[name] = {
+            "real": float(sides[0].mean()),
+            "mean": float(sides[1].mean()),
+            "shift": apart / pooled if pooled > 0 else 0.0,
+            "ks": float(ks_2samp(*sides).statistic),
+        }
+    return found
+
+
+def acoustics(inputs: Inputs, most: int) -> dict[str, Any]:
+    """Real training clips of all replicates against each synthetic set, and against real validation clips.
+
+    Args:
+        inputs: of the stage.
+        most: clips of a set that are measured; drawn by chance.
+
+    Returns:
+        `real_clips`, and `sets` by name: `clips`, `statistics` (see `compare`), and the means over them, `shift`
+        (without sign) and `ks`. No sets where nothing was generated.
+    """
+    gold, folder = inputs.gold, inputs.folders
+    train = {clip.clip_id: clip for seed in gold.seeds for clip in gold.train(seed)}
+    held_out = {clip.clip_id: clip for seed in gold.seeds for clip in gold.val(seed) if clip.clip_id not in train}
+    sets: dict[str, tuple[Path, list[Any]]] = {REFERENCE: (folder.gold, list(held_out.values()))}
+    if inputs.vanilla:
+        sets["vanilla"] = (folder.vanilla, inputs.vanilla)
+    for recipe in sorted({clip.recipe for clip in inputs.accepted}):
+        sets[f"{recipe}, accepted"] = (folder.accepted, [clip for clip in inputs.accepted if clip.recipe == recipe])
+    if len(sets) < 2:
+        return {"real_clips": 0, "sets": {}}
+    # One rate for all: a band that one side lacks would otherwise tell them apart.
+    clips: list[GoldClip | SyntheticClip] = [*train.values(), *inputs.vanilla, *inputs.accepted]
+    rate = min(clip.sample_rate_hz for clip in clips)
+    measured = _measure(rate, most)
+    real = measured(folder.gold, list(train.values()))
+    return {
+        "real_clips": len(real),
+        "sets": {name: row for name, where in sets.items() if (row := _row(real, measured(*where)))},
+    }
+
+
+def _measure(rate: int, most: int) -> Callable[[Path, Sequence[GoldClip | SyntheticClip]], list[dict[str, float]]]:
+    def measured(folder: Path, clips: Sequence[GoldClip | SyntheticClip]) -> list[dict[str, float]]:
+        drawn = sorted(clips, key=lambda clip: sha256(clip.clip_id.encode()).hexdigest())[:most]
+        return [found for clip in drawn if (found := clip_statistics(load_clip(folder, clip, rate), rate))]
+
+    return measured
+
+
+def _row(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
+    found = compare(real, other)
+    if not found:
+        return None
+    return {
+        "clips": len(other),
+        "shift": float(np.mean([abs(row["shift"]) for row in found.values()])),
+        "ks": float(np.mean([row["ks"] for row in found.values()])),
+        "statistics": found,
+    }
+
+
+def _frames(x: Floats, size: int) -> Floats:
+    padded = np.pad(x, (0, max(0, size - len(x))))
+    return np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
+
+
+def _pitches(frames: Floats, rate: int) -> Floats:
+    """Pitch of the frames that have one: the first high peak of the normalised autocorrelation."""
+    size = frames.shape[1]
+    least, most = int(rate / _PITCHES_HZ[1]), min(size // 2, int(rate / _PITCHES_HZ[0]) + 1)
+    if most - least < 3:
+        return np.zeros(0)
+    centred = frames - frames.mean(axis=1, keepdims=True)
+    product = np.fft.irfft(np.abs(np.fft.rfft(centred, 2 * size, axis=1)) ** 2, axis=1)[:, : most + 1]
+    summed = np.pad(np.cumsum(centred**2, axis=1), ((0, 0), (1, 0)))
+    lags = np.arange(most + 1)
+    head, tail = summed[:, size - lags], summed[:, [size]] - summed[:, lags]
+    likeness = product / np.sqrt(np.maximum(head * tail, 1e-24))
+    window = likeness[:, least:most]
+    top = window.max(axis=1, keepdims=True)
+    peaks = (window >= likeness[:, least - 1 : most - 1]) & (window > likeness[:, least + 1 : most + 1])
+    good = peaks & (window >= 0.9 * top) & (window > _VOICED)
+    rows = np.flatnonzero(good.any(axis=1))
+    places = good[rows].argmax(axis=1) + least
+    before, at, after = (likeness[rows, places + step] for step in (-1, 0, 1))
+    bend = before - 2 * at + after
+    shift = np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, 1.0), 0.0)
+    return np.asarray(rate / (places + shift))

@@ -1,0 +1,203 @@
+"""What the gains depend on: parts of the method, augmentation factor, size of a class; and the work behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.methods import LOSERS, METHODS, Method
+from components.report import figures
+from components.report.acoustics import acoustics
+from components.report.budget import chosen_by, factor_rows
+from components.report.inputs import Inputs
+from components.report.verdict import BASELINE, SUBJECT
+
+
+def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[str, Any]:
+    """Further figures of report.json: `acoustics`, `cost`, `factors`, `long_tail`.
+
+    Args:
+        inputs: of the stage.
+        methods: of the run.
+        most: clips of a set whose sound is measured.
+    """
+    train = inputs.gold.train(inputs.gold.seeds[0])
+    counts = dict.fromkeys(inputs.gold.labels, 0)
+    for clip in train:
+        for label in (clip.label, *clip.further_labels):
+            counts[label] += 1
+    return {
+        "acoustics": acoustics(inputs, most),
+        "cost": cost(inputs.evaluation, methods),
+        "factors": factors(inputs.selection, inputs.evaluation),
+        "long_tail": long_tail(inputs.evaluation, counts),
+    }
+
+
+def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each method that lacks a part of the subject against the subject, in points, with bars on one axis."""
+    lacking = {
+        name
+        for name, method in METHODS.items()
+        if name != SUBJECT and method.classic == "none" and method.recipe and method.recipe.source == "generate"
+    }
+    rows = [
+        {
+            "name": row["versus"],
+            "title": results["methods"][row["versus"]]["title"],
+            "mean": -row["mean"],
+            "low": -row["high"],
+            "high": -row["low"],
+        }
+        for row in results["differences"]
+        if row["method"] == SUBJECT and row["versus"] in lacking
+    ]
+    domain = figures.gain_domain(rows)
+    order = list(METHODS)
+    return [
+        {**row, "bar": figures.gain_bar(row, domain), "reliable": row["low"] > 0 or row["high"] < 0}
+        for row in sorted(rows, key=lambda row: order.index(row["name"]))
+    ]
+
+
+def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean score on validation clips by augmentation factor, of methods for which several were tried.
+
+    Returns:
+        `by` (figure), `split` ("validation"), and `methods` by name: factor, mean and per_seed of each that all
+        replicates tried.
+    """
+    curves: dict[str, list[dict[int, float]]] = {}
+    for row in factor_rows(selection, evaluation):
+        curves.setdefault(row["name"], []).append({entry["factor"]: entry["score"] for entry in row["curve"]})
+    found = {}
+    for name, seeds in curves.items():
+        common = sorted(set.intersection(*(set(curve) for curve in seeds)))
+        scores = {factor: [curve[factor] for curve in seeds] for factor in common}
+        found[name] = [{"factor": f, "mean": sum(s) / len(s), "per_seed": s} for f, s in scores.items()]
+    return {
+        "by": chosen_by(evaluation),
+        "split": "validation",
+        "methods": {name: rows for name, rows in found.items() if len(rows) > 1},
+    }
+
+
+def factor_chart(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Lines of `factors`, one for each method."""
+    found = results["factors"]["methods"]
+    if not found:
+        return None
+    titles = {name: str(results["methods"][name]["title"]) for name in found}
+    series = [
+        (titles[name], [float(row["factor"]) for row in rows], [100 * row["mean"] for row in rows])
+        for name, rows in found.items()
+    ]
+    keys = [{"name": titles[name], "line": figures.line_key(index)} for index, name in enumerate(found)]
+    label = "Validation score in percent by augmentation factor"
+    return {"chart": figures.curves(series, label, "synthetic clips for each real one"), "keys": keys}
+
+
+def long_tail(evaluation: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any] | None:
+    """Gains of the classes, the rarest in training first, and their means in thirds.
+
+    Args:
+        evaluation: evaluation.json.
+        counts: training clips of each label in the first replicate.
+
+    Returns:
+        None without a comparison. `balanced` says that all classes have equally many clips, so that there is no tail;
+        `thirds` [{name, classes, fewest, most, mean}] is empty then, and with fewer than six classes.
+    """
+    found = evaluation["per_class"]
+    if found is None:
+        return None
+    rows = sorted(
+        (
+            {
+                "label": row["label"],
+                "train": counts[row["label"]],
+                "test": row["clips"],
+                **{k: row[k] for k in ("mean", "low", "high")},
+            }
+            for row in found["classes"]
+        ),
+        key=lambda row: (row["train"], row["label"]),
+    )
+    balanced = len({row["train"] for row in rows}) < 2
+    return {
+        "method": found["method"],
+        "versus": found["versus"],
+        "balanced": balanced,
+        "classes": rows,
+        "thirds": [] if balanced or len(rows) < 6 else _thirds(rows),
+    }
+
+
+def _thirds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    bounds = [round(len(rows) * part / 3) for part in range(4)]
+    thirds = []
+    for name, start, end in zip(
+        ("rarest third", "middle third", "most frequent third"), bounds, bounds[1:], strict=False
+    ):
+        own = rows[start:end]
+        thirds.append(
+            {
+                "name": name,
+                "classes": len(own),
+                "fewest": own[0]["train"],
+                "most": own[-1]["train"],
+                "mean": sum(row["mean"] for row in own) / len(own),
+            }
+        )
+    return thirds
+
+
+def tail_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`long_tail` with bars; none where all classes have equally many clips."""
+    found = results["long_tail"]
+    if found is None or found["balanced"]:
+        return None
+    domain = figures.gain_domain(found["classes"])
+    return {
+        **found,
+        "classes": [{**row, "bar": figures.gain_bar(row, domain)} for row in found["classes"]],
+        "few": min(row["test"] for row in found["classes"]),
+    }
+
+
+def cost(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
+    """What each method gains over gold, and which stages work for it.
+
+    Returns:
+        Of each method but gold and the ceilings: name, title, mean, low, high, `reliable` (a gain whose interval lies
+        above 0, over at least two replicates), `stages` (beyond pretraining and training; a star stands for repeats).
+    """
+    return [
+        {
+            "name": row["method"],
+            "title": evaluation["methods"][row["method"]]["title"],
+            **{key: row[key] for key in ("mean", "low", "high")},
+            "reliable": bool(row["low"] > 0 and len(row["per_seed"]) > 1),
+            "stages": own_stages(methods[row["method"]]),
+        }
+        for row in evaluation["differences"]
+        if row["versus"] == BASELINE and row["method"] in methods and not methods[row["method"]].ceiling
+    ]
+
+
+def own_stages(method: Method) -> list[str]:
+    """Stages that work for a method and not for gold; those that make the clips of others too are among them."""
+    recipe = method.recipe
+    if recipe is None or recipe.source == "real":
+        return []
+    if recipe.source == "corpus":
+        return ["retrieve-audio*"]
+    if recipe == LOSERS:
+        return ["synthesize-audio"]
+    stages = ["synthesize-audio*"]
+    stages += ["align-t2a*"] if recipe.alignment != "none" else []
+    stages += ["caption-clips*"] if recipe.captions in ("plain", "mixcap") else []
+    stages += ["augment-captions*"] if recipe.captions != "template" else []
+    stages += ["finetune-clap*", "filter-audio*"] if recipe.filter else []
+    stages += ["revise-captions*"] if recipe.rounds != 0 else []
+    return stages

@@ -1,0 +1,94 @@
+"""Ablations, factors, long tail, ceilings, and the work behind a gain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from common.methods import METHODS
+from components.report.effects import ablations, factor_chart, factors, long_tail, own_stages
+from components.report.sections import impossible, method_rows
+from components.report.timing import cost_table, own_seconds
+
+
+def score(mean: float) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "per_seed": [mean] * 3}
+
+
+def scored(*names: str) -> dict[str, Any]:
+    rows = {name: {"title": METHODS[name].title, "seeds": [0], "accuracy": score(0.5)} for name in names}
+    return {"methods": rows, "dataset": {"name": "esc50"}, "differences": [], "best_classic": None, "failures": []}
+
+
+def test_an_ablation_is_the_subjects_gain_over_it_turned_round() -> None:
+    results = scored("gold", "synthio", "synthio_erm", "noise", "extra_real")
+    row = {"method": "synthio", "mean": 0.04, "low": 0.01, "high": 0.07}
+    results["differences"] = [{**row, "versus": name} for name in ("gold", "noise", "extra_real", "synthio_erm")]
+    (found,) = ablations(results)
+    assert (found["name"], found["mean"], found["low"], found["high"]) == ("synthio_erm", -0.04, -0.07, -0.01)
+    assert found["reliable"] and 'aria-label="−4.0 points' in found["bar"]
+
+
+def test_ceilings_stand_last_are_never_best_and_the_papers_figures_stand_beside() -> None:
+    results = scored("extra_real", "synthio", "gold")
+    results["methods"]["extra_real"]["accuracy"] = score(0.9)
+    results["best_classic"] = {"accuracy": score(0.4)}
+    rows = method_rows(results, 50)["rows"]
+    assert [row["name"] for row in rows] == ["gold", "synthio", "best_classic", "extra_real"]
+    assert [row["best"] for row in rows] == [True, True, False, False]
+    assert rows[0]["paper"] == 22.25 and rows[-1]["paper"] is None
+
+
+def test_a_ceiling_that_was_asked_for_and_not_trained_is_called_impossible_unless_it_failed() -> None:
+    asked = {name: METHODS[name] for name in ("gold", "extra_real")}
+    assert impossible(scored("gold"), asked) == [METHODS["extra_real"].title]
+    assert impossible(scored("gold", "extra_real"), asked) == []
+    assert impossible({**scored("gold"), "failures": [{"method": "extra_real"}]}, asked) == []
+
+
+def test_scores_by_factor_are_means_over_replicates_of_validation() -> None:
+    def tried(*scores: float) -> dict[str, Any]:
+        entries = [{"factor": f, "strength": None, "val_accuracy": s} for f, s in zip((1, 2), scores, strict=True)]
+        return {"factor": 2, "strength": None, "tried": entries}
+
+    results = scored("synthio")
+    results["methods"]["synthio"]["seeds"] = [0, 1]
+    results["selected"] = {"by": "accuracy"}
+    found = factors({"synthio/0": tried(0.2, 0.6), "synthio/1": tried(0.4, 0.8)}, results)
+    assert found["split"] == "validation"
+    assert [row["mean"] for row in found["methods"]["synthio"]] == pytest.approx([0.3, 0.7])
+    chart = factor_chart({**results, "factors": found})
+    assert chart is not None and "Synthio from 30 to 70" in chart["chart"]
+
+
+def test_the_long_tail_begins_with_the_rarest_class_and_equal_classes_have_none() -> None:
+    classes = [{"label": c, "clips": 9, "mean": i / 10, "low": 0.0, "high": 1.0} for i, c in enumerate("abcdef")]
+    evaluation = {"per_class": {"method": "synthio", "versus": "gold", "classes": classes}}
+    found = long_tail(evaluation, dict(zip("abcdef", (60, 50, 40, 30, 20, 10), strict=True)))
+    assert found is not None and [row["label"] for row in found["classes"]] == list("fedcba")
+    assert [third["mean"] for third in found["thirds"]] == pytest.approx([0.45, 0.25, 0.05])
+    equal = long_tail(evaluation, dict.fromkeys("abcdef", 5))
+    assert equal is not None and equal["balanced"] and equal["thirds"] == []
+
+
+STAGES = [
+    {"name": "pretrain-t2a", "seconds": 900.0},
+    {"name": "align-t2a", "seconds": 60.0},
+    {"name": "synthesize-audio", "seconds": 10.0},
+    {"name": "synthesize-audio-2", "seconds": 30.0},
+]
+
+
+def test_own_work_is_that_of_the_stages_a_method_needs_and_unknown_from_the_cache() -> None:
+    assert own_stages(METHODS["noise"]) == []
+    assert own_seconds(own_stages(METHODS["vanilla"]), STAGES) == 10.0
+    assert own_seconds(own_stages(METHODS["synthio"]), STAGES) == 100.0
+    assert own_seconds(own_stages(METHODS["synthio"]), [{**STAGES[1], "cached": True}]) is None
+
+
+@pytest.mark.parametrize(("reliable", "text"), [(True, "10.0 s"), (False, "not reliable")])
+def test_time_for_a_point_is_work_over_gain_and_told_only_of_reliable_gains(reliable: bool, text: str) -> None:
+    row = {"title": "Synthio", "mean": 0.1, "low": 0.02, "high": 0.2, "reliable": reliable}
+    table = cost_table([{**row, "stages": own_stages(METHODS["synthio"])}], STAGES)
+    assert f'<td class="num">{text}</td></tr>' in table
