@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -46,6 +47,16 @@ class Row:
     def labels(self) -> tuple[str, ...]:
         """All its labels."""
         return (self.label, *self.further_labels)
+
+    @property
+    def clip_id(self) -> str:
+        """Of the clip that it becomes."""
+        return clip_id_of(self.source)
+
+
+def clip_id_of(source: str) -> str:
+    """12 hex digits of the relative path, never of the content."""
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

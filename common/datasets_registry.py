@@ -17,7 +17,8 @@ from common.dataset_listing import list_clips
 from common.errors import ConfigError, unknown_name
 from common.hashing import hash_file, hash_json
 from common.layouts import LAYOUTS
-from common.layouts.located import root_of
+from common.layouts.located import root_of, where_to_get
+from common.layouts.native import folder_with
 from common.storage import open_uri
 
 DATASETS_DIR = Path(__file__).parent / "datasets"
@@ -86,21 +87,28 @@ def fingerprint(spec: DatasetSpec) -> str:
 
 
 def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
-    """Files with the ids of AudioSet clips that belong to `spec` or to a registered dataset, sorted.
+    """Files with the ids of AudioSet and Freesound clips that belong to `spec` or to a registered dataset, sorted.
 
     The ids of a registered dataset that is not on this machine are left out: nothing is evaluated on it here.
 
     Raises:
-        ConfigError: a file of `spec` is missing.
+        ConfigError: `spec` is not on this machine, or a file of it is missing.
     """
-    for path in spec.corpus_ids:
-        if not path.is_file():
+    for place in spec.corpus_ids:
+        if spec.reader in LAYOUTS and not root_of(spec).is_dir():
+            raise ConfigError(where_to_get(spec))
+        if not _is_there(place):
             raise ConfigError(
-                f"dataset {spec.name}: corpus_ids: {path} does not exist; without it the pretraining corpus would hold "
-                "clips of the dataset"
+                f"dataset {spec.name}: corpus_ids: {place} does not exist; without it the pretraining corpus would "
+                "hold clips of the dataset"
             )
-    registered = (path for name in dataset_names() for path in resolve_dataset(name).corpus_ids)
-    return tuple(sorted({str(path) for path in (*spec.corpus_ids, *registered) if path.is_file()}))
+    registered = (place for name in dataset_names() for place in resolve_dataset(name).corpus_ids)
+    return tuple(sorted({*spec.corpus_ids, *filter(_is_there, registered)}))
+
+
+def _is_there(place: str) -> bool:
+    # One in a store is opened by whoever reads it.
+    return "://" in place or Path(place).is_file()
 
 
 def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
@@ -161,18 +169,8 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
     for field in ("labels", "audio", "root"):
         if isinstance(values.get(field), str):
             values = {**values, field: _absolute(values[field], f"{where}: {field}", base)}
-    places = values.get("corpus_ids")
-    if isinstance(places, str | list):
-        places = [places] if isinstance(places, str) else places
-        values = {
-            **values,
-            "corpus_ids": [
-                _absolute(place, f"{where}: corpus_ids", base)
-                if isinstance(place, str) and values.get("reader") not in LAYOUTS
-                else place
-                for place in places
-            ],
-        }
+    if isinstance(values.get("corpus_ids"), str):
+        values = {**values, "corpus_ids": [values["corpus_ids"]]}
     try:
         spec = DatasetSpec.model_validate(values)
     except ValidationError as error:
@@ -180,9 +178,12 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
         raise ConfigError(f"{where}: {_named(first)}") from error
     # Named here, because later stages may see another environment.
     if spec.reader not in LAYOUTS:
-        return spec
+        ids = tuple(
+            place if "://" in place else _absolute(place, f"{where}: corpus_ids", base) for place in spec.corpus_ids
+        )
+        return spec.model_copy(update={"corpus_ids": ids})
     root = root_of(spec)
-    ids = tuple(root / place.expanduser() for place in spec.corpus_ids)
+    ids = tuple(str((folder_with(root, place) or root) / place) for place in spec.corpus_ids)
     return spec.model_copy(update={"root": root, "corpus_ids": ids})
 
 

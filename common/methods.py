@@ -14,7 +14,9 @@ from common.errors import ConfigError, unknown_name
 
 Alignment = Literal["none", "dpo", "erm"]
 CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
-Augmentation = Literal["none", "noise", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"]
+Augmentation = Literal[
+    "none", "noise", "background", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"
+]
 Classic = Augmentation | Literal["best"]
 
 
@@ -67,6 +69,7 @@ _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
 METHODS: dict[str, Method] = {
     "gold": Method(title="Gold only"),
     "noise": Method(title="Random noise", classic="noise"),
+    "background_noise": Method(title="Corpus background noise", classic="background"),
     "pitch_shift": Method(title="Pitch shift", classic="pitch_shift"),
     "time_stretch": Method(title="Time stretch", classic="time_stretch"),
     "shift": Method(title="Time shift", classic="shift"),

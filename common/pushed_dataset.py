@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from common.config.dataset import DatasetSpec
-from common.dataset_listing import COLUMNS, list_clips
+from common.dataset_listing import COLUMNS, Row, list_clips
 from common.errors import DataError
 from common.hashing import hash_file
 from common.storage import ObjectStore, open_store, split_uri, write_text
@@ -58,6 +58,7 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
     manifest = json.dumps({"version": VERSION, "files": files, "clips": listed}, sort_keys=True, ensure_ascii=False)
     key = f"lists/{hashlib.sha256(manifest.encode()).hexdigest()}.json"
     store.write_bytes(key, manifest.encode())
+    ids = [_push_ids(Path(place), store) for place in spec.corpus_ids]
     # Folds have become splits; what is pushed needs no download.
     local = {"reader", "root", "labels", "audio", "pushed", "corpus_ids"} | {
         "test_folds",
@@ -67,13 +68,31 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
         "archives",
     }
     described = spec.model_dump(mode="json", exclude_none=True, exclude=local) | {"pushed": f"{store.uri}/{key}"}
+    described |= {"corpus_ids": ids} if ids else {}
     name = f"{spec.name}.yaml"
     store.write_bytes(name, yaml.safe_dump(described, sort_keys=True, allow_unicode=True).encode())
     return f"{store.uri}/{name}"
 
 
-def fetch_dataset(spec: DatasetSpec, folder: Path) -> DatasetSpec:
+def _push_ids(path: Path, store: ObjectStore) -> str:
+    """Copy a file of `corpus_ids`, so that the corpus leaves the dataset's clips out on another machine too."""
+    if not path.is_file():
+        raise DataError(f"corpus_ids: {path} does not exist; restore it, then push again")
+    key = f"ids/{hash_file(path)}{path.suffix}"
+    if store.size(key) is None:
+        store.upload(key, path)
+    return f"{store.uri}/{key}"
+
+
+def fetch_dataset(
+    spec: DatasetSpec, folder: Path, choose: Callable[[list[Row]], list[Row]] | None = None
+) -> DatasetSpec:
     """Copy a pushed dataset to `folder`; files that are there already are kept.
+
+    Args:
+        spec: the dataset.
+        folder: for the files, and the list of clips.
+        choose: of the clips listed, those whose files are needed; None = all.
 
     Returns:
         `spec` with paths of this machine; one that was not pushed comes back as it is.
@@ -88,14 +107,18 @@ def fetch_dataset(spec: DatasetSpec, folder: Path) -> DatasetSpec:
     listed = _read_list(open_store(place).read_bytes(key), spec.pushed)
     # The files lie beside `lists/`.
     store = open_store(spec.pushed.rsplit("/", 2)[0])
-    for source, sha256 in sorted(listed["files"].items()):
-        _check_inside(source, spec.name)
-        target = folder / "audio" / source
-        if not target.is_file() or hash_file(target) != sha256:
-            store.download(f"files/{sha256[:2]}/{sha256}", target, sha256)
     lines = [json.dumps({name: clip.get(name) for name in COLUMNS}, ensure_ascii=False) for clip in listed["clips"]]
     write_text(folder / "labels.jsonl", "".join(f"{line}\n" for line in lines))
-    return spec.model_copy(update={"labels": folder / "labels.jsonl", "audio": folder / "audio", "pushed": None})
+    audio = folder / "audio"
+    audio.mkdir(exist_ok=True)
+    here = spec.model_copy(update={"labels": folder / "labels.jsonl", "audio": audio, "pushed": None})
+    wanted = None if choose is None else {row.source for row in choose(list_clips(here).rows)}
+    for source, sha256 in sorted(listed["files"].items()):
+        _check_inside(source, spec.name)
+        target = audio / source
+        if (wanted is None or source in wanted) and (not target.is_file() or hash_file(target) != sha256):
+            store.download(f"files/{sha256[:2]}/{sha256}", target, sha256)
+    return here
 
 
 def _read_list(data: bytes, uri: str) -> dict[str, Any]:

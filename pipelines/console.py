@@ -1,15 +1,19 @@
-"""The terminal's view of a local run: the stages' own lines, everything in a log file."""
+"""The terminal: what a local run shows of its stages (the rest goes to a log file), and commands that only print."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 _EVENT = re.compile(r" (INFO|WARNING|ERROR) synthio\.(\S+) (.*)")
 _MODEL_S = re.compile(r"event=stage_done .*model_s=([0-9.e+-]+)")
 _ERROR = re.compile(r"^\s*common\.errors\.(\w+): (.*)")
+_FAULT = re.compile(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)")
 
 
 class Console(io.TextIOBase):
@@ -17,7 +21,7 @@ class Console(io.TextIOBase):
 
     Attributes:
         model_s: seconds that the stages spent inside their models.
-        error: the last expected failure that a stage reported.
+        error: the last failure that a stage reported.
     """
 
     def __init__(self, log_path: Path) -> None:
@@ -44,6 +48,11 @@ class Console(io.TextIOBase):
         if not self._file.closed:
             self._file.flush()
 
+    def take_error(self) -> str:
+        """The last failure that a stage reported, once."""
+        error, self.error = self.error, ""
+        return error
+
     def close(self) -> None:
         """Close the log file."""
         super().close()
@@ -52,8 +61,20 @@ class Console(io.TextIOBase):
     def _line(self, line: str) -> None:
         if found := _MODEL_S.search(line):
             self.model_s += float(found.group(1))
-        if found := _ERROR.search(line):
+        if found := _ERROR.search(line) or _FAULT.search(line):
             self.error = f"{found.group(1)}: {found.group(2)}"
         if found := _EVENT.search(line):
             self._terminal.write(f"  {found.group(2)}: {found.group(3).removeprefix('event=')}\n")
             self._terminal.flush()
+
+
+def print_and_exit(command: Callable[[], int]) -> NoReturn:
+    """Leave with the status of `command`; 0 when its reader wants no more, as in `make list-datasets | head -1`."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Otherwise Python flushes into the closed pipe once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -8,6 +8,7 @@ import sys
 from common.config.run import load_preset
 from common.errors import SynthioError
 from common.models import describe
+from pipelines.console import print_and_exit
 
 
 def main() -> int:
@@ -35,4 +36,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print_and_exit(main)

@@ -12,6 +12,7 @@ from common.datasets_registry import dataset_names, resolve_dataset
 from common.errors import SynthioError
 from common.layouts import LAYOUTS
 from common.layouts.located import root_of
+from pipelines.console import print_and_exit
 
 
 def describe(spec: DatasetSpec) -> dict[str, Any]:
@@ -78,4 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print_and_exit(main)

@@ -14,6 +14,14 @@ from common.errors import DataError
 _SHOWN = 8
 
 
+def folder_with(root: Path, marker: str | Path) -> Path | None:
+    """The folder that holds `marker`: `root`, or the one sub-folder that an archive was unpacked to; None = neither."""
+    below = (
+        (path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else ()
+    )
+    return next((folder for folder in (root, *sorted(below)) if (folder / marker).exists()), None)
+
+
 def home(root: Path, marker: str, dataset: str) -> Path:
     """The folder that holds `marker`: `root`, or the one sub-folder that an archive was unpacked to.
 
@@ -25,10 +33,8 @@ def home(root: Path, marker: str, dataset: str) -> Path:
     Raises:
         DataError: saying what was found, and what was expected.
     """
-    below = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [folder for folder in (root, *below) if (folder / marker).exists()]
-    if found:
-        return found[0]
+    if found := folder_with(root, marker):
+        return found
     raise DataError(
         f"{root} has not the layout of {dataset}: expected {marker} in it or in a folder below; found "
         f"{contents(root)}; unpack the original archives there"

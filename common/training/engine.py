@@ -70,12 +70,15 @@ class Engine:
             shard(self._root, self.processes, self.device)
         elif self.processes > 1:
             self._root = self._accelerator.prepare_model(self._root, device_placement=False)
+        self._modules = list(self._root.modules())
         self.parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
+            # On a CPU the same numbers as one parameter after the other, in two thirds of the time.
+            foreach=True if self.device.type == "cpu" and not self.sharded else None,
             fused=True if self.device.type == "cuda" else None,
         )
 
@@ -92,7 +95,8 @@ class Engine:
         Raises:
             DataError: loss or gradient is not finite; the weights are those before the step.
         """
-        self.model.train()
+        if not all(module.training for module in self._modules):
+            self._root.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._config.learning_rate * learning_rate_factor(self._config, step)
         self.optimizer.zero_grad(set_to_none=True)

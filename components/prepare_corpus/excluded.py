@@ -1,24 +1,30 @@
-"""AudioSet clips that belong to datasets, and so stay out of the pretraining corpus."""
+"""AudioSet and Freesound clips that belong to datasets, and so stay out of the pretraining corpus."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from common.errors import DataError
-from components.prepare_corpus.captions.records import youtube_id
+from common.storage import open_uri
+from components.prepare_corpus.captions.records import file_stem, youtube_id
 
 MAX_LINE_CHARACTERS = 1 << 16
+_FREESOUND_COLUMNS = ("freesound_id", "fsid", "fname", "src_file")
 _ID_COLUMNS = ("youtube_id", "ytid", "video_id", "id", "filename", "file_name", "file", "segment_id")
 _CELLS = re.compile(r"[,\t]")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class ExcludedIds:
-    """A set of YouTube ids; `in` takes the id or file name of any clip.
+    """A set of YouTube and Freesound ids; `in` takes the id or file name of any clip.
 
-    A whole video is excluded, whatever the start: neighbouring segments share speakers, rooms and devices.
+    A whole video is excluded, whatever the start: neighbouring segments share speakers, rooms and devices. A clip of
+    Freesound is told by a name that is a number, as in WavCaps and FSD50K (`64760.wav`).
     """
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
@@ -26,7 +32,10 @@ class ExcludedIds:
 
     @classmethod
     def read(cls, paths: Iterable[str | Path]) -> ExcludedIds:
-        """The ids in CSV, TSV or text files, read line by line; the first column, or the one that a header names.
+        """The ids in CSV, TSV or text files, here or in an object store, read line by line.
+
+        They stand in the first column, or in the one that a header names. Ids of Freesound need a header: `fname`
+        (FSD50K), `fsID` (UrbanSound8K), `src_file` (ESC-50) or `freesound_id`.
 
         Source of the forms: github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-sound-event-detection-for-
         smart-cars at 96dc262e3869580c0ff4c4de622995a8e3573ad9: `testing_set.csv` (`-5QrBL6MzLg,60.000,70.000,…`) and
@@ -35,7 +44,7 @@ class ExcludedIds:
         Raises:
             DataError: a file cannot be read, a row names no clip (one test clip missed is one leaked), or it is empty.
         """
-        return cls(found for path in paths for found in _read(Path(path)))
+        return cls(found for path in paths for found in _read(str(path)))
 
     @property
     def digest(self) -> str:
@@ -43,16 +52,28 @@ class ExcludedIds:
         return hashlib.sha256("\n".join(sorted(self._ids)).encode()).hexdigest()
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and youtube_id(name) in self._ids
+        return isinstance(name, str) and not self._ids.isdisjoint({youtube_id(name), freesound_id(name)})
 
     def __len__(self) -> int:
         return len(self._ids)
 
 
-def _read(path: Path) -> Iterable[str]:
-    column, rows = 0, 0
+def freesound_id(name: str) -> str | None:
+    """The number in a name such as `64760.wav`; None if it is none."""
+    stem = file_stem(name)
+    return str(int(stem)) if _NUMBER.fullmatch(stem) else None
+
+
+def _open(place: str) -> TextIO:
+    if "://" in place:
+        return io.TextIOWrapper(open_uri(place), encoding="utf-8-sig", errors="surrogateescape")
+    return Path(place).open(encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _read(path: str) -> Iterable[str]:
+    column, rows, id_of, kind = 0, 0, youtube_id, "an AudioSet clip"
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        with _open(path) as file:
             number = 0
             while line := file.readline(MAX_LINE_CHARACTERS):
                 number += 1
@@ -61,18 +82,21 @@ def _read(path: Path) -> Iterable[str]:
                     continue
                 cells = [cell.strip().strip('"') for cell in _CELLS.split(line)]
                 names = [cell.lower() for cell in cells]
-                if not rows and any(name in _ID_COLUMNS for name in names):
-                    column = next(names.index(name) for name in _ID_COLUMNS if name in names)
+                header = [name for name in (*_FREESOUND_COLUMNS, *_ID_COLUMNS) if name in names]
+                if not rows and header:
+                    column = names.index(header[0])
+                    if header[0] in _FREESOUND_COLUMNS:
+                        id_of, kind = freesound_id, "a Freesound clip"
                     continue
                 rows += 1
-                found = youtube_id(cells[column]) if column < len(cells) else None
+                found = id_of(cells[column]) if column < len(cells) else None
                 if found is None:
                     raise DataError(
-                        f"{path}, line {number}: expected the id of an AudioSet clip in column {column + 1}, found "
+                        f"{path}, line {number}: expected the id of {kind} in column {column + 1}, found "
                         f"{line.strip()!r:.80}; correct the line, or name the column in a header, such as `youtube_id`"
                     )
                 yield found
     except OSError as error:
-        raise DataError(f"cannot read the ids of AudioSet clips from {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot read the ids of clips from {path}: {error.strerror or error}") from error
     if not rows:
-        raise DataError(f"{path} holds no ids of AudioSet clips; remove it from corpus_ids, or give the right file")
+        raise DataError(f"{path} holds no ids of clips; remove it from corpus_ids, or give the right file")

@@ -44,7 +44,7 @@ _UNUSABLE = ("nan", "silence", "dc")
 
 
 def open_recordings(
-    settings: PrepareCorpusConfig, seed: int, excluded_files: tuple[Path, ...], items: ItemStore
+    settings: PrepareCorpusConfig, seed: int, excluded_files: tuple[str, ...], items: ItemStore
 ) -> Source:
     """The folder or the tar shards that the settings name, with the index of captions built or found.
 

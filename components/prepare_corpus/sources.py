@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -131,7 +130,7 @@ def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
             f"prepare_corpus: source is `{settings.source}`, but audio_dir and captions_file are not set; for example "
             "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
         )
-    recordings = open_recordings(settings, plan.seed, tuple(Path(file) for file in plan.excluded_ids_files), items)
+    recordings = open_recordings(settings, plan.seed, plan.excluded_ids_files, items)
     if not settings.procedural_clips:
         return recordings
     generator = settings.model_copy(update={"source": "procedural", "clips": settings.procedural_clips})

@@ -63,11 +63,6 @@ class Clip:
         return (self.label, *self.further_labels)
 
 
-def clip_id_of(source: str) -> str:
-    """12 hex digits of the relative path."""
-    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
 def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> Clip | Drop:
     """Decode and check a listed file; store it as `folder/{clip_id}.flac` when a folder is given."""
     try:
@@ -103,11 +98,10 @@ def store(
         # Float files may go beyond full scale, and so may the ripple of resampling; 16 bits cannot.
         keep = keep / np.float32(peak)
     found += ["cut"] if info.duration_s > seconds + 0.01 else []
-    clip_id = clip_id_of(row.source)
     if folder is not None:
-        write_flac(folder / f"{clip_id}.flac", keep, settings.storage_sample_rate_hz)
+        write_flac(folder / f"{row.clip_id}.flac", keep, settings.storage_sample_rate_hz)
     return Clip(
-        clip_id=clip_id,
+        clip_id=row.clip_id,
         source=row.source,
         label=row.label,
         split=row.split,

@@ -64,7 +64,7 @@ def examine(
         DataError: the dataset cannot even be listed.
     """
     settings = settings or PrepareDatasetConfig()
-    reading = read_dataset(spec, settings, None, cpu_count())
+    reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)
     problems: list[str] = []
     health: dict[str, Any] = _without_splits(reading)
     try:

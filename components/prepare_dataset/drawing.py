@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
+from common.dataset_listing import Row
 from common.seeding import numpy_generator
 from components.prepare_dataset.clips import Clip
 
+Drawn = TypeVar("Drawn", Clip, Row)
+"""What is drawn: clips, or rows of a listing before any audio is read."""
+
 _TRIES = 200
+_OF_CLASS = 10
 
 
 def allocate(counts: Mapping[str, int], total: int) -> dict[str, int]:
@@ -34,7 +41,7 @@ def allocate(counts: Mapping[str, int], total: int) -> dict[str, int]:
     return share
 
 
-def draw(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Clip]:
+def draw(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -> list[Drawn]:
     """Exactly `total` of `clips`, stratified by class, sorted by clip id.
 
     The draw of a class depends on `seed`, `purpose` and the class only, and a larger draw from the
@@ -46,17 +53,17 @@ def draw(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Cli
     """
     if any(clip.further_labels for clip in clips):
         return _draw_several(clips, total, seed, purpose)
-    by_label: dict[str, list[Clip]] = defaultdict(list)
+    by_label: dict[str, list[Drawn]] = defaultdict(list)
     for clip in sorted(clips, key=lambda clip: clip.clip_id):
         by_label[clip.label].append(clip)
-    chosen: list[Clip] = []
+    chosen: list[Drawn] = []
     for label, count in allocate({label: len(members) for label, members in by_label.items()}, total).items():
         order = numpy_generator(seed, purpose, label).permutation(len(by_label[label]))
         chosen += [by_label[label][index] for index in order[:count]]
     return sorted(chosen, key=lambda clip: clip.clip_id)
 
 
-def _draw_several(clips: Sequence[Clip], total: int, seed: int, purpose: str) -> list[Clip]:
+def _draw_several(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -> list[Drawn]:
     """Exactly `total` clips with several labels each, one after the other, for the label that lacks most of its share.
 
     As long as a label has no clip it goes first, the rarest before the others, so every label is drawn where `total` is
@@ -64,7 +71,7 @@ def _draw_several(clips: Sequence[Clip], total: int, seed: int, purpose: str) ->
     """
     if not 0 <= total <= len(clips):
         raise ValueError(f"cannot draw {total} of {len(clips)}")
-    by_label: dict[str, list[Clip]] = defaultdict(list)
+    by_label: dict[str, list[Drawn]] = defaultdict(list)
     for clip in sorted(clips, key=lambda clip: clip.clip_id):
         for label in clip.labels:
             by_label[label].append(clip)
@@ -73,7 +80,7 @@ def _draw_several(clips: Sequence[Clip], total: int, seed: int, purpose: str) ->
         label: [members[index] for index in numpy_generator(seed, purpose, label).permutation(len(members))[::-1]]
         for label, members in by_label.items()
     }
-    chosen: dict[str, Clip] = {}
+    chosen: dict[str, Drawn] = {}
     have: Counter[str] = Counter()
     while len(chosen) < total:
         label = min(waiting, key=lambda name: (have[name] / counts[name], counts[name], name))
@@ -88,12 +95,31 @@ def _draw_several(clips: Sequence[Clip], total: int, seed: int, purpose: str) ->
     return sorted(chosen.values(), key=lambda clip: clip.clip_id)
 
 
-def labels_of(clips: Iterable[Clip]) -> set[str]:
+def draw_candidates(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
+    """About `most` of the rows of a listing, in its order, so that a large dataset need not be decoded whole.
+
+    They are stratified as in `draw`; of a class there are at least `_OF_CLASS`, or all that it has, so that bad clips,
+    validation and training do not exhaust a rare one.
+    """
+    if len(rows) <= most:
+        return list(rows)
+    chosen = {row.source for row in draw(rows, most, seed, "candidates")}
+    have = count_labels(row for row in rows if row.source in chosen)
+    for label in sorted(labels_of(rows)):
+        of_label = [row for row in rows if label in row.labels]
+        if have[label] < min(_OF_CLASS, len(of_label)):
+            # As labels the one at hand alone, so that the draw is of this class.
+            alone = [replace(row, label=label, further_labels=()) for row in of_label]
+            chosen |= {row.source for row in draw(alone, min(_OF_CLASS, len(alone)), seed, "candidates")}
+    return [row for row in rows if row.source in chosen]
+
+
+def labels_of(clips: Iterable[Drawn]) -> set[str]:
     """All labels of all clips."""
     return {label for clip in clips for label in clip.labels}
 
 
-def count_labels(clips: Iterable[Clip]) -> Counter[str]:
+def count_labels(clips: Iterable[Drawn]) -> Counter[str]:
     """Clips by label; a clip with several labels counts for each."""
     return Counter(label for clip in clips for label in clip.labels)
 

@@ -11,7 +11,7 @@ from typing import Any
 from common.dataset_listing import Drop
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.reading import Reading, copies
-from components.prepare_dataset.splitting import Splits, Warned
+from components.prepare_dataset.splits import Splits, Warned
 
 _LISTED = 200
 """Longer lists of sources are cut here, with their full length beside them."""
@@ -99,6 +99,12 @@ def _health(
             f"{len(mixed)} recording(s) are listed with two labels, such as "
             f"{first[0].source} ({', '.join(first[0].labels)}) and "
             f"{first[1].source} ({', '.join(first[1].labels)})"
+        )
+    if reading.unread:
+        codes.append("pool_limited")
+        sentences.append(
+            f"{reading.unread} listed clips outside the test split were not read: training and validation are drawn "
+            "from the others, which were drawn by class; raise prepare_dataset.max_pool_clips to read more"
         )
     return {
         **describe(clips),

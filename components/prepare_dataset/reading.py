@@ -14,6 +14,8 @@ from common.dataset_listing import Drop, Listing, Row, list_clips
 from common.errors import DataError
 from common.log import get_logger, track
 from components.prepare_dataset.clips import Clip, check_ids, from_json, read_rows, store, to_json
+from components.prepare_dataset.drawing import draw_candidates
+from components.prepare_dataset.splits import SHARED_SEED
 
 HARMLESS = frozenset({"duplicate_row"})
 """Reasons that say nothing about the quality of the audio."""
@@ -32,6 +34,7 @@ class Reading:
         labels: all classes listed, sorted.
         listed: number of clips listed.
         ignored_columns, ignored_files: see `Listing`.
+        unread: clips listed that are not among the candidates; see `limit_candidates`.
     """
 
     clips: list[Clip]
@@ -40,6 +43,7 @@ class Reading:
     listed: int
     ignored_columns: list[str]
     ignored_files: list[str]
+    unread: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -61,20 +65,50 @@ def copies(clips: Iterable[Clip]) -> list[list[Clip]]:
     return [same for same in by_content.values() if len(same) > 1]
 
 
-def read_dataset(spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path | None, workers: int) -> Reading:
-    """Read every clip once; store the usable ones in `folder` when one is given.
+def most_candidates(settings: PrepareDatasetConfig, n: int | None) -> int | None:
+    """How many listed clips of training, and of validation, are read for `n` training clips; None = all."""
+    return None if n is None else max(settings.max_pool_clips, 2 * n)
+
+
+def limit_candidates(rows: list[Row], spec: DatasetSpec, most: int | None) -> list[Row]:
+    """The rows to read: all, or of official training and validation parts at most about `most` each.
+
+    The test split is read whole, and so is all that one is still to be drawn from.
+    """
+    given = any(row.split == "test" for row in rows) and not isinstance(spec.test, float)
+    if most is None or not given:
+        return rows
+    kept = {row.source for row in rows if row.split == "test"}
+    for parts in ((None, "train"), ("val",)):
+        kept |= {row.source for row in draw_candidates([r for r in rows if r.split in parts], most, SHARED_SEED)}
+    return [row for row in rows if row.source in kept]
+
+
+def read_dataset(
+    spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path | None, workers: int, n: int | None = None
+) -> Reading:
+    """Read every candidate once; store the usable ones in `folder` when one is given.
+
+    Args:
+        spec: the dataset.
+        settings: of the stage.
+        folder: for the stored clips.
+        workers: threads.
+        n: training clips of a replicate; None = all are read.
 
     Raises:
         DataError: the dataset cannot be listed.
         StorageError: the disk is full.
     """
+    unread = 0
     if spec.reader == "procedural_demo":
         listing, results = Listing(), list(_demo(settings, folder))
         labels = sorted({result.label for result in results if isinstance(result, Clip)})
     else:
         listing = list_clips(spec)
-        made = read_rows(listing.rows, settings, folder, workers)
-        results = list(track(made, log, "reading", len(listing.rows)))
+        rows = limit_candidates(listing.rows, spec, most_candidates(settings, n))
+        unread = len(listing.rows) - len(rows)
+        results = list(track(read_rows(rows, settings, folder, workers), log, "reading", len(rows)))
         labels = sorted({label for row in listing.rows for label in row.labels})
     clips = [result for result in results if isinstance(result, Clip)]
     check_ids(clips)
@@ -83,9 +117,10 @@ def read_dataset(spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path
         clips=clips,
         dropped=sorted(dropped, key=lambda drop: (drop.source, drop.reason)),
         labels=labels,
-        listed=len(results) + len(listing.dropped),
+        listed=len(results) + len(listing.dropped) + unread,
         ignored_columns=listing.ignored_columns,
         ignored_files=listing.ignored_files,
+        unread=unread,
     )
 
 

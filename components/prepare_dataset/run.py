@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio_folder import copy_audio_folder
 from common.config.dataset import DESCRIPTIVE, PrepareDatasetPlan
 from common.datasets_registry import fingerprint
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.parallel import cpu_count
 from common.pushed_dataset import fetch_dataset
-from common.records import GoldClip
 from common.split_guard import mark_test_split
 from common.stage import stage
 from common.storage import read_json, write_json
-from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.health import data_health, test_health
-from components.prepare_dataset.reading import Reading, check_quality, read_dataset
-from components.prepare_dataset.splitting import Splits, split_clips
+from components.prepare_dataset.reading import Reading, check_quality, limit_candidates, most_candidates, read_dataset
+from components.prepare_dataset.splitting import split_clips
+from components.prepare_dataset.writing import dataset_json, splits_json, write_clips
 
 log = get_logger("prepare_dataset")
 
@@ -48,13 +45,13 @@ def run(
         used = {clip.clip_id: clip for clip in splits.oracle}
         for train, validation in splits.replicates.values():
             used |= {clip.clip_id: clip for clip in [*train, *validation]}
-        _write(gold, list(used.values()), reading.labels, folder, plan)
+        write_clips(gold, list(used.values()), reading.labels, folder, plan)
         mark_test_split(test)
-        _write(test, splits.test, reading.labels, folder, plan)
-        write_json(gold / "splits.json", _splits(splits))
+        write_clips(test, splits.test, reading.labels, folder, plan)
+        write_json(gold / "splits.json", splits_json(splits))
         health = data_health(reading, splits)
         write_json(gold / "health.json", health)
-        write_json(gold / "dataset.json", _dataset(plan))
+        write_json(gold / "dataset.json", dataset_json(plan))
         write_json(test / "health.json", test_health(reading, splits))
         running.record({f"clips_{name}": count for name, count in health["counts"].items()})
         running.record({"classes": len(reading.labels), "warnings": len(health["warnings"])})
@@ -65,11 +62,13 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
     """Decoded clips, from the store when the files have not changed."""
     settings = plan.settings
     store = ItemStore("prepare_dataset", code_version)
+    most = most_candidates(settings, plan.n)
 
     def make(folder: Path) -> None:
         (folder / "clips").mkdir()
-        dataset = fetch_dataset(plan.dataset, store.scratch_dir(pushed=plan.dataset.pushed))
-        reading = read_dataset(dataset, settings, folder / "clips", cpu_count())
+        scratch = store.scratch_dir(pushed=plan.dataset.pushed)
+        dataset = fetch_dataset(plan.dataset, scratch, lambda rows: limit_candidates(rows, plan.dataset, most))
+        reading = read_dataset(dataset, settings, folder / "clips", cpu_count(), plan.n)
         write_json(folder / "reading.json", reading.to_json())
 
     folder = store.get_or_make(
@@ -81,40 +80,6 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
         longest=settings.max_duration_s,
         shortest=settings.min_duration_s,
         silence=settings.silence_dbfs,
+        most=most,
     )
     return folder / "clips", Reading.from_json(read_json(folder / "reading.json"))
-
-
-def _write(target: Path, clips: Sequence[Clip], labels: list[str], folder: Path, plan: PrepareDatasetPlan) -> None:
-    index = {label: number for number, label in enumerate(labels)}
-    records = [
-        GoldClip(
-            file_name=f"{clip.clip_id}.flac",
-            clip_id=clip.clip_id,
-            label=clip.label,
-            label_id=index[clip.label],
-            further_labels=clip.further_labels,
-            group=clip.group,
-            source=clip.source,
-            duration_s=clip.duration_s,
-            sample_rate_hz=plan.settings.storage_sample_rate_hz,
-        )
-        for clip in sorted(clips, key=lambda clip: clip.clip_id)
-    ]
-    copy_audio_folder(target, records, {clip.clip_id: folder / f"{clip.clip_id}.flac" for clip in clips})
-    write_json(target / "labels.json", labels)
-
-
-def _splits(splits: Splits) -> dict[str, Any]:
-    replicates = {
-        str(seed): {"train": [clip.clip_id for clip in train], "val": [clip.clip_id for clip in validation]}
-        for seed, (train, validation) in splits.replicates.items()
-    }
-    oracle = [clip.clip_id for clip in splits.oracle]
-    return {"replicates": replicates, "oracle": oracle, "shared_gold": splits.shared}
-
-
-def _dataset(plan: PrepareDatasetPlan) -> dict[str, Any]:
-    # Without paths: they say where the data lay on one machine, and the report must not depend on that.
-    kept = plan.dataset.model_dump(mode="json", include={"name", "domain", "licence", "reader", "test"})
-    return {**kept, "n": plan.n, **({"multi_label": True} if plan.dataset.multi_label else {})}

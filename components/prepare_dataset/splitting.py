@@ -1,77 +1,21 @@
 """From checked clips to test split, and training and validation clips of each replicate.
 
-The test split is shared and does not depend on the seeds. A replicate draws its own training
-clips when there are more than asked for.
+The test split is shared and does not depend on the seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.dataset_listing import Drop
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import count_labels, draw, hold_out_groups, labels_of, without_content
+from components.prepare_dataset.replicates import draw_oracle, draw_replicate, training_total
+from components.prepare_dataset.splits import SHARED_SEED, Splits
 
-_TEST_SEED = 0
 _MIN_TEST_GROUPS = 3
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something about the data or its split that a reader of the results should know.
-
-    Attributes:
-        code: a short name.
-        message: a sentence.
-        of_test: whether it depends on the clips of the test split.
-    """
-
-    code: str
-    message: str
-    of_test: bool = False
-
-
-@dataclass
-class Splits:
-    """The outcome.
-
-    Attributes:
-        test: clips of the test split.
-        test_copies: clips of the test split that are left out.
-        pool: clips that training may draw from.
-        replicates: seed to (training clips, validation clips).
-        oracle: training clips of the oracle.
-        shared: whether all replicates have the same clips.
-        dropped: clips outside the test split that are left out because of where they stand.
-        test_dropped: `test_copies` with reasons.
-        warnings: see `Warned`.
-        test_by: `official`, `group` or `clip`.
-        validation: whence it comes: `official`, `remaining` or `training`.
-        validation_by: `official`, `group` or `clip`.
-    """
-
-    test: list[Clip] = field(default_factory=list)
-    test_copies: list[Clip] = field(default_factory=list)
-    pool: list[Clip] = field(default_factory=list)
-    official_validation: list[Clip] = field(default_factory=list)
-    replicates: dict[int, tuple[list[Clip], list[Clip]]] = field(default_factory=dict)
-    oracle: list[Clip] = field(default_factory=list)
-    shared: bool = False
-    dropped: list[Drop] = field(default_factory=list)
-    test_dropped: list[Drop] = field(default_factory=list)
-    warnings: list[Warned] = field(default_factory=list)
-    test_by: Literal["official", "group", "clip"] = "official"
-    validation: Literal["official", "remaining", "training"] = "official"
-    validation_by: Literal["official", "group", "clip"] = "official"
-
-    def warn(self, code: str, message: str, of_test: bool = False) -> None:
-        """Add a warning, once."""
-        if Warned(code, message, of_test) not in self.warnings:
-            self.warnings.append(Warned(code, message, of_test))
 
 
 def split_clips(
@@ -100,11 +44,11 @@ def split_clips(
     _hold_out_test(splits, sorted(clips, key=lambda clip: clip.clip_id), labels, spec, settings)
     _drop_duplicates(splits)
     _check_classes(splits, labels)
-    total = _training_total(splits, n)
+    total = training_total(splits, n)
     splits.shared = total == len(splits.pool)
     for seed in seeds:
-        splits.replicates[seed] = _replicate(splits, settings, total, _TEST_SEED if splits.shared else seed)
-    _make_oracle(splits, settings, seeds[0])
+        splits.replicates[seed] = draw_replicate(splits, settings, total, SHARED_SEED if splits.shared else seed)
+    splits.oracle = draw_oracle(splits, settings, seeds[0])
     _warn_of_unseen(splits, labels)
     _warn_of_leaks(splits)
     return splits
@@ -136,7 +80,7 @@ def _hold_out_test(
     target = max(len(labels_of(rest)), round(fraction * len(rest)))
     chosen = None
     if any(clip.group for clip in rest):
-        chosen = hold_out_groups(rest, target, 1, _TEST_SEED, "test", _MIN_TEST_GROUPS)
+        chosen = hold_out_groups(rest, target, 1, SHARED_SEED, "test", _MIN_TEST_GROUPS)
         if chosen is None:
             groups = len({clip.group for clip in rest if clip.group})
             splits.warn(
@@ -147,7 +91,7 @@ def _hold_out_test(
             )
     splits.test_by = "clip" if chosen is None else "group"
     if chosen is None:
-        chosen = {clip.clip_id for clip in draw(rest, target, _TEST_SEED, "test")}
+        chosen = {clip.clip_id for clip in draw(rest, target, SHARED_SEED, "test")}
     splits.test = [clip for clip in rest if clip.clip_id in chosen]
     splits.pool = [clip for clip in rest if clip.clip_id not in chosen]
 
@@ -212,99 +156,6 @@ def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
         if clips and absent:
             message = f"the {name} split has no clips of {', '.join(map(repr, absent))}"
             splits.warn(f"{name}_lacks_classes", message, of_test=name == "test")
-
-
-def _training_total(splits: Splits, n: int | None) -> int:
-    available, classes = len(splits.pool), len(labels_of(splits.pool))
-    if n is None:
-        return available
-    if n > available:
-        raise ConfigError(
-            f"n={n} training clips asked for, but the dataset has {available} outside test and validation; use "
-            f"N={available} or less, or leave N out for all of them"
-        )
-    # A clip with several labels stands for several classes; `_warn_of_unseen` names those that a draw leaves out.
-    if n < classes and not any(clip.further_labels for clip in splits.pool):
-        raise ConfigError(f"n={n} training clips for {classes} classes; expected at least one clip per class")
-    return n
-
-
-def _replicate(splits: Splits, settings: PrepareDatasetConfig, total: int, seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips, disjoint by clip, by content, and by group where groups allow it."""
-    if splits.official_validation:
-        train = draw(splits.pool, total, seed, "train")
-        available = without_content(splits.official_validation, {clip.content for clip in train})
-        return train, draw(available, min(total, len(available)), seed, "validation")
-    remaining = len(splits.pool) - total
-    splits.validation = "remaining" if remaining else "training"
-    classes = len(labels_of(splits.pool))
-    share = max(classes, round(settings.validation_fraction * len(splits.pool)))
-    target, keep = (min(share, remaining), total) if remaining else (share, classes)
-    held = _validation_groups(splits, settings, target, keep, seed)
-    splits.validation_by = "group" if held else "clip"
-    if held is None and not remaining:
-        held = {clip.clip_id for clip in draw(splits.pool, target, seed, "validation")}
-    candidates = [clip for clip in splits.pool if clip.clip_id not in (held or ())]
-    train = candidates if not remaining else draw(candidates, total, seed, "train")
-    used = {clip.clip_id for clip in train}
-    left = (
-        [clip for clip in splits.pool if clip.clip_id in held]
-        if held
-        else [clip for clip in splits.pool if clip.clip_id not in used]
-    )
-    left = without_content(left, {clip.content for clip in train})
-    validation = draw(left, min(total, len(left)), seed, "validation")
-    return train, _checked_validation(splits, validation)
-
-
-def _validation_groups(
-    splits: Splits, settings: PrepareDatasetConfig, target: int, keep: int, seed: int
-) -> set[str] | None:
-    groups = len({clip.group for clip in splits.pool if clip.group})
-    if not groups:
-        return None
-    held = hold_out_groups(splits.pool, target, keep, seed, "validation", settings.validation_min_groups)
-    if held is None:
-        splits.warn(
-            "validation_by_clip",
-            f"the training clips have {groups} group(s), too few to hold some out for validation "
-            f"(at least {settings.validation_min_groups}, with every class on both sides): validation is drawn by clip "
-            "and may look better than the test",
-        )
-    return held
-
-
-def _checked_validation(splits: Splits, validation: list[Clip]) -> list[Clip]:
-    if not validation:
-        raise DataError(
-            "no clips are left for validation once copies of training clips are set aside; lower N, or add clips"
-        )
-    classes = labels_of(splits.pool)
-    if len(labels_of(validation)) < len(classes):
-        splits.warn(
-            "small_validation",
-            f"validation has {len(validation)} clip(s) and does not hold all {len(classes)} "
-            "classes: what is chosen on it is uncertain; lower N",
-        )
-    if splits.validation == "training":
-        splits.warn(
-            "validation_from_training",
-            "no labelled clips remain beside the training clips: validation is taken from them",
-        )
-    return validation
-
-
-def _make_oracle(splits: Splits, settings: PrepareDatasetConfig, first: int) -> None:
-    """All labelled clips but test and the first replicate's validation; its training clips come first under the cap."""
-    train, validation = splits.replicates[first]
-    aside = {clip.clip_id for clip in validation}
-    contents = {clip.content for clip in validation}
-    chosen = {clip.clip_id for clip in train}
-    rest = [clip for clip in splits.pool + splits.official_validation if clip.clip_id not in aside | chosen]
-    rest = without_content(rest, contents)
-    room = max(0, settings.oracle_max_clips - len(train))
-    more = rest if len(rest) <= room else draw(rest, room, _TEST_SEED, "oracle")
-    splits.oracle = sorted([*train, *more], key=lambda clip: clip.clip_id)
 
 
 def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:

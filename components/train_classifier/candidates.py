@@ -13,6 +13,10 @@ CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
 """The field in which the best classic augmentation is chosen where a run lists none."""
 
 
+Strength = float | str
+"""Of an augmentation: see its configuration; of `audiomentations` the name of a combination."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One training: a replicate, what fills the slot, and one classic augmentation at one strength.
@@ -24,20 +28,22 @@ class Candidate:
     seed: int
     recipe: Recipe | None
     classic: Augmentation = "none"
-    strength: float | None = None
+    strength: Strength | None = None
     factor: int | None = None
 
     @property
     def name(self) -> str:
         """For log lines."""
         parts = [f"{self.recipe.name} x{self.factor}" if self.recipe else "gold"]
-        parts += [] if self.classic == "none" else [f"{self.classic}={self.strength:g}"]
+        if self.strength is not None:
+            shown = self.strength if isinstance(self.strength, str) else f"{self.strength:g}"
+            parts.append(f"{self.classic}={shown}")
         return "+".join(parts) + f"/{self.seed}"
 
 
-def strengths(classic: Augmentation, config: TrainClassifierConfig) -> tuple[float | None, ...]:
+def strengths(classic: Augmentation, config: TrainClassifierConfig) -> tuple[Strength | None, ...]:
     """Strengths to try, weakest first; `(None,)` without augmentation."""
-    found: tuple[float | None, ...] = (None,) if classic == "none" else getattr(config, classic).strengths
+    found: tuple[Strength | None, ...] = (None,) if classic == "none" else getattr(config, classic).strengths
     return found
 
 

@@ -11,6 +11,7 @@ def train_classifier(
     vanilla: Input[Dataset],
     accepted: Input[Dataset],
     retrieved: Input[Dataset],
+    corpus: Input[Dataset],
     config: dict,
     code_version: str,
     classifiers: Output[Model],
@@ -24,6 +25,7 @@ def train_classifier(
         vanilla: clips of the unaligned model.
         accepted: accepted synthetic clips of all recipes.
         retrieved: from retrieve_audio.
+        corpus: from prepare_corpus, for background noise.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         classifiers: one model directory per method and replicate.
@@ -41,6 +43,7 @@ def train_classifier(
         config=config,
         code_version=code_version,
         retrieved_path=retrieved.path,
+        corpus_path=corpus.path,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -17,9 +17,11 @@ from common.items import ItemStore
 from common.log import event, get_logger
 from common.methods import LOSERS, Recipe
 from common.records import GoldClip, SyntheticClip
+from components.train_classifier.backgrounds import Backgrounds
 from components.train_classifier.candidates import Candidate
+from components.train_classifier.clip_sets import ClipSet, clip_set, main_label
 from components.train_classifier.clips import check_labels, extra_real_clips, synthetic_clips
-from components.train_classifier.jobs import ClipSet, Job, clip_set, main_label
+from components.train_classifier.jobs import Job
 from components.train_classifier.training import selection_figure
 
 ORACLE = "oracle"
@@ -41,6 +43,7 @@ class Inputs:
         oracle: all labelled clips outside test and validation.
         synthetic: what may fill the slot, by recipe and replicate, of the largest factor.
         store: of finished trainings.
+        backgrounds: where a method needs them.
     """
 
     base_dir: Path
@@ -52,6 +55,7 @@ class Inputs:
     oracle: ClipSet
     synthetic: dict[tuple[Recipe | None, int], ClipSet]
     store: ItemStore
+    backgrounds: Backgrounds | None = None
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """The training of a candidate."""
@@ -71,6 +75,7 @@ class Inputs:
             optim=_optim(plan, gold, plan.settings.optim.steps),
             settings=plan.settings,
             store=self.store,
+            backgrounds=self.backgrounds if candidate.classic == "background" else None,
         )
 
     def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
@@ -110,7 +115,12 @@ class Inputs:
 
 
 def read_inputs(
-    classifier: Path, gold: Path, clips: Mapping[str, Path], plan: TrainClassifierPlan, code_version: str
+    classifier: Path,
+    gold: Path,
+    clips: Mapping[str, Path],
+    plan: TrainClassifierPlan,
+    code_version: str,
+    corpus: Path | None = None,
 ) -> Inputs:
     """Read and check the inputs; audio is hashed, not decoded.
 
@@ -120,6 +130,7 @@ def read_inputs(
         clips: folders of other clips, by `vanilla`, `accepted` and, where a method retrieves, `retrieved`.
         plan: of the stage.
         code_version: of the stage's code.
+        corpus: the pretraining corpus, where a method mixes its clips in.
 
     Raises:
         ConfigError: the figure to choose by is not one of this dataset.
@@ -161,7 +172,16 @@ def read_inputs(
         oracle=real(gold_set.oracle(), "labelled clips"),
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version),
+        backgrounds=_backgrounds(corpus, plan),
     )
+
+
+def _backgrounds(corpus: Path | None, plan: TrainClassifierPlan) -> Backgrounds | None:
+    if all(method.classic != "background" for method in plan.methods.values()):
+        return None
+    if corpus is None:
+        raise DataError("a method mixes in clips of the pretraining corpus, and no corpus was given; leave it out")
+    return Backgrounds.of(corpus, plan.settings.background.clips)
 
 
 def _origin(recipe: Recipe) -> str:

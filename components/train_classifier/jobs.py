@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,16 +16,17 @@ from common.audio_folder import load_clip
 from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
-from common.config.classifier import TrainClassifierConfig
+from common.config.classifier import TrainClassifierConfig, Waveform
 from common.errors import ConfigError
-from common.hashing import hash_file
 from common.items import ItemStore
 from common.log import event, get_logger
 from common.methods import Augmentation
-from common.records import GoldClip, SyntheticClip
+from common.records import SyntheticClip
 from common.seeding import derive_seed
 from common.storage import read_json, write_json
+from components.train_classifier.backgrounds import Backgrounds, load_backgrounds
 from components.train_classifier.budget import Budget, make_budget
+from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.contrastive import train_body
 from components.train_classifier.training import Examples, selection_figure, train
 from components.train_classifier.waveform import augmented_copies
@@ -34,59 +35,6 @@ MODEL = "model"
 RESULT = "result.json"
 
 log = get_logger("train_classifier")
-
-
-@dataclass(frozen=True)
-class ClipSet:
-    """Clips of one AudioFolder; equal when ids and audio are.
-
-    Attributes:
-        identity: (clip id, SHA-256 of the file, label id, ids of further labels …) of each clip.
-        folder: of the artifact.
-        clips: their records.
-    """
-
-    identity: tuple[tuple[Any, ...], ...]
-    folder: Path = field(compare=False)
-    clips: tuple[GoldClip | SyntheticClip, ...] = field(compare=False)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(clips,) label ids."""
-        return np.array([clip.label_id for clip in self.clips], dtype=np.int64)
-
-    def targets(self, labels: int) -> np.ndarray:
-        """(clips, labels) float32: 1 for each of a clip's labels."""
-        made = np.zeros((len(self.identity), labels), np.float32)
-        for row, (_, _, *own) in zip(made, self.identity, strict=True):
-            row[own] = 1
-        return made
-
-    def first(self, factor: int | None) -> ClipSet:
-        """Of synthetic clips the first `factor` of each gold clip; None = all."""
-        chosen = [
-            place
-            for place, clip in enumerate(self.clips)
-            if factor is None or not isinstance(clip, SyntheticClip) or clip.index < factor
-        ]
-        if len(chosen) == len(self.clips):
-            return self
-        return ClipSet(tuple(self.identity[i] for i in chosen), self.folder, tuple(self.clips[i] for i in chosen))
-
-
-def main_label(clip: GoldClip | SyntheticClip) -> tuple[int, ...]:
-    """The label ids that count where clips have one label."""
-    return (clip.label_id,)
-
-
-def clip_set(
-    folder: Path,
-    clips: Sequence[GoldClip] | Sequence[SyntheticClip],
-    label_ids: Callable[[GoldClip | SyntheticClip], tuple[int, ...]] = main_label,
-) -> ClipSet:
-    """The set of `clips`, whose audio lies in the AudioFolder at `folder`."""
-    identity = tuple((c.clip_id, hash_file(folder / "clips" / c.file_name), *label_ids(c)) for c in clips)
-    return ClipSet(identity, folder, tuple(clips))
 
 
 @dataclass(frozen=True)
@@ -107,6 +55,7 @@ class Job:
         optim: optimiser with the number of steps.
         settings: the rest of the recipe.
         store: keeps the item.
+        backgrounds: for the augmentation `background`.
     """
 
     name: str
@@ -119,18 +68,24 @@ class Job:
     synthetic: ClipSet
     validation: ClipSet | None
     classic: Augmentation
-    strength: float | None
+    strength: float | str | None
     optim: OptimConfig
     settings: TrainClassifierConfig
     store: ItemStore
+    backgrounds: Backgrounds | None = None
 
     def key(self) -> dict[str, Any]:
         """What the item is made from; settings of augmentations that it does not use stay out."""
-        augmentations = {"noise", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"}
-        shared = self.settings.model_dump(mode="json", exclude={"optim", "recipe", "oracle_steps", *augmentations})
+        apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment"}
+        shared = self.settings.model_dump(mode="json", exclude=apart)
         used = {}
         if self.classic != "none":
-            used = getattr(self.settings, self.classic).model_dump(mode="json", exclude={"strengths"})
+            chosen = getattr(self.settings, self.classic)
+            used = chosen.model_dump(mode="json", exclude={"strengths", "combinations"})
+            if isinstance(self.strength, str):
+                used["combination"] = chosen.combinations[self.strength].model_dump(mode="json")
+            if self.backgrounds is not None:
+                used["backgrounds"] = self.backgrounds.identity
         return {
             "base": self.base_hash,
             "labels": self.labels,
@@ -283,11 +238,19 @@ def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
     if job.classic == "none" or job.classic == "specaugment" or job.strength is None:
         return [[features] for features in clean]
     front_end = _base(job).front_end
+    backgrounds = load_backgrounds(job.backgrounds, front_end.sample_rate_hz) if job.backgrounds else ()
     variants = []
     for clip, features in zip(clips.clips, clean, strict=True):
         waveform = load_clip(clips.folder, clip, front_end.sample_rate_hz)
         copies = augmented_copies(
-            job.classic, waveform, front_end.sample_rate_hz, job.settings, job.strength, job.seed, clip.clip_id
+            job.classic,
+            waveform,
+            front_end.sample_rate_hz,
+            job.settings,
+            job.strength,
+            job.seed,
+            clip.clip_id,
+            backgrounds,
         )
         variants.append([features, *front_end(copies)])
     return variants

@@ -25,11 +25,13 @@ def run(
     config: dict[str, Any],
     code_version: str,
     retrieved_path: str | None = None,
+    corpus_path: str | None = None,
 ) -> dict[str, Any]:
     """Train every method in every replicate.
 
     Writes `<method>/<seed>/` (model directories), `oracle/`, `selection.json` and `failures.json`.
-    The test split is no input of this stage; `retrieved_path` is None where no method retrieves.
+    The test split is no input of this stage; `retrieved_path` is None where no method retrieves,
+    `corpus_path` where none mixes in noise of the corpus.
 
     Raises:
         ConfigError: the figure to choose by is not one of this dataset.
@@ -39,10 +41,12 @@ def run(
     clips = {"vanilla": vanilla_path, "accepted": accepted_path}
     if retrieved_path is not None:
         clips["retrieved"] = retrieved_path
+    # The corpus checks the hash of each shard that it opens.
     artifacts = {"classifier": classifier_path, "gold": gold_path, **clips}
     with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}, artifacts) as running:
         folders = {name: Path(path) for name, path in clips.items()}
-        inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version)
+        corpus = None if corpus_path is None else Path(corpus_path)
+        inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus)
         outcome = train_all(inputs, plan)
         folder = Path(classifiers_path)
         write_json(folder / "failures.json", outcome.failures)

@@ -7,12 +7,12 @@ process-wide generators; here every parameter is drawn from a generator of the c
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-from common.config.classifier import CopiesConfig, TrainClassifierConfig, Waveform
+from common.config.classifier import Combination, CopiesConfig, TrainClassifierConfig, Waveform
 from common.seeding import numpy_generator
 
 Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -24,9 +24,10 @@ def augmented_copies(
     waveform: np.ndarray,
     sample_rate_hz: int,
     config: TrainClassifierConfig,
-    strength: float,
+    strength: float | str,
     seed: int,
     clip_id: str,
+    backgrounds: Sequence[np.ndarray] = (),
 ) -> list[np.ndarray]:
     """Copies of a clip under one augmentation.
 
@@ -38,59 +39,77 @@ def augmented_copies(
         strength: see the configuration of `classic`.
         seed: of the replicate.
         clip_id: enters the draws, so that they depend on no other clip.
+        backgrounds: (T,) float32 at the same rate; for `background`, at least one.
 
     Returns:
         Arrays (T,) float32 of the clip's length.
     """
     settings: CopiesConfig = getattr(config, classic)
     generator = numpy_generator(seed, classic, clip_id)
-    change = _change(classic, config, strength)
+    change = _change(classic, config, strength, backgrounds)
     with _own_global_draws():
         return [change(waveform, sample_rate_hz, generator) for _ in range(settings.copies)]
 
 
-def _change(classic: Waveform, config: TrainClassifierConfig, strength: float) -> Change:
+def _change(
+    classic: Waveform, config: TrainClassifierConfig, strength: float | str, backgrounds: Sequence[np.ndarray]
+) -> Change:
+    if isinstance(strength, str):
+        return _combined(config.audiomentations.combinations[strength])
     if classic == "noise":
         return lambda clip, _, draws: add_noise(clip, strength, config.noise.span_db, draws)
+    if classic == "background":
+        return lambda clip, _, draws: add_background(clip, backgrounds, strength, config.background.span_db, draws)
     if classic == "pitch_shift":
         return lambda clip, rate, draws: shift_pitch(clip, rate, draws.uniform(-strength, strength))
     if classic == "time_stretch":
         return lambda clip, rate, draws: stretch_time(clip, rate, (1 + strength) ** draws.uniform(-1, 1))
-    if classic == "shift":
-        return lambda clip, rate, draws: shift_time(clip, rate, draws.uniform(-strength, strength))
-    return _combination(config, strength)
+    return lambda clip, rate, draws: shift_time(clip, rate, draws.uniform(-strength, strength))
 
 
-def _combination(config: TrainClassifierConfig, strength: float) -> Change:
-    ranges = config.audiomentations
-
+def _combined(ranges: Combination) -> Change:
     def change(clip: np.ndarray, rate: int, draws: np.random.Generator) -> np.ndarray:
         # All are drawn, used or not, so that one choice does not move the next.
         used = draws.random(4) < ranges.probability
-        ratio, tempo, pitch, place = draws.random(), *draws.uniform(-strength, strength, 3)
-        if used[0]:
-            span = ranges.noise_snr_db[1] - ranges.noise_snr_db[0]
-            least = ranges.noise_snr_db[1] - strength * span
-            clip = add_noise(clip, least, (ranges.noise_snr_db[1] - least) * ratio, draws, exact=True)
-        if used[1]:
+        ratio, tempo, pitch, place = draws.random(), *draws.uniform(-1, 1, 3)
+        if used[0] and ranges.noise_snr_db is not None:
+            least, most = ranges.noise_snr_db
+            clip = add_noise(clip, least + (most - least) * ratio, 0.0, draws)
+        if used[1] and ranges.stretch:
             clip = stretch_time(clip, rate, (1 + ranges.stretch) ** tempo)
-        if used[2]:
+        if used[2] and ranges.semitones:
             clip = shift_pitch(clip, rate, pitch * ranges.semitones)
-        return shift_time(clip, rate, float(np.clip(place * ranges.shift, -1, 1))) if used[3] else clip
+        return shift_time(clip, rate, place * ranges.shift) if used[3] and ranges.shift else clip
 
     return change
 
 
-def add_noise(
-    waveform: np.ndarray, snr_db: float, span_db: float, draws: np.random.Generator, *, exact: bool = False
-) -> np.ndarray:
-    """White Gaussian noise at a ratio uniform in [snr_db, snr_db + span_db], or just at the upper end when `exact`.
+def add_noise(waveform: np.ndarray, snr_db: float, span_db: float, draws: np.random.Generator) -> np.ndarray:
+    """White Gaussian noise at a ratio uniform in [snr_db, snr_db + span_db].
 
     A silent clip stays silent: it has no signal to relate noise to.
     """
-    rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
-    level = rms * 10 ** (-(snr_db + span_db * (1.0 if exact else draws.random())) / 20)
+    level = _rms(waveform) * 10 ** (-(snr_db + span_db * draws.random()) / 20)
     return waveform + np.float32(level) * draws.standard_normal(len(waveform), dtype=np.float32)
+
+
+def add_background(
+    waveform: np.ndarray, backgrounds: Sequence[np.ndarray], snr_db: float, span_db: float, draws: np.random.Generator
+) -> np.ndarray:
+    """One of the backgrounds from a random place on, repeated where it ends; ratio as in `add_noise`.
+
+    A silent clip stays silent, and a background that is silent there changes nothing.
+    """
+    level = _rms(waveform) * 10 ** (-(snr_db + span_db * draws.random()) / 20)
+    chosen = backgrounds[int(draws.integers(len(backgrounds)))]
+    start = draws.integers(len(chosen))
+    heard = np.take(chosen, np.arange(start, start + len(waveform)), mode="wrap")
+    loudness = _rms(heard)
+    return waveform + np.float32(level / loudness) * heard if loudness else waveform.copy()
+
+
+def _rms(waveform: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
 def shift_pitch(waveform: np.ndarray, sample_rate_hz: int, semitones: float) -> np.ndarray:

@@ -33,7 +33,8 @@ from common.items import ItemStore
 from common.records import GoldClip
 from components.prepare_dataset.clips import Clip, read_row
 from components.train_classifier.budget import make_budget
-from components.train_classifier.jobs import ClipSet, Job, clip_set, run_job
+from components.train_classifier.clip_sets import ClipSet, clip_set
+from components.train_classifier.jobs import Job, run_job
 from components.train_classifier.training import Examples, train
 from tests.benchmarks.figures import Figure, publish
 

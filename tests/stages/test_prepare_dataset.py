@@ -215,3 +215,57 @@ def test_the_demo_has_32_training_clips_of_each_class_alike(tmp_path: Path) -> N
     assert set(Counter(clip.label for clip in gold.train(0)).values()) == {32 // len(gold.labels)}
     assert gold.train(0) != gold.train(1) and not gold.health["warnings"] and not gold.health["notes"]
     assert min(Counter(clip.label for clip in read_test(tmp_path / "out")).values()) >= 40
+
+
+def several_labels(folder: Path, extra: str = "", parts: tuple[str, ...] = ("train", "test")) -> DatasetSpec:
+    """Clips with two of four labels, in official parts."""
+    folder.mkdir()
+    lines = ["path,label,split"]
+    for part in parts:
+        for number in range(16):
+            name = f"{part}{number}.wav"
+            soundfile.write(folder / name, 0.1 * np.random.default_rng((len(part), number)).standard_normal(1600), 8000)
+            lines.append(f"{name},{'abcd'[number % 4]};{'bcda'[number % 4]},{part}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n" + extra)
+    return DatasetSpec(
+        name="own", labels=folder / "labels.csv", licence="CC0-1.0", multi_label=True, classes=("a", "b", "c", "d", "e")
+    )
+
+
+def test_clips_of_several_labels_keep_them_and_every_class_is_drawn(tmp_path: Path) -> None:
+    prepare(tmp_path / "out", several_labels(tmp_path / "data"), n=4)
+    gold = GoldSet(tmp_path / "out" / "gold")
+    assert gold.multi_label and gold.labels == ["a", "b", "c", "d"]
+    for seed in (0, 1):
+        train = gold.train(seed)
+        assert len(train) == 4 and {label for clip in train for label in gold.label_ids(clip)} == {0, 1, 2, 3}
+    assert all(len(clip.further_labels) == 1 for clip in read_test(tmp_path / "out"))
+    assert gold.health["classes"] == dict.fromkeys("abcd", 8)
+
+
+def test_a_row_with_an_unknown_label_and_a_class_without_training_clips_stop_the_stage(tmp_path: Path) -> None:
+    unknown = several_labels(tmp_path / "unknown", "more.wav,a;dd,train\n")
+    with pytest.raises(DataError, match=r"more\.wav: unknown label 'dd': did you mean d"):
+        prepare(tmp_path / "out", unknown.model_copy(update={"classes": ("a", "b", "c", "d")}))
+    absent = several_labels(tmp_path / "absent", "more.wav,a;e,test\n")
+    shutil.copy(tmp_path / "absent" / "test0.wav", tmp_path / "absent" / "more.wav")
+    with pytest.raises(DataError, match=r"class 'e' has 0 usable clip\(s\) outside the test split; expected at least"):
+        prepare(tmp_path / "out", absent)
+
+
+def test_of_a_large_dataset_the_drawn_clips_alone_are_decoded(tmp_path: Path) -> None:
+    spec = dataset(tmp_path / "data")
+    rows = [json.loads(line) for line in (tmp_path / "data" / "labels.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["split"] = "test" if row["take"] < 4 else "train"
+    (tmp_path / "data" / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = prepare(tmp_path / "whole", spec, n=8)
+    assert prepare(tmp_path / "same", spec, n=8, max_pool_clips=64) == whole
+    assert hash_dir(tmp_path / "whole" / "gold") == hash_dir(tmp_path / "same" / "gold")
+    for row in [row for row in rows if row["split"] == "train"][::4]:
+        (tmp_path / "data" / row["path"]).write_bytes(b"")
+    prepare(tmp_path / "part", spec, n=8, max_pool_clips=40, max_bad_fraction=0.5)
+    health = GoldSet(tmp_path / "part" / "gold").health
+    assert health["warning_codes"] == ["pool_limited"] and health["counts"]["listed"] == 64
+    assert 0 < len(health["dropped"]) < 16 and health["counts"]["train"] == 8
+    assert len(read_test(tmp_path / "part")) == 16

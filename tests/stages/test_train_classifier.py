@@ -22,6 +22,7 @@ from common.methods import DEFAULT_METHODS, LOSERS, METHODS
 from common.records import GoldClip, SyntheticClip
 from components.train_classifier.run import run
 from tests.other_classifiers import save_other
+from tests.stages.clap_artifacts import write_corpus
 
 RATE = 16000
 LABELS = ["Bell / low", "noise", "siren"]
@@ -250,6 +251,37 @@ def test_finished_trainings_are_found_again(world: World, tmp_path: Path, traine
     trained.clear()
     train(world, tmp_path / "d", methods=("gold", "noise"), noise={"copies": 1, "strengths": [20.0, 10.0, 5.0]})
     assert sorted(trained) == ["gold+noise=5/0", "gold+noise=5/1"]
+
+
+def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and_only_then(
+    world: World, tmp_path: Path, trained: list[str]
+) -> None:
+    corpus, other = write_corpus(tmp_path / "corpus"), write_corpus(tmp_path / "other", train=24)
+    combinations: dict[str, Any] = {"gentle": {"shift": 0.25}, "usual": {}, "strong": {"semitones": 6.0}}
+    plain = {"noise_snr_db": None, "stretch": 0, "semitones": 0}
+
+    def go(name: str, corpus: Path, **settings: Any) -> list[str]:
+        trained.clear()
+        methods = ("gold", "background_noise", "audiomentations")
+        asked = config(
+            methods,
+            background={"copies": 1, "clips": 30, **settings},
+            audiomentations={"copies": 1, "combinations": {k: {**plain, **v} for k, v in combinations.items()}},
+        )
+        out = tmp_path / name
+        run(*map(str, world), str(out), str(out) + ".json", config=asked, code_version="v1", corpus_path=str(corpus))
+        chosen = json.loads((out / "selection.json").read_text())["audiomentations/0"]
+        assert [row["strength"] for row in chosen["tried"]] == list(combinations)
+        return sorted(trained)
+
+    assert len(go("a", corpus)) == 1 + 2 * (1 + 3 + 3)
+    assert go("b", corpus) == []
+    made = go("c", other)
+    assert len(made) == 6 and all(name.startswith("gold+background=") for name in made)
+    combinations["strong"] = {"shift": 1.0}
+    assert go("d", other) == ["gold+audiomentations=strong/0", "gold+audiomentations=strong/1"]
+    with pytest.raises(DataError, match="no corpus was given"):
+        train(world, tmp_path / "e", methods=("gold", "background_noise"))
 
 
 def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from common.config.classifier import NoiseConfig, SpecAugmentConfig, TrainClassifierConfig
+from common.config.classifier import (
+    AudiomentationsConfig,
+    Combination,
+    NoiseConfig,
+    SpecAugmentConfig,
+    TrainClassifierConfig,
+)
 from common.errors import DataError
 from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
 from common.records import SyntheticClip
@@ -21,8 +27,8 @@ from components.train_classifier.candidates import (
     first_phase,
     strengths,
 )
+from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.clips import check_labels, synthetic_clips
-from components.train_classifier.jobs import ClipSet
 
 CONFIG = TrainClassifierConfig()
 
@@ -56,6 +62,20 @@ def test_every_classic_has_at_least_three_strengths() -> None:
         NoiseConfig(strengths=(10.0, 5.0))
     with pytest.raises(ValidationError):
         SpecAugmentConfig(strengths=(0.1,))
+    with pytest.raises(ValidationError):
+        AudiomentationsConfig(combinations={"usual": Combination()})
+
+
+def test_combinations_are_chosen_among_as_strengths_are_and_another_one_is_a_record_of_the_configuration() -> None:
+    made = candidates_of(METHODS["audiomentations"], 0, CONFIG, (2,))
+    assert [candidate.name for candidate in made] == [
+        f"gold+audiomentations={name}/0" for name in ("gentle", "usual", "strong")
+    ]
+    combinations = {**CONFIG.audiomentations.combinations, "own": Combination(shift=1.0)}
+    more = CONFIG.model_copy(update={"audiomentations": AudiomentationsConfig(combinations=combinations)})
+    assert len(candidates_of(METHODS["audiomentations"], 0, more, (2,))) == 4
+    results = {c: {"val_accuracy": 0.1 * i, "val_loss": 1.0} for i, c in enumerate(made)}
+    assert choose(made, results, "accuracy") == made[2]
 
 
 def test_the_default_methods_need_thirty_trainings_in_three_replicates() -> None:

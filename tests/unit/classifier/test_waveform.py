@@ -5,12 +5,20 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from scipy.signal import correlate
 
-from common.config.classifier import NoiseConfig, TrainClassifierConfig, Waveform
+from common.config.classifier import (
+    AudiomentationsConfig,
+    BackgroundConfig,
+    NoiseConfig,
+    TrainClassifierConfig,
+    Waveform,
+)
 from components.train_classifier.waveform import augmented_copies, shift_pitch, shift_time, stretch_time
 
 RATE_HZ = 16000
 CONFIG = TrainClassifierConfig()
+BACKGROUNDS = [np.random.default_rng(i).standard_normal(n).astype(np.float32) for i, n in enumerate((3000, 20000))]
 
 
 def tone(hz: float = 440.0, duration_s: float = 1.0) -> np.ndarray:
@@ -42,6 +50,43 @@ def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
     np.testing.assert_array_equal(noisy(silent, 1, 0.0, 0.0, "x")[0], silent)
 
 
+def test_background_noise_has_the_ratio_asked_for_and_is_a_piece_of_a_background() -> None:
+    clip, settings = tone(), BackgroundConfig(copies=20, span_db=6.0)
+    config = CONFIG.model_copy(update={"background": settings})
+    added = [copy - clip for copy in augmented_copies("background", clip, RATE_HZ, config, 10.0, 1, "x", BACKGROUNDS)]
+    ratios = [10 * np.log10(np.mean(clip**2) / np.mean(noise**2)) for noise in added]
+    assert min(ratios) > 9.9 and max(ratios) < 16.1 and max(ratios) - min(ratios) > 2
+    around = [np.resize(background, 2 * len(clip) + len(background)) for background in BACKGROUNDS]
+    for noise in added:
+        assert max(
+            np.abs(correlate(piece, noise, "valid", "fft")).max() / np.linalg.norm(noise) for piece in around
+        ) > (0.95 * min(np.linalg.norm(piece[: len(clip)]) for piece in around))
+    silent = np.zeros(100, np.float32)
+    for one, other in ((silent, BACKGROUNDS), (clip[:100], [silent])):
+        made = augmented_copies("background", one, RATE_HZ, config, 0.0, 1, "x", other)
+        assert all((copy == one).all() for copy in made)
+
+
+def test_a_combination_holds_to_its_ranges() -> None:
+    clip = tone()
+    one = {"probability": 1.0, "noise_snr_db": None, "stretch": 0, "semitones": 0, "shift": 0}
+    ranges = {
+        "nothing": one,
+        "shift": {**one, "shift": 0.25},
+        "noise": {**one, "noise_snr_db": (12.0, 12.0)},
+        "pitch": {**one, "semitones": 4.0},
+    }
+    settings = AudiomentationsConfig.model_validate({"combinations": ranges, "copies": 6})
+    config = CONFIG.model_copy(update={"audiomentations": settings})
+    made = {name: augmented_copies("audiomentations", clip, RATE_HZ, config, name, 1, "x") for name in ranges}
+    assert all((copy == clip).all() for copy in made["nothing"])
+    assert all(np.sort(copy) == pytest.approx(np.sort(clip)) for copy in made["shift"])
+    for copy in made["noise"]:
+        assert 10 * np.log10(np.mean(clip**2) / np.mean((copy - clip) ** 2)) == pytest.approx(12, abs=0.3)
+    heard = [12 * np.log2(pitch(copy) / 440) for copy in made["pitch"]]
+    assert max(map(abs, heard)) < 4.1 and max(heard) - min(heard) > 1
+
+
 @pytest.mark.parametrize("semitones", [-4.0, 2.0, 12.0])
 def test_a_pitch_shift_moves_a_tone_by_its_semitones(semitones: float) -> None:
     shifted = shift_pitch(tone(), RATE_HZ, semitones)
@@ -70,14 +115,14 @@ def test_copies_follow_from_seed_and_clip_and_leave_every_other_draw_alone(class
     strength = getattr(CONFIG, classic).strengths[-1]
     random.seed(5)
     np.random.seed(5)
-    first = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a")
+    first = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a", BACKGROUNDS)
     after = random.random(), np.random.random()
     random.seed(5)
     np.random.seed(5)
     assert after == (random.random(), np.random.random())
     assert len(first) == getattr(CONFIG, classic).copies
     assert all(copy.shape == clip.shape and copy.dtype == np.float32 and np.isfinite(copy).all() for copy in first)
-    again = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a")
+    again = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a", BACKGROUNDS)
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
-    other = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "b")
+    other = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "b", BACKGROUNDS)
     assert any((one != two).any() for one, two in zip(first, other, strict=True))

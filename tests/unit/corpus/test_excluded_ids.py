@@ -127,3 +127,60 @@ def test_plan_passes_the_files_on_for_a_corpus_of_clips_and_not_for_a_procedural
             {"preset": preset, "dataset": {}, "n": None, "command": ""},
         )
         assert PrepareCorpusPlan.model_validate(plans["prepare_corpus"]).excluded_ids_files == expected
+
+
+ESC50 = "filename,fold,target,category,esc10,src_file,take\n1-100032-A-0.wav,1,0,dog,True,100032,A\n"
+US8K = "slice_file_name,fsID,start,end,salience,fold,classID,class\n7061-6-0-0.wav,7061,0,4,1,5,6,gun_shot\n"
+FSD50K_DEV = 'fname,labels,mids,split\n64760,"Rain,Water","/m/06mb1,/m/0838f",train\n16399,Bark,/m/05tny_,val\n'
+FSD50K_EVAL = "fname,labels,mids\n37199,Bark,/m/05tny_\n"
+
+
+def test_freesound_clips_are_found_by_number_in_the_tables_of_three_datasets(tmp_path: Path) -> None:
+    tables = {"esc50.csv": ESC50, "us8k.csv": US8K, "dev.csv": FSD50K_DEV, "eval.csv": FSD50K_EVAL}
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    excluded = ExcludedIds.read([tmp_path / name for name in tables])
+    assert len(excluded) == 5
+    for number in ("100032", "7061", "64760", "16399", "37199"):
+        assert all(form in excluded for form in (number, f"{number}.wav", f"FreeSound_flac/{number}.flac"))
+    assert not any(name in excluded for name in ("64761.wav", "64760-a.wav", "1", "dog.wav", ""))
+    (tmp_path / "bad.csv").write_text("fname,labels\ndog bark,Bark\n")
+    with pytest.raises(DataError, match=r"bad\.csv, line 2: expected the id of a Freesound clip in column 1"):
+        ExcludedIds.read([tmp_path / "bad.csv"])
+
+
+@pytest.mark.parametrize(
+    ("name", "top", "files", "expected"),
+    [
+        ("esc50", "ESC-50-master", {"meta/esc50.csv": ESC50}, "100032.wav"),
+        ("urbansound8k", "UrbanSound8K", {"metadata/UrbanSound8K.csv": US8K}, "7061"),
+        (
+            "fsd50k",
+            ".",
+            {"FSD50K.ground_truth/dev.csv": FSD50K_DEV, "FSD50K.ground_truth/eval.csv": FSD50K_EVAL},
+            "37199",
+        ),
+        (
+            "dcase2017_task4",
+            ".",
+            {
+                "metadata/training_set.csv": DCASE,
+                "metadata/testing_set.csv": "2ceUOv8A3FE,0.000,10.000,Car,/m/0k4j\n",
+                "metadata/groundtruth_weak_label_evaluation_set.csv": DCASE_TABS,
+            },
+            "Y-JMT0mK0Dbg.wav",
+        ),
+    ],
+)
+def test_test_clips_of_a_registered_dataset_stay_out_of_the_corpus_of_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, top: str, files: dict[str, str], expected: str
+) -> None:
+    monkeypatch.setenv("SYNTHIO_DATA", str(tmp_path))
+    for place, text in files.items():
+        path = tmp_path / name / top / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, newline="")
+    listed = corpus_id_files(resolve_dataset("demo"))
+    assert listed == corpus_id_files(resolve_dataset(name)) and len(listed) == len(files)
+    excluded = ExcludedIds.read(listed)
+    assert expected in excluded and len(excluded) >= len(files)

@@ -10,10 +10,11 @@ import pytest
 
 from common.config.dataset import DatasetSpec
 from common.dataset_listing import list_clips
-from common.datasets_registry import fingerprint, resolve_dataset
+from common.datasets_registry import corpus_id_files, fingerprint, resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.pushed_dataset import fetch_dataset, push_dataset
 from common.storage import ObjectStore, open_store
+from components.prepare_corpus.excluded import ExcludedIds
 from tests.s3_server import BUCKET, s3_server
 
 ROWS = [("a/1.wav", "dog", "train", "g1"), ("a/2.wav", "cat", "test", "g2"), ("b/1.wav", "cat", "train", "g3")]
@@ -52,6 +53,31 @@ def test_several_labels_of_a_clip_are_pushed(write_dataset: Callable[..., Datase
     pushed = resolve_dataset(push_dataset(spec, open_store(tmp_path / "store")))
     there = list_clips(fetch_dataset(pushed, tmp_path / "there")).rows
     assert [row.labels for row in there] == [("dog", "cat"), ("cat",), ("bird",)]
+
+
+def test_the_ids_that_stay_out_of_the_corpus_are_pushed_along_and_read_from_there(
+    store: ObjectStore, write_dataset: Callable[..., DatasetSpec], tmp_path: Path
+) -> None:
+    (tmp_path / "ids.csv").write_text("fname,labels\n64760,Rain\n")
+    spec = write_dataset(ROWS, COLUMNS, corpus_ids=[str(tmp_path / "ids.csv")])
+    pushed = resolve_dataset(push_dataset(spec, store))
+    (tmp_path / "ids.csv").unlink()
+    places = corpus_id_files(pushed)
+    assert places == pushed.corpus_ids and places[0].startswith(f"{store.uri}/ids/")
+    excluded = ExcludedIds.read(places)
+    assert "64760.wav" in excluded and len(excluded) == 1
+    with pytest.raises(DataError, match="does not exist; restore it, then push again"):
+        push_dataset(spec, store)
+
+
+def test_of_a_large_pushed_dataset_the_chosen_files_alone_are_fetched(
+    write_dataset: Callable[..., DatasetSpec], tmp_path: Path
+) -> None:
+    pushed = resolve_dataset(push_dataset(write_dataset(ROWS, COLUMNS), open_store(tmp_path / "store")))
+    fetch_dataset(pushed, tmp_path / "there", lambda rows: [row for row in rows if row.split == "test"])
+    found = (tmp_path / "there" / "audio").rglob("*.wav")
+    assert [path.relative_to(tmp_path / "there" / "audio").as_posix() for path in found] == ["a/2.wav"]
+    assert len(list_clips(fetch_dataset(pushed, tmp_path / "there")).rows) == 3
 
 
 def test_pushing_again_uploads_nothing_and_a_changed_file_changes_the_fingerprint(

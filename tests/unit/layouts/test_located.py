@@ -99,9 +99,14 @@ def test_the_fingerprint_sees_a_changed_clip_and_a_changed_table(put: Put) -> No
     assert len(seen) == 3
 
 
-def test_a_published_dataset_can_be_pushed_and_keeps_its_splits_and_groups(put: Put, tmp_path: Path) -> None:
-    spec = resolve_dataset("urbansound8k").model_copy(update={"root": us8k(put)})
+def test_a_published_dataset_can_be_pushed_and_keeps_its_splits_and_groups(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHIO_DATA", str(tmp_path))
+    us8k(put)
+    spec = resolve_dataset("urbansound8k")
     pushed = resolve_dataset(push_dataset(spec, open_store(tmp_path / "store")))
+    assert len(pushed.corpus_ids) == 1
     assert pushed.licence == spec.licence and not pushed.archives and pushed.use == "non-commercial"
     there = list_clips(fetch_dataset(pushed, tmp_path / "there")).rows
     assert [(row.source, row.label, row.split, row.group) for row in there] == [

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +22,13 @@ def test_the_log_has_everything_and_the_terminal_the_stages_lines(
     assert capsys.readouterr().out == "  align_t2a: stage_done wall_s=3.5 model_s=2.25\n"
     assert console.model_s == 2.25
     assert console.error == "DataError: no audio in /x; give a folder"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_wants_no_more_is_no_error(options: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pipelines.list_datasets", *options]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
