@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,16 +13,15 @@ from pydantic import Field
 from common.config.base import Frozen
 from common.config.licence import PermittedUse
 from common.errors import ConfigError, DataError
-from common.hashing import hash_file
-from common.log import event, get_logger
+from common.model_files import ModelRecord, check, hub_cache, read_record, snapshot, stored_record, take
+from common.storage import cache_root, open_store, whole_store
 
 if TYPE_CHECKING:
     from common.config.run import RunConfig
 
 MODELS_FILE = Path(__file__).parent / "models.yaml"
-_SHA256 = re.compile("[0-9a-f]{64}")
-
-log = get_logger("models")
+WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""Of a repository that `models.yaml` says nothing of: weights, settings, tokenizers; never pickles."""
 
 
 class PublishedModel(Frozen):
@@ -35,6 +33,7 @@ class PublishedModel(Frozen):
     gated: bool = Field(description="whether the licence must be accepted on the model's page")
     restrictions: str
     use: PermittedUse | None = Field(default=None, description="the widest that the licence allows; null = not known")
+    files: tuple[str, ...] = Field(default=WEIGHTS, description="patterns of what is fetched of the repository")
     sha256: dict[str, str] = Field(description="of files")
 
 
@@ -51,41 +50,71 @@ def pinned_revision(model: str, revision: str | None) -> str | None:
     return revision or (known.revision if known else None)
 
 
+def fetched_patterns(model: str) -> tuple[str, ...]:
+    """What is fetched of a hub id."""
+    known = published_models().get(model)
+    return known.files if known else WEIGHTS
+
+
 def is_published(name: str) -> bool:
     """Whether `name` is a hub id and no folder."""
     return not Path(name).is_dir() and not name.startswith(("/", "."))
 
 
-def locate(model: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """The folder of a model: `model` itself when it is one, else a snapshot of the hub id, its hashes checked.
+def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -> Path:
+    """The folder of a model: `model` itself when it is one, else its fetched files, every one of them checked.
+
+    They are looked for in the cache of this machine (`HF_HOME`) and then in the run store, from which they are copied
+    to `SYNTHIO_CACHE`. Nothing is read from the network: `make fetch-models` does that.
 
     Args:
         model: folder or hub id.
         revision: commit of the hub id; None = the one in `models.yaml`.
-        patterns: files of the snapshot.
+        patterns: the files that are needed; more need not be there.
 
     Raises:
-        ConfigError: it can neither be found nor downloaded.
-        DataError: a file is not what the hub or `models.yaml` says.
+        ConfigError: it was not fetched.
+        DataError: a file is not the one that was fetched, or not the one in `models.yaml`.
     """
     if Path(model).is_dir():
         return Path(model)
-    from huggingface_hub import snapshot_download
-
-    revision = pinned_revision(model, revision)
-    if revision is None:
-        event(
-            log, "model_unpinned", model=model, todo="set its revision to a commit, so that a later run gets the same"
-        )
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:
+    commit = pinned_revision(model, revision)
+    if commit is None or not is_published(model):
         raise ConfigError(
-            f"cannot get {model} (revision {revision or 'latest'}): {type(error).__name__}: {error}. It must be a "
-            f"folder or a hub id; with no network, a filled HF_HOME. {access(model)}"
-        ) from error
-    check_files(model, folder)
+            f"{model} is no folder, and no commit of a hub id with that name is known: correct the folder, or set its "
+            "revision to a commit"
+        )
+    if (record := read_record(hub_cache(), model, commit)) is not None:
+        folder = snapshot(hub_cache(), model, commit)
+    elif (store := whole_store()) is not None and (record := stored_record(store, model, commit)) is not None:
+        folder = take(store, record, record.fitting(patterns), cache_root() / "models")
+    else:
+        raise ConfigError(
+            f"{model} (commit {commit}) is neither in the cache {hub_cache()} nor in the run store: run make "
+            "fetch-models with the same preset where there is a network, with HF_HOME or STORE naming a place that "
+            f"this stage sees. {access(model)}"
+        )
+    if not (files := record.fitting(patterns)):
+        raise ConfigError(f"{model} (commit {commit}) has none of {', '.join(patterns)}: it is another kind of model")
+    check(folder, files)
+    check_listed(record)
     return folder
+
+
+def check_listed(record: ModelRecord) -> None:
+    """Compare a record with the hashes of `models.yaml`.
+
+    Raises:
+        DataError: a listed file is missing or another one.
+    """
+    known = published_models().get(record.model)
+    for name, expected in (known.sha256 if known else {}).items():
+        found = record.files.get(name)
+        if found is None or found.sha256 != expected:
+            raise DataError(
+                f"{record.model}: {name} is {found.sha256 if found else 'missing'}, models.yaml says {expected}: check "
+                "the revision"
+            )
 
 
 def access(model: str) -> str:
@@ -95,37 +124,8 @@ def access(model: str) -> str:
         return "A gated model needs its licence accepted on its page and a token in HF_TOKEN"
     return (
         f"It is gated ({known.licence}): sign in, accept the licence at https://huggingface.co/{model}, make a token "
-        "that may read gated repositories, and pass it as HF_TOKEN (on a cluster: key token of secret synthio-hub)"
+        "that may read gated repositories, and pass it to make fetch-models as HF_TOKEN"
     )
-
-
-def check_files(model: str, folder: Path) -> None:
-    """Compare files with the hashes of `models.yaml`, and weights with the name that the hub files them under.
-
-    Raises:
-        DataError: a file is missing or another one.
-    """
-    known = published_models().get(model)
-    for name, expected in (known.sha256 if known else {}).items():
-        if not (folder / name).is_file() or hash_file(folder / name) != expected:
-            raise DataError(f"{folder / name} is missing or not the file with sha256 {expected}: check the revision")
-    for file in sorted(folder.rglob("*.safetensors")):
-        # The hub's cache links each file to its content, and names that of a large one by its SHA-256.
-        content = file.resolve()
-        if _SHA256.fullmatch(content.name) and hash_file(content) != content.name:
-            raise DataError(f"{file} is damaged: its content is not {content.name}; delete {content} and run again")
-
-
-def cached(model: str, revision: str | None) -> bool:
-    """Whether any of a hub id's files at its commit are on this machine; looks at nothing else."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        snapshot_download(model, revision=pinned_revision(model, revision), local_files_only=True)
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        return False
-    return True
 
 
 def named_models(config: RunConfig) -> dict[str, str | None]:
@@ -150,21 +150,43 @@ def named_models(config: RunConfig) -> dict[str, str | None]:
     return {name: revision for name, revision in named.items() if "/" in name and is_published(name)}
 
 
-def unpinned(config: RunConfig) -> list[str]:
-    """The hub ids of a run whose commit is not known."""
-    return [name for name, revision in named_models(config).items() if pinned_revision(name, revision) is None]
-
-
 def check_pinned(config: RunConfig) -> None:
-    """Warn of models without a known commit.
+    """Refuse a model without a known commit: another run could get another one.
 
     Raises:
-        ConfigError: there are some, and the run asks for `require_pinned`.
+        ConfigError: there is one.
     """
-    for name in unpinned(config):
-        if config.require_pinned:
-            raise ConfigError(f"{name} has no known commit, and require_pinned is true: set its revision to one")
-        event(log, "model_unpinned", model=name, todo="set its revision to a commit, so that a later run gets the same")
+    for name, asked in named_models(config).items():
+        if pinned_revision(name, asked) is None:
+            raise ConfigError(f"{name} has no known commit: set its revision to one")
+
+
+def missing_models(config: RunConfig, root: str = "") -> list[str]:
+    """One line on each published model of a run that was not fetched: what is missing, and what to do.
+
+    Args:
+        config: of the run.
+        root: a store (`s3://…`, `file://…`); empty = the cache of this machine.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    lines = []
+    for name, asked in sorted(named_models(config).items()):
+        commit = pinned_revision(name, asked)
+        if commit is None:
+            lines.append(f"{name} has no known commit: set its revision to one")
+        elif not _fetched(name, commit, root):
+            place, more = (root, f" STORE={root}") if root else (str(hub_cache()), "")
+            lines.append(f"{name} (commit {commit[:12]}) is not in {place}: make fetch-models PRESET=…{more}")
+    return lines
+
+
+def _fetched(model: str, commit: str, root: str) -> bool:
+    if root:
+        return stored_record(open_store(root), model, commit) is not None
+    record, folder = read_record(hub_cache(), model, commit), snapshot(hub_cache(), model, commit)
+    return record is not None and all((folder / name).is_file() for name in record.files)
 
 
 def describe(config: RunConfig) -> list[str]:
@@ -172,11 +194,11 @@ def describe(config: RunConfig) -> list[str]:
     lines = []
     for name, asked in sorted(named_models(config).items()):
         known, revision = published_models().get(name), pinned_revision(name, asked)
-        here = cached(name, asked)
+        here = revision is not None and _fetched(name, revision, "")
         parts = [
             f"commit {revision[:12]}" if revision else "unpinned: set its revision",
             f"{known.licence} ({known.restrictions})" if known else "licence: see its page",
-            "in the local cache" if here else "not in the local cache: it is downloaded at its first use",
+            "in the local cache" if here else "not in the local cache: make fetch-models",
         ]
         if not here and known is not None and known.gated:
             parts.append(access(name))

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
-from pipelines.placement import USER_ID
-
-SCRATCH = "/tmp"
+from pipelines.placement import SCRATCH, USER_ID
 
 
 def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:

@@ -21,30 +21,39 @@ PROFILES_DIR = Path(__file__).parent / "profiles"
 LOCAL_REGISTRY, LOCAL_TAG = "localhost/synthio", "dev"
 PRIORITY_LABEL = "synthio/priority-class"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PART_OF = {"app.kubernetes.io/part-of": "synthio"}
+SETTINGS = ("SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
+"""Keys of the config map, which are also the variables' names."""
+STORE_KEYS = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}
+"""Keys of the store's secret, with the variables that they become."""
 USER_ID = 10001
+MODELS, SCRATCH = "/models", "/tmp"
 
-STAGES = (
-    "plan",
-    "prepare_corpus",
-    "prepare_dataset",
-    "pretrain_t2a",
-    "pretrain_clap",
-    "pretrain_classifier",
-    "finetune_clap",
-    "retrieve_audio",
-    "caption_clips",
-    "augment_captions",
-    "synthesize_audio",
-    "align_t2a",
-    "filter_audio",
-    "revise_captions",
-    "train_classifier",
-    "evaluate_classifier",
-    "report",
-    "plan_study",
-    "record_cell",
-    "report_study",
-)
+STAGES = {
+    "plan": "Check settings",
+    "prepare_corpus": "Prepare the pretraining corpus",
+    "prepare_dataset": "Prepare your dataset",
+    "pretrain_t2a": "Pretrain text-to-audio",
+    "pretrain_clap": "Pretrain CLAP",
+    "pretrain_classifier": "Pretrain the classifier",
+    "finetune_clap": "Fit CLAP to your dataset",
+    "retrieve_audio": "Retrieve similar clips",
+    "caption_clips": "Caption your clips",
+    "augment_captions": "Write new captions",
+    "synthesize_audio": "Generate clips",
+    "align_t2a": "Align text-to-audio",
+    "filter_audio": "Filter clips",
+    "revise_captions": "Revise captions of rejected clips",
+    "train_classifier": "Train classifiers",
+    "evaluate_classifier": "Evaluate on the test split",
+    "report": "Report",
+    "plan_study": "Check the study",
+    "record_cell": "Record the cell",
+    "report_study": "Report the study",
+    "record_night": "Record the night",
+    "judge_night": "Judge the night",
+}
+"""Every stage, and what its tasks are called on a run's page."""
 
 
 class Toleration(Frozen):
@@ -112,11 +121,13 @@ class Profile(Frozen):
     queue: str | None = Field(default=None, description="Kueue's local queue")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
-    model_cache_claim: str | None = Field(default="synthio-model-cache", description="PVC mounted at /models")
+    model_cache: Literal["claim", "store"] = Field(
+        default="claim", description="where stages find published models: on a PVC, or in the run store"
+    )
+    model_cache_claim: str = Field(default="synthio-model-cache", description=f"PVC mounted at {MODELS}")
     settings_config_map: str = "synthio-settings"
     store_secret: str = Field(default="synthio-s3", description="keys access_key and secret_key")
     llm_secret: str = Field(default="synthio-llm", description="key api_key")
-    hub_secret: str = Field(default="synthio-hub", description="key token, for gated models")
 
     @model_validator(mode="after")
     def _stages_exist(self) -> Profile:
@@ -178,8 +189,8 @@ def image_sources(target: str) -> list[Path]:
     """Files that the Dockerfile copies into the image of `target`, and the Dockerfile itself; in fixed order."""
     folders = [ROOT / "common", ROOT / "components" / target.replace("-", "_")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += [ROOT / name for name in ("docker/Dockerfile", "requirements.txt", "components/__init__.py")]
-    files += [ROOT / "pipelines" / "__init__.py"]
+    more = ("docker/Dockerfile", "docker/install-pinned", "requirements.txt", "components/__init__.py")
+    files += [ROOT / name for name in more]
     return sorted(path for path in files if path.is_file() and "__pycache__" not in path.parts)
 
 
@@ -205,6 +216,15 @@ def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
     return task
 
 
+def environment(profile: Profile) -> dict[str, str]:
+    """Of every stage, whatever the config map holds: it reads nothing from the network but store and LLM."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",
+        "SYNTHIO_CACHE": f"{SCRATCH}/synthio-cache",
+    }
+
+
 def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
     from kfp import kubernetes
 
@@ -220,7 +240,8 @@ def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
         kubernetes.add_pod_label(task, PRIORITY_LABEL, profile.priority_class)
     if profile.queue:
         kubernetes.add_pod_label(task, QUEUE_LABEL, profile.queue)
-    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "synthio")
+    for key, value in PART_OF.items():
+        kubernetes.add_pod_label(task, key, value)
 
 
 def _equip(task: Any, profile: Profile, resources: Resources) -> None:
@@ -230,21 +251,17 @@ def _equip(task: Any, profile: Profile, resources: Resources) -> None:
     if profile.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(profile.image_pull_secrets))
     kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
-    kubernetes.empty_dir_mount(task, "scratch", "/tmp")
+    kubernetes.empty_dir_mount(task, "scratch", SCRATCH)
     if resources.shared_memory:
         kubernetes.empty_dir_mount(
             task, "shared-memory", "/dev/shm", medium="Memory", size_limit=resources.shared_memory
         )
-    if profile.model_cache_claim:
-        kubernetes.mount_pvc(task, pvc_name=profile.model_cache_claim, mount_path="/models")
-    names = ("SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "HF_HOME", "HF_HUB_OFFLINE")
-    kubernetes.use_config_map_as_env(task, profile.settings_config_map, {name: name for name in names}, optional=True)
-    kubernetes.use_secret_as_env(
-        task,
-        profile.store_secret,
-        {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"},
-        optional=True,
-    )
-    kubernetes.use_secret_as_env(task, profile.hub_secret, {"token": "HF_TOKEN"}, optional=True)
+    if profile.model_cache == "claim":
+        kubernetes.mount_pvc(task, pvc_name=profile.model_cache_claim, mount_path=MODELS)
+    for name, value in environment(profile).items():
+        task.set_env_variable(name, value)
+    names = {name: name for name in SETTINGS}
+    kubernetes.use_config_map_as_env(task, profile.settings_config_map, names, optional=True)
+    kubernetes.use_secret_as_env(task, profile.store_secret, STORE_KEYS, optional=True)
     if resources.llm_key:
         kubernetes.use_secret_as_env(task, profile.llm_secret, {"api_key": "SYNTHIO_LLM_API_KEY"}, optional=True)

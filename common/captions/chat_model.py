@@ -14,6 +14,7 @@ from common.captions.sampling import SeededSampling, default_device
 from common.config.captions import ChatModelConfig
 from common.errors import ConfigError
 from common.log import Progress, get_logger
+from common.models import locate
 from common.stage import model_time
 
 log = get_logger("captions")
@@ -33,14 +34,12 @@ class ChatModelWriter:
             ConfigError: the checkpoint cannot be loaded or has no chat template.
         """
         checkpoint = self._config.checkpoint
-        source = {"revision": checkpoint.revision, "trust_remote_code": False}
         try:
+            folder = locate(checkpoint.model, checkpoint.revision)
             # Left padding: generation goes on from the last position of every row.
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, padding_side="left", **source)
-            model = AutoModelForCausalLM.from_pretrained(
-                checkpoint.model, dtype=checkpoint.dtype, use_safetensors=True, **source
-            )
-        except (OSError, ValueError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
+        except (ConfigError, OSError, ValueError) as error:
             raise ConfigError(
                 f"cannot load the chat model {checkpoint.model}: {str(error).splitlines()[0]}; expected a "
                 "transformers checkpoint with safetensors; check writer.chat_model.checkpoint"

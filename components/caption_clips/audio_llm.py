@@ -12,6 +12,7 @@ from common.captions.book import prompt_book
 from common.captions.sampling import SeededSampling, default_device
 from common.config.captions import AudioLLMConfig
 from common.errors import ConfigError, unknown_name
+from common.models import locate
 from components.caption_clips.captioners import Recording
 
 AUDIO_TOKEN = "<|AUDIO|>"
@@ -33,17 +34,15 @@ class AudioLLMCaptioner:
 
     def __init__(self, config: AudioLLMConfig) -> None:
         self._config, checkpoint = config, config.checkpoint
-        source = {"revision": checkpoint.revision, "trust_remote_code": False}
         try:
-            model_type = AutoConfig.from_pretrained(checkpoint.model, **source).model_type
+            folder = locate(checkpoint.model, checkpoint.revision)
+            model_type = AutoConfig.from_pretrained(folder).model_type
             # Not the checkpoint's processor: that of Omni wants the libraries of images and video too.
-            self._extractor = AutoFeatureExtractor.from_pretrained(checkpoint.model, **source)
+            self._extractor = AutoFeatureExtractor.from_pretrained(folder)
             # Left padding: generation goes on from the last position of every row.
-            self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, padding_side="left", **source)
-            model = _model_class(model_type).from_pretrained(
-                checkpoint.model, dtype=checkpoint.dtype, use_safetensors=True, **source
-            )
-        except (OSError, ValueError) as error:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            model = _model_class(model_type).from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
+        except (ConfigError, OSError, ValueError) as error:
             raise ConfigError(
                 f"cannot load the audio LLM {checkpoint.model}: {str(error).splitlines()[0]}; expected a transformers "
                 "checkpoint with safetensors; check caption_clips.audio_llm.checkpoint, or set "

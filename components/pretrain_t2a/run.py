@@ -54,22 +54,24 @@ def run(
             published = {"start": settings.start, "revision": settings.revision, "parameters": parameters}
             hand_on(folder, target, {**published, "curve": []})
         else:
-            _pretrain(Path(corpus_path), Path(clap_path) if clap_path else None, target, plan, code_version)
+            pretrain(Path(corpus_path), Path(clap_path) if clap_path else None, target, plan, code_version)
         record = read_json(target / TRAINING_FILE)
         running.record({key: record[key] for key in FIGURES if key in record})
     return running.figures
 
 
-def _pretrain(
-    corpus_path: Path, clap_path: Path | None, target: Path, plan: PretrainT2APlan, code_version: str
-) -> None:
+def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: PretrainT2APlan, code_version: str) -> None:
+    """Train on the corpus, or take the model that was trained before from the run store.
+
+    Of several processes under torchrun the first writes to store and `target`.
+    """
     import torch
 
     from common.corpus import Corpus
     from common.hashing import hash_dir
     from common.parallel import cpu_count
     from common.training import launch
-    from common.training.launch import default_processes
+    from common.training.launch import default_processes, is_main
     from components.pretrain_t2a.estimate import corpus_numbers, estimate_training
     from components.pretrain_t2a.monitor import discard
     from components.pretrain_t2a.pretraining import Job, run_job
@@ -100,6 +102,10 @@ def _pretrain(
         with model_time():
             launch(run_job, job, default_processes())
 
+    if not is_main():
+        if not store.has(**key):
+            make(target)
+        return
     item = store.get_or_make(make, **key)
     checkpoints.clear()
     discard(open_store(monitor_uri))

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +18,20 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from common.errors import ConfigError
+from common.training.launch import default_processes
 from pipelines.compile import compile_pipeline
-from pipelines.placement import STAGES, image, image_sources, load_profile, profile_names, target_of
+from pipelines.placement import (
+    PRIORITY_LABEL,
+    PROFILES_DIR,
+    QUEUE_LABEL,
+    ROOT,
+    STAGES,
+    image,
+    image_sources,
+    load_profile,
+    profile_names,
+    target_of,
+)
 
 CLUSTER_PROFILES = [name for name in profile_names() if load_profile(name).cluster]
 
@@ -93,3 +110,101 @@ def test_a_profile_with_an_unknown_stage_or_name_is_refused(tmp_path: Path) -> N
         load_profile(str(wrong))
     with pytest.raises(ConfigError, match="one-gpu"):
         load_profile("one-gpus")
+
+
+@pytest.mark.parametrize("name", CLUSTER_PROFILES)
+@pytest.mark.parametrize("cache", ["claim", "store"])
+def test_every_stage_is_kept_off_the_hub_whatever_the_settings_hold(name: str, cache: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text((PROFILES_DIR / f"{name}.yaml").read_text() + f"model_cache: {cache}\n")
+    document, platforms = yaml.safe_load_all(compile_pipeline(tmp_path / "p.yaml", str(own)).read_text())
+    settings = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for executor, description in document["deploymentSpec"]["executors"].items():
+        env = {pair["name"]: pair["value"] for pair in description["container"]["env"]}
+        assert env["HF_HUB_OFFLINE"] == "1" and env["SYNTHIO_CACHE"].startswith("/tmp/")
+        claims = {mount["mountPath"]: mount["pvcNameParameter"] for mount in settings[executor].get("pvcMount", [])}
+        assert set(claims) == ({"/models"} if cache == "claim" else set())
+        assert env["HF_HOME"] == "/models" if cache == "claim" else env["HF_HOME"].startswith("/tmp/")
+        taken = {pair["envVar"] for part in settings[executor]["configMapAsEnv"] for pair in part["keyToEnv"]}
+        assert taken == {"SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION"}
+        assert not any("HF_TOKEN" in str(secret) for secret in settings[executor]["secretAsEnv"])
+
+
+EVERYTHING = """
+gpu_type: example.com/gpu
+priority_class: urgent
+queue: sounds
+image_pull_policy: Always
+image_pull_secrets: [one, two]
+node_selector: {zone: a}
+gpu_node_selector: {pool: gpu}
+tolerations: [{key: all, operator: Exists}]
+gpu_tolerations: [{key: gpu, operator: Equal, value: "yes", effect: NoSchedule}]
+retry: {attempts: 4, backoff: 45s, factor: 3.0, longest: 7m}
+"""
+
+
+@pytest.mark.parametrize("name", CLUSTER_PROFILES)
+def test_whatever_a_profile_can_say_of_a_stage_is_in_what_kfp_gets(name: str, tmp_path: Path) -> None:
+    stated = yaml.safe_load((PROFILES_DIR / f"{name}.yaml").read_text()) | yaml.safe_load(EVERYTHING)
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(stated))
+    profile = load_profile(str(own))
+    document, platforms = yaml.safe_load_all(compile_pipeline(tmp_path / "p.yaml", str(own)).read_text())
+    settings = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for executor, description in document["deploymentSpec"]["executors"].items():
+        given, wanted = settings[executor], profile.resources(stage_of(executor))
+        resources = description["container"]["resources"]
+        for kind in ("Cpu", "Memory"):
+            assert resources[f"resource{kind}Request"] == resources[f"resource{kind}Limit"]
+        assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == (wanted.cpu, wanted.memory)
+        accelerator = resources.get("accelerator", {})
+        assert accelerator.get("resourceType") == ("example.com/gpu" if wanted.gpus else None)
+        assert given["activeDeadlineSeconds"] == str(wanted.timeout_s)
+        assert given["imagePullPolicy"] == "Always"
+        assert {named(secret, "secretName") for secret in given["imagePullSecret"]} == {"one", "two"}
+        assert given["nodeSelector"]["labels"] == {"zone": "a"} | ({"pool": "gpu"} if wanted.gpus else {})
+        assert [taint["key"] for taint in given["tolerations"]] == ["all", *(["gpu"] if wanted.gpus else [])]
+        labels = given["podMetadata"]["labels"]
+        assert (labels[PRIORITY_LABEL], labels[QUEUE_LABEL]) == ("urgent", "sounds")
+        user = given["securityContext"]
+        assert (user["runAsUser"], user["runAsGroup"], user["runAsNonRoot"]) == ("10001", "10001", True)
+        shared = [mount for mount in given["emptyDirMounts"] if mount["mountPath"] == "/dev/shm"]
+        assert [mount["sizeLimit"] for mount in shared] == ([wanted.shared_memory] if wanted.shared_memory else [])
+    for dag in [document["root"], *document["components"].values()]:
+        for task in dag.get("dag", {}).get("tasks", {}).values():
+            if task["componentRef"]["name"] in {f"comp-{target_of(stage)}" for stage in STAGES}:
+                assert task["retryPolicy"] == {
+                    "maxRetryCount": 4, "backoffDuration": "45s", "backoffFactor": 3.0, "backoffMaxDuration": "420s"
+                }  # fmt: skip
+
+
+def named(secret: dict[str, Any], key: str) -> str:
+    return secret.get(key) or secret[f"{key}Parameter"]["runtimeValue"]["constant"]
+
+
+def test_the_compiled_pipeline_is_the_same_in_another_folder_and_with_another_environment(
+    folder: Path, tmp_path: Path
+) -> None:
+    compiled("one-gpu", folder)
+    for name in ("common", "components", "pipelines", "docker"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    environment |= {"SYNTHIO_STORE": "s3://other/place", "HF_HOME": "/elsewhere", "KFP_HOST": "http://other"}
+    command = [sys.executable, "-m", "pipelines.compile", "out.yaml", "--profile", "one-gpu"]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert (tmp_path / "out.yaml").read_bytes() == (folder / "one-gpu.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("name", CLUSTER_PROFILES)
+def test_only_stages_that_ask_how_many_gpus_there_are_get_several(name: str) -> None:
+    profile = load_profile(name)
+    for stage in [stage for stage in STAGES if profile.resources(stage).gpus > 1]:
+        sources = (ROOT / "components" / stage).glob("*.py")
+        assert any(re.search(r"default_processes\(\)|device_count\(\)", path.read_text()) for path in sources), stage
+
+
+def test_a_training_has_one_process_for_each_gpu_that_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert default_processes() == 8
