@@ -1,18 +1,22 @@
 """The benchmark DAG: (dataset, n) cells over one ParallelFor, each the same pipeline, and a report of all of them.
 
 Parameters of `build/benchmark.yaml` (`python -m pipelines.compile --pipeline benchmark`): cells, preset, methods,
-seeds, overrides, budget. The task `report-study` leaves the artifact `study` with study.html, study.md and study.json:
+seeds, overrides, budget, history. The task `report-study` leaves the artifact `study` with study.html, study.md and
+study.json:
 
-    {"schema": 1, "preset", "seeds": 3, "methods": ["gold", …], "state": "complete" | "incomplete",
+    {"schema": 1, "preset", "seeds": 3, "overrides", "methods": {name: title}, "state": "complete" | "incomplete",
      "cells": [{"dataset", "n", "state": "done" | "failed", "figure": "accuracy" | "map",
                 "methods": {name: {"title", "accuracy": {"mean", "low", "high", "per_seed"}, "macro_f1": {…},
                                    "published": percent | null, "difference": {"mean", "low", "high"} | null}},
                 "differences": [{"method", "versus", "mean", "low", "high", …}],
-                "verdict": {"state", "text", "improved", "beats_classic"} | null, "failures": […]}],
+                "verdict": {"state", "text", "improved", "beats_classic"} | null, "failures": […],
+                "seconds": 3600.0 | null}],
      "win_rates": [{"method", "versus", "wins", "cells", "reliable", "worse"}],
      "curves": {dataset: {method: [{"n", "mean", "low", "high"}]}},
      "estimate": {"items", "hours", "gpu_hours", "cpu_hours", "storage_gb", "money", …},
-     "failures": [{"dataset", "n", …}]}
+     "failures": [{"dataset", "n", …}], "seconds": 5400.0}
+
+`seconds` count from the start of the study, also those of a cell (until its report was there; null when it failed).
 
 Figures are fractions; `published` and `difference` are percent and percentage points.
 """
@@ -22,10 +26,13 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl import Dataset
 
+from components.judge_night.component import judge_night
 from components.plan_study.component import plan_study
 from components.record_cell.component import record_cell
+from components.record_night.component import record_night
 from components.report_study.component import report_study
-from pipelines.placement import Profile
+from pipelines.code_version import joint_code_version
+from pipelines.placement import STAGES, Profile
 from pipelines.synthio import placed, synthio_pipeline
 
 
@@ -34,7 +41,7 @@ def study_cells(profile: Profile) -> Any:
     stage, synthio = placed(profile), synthio_pipeline(profile)
 
     @dsl.pipeline(name="study-cells")
-    def cells_of_study(cells: list[dict], preset: str, methods: str, seeds: int, overrides: str) -> None:
+    def cells_of_study(cells: list[dict], preset: str, methods: str, seeds: int) -> None:
         """Run the whole pipeline for each cell."""
         with dsl.ParallelFor(cells, name="cells", parallelism=profile.parallel_cells) as cell:
             run = synthio(
@@ -44,7 +51,7 @@ def study_cells(profile: Profile) -> Any:
                 preset=preset,
                 methods=methods,
                 seeds=seeds,
-                overrides=overrides,
+                overrides=cell.overrides,
             )
             # Not from KFP's cache: planning a study clears the reports of an earlier attempt.
             stage(record_cell, results=run.outputs["results"], study=cell.study, key=cell.key).set_caching_options(
@@ -68,6 +75,7 @@ def benchmark_pipeline(profile: Profile) -> Any:
         seeds: int = 3,
         overrides: str = "",
         budget: float = 0.0,
+        history: str = "",
     ) -> Dataset:
         """Compare the methods on several datasets and numbers of training clips.
 
@@ -78,11 +86,27 @@ def benchmark_pipeline(profile: Profile) -> Any:
             seeds: number of replicates.
             overrides: space-separated section.field=value pairs.
             budget: US dollars that the study may cost by estimate; 0 = no limit.
+            history: name of a history of nights to add the study to, which fails when it is worse than those before;
+                empty = none.
         """
-        asked = {"preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
-        planned = stage(plan_study, cells=cells, budget=budget, **asked).set_caching_options(False)
+        run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        asked = {"preset": preset, "methods": methods, "seeds": seeds}
+        planned = stage(
+            plan_study, cells=cells, overrides=overrides, budget=budget, history=history, run_id=run_id, **asked
+        ).set_caching_options(False)
         loop = cells_of_study(cells=planned.output, **asked)
-        reported = stage(report_study, cells=cells, **asked).set_caching_options(False).after(loop)
-        return reported.ignore_upstream_failure().outputs["study"]
+        reported = stage(report_study, cells=cells, overrides=overrides, **asked).set_caching_options(False).after(loop)
+        study = reported.ignore_upstream_failure().outputs["study"]
+        with dsl.If(history != "", name="night"):
+            night = stage(
+                record_night,
+                study=study,
+                history=history,
+                run_id=run_id,
+                code=joint_code_version(STAGES),
+                place=profile.description,
+            ).set_caching_options(False)
+            stage(judge_night, night=night.outputs["night"]).set_caching_options(False)
+        return study
 
     return benchmark

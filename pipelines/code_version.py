@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def code_version(stage: str) -> str:
     for path in sorted(seen):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def joint_code_version(stages: Iterable[str]) -> str:
+    """12 hex digits over the code of all `stages`."""
+    versions = "".join(code_version(stage) for stage in sorted(stages))
+    return hashlib.sha256(versions.encode()).hexdigest()[:12]
 
 
 @cache

@@ -8,7 +8,6 @@ import datetime
 import itertools
 import json
 import shutil
-import signal
 import sys
 import time
 import warnings
@@ -22,12 +21,15 @@ from common.methods import resolve_methods
 from common.storage import read_json, write_json, write_text
 from common.study.cells import parse_cells
 from common.study.costs import check_budget, estimate
+from components.report_study.figures import seconds_per_point
+from components.report_study.page import markdown, render
 from pipelines.cluster import Cluster, Connection
 from pipelines.compile import compile_pipeline
 from pipelines.console import Console
 from pipelines.observe import Observer
 from pipelines.placement import load_profile
-from pipelines.run import ROOT, machine, number, one_run, pipeline_arguments, prepare_local
+from pipelines.run import ROOT, dollars, machine, number, one_run, pipeline_arguments, prepare_local
+from pipelines.stopping import TASKS, Stopped
 
 PIPELINE = "synthio-benchmark"
 LOOPED_UNFINISHED = {"train-classifier", "evaluate-classifier", "report"}
@@ -38,14 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     """Check, print the cost, run, report.
 
     Returns:
-        0 when every cell succeeded, 1 on a failure, 2 on bad input, 130 when interrupted.
+        0 when every cell succeeded, 1 on a failure, 2 on bad input, 128 + the signal that ended it.
     """
     options = _parser().parse_args(argv)
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.default_int_handler)
+    TASKS.install()
     try:
         arguments = study_arguments(options)
-        cost = study_cost(arguments, _dollars("PRICE", options.price))
+        cost = study_cost(arguments, dollars("PRICE", options.price))
         print("\n".join(cost_lines(cost)), flush=True)
         check_budget(cost, arguments["budget"])
         if options.dry_run:
@@ -58,9 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+        return stopped.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
     parser.add_argument("--price", default="0", help="US dollars an hour; 0 = that of common/study/costs.yaml")
+    parser.add_argument("--history", default="", help="of nights, to add this study to and to compare it with")
     parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
     parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
     parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
@@ -102,6 +104,8 @@ def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
             seeds=options.seeds,
             overrides=options.overrides,
             reuse_t2a_from="",
+            llm_endpoint="",
+            budget="0",
         )
         resolved = pipeline_arguments(single)
         cells.append({key: resolved[key] for key in ("dataset", "n", "data_version")})
@@ -113,7 +117,8 @@ def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "methods": options.methods,
         "seeds": number("SEEDS", options.seeds, 1),
         "overrides": options.overrides,
-        "budget": _dollars("BUDGET", options.budget),
+        "budget": dollars("BUDGET", options.budget),
+        "history": options.history,
     }
 
 
@@ -149,7 +154,8 @@ def run_study(
     specs = [yaml.safe_load(cell["dataset"]) for cell in json.loads(arguments["cells"])]
     places = prepare_local(runs, runner, store, fresh, specs)
     print(f"running a study of {len(specs)} cells; full log: {folder / 'log.txt'}", flush=True)
-    observer, console = Observer(), Console(folder / "log.txt")
+    console = Console(folder / "log.txt")
+    observer = Observer(console.take_error)
     state = "failed"
     try:
         with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
@@ -157,7 +163,11 @@ def run_study(
             components.load_component_from_file(str(compiled))(**arguments)
         state = "succeeded"
     except RuntimeError:
-        print(f"error: {console.error or 'see the log'}\nfull log: {folder / 'log.txt'}", file=sys.stderr)
+        errors = [
+            f"{row['name']}: {row['error'] or 'see the log'}" for row in observer.stages if row.get("error") is not None
+        ]
+        print("\n".join(f"error in {error}" for error in errors), file=sys.stderr)
+        print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
     except KeyboardInterrupt:
         state = "interrupted"
         raise
@@ -199,20 +209,45 @@ def cell_seconds(stages: list[dict[str, Any]]) -> list[float]:
     return [round(value, 2) for value in seconds]
 
 
+def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """study.json with what only the run knows: times by stage, machine, real cost, and which stage of a cell failed."""
+    price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
+    cells = []
+    for index, cell in enumerate(study["cells"]):
+        own = [row for row in run["stages"] if row.get("cell") == index]
+        stages: dict[str, float] = {}
+        for row in own:
+            name = row["name"].rstrip("-0123456789")
+            stages[name] = round(stages.get(name, 0.0) + row["seconds"], 2)
+        failed = [
+            {"stage": row["name"].rstrip("-0123456789"), "error": row.get("error") or "see the run's log"}
+            for row in own
+            if row["state"] == "failed"
+        ]
+        cell = {**cell, "stages": stages, "machine": run["machine"]}
+        if cell["state"] == "failed" and failed:
+            cell["failures"] = failed
+        cells.append({**cell, "seconds_per_point": seconds_per_point(cell)})
+    failures = [{"dataset": row["dataset"], "n": row["n"], **item} for row in cells for item in row["failures"]]
+    real = {
+        "hours": round(hours, 4),
+        "money": round(hours * price, 4),
+        "machine": run["machine"],
+        "tasks": len(run["stages"]),
+        "reused": sum(row["cached"] for row in run["stages"]),
+    }
+    return {**study, "cells": cells, "failures": failures, "real": real}
+
+
 def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Copy the study's report and each finished cell's to `folder`; returns the content of study.json."""
     source = Path(artifacts["report-study"]["study"])
-    for name in ("study.json", "study.md"):
-        shutil.copyfile(source / name, folder / name)
-    study: dict[str, Any] = read_json(folder / "study.json")
-    real = run["wall_seconds"] / 3600
-    line = (
-        f"<p>This run: {real:.3f} hours, of an estimate of {study['estimate']['hours']:.3f} with an empty store; "
-        f"{sum(row['cached'] for row in run['stages'])} of {len(run['stages'])} tasks were taken from earlier work. "
-        f"Seconds of each cell in turn: {', '.join(f'{value:.0f}' for value in run['cells'])}.</p>"
-    )
-    html = (source / "study.html").read_text(encoding="utf-8")
-    write_text(folder / "study.html", html.replace("<!-- real cost -->", line))
+    study = with_run(read_json(source / "study.json"), run)
+    write_json(folder / "study.json", study)
+    write_text(folder / "study.html", render(study))
+    write_text(folder / "study.md", markdown(study))
+    if "record-night" in artifacts:
+        shutil.copyfile(Path(artifacts["record-night"]["night"]) / "trend.html", folder / "trend.html")
     for label, outputs in artifacts.items():
         if label.rstrip("-0123456789") == "report" and "results" in outputs:
             dataset = read_json(Path(outputs["results"]) / "report.json")["dataset"]
@@ -233,16 +268,6 @@ def _submit(connection: Connection, arguments: dict[str, Any], options: argparse
 
 def _listed(text: str) -> list[str]:
     return [part for part in text.replace(",", " ").split() if part]
-
-
-def _dollars(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"{name}={text}: expected US dollars, 0 or more")
-    return value
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "preset": options.preset,
             "methods": options.methods,
             "seeds": options.seeds,
+            "history": NAME,
         }
         package = compile_pipeline(PACKAGE, options.profile, fresh=True, pipeline="benchmark")
         cluster = Cluster(connection)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -15,6 +17,8 @@ from common.storage import ObjectStore, open_store, store_uri
 
 MAX_CELLS = 100
 """Loops of more iterations leave Kubeflow's DAG state broken (kubeflow/pipelines, issue 12131)."""
+
+_BEGAN = "began.json"
 
 
 class Cell(Frozen):
@@ -66,6 +70,23 @@ def study_id(cells: tuple[Cell, ...], preset: str, methods: str, seeds: int, ove
     return hash_json(asked)[:16]
 
 
+def night_scope(run: str) -> str:
+    """The place in the store for the work of a night, by the id of its run: no night takes up another's work."""
+    return f"nights/{re.sub(r'[^A-Za-z0-9_-]', '-', run)}"
+
+
+class Record(Frozen):
+    """A finished cell.
+
+    Attributes:
+        report: the content of its report.json.
+        seconds: from the start of the study until the report was there.
+    """
+
+    report: dict[str, Any]
+    seconds: float
+
+
 class Records:
     """The reports of a study's cells in the run store.
 
@@ -75,18 +96,23 @@ class Records:
     def __init__(self, study: str) -> None:
         self._objects: ObjectStore = open_store(store_uri()).child(f"study/{study}")
 
-    def clear(self, cells: tuple[Cell, ...]) -> None:
-        """Forget earlier reports of `cells`: a cell that fails now must not show an old one."""
+    def begin(self, cells: tuple[Cell, ...]) -> None:
+        """Start the clock, and forget earlier reports of `cells`: one that fails now must not show an old report."""
         for cell in cells:
             self._objects.delete(f"{cell.key}.json")
+        self._objects.write_bytes(_BEGAN, json.dumps(time.time()).encode())
+
+    def seconds(self) -> float:
+        """Since the study began, waiting for nodes included."""
+        return time.time() - float(json.loads(self._objects.read_bytes(_BEGAN)))
 
     def write(self, key: str, report: dict[str, Any]) -> None:
-        """Keep the content of a cell's report.json."""
-        self._objects.write_bytes(f"{key}.json", json.dumps(report, sort_keys=True).encode())
+        """Keep the content of a cell's report.json, and when it was there."""
+        record = Record(report=report, seconds=self.seconds())
+        self._objects.write_bytes(f"{key}.json", record.model_dump_json().encode())
 
-    def read(self, cell: Cell) -> dict[str, Any] | None:
-        """The content of the cell's report.json; None when the cell did not finish."""
+    def read(self, cell: Cell) -> Record | None:
+        """The cell's record; None when the cell did not finish."""
         if self._objects.size(f"{cell.key}.json") is None:
             return None
-        report: dict[str, Any] = json.loads(self._objects.read_bytes(f"{cell.key}.json"))
-        return report
+        return Record.model_validate_json(self._objects.read_bytes(f"{cell.key}.json"))

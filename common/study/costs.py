@@ -87,14 +87,14 @@ def estimate(clips: Sequence[int], preset: str, methods: int, seeds: int, price:
 
 
 def check_budget(cost: dict[str, Any], budget: float) -> None:
-    """Refuse a study that costs more than `budget` (US dollars; 0 = no limit).
+    """Refuse work that costs more than `budget` (US dollars; 0 = no limit).
 
     Raises:
         ConfigError: it does.
     """
     if budget and cost["money"] > budget:
         raise ConfigError(
-            f"the study is estimated at {cost['money']:.2f} US dollars ({cost['hours']:.1f} h at "
-            f"{cost['price_per_hour']:.2f} an hour), above the budget of {budget:.2f}: raise BUDGET, or take fewer "
-            "DATASETS, N, METHODS or SEEDS"
+            f"the work is estimated at {cost['money']:.2f} US dollars ({cost['hours']:.1f} h at "
+            f"{cost['price_per_hour']:.2f} an hour), above the budget of {budget:.2f}: raise the budget, or take fewer "
+            "datasets, clips, methods or replicates"
         )

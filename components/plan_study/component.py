@@ -5,7 +5,15 @@ from pipelines.placement import image
 
 @dsl.component(base_image=image("plan-study"), install_kfp_package=False)
 def plan_study(
-    cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float, code_version: str
+    cells: str,
+    preset: str,
+    methods: str,
+    seeds: int,
+    overrides: str,
+    budget: float,
+    history: str,
+    run_id: str,
+    code_version: str,
 ) -> list[dict]:
     """Check every cell and the cost of all, before any of them starts.
 
@@ -16,8 +24,10 @@ def plan_study(
         seeds: number of replicates.
         overrides: space-separated section.field=value pairs.
         budget: US dollars that the study may cost by estimate; 0 = no limit.
+        history: name of a history of nights, whose work is kept apart; empty = this is no night.
+        run_id: id of this run.
         code_version: hash of this stage's source, part of the cache key.
     """
     from components.plan_study.run import run
 
-    return run(cells, preset, methods, int(seeds), overrides, budget)
+    return run(cells, preset, methods, int(seeds), overrides, budget, run_id if history else "")

@@ -9,14 +9,25 @@ from common.datasets_registry import check_training_clips, resolve_dataset
 from common.licences import check_use
 from common.log import event, get_logger
 from common.methods import resolve_methods
-from common.study.cells import Records, parse_cells, study_id
+from common.study.cells import Records, night_scope, parse_cells, study_id
 from common.study.costs import check_budget, estimate
 
 log = get_logger("plan_study")
 
 
-def run(cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float) -> list[dict[str, Any]]:
-    """The cells for the loop, each with the key under which its report is recorded.
+def run(
+    cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float, night: str = ""
+) -> list[dict[str, Any]]:
+    """The cells for the loop, each with its overrides and the key under which its report is recorded.
+
+    Args:
+        cells: JSON list of {"dataset", "n"}.
+        preset: of every cell.
+        methods: comma-separated; empty = the default six.
+        seeds: number of replicates.
+        overrides: space-separated section.field=value pairs.
+        budget: US dollars; 0 = no limit.
+        night: id of the run when it measures a night, which takes up no earlier work.
 
     Raises:
         ConfigError: a name or number is wrong, a licence forbids the use, or the estimate exceeds the budget.
@@ -30,6 +41,7 @@ def run(cells: str, preset: str, methods: str, seeds: int, overrides: str, budge
     cost = estimate([cell.names()[1] for cell in listed], preset, len(chosen), seeds)
     check_budget(cost, budget)
     study = study_id(listed, preset, methods, seeds, overrides)
-    Records(study).clear(listed)
+    Records(study).begin(listed)
     event(log, "planned", study=study, cells=len(listed), items=cost["items"], hours=cost["hours"], money=cost["money"])
-    return [{**cell.model_dump(mode="json"), "study": study, "key": cell.key} for cell in listed]
+    own = f"{overrides} scope={night_scope(night)}".strip() if night else overrides
+    return [{**cell.model_dump(mode="json"), "overrides": own, "study": study, "key": cell.key} for cell in listed]

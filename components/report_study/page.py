@@ -24,7 +24,7 @@ def render(study: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "signed": _signed}
+    environment.filters |= {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
     charts = {name: chart(curves) for name, curves in study["curves"].items()}
     return environment.get_template("study.html.j2").render(study=study, sizes=_sizes(study), charts=charts)
 
@@ -43,7 +43,8 @@ def markdown(study: Mapping[str, Any]) -> str:
         if cell["verdict"]:
             lines.append(f"- {cell['dataset']}, n = {cell['n']}: {cell['verdict']['text']}")
     for failure in study["failures"]:
-        lines.append(f"- failed: {failure['dataset']}, n = {failure['n']}: {failure.get('error', failure)}")
+        place = f"{failure['dataset']}, n = {failure['n']}, {failure.get('stage', 'cell')}"
+        lines.append(f"- failed: {place}: {failure.get('error', failure)}")
     return "\n".join(lines) + "\n"
 
 
@@ -109,3 +110,12 @@ def _percent(share: float | None) -> str:
 
 def _signed(points: float) -> str:
     return f"{points:+.1f}"
+
+
+def _gain(row: Mapping[str, Any]) -> str:
+    text = _signed(100 * row["mean"])
+    return text if row["low"] is None else f"{text} ({_signed(100 * row['low'])} to {_signed(100 * row['high'])})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

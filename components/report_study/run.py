@@ -39,7 +39,7 @@ def run(
         content = study(
             [(cell, records.read(cell)) for cell in listed],
             chosen,
-            {"preset": preset, "seeds": seeds, "estimate": cost},
+            {"preset": preset, "seeds": seeds, "overrides": overrides, "estimate": cost, "seconds": records.seconds()},
         )
         page, text = render(content), markdown(content)
         write_json(Path(study_path) / "study.json", content)

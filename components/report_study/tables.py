@@ -7,23 +7,24 @@ from typing import Any
 
 from common.methods import Method
 from common.rounding import rounded
-from common.study.cells import Cell
+from common.study.cells import Cell, Record
 from common.study.paper import published
+from components.report_study.figures import ablations, clip_sets, correct, factor_curves, long_tail, pooled
 
 FIGURES = ("accuracy", "macro_f1", "map")
 
 
 def study(
-    cells: Sequence[tuple[Cell, Mapping[str, Any] | None]], methods: Mapping[str, Method], asked: Mapping[str, Any]
+    cells: Sequence[tuple[Cell, Record | None]], methods: Mapping[str, Method], asked: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of study.json, whose layout `pipelines/benchmark.py` states.
 
     Args:
-        cells: each with the content of its report.json; None = it did not finish.
+        cells: each with its record; None = it did not finish.
         methods: by name, in the order of the report.
-        asked: preset, seeds and estimate.
+        asked: preset, seeds, overrides, estimate and seconds.
     """
-    rows = [_cell(cell, report, methods) for cell, report in cells]
+    rows = [_cell(cell, record, methods) for cell, record in cells]
     complete = all(row["state"] == "done" and not row["failures"] for row in rows)
     content: dict[str, Any] = rounded(
         {
@@ -32,8 +33,11 @@ def study(
             "methods": {name: method.title for name, method in methods.items()},
             "state": "complete" if complete else "incomplete",
             "cells": rows,
-            "win_rates": _win_rates(rows),
+            "correction": correct(rows),
+            "win_rates": pooled(rows),
+            "ablations": ablations(rows),
             "curves": _curves(rows),
+            "factor_curves": factor_curves(rows),
             "failures": [
                 {"dataset": row["dataset"], "n": row["n"], **failure} for row in rows for failure in row["failures"]
             ],
@@ -42,29 +46,38 @@ def study(
     return content
 
 
-def _cell(cell: Cell, report: Mapping[str, Any] | None, methods: Mapping[str, Method]) -> dict[str, Any]:
+def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> dict[str, Any]:
     dataset, n = cell.names()
     common = {"dataset": dataset, "n": n}
-    if report is None:
+    if record is None:
         failure = {"error": "the cell did not finish; the run's log names the task, and running it again goes on there"}
         return {
             **common,
             "state": "failed",
+            "seconds": None,
+            "factor": None,
             "figure": "accuracy",
             "methods": {},
             "differences": [],
             "verdict": None,
+            "long_tail": None,
+            "clip_sets": [],
             "failures": [failure],
         }
+    report = record.report
     found = report["methods"]
-    figure = "accuracy" if all("accuracy" in row for row in found.values()) else "map"
+    figure = report.get("figure", "accuracy")
     return {
         **common,
         "state": "done",
+        "seconds": record.seconds,
         "figure": figure,
         "methods": {name: _method(found[name], dataset, n, name, figure) for name in methods if name in found},
-        "differences": report["differences"],
+        "factor": report.get("data", {}).get("augmentation_factor"),
+        "differences": [dict(difference) for difference in report["differences"]],
         "verdict": {key: report["verdict"][key] for key in ("state", "text", "improved", "beats_classic")},
+        "long_tail": long_tail(report),
+        "clip_sets": clip_sets(report),
         "failures": report["failures"],
     }
 
@@ -78,24 +91,6 @@ def _method(row: Mapping[str, Any], dataset: str, n: int, name: str, figure: str
         difference = {key: 100 * scores[key] - value for key in ("mean", "low", "high") if scores.get(key) is not None}
     kept = {key: row[key] for key in FIGURES if key in row}
     return {"title": row["title"], **kept, "published": value, "difference": difference}
-
-
-def _win_rates(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        for difference in row["differences"]:
-            pairs.setdefault((difference["method"], difference["versus"]), []).append(difference)
-    return [
-        {
-            "method": method,
-            "versus": versus,
-            "wins": sum(difference["mean"] > 0 for difference in found),
-            "cells": len(found),
-            "reliable": sum(difference["low"] > 0 and len(difference["per_seed"]) > 1 for difference in found),
-            "worse": sum(difference["high"] < 0 and len(difference["per_seed"]) > 1 for difference in found),
-        }
-        for (method, versus), found in pairs.items()
-    ]
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -45,7 +45,7 @@ def test_there_is_one_loop_and_its_parameters_are_few(spec: dict[str, Any]) -> N
     ]
     assert len(loops) == 1 and loops[0]["iteratorPolicy"] == {"parallelismLimit": 1}
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == {"cells", "preset", "methods", "seeds", "overrides", "budget"}
+    assert set(parameters) == {"cells", "preset", "methods", "seeds", "overrides", "budget", "history"}
 
 
 def test_the_report_runs_also_when_a_cell_failed(spec: dict[str, Any]) -> None:

@@ -29,8 +29,8 @@ def sources(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def test_there_are_seventeen_stages_of_a_run_and_three_of_a_study() -> None:
-    assert len(STAGES) == 20
+def test_there_are_seventeen_stages_of_a_run_three_of_a_study_and_two_of_a_night() -> None:
+    assert len(STAGES) == 22
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -11,16 +11,16 @@ import pytest
 from common.errors import ConfigError
 from common.methods import resolve_methods
 from common.storage import STORE_VARIABLE
-from common.study.cells import Cell, Records, parse_cells
+from common.study.cells import Cell, Record, Records, parse_cells
 from common.study.costs import check_budget, cost_table, estimate
 from common.study.paper import DATASETS, METHODS, published
 from components.plan_study.run import run as plan_study
 from components.report_study.page import markdown, render
 from components.report_study.run import run as report_study
 from components.report_study.tables import study
-from pipelines.run_benchmark import cell_seconds, main
+from pipelines.run_benchmark import cell_seconds, main, with_run
 
-ASKED = {"preset": "tiny", "seeds": 3}
+ASKED = {"preset": "tiny", "seeds": 3, "overrides": "", "seconds": 90.0}
 CELLS = '[{"dataset": "demo", "n": 16}, {"dataset": "demo", "n": 32}]'
 
 
@@ -108,19 +108,23 @@ def test_a_failed_cell_is_named_and_the_others_keep_their_figures(
 def test_measured_figures_stand_beside_the_published_ones_in_points() -> None:
     cell = Cell(dataset="name: esc50\nreader: procedural_demo\n", n=50)
     chosen = resolve_methods("gold,synthio")
-    content = study([(cell, report(0.25, 0.5))], chosen, {**ASKED, "estimate": estimate([50], "tiny", 2, 3)})
+    content = study(
+        [(cell, Record(report=report(0.25, 0.5), seconds=60.0))],
+        chosen,
+        {**ASKED, "estimate": estimate([50], "tiny", 2, 3)},
+    )
     row = content["cells"][0]["methods"]["gold"]
     assert row["published"] == 22.25
     assert row["difference"]["mean"] == pytest.approx(2.75)
     assert row["difference"]["low"] == pytest.approx(0.75)
-    assert content["win_rates"] == [
-        {"method": "synthio", "versus": "gold", "wins": 1, "cells": 1, "reliable": 1, "worse": 0}
-    ]
+    wins = {"method": "synthio", "versus": "gold", "wins": 1, "cells": 1, "reliable": 1, "worse": 0}
+    alone = {"datasets": 1, "mean": 0.25, "low": None, "high": None}
+    assert content["win_rates"] == [wins | alone]
     assert "25.0 (23.0 to 27.0) [22.25, +2.8]" in markdown(content)
 
 
 def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
-    cells = [(cell, report(0.5, 0.6)) for cell in parse_cells(CELLS)]
+    cells = [(cell, Record(report=report(0.5, 0.6), seconds=60.0)) for cell in parse_cells(CELLS)]
     chosen = resolve_methods("gold,synthio")
     content = study(cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", 2, 3)})
     page = render(content)
@@ -133,3 +137,19 @@ def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
 def test_seconds_of_cells_start_at_each_plan() -> None:
     names = ["plan-study", "plan", "report", "record-cell", "plan-2", "report-2", "report-study"]
     assert cell_seconds([{"name": name, "seconds": 1.0} for name in names]) == [3.0, 2.0]
+
+
+def test_a_cell_that_failed_is_named_with_its_stage_error_and_real_cost() -> None:
+    cells = [(cell, None) for cell in parse_cells(CELLS)]
+    content = study(cells, resolve_methods("gold"), {**ASKED, "estimate": estimate([16, 32], "tiny", 1, 3, price=2.0)})
+    row = {"seconds": 4.0, "cached": False}
+    stages = [
+        {"name": "plan", "cell": 0, "state": "succeeded", **row},
+        {"name": "align-t2a-2", "cell": 1, "state": "failed", "error": "DataError: <no> clips", **row},
+    ]
+    machine = {"cpu": "any", "cores": 2, "memory_gb": 8.0}
+    found = with_run(content, {"wall_seconds": 3600.0, "stages": stages, "machine": machine})
+    assert found["cells"][1]["failures"] == [{"stage": "align-t2a", "error": "DataError: <no> clips"}]
+    assert found["cells"][1]["stages"] == {"align-t2a": 4.0}
+    assert found["real"]["money"] == 2.0
+    assert "stage align-t2a: DataError: &lt;no&gt; clips" in render(found)

@@ -1,0 +1,17 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("judge-night"), install_kfp_package=False)
+def judge_night(night: Input[Dataset], code_version: str) -> None:
+    """Fail when a night is worse than those before; a task of its own, since KFP keeps no output of a failed one.
+
+    Args:
+        night: from record_night.
+        code_version: hash of this stage's source, part of the cache key.
+    """
+    from components.judge_night.run import run
+
+    run(night.path)

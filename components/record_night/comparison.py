@@ -1,0 +1,69 @@
+"""Whether a night is worse than the good ones before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from components.record_night.night import Figure, Night, cell_name
+
+LAST = 7
+"""Good nights that a night is compared with."""
+MIN_NIGHTS_OF_TIME = 3
+"""Fewer good nights say nothing about time: one of them may have waited for a node."""
+MAX_GROWTH = 1.2
+MIN_GROWTH_S = 60.0
+"""Times that grew by less are not worth waking anybody."""
+
+
+def good_before(nights: Sequence[Night], asked: Mapping[str, Any]) -> list[Night]:
+    """The last good nights that asked for the same; oldest first."""
+    return [night for night in nights if night.state == "good" and night.asked == asked][-LAST:]
+
+
+def failures(study: Mapping[str, Any]) -> list[str]:
+    """What did not finish, a sentence each."""
+    found = [f"{cell_name(row)}: {row.get('error', 'failed')}" for row in study["failures"]]
+    return found or (
+        [] if study["state"] == "complete" else ["the study is incomplete; its report names what is missing"]
+    )
+
+
+def fallen(figures: Sequence[Figure], good: Sequence[Night]) -> list[str]:
+    """Figures below their interval.
+
+    A figure has fallen when it is below the median of the lower ends of its 95 % intervals in the good nights. With the
+    same clips and replicates every night, nights differ by rounding only and alarms are rare; nights that drew their
+    replicates anew would raise one for about 4 of 100 figures.
+    """
+    found = []
+    for figure in figures:
+        before = [other for night in good for other in night.figures if _same(figure, other)]
+        if before and figure.mean < (floor := median(other.low for other in before)):
+            usual = median(other.mean for other in before)
+            found.append(
+                f"{figure.cell}, {figure.method}: {figure.figure} fell to {100 * figure.mean:.1f} %, below the "
+                f"interval of the last {len(before)} good nights ({100 * usual:.1f} %, from {100 * floor:.1f} % up)"
+            )
+    return found
+
+
+def slower(seconds: Mapping[str, float], good: Sequence[Night], place: str) -> list[str]:
+    """Times that grew by more than a fifth over the median of the good nights in the same place."""
+    found = []
+    for part, now in seconds.items():
+        before = [night.seconds[part] for night in good if night.place == place and part in night.seconds]
+        if len(before) < MIN_NIGHTS_OF_TIME:
+            continue
+        usual = median(before)
+        if now > MAX_GROWTH * usual and now - usual > MIN_GROWTH_S:
+            found.append(
+                f"{part}: took {now:.0f} s, {100 * (now / usual - 1):.0f} % more than the {usual:.0f} s of the last "
+                f"{len(before)} good nights"
+            )
+    return found
+
+
+def _same(first: Figure, second: Figure) -> bool:
+    return (first.cell, first.method, first.figure) == (second.cell, second.method, second.figure)

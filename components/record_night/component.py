@@ -1,0 +1,36 @@
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Input, Metrics, Output
+
+from pipelines.placement import image
+
+
+@dsl.component(base_image=image("record-night"), install_kfp_package=False)
+def record_night(
+    study: Input[Dataset],
+    history: str,
+    run_id: str,
+    code: str,
+    place: str,
+    code_version: str,
+    night: Output[Dataset],
+    html: Output[HTML],
+    metrics: Output[Metrics],
+) -> None:
+    """Add a study to the history of nights, and set it beside the good ones before it.
+
+    Args:
+        study: from report_study.
+        history: name of the history in the run store.
+        run_id: id of this run.
+        code: hash of all stages' sources.
+        place: what it runs on; times are compared within a place only.
+        code_version: hash of this stage's source, part of the cache key.
+        night: night.json and trend.html.
+        html: the trend page for the run's page.
+        metrics: figures for the run's page.
+    """
+    from components.record_night.run import run
+
+    figures = run(study.path, history, run_id, code, place, night.path, html.path, metrics.path)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

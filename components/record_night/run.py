@@ -1,0 +1,63 @@
+"""I/O shell of `record_night`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from common.log import event, get_logger
+from common.stage import stage
+from common.storage import open_store, read_json, store_uri, write_json, write_text
+from common.study.cells import night_scope
+from components.record_night.comparison import failures, fallen, good_before, slower
+from components.record_night.night import History, Night, figures_of, seconds_of
+from components.record_night.page import render
+
+log = get_logger("record_night")
+
+
+def run(
+    study_path: str, history: str, night: str, code: str, place: str, night_path: str, html_path: str, metrics_path: str
+) -> dict[str, Any]:
+    """Append the night to its history and render the trend page; see `component.py` for the arguments.
+
+    The work of a good night is deleted from the store, since no other takes it up; that of a bad one is left to be
+    looked at.
+
+    Raises:
+        StorageError: the study is damaged, or the store cannot be read or written.
+    """
+    config = {"history": history, "night": night, "code": code, "place": place}
+    with stage("record_night", config, metrics_path, {"night": night_path}, {"study": study_path}) as running:
+        study = read_json(Path(study_path) / "study.json")
+        store = open_store(store_uri())
+        kept = History(store, history)
+        asked = {key: study[key] for key in ("preset", "seeds", "overrides")}
+        figures, seconds = figures_of(study), seconds_of(study)
+        good = good_before([other for other in kept.nights() if other.run != night], asked)
+        missing = failures(study)
+        findings = [*missing, *fallen(figures, good), *slower(seconds, good, place)]
+        told = Night(
+            run=night,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            code=code,
+            place=place,
+            asked=asked,
+            state="incomplete" if missing else "worse" if findings else "good",
+            figures=figures,
+            seconds=seconds,
+            findings=tuple(findings),
+        )
+        page = render(history, kept.add(told))
+        write_json(Path(night_path) / "night.json", told.model_dump(mode="json"))
+        write_text(Path(night_path) / "trend.html", page)
+        write_text(Path(html_path), page)
+        for finding in findings:
+            event(log, "finding", text=finding)
+        if told.state == "good":
+            own = store.child(night_scope(night))
+            for key in own.list():
+                own.delete(key)
+        running.record({"state": told.state, "findings": len(findings), "compared_with": len(good)})
+    return running.figures

@@ -1,0 +1,156 @@
+"""What the cells of a study say together: corrected comparisons, pooled differences, ablations, rare classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from common.comparisons import holm, mean_interval
+
+LEVEL = 0.05
+SUBJECT = "synthio"
+PARTS = ("synthio_template", "synthio_erm", "synthio_no_reflection", "synthio_no_mixcap", "synthio_no_dpo", "vanilla")
+"""Synthio less one part each; `vanilla` lacks all."""
+
+Row = dict[str, Any]
+
+
+def correct(rows: Sequence[Row]) -> Row:
+    """Correct every comparison of every cell for their number (Holm 1979): writes `p_study` beside `p`.
+
+    Returns:
+        comparisons: how many have a p value; below: how many stay below `level` after the correction.
+    """
+    tested = [difference for row in rows for difference in row["differences"] if difference.get("p") is not None]
+    corrected = holm([difference["p"] for difference in tested])
+    for difference, p in zip(tested, corrected, strict=True):
+        difference["p_study"] = p
+    return {"comparisons": len(tested), "below": sum(p < LEVEL for p in corrected), "level": LEVEL}
+
+
+def pooled(rows: Sequence[Row]) -> list[Row]:
+    """Wins over the cells, and the mean difference over datasets with interval.
+
+    The datasets are the sample (Demsar 2006, JMLR 7, section 3): cells of one dataset share its test clips, so their
+    differences are averaged first, and Student's t interval is over the datasets; one dataset alone has none.
+
+    Returns:
+        method, versus, wins, cells, reliable, worse, datasets, mean, low, high; a cell is reliably better or worse
+        when its interval excludes 0 and it has more than one replicate.
+    """
+    return [
+        {
+            "method": method,
+            "versus": versus,
+            "wins": sum(difference["mean"] > 0 for _, difference in found),
+            "cells": len(found),
+            "reliable": sum(difference["low"] > 0 and len(difference["per_seed"]) > 1 for _, difference in found),
+            "worse": sum(difference["high"] < 0 and len(difference["per_seed"]) > 1 for _, difference in found),
+            "datasets": len({dataset for dataset, _ in found}),
+            **_over_datasets(found),
+        }
+        for (method, versus), found in _pairs(rows).items()
+    ]
+
+
+def ablations(rows: Sequence[Row]) -> list[Row]:
+    """What each part is worth: Synthio less the method without it, per cell: dataset, n, without, mean, low, high."""
+    return [
+        {"dataset": row["dataset"], "n": row["n"], "without": part, **_interval(difference)}
+        for row in rows
+        for part in PARTS
+        for difference in row["differences"]
+        if (difference["method"], difference["versus"]) == (SUBJECT, part)
+    ]
+
+
+def long_tail(report: Mapping[str, Any]) -> Row | None:
+    """Mean recall (of several labels: average precision) of the classes with the fewest training clips, and the rest.
+
+    Returns:
+        rare: names of the rarest third; even: whether all classes have equally many clips, so that none is rare;
+        methods {name: {"rare", "others"}}. None where the report does not count clips of classes.
+    """
+    counts = {label: row["train"] for label, row in report.get("data", {}).get("classes", {}).items()}
+    if len(counts) < 2:
+        return None
+    ranked = sorted(counts, key=lambda label: (counts[label], label))
+    cut = max(1, len(ranked) // 3)
+    methods = {}
+    for name, row in report["methods"].items():
+        by_label = row.get("recall") or row.get("average_precision")
+        if by_label:
+            parts = {"rare": ranked[:cut], "others": ranked[cut:]}
+            methods[name] = {part: _mean(by_label.get(label) for label in labels) for part, labels in parts.items()}
+    return {"rare": ranked[:cut], "even": len(set(counts.values())) == 1, "methods": methods} if methods else None
+
+
+def clip_sets(report: Mapping[str, Any]) -> list[Row]:
+    """Of each set of synthetic clips: right labels by the oracle, distances to gold, sound, variety of its captions.
+
+    Returns:
+        name, oracle, frechet, kernel, acoustics {figure: value}, distinct_2, self_bleu; null where not measured.
+    """
+    oracle = (report.get("oracle") or {}).get("sets", {})
+    distances = (report.get("distances") or {}).get("sets", {})
+    acoustics = (report.get("acoustics") or {}).get("sets", {})
+    captions = report.get("captions") or {}
+    return [
+        {
+            "name": name,
+            "oracle": oracle.get(name, {}).get("accuracy"),
+            **{key: distances.get(name, {}).get(key) for key in ("frechet", "kernel")},
+            "acoustics": {k: v for k, v in acoustics.get(name, {}).items() if isinstance(v, int | float)},
+            **{key: captions.get(name, {}).get(key) for key in ("distinct_2", "self_bleu")},
+        }
+        for name in sorted({*oracle, *distances, *acoustics})
+    ]
+
+
+def seconds_per_point(row: Mapping[str, Any]) -> float | None:
+    """Seconds for each point that Synthio gained over gold; null unless the gain is clear, as a ratio of chance."""
+    gain = next((d for d in row["differences"] if (d["method"], d["versus"]) == (SUBJECT, "gold")), None)
+    stages = row.get("stages") or {}
+    if gain is None or gain["low"] <= 0 or not stages:
+        return None
+    return float(sum(stages.values()) / (100 * gain["mean"]))
+
+
+def factor_curves(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Figures over `augmentation_factor`, where cells of one dataset and n differ in it: {cell: {method: points}}."""
+    curves: dict[str, dict[str, list[Row]]] = {}
+    for row in sorted((row for row in rows if row.get("factor") is not None), key=lambda row: row["factor"]):
+        for name, method in row["methods"].items():
+            point = {"n": row["factor"], **{key: method[row["figure"]].get(key) for key in ("mean", "low", "high")}}
+            curves.setdefault(f"{row['dataset']}, n = {row['n']}", {}).setdefault(name, []).append(point)
+    return {
+        cell: methods
+        for cell, methods in curves.items()
+        if len({point["n"] for points in methods.values() for point in points}) > 1
+    }
+
+
+def _pairs(rows: Sequence[Row]) -> dict[tuple[str, str], list[tuple[str, Row]]]:
+    pairs: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    for row in rows:
+        for difference in row["differences"]:
+            pairs.setdefault((difference["method"], difference["versus"]), []).append((row["dataset"], difference))
+    return pairs
+
+
+def _over_datasets(found: Sequence[tuple[str, Row]]) -> Row:
+    means: dict[str, list[float]] = {}
+    for dataset, difference in found:
+        means.setdefault(dataset, []).append(difference["mean"])
+    return {**mean_interval([float(np.mean(values)) for values in means.values()])}
+
+
+def _interval(difference: Mapping[str, Any]) -> Row:
+    return {key: difference[key] for key in ("mean", "low", "high")}
+
+
+def _mean(values: Iterator[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
