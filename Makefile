@@ -12,6 +12,7 @@ SEEDS ?= 3
 METHODS ?=
 OVERRIDES ?=
 REUSE_T2A_FROM ?=
+LLM_ENDPOINT ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/latest
 JSON ?=
@@ -20,6 +21,7 @@ FOLLOW ?=
 FRESH ?=
 RUNNER ?= subprocess
 STORE ?=
+HISTORY ?=
 IMAGE_BUILDER ?= docker build
 REGISTRY ?=
 BUILD_ARGUMENTS ?=
@@ -30,7 +32,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data report images push list-datasets push-data estimate schedule-nightly bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data fetch-models train-job report images push list-datasets push-data estimate schedule-nightly trend bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -49,13 +51,14 @@ setup: $(VENV)/.installed ## Make the virtual environment with all pinned packag
 
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
-	  --methods '$(METHODS)' --reuse-t2a-from '$(REUSE_T2A_FROM)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
+	  --methods '$(METHODS)' --reuse-t2a-from '$(REUSE_T2A_FROM)' --llm-endpoint '$(LLM_ENDPOINT)' \
+	  --budget '$(or $(BUDGET),0)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
 	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
 benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [DRY_RUN=1]
 	@$(PY) -m pipelines.run_benchmark --datasets '$(or $(DATASETS),$(DATASET))' --preset '$(PRESET)' --n '$(N)' \
 	  --seeds '$(SEEDS)' --methods '$(METHODS)' --overrides '$(OVERRIDES)' --budget '$(or $(BUDGET),0)' --price '$(or $(PRICE),0)' \
-	  --runs '$(RUNS)' --store '$(STORE)' --runner '$(RUNNER)' --profile '$(filter-out local,$(PROFILE))' \
+	  --history '$(HISTORY)' --runs '$(RUNS)' --store '$(STORE)' --runner '$(RUNNER)' --profile '$(filter-out local,$(PROFILE))' \
 	  $(if $(DRY_RUN),--dry-run) $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
 test: setup ## Run the tests
@@ -72,14 +75,23 @@ lint: setup
 types: setup
 	@$(PY) -m mypy common components pipelines
 
-doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml
-	@$(PY) -m pipelines.doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' $(if $(JSON),--json)
+doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml; with KFP_HOST=… the cluster too: PROFILE=one-gpu [STORE=s3://…]
+	@$(PY) -m pipelines.doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' --methods '$(METHODS)' \
+	  --overrides '$(OVERRIDES)' --llm-endpoint '$(LLM_ENDPOINT)' --profile '$(filter-out local,$(PROFILE))' --store '$(STORE)' $(if $(JSON),--json)
 
 fetch-data: setup ## Download, verify and unpack a published dataset, going on where it was cut: DATASET=esc50
 	@$(PY) -m pipelines.fetch_data --dataset '$(DATASET)'
 
+fetch-models: setup ## Fetch the published models of a preset, each at its commit and verified: PRESET=small [STORE=s3://…]
+	@$(PY) -m pipelines.fetch_models --preset '$(PRESET)' --overrides '$(OVERRIDES)' --store '$(STORE)'
+
 compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
 	@$(PY) -m pipelines.compile build/synthio.yaml --profile '$(PROFILE)'
+
+train-job: setup ## Render pretraining on several nodes as a Kubeflow TrainJob: CORPUS=s3://… CLAP=s3://… [NODES=2] [PROFILE=eight-gpus]
+	@$(PY) -m pipelines.train_job build/train-job.yaml --preset '$(if $(filter file,$(origin PRESET)),paper,$(PRESET))' \
+	  --overrides '$(OVERRIDES)' --corpus '$(CORPUS)' --clap '$(CLAP)' --nodes '$(or $(NODES),2)' \
+	  --profile '$(or $(filter-out local,$(PROFILE)),eight-gpus)'
 
 images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] [STAGES=a,b] [BUILD_ARGUMENTS='--build-arg TORCH=…']
 	@$(PY) -m pipelines.images build --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)' \
@@ -103,6 +115,9 @@ bench-t2a: setup ## Benchmark corpus, pretraining and alignment
 schedule-nightly: setup ## With KFP_HOST: make or replace the nightly study: [CELLS=esc50:100,urbansound8k:50,gtzan:50] [PRESET=small] [PROFILE=one-gpu]
 	@$(PY) -m pipelines.schedule --cells '$(or $(CELLS),esc50:100,urbansound8k:50,gtzan:50)' --preset '$(if $(filter file,$(origin PRESET)),small,$(PRESET))' \
 	  --methods '$(METHODS)' --seeds '$(SEEDS)' --profile '$(or $(filter-out local,$(PROFILE)),one-gpu)'
+
+trend: setup ## Write the trend page of the nights in STORE=…: [HISTORY=synthio-nightly]
+	@$(PY) -m pipelines.trend --store '$(STORE)' --history '$(or $(HISTORY),synthio-nightly)'
 
 manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
 	@mkdir -p build/manifests

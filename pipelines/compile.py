@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, 
 
     build = benchmark_pipeline if pipeline == "benchmark" else synthio_pipeline
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp.yaml")
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.parent) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiler.Compiler().compile(build(load_profile(profile)), str(temporary))
-    temporary.write_text(_completed(temporary.read_text(encoding="utf-8"), fresh), encoding="utf-8")
-    temporary.replace(target)
+        made = Path(folder) / target.name
+        compiler.Compiler().compile(build(load_profile(profile)), str(made))
+        made.write_text(_completed(made.read_text(encoding="utf-8"), fresh), encoding="utf-8")
+        made.replace(target)
     return target
 
 

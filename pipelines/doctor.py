@@ -1,4 +1,4 @@
-"""Look at a dataset before anything is spent on it (`make doctor DATASET=…`)."""
+"""Look at a dataset, and with KFP_HOST at the cluster, before anything is spent (`make doctor DATASET=…`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from common.config.dataset import DatasetSpec
-from common.config.run import RunConfig, load_preset
+from common.config.run import RunConfig, load_preset, with_llm_endpoint
 from common.datasets_registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
 from common.layouts import LAYOUTS
@@ -19,6 +19,10 @@ from common.models import describe
 from common.parallel import cpu_count
 from components.plan.resolve import resolve_recipes
 from components.prepare_dataset.doctor import examine
+from pipelines.cluster import Connection
+from pipelines.cluster_doctor import examine_cluster
+from pipelines.console import print_and_exit
+from pipelines.placement import load_profile
 
 
 def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
@@ -78,29 +82,37 @@ def main() -> int:
     parser.add_argument("--seeds", default="3")
     parser.add_argument("--methods", default="")
     parser.add_argument("--overrides", default="")
+    parser.add_argument("--llm-endpoint", default="")
+    parser.add_argument("--profile", default="", help="with KFP_HOST; default: one-gpu")
+    parser.add_argument("--store", default="", help="with KFP_HOST: the run store, s3://…")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     try:
-        config = load_preset(options.preset, options.overrides)
+        config = with_llm_endpoint(load_preset(options.preset, options.overrides), options.llm_endpoint)
         methods = resolve_methods(options.methods)
         spec = resolve_dataset(options.dataset)
         found = examine(spec, config.prepare_dataset, _number("N", options.n) or spec.n)
         work = estimate(config, methods, int(found.health["counts"].get("train", 0)), _number("SEEDS", options.seeds))
         models = describe(config)
         refused = _refused(config, spec)
+        connection = Connection.from_environment()
+        profile = load_profile(options.profile or "one-gpu")
+        checks = [] if connection is None else list(examine_cluster(connection, profile, config, options.store))
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
         told = {**found.to_dict(), "place": _place(spec), "use": config.use, "refused": refused, "models": models}
-        print(json.dumps({**told, "estimate": work}, indent=2, ensure_ascii=False))
+        told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         print(found.to_text())
         print(f"  place      {_place(spec)}")
         print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         print(_estimate_text(options.preset, work))
-    return 0 if found.ok and refused is None else 1
+        print("\n".join(["cluster:", *(f"  {check}" for check in checks)] if checks else []))
+    return 0 if found.ok and refused is None and not any(check.state == "problem" for check in checks) else 1
 
 
 def _place(spec: DatasetSpec) -> str:
@@ -130,4 +142,4 @@ def _estimate_text(preset: str, work: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print_and_exit(main)

@@ -1,33 +1,42 @@
 """Watches kfp's local runner: time, cache hits and outcome of each task.
 
-kfp.local has no hook for it, so two functions of the pinned version are wrapped.
+kfp.local has no hook for it, so functions of the pinned version are wrapped.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kfp.dsl import Artifact
-from kfp.local import cache, status
+from kfp.local import cache, status, subprocess_task_handler
 from kfp.local.orchestrator import task_executor
+
+from pipelines.stopping import TASKS
+
+_ITERATION = re.compile(r"for-loop-\d+-iteration-(\d+)")
 
 
 class Observer:
     """What the tasks of one local run did.
 
     Attributes:
-        stages: one row per task in order: name, seconds, cached, state.
+        stages: one row per task in order: name, seconds, cached, state, and the error when it failed; `cell` is the
+            number of its iteration where it is part of a loop, else null.
         artifacts: `{task: {output: path}}`.
         report_config: what `plan` handed to the report.
         running: the task that began last.
+
+    `error` gives the last expected failure that a task reported.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, error: Callable[[], str] = str) -> None:
+        self._error = error
         self.stages: list[dict[str, Any]] = []
         self.artifacts: dict[str, dict[str, str]] = {}
         self.report_config: dict[str, Any] = {}
@@ -51,12 +60,16 @@ class Observer:
             cache.LocalCache.get,
         )
 
+        run_subprocess = subprocess_task_handler.run_local_subprocess
+
         def observed_execute(*args: Any, **kwargs: Any) -> Any:
             name = kwargs["task_spec"].component_ref.name.removeprefix("comp-").rstrip("-0123456789")
             self._count[name] += 1
             label = name if self._count[name] == 1 else f"{name}-{self._count[name]}"
             self._cached, self.running, start = False, label, time.monotonic()
-            row = {"name": label, "seconds": 0.0, "cached": False, "state": "failed"}
+            cell = _ITERATION.search(str(kwargs["pipeline_root"]))
+            row: dict[str, Any] = {"name": label, "seconds": 0.0, "cached": False, "state": "failed"}
+            row["cell"] = int(cell[1]) if cell else None
             self.stages.append(row)
             try:
                 outputs, state = execute(*args, **kwargs)
@@ -70,6 +83,8 @@ class Observer:
                 self.report_config = outputs.get("report", {})
             self.artifacts[label] = {key: value.path for key, value in outputs.items() if isinstance(value, Artifact)}
             row["state"] = "succeeded" if state == status.Status.SUCCESS else "failed"
+            if state != status.Status.SUCCESS:
+                row["error"] = self._error()
             return outputs, state
 
         def observed_key(cache_self: cache.LocalCache, *args: Any, **kwargs: Any) -> str:
@@ -85,8 +100,10 @@ class Observer:
 
         task_executor.execute_single_task = observed_execute
         cache.LocalCache.compute_key, cache.LocalCache.get = observed_key, observed_get
+        subprocess_task_handler.run_local_subprocess = TASKS.run
         try:
             yield
         finally:
             task_executor.execute_single_task = execute
             cache.LocalCache.compute_key, cache.LocalCache.get = compute_key, get
+            subprocess_task_handler.run_local_subprocess = run_subprocess

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import sys
 import time
 import warnings
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from common.config.run import load_preset, with_reused_t2a
+from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets_registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError, StorageError, SynthioError
 from common.licences import check_use
@@ -32,6 +31,7 @@ from pipelines.cluster import Connection
 from pipelines.compile import compile_pipeline
 from pipelines.console import Console
 from pipelines.containers import container_runner, containers_with, make_writable
+from pipelines.stopping import TASKS, Stopped
 from pipelines.submit import submit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,12 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     """Compile, run, publish; the verdict and the report's path are printed last.
 
     Returns:
-        0 when every part of the run succeeded, 1 on a failure, 2 on bad input, 130 when interrupted.
+        0 when every part of the run succeeded, 1 on a failure, 2 on bad input, 128 + the signal that ended it.
     """
     options = _parser().parse_args(argv)
-    # Both end the run in order, also where a shell started it in the background, with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    TASKS.install()
     try:
         arguments = pipeline_arguments(options)
         connection = Connection.from_environment()
@@ -59,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     except SynthioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+        return stopped.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="3", help="number of replicates")
     parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--reuse-t2a-from", default="", help="text-to-audio model of an earlier run, folder or s3://…")
+    parser.add_argument("--llm-endpoint", default="", help="OpenAI-compatible server that writes the captions")
+    parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
     parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
     parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
     parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
@@ -89,6 +89,7 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         ConfigError: a name or number is wrong.
     """
     config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
+    config = with_llm_endpoint(config, options.llm_endpoint)
     resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
     check_use(config, spec)
@@ -106,6 +107,8 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "methods": options.methods,
         "seeds": number("SEEDS", options.seeds, 1),
         "reuse_t2a_from": _absolute(options.reuse_t2a_from),
+        "llm_endpoint": options.llm_endpoint,
+        "budget": dollars("BUDGET", options.budget),
         "overrides": options.overrides,
         "data_version": fingerprint(spec),
     }
@@ -120,6 +123,17 @@ def number(name: str, text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
     return int(text)
+
+
+def dollars(name: str, text: str) -> float:
+    """The amount that `text` states; ConfigError when it is none or below 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{name}={text}: expected US dollars, 0 or more")
+    return value
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from components.revise_captions.component import revise_captions
 from components.synthesize_audio.component import synthesize_audio
 from components.train_classifier.component import train_classifier
 from pipelines.code_version import code_version
-from pipelines.placement import Profile, place
+from pipelines.placement import STAGES, Profile, place
 
 
 class Outputs(NamedTuple):
@@ -51,7 +51,8 @@ def placed(profile: Profile) -> Callable[..., Any]:
 
     def stage(component: Any, **inputs: Any) -> Any:
         name = component.name.replace("-", "_")
-        return place(component(**inputs, code_version=code_version(name)), name, profile)
+        task = component(**inputs, code_version=code_version(name)).set_display_name(STAGES[name])
+        return place(task, name, profile)
 
     return stage
 
@@ -111,6 +112,8 @@ def synthio_pipeline(profile: Profile) -> Any:
         methods: str = "",
         seeds: int = 3,
         reuse_t2a_from: str = "",
+        llm_endpoint: str = "",
+        budget: float = 0.0,
         overrides: str = "",
         data_version: str = "",
     ) -> Outputs:
@@ -123,6 +126,9 @@ def synthio_pipeline(profile: Profile) -> Any:
             methods: comma-separated methods; empty = the default six.
             seeds: number of replicates.
             reuse_t2a_from: text-to-audio model of an earlier run, a folder or s3:// address; empty = train one.
+            llm_endpoint: address of an OpenAI-compatible server that writes the captions, such as
+                http://synthio-llm:8000/v1; empty = the preset's writer.
+            budget: US dollars that the run may cost by estimate; 0 = no limit.
             overrides: space-separated section.field=value pairs.
             data_version: hash of the dataset's files; filled in by the command line.
         """
@@ -134,6 +140,8 @@ def synthio_pipeline(profile: Profile) -> Any:
             methods=methods,
             seeds=seeds,
             reuse_t2a_from=reuse_t2a_from,
+            llm_endpoint=llm_endpoint,
+            budget=budget,
             overrides=overrides,
             data_version=data_version,
         ).outputs
@@ -152,7 +160,7 @@ def synthio_pipeline(profile: Profile) -> Any:
         captions = stage(caption_clips, gold=gold, config=config["caption_clips"]).outputs["captions"]
         losers = (
             stage(synthesize_audio, t2a=t2a, gold=gold, config=config["synthesize_audio"])
-            .set_display_name("synthesize-losers")
+            .set_display_name("Generate clips before alignment")
             .outputs["synthetic"]
         )
         aligned = stage(align_t2a, t2a=t2a, gold=gold, losers=losers, config=config["align_t2a"]).outputs["aligned"]
@@ -182,7 +190,7 @@ def synthio_pipeline(profile: Profile) -> Any:
                     filter_config=config["filter_audio"],
                     round=number,
                 )
-                .set_display_name(f"self-reflection-{number}")
+                .set_display_name(f"Self-reflection, round {number}")
                 .outputs
             )
         trained = stage(
@@ -192,6 +200,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             vanilla=losers,
             accepted=sets["accepted"],
             retrieved=retrieved,
+            corpus=corpus,
             config=config["train_classifier"],
         ).outputs["classifiers"]
         evaluated = stage(

@@ -83,3 +83,35 @@ def test_every_cached_stage_carries_its_code_version(compiled: Path) -> None:
 def test_the_ui_offers_the_presets_as_a_list(compiled: Path) -> None:
     document = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
     assert set(document["root"]["inputDefinitions"]["parameters"]["preset"]["literals"]) == set(preset_names())
+
+
+def test_the_ui_describes_every_parameter(compiled: Path) -> None:
+    document = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    parameters = document["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) == {
+        *("dataset", "preset", "n", "methods", "seeds", "reuse_t2a_from", "llm_endpoint", "budget"),
+        *("overrides", "data_version"),
+    }
+    assert all(len(value.get("description", "")) > 10 and value["isOptional"] for value in parameters.values())
+
+
+def test_every_task_has_a_name_in_plain_words_of_its_own(compiled: Path) -> None:
+    document = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    dags = [document["root"]["dag"], *(part["dag"] for part in document["components"].values() if "dag" in part)]
+    for dag in dags:
+        names = [task["taskInfo"]["name"] for task in dag["tasks"].values()]
+        assert len(set(names)) == len(names)
+        assert all(name[0].isupper() and "_" not in name for name in names), names
+
+
+def test_the_page_of_a_run_shows_verdict_figures_confusion_and_report(compiled: Path) -> None:
+    document = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    outputs = document["components"]["comp-report"]["outputDefinitions"]["artifacts"]
+    shown = {name: value["artifactType"]["schemaTitle"] for name, value in outputs.items()}
+    assert shown == {
+        "results": "system.Dataset",
+        "html": "system.HTML",
+        "markdown": "system.Markdown",
+        "confusion": "system.ClassificationMetrics",
+        "metrics": "system.Metrics",
+    }

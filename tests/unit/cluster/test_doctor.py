@@ -1,0 +1,198 @@
+"""`make doctor` with KFP_HOST: each part is told apart as fine, wrong, or not to be seen from here."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config.run import load_preset, with_llm_endpoint
+from pipelines import cluster_doctor
+from pipelines.cluster import Connection
+from pipelines.cluster_doctor import examine_cluster
+from pipelines.doctor import main
+from pipelines.placement import STAGES, Profile, load_profile
+from tests.s3_server import BUCKET, s3_server
+from tests.unit.cluster.stub import serving
+
+Answers = dict[str, tuple[int, dict[str, str], Any]]
+
+
+@contextmanager
+def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that gives fixed answers by the longest fitting start of the path; its address and what it was asked."""
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def _handle(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization")))
+            fitting = [start for start in answers if self.path.startswith(start)]
+            status, headers, body = answers[max(fitting, key=len)] if fitting else (404, {}, {})
+            if status == 401 and self.headers.get("Authorization") == "Bearer given":
+                status = 200
+            self.send_response(status)
+            data = b"" if self.command == "HEAD" else json.dumps(body).encode()
+            for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_HEAD = _handle
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(cluster_doctor, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster_doctor.shutil, "which", lambda name: None)
+
+
+def states(profile: Profile, preset: str = "smoke", host: str = "", store: str = "", llm: str = "") -> dict[str, Any]:
+    config = with_llm_endpoint(load_preset(preset), llm)
+    connection = Connection(host or "http://127.0.0.1:9", timeout_s=0.5, attempts=1)
+    return {check.name: check for check in examine_cluster(connection, profile, config, store)}
+
+
+def profile_at(registry: str) -> Profile:
+    return load_profile("one-gpu").model_copy(update={"registry": registry, "tag": "t"})
+
+
+def test_a_cluster_where_all_is_well_has_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"data": [{"id": "Qwen/Qwen2.5-7B-Instruct"}]}
+    answers: Answers = {"/v2/synthio/": (200, {}, {}), "/v1/models": (200, {}, models)}
+    with serving() as stub, answering(answers) as (address, _), s3_server() as url:
+        for name, value in (
+            ("AWS_ENDPOINT_URL_S3", url),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ):
+            monkeypatch.setenv(name, value)
+        profile = profile_at(f"{address}/synthio")
+        found = states(profile, host=stub.url, store=f"s3://{BUCKET}/doctor", llm=f"http://{address}/v1")
+    assert {name: check.state for name, check in found.items()} == {
+        "API": "ok",
+        "store": "ok",
+        "images": "ok",
+        "GPUs": "not checked",
+        "captions": "ok",
+        "models": "ok",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(401, "KFP_TOKEN"), (409, "409"), (500, "500"), ("hang", "no answer from")]
+)
+def test_an_api_that_refuses_fails_or_hangs_is_a_problem_with_its_remedy(fault: int | str, said: str) -> None:
+    with serving() as stub:
+        stub.faults = [fault] * 20
+        check = states(profile_at("localhost"), host=stub.url)["API"]
+    assert check.state == "problem" and said in check.text
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "said"),
+    [(404, "problem", "make images push"), (500, "not checked", "answered 500"), (401, "not checked", "docker login")],
+)
+def test_images_that_are_missing_and_registries_that_do_not_tell_are_told_apart(
+    status: int, state: str, said: str
+) -> None:
+    with answering({"/v2/": (status, {}, {})}) as (address, _):
+        check = states(profile_at(f"{address}/synthio"))["images"]
+    assert check.state == state and said in check.text and f"{len(STAGES)} of {len(STAGES)}" in check.text
+
+
+def test_a_registry_that_nobody_answers_for_is_not_called_fine() -> None:
+    check = states(profile_at("127.0.0.1:9/synthio"))["images"]
+    assert check.state == "not checked" and "cannot be asked" in check.text
+
+
+def test_a_registry_s_challenge_is_answered_with_the_account_of_docker_login(tmp_path: Path) -> None:
+    answers: Answers = {"/token": (200, {}, {"token": "given"})}
+    with answering(answers) as (address, asked):
+        realm = f'Bearer realm="http://{address}/token",service="registry",scope="repository:synthio/plan:pull"'
+        answers["/v2/"] = (401, {"WWW-Authenticate": realm}, {})
+        (tmp_path / ".docker").mkdir()
+        (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {address: {"auth": "bWU6c2VjcmV0"}}}))
+        check = states(profile_at(f"{address}/synthio"))["images"]
+    assert check.state == "ok"
+    assert ("/token?service=registry&scope=repository%3Asynthio%2Fplan%3Apull", "Basic bWU6c2VjcmV0") in asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        ((200, {}, {"data": [{"id": "other"}]}), "problem", "serves other, not Qwen"),
+        ((401, {}, {}), "problem", "SYNTHIO_LLM_API_KEY"),
+        ((500, {}, {}), "problem", "answered 500"),
+        ((200, {}, ["no list"]), "problem", "no list of models"),
+    ],
+)
+def test_a_caption_writer_that_cannot_serve_is_named(
+    answer: tuple[int, dict[str, str], Any], state: str, said: str
+) -> None:
+    with answering({"/v1/models": answer}) as (address, _):
+        check = states(profile_at("localhost"), llm=f"http://{address}/v1")["captions"]
+    assert check.state == state and said in check.text
+
+
+def test_a_caption_writer_inside_the_cluster_is_not_checked_from_outside() -> None:
+    check = states(profile_at("localhost"), llm="http://127.0.0.1:9/v1")["captions"]
+    assert check.state == "not checked" and "the pods must reach it" in check.text
+
+
+def kubectl(nodes: int, quota: str | None) -> Any:
+    rows = [{"status": {"allocatable": {"nvidia.com/gpu": str(nodes)}}}]
+    limits = {} if quota is None else {"requests.nvidia.com/gpu": quota}
+    quotas = [{"metadata": {"name": "synthio"}, "status": {"hard": limits}}]
+    return lambda *command: (rows if "nodes" in command else quotas, "")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "quota", "state", "said"),
+    [
+        (8, None, "ok", "a node has 8"),
+        (0, None, "problem", "the largest has 0"),
+        (8, "0", "problem", "quota synthio allows 0"),
+    ],
+)
+def test_gpus_of_nodes_and_of_the_quota_are_set_beside_what_a_stage_needs(
+    nodes: int, quota: str | None, state: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
+    monkeypatch.setattr(cluster_doctor, "_kubectl", kubectl(nodes, quota))
+    check = states(profile_at("localhost"))["GPUs"]
+    assert check.state == state and said in check.text
+
+
+def test_models_of_a_preset_are_looked_for_in_the_store_that_the_profile_names(tmp_path: Path) -> None:
+    claim, store = (profile_at("localhost").model_copy(update={"model_cache": kind}) for kind in ("claim", "store"))
+    assert states(claim, "small")["models"].state == "not checked"
+    assert "STORE=" in states(store, "small")["models"].text
+
+
+def test_the_command_ends_with_1_when_the_cluster_has_a_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["doctor", "--preset", "smoke", "--json"])
+    monkeypatch.setattr(Connection, "from_environment", classmethod(lambda cls: cls("http://127.0.0.1:9", attempts=1)))
+    assert main() == 1
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["cluster"]}
+    assert rows["API"]["state"] == "problem" and "check KFP_HOST" in rows["API"]["text"]
