@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from pipelines.placement import STAGES, image, target_of
+from pipelines.containers import container_runner
+from pipelines.images import build_command
+from pipelines.placement import LOCAL_REGISTRY, LOCAL_TAG, STAGES, image, load_profile, target_of
 
 REQUIRED = "SYNTHIO_TEST_CONTAINERS"
+
+Build = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +26,7 @@ def engine() -> Iterator[Any]:
     try:
         import docker
 
-        client = docker.from_env()
+        client = docker.from_env(timeout=600)
         known = {tag for found in client.images.list() for tag in found.tags}
         missing = [image(target_of(stage)) for stage in STAGES if image(target_of(stage)) not in known]
         if missing:
@@ -33,3 +39,27 @@ def engine() -> Iterator[Any]:
         pytest.skip(reason)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def build(engine: Any) -> Build:
+    """`build(target, name, *arguments, context=…)` builds a target as `make images` does; returns the image's name."""
+    if not os.environ.get(REQUIRED):
+        pytest.skip("builds an image, which takes minutes; make test-containers does")
+
+    def built(target: str, name: str, *arguments: str, context: str = "", **environment: str) -> str:
+        tag = f"{LOCAL_REGISTRY}/{name}:{LOCAL_TAG}"
+        more = [*shlex.split(os.environ.get("BUILD_ARGUMENTS", "")), *arguments, "--tag", tag]
+        command = build_command(os.environ.get("IMAGE_BUILDER", "docker build"), target, load_profile("local"), more)
+        command[-1] = context or command[-1]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return tag
+
+    return built
+
+
+def limits(**environment: str) -> dict[str, Any]:
+    """What a container of a local run may do."""
+    arguments: dict[str, Any] = container_runner(environment, network=False).container_run_args
+    return arguments

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
-from pipelines.containers import container_runner, run_container
+from pipelines.containers import run_container
 from pipelines.placement import STAGES, image, target_of
+from tests.containers.conftest import Build, limits
 
 ROOT = Path(__file__).resolve().parents[2]
+ONE_OF_EACH_LAYER = ("prepare_dataset", "augment_captions", "align_t2a", "train_classifier", "report")
+"""Stages that between them have every layer of dependencies."""
+CANARY = "sk-CANARY-containers-7d20"
 PROBE = """
 import json, os, socket
 facts = {"uid": os.getuid(), "capabilities": open("/proc/self/status").read().split("CapEff:")[1].split()[0]}
@@ -30,11 +34,6 @@ facts["writes_tmp"] = attempt(lambda: open("/tmp/x", "w"))
 facts["network"] = attempt(lambda: socket.create_connection(("192.0.2.1", 80), 0.5)) or len(socket.if_nameindex()) > 1
 print("FACTS" + json.dumps(facts))
 """
-
-
-def limits() -> dict[str, Any]:
-    arguments: dict[str, Any] = container_runner({}, network=False).container_run_args
-    return arguments
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -70,12 +69,23 @@ def test_an_image_tells_what_is_in_it(engine: Any, capsys: pytest.CaptureFixture
     assert labels["org.opencontainers.image.revision"] and labels["org.opencontainers.image.version"]
 
 
-def test_the_whole_smoke_run_works_in_containers(engine: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ONE_OF_EACH_LAYER)
+def test_a_stages_own_tests_pass_in_its_image(engine: Any, build: Build, stage: str) -> None:
+    name = build("test", f"test-of-{target_of(stage)}", "--build-arg", f"TEST_OF={target_of(stage)}")
+    command = ["python", "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", f"tests/stages/test_{stage}.py"]
+    assert run_container(engine, name, command, {}, **limits()) == 0
+
+
+def test_the_whole_smoke_run_works_in_containers_and_leaves_no_key_anywhere(engine: Any, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipelines.run", "--preset", "smoke", "--seeds", "1"]
     command += ["--runs", str(tmp_path / "runs"), "--runner", "docker"]
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"), CANARY)
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **keys, "PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = json.loads((tmp_path / "runs" / "latest" / "run.json").read_text())
     assert {row["state"] for row in run["stages"]} == {"succeeded"}
+    files = [path for path in [*tmp_path.rglob("*"), ROOT / "build" / "synthio.yaml"] if path.is_file()]
+    assert len(files) > 100 and not [path for path in files if CANARY.encode() in path.read_bytes()]
+    assert CANARY not in done.stdout + done.stderr

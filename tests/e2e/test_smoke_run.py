@@ -21,6 +21,8 @@ from tests.s3_server import BUCKET, s3_server
 from tests.unit.captions.stub import Send, good, serve
 
 CANARY = "sk-CANARY-e2e-90b1f4"
+KEYS = dict.fromkeys(("SYNTHIO_LLM_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "KFP_TOKEN"), CANARY)
+"""What a machine that submits runs has in its environment."""
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ["--preset", "smoke", "--seeds", "2", "--n", "16"]
 
@@ -98,7 +100,7 @@ def test_another_method_leaves_pretraining_cached(first: object, runs: Path) -> 
     assert executed == {"plan", "train-classifier", "evaluate-classifier", "report"}
 
 
-def test_a_key_for_the_endpoint_is_found_nowhere_after_a_whole_run(first: object, runs: Path, tmp_path: Path) -> None:
+def test_no_key_is_found_anywhere_after_a_whole_run(first: object, runs: Path, tmp_path: Path) -> None:
     """The endpoint gives the key back in whatever way it can; the store, artifacts, report and logs hold none of it."""
     ways = itertools.cycle(
         [
@@ -115,18 +117,20 @@ def test_a_key_for_the_endpoint_is_found_nowhere_after_a_whole_run(first: object
             for name in ("augment_captions", "revise_captions")
         )
         options = ("--methods", "gold,synthio", "--overrides", f"rounds=1 {overrides}")
-        told = [run_pipeline(runs, *options, SYNTHIO_LLM_API_KEY=CANARY)]
+        told = [run_pipeline(runs, *options, **KEYS)]
         assert told[0].returncode == 0, told[0].stdout[-3000:] + told[0].stderr[-3000:]
         sent = len(stub.requests)
         assert sent > 50 and set(stub.keys) == {f"Bearer {CANARY}"}
-        told.append(run_pipeline(runs, *options, SYNTHIO_LLM_API_KEY=CANARY))
+        told.append(run_pipeline(runs, *options, **KEYS))
         assert len(stub.requests) == sent, "a rerun costs nothing"
     report = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))
     assert report["writing"]["writer"] == "endpoint:stub" and report["writing"]["input_tokens"] > 1000
     assert report["writing"]["reasons"]["echoed_key"] > 1
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SYNTHIO_LLM_API_KEY", CANARY)
-        compile_pipeline(tmp_path / "synthio.yaml")
+        for name, value in KEYS.items():
+            environment.setenv(name, value)
+        for profile in ("local", "one-gpu"):
+            compile_pipeline(tmp_path / f"{profile}.yaml", profile)
     files = [path for root in (runs, tmp_path) for path in root.rglob("*") if path.is_file()]
     assert len(files) > 500
     assert [path for path in files if CANARY.lower().encode() in path.read_bytes().lower()] == []
@@ -205,8 +209,12 @@ def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_who
     first: object, runs: Path, tmp_path: Path
 ) -> None:
     with s3_server() as url:
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        place = {"AWS_ENDPOINT_URL_S3": url, "SYNTHIO_CACHE": str(tmp_path / "cache"), **keys}
+        place = {
+            "AWS_ENDPOINT_URL_S3": url,
+            "SYNTHIO_CACHE": str(tmp_path / "cache"),
+            "AWS_ACCESS_KEY_ID": "test",
+            **KEYS,
+        }
         finished = run_pipeline(tmp_path, "--store", f"s3://{BUCKET}/store", **place)
         assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
         with pytest.MonkeyPatch.context() as environment:
@@ -214,10 +222,13 @@ def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_who
                 environment.setenv(name, value)
             store = open_store(f"s3://{BUCKET}/store")
             stages = {key.partition("/")[0] for key in store.list()}
+            assert not [key for key in store.list() if CANARY.encode() in store.read_bytes(key)]
             client = s3_client(S3Settings.from_environment())
             assert not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
     assert {"pretrain_t2a", "align_t2a", "synthesize_audio", "train_classifier"} <= stages
     assert not (tmp_path / "store").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert CANARY not in finished.stdout + finished.stderr
     reports = [sorted(folder.glob("demo-*/report.json"))[0].read_bytes() for folder in (runs, tmp_path)]
     assert reports[0] == reports[1]
 

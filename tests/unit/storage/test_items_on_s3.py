@@ -67,6 +67,25 @@ def test_equal_items_are_equal_objects(store_uri: str, tmp_path: Path) -> None:
     assert first.read_bytes(key) == second.read_bytes(key)
 
 
+def test_making_finding_and_reading_items_lists_nothing(
+    store_uri: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def watch(method: str, path: str) -> str:
+        asked.append(f"{method} {path}")
+        return "passed"
+
+    monkeypatch.setattr(proxy, "fault_for", watch)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+    ItemStore("stage", "v1", store_uri).get_or_make(write, seed=1)
+    forget_cache(monkeypatch, tmp_path / "other")
+    other = ItemStore("stage", "v1", store_uri)
+    assert other.has(seed=1) and not other.has(seed=2) and other.path(seed=1).is_dir()
+    assert any(line.startswith("PUT") for line in asked) and any(line.startswith("GET") for line in asked)
+    assert not [line for line in asked if "list-type" in line or "uploads" in line or "delimiter" in line]
+
+
 def test_links_in_an_item_are_stored_as_what_they_point_to(
     store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
