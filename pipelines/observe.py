@@ -67,7 +67,7 @@ class Observer:
             self._count[name] += 1
             label = name if self._count[name] == 1 else f"{name}-{self._count[name]}"
             self._cached, self.running, start = False, label, time.monotonic()
-            cell = _ITERATION.search(str(kwargs["pipeline_root"]))
+            cell = _ITERATION.search(str(kwargs["pipeline_resource_name"]))
             row: dict[str, Any] = {"name": label, "seconds": 0.0, "cached": False, "state": "failed"}
             row["cell"] = int(cell[1]) if cell else None
             self.stages.append(row)
