@@ -52,6 +52,8 @@ class Method(Frozen):
     title: str
     recipe: Recipe | None = None
     classic: Classic = "none"
+    again: bool = False
+    """Train from another seed: against the method without it this is an A/A test."""
 
     @property
     def ceiling(self) -> bool:
@@ -68,6 +70,7 @@ _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
 
 METHODS: dict[str, Method] = {
     "gold": Method(title="Gold only"),
+    "gold_again": Method(title="Gold only, another seed (A/A)", again=True),
     "noise": Method(title="Random noise", classic="noise"),
     "background_noise": Method(title="Corpus background noise", classic="background"),
     "pitch_shift": Method(title="Pitch shift", classic="pitch_shift"),

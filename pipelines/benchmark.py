@@ -10,13 +10,18 @@ study.json:
                                    "published": percent | null, "difference": {"mean", "low", "high"} | null}},
                 "differences": [{"method", "versus", "mean", "low", "high", …}],
                 "verdict": {"state", "text", "improved", "beats_classic"} | null, "failures": […],
+                "factors": {method: [{"factor", "mean", "per_seed"}]}, "long_tail": {…} | null, "clip_sets": […],
                 "seconds": 3600.0 | null}],
+     "correction": {…}, "ablations": […],
      "win_rates": [{"method", "versus", "wins", "cells", "reliable", "worse"}],
      "curves": {dataset: {method: [{"n", "mean", "low", "high"}]}},
      "estimate": {"items", "hours", "gpu_hours", "cpu_hours", "storage_gb", "money", …},
      "failures": [{"dataset", "n", …}], "seconds": 5400.0}
 
 `seconds` count from the start of the study, also those of a cell (until its report was there; null when it failed).
+`factors` are scores on validation clips. `make benchmark` on one machine adds what only the runner knows: `real`
+(hours, money, machine, tasks) and of each cell `stages` (seconds by stage), `machine`, `seconds_per_point`, and the
+stage and error of a failure.
 
 Figures are fractions; `published` and `difference` are percent and percentage points.
 """

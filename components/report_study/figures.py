@@ -118,20 +118,6 @@ def seconds_per_point(row: Mapping[str, Any]) -> float | None:
     return float(sum(stages.values()) / (100 * gain["mean"]))
 
 
-def factor_curves(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
-    """Figures over `augmentation_factor`, where cells of one dataset and n differ in it: {cell: {method: points}}."""
-    curves: dict[str, dict[str, list[Row]]] = {}
-    for row in sorted((row for row in rows if row.get("factor") is not None), key=lambda row: row["factor"]):
-        for name, method in row["methods"].items():
-            point = {"n": row["factor"], **{key: method[row["figure"]].get(key) for key in ("mean", "low", "high")}}
-            curves.setdefault(f"{row['dataset']}, n = {row['n']}", {}).setdefault(name, []).append(point)
-    return {
-        cell: methods
-        for cell, methods in curves.items()
-        if len({point["n"] for points in methods.values() for point in points}) > 1
-    }
-
-
 def _pairs(rows: Sequence[Row]) -> dict[tuple[str, str], list[tuple[str, Row]]]:
     pairs: dict[tuple[str, str], list[tuple[str, Row]]] = {}
     for row in rows:

@@ -9,7 +9,7 @@ from common.methods import Method
 from common.rounding import rounded
 from common.study.cells import Cell, Record
 from common.study.paper import published
-from components.report_study.figures import ablations, clip_sets, correct, factor_curves, long_tail, pooled
+from components.report_study.figures import ablations, clip_sets, correct, long_tail, pooled
 
 FIGURES = ("accuracy", "macro_f1", "map")
 
@@ -37,7 +37,6 @@ def study(
             "win_rates": pooled(rows),
             "ablations": ablations(rows),
             "curves": _curves(rows),
-            "factor_curves": factor_curves(rows),
             "failures": [
                 {"dataset": row["dataset"], "n": row["n"], **failure} for row in rows for failure in row["failures"]
             ],
@@ -55,7 +54,7 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> d
             **common,
             "state": "failed",
             "seconds": None,
-            "factor": None,
+            "factors": {},
             "figure": "accuracy",
             "methods": {},
             "differences": [],
@@ -73,7 +72,7 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> d
         "seconds": record.seconds,
         "figure": figure,
         "methods": {name: _method(found[name], dataset, n, name, figure) for name in methods if name in found},
-        "factor": report.get("data", {}).get("augmentation_factor"),
+        "factors": report.get("factors", {}).get("methods", {}),
         "differences": [dict(difference) for difference in report["differences"]],
         "verdict": {key: report["verdict"][key] for key in ("state", "text", "improved", "beats_classic")},
         "long_tail": long_tail(report),

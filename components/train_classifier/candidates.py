@@ -8,6 +8,7 @@ from typing import Any
 
 from common.config.classifier import TrainClassifierConfig
 from common.methods import Augmentation, Method, Recipe
+from common.seeding import derive_seed
 
 CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
 """The field in which the best classic augmentation is chosen where a run lists none."""
@@ -23,6 +24,7 @@ class Candidate:
 
     Attributes:
         factor: synthetic clips per gold clip, the first ones; None without a recipe.
+        again: whether it trains from another seed than the other candidates of the replicate.
     """
 
     seed: int
@@ -30,11 +32,18 @@ class Candidate:
     classic: Augmentation = "none"
     strength: Strength | None = None
     factor: int | None = None
+    again: bool = False
+
+    @property
+    def training_seed(self) -> int:
+        """Of weights and batches; the clips are those of `seed`."""
+        return derive_seed(self.seed, "again") if self.again else self.seed
 
     @property
     def name(self) -> str:
         """For log lines."""
         parts = [f"{self.recipe.name} x{self.factor}" if self.recipe else "gold"]
+        parts += ["again"] if self.again else []
         if self.strength is not None:
             shown = self.strength if isinstance(self.strength, str) else f"{self.strength:g}"
             parts.append(f"{self.classic}={shown}")
@@ -62,7 +71,7 @@ def candidates_of(
     if method.recipe is None or method.ceiling:
         factors = (None,)
     return [
-        Candidate(seed, method.recipe, method.classic, strength, factor)
+        Candidate(seed, method.recipe, method.classic, strength, factor, method.again)
         for strength in strengths(method.classic, config)
         for factor in factors
     ]

@@ -62,7 +62,7 @@ class Inputs:
         gold = self.train[candidate.seed]
         return Job(
             name=candidate.name,
-            seed=candidate.seed,
+            seed=candidate.training_seed,
             base_dir=self.base_dir,
             base_hash=self.base_hash,
             labels=self.labels,

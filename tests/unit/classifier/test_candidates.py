@@ -159,3 +159,10 @@ def test_clips_of_another_dataset_are_refused() -> None:
         check_labels([clip("r", 0, 0, 0, label_id=1)], ["a", "b"])
     with pytest.raises(DataError, match="nothing"):
         check_labels([clip("r", 0, 0, 0, label_id=7)], ["a", "b"])
+
+
+def test_the_twin_of_a_method_has_its_clips_and_another_training_seed() -> None:
+    methods = {name: METHODS[name] for name in ("gold", "gold_again")}
+    gold, twin = first_phase(methods, (0,), CONFIG, (2,))
+    assert gold.seed == twin.seed == 0 and gold.training_seed == 0 != twin.training_seed
+    assert gold.name != twin.name
