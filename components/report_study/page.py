@@ -25,7 +25,7 @@ def render(study: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
-    charts = {name: chart(curves) for name, curves in study["curves"].items()}
+    charts = {name: chart(curves) for name, curves in study["curves"].items() if len(_numbers(curves)) > 1}
     return environment.get_template("study.html.j2").render(study=study, sizes=_sizes(study), charts=charts)
 
 
@@ -48,16 +48,17 @@ def markdown(study: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Lines of a learning curve over n (logarithmic) as SVG points.
 
     Returns:
-        name, colour, line ("x,y x,y"), points [{x, y, y_low, y_high, n, mean}] for each method.
+        lines (of each method: name, colour, line "x,y x,y", points [{x, y, y_low, y_high, n, mean}]), low and high (the
+        values at the ends of the axis), sizes [{n, x}].
     """
-    sizes = [point["n"] for points in curves.values() for point in points]
+    sizes = _numbers(curves)
     values = [point[key] for points in curves.values() for point in points for key in ("mean", "low", "high")]
     known = [value for value in values if value is not None]
-    left, right = math.log(max(1, min(sizes))), math.log(max(1, max(sizes)))
+    left, right = math.log(max(1, sizes[0])), math.log(max(1, sizes[-1]))
     low, high = min(known), max(known)
 
     def x(n: int) -> float:
@@ -83,7 +84,11 @@ def chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, A
         ]
         line = " ".join(f"{point['x']},{point['y']}" for point in placed)
         rows.append({"name": name, "colour": COLOURS[number % len(COLOURS)], "line": line, "points": placed})
-    return rows
+    return {"lines": rows, "low": low, "high": high, "sizes": [{"n": n, "x": x(n)} for n in sizes]}
+
+
+def _numbers(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
+    return sorted({point["n"] for points in curves.values() for point in points})
 
 
 def _sizes(study: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:
