@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ class Stub:
 
 
 @contextmanager
-def serving() -> Iterator[Stub]:
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Stub]:
     """The stub on a free port of this machine."""
     stub = Stub()
 
@@ -138,7 +139,9 @@ def serving() -> Iterator[Stub]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    stub.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    stub.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +57,34 @@ def test_every_request_carries_the_token_and_nothing_shows_it(stub: Stub, packag
     cluster.version("synthio", package)
     assert {token for _, path, token in stub.requests if path != "/healthz"} == {f"Bearer {TOKEN}"}
     assert TOKEN not in repr(cluster.connection)
+
+
+def test_experiments_are_made_in_the_namespace_of_the_connection(stub: Stub) -> None:
+    connect(stub, namespace="team").experiment("digits")
+    (made,) = stub.tables["experiments"].values()
+    assert (made["display_name"], made["namespace"]) == ("digits", "team")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_certificate_is_accepted_by_the_authority_that_is_named_and_by_no_other(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with serving(tls) as server:
+        assert connect(server, ca_file=str(certificate)).experiment("digits")
+        with pytest.raises(StorageError, match="no answer"):
+            connect(server)
+
+
+def test_the_connection_is_what_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KFP_HOST", raising=False)
+    assert Connection.from_environment() is None
+    for name in ("HOST", "NAMESPACE", "TOKEN", "CA"):
+        monkeypatch.setenv(f"KFP_{name}", name.lower())
+    assert Connection.from_environment() == Connection("host", "namespace", "token", "ca")
 
 
 def test_a_run_is_started_once_in_the_datasets_experiment_with_its_parameters(stub: Stub, package: Path) -> None:
