@@ -126,7 +126,7 @@ manifests: setup ## Render every overlay to build/manifests and validate it agai
 	  $(VENV)/bin/kubernetes-validate --strict --quiet build/manifests/$$name.yaml && \
 	  echo "build/manifests/$$name.yaml is valid" || exit 1; done
 
-report: setup ## Show a run's verdict and where its report is: RUN=runs/latest
+report: setup ## Write a run's report again with the present code, and show its verdict: RUN=runs/latest
 	@$(PY) -m pipelines.show --run '$(RUN)'
 
 bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
