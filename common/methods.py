@@ -7,6 +7,7 @@ augmentation is applied. The rows are those of the paper's Table 1 (arXiv 2410.0
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from common.config.base import Frozen
@@ -91,6 +92,17 @@ METHODS: dict[str, Method] = {
     "extra_real": Method(title="Extra real clips (ceiling)", recipe=Recipe(source="real", rounds=0)),
 }
 
+BASELINE, SUBJECT, COMBINED = "gold", "synthio", "synthio_classic"
+"""What a verdict compares."""
+BEST_CLASSIC = "best_classic"
+"""In each replicate, the classic method that validation chose; no method by itself."""
+ABLATIONS = tuple(
+    name
+    for name, method in METHODS.items()
+    if name != SUBJECT and method.classic == "none" and method.recipe and method.recipe.source == "generate"
+)
+"""Synthio less one part or several."""
+
 DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic")
 
 
@@ -103,6 +115,12 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Method names in the order of the catalogue, others after them; KFP does not keep the order of a dict."""
+    catalogue = list(METHODS)
+    return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
 
 
 def resolve_methods(names: str) -> dict[str, Method]:

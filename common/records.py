@@ -99,6 +99,11 @@ class SyntheticClip(Record):
     nearest_similarity: float | None = None
 
 
+def all_labels(clip: GoldClip | Prompt | SyntheticClip) -> tuple[str, ...]:
+    """The label of a clip and its further ones, as the dataset spells them."""
+    return (clip.label, *clip.further_labels)
+
+
 R = TypeVar("R", bound=Record)
 
 

@@ -111,7 +111,8 @@ def main() -> int:
         print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         print(_estimate_text(options.preset, work))
-        print("\n".join(["cluster:", *(f"  {check}" for check in checks)] if checks else []))
+        if checks:
+            print("\n".join(["cluster:", *(f"  {check}" for check in checks)]))
     return 0 if found.ok and refused is None and not any(check.state == "problem" for check in checks) else 1
 
 

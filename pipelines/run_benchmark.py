@@ -11,6 +11,8 @@ import shutil
 import sys
 import time
 import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from common.methods import resolve_methods
 from common.storage import read_json, write_json, write_text
 from common.study.cells import parse_cells
 from common.study.costs import check_budget, estimate
-from components.report_study.figures import seconds_per_point
+from components.report.timing import own_seconds
 from components.report_study.page import markdown, render
 from pipelines.cluster import Cluster, Connection
 from pipelines.compile import compile_pipeline
@@ -176,7 +178,6 @@ def run_study(
             "state": state,
             "wall_seconds": round(time.monotonic() - start, 2),
             "stages": observer.stages,
-            "cells": cell_seconds(observer.stages),
             "machine": machine(),
             "arguments": arguments,
             "artifacts": observer.artifacts,
@@ -197,16 +198,16 @@ def run_study(
     return 0 if state == "succeeded" and study["state"] == "complete" else 1
 
 
-def cell_seconds(stages: list[dict[str, Any]]) -> list[float]:
-    """Seconds of each cell in the order they ran: each begins with its task `plan`."""
-    seconds: list[float] = []
+def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[str, Any]]:
+    """The tasks of one cell, named as in a run of that cell alone: `synthesize-audio`, `synthesize-audio-2`, …"""
+    count: Counter[str] = Counter()
+    rows = []
     for row in stages:
-        name = row["name"].rstrip("-0123456789")
-        if name == "plan":
-            seconds.append(0.0)
-        if seconds and name != "report-study":
-            seconds[-1] += row["seconds"]
-    return [round(value, 2) for value in seconds]
+        if row.get("cell") == index:
+            name = row["name"].rstrip("-0123456789")
+            count[name] += 1
+            rows.append({**row, "name": name if count[name] == 1 else f"{name}-{count[name]}"})
+    return rows
 
 
 def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
@@ -214,11 +215,16 @@ def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
     cells = []
     for index, cell in enumerate(study["cells"]):
-        own = [row for row in run["stages"] if row.get("cell") == index]
+        own = rows_of_cell(run["stages"], index)
         stages: dict[str, float] = {}
         for row in own:
             name = row["name"].rstrip("-0123456789")
             stages[name] = round(stages.get(name, 0.0) + row["seconds"], 2)
+        per_point = {
+            gain["name"]: seconds / (100 * gain["mean"])
+            for gain in cell["cost"]
+            if gain["reliable"] and (seconds := own_seconds(gain["stages"], own))
+        }
         failed = [
             {"stage": row["name"].rstrip("-0123456789"), "error": row.get("error") or "see the run's log"}
             for row in own
@@ -227,7 +233,7 @@ def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         cell = {**cell, "stages": stages, "machine": run["machine"]}
         if cell["state"] == "failed" and failed:
             cell["failures"] = failed
-        cells.append({**cell, "seconds_per_point": seconds_per_point(cell)})
+        cells.append({**cell, "seconds_per_point": per_point})
     failures = [{"dataset": row["dataset"], "n": row["n"], **item} for row in cells for item in row["failures"]]
     real = {
         "hours": round(hours, 4),

@@ -1,12 +1,12 @@
-"""SIGINT and SIGTERM end a local run at once, and every process that its tasks started.
+"""SIGINT, SIGTERM and SIGHUP end a local run at once, and every process that its tasks started.
 
 kfp's local runner leaves the tasks of an interrupted run behind: it waits for none of them where the run is signalled
-alone, and a thread of its loops waits until its task ends by itself. Here each task is a process group of its own.
+alone, and a thread of its loops waits until its task ends by itself. Here each task is a session of its own. A runner
+that is killed (SIGKILL) can end no task: the one that runs ends by itself.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -33,10 +33,13 @@ class Tasks:
         self._stopped: Stopped | None = None
 
     def install(self) -> None:
-        """Take SIGINT and SIGTERM, also where a shell started this process in the background with SIGINT ignored."""
+        """Take the signals, also where a shell started this process in the background with SIGINT ignored."""
         self._stopped = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        # Under nohup it is ignored on purpose.
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._stop)
 
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Run one task, print what it prints, return its exit status: in place of kfp's `run_local_subprocess`.
@@ -54,7 +57,6 @@ class Tasks:
             text=True,
             bufsize=1,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
         )
         self._groups.add(process.pid)
         try:
@@ -95,15 +97,6 @@ class Tasks:
 
 TASKS = Tasks()
 """Of this process: signals are received once per process."""
-
-
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    """Linux ends this process when its parent is gone: a runner that was killed can end no task itself."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _forward(process: subprocess.Popen[str]) -> None:

@@ -12,7 +12,7 @@ from common.captions.records import PromptName, Tally, Task
 from common.config.captions import AugmentCaptionsConfig
 from common.errors import DataError
 from common.methods import CaptionSource, Recipe
-from common.records import Caption, GoldClip, Prompt, Record
+from common.records import Caption, GoldClip, Prompt, Record, all_labels
 from common.text import normalize_label, template_caption
 
 TEMPLATE_WRITER = "template"
@@ -41,7 +41,7 @@ class Labelled(NamedTuple):
     @property
     def labels(self) -> tuple[str, ...]:
         """Texts of all its labels, as the dataset spells them."""
-        return (self.clip.label, *self.clip.further_labels)
+        return all_labels(self.clip)
 
 
 class Call(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from common.captions.checks import check_text, plain_caption
 from common.config.captions import CaptionClipsConfig
 from common.errors import DataError
-from common.records import Caption, GoldClip
+from common.records import Caption, GoldClip, all_labels
 from common.text import joined_labels, normalize_label
 from components.caption_clips.acoustics import Signal, describe, measure
 
@@ -51,7 +51,7 @@ class AcousticCaptioner:
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
         """Captions from measurements; `seeds` have no influence."""
         return [
-            describe(joined_labels(_labels(recording.clip)), measure(recording.audio, self.sample_rate_hz))
+            describe(joined_labels(all_labels(recording.clip)), measure(recording.audio, self.sample_rate_hz))
             for recording in recordings
         ]
 
@@ -98,7 +98,7 @@ def checked_captions(
                     clip_id=clip.clip_id,
                     label=clip.label,
                     label_id=clip.label_id,
-                    caption=plain_caption(text, [normalize_label(label) for label in _labels(clip)])
+                    caption=plain_caption(text, [normalize_label(label) for label in all_labels(clip)])
                     if captioner is fallback or refused
                     else plain_caption(text),
                     captioner=writer,
@@ -107,10 +107,6 @@ def checked_captions(
             )
         )
     return made
-
-
-def _labels(clip: GoldClip) -> tuple[str, ...]:
-    return (clip.label, *clip.further_labels)
 
 
 def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:

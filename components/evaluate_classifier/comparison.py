@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from common.comparisons import holm
 from common.config.evaluation import EvaluateClassifierConfig
-from common.methods import Method
+from common.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT, Method, in_order
 from components.evaluate_classifier import statistics
 from components.evaluate_classifier.multi_label import SeveralLabels, affordable
-from components.evaluate_classifier.selection import listed
 from components.evaluate_classifier.statistics import Key, Resampling, resampling
 
 Predictions = dict[str, dict[int, NDArray[np.float64]]]
@@ -21,11 +20,6 @@ Predictions = dict[str, dict[int, NDArray[np.float64]]]
 Arms = dict[str, dict[int, Key]]
 """Name of a comparison's side to seed to the model that stands for it there."""
 
-BASELINE = "gold"
-SUBJECT = "synthio"
-COMBINED = "synthio_classic"
-BEST_CLASSIC = "best_classic"
-"""In each replicate, the classic method that validation chose."""
 ZERO_SHOT: Key = ("zero_shot", 0)
 """The CLAP that was not trained on the dataset."""
 
@@ -51,7 +45,7 @@ def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
     Args:
         methods: those with predictions, `BEST_CLASSIC` among them where there is one.
     """
-    ordered = listed(methods)
+    ordered = in_order(methods)
     pairs = [(SUBJECT, BASELINE), (COMBINED, BEST_CLASSIC)]
     pairs += [(SUBJECT, other) for other in ordered if other not in (SUBJECT, COMBINED)]
     pairs += [(COMBINED, SUBJECT)]
@@ -140,7 +134,7 @@ def compare(
         if several
         else OneLabel(truth, answers, draws, bins)
     )
-    arms: Arms = {name: {s: (name, s) for s in sorted(predictions[name])} for name in listed(predictions)}
+    arms: Arms = {name: {s: (name, s) for s in sorted(predictions[name])} for name in in_order(predictions)}
     arms = {name: arm for name, arm in arms.items() if arm}
     chosen = {s: (name, s) for s, name in sorted(best_classic.items()) if (name, s) in answers}
     classic = None

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import DataError
-from common.records import SyntheticClip
+from common.methods import in_order
+from common.records import SyntheticClip, all_labels
 from common.seeding import derive_seed
 from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare
 from components.evaluate_classifier.inputs import Inputs
@@ -21,7 +22,7 @@ from components.evaluate_classifier.leaks import ClipSet, find_leaks
 from components.evaluate_classifier.multi_label import choose_threshold
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
 from components.evaluate_classifier.scoring import embedded, predicted, zero_shot_probabilities
-from components.evaluate_classifier.selection import best_classic_methods, choose, listed, selected_by
+from components.evaluate_classifier.selection import best_classic_methods, choose, selected_by
 from components.evaluate_classifier.statistics import Key
 
 COMPARE_RATE_HZ = 16000
@@ -100,7 +101,7 @@ def _selected(
     inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
 ) -> dict[str, Any]:
     """The model that is handed on: of those that could be evaluated, and are no ceiling."""
-    names = [name for name in listed(predictions) if not _is_ceiling(name, plan)]
+    names = [name for name in in_order(predictions) if not _is_ceiling(name, plan)]
     lost = {f"{name}/{seed}" for name in names for seed in plan.seeds if seed not in predictions[name]}
     selection = {name: figures for name, figures in inputs.selection.items() if name not in lost}
     method, seed, score = choose(selection, names, plan.seeds)
@@ -115,7 +116,7 @@ def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
 
 def _test(inputs: Inputs) -> dict[str, Any]:
     records = inputs.test.records
-    counts = Counter(label for clip in records for label in (clip.label, *clip.further_labels))
+    counts = Counter(label for clip in records for label in all_labels(clip))
     groups = {group for clip in records if (group := getattr(clip, "group", None)) is not None}
     per_class = {label: counts[label] for label in inputs.labels}
     return {"clips": len(records), "groups": len(groups), "per_class": per_class}

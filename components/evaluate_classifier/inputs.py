@@ -16,10 +16,10 @@ from common.errors import DataError
 from common.gold import GoldSet
 from common.hashing import hash_dir, hash_json
 from common.items import ItemStore
+from common.methods import in_order
 from common.records import GoldClip, SyntheticClip
 from common.storage import read_json
 from components.evaluate_classifier.scoring import Clips, EmbedTask, PredictTask, embed_tasks
-from components.evaluate_classifier.selection import listed
 
 ORACLE = "oracle"
 
@@ -110,7 +110,7 @@ def read_inputs(
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
     models = {
         (method, seed): (model, hash_dir(model))
-        for method in listed(plan.methods)
+        for method in in_order(plan.methods)
         for seed in plan.seeds
         if (model := classifiers / method / str(seed)).is_dir()
     }
@@ -128,7 +128,7 @@ def read_inputs(
         validate={
             (method, seed): PredictTask(store, *models[method, seed], clips, batch)
             for seed, clips in validation.items()
-            for method in listed(plan.methods)
+            for method in in_order(plan.methods)
             if (method, seed) in models
         },
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.comparisons import FIGURES
 from common.config.licence import DeclaredUse, LicensedPart
 
 _TEMPLATE = """---
@@ -60,7 +61,6 @@ The run that made this model was declared for {use} use. What went into the mode
 Made with Synthio (arXiv 2410.02056).
 """
 
-FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
 MAX_TABLE_CLASSES = 12
 """Confusion matrices of more classes are told by their most frequent mistakes."""
 MISTAKES = 10

@@ -6,13 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import DataError
-from common.methods import METHODS, Method
-
-
-def listed(names: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """Method names in the order of the catalogue; KFP does not keep the order of a dict."""
-    catalogue = list(METHODS)
-    return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
+from common.methods import Method
 
 
 def best_classic_methods(selection: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[int, str]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from common.pages import page_environment
 from components.record_night.night import Night
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,14 +31,6 @@ def render(history: str, nights: Sequence[Night]) -> str:
         history: its name.
         nights: oldest first; at least one.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     shown = nights[-SHOWN:]
     cells = list(dict.fromkeys(figure.cell for night in shown for figure in night.figures))
     charts = {cell: _chart(_figures(shown, cell), len(shown), 100.0, "%") for cell in cells}
@@ -47,15 +38,19 @@ def render(history: str, nights: Sequence[Night]) -> str:
     times = {
         part: [(i, night.seconds[part]) for i, night in enumerate(shown) if part in night.seconds] for part in parts
     }
-    return environment.get_template("trend.html.j2").render(
-        history=history,
-        night=nights[-1],
-        listed=list(reversed(nights[-LISTED:])),
-        charts=charts,
-        times=_chart(times, len(shown), 1 / 60, "min", from_zero=True),
-        first=shown[0].at[:10],
-        last=shown[-1].at[:10],
-        bad=[round(_x(i, len(shown)), 1) for i, night in enumerate(shown) if night.state != "good"],
+    return (
+        page_environment(TEMPLATES)
+        .get_template("trend.html.j2")
+        .render(
+            history=history,
+            night=nights[-1],
+            listed=list(reversed(nights[-LISTED:])),
+            charts=charts,
+            times=_chart(times, len(shown), 1 / 60, "min", from_zero=True),
+            first=shown[0].at[:10],
+            last=shown[-1].at[:10],
+            bad=[round(_x(i, len(shown)), 1) for i, night in enumerate(shown) if night.state != "good"],
+        )
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.report.naming import ordered, title
+from common.methods import in_order
+from components.report.naming import title
 
 
 def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
     """Steps and examples of each method in one replicate: the same for all, which makes the comparison fair."""
     rows = []
-    for name in ordered(list(results["methods"])):
+    for name in in_order(results["methods"]):
         figures_of = selection.get(f"{name}/{seed}")
         if figures_of is None:
             continue
@@ -40,7 +41,7 @@ def chosen_by(results: Mapping[str, Any]) -> str:
 def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The strengths that validation chose among, by method and replicate."""
     rows, score = [], f"val_{chosen_by(results)}"
-    for name in ordered(list(results["methods"])):
+    for name in in_order(results["methods"]):
         for seed in results["methods"][name]["seeds"]:
             figures_of = selection.get(f"{name}/{seed}", {})
             tried = [e for e in figures_of.get("tried", []) if e.get("factor") == figures_of.get("factor")]
@@ -62,7 +63,7 @@ def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> l
 def factor_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The augmentation factors that validation chose among, by method and replicate."""
     rows, score = [], f"val_{chosen_by(results)}"
-    for name in ordered(list(results["methods"])):
+    for name in in_order(results["methods"]):
         for seed in results["methods"][name]["seeds"]:
             figures_of = selection.get(f"{name}/{seed}", {})
             tried = [e for e in figures_of.get("tried", []) if e["strength"] == figures_of.get("strength")]

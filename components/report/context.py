@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from common.comparisons import FIGURES
 from common.config.report import ReportPlan
-from common.methods import Method
+from common.methods import SUBJECT, Method, in_order
 from common.records import SyntheticClip
 from components.report import budget, effects, sections
 from components.report.health import health_facts
 from components.report.inputs import Inputs
 from components.report.limits import limits
-from components.report.naming import ordered, title
+from components.report.naming import title
 from components.report.page import code
 from components.report.players import Player
 from components.report.results import dropped_clips
 from components.report.synthetic import SOURCES
-from components.report.verdict import SUBJECT
-from components.report.wording import FIGURES, TITLES, figure_of
+from components.report.wording import TITLES, figure_of
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
 
@@ -54,7 +54,7 @@ class Card:
 def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
     """Name of the recipe whose clips are shown: that of the subject, else of the first method that filters."""
     recipes = [methods[SUBJECT].recipe] if SUBJECT in methods else []
-    recipes += [methods[name].recipe for name in ordered(list(methods))]
+    recipes += [methods[name].recipe for name in in_order(methods)]
     return next((recipe.name for recipe in recipes if recipe is not None and recipe.filter), fallback)
 
 
@@ -149,7 +149,7 @@ def _provenance(inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any]) ->
         "Domain": str(inputs.dataset.get("domain") or ""),
         "Pretraining corpus": ", ".join(str(corpus[key]) for key in ("name", "licence") if corpus.get(key)),
         "Replicates (seeds)": ", ".join(map(str, plan.seeds)),
-        "Methods": ", ".join(ordered(list(plan.methods))),
+        "Methods": ", ".join(in_order(plan.methods)),
         "Captions of real clips by": ", ".join(sorted({caption.captioner for caption in inputs.captions})),
         "New captions by": ", ".join(_writers(inputs)),
         "Audio codec": inputs.codec,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.methods import LOSERS, METHODS, Method
+from common.methods import ABLATIONS, BASELINE, LOSERS, SUBJECT, Method
+from common.records import all_labels
 from components.report import figures
 from components.report.acoustics import acoustics
 from components.report.budget import chosen_by, factor_rows
 from components.report.inputs import Inputs
-from components.report.verdict import BASELINE, SUBJECT
 
 
 def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[str, Any]:
@@ -22,10 +23,7 @@ def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[st
         most: clips of a set whose sound is measured.
     """
     train = inputs.gold.train(inputs.gold.seeds[0])
-    counts = dict.fromkeys(inputs.gold.labels, 0)
-    for clip in train:
-        for label in (clip.label, *clip.further_labels):
-            counts[label] += 1
+    counts = Counter(label for clip in train for label in all_labels(clip))
     return {
         "acoustics": acoustics(inputs, most),
         "cost": cost(inputs.evaluation, methods),
@@ -36,11 +34,6 @@ def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[st
 
 def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each method that lacks a part of the subject against the subject, in points, with bars on one axis."""
-    lacking = {
-        name
-        for name, method in METHODS.items()
-        if name != SUBJECT and method.classic == "none" and method.recipe and method.recipe.source == "generate"
-    }
     rows = [
         {
             "name": row["versus"],
@@ -50,13 +43,12 @@ def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "high": -row["low"],
         }
         for row in results["differences"]
-        if row["method"] == SUBJECT and row["versus"] in lacking
+        if row["method"] == SUBJECT and row["versus"] in ABLATIONS
     ]
     domain = figures.gain_domain(rows)
-    order = list(METHODS)
     return [
         {**row, "bar": figures.gain_bar(row, domain), "reliable": row["low"] > 0 or row["high"] < 0}
-        for row in sorted(rows, key=lambda row: order.index(row["name"]))
+        for row in sorted(rows, key=lambda row: ABLATIONS.index(row["name"]))
     ]
 
 

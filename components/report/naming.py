@@ -1,18 +1,11 @@
-"""Names of methods for people, and their order."""
+"""Names of methods for people."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from common.methods import METHODS
-from components.report.verdict import BEST_CLASSIC
-
-
-def ordered(names: Sequence[str]) -> list[str]:
-    """Method names in the order of the catalogue."""
-    catalogue = list(METHODS)
-    return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
+from common.methods import BEST_CLASSIC
 
 
 def title(name: str, results: Mapping[str, Any]) -> str:

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from common.comparisons import FIGURES
+from common.pages import page_environment
 from components.report import wording
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -21,15 +22,7 @@ def render(context: Mapping[str, Any]) -> str:
     Args:
         context: what `templates/report.html.j2` names.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
+    filters = {
         "percent": _narrow(wording.percent),
         "points": wording.points,
         "number": wording.number,
@@ -41,7 +34,7 @@ def render(context: Mapping[str, Any]) -> str:
         "narrow": _narrow(str),
     }
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html.j2").render(style=style, **context)
+    return page_environment(TEMPLATES, filters).get_template("report.html.j2").render(style=style, **context)
 
 
 def _narrow(format_value: Any) -> Any:
@@ -66,7 +59,7 @@ def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
     """
     lines = [f"**{_cell(results['verdict']['text'])}**", ""]
     figure = wording.figure_of(results)
-    lines += [f"| method | {wording.FIGURES[figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
+    lines += [f"| method | {FIGURES[figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
     for row in [*rows, *([results["zero_shot"]] if results.get("zero_shot") else [])]:
         score, f1_score = row[figure], row["macro_f1"]
         cells = [_cell(row["title"]), wording.percent(score["mean"]), wording.between(score)]

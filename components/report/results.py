@@ -9,6 +9,7 @@ from typing import Any
 from common.captions.metrics import diversity
 from common.config.report import ReportPlan
 from common.hashing import hash_json
+from common.records import all_labels
 from common.rounding import rounded
 from common.text import normalize_label
 from components.report.inputs import Inputs
@@ -101,10 +102,7 @@ def caption_sets(inputs: Inputs) -> dict[str, Any]:
 def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
     seed, gold, test = plan.seeds[0], inputs.gold, inputs.evaluation["test"]
     parts = {"train": gold.train(seed), "val": gold.val(seed)}
-    counts = {
-        name: Counter(label for clip in clips for label in (clip.label, *clip.further_labels))
-        for name, clips in parts.items()
-    }
+    counts = {name: Counter(label for clip in clips for label in all_labels(clip)) for name, clips in parts.items()}
     dropped = dropped_clips(inputs)
     return {
         "n_train": len(parts["train"]),

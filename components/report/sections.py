@@ -8,12 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from common.methods import METHODS, Method
+from common.methods import BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
 from common.study.paper import published
 from components.report import figures
 from components.report.acoustics import FEW, REFERENCE, STATISTICS
-from components.report.naming import ordered, title
-from components.report.verdict import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
+from components.report.naming import title
 from components.report.wording import decimals, figure_of
 
 MAX_NUMBERED_CLASSES = 14
@@ -42,7 +41,7 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
         n: training clips that were asked for, by which the paper's figures are found.
     """
     figure = figure_of(results)
-    methods = {name: results["methods"][name] for name in ordered(list(results["methods"]))}
+    methods = {name: results["methods"][name] for name in in_order(results["methods"])}
     ceilings = {name: row for name, row in methods.items() if name in METHODS and METHODS[name].ceiling}
     methods = {name: row for name, row in methods.items() if name not in ceilings}
     top = max((row[figure]["mean"] for row in methods.values()), default=1.0)
@@ -280,7 +279,7 @@ def set_rows(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> li
 def set_title(name: str, methods: Mapping[str, Method]) -> str:
     """A set's name for people: `dpo-mixcap-filtered, accepted` → `Synthio, accepted`."""
     recipe, comma, rest = name.partition(",")
-    users = [methods[m] for m in ordered(list(methods)) if (made := methods[m].recipe) and made.name == recipe]
+    users = [methods[m] for m in in_order(methods) if (made := methods[m].recipe) and made.name == recipe]
     own = [user.title for user in users if user.classic == "none"] or [user.title for user in users]
     return (own[0] if own else recipe.capitalize()) + comma + rest
 

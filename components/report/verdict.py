@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.report.wording import FIGURES, figure_of, percent, points
-
-SUBJECT, BASELINE = "synthio", "gold"
-COMBINED, BEST_CLASSIC = "synthio_classic", "best_classic"
+from common.comparisons import FIGURES
+from common.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
+from components.report.wording import figure_of, percent, points
 
 
 def verdict(

@@ -7,10 +7,8 @@ from typing import Any
 
 MINUS = "−"
 
-FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
-"""What methods are measured by, for people: within a sentence."""
 TITLES = {"accuracy": "Accuracy", "map": "mAP", "macro_f1": "Macro-F1"}
-"""The same at the start of one."""
+"""`FIGURES` at the start of a sentence."""
 
 REASONS = {
     "low_score": "too little like its label",

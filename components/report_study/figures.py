@@ -1,18 +1,16 @@
-"""What the cells of a study say together: corrected comparisons, pooled differences, ablations, rare classes."""
+"""What the cells of a study say together: corrected comparisons, pooled differences, ablations, clips."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.comparisons import holm, mean_interval
+from common.methods import ABLATIONS, SUBJECT
 
 LEVEL = 0.05
-SUBJECT = "synthio"
-PARTS = ("synthio_template", "synthio_erm", "synthio_no_reflection", "synthio_no_mixcap", "synthio_no_dpo", "vanilla")
-"""Synthio less one part each; `vanilla` lacks all."""
 
 Row = dict[str, Any]
 
@@ -60,31 +58,10 @@ def ablations(rows: Sequence[Row]) -> list[Row]:
     return [
         {"dataset": row["dataset"], "n": row["n"], "without": part, **_interval(difference)}
         for row in rows
-        for part in PARTS
+        for part in ABLATIONS
         for difference in row["differences"]
         if (difference["method"], difference["versus"]) == (SUBJECT, part)
     ]
-
-
-def long_tail(report: Mapping[str, Any]) -> Row | None:
-    """Mean recall (of several labels: average precision) of the classes with the fewest training clips, and the rest.
-
-    Returns:
-        rare: names of the rarest third; even: whether all classes have equally many clips, so that none is rare;
-        methods {name: {"rare", "others"}}. None where the report does not count clips of classes.
-    """
-    counts = {label: row["train"] for label, row in report.get("data", {}).get("classes", {}).items()}
-    if len(counts) < 2:
-        return None
-    ranked = sorted(counts, key=lambda label: (counts[label], label))
-    cut = max(1, len(ranked) // 3)
-    methods = {}
-    for name, row in report["methods"].items():
-        by_label = row.get("recall") or row.get("average_precision")
-        if by_label:
-            parts = {"rare": ranked[:cut], "others": ranked[cut:]}
-            methods[name] = {part: _mean(by_label.get(label) for label in labels) for part, labels in parts.items()}
-    return {"rare": ranked[:cut], "even": len(set(counts.values())) == 1, "methods": methods} if methods else None
 
 
 def clip_sets(report: Mapping[str, Any]) -> list[Row]:
@@ -109,15 +86,6 @@ def clip_sets(report: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def seconds_per_point(row: Mapping[str, Any]) -> float | None:
-    """Seconds for each point that Synthio gained over gold; null unless the gain is clear, as a ratio of chance."""
-    gain = next((d for d in row["differences"] if (d["method"], d["versus"]) == (SUBJECT, "gold")), None)
-    stages = row.get("stages") or {}
-    if gain is None or gain["low"] <= 0 or not stages:
-        return None
-    return float(sum(stages.values()) / (100 * gain["mean"]))
-
-
 def _pairs(rows: Sequence[Row]) -> dict[tuple[str, str], list[tuple[str, Row]]]:
     pairs: dict[tuple[str, str], list[tuple[str, Row]]] = {}
     for row in rows:
@@ -135,8 +103,3 @@ def _over_datasets(found: Sequence[tuple[str, Row]]) -> Row:
 
 def _interval(difference: Mapping[str, Any]) -> Row:
     return {key: difference[key] for key in ("mean", "low", "high")}
-
-
-def _mean(values: Iterator[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

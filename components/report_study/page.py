@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from common.pages import page_environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, MARGIN = 340.0, 200.0, 30.0
@@ -16,17 +16,10 @@ COLOURS = ("#1b6ca8", "#c2571a", "#2e7d4f", "#8a3ea0", "#a8324a", "#5b6770", "#8
 
 def render(study: Mapping[str, Any]) -> str:
     """The page, self-contained; every value is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
+    filters: dict[str, Callable[..., str]] = {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
     charts = {name: chart(curves) for name, curves in study["curves"].items() if len(_numbers(curves)) > 1}
-    return environment.get_template("study.html.j2").render(study=study, sizes=_sizes(study), charts=charts)
+    template = page_environment(TEMPLATES, filters).get_template("study.html.j2")
+    return template.render(study=study, sizes=_sizes(study), charts=charts)
 
 
 def markdown(study: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from common.methods import Method
 from common.rounding import rounded
 from common.study.cells import Cell, Record
 from common.study.paper import published
-from components.report_study.figures import ablations, clip_sets, correct, long_tail, pooled
+from components.report_study.figures import ablations, clip_sets, correct, pooled
 
 FIGURES = ("accuracy", "macro_f1", "map")
 
@@ -60,6 +60,7 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> d
             "differences": [],
             "verdict": None,
             "long_tail": None,
+            "cost": [],
             "clip_sets": [],
             "failures": [failure],
         }
@@ -75,7 +76,8 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> d
         "factors": report.get("factors", {}).get("methods", {}),
         "differences": [dict(difference) for difference in report["differences"]],
         "verdict": {key: report["verdict"][key] for key in ("state", "text", "improved", "beats_classic")},
-        "long_tail": long_tail(report),
+        "long_tail": report.get("long_tail"),
+        "cost": report.get("cost", []),
         "clip_sets": clip_sets(report),
         "failures": report["failures"],
     }

@@ -9,7 +9,7 @@ from common.captions.extraction import extract
 from common.captions.pools import Pool, build_pools, draw, joined, texts
 from common.captions.records import Tally, Task
 from common.config.captions import ReviseCaptionsConfig
-from common.records import Caption, GoldClip, Prompt, SyntheticClip
+from common.records import Caption, GoldClip, Prompt, SyntheticClip, all_labels
 from common.text import normalize_label
 
 
@@ -39,7 +39,7 @@ def revise(
         number: of this round, from 1.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
-    ids = {clip.clip_id: tuple(label_ids[label] for label in _labels(clip)) for clip in rejected}
+    ids = {clip.clip_id: tuple(label_ids[label] for label in all_labels(clip)) for clip in rejected}
     scopes = {clip_id: ".".join(map(str, sorted(own))) for clip_id, own in ids.items()}
     wanted = {label_id for own in ids.values() for label_id in own}
     pools, extracted = _pools(wanted, accepted, train, captions, label_ids, desk)
@@ -51,7 +51,7 @@ def revise(
             task_id=f"revise.{clip.clip_id}.{number}",
             scope=scopes[clip.clip_id],
             prompt="revise",
-            labels=tuple(map(normalize_label, _labels(clip))),
+            labels=tuple(map(normalize_label, all_labels(clip))),
             domain=domain,
             caption=clip.caption,
             score=None if clip.clap_score is None else round(clip.clap_score, 3),
@@ -61,7 +61,7 @@ def revise(
         )
     taken: dict[str, set[str]] = {}
     for clip in (*accepted, *rejected):
-        scope = ".".join(map(str, sorted(label_ids[label] for label in _labels(clip))))
+        scope = ".".join(map(str, sorted(label_ids[label] for label in all_labels(clip))))
         taken.setdefault(scope, set()).add(clip.caption)
     answers, tally = desk.ask(list(tasks.values()), taken)
     prompts = []
@@ -69,10 +69,6 @@ def revise(
         written = answers[tasks[clip.clip_id].task_id].captions[0]
         prompts.append(_prompt(clip, written.caption, written.writer, written.prompt_hash, number))
     return prompts, extracted + tally
-
-
-def _labels(clip: SyntheticClip | GoldClip) -> tuple[str, ...]:
-    return (clip.label, *clip.further_labels)
 
 
 def _pools(
@@ -89,9 +85,9 @@ def _pools(
         described: Iterable[tuple[SyntheticClip | GoldClip, str]], ids: set[int]
     ) -> list[tuple[int, str, tuple[str, ...], str]]:
         return [
-            (label_ids[label], clip.clip_id, _labels(clip), caption)
+            (label_ids[label], clip.clip_id, all_labels(clip), caption)
             for clip, caption in described
-            for label in _labels(clip)
+            for label in all_labels(clip)
             if label_ids[label] in ids
         ]
 

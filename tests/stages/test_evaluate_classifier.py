@@ -16,13 +16,13 @@ import components.evaluate_classifier.scoring as scoring
 from common.audio_folder import load_clip, read_clips, write_audio_folder
 from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
-from common.config.classifier import ASTArchitecture
 from common.errors import DataError
 from common.methods import METHODS
 from common.records import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run
 from tests.stages.clap_artifacts import SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
+from tests.tiny_classifier import ARCHITECTURE
 from tests.unit.clap.small import RATE_HZ, make_sound
 
 SEEDS = (0, 1)
@@ -64,21 +64,9 @@ def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> Non
 
 
 def write_classifiers(folder: Path) -> None:
-    architecture = ASTArchitecture(
-        hidden_size=16,
-        layers=1,
-        heads=2,
-        intermediate_size=32,
-        patch_size=8,
-        frequency_stride=8,
-        time_stride=8,
-        max_length=48,
-        num_mel_bins=32,
-        sample_rate_hz=16000,
-    )
     selection: dict[str, Any] = {"best_classic": {"0": "noise", "1": "noise"}}
     for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
-        model = build_classifier(architecture, SORTED_LABELS, -6.0, 3.0, seed=index)
+        model = build_classifier(ARCHITECTURE, SORTED_LABELS, -6.0, 3.0, seed=index)
         save_classifier(model, folder / "oracle" if name == "oracle" else folder / name / str(seed))
         selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
     write_json(folder / "selection.json", selection)

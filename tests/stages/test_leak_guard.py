@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 from common.classifier.model import build_classifier, save_classifier
-from common.config.classifier import ASTArchitecture
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
 from common.errors import DataError
 from common.methods import METHODS
@@ -21,22 +20,12 @@ from components.evaluate_classifier.run import run as evaluate
 from components.prepare_dataset.run import run as prepare
 from components.train_classifier.run import run as train
 from tests.stages.clap_artifacts import write_clap, write_synthetic
+from tests.tiny_classifier import ARCHITECTURE
 
 RATE = 16000
 LABELS = ["bell", "noise", "siren"]
 PER_CLASS = {"train": 18, "test": 30}
 SEEDS = (0, 1, 2)
-ARCHITECTURE = ASTArchitecture(
-    hidden_size=16,
-    layers=1,
-    heads=2,
-    intermediate_size=32,
-    patch_size=8,
-    frequency_stride=8,
-    time_stride=8,
-    max_length=48,
-    num_mel_bins=32,
-)
 
 
 def sound(label_id: int, rng: np.random.Generator) -> np.ndarray:

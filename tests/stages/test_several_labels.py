@@ -17,7 +17,6 @@ from transformers import pipeline
 from common.audio_folder import load_clip, read_clips, write_audio_folder
 from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.config.classifier import ASTArchitecture
 from common.gold import GoldSet
 from common.records import GoldClip, SyntheticClip
 from common.split_guard import TEST_SPLIT
@@ -30,23 +29,13 @@ from components.report.run import run as report
 from components.train_classifier.run import run as train
 from pipelines.classify import classify
 from tests.stages.clap_artifacts import write_clap
+from tests.tiny_classifier import ARCHITECTURE
 from tests.unit.report.artifacts import PATHS, RECIPE, make_run
 
 RATE = 16000
 SEEDS = (0, 1)
 LABELS = ["bell", "hiss", "siren"]
 METHODS = ("gold", "noise", "synthio")
-ARCHITECTURE = ASTArchitecture(
-    hidden_size=16,
-    layers=1,
-    heads=2,
-    intermediate_size=32,
-    patch_size=8,
-    frequency_stride=8,
-    time_stride=8,
-    max_length=48,
-    num_mel_bins=32,
-)
 SETTINGS = (
     "train_classifier.optim.steps=80 train_classifier.optim.batch_size=12 train_classifier.optim.evaluate_every=20 "
     "train_classifier.optim.learning_rate=0.004 train_classifier.oracle_steps=60 augmentation_factor=1 "

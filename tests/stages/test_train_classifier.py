@@ -15,7 +15,6 @@ import components.train_classifier.jobs as jobs
 from common.audio_folder import write_audio_folder
 from common.checkpoints import Checkpoints
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.config.classifier import ASTArchitecture
 from common.errors import ConfigError, DataError
 from common.hashing import hash_dir
 from common.methods import DEFAULT_METHODS, LOSERS, METHODS
@@ -23,6 +22,7 @@ from common.records import GoldClip, SyntheticClip
 from components.train_classifier.run import run
 from tests.other_classifiers import save_other
 from tests.stages.clap_artifacts import write_corpus
+from tests.tiny_classifier import ARCHITECTURE
 
 RATE = 16000
 LABELS = ["Bell / low", "noise", "siren"]
@@ -112,18 +112,7 @@ def write_synthetic(
 def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     world = World(*(folder / name for name in World._fields))
-    architecture = ASTArchitecture(
-        hidden_size=16,
-        layers=1,
-        heads=2,
-        intermediate_size=32,
-        patch_size=8,
-        frequency_stride=8,
-        time_stride=8,
-        max_length=48,
-        num_mel_bins=32,
-    )
-    save_classifier(build_classifier(architecture, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
+    save_classifier(build_classifier(ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
     write_gold(world.gold)
     write_synthetic(world.vanilla, LOSERS.name, (0, 1), (0, 0, 0))
     write_synthetic(world.accepted, SYNTHIO, (0, 1, 2), (0, 1))

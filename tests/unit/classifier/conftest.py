@@ -9,23 +9,14 @@ import pytest
 
 from common.classifier.model import Classifier, build_classifier, save_classifier
 from common.config.classifier import ASTArchitecture
+from tests.tiny_classifier import ARCHITECTURE
 
 LABELS = ["Glass / break", "dog bark", "müsic"]
 
 
 @pytest.fixture(scope="session")
 def architecture() -> ASTArchitecture:
-    return ASTArchitecture(
-        hidden_size=16,
-        layers=1,
-        heads=2,
-        intermediate_size=32,
-        patch_size=8,
-        frequency_stride=8,
-        time_stride=8,
-        max_length=48,
-        num_mel_bins=32,
-    )
+    return ARCHITECTURE
 
 
 @pytest.fixture(scope="session")

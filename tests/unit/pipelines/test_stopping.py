@@ -47,7 +47,9 @@ except Stopped as stopped:
 """
 
 
-@pytest.mark.parametrize(("kind", "number"), [("plain", signal.SIGINT), ("looped", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("kind", "number"), [("plain", signal.SIGINT), ("looped", signal.SIGTERM), ("plain", signal.SIGHUP)]
+)
 def test_a_signal_to_a_run_ends_it_and_leaves_no_process_behind(
     tmp_path: Path, kind: str, number: signal.Signals
 ) -> None:

@@ -8,11 +8,11 @@ import yaml
 from numpy.typing import NDArray
 
 from common.errors import DataError
-from common.methods import METHODS
+from common.methods import METHODS, in_order
 from components.evaluate_classifier.comparison import compared
 from components.evaluate_classifier.model_card import model_card
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
-from components.evaluate_classifier.selection import best_classic_methods, choose, listed
+from components.evaluate_classifier.selection import best_classic_methods, choose
 from tests.unit.report.artifacts import LABELS, make_evaluation, synthetic_clips
 
 
@@ -57,7 +57,7 @@ def test_the_best_classic_of_a_replicate_is_the_method_without_synthetic_clips()
 
 
 def test_methods_are_listed_as_in_the_catalogue() -> None:
-    assert listed(["synthio", "noise", "gold"]) == ["gold", "noise", "synthio"]
+    assert in_order(["synthio", "noise", "gold"]) == ["gold", "noise", "synthio"]
 
 
 def test_pairs_are_only_of_methods_that_the_run_has() -> None:

@@ -18,7 +18,7 @@ from components.plan_study.run import run as plan_study
 from components.report_study.page import markdown, render
 from components.report_study.run import run as report_study
 from components.report_study.tables import study
-from pipelines.run_benchmark import cell_seconds, main, with_run
+from pipelines.run_benchmark import main, with_run
 
 ASKED = {"preset": "tiny", "seeds": 3, "overrides": "", "seconds": 90.0}
 CELLS = '[{"dataset": "demo", "n": 16}, {"dataset": "demo", "n": 32}]'
@@ -134,9 +134,35 @@ def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
     assert render(content) == page
 
 
-def test_seconds_of_cells_start_at_each_plan() -> None:
-    names = ["plan-study", "plan", "report", "record-cell", "plan-2", "report-2", "report-study"]
-    assert cell_seconds([{"name": name, "seconds": 1.0} for name in names]) == [3.0, 2.0]
+def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_reliable() -> None:
+    gains = [
+        {"name": "synthio", "title": "Synthio", "mean": 0.1, "low": 0.05, "high": 0.2, "reliable": True},
+        {"name": "vanilla", "title": "Vanilla", "mean": 0.1, "low": -0.1, "high": 0.3, "reliable": False},
+    ]
+    stages = (["synthesize-audio*", "align-t2a*"], ["synthesize-audio"])
+    cost = [{**gain, "stages": own} for gain, own in zip(gains, stages, strict=True)]
+    thirds = [{"name": "rarest third", "classes": 2, "fewest": 1, "most": 2, "mean": 0.125}]
+    tail = {"method": "synthio", "versus": "gold", "thirds": thirds}
+    cells = [
+        (cell, Record(report={**report(0.5, 0.6), "cost": cost, "long_tail": tail}, seconds=60.0))
+        for cell in parse_cells(CELLS)
+    ]
+    chosen = resolve_methods("gold,vanilla,synthio")
+    content = study(cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", 2, 3)})
+    row = {"cached": False, "state": "succeeded"}
+    ran = [
+        {"name": "synthesize-audio", "cell": 0, "seconds": 7.0, **row, "cached": True},
+        {"name": "synthesize-audio-2", "cell": 1, "seconds": 20.0, **row},
+        {"name": "synthesize-audio-3", "cell": 1, "seconds": 30.0, **row},
+        {"name": "align-t2a-2", "cell": 1, "seconds": 50.0, **row},
+        {"name": "train-classifier-2", "cell": 1, "seconds": 99.0, **row},
+    ]
+    machine = {"cpu": "any", "cores": 2, "memory_gb": 8.0}
+    found = with_run(content, {"wall_seconds": 3600.0, "stages": ran, "machine": machine})
+    # What came from the cache says nothing about the first cell.
+    assert [cell["seconds_per_point"] for cell in found["cells"]] == [{}, {"synthio": 10.0}]
+    page = render(found)
+    assert "own work of Synthio for each point over gold: 10 s" in page and "rarest third +12.5" in page
 
 
 def test_a_cell_that_failed_is_named_with_its_stage_error_and_real_cost() -> None:
