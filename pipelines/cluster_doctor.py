@@ -189,7 +189,7 @@ def _kubectl(*command: str) -> tuple[list[dict[str, Any]] | None, str]:
     except subprocess.TimeoutExpired:
         return None, "no answer in 30 s"
     if done.returncode:
-        return None, done.stderr.strip()[:200]
+        return None, (done.stderr.strip().splitlines() or ["no answer"])[-1][:200]
     return json.loads(done.stdout)["items"], ""
 
 
