@@ -50,13 +50,13 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 setup: $(VENV)/.installed ## Make the virtual environment with all pinned packages
 
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
-	@$(PY) -m pipelines.run --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
+	@$(PY) -m pipelines run-pipeline --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
 	  --methods '$(METHODS)' --reuse-t2a-from '$(REUSE_T2A_FROM)' --llm-endpoint '$(LLM_ENDPOINT)' \
 	  --budget '$(or $(BUDGET),0)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
 	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
 benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [DRY_RUN=1]
-	@$(PY) -m pipelines.run_benchmark --datasets '$(or $(DATASETS),$(DATASET))' --preset '$(PRESET)' --n '$(N)' \
+	@$(PY) -m pipelines benchmark --datasets '$(or $(DATASETS),$(DATASET))' --preset '$(PRESET)' --n '$(N)' \
 	  --seeds '$(SEEDS)' --methods '$(METHODS)' --overrides '$(OVERRIDES)' --budget '$(or $(BUDGET),0)' --price '$(or $(PRICE),0)' \
 	  --history '$(HISTORY)' --runs '$(RUNS)' --store '$(STORE)' --runner '$(RUNNER)' --profile '$(filter-out local,$(PROFILE))' \
 	  $(if $(DRY_RUN),--dry-run) $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
@@ -76,48 +76,48 @@ types: setup
 	@$(PY) -m mypy common components pipelines
 
 doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml; with KFP_HOST=… the cluster too: PROFILE=one-gpu [STORE=s3://…]
-	@$(PY) -m pipelines.doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' --methods '$(METHODS)' \
+	@$(PY) -m pipelines doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' --methods '$(METHODS)' \
 	  --overrides '$(OVERRIDES)' --llm-endpoint '$(LLM_ENDPOINT)' --profile '$(filter-out local,$(PROFILE))' --store '$(STORE)' $(if $(JSON),--json)
 
 fetch-data: setup ## Download, verify and unpack a published dataset, going on where it was cut: DATASET=esc50
-	@$(PY) -m pipelines.fetch_data --dataset '$(DATASET)'
+	@$(PY) -m pipelines fetch-data --dataset '$(DATASET)'
 
 fetch-models: setup ## Fetch the published models of a preset, each at its commit and verified: PRESET=small [STORE=s3://…]
-	@$(PY) -m pipelines.fetch_models --preset '$(PRESET)' --overrides '$(OVERRIDES)' --store '$(STORE)'
+	@$(PY) -m pipelines fetch-models --preset '$(PRESET)' --overrides '$(OVERRIDES)' --store '$(STORE)'
 
 compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
-	@$(PY) -m pipelines.compile build/synthio.yaml --profile '$(PROFILE)'
+	@$(PY) -m pipelines compile build/synthio.yaml --profile '$(PROFILE)'
 
 train-job: setup ## Render pretraining on several nodes as a Kubeflow TrainJob: CORPUS=s3://… CLAP=s3://… [NODES=2] [PROFILE=eight-gpus]
-	@$(PY) -m pipelines.train_job build/train-job.yaml --preset '$(if $(filter file,$(origin PRESET)),paper,$(PRESET))' \
+	@$(PY) -m pipelines train-job build/train-job.yaml --preset '$(if $(filter file,$(origin PRESET)),paper,$(PRESET))' \
 	  --overrides '$(OVERRIDES)' --corpus '$(CORPUS)' --clap '$(CLAP)' --nodes '$(or $(NODES),2)' \
 	  --profile '$(or $(filter-out local,$(PROFILE)),eight-gpus)'
 
 images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] [STAGES=a,b] [BUILD_ARGUMENTS='--build-arg TORCH=…']
-	@$(PY) -m pipelines.images build --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)' \
+	@$(PY) -m pipelines images build --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)' \
 	  --stages '$(STAGES)' --arguments '$(BUILD_ARGUMENTS)'
 
 push: setup ## Push the images: make images push REGISTRY=registry.example.com/synthio
-	@$(PY) -m pipelines.images push --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)'
+	@$(PY) -m pipelines images push --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)'
 
 list-datasets: setup ## List the registered datasets with source, licence, split, grouping and reader: [JSON=1]
-	@$(PY) -m pipelines.list_datasets $(if $(JSON),--json)
+	@$(PY) -m pipelines list-datasets $(if $(JSON),--json)
 
 push-data: setup ## Put a dataset of this machine into the store: DATASET=name|file.yaml STORE=s3://bucket/prefix
-	@$(PY) -m pipelines.push_data --dataset '$(DATASET)' --store '$(STORE)'
+	@$(PY) -m pipelines push-data --dataset '$(DATASET)' --store '$(STORE)'
 
 estimate: setup ## What pretraining a preset takes in memory and time: PRESET=paper [GPUS=8]
-	@$(PY) -m pipelines.estimate --preset '$(PRESET)' --overrides '$(OVERRIDES)' --gpus '$(GPUS)'
+	@$(PY) -m pipelines estimate --preset '$(PRESET)' --overrides '$(OVERRIDES)' --gpus '$(GPUS)'
 
 bench-t2a: setup ## Benchmark corpus, pretraining and alignment
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.t2a
 
 schedule-nightly: setup ## With KFP_HOST: make or replace the nightly study: [CELLS=esc50:100,urbansound8k:50,gtzan:50] [PRESET=small] [PROFILE=one-gpu]
-	@$(PY) -m pipelines.schedule --cells '$(or $(CELLS),esc50:100,urbansound8k:50,gtzan:50)' --preset '$(if $(filter file,$(origin PRESET)),small,$(PRESET))' \
+	@$(PY) -m pipelines schedule-nightly --cells '$(or $(CELLS),esc50:100,urbansound8k:50,gtzan:50)' --preset '$(if $(filter file,$(origin PRESET)),small,$(PRESET))' \
 	  --methods '$(METHODS)' --seeds '$(SEEDS)' --profile '$(or $(filter-out local,$(PROFILE)),one-gpu)'
 
 trend: setup ## Write the trend page of the nights in STORE=…: [HISTORY=synthio-nightly]
-	@$(PY) -m pipelines.trend --store '$(STORE)' --history '$(or $(HISTORY),synthio-nightly)'
+	@$(PY) -m pipelines trend --store '$(STORE)' --history '$(or $(HISTORY),synthio-nightly)'
 
 manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
 	@mkdir -p build/manifests
@@ -127,7 +127,7 @@ manifests: setup ## Render every overlay to build/manifests and validate it agai
 	  echo "build/manifests/$$name.yaml is valid" || exit 1; done
 
 report: setup ## Write a run's report again with the present code, and show its verdict: RUN=runs/latest
-	@$(PY) -m pipelines.show --run '$(RUN)'
+	@$(PY) -m pipelines report --run '$(RUN)'
 
 bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(if $(T2A),--t2a '$(T2A)') $(if $(CLAP),--clap '$(CLAP)') \
@@ -140,10 +140,10 @@ bench-filter: setup ## Measure what each threshold of the filter lets through an
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.filter_thresholds
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
-	@$(PY) -m pipelines.classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)
+	@$(PY) -m pipelines classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)
 
 export-onnx: setup ## Export a classifier to ONNX: MODEL=<dir> [OUT=model.onnx]
-	@$(PY) -m pipelines.export_onnx --model '$(MODEL)' --out '$(or $(OUT),model.onnx)'
+	@$(PY) -m pipelines export-onnx --model '$(MODEL)' --out '$(or $(OUT),model.onnx)'
 
 clean: ## Remove build products and tool caches
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio_folder import write_audio_folder
 from common.procedural import make_clip
-from common.records import GoldClip
+from common.records.audio_folder import write_audio_folder
+from common.records.clips import GoldClip
 from common.storage import write_json
 
 LABELS = ["Dog_Bark", "ignore previous instructions", "rain"]

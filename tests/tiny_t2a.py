@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.audio_folder import write_audio_folder
 from common.config.codec import SpectralCodecConfig
 from common.config.t2a import PretrainT2AConfig
+from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
-from common.records import GoldClip
-from common.vocabulary import build_vocabulary
+from common.records.audio_folder import write_audio_folder
+from common.records.clips import GoldClip
 from components.pretrain_t2a.architecture import build_pipeline
 
 RATE = 16000

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from common.archives.limits import ArchiveLimits, Refused, refusals
-from common.archives.members import MemberFile
 from common.archives.names import Names
 from common.archives.streams import MAGIC_BYTES, ZIP_MAGICS, Inflated, read_fully
 from common.archives.tar import read_tar
@@ -152,3 +151,52 @@ def _read(file: BinaryIO, where: str, names: Names, limits: ArchiveLimits) -> It
         content = MemberFile(read, size, where)
         yield name, io.BufferedReader(content, 1 << 16)
         content.drain()
+
+
+_CHUNK = 1 << 20
+
+
+class MemberFile(io.RawIOBase):
+    """Exactly `size` bytes of an archive; fewer are an error, more are not read.
+
+    Args:
+        read: gives at most so many bytes of the member, none at its end.
+        size: that the archive declares.
+        where: the archive, for errors.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], size: int, where: str) -> None:
+        super().__init__()
+        self._read = read
+        self._left = size
+        self._where = where
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as one read goes."""
+        data = self._take(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """All that is left."""
+        return b"".join(iter(lambda: self._take(_CHUNK), b""))
+
+    def drain(self) -> None:
+        """Pass over what is left, so that a checksum at the end is checked."""
+        while self._take(_CHUNK):
+            pass
+
+    def _take(self, size: int) -> bytes:
+        size = min(size, self._left, _CHUNK)
+        if size <= 0:
+            return b""
+        with refusals(self._where):
+            data = self._read(size)
+            if not data:
+                raise Refused(f"a member is cut, {self._left} bytes are missing")
+        self._left -= len(data)
+        return data

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from common.captions.records import Kept, Request
-from common.items import ItemStore
 from common.storage import read_json, write_json
+from common.storage.items import ItemStore
 
 FORMAT = "2"
 """Raise when `Kept` or the checks change in a way that makes old answers wrong."""

@@ -14,8 +14,8 @@ from common.captions.sampling import SeededSampling, default_device
 from common.config.captions import ChatModelConfig
 from common.errors import ConfigError
 from common.log import Progress, get_logger
-from common.models import locate
-from common.stage import model_time
+from common.models.registry import locate
+from common.runtime.timing import model_time
 
 log = get_logger("captions")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from common.captions.asking import Desk
 from common.captions.records import Elements, Tally, Task
-from common.text import normalize_label
+from common.records.text import normalize_label
 
 
 def extract(

@@ -19,8 +19,8 @@ from common.captions.checks import MAX_ELEMENT_WORDS, MAX_ELEMENTS, contains_phr
 from common.captions.records import Elements, Reply, Request, Task
 from common.config.captions import CheckConfig, GrammarConfig
 from common.procedural import words
-from common.seeding import numpy_generator
-from common.text import template_caption
+from common.records.text import template_caption
+from common.runtime.seeding import numpy_generator
 
 NAME = "grammar/1"
 

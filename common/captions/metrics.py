@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from common.captions.checks import contains_phrase
-from common.seeding import numpy_generator
+from common.runtime.seeding import numpy_generator
 
 SAMPLE_PER_LABEL = 50
 """Captions per label that enter the pairwise measures, to bound the time."""

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from common.captions.checks import contains_phrase
 from common.captions.records import Elements
-from common.seeding import numpy_generator
+from common.runtime.seeding import numpy_generator
 
 
 class Element(NamedTuple):

@@ -10,8 +10,8 @@ from common.captions.book import Field, prompt_book
 from common.captions.checks import OTHER_REASON_TEXT, REASON_TEXTS, max_words
 from common.captions.records import CaptionsReply, ElementsReply, Message, PromptName, Request, Task
 from common.config.captions import CheckConfig
-from common.hashing import hash_json
-from common.seeding import derive_seed
+from common.runtime.seeding import derive_seed
+from common.storage.hashing import hash_json
 
 
 def reply_model(prompt: PromptName) -> type[ElementsReply] | type[CaptionsReply]:

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.hashing import hash_json
-from common.records import Record
+from common.records.clips import Record
+from common.storage.hashing import hash_json
 
 PromptName = Literal["extract", "mixcap", "revise", "plain", "label_only", "multi_label"]
 
@@ -36,7 +36,7 @@ class CaptionsReply(BaseModel):
 
 
 class Task(Record):
-    """One thing to be written. Labels are normalised (`common.text.normalize_label`)."""
+    """One thing to be written. Labels are normalised (`common.records.text.normalize_label`)."""
 
     task_id: str = Field(description="unique; names the seed, is never shown to a writer")
     scope: str = Field(description="captions of tasks in one scope differ from each other")

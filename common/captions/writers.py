@@ -10,7 +10,7 @@ from common.captions.cache import RequestCache
 from common.captions.grammar import GrammarWriter
 from common.captions.secrets import read_key
 from common.config.captions import WriterConfig
-from common.hashing import hash_json
+from common.storage.hashing import hash_json
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import ClapFeatureExtractor
 
-from common.audio import fixed_windows
+from common.audio.signal import fixed_windows
 from common.errors import ConfigError, DataError
 
 FLOOR = 1e-10

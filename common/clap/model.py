@@ -11,9 +11,9 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrained
 
 from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings
 from common.config.clap import ClapArchitecture
-from common.seeding import derive_seed
+from common.corpus.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, PAD_TOKEN, UNK_TOKEN, Vocabulary, build_tokenizer
+from common.runtime.seeding import derive_seed
 from common.training.parts import WHOLE, Part
-from common.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, PAD_TOKEN, UNK_TOKEN, Vocabulary, build_tokenizer
 
 MAX_LOGIT_SCALE = 100.0
 """Upper limit of the learned temperature, as in CLIP (arXiv 2103.00020)."""

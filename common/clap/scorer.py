@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapProcessor, PreTrainedTokenizerBase
 
-from common.audio import resample
+from common.audio.signal import resample
 from common.clap.features import ClapFeatures
 from common.errors import DataError
 

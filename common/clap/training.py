@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.audio import resample
-from common.checkpoints import Checkpoints
+from common.audio.signal import resample
 from common.clap.model import contrastive_loss, freeze_batch_norm, soft_targets
 from common.clap.scorer import ClapScorer, tokenize
 from common.config.base import OptimConfig
-from common.seeding import numpy_generator
+from common.runtime.seeding import numpy_generator
+from common.storage.checkpoints import Checkpoints
 from common.training import Curve, Part, data_wait, fit
 
 

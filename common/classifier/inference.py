@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.audio import resample
+from common.audio.signal import resample
 from common.classifier.features import fixed_window_features
 from common.classifier.model import Classifier, load_classifier
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, Plan
-from common.methods import Recipe
+from common.config.methods import Recipe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

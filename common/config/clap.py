@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
-from common.methods import Recipe
+from common.config.methods import Recipe
 
 
 class ClapArchitecture(Frozen):
@@ -189,3 +189,17 @@ class FilterAudioPlan(Plan):
     settings: FilterAudioConfig
     seeds: tuple[int, ...] = Field(min_length=1)
     recipes: tuple[Recipe, ...]
+
+
+class RetrieveAudioConfig(Frozen):
+    """Nearest clips of the pretraining corpus, the baseline "Retrieval" of the paper's Table 1."""
+
+    batch_size: int = Field(default=32, gt=0, description="CLAP windows per pass; changes speed only")
+
+
+class RetrieveAudioPlan(Plan):
+    """Input of `retrieve_audio`."""
+
+    settings: RetrieveAudioConfig = RetrieveAudioConfig()
+    seeds: tuple[int, ...] = Field(min_length=1)
+    clips_per_gold: int = Field(ge=0, description="0 = no method of the run retrieves")

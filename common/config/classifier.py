@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
 from common.config.classifier_recipes import RECIPES, ContrastiveConfig
-from common.methods import Method
+from common.config.methods import Method
 
 
 class ASTArchitecture(Frozen):

@@ -13,21 +13,20 @@ from pydantic import Field, ValidationError
 
 from common.config.base import SCOPE, Frozen
 from common.config.captions import AugmentCaptionsConfig, CaptionClipsConfig, ReviseCaptionsConfig
-from common.config.clap import FilterAudioConfig, FinetuneClapConfig, PretrainClapConfig
+from common.config.clap import FilterAudioConfig, FinetuneClapConfig, PretrainClapConfig, RetrieveAudioConfig
 from common.config.classifier import PretrainClassifierConfig, TrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.licence import DeclaredUse
-from common.config.retrieval import RetrieveAudioConfig
+from common.config.methods import MAX_ROUNDS
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.errors import ConfigError, unknown_name
-from common.rounds import MAX_ROUNDS
 
 AUTO_FACTORS = (1, 2, 4, 8)
 """What `augmentation_factor: auto` tries."""
 
-PRESETS_DIR = Path(__file__).parent.parent / "presets"
+PRESETS_DIR = Path(__file__).parent / "presets"
 
 
 class CostConfig(Frozen):

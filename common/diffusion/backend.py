@@ -10,7 +10,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -23,9 +22,10 @@ from transformers.utils import logging as transformers_logging
 
 # A pipeline whose `vae` is the spectral codec loads only where that module has been imported.
 import common.diffusion.spectral_codec  # noqa: F401
+from common.diffusion.condition import Condition, Text
 from common.diffusion.text import tokenize
 from common.errors import DataError
-from common.hashing import hash_dir
+from common.storage.hashing import hash_dir
 
 if TYPE_CHECKING:
     from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
@@ -37,41 +37,6 @@ BACKENDS = {
     "stable_audio_small": ("StableAudioSmallPipeline", "common.diffusion.stable_audio_small", "StableAudioSmall"),
 }
 """By name: the class in `model_index.json`, the module, and the subclass of `T2ABackend` in it."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a clip is generated from.
-
-    Attributes:
-        cross: `(B, S, E)`: text tokens (padding zeroed), then the seconds; for cross-attention.
-        global_: `(B, 1, G)`: the seconds; prepended to the latents.
-    """
-
-    cross: Tensor
-    global_: Tensor
-
-    def __getitem__(self, rows: Tensor | slice | list[int]) -> Condition:
-        """The condition of some rows."""
-        return Condition(self.cross[rows], self.global_[rows])
-
-
-@dataclass(frozen=True)
-class Text:
-    """What the text encoder makes of captions.
-
-    Attributes:
-        hidden: `(B, S', E)` states, `S'` at most `S`.
-        mask: `(B, S)`, 1 where there is a token.
-    """
-
-    hidden: Tensor
-    mask: Tensor
-
-
-def join(conditions: Sequence[Condition]) -> Condition:
-    """The conditions' rows one after the other."""
-    return Condition(torch.cat([c.cross for c in conditions]), torch.cat([c.global_ for c in conditions]))
 
 
 def masked_states(states: Tensor, mask: Tensor) -> Tensor:
@@ -339,3 +304,9 @@ def _quiet() -> Iterator[None]:
 def model_hash(path: str | Path) -> str:
     """SHA-256 of a pipeline folder's content; what training wrote about itself does not count."""
     return hash_dir(Path(path), skip=frozenset({"training.json", "monitor"}))
+
+
+def error(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """Squared error of the network's prediction, mean over channels and frames: `(B,)`, differentiable."""
+    predicted = backend.predict(backend.objective.noisy(z, eps, t), t, condition)
+    return (predicted.float() - backend.objective.target(z, eps, t)).square().mean(dim=(1, 2))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from common.diffusion.backend import Condition, T2ABackend
+    from common.diffusion.condition import Condition
 
 
 def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,12 +76,6 @@ def flow_clean(x: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
 
 
 FLOW = Objective(flow_noisy, flow_target, flow_clean)
-
-
-def error(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
-    """Squared error of the network's prediction, mean over channels and frames: `(B,)`, differentiable."""
-    predicted = backend.predict(backend.objective.noisy(z, eps, t), t, condition)
-    return (predicted.float() - backend.objective.target(z, eps, t)).square().mean(dim=(1, 2))
 
 
 def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform") -> Tensor:

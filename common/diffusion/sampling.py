@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from common.config.t2a import SamplerConfig
-from common.diffusion.backend import Condition, T2ABackend, Text, join
+from common.diffusion.backend import T2ABackend
+from common.diffusion.condition import Condition, Text, join
 from common.diffusion.solver import Noise
 from common.diffusion.steady import steady
 from common.errors import ConfigError

@@ -14,7 +14,8 @@ from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import CosineDPM
 from torch import Tensor
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
-from common.diffusion.backend import Condition, T2ABackend, Text, masked_states
+from common.diffusion.backend import T2ABackend, masked_states
+from common.diffusion.condition import Condition, Text
 from common.diffusion.objective import V
 from common.diffusion.solver import Noise, first_step
 

@@ -20,7 +20,8 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import Tensor, nn
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
-from common.diffusion.backend import Condition, T2ABackend, Text, masked_states
+from common.diffusion.backend import T2ABackend, masked_states
+from common.diffusion.condition import Condition, Text
 from common.diffusion.objective import FLOW
 from common.diffusion.solver import Noise, first_step
 

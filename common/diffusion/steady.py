@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import StableAudioAttnProcessor2_0
 from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
 from torch import Tensor, nn
 
-from common.diffusion.backend import Condition
+from common.diffusion.condition import Condition
 
 
 class SteadyProcessor:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from common.corpus.vocabulary import EOS_TOKEN, PAD_TOKEN, UNK_TOKEN
+from common.corpus.vocabulary import build_tokenizer as build_fast_tokenizer
 from common.errors import DataError
 from common.log import event, get_logger
-from common.vocabulary import EOS_TOKEN, PAD_TOKEN, UNK_TOKEN
-from common.vocabulary import build_tokenizer as build_fast_tokenizer
 
 log = get_logger("text")
 

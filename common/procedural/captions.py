@@ -6,7 +6,7 @@ import numpy as np
 
 from common.procedural import words
 from common.procedural.clips import ClipAttributes
-from common.text import normalize_label, template_caption
+from common.records.text import normalize_label, template_caption
 
 _FORMS = (("template", 0.22), ("spelled", 0.1), ("tags", 0.15), ("plain", 0.13), ("described", 0.4))
 

@@ -54,7 +54,7 @@ _REGISTERS = ("low", "middle", "high")
 
 
 class ClipAttributes(NamedTuple):
-    """What is true of a clip, in the keys of `common.procedural.words`.
+    """What is true of a clip, in the keys of `common.procedural.captions`.
 
     `background` is a key of `BACKGROUND_WORDS`, the label of a second quiet event, or None.
     """

@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 
 from common.procedural.clips import render_clip
 from common.procedural.synthesis import band_pass
-from common.seeding import numpy_generator
+from common.runtime.seeding import numpy_generator
 
 DEMO_LABELS: tuple[str, ...] = ("beep", "bell", "bird chirp", "clap", "dog bark", "engine", "guitar pluck", "siren")
 DEMO_SEED = 20240602

@@ -97,3 +97,14 @@ def _storage_error(error: OSError, path: Path) -> StorageError:
     if error.errno == errno.ENOSPC:
         todo = "free some space and run the same command again: finished work is kept"
     return StorageError(f"cannot write {path}: {error.strerror or error}; {todo}")
+
+
+def rounded(value: Any, places: int = 6) -> Any:
+    """`value` (JSON) with every float in it rounded, so that files do not differ in the last bits."""
+    if isinstance(value, float):
+        return round(value, places) + 0.0
+    if isinstance(value, dict):
+        return {key: rounded(item, places) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item, places) for item in value]
+    return value

@@ -12,7 +12,8 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from common.errors import ConfigError, StorageError
-from common.hashing import hash_file
+from common.storage.hashing import hash_file
+from common.storage.keys import check_key, differs
 from common.storage.local import write_bytes
 
 STORE_VARIABLE = "SYNTHIO_STORE"
@@ -170,28 +171,6 @@ class FileStore:
             raise StorageError(
                 f"cannot copy {source} to {target}: {error.strerror}; free some space or check the permissions"
             ) from error
-
-
-class DamagedError(StorageError):
-    """An object is there, but its content is not what its record says."""
-
-
-def differs(uri: str, sha256: str) -> DamagedError:
-    """The error for an object whose content does not have its recorded hash."""
-    return DamagedError(
-        f"{uri} differs from its record (SHA-256 {sha256[:12]}… expected): it was damaged or replaced; delete it and "
-        "run the same command again, so that it is made anew"
-    )
-
-
-def check_key(key: str, uri: str) -> None:
-    """Refuse a key that is absolute or has `..` in it.
-
-    Raises:
-        StorageError: as said.
-    """
-    if key.startswith("/") or ".." in key.split("/"):
-        raise StorageError(f"key {key!r} leads out of the store {uri}; this is a fault, please report it")
 
 
 def open_store(uri: str | Path) -> ObjectStore:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from common.errors import StorageError
-from common.hashing import hash_file
-from common.storage.objects import DamagedError, check_key, differs
+from common.storage.hashing import hash_file
+from common.storage.keys import DamagedError, check_key, differs
 from common.storage.s3_client import S3Settings, s3_client, transfer_config
 from common.storage.s3_errors import ABSENT, REPEATABLE, S3Error, translated
 from common.storage.s3_stream import HASH_FIELD, ResumingReader

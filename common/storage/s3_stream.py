@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from common.errors import StorageError
-from common.storage.objects import differs
+from common.storage.keys import differs
 from common.storage.s3_client import S3Settings
 
 HASH_FIELD = "sha256"

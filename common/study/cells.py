@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from common.config.base import Frozen
-from common.datasets_registry import resolve_dataset
+from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.hashing import hash_json
 from common.storage import ObjectStore, open_store, store_uri
+from common.storage.hashing import hash_json
 
 MAX_CELLS = 100
 """Loops of more iterations leave Kubeflow's DAG state broken (kubeflow/pipelines, issue 12131)."""

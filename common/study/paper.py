@@ -6,7 +6,7 @@ import csv
 from functools import cache
 from pathlib import Path
 
-TABLE = Path(__file__).parent.parent / "paper_table1.csv"
+TABLE = Path(__file__).parent / "paper_table1.csv"
 
 DATASETS = {
     "esc50": "ESC50",

@@ -1,11 +1,9 @@
 """Training of every model: the loop, its checkpoints, its processes."""
 
-from common.training.best import best_by
-from common.training.engine import LossFunction
+from common.training.engine import LossFunction, learning_rate_factor
 from common.training.launch import is_main, launch
-from common.training.loop import Curve, fit
+from common.training.loop import Curve, best_by, fit
 from common.training.parts import WHOLE, Part
-from common.training.schedule import learning_rate_factor
 from common.training.speed import data_wait
 
 __all__ = [

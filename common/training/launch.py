@@ -17,8 +17,8 @@ from accelerate import PartialState
 from accelerate.utils import patch_environment
 
 from common.errors import SynthioError
-from common.interrupts import Interruption, forwarded_sigterm
-from common.parallel import sendable
+from common.runtime.interrupts import Interruption, forwarded_sigterm
+from common.runtime.parallel import sendable
 from common.training.engine import PATIENCE
 
 J = TypeVar("J")

@@ -14,12 +14,12 @@ from typing import NoReturn
 
 from torch import nn
 
-from common.checkpoints import Checkpoints
 from common.config.base import OptimConfig
 from common.errors import Interrupted
-from common.interrupts import Interruption, sigterm
 from common.log import Progress, event, get_logger
-from common.stage import model_time
+from common.runtime.interrupts import Interruption, sigterm
+from common.runtime.timing import model_time
+from common.storage.checkpoints import Checkpoints
 from common.training.ema import Ema
 from common.training.engine import Engine, LossFunction
 from common.training.speed import Speed
@@ -203,3 +203,23 @@ class _Training:
         curve.speed = self._speed.figures()
         curve.best_step = state.done if self._best is None else state.best_step
         return curve
+
+
+def best_by(figure: str, start: float | None = None) -> Callable[[Sequence[Mapping[str, float]]], int]:
+    """What `fit` takes as `best`: the step with the largest `figure`, the first of equals.
+
+    Where no evaluation has it, the last step is kept.
+
+    Args:
+        figure: its name in the curve's rows; only evaluations have it.
+        start: its value before the training, which then competes as step 0.
+    """
+
+    def best(rows: Sequence[Mapping[str, float]]) -> int:
+        measured = [(row[figure], int(row["step"])) for row in rows if figure in row]
+        candidates = measured if start is None else [(start, 0), *measured]
+        if not candidates:
+            return int(rows[-1]["step"])
+        return max(candidates, key=lambda candidate: candidate[0])[1]
+
+    return best

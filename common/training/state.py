@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from common.checkpoints import Checkpoints
 from common.errors import DataError
+from common.storage.checkpoints import Checkpoints
 from common.training.ema import Ema
 from common.training.engine import Engine
 from common.training.sharding import assign, like, local, whole

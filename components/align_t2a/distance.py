@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio import is_silent, rms_dbfs
+from common.audio.signal import is_silent, rms_dbfs
 from common.clap.distance import frechet_distance
 from common.diffusion.spectral_codec import mel_filters
 

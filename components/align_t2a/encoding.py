@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.diffusion.backend import Condition, T2ABackend
+from common.diffusion.backend import T2ABackend
 from common.diffusion.buckets import bucket_frames
+from common.diffusion.condition import Condition
 from common.errors import DataError
-from common.text import template_caption
+from common.records.text import template_caption
 from components.align_t2a.distance import clip_spectrum
 from components.align_t2a.pairs import LoadedGroup, equalize, fit_length
 

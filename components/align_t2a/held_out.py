@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.diffusion.backend import Condition, T2ABackend
+from common.diffusion.backend import T2ABackend, error
 from common.diffusion.buckets import bucket_frames
-from common.diffusion.objective import error
-from common.records import GoldClip
-from common.seeding import derive_seed
-from common.text import template_caption
+from common.diffusion.condition import Condition
+from common.records.clips import GoldClip
+from common.records.text import template_caption
+from common.runtime.seeding import derive_seed
 from components.align_t2a.encoding import encode_clips
 from components.align_t2a.pairs import equalize, fit_length
 

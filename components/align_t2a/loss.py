@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.diffusion.backend import Condition, join
+from common.diffusion.condition import Condition, join
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.audio import is_silent, loudest_window, rms_dbfs
+from common.audio.signal import is_silent, loudest_window, rms_dbfs
 from common.errors import DataError
-from common.records import GoldClip, SyntheticClip
+from common.records.clips import GoldClip, SyntheticClip
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend
 from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import sample
-from common.records import GoldClip
-from common.seeding import derive_seed
-from common.text import template_caption
+from common.records.clips import GoldClip
+from common.records.text import template_caption
+from common.runtime.seeding import derive_seed
 from components.align_t2a.distance import Spectrum, clip_spectrum, latent_frechet, spectrum_distance
 from components.align_t2a.encoding import EncodedPairs
 from components.align_t2a.held_out import HeldOut, held_out_error

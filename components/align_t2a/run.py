@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.t2a import AlignT2APlan
 from common.errors import DataError, Interrupted
-from common.items import ItemStore
 from common.log import event, get_logger
-from common.parallel import run_items
-from common.stage import stage
+from common.runtime.parallel import run_items
+from common.runtime.stage import stage
 from common.storage import read_json, write_json
+from common.storage.items import ItemStore
 
 if TYPE_CHECKING:
-    from components.align_t2a.item import Alignment
+    from components.align_t2a.alignment import Alignment
 
 ACCOUNTS = "align.json"
 log = get_logger("align_t2a")
@@ -49,7 +49,7 @@ def run(
         failures: dict[str, str] = {}
         if plan.alignments:
             # A run without aligned methods must not pay for importing torch.
-            from components.align_t2a.item import plan_items
+            from components.align_t2a.alignment import plan_items
 
             running.verify({"t2a": t2a_path, "gold": gold_path, "losers": losers_path})
             store = ItemStore("align_t2a", code_version)
@@ -76,7 +76,7 @@ def run(
 
 def _align(items: list[Alignment]) -> dict[str, str]:
     """Bring all items into the store; name to error of those that failed."""
-    from components.align_t2a.item import align_item, device
+    from components.align_t2a.alignment import align_item, device
 
     failures = {}
     missing = [item for item in items if not item.store.has(**item.key)]

@@ -9,14 +9,20 @@ from common.captions.asking import Desk
 from common.captions.records import Tally
 from common.captions.writers import content_settings, open_desk
 from common.config.captions import AugmentCaptionsPlan, WriterConfig
-from common.gold import GoldSet
-from common.items import ItemStore
-from common.methods import LOSERS, CaptionSource
-from common.records import Caption, read_records, write_records
-from common.stage import stage
+from common.config.methods import LOSERS, CaptionSource
+from common.records.clips import Caption, read_records, write_records
+from common.records.gold import GoldSet
+from common.runtime.stage import stage
 from common.storage import read_json, write_json
-from components.augment_captions.drafts import Draft, Labelled, make_prompts, write_drafts
-from components.augment_captions.figures import flat_figures, source_figures
+from common.storage.items import ItemStore
+from components.augment_captions.augmentation import (
+    Draft,
+    Labelled,
+    flat_figures,
+    make_prompts,
+    source_figures,
+    write_drafts,
+)
 
 NAME = "augment_captions"
 REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")

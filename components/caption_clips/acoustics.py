@@ -9,6 +9,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks, stft
 
 from common.procedural import words
+from common.records.clips import GoldClip
 
 FRAME_S = 0.01
 """Length of a level frame."""
@@ -193,3 +194,10 @@ def _background(quiet: Signal, frequencies: Signal) -> Background:
         tone = float(quiet[max(0, peak - 2) : peak + 3].sum())
         return "hum" if tone > HUM_TONE_SHARE * total else "rumble"
     return "wind" if half_hz < WIND_HZ else "hiss"
+
+
+class Recording(NamedTuple):
+    """A gold clip with its audio: `(T,)` float32 in [-1, 1] at the captioner's rate."""
+
+    clip: GoldClip
+    audio: Signal

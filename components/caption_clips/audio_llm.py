@@ -12,8 +12,8 @@ from common.captions.book import prompt_book
 from common.captions.sampling import SeededSampling, default_device
 from common.config.captions import AudioLLMConfig
 from common.errors import ConfigError, unknown_name
-from common.models import locate
-from components.caption_clips.captioners import Recording
+from common.models.registry import locate
+from components.caption_clips.acoustics import Recording
 
 AUDIO_TOKEN = "<|AUDIO|>"
 

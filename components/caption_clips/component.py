@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("caption-clips"), install_kfp_package=False)
+@dsl.component(base_image=local_image("caption_clips"), install_kfp_package=False)
 def caption_clips(
     gold: Input[Dataset], config: dict, code_version: str, captions: Output[Dataset], metrics: Output[Metrics]
 ) -> None:

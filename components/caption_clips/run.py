@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from common.config.captions import CaptionClipsConfig, CaptionClipsPlan
-from common.gold import GoldSet
-from common.hashing import hash_file
-from common.items import ItemStore
 from common.log import Progress, get_logger
-from common.records import Caption, GoldClip, Record, read_records, write_records
-from common.seeding import derive_seed
-from common.stage import model_time, stage
-from components.caption_clips.captioners import (
-    AcousticCaptioner,
-    Recording,
-    checked_captions,
-    open_captioner,
-    refuse_too_many,
-)
+from common.records.clips import Caption, GoldClip, Record, read_records, write_records
+from common.records.gold import GoldSet
+from common.runtime.seeding import derive_seed
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
+from common.storage.hashing import hash_file
+from common.storage.items import ItemStore
+from components.caption_clips.acoustics import Recording
+from components.caption_clips.captioning import AcousticCaptioner, checked_captions, open_captioner, refuse_too_many
 
 NAME = "caption_clips"
 CAPTIONS = "captions.jsonl"

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.comparisons import holm
 from common.config.evaluation import EvaluateClassifierConfig
-from common.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT, Method, in_order
+from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT, Method, in_order
+from common.study.comparisons import holm
 from components.evaluate_classifier import statistics
 from components.evaluate_classifier.multi_label import SeveralLabels, affordable
 from components.evaluate_classifier.statistics import Key, Resampling, resampling

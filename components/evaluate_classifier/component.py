@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("evaluate-classifier"), install_kfp_package=False)
+@dsl.component(base_image=local_image("evaluate_classifier"), install_kfp_package=False)
 def evaluate_classifier(
     classifiers: Input[Model],
     gold: Input[Dataset],

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio_folder import read_clips
 from common.config.evaluation import EvaluateClassifierPlan
+from common.config.methods import in_order
 from common.errors import DataError
-from common.gold import GoldSet
-from common.hashing import hash_dir, hash_json
-from common.items import ItemStore
-from common.methods import in_order
-from common.records import GoldClip, SyntheticClip
+from common.records.audio_folder import read_clips
+from common.records.clips import GoldClip, SyntheticClip
+from common.records.gold import GoldSet
 from common.storage import read_json
+from common.storage.hashing import hash_dir, hash_json
+from common.storage.items import ItemStore
 from components.evaluate_classifier.scoring import Clips, EmbedTask, PredictTask, embed_tasks
 
 ORACLE = "oracle"

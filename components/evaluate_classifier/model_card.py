@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.comparisons import FIGURES
 from common.config.licence import DeclaredUse, LicensedPart
+from common.study.comparisons import FIGURES
 
 _TEMPLATE = """---
 {metadata}

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.clap.distance import frechet_distance, kernel_distance
-from common.records import SyntheticClip
-from common.seeding import numpy_generator
+from common.records.clips import SyntheticClip
+from common.runtime.seeding import numpy_generator
 
 
 def synthetic_sets(vanilla: Sequence[SyntheticClip], accepted: Sequence[SyntheticClip]) -> dict[str, list[int]]:

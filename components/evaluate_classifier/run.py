@@ -8,9 +8,9 @@ from typing import Any
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import SynthioError
 from common.log import event, get_logger
-from common.rounding import rounded
-from common.stage import stage
+from common.runtime.stage import stage
 from common.storage import read_json, write_json
+from common.storage.local import rounded
 from components.evaluate_classifier.evaluation import evaluate
 from components.evaluate_classifier.inputs import Inputs, read_inputs
 from components.evaluate_classifier.scoring import perform

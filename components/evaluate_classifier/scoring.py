@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from common.audio import rms_dbfs
-from common.audio_folder import load_clip
+from common.audio.signal import rms_dbfs
 from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import load_classifier
-from common.items import ItemStore
-from common.parallel import run_items
-from common.records import GoldClip, SyntheticClip
-from common.text import template_caption
+from common.records.audio_folder import load_clip
+from common.records.clips import GoldClip, SyntheticClip
+from common.records.text import template_caption
+from common.runtime.parallel import run_items
+from common.storage.items import ItemStore
 from components.evaluate_classifier.leaks import fingerprint
 
 Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score
 
-from common.seeding import numpy_generator
+from common.runtime.seeding import numpy_generator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

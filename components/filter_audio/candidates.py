@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from sys import intern
 
-from common.records import SyntheticClip
+from common.records.clips import SyntheticClip
 
 
 @dataclass(frozen=True, slots=True)

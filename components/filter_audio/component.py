@@ -3,10 +3,10 @@ from typing import Optional
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("filter-audio"), install_kfp_package=False)
+@dsl.component(base_image=local_image("filter_audio"), install_kfp_package=False)
 def filter_audio(
     synthetic: Input[Dataset],
     gold: Input[Dataset],

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from common.audio_folder import CLIPS, METADATA, copy_audio_folder
 from common.errors import DataError
-from common.hashing import hash_file
-from common.provenance import copy_provenance
-from common.records import SyntheticClip
+from common.records.audio_folder import CLIPS, METADATA, copy_audio_folder
+from common.records.clips import SyntheticClip
+from common.records.provenance import copy_provenance
+from common.storage.hashing import hash_file
 from components.filter_audio.candidates import Candidate, Decision
 
 DECISIONS = "decisions.jsonl"

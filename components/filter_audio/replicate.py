@@ -9,23 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from common.audio import read_audio, resample, to_mono
+from common.audio.signal import read_audio, resample, to_mono
 from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
 from common.errors import DataError
-from common.gold import GoldSet
-from common.items import ItemStore
 from common.log import Progress, get_logger
-from common.records import GoldClip
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
+from common.records.text import template_caption
 from common.storage import write_json
-from common.text import template_caption
-from components.filter_audio.calibration import planted_trial
+from common.storage.items import ItemStore
 from components.filter_audio.candidates import Candidate, Decision
-from components.filter_audio.decisions import Embedded, decide
-from components.filter_audio.fingerprints import Fingerprints
+from components.filter_audio.filtering import Embedded, decide
 from components.filter_audio.folders import read_embeddings, write_decisions
-from components.filter_audio.thresholds import Threshold, calibrate, claim_scores
+from components.filter_audio.recordings import Fingerprints
+from components.filter_audio.thresholds import Threshold, calibrate, claim_scores, planted_trial
 
 log = get_logger("filter_audio")
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from common.config.clap import FilterAudioPlan
 from common.errors import DataError
-from common.hashing import hash_dir
-from common.items import ItemStore
 from common.log import event, get_logger
-from common.parallel import run_items
-from common.records import SyntheticClip
-from common.stage import model_time, stage
+from common.records.clips import SyntheticClip
+from common.runtime.parallel import run_items
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
 from common.storage import read_json, write_json
+from common.storage.hashing import hash_dir
+from common.storage.items import ItemStore
 from components.filter_audio.candidates import Decision
 from components.filter_audio.folders import Listing, read_decisions, write_clips, write_embeddings
 from components.filter_audio.summary import reason_counts, summarize

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from common.records import SyntheticClip
+from common.records.clips import SyntheticClip
 from components.filter_audio.candidates import Decision
 
 

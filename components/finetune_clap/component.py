@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("finetune-clap"), install_kfp_package=False)
+@dsl.component(base_image=local_image("finetune_clap"), install_kfp_package=False)
 def finetune_clap(
     clap: Input[Model],
     gold: Input[Dataset],

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FinetuneClapPlan
-from common.hashing import hash_dir
-from common.items import ItemStore
-from common.parallel import run_items
-from common.stage import model_time, stage
+from common.runtime.parallel import run_items
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
 from common.storage import read_json, write_json
+from common.storage.hashing import hash_dir
+from common.storage.items import ItemStore
 
 _NOT_COPIED = shutil.ignore_patterns("training.json")
 
@@ -47,7 +48,7 @@ def run(
 
 
 def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str) -> dict[int, Path]:
-    from components.finetune_clap.replicate import Replicate, finetune_replicate
+    from components.finetune_clap.finetuning import Replicate, finetune_replicate
 
     store = ItemStore("finetune_clap", code_version)
     inputs = {"clap": hash_dir(clap), "gold": hash_dir(gold), "settings": plan.settings.model_dump()}

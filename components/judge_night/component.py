@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("judge-night"), install_kfp_package=False)
+@dsl.component(base_image=local_image("judge_night"), install_kfp_package=False)
 def judge_night(night: Input[Dataset], code_version: str) -> None:
     """Fail when a night is worse than those before; a task of its own, since KFP keeps no output of a failed one.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.artifacts import verify_artifact
 from common.errors import RegressionError
 from common.log import event, get_logger
 from common.storage import read_json
+from common.storage.artifacts import verify_artifact
 
 log = get_logger("judge_night")
 

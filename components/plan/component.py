@@ -2,10 +2,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("plan"), install_kfp_package=False)
+@dsl.component(base_image=local_image("plan"), install_kfp_package=False)
 def plan(
     dataset: str,
     preset: str,

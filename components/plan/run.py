@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.config.methods import resolve_methods
 from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
-from common.datasets_registry import resolve_dataset
+from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.licences import check_use
 from common.log import event, get_logger
-from common.methods import resolve_methods
-from common.models import check_pinned
+from common.models.licences import check_use
+from common.models.registry import check_pinned
 from common.study.costs import check_budget, estimate
-from components.plan.resolve import resolve
+from components.plan.planning import resolve
 
 log = get_logger("plan")
 

@@ -1,9 +1,9 @@
 from kfp import dsl
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("plan-study"), install_kfp_package=False)
+@dsl.component(base_image=local_image("plan_study"), install_kfp_package=False)
 def plan_study(
     cells: str,
     preset: str,

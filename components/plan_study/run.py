@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.config.methods import resolve_methods
 from common.config.run import load_preset
-from common.datasets_registry import check_training_clips, resolve_dataset
-from common.licences import check_use
+from common.datasets.registry import check_training_clips, resolve_dataset
 from common.log import event, get_logger
-from common.methods import resolve_methods
+from common.models.licences import check_use
 from common.study.cells import Records, night_scope, parse_cells, study_id
 from common.study.costs import check_budget, estimate
 

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("prepare-corpus"), install_kfp_package=False)
+@dsl.component(base_image=local_image("prepare_corpus"), install_kfp_package=False)
 def prepare_corpus(config: dict, code_version: str, corpus: Output[Dataset], metrics: Output[Metrics]) -> None:
     """Build or encode the captioned pretraining corpus as shards with a manifest.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +20,8 @@ from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.errors import ConfigError, DataError
-from common.hashing import hash_dir
-from common.models import locate
-from components.prepare_corpus.shards import Models
+from common.models.registry import locate
+from common.storage.hashing import hash_dir
 
 Item = TypeVar("Item")
 
@@ -137,3 +136,11 @@ def read_ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
         while (item := waiting.popleft().result()) is not done:
             waiting.append(reader.submit(next, items, done))
             yield item
+
+
+class Models(NamedTuple):
+    """The folder of `vae` and `tokenizer`, and their hashes."""
+
+    folder: Path
+    vae_hash: str
+    text_hash: str

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from common.errors import DataError
 from components.prepare_corpus.captions import CaptionRow, clip_key
 from components.prepare_corpus.captions.records import OnBad
-from components.prepare_corpus.sources import Dropped, Survey
+from components.prepare_corpus.survey import Dropped, Survey
 
 _FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8192;"
 _AUDIO, _CAPTION = 0, 1

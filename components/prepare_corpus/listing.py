@@ -7,10 +7,10 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.audio_suffixes import AUDIO_SUFFIXES
+from common.audio import AUDIO_SUFFIXES
 from common.errors import DataError
-from common.items import ItemStore
 from common.storage import ObjectStore, open_store, split_uri
+from common.storage.items import ItemStore
 from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
 from components.prepare_corpus.index import order
 

@@ -6,15 +6,18 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.config.corpus import PrepareCorpusConfig
-from common.corpus import VERSION, Kind, Shard, Split
+from common.corpus.shards import VERSION, Kind, Shard, Split
 from common.errors import DataError
-from common.hashing import hash_json
-from components.prepare_corpus.shards import Models
-from components.prepare_corpus.sources import Dropped, Source, check_dropped
+from common.storage.hashing import hash_json
+from components.prepare_corpus.sources import Source, check_dropped
 from components.prepare_corpus.store import ShardStore
+from components.prepare_corpus.survey import Dropped
+
+if TYPE_CHECKING:
+    from components.prepare_corpus.encoding import Models
 
 Number = TypeVar("Number", int, float)
 

@@ -13,27 +13,20 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from common.archives import ArchiveLimits, read_members
-from common.audio import check_signal, loudest_window, read_audio, resample, to_mono
-from common.audio_file import AudioError
-from common.audio_suffixes import AUDIO_SUFFIXES
+from common.audio import AUDIO_SUFFIXES
+from common.audio.file import AudioError
+from common.audio.signal import check_signal, loudest_window, read_audio, resample, to_mono
 from common.config.corpus import PrepareCorpusConfig
-from common.hashing import hash_file, hash_json
-from common.items import ItemStore
 from common.storage import open_store, open_uri, split_uri
+from common.storage.hashing import hash_file, hash_json
+from common.storage.items import ItemStore
 from components.prepare_corpus.captions import detect_format, read_captions
 from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
 from components.prepare_corpus.excluded import ExcludedIds
 from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest
 from components.prepare_corpus.listing import audio_files, local_captions, tar_shards
-from components.prepare_corpus.sources import (
-    Dropped,
-    Source,
-    SourceClip,
-    Survey,
-    check_dropped,
-    shard_size,
-    to_channels,
-)
+from components.prepare_corpus.sources import Source, check_dropped, shard_size, to_channels
+from components.prepare_corpus.survey import Dropped, SourceClip, Survey
 
 _BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
 """What WebDataset shards hold beside audio; passed over."""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.config.corpus import SPECTRAL, PrepareCorpusConfig, PrepareCorpusPlan
-from common.items import ItemStore
+from common.corpus.vocabulary import build_vocabulary
+from common.errors import ConfigError
 from common.log import event, get_logger
-from common.stage import model_time, stage
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
 from common.storage import write_json
-from common.vocabulary import build_vocabulary
+from common.storage.items import ItemStore
+from components.prepare_corpus.corpus import ShardMaker, encode_all, first_clips, make_all
 from components.prepare_corpus.manifest import EMPTY, make_manifest
-from components.prepare_corpus.shards import Models, ShardMaker, encode_all, first_clips, make_all
-from components.prepare_corpus.sources import open_source
+from components.prepare_corpus.sources import JoinedSource, ProceduralSource, Source
 from components.prepare_corpus.store import ShardStore
+
+if TYPE_CHECKING:
+    from components.prepare_corpus.encoding import Models
 
 NAME = "prepare_corpus"
 log = get_logger(NAME)
@@ -24,7 +29,7 @@ log = get_logger(NAME)
 def run(
     corpus_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Write the corpus artifact (see `common.corpus`) to `corpus_path`; its shards stay in the run store.
+    """Write the corpus artifact (see `common.corpus.shards`) to `corpus_path`; its shards stay in the run store.
 
     Returns:
         The figures that also stand in `metrics_path`.
@@ -95,3 +100,27 @@ def _captions(maker: ShardMaker) -> Iterator[str]:
         return
     for name in make_all(maker.audio, maker.source.shards):
         yield from maker.store.facts(name)["captions"]
+
+
+def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
+    """The source that the settings name.
+
+    Raises:
+        ConfigError: paths are missing.
+        DataError: captions or audio cannot be read.
+    """
+    settings = plan.settings
+    if settings.source == "procedural":
+        return ProceduralSource(settings, plan.seed)
+    from components.prepare_corpus.recordings import open_recordings
+
+    if not settings.audio_dir or not settings.captions_file:
+        raise ConfigError(
+            f"prepare_corpus: source is `{settings.source}`, but audio_dir and captions_file are not set; for example "
+            "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
+        )
+    recordings = open_recordings(settings, plan.seed, plan.excluded_ids_files, items)
+    if not settings.procedural_clips:
+        return recordings
+    generator = settings.model_copy(update={"source": "procedural", "clips": settings.procedural_clips})
+    return JoinedSource(recordings, ProceduralSource(generator, plan.seed))

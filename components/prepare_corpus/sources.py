@@ -2,82 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from common.config.corpus import PrepareCorpusConfig, PrepareCorpusPlan
-from common.errors import ConfigError, DataError
-from common.items import ItemStore
+from common.config.corpus import PrepareCorpusConfig
+from common.errors import DataError
 from common.procedural.captions import write_caption
 from common.procedural.clips import CLASSES, render_clip
-from common.seeding import numpy_generator
-
-EXAMPLES = 20
-
-
-class SourceClip(NamedTuple):
-    """A clip before encoding; `audio` is `(C, T)` float32 at the corpus's rate, `key` unique in the corpus."""
-
-    key: str
-    audio: np.ndarray
-    caption: str
-    label: str | None
-
-
-@dataclass
-class Dropped:
-    """What was left out, counted by reason.
-
-    Attributes:
-        counts: number by reason code.
-        examples: the first ones in words.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, code: str, message: str) -> None:
-        """Count one."""
-        self.counts[code] += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(message)
-
-    def update(self, other: Dropped) -> None:
-        """Count all of `other`."""
-        self.counts.update(other.counts)
-        self.examples += other.examples[: EXAMPLES - len(self.examples)]
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"counts": dict(self.counts), "examples": self.examples}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Dropped:
-        """What `as_json` gave."""
-        return cls(Counter(values["counts"]), list(values["examples"]))
-
-    @property
-    def total(self) -> int:
-        """Of all reasons but duplicates, which do no harm."""
-        return self.counts.total() - self.counts["duplicate"]
-
-
-class Survey(NamedTuple):
-    """What is known of a source before audio is read.
-
-    Attributes:
-        captions: how many there are, usable or not.
-        dropped: of them.
-        excluded: captions of clips that belong to datasets.
-    """
-
-    captions: int
-    dropped: Dropped
-    excluded: int
+from common.runtime.seeding import numpy_generator
+from components.prepare_corpus.survey import Dropped, SourceClip, Survey
 
 
 class Source(Protocol):
@@ -111,30 +47,6 @@ class Source(Protocol):
     def absent(self, found: int) -> int:
         """Captions without audio, when `found` captions have met theirs and all shards have been read."""
         ...
-
-
-def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
-    """The source that the settings name.
-
-    Raises:
-        ConfigError: paths are missing.
-        DataError: captions or audio cannot be read.
-    """
-    settings = plan.settings
-    if settings.source == "procedural":
-        return ProceduralSource(settings, plan.seed)
-    from components.prepare_corpus.recordings import open_recordings
-
-    if not settings.audio_dir or not settings.captions_file:
-        raise ConfigError(
-            f"prepare_corpus: source is `{settings.source}`, but audio_dir and captions_file are not set; for example "
-            "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
-        )
-    recordings = open_recordings(settings, plan.seed, plan.excluded_ids_files, items)
-    if not settings.procedural_clips:
-        return recordings
-    generator = settings.model_copy(update={"source": "procedural", "clips": settings.procedural_clips})
-    return JoinedSource(recordings, ProceduralSource(generator, plan.seed))
 
 
 def shard_size(clips: int, size: int) -> int:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.corpus import Kind, Shard, Split
-from common.hashing import hash_file, hash_json
-from common.items import ItemStore
+from common.corpus.shards import Kind, Shard, Split
 from common.storage import ObjectStore
+from common.storage.hashing import hash_file, hash_json
+from common.storage.items import ItemStore
 
 _ABANDONED_S = 86400.0
 _READERS, _READ_AHEAD = 8, 64

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from common.audio import (
+from common.audio.signal import (
     AudioError,
     AudioInfo,
     check_signal,
@@ -24,7 +24,7 @@ from common.audio import (
     write_flac,
 )
 from common.config.dataset import PrepareDatasetConfig
-from common.dataset_listing import Drop, Row
+from common.datasets.rows import Drop, Row
 from common.errors import DataError
 
 

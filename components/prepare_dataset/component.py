@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("prepare-dataset"), install_kfp_package=False)
+@dsl.component(base_image=local_image("prepare_dataset"), install_kfp_package=False)
 def prepare_dataset(
     config: dict, code_version: str, gold: Output[Dataset], test: Output[Dataset], metrics: Output[Metrics]
 ) -> None:

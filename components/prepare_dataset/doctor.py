@@ -8,9 +8,9 @@ from typing import Any
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import SynthioError
-from common.parallel import cpu_count
+from common.runtime.parallel import cpu_count
+from components.prepare_dataset.dataset import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.health import describe, noted, whole_health
-from components.prepare_dataset.reading import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.splitting import split_clips
 
 _SHOWN = 10

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from common.dataset_listing import Row
-from common.seeding import numpy_generator
+from common.datasets.rows import Row
+from common.runtime.seeding import numpy_generator
 from components.prepare_dataset.clips import Clip
 
 Drawn = TypeVar("Drawn", Clip, Row)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from common.dataset_listing import Drop
+from common.datasets.rows import Drop
 from components.prepare_dataset.clips import Clip
-from components.prepare_dataset.reading import Reading, copies
+from components.prepare_dataset.dataset import Reading, copies
 from components.prepare_dataset.splits import Splits, Warned
 
 _LISTED = 200

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from common.config.dataset import DESCRIPTIVE, PrepareDatasetPlan
-from common.datasets_registry import fingerprint
-from common.items import ItemStore
+from common.datasets.pushed import fetch_dataset
+from common.datasets.registry import fingerprint
 from common.log import event, get_logger
-from common.parallel import cpu_count
-from common.pushed_dataset import fetch_dataset
-from common.split_guard import mark_test_split
-from common.stage import stage
+from common.runtime.parallel import cpu_count
+from common.runtime.split_guard import mark_test_split
+from common.runtime.stage import stage
 from common.storage import read_json, write_json
+from common.storage.items import ItemStore
+from components.prepare_dataset.dataset import Reading, check_quality, limit_candidates, most_candidates, read_dataset
 from components.prepare_dataset.health import data_health, test_health
-from components.prepare_dataset.reading import Reading, check_quality, limit_candidates, most_candidates, read_dataset
 from components.prepare_dataset.splitting import split_clips
 from components.prepare_dataset.writing import dataset_json, splits_json, write_clips
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.dataset_listing import Drop
+from common.datasets.rows import Drop
 from components.prepare_dataset.clips import Clip
 
 SHARED_SEED = 0

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio_folder import copy_audio_folder
 from common.config.dataset import PrepareDatasetPlan
-from common.records import GoldClip
+from common.records.audio_folder import copy_audio_folder
+from common.records.clips import GoldClip
 from common.storage import write_json
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.splits import Splits

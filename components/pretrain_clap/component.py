@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("pretrain-clap"), install_kfp_package=False)
+@dsl.component(base_image=local_image("pretrain_clap"), install_kfp_package=False)
 def pretrain_clap(
     corpus: Input[Dataset], config: dict, code_version: str, clap: Output[Model], metrics: Output[Metrics]
 ) -> None:

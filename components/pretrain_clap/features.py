@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.audio import resample, to_mono
+from common.audio.signal import resample, to_mono
 from common.clap.features import ClapFeatures
-from common.clip_features import ShardClips, StoredFeatures
-from common.text import template_caption
+from common.corpus.features import ShardClips, StoredFeatures
+from common.records.text import template_caption
 
 
 @dataclass(frozen=True)

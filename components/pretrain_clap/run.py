@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import PretrainClapPlan
-from common.hashing import hash_file
-from common.items import ItemStore
-from common.stage import model_time, stage
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
 from common.storage import read_json
+from common.storage.hashing import hash_file
+from common.storage.items import ItemStore
 
 
 def run(
@@ -29,7 +30,7 @@ def run(
         key = {"corpus": sources, "settings": plan.settings.model_dump(), "seed": plan.seed}
 
         def make(folder: Path) -> None:
-            from components.pretrain_clap.training import Job, pretrain
+            from components.pretrain_clap.pretraining import Job, pretrain
 
             pretrain(Job(plan, Path(corpus_path), store, key, folder))
 

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("pretrain-classifier"), install_kfp_package=False)
+@dsl.component(base_image=local_image("pretrain_classifier"), install_kfp_package=False)
 def pretrain_classifier(
     corpus: Input[Dataset], config: dict, code_version: str, classifier: Output[Model], metrics: Output[Metrics]
 ) -> None:

@@ -12,10 +12,10 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor,
 )
 
-from common.audio import resample, to_mono
+from common.audio.signal import resample, to_mono
 from common.classifier.features import LogMel
-from common.clip_features import ShardClips, StoredFeatures
 from common.config.classifier import ASTArchitecture
+from common.corpus.features import ShardClips, StoredFeatures
 
 
 def raw_log_mel(architecture: ASTArchitecture) -> LogMel:

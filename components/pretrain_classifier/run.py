@@ -8,13 +8,13 @@ from typing import Any
 
 from common.classifier.model import save_classifier
 from common.config.classifier import PretrainClassifierPlan
-from common.corpus import Corpus
-from common.hashing import hash_json
-from common.items import ItemStore
-from common.stage import model_time, stage
+from common.corpus.shards import Corpus
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
 from common.storage import read_json, write_json
-from components.pretrain_classifier.published import get_published
-from components.pretrain_classifier.training import NAME, TRAINING, Job, pretrain
+from common.storage.hashing import hash_json
+from common.storage.items import ItemStore
+from components.pretrain_classifier.pretraining import NAME, TRAINING, Job, get_published, pretrain
 
 FIGURES = ("labels", "clips", "unlabelled_clips", "held_out_accuracy", "held_out_map")
 

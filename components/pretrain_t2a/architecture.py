@@ -13,7 +13,7 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig
 from common.diffusion.backend import T2ABackend, named_backend
 from common.errors import DataError
-from common.seeding import derive_seed
+from common.runtime.seeding import derive_seed
 
 _TEXT_GAIN = 2.0
 

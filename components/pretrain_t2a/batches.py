@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.corpus import CorpusLatent
+from common.corpus.shards import CorpusLatent
 from common.diffusion.text import tokenize
 from common.errors import DataError
-from common.seeding import derive_seed
+from common.runtime.seeding import derive_seed
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("pretrain-t2a"), install_kfp_package=False)
+@dsl.component(base_image=local_image("pretrain_t2a"), install_kfp_package=False)
 def pretrain_t2a(
     corpus: Input[Dataset],
     clap: Input[Model],

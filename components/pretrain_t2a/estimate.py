@@ -15,11 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from common.config.base import OptimConfig
 from common.config.corpus import SPECTRAL, PrepareCorpusConfig
 from common.config.t2a import PretrainT2AConfig
-from common.corpus import Corpus
+from common.corpus.shards import Corpus
+from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import rotary_table
 from common.errors import ConfigError
 from common.storage import read_json
-from common.vocabulary import build_vocabulary
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer
 from components.pretrain_t2a.published import count_parameters
 

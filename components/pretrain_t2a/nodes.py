@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from common.artifacts import verify_artifact
 from common.config.t2a import PretrainT2APlan
 from common.errors import ConfigError
-from common.hashing import hash_json
-from common.split_guard import running_as
+from common.runtime.split_guard import running_as
 from common.storage import cache_root, open_store, publish_dir, store_below
+from common.storage.artifacts import verify_artifact
+from common.storage.hashing import hash_json
 from common.training.engine import PATIENCE
 from components.pretrain_t2a.run import NAME, pretrain
 

@@ -13,14 +13,14 @@ from accelerate import PartialState
 from transformers import AutoTokenizer
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from common.checkpoints import Checkpoints
 from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
-from common.corpus import Corpus, CorpusLatent
+from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.backend import T2ABackend, load_backend, model_hash
 from common.errors import ConfigError, DataError
 from common.log import event, get_logger
 from common.storage import open_store, write_json
+from common.storage.checkpoints import Checkpoints
 from common.training import Part
 from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.batches import group_by_length

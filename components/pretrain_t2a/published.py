@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common.errors import ConfigError, DataError, StorageError
-from common.hashing import hash_file
 from common.storage import open_store, read_json, write_json
+from common.storage.hashing import hash_file
 
 RANDOM = "random"
 TRAINING_FILE = "training.json"

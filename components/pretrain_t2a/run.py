@@ -8,11 +8,12 @@ from typing import Any
 
 from common.config.t2a import PretrainT2APlan
 from common.errors import ConfigError
-from common.items import ItemStore
 from common.log import event, get_logger
-from common.models import locate
-from common.stage import model_time, stage
+from common.models.registry import locate
+from common.runtime.stage import stage
+from common.runtime.timing import model_time
 from common.storage import open_store, read_json
+from common.storage.items import ItemStore
 from components.pretrain_t2a.published import (
     PIPELINE_FILES,
     RANDOM,
@@ -67,9 +68,9 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     """
     import torch
 
-    from common.corpus import Corpus
-    from common.hashing import hash_dir
-    from common.parallel import cpu_count
+    from common.corpus.shards import Corpus
+    from common.runtime.parallel import cpu_count
+    from common.storage.hashing import hash_dir
     from common.training import launch
     from common.training.launch import default_processes, is_main
     from components.pretrain_t2a.estimate import corpus_numbers, estimate_training

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from common.corpus import Corpus, CorpusLatent, Split
+from common.corpus.shards import Corpus, CorpusLatent, Split
 from common.errors import DataError
 from common.training import Part, data_wait
 from components.pretrain_t2a.batches import Batch, Clips, Plan, stack

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import Checkpoints
 from common.config.t2a import PretrainT2AConfig
-from common.diffusion.backend import T2ABackend
-from common.diffusion.objective import draw_times, drop_rows, error
+from common.diffusion.backend import T2ABackend, error
+from common.diffusion.objective import draw_times, drop_rows
 from common.errors import ConfigError
-from common.seeding import derive_seed
+from common.runtime.seeding import derive_seed
+from common.storage.checkpoints import Checkpoints
 from common.training import Curve, Part, fit
 from components.pretrain_t2a.batches import Clips
 from components.pretrain_t2a.stream import LatentStream

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("record-cell"), install_kfp_package=False)
+@dsl.component(base_image=local_image("record_cell"), install_kfp_package=False)
 def record_cell(results: Input[Dataset], study: str, key: str, code_version: str) -> None:
     """Leave a finished cell's report in the run store, where the study's report finds it also when other cells fail.
 

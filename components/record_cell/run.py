@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.artifacts import verify_artifact
 from common.log import event, get_logger
 from common.storage import read_json
+from common.storage.artifacts import verify_artifact
 from common.study.cells import Records
 
 log = get_logger("record_cell")

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("record-night"), install_kfp_package=False)
+@dsl.component(base_image=local_image("record_night"), install_kfp_package=False)
 def record_night(
     study: Input[Dataset],
     history: str,

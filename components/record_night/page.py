@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.pages import page_environment
+from common.pages.page import page_environment
 from components.record_night.night import Night
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.log import event, get_logger
-from common.stage import stage
+from common.runtime.stage import stage
 from common.storage import open_store, read_json, store_uri, write_json, write_text
 from common.study.cells import night_scope
 from components.record_night.comparison import failures, fallen, good_before, slower

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from common.audio_folder import load_clip
-from common.records import GoldClip, SyntheticClip
+from common.records.audio_folder import load_clip
+from common.records.clips import GoldClip, SyntheticClip
 from components.report.inputs import Inputs
 
 Floats = NDArray[np.floating[Any]]

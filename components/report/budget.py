@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.methods import in_order
-from components.report.naming import title
+from common.config.methods import in_order
+from components.report.wording import title
 
 
 def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("report"), install_kfp_package=False)
+@dsl.component(base_image=local_image("report"), install_kfp_package=False)
 def report(
     evaluation: Input[Dataset],
     gold: Input[Dataset],

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from common.comparisons import FIGURES
-from common.config.report import ReportPlan
-from common.methods import SUBJECT, Method, in_order
-from common.records import SyntheticClip
+from markupsafe import Markup
+
+from common.config.evaluation import ReportPlan
+from common.config.methods import SUBJECT, Method, in_order
+from common.pages.numbers import number
+from common.records.clips import SyntheticClip
+from common.study.comparisons import FIGURES
 from components.report import budget, effects, sections
-from components.report.health import health_facts
 from components.report.inputs import Inputs
-from components.report.limits import limits
-from components.report.naming import title
 from components.report.page import code
 from components.report.players import Player
 from components.report.results import dropped_clips
 from components.report.synthetic import SOURCES
-from components.report.wording import TITLES, figure_of
+from components.report.wording import TITLES, figure_of, reason, title
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
 
@@ -178,3 +178,91 @@ def _limits(inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any]) -> lis
         "groups": results["data"]["test_groups"],
     }
     return limits(facts, code)
+
+
+TRAINED_CODEC = "AutoencoderOobleck"
+
+
+def limits(facts: Mapping[str, Any], named: Callable[[str], Markup]) -> list[str | Markup]:
+    """Sentences that follow from how the run was made.
+
+    Args:
+        facts: codec (class), captioners and writers (lists of names), replicates, n_test, groups (numbers).
+        named: marks a name up and escapes it.
+    """
+    lines: list[str | Markup] = []
+    if facts["codec"] != TRAINED_CODEC:
+        lines.append(
+            Markup(
+                "Audio is coded by {}, a fixed transform in the place of a trained autoencoder: fine detail of the "
+                "sounds is simplified, and results with a trained one may differ."
+            ).format(named(facts["codec"]))
+        )
+    if any("grammar" in writer for writer in facts["writers"]):
+        lines.append(
+            "New captions were composed by a small built-in grammar, not by a language model: they vary words and "
+            "acoustics, but know nothing of the world."
+        )
+    if any("acoustics" in name for name in facts["captioners"]):
+        lines.append("Real clips were captioned from their label and measured acoustics, not by a model that listens.")
+    if facts["replicates"] < 5:
+        count = "One replicate" if facts["replicates"] == 1 else f"{facts['replicates']} replicates"
+        lines.append(
+            f"{count}: training is subject to chance, and so few repetitions measure that chance roughly. Intervals "
+            "are widened for it, yet a small gain can be missed or, more rarely, imagined."
+        )
+    groups = f" of {facts['groups']} groups" if facts["groups"] else ""
+    lines.append(
+        f"The test set has {facts['n_test']} clips{groups}. The figures hold for sounds recorded as these were, not "
+        "for other microphones, rooms or speakers."
+    )
+    lines.append(
+        "CLAP chooses which clips are kept and also measures how close the synthetic clips are to the real ones. The "
+        "oracle is a second opinion, but it has heard the training clips."
+    )
+    return lines
+
+
+_SPLIT = {"official": "as the dataset says", "group": "by whole groups", "clip": "by clip"}
+_VALIDATION = {
+    "official": "as the dataset says",
+    "remaining": "drawn from labelled clips that training does not use",
+    "training": "taken out of the training clips, because nothing else remained",
+}
+
+
+def health_facts(health: Mapping[str, Any]) -> list[str]:
+    """Sentences on files, splits and oddities; what health.json does not hold is left out.
+
+    Args:
+        health: the content of the gold set's health.json.
+    """
+    lines = []
+    if "sample_rates_hz" in health:
+        rates, formats = _listed(health["sample_rates_hz"], " Hz"), _listed(health["formats"])
+        lines.append(f"Files: {formats}; {rates}; {_listed(health['channels'], ' channel(s)')}.")
+    if "duration_s" in health:
+        seconds = {key: number(float(value)) for key, value in health["duration_s"].items()}
+        lines.append(
+            f"Durations: {seconds['shortest']} to {seconds['longest']} s, median {seconds['median']} s, "
+            f"{seconds['total']} s in all."
+        )
+    if "test_split_by" in health:
+        lines.append(f"Test clips: {_SPLIT.get(health['test_split_by'], health['test_split_by'])}.")
+    if "validation_from" in health:
+        lines.append(f"Validation clips: {_VALIDATION.get(health['validation_from'], health['validation_from'])}.")
+    if health.get("clips_cut"):
+        lost = number(float(health["seconds_cut"]))
+        lines.append(f"{health['clips_cut']} long clip(s) were cut to their loudest part: {lost} s left out.")
+    if health.get("duplicate_sets"):
+        lines.append(f"{health['duplicate_sets']} recording(s) are listed more than once; no copy crosses the splits.")
+    if health.get("ignored_columns"):
+        lines.append(f"Columns that were not used: {', '.join(health['ignored_columns'])}.")
+    if health.get("ignored_files_count"):
+        lines.append(f"{health['ignored_files_count']} file(s) were not listed or are no audio, and were not used.")
+    notes = health.get("notes", {}).items()
+    return lines + [f"{note['clips']} clip(s) were used although {reason(code)}." for code, note in notes]
+
+
+def _listed(counts: Mapping[str, int], unit: str = "") -> str:
+    return ", ".join(f"{name}{unit} ({count})" for name, count in counts.items())

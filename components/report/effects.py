@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.methods import ABLATIONS, BASELINE, LOSERS, SUBJECT, Method
-from common.records import all_labels
-from components.report import figures
+from common.config.methods import ABLATIONS, BASELINE, LOSERS, SUBJECT, Method
+from common.pages import charts
+from common.records.clips import all_labels
 from components.report.acoustics import acoustics
 from components.report.budget import chosen_by, factor_rows
 from components.report.inputs import Inputs
@@ -45,9 +45,9 @@ def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for row in results["differences"]
         if row["method"] == SUBJECT and row["versus"] in ABLATIONS
     ]
-    domain = figures.gain_domain(rows)
+    domain = charts.gain_domain(rows)
     return [
-        {**row, "bar": figures.gain_bar(row, domain), "reliable": row["low"] > 0 or row["high"] < 0}
+        {**row, "bar": charts.gain_bar(row, domain), "reliable": row["low"] > 0 or row["high"] < 0}
         for row in sorted(rows, key=lambda row: ABLATIONS.index(row["name"]))
     ]
 
@@ -84,9 +84,9 @@ def factor_chart(results: Mapping[str, Any]) -> dict[str, Any] | None:
         (titles[name], [float(row["factor"]) for row in rows], [100 * row["mean"] for row in rows])
         for name, rows in found.items()
     ]
-    keys = [{"name": titles[name], "line": figures.line_key(index)} for index, name in enumerate(found)]
+    keys = [{"name": titles[name], "line": charts.line_key(index)} for index, name in enumerate(found)]
     label = "Validation score in percent by augmentation factor"
-    return {"chart": figures.curves(series, label, "synthetic clips for each real one"), "keys": keys}
+    return {"chart": charts.curves(series, label, "synthetic clips for each real one"), "keys": keys}
 
 
 def long_tail(evaluation: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any] | None:
@@ -149,10 +149,10 @@ def tail_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
     found = results["long_tail"]
     if found is None or found["balanced"]:
         return None
-    domain = figures.gain_domain(found["classes"])
+    domain = charts.gain_domain(found["classes"])
     return {
         **found,
-        "classes": [{**row, "bar": figures.gain_bar(row, domain)} for row in found["classes"]],
+        "classes": [{**row, "bar": charts.gain_bar(row, domain)} for row in found["classes"]],
         "few": min(row["test"] for row in found["classes"]),
     }
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from common.comparisons import FIGURES
-from common.pages import page_environment
+from common.pages import numbers
+from common.pages.page import page_environment
+from common.study.comparisons import FIGURES
 from components.report import wording
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -23,14 +24,14 @@ def render(context: Mapping[str, Any]) -> str:
         context: what `templates/report.html.j2` names.
     """
     filters = {
-        "percent": _narrow(wording.percent),
-        "points": wording.points,
-        "number": wording.number,
-        "decimals": wording.decimals,
+        "percent": _narrow(numbers.percent),
+        "points": numbers.points,
+        "number": numbers.number,
+        "decimals": numbers.decimals,
         "reason": wording.reason,
         "refusal": wording.refusal,
-        "fixed": partial(wording.decimals, places=2),
-        "between": wording.between,
+        "fixed": partial(numbers.decimals, places=2),
+        "between": numbers.between,
         "narrow": _narrow(str),
     }
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
@@ -62,8 +63,8 @@ def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
     lines += [f"| method | {FIGURES[figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
     for row in [*rows, *([results["zero_shot"]] if results.get("zero_shot") else [])]:
         score, f1_score = row[figure], row["macro_f1"]
-        cells = [_cell(row["title"]), wording.percent(score["mean"]), wording.between(score)]
-        lines.append(f"| {' | '.join(cells)} | {wording.percent(f1_score['mean'])} |")
+        cells = [_cell(row["title"]), numbers.percent(score["mean"]), numbers.between(score)]
+        lines.append(f"| {' | '.join(cells)} | {numbers.percent(f1_score['mean'])} |")
     lines += ["", *(f"- {_cell(caution)}" for caution in results["verdict"]["cautions"])]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -11,9 +11,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from common.records import SyntheticClip
-from common.seeding import derive_seed
-from common.spectrogram import png, spectrogram
+from common.pages.spectrogram import png, spectrogram
+from common.records.clips import SyntheticClip
+from common.runtime.seeding import derive_seed
 
 Floats = NDArray[np.float32]
 

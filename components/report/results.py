@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.captions.metrics import diversity
-from common.config.report import ReportPlan
-from common.hashing import hash_json
-from common.records import all_labels
-from common.rounding import rounded
-from common.text import normalize_label
+from common.config.evaluation import ReportPlan
+from common.records.clips import all_labels
+from common.records.text import normalize_label
+from common.storage.hashing import hash_json
+from common.storage.local import rounded
 from components.report.inputs import Inputs
 from components.report.synthetic import empty_cautions, empty_classes, likeness, writing
 from components.report.verdict import verdict

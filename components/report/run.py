@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.audio_folder import load_clip
-from common.config.report import ReportPlan
-from common.records import GoldClip, SyntheticClip
-from common.stage import stage
+from common.config.evaluation import ReportPlan
+from common.records.audio_folder import load_clip
+from common.records.clips import GoldClip, SyntheticClip
+from common.runtime.stage import stage
 from common.storage import write_json, write_text
 from components.report.context import Card, main_recipe, page_context
 from components.report.effects import further

@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from common.methods import BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
+from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
+from common.pages import charts
+from common.pages.numbers import decimals
 from common.study.paper import published
-from components.report import figures
 from components.report.acoustics import FEW, REFERENCE, STATISTICS
-from components.report.naming import title
-from components.report.wording import decimals, figure_of
+from components.report.wording import figure_of, title
 
 MAX_NUMBERED_CLASSES = 14
 """Confusion matrices of more classes show shades only."""
@@ -48,7 +48,7 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
     if results["best_classic"]:
         methods |= {BEST_CLASSIC: results["best_classic"]}
     methods |= ceilings
-    domain = figures.span([row[figure][key] for row in methods.values() for key in ("low", "high")])
+    domain = charts.span([row[figure][key] for row in methods.values() for key in ("low", "high")])
     baseline = methods[BASELINE][figure]["mean"] if BASELINE in methods else None
     against = {row["method"]: row for row in results["differences"] if row["versus"] == BASELINE}
     rows = {
@@ -58,7 +58,7 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
             **row,
             "score": row[figure],
             "versus": against.get(name),
-            "bar": figures.interval_bar(row[figure], domain, baseline),
+            "bar": charts.interval_bar(row[figure], domain, baseline),
             "best": row[figure]["mean"] == top and name not in ceilings,
             "ceiling": name in ceilings,
             "paper": published(str(results["dataset"].get("name", "")), n, name) if n else None,
@@ -71,13 +71,13 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
 def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All paired differences with bars on one axis."""
     rows = results["differences"]
-    domain = figures.gain_domain(rows)
+    domain = charts.gain_domain(rows)
     return [
         {
             **row,
             "title": title(row["method"], results),
             "versus_title": title(row["versus"], results),
-            "bar": figures.gain_bar(row, domain),
+            "bar": charts.gain_bar(row, domain),
             "reliable": row["low"] > 0 or row["high"] < 0,
         }
         for row in rows
@@ -90,11 +90,11 @@ def class_gains(evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> di
     if found is None:
         return None
     rows = sorted(found["classes"], key=lambda row: (-row["mean"], row["label"]))
-    domain = figures.gain_domain(rows)
+    domain = charts.gain_domain(rows)
     return {
         "title": title(found["method"], results),
         "versus": title(found["versus"], results),
-        "rows": [{**row, "bar": figures.gain_bar(row, domain)} for row in rows],
+        "rows": [{**row, "bar": charts.gain_bar(row, domain)} for row in rows],
     }
 
 
@@ -143,12 +143,12 @@ def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
         return {"overall": [], "classes": [], "bounds": bounds, "planted": None}
     deciding = "margin" if bounds["margin"] else "score"
     names = {"score": "CLAP score (cosine with the label)", "margin": "CLAP margin (over the best other label)"}
-    domains = {key: figures.span([c[key] for c in candidates] + bounds[key], 0.05, 0.1) for key in names}
+    domains = {key: charts.span([c[key] for c in candidates] + bounds[key], 0.05, 0.1) for key in names}
 
     def chart(rows: Sequence[Mapping[str, Any]], key: str, label: str, bins: int) -> Markup:
         good = [c[key] for c in rows if c["reason"] is None]
         bad = [c[key] for c in rows if c["reason"] is not None]
-        return figures.histogram(good, bad, bounds[key], domains[key], names[key], label, bins)
+        return charts.histogram(good, bad, bounds[key], domains[key], names[key], label, bins)
 
     labels = sorted({c["label"] for c in candidates})
     planted = [entry["planted"] for entry in filtered["thresholds"].values() if entry.get("planted")]
@@ -169,7 +169,7 @@ def round_rows(filtered: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             **row,
             "total": row["accepted"] + row["rejected"],
-            "bar": figures.share_bar(
+            "bar": charts.share_bar(
                 [("gain", row["accepted"]), ("loss", row["rejected"])],
                 f"{row['accepted']} accepted, {row['rejected']} rejected",
             ),
@@ -188,7 +188,7 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
             ((int(name.split("/")[0]), account) for name, account in accounts.items() if name.split("/")[1] == kind),
             key=lambda entry: entry[0],
         )
-        charts = [
+        drawn = [
             {"title": what, "chart": chart}
             for key, what in (
                 ("loss", "Loss"),
@@ -205,10 +205,10 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
         parts.append(
             {
                 "kind": kind,
-                "charts": charts,
+                "charts": drawn,
                 "spectra": _spectra(own),
                 "distances": _distances(own),
-                "keys": [{"seed": seed, "line": figures.line_key(index)} for index, (seed, _) in enumerate(own)],
+                "keys": [{"seed": seed, "line": charts.line_key(index)} for index, (seed, _) in enumerate(own)],
                 "loss": own[0][1].get("loss", kind),
                 "beta": own[0][1].get("beta"),
                 "adapter": own[0][1].get("adapter", ""),
@@ -229,7 +229,7 @@ def _curve(own: Sequence[tuple[int, Mapping[str, Any]]], key: str, what: str, wh
         for seed, account in own
         if (rows := [row for row in account.get(where, []) if key in row])
     ]
-    return figures.curves(series, what) if series else None
+    return charts.curves(series, what) if series else None
 
 
 def _spectra(own: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, Any] | None:
@@ -241,8 +241,8 @@ def _spectra(own: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, Any] | N
     for key, name in names.items():
         means = [sum(values) / len(found) for values in zip(*(entry[key] for entry in found), strict=True)]
         series.append((name, [float(band) for band in range(len(means))], means))
-    keys = [{"name": name, "line": figures.line_key(index)} for index, name in enumerate(names.values())]
-    return {"chart": figures.curves(series, "Mean spectrum in dB", "mel band"), "keys": keys}
+    keys = [{"name": name, "line": charts.line_key(index)} for index, name in enumerate(names.values())]
+    return {"chart": charts.curves(series, "Mean spectrum in dB", "mel band"), "keys": keys}
 
 
 def _distances(own: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -270,7 +270,7 @@ def set_rows(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> li
                 "clips": heard.get(name, {}).get("clips"),
                 "accuracy": accuracy,
                 "distance": far.get(name),
-                "bar": figures.share_bar(parts, f"{accuracy:.0%} heard as asked for") if parts else "",
+                "bar": charts.share_bar(parts, f"{accuracy:.0%} heard as asked for") if parts else "",
             }
         )
     return rows
@@ -310,7 +310,7 @@ def acoustic_rows(results: Mapping[str, Any], methods: Mapping[str, Method]) -> 
         {
             **row,
             "title": "Other real clips" if name == REFERENCE else set_title(name, methods),
-            "bar": figures.share_bar(
+            "bar": charts.share_bar(
                 [("loss", row["ks"]), ("rest", 1 - row["ks"])], f"mean KS {decimals(row['ks'], 2)}"
             ),
         }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.captions.records import Tally
-from common.methods import Method
+from common.config.methods import Method
 
 SOURCES = {
     "mixcap": "MixCap",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.comparisons import FIGURES
-from common.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
-from components.report.wording import figure_of, percent, points
+from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
+from common.pages.numbers import percent, points
+from common.study.comparisons import FIGURES
+from components.report.wording import figure_of
 
 
 def verdict(

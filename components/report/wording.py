@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MINUS = "−"
+from common.config.methods import BEST_CLASSIC
 
 TITLES = {"accuracy": "Accuracy", "map": "mAP", "macro_f1": "Macro-F1"}
 """`FIGURES` at the start of a sentence."""
@@ -54,37 +54,6 @@ def figure_of(found: Mapping[str, Any]) -> str:
     return str(found.get("figure", "accuracy"))
 
 
-def percent(share: float) -> str:
-    """`0.4128` → `41.3 %`."""
-    return f"{_signed(100 * share, 1, plus=False)} %"
-
-
-def points(share: float) -> str:
-    """A difference of shares in points: `0.072` → `+7.2`."""
-    return _signed(100 * share, 1, plus=True)
-
-
-def between(score: Mapping[str, float]) -> str:
-    """The interval of a share in percent: `38.1 to 45.2`."""
-    return f"{decimals(100 * score['low'], 1)} to {decimals(100 * score['high'], 1)}"
-
-
-def number(value: float | str) -> str:
-    """Three significant digits, without an exponent where that is readable; a name as it is."""
-    if isinstance(value, str):
-        return value
-    if value == 0:
-        return "0"
-    if float(value).is_integer() and abs(value) < 1e6:
-        return _signed(value, 0, plus=False)
-    return f"{value:.3g}".replace("-", MINUS)
-
-
-def decimals(value: float, places: int = 3) -> str:
-    """A fixed number of decimals."""
-    return _signed(value, places, plus=False)
-
-
 def reason(code: str | None) -> str:
     """A rejection's or quarantine's reason code in words."""
     return REASONS.get(code or "", (code or "").replace("_", " "))
@@ -95,7 +64,8 @@ def refusal(code: str) -> str:
     return REFUSALS.get(code, code.replace("_", " "))
 
 
-def _signed(value: float, places: int, *, plus: bool) -> str:
-    rounded = round(value, places) + 0.0
-    sign = MINUS if rounded < 0 else "+" if plus else ""
-    return f"{sign}{abs(rounded):.{places}f}"
+def title(name: str, results: Mapping[str, Any]) -> str:
+    """A method's name for people."""
+    if name == BEST_CLASSIC:
+        return "Best classic"
+    return str(results["methods"].get(name, {}).get("title", name))

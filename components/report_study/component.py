@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Markdown, Metrics, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("report-study"), install_kfp_package=False)
+@dsl.component(base_image=local_image("report_study"), install_kfp_package=False)
 def report_study(
     cells: str,
     preset: str,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.comparisons import holm, mean_interval
-from common.methods import ABLATIONS, SUBJECT
+from common.config.methods import ABLATIONS, SUBJECT
+from common.study.comparisons import holm, mean_interval
 
 LEVEL = 0.05
 

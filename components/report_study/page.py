@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.pages import page_environment
+from common.pages.page import page_environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, MARGIN = 340.0, 200.0, 30.0

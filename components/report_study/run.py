@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.methods import resolve_methods
-from common.stage import stage
+from common.config.methods import resolve_methods
+from common.runtime.stage import stage
 from common.storage import write_json, write_text
 from common.study.cells import Records, parse_cells, study_id
 from common.study.costs import estimate
 from components.report_study.page import markdown, render
-from components.report_study.tables import study
+from components.report_study.study import study
 
 
 def run(

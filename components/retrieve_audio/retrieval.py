@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio import resample, to_mono
-from common.audio_folder import write_audio_folder
+from common.audio.signal import resample, to_mono
 from common.clap.scorer import ClapScorer
-from common.config.retrieval import RetrieveAudioPlan
-from common.corpus import Corpus
+from common.config.clap import RetrieveAudioPlan
+from common.config.methods import RETRIEVED
+from common.corpus.shards import Corpus
 from common.errors import DataError
-from common.gold import GoldSet
-from common.hashing import hash_dir
-from common.items import ItemStore
-from common.methods import RETRIEVED
-from common.records import GoldClip, SyntheticClip
+from common.records.audio_folder import write_audio_folder
+from common.records.clips import GoldClip, SyntheticClip
+from common.records.gold import GoldSet
+from common.storage.hashing import hash_dir
+from common.storage.items import ItemStore
 from components.retrieve_audio.neighbours import Nearest, assign
 from components.retrieve_audio.shards import ShardTask, embed_shards
 

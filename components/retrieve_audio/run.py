@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.audio_folder import write_audio_folder
-from common.config.retrieval import RetrieveAudioPlan
-from common.stage import stage
+from common.config.clap import RetrieveAudioPlan
+from common.records.audio_folder import write_audio_folder
+from common.runtime.stage import stage
 
 
 def run(

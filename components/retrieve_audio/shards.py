@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.audio import resample, to_mono
+from common.audio.signal import resample, to_mono
 from common.clap.scorer import ClapScorer
-from common.corpus import Corpus, CorpusClip, Shard, read_audio_shard
-from common.items import ItemStore
-from common.parallel import run_items
+from common.corpus.shards import Corpus, CorpusClip, Shard, read_audio_shard
+from common.runtime.parallel import run_items
 from common.storage import read_json, write_json
+from common.storage.items import ItemStore
 
 
 @dataclass(frozen=True)

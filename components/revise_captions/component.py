@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("revise-captions"), install_kfp_package=False)
+@dsl.component(base_image=local_image("revise_captions"), install_kfp_package=False)
 def revise_captions(
     gold: Input[Dataset],
     captions: Input[Dataset],

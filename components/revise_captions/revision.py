@@ -9,8 +9,8 @@ from common.captions.extraction import extract
 from common.captions.pools import Pool, build_pools, draw, joined, texts
 from common.captions.records import Tally, Task
 from common.config.captions import ReviseCaptionsConfig
-from common.records import Caption, GoldClip, Prompt, SyntheticClip, all_labels
-from common.text import normalize_label
+from common.records.clips import Caption, GoldClip, Prompt, SyntheticClip, all_labels
+from common.records.text import normalize_label
 
 
 def revise(

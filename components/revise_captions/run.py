@@ -6,14 +6,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from common.audio_folder import read_clips
 from common.captions.records import Tally
 from common.config.captions import ReviseCaptionsPlan
-from common.gold import GoldSet
-from common.items import ItemStore
-from common.records import Caption, Prompt, SyntheticClip, read_records, write_records
-from common.stage import stage
+from common.records.audio_folder import read_clips
+from common.records.clips import Caption, Prompt, SyntheticClip, read_records, write_records
+from common.records.gold import GoldSet
+from common.runtime.stage import stage
 from common.storage import read_json, write_json
+from common.storage.items import ItemStore
 from components.revise_captions.selection import due
 
 NAME = "revise_captions"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.config.methods import Recipe
 from common.errors import DataError
-from common.methods import Recipe
-from common.records import SyntheticClip
+from common.records.clips import SyntheticClip
 
 
 def due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: int, number: int) -> list[SyntheticClip]:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio import write_flac
+from common.audio.signal import write_flac
 from common.config.t2a import SynthesizeAudioConfig, SynthesizeAudioPlan
-from common.hashing import hash_file
-from common.items import ItemStore
-from common.models import published_models
-from common.provenance import Provenance
-from common.records import SyntheticClip
+from common.models.registry import published_models
+from common.records.clips import SyntheticClip
+from common.records.provenance import Provenance
 from common.storage import read_json, write_json
+from common.storage.hashing import hash_file
+from common.storage.items import ItemStore
 from components.synthesize_audio.generate import Generated
 from components.synthesize_audio.requests import Request, alignment_of, synthetic_clip
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.audio import check_signal, loudest_window, match_loudness, read_audio, resample, rms_dbfs, to_mono
+from common.audio.signal import check_signal, loudest_window, match_loudness, read_audio, resample, rms_dbfs, to_mono
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend
 from common.diffusion.sampling import TextCache, sample

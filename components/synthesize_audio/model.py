@@ -17,7 +17,7 @@ from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache
 from common.errors import ConfigError
-from common.parallel import cpu_count
+from common.runtime.parallel import cpu_count
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "soundfile", "soxr")
 """What takes part in making a clip's samples."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.audio import write_flac
+from common.audio.signal import write_flac
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import model_hash
 from common.errors import DataError
-from common.hashing import hash_file
-from common.provenance import Provenance
-from common.records import Prompt
+from common.records.clips import Prompt
+from common.records.provenance import Provenance
+from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import load_model
 from components.synthesize_audio.requests import Request, Source

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.config.methods import LOSERS, Alignment, Recipe
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
-from common.methods import LOSERS, Alignment, Recipe
-from common.records import GoldClip, Prompt, SyntheticClip
-from common.seeding import derive_seed
-from common.text import template_caption
+from common.records.clips import GoldClip, Prompt, SyntheticClip
+from common.records.text import template_caption
+from common.runtime.seeding import derive_seed
 
 TEMPLATE_WRITER = "template"
 _START = {"start", "noise_level"}

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.audio_folder import copy_audio_folder
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
-from common.gold import GoldSet
-from common.items import ItemStore
-from common.provenance import write_provenance
-from common.records import Prompt, read_records
-from common.stage import stage
+from common.records.audio_folder import copy_audio_folder
+from common.records.clips import Prompt, read_records
+from common.records.gold import GoldSet
+from common.records.provenance import write_provenance
+from common.runtime.stage import stage
+from common.storage.items import ItemStore
 from components.synthesize_audio.requests import alignment_of, check_prompts, template_prompts
 
 
@@ -53,7 +53,7 @@ def run(
         models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
         # A round without prompts must not pay for importing torch.
         from components.synthesize_audio.clips import Published
-        from components.synthesize_audio.production import generate_missing, plan_requests
+        from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
         requests = plan_requests(prompts, gold, models, plan.settings)
         store = ItemStore("synthesize_audio", code_version)

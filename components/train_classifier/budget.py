@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.seeding import numpy_generator
+from common.runtime.seeding import numpy_generator
 
 
 @dataclass(frozen=True)

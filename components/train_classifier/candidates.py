@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.config.classifier import TrainClassifierConfig
-from common.methods import Augmentation, Method, Recipe
-from common.seeding import derive_seed
+from common.config.methods import Augmentation, Method, Recipe
+from common.runtime.seeding import derive_seed
 
 CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
 """The field in which the best classic augmentation is chosen where a run lists none."""

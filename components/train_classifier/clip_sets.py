@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from common.hashing import hash_file
-from common.records import GoldClip, SyntheticClip
+from common.records.clips import GoldClip, SyntheticClip
+from common.storage.hashing import hash_file
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from common.config.methods import Recipe
 from common.errors import DataError
-from common.methods import Recipe
-from common.records import GoldClip, SyntheticClip
-from common.seeding import numpy_generator
+from common.records.clips import GoldClip, SyntheticClip
+from common.runtime.seeding import numpy_generator
 
 
 def synthetic_clips(
@@ -17,7 +17,7 @@ def synthetic_clips(
     """The clips of a recipe in one replicate, ordered by id.
 
     Args:
-        recipe: see `common.methods`.
+        recipe: see `common.config.methods`.
         seed: the replicate.
         clips: of all replicates and rounds, perhaps of other recipes; of one gold clip there may be more than the
             factor (losers), then the first ones count.

@@ -1,10 +1,10 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from pipelines.placement import image
+from components.catalogue import local_image
 
 
-@dsl.component(base_image=image("train-classifier"), install_kfp_package=False)
+@dsl.component(base_image=local_image("train_classifier"), install_kfp_package=False)
 def train_classifier(
     classifier: Input[Model],
     gold: Input[Dataset],

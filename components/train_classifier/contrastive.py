@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import Checkpoints
 from common.classifier.augmentation import spec_augment
 from common.classifier.model import Classifier
 from common.config.classifier import SpecAugmentConfig
 from common.config.classifier_recipes import ContrastiveConfig
 from common.errors import ConfigError
-from common.seeding import derive_seed, numpy_generator
+from common.runtime.seeding import derive_seed, numpy_generator
+from common.storage.checkpoints import Checkpoints
 from common.training import Part, fit
 from components.train_classifier.training import Examples, draw_windows
 

@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.audio_folder import read_clips
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierPlan
+from common.config.methods import LOSERS, Recipe
 from common.errors import DataError
-from common.gold import GoldSet
-from common.hashing import hash_dir
-from common.items import ItemStore
 from common.log import event, get_logger
-from common.methods import LOSERS, Recipe
-from common.records import GoldClip, SyntheticClip
-from components.train_classifier.backgrounds import Backgrounds
+from common.records.audio_folder import read_clips
+from common.records.clips import GoldClip, SyntheticClip
+from common.records.gold import GoldSet
+from common.storage.hashing import hash_dir
+from common.storage.items import ItemStore
 from components.train_classifier.candidates import Candidate
 from components.train_classifier.clip_sets import ClipSet, clip_set, main_label
 from components.train_classifier.clips import check_labels, extra_real_clips, synthetic_clips
 from components.train_classifier.jobs import Job
 from components.train_classifier.training import selection_figure
+from components.train_classifier.waveform import Backgrounds
 
 ORACLE = "oracle"
 

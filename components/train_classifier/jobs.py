@@ -12,24 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.audio_folder import load_clip
-from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig, Waveform
+from common.config.methods import Augmentation
 from common.errors import ConfigError
-from common.items import ItemStore
 from common.log import event, get_logger
-from common.methods import Augmentation
-from common.records import SyntheticClip
-from common.seeding import derive_seed
+from common.records.audio_folder import load_clip
+from common.records.clips import SyntheticClip
+from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
-from components.train_classifier.backgrounds import Backgrounds, load_backgrounds
+from common.storage.checkpoints import Checkpoints
+from common.storage.items import ItemStore
 from components.train_classifier.budget import Budget, make_budget
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.contrastive import train_body
 from components.train_classifier.training import Examples, selection_figure, train
-from components.train_classifier.waveform import augmented_copies
+from components.train_classifier.waveform import Backgrounds, augmented_copies, load_backgrounds
 
 MODEL = "model"
 RESULT = "result.json"

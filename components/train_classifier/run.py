@@ -7,11 +7,10 @@ from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
 from common.errors import DataError
-from common.stage import stage
+from common.runtime.stage import stage
 from common.storage import write_json
 from components.train_classifier.inputs import read_inputs
-from components.train_classifier.selection import train_all
-from components.train_classifier.writing import mean_scores, write_classifiers
+from components.train_classifier.selection import mean_scores, train_all, write_classifiers
 
 
 def run(

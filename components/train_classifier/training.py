@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import Checkpoints
 from common.classifier.augmentation import spec_augment
 from common.classifier.features import random_window_features
 from common.classifier.front_end import FrontEnd
@@ -20,9 +19,9 @@ from common.classifier.scores import accuracy, macro_f1, multi_label_macro_f1, m
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
 from common.errors import ConfigError
+from common.storage.checkpoints import Checkpoints
 from common.training import LossFunction, Part, fit
 from components.train_classifier.budget import Budget
-from components.train_classifier.mixing import draw_mixing
 
 NAME = "train_classifier"
 
@@ -232,3 +231,38 @@ def train(
     chosen = best_row(curve, select_by)
     figures = {key: value for key, value in chosen.items() if key.startswith("val_")}
     return {"curve": curve, "best_step": chosen["step"], **figures}
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How a batch is mixed (arXiv 1710.09412): with itself in another order.
+
+    Attributes:
+        share: of the first example of each pair, in [0, 1].
+        partners: (B,) a permutation: the second example of each pair.
+    """
+
+    share: float
+    partners: Tensor
+
+    def features(self, batch: Tensor) -> Tensor:
+        """(B, frames, bins) mixed; beyond the end of both clips of a pair NaN stays NaN."""
+        mixed = self.values(batch.nan_to_num(0.0))
+        return mixed.masked_fill(batch.isnan() & batch[self.partners].isnan(), float("nan"))
+
+    def values(self, batch: Tensor) -> Tensor:
+        """(B, …) mixed: for targets."""
+        return self.share * batch + (1 - self.share) * batch[self.partners]
+
+
+def draw_mixing(count: int, alpha: float, generator: torch.Generator) -> Mixing:
+    """The mixing of a batch of `count`: one share for all from Beta(alpha, alpha), as in the paper's code.
+
+    Args:
+        count: examples.
+        alpha: above 0; 1 = uniform shares, towards 0 hardly any mixing.
+        generator: of the draws.
+    """
+    partners = torch.randperm(count, generator=generator)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    return Mixing(float(np.random.default_rng(seed).beta(alpha, alpha)), partners)

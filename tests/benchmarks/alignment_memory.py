@@ -20,13 +20,13 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPipeline
 
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig
-from common.diffusion.backend import Condition, T2ABackend, join
-from common.diffusion.objective import error
+from common.diffusion.backend import T2ABackend, error
+from common.diffusion.condition import Condition, join
 from common.diffusion.stable_audio import StableAudio
 from common.training import WHOLE
 from components.align_t2a.adapter import Policy, make_policy
+from components.align_t2a.alignment import batch_loss
 from components.align_t2a.encoding import Bucket
-from components.align_t2a.training import batch_loss
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer, latent_channels
 from tests.benchmarks.figures import Figure
 

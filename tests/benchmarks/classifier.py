@@ -19,18 +19,18 @@ import torch
 from transformers import ASTFeatureExtractor, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from common.audio import resample
-from common.audio_folder import clip_path, write_audio_folder
+from common.audio.signal import resample
 from common.classifier.features import LogMel
 from common.classifier.model import Classifier, build_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import ASTArchitecture, TrainClassifierConfig
 from common.config.dataset import PrepareDatasetConfig
 from common.config.run import load_preset
-from common.dataset_listing import Row
-from common.hashing import hash_dir
-from common.items import ItemStore
-from common.records import GoldClip
+from common.datasets.rows import Row
+from common.records.audio_folder import clip_path, write_audio_folder
+from common.records.clips import GoldClip
+from common.storage.hashing import hash_dir
+from common.storage.items import ItemStore
 from components.prepare_dataset.clips import Clip, read_row
 from components.train_classifier.budget import make_budget
 from components.train_classifier.clip_sets import ClipSet, clip_set

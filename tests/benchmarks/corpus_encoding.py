@@ -160,7 +160,7 @@ def _measure(job: Job) -> Cost:
 
 
 def _run(job: Job) -> Cost:
-    import common.parallel
+    import common.runtime.parallel
     from common.config.codec import SpectralCodecConfig
     from common.config.corpus import PrepareCorpusConfig
     from components.prepare_corpus import encoding, recordings
@@ -168,7 +168,7 @@ def _run(job: Job) -> Cost:
 
     # Imported for what they import: the start is not what grows.
     del encoding, recordings
-    common.parallel.cpu_count = lambda: job.workers
+    common.runtime.parallel.cpu_count = lambda: job.workers
     settings = PrepareCorpusConfig(
         source="folder",
         audio_dir=f"{job.folder}/audio",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.parallel import cpu_count
+from common.runtime.parallel import cpu_count
 
 FOLDER = Path("build/bench")
 

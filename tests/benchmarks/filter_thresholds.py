@@ -18,19 +18,18 @@ import numpy as np
 
 from common.clap.scorer import ClapScorer
 from common.config.clap import ThresholdConfig
-from common.gold import GoldSet
-from common.records import GoldClip
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
+from common.records.text import template_caption
 from common.storage import STORE_VARIABLE
-from common.text import template_caption
-from components.filter_audio.calibration import planted_claims, planted_trial
-from components.filter_audio.thresholds import calibrate, claim_scores
+from components.filter_audio.thresholds import calibrate, claim_scores, planted_claims, planted_trial
 from components.finetune_clap.run import run as finetune_clap
-from components.plan.resolve import PLANS
+from components.plan.planning import PLANS
 from components.plan.run import run as plan
 from components.prepare_corpus.run import run as prepare_corpus
 from components.prepare_dataset.run import run as prepare_dataset
 from components.pretrain_clap.run import run as pretrain_clap
-from pipelines.code_version import code_version
+from pipelines.dags.code_version import code_version
 from tests.benchmarks.figures import FOLDER, machine
 
 Row = dict[str, float | str]

@@ -21,7 +21,7 @@ import soundfile
 import torch
 from transformers import ClapProcessor
 
-from common.audio import read_audio, to_mono, write_flac
+from common.audio.signal import read_audio, to_mono, write_flac
 from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.run import load_preset
@@ -29,10 +29,10 @@ from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import TextCache, sample
-from common.gold import GoldSet
 from common.procedural import CLASSES
-from common.records import GoldClip
-from common.text import template_caption
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
+from common.records.text import template_caption
 from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import compile_blocks
 from components.synthesize_audio.requests import Request, template_prompts

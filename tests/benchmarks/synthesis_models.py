@@ -12,13 +12,13 @@ from common.clap.model import build_clap
 from common.clap.scorer import ClapScorer
 from common.config.run import RunConfig, load_preset
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig
+from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.procedural import CLASSES, make_clip
-from common.seeding import numpy_generator
-from common.text import template_caption
-from common.vocabulary import Vocabulary, build_vocabulary
+from common.records.text import template_caption
+from common.runtime.seeding import numpy_generator
 from components.pretrain_t2a.architecture import build_pipeline
 
 TINY_RATE_HZ = 16000

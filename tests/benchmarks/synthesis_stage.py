@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FilterAudioConfig, FilterAudioPlan
+from common.config.methods import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioPlan
-from common.methods import LOSERS, Recipe
-from common.records import Prompt, write_records
+from common.records.clips import Prompt, write_records
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.synthesis_models import tiny_clap
 from tests.tiny_t2a import LABELS, build_model, write_gold
@@ -32,7 +32,7 @@ CLIP_S = 0.25
 _SYNTHESIZE = """
 import json, sys
 import numpy as np, torch
-import components.synthesize_audio.production as production
+import components.synthesize_audio.synthesis as production
 from components.synthesize_audio.run import run
 asked = json.loads(sys.argv[1])
 production.devices = lambda: ("cpu",)

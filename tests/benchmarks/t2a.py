@@ -21,7 +21,7 @@ from common.config.base import OptimConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.run import load_preset
 from common.config.t2a import PretrainT2AConfig
-from common.corpus import Corpus, CorpusClip, CorpusLatent
+from common.corpus.shards import Corpus, CorpusClip, CorpusLatent
 from common.diffusion.backend import T2ABackend
 from common.training import Curve, Part, data_wait, fit
 from components.prepare_corpus.run import run as prepare_corpus

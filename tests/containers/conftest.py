@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.containers import container_runner
-from pipelines.images import build_command
-from pipelines.placement import LOCAL_REGISTRY, LOCAL_TAG, STAGES, image, load_profile, target_of
+from components.catalogue import LOCAL_REGISTRY, LOCAL_TAG, STAGES
+from pipelines.cluster.images import build_command
+from pipelines.cluster.placement import image, load_profile
+from pipelines.local.containers import container_runner
 
 REQUIRED = "SYNTHIO_TEST_CONTAINERS"
 
@@ -28,7 +29,7 @@ def engine() -> Iterator[Any]:
 
         client = docker.from_env(timeout=600)
         known = {tag for found in client.images.list() for tag in found.tags}
-        missing = [image(target_of(stage)) for stage in STAGES if image(target_of(stage)) not in known]
+        missing = [image(stage) for stage in STAGES if image(stage) not in known]
         if missing:
             reason = f"{len(missing)} images are not built ({missing[0]}); run make images"
     except Exception as error:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
-from pipelines.containers import run_container
-from pipelines.placement import STAGES, image, target_of
+from components.catalogue import STAGES, target_of
+from pipelines.cluster.placement import image
+from pipelines.local.containers import run_container
 from tests.containers.conftest import Build, limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ def test_a_stage_runs_unprivileged_without_network_on_a_read_only_root(
     engine: Any, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = f"import components.{stage}.run\n{PROBE}"
-    assert run_container(engine, image(target_of(stage)), ["python", "-c", code], {}, **limits()) == 0
+    assert run_container(engine, image(stage), ["python", "-c", code], {}, **limits()) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("FACTS"))
     facts = json.loads(line.removeprefix("FACTS"))
     assert facts["uid"] != 0 and int(facts["capabilities"], 16) == 0
@@ -62,7 +63,7 @@ def test_an_image_that_is_not_there_is_named_with_the_command_that_builds_it(eng
 
 
 def test_an_image_tells_what_is_in_it(engine: Any) -> None:
-    container = engine.containers.create(image("align-t2a"), ["true"])
+    container = engine.containers.create(image("align_t2a"), ["true"])
     try:
         stream, _ = container.get_archive("/opt/sbom/python.cdx.json")
         packed = io.BytesIO(b"".join(stream))
@@ -74,7 +75,7 @@ def test_an_image_tells_what_is_in_it(engine: Any) -> None:
         bill = json.load(member)
     assert bill["bomFormat"] == "CycloneDX"
     assert {"torch", "diffusers", "kfp", "numpy"} <= {component["name"].lower() for component in bill["components"]}
-    labels = engine.images.get(image("align-t2a")).labels
+    labels = engine.images.get(image("align_t2a")).labels
     assert labels["org.opencontainers.image.revision"] and labels["org.opencontainers.image.version"]
 
 
@@ -86,7 +87,7 @@ def test_a_stages_own_tests_pass_in_its_image(engine: Any, build: Build, stage: 
 
 
 def test_the_whole_smoke_run_works_in_containers_and_leaves_no_key_anywhere(engine: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipelines.run", "--preset", "smoke", "--seeds", "1"]
+    command = [sys.executable, "-m", "pipelines", "run-pipeline", "--preset", "smoke", "--seeds", "1"]
     command += ["--runs", str(tmp_path / "runs"), "--runner", "docker"]
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"), CANARY)
     done = subprocess.run(

@@ -15,7 +15,8 @@ from typing import IO, Any
 
 import pytest
 
-from pipelines.placement import STAGES, image, target_of
+from components.catalogue import STAGES
+from pipelines.cluster.placement import image
 from tests.containers.conftest import Build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ def test_the_builders_keys_are_in_no_layer_of_any_image(engine: Any, build: Buil
         build("test", "test-of-plan", "--build-arg", "TEST_OF=plan", context=str(context), **keys),
     ]
     seen: set[bytes] = set()
-    for name, content in saved(engine, [*(image(target_of(stage)) for stage in STAGES), *names]):
+    for name, content in saved(engine, [*(image(stage) for stage in STAGES), *names]):
         found = holds(content, [CANARY.encode(), KNOWN.encode()])
         assert CANARY.encode() not in found, name
         seen |= found

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from common.config.run import preset_names
-from pipelines.compile import compile_pipeline
+from pipelines.dags.compile import compile_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "dag.json"
@@ -63,7 +63,9 @@ def test_compiling_twice_under_different_hash_seeds_gives_equal_bytes(tmp_path: 
     for seed in ("0", "1"):
         target = tmp_path / f"{seed}.yaml"
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-m", "pipelines.compile", str(target)], check=True, cwd=ROOT, env=environment)
+        subprocess.run(
+            [sys.executable, "-m", "pipelines", "compile", str(target)], check=True, cwd=ROOT, env=environment
+        )
         files.append(target.read_bytes())
     assert files[0] == files[1]
 

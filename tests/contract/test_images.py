@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.compile import compile_pipeline
-from pipelines.images import build_command
-from pipelines.placement import image, image_sources, load_profile
+from pipelines import sources
+from pipelines.cluster import placement
+from pipelines.cluster.images import build_command
+from pipelines.cluster.placement import image, image_sources, load_profile
+from pipelines.dags.compile import compile_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
@@ -55,7 +58,7 @@ def enters(target: str) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_tag_of_an_image_depends_on_every_file_that_is_copied_into_it(stage: str) -> None:
-    hashed, seen = set(image_sources(stage)), set()
+    hashed, seen = set(image_sources(stage.replace("-", "_"))), set()
     for target in enters(stage):
         for line in re.findall(r"^COPY (?!--from)(.*)$", PARTS[target], flags=re.MULTILINE):
             for name in [word for word in line.split()[:-1] if not word.startswith("--")]:
@@ -103,3 +106,36 @@ def test_the_context_of_a_build_is_a_list_of_what_may_enter() -> None:
         for source in [part for part in line.split()[1:-1] if not part.startswith("--") and part != "."]
     }
     assert all(any(source == name or source.startswith(f"{name}/") for name in allowed) for source in copied)
+
+
+def test_a_changed_stage_renames_its_own_image_only_and_a_docstring_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("common", "components", "docker"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    for module in (placement, sources):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+
+    def tags() -> dict[str, str]:
+        placement.image_tag.cache_clear()
+        sources.meaning.cache_clear()
+        return {stage: placement.image_tag(stage) for stage in placement.STAGES}
+
+    def renamed(name: str, old: str, new: str) -> list[str]:
+        before, path = tags(), tmp_path / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return [stage for stage, tag in tags().items() if tag != before[stage]]
+
+    try:
+        assert renamed("common/log.py", '"""', '"""Now: ') == []
+        assert renamed("components/align_t2a/run.py", "\ndef run(", "\nCHANGED = True\ndef run(") == ["align_t2a"]
+        assert renamed("docker/Dockerfile", "install-pinned jinja2", "install-pinned jinja2 pillow") == [
+            *("report", "report_study", "record_night")
+        ]
+        assert renamed("requirements.txt", "numpy==", "numpy>=") == list(placement.STAGES)
+    finally:
+        monkeypatch.undo()
+        tags()

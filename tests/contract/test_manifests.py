@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from common.config.captions import ChatModelConfig, EndpointConfig
-from pipelines.compile import compile_pipeline
-from pipelines.placement import STAGES, load_profile, profile_names
+from components.catalogue import STAGES
+from pipelines.cluster.placement import load_profile, profile_names
+from pipelines.dags.compile import compile_pipeline
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomization.yaml"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.methods import resolve_methods
+from common.config.methods import resolve_methods
 from common.study.costs import cost_table, estimate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +83,7 @@ def _overlays() -> list[list[str]]:
 
 
 def test_the_fields_of_the_ui_are_the_pipelines_parameters_in_their_order() -> None:
-    source = ast.parse((ROOT / "pipelines" / "synthio.py").read_text(encoding="utf-8"))
+    source = ast.parse((ROOT / "pipelines" / "dags" / "synthio.py").read_text(encoding="utf-8"))
     (function,) = [n for n in ast.walk(source) if isinstance(n, ast.FunctionDef) and n.name == "synthio"]
     assert [argument.arg for argument in function.args.args] == [row[0].strip("`") for row in table("In the UI")]
 

@@ -19,19 +19,18 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from common.errors import ConfigError
 from common.training.launch import default_processes
-from pipelines.compile import compile_pipeline
-from pipelines.placement import (
+from components.catalogue import STAGES, target_of
+from pipelines.cluster.placement import (
     PRIORITY_LABEL,
     PROFILES_DIR,
     QUEUE_LABEL,
     ROOT,
-    STAGES,
     image,
     image_sources,
     load_profile,
     profile_names,
-    target_of,
 )
+from pipelines.dags.compile import compile_pipeline
 
 CLUSTER_PROFILES = [name for name in profile_names() if load_profile(name).cluster]
 
@@ -73,7 +72,7 @@ def test_every_stage_gets_its_image_gpus_memory_and_user(name: str, folder: Path
     for executor, description in document["deploymentSpec"]["executors"].items():
         stage, container = stage_of(executor), description["container"]
         wanted = profile.resources(stage)
-        assert container["image"] == image(target_of(stage), profile)
+        assert container["image"] == image(stage, profile)
         assert container["resources"].get("accelerator", {}).get("resourceCount", "0") == str(wanted.gpus)
         assert settings[executor]["securityContext"]["runAsNonRoot"] is True
         mounts = {mount["mountPath"]: mount for mount in settings[executor]["emptyDirMounts"]}
@@ -97,10 +96,10 @@ def test_failed_pods_are_started_again_with_growing_pauses(folder: Path) -> None
 
 
 def test_the_image_tag_changes_with_its_own_sources_only(tmp_path: Path) -> None:
-    align = {path.as_posix() for path in image_sources("align-t2a")}
+    align = {path.as_posix() for path in image_sources("align_t2a")}
     assert any("components/align_t2a/" in path for path in align)
     assert not any("components/report/" in path for path in align)
-    assert image("align-t2a", load_profile("one-gpu")).rsplit(":")[-1] not in ("dev", "latest")
+    assert image("align_t2a", load_profile("one-gpu")).rsplit(":")[-1] not in ("dev", "latest")
 
 
 def test_a_profile_with_an_unknown_stage_or_name_is_refused(tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_the_compiled_pipeline_is_the_same_in_another_folder_and_with_another_en
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     environment |= {"SYNTHIO_STORE": "s3://other/place", "HF_HOME": "/elsewhere", "KFP_HOST": "http://other"}
-    command = [sys.executable, "-m", "pipelines.compile", "out.yaml", "--profile", "one-gpu"]
+    command = [sys.executable, "-m", "pipelines", "compile", "out.yaml", "--profile", "one-gpu"]
     subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
     assert (tmp_path / "out.yaml").read_bytes() == (folder / "one-gpu.yaml").read_bytes()
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from common.config.t2a import PretrainT2APlan
-from pipelines.code_version import code_version
-from pipelines.placement import PRIORITY_LABEL, QUEUE_LABEL, environment, image, load_profile, profile_names
-from pipelines.train_job import main
+from pipelines.cluster.placement import PRIORITY_LABEL, QUEUE_LABEL, environment, image, load_profile, profile_names
+from pipelines.commands import main
+from pipelines.dags.code_version import code_version
 
 CLUSTER_PROFILES = [name for name in profile_names() if load_profile(name).cluster]
 ADDRESSES = ["--corpus", "s3://bucket/runs/1/corpus", "--clap", "s3://bucket/runs/1/clap"]
@@ -81,7 +81,7 @@ def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[
     source = Path("pipelines/profiles") / f"{request.param}.yaml"
     text = (Path(__file__).resolve().parents[2] / source).read_text()
     profile.write_text(f"{text}\nqueue: sounds\npriority_class: urgent\nimage_pull_secrets: [own]\n")
-    assert main([str(tmp_path / "job.yaml"), *ADDRESSES, "--nodes", "3", "--profile", str(profile)]) == 0
+    assert main(["train-job", str(tmp_path / "job.yaml"), *ADDRESSES, "--nodes", "3", "--profile", str(profile)]) == 0
     return str(profile), yaml.safe_load((tmp_path / "job.yaml").read_text())
 
 
@@ -110,7 +110,7 @@ def test_a_node_gets_what_the_stage_gets_and_waits_in_the_same_queue(rendered: t
     profile = load_profile(name)
     wanted, (trainer, pod) = profile.resources("pretrain_t2a"), parts(job)
     assert job["metadata"]["labels"][QUEUE_LABEL] == "sounds"
-    assert (trainer["image"], trainer["numNodes"]) == (image("pretrain-t2a", profile), 3)
+    assert (trainer["image"], trainer["numNodes"]) == (image("pretrain_t2a", profile), 3)
     limits = {"cpu": wanted.cpu, "memory": wanted.memory, profile.gpu_type: str(wanted.gpus)}
     assert trainer["resourcesPerNode"]["limits"] == limits and trainer["numProcPerNode"] == wanted.gpus
     plain = {pair["name"]: pair["value"] for pair in trainer["env"] if "value" in pair}
@@ -147,5 +147,5 @@ def test_its_model_has_the_key_under_which_the_stage_looks(rendered: tuple[str, 
 def test_what_cannot_be_rendered_is_refused(
     more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path / "job.yaml"), *more]) == 2 and said in capsys.readouterr().err
+    assert main(["train-job", str(tmp_path / "job.yaml"), *more]) == 2 and said in capsys.readouterr().err
     assert not (tmp_path / "job.yaml").exists()

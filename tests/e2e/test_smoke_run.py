@@ -16,7 +16,7 @@ import pytest
 
 from common.storage import open_store
 from common.storage.s3_client import S3Settings, s3_client
-from pipelines.compile import compile_pipeline
+from pipelines.dags.compile import compile_pipeline
 from tests.s3_server import BUCKET, s3_server
 from tests.unit.captions.stub import Send, good, serve
 
@@ -30,7 +30,7 @@ COMMAND = ["--preset", "smoke", "--seeds", "2", "--n", "16"]
 def run_pipeline(runs: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"} | variables
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.run", *COMMAND, *options, "--runs", str(runs)],
+        [sys.executable, "-m", "pipelines", "run-pipeline", *COMMAND, *options, "--runs", str(runs)],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -174,7 +174,7 @@ def stop_at(event: str, stop: signal.Signals, runs: Path) -> tuple[int, str]:
     """Start the run in `runs`, send `stop` to all its processes soon after `event`: exit status and error output."""
     environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
     running = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.run", *COMMAND, "--runs", str(runs)],
+        [sys.executable, "-m", "pipelines", "run-pipeline", *COMMAND, "--runs", str(runs)],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -238,7 +238,7 @@ def test_a_report_can_be_written_again_and_stays_the_same(first: object, runs: P
     before = (folder / "report.json").read_bytes()
     (folder / "report.html").unlink()
     shown = subprocess.run(
-        [sys.executable, "-m", "pipelines.show", "--run", str(folder)],
+        [sys.executable, "-m", "pipelines", "report", "--run", str(folder)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -18,7 +18,7 @@ COMMAND = ["--datasets", "demo", "--n", "16,32", "--preset", "smoke", "--seeds",
 def run_benchmark(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.run_benchmark", *COMMAND, *options, "--runs", str(runs)],
+        [sys.executable, "-m", "pipelines", "benchmark", *COMMAND, *options, "--runs", str(runs)],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from common.audio_folder import write_audio_folder
 from common.clap.model import build_clap, set_input_statistics
 from common.clap.training import train_contrastive, window_features
 from common.config.base import OptimConfig
-from common.hashing import hash_file
-from common.records import GoldClip, SyntheticClip
+from common.corpus.vocabulary import build_vocabulary
+from common.records.audio_folder import write_audio_folder
+from common.records.clips import GoldClip, SyntheticClip
+from common.records.text import template_caption
 from common.storage import write_json
-from common.text import template_caption
-from common.vocabulary import build_vocabulary
+from common.storage.hashing import hash_file
 from tests.unit.clap.small import LABELS, RATE_HZ, SMALL, make_sound
 
 ARCHITECTURE = SMALL.model_dump()

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from diffusers import StableAudioPipeline
 
-import components.align_t2a.item as item
-import components.align_t2a.training as training
-from common.audio_folder import write_audio_folder
+import components.align_t2a.alignment as item
+import components.align_t2a.alignment as training
 from common.config.t2a import AlignT2APlan
 from common.errors import DataError, Interrupted
-from common.gold import GoldSet
-from common.records import SyntheticClip
+from common.records.audio_folder import write_audio_folder
+from common.records.clips import SyntheticClip
+from common.records.gold import GoldSet
 from components.align_t2a.run import run
 from tests.tiny_t2a import LABELS, RATE, build_model, sound, write_gold
 
@@ -169,7 +169,7 @@ def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
     made: list[str] = []
     real = item._make
     monkeypatch.setattr(item, "_make", lambda job, folder: made.append(job.name) or real(job, folder))
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     again, _ = align(seeds=[0])
     assert made == [] and digest(again) == digest(first)
     align(alignments=["dpo"])
@@ -179,7 +179,7 @@ def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
 def test_a_stage_ended_by_sigterm_goes_on_to_the_same_model(
     align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store1"))
     expected = digest(align(seeds=[0], alignments=["dpo"])[0])
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store2"))
@@ -207,7 +207,7 @@ def test_workers_do_not_change_the_models(
     made = []
     for workers in (1, 2):
         monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{workers}"))
-        monkeypatch.setattr("common.parallel.cpu_count", lambda workers=workers: workers)
+        monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda workers=workers: workers)
         made.append(digest(align(alignments=["dpo"])[0]))
     assert made[0] == made[1]
 
@@ -223,7 +223,7 @@ def test_a_failure_is_recorded_and_the_others_are_kept(
         real(job, folder)
 
     monkeypatch.setattr(item, "_make", broken)
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     with pytest.raises(DataError, match="1 of 4 alignments failed, first 0/erm: DataError: the loss is not finite"):
         align()
     aligned = tmp_path / "0" / "aligned"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from common.captions.checks import contains_phrase
+from common.config.methods import LOSERS, METHODS, Recipe
 from common.errors import ConfigError, DataError
-from common.methods import LOSERS, METHODS, Recipe
-from common.records import Prompt, read_records, write_records
-from common.text import template_caption
+from common.records.clips import Prompt, read_records, write_records
+from common.records.text import template_caption
 from components.augment_captions.run import run
 from components.caption_clips.run import run as caption_clips
 from tests.caption_gold import LABELS, SEEDS, make_gold, train_ids

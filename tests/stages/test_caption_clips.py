@@ -8,8 +8,8 @@ import pytest
 
 from common.captions.checks import contains_phrase
 from common.errors import DataError
-from common.gold import GoldSet
-from common.records import Caption, read_records
+from common.records.clips import Caption, read_records
+from common.records.gold import GoldSet
 from components.caption_clips.run import run
 from tests.caption_gold import make_gold, train_ids
 from tests.unit.captions.small_models import save_qwen2_audio
@@ -69,7 +69,7 @@ def test_a_second_run_measures_nothing_and_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caption(tmp_path, config())
-    monkeypatch.setattr("common.gold.GoldSet.load", lambda *_: pytest.fail("the clip was read again"))
+    monkeypatch.setattr("common.records.gold.GoldSet.load", lambda *_: pytest.fail("the clip was read again"))
     caption(tmp_path, config(), "again")
     assert (tmp_path / "captions/captions.jsonl").read_bytes() == (tmp_path / "again/captions.jsonl").read_bytes()
 

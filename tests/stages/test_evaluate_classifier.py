@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import ClapModel, ClapProcessor, pipeline
 
-import common.parallel
+import common.runtime.parallel
 import components.evaluate_classifier.scoring as scoring
-from common.audio_folder import load_clip, read_clips, write_audio_folder
 from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
+from common.config.methods import METHODS
 from common.errors import DataError
-from common.methods import METHODS
-from common.records import GoldClip
+from common.records.audio_folder import load_clip, read_clips, write_audio_folder
+from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run
 from tests.stages.clap_artifacts import SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
@@ -211,7 +211,7 @@ def test_figures_do_not_depend_on_the_number_of_workers(
     written = []
     for count in (1, 2):
         monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{count}"))
-        monkeypatch.setattr(common.parallel, "cpu_count", lambda count=count: count)
+        monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda count=count: count)
         evaluate(built, tmp_path / str(count))
         folder = tmp_path / str(count) / "evaluation"
         written.append([(folder / name).read_bytes() for name in ("evaluation.json", "predictions.npz")])

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.artifacts import SUMS_FILE
-from common.audio_folder import read_clips
+from common.config.methods import Recipe
 from common.errors import DataError
-from common.hashing import hash_dir, hash_file
-from common.methods import Recipe
-from common.provenance import PROVENANCE, read_provenance, write_provenance
-from common.records import SyntheticClip, write_records
+from common.records.audio_folder import read_clips
+from common.records.clips import SyntheticClip, write_records
+from common.records.provenance import PROVENANCE, read_provenance, write_provenance
 from common.storage import read_json, write_json
+from common.storage.artifacts import SUMS_FILE
+from common.storage.hashing import hash_dir, hash_file
 from components.filter_audio.run import run
 from tests.stages.clap_artifacts import CODE, SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
 from tests.unit.synthesis.test_provenance import account

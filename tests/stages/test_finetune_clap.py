@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.audio_folder import load_clip
 from common.clap.scorer import ClapScorer
 from common.config.base import OptimConfig
-from common.gold import GoldSet
-from common.hashing import hash_dir
-from common.records import GoldClip
+from common.records.audio_folder import load_clip
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
 from common.storage import read_json
+from common.storage.hashing import hash_dir
+from components.finetune_clap.finetuning import label_captions, label_figures, tune
 from components.finetune_clap.run import run
-from components.finetune_clap.tuning import label_captions, label_figures, tune
 from tests.stages.clap_artifacts import CODE, write_clap, write_gold
 from tests.unit.clap.small import RATE_HZ
 
@@ -95,7 +95,7 @@ def test_only_clips_of_the_replicate_are_read(
         return load_clip(self.path, clip, rate)
 
     monkeypatch.setattr(GoldSet, "load", spy)
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     finetune(inputs, tmp_path / "out")
     gold = GoldSet(inputs[1])
     assert read == {clip.clip_id for seed in (0, 1) for clip in [*gold.train(seed), *gold.val(seed)]} != set(gold.clips)

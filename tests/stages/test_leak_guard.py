@@ -13,8 +13,8 @@ import soundfile
 
 from common.classifier.model import build_classifier, save_classifier
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
+from common.config.methods import METHODS
 from common.errors import DataError
-from common.methods import METHODS
 from common.storage import read_json
 from components.evaluate_classifier.run import run as evaluate
 from components.prepare_dataset.run import run as prepare

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.audio import write_flac
-from common.corpus import Corpus
+from common.audio.signal import write_flac
+from common.corpus.shards import Corpus
 from common.errors import ConfigError, DataError
-from common.hashing import hash_dir
 from common.procedural.clips import make_clip
+from common.storage.hashing import hash_dir
 from components.prepare_corpus.run import run
 
 SETTINGS: dict[str, Any] = {
@@ -65,7 +65,7 @@ def test_the_artifact_is_the_same_whatever_the_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for workers in (1, 3):
-        monkeypatch.setattr("common.parallel.cpu_count", lambda workers=workers: workers)
+        monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda workers=workers: workers)
         monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{workers}"))
         build(tmp_path / str(workers))
     assert hash_dir(tmp_path / "1") == hash_dir(tmp_path / "3")

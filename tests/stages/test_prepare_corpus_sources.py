@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.corpus import Corpus
+from common.corpus.shards import Corpus
 from common.errors import DataError
-from common.hashing import hash_dir
 from common.storage import open_store
+from common.storage.hashing import hash_dir
 from components.prepare_corpus.run import run
 from components.prepare_corpus.store import ShardStore
 from tests.s3_server import BUCKET, s3_server
@@ -278,7 +278,7 @@ def build_until(shard: int, target: Path, settings: dict[str, Any]) -> int:
 def test_a_killed_run_goes_on_with_the_first_missing_shard(
     tmp_path: Path, folder: dict[str, Any], run_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     assert build_until(3, tmp_path / "killed", folder) == -signal.SIGKILL
     whole = sorted((run_store / "prepare_corpus" / "latents").rglob("*.json"))
     assert len(whole) == 2 and not (tmp_path / "killed" / "manifest.json").exists()

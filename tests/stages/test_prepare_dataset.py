@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from common import audio_folder
-from common.audio import read_audio
-from common.audio_folder import load_clip, read_clips
+from common.audio.signal import read_audio
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
-from common.datasets_registry import resolve_dataset
+from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
-from common.gold import GoldSet
-from common.hashing import hash_dir
-from common.records import GoldClip
-from common.split_guard import running_as
+from common.records import audio_folder
+from common.records.audio_folder import load_clip, read_clips
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
+from common.runtime.split_guard import running_as
 from common.storage import read_json
+from common.storage.hashing import hash_dir
 from components.prepare_dataset import run as stage_module
 from components.prepare_dataset.run import run
 

@@ -10,18 +10,17 @@ from safetensors.torch import load_file
 from transformers import ClapModel, ClapProcessor
 
 from common.clap.scorer import ClapScorer
-from common.clip_features import audio_shards, write_features
 from common.config.clap import PretrainClapPlan
+from common.corpus.features import audio_shards, write_features
 from common.errors import ConfigError, DataError
-from common.hashing import hash_dir
-from common.items import ItemStore
 from common.storage import read_json
+from common.storage.hashing import hash_dir
+from common.storage.items import ItemStore
 from common.training.engine import Engine
-from components.pretrain_clap import training
+from components.pretrain_clap import pretraining
 from components.pretrain_clap.features import ClipReader
-from components.pretrain_clap.held_out import HeldOut
+from components.pretrain_clap.pretraining import HeldOut, starting_point
 from components.pretrain_clap.run import run
-from components.pretrain_clap.start import starting_point
 from tests.stages.clap_artifacts import ARCHITECTURE, CODE, write_clap, write_corpus
 from tests.unit.clap.small import RATE_HZ
 
@@ -150,7 +149,7 @@ def without_dropout(*arguments: Any) -> ClapScorer:
 
 def test_two_processes_train_what_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout is off: each process draws its own."""
-    monkeypatch.setattr(training, "starting_point", without_dropout)
+    monkeypatch.setattr(pretraining, "starting_point", without_dropout)
     corpus = write_corpus(tmp_path / "corpus")
     optim = {**TRAINED["optim"], "steps": 5, "warmup_steps": 0, "evaluate_every": 2, "learning_rate": 1e-3}
     plan = PretrainClapPlan.model_validate({"settings": {**TRAINED, "optim": optim}, "seed": 0})
@@ -159,7 +158,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, monkeypatch: pytest
         folder = tmp_path / str(processes)
         folder.mkdir()
         store = ItemStore("pretrain_clap", CODE, tmp_path / f"store-{processes}")
-        training.pretrain(training.Job(plan, corpus, store, {"a": 1}, folder), processes)
+        pretraining.pretrain(pretraining.Job(plan, corpus, store, {"a": 1}, folder), processes)
         found[processes] = read_json(folder / "training.json"), load_file(folder / "model.safetensors")
     for one, two in zip(found[1][0]["curve"], found[2][0]["curve"], strict=True):
         shared = one.keys() - {"batch_accuracy"}

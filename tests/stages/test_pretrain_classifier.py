@@ -14,16 +14,16 @@ from transformers import pipeline
 
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.classifier.scores import mean_average_precision
-from common.clip_features import audio_shards, write_features
 from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
-from common.corpus import write_shard
+from common.corpus.features import audio_shards, write_features
+from common.corpus.shards import write_shard
 from common.errors import ConfigError, DataError
-from common.hashing import hash_dir, hash_file
+from common.storage.hashing import hash_dir, hash_file
 from common.training import WHOLE, Part
 from common.training.engine import Engine
 from components.pretrain_classifier.features import ClipReader, LabelledClips
+from components.pretrain_classifier.pretraining import BatchLoss, held_out_figures
 from components.pretrain_classifier.run import run
-from components.pretrain_classifier.training import BatchLoss, held_out_figures
 from tests.other_classifiers import save_other
 
 SIZES = {

@@ -11,11 +11,11 @@ from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPi
 from safetensors.torch import load_file, save_file
 
 from common.clap.model import build_clap
+from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import load_backend, model_hash
 from common.errors import ConfigError, DataError
 from common.procedural import CLASSES
-from common.text import template_caption
-from common.vocabulary import build_vocabulary
+from common.records.text import template_caption
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_t2a.run import run
 from tests.unit.clap.small import SMALL
@@ -37,7 +37,7 @@ SHAPES: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
 
 
 @pytest.fixture(scope="module")

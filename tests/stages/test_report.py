@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from common.methods import METHODS
-from common.records import SyntheticClip, write_records
+from common.config.methods import METHODS
+from common.pages.times import insert_run_section
+from common.records.clips import SyntheticClip, write_records
 from common.storage import read_json, write_json
 from components.report.run import run
-from components.report.timing import insert_run_section
 from tests.unit.report.artifacts import (
     HOSTILE,
     LABELS,

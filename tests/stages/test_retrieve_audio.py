@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.audio_folder import load_clip, read_clips
 from common.clap.scorer import ClapScorer
-from common.corpus import Corpus
+from common.corpus.shards import Corpus
 from common.errors import DataError
-from common.gold import GoldSet
-from common.hashing import hash_dir
-from common.records import SyntheticClip
+from common.records.audio_folder import load_clip, read_clips
+from common.records.clips import SyntheticClip
+from common.records.gold import GoldSet
 from common.storage import read_json, write_json
+from common.storage.hashing import hash_dir
 from components.retrieve_audio.neighbours import Nearest, assign
 from components.retrieve_audio.run import run
 from tests.stages.clap_artifacts import CODE, write_clap, write_corpus, write_gold

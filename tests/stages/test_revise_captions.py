@@ -9,11 +9,11 @@ import pytest
 from common.captions.checks import contains_phrase
 from common.captions.grammar import extract_elements
 from common.captions.records import Tally
+from common.config.methods import METHODS
 from common.errors import DataError
-from common.methods import METHODS
-from common.records import Prompt, SyntheticClip, read_records, write_records
+from common.records.clips import Prompt, SyntheticClip, read_records, write_records
+from common.records.text import normalize_label
 from common.storage import read_json, write_json
-from common.text import normalize_label
 from components.caption_clips.run import run as caption_clips
 from components.revise_captions.run import run
 from tests.caption_gold import LABELS, SEEDS, make_gold

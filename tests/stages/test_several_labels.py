@@ -14,20 +14,20 @@ import soundfile
 from sklearn.metrics import average_precision_score, f1_score
 from transformers import pipeline
 
-from common.audio_folder import load_clip, read_clips, write_audio_folder
 from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.gold import GoldSet
-from common.records import GoldClip, SyntheticClip
-from common.split_guard import TEST_SPLIT
+from common.records.audio_folder import load_clip, read_clips, write_audio_folder
+from common.records.clips import GoldClip, SyntheticClip
+from common.records.gold import GoldSet
+from common.runtime.split_guard import TEST_SPLIT
 from common.storage import read_json
 from components.evaluate_classifier.run import run as evaluate
-from components.plan.resolve import PLANS
+from components.plan.planning import PLANS
 from components.plan.run import run as make_plan
 from components.prepare_dataset.run import run as prepare
 from components.report.run import run as report
 from components.train_classifier.run import run as train
-from pipelines.classify import classify
+from pipelines.commands.classify import classify
 from tests.stages.clap_artifacts import write_clap
 from tests.tiny_classifier import ARCHITECTURE
 from tests.unit.report.artifacts import PATHS, RECIPE, make_run

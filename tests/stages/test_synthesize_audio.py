@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import components.synthesize_audio.production as production
-from common.audio import read_audio, rms_dbfs
-from common.audio_folder import read_clips
+import components.synthesize_audio.synthesis as production
+from common.audio.signal import read_audio, rms_dbfs
+from common.config.methods import METHODS
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
-from common.hashing import hash_file
-from common.methods import METHODS
-from common.provenance import read_provenance
-from common.records import Prompt, SyntheticClip, write_records
+from common.records.audio_folder import read_clips
+from common.records.clips import Prompt, SyntheticClip, write_records
+from common.records.provenance import read_provenance
+from common.storage.hashing import hash_file
 from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
 from tests.tiny_t2a import LABELS, build_model, write_gold
@@ -179,7 +179,7 @@ def test_after_sigkill_at_most_one_batch_is_sampled_again_and_the_clips_are_iden
     write_records(tmp_path / "prompts" / "prompts.jsonl", prompts)
     code = f"""
 import os, signal, sys
-import components.synthesize_audio.production as production
+import components.synthesize_audio.synthesis as production
 from components.synthesize_audio.run import run
 production.devices = lambda: ("cpu",)
 sample_batch = production.sample_batch

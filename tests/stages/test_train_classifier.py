@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-import common.parallel
+import common.runtime.parallel
 import components.train_classifier.jobs as jobs
-from common.audio_folder import write_audio_folder
-from common.checkpoints import Checkpoints
 from common.classifier.model import build_classifier, load_classifier, save_classifier
+from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS
 from common.errors import ConfigError, DataError
-from common.hashing import hash_dir
-from common.methods import DEFAULT_METHODS, LOSERS, METHODS
-from common.records import GoldClip, SyntheticClip
+from common.records.audio_folder import write_audio_folder
+from common.records.clips import GoldClip, SyntheticClip
+from common.storage.checkpoints import Checkpoints
+from common.storage.hashing import hash_dir
 from components.train_classifier.run import run
 from tests.other_classifiers import save_other
 from tests.stages.clap_artifacts import write_corpus
@@ -152,7 +152,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         real(job, folder, kept)
 
     monkeypatch.setattr(jobs, "_make", counted)
-    monkeypatch.setattr(common.parallel, "cpu_count", lambda: 1)
+    monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda: 1)
     yield names
 
 
@@ -219,7 +219,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
     hashes = []
     for workers in (1, 2):
         monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / f"store{workers}"))
-        monkeypatch.setattr(common.parallel, "cpu_count", lambda workers=workers: workers)
+        monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda workers=workers: workers)
         train(built, tmp_path / f"out{workers}")
         hashes.append(hash_dir(tmp_path / f"out{workers}"))
     assert hashes[0] == hashes[1]

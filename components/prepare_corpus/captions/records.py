@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from common.audio_suffixes import AUDIO_SUFFIXES
+from common.audio import AUDIO_SUFFIXES
 
 MAX_CAPTION_CHARACTERS = 500
 MAX_LABEL_CHARACTERS = 200

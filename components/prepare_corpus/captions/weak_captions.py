@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from common.seeding import derive_seed
+from common.runtime.seeding import derive_seed
 
 MAX_EVENTS = 5
 """Ours: a longer list of classes makes no better prompt; the first ones are kept."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from common.diffusion.backend import T2ABackend
-from common.records import GoldClip, SyntheticClip
+from common.records.clips import GoldClip, SyntheticClip
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.pairs import Group
 from tests.tiny_t2a import LABELS, RATE, build_model, sound

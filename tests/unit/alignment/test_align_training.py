@@ -10,20 +10,20 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
-import components.align_t2a.training as training
-from common.checkpoints import Checkpoints
+import components.align_t2a.alignment as training
 from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import sample
-from common.records import GoldClip
+from common.records.clips import GoldClip
 from common.storage import open_store
+from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Part, fit
 from components.align_t2a.adapter import Policy, make_policy
+from components.align_t2a.alignment import Aligned, align, draw_rows, step_loss
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
 from components.align_t2a.probes import Probes
-from components.align_t2a.training import Aligned, align, draw_rows, step_loss
 from tests.tiny_t2a import LABELS, build_model, sound
 
 Adapter = Literal["lora", "full"]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.diffusion.backend import T2ABackend
-from common.diffusion.objective import error
-from common.records import GoldClip
+from common.diffusion.backend import T2ABackend, error
+from common.records.clips import GoldClip
 from components.align_t2a.held_out import HeldOut, encode_held_out, held_out_error
 from tests.tiny_t2a import LABELS, RATE, sound
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from common.diffusion.backend import Condition
+from common.diffusion.condition import Condition
 from components.align_t2a.loss import PairErrors, crpo_loss, dpo_loss, implicit_accuracy, margin, pair_errors
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.audio import rms_dbfs
+from common.audio.signal import rms_dbfs
 from common.diffusion.backend import T2ABackend
 from common.errors import DataError
 from components.align_t2a.encoding import encode_pairs

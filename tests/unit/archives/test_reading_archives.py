@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.archives import ArchiveLimits, extract_archive, read_members
-from common.corpus import read_shard, write_shard
+from common.corpus.shards import read_shard, write_shard
 from common.errors import DataError, StorageError
 from tests.unit.archives.hostile import FORMATS, SUFFIXES, header, member, pax
 

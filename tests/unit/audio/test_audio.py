@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.audio import (
+from common.audio.signal import (
     AudioError,
     check_signal,
     fixed_windows,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.audio_folder import clip_path, copy_audio_folder, load_clip, read_clips, write_audio_folder
 from common.errors import DataError
-from common.gold import GoldSet
-from common.records import GoldClip
+from common.records.audio_folder import clip_path, copy_audio_folder, load_clip, read_clips, write_audio_folder
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
 from common.storage import write_json
 
 LABELS = ['dog "bark"', "straße/../x"]

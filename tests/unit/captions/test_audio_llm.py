@@ -11,9 +11,10 @@ from transformers import Qwen2AudioProcessor
 from common.captions.book import prompt_book
 from common.config.captions import AudioLLMConfig, CaptionClipsConfig, Checkpoint
 from common.errors import ConfigError
-from common.records import GoldClip
+from common.records.clips import GoldClip
+from components.caption_clips.acoustics import Recording
 from components.caption_clips.audio_llm import AUDIO_TOKEN, AudioLLMCaptioner, audio_prompt, audio_tokens
-from components.caption_clips.captioners import AcousticCaptioner, Recording, checked_captions
+from components.caption_clips.captioning import AcousticCaptioner, checked_captions
 from tests.unit.captions.small_models import (
     byte_tokenizer,
     feature_extractor,

@@ -76,7 +76,7 @@ def test_a_caption_is_refused_with_a_reason(caption: str, reason: str | None) ->
 
 @pytest.mark.parametrize("label", ["<b>x</b>", "犬の鳴き声", ".. .. etc passwd", "r&b / soul", "what?!", "etc.", "ß"])
 def test_a_label_may_hold_any_character_and_any_script(label: str) -> None:
-    from common.text import normalize_label
+    from common.records.text import normalize_label
 
     one = task(normalize_label(label))
     caption = f"sound of a {normalize_label(label)}"

@@ -20,7 +20,7 @@ from common.captions.records import Price, Task
 from common.captions.writers import open_desk
 from common.config.captions import CheckConfig, EndpointConfig, WriterConfig
 from common.errors import ConfigError, DataError
-from common.text import normalize_label
+from common.records.text import normalize_label
 from tests.unit.captions.stub import Send, Stub, envelope, facts, good, good_reply, serve, zipped
 
 CANARY = "sk-CANARY-7f3a91"

@@ -8,7 +8,7 @@ from common.captions.grammar import GrammarWriter, extract_elements
 from common.captions.records import Answer, Elements, Task
 from common.config.captions import CheckConfig, GrammarConfig
 from common.procedural import words
-from common.text import normalize_label
+from common.records.text import normalize_label
 
 CHECKS = CheckConfig()
 LABELS = [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.captions.language import in_other_language
+from common.captions.checks import in_other_language
 from common.procedural import CLASSES
 from common.procedural.captions import write_caption
 

@@ -7,7 +7,7 @@ import pytest
 
 from common.clap.model import build_clap
 from common.clap.scorer import ClapScorer
-from common.vocabulary import Vocabulary, build_vocabulary
+from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from tests.unit.clap.small import LABELS, SMALL, make_sound
 
 

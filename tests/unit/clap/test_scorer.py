@@ -9,7 +9,7 @@ from transformers import ClapModel, ClapProcessor
 
 from common.clap.scorer import ClapScorer
 from common.errors import DataError
-from common.text import template_caption
+from common.records.text import template_caption
 from tests.unit.clap.small import RATE_HZ
 
 

@@ -16,9 +16,9 @@ from common.clap.retrieval import retrieval_figures
 from common.clap.scorer import ClapScorer, tokenize
 from common.clap.training import equalizer_gains, train_contrastive, window_features
 from common.config.base import OptimConfig
-from common.text import template_caption
+from common.corpus.vocabulary import Vocabulary
+from common.records.text import template_caption
 from common.training import Curve, best_by
-from common.vocabulary import Vocabulary
 from tests.unit.clap.small import LABELS, RATE_HZ, SMALL
 
 OPTIM = OptimConfig(steps=40, batch_size=12, learning_rate=3e-3, warmup_steps=5)

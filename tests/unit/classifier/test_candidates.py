@@ -13,9 +13,9 @@ from common.config.classifier import (
     SpecAugmentConfig,
     TrainClassifierConfig,
 )
+from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
 from common.errors import DataError
-from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
-from common.records import SyntheticClip
+from common.records.clips import SyntheticClip
 from components.train_classifier.candidates import (
     CLASSICS,
     Candidate,

@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 
 import components.train_classifier.contrastive as contrastive
-from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier_recipes import ContrastiveConfig
 from common.storage import open_store
+from common.storage.checkpoints import Checkpoints
 from components.train_classifier.contrastive import contrastive_loss, draw_views, train_body
 from components.train_classifier.training import Examples
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from common.records import GoldClip
+from common.records.clips import GoldClip
 from components.train_classifier.clips import extra_real_clips
 
 

@@ -7,8 +7,7 @@ import torch
 from common.classifier.model import Classifier, with_fresh_head
 from common.training import WHOLE, Part
 from components.train_classifier.budget import Budget
-from components.train_classifier.mixing import Mixing, draw_mixing
-from components.train_classifier.training import Examples, batch_loss
+from components.train_classifier.training import Examples, Mixing, batch_loss, draw_mixing
 
 LABELS = ["a", "b", "c"]
 

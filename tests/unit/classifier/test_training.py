@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import components.train_classifier.training as training
-from common.checkpoints import Checkpoints
 from common.classifier.model import Classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
 from common.errors import ConfigError
 from common.storage import open_store
+from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Part
 from components.train_classifier.budget import Budget, make_budget
 from components.train_classifier.training import (

@@ -11,8 +11,8 @@ from transformers import AutoFeatureExtractor, pipeline
 
 from common.classifier.model import build_classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.classifier import ASTArchitecture
-from pipelines.classify import classify, main
-from pipelines.export_onnx import main as export_onnx
+from pipelines.commands import main
+from pipelines.commands.classify import classify
 
 LABELS = ["Glass / break", "dog bark", "müsic"]
 
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_file_gets_the_label_and_probability_of_the_stock_pipeline(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--model", str(model), "--audio", str(folder / "a.wav"), "--json"]) == 0
+    assert main(["classify", "--model", str(model), "--audio", str(folder / "a.wav"), "--json"]) == 0
     row = json.loads(capsys.readouterr().out)[0]
     samples, _ = soundfile.read(folder / "a.wav", dtype="float32")
     best = pipeline("audio-classification", model=str(model))(samples, top_k=1)[0]
@@ -59,7 +59,7 @@ def test_a_file_gets_the_label_and_probability_of_the_stock_pipeline(
 
 
 def test_a_folder_gives_a_line_per_audio_file(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model", str(model), "--audio", str(folder)]) == 0
+    assert main(["classify", "--model", str(model), "--audio", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(any(label in line for label in LABELS) for line in lines)
@@ -73,7 +73,7 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "bad.wav").write_bytes(b"RIFF")
-    assert main(["--model", str(model), "--audio", str(folder), "--json"]) == 1
+    assert main(["classify", "--model", str(model), "--audio", str(folder), "--json"]) == 1
     printed = capsys.readouterr()
     rows = json.loads(printed.out)
     assert ["error" in row for row in rows] == [False, True, False]
@@ -92,11 +92,11 @@ def test_a_model_of_several_labels_gives_the_probability_of_each_and_names_those
     middle = (expected[ranked[1]] + expected[ranked[2]]) / 2
     for threshold, heard in ((middle, ranked[:2]), (0.999, [])):
         (several / "config.json").write_text(json.dumps({**config, "threshold": threshold}))
-        assert main(["--model", str(several), "--audio", str(folder / "a.wav"), "--json"]) == 0
+        assert main(["classify", "--model", str(several), "--audio", str(folder / "a.wav"), "--json"]) == 0
         row = json.loads(capsys.readouterr().out)[0]
         assert row["probabilities"] == pytest.approx(expected, abs=1e-4)
         assert row["labels"] == heard and row["label"] == ranked[0]
-        assert main(["--model", str(several), "--audio", str(folder / "a.wav")]) == 0
+        assert main(["classify", "--model", str(several), "--audio", str(folder / "a.wav")]) == 0
         line = capsys.readouterr().out
         assert [label in line for label in ranked] == [label in (heard or ranked[:1]) for label in ranked]
 
@@ -115,7 +115,7 @@ def test_wrong_arguments_have_clear_errors(
 ) -> None:
     (folder / "empty").mkdir()
     place = model if model_name is None else folder / model_name
-    assert main(["--model", str(place), "--audio", str(folder / audio_name)]) == 2
+    assert main(["classify", "--model", str(place), "--audio", str(folder / audio_name)]) == 2
     printed = capsys.readouterr()
     assert message in printed.err
     assert "Traceback" not in printed.err
@@ -125,7 +125,7 @@ def test_onnx_runtime_answers_as_the_stock_pipeline(
     model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "model.onnx"
-    assert export_onnx(["--model", str(model), "--out", str(target)]) == 0
+    assert main(["export-onnx", "--model", str(model), "--out", str(target)]) == 0
     session = onnxruntime.InferenceSession(str(target))
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
     assert labels == LABELS
@@ -138,5 +138,5 @@ def test_onnx_runtime_answers_as_the_stock_pipeline(
         {row["label"]: row["score"] for row in expected}, abs=1e-4
     )
     assert len(logits) == 2
-    assert export_onnx(["--model", str(tmp_path), "--out", str(target)]) == 2
+    assert main(["export-onnx", "--model", str(tmp_path), "--out", str(target)]) == 2
     assert "error" in capsys.readouterr().err

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, StorageError
-from pipelines.cluster import Cluster, Connection, version_name
-from pipelines.compile import compile_pipeline
-from pipelines.schedule import CRON, main, schedule
+from pipelines.cluster.api import Cluster, Connection, version_name
+from pipelines.commands import main
+from pipelines.commands.schedule_nightly import CRON, schedule
+from pipelines.dags.compile import compile_pipeline
 from tests.unit.cluster.stub import Stub, serving
 
 TOKEN = "canary-token-5c1e"
@@ -28,7 +29,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipelines.compile import compile_pipeline
+    from pipelines.dags.compile import compile_pipeline
 
     return compile_pipeline(tmp_path_factory.mktemp("package") / "synthio.yaml")
 
@@ -155,9 +156,9 @@ def test_the_command_schedules_the_study_once_however_often_it_is_given(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KFP_HOST", stub.url)
-    monkeypatch.setattr("pipelines.schedule.PACKAGE", tmp_path / "nightly.yaml")
+    monkeypatch.setattr("pipelines.commands.schedule_nightly.PACKAGE", tmp_path / "nightly.yaml")
     for _ in range(2):
-        assert main(["--cells", "esc50:100,s3://data/birds.yaml:50"]) == 0
+        assert main(["schedule-nightly", "--cells", "esc50:100,s3://data/birds.yaml:50"]) == 0
     ((identity, row),) = stub.tables["recurringruns"].items()
     parameters = row["runtime_config"]["parameters"]
     assert json.loads(parameters["cells"]) == [
@@ -181,7 +182,7 @@ def test_a_wrong_schedule_reaches_no_cluster(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     monkeypatch.setenv("KFP_HOST", stub.url)
-    assert main(arguments) == 2 and message in capsys.readouterr().err
+    assert main(["schedule-nightly", *arguments]) == 2 and message in capsys.readouterr().err
     assert not stub.tables["recurringruns"]
 
 
@@ -197,12 +198,10 @@ def test_the_version_name_is_of_the_commit_and_the_content(tmp_path: Path) -> No
 def test_run_pipeline_with_a_host_submits_follows_and_exits_with_the_runs_status(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, status: int
 ) -> None:
-    from pipelines.run import main
-
     monkeypatch.setenv("KFP_HOST", stub.url)
     monkeypatch.setenv("KFP_TOKEN", TOKEN)
     stub.states = [state]
-    assert main(["--preset", "smoke", "--seeds", "1", "--follow"]) == status
+    assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow"]) == status
     (run,) = stub.tables["runs"].values()
     assert run["runtime_config"]["parameters"]["preset"] == "smoke"
     said = capsys.readouterr()
@@ -212,13 +211,11 @@ def test_run_pipeline_with_a_host_submits_follows_and_exits_with_the_runs_status
 def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from pipelines.run import main
-
     monkeypatch.setenv("KFP_HOST", stub.url)
     stub.states = ["FAILED"]
-    assert main(["--preset", "smoke", "--seeds", "1", "--follow"]) == 1
+    assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow"]) == 1
     assert "FRESH=1" in capsys.readouterr().out
-    assert main(["--preset", "smoke", "--seeds", "1", "--follow", "--fresh"]) == 1
+    assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow", "--fresh"]) == 1
     assert "FRESH=1" not in capsys.readouterr().out
     cached, fresh = (compile_pipeline(tmp_path / f"{flag}.yaml", "one-gpu", flag) for flag in (False, True))
     assert cached.read_text().count("enableCache: true") > 16 and "enableCache" not in fresh.read_text()
@@ -229,8 +226,6 @@ def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
 def test_the_profile_of_this_machine_is_refused_on_a_cluster(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.run import main
-
     monkeypatch.setenv("KFP_HOST", stub.url)
-    assert main(["--profile", "local"]) == 2
+    assert main(["run-pipeline", "--profile", "local"]) == 2
     assert "PROFILE=one-gpu" in capsys.readouterr().err and not stub.tables["runs"]

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from common.config.run import load_preset, with_llm_endpoint
-from pipelines import cluster_doctor
-from pipelines.cluster import Connection
-from pipelines.cluster_doctor import examine_cluster
-from pipelines.doctor import main
-from pipelines.placement import STAGES, Profile, load_profile
+from components.catalogue import STAGES
+from pipelines.cluster import doctor
+from pipelines.cluster.api import Connection
+from pipelines.cluster.doctor import examine_cluster
+from pipelines.cluster.placement import Profile, load_profile
+from pipelines.commands import main
 from tests.s3_server import BUCKET, s3_server
 from tests.unit.cluster.stub import serving
 
@@ -60,8 +61,8 @@ def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str | Non
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(cluster_doctor, "TIMEOUT_S", 0.5)
-    monkeypatch.setattr(cluster_doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
 
 
 def states(profile: Profile, preset: str = "smoke", host: str = "", store: str = "", llm: str = "") -> dict[str, Any]:
@@ -176,8 +177,8 @@ def kubectl(nodes: int, quota: str | None) -> Any:
 def test_gpus_of_nodes_and_of_the_quota_are_set_beside_what_a_stage_needs(
     nodes: int, quota: str | None, state: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
-    monkeypatch.setattr(cluster_doctor, "_kubectl", kubectl(nodes, quota))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
+    monkeypatch.setattr(doctor, "_kubectl", kubectl(nodes, quota))
     check = states(profile_at("localhost"))["GPUs"]
     assert check.state == state and said in check.text
 
@@ -191,8 +192,7 @@ def test_models_of_a_preset_are_looked_for_in_the_store_that_the_profile_names(t
 def test_the_command_ends_with_1_when_the_cluster_has_a_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["doctor", "--preset", "smoke", "--json"])
     monkeypatch.setattr(Connection, "from_environment", classmethod(lambda cls: cls("http://127.0.0.1:9", attempts=1)))
-    assert main() == 1
+    assert main(["doctor", "--preset", "smoke", "--json"]) == 1
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["cluster"]}
     assert rows["API"]["state"] == "problem" and "check KFP_HOST" in rows["API"]["text"]

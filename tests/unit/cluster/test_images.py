@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from pipelines.images import build_command, main, push_commands
-from pipelines.placement import STAGES, load_profile
+from components.catalogue import STAGES
+from pipelines.cluster.images import build_command, push_commands
+from pipelines.cluster.placement import load_profile
+from pipelines.commands import main
 
 
 def test_the_builder_gets_its_arguments_first_and_the_context_last() -> None:
@@ -26,8 +26,7 @@ def test_every_stage_is_pushed_under_the_registry_of_the_profile() -> None:
 def test_pushing_without_a_registry_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["images", "push"])
-    assert main() == 2 and "REGISTRY=" in capsys.readouterr().err
+    assert main(["images", "push"]) == 2 and "REGISTRY=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -36,5 +35,4 @@ def test_pushing_without_a_registry_is_refused(
 def test_a_build_that_cannot_be_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["images", "build", *arguments])
-    assert main() == 2 and said in capsys.readouterr().err
+    assert main(["images", "build", *arguments]) == 2 and said in capsys.readouterr().err

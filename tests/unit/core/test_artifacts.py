@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.artifacts import verify_artifact, write_sums
 from common.errors import StorageError
-from common.hashing import hash_dir
-from common.stage import stage
+from common.runtime.stage import stage
+from common.storage.artifacts import verify_artifact, write_sums
+from common.storage.hashing import hash_dir
 
 
 @pytest.fixture

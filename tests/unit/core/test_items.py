@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import StorageError
-from common.hashing import hash_dir, hash_json
-from common.items import ItemStore
 from common.storage import publish_dir, read_json, write_json, write_text
+from common.storage.hashing import hash_dir, hash_json
+from common.storage.items import ItemStore
 
 
 def test_a_finished_item_is_made_once() -> None:

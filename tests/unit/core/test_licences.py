@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from common import models
 from common.config.dataset import DatasetSpec
 from common.config.run import load_preset
-from common.datasets_registry import dataset_names, resolve_dataset
+from common.datasets.registry import dataset_names, resolve_dataset
 from common.errors import ConfigError
-from common.licences import check_use, licensed_parts, permits
-from common.models import PublishedModel
+from common.models import registry
+from common.models.licences import check_use, licensed_parts, permits
+from common.models.registry import PublishedModel
 from components.evaluate_classifier.model_card import _parts
 from components.plan.run import run as plan
 
@@ -31,8 +31,8 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Any:
     def register(use: str | None, restrictions: str = "none beyond the licence") -> None:
         entry = {"revision": "0" * 40, "revision_seen": "nowhere", "licence": "Some-NC", "gated": False}
         model = PublishedModel.model_validate({**entry, "restrictions": restrictions, "sha256": {}, "use": use})
-        monkeypatch.setattr("common.models.published_models", lambda: {"someone/ast": model})
-        monkeypatch.setattr("common.licences.published_models", models.published_models)
+        monkeypatch.setattr("common.models.registry.published_models", lambda: {"someone/ast": model})
+        monkeypatch.setattr("common.models.licences.published_models", registry.published_models)
 
     return register
 

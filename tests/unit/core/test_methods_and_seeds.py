@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe, get_method
 from common.errors import ConfigError
-from common.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe, get_method
-from common.seeding import derive_seed, numpy_generator
-from common.text import normalize_label, template_caption
+from common.records.text import normalize_label, template_caption
+from common.runtime.seeding import derive_seed, numpy_generator
 
 
 def test_an_unknown_method_names_the_nearest() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from common.config.run import load_preset, preset_names
 from common.errors import ConfigError, DataError
-from common.model_files import ModelRecord, fits
-from common.models import (
+from common.models.files import ModelRecord, fits
+from common.models.registry import (
     PublishedModel,
     access,
     check_listed,
@@ -88,7 +88,9 @@ def test_a_folder_is_its_own_place(tmp_path):
 def test_listed_hashes_are_compared_with_the_record(monkeypatch):
     name, right, wrong = "google/flan-t5-large", "0" * 64, "1" * 64
     listed = published_models()[name].model_dump() | {"sha256": {"model.safetensors": right}}
-    monkeypatch.setattr("common.models.published_models", lambda: {name: PublishedModel.model_validate(listed)})
+    monkeypatch.setattr(
+        "common.models.registry.published_models", lambda: {name: PublishedModel.model_validate(listed)}
+    )
 
     def record(sha256):
         return ModelRecord(model=name, revision="a" * 40, files={"model.safetensors": {"bytes": 7, "sha256": sha256}})

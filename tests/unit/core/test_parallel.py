@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 
 from common.errors import DataError
-from common.parallel import cpu_count, run_items
-from common.split_guard import running_as, running_stage
+from common.runtime.parallel import cpu_count, run_items
+from common.runtime.split_guard import running_as, running_stage
 
 
 def square(x: int) -> int:

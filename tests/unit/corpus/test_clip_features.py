@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.clip_features import StoredFeatures, audio_shards, write_features
+from common.corpus.features import StoredFeatures, audio_shards, write_features
 from common.errors import DataError
 from tests.stages.clap_artifacts import write_corpus
 
@@ -66,7 +66,7 @@ def test_each_row_has_its_clip(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_with_the_first_missing_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 1)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     told = tmp_path / "told"
     with pytest.raises(DataError, match="broke down"):
         write_features(tmp_path / "out", SOURCES, FailsAt(3, told))
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_with_the_first_missing_part(tmp_path: Path, monkey
 
 
 def test_several_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.parallel.cpu_count", lambda: 2)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 2)
     threads = torch.get_num_threads()
     assert torch.equal(write_features(tmp_path, SOURCES, read).sample(), torch.cat(EXPECTED))
     assert torch.get_num_threads() == threads

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.corpus import Corpus, write_shard
-from common.corpus_cache import ShardCache
+from common.corpus.cache import ShardCache
+from common.corpus.shards import Corpus, write_shard
 from common.errors import DataError
-from common.hashing import hash_file
 from common.storage import open_store, write_json
+from common.storage.hashing import hash_file
 
 Parts = tuple[str, dict[str, bytes]]
 

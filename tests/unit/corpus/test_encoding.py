@@ -12,8 +12,8 @@ import pytest
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from common.config.corpus import PrepareCorpusConfig
+from common.corpus.vocabulary import build_vocabulary
 from common.errors import ConfigError, DataError
-from common.vocabulary import build_vocabulary
 from components.prepare_corpus.encoding import Encoder, open_published_vae, open_tokenizer, read_ahead
 
 RATE_HZ = 8000

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from common.config.corpus import PrepareCorpusPlan
+from common.config.methods import get_method
 from common.config.run import load_preset
-from common.datasets_registry import corpus_id_files, resolve_dataset
+from common.datasets.registry import corpus_id_files, resolve_dataset
 from common.errors import ConfigError, DataError
-from common.methods import get_method
-from components.plan.resolve import resolve
+from components.plan.planning import resolve
 from components.prepare_corpus.excluded import ExcludedIds
 
 DCASE = '-5QrBL6MzLg,60.000,70.000,"Train horn,Train","/m/0284vy3,/m/07jdr"\r\n'
@@ -99,7 +99,7 @@ def test_files_of_registered_datasets_count_where_they_are_and_those_of_the_run_
     registered.mkdir()
     for name, ids in (("here", "../ids.txt"), ("elsewhere", "../absent.csv")):
         (registered / f"{name}.yaml").write_text(f"audio: clips\ncorpus_ids: {ids}\n")
-    monkeypatch.setattr("common.datasets_registry.DATASETS_DIR", registered)
+    monkeypatch.setattr("common.datasets.registry.DATASETS_DIR", registered)
     spec = resolve_dataset(dataset(tmp_path, "testing_set.csv"))
     assert corpus_id_files(spec) == (str(tmp_path / "ids.txt"), str(tmp_path / "testing_set.csv"))
     with pytest.raises(ConfigError, match=r"absent\.csv does not exist; without it the pretraining corpus"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.corpus import read_shard, write_shard
+from common.corpus.shards import read_shard, write_shard
 from common.errors import DataError
 
 SAMPLES = [("000", {"json": b"{}", "flac": b"aa"}), ("001", {"json": b"{}", "flac": b"bb"})]

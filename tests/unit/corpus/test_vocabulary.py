@@ -3,9 +3,7 @@ from __future__ import annotations
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from common.procedural.captions import spell, write_caption
-from common.procedural.clips import CLASSES, render_clip
-from common.vocabulary import (
+from common.corpus.vocabulary import (
     EOS_ID,
     EOS_TOKEN,
     PAD_TOKEN,
@@ -15,6 +13,8 @@ from common.vocabulary import (
     build_tokenizer,
     build_vocabulary,
 )
+from common.procedural.captions import spell, write_caption
+from common.procedural.clips import CLASSES, render_clip
 
 
 def corpus_captions(count: int = 700) -> list[str]:

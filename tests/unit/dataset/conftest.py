@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.dataset_listing import clip_id_of
+from common.datasets.rows import clip_id_of
 from components.prepare_dataset.clips import Clip
 
 Row = tuple[str, ...]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec
-from common.dataset_listing import list_clips
+from common.datasets.listing import list_clips
 from common.errors import DataError
 
 

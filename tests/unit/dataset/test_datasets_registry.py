@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from common.config.dataset import DatasetSpec
-from common.datasets_registry import check_training_clips, dataset_names, fingerprint, resolve_dataset
+from common.datasets.registry import check_training_clips, dataset_names, fingerprint, resolve_dataset
 from common.errors import ConfigError
 
 EXAMPLE = """\
@@ -112,7 +112,7 @@ def test_an_impossible_number_of_training_clips_is_refused_before_any_audio_is_r
 
 def test_resolving_imports_no_model_or_audio_library() -> None:
     code = (
-        "import sys; from common.datasets_registry import resolve_dataset; resolve_dataset('demo'); "
+        "import sys; from common.datasets.registry import resolve_dataset; resolve_dataset('demo'); "
         "assert not {'torch', 'numpy', 'soundfile'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})

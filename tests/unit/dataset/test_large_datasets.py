@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.dataset_listing import Row
+from common.datasets.rows import Row
+from components.prepare_dataset.dataset import limit_candidates, most_candidates, read_dataset
 from components.prepare_dataset.doctor import examine
 from components.prepare_dataset.drawing import draw_candidates
-from components.prepare_dataset.reading import limit_candidates, most_candidates, read_dataset
 
 Write = Callable[..., DatasetSpec]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec
-from common.dataset_listing import list_clips
-from common.datasets_registry import corpus_id_files, fingerprint, resolve_dataset
+from common.datasets.listing import list_clips
+from common.datasets.pushed import fetch_dataset, push_dataset
+from common.datasets.registry import corpus_id_files, fingerprint, resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
-from common.pushed_dataset import fetch_dataset, push_dataset
 from common.storage import ObjectStore, open_store
 from components.prepare_corpus.excluded import ExcludedIds
 from tests.s3_server import BUCKET, s3_server

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.audio import read_audio
+from common.audio.signal import read_audio
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import DataError
 from components.prepare_dataset.clips import Clip
+from components.prepare_dataset.dataset import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.doctor import examine
-from components.prepare_dataset.reading import Reading, check_quality, copies, read_dataset
 
 Write = Callable[..., DatasetSpec]
 

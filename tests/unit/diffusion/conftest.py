@@ -9,13 +9,13 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from common.config.codec import SpectralCodecConfig
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig, TransformerConfig
+from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.procedural import CLASSES, make_clip
-from common.seeding import numpy_generator
-from common.text import template_caption
-from common.vocabulary import build_vocabulary
+from common.records.text import template_caption
+from common.runtime.seeding import numpy_generator
 from components.pretrain_t2a.architecture import build_pipeline
 
 RATE_HZ = 16000

@@ -9,8 +9,8 @@ from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPi
 from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig
-from common.diffusion.backend import join, load_backend, model_hash
-from common.diffusion.objective import error
+from common.diffusion.backend import error, load_backend, model_hash
+from common.diffusion.condition import join
 from common.diffusion.sampling import sample
 from common.diffusion.stable_audio import StableAudio
 from common.errors import DataError

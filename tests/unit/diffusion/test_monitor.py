@@ -10,8 +10,8 @@ import torch
 from common.clap.distance import frechet_distance, kernel_distance
 from common.clap.model import build_clap
 from common.config.t2a import MonitorConfig, SamplerConfig
+from common.corpus.vocabulary import build_vocabulary
 from common.storage import open_store
-from common.vocabulary import build_vocabulary
 from components.pretrain_t2a.monitor import KEPT, Judge, Monitor, collect, discard
 from tests.unit.clap.small import SMALL
 from tests.unit.diffusion.conftest import RATE_HZ

@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import CosineDPMSolverMultistepScheduler
 
-from common.diffusion.objective import V, alpha_sigma, clean, draw_times, drop_condition, error, noisy, v_target
+from common.diffusion.backend import error
+from common.diffusion.objective import V, alpha_sigma, clean, draw_times, drop_condition, noisy, v_target
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 
-from common.checkpoints import Checkpoints
 from common.config.base import OptimConfig
 from common.config.t2a import MonitorConfig, SamplerConfig, TransformerConfig
-from common.corpus import CorpusLatent
+from common.corpus.shards import CorpusLatent
 from common.errors import DataError
 from common.procedural import CLASSES
+from common.records.text import template_caption
 from common.storage import open_store
-from common.text import template_caption
+from common.storage.checkpoints import Checkpoints
 from common.training import is_main, launch
 from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.monitor import Monitor

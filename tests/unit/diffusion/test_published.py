@@ -6,8 +6,8 @@ import pytest
 
 from common.diffusion.backend import load_backend, model_hash
 from common.errors import ConfigError, DataError
-from common.hashing import hash_file
 from common.storage import open_store
+from common.storage.hashing import hash_file
 from components.pretrain_t2a.published import hand_on, reuse, verify
 from tests.s3_server import BUCKET, s3_server
 

@@ -12,8 +12,8 @@ from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
 
 from common.config.base import OptimConfig
 from common.config.t2a import SamplerConfig
-from common.diffusion.backend import backend_class, load_backend
-from common.diffusion.objective import FLOW, error
+from common.diffusion.backend import backend_class, error, load_backend
+from common.diffusion.objective import FLOW
 from common.diffusion.sampling import sample
 from common.diffusion.solver import Noise
 from common.diffusion.stable_audio_small import FlowSolver, StableAudioSmall, StableAudioSmallDiT, flow_times

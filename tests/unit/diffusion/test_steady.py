@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.diffusion.backend import join
+from common.diffusion.condition import join
 from common.diffusion.steady import SteadyProcessor, steady
 
 CAPTIONS = ["sound of a bell", "a loud dog bark", "siren"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.corpus import CorpusLatent
+from common.corpus.shards import CorpusLatent
 from common.errors import DataError
 from common.training import Part
 from components.pretrain_t2a.batches import Plan, group_by_length
@@ -62,7 +62,7 @@ def test_a_corpus_that_fits_is_drawn_as_one_permutation_of_each_length(tokenizer
 
 
 def _epoch_seed(epoch: int) -> int:
-    from common.seeding import derive_seed
+    from common.runtime.seeding import derive_seed
 
     return derive_seed(0, "epoch", epoch)
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.text import build_tokenizer, tokenize, uncovered
 from common.errors import DataError
 from common.procedural import CLASSES, write_caption
-from common.seeding import numpy_generator
-from common.text import template_caption
-from common.vocabulary import build_vocabulary
+from common.records.text import template_caption
+from common.runtime.seeding import numpy_generator
 
 UNSEEN = ["accordion", "Children Playing", "GLASS-breaking", "naïve übung", "犬の鳴き声", "r2 d2!", "vacuum cleaner"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.download import Patience
+from pipelines.local.download import Patience
 from tests.unit.fetching.server import Server, running
 
 

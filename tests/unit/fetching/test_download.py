@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import DataError, StorageError
-from pipelines import download as module
-from pipelines.download import Expected, Patience, download
+from pipelines.local import download as module
+from pipelines.local.download import Expected, Patience, download
 from tests.unit.fetching.server import Server
 
 DATA = random.Random(0).randbytes(50_000)

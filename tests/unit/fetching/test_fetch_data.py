@@ -17,10 +17,9 @@ import soundfile
 from common.config.dataset import Archive, DatasetSpec
 from common.errors import ConfigError, DataError, StorageError
 from common.storage import read_json
-from pipelines import fetch_data
-from pipelines.doctor import main as diagnose
-from pipelines.download import Patience
-from pipelines.fetch_data import RECORD, fetch, main
+from pipelines.commands import fetch_data, main
+from pipelines.commands.fetch_data import RECORD, fetch
+from pipelines.local.download import Patience
 from tests.unit.fetching.server import Server
 
 PATH = "/archive/master.zip"
@@ -205,7 +204,7 @@ def test_what_may_not_be_downloaded_says_where_to_get_it_and_where_to_put_it(
         f"name: mini\nreader: esc50\nroot: data/mini\ntest_folds: [2]\naccess: {access}\n"
         "instructions: fill in the form at https://example.org/form\nlicence: research only\n"
     )
-    assert main(["--dataset", str(file)]) == 2
+    assert main(["fetch-data", "--dataset", str(file)]) == 2
     told = capsys.readouterr().err
     assert "fill in the form at https://example.org/form" in told and str(tmp_path / "data" / "mini") in told
     assert "research only" in told and not (tmp_path / "data").exists()
@@ -213,7 +212,7 @@ def test_what_may_not_be_downloaded_says_where_to_get_it_and_where_to_put_it(
     for name, data in esc50_files().items():
         (put / name).parent.mkdir(parents=True, exist_ok=True)
         (put / name).write_bytes(data)
-    assert main(["--dataset", str(file)]) == 0
+    assert main(["fetch-data", "--dataset", str(file)]) == 0
     assert f"mini is there already: {put} (10 clips" in capsys.readouterr().out
 
 
@@ -227,8 +226,7 @@ def test_the_doctor_recognises_a_dataset_that_was_put_there(
     )
 
     def doctor(*options: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["doctor", "--dataset", str(file), "--preset", "smoke", *options])
-        status = diagnose()
+        status = main(["doctor", "--dataset", str(file), "--preset", "smoke", *options])
         told = capsys.readouterr()
         return status, told.out + told.err
 
@@ -251,10 +249,10 @@ def test_the_command_tells_an_error_in_one_line(
         "name: mini\nreader: esc50\nroot: mini\ntest_folds: [2]\naccess: download\n"
         f"archives:\n  - url: {server.url('/gone.zip')}\n"
     )
-    assert main(["--dataset", str(file)]) == 2
+    assert main(["fetch-data", "--dataset", str(file)]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(error) == 1 and "the server answers 404" in error[0]
-    assert main(["--dataset", "demo"]) == 2 and "nothing to download" in capsys.readouterr().err
+    assert main(["fetch-data", "--dataset", "demo"]) == 2 and "nothing to download" in capsys.readouterr().err
 
 
 def test_a_second_process_waits_its_turn(server: Server, patience: Patience, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save
 
 from common.config.run import load_preset
 from common.errors import ConfigError, DataError, StorageError
-from common.model_files import read_record, record_path
-from common.models import describe, locate, missing_models
+from common.models.files import read_record, record_path
+from common.models.registry import describe, locate, missing_models
 from common.storage import open_store, store_below
-from pipelines.fetch_models import fetch_model, main
+from pipelines.commands import main
+from pipelines.commands.fetch_models import fetch_model
 from tests.s3_server import BUCKET, s3_server
 from tests.unit.fetching.hub import Hub, hub_server
 
@@ -146,7 +147,7 @@ def test_a_model_without_safetensors_or_without_a_commit_is_refused(hub: Hub) ->
 
 
 def test_without_a_network_or_room_the_error_says_so(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.fetch_models.SPARE_BYTES", 2**60)
+    monkeypatch.setattr("pipelines.commands.fetch_models.SPARE_BYTES", 2**60)
     with pytest.raises(StorageError, match=r"GiB free; someone/tiny needs .* HF_HOME"):
         fetch_model(MODEL, COMMIT)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -157,15 +158,15 @@ def test_without_a_network_or_room_the_error_says_so(hub: Hub, monkeypatch: pyte
 
 def test_presets_that_train_all_themselves_need_no_models(capsys: pytest.CaptureFixture[str]) -> None:
     for preset in ("tiny", "smoke"):
-        assert main(["--preset", preset]) == 0
+        assert main(["fetch-models", "--preset", preset]) == 0
         assert f"preset {preset} needs no published models" in capsys.readouterr().out
 
 
 def test_a_stage_takes_from_the_store_what_it_needs_and_nothing_else(
     hub: Hub, tmp_path: Path, run_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--preset", "tiny", "--overrides", RUN, "--store", str(run_store)]) == 0
-    assert main(["--preset", "tiny", "--overrides", RUN, "--store", run_store.as_uri()]) == 0
+    assert main(["fetch-models", "--preset", "tiny", "--overrides", RUN, "--store", str(run_store)]) == 0
+    assert main(["fetch-models", "--preset", "tiny", "--overrides", RUN, "--store", run_store.as_uri()]) == 0
     assert "3 files copied, 0 were there" in (said := capsys.readouterr().out) and "0 files copied, 3 were" in said
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     with store_below("a/scope"):
@@ -188,7 +189,10 @@ def test_an_s3_store_hands_out_the_same_bytes_and_a_damaged_object_is_refused(
             monkeypatch.setenv(name, value)
         uri = f"s3://{BUCKET}/store"
         config = load_preset("tiny", RUN)
-        assert missing_models(config, uri) and main(["--preset", "tiny", "--overrides", RUN, "--store", uri]) == 0
+        assert (
+            missing_models(config, uri)
+            and main(["fetch-models", "--preset", "tiny", "--overrides", RUN, "--store", uri]) == 0
+        )
         assert missing_models(config, uri) == []
         monkeypatch.setenv("SYNTHIO_STORE", uri)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))

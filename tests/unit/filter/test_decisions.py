@@ -9,9 +9,9 @@ import pytest
 
 from common.config.clap import FilterAudioConfig
 from common.errors import DataError
-from common.records import SyntheticClip
+from common.records.clips import SyntheticClip
 from components.filter_audio.candidates import Candidate, Decision
-from components.filter_audio.decisions import Embedded, decide
+from components.filter_audio.filtering import Embedded, decide
 from components.filter_audio.summary import summarize
 from components.filter_audio.thresholds import Threshold
 
@@ -156,7 +156,7 @@ def test_blocks_of_clips_change_no_decision(monkeypatch: pytest.MonkeyPatch) -> 
     embeddings = [unit(*(np.eye(4)[index % 2] + 0.05 * rng.standard_normal(4))) for index in range(120)]
     whole = decisions(clips, embeddings)
     assert Counter(decision.reason for decision in whole)["near_duplicate"] > 50
-    monkeypatch.setattr("components.filter_audio.decisions.BLOCK", 7)
+    monkeypatch.setattr("components.filter_audio.filtering.BLOCK", 7)
     assert [decision.reason for decision in decisions(clips, embeddings)] == [decision.reason for decision in whole]
 
 

@@ -6,8 +6,13 @@ from transformers import ClapFeatureExtractor
 
 from common.clap.features import ClapFeatures
 from common.procedural.clips import make_clip
-from components.filter_audio.fingerprints import Fingerprints
-from components.filter_audio.recordings import fingerprint, first_copy, nearest_first, recording_similarity
+from components.filter_audio.recordings import (
+    Fingerprints,
+    fingerprint,
+    first_copy,
+    nearest_first,
+    recording_similarity,
+)
 
 RATE_HZ = 16_000
 

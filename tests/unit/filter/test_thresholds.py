@@ -5,8 +5,7 @@ import pytest
 
 from common.config.clap import ThresholdConfig
 from common.errors import DataError
-from components.filter_audio.calibration import planted_trial
-from components.filter_audio.thresholds import Threshold, calibrate, claim_scores
+from components.filter_audio.thresholds import Threshold, calibrate, claim_scores, planted_trial
 
 
 def similarities(n: int, labels: int, seed: int, signal: float = 1.5) -> tuple[np.ndarray, list[tuple[int, ...]]]:

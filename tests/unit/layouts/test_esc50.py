@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.dataset_listing import list_clips
-from common.datasets_registry import resolve_dataset
+from common.datasets.layouts import list_layout
+from common.datasets.listing import list_clips
+from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
-from common.layouts import list_layout
-from components.prepare_dataset.reading import read_dataset
+from components.prepare_dataset.dataset import read_dataset
 from components.prepare_dataset.splitting import split_clips
 
 Put = Callable[..., Path]

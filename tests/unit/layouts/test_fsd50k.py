@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from common.datasets.layouts import list_layout
 from common.errors import DataError
-from common.layouts import list_layout
 
 Put = Callable[..., Path]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from common.datasets.layouts import list_layout
+from common.datasets.layouts.gtzan import filtered_split
 from common.errors import DataError
-from common.layouts import list_layout
-from common.layouts.gtzan import filtered_split
 
 Put = Callable[..., Path]
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec, LayoutName
-from common.dataset_listing import list_clips
-from common.datasets_registry import check_training_clips, dataset_names, fingerprint, resolve_dataset
+from common.datasets.layouts import LAYOUTS, list_layout
+from common.datasets.listing import list_clips
+from common.datasets.pushed import fetch_dataset, push_dataset
+from common.datasets.registry import check_training_clips, dataset_names, fingerprint, resolve_dataset
 from common.errors import ConfigError, DataError
-from common.layouts import LAYOUTS, list_layout
-from common.pushed_dataset import fetch_dataset, push_dataset
 from common.storage import open_store
-from pipelines.list_datasets import describe, to_text
+from pipelines.commands.list_datasets import describe, to_text
 
 Put = Callable[..., Path]
 
@@ -131,7 +131,7 @@ def test_fields_that_do_not_go_together_are_refused(fields: dict[str, object], s
 
 
 def test_several_labels_need_a_dataset_file_that_says_so(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
-    from common.layouts import urbansound8k
+    from common.datasets.layouts import urbansound8k
 
     plain = urbansound8k.list_clips
 
@@ -148,7 +148,7 @@ def test_several_labels_need_a_dataset_file_that_says_so(put: Put, monkeypatch: 
 
 
 def test_the_list_is_printed_as_text_and_as_json() -> None:
-    command = [sys.executable, "-m", "pipelines.list_datasets"]
+    command = [sys.executable, "-m", "pipelines", "list-datasets"]
     printed = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
     shown = {dataset["name"]: dataset for dataset in json.loads(printed)}
     assert set(shown) == set(dataset_names())

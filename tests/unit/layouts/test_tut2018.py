@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.datasets_registry import resolve_dataset
+from common.datasets.layouts import list_layout
+from common.datasets.layouts.located import list_located
+from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
-from common.layouts import list_layout
-from common.layouts.located import list_located
 
 Put = Callable[..., Path]
 TOP = "TUT-urban-acoustic-scenes-2018-development/"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec
-from common.dataset_listing import list_clips
-from common.datasets_registry import resolve_dataset
+from common.datasets.layouts import list_layout
+from common.datasets.listing import list_clips
+from common.datasets.registry import resolve_dataset
 from common.errors import DataError
-from common.layouts import list_layout
 
 Put = Callable[..., Path]
 HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.artifacts import write_sums
 from common.errors import RegressionError, StorageError
 from common.storage import STORE_VARIABLE, open_store, write_json
+from common.storage.artifacts import write_sums
 from common.study.cells import night_scope
 from components.judge_night.run import run as judge_night
 from components.record_night.comparison import fallen, good_before, slower

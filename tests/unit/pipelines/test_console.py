@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.console import Console
+from pipelines.local.console import Console
 
 
 def test_the_log_has_everything_and_the_terminal_the_stages_lines(
@@ -28,7 +28,7 @@ def test_the_log_has_everything_and_the_terminal_the_stages_lines(
 def test_a_reader_that_wants_no_more_is_no_error(options: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "pipelines.list_datasets", *options]
+    command = [sys.executable, "-m", "pipelines", "list-datasets", *options]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")

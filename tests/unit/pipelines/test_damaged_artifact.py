@@ -6,14 +6,14 @@ import pytest
 from kfp import dsl, local
 from kfp.dsl import Artifact, Input, Output
 
-from pipelines.observe import Observer
+from pipelines.local.observe import Observer
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
 def make(made: Output[Artifact]) -> None:
     from pathlib import Path
 
-    from common.artifacts import write_sums
+    from common.storage.artifacts import write_sums
 
     Path(made.path).mkdir(parents=True)
     (Path(made.path) / "weights").write_text("right")
@@ -24,7 +24,7 @@ def make(made: Output[Artifact]) -> None:
 def read(made: Input[Artifact], turn: int) -> None:
     from pathlib import Path
 
-    from common.artifacts import verify_artifact
+    from common.storage.artifacts import verify_artifact
 
     verify_artifact("read", "made", Path(made.path))
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from kfp import dsl, local
 
-from pipelines.observe import Observer
+from pipelines.local.observe import Observer
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from common.config.base import WIRE_NULL
+from common.config.methods import METHODS, resolve_methods
 from common.config.run import load_preset, preset_names
-from common.datasets_registry import dataset_names, resolve_dataset
+from common.datasets.registry import dataset_names, resolve_dataset
 from common.errors import ConfigError
-from common.methods import METHODS, resolve_methods
-from components.plan.resolve import PLANS, resolve, resolve_recipes
+from components.plan.planning import PLANS, resolve, resolve_recipes
 from components.plan.run import run
 
 CORPUS = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
@@ -25,7 +25,7 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
     preset: str, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The lists of ids lie beside the datasets' audio, which is not on this machine.
-    monkeypatch.setattr("components.plan.resolve.corpus_id_files", lambda _: ())
+    monkeypatch.setattr("components.plan.planning.corpus_id_files", lambda _: ())
     lacking = {"retrieval"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
     plans = run(dataset, preset, 0, ",".join(METHODS.keys() - lacking), 2, CORPUS, "")
     assert len(plans) == len(PLANS)

@@ -10,10 +10,10 @@ import soundfile
 
 from common.captions.records import Price, Tally, Usage
 from common.config.evaluation import EvaluateClassifierConfig
-from common.methods import DEFAULT_METHODS, METHODS
-from common.records import Caption, GoldClip, SyntheticClip, write_records
-from common.rounding import rounded
+from common.config.methods import DEFAULT_METHODS, METHODS
+from common.records.clips import Caption, GoldClip, SyntheticClip, write_records
 from common.storage import write_json
+from common.storage.local import rounded
 from components.evaluate_classifier.comparison import Predictions, compare
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'

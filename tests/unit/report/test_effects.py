@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from common.methods import METHODS
+from common.config.methods import METHODS
+from common.pages.times import cost_table, own_seconds
 from components.report.effects import ablations, factor_chart, factors, long_tail, own_stages
 from components.report.sections import impossible, method_rows
-from components.report.timing import cost_table, own_seconds
 
 
 def score(mean: float) -> dict[str, Any]:

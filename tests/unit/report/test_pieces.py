@@ -10,12 +10,12 @@ import pytest
 import soundfile
 
 from common.errors import DataError
-from common.spectrogram import png, spectrogram
-from components.report import figures, wording
+from common.pages import charts, numbers
+from common.pages.spectrogram import png, spectrogram
+from common.pages.times import duration, insert_run_section
 from components.report.budget import factor_rows, strength_rows
 from components.report.players import Carrier, choose, make_player
 from components.report.sections import confusions
-from components.report.timing import duration, insert_run_section
 from tests.unit.report.artifacts import RECIPE, synthetic_clips, tone
 
 PAGE = '<main><section id="run"><h2>Time</h2><p>later</p></section><section id="x">kept</section></main>'
@@ -59,13 +59,13 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(0.4128, "41.3 %"), (0.0, "0.0 %"), (1.0, "100.0 %"), (-0.00001, "0.0 %")])
 def test_shares_have_one_decimal(value: float, text: str) -> None:
-    assert wording.percent(value) == text
+    assert numbers.percent(value) == text
 
 
 def test_differences_have_a_sign_and_a_real_minus() -> None:
-    assert wording.points(0.0719) == "+7.2"
-    assert wording.points(-0.0719) == "−7.2"
-    assert wording.points(-0.0001) == "+0.0"
+    assert numbers.points(0.0719) == "+7.2"
+    assert numbers.points(-0.0719) == "−7.2"
+    assert numbers.points(-0.0001) == "+0.0"
 
 
 def test_the_png_decodes_to_the_shades_that_went_in() -> None:
@@ -139,18 +139,18 @@ def test_confusion_matrices_of_many_classes_show_shades_only() -> None:
 
 
 def test_all_values_of_a_histogram_are_drawn() -> None:
-    chart = str(figures.histogram([0.1, 0.9, 1.0], [0.0], [0.5], (0.0, 1.0), "score", "All", bins=10))
+    chart = str(charts.histogram([0.1, 0.9, 1.0], [0.0], [0.5], (0.0, 1.0), "score", "All", bins=10))
     assert chart.count('class="gain"') == 2 and chart.count('class="loss"') == 1 and chart.count('class="mark"') == 1
 
 
 def test_charts_say_their_data_in_words_and_escape_names() -> None:
-    chart = str(figures.curves([("<b>", [1.0, 2.0], [0.5, 0.25])], "Loss"))
+    chart = str(charts.curves([("<b>", [1.0, 2.0], [0.5, 0.25])], "Loss"))
     assert 'aria-label="Loss: &lt;b&gt; from 0.5 to 0.25"' in chart
 
 
 @pytest.mark.parametrize("values", [[0.3], [0.3, 0.3], [-1.0, 2.0]])
 def test_a_span_holds_all_values_with_room(values: list[float]) -> None:
-    low, high = figures.span(values)
+    low, high = charts.span(values)
     assert low <= min(values) and max(values) <= high and high - low >= 0.2 - 1e-9
 
 

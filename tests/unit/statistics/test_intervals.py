@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import ttest_1samp
 from sklearn.metrics import f1_score
 
-from common.comparisons import holm, mean_interval
+from common.study.comparisons import holm, mean_interval
 from components.evaluate_classifier.statistics import (
     accuracy_draws,
     calibration_error,

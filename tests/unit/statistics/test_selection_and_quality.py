@@ -7,12 +7,12 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from common.config.methods import METHODS, in_order
 from common.errors import DataError
-from common.methods import METHODS, in_order
 from components.evaluate_classifier.comparison import compared
+from components.evaluate_classifier.evaluation import best_classic_methods, choose
 from components.evaluate_classifier.model_card import model_card
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
-from components.evaluate_classifier.selection import best_classic_methods, choose
 from tests.unit.report.artifacts import LABELS, make_evaluation, synthetic_clips
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from common.config.evaluation import EvaluateClassifierConfig
-from common.methods import METHODS
+from common.config.methods import METHODS
 from components.evaluate_classifier.comparison import compare
 from components.evaluate_classifier.multi_label import (
     THRESHOLDS,

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import StorageError
-from common.items import ItemStore
 from common.storage import open_store
+from common.storage.items import ItemStore
 from common.storage.s3 import S3Store
 from common.storage.s3_client import S3Settings
 from tests.s3_server import BUCKET
@@ -150,7 +150,7 @@ def test_a_stage_killed_in_the_middle_of_an_upload_leaves_no_item_and_its_parts_
     store_uri: str, proxy: FaultProxy, open_uploads: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = f"""
-from common.items import ItemStore
+from common.storage.items import ItemStore
 from common.storage.s3_client import S3Settings
 settings = S3Settings(endpoint={proxy.url!r}, part_bytes=5 * 2**20)
 S3Settings.from_environment = classmethod(lambda cls: settings)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.checkpoints import Checkpoints
 from common.errors import StorageError
 from common.storage import DamagedError
+from common.storage.checkpoints import Checkpoints
 from common.storage.s3 import S3Store
 from tests.unit.storage.conftest import MakeStore
 from tests.unit.storage.fault_proxy import FAULTS, FaultProxy

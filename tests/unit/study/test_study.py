@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from common.config.methods import resolve_methods
 from common.errors import ConfigError
-from common.methods import resolve_methods
 from common.storage import STORE_VARIABLE
 from common.study.cells import Cell, Record, Records, parse_cells
 from common.study.costs import check_budget, cost_table, estimate
@@ -17,8 +17,9 @@ from common.study.paper import DATASETS, METHODS, published
 from components.plan_study.run import run as plan_study
 from components.report_study.page import markdown, render
 from components.report_study.run import run as report_study
-from components.report_study.tables import study
-from pipelines.run_benchmark import main, with_run
+from components.report_study.study import study
+from pipelines.commands import main
+from pipelines.local.study import with_run
 
 ASKED = {"preset": "tiny", "seeds": 3, "overrides": "", "seconds": 90.0}
 CELLS = '[{"dataset": "demo", "n": 16}, {"dataset": "demo", "n": 32}]'
@@ -81,9 +82,9 @@ def test_a_study_above_its_budget_is_refused_before_anything_starts(
     with pytest.raises(ConfigError, match="above the budget"):
         plan_study(CELLS, "tiny", "", 3, "", 0.0001)
     command = ["--n", "16,32", "--seeds", "3", "--budget", "0.0001", "--runs", str(tmp_path / "runs")]
-    assert main(command) == 2
+    assert main(["benchmark", *command]) == 2
     assert "above the budget" in capsys.readouterr().err and not (tmp_path / "runs").exists()
-    assert main([*command, "--budget", "5", "--dry-run"]) == 0
+    assert main(["benchmark", *command, "--budget", "5", "--dry-run"]) == 0
     check_budget(estimate([16], "tiny", 6, 3), 0)
 
 

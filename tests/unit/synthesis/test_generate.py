@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.audio import rms_dbfs, write_flac
+from common.audio.signal import rms_dbfs, write_flac
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import load_backend
 from common.errors import ConfigError
-from common.hashing import hash_file
+from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import finish, sample_batch
 from components.synthesize_audio.model import compile_blocks, load_model, resolve_precision
 from components.synthesize_audio.requests import Request, Source, template_prompts

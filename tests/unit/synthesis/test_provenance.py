@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError
-from common.provenance import PROVENANCE, Provenance, copy_provenance, read_provenance, write_provenance
+from common.records.provenance import PROVENANCE, Provenance, copy_provenance, read_provenance, write_provenance
 from common.storage import write_json
 from components.synthesize_audio.clips import model_account
 

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
+from common.config.methods import LOSERS, METHODS
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
-from common.methods import LOSERS, METHODS
-from common.records import GoldClip, Prompt
+from common.records.clips import GoldClip, Prompt
 from components.synthesize_audio.requests import (
     Request,
     alignment_of,

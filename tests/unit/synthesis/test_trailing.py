@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from components.synthesize_audio.trailing import Trailing
+from components.synthesize_audio.synthesis import Trailing
 
 
 def test_jobs_start_in_order_and_all_are_done_at_the_end() -> None:

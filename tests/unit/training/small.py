@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import Checkpoints
 from common.config.base import OptimConfig
 from common.storage import open_store
+from common.storage.checkpoints import Checkpoints
 from common.training import Curve, LossFunction, Part, fit
 
 DATA = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.checkpoints import Checkpoints
 from common.errors import StorageError
 from common.storage import ObjectStore, open_store
+from common.storage.checkpoints import Checkpoints
 from tests.unit.training.small import equal, train
 
 
@@ -71,7 +71,9 @@ def test_a_damaged_newest_one_is_skipped_with_a_log_line(
     store: ObjectStore, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, logged = Checkpoints(store), []
-    monkeypatch.setattr("common.checkpoints.event", lambda _, name, **fields: logged.append((name, fields["step"])))
+    monkeypatch.setattr(
+        "common.storage.checkpoints.event", lambda _, name, **fields: logged.append((name, fields["step"]))
+    )
     put(kept, 1)
     put(kept, 2)
     DAMAGES[damage](store)

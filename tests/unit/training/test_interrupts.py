@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from common.errors import Interrupted, SynthioError
-from common.parallel import run_items
+from common.runtime.parallel import run_items
 from common.training import launch
 from tests.unit.training.small import checkpoints, equal, train
 from tests.unit.training.test_processes import Job

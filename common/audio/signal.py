@@ -1,0 +1,241 @@
+"""The one way audio is read, mixed down, resampled, measured and written.
+
+Arrays are float32 in [-1, 1]: `(T,)` mono or `(C, T)`, time last.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from common.audio.file import AudioError, AudioInfo, check_whole, open_audio
+from common.storage import write_bytes
+
+__all__ = [
+    "AudioError",
+    "AudioInfo",
+    "check_signal",
+    "fixed_windows",
+    "is_silent",
+    "loudest_window",
+    "match_loudness",
+    "pcm16",
+    "read_audio",
+    "read_audio_and_info",
+    "resample",
+    "rms_dbfs",
+    "to_mono",
+    "write_flac",
+]
+
+SILENCE_DBFS = -60.0
+FLOOR_DBFS = -120.0
+_BLOCK_S = 0.1
+
+
+def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, int]:
+    """Decode WAV, FLAC, OGG, MP3 and what else libsndfile reads, by content whatever the suffix.
+
+    Args:
+        path: the file.
+        max_duration_s: of a longer file only the loudest window of this length is kept; it is
+            found block by block, so that memory does not grow with the file.
+
+    Returns:
+        Audio `(C, T)` float32, full scale = 1, and its sampling rate in Hz.
+
+    Raises:
+        AudioError: with reason `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples`
+            or `nan`.
+    """
+    audio, info = read_audio_and_info(path, max_duration_s)
+    return audio, info.sample_rate_hz
+
+
+def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
+    """As `read_audio`, with the header of the file instead of its rate."""
+    with open_audio(path) as file:
+        info = AudioInfo.of(file)
+        limit = None if max_duration_s is None else max(1, round(max_duration_s * info.sample_rate_hz))
+        try:
+            if limit is not None and info.frames > limit:
+                audio = _read_loudest(path, file, limit)
+            else:
+                audio = file.read(dtype="float32", always_2d=True)
+                check_whole(path, info, len(audio))
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise AudioError("truncated", f"{path}: decoding stopped: {error}; replace the file") from error
+    if not len(audio):
+        raise AudioError("no_samples", f"{path}: holds no samples; replace or remove the file")
+    if not np.isfinite(audio).all():
+        raise AudioError("nan", f"{path}: samples that are not finite numbers; export the file again")
+    return np.ascontiguousarray(audio.T), info
+
+
+def _read_loudest(path: Path, file: soundfile.SoundFile, length: int) -> np.ndarray:
+    """`(length, C)`: the window with most energy, starting at a multiple of the block."""
+    block = max(1, min(length, round(_BLOCK_S * file.samplerate)))
+    parts = file.blocks(100 * block, dtype="float32", always_2d=True)
+    energies = np.concatenate([_block_energies(part, block) for part in parts])
+    if len(energies) * block < file.frames:
+        raise AudioError("truncated", f"{path}: ends before its header says; replace the file")
+    total = np.concatenate([[0.0], np.cumsum(energies)])
+    span = -(-length // block)
+    starts = np.arange(max(1, (file.frames - length) // block + 1))
+    start = int(np.argmax(total[np.minimum(starts + span, len(energies))] - total[starts]))
+    file.seek(start * block)
+    window: np.ndarray = file.read(length, dtype="float32", always_2d=True)
+    return window
+
+
+def _block_energies(part: np.ndarray, block: int) -> np.ndarray:
+    power = np.square(part, dtype=np.float64).sum(axis=1)
+    energies: np.ndarray = np.add.reduceat(power, np.arange(0, len(power), block))
+    return energies
+
+
+def to_mono(x: np.ndarray) -> np.ndarray:
+    """`(C, T)` or `(T,)` to `(T,)`: the mean of the channels.
+
+    Where channels cancel (opposite polarity: the mean holds under 1 % of their mean power) the
+    loudest channel stands for all.
+    """
+    if x.ndim == 1:
+        return x
+    if x.shape[0] == 1:
+        return x[0]
+    mean: np.ndarray = x.mean(axis=0, dtype=np.float32)
+    power = np.square(x, dtype=np.float64).mean(axis=1)
+    if np.square(mean, dtype=np.float64).mean() < 0.01 * power.mean():
+        return np.ascontiguousarray(x[int(power.argmax())])
+    return mean
+
+
+def resample(x: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Resample the last axis (soxr, high quality); the result has round(T * to / from) samples, at least 1."""
+    if from_hz == to_hz:
+        return x
+    length = max(1, round(x.shape[-1] * to_hz / from_hz))
+    rows = np.atleast_2d(x).astype(np.float32, copy=False)
+    out = np.zeros((rows.shape[0], length), np.float32)
+    for row, target in zip(rows, out, strict=True):
+        made = soxr.resample(row, from_hz, to_hz, quality="HQ")[:length]
+        target[: len(made)] = made
+    return out.reshape(*x.shape[:-1], length)
+
+
+def pcm16(x: np.ndarray) -> np.ndarray:
+    """int16 of float audio by rounding; values beyond full scale are limited to it."""
+    limited: np.ndarray = np.clip(np.rint(x.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+    return limited
+
+
+def write_flac(path: Path, x: np.ndarray, rate: int) -> None:
+    """Write `(T,)` or `(C, T)` as 16-bit FLAC, atomically; values beyond full scale are limited to it.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    # Encoded in memory: libsndfile reports a full disk as an unnamed error of its own.
+    encoded = io.BytesIO()
+    soundfile.write(encoded, pcm16(x).T, rate, format="FLAC", subtype="PCM_16")
+    write_bytes(path, encoded.getvalue())
+
+
+def rms_dbfs(x: np.ndarray) -> float:
+    """Level over all samples in dB relative to full scale (a square wave of 1 has 0 dB); at least -120."""
+    power = float(np.square(x, dtype=np.float64).mean()) if x.size else 0.0
+    return max(FLOOR_DBFS, 10 * float(np.log10(max(power, 1e-30))))
+
+
+def loudest_window(x: np.ndarray, length: int) -> np.ndarray:
+    """The `length` samples of most energy on the last axis (the first of equals); all of a shorter `x`."""
+    if x.shape[-1] <= length:
+        return x
+    power = np.square(x, dtype=np.float64).reshape(-1, x.shape[-1]).sum(axis=0)
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    start = int(np.argmax(total[length:] - total[:-length]))
+    return x[..., start : start + length]
+
+
+def fixed_windows(x: np.ndarray, length: int) -> np.ndarray:
+    """`(T,)` as `(W, length)`: the fewest evenly spaced windows that cover it.
+
+    A shorter clip is one window, zeros after it. Windows of a longer clip overlap a little rather
+    than hold padding.
+    """
+    if len(x) <= length:
+        return np.pad(x, (0, length - len(x)))[None]
+    count = -(-len(x) // length)
+    starts = np.rint(np.linspace(0, len(x) - length, count)).astype(int)
+    return np.stack([x[start : start + length] for start in starts])
+
+
+def is_silent(x: np.ndarray, threshold_dbfs: float = SILENCE_DBFS) -> bool:
+    """Whether no sample departs from the mean by more than `threshold_dbfs`."""
+    peak = float(np.abs(x - x.mean(axis=-1, keepdims=True)).max(initial=0.0))
+    return peak < 10 ** (threshold_dbfs / 20)
+
+
+def check_signal(x: np.ndarray, rate: int) -> str:
+    """What is technically wrong with `(T,)` audio at `rate` Hz: `ok`, or the first of these reason codes.
+
+    `nan` (not finite), `silence` (nothing above -60 dBFS), `dc` (an offset above 0.05 and above the
+    level of the rest), `clipping` (over 0.5 % of the samples lie on flat tops of 3 or more near
+    full scale), `clicks` (3 or more lone samples per second far off a straight line).
+    """
+    if not np.isfinite(x).all():
+        return "nan"
+    if is_silent(x):
+        return "silence"
+    offset = abs(float(x.mean()))
+    if offset > 0.05 and offset > float(x.std()):
+        return "dc"
+    if _flat_share(x) > 0.005:
+        return "clipping"
+    if _click_count(x) >= 3 * max(1.0, len(x) / rate):
+        return "clicks"
+    return "ok"
+
+
+def _flat_share(x: np.ndarray) -> float:
+    peak = float(np.abs(x).max())
+    if peak < 0.5 or len(x) < 3:
+        return 0.0
+    top = np.abs(x[1:-1]) > 0.98 * peak
+    # A smooth 20 Hz tone moves more than this between samples, even at its crest and at 48 kHz.
+    near = 1e-6 * peak
+    flat = (np.abs(x[1:-1] - x[:-2]) <= near) & (np.abs(x[1:-1] - x[2:]) <= near)
+    return float((top & flat).mean())
+
+
+def _click_count(x: np.ndarray) -> int:
+    """Samples off the line between their neighbours by 0.3 and more, ten times as far as any within eight samples."""
+    if len(x) < 32:
+        return 0
+    off = np.abs(x[1:-1] - 0.5 * (x[:-2] + x[2:]))
+    places = np.flatnonzero(off[10:-10] > 0.3) + 10
+    if len(places) > len(x) // 20:
+        return 0
+    around = np.concatenate([np.arange(-9, -1), np.arange(2, 10)])
+    alone = off[places] > 10 * off[places[:, None] + around].max(axis=1, initial=0.0)
+    # A lone sample pulls its neighbours off by half as much; the edge of a square wave, by as much.
+    alone &= off[places] > 1.4 * np.maximum(off[places - 1], off[places + 1])
+    return int(alone.sum())
+
+
+def match_loudness(x: np.ndarray, target_rms_dbfs: float, peak_limit_dbfs: float) -> tuple[np.ndarray, float]:
+    """Apply the one gain that brings `x` to `target_rms_dbfs`, or as near below as the peak limit allows.
+
+    Returns:
+        The scaled audio (same shape, float32) and the gain in dB; a silent `x` is returned as it is with gain 0.
+    """
+    level, peak = rms_dbfs(x), float(np.abs(x).max(initial=0.0))
+    if level <= FLOOR_DBFS or peak == 0:
+        return x, 0.0
+    gain_db = min(target_rms_dbfs - level, peak_limit_dbfs - 20 * float(np.log10(peak)))
+    return (x * np.float32(10 ** (gain_db / 20))).astype(np.float32, copy=False), gain_db

@@ -1,0 +1,140 @@
+"""The methods that a run compares, as data. A new method is one record in `METHODS`.
+
+A method says which clips fill the synthetic half of each training batch and which classic
+augmentation is applied. The rows are those of the paper's Table 1 (arXiv 2410.02056), and
+`synthio_classic`, which reviewers asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from common.config.base import Frozen
+from common.errors import ConfigError, unknown_name
+
+Alignment = Literal["none", "dpo", "erm"]
+CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
+Augmentation = Literal[
+    "none", "noise", "background", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"
+]
+Classic = Augmentation | Literal["best"]
+
+
+class Recipe(Frozen):
+    """How the clips in the synthetic slot come about. Methods with equal recipes share them.
+
+    `source="corpus"` takes the clips of the pretraining corpus that CLAP finds nearest, `source="real"` labelled clips
+    of the dataset that the replicate neither trains on nor validates with.
+    """
+
+    source: Literal["generate", "corpus", "real"] = "generate"
+    alignment: Alignment = "none"
+    captions: CaptionSource = "template"
+    filter: bool = False
+    rounds: int | None = None
+    """Rounds of self-reflection; None = as many as the run has."""
+
+    @property
+    def name(self) -> str:
+        """Readable and unique: a part of clip ids."""
+        if self.source != "generate":
+            return {"corpus": "retrieved", "real": "extra-real"}[self.source]
+        return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
+
+
+class Method(Frozen):
+    """One row of the result table.
+
+    `classic="best"` is the classic method and strength that did best on validation: of the classic
+    methods that the run lists, else of noise and SpecAugment.
+    """
+
+    title: str
+    recipe: Recipe | None = None
+    classic: Classic = "none"
+    again: bool = False
+    """Train from another seed: against the method without it this is an A/A test."""
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether it shows what a perfect generator could gain, with clips that a user of n clips does not have."""
+        return self.recipe is not None and self.recipe.source == "real"
+
+
+LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)
+"""Template prompts through the unaligned model: the losers of preference pairs, and `vanilla`."""
+
+RETRIEVED = Recipe(source="corpus", rounds=0)
+
+_SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
+
+METHODS: dict[str, Method] = {
+    "gold": Method(title="Gold only"),
+    "gold_again": Method(title="Gold only, another seed (A/A)", again=True),
+    "noise": Method(title="Random noise", classic="noise"),
+    "background_noise": Method(title="Corpus background noise", classic="background"),
+    "pitch_shift": Method(title="Pitch shift", classic="pitch_shift"),
+    "time_stretch": Method(title="Time stretch", classic="time_stretch"),
+    "shift": Method(title="Time shift", classic="shift"),
+    "specaugment": Method(title="SpecAugment", classic="specaugment"),
+    "audiomentations": Method(title="Audiomentations", classic="audiomentations"),
+    "retrieval": Method(title="Retrieval", recipe=RETRIEVED),
+    "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),
+    "llm_captions": Method(title="+ LLM captions", recipe=Recipe(captions="label_only", rounds=0)),
+    "synthio": Method(title="Synthio", recipe=_SYNTHIO),
+    "synthio_template": Method(title="w/ template captions", recipe=Recipe(alignment="dpo", filter=True, rounds=0)),
+    "synthio_erm": Method(title="w/ ERM", recipe=_SYNTHIO.model_copy(update={"alignment": "erm"})),
+    "synthio_no_reflection": Method(title="w/o self-reflection", recipe=_SYNTHIO.model_copy(update={"rounds": 0})),
+    "synthio_no_mixcap": Method(title="w/o MixCap", recipe=_SYNTHIO.model_copy(update={"captions": "plain"})),
+    "synthio_no_dpo": Method(title="w/o DPO", recipe=_SYNTHIO.model_copy(update={"alignment": "none"})),
+    "synthio_classic": Method(title="Synthio + best classic", recipe=_SYNTHIO, classic="best"),
+    "extra_real": Method(title="Extra real clips (ceiling)", recipe=Recipe(source="real", rounds=0)),
+}
+
+BASELINE, SUBJECT, COMBINED = "gold", "synthio", "synthio_classic"
+"""What a verdict compares."""
+BEST_CLASSIC = "best_classic"
+"""In each replicate, the classic method that validation chose; no method by itself."""
+ABLATIONS = tuple(
+    name
+    for name, method in METHODS.items()
+    if name != SUBJECT and method.classic == "none" and method.recipe and method.recipe.source == "generate"
+)
+"""Synthio less one part or several."""
+
+DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic")
+
+
+def get_method(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        ConfigError: there is none; the message lists the nearest names.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Method names in the order of the catalogue, others after them; KFP does not keep the order of a dict."""
+    catalogue = list(METHODS)
+    return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
+
+
+def resolve_methods(names: str) -> dict[str, Method]:
+    """Comma- or space-separated method names as records; empty = the default six.
+
+    Raises:
+        ConfigError: a name is unknown or stands twice.
+    """
+    listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
+    twice = {name for name in listed if listed.count(name) > 1}
+    if twice:
+        raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
+    return {name: get_method(name) for name in listed}
+
+
+MAX_ROUNDS = 3
+"""Loops are unrolled at compile time; a preset may use fewer rounds. The official code stops at three."""

@@ -1,0 +1,303 @@
+"""The pretraining corpus: WebDataset shards under a JSON manifest.
+
+`manifest.json` lists every shard with where it lies (relative to the artifact, or a `file://` or `s3://` address in the
+run store), its kind (`audio` or `latents`), split (`train` or `heldout`), number of clips, bytes and SHA-256. A sample
+`key` of an audio shard is `key.flac` and `key.json`; of a latent shard `key.latent.npy` (D, L), `key.tokens.npy` (S,)
+and `key.json`. Beside the manifest: `vae/`, `tokenizer/`, `vocabulary.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from pydantic import AliasChoices, Field
+
+from common.archives import ArchiveLimits, read_members
+from common.corpus.cache import ShardCache
+from common.errors import DataError, StorageError
+from common.records.clips import Record
+from common.storage import DamagedError, open_store, read_json, split_uri
+from common.storage.artifacts import how_to_remake
+
+Kind = Literal["audio", "latents"]
+Split = Literal["train", "heldout"]
+VERSION = 2
+SUFFIXES = ("flac", "json", "latent.npy", "tokens.npy")
+MAX_MEMBER_BYTES = 64 * 2**20
+_LIMITS = ArchiveLimits(members=10_000_000, member_bytes=MAX_MEMBER_BYTES, depth=1)
+_MEMBER_SUFFIXES = tuple(f".{suffix}" for suffix in SUFFIXES)
+
+
+class Shard(Record):
+    """One shard of the manifest; version 1 called `uri` `file`."""
+
+    uri: str = Field(
+        validation_alias=AliasChoices("uri", "file"), description="s3://, file:// or a path relative to the artifact"
+    )
+    kind: Kind
+    split: Split
+    clips: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    sha256: str
+    lengths: dict[int, int] | None = Field(
+        default=None,
+        description="latent shards: clips by latent length, so that batches can be planned without reading",
+    )
+
+
+class CorpusClip(NamedTuple):
+    """A clip with its caption; `audio` is `(C, T)` float32."""
+
+    key: str
+    audio: NDArray[np.float32]
+    sample_rate_hz: int
+    caption: str
+    label: str | None
+    duration_s: float
+
+
+class CorpusLatent(NamedTuple):
+    """An encoded clip; `latent` is `(D, L)` float32, `tokens` `(S,)` int64 without padding."""
+
+    key: str
+    latent: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    caption: str
+    label: str | None
+    duration_s: float
+
+
+class Corpus:
+    """Reader of the `corpus` artifact; checks each shard's hash before its first use.
+
+    Shards on S3 come through a cache on this machine of bounded size.
+
+    Attributes:
+        path: the artifact's folder.
+        manifest: the whole of `manifest.json`.
+        shards: all of them, in order.
+
+    Raises:
+        DataError: the manifest is of another version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = read_json(self.path / "manifest.json")
+        if self.manifest.get("version", 1) not in (1, VERSION):
+            raise DataError(
+                f"{self.path}: its manifest is of version {self.manifest['version']}, this code reads 1 and {VERSION}; "
+                "run prepare_corpus again with this code"
+            )
+        self.shards = [Shard.model_validate(row) for row in self.manifest["shards"]]
+        self._checked: set[str] = set()
+
+    @property
+    def vae_dir(self) -> Path:
+        """The autoencoder that made the latents."""
+        return self.path / "vae"
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """The text encoder's tokenizer."""
+        return self.path / "tokenizer"
+
+    @property
+    def labels(self) -> list[str]:
+        """Sorted labels; empty for a corpus without labels."""
+        labels: list[str] = self.manifest["labels"]
+        return labels
+
+    def vocabulary(self) -> list[tuple[str, float]]:
+        """`(piece, log probability)` of the embedded vocabulary."""
+        return [(str(piece), float(logprob)) for piece, logprob in read_json(self.path / "vocabulary.json")]
+
+    def shards_of(self, kind: Kind, split: Split) -> list[Shard]:
+        """The shards of a kind and split, in fixed order."""
+        return [shard for shard in self.shards if shard.kind == kind and shard.split == split]
+
+    def audio(self, split: Split) -> Iterator[CorpusClip]:
+        """Clips of a split in fixed order, shard by shard.
+
+        Raises:
+            DataError: the corpus was made without audio, or a shard is damaged.
+        """
+        for shard in self._present("audio", split):
+            with self.open_shard(shard) as file:
+                yield from _audio_clips(read_shard(file, shard.uri))
+
+    def latents(self, split: Split) -> Iterator[CorpusLatent]:
+        """Encoded clips of a split in fixed order, shard by shard.
+
+        Raises:
+            DataError: a shard is damaged.
+        """
+        for shard in self._present("latents", split):
+            yield from self._latents(shard)
+
+    def read_latent_shard(self, shard: Shard) -> list[CorpusLatent]:
+        """The encoded clips of one shard.
+
+        Raises:
+            DataError: the shard is damaged, or holds another number of clips than the manifest says.
+        """
+        found = list(self._latents(shard))
+        if len(found) != shard.clips:
+            raise DataError(f"shard {shard.uri}: expected {shard.clips} clips, found {len(found)}; {_AGAIN}")
+        return found
+
+    def open_shard(self, shard: Shard) -> BinaryIO:
+        """A shard for reading from its beginning, whole and with the hash of the manifest.
+
+        Raises:
+            DataError: it is missing or differs.
+        """
+        remote = shard.uri.startswith("s3://")
+        file = self._open_remote(shard) if remote else self._open_local(shard)
+        if shard.uri not in self._checked:
+            if not _has_hash(file, shard.sha256):
+                file.close()
+                if not remote:
+                    raise self._differs(shard)
+                ShardCache().drop(shard.sha256)
+                file = self._open_remote(shard)
+            self._checked.add(shard.uri)
+        return file
+
+    def _open_remote(self, shard: Shard) -> BinaryIO:
+        try:
+            return ShardCache().open(shard.uri, shard.sha256, shard.bytes)
+        except StorageError as error:
+            store, key = split_uri(shard.uri)
+            if isinstance(error, DamagedError) or open_store(store).size(key) is None:
+                raise self._differs(shard) from error
+            raise
+
+    def _open_local(self, shard: Shard) -> BinaryIO:
+        path = self._local(shard)
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            raise self._differs(shard)
+        return path.open("rb")
+
+    def _latents(self, shard: Shard) -> Iterator[CorpusLatent]:
+        with self.open_shard(shard) as file:
+            for key, parts in read_shard(file, shard.uri):
+                facts = json.loads(parts["json"])
+                latent = np.load(io.BytesIO(parts["latent.npy"]), allow_pickle=False).astype(np.float32, copy=False)
+                tokens = np.load(io.BytesIO(parts["tokens.npy"]), allow_pickle=False)
+                yield CorpusLatent(key, latent, tokens, facts["caption"], facts["label"], facts["duration_s"])
+
+    def _present(self, kind: Kind, split: Split) -> list[Shard]:
+        """The shards of a kind and split; sizes of all local ones are checked at once, hashes shard by shard."""
+        found = self.shards_of(kind, split)
+        if not found:
+            raise DataError(f"{self.path}: no {kind} shards of split {split}; run prepare_corpus with keep_audio: true")
+        for shard in found:
+            if not shard.uri.startswith("s3://"):
+                self._open_local(shard).close()
+        return found
+
+    def _local(self, shard: Shard) -> Path:
+        if not shard.uri.startswith("file://"):
+            return self.path / shard.uri
+        store, key = split_uri(shard.uri)
+        path = open_store(store).local_path(key)
+        return path if path is not None else self.path / key
+
+    def _differs(self, shard: Shard) -> DataError:
+        where = self._local(shard) if not shard.uri.startswith("s3://") else shard.uri
+        return DataError(
+            f"shard {where} is missing or differs from its manifest {self.path}/manifest.json; delete it if it is "
+            f"there, then: {how_to_remake(self.path)} (shards that are whole are kept)"
+        )
+
+
+def _has_hash(file: BinaryIO, sha256: str) -> bool:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file on disk
+    file.seek(0)
+    return digest == sha256
+
+
+_AGAIN = "run prepare_corpus again (`make run-pipeline` with the same settings makes what is missing)"
+
+
+def read_audio_shard(source: Path | BinaryIO) -> Iterator[CorpusClip]:
+    """Clips of one audio shard.
+
+    Raises:
+        DataError: as `read_shard`.
+    """
+    return _audio_clips(read_shard(source))
+
+
+def _audio_clips(samples: Iterator[tuple[str, dict[str, bytes]]]) -> Iterator[CorpusClip]:
+    for key, parts in samples:
+        facts = json.loads(parts["json"])
+        read, rate = soundfile.read(io.BytesIO(parts["flac"]), dtype="float32", always_2d=True)
+        audio = np.ascontiguousarray(read.T)
+        yield CorpusClip(key, audio, int(rate), facts["caption"], facts["label"], facts["duration_s"])
+
+
+def read_shard(source: Path | BinaryIO, name: str = "") -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Samples of a tar shard as `(key, {suffix: bytes})`, streamed; nothing is written to disk.
+
+    Args:
+        source: a file, or a stream that is open for reading.
+        name: for errors; default: the path.
+
+    Raises:
+        DataError: the archive is cut or broken, or a member is no regular file, of another kind, or too large.
+    """
+    key, parts = "", dict[str, bytes]()
+    try:
+        for member, file in read_members(source, _MEMBER_SUFFIXES, _LIMITS):
+            stem, _, suffix = member.partition(".")
+            if suffix not in SUFFIXES:
+                raise DataError(f"member {member!r:.80} is not one of {', '.join(SUFFIXES)}")
+            if parts and stem != key:
+                yield key, parts
+                parts = {}
+            key, parts[suffix] = stem, file.read()
+    except DataError as error:
+        raise DataError(f"shard {name or source} is damaged or no shard: {error}; {_AGAIN}") from error
+    if parts:
+        yield key, parts
+
+
+def write_shard(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]]) -> int:
+    """Write samples to a tar with fixed times and owners: equal samples give equal bytes. Returns their number."""
+    count = 0
+    with ShardWriter(path) as writer:
+        for key, parts in samples:
+            writer.add(key, parts)
+            count += 1
+    return count
+
+
+class ShardWriter:
+    """Writes a shard sample by sample; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._archive = tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._archive.close()
+
+    def add(self, key: str, parts: dict[str, bytes]) -> None:
+        """Append one sample."""
+        for suffix in sorted(parts):
+            info = tarfile.TarInfo(f"{key}.{suffix}")
+            info.size, info.mode = len(parts[suffix]), 0o644
+            self._archive.addfile(info, io.BytesIO(parts[suffix]))

@@ -1,0 +1,32 @@
+"""Readers of published datasets, one module per native layout.
+
+A reader is a module with `list_clips(root) -> Listing`: it says which clips the unpacked dataset has, with label,
+group, and official split or fold, from its metadata alone. Each module's docstring cites where the layout was seen.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from common.datasets.rows import Listing
+from common.errors import ConfigError
+
+LAYOUTS = (
+    *("esc50", "urbansound8k", "gtzan", "medley_solos_db", "tut2018"),
+    *("nsynth", "vocalsound", "musdb18", "dcase2017_task4", "fsd50k"),
+)
+"""Names of the readers, which are modules of this package; what one lists is in a dataset's fingerprint."""
+
+
+def list_layout(reader: str, root: Path) -> Listing:
+    """List the clips below `root` by the reader named.
+
+    Raises:
+        ConfigError: no such reader.
+        DataError: the layout is not the expected one.
+    """
+    if reader not in LAYOUTS:
+        raise ConfigError(f"no reader {reader!r}; valid: files, procedural_demo, {', '.join(LAYOUTS)}")
+    listing: Listing = importlib.import_module(f"{__name__}.{reader}").list_clips(root)
+    return listing

@@ -1,0 +1,140 @@
+"""Datasets in an object store: pushed from one machine, read by `prepare_dataset` on another.
+
+Every file is one object named by its content, so that a push that was cut goes on where it stopped and equal files are
+stored once. The list of clips is an object named by its content as well, so that its address never means other clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from common.config.dataset import DatasetSpec
+from common.datasets.listing import COLUMNS, list_clips
+from common.datasets.rows import Row
+from common.errors import DataError
+from common.storage import ObjectStore, open_store, split_uri, write_text
+from common.storage.hashing import hash_file
+
+VERSION = 1
+
+
+def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int, int], None] | None = None) -> str:
+    """Copy a dataset of files into `store`.
+
+    Args:
+        spec: with paths of this machine.
+        store: `datasets/` of a run store, or any other place.
+        progress: told the number of finished files and of all.
+
+    Returns:
+        The address of the dataset YAML that `prepare_dataset` and `DATASET=` take.
+
+    Raises:
+        DataError: the dataset cannot be listed, a file is missing, or a path leads out of the audio root.
+        StorageError: the store cannot be written.
+    """
+    rows = list_clips(spec).rows
+    files: dict[str, str] = {}
+    listed: list[dict[str, Any]] = []
+    for number, row in enumerate(rows):
+        _check_inside(row.source, spec.name)
+        if not row.path.is_file():
+            raise DataError(f"{row.path} is listed, but not there; restore it or take it off the list, then push again")
+        if row.source not in files:
+            sha256 = hash_file(row.path)
+            key = f"files/{sha256[:2]}/{sha256}"
+            if store.size(key) != row.path.stat().st_size:
+                store.upload(key, row.path)
+            files[row.source] = sha256
+        label = list(row.labels) if spec.multi_label else row.label
+        listed.append({"path": row.source, "label": label, "split": row.split, "group": row.group})
+        if progress is not None:
+            progress(number + 1, len(rows))
+    manifest = json.dumps({"version": VERSION, "files": files, "clips": listed}, sort_keys=True, ensure_ascii=False)
+    key = f"lists/{hashlib.sha256(manifest.encode()).hexdigest()}.json"
+    store.write_bytes(key, manifest.encode())
+    ids = [_push_ids(Path(place), store) for place in spec.corpus_ids]
+    # Folds have become splits; what is pushed needs no download.
+    local = {"reader", "root", "labels", "audio", "pushed", "corpus_ids"} | {
+        "test_folds",
+        "validation_folds",
+        "access",
+        "instructions",
+        "archives",
+    }
+    described = spec.model_dump(mode="json", exclude_none=True, exclude=local) | {"pushed": f"{store.uri}/{key}"}
+    described |= {"corpus_ids": ids} if ids else {}
+    name = f"{spec.name}.yaml"
+    store.write_bytes(name, yaml.safe_dump(described, sort_keys=True, allow_unicode=True).encode())
+    return f"{store.uri}/{name}"
+
+
+def _push_ids(path: Path, store: ObjectStore) -> str:
+    """Copy a file of `corpus_ids`, so that the corpus leaves the dataset's clips out on another machine too."""
+    if not path.is_file():
+        raise DataError(f"corpus_ids: {path} does not exist; restore it, then push again")
+    key = f"ids/{hash_file(path)}{path.suffix}"
+    if store.size(key) is None:
+        store.upload(key, path)
+    return f"{store.uri}/{key}"
+
+
+def fetch_dataset(
+    spec: DatasetSpec, folder: Path, choose: Callable[[list[Row]], list[Row]] | None = None
+) -> DatasetSpec:
+    """Copy a pushed dataset to `folder`; files that are there already are kept.
+
+    Args:
+        spec: the dataset.
+        folder: for the files, and the list of clips.
+        choose: of the clips listed, those whose files are needed; None = all.
+
+    Returns:
+        `spec` with paths of this machine; one that was not pushed comes back as it is.
+
+    Raises:
+        DataError: the list of clips is damaged or of another version, or names a path outside.
+        StorageError: a file is gone or differs from its hash.
+    """
+    if spec.pushed is None:
+        return spec
+    place, key = split_uri(spec.pushed)
+    listed = _read_list(open_store(place).read_bytes(key), spec.pushed)
+    # The files lie beside `lists/`.
+    store = open_store(spec.pushed.rsplit("/", 2)[0])
+    lines = [json.dumps({name: clip.get(name) for name in COLUMNS}, ensure_ascii=False) for clip in listed["clips"]]
+    write_text(folder / "labels.jsonl", "".join(f"{line}\n" for line in lines))
+    audio = folder / "audio"
+    audio.mkdir(exist_ok=True)
+    here = spec.model_copy(update={"labels": folder / "labels.jsonl", "audio": audio, "pushed": None})
+    wanted = None if choose is None else {row.source for row in choose(list_clips(here).rows)}
+    for source, sha256 in sorted(listed["files"].items()):
+        _check_inside(source, spec.name)
+        target = audio / source
+        if (wanted is None or source in wanted) and (not target.is_file() or hash_file(target) != sha256):
+            store.download(f"files/{sha256[:2]}/{sha256}", target, sha256)
+    return here
+
+
+def _read_list(data: bytes, uri: str) -> dict[str, Any]:
+    name = uri.rsplit("/", 1)[-1].removesuffix(".json")
+    if hashlib.sha256(data).hexdigest() != name:
+        raise DataError(f"{uri} differs from the hash in its name; push the dataset again (make push-data)")
+    listed: dict[str, Any] = json.loads(data)
+    if listed.get("version") != VERSION:
+        raise DataError(f"{uri} is of version {listed.get('version')}, expected {VERSION}; push the dataset again")
+    return listed
+
+
+def _check_inside(source: str, dataset: str) -> None:
+    path = PurePosixPath(source)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(
+            f"dataset {dataset}: {source!r} lies outside the audio root; set `audio:` to a folder that holds all clips"
+        )

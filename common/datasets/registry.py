@@ -1,0 +1,204 @@
+"""From a dataset's name, file or inline text to its record, and to a hash of its files."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from common.config.dataset import DatasetSpec
+from common.datasets.layouts import LAYOUTS
+from common.datasets.layouts.located import root_of, where_to_get
+from common.datasets.layouts.native import folder_with
+from common.datasets.listing import list_clips
+from common.errors import ConfigError, unknown_name
+from common.storage import open_uri
+from common.storage.hashing import hash_file, hash_json
+
+DATASETS_DIR = Path(__file__).parent
+MAX_BYTES = 2**20
+"""Of a dataset YAML."""
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names of the datasets in `common/datasets`."""
+    return tuple(sorted(path.stem for path in DATASETS_DIR.glob("*.yaml")))
+
+
+def resolve_dataset(source: str) -> DatasetSpec:
+    """The dataset that `source` stands for, with absolute paths.
+
+    Args:
+        source: a registered name, the path or the `s3://` or `file://` address of a YAML file, the path of a folder
+            with one sub-folder per class, or the YAML text itself (several lines, or JSON; paths absolute).
+
+    Raises:
+        ConfigError: no such dataset, or a field is missing, unknown or wrong.
+    """
+    if "\n" in source or source.lstrip().startswith("{"):
+        return _parse(source, "the inline dataset", None)
+    if source in dataset_names():
+        return _read(DATASETS_DIR / f"{source}.yaml")
+    if "://" in source:
+        with open_uri(source) as file:
+            return _parse(file.read(MAX_BYTES).decode(errors="replace"), source, None)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _validated({"name": _name(path.resolve().name), "audio": str(path)}, str(path), Path.cwd())
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _read(path)
+    if path.is_file():
+        raise ConfigError(
+            f"dataset {source} is a file, but no dataset YAML; write a .yaml with the lines `name: …` and "
+            f"`labels: {path.name}` beside it and give that"
+        )
+    error = unknown_name("dataset", source, dataset_names())
+    raise ConfigError(f"{error}; or the path of a dataset YAML or of a folder with one sub-folder per class")
+
+
+def fingerprint(spec: DatasetSpec) -> str:
+    """SHA-256 (hex) that changes when the label file or any audio file does (by size and modification time).
+
+    Raises:
+        ConfigError: a published dataset is not on this machine.
+        DataError: the label file or the folder cannot be read.
+    """
+    if spec.reader == "procedural_demo":
+        return hashlib.sha256(b"procedural_demo").hexdigest()
+    if spec.pushed is not None:
+        return hashlib.sha256(spec.pushed.encode()).hexdigest()
+    files, rows = [], list_clips(spec).rows
+    for row in rows:
+        try:
+            stat = os.stat(row.path)
+            files.append([row.source, stat.st_size, str(stat.st_mtime_ns)])
+        except OSError:
+            files.append([row.source, -1, ""])
+    if spec.reader != "files":
+        listed = sorted([row.source, *row.labels, row.split or "", row.group or ""] for row in rows)
+        return hash_json([spec.reader, listed, sorted(files)])
+    return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files)])
+
+
+def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
+    """Files with the ids of AudioSet and Freesound clips that belong to `spec` or to a registered dataset, sorted.
+
+    The ids of a registered dataset that is not on this machine are left out: nothing is evaluated on it here.
+
+    Raises:
+        ConfigError: `spec` is not on this machine, or a file of it is missing.
+    """
+    for place in spec.corpus_ids:
+        if spec.reader in LAYOUTS and not root_of(spec).is_dir():
+            raise ConfigError(where_to_get(spec))
+        if not _is_there(place):
+            raise ConfigError(
+                f"dataset {spec.name}: corpus_ids: {place} does not exist; without it the pretraining corpus would "
+                "hold clips of the dataset"
+            )
+    registered = (place for name in dataset_names() for place in resolve_dataset(name).corpus_ids)
+    return tuple(sorted({*spec.corpus_ids, *filter(_is_there, registered)}))
+
+
+def _is_there(place: str) -> bool:
+    # One in a store is opened by whoever reads it.
+    return "://" in place or Path(place).is_file()
+
+
+def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
+    """Refuse a number of training clips that the list of clips alone shows to be impossible.
+
+    Bad clips, and a test split that is still to be drawn, leave fewer: `prepare_dataset` has the last word.
+
+    Raises:
+        ConfigError: `n` is above the number of clips or below the number of classes.
+        DataError: the dataset cannot be listed.
+    """
+    if n is None or spec.reader == "procedural_demo" or spec.pushed is not None:
+        return
+    rows = list_clips(spec).rows
+    held = {"val"} if isinstance(spec.test, float) else {"val", "test"}
+    available = sum(row.split not in held for row in rows)
+    classes = 1 if spec.multi_label else len({row.label for row in rows})
+    if not classes <= n <= available:
+        raise ConfigError(
+            f"n={n} training clips asked for; dataset {spec.name} lists {available} outside test and validation, in "
+            f"{classes} classes: use N={classes} to N={available}, or leave N out"
+        )
+
+
+def _read(path: Path) -> DatasetSpec:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(
+            f"cannot read dataset file {path}: {reason}; registered datasets: {', '.join(dataset_names())}"
+        ) from error
+    return _parse(text, str(path), path)
+
+
+def _parse(text: str, where: str, path: Path | None) -> DatasetSpec:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{where}: expected lines such as `name: digits` and `labels: digits.csv`, found {values!r:.80}"
+        )
+    if path is not None:
+        values = {"name": _name(path.stem), **values}
+    return _validated(values, where, path.resolve().parent if path is not None else None)
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:64] or "dataset"
+
+
+def _validated(values: dict[str, Any], where: str, base: Path | None) -> DatasetSpec:
+    for field in values:
+        if field not in DatasetSpec.model_fields:
+            raise unknown_name(f"field of {where}", str(field), DatasetSpec.model_fields)
+    for field in ("labels", "audio", "root"):
+        if isinstance(values.get(field), str):
+            values = {**values, field: _absolute(values[field], f"{where}: {field}", base)}
+    if isinstance(values.get("corpus_ids"), str):
+        values = {**values, "corpus_ids": [values["corpus_ids"]]}
+    try:
+        spec = DatasetSpec.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{where}: {_named(first)}") from error
+    # Named here, because later stages may see another environment.
+    if spec.reader not in LAYOUTS:
+        ids = tuple(
+            place if "://" in place else _absolute(place, f"{where}: corpus_ids", base) for place in spec.corpus_ids
+        )
+        return spec.model_copy(update={"corpus_ids": ids})
+    root = root_of(spec)
+    ids = tuple(str((folder_with(root, place) or root) / place) for place in spec.corpus_ids)
+    return spec.model_copy(update={"root": root, "corpus_ids": ids})
+
+
+def _absolute(place: str, where: str, base: Path | None) -> str:
+    full = Path(place).expanduser()
+    if base is None and not full.is_absolute():
+        raise ConfigError(f"{where}: {place!r} must be an absolute path")
+    return os.path.normpath((base or Path("/")) / full)
+
+
+def _named(error: Any) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if field == "test":
+        message = "expected `split` or a fraction between 0 and 1 such as 0.2"
+    found = f" (found {error['input']!r:.80})" if field and error["type"] != "missing" else ""
+    near = difflib.get_close_matches(field, DatasetSpec.model_fields, n=1)
+    return f"{near[0] if near else field}: {message}{found}" if field else message

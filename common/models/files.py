@@ -1,0 +1,172 @@
+"""The files of published models: an exact record of each model, and where they lie on this machine or in a store.
+
+On a machine they lie as the hub's client lays them out, `models--owner--name/snapshots/<commit>`; beside the snapshots,
+`<commit>.lock.json` records size and SHA-256 of every file. In a store the same record is
+`models/models--owner--name/<commit>.json`, and the files are objects named by their content. Free of torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from pydantic import Field, ValidationError, field_validator
+
+from common.config.base import Frozen
+from common.errors import DataError, StorageError
+from common.log import event, get_logger
+from common.storage import ObjectStore, write_json
+from common.storage.hashing import hash_file
+
+log = get_logger("models")
+
+
+class ModelFile(Frozen):
+    """One file of a model."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class ModelRecord(Frozen):
+    """Every file of a model at one commit, as it was when it was fetched."""
+
+    model: str
+    revision: str
+    files: dict[str, ModelFile]
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, ModelFile]) -> dict[str, ModelFile]:
+        for name in files:
+            if name.startswith("/") or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"file {name!r} leads out of the model's folder")
+        return files
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files.values())
+
+    def fitting(self, patterns: Sequence[str]) -> dict[str, ModelFile]:
+        """The files that fit one of the patterns; see `fits`."""
+        return {name: file for name, file in self.files.items() if fits(name, patterns)}
+
+
+def fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file's name fits one of the patterns, in which `*` also stands for slashes, as on the hub."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def hub_cache() -> Path:
+    """Where the hub's client keeps models on this machine (`HF_HOME`)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _repository(model: str) -> str:
+    return f"models--{model.replace('/', '--')}"
+
+
+def snapshot(root: Path, model: str, revision: str) -> Path:
+    """The folder of a model at a commit below `root`."""
+    return root / _repository(model) / "snapshots" / revision
+
+
+def record_path(root: Path, model: str, revision: str) -> Path:
+    """Where the record of a model at a commit lies below `root`."""
+    return root / _repository(model) / f"{revision}.lock.json"
+
+
+def read_record(root: Path, model: str, revision: str) -> ModelRecord | None:
+    """The record of a model on this machine; None = it was not fetched.
+
+    Raises:
+        StorageError: the record cannot be read.
+    """
+    path = record_path(root, model, revision)
+    if not path.is_file():
+        return None
+    return _parsed(path.read_bytes(), str(path))
+
+
+def _parsed(text: bytes, place: str) -> ModelRecord:
+    try:
+        return ModelRecord.model_validate_json(text)
+    except ValidationError as error:
+        raise StorageError(f"{place} is no record of a model: delete it and run make fetch-models again") from error
+
+
+def write_record(root: Path, record: ModelRecord) -> None:
+    """Write a record, whole or not at all."""
+    write_json(record_path(root, record.model, record.revision), record.model_dump(mode="json"))
+
+
+def damage(folder: Path, files: Mapping[str, ModelFile]) -> Path | None:
+    """The first file that is missing or not the recorded one."""
+    for name, file in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != file.bytes or hash_file(path) != file.sha256:
+            return path
+    return None
+
+
+def check(folder: Path, files: Mapping[str, ModelFile]) -> None:
+    """Compare files with their record.
+
+    Raises:
+        DataError: one is missing or another one.
+    """
+    if (wrong := damage(folder, files)) is not None:
+        raise DataError(
+            f"{wrong} is missing or not the file that was fetched (its SHA-256 or size differs from the record): "
+            f"delete {wrong.resolve()} and run make fetch-models again"
+        )
+
+
+def stored_record(store: ObjectStore, model: str, revision: str) -> ModelRecord | None:
+    """The record of a model in a store; None = it is not there."""
+    key = _record_key(model, revision)
+    return None if store.size(key) is None else _parsed(store.read_bytes(key), f"{store.uri}/{key}")
+
+
+def _record_key(model: str, revision: str) -> str:
+    return f"models/{_repository(model)}/{revision}.json"
+
+
+def _content_key(file: ModelFile) -> str:
+    return f"models/sha256/{file.sha256[:2]}/{file.sha256}"
+
+
+def put(store: ObjectStore, root: Path, record: ModelRecord) -> int:
+    """Copy a model of this machine into a store; files that are there are kept, the record comes last.
+
+    Returns:
+        Number of files that were copied.
+    """
+    copied = 0
+    for name, file in record.files.items():
+        if store.size(_content_key(file)) != file.bytes:
+            store.upload(_content_key(file), snapshot(root, record.model, record.revision) / name)
+            copied += 1
+    store.write_bytes(_record_key(record.model, record.revision), record.model_dump_json(indent=2).encode())
+    return copied
+
+
+def take(store: ObjectStore, record: ModelRecord, files: Mapping[str, ModelFile], root: Path) -> Path:
+    """Copy files of a stored model below `root`, where those that are there already are kept.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        StorageError: an object is missing or damaged.
+    """
+    folder = snapshot(root, record.model, record.revision)
+    for name, file in files.items():
+        if not (folder / name).is_file():
+            event(log, "from_store", model=record.model, file=name, bytes=file.bytes)
+            store.download(_content_key(file), folder / name, file.sha256)
+    return folder

@@ -1,0 +1,71 @@
+"""Whether the licences of what goes into a run allow what the run is for. Free of torch."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from common.config.dataset import DatasetSpec
+from common.config.licence import DeclaredUse, LicensedPart, PermittedUse
+from common.config.run import RunConfig
+from common.errors import ConfigError
+from common.log import event, get_logger
+from common.models.registry import named_models, published_models
+
+log = get_logger("licences")
+
+
+def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPart, ...]:
+    """The dataset, and the published models of a run by name, with their licences."""
+    stated = dataset.licence != DatasetSpec.model_fields["licence"].default
+    use = dataset.use if stated else None
+    parts = [LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use)]
+    for name in sorted(named_models(config)):
+        known = published_models().get(name)
+        parts.append(
+            LicensedPart(
+                name=name,
+                kind="classifier" if name == config.pretrain_classifier.checkpoint else "generation",
+                licence=known.licence if known else "not known",
+                use=known.use if known else None,
+                conditions=known.restrictions if known else "",
+            )
+        )
+    return tuple(parts)
+
+
+def permits(permitted: PermittedUse | None, declared: DeclaredUse) -> bool:
+    """Whether a licence allows a use; one that is not known allows all but commercial use, for want of a reason."""
+    if permitted is None:
+        return declared != "commercial"
+    return get_args(PermittedUse).index(permitted) >= get_args(DeclaredUse).index(declared)
+
+
+def check_use(config: RunConfig, dataset: DatasetSpec) -> None:
+    """Refuse a run whose declared use a licence forbids; log the parts whose licence is not known.
+
+    Raises:
+        ConfigError: naming each such part and what to do.
+    """
+    parts = licensed_parts(config, dataset)
+    forbidden = [part for part in parts if not permits(part.use, config.use)]
+    if forbidden:
+        raise ConfigError(
+            f"the run is declared for {config.use} use, which is not allowed by "
+            + "; by ".join(_described(part) for part in forbidden)
+            + ". Replace it, declare what the run is for (OVERRIDES='use=research' or use=non-commercial), or correct "
+            "`use:` in the dataset file or in common/models.yaml where the licence allows more"
+        )
+    for part in parts:
+        if part.use is None:
+            event(log, "licence_unknown", name=part.name, kind=part.kind, declared_use=config.use)
+
+
+def _described(part: LicensedPart) -> str:
+    allowed = {
+        None: "what it allows is not known",
+        "research": "research only",
+        "non-commercial": "non-commercial use only",
+        "any": "any use",
+    }
+    kind = "dataset" if part.kind == "dataset" else "model"
+    return f"the licence of {kind} {part.name} ({part.licence}: {allowed[part.use]})"

@@ -1,0 +1,206 @@
+"""Published models: which commit is meant, whether it is here, and what its licence asks for. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import Field
+
+from common.config.base import Frozen
+from common.config.licence import PermittedUse
+from common.errors import ConfigError, DataError
+from common.models.files import ModelRecord, check, hub_cache, read_record, snapshot, stored_record, take
+from common.storage import cache_root, open_store, whole_store
+
+if TYPE_CHECKING:
+    from common.config.run import RunConfig
+
+MODELS_FILE = Path(__file__).parent / "models.yaml"
+WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""Of a repository that `models.yaml` says nothing of: weights, settings, tokenizers; never pickles."""
+
+
+class PublishedModel(Frozen):
+    """One entry of `models.yaml`."""
+
+    revision: str | None = Field(pattern="^[0-9a-f]{40}$", description="commit on the hub; null = not looked up")
+    revision_seen: str = Field(description="where that commit stands")
+    licence: str
+    gated: bool = Field(description="whether the licence must be accepted on the model's page")
+    restrictions: str
+    use: PermittedUse | None = Field(default=None, description="the widest that the licence allows; null = not known")
+    files: tuple[str, ...] = Field(default=WEIGHTS, description="patterns of what is fetched of the repository")
+    sha256: dict[str, str] = Field(description="of files")
+
+
+@cache
+def published_models() -> Mapping[str, PublishedModel]:
+    """`models.yaml` by hub id."""
+    entries = yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))
+    return {name: PublishedModel.model_validate(entry) for name, entry in entries.items()}
+
+
+def pinned_revision(model: str, revision: str | None) -> str | None:
+    """The commit that is meant: the one asked for, else that of `models.yaml`; None = none is known."""
+    known = published_models().get(model)
+    return revision or (known.revision if known else None)
+
+
+def fetched_patterns(model: str) -> tuple[str, ...]:
+    """What is fetched of a hub id."""
+    known = published_models().get(model)
+    return known.files if known else WEIGHTS
+
+
+def is_published(name: str) -> bool:
+    """Whether `name` is a hub id and no folder."""
+    return not Path(name).is_dir() and not name.startswith(("/", "."))
+
+
+def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -> Path:
+    """The folder of a model: `model` itself when it is one, else its fetched files, every one of them checked.
+
+    They are looked for in the cache of this machine (`HF_HOME`) and then in the run store, from which they are copied
+    to `SYNTHIO_CACHE`. Nothing is read from the network: `make fetch-models` does that.
+
+    Args:
+        model: folder or hub id.
+        revision: commit of the hub id; None = the one in `models.yaml`.
+        patterns: the files that are needed; more need not be there.
+
+    Raises:
+        ConfigError: it was not fetched.
+        DataError: a file is not the one that was fetched, or not the one in `models.yaml`.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    commit = pinned_revision(model, revision)
+    if commit is None or not is_published(model):
+        raise ConfigError(
+            f"{model} is no folder, and no commit of a hub id with that name is known: correct the folder, or set its "
+            "revision to a commit"
+        )
+    if (record := read_record(hub_cache(), model, commit)) is not None:
+        folder = snapshot(hub_cache(), model, commit)
+    elif (store := whole_store()) is not None and (record := stored_record(store, model, commit)) is not None:
+        folder = take(store, record, record.fitting(patterns), cache_root() / "models")
+    else:
+        raise ConfigError(
+            f"{model} (commit {commit}) is neither in the cache {hub_cache()} nor in the run store: run make "
+            "fetch-models with the same preset where there is a network, with HF_HOME or STORE naming a place that "
+            f"this stage sees. {access(model)}"
+        )
+    if not (files := record.fitting(patterns)):
+        raise ConfigError(f"{model} (commit {commit}) has none of {', '.join(patterns)}: it is another kind of model")
+    check(folder, files)
+    check_listed(record)
+    return folder
+
+
+def check_listed(record: ModelRecord) -> None:
+    """Compare a record with the hashes of `models.yaml`.
+
+    Raises:
+        DataError: a listed file is missing or another one.
+    """
+    known = published_models().get(record.model)
+    for name, expected in (known.sha256 if known else {}).items():
+        found = record.files.get(name)
+        if found is None or found.sha256 != expected:
+            raise DataError(
+                f"{record.model}: {name} is {found.sha256 if found else 'missing'}, models.yaml says {expected}: check "
+                "the revision"
+            )
+
+
+def access(model: str) -> str:
+    """What to do to be let at a model's files."""
+    known = published_models().get(model)
+    if known is None or not known.gated:
+        return "A gated model needs its licence accepted on its page and a token in HF_TOKEN"
+    return (
+        f"It is gated ({known.licence}): sign in, accept the licence at https://huggingface.co/{model}, make a token "
+        "that may read gated repositories, and pass it to make fetch-models as HF_TOKEN"
+    )
+
+
+def named_models(config: RunConfig) -> dict[str, str | None]:
+    """The hub ids that a run loads, with the commits that its settings ask for."""
+    corpus, t2a, captions = config.prepare_corpus, config.pretrain_t2a, config.caption_clips
+    named: dict[str, str | None] = {}
+    if corpus.source != "none":
+        named |= {corpus.vae: corpus.vae_revision, corpus.tokenizer: corpus.tokenizer_revision}
+    if t2a.reuse is None:
+        named[t2a.start] = t2a.revision
+        if t2a.start == "random":
+            named[t2a.text_encoder.start] = t2a.text_encoder.revision
+    for judge in (config.pretrain_clap, config.pretrain_classifier):
+        if judge.checkpoint is not None:
+            named[judge.checkpoint] = judge.revision
+    if captions.backend == "audio_llm":
+        named[captions.audio_llm.checkpoint.model] = captions.audio_llm.checkpoint.revision
+    for writer in (config.augment_captions.writer, config.revise_captions.writer):
+        if writer.backend == "chat_model":
+            named[writer.chat_model.checkpoint.model] = writer.chat_model.checkpoint.revision
+    # Hub ids hold a slash; "random", "spectral" and "embedded" are no models.
+    return {name: revision for name, revision in named.items() if "/" in name and is_published(name)}
+
+
+def check_pinned(config: RunConfig) -> None:
+    """Refuse a model without a known commit: another run could get another one.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name, asked in named_models(config).items():
+        if pinned_revision(name, asked) is None:
+            raise ConfigError(f"{name} has no known commit: set its revision to one")
+
+
+def missing_models(config: RunConfig, root: str = "") -> list[str]:
+    """One line on each published model of a run that was not fetched: what is missing, and what to do.
+
+    Args:
+        config: of the run.
+        root: a store (`s3://…`, `file://…`); empty = the cache of this machine.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    lines = []
+    for name, asked in sorted(named_models(config).items()):
+        commit = pinned_revision(name, asked)
+        if commit is None:
+            lines.append(f"{name} has no known commit: set its revision to one")
+        elif not _fetched(name, commit, root):
+            place, more = (root, f" STORE={root}") if root else (str(hub_cache()), "")
+            lines.append(f"{name} (commit {commit[:12]}) is not in {place}: make fetch-models PRESET=…{more}")
+    return lines
+
+
+def _fetched(model: str, commit: str, root: str) -> bool:
+    if root:
+        return stored_record(open_store(root), model, commit) is not None
+    record, folder = read_record(hub_cache(), model, commit), snapshot(hub_cache(), model, commit)
+    return record is not None and all((folder / name).is_file() for name in record.files)
+
+
+def describe(config: RunConfig) -> list[str]:
+    """One line on each published model of a run: commit, licence, whether it is here, what to do."""
+    lines = []
+    for name, asked in sorted(named_models(config).items()):
+        known, revision = published_models().get(name), pinned_revision(name, asked)
+        here = revision is not None and _fetched(name, revision, "")
+        parts = [
+            f"commit {revision[:12]}" if revision else "unpinned: set its revision",
+            f"{known.licence} ({known.restrictions})" if known else "licence: see its page",
+            "in the local cache" if here else "not in the local cache: make fetch-models",
+        ]
+        if not here and known is not None and known.gated:
+            parts.append(access(name))
+        lines.append(f"{name}: {'; '.join(parts)}")
+    return lines

@@ -1,0 +1,148 @@
+"""Audio sets on disk: `clips/metadata.jsonl` (one record a line) beside FLAC files named by clip id.
+
+The folder `clips` opens with `datasets.load_dataset("audiofolder", data_dir=…)`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from common.audio.signal import read_audio, resample, to_mono, write_flac
+from common.errors import DataError
+from common.records.clips import GoldClip, SyntheticClip, read_records, write_records
+from common.runtime.split_guard import check_may_open
+from common.storage import publish_dir
+
+Clip = TypeVar("Clip", GoldClip, SyntheticClip)
+CLIPS = "clips"
+METADATA = "metadata.jsonl"
+
+
+def write_audio_folder(
+    folder: Path, records: Sequence[Clip], audio: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]], rate: int
+) -> None:
+    """Write `folder/clips`, replacing one that is there.
+
+    Args:
+        folder: of the artifact; other files may stand beside `clips`.
+        records: in the order of the metadata.
+        audio: by clip id, `(T,)` or `(C, T)` float32 in [-1, 1]; an iterable of pairs may be lazy.
+        rate: Hz.
+
+    Raises:
+        DataError: records and audio differ, or a file name is no plain name.
+        StorageError: the disk is full or not writable; nothing is published then.
+    """
+    names = _names(records)
+    missing = set(names)
+
+    def fill(clips: Path) -> None:
+        for clip_id, x in audio.items() if isinstance(audio, Mapping) else audio:
+            if clip_id not in missing:
+                raise DataError(f"{folder}: audio of clip {clip_id!r} has no record, or comes twice")
+            missing.discard(clip_id)
+            write_flac(clips / names[clip_id], x, rate)
+        if missing:
+            raise DataError(f"{folder}: no audio for the records {', '.join(sorted(missing)[:5])}")
+
+    final = folder / CLIPS
+    with publish_dir(final) as clips:
+        fill(clips)
+        write_records(clips / METADATA, records)
+        # An earlier try's clips give way only now that the new ones are whole.
+        shutil.rmtree(final, ignore_errors=True)
+
+
+def copy_audio_folder(
+    folder: Path, records: Iterable[Clip], files: Mapping[str, Path] | Callable[[Clip], Path]
+) -> None:
+    """Write `folder/clips` from FLAC files that exist, replacing one that is there.
+
+    Files are hard-linked where the file system allows it, so that they take no space twice.
+
+    Args:
+        folder: of the artifact.
+        records: in the order of the metadata; taken one by one, so an iterator keeps memory flat.
+        files: by clip id, or a function that finds a record's file.
+
+    Raises:
+        DataError: a record has no file, or two records share a clip id or file name.
+        StorageError: the disk is full or not writable; nothing is published then.
+    """
+    final = folder / CLIPS
+    seen: set[str] = set()
+    with publish_dir(final) as clips, (clips / METADATA).open("w", encoding="utf-8") as metadata:
+        for record in records:
+            name = _plain(record)
+            if {record.clip_id, f"/{name}"} & seen:
+                raise DataError(f"{folder}: clip {record.clip_id!r} or its file {name!r} comes twice")
+            seen |= {record.clip_id, f"/{name}"}
+            if callable(files):
+                source = files(record)
+            elif record.clip_id in files:
+                source = files[record.clip_id]
+            else:
+                raise DataError(f"{folder}: no file for the record {record.clip_id!r}")
+            _link_or_copy(source, clips / name)
+            metadata.write(record.model_dump_json() + "\n")
+        # An earlier try's clips give way only now that the new ones are whole.
+        metadata.flush()
+        shutil.rmtree(final, ignore_errors=True)
+
+
+def read_clips(folder: Path, kind: type[Clip]) -> list[Clip]:
+    """The records of `folder/clips`, in the order of the metadata.
+
+    Raises:
+        DataError: the metadata is missing, or a line is no such record; or these are test clips, and this is not
+            `evaluate_classifier`.
+    """
+    check_may_open(folder)
+    return read_records(folder / CLIPS / METADATA, kind)
+
+
+def clip_path(folder: Path, record: GoldClip | SyntheticClip) -> Path:
+    """Where a record's audio lies.
+
+    Raises:
+        DataError: these are test clips, and this is not `evaluate_classifier`.
+    """
+    check_may_open(folder)
+    return folder / CLIPS / _plain(record)
+
+
+def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: int) -> np.ndarray:
+    """A clip's audio, mono `(T,)` float32 at `sample_rate_hz`.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    audio, rate = read_audio(clip_path(folder, record))
+    return resample(to_mono(audio), rate, sample_rate_hz)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _names(records: Sequence[GoldClip] | Sequence[SyntheticClip]) -> dict[str, str]:
+    names = {record.clip_id: _plain(record) for record in records}
+    if len(names) < len(records) or len(set(names.values())) < len(records):
+        raise DataError(f"{len(records)} records have {len(names)} clip ids; expected every id and file name once")
+    return names
+
+
+def _plain(record: GoldClip | SyntheticClip) -> str:
+    name = record.file_name
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise DataError(f"clip {record.clip_id!r}: file name {name!r}; expected a plain name beside the metadata")
+    return name

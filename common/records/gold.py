@@ -1,0 +1,98 @@
+"""The gold set: labelled training and validation clips, and which of them each replicate has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import DataError
+from common.records.audio_folder import load_clip, read_clips
+from common.records.clips import GoldClip, Prompt, SyntheticClip
+from common.storage import read_json
+
+
+class GoldSet:
+    """Reads the artifact that `prepare_dataset` writes as `gold`.
+
+    Attributes:
+        path: of the artifact.
+        labels: sorted; a clip's `label_id` is the index.
+        clips: by clip id.
+
+    Raises:
+        DataError: the folder holds no gold set.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.labels: list[str] = read_json(self.path / "labels.json")
+        self.clips: dict[str, GoldClip] = {clip.clip_id: clip for clip in read_clips(self.path, GoldClip)}
+        self._splits: dict[str, Any] = read_json(self.path / "splits.json")
+
+    @property
+    def seeds(self) -> list[int]:
+        """The replicates."""
+        return sorted(int(seed) for seed in self._splits["replicates"])
+
+    @property
+    def shared(self) -> bool:
+        """Whether all replicates have the same training clips."""
+        return bool(self._splits["shared_gold"])
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether clips may have several labels."""
+        facts = self.path / "dataset.json"
+        return bool(read_json(facts).get("multi_label", False)) if facts.is_file() else False
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """What was found while reading the dataset."""
+        found: dict[str, Any] = read_json(self.path / "health.json")
+        return found
+
+    def train(self, seed: int) -> list[GoldClip]:
+        """Training clips of a replicate.
+
+        Raises:
+            DataError: there is no such replicate.
+        """
+        return self._of(seed, "train")
+
+    def val(self, seed: int) -> list[GoldClip]:
+        """Validation clips of a replicate.
+
+        Raises:
+            DataError: there is no such replicate.
+        """
+        return self._of(seed, "val")
+
+    def oracle(self) -> list[GoldClip]:
+        """Training clips of the oracle: as much labelled data as there is outside the test split."""
+        return [self.clips[clip_id] for clip_id in self._splits["oracle"]]
+
+    def label_ids(self, clip: GoldClip | Prompt | SyntheticClip) -> tuple[int, ...]:
+        """Ids of all labels of a clip, its main label first.
+
+        Raises:
+            DataError: a further label is not among the dataset's labels.
+        """
+        unknown = [label for label in clip.further_labels if label not in self.labels]
+        if unknown:
+            raise DataError(
+                f"{self.path}: a clip of {clip.label!r} has the further labels {unknown}, which labels.json does not "
+                "list; prepare the dataset again"
+            )
+        return (clip.label_id, *map(self.labels.index, clip.further_labels))
+
+    def load(self, clip: GoldClip, sample_rate_hz: int) -> np.ndarray:
+        """A clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""
+        return load_clip(self.path, clip, sample_rate_hz)
+
+    def _of(self, seed: int, split: str) -> list[GoldClip]:
+        replicate = self._splits["replicates"].get(str(seed))
+        if replicate is None:
+            raise DataError(f"{self.path}: no replicate for seed {seed}, only {self.seeds}; prepare the dataset again")
+        return [self.clips[clip_id] for clip_id in replicate[split]]

@@ -1,0 +1,111 @@
+"""How every synthetic clip can be made again: `provenance.jsonl` beside an AudioFolder's `clips`."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from common.errors import DataError, StorageError
+from common.records.clips import Record
+
+PROVENANCE = "provenance.jsonl"
+
+
+class Provenance(Record):
+    """All that a clip's samples follow from, and where the clip stands in the run.
+
+    With the model's folder (and, where it started from a gold clip, that clip's file) the same bytes
+    come out again wherever `environment` is the same. On the CPU a clip depends on neither its
+    neighbours nor its place in the batch, only on the batch size: fill the batch up with copies.
+    """
+
+    clip_id: str
+    sha256: str = Field(description="of the FLAC file")
+    recipe: str
+    seed: int = Field(description="the replicate")
+    source_clip_id: str = Field(description="the gold clip that it augments")
+    index: int
+    round: int
+    label: str
+    caption: str
+    writer: str = Field(description="what wrote the caption: LLM with version, or grammar or template")
+    prompt_hash: str = Field(description="hash of the writer's input")
+    parents: tuple[str, ...] = Field(description="clip ids whose elements went into the caption")
+    model_hash: str = Field(description="hash of the text-to-audio folder")
+    model: dict[str, Any] = Field(description="where the model comes from: id, revision, licence, as far as known")
+    gold_licence: str = Field(description="of the dataset that the gold clips belong to")
+    sampling_seed: int = Field(description="of the clip's generator")
+    duration_s: float = Field(description="of the condition; the audio is cut to it")
+    frames: int = Field(description="length of the latents")
+    start: Literal["noise", "source"]
+    noise_level: float | None = Field(description="of a start from the source clip")
+    source_sha256: str | None = Field(description="of the source clip's file, where it is the start")
+    target_rms_dbfs: float = Field(description="loudness of the source clip")
+    gain_db: float = Field(description="applied to reach it, or as much as the peak limit allowed")
+    signal: str = Field(description="ok, or the reason code of the signal checks")
+    settings: dict[str, Any] = Field(description="of synthesize_audio: sampler, batch size, precision, loudness")
+    code_version: str
+    environment: dict[str, Any] = Field(description="device, precision in effect, versions of libraries")
+
+
+def write_provenance(folder: Path, records: Iterable[Provenance]) -> None:
+    """Write `folder/provenance.jsonl`, atomically; `records` come by clip id, one by one.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    _write(folder, (record.model_dump_json() + "\n" for record in records))
+
+
+def read_provenance(folder: Path, clip_id: str) -> Provenance:
+    """The provenance of one clip.
+
+    Raises:
+        DataError: there is none.
+    """
+    for found, line in _lines(folder):
+        if found == clip_id:
+            return Provenance.model_validate_json(line)
+    raise DataError(f"{folder / PROVENANCE} has no clip {clip_id!r}; expected the folder of an artifact that holds it")
+
+
+def copy_provenance(target: Path, sources: Mapping[Path, Iterable[str]]) -> None:
+    """Write the provenance of some clips of other artifacts to `target`, as it stands there, by clip id.
+
+    Args:
+        target: folder of the new artifact.
+        sources: folder of an artifact to the clips to take from it. One without provenance gives none.
+    """
+    parts = [_chosen(folder, frozenset(clip_ids)) for folder, clip_ids in sources.items()]
+    _write(target, (line for _, line in heapq.merge(*parts)))
+
+
+def _write(folder: Path, lines: Iterable[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{PROVENANCE}.part"
+    try:
+        # Line by line: a run has tens of thousands, of some kilobytes each.
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+        unfinished.replace(folder / PROVENANCE)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {folder / PROVENANCE}: {error.strerror or error}; free some space") from error
+
+
+def _chosen(folder: Path, wanted: frozenset[str]) -> Iterator[tuple[str, str]]:
+    return ((clip_id, line) for clip_id, line in _lines(folder) if clip_id in wanted)
+
+
+def _lines(folder: Path) -> Iterator[tuple[str, str]]:
+    path = folder / PROVENANCE
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["clip_id"], line

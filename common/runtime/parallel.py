@@ -1,0 +1,119 @@
+"""Spread independent items over processes, one CPU thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Literal, TypeVar
+
+from common.errors import ConfigError, DataError, Interrupted, StorageError
+from common.runtime.interrupts import forwarded_sigterm
+from common.runtime.split_guard import go_on_as, running_stage
+from common.runtime.timing import model_time
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_interrupted: Interrupted | None = None
+
+
+def cpu_count() -> int:
+    """CPUs this process may use (affinity and cgroup quota considered)."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        quota, period = open("/sys/fs/cgroup/cpu.max", encoding="ascii").read().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return count
+
+
+def run_items(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None = None,
+    start: Literal["fork", "spawn"] = "fork",
+) -> Iterator[tuple[int, Result | BaseException]]:
+    """Yield `(index, result or the exception it raised)` in order of completion.
+
+    `work` and `items` must be picklable. With one worker or one item everything runs in this
+    process. Two busy processes with two threads each are several times slower than with one, so
+    each worker gets one thread. Workers that use a GPU must be spawned: CUDA does not survive a fork.
+    """
+    with model_time():
+        yield from _run_items(work, items, min(workers or cpu_count(), len(items)), start)
+
+
+def abandoned() -> bool:
+    """Whether this is a worker whose parent was killed; a long item should end then."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
+
+
+def _run_items(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, start: Literal["fork", "spawn"]
+) -> Iterator[tuple[int, Result | BaseException]]:
+    if workers <= 1:
+        for index, item in enumerate(items):
+            try:
+                yield index, work(item)
+            except Interrupted:
+                raise
+            except Exception as error:
+                yield index, error
+        return
+    # Forking keeps imported libraries; it is safe here because the parent has not used a GPU
+    # and `_one_thread` is called before any parallel region.
+    context = multiprocessing.get_context(start)
+    _one_thread()
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (running_stage(),))
+    with forwarded_sigterm(), pool:
+        futures = {pool.submit(_attempt, work, item): index for index, item in enumerate(items)}
+        try:
+            for future in as_completed(futures):
+                failure = future.exception()
+                if isinstance(failure, Interrupted):
+                    raise failure
+                yield futures[future], failure if failure is not None else future.result()
+        except Interrupted:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _attempt(work: Callable[[Item], Result], item: Item) -> Result:
+    global _interrupted
+    if _interrupted is not None:
+        raise _interrupted
+    try:
+        return work(item)
+    except Exception as error:
+        # A worker finds its next item waiting; it must not begin it after SIGTERM.
+        _interrupted = error if isinstance(error, Interrupted) else None
+        raise sendable(error) from None
+
+
+def sendable(error: Exception) -> Exception:
+    """`error` as a type that surely unpickles: one that does not would end the whole pool."""
+    for kind in (ConfigError, DataError, StorageError, Interrupted):
+        if isinstance(error, kind):
+            return kind(str(error))
+    return error if type(error).__module__ == "builtins" else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _begin_worker(stage: str | None) -> None:
+    go_on_as(stage)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _one_thread()
+
+
+def _one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

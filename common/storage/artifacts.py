@@ -1,0 +1,88 @@
+"""The hashes of an artifact's files: written when a stage ends, checked when the next one starts.
+
+They lie in the artifact itself as `SHA256SUMS`, which `sha256sum -c` reads as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common.errors import StorageError
+from common.storage import write_text
+from common.storage.hashing import SUMS_FILE, hash_file
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_MOUNTS = ("s3", "minio", "gcs")
+"""Where KFP's launcher puts artifacts of object stores: `/s3/bucket/key`."""
+_THREADS = 4
+
+
+def write_sums(folder: Path) -> None:
+    """Write the hashes of all files below `folder` to its `SHA256SUMS`.
+
+    Raises:
+        StorageError: the folder cannot be read or written, or a name has a line break.
+    """
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if name != SUMS_FILE]
+    if odd := [name for name in names if "\n" in name]:
+        raise StorageError(f"{folder} has a file whose name has a line break: {odd[0]!r}; this is a fault of the stage")
+    rows = zip(_hashes(folder, names), names, strict=True)
+    write_text(folder / SUMS_FILE, "".join(f"{digest}  {name}\n" for digest, name in rows))
+
+
+def verify_artifact(stage: str, name: str, folder: Path) -> None:
+    """Check an input against the hashes that the stage before wrote; one without hashes need only have files.
+
+    Args:
+        stage: that reads it.
+        name: of the input.
+        folder: where it lies.
+
+    Raises:
+        StorageError: a file is gone or differs; one line that names it and says what recovers.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise _gone(stage, name, folder, f"{folder} is {'empty' if folder.is_dir() else 'not there'}")
+    sums = folder / SUMS_FILE
+    if not sums.is_file():
+        return
+    expected: dict[str, str] = {}
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise _gone(stage, name, folder, f"{sums} is damaged")
+        expected[match[2]] = match[1]
+    missing = [file for file in expected if not (folder / file).is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise _gone(stage, name, folder, f"{folder / missing[0]}{more} is not there")
+    for file, found in zip(expected, _hashes(folder, list(expected)), strict=True):
+        if found != expected[file]:
+            raise _gone(stage, name, folder, f"{folder / file} does not have the hash in {SUMS_FILE}")
+
+
+def _hashes(folder: Path, names: Sequence[str]) -> list[str]:
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(lambda name: hash_file(folder / name), names))
+    except OSError as error:
+        raise StorageError(f"cannot read {folder}: {error}; check the disk and the folder's permissions") from error
+
+
+def how_to_remake(folder: Path) -> str:
+    """What to do so that the artifact in `folder` is made anew, and not taken from the cache of finished tasks."""
+    parts = folder.absolute().parts
+    if len(parts) > 3 and parts[1] in _MOUNTS:
+        return "run the same command again with FRESH=1"
+    # kfp takes a result whose artifact is not there for absent, and makes it anew.
+    return f"rm -rf '{folder}' and run the same command again"
+
+
+def _gone(stage: str, name: str, folder: Path, found: str) -> StorageError:
+    return StorageError(
+        f"input {name} of stage {stage} is gone or damaged: {found}; to make it anew: {how_to_remake(folder)}"
+    )

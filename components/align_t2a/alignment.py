@@ -1,0 +1,362 @@
+"""Alignment of one replicate as a piece of work, kept in the item store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.config.t2a import AlignT2AConfig, AlignT2APlan
+from common.diffusion.backend import T2ABackend, error, load_backend, model_hash
+from common.diffusion.objective import draw_times, drop_condition
+from common.log import event, get_logger
+from common.records.audio_folder import clip_path, load_clip, read_clips
+from common.records.clips import SyntheticClip
+from common.records.gold import GoldSet
+from common.runtime.seeding import derive_seed
+from common.storage import read_json, write_json
+from common.storage.hashing import hash_file, hash_json
+from common.storage.items import ItemStore
+from common.training import LossFunction, Part, fit
+from components.align_t2a.adapter import Policy, make_policy
+from components.align_t2a.distance import Spectrum
+from components.align_t2a.encoding import Bucket, EncodedPairs, encode_pairs
+from components.align_t2a.held_out import HeldOut, encode_held_out
+from components.align_t2a.loss import PairErrors, crpo_loss, dpo_loss, implicit_accuracy, pair_errors
+from components.align_t2a.pairs import LoadedGroup, groups
+from components.align_t2a.probes import Probes, choose_probes
+from components.align_t2a.selection import best_step, criterion, stop_reason
+
+MODEL, ACCOUNT, BEFORE = "model", "account.json", "before.json"
+
+MEASURED_WITH = (
+    "sampler",
+    "distance_clips_per_class",
+    "distance_clips",
+    "held_out_clips",
+    "held_out_draws",
+    "peak_limit_dbfs",
+)
+"""Settings that the figures of an unaligned model depend on."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One model to align: a replicate and a loss.
+
+    Attributes:
+        t2a: folder of the model to start from.
+        gold: folder of the gold set.
+        losers: folder of the generated clips.
+        seed: the replicate.
+        alignment: `dpo` or `erm`.
+        settings: of the stage.
+        losers_per_clip: generated clips that each gold clip wins against.
+        store: where the aligned model is kept.
+        key: of the item in the store.
+    """
+
+    t2a: Path
+    gold: Path
+    losers: Path
+    seed: int
+    alignment: Literal["dpo", "erm"]
+    settings: AlignT2AConfig
+    losers_per_clip: int
+    store: ItemStore
+    key: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`<seed>/<alignment>`: the folder of the aligned model, and its entry in `align.json`."""
+        return f"{self.seed}/{self.alignment}"
+
+
+def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: ItemStore) -> list[Alignment]:
+    """One item per replicate and alignment, with the content of all that it is made from in its key.
+
+    Args:
+        plan: replicates, alignments and settings.
+        t2a: folder of the model to start from.
+        gold: folder of the gold set.
+        losers: folder of the generated clips.
+        store: where aligned models are kept.
+    """
+    model, clips, gold_set = model_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
+    items = []
+    for seed in plan.seeds:
+        winners, held_out = gold_set.train(seed), gold_set.val(seed)
+        own = [clip for group in groups(winners, clips, seed, plan.losers_per_clip) for clip in group.losers]
+        content = {
+            "gold": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in winners],
+            "held_out": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in held_out],
+            "losers": [[clip.clip_id, hash_file(clip_path(losers, clip))] for clip in own],
+        }
+        for alignment in plan.alignments:
+            key = {
+                "t2a": model,
+                "content": hash_json(content),
+                "seed": seed,
+                "alignment": alignment,
+                "settings": plan.settings.model_dump(mode="json"),
+                "losers_per_clip": plan.losers_per_clip,
+            }
+            items.append(Alignment(t2a, gold, losers, seed, alignment, plan.settings, plan.losers_per_clip, store, key))
+    return items
+
+
+def device() -> str:
+    """Where models are trained."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def align_item(item: Alignment) -> None:
+    """Align one model unless the store has it; unfinished training goes on from its last checkpoint."""
+    # Sums come out differently with other numbers of threads; a worker of several has one.
+    torch.set_num_threads(1)
+    item.store.get_or_make(lambda folder: _make(item, folder), **item.key)
+    item.store.checkpoints(**item.key).clear()
+
+
+def _make(item: Alignment, folder: Path) -> None:
+    settings, seed = item.settings, derive_seed(item.seed, "align_t2a", item.alignment)
+    gold = GoldSet(item.gold)
+    backend = load_backend(item.t2a, device())
+    pairs = encode_pairs(
+        backend, _load(item, gold, backend.sample_rate_hz), settings.sampler.bucket_frames, settings.peak_limit_dbfs
+    )
+    heard = [clip for clip in gold.train(item.seed) if clip.label in pairs.spectra]
+    clips = choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
+    probes = Probes(clips, pairs, _held_out(item, gold, backend), settings, item.seed)
+    before, spectrum_before = _before(item, probes, backend)
+    result = align(
+        make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing),
+        pairs,
+        settings,
+        item.alignment,
+        before,
+        lambda: probes.measure(backend)[0],
+        seed=seed,
+        name=f"align {item.name}",
+        checkpoints=item.store.checkpoints(**item.key),
+    )
+    after, spectrum_after = probes.measure(backend)
+    backend.save(folder / MODEL)
+    spectra = {"gold": _mean_spectrum(pairs), "before": spectrum_before, "after": spectrum_after}
+    write_json(
+        folder / ACCOUNT,
+        {
+            "before": before,
+            "after": after,
+            **_account(item, pairs, result),
+            "spectra_db": {name: [round(float(band), 3) for band in spectrum] for name, spectrum in spectra.items()},
+            "probes": len(clips),
+            "held_out_clips": sum(len(batch.clip_ids) for batch in probes.held_out),
+        },
+    )
+
+
+def _account(item: Alignment, pairs: EncodedPairs, result: Aligned) -> dict[str, Any]:
+    settings = item.settings
+    return {
+        "curve": result.curve,
+        "during": result.during,
+        "best_step": result.best_step,
+        "keep_best_by": criterion(result.during, settings),
+        "stopped_by": result.stopped,
+        "pairs": pairs.pairs,
+        "silent_losers": pairs.silent_losers,
+        "silent_winners": list(pairs.silent_winners),
+        "loss": settings.preference_loss if item.alignment == "dpo" else "erm",
+        "beta": settings.beta,
+        "adapter": settings.adapter,
+    }
+
+
+def _before(item: Alignment, probes: Probes, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
+    """Figures and mean spectrum of the unaligned model; kept, because all alignments of a replicate start there.
+
+    A resumed alignment must compare with the very figures that it began with.
+    """
+    settings = item.settings.model_dump(mode="json")
+    key: dict[str, Any] = {name: item.key[name] for name in ("t2a", "content", "seed", "losers_per_clip")}
+    key["settings"] = {name: settings[name] for name in MEASURED_WITH} | {"precision": item.settings.optim.precision}
+
+    def measure(folder: Path) -> None:
+        figures, spectrum = probes.measure(backend)
+        write_json(folder / BEFORE, {"figures": figures, "spectrum": spectrum.tolist()})
+
+    found = read_json(item.store.get_or_make(measure, kind="before", **key) / BEFORE)
+    return found["figures"], np.array(found["spectrum"])
+
+
+def _held_out(item: Alignment, gold: GoldSet, backend: T2ABackend) -> HeldOut:
+    settings = item.settings
+    clips = choose_probes(gold.val(item.seed), settings.held_out_clips, settings.held_out_clips)
+    loaded = ((clip, gold.load(clip, backend.sample_rate_hz)) for clip in clips)
+    return encode_held_out(backend, loaded, settings.sampler.bucket_frames, settings.peak_limit_dbfs)
+
+
+def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:
+    clips = read_clips(item.losers, SyntheticClip)
+    for group in groups(gold.train(item.seed), clips, item.seed, item.losers_per_clip):
+        yield group, gold.load(group.winner, rate), [load_clip(item.losers, clip, rate) for clip in group.losers]
+
+
+def _mean_spectrum(pairs: EncodedPairs) -> Spectrum:
+    every = [spectrum for spectra in pairs.spectra.values() for spectrum in spectra]
+    return sum(every[1:], start=every[0]) / len(every)
+
+
+if TYPE_CHECKING:
+    from common.storage.checkpoints import Checkpoints
+
+Figures = dict[str, float]
+log = get_logger("align_t2a")
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What happened in an alignment.
+
+    Attributes:
+        curve: rows of `step`, `loss`, `winner_error` and `d_winner` (its change against the reference);
+            with `dpo` also `loser_error`, `d_loser` and `implicit_accuracy`; at probes their figures.
+        during: figures with their `step`, from the unaligned model (0) on.
+        best_step: the step whose weights the model has now.
+        stopped: the figure that ended it early, or an empty string.
+    """
+
+    curve: list[Figures]
+    during: list[Figures]
+    best_step: int
+    stopped: str
+
+
+def align(
+    policy: Policy,
+    pairs: EncodedPairs,
+    settings: AlignT2AConfig,
+    alignment: Literal["dpo", "erm"],
+    before: Mapping[str, float],
+    probe: Callable[[], Mapping[str, float]],
+    *,
+    seed: int,
+    name: str,
+    checkpoints: Checkpoints | None = None,
+) -> Aligned:
+    """Train `policy` on the pairs, keep its best state, and merge its adapters.
+
+    Args:
+        policy: trained in place.
+        pairs: latents and conditions.
+        settings: loss, optimiser, rules of selection and the like.
+        alignment: `dpo` takes the preference loss of `settings`; `erm` is plain fine-tuning, the
+            winners' error alone, for the same number of steps.
+        before: figures of the unaligned model.
+        probe: measures the policy as it stands, every `probe_every` steps.
+        seed: enters every draw.
+        name: for log lines.
+        checkpoints: where unfinished work is kept, the best state among it.
+    """
+    first = {"step": 0.0, **before}
+
+    def probes(curve: Sequence[Mapping[str, float]]) -> list[Figures]:
+        return [first, *({key: row[key] for key in first} for row in curve if first.keys() <= row.keys())]
+
+    curve = fit(
+        policy.trained,
+        step_loss(policy, pairs, settings, alignment),
+        settings.optim.model_copy(update={"evaluate_every": settings.probe_every}),
+        seed=seed,
+        name=name,
+        checkpoints=checkpoints,
+        evaluate=lambda done: probe(),
+        best=lambda curve: best_step(probes(curve), settings),
+        stop=lambda curve: bool(stop_reason(probes(curve), settings)),
+    )
+    policy.merge()
+    seen = probes(curve)
+    result = Aligned(curve, seen, best_step(seen, settings), stop_reason(seen, settings))
+    last = int(curve[-1]["step"])
+    event(log, "aligned_state", name=name, kept_step=result.best_step, last_step=last, stopped_by=result.stopped or "-")
+    return result
+
+
+def step_loss(
+    policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig, alignment: Literal["dpo", "erm"]
+) -> LossFunction:
+    """The loss of a training step, which draws its own batch, noise, levels and dropped conditions."""
+    weights = torch.tensor([float(len(bucket.losers)) for bucket in pairs.buckets])
+
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Figures]:
+        bucket = pairs.buckets[int(torch.multinomial(weights, 1, generator=generator))]
+        rows = draw_rows(len(bucket.losers), settings.optim.batch_size, generator)
+        return batch_loss(policy, bucket, rows, settings, alignment, generator, part)
+
+    return loss
+
+
+def draw_rows(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
+    """`batch_size` row numbers below `count`, each once before any comes twice."""
+    rounds = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
+    return torch.cat(rounds)[:batch_size]
+
+
+def batch_loss(
+    policy: Policy,
+    bucket: Bucket,
+    rows: Tensor,
+    settings: AlignT2AConfig,
+    alignment: Literal["dpo", "erm"],
+    generator: torch.Generator,
+    part: Part,
+) -> tuple[Tensor, Figures]:
+    """Loss and figures of `part` of the pairs `rows` of a bucket; see `align`.
+
+    All draws are for the whole batch, so that they do not depend on how it is split.
+    """
+    device = policy.backend.device
+    eps = torch.randn((len(rows), *bucket.losers.shape[1:]), generator=generator)
+    t = draw_times(len(rows), generator, settings.timestep_sampling)
+    captions = bucket.caption_of[rows].to(bucket.condition.cross.device)
+    condition = drop_condition(bucket.condition[captions], bucket.null[captions], settings.condition_dropout, generator)
+    own = part.rows(len(rows))
+    rows, condition, eps, t = rows[own], condition[own], eps[own].to(device), t[own].to(device)
+    winner = bucket.winners[bucket.winner_of[rows]].to(device)
+    if alignment == "erm":
+        with torch.no_grad(), policy.reference() as reference:
+            before = error(reference, winner, eps, t, condition)
+        now = error(policy.backend, winner, eps, t, condition)
+        return now.mean(), {"winner_error": _mean(now), "d_winner": _mean(now - before)}
+    loser = bucket.losers[rows].to(device)
+    with torch.no_grad(), policy.reference() as reference:
+        of_reference = pair_errors(partial(error, reference), winner, loser, eps, t, condition)
+    of_policy = pair_errors(partial(error, policy.backend), winner, loser, eps, t, condition)
+    return _preference_loss(of_policy, of_reference, settings), _figures(of_policy, of_reference)
+
+
+def _preference_loss(policy: PairErrors, reference: PairErrors, settings: AlignT2AConfig) -> Tensor:
+    if settings.preference_loss == "crpo":
+        return crpo_loss(policy, reference, settings.beta, settings.winner_weight)
+    return dpo_loss(policy, reference, settings.beta)
+
+
+def _figures(policy: PairErrors, reference: PairErrors) -> Figures:
+    return {
+        "winner_error": _mean(policy.winner),
+        "loser_error": _mean(policy.loser),
+        "d_winner": _mean(policy.winner - reference.winner),
+        "d_loser": _mean(policy.loser - reference.loser),
+        "implicit_accuracy": _mean(implicit_accuracy(policy, reference)),
+    }
+
+
+def _mean(value: Tensor) -> float:
+    return float(value.detach().mean())

@@ -1,0 +1,130 @@
+"""The captioner interface, the embedded captioner, and the checks of captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from common.captions.checks import check_text, plain_caption
+from common.config.captions import CaptionClipsConfig
+from common.errors import DataError
+from common.records.clips import Caption, all_labels
+from common.records.text import joined_labels, normalize_label
+from components.caption_clips.acoustics import Recording, describe, measure
+
+
+class AudioCaptioner(Protocol):
+    """Describes recordings in one sentence each."""
+
+    @property
+    def name(self) -> str:
+        """What captions, with version; goes into every caption's record."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """At which `caption` wants the audio."""
+
+    @property
+    def batch_size(self) -> int:
+        """Recordings per call."""
+
+    def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
+        """One unchecked caption per recording; the same for the same recordings and seeds."""
+
+
+class AcousticCaptioner:
+    """Label and what is measured of the clip: pitch, brightness, tempo, loudness, background. Needs no model."""
+
+    name = "acoustics/1"
+    batch_size = 64
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self.sample_rate_hz = sample_rate_hz
+
+    def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
+        """Captions from measurements; `seeds` have no influence."""
+        return [
+            describe(joined_labels(all_labels(recording.clip)), measure(recording.audio, self.sample_rate_hz))
+            for recording in recordings
+        ]
+
+
+class CheckedCaption(NamedTuple):
+    """A caption that may be kept, and the reason code why the captioner's own was replaced."""
+
+    caption: Caption
+    refused: str | None
+
+
+def checked_captions(
+    recordings: Sequence[Recording],
+    seeds: Sequence[int],
+    captioner: AudioCaptioner,
+    fallback: AcousticCaptioner,
+    settings: CaptionClipsConfig,
+) -> list[CheckedCaption]:
+    """Caption recordings; what fails the checks is replaced by the measured caption.
+
+    The label need not stand in an audio LLM's caption: it describes what is heard, and the label
+    is added where captions for generation are written.
+
+    Args:
+        recordings: with audio at the captioner's rate.
+        seeds: one per recording.
+        captioner: asked first.
+        fallback: at the same rate.
+        settings: limits of the checks.
+    """
+    made = []
+    texts = captioner.caption(recordings, seeds)
+    for recording, text in zip(recordings, texts, strict=True):
+        writer, refused = captioner.name, None
+        if captioner is not fallback:
+            refused = check_text(text, settings.max_words, settings.min_ascii_share)
+        if refused:
+            writer = fallback.name
+            text = fallback.caption([recording], [0])[0]
+        clip = recording.clip
+        made.append(
+            CheckedCaption(
+                Caption(
+                    clip_id=clip.clip_id,
+                    label=clip.label,
+                    label_id=clip.label_id,
+                    caption=plain_caption(text, [normalize_label(label) for label in all_labels(clip)])
+                    if captioner is fallback or refused
+                    else plain_caption(text),
+                    captioner=writer,
+                ),
+                refused,
+            )
+        )
+    return made
+
+
+def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:
+    """The captioner that the settings name.
+
+    Raises:
+        ConfigError: its checkpoint cannot be loaded.
+    """
+    if settings.backend == "acoustics":
+        return AcousticCaptioner(settings.sample_rate_hz)
+    from components.caption_clips.audio_llm import AudioLLMCaptioner
+
+    return AudioLLMCaptioner(settings.audio_llm)
+
+
+def refuse_too_many(reasons: Mapping[str, int], total: int, settings: CaptionClipsConfig) -> None:
+    """Fail when most captions had to be replaced.
+
+    Raises:
+        DataError: more than `max_replaced_share` of `total` were refused.
+    """
+    refused = sum(reasons.values())
+    if refused > settings.max_replaced_share * total:
+        found = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+        raise DataError(
+            f"the audio LLM's captions of {refused} of {total} clips failed the checks ({found}); expected at most "
+            f"{settings.max_replaced_share:.0%}; check caption_clips.audio_llm, or set caption_clips.backend=acoustics"
+        )

@@ -1,0 +1,148 @@
+"""Fine-tune CLAP on the gold clips of one replicate, and keep it only if validation clips gain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.clap.retrieval import retrieval_figures
+from common.clap.scorer import ClapScorer
+from common.clap.training import train_contrastive, window_features
+from common.config.base import OptimConfig
+from common.config.clap import FinetuneClapConfig
+from common.records.gold import GoldSet
+from common.records.text import normalize_label, template_caption
+from common.storage import write_json
+from common.storage.checkpoints import Checkpoints
+from common.storage.items import ItemStore
+from common.training import Curve, best_by
+
+VALIDATION = "val_"
+"""What the names of validation figures begin with in the curve."""
+
+
+def label_captions(label: str) -> list[str]:
+    """Wordings of a label; the first is the prompt of scoring."""
+    name = normalize_label(label)
+    return [template_caption(label), template_caption(label), f"the sound of a {name}", f"a {name}", name]
+
+
+def label_figures(
+    scorer: ClapScorer,
+    clips: Iterable[np.ndarray],
+    label_ids: Sequence[int],
+    labels: Sequence[str],
+    sample_rate_hz: int,
+) -> dict[str, float]:
+    """How well label prompts are told apart on clips; see `retrieval_figures`. Empty without clips."""
+    if not label_ids:
+        return {}
+    prompts = scorer.embed_text([template_caption(label) for label in labels])
+    return retrieval_figures(scorer.embed_audio(clips, sample_rate_hz) @ prompts.T, label_ids)
+
+
+def tune(
+    scorer: ClapScorer,
+    clips: Sequence[np.ndarray],
+    labels: Sequence[str],
+    sample_rate_hz: int,
+    optim: OptimConfig,
+    *,
+    seed: int,
+    judge: Callable[[ClapScorer], dict[str, float]],
+    equalizer_db: float = 0.0,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[ClapScorer, Curve, dict[str, float], dict[str, float]]:
+    """A fine-tuned copy of a CLAP: the best evaluation of the tuning, or the CLAP as it was.
+
+    Args:
+        scorer: left as it is.
+        clips: gold training clips, mono (T,).
+        labels: of the clips.
+        sample_rate_hz: of the clips.
+        optim: steps, rate, schedule; every `evaluate_every` steps and at the end `judge` is asked.
+        seed: enters every draw.
+        judge: figures on validation clips; the `auc` decides. Without any nothing shows that tuning helped.
+        equalizer_db: see `common.clap.training.equalizer_gains`.
+        checkpoints: where unfinished work is kept.
+
+    Returns:
+        The copy, the curve of its training (`best_step` 0 = it is as it was), and the figures before and
+        after: those of the best evaluation, or of the last one where none was better than before.
+    """
+    before = judge(scorer)
+    tuned = ClapScorer(copy.deepcopy(scorer.model), scorer.tokenizer, scorer.extractor, scorer.batch_size)
+    features, owners = window_features(tuned, clips, sample_rate_hz)
+    captions = [label_captions(labels[owner]) for owner in owners]
+
+    def evaluate(step: int) -> dict[str, float]:
+        tuned.model.eval()
+        return {VALIDATION + key: value for key, value in judge(tuned).items()}
+
+    curve = train_contrastive(
+        tuned,
+        features,
+        captions,
+        [labels[owner] for owner in owners],
+        optim,
+        seed=seed,
+        name="finetune_clap",
+        equalizer_db=equalizer_db,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+        best=best_by(VALIDATION + "auc", before.get("auc")) if before else lambda rows: 0,
+    )
+    step = curve.best_step or curve[-1]["step"]
+    row = next(row for row in curve if row["step"] == step)
+    after = {key.removeprefix(VALIDATION): value for key, value in row.items() if key.startswith(VALIDATION)}
+    return tuned, curve, before, after
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One item of the stage."""
+
+    seed: int
+    settings: FinetuneClapConfig
+    clap_dir: Path
+    gold_dir: Path
+    store: ItemStore
+    key: dict[str, Any]
+
+
+def finetune_replicate(job: Replicate) -> Path:
+    """Make the replicate's item, or find it: `clap/` and `figures.json`."""
+    made = job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
+    job.store.checkpoints(**job.key).clear()
+    return made
+
+
+def _make(job: Replicate, folder: Path) -> None:
+    scorer, gold = ClapScorer.load(job.clap_dir), GoldSet(job.gold_dir)
+    rate = scorer.sample_rate_hz
+    train, validation = gold.train(job.seed), gold.val(job.seed)
+
+    def judge(judged: ClapScorer) -> dict[str, float]:
+        clips = (gold.load(clip, rate) for clip in validation)
+        return label_figures(judged, clips, [clip.label_id for clip in validation], gold.labels, rate)
+
+    tuned, curve, before, after = tune(
+        scorer,
+        [gold.load(clip, rate) for clip in train],
+        [clip.label for clip in train],
+        rate,
+        job.settings.optim,
+        seed=job.seed,
+        judge=judge,
+        equalizer_db=job.settings.equalizer_db,
+        checkpoints=job.store.checkpoints(**job.key),
+    )
+    tuned.save(folder / "clap")
+    kept = "finetuned" if curve.best_step else "pretrained"
+    figures = {"before": before, "after": after, "kept": kept, "best_step": curve.best_step, "curve": curve}
+    write_json(folder / "figures.json", figures)

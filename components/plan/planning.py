@@ -1,0 +1,143 @@
+"""From names to what each stage receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.config.base import Plan, to_wire
+from common.config.captions import AugmentCaptionsPlan, CaptionClipsPlan, ReviseCaptionsPlan
+from common.config.clap import FilterAudioPlan, FinetuneClapPlan, PretrainClapPlan, RetrieveAudioPlan
+from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
+from common.config.corpus import PrepareCorpusPlan
+from common.config.dataset import DatasetSpec, PrepareDatasetPlan
+from common.config.evaluation import EvaluateClassifierPlan, ReportPlan
+from common.config.methods import LOSERS, RETRIEVED, Method, Recipe
+from common.config.run import RunConfig
+from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
+from common.datasets.registry import corpus_id_files
+from common.errors import ConfigError
+from common.models.licences import licensed_parts
+
+PLANS: dict[str, type[Plan]] = {
+    "prepare_corpus": PrepareCorpusPlan,
+    "pretrain_t2a": PretrainT2APlan,
+    "pretrain_clap": PretrainClapPlan,
+    "pretrain_classifier": PretrainClassifierPlan,
+    "prepare_dataset": PrepareDatasetPlan,
+    "finetune_clap": FinetuneClapPlan,
+    "retrieve_audio": RetrieveAudioPlan,
+    "caption_clips": CaptionClipsPlan,
+    "synthesize_audio": SynthesizeAudioPlan,
+    "align_t2a": AlignT2APlan,
+    "augment_captions": AugmentCaptionsPlan,
+    "filter_audio": FilterAudioPlan,
+    "revise_captions": ReviseCaptionsPlan,
+    "train_classifier": TrainClassifierPlan,
+    "evaluate_classifier": EvaluateClassifierPlan,
+    "report": ReportPlan,
+}
+"""What each stage receives, in the order of the outputs of `plan`."""
+
+
+def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
+    """The distinct ways of making clips that `methods` need, without the losers.
+
+    Methods that differ in rounds only share one recipe with the largest number of rounds: a
+    method then takes the clips of its own rounds.
+    """
+    found: dict[str, Recipe] = {}
+    for method in methods.values():
+        recipe = method.recipe
+        if recipe is None or recipe == LOSERS or recipe.source != "generate":
+            continue
+        known = found.get(recipe.name)
+        if known is None or recipe.rounds is None or (known.rounds is not None and recipe.rounds > known.rounds):
+            found[recipe.name] = recipe
+    return tuple(found[name] for name in sorted(found))
+
+
+def resolve(
+    config: RunConfig, dataset: DatasetSpec, n: int, methods: dict[str, Method], seeds: int, asked: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What each stage receives as its `config`, by stage name.
+
+    Args:
+        config: the preset with overrides.
+        dataset: the resolved dataset.
+        n: number of training clips; 0 = the dataset's default.
+        methods: by name, in the order of the report.
+        seeds: number of replicates.
+        asked: what the user asked for, for the report.
+
+    Raises:
+        ConfigError: the numbers make no sense.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
+    if n < 0:
+        raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
+    _check_corpus(config)
+    replicates = tuple(range(config.seed, config.seed + seeds))
+    recipes = resolve_recipes(methods)
+    alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
+    vanilla = any(method.recipe == LOSERS for method in methods.values())
+    most = max(config.augmentation_factors)
+    retrieves = any(method.recipe == RETRIEVED for method in methods.values())
+    if retrieves and (config.prepare_corpus.source == "none" or not config.prepare_corpus.keep_audio):
+        raise ConfigError(
+            "methods: retrieval takes clips from the pretraining corpus, and this run has none with audio; leave it "
+            "out, or set prepare_corpus.source and prepare_corpus.keep_audio: true"
+        )
+    templates = max(config.losers_per_clip, most if vanilla else 0)
+    run_level: dict[str, dict[str, Any]] = {
+        "prepare_corpus": {"seed": config.seed, "excluded_ids_files": _excluded_ids_files(config, dataset)},
+        "pretrain_t2a": {"seed": config.seed},
+        "pretrain_clap": {"seed": config.seed},
+        "pretrain_classifier": {"seed": config.seed},
+        "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates},
+        "finetune_clap": {"seeds": replicates},
+        "retrieve_audio": {"seeds": replicates, "clips_per_gold": most if retrieves else 0},
+        "caption_clips": {"seeds": replicates, "domain": dataset.domain},
+        "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
+        "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
+        "augment_captions": {
+            "seeds": replicates,
+            "recipes": recipes,
+            "augmentation_factor": most,
+            "domain": dataset.domain,
+        },
+        "filter_audio": {"seeds": replicates, "recipes": recipes},
+        "revise_captions": {"seeds": replicates, "recipes": recipes, "rounds": config.rounds, "domain": dataset.domain},
+        "train_classifier": {
+            "seeds": replicates,
+            "methods": methods,
+            "augmentation_factors": config.augmentation_factors,
+            "rounds": config.rounds,
+        },
+        "evaluate_classifier": {
+            "seeds": replicates,
+            "methods": methods,
+            "use": config.use,
+            "licences": licensed_parts(config, dataset),
+        },
+    }
+    plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
+    # Where the work is kept is no setting of the results.
+    settings = config.model_dump(mode="json", exclude={"scope"})
+    plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": settings}
+    made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
+    return {stage: to_wire(plan.model_dump(mode="json")) for stage, plan in made.items()}
+
+
+def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, ...]:
+    # Only for clips of others, so that other corpora are the same, and cached, for every dataset.
+    return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
+
+
+def _check_corpus(config: RunConfig) -> None:
+    corpus = config.prepare_corpus
+    if corpus.source in ("folder", "tar") and not (corpus.audio_dir and corpus.captions_file):
+        raise ConfigError(
+            "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
+            "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"
+        )

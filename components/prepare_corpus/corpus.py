@@ -1,0 +1,227 @@
+"""One shard at a time from its source to the store: audio is read once, and encoded while it is at hand."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import soundfile
+
+from common.config.corpus import PrepareCorpusConfig
+from common.corpus.shards import ShardWriter, read_audio_shard
+from common.errors import DataError, Interrupted
+from common.log import Progress, get_logger
+from common.runtime.parallel import abandoned, run_items
+from components.prepare_corpus.sources import Source
+from components.prepare_corpus.store import ShardStore
+from components.prepare_corpus.survey import Dropped, SourceClip
+
+if TYPE_CHECKING:
+    from components.prepare_corpus.encoding import Models
+
+Made = TypeVar("Made")
+
+log = get_logger("prepare_corpus")
+
+
+@dataclass
+class _Facts:
+    """What a shard's facts are collected in."""
+
+    captions: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    durations_s: list[float] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
+    latent_channels: int = 0
+
+    def add(self, clip: SourceClip, duration_s: float) -> None:
+        self.captions.append(clip.caption)
+        self.durations_s.append(duration_s)
+        if clip.label:
+            self.labels.add(clip.label)
+
+    def as_json(self, dropped: Dropped) -> dict[str, Any]:
+        return {
+            "clips": len(self.captions),
+            "captions": self.captions,
+            "labels": sorted(self.labels),
+            "seconds": sum(self.durations_s),
+            "durations_s": [min(self.durations_s, default=0.0), max(self.durations_s, default=0.0)],
+            "lengths": self.lengths or None,
+            "latent_channels": self.latent_channels,
+            "dropped": dropped.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class ShardMaker:
+    """Makes the shards of a corpus; picklable, so that it runs in workers."""
+
+    source: Source
+    settings: PrepareCorpusConfig
+    store: ShardStore
+
+    def audio_name(self, number: int) -> str:
+        """The audio shard of shard `number`."""
+        return self.store.name("audio", self.source.key(number))
+
+    def audio(self, number: int) -> str:
+        """Make audio shard `number` unless it is there; its name."""
+        name = self.audio_name(number)
+        if not self.store.has(name):
+            dropped, facts = Dropped(), _Facts()
+            with self.store.workspace() as folder:
+                with ShardWriter(folder / "audio.tar") as writer:
+                    for clip in self._read(number, dropped):
+                        self._add_audio(writer, clip, facts)
+                self.store.put(name, folder / "audio.tar", facts.as_json(dropped))
+        return name
+
+    def both(self, models: Models, number: int) -> tuple[str, str]:
+        """Make latent shard `number`, and with `keep_audio` its audio shard, unless they are there; their names."""
+        key = self.source.key(number)
+        audio_name = self.store.name("audio", key)
+        made_of = {"vae": models.vae_hash, "text": models.text_hash, "dtype": self.settings.latent_dtype}
+        name = self.store.name("latents", {**key, **made_of})
+        has_audio = self.store.has(audio_name)
+        if not self.store.has(name) or (self.settings.keep_audio and not has_audio):
+            self._make(models, number, name, audio_name, has_audio)
+        return name, audio_name
+
+    def clips(self) -> Iterator[np.ndarray]:
+        """Audio `(C, T)` of all clips, shard by shard; audio shards are made as they are needed."""
+        for number in range(self.source.shards):
+            with self.store.open(self.audio(number)) as file:
+                for clip in read_audio_shard(file):
+                    yield clip.audio
+
+    def _make(self, models: Models, number: int, name: str, audio_name: str, has_audio: bool) -> None:
+        # What only the latents lack must not count for the audio, from which another tokenizer may begin.
+        dropped, unfit, audio_facts, facts = Dropped(), Dropped(), _Facts(), _Facts()
+        with self.store.workspace() as folder, ExitStack() as open_files:
+            latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
+            if has_audio:
+                dropped = Dropped.from_json(self.store.facts(audio_name)["dropped"])
+                clips = self._reread(open_files.enter_context(self.store.open(audio_name)))
+            else:
+                clips = self._read(number, dropped)
+            writer = None
+            if self.settings.keep_audio and not has_audio:
+                writer = open_files.enter_context(ShardWriter(folder / "audio.tar"))
+                clips = self._kept(clips, writer, audio_facts)
+            self._encode(models, clips, latents, facts, unfit)
+            open_files.close()
+            if writer is not None:
+                self.store.put(audio_name, folder / "audio.tar", audio_facts.as_json(dropped))
+            unfit.update(dropped)
+            self.store.put(name, folder / "latents.tar", facts.as_json(unfit))
+
+    def _encode(
+        self, models: Models, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts, unfit: Dropped
+    ) -> None:
+        from components.prepare_corpus.encoding import open_encoder, read_ahead
+
+        encoder = open_encoder(models)
+        batch = self.settings.encode_batch if encoder.on_gpu else 1
+        ready = read_ahead(clips, 2 * batch) if encoder.on_gpu else clips
+        fitting = self._fitting(encoder, ready, unfit)
+        while group := list(islice(fitting, batch)):
+            latents = encoder.encode([clip.audio for clip, _ in group])
+            for (clip, tokens), latent in zip(group, latents, strict=True):
+                duration_s = clip.audio.shape[-1] / self.settings.sample_rate_hz
+                facts.add(clip, duration_s)
+                facts.latent_channels, length = latent.shape
+                facts.lengths[length] += 1
+                array = _npy(latent.astype(self.settings.latent_dtype, copy=False))
+                parts = {"latent.npy": array, "tokens.npy": _npy(tokens), "json": _json(clip, duration_s)}
+                writer.add(clip.key, parts)
+
+    def _fitting(
+        self, encoder: Any, clips: Iterator[SourceClip], unfit: Dropped
+    ) -> Iterator[tuple[SourceClip, np.ndarray]]:
+        for clip in clips:
+            try:
+                tokens = encoder.token_ids(clip.caption)
+            except DataError as error:
+                unfit.add("too_many_tokens", str(error))
+                continue
+            yield clip, tokens
+
+    def _read(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
+        """Clips of the source with 16 bits per sample, as FLAC keeps them: the same whether read back or not."""
+        for clip in self.source.clips(number, dropped):
+            if abandoned():
+                raise Interrupted("the process that started this one has ended; run the same command again to go on")
+            yield clip._replace(audio=_pcm16(clip.audio).astype(np.float32) / 32768)
+
+    def _reread(self, file: Any) -> Iterator[SourceClip]:
+        for clip in read_audio_shard(file):
+            yield SourceClip(clip.key, clip.audio, clip.caption, clip.label)
+
+    def _kept(self, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts) -> Iterator[SourceClip]:
+        for clip in clips:
+            self._add_audio(writer, clip, facts)
+            yield clip
+
+    def _add_audio(self, writer: ShardWriter, clip: SourceClip, facts: _Facts) -> None:
+        rate = self.settings.sample_rate_hz
+        buffer = io.BytesIO()
+        soundfile.write(buffer, _pcm16(clip.audio).T, rate, format="FLAC", subtype="PCM_16")
+        duration_s = clip.audio.shape[-1] / rate
+        facts.add(clip, duration_s)
+        writer.add(clip.key, {"flac": buffer.getvalue(), "json": _json(clip, duration_s)})
+
+
+def make_all(
+    make: Callable[[int], Made], count: int, workers: int | None = None, start: Literal["fork", "spawn"] = "fork"
+) -> list[Made]:
+    """`make(number)` for every number below `count`, in parallel; in order of the numbers."""
+    made: dict[int, Made] = {}
+    progress = Progress(log, "shards", count)
+    for index, result in run_items(make, range(count), workers, start):
+        if isinstance(result, BaseException):
+            raise result
+        made[index] = result
+        progress.advance()
+    return [made[index] for index in range(count)]
+
+
+def first_clips(maker: ShardMaker, count: int) -> Iterator[np.ndarray]:
+    """The first `count` clips; sources come in random or round-robin order."""
+    return islice(maker.clips(), count)
+
+
+def encode_all(maker: ShardMaker, models: Models) -> list[tuple[str, str]]:
+    """Names of the latent and audio shards, all made: one process per GPU, or on a CPU one per core."""
+    from components.prepare_corpus.encoding import gpu_count, open_encoder
+
+    work, gpus = partial(maker.both, models), gpu_count()
+    if gpus:
+        return make_all(work, maker.source.shards, gpus, "spawn")
+    # Opened before workers are forked, they all share it.
+    open_encoder(models)
+    return make_all(work, maker.source.shards)
+
+
+def _pcm16(audio: np.ndarray) -> np.ndarray:
+    pcm: np.ndarray = np.round(np.clip(audio, -1.0, 32767 / 32768) * 32768).astype(np.int16)
+    return pcm
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _json(clip: SourceClip, duration_s: float) -> bytes:
+    facts = {"caption": clip.caption, "label": clip.label, "duration_s": duration_s}
+    return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()

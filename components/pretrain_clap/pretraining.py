@@ -1,0 +1,194 @@
+"""Train and judge a CLAP on the captioned corpus, in one process or several."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+from common.clap.model import build_clap, set_input_statistics
+from common.clap.retrieval import embed_features, matched_auc, rank_figures, retrieval_figures
+from common.clap.scorer import ClapScorer
+from common.clap.training import train_contrastive
+from common.config.clap import PretrainClapConfig, PretrainClapPlan
+from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, write_features
+from common.corpus.shards import Corpus
+from common.corpus.vocabulary import Vocabulary
+from common.errors import ConfigError, DataError
+from common.models.registry import locate
+from common.records.text import template_caption
+from common.storage import write_json
+from common.training import Curve, best_by, is_main, launch
+from common.training.launch import default_processes
+from components.pretrain_clap.features import ClipReader, StoredLabels, StoredTexts, StoredWindows
+
+NAME = "pretrain_clap"
+HELD_OUT = "heldout_"
+"""What the names of held-out figures begin with in the curve."""
+
+
+Job = CorpusJob[PretrainClapPlan]
+
+
+def pretrain(job: Job, processes: int | None = None) -> None:
+    """Write a CLAP and its `training.json` to the job's folder: trained, or the checkpoint as it is.
+
+    The corpus's features are made first, in bounded memory and once; a killed run goes on where it was.
+
+    Args:
+        job: see `CorpusJob`.
+        processes: that train together; default: one per GPU.
+
+    Raises:
+        ConfigError: the checkpoint is unfit, or the batch cannot be split over the processes.
+        DataError: a shard is damaged.
+        Interrupted: SIGTERM came; a checkpoint is stored.
+    """
+    settings, scratch = job.plan.settings, job.scratch
+    # A bad checkpoint shows before anything is computed.
+    reader = ClipReader(starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed).features)
+    if settings.optim is not None:
+        shards = audio_shards(job.corpus_dir, "train", settings.max_clips)
+        if not write_features(scratch / "train", shards, reader, settings.feature_precision).rows:
+            raise DataError(f"{job.corpus_dir}: no audio to train on; run prepare_corpus with keep_audio: true")
+    held_out = audio_shards(job.corpus_dir, "heldout", settings.max_heldout_clips)
+    write_features(scratch / "heldout", held_out, reader)
+    launch(train, job, processes or default_processes())
+
+
+def train(job: Job) -> None:
+    """The part of one process in `pretrain`."""
+    settings = job.plan.settings
+    scorer = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed)
+    if torch.cuda.is_available():
+        scorer.model.to("cuda")
+    channels = 4 if scorer.extractor.truncation == "fusion" else 1
+    held_out = HeldOut(StoredFeatures(job.scratch / "heldout"), channels)
+    before = held_out.figures(scorer) if settings.checkpoint is not None else {}
+    curve, after = Curve(), before
+    if settings.optim is not None:
+        curve = _train(job, scorer, held_out, before.get(settings.select_by), channels)
+        if curve.best_step:
+            row = next(row for row in curve if row["step"] == curve.best_step)
+            after = {key.removeprefix(HELD_OUT): value for key, value in row.items() if key.startswith(HELD_OUT)}
+    if is_main():
+        scorer.save(job.folder)
+        origin = {"checkpoint": settings.checkpoint, "revision": settings.revision}
+        best_step = curve.best_step if curve else 0
+        figures = {"heldout_before": before, "heldout": after, "best_step": best_step}
+        write_json(job.folder / "training.json", {**origin, **figures, "curve": curve})
+
+
+def _train(job: Job, scorer: ClapScorer, held_out: HeldOut, start: float | None, channels: int) -> Curve:
+    settings = job.plan.settings
+    if settings.optim is None:
+        raise ConfigError("pretrain_clap.optim is null: there is nothing to train")
+    stored = StoredFeatures(job.scratch / "train")
+    if settings.checkpoint is None:
+        set_input_statistics(scorer.model, stored.sample())
+
+    def evaluate(step: int) -> dict[str, float]:
+        # The others wait: only the first process's figures count.
+        return {HELD_OUT + key: value for key, value in held_out.figures(scorer).items()} if is_main() else {}
+
+    return train_contrastive(
+        scorer,
+        StoredWindows(stored, channels),
+        StoredTexts(stored, settings.use_labels),
+        StoredLabels(stored, settings.use_labels),
+        settings.optim,
+        seed=job.plan.seed,
+        name=NAME,
+        equalizer_db=settings.equalizer_db,
+        checkpoints=job.store.checkpoints(**job.key),
+        evaluate=evaluate,
+        best=best_by(HELD_OUT + settings.select_by, start) if held_out.can_judge else None,
+    )
+
+
+class HeldOut:
+    """Retrieval on held-out clips.
+
+    Args:
+        stored: their features, captions and labels.
+        channels: of the model's input: 1, or 4 for fused checkpoints.
+    """
+
+    def __init__(self, stored: StoredFeatures, channels: int = 1) -> None:
+        self._stored, self._channels = stored, channels
+        facts = [stored.facts(index) for index in range(len(stored))]
+        self._captions: list[str] = [each["caption"] for each in facts]
+        labels = [each["label"] for each in facts]
+        prompts = [template_caption(label) if label is not None else None for label in labels]
+        self._texts: list[str | None] = list(prompts if any(labels) else self._captions)
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether there are two texts to tell apart."""
+        return len({text for text in self._texts if text is not None}) > 1
+
+    def figures(self, scorer: ClapScorer) -> dict[str, float]:
+        """Figures of label prompts where there are labels, else of captions; beside them always those of captions.
+
+        Clips without a label are left out of the former where others have one.
+
+        Returns:
+            Those of `retrieval_figures` and `clips`; where there are two captions, `caption_auc` and those of
+            `rank_figures`. Nothing where there is nothing to tell apart.
+        """
+        if not self.can_judge:
+            return {}
+        clips = (self._stored.clip(index).expand(-1, self._channels, -1, -1) for index in range(len(self._stored)))
+        embedded = embed_features(scorer, clips)
+        kept = [index for index, text in enumerate(self._texts) if text is not None]
+        distinct = sorted({text for text in self._texts if text is not None})
+        similarity = embedded[kept] @ scorer.embed_text(distinct).T
+        own = [distinct.index(str(self._texts[index])) for index in kept]
+        figures = {**retrieval_figures(similarity, own), "clips": float(len(kept))}
+        captions = sorted(set(self._captions))
+        if len(captions) < 2:
+            return figures
+        places = {caption: place for place, caption in enumerate(captions)}
+        similarity = embedded @ scorer.embed_text(captions).T
+        own = [places[caption] for caption in self._captions]
+        return {**figures, "caption_auc": matched_auc(similarity, own), **rank_figures(similarity, own)}
+
+
+FILES = ("*.json", "*.txt", "*.safetensors")
+
+
+def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: int) -> ClapScorer:
+    """The published checkpoint, verified, or random weights.
+
+    Raises:
+        ConfigError: the checkpoint cannot be had, lacks weights, or is no CLAP with safetensors.
+    """
+    if settings.checkpoint is None:
+        return build_clap(settings.architecture, vocabulary, seed)
+    name, revision = settings.checkpoint, settings.revision
+    folder = locate(name, revision, FILES)
+    try:
+        model, loading = ClapModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        extractor = ClapFeatureExtractor.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"pretrain_clap.checkpoint {name!r} at revision {revision!r}: {error}. Expected a ClapModel with "
+            "safetensors weights; set checkpoint to a name or directory, or to null to train one"
+        ) from error
+    if loading["missing_keys"]:
+        raise ConfigError(f"checkpoint {name!r} lacks weights: {', '.join(sorted(loading['missing_keys'])[:5])}")
+    return _verified(ClapScorer(model, tokenizer, extractor), name)
+
+
+def _verified(scorer: ClapScorer, name: str) -> ClapScorer:
+    """Embed a sound and two texts: a broken or mismatched checkpoint shows at once."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(scorer.sample_rate_hz).astype(np.float32)
+    rows = np.concatenate(
+        [scorer.embed_audio([noise], scorer.sample_rate_hz), scorer.embed_text([template_caption("rain"), "a violin"])]
+    )
+    if not np.isfinite(rows).all() or np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
+        raise ConfigError(f"checkpoint {name!r} gives no unit-norm embeddings: choose another one")
+    if float(rows[1] @ rows[2]) > 0.999:
+        raise ConfigError(f"checkpoint {name!r} embeds different texts alike: choose another one")
+    return scorer

@@ -1,0 +1,193 @@
+"""Train the classifier from random weights on the labelled clips of the corpus, in one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.classifier.augmentation import spec_augment
+from common.classifier.features import random_window_features
+from common.classifier.inference import feature_logits, predict_logits, probabilities
+from common.classifier.model import Classifier, build_classifier, load_classifier, save_classifier
+from common.classifier.scores import accuracy, mean_average_precision
+from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
+from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, write_features
+from common.corpus.shards import Corpus, Split
+from common.errors import DataError
+from common.models.registry import locate
+from common.runtime.seeding import derive_seed, numpy_generator
+from common.storage import write_json
+from common.training import Part, best_by, data_wait, fit, is_main, launch
+from common.training.launch import default_processes
+from components.pretrain_classifier.features import ClipReader, LabelledClips
+
+NAME = "pretrain_classifier"
+TRAINING = "training.json"
+TRAIN: Split = "train"
+HELD_OUT: Split = "heldout"
+CHUNK = 256
+"""Held-out clips whose windows are in memory together."""
+
+
+Job = CorpusJob[PretrainClassifierPlan]
+
+
+def pretrain(job: Job, processes: int | None = None) -> None:
+    """Train on one part of the corpus, measure on the other, write a classifier and its `training.json`.
+
+    The corpus's features are made first, in bounded memory and once; a killed run goes on where it was. They
+    are normalised by mean and deviation of the training part, as AST does with AudioSet. Clips without a
+    label are left out, and counted.
+
+    Args:
+        job: see `CorpusJob`.
+        processes: that train together; default: one per GPU.
+
+    Raises:
+        ConfigError: the batch cannot be split over the processes.
+        DataError: a part has no labelled clips, a shard is damaged, or the loss is not finite.
+        Interrupted: SIGTERM came; a checkpoint is stored.
+    """
+    settings = job.plan.settings
+    reader = ClipReader(settings.architecture, tuple(Corpus(job.corpus_dir).labels))
+    for split, what, count in (
+        (TRAIN, "training", settings.max_clips),
+        (HELD_OUT, "held-out", settings.max_held_out_clips),
+    ):
+        shards = audio_shards(job.corpus_dir, split, count)
+        if not len(write_features(job.scratch / split, shards, reader, settings.feature_precision)):
+            raise DataError(
+                f"the corpus has no labelled {what} clips; give its captions file a label column, or name a "
+                "checkpoint in pretrain_classifier.checkpoint"
+            )
+    launch(train, job, processes or default_processes())
+
+
+def train(job: Job) -> None:
+    """The part of one process in `pretrain`."""
+    settings, names = job.plan.settings, Corpus(job.corpus_dir).labels
+    stored = StoredFeatures(job.scratch / TRAIN)
+    values = stored.sample().double()
+    mean, std = float(values.mean()), float(values.std())
+    del values
+    classifier = build_classifier(settings.architecture, names, mean, std, derive_seed(job.plan.seed, "weights"))
+    classifier.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    training = LabelledClips(stored, mean, std)
+    held_out = LabelledClips(StoredFeatures(job.scratch / HELD_OUT), mean, std)
+
+    def evaluate(step: int) -> dict[str, float]:
+        # The others wait: only the first process's figures count.
+        return held_out_figures(classifier, held_out) if is_main() else {}
+
+    curve = fit(
+        classifier.model,
+        BatchLoss(classifier, training, settings, job.plan.seed),
+        settings.optim,
+        seed=job.plan.seed,
+        name=NAME,
+        checkpoints=job.store.checkpoints(**job.key),
+        evaluate=evaluate,
+        best=best_by(f"held_out_{settings.select_by}"),
+    )
+    if is_main():
+        best = next(row for row in curve if row["step"] == curve.best_step)
+        figures = {
+            "checkpoint": None,
+            "labels": len(names),
+            "clips": len(training),
+            "unlabelled_clips": clips_read(job.corpus_dir, settings.max_clips) - len(training),
+            "held_out_clips": len(held_out),
+            "mean": mean,
+            "std": std,
+            "best_step": curve.best_step,
+            **{key: value for key, value in best.items() if key.startswith("held_out_")},
+            "curve": curve,
+        }
+        classifier.model.to("cpu")
+        save_classifier(classifier, job.folder)
+        write_json(job.folder / TRAINING, figures)
+
+
+def clips_read(corpus_dir: Path, max_clips: int | None) -> int:
+    """Training clips that were looked at."""
+    return sum(source.clips for source in audio_shards(corpus_dir, TRAIN, max_clips))
+
+
+def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[str, float]:
+    """`held_out_accuracy`, and `held_out_map`: the mean over labels of the average precision."""
+    logits = [
+        feature_logits(classifier, [held_out[index] for index in range(start, min(start + CHUNK, len(held_out)))])
+        for start in range(0, len(held_out), CHUNK)
+    ]
+    scores = torch.cat(logits).cpu().numpy()
+    return {
+        "held_out_accuracy": accuracy(held_out.labels, scores.argmax(axis=1)),
+        "held_out_map": mean_average_precision(held_out.labels, probabilities(scores)),
+    }
+
+
+class BatchLoss:
+    """Mean cross-entropy of a step's batch; epochs are permutations, windows are random."""
+
+    def __init__(
+        self, classifier: Classifier, clips: LabelledClips, settings: PretrainClassifierConfig, seed: int
+    ) -> None:
+        self._model, self._front_end, self._settings = classifier.model, classifier.front_end, settings
+        self._clips = clips
+        count = settings.optim.steps * settings.optim.batch_size
+        clips_each = len(clips)
+        orders = [numpy_generator(seed, "epoch", n).permutation(clips_each) for n in range(-(-count // clips_each))]
+        self._chosen = np.concatenate(orders)[:count].reshape(settings.optim.steps, -1)
+
+    def __call__(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        """The loss of `step`, for `common.training.fit`."""
+        chosen = self._chosen[step]
+        own = part.rows(len(chosen))
+        positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
+        with data_wait():
+            windows = [
+                random_window_features(
+                    self._clips[index], self._front_end.max_length, self._front_end.pad_value, position
+                )
+                for index, position in zip(chosen[own].tolist(), positions[own], strict=True)
+            ]
+        batch = torch.stack(windows)
+        if self._settings.specaugment_strength:
+            batch = self._masked(batch, own, len(chosen), generator)
+        device = next(self._model.parameters()).device
+        logits = self._model(batch.to(device)).logits
+        return nn.functional.cross_entropy(logits, torch.from_numpy(self._clips.labels[chosen[own]]).to(device)), {}
+
+    def _masked(self, rows: Tensor, own: slice, size: int, generator: torch.Generator) -> Tensor:
+        # The draws are those of the whole batch, whose other rows only hold their places.
+        batch = rows.new_zeros((size, *rows.shape[1:]))
+        batch[own] = rows
+        strength, rate = self._settings.specaugment_strength, self._front_end.sample_rate_hz
+        return spec_augment(batch, self._settings.specaugment, strength, rate, generator)[own]
+
+
+FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+def get_published(checkpoint: str, revision: str | None, window_s: float) -> Classifier:
+    """Download (or open) and verify a checkpoint.
+
+    Args:
+        checkpoint: hub id, or a directory.
+        revision: commit on the hub; None for a directory.
+        window_s: see `load_classifier`.
+
+    Raises:
+        ConfigError: it cannot be had, or takes features of a kind that is not supported.
+        DataError: it is damaged, is no audio classifier, or gives logits that are not finite.
+    """
+    classifier = load_classifier(locate(checkpoint, revision, FILES), window_s)
+    noise = numpy_generator(0, "verify").standard_normal(classifier.sample_rate_hz).astype(np.float32) * 0.1
+    logits = predict_logits(classifier, [noise], classifier.sample_rate_hz)
+    if not np.isfinite(logits).all():
+        raise DataError(f"{checkpoint}: logits of a second of noise are not finite; the weights are damaged")
+    return classifier

@@ -1,0 +1,256 @@
+"""Batches as pieces of work: generate what is missing, keep latents and clips in the item store."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.config.t2a import SynthesizeAudioConfig
+from common.diffusion.backend import model_hash
+from common.diffusion.buckets import bucket_frames
+from common.log import Progress, event, get_logger
+from common.records.audio_folder import clip_path
+from common.records.clips import GoldClip, Prompt
+from common.records.gold import GoldSet
+from common.runtime.parallel import abandoned, cpu_count, run_items
+from common.storage.hashing import hash_file
+from common.storage.items import ItemStore
+from components.synthesize_audio.clips import write_clip
+from components.synthesize_audio.generate import decode, sample_batch, source_level
+from components.synthesize_audio.model import Loaded, devices, load_model, own_stream
+from components.synthesize_audio.requests import Request, Source, batch_key, batches, make_requests
+
+log = get_logger("synthesize_audio")
+
+LATENTS = "latents.npy"
+"""File of a sampled batch in the item store."""
+
+_STORE_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that share model, latent length and start.
+
+    Attributes:
+        requests: at most the sampler's batch size.
+        settings: of the stage.
+        store: where latents and finished clips are kept.
+    """
+
+    requests: tuple[Request, ...]
+    settings: SynthesizeAudioConfig
+    store: ItemStore
+
+    @property
+    def model_path(self) -> str:
+        """Folder of the model."""
+        return self.requests[0].model_path
+
+    def missing(self) -> list[Request]:
+        """The requests whose clips the store lacks."""
+        return [request for request in self.requests if not self.store.has(**request.key(self.settings))]
+
+
+@dataclass(frozen=True)
+class Share:
+    """The batches of one process.
+
+    Attributes:
+        batches: those of one model follow each other.
+        device: where models run.
+        threads: that decode and write beside the sampler.
+        logged: whether to log progress; one share does, for all.
+    """
+
+    batches: tuple[Batch, ...]
+    device: str
+    threads: int
+    logged: bool
+
+
+def generate_share(share: Share) -> Counter[str]:
+    """Generate all batches of a share and store their clips.
+
+    While a batch is sampled, the one before it is decoded and written. Its latents are stored
+    first, and the next batch waits for that: a kill costs the sampling of at most one batch.
+
+    Returns:
+        `clips` that were new, `sampled` clips (those of stored latents are not), `encoded` captions.
+    """
+    # Sums come out differently with other numbers of threads; a worker of several has one.
+    torch.set_num_threads(1)
+    made: Counter[str] = Counter()
+    progress = Progress(log, "batches", len(share.batches)) if share.logged else None
+    for path, group in groupby(share.batches, key=lambda batch: batch.model_path):
+        settings = share.batches[0].settings
+        loaded = load_model(path, share.device, settings)
+        before = loaded.texts.encoded
+        with Trailing(share.threads, limit=settings.sampler.batch_size) as trailing:
+            for batch in group:
+                if abandoned():
+                    return made
+                made.update(_generate_batch(batch, loaded, trailing))
+                if progress:
+                    progress.advance()
+        made.update(encoded=loaded.texts.encoded - before)
+    return made
+
+
+def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter[str]:
+    missing = batch.missing()
+    latents = stored_latents(batch)
+    made = Counter(clips=len(missing))
+    if latents is None:
+        # All of it, also where some clips are stored: the key of the latents names the whole batch.
+        latents = sample_batch(loaded.backend, batch.requests, batch.settings, loaded.texts)
+        made.update(sampled=len(latents))
+        trailing.submit(store_latents, batch, latents)
+    for request, latent in zip(batch.requests, latents, strict=True):
+        if request in missing:
+            trailing.submit(_finish_clip, batch, loaded, request, latent)
+    return made
+
+
+def stored_latents(batch: Batch) -> Tensor | None:
+    """The latents (B, D, L) of a batch that was sampled before."""
+    key = batch_key(batch.requests, batch.settings)
+    if not batch.store.has(**key):
+        return None
+    return torch.from_numpy(np.load(batch.store.path(**key) / LATENTS, allow_pickle=False))
+
+
+def store_latents(batch: Batch, latents: Tensor) -> None:
+    """Keep a batch's latents: after a kill, or with other settings of the audio, only decoding is done again."""
+
+    def write(folder: Path) -> None:
+        np.save(folder / LATENTS, latents.numpy(), allow_pickle=False)
+
+    batch.store.get_or_make(write, **batch_key(batch.requests, batch.settings))
+
+
+def _finish_clip(batch: Batch, loaded: Loaded, request: Request, latent: Tensor) -> None:
+    with own_stream(loaded.backend.device):
+        clip = decode(loaded.backend, latent, request, batch.settings)
+    write = partial(write_clip, clip=clip, environment=loaded.environment())
+    batch.store.get_or_make(write, **request.key(batch.settings))
+
+
+def plan_requests(
+    prompts: Sequence[Prompt], gold: GoldSet, models: Mapping[str, Path], settings: SynthesizeAudioConfig
+) -> list[Request]:
+    """Prompts with model, seed, length, loudness and start.
+
+    Args:
+        prompts: at least one.
+        gold: has their source clips.
+        models: prompt id to the folder of its model; all of one architecture.
+        settings: of the stage.
+    """
+    # With several GPUs each process loads its own: this one needs the model's sizes only.
+    where = devices()[0] if len(set(devices())) == 1 else "cpu"
+    backend = load_model(str(models[prompts[0].prompt_id]), where, settings).backend
+    clips = {prompt.source_clip_id: gold.clips[prompt.source_clip_id] for prompt in prompts}
+    durations = {name: min(clip.duration_s, backend.window_s) for name, clip in clips.items()}
+    window, rate = backend.max_frames * backend.hop_length, backend.sample_rate_hz
+    width = settings.sampler.bucket_frames
+    return make_requests(
+        prompts,
+        models=models,
+        hashes={path: model_hash(path) for path in set(models.values())},
+        durations_s=durations,
+        frames={name: bucket_frames(backend, duration_s, width) for name, duration_s in durations.items()},
+        levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in clips.items()},
+        sources=_sources(clips, gold, settings.noise_level) if settings.start == "source" else None,
+    )
+
+
+def _sources(clips: Mapping[str, GoldClip], gold: GoldSet, noise_level: float) -> dict[str, Source]:
+    files = {name: clip_path(gold.path, clip) for name, clip in clips.items()}
+    return {name: Source(str(file), hash_file(file), noise_level) for name, file in files.items()}
+
+
+def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> Counter[str]:
+    """Bring the clips of all requests into the store, on all devices at once.
+
+    Which device or process makes a batch has no influence on its clips.
+
+    Returns:
+        As `generate_share`, of all shares.
+
+    Raises:
+        Exception: what the first share that failed ended with; clips finished by then are kept.
+    """
+    planned = [Batch(part, settings, store) for part in batches(requests, settings.sampler.batch_size)]
+    # In threads, because a store on S3 takes a request for each clip.
+    with ThreadPoolExecutor(_STORE_THREADS) as pool:
+        lacks = pool.map(lambda batch: bool(batch.missing()), planned)
+        missing = [batch for batch, lacking in zip(planned, lacks, strict=True) if lacking]
+    where, made = devices()[: max(1, len(missing))], Counter[str]()
+    event(log, "planned", clips=len(requests), batches=len(planned), missing=len(missing), processes=len(where))
+    threads = max(1, cpu_count() // len(where))
+    shares = [
+        Share(tuple(missing[index :: len(where)]), device, threads, logged=index == 0)
+        for index, device in enumerate(where if missing else ())
+    ]
+    for _, result in run_items(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn"):
+        if isinstance(result, BaseException):
+            raise result
+        made.update(result)
+    return made
+
+
+class Trailing:
+    """A bounded queue of jobs: they start in order of submission, and the first error comes back to the caller.
+
+    Args:
+        threads: jobs at a time.
+        limit: jobs that may wait or run; `submit` blocks until there is room for one more.
+    """
+
+    def __init__(self, threads: int, limit: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trailing")
+        self._limit = max(1, limit)
+        self._pending: deque[Future[Any]] = deque()
+
+    def submit(self, job: Callable[..., object], *arguments: Any, **named: Any) -> None:
+        """Queue `job(*arguments, **named)`.
+
+        Raises:
+            Exception: what an earlier job ended with.
+        """
+        while len(self._pending) >= self._limit:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(job, *arguments, **named))
+
+    def drain(self) -> None:
+        """Wait for all jobs.
+
+        Raises:
+            Exception: what the first one that failed ended with.
+        """
+        while self._pending:
+            self._pending.popleft().result()
+
+    def __enter__(self) -> Trailing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.drain()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,244 @@
+"""Look at a cluster before anything is submitted to it (`KFP_HOST=… make doctor`)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import httpx
+
+from common.captions.secrets import read_key
+from common.config.captions import EndpointConfig
+from common.config.run import RunConfig
+from common.errors import SynthioError
+from common.models.registry import missing_models, named_models
+from common.storage import open_store
+from components.catalogue import STAGES
+from pipelines.cluster.api import Cluster, Connection
+from pipelines.cluster.placement import Profile, image
+
+TIMEOUT_S = 10.0
+MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        name: of the part.
+        state: "not checked" where nothing can be said from this machine.
+        text: what was found, and what to do.
+    """
+
+    name: str
+    state: Literal["ok", "problem", "not checked"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name:<10} {self.state}: {self.text}"
+
+    def to_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return asdict(self)
+
+
+def examine_cluster(connection: Connection, profile: Profile, config: RunConfig, store: str) -> Iterator[Check]:
+    """Check API, store, images, GPUs, caption writer and models.
+
+    Args:
+        connection: to the API.
+        profile: that the run would be compiled with.
+        config: of the run.
+        store: address of the run store; empty = not named.
+    """
+    yield _guarded("API", lambda: _api(connection))
+    yield _guarded("store", lambda: _store(store))
+    yield from _images(profile)
+    yield _gpus(connection, profile)
+    yield from _writers(config)
+    yield _guarded("models", lambda: _models(config, profile, store))
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except SynthioError as error:
+        return Check(name, "problem", str(error))
+
+
+def _api(connection: Connection) -> Check:
+    cluster = Cluster(connection)
+    cluster.ask(lambda: cluster.client.list_pipelines(page_size=1, namespace=connection.namespace))
+    place = f", namespace {connection.namespace}" if connection.namespace else ""
+    return Check("API", "ok", f"{connection.host} answers and accepts this account{place}")
+
+
+def _store(store: str) -> Check:
+    if not store.startswith("s3://"):
+        text = "name it with STORE=s3://bucket/prefix, and its keys as in the secret synthio-s3"
+        return Check("store", "not checked", text)
+    objects, key = open_store(store).child("doctor"), uuid4().hex
+    objects.write_bytes(key, b"synthio")
+    read = objects.read_bytes(key)
+    objects.delete(key)
+    if read != b"synthio":
+        return Check("store", "problem", f"{store} gave back other bytes than were written; look at the store's log")
+    return Check("store", "ok", f"{store}: written, read and deleted an object")
+
+
+def _images(profile: Profile) -> list[Check]:
+    names = [image(stage, profile) for stage in STAGES]
+    answers = {name: _manifest(name) for name in names}
+    missing = [name for name, answer in answers.items() if answer == "missing"]
+    unknown = {name: answer for name, answer in answers.items() if answer not in ("ok", "missing")}
+    found = []
+    if missing:
+        text = f"{len(missing)} of {len(names)} are not in the registry, such as {missing[0]}"
+        found.append(Check("images", "problem", f"{text}: make images push REGISTRY={profile.registry}"))
+    if unknown:
+        name, answer = next(iter(unknown.items()))
+        found.append(Check("images", "not checked", f"{len(unknown)} of {len(names)}, such as {name}: {answer}"))
+    return found or [Check("images", "ok", f"all {len(names)} are in {profile.registry}")]
+
+
+def _manifest(name: str) -> str:
+    """ "ok", "missing", or why the registry cannot be asked."""
+    host, _, rest = name.partition("/")
+    path, _, tag = rest.rpartition(":")
+    if "." not in host and ":" not in host:
+        return f"{host} names no registry; set `registry` in the profile"
+    scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
+    url = f"{scheme}://{host}/v2/{path}/manifests/{tag}"
+    try:
+        with httpx.Client(timeout=TIMEOUT_S, headers={"Accept": MANIFESTS}) as client:
+            answer = client.head(url)
+            if answer.status_code == 401:
+                challenge = answer.headers.get("WWW-Authenticate", "")
+                answer = client.head(url, headers=_authorization(client, host, challenge))
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        return f"{host} cannot be asked from this machine ({type(error).__name__})"
+    if answer.status_code in (200, 404):
+        return "ok" if answer.status_code == 200 else "missing"
+    return f"{host} answered {answer.status_code}; sign in (docker login {host})"
+
+
+def _authorization(client: httpx.Client, host: str, challenge: str) -> dict[str, str]:
+    """What answers a registry's challenge, with the account that `docker login` kept, or none."""
+    kept = _docker_login(host)
+    fields = dict(_CHALLENGE.findall(challenge))
+    if not challenge.lower().startswith("bearer") or "realm" not in fields:
+        return {"Authorization": f"Basic {kept}"} if kept else {}
+    asked = {key: fields[key] for key in ("service", "scope") if key in fields}
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Basic {kept}"} if kept else {})
+    given = client.get(fields["realm"], params=asked, headers=headers)
+    if given.status_code != 200:
+        return {}
+    token = given.json()
+    return {"Authorization": f"Bearer {token.get('token') or token.get('access_token')}"}
+
+
+def _docker_login(host: str) -> str | None:
+    path = Path.home() / ".docker" / "config.json"
+    try:
+        auths = json.loads(path.read_text(encoding="utf-8")).get("auths", {})
+    except (OSError, ValueError):
+        return None
+    return (auths.get(host) or {}).get("auth")
+
+
+def _gpus(connection: Connection, profile: Profile) -> Check:
+    needed = max(profile.resources(stage).gpus for stage in STAGES)
+    if not needed:
+        return Check("GPUs", "ok", "the profile asks for none")
+    if shutil.which("kubectl") is None:
+        text = f"kubectl is not here; a stage needs {needed} of {profile.gpu_type} on one node"
+        return Check("GPUs", "not checked", text)
+    nodes, said = _kubectl("get", "nodes")
+    if nodes is None:
+        return Check("GPUs", "not checked", f"kubectl get nodes: {said}")
+    most = max((_number(node["status"]["allocatable"].get(profile.gpu_type)) for node in nodes), default=0)
+    if most < needed:
+        text = f"a stage needs {needed} of {profile.gpu_type} on one node, the largest has {most}: take another profile"
+        return Check("GPUs", "problem", text)
+    quotas, _ = _kubectl("get", "resourcequota", "-n", connection.namespace or "synthio")
+    for quota in quotas or []:
+        hard = quota["status"].get("hard", {}).get(f"requests.{profile.gpu_type}")
+        if hard is not None and _number(hard) < needed:
+            name = quota["metadata"]["name"]
+            return Check("GPUs", "problem", f"quota {name} allows {hard}, a stage needs {needed}: raise it")
+    return Check(
+        "GPUs", "ok", f"a node has {most} of {profile.gpu_type}, a stage needs {needed}, no quota is in the way"
+    )
+
+
+def _kubectl(*command: str) -> tuple[list[dict[str, Any]] | None, str]:
+    try:
+        done = subprocess.run(["kubectl", *command, "-o", "json"], capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        return None, "no answer in 30 s"
+    if done.returncode:
+        return None, (done.stderr.strip().splitlines() or ["no answer"])[-1][:200]
+    return json.loads(done.stdout)["items"], ""
+
+
+def _number(quantity: str | None) -> int:
+    return int(quantity) if quantity and quantity.isdecimal() else 0
+
+
+def _writers(config: RunConfig) -> list[Check]:
+    writers = (config.augment_captions.writer, config.revise_captions.writer)
+    endpoints = {w.endpoint.base_url: w.endpoint for w in writers if w.backend == "endpoint"}
+    if not endpoints:
+        return [Check("captions", "ok", "no server writes them: this preset's writer runs in its stage")]
+    return [_guarded("captions", partial(_served, endpoint)) for endpoint in endpoints.values()]
+
+
+def _served(endpoint: EndpointConfig) -> Check:
+    key = read_key(endpoint.api_key_variable)
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    url = f"{endpoint.base_url.rstrip('/')}/models"
+    try:
+        answer = httpx.get(url, headers=headers, timeout=TIMEOUT_S)
+    except (httpx.HTTPError, OSError) as error:
+        text = f"{url} cannot be reached from this machine ({type(error).__name__}); the pods must reach it"
+        return Check("captions", "not checked", text)
+    if answer.status_code in (401, 403):
+        todo = f"set {endpoint.api_key_variable} (in the cluster, the secret synthio-llm)"
+        return Check("captions", "problem", f"{url} answered {answer.status_code}: {todo}")
+    try:
+        served = [str(row["id"]) for row in answer.raise_for_status().json()["data"]]
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+        text = f"{url} answered {answer.status_code} and no list of models; look at its log"
+        return Check("captions", "problem", text)
+    if endpoint.model not in served:
+        text = (
+            f"{endpoint.base_url} serves {', '.join(served) or 'nothing'}, not {endpoint.model}: set "
+            "augment_captions.writer.endpoint.model and revise_captions.writer.endpoint.model"
+        )
+        return Check("captions", "problem", text)
+    return Check("captions", "ok", f"{endpoint.base_url} serves {endpoint.model}")
+
+
+def _models(config: RunConfig, profile: Profile, store: str) -> Check:
+    if not named_models(config):
+        return Check("models", "ok", "this preset needs no published ones")
+    if profile.model_cache != "store":
+        text = "they lie in the cluster's claim, which this machine does not see; stages name what is missing there"
+        return Check("models", "not checked", text)
+    if not store.startswith("s3://"):
+        return Check("models", "not checked", "name the store with STORE=s3://bucket/prefix")
+    missing = missing_models(config, store)
+    return Check("models", "problem", "; ".join(missing)) if missing else Check("models", "ok", f"all are in {store}")

@@ -1,0 +1,247 @@
+"""Where each stage runs: image, GPUs, memory, caches, secrets, retries. One typed profile holds all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from common.config.base import Frozen
+from common.errors import ConfigError, unknown_name
+from components.catalogue import LOCAL_REGISTRY, STAGES, local_image, target_of
+from pipelines.sources import ROOT, digest
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+PROFILES_DIR = ROOT / "pipelines" / "profiles"
+PRIORITY_LABEL = "synthio/priority-class"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PART_OF = {"app.kubernetes.io/part-of": "synthio"}
+SETTINGS = ("SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
+"""Keys of the config map, which are also the variables' names."""
+STORE_KEYS = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}
+"""Keys of the store's secret, with the variables that they become."""
+USER_ID = 10001
+MODELS, SCRATCH = "/models", "/tmp"
+
+
+class Toleration(Frozen):
+    """A taint that the pods of a profile bear; see the Kubernetes documentation of tolerations."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] | None = None
+
+
+class Retry(Frozen):
+    """How often a failed pod is started again; a stage goes on where the last one stopped."""
+
+    attempts: int = Field(default=3, ge=0, le=20)
+    backoff: str = Field(default="30s", pattern=r"^\d+[smh]$")
+    factor: float = Field(default=2.0, ge=1)
+    longest: str = Field(default="10m", pattern=r"^\d+[smh]$")
+
+
+class Resources(Frozen):
+    """What one stage's pod gets; quantities as Kubernetes writes them."""
+
+    cpu: str = Field(default="2", pattern=r"^\d+m?$")
+    memory: str = Field(default="8Gi", pattern=r"^\d+(Mi|Gi)$")
+    gpus: int = Field(default=0, ge=0, le=16)
+    shared_memory: str | None = Field(
+        default=None, pattern=r"^\d+(Mi|Gi)$", description="size of /dev/shm; the default of 64 MB kills data loaders"
+    )
+    timeout_s: int = Field(default=6 * 3600, gt=0)
+    llm_key: bool = Field(default=False, description="whether the pod gets the API key of the caption writer")
+
+
+class Profile(Frozen):
+    """A cluster, as far as placing the stages goes."""
+
+    description: str
+    registry: str = Field(
+        default=LOCAL_REGISTRY, pattern=r"^[\w.:/-]+[\w]$", description="prefix of the images; set it before compiling"
+    )
+    tag: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+$",
+        description="of all images; null = each image's content, which never changes",
+    )
+    cluster: bool = Field(default=True, description="false: images only, no Kubernetes settings")
+    gpu_type: str = Field(default="nvidia.com/gpu", description="the extended resource of the GPUs")
+    defaults: Resources = Resources()
+    stages: dict[str, Resources] = Field(default={}, description="stage to resources; others get `defaults`")
+    retry: Retry = Retry()
+    parallel_cells: int = Field(
+        default=1,
+        ge=1,
+        description="of a study at a time; with more, the first ones may each pretrain, as none finds the other's work",
+    )
+    node_selector: dict[str, str] = Field(default={}, description="of every stage")
+    gpu_node_selector: dict[str, str] = Field(default={}, description="added for stages with GPUs")
+    tolerations: tuple[Toleration, ...] = ()
+    gpu_tolerations: tuple[Toleration, ...] = Field(default=(), description="added for stages with GPUs")
+    priority_class: str | None = Field(
+        default=None,
+        description=f"becomes the label {PRIORITY_LABEL}, from which manifests/base/hardening.yaml sets the class: "
+        "the SDK of KFP cannot set it",
+    )
+    queue: str | None = Field(default=None, description="Kueue's local queue")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    model_cache: Literal["claim", "store"] = Field(
+        default="claim", description="where stages find published models: on a PVC, or in the run store"
+    )
+    model_cache_claim: str = Field(default="synthio-model-cache", description=f"PVC mounted at {MODELS}")
+    settings_config_map: str = "synthio-settings"
+    store_secret: str = Field(default="synthio-s3", description="keys access_key and secret_key")
+    llm_secret: str = Field(default="synthio-llm", description="key api_key")
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> Profile:
+        unknown = sorted(set(self.stages) - set(STAGES))
+        if unknown:
+            raise ValueError(f"unknown stage {unknown[0]!r}; stages are {', '.join(STAGES)}")
+        return self
+
+    def resources(self, stage: str) -> Resources:
+        """What `stage` gets."""
+        return self.stages.get(stage, self.defaults)
+
+
+@cache
+def profile_names() -> tuple[str, ...]:
+    """Names of the profiles in `pipelines/profiles`."""
+    return tuple(sorted(path.stem for path in PROFILES_DIR.glob("*.yaml")))
+
+
+def load_profile(name: str) -> Profile:
+    """The profile `name`: one of `pipelines/profiles`, or the path of a YAML file.
+
+    Raises:
+        ConfigError: unknown profile, or a bad value in it.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown_name("profile", name, profile_names())
+    try:
+        return Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        raise ConfigError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def image(stage: str, profile: Profile | None = None) -> str:
+    """The image of a stage; without a profile the one that `make images` leaves on this machine."""
+    if profile is None:
+        return local_image(stage)
+    return f"{profile.registry}/{target_of(stage)}:{profile.tag or image_tag(stage)}"
+
+
+@cache
+def image_tag(stage: str) -> str:
+    """16 hex digits over what the image of `stage` holds: sources by what they mean, and the layers below them."""
+    recipe = hashlib.sha256(image_recipe(target_of(stage)).encode()).hexdigest()
+    return hashlib.sha256(f"{recipe}{digest(image_sources(stage))}".encode()).hexdigest()[:16]
+
+
+def image_sources(stage: str) -> list[Path]:
+    """Files of the repository that the Dockerfile copies into the image of `stage`, sorted."""
+    folders = [ROOT / "common", ROOT / "components" / stage]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [ROOT / name for name in ("docker/install-pinned", "requirements.txt", "components/__init__.py")]
+    return sorted(path for path in files if "__pycache__" not in path.parts)
+
+
+def image_recipe(target: str) -> str:
+    """The parts of the Dockerfile that the image of `target` is made by: its own, and those it builds on."""
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    head, *parts = re.split(r"^(?=FROM )", text, flags=re.MULTILINE)
+    by_name = {part.split()[3]: part for part in parts}
+    needed, queue = dict[str, str](), [target]
+    while queue:
+        name = queue.pop()
+        if name in by_name and name not in needed:
+            needed[name] = by_name[name]
+            queue += re.findall(r"^(?:FROM |COPY --from=)(\S+)", by_name[name], flags=re.MULTILINE)
+    return head + "".join(part for name, part in sorted(needed.items()))
+
+
+def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
+    """Give `task` the image, resources and Kubernetes settings that `profile` has for `stage`; returns it."""
+    task.set_container_image(image(stage, profile))
+    if not profile.cluster:
+        return task
+    resources = profile.resources(stage)
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.gpus:
+        task.set_accelerator_type(profile.gpu_type).set_accelerator_limit(resources.gpus)
+    if profile.retry.attempts:
+        task.set_retry(
+            profile.retry.attempts,
+            backoff_duration=profile.retry.backoff,
+            backoff_factor=profile.retry.factor,
+            backoff_max_duration=profile.retry.longest,
+        )
+    _schedule(task, profile, resources)
+    _equip(task, profile, resources)
+    return task
+
+
+def environment(profile: Profile) -> dict[str, str]:
+    """Of every stage, whatever the config map holds: it reads nothing from the network but store and LLM."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",
+        "SYNTHIO_CACHE": f"{SCRATCH}/synthio-cache",
+    }
+
+
+def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
+    from kfp import kubernetes
+
+    kubernetes.set_timeout(task, seconds=resources.timeout_s)
+    gpus = bool(resources.gpus)
+    for key, value in {**profile.node_selector, **(profile.gpu_node_selector if gpus else {})}.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in (*profile.tolerations, *(profile.gpu_tolerations if gpus else ())):
+        kubernetes.add_toleration(
+            task, key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
+        )
+    if profile.priority_class:
+        kubernetes.add_pod_label(task, PRIORITY_LABEL, profile.priority_class)
+    if profile.queue:
+        kubernetes.add_pod_label(task, QUEUE_LABEL, profile.queue)
+    for key, value in PART_OF.items():
+        kubernetes.add_pod_label(task, key, value)
+
+
+def _equip(task: Any, profile: Profile, resources: Resources) -> None:
+    from kfp import kubernetes
+
+    kubernetes.set_image_pull_policy(task, profile.image_pull_policy)
+    if profile.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(profile.image_pull_secrets))
+    kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
+    kubernetes.empty_dir_mount(task, "scratch", SCRATCH)
+    if resources.shared_memory:
+        kubernetes.empty_dir_mount(
+            task, "shared-memory", "/dev/shm", medium="Memory", size_limit=resources.shared_memory
+        )
+    if profile.model_cache == "claim":
+        kubernetes.mount_pvc(task, pvc_name=profile.model_cache_claim, mount_path=MODELS)
+    for name, value in environment(profile).items():
+        task.set_env_variable(name, value)
+    names = {name: name for name in SETTINGS}
+    kubernetes.use_config_map_as_env(task, profile.settings_config_map, names, optional=True)
+    kubernetes.use_secret_as_env(task, profile.store_secret, STORE_KEYS, optional=True)
+    if resources.llm_key:
+        kubernetes.use_secret_as_env(task, profile.llm_secret, {"api_key": "SYNTHIO_LLM_API_KEY"}, optional=True)

@@ -1,0 +1,52 @@
+"""The commands of the Makefile: one module each, with `add_arguments(parser)` and `run(options) -> exit status`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from common.errors import SynthioError, unknown_name
+from pipelines.local.stopping import Stopped
+
+COMMANDS = (
+    *("run-pipeline", "benchmark", "report", "classify", "export-onnx"),
+    *("list-datasets", "fetch-data", "fetch-models", "doctor", "estimate"),
+    *("compile", "images", "push-data", "schedule-nightly", "trend", "train-job"),
+)
+"""Their names; the module of `run-pipeline` is `run_pipeline`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command's name and its options; default: those of this process.
+
+    Returns:
+        The command's exit status: 0 = done, 1 = done in part. 2 = bad input, told in one line; 128 + the number of the
+        signal that ended it.
+    """
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    try:
+        if name not in COMMANDS:
+            raise unknown_name("command", name, COMMANDS)
+        command = importlib.import_module(f"pipelines.commands.{name.replace('-', '_')}")
+        parser = argparse.ArgumentParser(prog=f"make {name}", description=command.__doc__)
+        command.add_arguments(parser)
+        status = int(command.run(parser.parse_args(rest[:-1])))
+        sys.stdout.flush()
+        return status
+    except SynthioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return stopped.status if isinstance(stopped, Stopped) else 130
+    except BrokenPipeError:
+        # The reader of the output wants no more, as in `make list-datasets | head -1`. Without the redirection Python
+        # would flush into the closed pipe once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

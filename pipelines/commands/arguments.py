@@ -1,0 +1,113 @@
+"""The parameters of the pipelines from the options of a command, checked before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.config.methods import resolve_methods
+from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
+from common.datasets.registry import check_training_clips, fingerprint, resolve_dataset
+from common.errors import ConfigError
+from common.models.licences import check_use
+from common.study.cells import parse_cells
+
+
+def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's parameters, checked before anything starts.
+
+    Raises:
+        ConfigError: a name or number is wrong.
+    """
+    config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
+    config = with_llm_endpoint(config, options.llm_endpoint)
+    resolve_methods(options.methods)
+    spec = resolve_dataset(options.dataset)
+    check_use(config, spec)
+    n = number("N", options.n or "0", 0)
+    check_training_clips(spec, n or spec.n)
+    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
+    if "python3" in text:
+        raise ConfigError(
+            "the dataset's paths contain 'python3', which kfp's local runner rewrites; use a folder without it"
+        )
+    return {
+        "dataset": text,
+        "preset": options.preset,
+        "n": n,
+        "methods": options.methods,
+        "seeds": number("SEEDS", options.seeds, 1),
+        "reuse_t2a_from": _absolute(options.reuse_t2a_from),
+        "llm_endpoint": options.llm_endpoint,
+        "budget": dollars("BUDGET", options.budget),
+        "overrides": options.overrides,
+        "data_version": fingerprint(spec),
+    }
+
+
+def _absolute(place: str) -> str:
+    return place if not place or "://" in place else str(Path(place).resolve())
+
+
+def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The benchmark pipeline's parameters, checked before anything starts.
+
+    Raises:
+        ConfigError: a name or number is wrong.
+    """
+    datasets, sizes = _listed(options.datasets), _listed(options.n) or ["0"]
+    if not datasets:
+        raise ConfigError("DATASETS is empty; name at least one, such as DATASETS=demo")
+    cells = []
+    for dataset, n in itertools.product(datasets, sizes):
+        single = argparse.Namespace(
+            dataset=dataset,
+            n=n,
+            preset=options.preset,
+            methods=options.methods,
+            seeds=options.seeds,
+            overrides=options.overrides,
+            reuse_t2a_from="",
+            llm_endpoint="",
+            budget="0",
+        )
+        resolved = pipeline_arguments(single)
+        cells.append({key: resolved[key] for key in ("dataset", "n", "data_version")})
+    text = json.dumps(cells, sort_keys=True)
+    parse_cells(text)
+    return {
+        "cells": text,
+        "preset": options.preset,
+        "methods": options.methods,
+        "seeds": number("SEEDS", options.seeds, 1),
+        "overrides": options.overrides,
+        "budget": dollars("BUDGET", options.budget),
+        "history": options.history,
+    }
+
+
+def number(name: str, text: str, least: int) -> int:
+    """The whole number that `text` states; ConfigError when it is none or below `least`."""
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
+    return int(text)
+
+
+def dollars(name: str, text: str) -> float:
+    """The amount that `text` states; ConfigError when it is none or below 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{name}={text}: expected US dollars, 0 or more")
+    return value
+
+
+def _listed(text: str) -> list[str]:
+    return [part for part in text.replace(",", " ").split() if part]

@@ -1,0 +1,81 @@
+"""Run a study on this machine, or with KFP_HOST on a cluster (`make benchmark`); `--dry-run` prints its cost only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from common.config.methods import resolve_methods
+from common.study.cells import parse_cells
+from common.study.costs import check_budget, estimate
+from pipelines.cluster.api import Cluster, Connection
+from pipelines.cluster.submit import cluster_profile, submit
+from pipelines.commands.arguments import dollars, study_arguments
+from pipelines.dags.compile import compile_pipeline
+from pipelines.local.run import one_run
+from pipelines.local.stopping import TASKS
+from pipelines.local.study import run_study
+from pipelines.sources import ROOT
+
+PIPELINE = "synthio-benchmark"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--datasets", default="demo", help="comma-separated registered names or dataset YAMLs")
+    parser.add_argument("--n", default="", help="comma-separated numbers of training clips; default: the datasets'")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--methods", default="", help="comma-separated")
+    parser.add_argument("--seeds", default="3", help="number of replicates")
+    parser.add_argument("--overrides", default="", help="section.field=value …")
+    parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
+    parser.add_argument("--price", default="0", help="US dollars an hour; 0 = that of common/study/costs.yaml")
+    parser.add_argument("--history", default="", help="of nights, to add this study to and to compare it with")
+    parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
+    parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
+    parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
+    parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
+    parser.add_argument("--dry-run", action="store_true", help="print the cost only")
+    parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
+    parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, print the cost, run, report.
+
+    Returns:
+        0 when every cell succeeded, 1 on a failure.
+    """
+    TASKS.install()
+    arguments = study_arguments(options)
+    cost = study_cost(arguments, dollars("PRICE", options.price))
+    print("\n".join(cost_lines(cost)), flush=True)
+    check_budget(cost, arguments["budget"])
+    if options.dry_run:
+        return 0
+    connection = Connection.from_environment()
+    if connection is not None:
+        profile = cluster_profile(options.profile)
+        package = compile_pipeline(ROOT / "build" / "benchmark.yaml", profile, options.fresh, "benchmark")
+        return submit(Cluster(connection), PIPELINE, package, "benchmark", arguments, options.follow, options.fresh)
+    with one_run(Path(options.runs)):
+        return run_study(arguments, Path(options.runs).resolve(), options.runner, options.store, options.fresh)
+
+
+def study_cost(arguments: dict[str, Any], price: float = 0.0) -> dict[str, Any]:
+    """The estimate of `common.study.costs` for the pipeline's parameters."""
+    clips = [cell.names()[1] for cell in parse_cells(arguments["cells"])]
+    return estimate(clips, arguments["preset"], len(resolve_methods(arguments["methods"])), arguments["seeds"], price)
+
+
+def cost_lines(cost: dict[str, Any]) -> list[str]:
+    """The estimate for people."""
+    stages = ", ".join(f"{name} {seconds / 3600:.2f}" for name, seconds in cost["stages"].items() if seconds >= 36)
+    return [
+        f"estimate, with an empty store: {cost['cells']} cells, {cost['items']} classifiers, "
+        f"{cost['gpu_hours']:.2f} GPU-hours, {cost['cpu_hours']:.2f} CPU-hours, {cost['storage_gb']:.2f} GB, "
+        f"{cost['money']:.2f} US dollars at {cost['price_per_hour']:.2f} an hour",
+        f"  hours by stage: {stages or 'less than 0.01 each'}",
+        f"  source: {cost['source']}",
+    ]

@@ -1,0 +1,22 @@
+"""Compile a pipeline to `build/synthio.yaml` or `build/benchmark.yaml`; the same bytes every time."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipelines.dags.compile import PIPELINES, compile_pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("target", nargs="?", type=Path, help="default: build/PIPELINE.yaml")
+    parser.add_argument("--pipeline", default="synthio", choices=PIPELINES)
+    parser.add_argument("--profile", default="local", help="one of pipelines/profiles, or a YAML file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compile, and print the path."""
+    target = options.target or Path("build") / f"{options.pipeline}.yaml"
+    print(compile_pipeline(target, options.profile, pipeline=options.pipeline))
+    return 0

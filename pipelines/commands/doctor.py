@@ -1,0 +1,133 @@
+"""Look at a dataset, and with KFP_HOST at the cluster, before anything is spent (`make doctor DATASET=…`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from common.config.dataset import DatasetSpec
+from common.config.methods import LOSERS, Method, resolve_methods
+from common.config.run import RunConfig, load_preset, with_llm_endpoint
+from common.datasets.layouts import LAYOUTS
+from common.datasets.layouts.located import root_of
+from common.datasets.registry import resolve_dataset
+from common.errors import ConfigError
+from common.models.licences import check_use
+from common.models.registry import describe
+from common.runtime.parallel import cpu_count
+from components.plan.planning import resolve_recipes
+from components.prepare_dataset.doctor import examine
+from pipelines.cluster.api import Connection
+from pipelines.cluster.doctor import examine_cluster
+from pipelines.cluster.placement import load_profile
+from pipelines.commands.arguments import number
+
+
+def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
+    """Work that a run will do, counted from its settings.
+
+    Args:
+        config: the run's configuration.
+        methods: by name.
+        n_train: number of training clips.
+        seeds: number of replicates.
+
+    Returns:
+        Numbers of optimiser steps and of clips to generate, and where the preset states what they cost on a
+        reference machine (`estimate` in the preset), minutes and gigabytes.
+    """
+    recipes = resolve_recipes(methods)
+    alignments = {recipe.alignment for recipe in recipes} - {"none"}
+    vanilla = any(method.recipe == LOSERS for method in methods.values())
+    factors = config.augmentation_factors
+    per_clip = max(config.losers_per_clip, max(factors) if vanilla else 0)
+    rounds = [config.rounds if recipe.rounds is None else min(recipe.rounds, config.rounds) for recipe in recipes]
+    generated = n_train * seeds * (per_clip + sum(max(factors) * (1 + r) for r in rounds))
+    trained = sum(
+        (1 if method.classic in ("none", "best") else 3) * (len(factors) if method.recipe else 1)
+        for method in methods.values()
+    )
+    work = {
+        "clips_generated_at_most": generated,
+        "alignments": len(alignments) * seeds,
+        "classifiers_trained": trained * seeds + 1,
+    }
+    if config.cost is None:
+        return {**work, "minutes": None, "memory_gb": None}
+    cost = config.cost
+    cpu_s = (
+        cost.pretraining_cpu_s
+        + cost.fixed_cpu_s
+        + cost.generate_cpu_s * generated
+        + cost.align_cpu_s * work["alignments"]
+        + cost.train_cpu_s * work["classifiers_trained"]
+    )
+    return {**work, "minutes": round(cpu_s / min(cpu_count(), 2) / 60, 1), "memory_gb": cost.memory_gb}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--dataset", default="demo")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--n", default="")
+    parser.add_argument("--seeds", default="3")
+    parser.add_argument("--methods", default="")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--llm-endpoint", default="")
+    parser.add_argument("--profile", default="", help="with KFP_HOST; default: one-gpu")
+    parser.add_argument("--store", default="", help="with KFP_HOST: the run store, s3://…")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Entry point of `make doctor`: exit status 0 = ready to run, 1 = something is wrong, 2 = cannot look."""
+    config = with_llm_endpoint(load_preset(options.preset, options.overrides), options.llm_endpoint)
+    methods = resolve_methods(options.methods)
+    spec = resolve_dataset(options.dataset)
+    found = examine(spec, config.prepare_dataset, number("N", options.n or "0", 0) or spec.n)
+    work = estimate(config, methods, int(found.health["counts"].get("train", 0)), number("SEEDS", options.seeds, 1))
+    models = describe(config)
+    refused = _refused(config, spec)
+    connection = Connection.from_environment()
+    profile = load_profile(options.profile or "one-gpu")
+    checks = [] if connection is None else list(examine_cluster(connection, profile, config, options.store))
+    if options.json:
+        told = {**found.to_dict(), "place": _place(spec), "use": config.use, "refused": refused, "models": models}
+        told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print(found.to_text())
+        print(f"  place      {_place(spec)}")
+        print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
+        print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
+        print(_estimate_text(options.preset, work))
+        if checks:
+            print("\n".join(["cluster:", *(f"  {check}" for check in checks)]))
+    return 0 if found.ok and refused is None and not any(check.state == "problem" for check in checks) else 1
+
+
+def _place(spec: DatasetSpec) -> str:
+    """Where the data was found."""
+    if spec.reader == "procedural_demo":
+        return "built in"
+    return str(root_of(spec) if spec.reader in LAYOUTS else spec.pushed or spec.labels or spec.audio)
+
+
+def _refused(config: RunConfig, spec: DatasetSpec) -> str | None:
+    try:
+        check_use(config, spec)
+    except ConfigError as error:
+        return f"PROBLEM: {error}"
+    return None
+
+
+def _estimate_text(preset: str, work: dict[str, Any]) -> str:
+    counted = (
+        f"{work['alignments']} alignments, at most {work['clips_generated_at_most']} clips to generate, "
+        f"{work['classifiers_trained']} classifiers to train"
+    )
+    if work["minutes"] is None:
+        return f"estimate for preset {preset}: {counted}; time and memory of this preset were not measured"
+    cost = f"about {work['minutes']} minutes and {work['memory_gb']} GB on this machine"
+    return f"estimate for preset {preset}: {counted}; {cost}"

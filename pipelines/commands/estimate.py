@@ -1,0 +1,30 @@
+"""What pretraining a preset's text-to-audio model takes, before anything is started (`make estimate PRESET=…`)."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.config.run import load_preset
+from common.models.registry import describe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--preset", default="paper")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--gpus", type=int, default=1)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Entry point: exit status 0 = printed, 2 = the settings are wrong."""
+    config = load_preset(options.preset, options.overrides)
+    print("\n".join(["published models:", *(f"  {line}" for line in describe(config) or ["none"])]))
+    settings = config.pretrain_t2a
+    if settings.optim is None or settings.reuse is not None:
+        print(f"pretrain_t2a: {settings.reuse or settings.start} is handed on, nothing is trained")
+        return 0
+    from components.pretrain_t2a.estimate import estimate_training, planned_numbers
+
+    lines = estimate_training(settings, planned_numbers(config.prepare_corpus), options.gpus).lines()
+    print("\n".join(["pretrain_t2a:", *(f"  {line}" for line in lines)]))
+    return 0

@@ -1,0 +1,100 @@
+"""Export a classifier to ONNX: `make export-onnx MODEL=<dir> [OUT=model.onnx]`.
+
+The graph begins behind the feature extractor, whose settings (`preprocessor_config.json` of the directory) any
+runtime can follow: input `input_values` is (B, frames, mel bins), normalised log-mel windows; output `logits` is
+(B, labels), in the order of the metadata `labels`, a JSON list. A longer clip is judged by the mean of the logits of
+its windows, as `make classify` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+from common.errors import ConfigError, DataError
+
+TOLERANCE = 1e-4
+
+
+def export_onnx(model: Path, target: Path) -> float:
+    """Write `target`, once ONNX Runtime is seen to answer as the model does.
+
+    Args:
+        model: directory of a classifier on spectrograms.
+        target: file to write.
+
+    Returns:
+        Largest difference of logits between ONNX Runtime and PyTorch on random windows.
+
+    Raises:
+        ConfigError: the classifier takes waveforms.
+        DataError: no classifier, or the exported graph answers differently; nothing is written then.
+    """
+    import numpy as np
+    import onnx
+    import onnxruntime
+    import torch
+
+    from common.classifier.model import load_classifier
+
+    classifier = load_classifier(model)
+    if not classifier.front_end.spectral:
+        raise ConfigError(
+            f"{model} holds a {type(classifier.model).__name__}, which takes waveforms through transformers' own "
+            "extractor; only classifiers on spectrograms (AST) are exported"
+        )
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = classifier.model.eval().cpu()
+
+        def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(input_values=input_values).logits
+            return logits
+
+    shape = (5, classifier.front_end.max_length, classifier.model.config.num_mel_bins)
+    windows = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    made = target.with_name(target.name + ".part")
+    module = Logits()
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The newer exporter writes the weights beside the file; this one makes a single file.
+        torch.onnx.export(
+            module,
+            (windows[:2],),
+            str(made),
+            input_names=["input_values"],
+            output_names=["logits"],
+            dynamic_axes={"input_values": {0: "batch"}, "logits": {0: "batch"}},
+            dynamo=False,
+        )
+        expected = module(windows).numpy()
+    graph = onnx.load(str(made))
+    onnx.helper.set_model_props(graph, {"labels": json.dumps(classifier.labels, ensure_ascii=False)})
+    onnx.save(graph, str(made))
+    session = onnxruntime.InferenceSession(str(made))
+    difference = float(np.abs(session.run(None, {"input_values": windows.numpy()})[0] - expected).max())
+    if difference > TOLERANCE:
+        made.unlink()
+        raise DataError(
+            f"{model}: the exported graph's logits differ by {difference:.2g}, expected at most {TOLERANCE:g}; use "
+            "`make classify`, and report the versions of torch, onnx and onnxruntime"
+        )
+    made.replace(target)
+    return difference
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--model", required=True, type=Path, help="directory, for example RUNS/latest/classifier")
+    parser.add_argument("--out", required=True, type=Path, help="file to write")
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command line; 0 when the file was written, 2 on bad input."""
+    difference = export_onnx(options.model, options.out)
+    print(f"{options.out}: logits within {difference:.1g} of the model's")
+    return 0

@@ -1,0 +1,181 @@
+"""Download, verify and unpack a published dataset (`make fetch-data DATASET=…`)."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from common.archives import ArchiveLimits, unpack_into
+from common.audio import AUDIO_SUFFIXES
+from common.config.dataset import Archive, DatasetSpec
+from common.datasets.layouts import LAYOUTS
+from common.datasets.layouts.located import list_located, root_of, where_to_get
+from common.datasets.registry import resolve_dataset
+from common.errors import ConfigError, DataError, StorageError
+from common.log import event, get_logger
+from common.storage import publish_dir, write_json
+from pipelines.local.download import Expected, Patience, download
+
+log = get_logger("fetch_data")
+
+RECORD = "FETCHED.json"
+"""In the dataset's folder: which files it was made of."""
+SUFFIXES = (*sorted(AUDIO_SUFFIXES), ".mp4", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".mf")
+"""What is unpacked; published archives also hold programs, pictures and the files of desktops."""
+LIMITS = ArchiveLimits(members=1_000_000, member_bytes=2**31, total_bytes=2**38)
+"""NSynth has 289 thousand clips in one archive and half a gigabyte of metadata in one file."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ ()-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A dataset on this machine.
+
+    Attributes:
+        root: where it lies.
+        clips: that its layout lists.
+        new: whether this call brought it.
+    """
+
+    root: Path
+    clips: int
+    new: bool
+
+
+def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
+    """Bring a dataset of native layout to its folder, which appears whole, or not at all; one that is there is kept.
+
+    Archives wait beside the folder until all of them are whole and verified. What they hold is published only if the
+    dataset's reader takes it for its layout.
+
+    Args:
+        spec: of the dataset.
+        patience: with the server.
+
+    Raises:
+        ConfigError: it cannot be downloaded freely; the message says where to get it and where to put it.
+        DataError: an archive is not the one expected or breaks a rule, or the layout is another one.
+        StorageError: the server or the disk gave up; the same call goes on.
+    """
+    if spec.reader not in LAYOUTS:
+        raise ConfigError(f"dataset {spec.name} has nothing to download: use it as it is")
+    root = root_of(spec)
+    if root.is_dir() and any(root.iterdir()):
+        try:
+            return Fetched(root, len(list_located(spec).rows), new=False)
+        except DataError as error:
+            raise DataError(f"{error}; to fetch it anew, move {root} away first") from error
+    if spec.access != "download" or not spec.archives:
+        raise ConfigError(where_to_get(spec))
+    waiting = root.parent / f".{root.name}.downloads"
+    with _alone(waiting, spec.name):
+        _check_room(spec, waiting, (patience or Patience()).spare_bytes)
+        files = [waiting / f"{number}-{_file_name(archive)}" for number, archive in enumerate(spec.archives)]
+        hashes = []
+        for archive, file in zip(spec.archives, files, strict=True):
+            event(log, "fetching", url=archive.url, bytes=archive.bytes or "unknown")
+            hashes.append(download(archive.url, file, _expected(archive), patience))
+            if not _expected(archive).known:
+                event(log, "no_checksum_known", url=archive.url, sha256=hashes[-1])
+        clips = _publish(spec, root, files, hashes)
+    shutil.rmtree(waiting, ignore_errors=True)
+    return Fetched(root, clips, new=True)
+
+
+def _publish(spec: DatasetSpec, root: Path, files: list[Path], hashes: list[str]) -> int:
+    with publish_dir(root) as temporary:
+        for archive, file in zip(spec.archives, files, strict=True):
+            event(log, "unpacking", file=file.name)
+            _place(archive, file, temporary / archive.folder)
+        used = [
+            {"url": archive.url, "sha256": sha256, "bytes": file.stat().st_size}
+            for archive, file, sha256 in zip(spec.archives, files, hashes, strict=True)
+        ]
+        write_json(temporary / RECORD, {"dataset": spec.name, "files": used})
+        try:
+            return len(list_located(spec.model_copy(update={"root": temporary})).rows)
+        except DataError as error:
+            told = str(error).replace(str(temporary), "the archive")
+            raise DataError(f"what was downloaded is not dataset {spec.name}: {told}. Nothing was published") from error
+
+
+def _place(archive: Archive, file: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not archive.unpack:
+        target = folder / _file_name(archive)
+        if target.exists():
+            raise DataError(f"{archive.url}: {target.name} is in another archive of this dataset as well")
+        shutil.copyfile(file, target)
+        return
+    try:
+        unpack_into(file, folder, SUFFIXES, LIMITS, skip_others=True)
+    except DataError as error:
+        if not _expected(archive).known:
+            # Nothing told that it was damaged, so the next run must fetch it again.
+            file.unlink()
+        raise DataError(f"{archive.url}: {error}. Nothing was published") from error
+
+
+def _expected(archive: Archive) -> Expected:
+    return Expected(archive.bytes, archive.md5, archive.sha256)
+
+
+def _file_name(archive: Archive) -> str:
+    parts = [unquote(part) for part in urlsplit(archive.url).path.split("/") if part]
+    name = next((part for part in reversed(parts) if "." in part), "archive")
+    if not _FILE_NAME.fullmatch(name):
+        raise ConfigError(f"{archive.url} names no usable file; expected an address that ends in a file name")
+    return name
+
+
+def _check_room(spec: DatasetSpec, folder: Path, spare: int) -> None:
+    """Refuse before the first byte where not even packed archives and as much again have room."""
+    here = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    packed = sum(archive.bytes or 0 for archive in spec.archives)
+    needed, free = max(0, 2 * packed - here) + spare, shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            f"{folder.parent} has {free / 2**30:.1f} GiB free; dataset {spec.name} needs at least {needed / 2**30:.1f} "
+            "GiB, packed and unpacked. Free some space, or name another folder with SYNTHIO_DATA"
+        )
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {error.strerror}; check the folder's permissions") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StorageError(f"dataset {name} is being fetched by another process; wait for it to end") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--dataset", required=True, help="a registered name or a dataset YAML")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Entry point of `make fetch-data`: exit status 0 = the dataset is there, 2 = it is not, and what to do."""
+    spec = resolve_dataset(options.dataset)
+    found = fetch(spec)
+    state = "fetched to" if found.new else "is there already:"
+    print(f"{spec.name} {state} {found.root} ({found.clips} clips; licence: {spec.licence})")
+    return 0

@@ -1,0 +1,61 @@
+"""Build the images of the stages (`make images`), or push them (`make images push`)."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+
+from common.errors import ConfigError, unknown_name
+from components.catalogue import LOCAL_REGISTRY, STAGES
+from pipelines.cluster.images import build_command, push_commands
+from pipelines.cluster.placement import Profile, load_profile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("action", choices=("build", "push"))
+    parser.add_argument("--builder", default="docker build", help="IMAGE_BUILDER: takes arguments, then the context")
+    parser.add_argument("--profile", default="local", help="its registry is the images' prefix")
+    parser.add_argument("--registry", default="", help="another prefix; the profile that you compile with must name it")
+    parser.add_argument("--arguments", default="", help="further arguments, such as --build-arg TORCH=…")
+    parser.add_argument("--stages", default="", help="comma-separated; default: all")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the builder's or the engine's commands, one image after another."""
+    profile = load_profile(options.profile)
+    if options.registry:
+        profile = profile.model_copy(update={"registry": options.registry})
+    # Other machines tell images apart by content.
+    profile = profile.model_copy(update={"tag": None})
+    if options.action == "push" and profile.registry == LOCAL_REGISTRY:
+        raise ConfigError("no registry to push to: make images push REGISTRY=registry.example.com/synthio")
+    _run(list(_commands(options, profile)))
+    return 0
+
+
+def _commands(options: argparse.Namespace, profile: Profile) -> Iterator[list[str]]:
+    if options.action == "push":
+        yield from push_commands(options.builder, profile)
+        return
+    stages = [name.replace("-", "_") for name in options.stages.split(",") if name] or list(STAGES)
+    for stage in stages:
+        if stage not in STAGES:
+            raise unknown_name("stage", stage, STAGES)
+    for stage in stages:
+        yield build_command(options.builder, stage, profile, shlex.split(options.arguments))
+
+
+def _run(commands: Sequence[Sequence[str]]) -> None:
+    for command in commands:
+        print(f"$ {shlex.join(command)}", flush=True)
+        try:
+            status = subprocess.run(command).returncode
+        except OSError as error:
+            raise ConfigError(
+                f"cannot run {command[0]}: {error.strerror}; install docker, or name another one with IMAGE_BUILDER="
+            ) from error
+        if status:
+            raise ConfigError(f"{shlex.join(command[:2])} ended with status {status}; its output above says why")

@@ -1,0 +1,73 @@
+"""The registered datasets (`make list-datasets [JSON=1]`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from common.config.dataset import DatasetSpec
+from common.datasets.layouts import LAYOUTS
+from common.datasets.layouts.located import root_of
+from common.datasets.registry import dataset_names, resolve_dataset
+
+
+def describe(spec: DatasetSpec) -> dict[str, Any]:
+    """What a user chooses a dataset by.
+
+    Returns:
+        name, source, licence, use, split, grouping, reader, multi_label, access, root, and whether it is on this
+        machine (null = needs nothing there).
+    """
+    native = spec.reader in LAYOUTS
+    root = root_of(spec) if native else None
+    return {
+        "name": spec.name,
+        "source": spec.source or "built in",
+        "licence": spec.licence,
+        "use": spec.use,
+        "split": spec.split_rule or "not stated",
+        "grouping": spec.grouping or "none",
+        "reader": spec.reader,
+        "multi_label": spec.multi_label,
+        "access": spec.access if native else "built in",
+        "root": str(root) if root else None,
+        "here": root.is_dir() and any(root.iterdir()) if root else None,
+    }
+
+
+def to_text(datasets: list[dict[str, Any]]) -> str:
+    """For a terminal: a paragraph each."""
+    lines = []
+    for dataset in datasets:
+        labels = ", several labels a clip" if dataset["multi_label"] else ""
+        lines += [
+            f"{dataset['name']} ({_state(dataset)})",
+            f"  source    {dataset['source']}",
+            f"  licence   {dataset['licence']} (use: {dataset['use']})",
+            f"  split     {dataset['split']}",
+            f"  grouping  {dataset['grouping']}",
+            f"  reader    {dataset['reader']}{labels}",
+        ]
+    return "\n".join(lines)
+
+
+def _state(dataset: dict[str, Any]) -> str:
+    if dataset["here"] is None:
+        return "built in"
+    if dataset["here"]:
+        return f"in {dataset['root']}"
+    command = f"make fetch-data DATASET={dataset['name']}"
+    return command if dataset["access"] == "download" else f"to be got by hand: {command} says how"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Entry point of `make list-datasets`."""
+    datasets = [describe(resolve_dataset(name)) for name in dataset_names()]
+    print(json.dumps(datasets, indent=2, ensure_ascii=False) if options.json else to_text(datasets))
+    return 0

@@ -1,0 +1,33 @@
+"""Put a dataset of this machine into the store of the cluster (`make push-data DATASET=…`)."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.datasets.pushed import push_dataset
+from common.datasets.registry import resolve_dataset
+from common.errors import ConfigError
+from common.log import Progress, get_logger
+from common.storage import open_store, store_uri
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--dataset", required=True, help="a registered name, a dataset YAML or a folder")
+    parser.add_argument("--store", default="", help="s3://bucket/prefix; default: SYNTHIO_STORE")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Entry point of `make push-data`; prints the address that `DATASET=` takes."""
+    bar: Progress | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or Progress(get_logger("push_data"), "files", total)
+        bar.advance()
+
+    spec = resolve_dataset(options.dataset)
+    if spec.reader == "procedural_demo" or spec.pushed is not None:
+        raise ConfigError(f"dataset {spec.name} needs no files of this machine: use it as it is")
+    print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), show)}")
+    return 0

@@ -1,0 +1,128 @@
+"""Make or replace the nightly recurring run of a study: `KFP_HOST=… make schedule-nightly [CELLS=esc50:100,…]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from common.config.methods import resolve_methods
+from common.config.run import load_preset
+from common.errors import ConfigError
+from pipelines.cluster.api import Cluster, Connection
+from pipelines.cluster.placement import load_profile
+from pipelines.commands.benchmark import PIPELINE
+from pipelines.dags.compile import compile_pipeline
+from pipelines.sources import ROOT
+
+PACKAGE = ROOT / "build" / "nightly.yaml"
+
+NAME = "synthio-nightly"
+CRON = "0 0 2 * * *"
+"""Seconds first: every night at two o'clock, UTC."""
+
+
+def schedule(
+    cluster: Cluster, pipeline: tuple[str, str], params: dict[str, Any], name: str = NAME, cron: str = CRON
+) -> str:
+    """One recurring run `name` of `pipeline`, enabled; older ones of that name are removed. Returns its id.
+
+    Recurring runs cannot be changed in place: the new one is made disabled, the old ones deleted, and then the new one
+    is enabled, so that at no time two are active, and a failure in between leaves at least one.
+
+    Args:
+        cluster: where.
+        pipeline: ids of pipeline and version; compile it with `fresh=True`, since a night that finds its tasks cached
+            would measure the cache, and the client's own switch does nothing for an uploaded version.
+        params: of every run.
+        name: of the recurring run; also of its experiment.
+        cron: six fields, seconds first.
+    """
+    client = cluster.client
+    experiment_id = cluster.experiment(name)
+    made = cluster.ask(
+        lambda: client.create_recurring_run(
+            experiment_id,
+            name,
+            cron_expression=cron,
+            max_concurrency=1,
+            no_catchup=True,
+            params=params,
+            pipeline_id=pipeline[0],
+            version_id=pipeline[1],
+            enabled=False,
+        ),
+        attempts=1,
+    )
+    new = str(made.recurring_run_id)
+    for old in _others(cluster, experiment_id, name, new):
+        cluster.ask(lambda old=old: client.delete_recurring_run(old))  # type: ignore[misc]  # the loop's variable
+    cluster.ask(lambda: client.enable_recurring_run(new))
+    return new
+
+
+def _others(cluster: Cluster, experiment_id: str, name: str, new: str) -> list[str]:
+    found, token = [], ""
+    equals = json.dumps({"predicates": [{"operation": "EQUALS", "key": "name", "stringValue": name}]})
+    while True:
+        page = cluster.ask(
+            lambda token=token: cluster.client.list_recurring_runs(  # type: ignore[misc]  # the loop's variable
+                page_token=token, page_size=100, experiment_id=experiment_id, filter=equals
+            )
+        )
+        rows = page.recurring_runs or []
+        found += [row.recurring_run_id for row in rows if row.display_name == name and row.recurring_run_id != new]
+        token = page.next_page_token or ""
+        if not token:
+            return found
+
+
+def cells_of(text: str) -> list[dict[str, Any]]:
+    """`esc50:100,s3://bucket/birds.yaml:50` as the benchmark pipeline's cells.
+
+    Raises:
+        ConfigError: a part is no dataset and number of training clips.
+    """
+    cells = []
+    for part in text.replace(",", " ").split():
+        dataset, colon, n = part.rpartition(":")
+        if not colon or not dataset or not n.isdecimal() or int(n) < 1:
+            raise ConfigError(f"CELLS: {part!r}; expected dataset:n, for example esc50:100")
+        cells.append({"dataset": dataset, "n": int(n)})
+    if not cells:
+        raise ConfigError("CELLS is empty; expected dataset:n, for example esc50:100")
+    return cells
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--cells", required=True, help="dataset:n, separated by commas")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--methods", default="", help="comma-separated; empty = the default six")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--profile", default="one-gpu")
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command line; 0 when the recurring run is in place, 2 on bad input."""
+    connection = Connection.from_environment()
+    if connection is None:
+        raise ConfigError(
+            "KFP_HOST is not set, and nights run on a cluster; for example KFP_HOST=https://kfp.example.com"
+        )
+    if not load_profile(options.profile).cluster:
+        raise ConfigError(f"profile {options.profile} is for this machine; for example PROFILE=one-gpu")
+    load_preset(options.preset)
+    resolve_methods(options.methods)
+    params = {
+        "cells": json.dumps(cells_of(options.cells)),
+        "preset": options.preset,
+        "methods": options.methods,
+        "seeds": options.seeds,
+        "history": NAME,
+    }
+    package = compile_pipeline(PACKAGE, options.profile, fresh=True, pipeline="benchmark")
+    cluster = Cluster(connection)
+    made = schedule(cluster, cluster.version(PIPELINE, package), params)
+    print(f"recurring run {made}: every night at two o'clock UTC, one at a time; experiment {NAME}")
+    return 0

@@ -1,0 +1,168 @@
+"""Render pretraining on several nodes as a TrainJob of Kubeflow Trainer (`make train-job`).
+
+Fields are those of kubeflow/trainer v2.3.0 (commit 8c0f505, pkg/apis/trainer/v1alpha1/trainjob_types.go), for the
+runtime `torch-distributed` that comes with it: its job and container are both called `node`, and it starts torchrun's
+environment. The pull policy is the runtime's, and there are no retries: applied again, a job goes on from the last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.config.run import load_preset
+from common.config.t2a import PretrainT2APlan
+from common.errors import ConfigError
+from common.storage import write_text
+from pipelines.cluster.placement import (
+    MODELS,
+    PART_OF,
+    PRIORITY_LABEL,
+    QUEUE_LABEL,
+    SCRATCH,
+    SETTINGS,
+    STORE_KEYS,
+    USER_ID,
+    Profile,
+    environment,
+    image,
+    load_profile,
+)
+from pipelines.dags.code_version import code_version
+
+STAGE = "pretrain_t2a"
+RUNTIME, JOB, CONTAINER = "torch-distributed", "node", "node"
+
+
+def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, clap: str) -> dict[str, Any]:
+    """The manifest of a TrainJob.
+
+    Args:
+        plan: settings of the stage, as those of the run that shall find the model.
+        profile: what one node gets is what the stage gets in it.
+        nodes: at least 1.
+        corpus: address of the artifact of prepare_corpus.
+        clap: of pretrain_clap.
+
+    Raises:
+        ConfigError: these settings train nothing, or an address or number is wrong.
+    """
+    if plan.settings.optim is None or plan.settings.reuse is not None:
+        raise ConfigError("these settings train no text-to-audio model; take PRESET=paper, or set pretrain_t2a.optim")
+    for name, uri in (("CORPUS", corpus), ("CLAP", clap)):
+        if not uri.startswith("s3://"):
+            raise ConfigError(
+                f"{name}={uri}: expected the s3:// address of the artifact, as the page of a run shows it"
+            )
+    if nodes < 1:
+        raise ConfigError(f"NODES={nodes}: expected at least 1")
+    resources, version = profile.resources(STAGE), code_version(STAGE)
+    quantities = {"cpu": resources.cpu, "memory": resources.memory}
+    if resources.gpus:
+        quantities[profile.gpu_type] = str(resources.gpus)
+    trainer = {
+        "image": image(STAGE, profile),
+        "command": ["torchrun", "-m", "components.pretrain_t2a.nodes"],
+        "args": ["--corpus", corpus, "--clap", clap, "--config", plan.model_dump_json(), "--code-version", version],
+        "env": _environment(profile),
+        "numNodes": nodes,
+        "numProcPerNode": max(1, resources.gpus),
+        "resourcesPerNode": {"requests": quantities, "limits": quantities},
+    }
+    labels = {**PART_OF, **({QUEUE_LABEL: profile.queue} if profile.queue else {})}
+    replicated = {"name": JOB, "template": {"spec": {"template": _pod(profile)}}}
+    return {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": {"generateName": "synthio-pretrain-t2a-", "labels": labels},
+        "spec": {
+            "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "ClusterTrainingRuntime", "name": RUNTIME},
+            "activeDeadlineSeconds": resources.timeout_s,
+            "trainer": trainer,
+            "runtimePatches": [
+                {
+                    "manager": "synthio/train-job",
+                    "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [replicated]}}},
+                }
+            ],
+        },
+    }
+
+
+def _environment(profile: Profile) -> list[dict[str, Any]]:
+    plain = {**environment(profile), "HOME": SCRATCH}
+    settings = [("configMapKeyRef", profile.settings_config_map, name, name) for name in SETTINGS]
+    keys = [("secretKeyRef", profile.store_secret, key, name) for key, name in STORE_KEYS.items()]
+    return [
+        *({"name": name, "value": value} for name, value in plain.items()),
+        *(
+            {"name": name, "valueFrom": {kind: {"name": source, "key": key, "optional": True}}}
+            for kind, source, key, name in (*settings, *keys)
+        ),
+    ]
+
+
+def _pod(profile: Profile) -> dict[str, Any]:
+    """What the runtime's pod lacks: places to write, the model cache, the user, where it may run."""
+    resources = profile.resources(STAGE)
+    gpus = bool(resources.gpus)
+    volumes: dict[str, tuple[str, dict[str, Any]]] = {"scratch": (SCRATCH, {"emptyDir": {}})}
+    if resources.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": resources.shared_memory}
+        volumes["shared-memory"] = ("/dev/shm", {"emptyDir": memory})
+    if profile.model_cache == "claim":
+        volumes["models"] = (MODELS, {"persistentVolumeClaim": {"claimName": profile.model_cache_claim}})
+    tolerations = (*profile.tolerations, *(profile.gpu_tolerations if gpus else ()))
+    return {
+        "metadata": {
+            "labels": {**PART_OF, **({PRIORITY_LABEL: profile.priority_class} if profile.priority_class else {})}
+        },
+        "spec": {
+            "securityContext": {
+                "runAsUser": USER_ID,
+                "runAsGroup": USER_ID,
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "nodeSelector": {**profile.node_selector, **(profile.gpu_node_selector if gpus else {})},
+            "tolerations": [item.model_dump(exclude_none=True) for item in tolerations],
+            "imagePullSecrets": [{"name": name} for name in profile.image_pull_secrets],
+            "volumes": [{"name": name, **source} for name, (_, source) in volumes.items()],
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "volumeMounts": [{"name": name, "mountPath": path} for name, (path, _) in volumes.items()],
+                    "securityContext": {
+                        "readOnlyRootFilesystem": True,
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--preset", default="paper")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--profile", default="eight-gpus")
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--corpus", default="")
+    parser.add_argument("--clap", default="")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Entry point of `make train-job`; the file is for `kubectl create -f`."""
+    config, profile = load_preset(options.preset, options.overrides), load_profile(options.profile)
+    plan = PretrainT2APlan(settings=config.pretrain_t2a, seed=config.seed, scope=config.scope)
+    job = train_job(plan, profile, options.nodes, options.corpus, options.clap)
+    write_text(options.target, yaml.safe_dump(job, sort_keys=False))
+    print(f"{options.target}: for kubectl create -f, in the namespace of the pipeline's pods")
+    return 0

@@ -1,0 +1,65 @@
+"""The version of a stage's code: a hash of what the sources that it imports mean.
+
+A stage whose code behaves differently runs again; a change elsewhere, or of a docstring, leaves it cached. Neither
+KFP's local cache nor the cluster's sees imported packages by itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from pipelines.sources import ROOT, digest
+
+SETTINGS = ("common/config", "common/datasets", "common/models")
+"""Folders whose data files (presets, datasets, published models) reach a stage through its settings, which are in the
+cache key already."""
+
+_MODULE = re.compile(r"common(\.\w+)+")
+
+
+def code_version(stage: str) -> str:
+    """12 hex digits over the meaning of the stage's folder and of everything in `common` that it imports."""
+    sources = sorted((ROOT / "components" / stage).rglob("*.*"))
+    seen = {path for path in sources if path.is_file() and "__pycache__" not in path.parts}
+    queue = [path for path in seen if path.suffix == ".py"]
+    while queue:
+        for path in _imports(queue.pop()):
+            if path not in seen:
+                seen.add(path)
+                queue.append(path)
+                if path.parent.relative_to(ROOT).as_posix() not in SETTINGS:
+                    beside = (item for item in path.parent.iterdir() if item.is_file())
+                    seen |= {item for item in beside if item.suffix not in (".py", ".pyc")}
+    return digest(seen)[:12]
+
+
+def joint_code_version(stages: Iterable[str]) -> str:
+    """12 hex digits over the code of all `stages`."""
+    versions = "".join(code_version(stage) for stage in sorted(stages))
+    return hashlib.sha256(versions.encode()).hexdigest()[:12]
+
+
+@cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    """Modules of `common` that a module imports, or names for a later import, and the packages that they lie in."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE.fullmatch(node.value):
+            names.add(node.value)
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "common":
+            for depth in range(1, len(parts) + 1):
+                place = ROOT.joinpath(*parts[:depth])
+                found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+    return tuple(sorted(found))

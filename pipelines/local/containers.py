@@ -1,0 +1,101 @@
+"""Runs every task of a local run in its stage's container (`RUNNER=docker make run-pipeline`).
+
+kfp's launcher removes each container as it ends, and takes one that is gone by then for a success, so that a failing
+stage could pass (kubeflow/pipelines#13332). Here the exit status is read before the container is removed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError
+from pipelines.cluster.placement import SCRATCH, USER_ID
+
+
+def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
+    """kfp's DockerRunner with the limits that the pods have on a cluster.
+
+    Unprivileged user, no capabilities, read-only root file system, a temporary folder that is also HOME.
+
+    Args:
+        environment: of every container.
+        network: whether the containers may use the host's network; a store or an endpoint elsewhere needs it.
+
+    Raises:
+        ConfigError: no container engine answers.
+    """
+    from kfp import local
+
+    import docker
+
+    try:
+        client = docker.from_env()
+        client.ping()
+        client.close()
+    except docker.errors.DockerException as error:
+        raise ConfigError(
+            f"RUNNER=docker, but no container engine answers ({str(error)[:120]}); start docker, or set DOCKER_HOST"
+        ) from error
+    return local.DockerRunner(
+        environment={**environment, "HOME": SCRATCH, "PYTHONPATH": "/app"},
+        user=f"{USER_ID}:{USER_ID}" if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}",
+        read_only=True,
+        tmpfs={SCRATCH: "exec"},
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        network_mode="host" if network else "none",
+        shm_size="1g",
+    )
+
+
+def make_writable(folders: Sequence[Path]) -> None:
+    """Make `folders`, and where this process is root hand them over to the containers' user."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.getuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, USER_ID, USER_ID, follow_symlinks=False)
+
+
+@contextmanager
+def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> Iterator[None]:
+    """Context in which kfp starts containers that also see these folders, and reports each one's true exit status."""
+    from kfp.local import docker_task_handler
+
+    more = {str(path): {"bind": str(path), "mode": "rw"} for path in writable}
+    more |= {str(path): {"bind": str(path), "mode": "ro"} for path in readable}
+    original = docker_task_handler.run_docker_container
+
+    def run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
+        return run_container(client, image, command, {**more, **volumes}, **arguments)
+
+    docker_task_handler.run_docker_container = run
+    try:
+        yield
+    finally:
+        docker_task_handler.run_docker_container = original
+
+
+def run_container(client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:
+    """Run `command` in a container, print its output as it comes, and return its exit status.
+
+    Raises:
+        ConfigError: the image is not there; nothing is pulled, since images are built from these sources.
+    """
+    import docker
+
+    try:
+        container = client.containers.create(image, command, volumes=dict(volumes), **arguments)
+    except docker.errors.ImageNotFound as error:
+        raise ConfigError(f"image {image} is not on this machine; build it with: make images") from error
+    try:
+        container.start()
+        for line in container.logs(stream=True, follow=True):
+            print(line.decode(errors="replace"), end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)

@@ -1,0 +1,209 @@
+"""One run of the compiled pipeline on this machine, and the publishing of its results."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import StorageError
+from common.pages.times import insert_run_section
+from common.runtime.parallel import cpu_count
+from common.storage import STORE_VARIABLE, read_json, write_json, write_text
+from pipelines.dags.compile import compile_pipeline
+from pipelines.local.console import Console
+from pipelines.local.containers import container_runner, containers_with, make_writable
+from pipelines.sources import ROOT
+
+PASSED = ("AWS_", "SYNTHIO_LLM_API_KEY", "HF_TOKEN")
+"""Variables of this process that a container gets as well."""
+
+
+@contextlib.contextmanager
+def one_run(runs: Path) -> Iterator[None]:
+    """Context in which no other run uses the folder `runs`.
+
+    Raises:
+        StorageError: another one does, or it cannot be written.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = (runs / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"cannot write to {runs}: {error.strerror}; choose another folder with RUNS=") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"another run is using {runs}; wait for it, or choose another folder with RUNS="
+            ) from error
+        yield
+
+
+def prepare_local(
+    runs: Path, runner: str, store: str, fresh: bool, specs: Sequence[dict[str, Any]]
+) -> contextlib.AbstractContextManager[None]:
+    """Set up kfp's local runner; see `run_local` for the arguments.
+
+    Args:
+        specs: the datasets, whose files a container must see.
+
+    Returns:
+        The context in which the pipeline runs.
+    """
+    from kfp import local
+
+    environment = {
+        STORE_VARIABLE: store or str(runs / "store"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+        "TQDM_DISABLE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONUNBUFFERED": "1",
+        # Waiting threads sleep: where another process wants the cores, spinning ones made training 20 times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    os.environ |= {**environment, "PYTHONPATH": str(ROOT)}
+    root = runs / "kfp"
+    launcher: Any = local.SubprocessRunner(use_venv=False)
+    places: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if runner == "docker":
+        passed = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
+        launcher = container_runner(
+            {**environment, **passed}, network="://" in store or "SYNTHIO_LLM_API_KEY" in passed
+        )
+        make_writable([root, runs / "store"])
+        inputs = [Path(spec[key]) for spec in specs for key in ("labels", "audio", "root") if spec.get(key)]
+        places = containers_with([runs / "store"], inputs)
+    local.init(
+        runner=launcher,
+        pipeline_root=str(root),
+        enable_caching=not fresh,
+        cache_root=str(runs / "cache"),
+        raise_on_error=True,
+    )
+    return places
+
+
+def run_local(
+    arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
+) -> int:
+    """Run the compiled YAML on this machine and publish the results below `runs`.
+
+    Args:
+        arguments: the pipeline's parameters.
+        runs: folder of all runs.
+        runner: `subprocess`, or `docker` for a container per task.
+        store: of finished work; empty = a folder below `runs`.
+        fresh: take no task's result from an earlier run.
+    """
+    from kfp import components
+
+    from pipelines.local.observe import Observer
+
+    start = time.monotonic()
+    spec = yaml.safe_load(arguments["dataset"])
+    name = spec["name"]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{name}-{arguments['preset']}-{stamp}"
+    folder.mkdir(parents=True)
+    compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
+    places = prepare_local(runs, runner, store, fresh, [spec])
+    print(f"running {name} with preset {arguments['preset']}; full log: {folder / 'log.txt'}", flush=True)
+    observer, console, outputs = Observer(), Console(folder / "log.txt"), {}
+    state = "failed"
+    try:
+        with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            task = components.load_component_from_file(str(compiled))(**arguments)
+            outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
+        state = "succeeded"
+    except RuntimeError:
+        print(
+            f"error in {observer.running}: {console.error or 'see the log'}\nfull log: {folder / 'log.txt'}",
+            file=sys.stderr,
+        )
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        wall_s = time.monotonic() - start
+        run = {
+            "state": state,
+            "stages": observer.stages,
+            "wall_seconds": round(wall_s, 2),
+            "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4),
+            "machine": machine(),
+            "arguments": arguments,
+            "artifacts": observer.artifacts,
+            "report_config": observer.report_config,
+        }
+        write_json(folder / "run.json", run)
+        console.close()
+    if state != "succeeded":
+        return 1
+    failures = publish(outputs, folder, run)
+    _point_latest(runs, folder)
+    if failures:
+        # A stage that lost an item still hands on the rest; it must not count as done next time.
+        observer.evict({"train-classifier", "evaluate-classifier", "report"})
+        for failure in failures:
+            print(f"failed item: {json.dumps(failure)}", file=sys.stderr)
+    print(read_json(folder / "report.json")["verdict"]["text"])
+    print(f"report: {runs / 'latest' / 'report.html'}")
+    return 1 if failures else 0
+
+
+def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Copy the run's results to `folder`; returns the failed items named in report.json."""
+    html = (outputs["results"] / "report.html").read_text(encoding="utf-8")
+    shutil.copyfile(outputs["results"] / "report.json", folder / "report.json")
+    shutil.copytree(outputs["classifier"], folder / "classifier")
+    shutil.copytree(outputs["synthetic"] / "clips", folder / "synthetic")
+    aligned = sorted(path.parent for path in outputs["aligned"].glob("*/*/model_index.json"))
+    shutil.copytree(aligned[0] if aligned else outputs["t2a"], folder / "t2a")
+    write_text(folder / "report.html", insert_run_section(html, run))
+    failures: list[dict[str, Any]] = read_json(folder / "report.json")["failures"]
+    return failures
+
+
+def _point_latest(runs: Path, folder: Path) -> None:
+    link = runs / f".latest-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(runs / "latest")
+
+
+def machine() -> dict[str, Any]:
+    """This machine, for run.json."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    return {
+        "cpu": cpu,
+        "cores": cpu_count(),
+        "memory_gb": round(memory_kb / 2**20, 1),
+        "python": platform.python_version(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,148 @@
+"""One study on this machine: every cell after the other, and the publishing of its results."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import shutil
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.pages.times import own_seconds
+from common.storage import read_json, write_json, write_text
+from components.report_study.page import markdown, render
+from pipelines.dags.compile import compile_pipeline
+from pipelines.local.console import Console
+from pipelines.local.observe import Observer
+from pipelines.local.run import machine, prepare_local
+from pipelines.sources import ROOT
+
+LOOPED_UNFINISHED = {"train-classifier", "evaluate-classifier", "report"}
+"""Stages that hand on what is left when an item failed: they must not count as done next time."""
+
+
+def run_study(
+    arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
+) -> int:
+    """Run `build/benchmark.yaml` on this machine, one cell after another, and publish the study below `runs`."""
+    from kfp import components
+
+    start = time.monotonic()
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"study-{arguments['preset']}-{stamp}"
+    folder.mkdir(parents=True)
+    compiled = compile_pipeline(ROOT / "build" / "benchmark.yaml", pipeline="benchmark")
+    specs = [yaml.safe_load(cell["dataset"]) for cell in json.loads(arguments["cells"])]
+    places = prepare_local(runs, runner, store, fresh, specs)
+    print(f"running a study of {len(specs)} cells; full log: {folder / 'log.txt'}", flush=True)
+    console = Console(folder / "log.txt")
+    observer = Observer(console.take_error)
+    state = "failed"
+    try:
+        with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            components.load_component_from_file(str(compiled))(**arguments)
+        state = "succeeded"
+    except RuntimeError:
+        errors = [
+            f"{row['name']}: {row['error'] or 'see the log'}" for row in observer.stages if row.get("error") is not None
+        ]
+        print("\n".join(f"error in {error}" for error in errors), file=sys.stderr)
+        print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        run = {
+            "state": state,
+            "wall_seconds": round(time.monotonic() - start, 2),
+            "stages": observer.stages,
+            "machine": machine(),
+            "arguments": arguments,
+            "artifacts": observer.artifacts,
+        }
+        write_json(folder / "run.json", run)
+        console.close()
+    if "report-study" not in observer.artifacts or not observer.artifacts["report-study"]:
+        return 1
+    study = publish(observer.artifacts, folder, run)
+    if study["failures"]:
+        observer.evict(LOOPED_UNFINISHED)
+    for failure in study["failures"]:
+        print(f"failed: {json.dumps(failure)}", file=sys.stderr)
+    for cell in study["cells"]:
+        text = cell["verdict"]["text"] if cell["verdict"] else "did not finish"
+        print(f"{cell['dataset']}, n = {cell['n']}: {text}")
+    print(f"report: {folder / 'study.html'}")
+    return 0 if state == "succeeded" and study["state"] == "complete" else 1
+
+
+def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[str, Any]]:
+    """The tasks of one cell, named as in a run of that cell alone: `synthesize-audio`, `synthesize-audio-2`, …"""
+    count: Counter[str] = Counter()
+    rows = []
+    for row in stages:
+        if row.get("cell") == index:
+            name = row["name"].rstrip("-0123456789")
+            count[name] += 1
+            rows.append({**row, "name": name if count[name] == 1 else f"{name}-{count[name]}"})
+    return rows
+
+
+def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """study.json with what only the run knows: times by stage, machine, real cost, and which stage of a cell failed."""
+    price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
+    cells = []
+    for index, cell in enumerate(study["cells"]):
+        own = rows_of_cell(run["stages"], index)
+        stages: dict[str, float] = {}
+        for row in own:
+            name = row["name"].rstrip("-0123456789")
+            stages[name] = round(stages.get(name, 0.0) + row["seconds"], 2)
+        per_point = {
+            gain["name"]: seconds / (100 * gain["mean"])
+            for gain in cell["cost"]
+            if gain["reliable"] and (seconds := own_seconds(gain["stages"], own))
+        }
+        failed = [
+            {"stage": row["name"].rstrip("-0123456789"), "error": row.get("error") or "see the run's log"}
+            for row in own
+            if row["state"] == "failed"
+        ]
+        cell = {**cell, "stages": stages, "machine": run["machine"]}
+        if cell["state"] == "failed" and failed:
+            cell["failures"] = failed
+        cells.append({**cell, "seconds_per_point": per_point})
+    failures = [{"dataset": row["dataset"], "n": row["n"], **item} for row in cells for item in row["failures"]]
+    real = {
+        "hours": round(hours, 4),
+        "money": round(hours * price, 4),
+        "machine": run["machine"],
+        "tasks": len(run["stages"]),
+        "reused": sum(row["cached"] for row in run["stages"]),
+    }
+    return {**study, "cells": cells, "failures": failures, "real": real}
+
+
+def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Copy the study's report and each finished cell's to `folder`; returns the content of study.json."""
+    source = Path(artifacts["report-study"]["study"])
+    study = with_run(read_json(source / "study.json"), run)
+    write_json(folder / "study.json", study)
+    write_text(folder / "study.html", render(study))
+    write_text(folder / "study.md", markdown(study))
+    if "record-night" in artifacts:
+        shutil.copyfile(Path(artifacts["record-night"]["night"]) / "trend.html", folder / "trend.html")
+    for label, outputs in artifacts.items():
+        if label.rstrip("-0123456789") == "report" and "results" in outputs:
+            dataset = read_json(Path(outputs["results"]) / "report.json")["dataset"]
+            shutil.copytree(outputs["results"], folder / "cells" / f"{dataset['name']}-{dataset['n']}")
+    return study

@@ -1,0 +1,52 @@
+"""The project's source files by what they mean: docstrings, comments and formatting do not count."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """SHA-256 (hex) over names and meaning of source files."""
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        found.update(f"{path.relative_to(ROOT).as_posix()}\0{meaning(path)}\0".encode())
+    return found.hexdigest()
+
+
+@cache
+def meaning(path: Path) -> str:
+    """SHA-256 (hex) of a file: of the syntax tree without docstrings of Python, the values of YAML, all other bytes."""
+    data = path.read_bytes()
+    if path.suffix == ".py":
+        data = syntax(data.decode("utf-8")).encode()
+    elif path.suffix == ".yaml":
+        data = json.dumps(yaml.safe_load(data), default=str).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def syntax(source: str) -> str:
+    """The syntax tree of Python source as text, without docstrings and other strings that stand alone."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            statements = getattr(node, field, None)
+            if isinstance(statements, list):
+                setattr(node, field, [statement for statement in statements if not _is_text(statement)])
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
