@@ -12,7 +12,7 @@ from typing import Any
 from common.errors import StorageError
 from common.log import event, get_logger
 from common.runtime.split_guard import running_as
-from common.runtime.timing import _model_s
+from common.runtime.timing import model_seconds
 from common.storage import store_below, write_json
 from common.storage.artifacts import verify_artifact, write_sums
 from common.storage.hashing import hash_json
@@ -91,4 +91,4 @@ def stage(
     for folder in outputs.values():
         write_sums(Path(folder))
     write_json(Path(metrics_path), running.figures)
-    event(log, "stage_done", wall_s=time.monotonic() - start, model_s=_model_s, **running.figures)
+    event(log, "stage_done", wall_s=time.monotonic() - start, model_s=model_seconds(), **running.figures)

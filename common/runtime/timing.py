@@ -1,4 +1,4 @@
-"""The wall time that a process spent inside models."""
+"""The wall time that this process spends inside models."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _model_s = 0.0
-
-
 _depth = 0
 
 
 @contextmanager
 def model_time() -> Iterator[None]:
-    """Count the wall time of this block as spent inside the models; nested blocks count once."""
+    """Count the wall time of this block as spent inside models; nested blocks count once."""
     global _model_s, _depth
     _depth += 1
     start = time.monotonic()
@@ -24,3 +22,8 @@ def model_time() -> Iterator[None]:
         _depth -= 1
         if _depth == 0:
             _model_s += time.monotonic() - start
+
+
+def model_seconds() -> float:
+    """The wall time counted so far."""
+    return _model_s
