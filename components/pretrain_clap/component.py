@@ -8,13 +8,13 @@ from components.catalogue import local_image
 def pretrain_clap(
     corpus: Input[Dataset], config: dict, code_version: str, clap: Output[Model], metrics: Output[Metrics]
 ) -> None:
-    """Pretrain CLAP on the corpus, or verify a published one and hand it on.
+    """Pretrain CLAP on the corpus, or verify and pass through a published one.
 
     Args:
-        corpus: from prepare_corpus.
+        corpus: pretraining corpus, from prepare_corpus.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        clap: a ClapModel directory.
+        clap: a ClapModel directory with `training.json`.
         metrics: figures for the run's page.
     """
     from components.pretrain_clap.run import run

@@ -1,4 +1,4 @@
-"""Features, captions and labels of the corpus's clips, on this machine's disk."""
+"""Features, captions and labels of the corpus's clips, stored on the local disk."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from common.records.text import template_caption
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Gives the features of the clips of a shard, and their captions and labels: for `write_features`."""
+    """Reader for `write_features`: features, captions and labels of a shard's clips."""
 
     features: ClapFeatures
 
     def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """Windows (W, 1, frames, mel_bins) of each clip, and its caption and label."""
+        """Yield for each clip its windows (W, 1, frames, mel_bins), and its caption and label."""
         for clip in source.read():
             waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, self.features.sample_rate_hz)
             windows = self.features(torch.from_numpy(self.features.windows(waveform)))
@@ -32,11 +32,11 @@ class ClipReader:
 
 @dataclass(frozen=True)
 class StoredWindows:
-    """The windows of all clips as `common.clap.training` takes them.
+    """Windows of all clips, in the form that `common.clap.training` takes.
 
     Attributes:
-        stored: what `ClipReader` gave.
-        channels: of the model's input: 1, or 4 for fused checkpoints.
+        stored: features written with `ClipReader`.
+        channels: input channels of the model: 1, or 4 for fused checkpoints.
     """
 
     stored: StoredFeatures
@@ -51,7 +51,7 @@ class StoredWindows:
 
 @dataclass(frozen=True)
 class StoredTexts:
-    """Caption and, where labels are used, label prompt of each window."""
+    """Texts of each window: its clip's caption and, with `use_labels`, the label prompt."""
 
     stored: StoredFeatures
     use_labels: bool
@@ -65,7 +65,7 @@ class StoredTexts:
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """Label of each window, None where there is none or labels are not used."""
+    """Label of each window; None where the clip has none or `use_labels` is false."""
 
     stored: StoredFeatures
     use_labels: bool

@@ -1,4 +1,9 @@
-"""Train and judge a CLAP on the captioned corpus, in one process or several."""
+"""The idea of the stage: train a CLAP contrastively on captioned clips and keep the step that retrieves best.
+
+A published checkpoint can be the start of training, or is only verified and evaluated. One or several processes train.
+Read next: features.py (audio features and texts of the corpus's clips), run.py (the result as an item of the store).
+The loss and the loop are in `common.clap.training`.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +29,28 @@ from components.pretrain_clap.features import ClipReader, StoredLabels, StoredTe
 
 NAME = "pretrain_clap"
 HELD_OUT = "heldout_"
-"""What the names of held-out figures begin with in the curve."""
+"""Prefix of held-out figures in the curve."""
 
 
 Job = CorpusJob[PretrainClapPlan]
 
 
 def pretrain(job: Job, processes: int | None = None) -> None:
-    """Write a CLAP and its `training.json` to the job's folder: trained, or the checkpoint as it is.
+    """Write a CLAP and its `training.json` to the job's folder: trained, or the checkpoint unchanged.
 
-    The corpus's features are made first, in bounded memory and once; a killed run goes on where it was.
+    Features of the corpus are computed first, once and in bounded memory; a killed run resumes.
 
     Args:
-        job: see `CorpusJob`.
-        processes: that train together; default: one per GPU.
+        job: settings, corpus and folders.
+        processes: number of training processes; default: one per GPU.
 
     Raises:
         ConfigError: the checkpoint is unfit, or the batch cannot be split over the processes.
-        DataError: a shard is damaged.
-        Interrupted: SIGTERM came; a checkpoint is stored.
+        DataError: a shard is damaged, or the corpus has no audio to train on.
+        Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
     settings, scratch = job.plan.settings, job.scratch
-    # A bad checkpoint shows before anything is computed.
+    # Load the checkpoint first: a bad one fails before anything is computed.
     reader = ClipReader(starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed).features)
     if settings.optim is not None:
         shards = audio_shards(job.corpus_dir, "train", settings.max_clips)
@@ -57,7 +62,7 @@ def pretrain(job: Job, processes: int | None = None) -> None:
 
 
 def train(job: Job) -> None:
-    """The part of one process in `pretrain`."""
+    """Train in one process of `pretrain`; the first process writes the result."""
     settings = job.plan.settings
     scorer = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed)
     if torch.cuda.is_available():
@@ -88,7 +93,7 @@ def _train(job: Job, scorer: ClapScorer, held_out: HeldOut, start: float | None,
         set_input_statistics(scorer.model, stored.sample())
 
     def evaluate(step: int) -> dict[str, float]:
-        # The others wait: only the first process's figures count.
+        # Only the first process evaluates; the others wait.
         return {HELD_OUT + key: value for key, value in held_out.figures(scorer).items()} if is_main() else {}
 
     return train_contrastive(
@@ -110,8 +115,8 @@ class HeldOut:
     """Retrieval on held-out clips.
 
     Args:
-        stored: their features, captions and labels.
-        channels: of the model's input: 1, or 4 for fused checkpoints.
+        stored: features, captions and labels of the clips.
+        channels: input channels of the model: 1, or 4 for fused checkpoints.
     """
 
     def __init__(self, stored: StoredFeatures, channels: int = 1) -> None:
@@ -124,17 +129,17 @@ class HeldOut:
 
     @property
     def can_judge(self) -> bool:
-        """Whether there are two texts to tell apart."""
+        """Whether there are at least two different texts."""
         return len({text for text in self._texts if text is not None}) > 1
 
     def figures(self, scorer: ClapScorer) -> dict[str, float]:
-        """Figures of label prompts where there are labels, else of captions; beside them always those of captions.
+        """Retrieval figures against label prompts, or against captions where no clip has a label.
 
-        Clips without a label are left out of the former where others have one.
+        Where some clips have a label, those without one are left out. Caption figures are added in either case.
 
         Returns:
-            Those of `retrieval_figures` and `clips`; where there are two captions, `caption_auc` and those of
-            `rank_figures`. Nothing where there is nothing to tell apart.
+            `clips` and the figures of `retrieval_figures`; with two different captions also `caption_auc` and the
+            figures of `rank_figures`. Empty without two different texts.
         """
         if not self.can_judge:
             return {}
@@ -158,10 +163,10 @@ FILES = ("*.json", "*.txt", "*.safetensors")
 
 
 def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: int) -> ClapScorer:
-    """The published checkpoint, verified, or random weights.
+    """Load and verify the published checkpoint, or build a CLAP with random weights.
 
     Raises:
-        ConfigError: the checkpoint cannot be had, lacks weights, or is no CLAP with safetensors.
+        ConfigError: the checkpoint is not available, lacks weights, or is no CLAP with safetensors.
     """
     if settings.checkpoint is None:
         return build_clap(settings.architecture, vocabulary, seed)
@@ -182,7 +187,7 @@ def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: i
 
 
 def _verified(scorer: ClapScorer, name: str) -> ClapScorer:
-    """Embed a sound and two texts: a broken or mismatched checkpoint shows at once."""
+    """Embed one sound and two texts, which exposes a broken or mismatched checkpoint."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(scorer.sample_rate_hz).astype(np.float32)
     rows = np.concatenate(
         [scorer.embed_audio([noise], scorer.sample_rate_hz), scorer.embed_text([template_caption("rain"), "a violin"])]

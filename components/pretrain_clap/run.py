@@ -1,4 +1,4 @@
-"""Reads the corpus, makes or verifies a CLAP, writes its directory."""
+"""Reads the corpus, trains or verifies a CLAP, writes its directory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from common.storage.items import ItemStore
 def run(
     corpus_path: str, clap_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Pretrain or verify; see `component.py` for the arguments.
+    """Pretrain a CLAP or verify a published one; `component.py` describes the arguments.
 
     Returns:
-        Held-out AUC, retrieval accuracy, and ranks of captions and clips.
+        Figures on held-out clips: AUC, retrieval accuracy, and ranks of captions and clips.
     """
     plan = PretrainClapPlan.model_validate(config)
     with stage("pretrain_clap", config, metrics_path, {"clap": clap_path}, {"corpus": corpus_path}) as running:

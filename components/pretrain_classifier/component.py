@@ -8,13 +8,13 @@ from components.catalogue import local_image
 def pretrain_classifier(
     corpus: Input[Dataset], config: dict, code_version: str, classifier: Output[Model], metrics: Output[Metrics]
 ) -> None:
-    """Pretrain the audio classifier on the corpus, or verify a published one and hand it on.
+    """Pretrain the audio classifier on the corpus, or verify and pass through a published one.
 
     Args:
-        corpus: from prepare_corpus.
+        corpus: pretraining corpus, from prepare_corpus.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        classifier: an AST directory.
+        classifier: a classifier directory (AST when trained here) with `training.json`.
         metrics: figures for the run's page.
     """
     from components.pretrain_classifier.run import run

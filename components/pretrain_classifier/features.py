@@ -1,4 +1,4 @@
-"""Features and labels of the corpus's clips, on this machine's disk."""
+"""Features and labels of the corpus's clips, stored on the local disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from common.corpus.features import ShardClips, StoredFeatures
 
 
 def raw_log_mel(architecture: ASTArchitecture) -> LogMel:
-    """The features of an architecture without normalisation."""
+    """Log-mel feature extractor of an architecture, without normalisation."""
     extractor = ASTFeatureExtractor(
         sampling_rate=architecture.sample_rate_hz,
         num_mel_bins=architecture.num_mel_bins,
@@ -31,16 +31,16 @@ def raw_log_mel(architecture: ASTArchitecture) -> LogMel:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Gives the features of a shard's clips that have a label: for `write_features`.
+    """Reader for `write_features`: features and label ids of a shard's labelled clips.
 
-    A clip has one label or none; a weakly captioned corpus may lack some.
+    Clips without a label are skipped.
     """
 
     architecture: ASTArchitecture
     labels: tuple[str, ...]
 
     def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """(frames, bins) of each clip, not normalised, and its label id."""
+        """Yield for each labelled clip its features (frames, bins), not normalised, and its label id."""
         log_mel = raw_log_mel(self.architecture)
         for clip in source.read():
             if clip.label is not None:
@@ -49,12 +49,12 @@ class ClipReader:
 
 
 class LabelledClips:
-    """Normalised features, made of the stored ones as they are asked for, and labels.
+    """Labelled clips whose features are normalised on access.
 
     Args:
-        stored: what `ClipReader` gave.
-        mean: of the training clips' features.
-        std: of the same.
+        stored: features written with `ClipReader`.
+        mean: mean of the training clips' features.
+        std: standard deviation of the training clips' features.
 
     Attributes:
         labels: (clips,) label ids.
@@ -68,5 +68,5 @@ class LabelledClips:
         return len(self._stored)
 
     def __getitem__(self, index: int) -> Tensor:
-        """(frames, bins) of a clip."""
+        """Features (frames, bins) of a clip."""
         return (self._stored.clip(index) - self._mean) / self._scale

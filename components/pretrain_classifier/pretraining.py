@@ -1,4 +1,9 @@
-"""Train the classifier from random weights on the labelled clips of the corpus, in one process or several."""
+"""The idea of the stage: train an audio classifier (AST) from random weights on the corpus's labelled clips.
+
+The step that does best on held-out clips is kept. With a published checkpoint nothing is trained: `get_published`
+verifies it. One or several processes train. Read next: features.py (log-mel features and labels of the corpus's clips),
+run.py (which of the two happens, and the result as an item of the store). The loop is in `common.training`.
+"""
 
 from __future__ import annotations
 
@@ -30,27 +35,26 @@ TRAINING = "training.json"
 TRAIN: Split = "train"
 HELD_OUT: Split = "heldout"
 CHUNK = 256
-"""Held-out clips whose windows are in memory together."""
+"""Held-out clips evaluated at a time; bounds memory."""
 
 
 Job = CorpusJob[PretrainClassifierPlan]
 
 
 def pretrain(job: Job, processes: int | None = None) -> None:
-    """Train on one part of the corpus, measure on the other, write a classifier and its `training.json`.
+    """Train on the corpus's training split, evaluate on its held-out split, write a classifier and `training.json`.
 
-    The corpus's features are made first, in bounded memory and once; a killed run goes on where it was. They
-    are normalised by mean and deviation of the training part, as AST does with AudioSet. Clips without a
-    label are left out, and counted.
+    Features are computed first, once and in bounded memory; a killed run resumes. They are normalised by mean and
+    standard deviation of the training split, as AST does with AudioSet. Clips without a label are left out and counted.
 
     Args:
-        job: see `CorpusJob`.
-        processes: that train together; default: one per GPU.
+        job: settings, corpus and folders.
+        processes: number of training processes; default: one per GPU.
 
     Raises:
         ConfigError: the batch cannot be split over the processes.
-        DataError: a part has no labelled clips, a shard is damaged, or the loss is not finite.
-        Interrupted: SIGTERM came; a checkpoint is stored.
+        DataError: a split has no labelled clips, a shard is damaged, or the loss is not finite.
+        Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
     settings = job.plan.settings
     reader = ClipReader(settings.architecture, tuple(Corpus(job.corpus_dir).labels))
@@ -68,7 +72,7 @@ def pretrain(job: Job, processes: int | None = None) -> None:
 
 
 def train(job: Job) -> None:
-    """The part of one process in `pretrain`."""
+    """Train in one process of `pretrain`; the first process writes the result."""
     settings, names = job.plan.settings, Corpus(job.corpus_dir).labels
     stored = StoredFeatures(job.scratch / TRAIN)
     values = stored.sample().double()
@@ -80,7 +84,7 @@ def train(job: Job) -> None:
     held_out = LabelledClips(StoredFeatures(job.scratch / HELD_OUT), mean, std)
 
     def evaluate(step: int) -> dict[str, float]:
-        # The others wait: only the first process's figures count.
+        # Only the first process evaluates; the others wait.
         return held_out_figures(classifier, held_out) if is_main() else {}
 
     curve = fit(
@@ -113,12 +117,12 @@ def train(job: Job) -> None:
 
 
 def clips_read(corpus_dir: Path, max_clips: int | None) -> int:
-    """Training clips that were looked at."""
+    """Number of training clips read, with or without a label."""
     return sum(source.clips for source in audio_shards(corpus_dir, TRAIN, max_clips))
 
 
 def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[str, float]:
-    """`held_out_accuracy`, and `held_out_map`: the mean over labels of the average precision."""
+    """Compute `held_out_accuracy` and `held_out_map` (mean of the labels' average precision)."""
     logits = [
         feature_logits(classifier, [held_out[index] for index in range(start, min(start + CHUNK, len(held_out)))])
         for start in range(0, len(held_out), CHUNK)
@@ -131,7 +135,7 @@ def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[st
 
 
 class BatchLoss:
-    """Mean cross-entropy of a step's batch; epochs are permutations, windows are random."""
+    """Mean cross-entropy of a step's batch; each epoch is a random permutation, windows are drawn at random."""
 
     def __init__(
         self, classifier: Classifier, clips: LabelledClips, settings: PretrainClassifierConfig, seed: int
@@ -144,7 +148,7 @@ class BatchLoss:
         self._chosen = np.concatenate(orders)[:count].reshape(settings.optim.steps, -1)
 
     def __call__(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
-        """The loss of `step`, for `common.training.fit`."""
+        """Loss of `step`, in the form that `common.training.fit` takes."""
         chosen = self._chosen[step]
         own = part.rows(len(chosen))
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
@@ -163,7 +167,7 @@ class BatchLoss:
         return nn.functional.cross_entropy(logits, torch.from_numpy(self._clips.labels[chosen[own]]).to(device)), {}
 
     def _masked(self, rows: Tensor, own: slice, size: int, generator: torch.Generator) -> Tensor:
-        # The draws are those of the whole batch, whose other rows only hold their places.
+        # Masks are drawn for the whole batch, so that the number of processes does not change them; other rows are 0.
         batch = rows.new_zeros((size, *rows.shape[1:]))
         batch[own] = rows
         strength, rate = self._settings.specaugment_strength, self._front_end.sample_rate_hz
@@ -174,15 +178,15 @@ FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetens
 
 
 def get_published(checkpoint: str, revision: str | None, window_s: float) -> Classifier:
-    """Download (or open) and verify a checkpoint.
+    """Locate, load and verify a published checkpoint.
 
     Args:
         checkpoint: hub id, or a directory.
         revision: commit on the hub; None for a directory.
-        window_s: see `load_classifier`.
+        window_s: window length in seconds of a model on waveforms that states none itself.
 
     Raises:
-        ConfigError: it cannot be had, or takes features of a kind that is not supported.
+        ConfigError: it is not available, or takes features of an unsupported kind.
         DataError: it is damaged, is no audio classifier, or gives logits that are not finite.
     """
     classifier = load_classifier(locate(checkpoint, revision, FILES), window_s)

@@ -1,4 +1,4 @@
-"""I/O shell of `pretrain_classifier`."""
+"""Reads the corpus, trains or verifies a classifier, writes its directory."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ FIGURES = ("labels", "clips", "unlabelled_clips", "held_out_accuracy", "held_out
 def run(
     corpus_path: str, classifier_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, Any]:
-    """Write a classifier directory and its `training.json`.
+    """Pretrain a classifier or verify a published one; `component.py` describes the arguments.
+
+    Returns:
+        Numbers of labels and clips; after training also accuracy and mAP on held-out clips.
 
     Raises:
-        DataError: the checkpoint cannot be had or is unfit, or the corpus has no labels.
+        ConfigError: the checkpoint is not available, or takes features of an unsupported kind.
+        DataError: the checkpoint is damaged or no audio classifier, or the corpus has no labels.
     """
     plan = PretrainClassifierPlan.model_validate(config)
     target = Path(classifier_path)
