@@ -1,4 +1,7 @@
-"""Which clips make up a training step: a pure function of seed and step, planned from numbers alone."""
+"""Batch plan: which clips make up each training step, a pure function of seed and step.
+
+The plan needs only the numbers of clips by shard and latent length; no shard is read.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Clips:
     Attributes:
         latents: `(N, D, L)` float32.
         ids: `(N, S)` int64 token ids.
-        mask: `(N, S)` int64, 1 = token.
+        mask: `(N, S)` int64, 1 = token, 0 = padding.
         durations_s: `(N,)` float32.
         captions: N texts.
     """
@@ -40,13 +43,13 @@ class Clips:
         return len(self.latents)
 
     def rows(self, index: Tensor) -> Clips:
-        """Some of the clips."""
+        """Select clips by index."""
         captions = tuple(self.captions[i] for i in index.tolist())
         return Clips(self.latents[index], self.ids[index], self.mask[index], self.durations_s[index], captions)
 
 
 def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips]:
-    """Clips in groups of equal latent length, shortest first.
+    """Group clips by latent length, shortest first.
 
     Raises:
         DataError: there are no clips.
@@ -60,7 +63,7 @@ def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips
 
 
 def stack(clips: Sequence[CorpusLatent], tokenizer: Any) -> Clips:
-    """Clips of one length."""
+    """Stack clips of equal latent length and tokenise their captions."""
     captions = tuple(clip.caption for clip in clips)
     ids, mask = tokenize(tokenizer, captions)
     latents = torch.from_numpy(np.stack([clip.latent for clip in clips]).astype(np.float32))
@@ -68,12 +71,12 @@ def stack(clips: Sequence[CorpusLatent], tokenizer: Any) -> Clips:
 
 
 class Batch(NamedTuple):
-    """The batch of a step.
+    """Batch of one step.
 
     Attributes:
-        group: number of the shards read together, counted over all epochs.
-        length: of all its latents.
-        rows: `(batch_size,)`: which of the group's clips of that length, in the order of the group's shards.
+        group: index of the group of shards, counted over all epochs.
+        length: latent length, the same for all clips.
+        rows: `(batch_size,)` indices into the group's clips of that length, in the order of the group's shards.
     """
 
     group: int
@@ -82,17 +85,20 @@ class Batch(NamedTuple):
 
 
 class Plan:
-    """The shards and clips of every step.
+    """Plan of the shards and clips of every step.
 
-    Each epoch goes through all shards once, in random order, as many at a time as fit the buffer: a group. All clips of
-    a group come once in random order, in batches of one length; a length's last batch is filled up with random clips
-    of that length. A corpus that fits the buffer is one group, the same in every epoch.
+    Each epoch visits all shards once in random order, in groups of as many shards as fit the buffer. Each clip of a
+    group is used once, in random order, in batches of one length; the last batch of a length is filled up with random
+    clips of that length. A corpus that fits the buffer is one group, the same in every epoch.
 
     Args:
-        lengths: of each shard: clips by latent length.
-        batch_size: of all processes together.
-        seed: of the order.
-        buffer_clips: largest size of a group of several shards.
+        lengths: for each shard, the number of clips by latent length.
+        batch_size: over all processes together.
+        seed: seeds the order of shards and clips.
+        buffer_clips: largest number of clips in a group of several shards.
+
+    Attributes:
+        fits: whether the whole corpus fits the buffer.
     """
 
     def __init__(self, lengths: Sequence[Mapping[int, int]], batch_size: int, seed: int, buffer_clips: int) -> None:
@@ -104,7 +110,7 @@ class Plan:
         self._made: tuple[int, list[tuple[int, Tensor]]] = (-1, [])
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, from 0."""
+        """Batch of a step; steps count from 0."""
         while not self._ends or self._ends[-1] <= step:
             self._add_epoch()
         group = bisect_right(self._ends, step)
@@ -114,25 +120,25 @@ class Plan:
         return Batch(group, length, rows)
 
     def batches(self, group: int) -> list[tuple[int, Tensor]]:
-        """Length and rows of all batches of a group."""
+        """Latent length and rows of all batches of a group."""
         while len(self._groups) <= group:
             self._add_epoch()
         return self._batches(group)
 
     def first_step(self, group: int) -> int:
-        """The step that a group begins with."""
+        """First step of a group."""
         while len(self._groups) <= group:
             self._add_epoch()
         return self._ends[group - 1] if group else 0
 
     def shards(self, group: int) -> tuple[int, ...]:
-        """The shards of a group, in the order that counts its clips."""
+        """Shards of a group, in the order in which its clips are numbered."""
         while len(self._groups) <= group:
             self._add_epoch()
         return self._groups[group][2]
 
     def counts(self, group: int) -> dict[int, int]:
-        """Clips of a group by length, shortest first."""
+        """Number of a group's clips by latent length, shortest first."""
         total: Counter[int] = Counter()
         for shard in self.shards(group):
             total.update(self._lengths[shard])

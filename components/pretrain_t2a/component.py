@@ -13,14 +13,14 @@ def pretrain_t2a(
     t2a: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Pretrain the text-to-audio model on the corpus, or verify a published one and hand it on.
+    """Pretrain the text-to-audio model on the corpus, or verify and pass through a finished one.
 
     Args:
-        corpus: from prepare_corpus.
-        clap: from pretrain_clap; measures what the model generates while it is trained.
+        corpus: pretraining corpus with latents, from prepare_corpus.
+        clap: from pretrain_clap; scores clips that the model generates during training.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        t2a: a diffusers pipeline directory.
+        t2a: a diffusers pipeline directory with `training.json`.
         metrics: figures for the run's page.
     """
     from components.pretrain_t2a.run import run

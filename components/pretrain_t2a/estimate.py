@@ -1,4 +1,4 @@
-"""What a pretraining takes in memory and time, counted on the meta device before anything is loaded."""
+"""Estimate of a pretraining's memory and time, counted on the meta device before anything is loaded."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ GPUS = {
     "A100 80 GB": (312e12, 80),
     "RTX 4090 24 GB": (165e12, 24),
 }
-"""Dense bf16 FLOP/s and memory in GB, by the makers' data sheets; fp32 is taken as a sixteenth."""
+"""Dense bf16 FLOP/s and memory in GB, from the vendors' data sheets; fp32 is assumed 16 times slower."""
 
 SHARE_OF_PEAK = 0.35
-"""Assumed; trainers of transformers reach 0.3 to 0.5 on these GPUs."""
+"""Assumed share of peak FLOP/s; transformer training reaches 0.3 to 0.5 on these GPUs."""
 
 PUBLISHED = {
     "sample_rate_hz": 44100,
@@ -49,17 +49,17 @@ _FP32, _BF16 = 4, 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training takes.
+    """Estimated cost of a training.
 
     Attributes:
-        trained: parameters that learn.
-        frozen: parameters that are only used.
-        flops_per_clip: of one training step, the transformer's alone.
-        fixed_bytes: weights, gradients, optimizer state, averages; of one process.
-        activation_bytes: of one clip; rough.
-        clips: of one process and micro-step.
+        trained: number of trained parameters.
+        frozen: number of frozen parameters.
+        flops_per_clip: FLOP per clip and training step, of the transformer only.
+        fixed_bytes: weights, gradients, optimizer state and averaged weights of one process.
+        activation_bytes: activations of one clip; rough.
+        clips: clips per process and micro-step.
         optim: steps and batch size.
-        processes: that share the batch.
+        processes: number of processes that share the batch.
     """
 
     trained: int
@@ -73,16 +73,20 @@ class Estimate:
 
     @property
     def bytes(self) -> float:
-        """Memory of one process."""
+        """Memory of one process in bytes."""
         return self.fixed_bytes + self.clips * self.activation_bytes
 
     def clips_per_s(self, peak: float) -> float:
-        """Of all processes together, on GPUs of that bf16 peak."""
+        """Throughput of all processes together.
+
+        Args:
+            peak: bf16 FLOP/s of one GPU.
+        """
         slower = 1.0 if self.optim.precision == "bf16" else 16.0
         return self.processes * SHARE_OF_PEAK * peak / slower / self.flops_per_clip
 
     def lines(self) -> list[str]:
-        """The estimate as text."""
+        """Format the estimate as lines of text."""
         optim, giga = self.optim, 1e9
         lines = [
             f"{self.trained:,} parameters learn, {self.frozen:,} are frozen; "
@@ -102,12 +106,12 @@ class Estimate:
 
 
 def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], processes: int) -> Estimate:
-    """What training on a corpus takes.
+    """Estimate the cost of training on a corpus.
 
     Args:
-        config: shapes and optimizer; those of `random` also stand for a published start.
-        corpus: from `corpus_numbers` or `planned_numbers`.
-        processes: GPUs that train together.
+        config: shapes and optimizer; a published start is estimated by the shapes of a random one.
+        corpus: numbers from `corpus_numbers` or `planned_numbers`.
+        processes: number of GPUs that train together.
 
     Raises:
         ConfigError: there is nothing to train.
@@ -143,7 +147,7 @@ def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], proc
 
 
 def corpus_numbers(corpus: Corpus) -> dict[str, int]:
-    """What `estimate_training` needs of a corpus."""
+    """Numbers of an existing corpus that `estimate_training` needs."""
     vae = read_json(corpus.vae_dir / "config.json")
     return {
         "sample_rate_hz": int(corpus.manifest["sample_rate_hz"]),
@@ -155,7 +159,7 @@ def corpus_numbers(corpus: Corpus) -> dict[str, int]:
 
 
 def planned_numbers(config: PrepareCorpusConfig) -> dict[str, int]:
-    """The same of a corpus that is not made yet; of a published autoencoder those of Stable Audio Open."""
+    """Expected numbers of a corpus that does not exist yet; a published autoencoder counts as Stable Audio Open's."""
     if config.vae != SPECTRAL:
         return dict(PUBLISHED)
     codec = config.codec
@@ -169,8 +173,8 @@ def planned_numbers(config: PrepareCorpusConfig) -> dict[str, int]:
 
 
 def _measured(transformer: Any, frames: int) -> tuple[float, float]:
-    """FLOPs of a forward pass of one clip, and bytes kept for the backward pass, in bf16."""
-    # Not the model's own `to`, which warns of parts that are best kept in fp32.
+    """Measure FLOPs of one clip's forward pass and bytes saved for the backward pass, in bf16."""
+    # The model's own `to` would warn about parts that are best kept in fp32.
     nn.Module.to(transformer, torch.bfloat16)
     shape = transformer.config
     weights = {p.untyped_storage()._cdata for p in transformer.parameters()}

@@ -1,4 +1,4 @@
-"""What one can hear and measure of a model while it is trained."""
+"""Monitoring of the training: clips generated at intervals, kept to listen to and scored by CLAP."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from components.pretrain_t2a.trainer import DISTANCE
 
 FOLDER = "monitor"
 KEPT = 4
-"""Looks whose sounds are kept: the newest ones."""
+"""Number of monitored steps whose clips are kept, the newest ones."""
 
 log = get_logger("pretrain_t2a")
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What generated clips are measured by.
+    """Scores generated clips with CLAP, against held-out clips and captions.
 
     Attributes:
-        scorer: CLAP.
-        real: its embeddings of held-out clips, `(N, E)`.
-        texts: its embeddings of the captions that clips are generated for, `(M, E)`.
+        scorer: the CLAP.
+        real: CLAP embeddings of held-out clips, `(N, E)`.
+        texts: CLAP embeddings of the captions to generate for, `(M, E)`.
     """
 
     scorer: ClapScorer
@@ -47,11 +47,11 @@ class Judge:
     texts: NDArray[np.float32]
 
     def figures(self, clips: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> dict[str, float]:
-        """Distances of generated clips to the real ones, and how well they fit their captions.
+        """Compute CLAP distances of generated to real clips, and the CLAP score of clips and captions.
 
         Args:
             clips: mono (T,), one for each caption.
-            sample_rate_hz: of the clips.
+            sample_rate_hz: sample rate of the clips.
         """
         made = self.scorer.embed_audio(clips, sample_rate_hz)
         return {
@@ -62,10 +62,10 @@ class Judge:
 
 
 def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: Sequence[CorpusLatent]) -> Judge | None:
-    """A judge by held-out clips: the corpus's audio, or where it has none, what its latents decode to.
+    """Build a judge from held-out clips: the corpus's audio, or decoded latents where it has no audio.
 
     Returns:
-        None where there are fewer than two clips.
+        The judge; None with fewer than two clips.
     """
     if len(held_out) < 2:
         return None
@@ -81,18 +81,21 @@ def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: S
 
 
 class Monitor:
-    """Generates clips for fixed prompts and for held-out captions; keeps the first ones, measures the others.
+    """Generates clips for fixed prompts, which are kept, and for held-out captions, which are scored.
 
-    All processes generate, since the weights may be spread over them; the first one measures and keeps.
+    All processes generate, since weights may be sharded over them; only the first one scores and stores.
 
     Args:
         backend: the model in training.
-        config: how often, how many, with which sampler.
+        config: interval, number of clips, and sampler.
         held_out: clips whose captions are generated for.
-        judge: in the first process, if there is a CLAP.
-        store: where sounds and pictures are put, in the first process.
-        seed: of the noise, the same at every look.
-        steps: of the whole training; the last one is looked at too.
+        judge: None except in the first process with a CLAP.
+        store: receives clips and spectrograms; None except in the first process.
+        seed: seeds the noise, the same at every monitored step.
+        steps: last step of the training, which is monitored too.
+
+    Attributes:
+        prompts: the fixed prompts: the configured ones, else the first different held-out captions.
     """
 
     def __init__(
@@ -114,7 +117,7 @@ class Monitor:
         self.prompts = list(config.prompts) or list(different)[: config.prompt_count]
 
     def __call__(self, step: int) -> dict[str, float]:
-        """Look at the model after `step` steps; figures at the steps that are looked at, none at others."""
+        """Generate and score clips after `step` steps; empty at steps that are not monitored."""
         if step % self._config.every and step < self._steps:
             return {}
         window = [self._backend.window_s] * len(self.prompts)
@@ -163,13 +166,13 @@ class Monitor:
 
 
 def collect(store: ObjectStore, target: Path) -> None:
-    """Copy what was kept to `target/monitor`."""
+    """Copy the stored clips and spectrograms to `target/monitor`."""
     for key in store.list():
         store.download(key, target / FOLDER / key)
 
 
 def discard(store: ObjectStore) -> None:
-    """Remove what was kept."""
+    """Delete the stored clips and spectrograms."""
     for key in list(store.list()):
         store.delete(key)
 
@@ -177,7 +180,7 @@ def discard(store: ObjectStore) -> None:
 def _decoded(
     backend: T2ABackend, latents: NDArray[np.float32], durations_s: Sequence[float]
 ) -> list[NDArray[np.float32]]:
-    """Mono clips (T,) of their durations, decoded one by one."""
+    """Decode latents one by one to mono clips (T,), cut to their durations."""
     clips = []
     for latent, duration in zip(latents, durations_s, strict=True):
         audio = backend.decode(torch.from_numpy(latent[None]).to(backend.device))[0].cpu().numpy()

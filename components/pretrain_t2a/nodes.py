@@ -1,6 +1,7 @@
-"""Pretrain on several nodes: torchrun starts this in every process of a Kubeflow TrainJob (pipelines/train_job.py).
+"""Pretraining on several nodes; torchrun starts this module in every process of a Kubeflow TrainJob.
 
-The model goes to the run store. The stage of a run with the same settings, corpus, CLAP and code finds it there.
+`pipelines/commands/train_job.py` renders the TrainJob. The model goes to the run store, where the stage of a run with
+the same settings, corpus, CLAP and code finds it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ from components.pretrain_t2a.run import NAME, pretrain
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of every process."""
+    """Fetch the artifacts and pretrain; runs in every process.
+
+    Raises:
+        ConfigError: the settings train no model, or an address holds no artifact.
+        StorageError: an artifact is damaged.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", required=True, help="address of the artifact of prepare_corpus")
     parser.add_argument("--clap", default="", help="address of the artifact of pretrain_clap")
@@ -44,11 +50,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _fetched(uri: str, label: str) -> Path:
-    """An artifact in this node's cache, verified.
+    """Fetch an artifact to this node's cache and verify it.
 
     Raises:
-        ConfigError: nothing is there.
-        StorageError: it is damaged.
+        ConfigError: the address holds nothing.
+        StorageError: the artifact is damaged.
     """
     folder = cache_root() / "inputs" / hash_json(uri)[:32]
     if not folder.is_dir():

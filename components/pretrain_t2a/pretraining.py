@@ -1,4 +1,10 @@
-"""From captioned latents to a trained pipeline, in one process or several."""
+"""The idea of the stage: train a latent diffusion model on captioned latents; held-out clips decide which step to keep.
+
+Training starts from random weights or a published pipeline, in one or several processes. Read next: architecture.py
+(the untrained model), batches.py (which clips make up a step), stream.py (reads them from the shards), trainer.py (loss
+and training), monitor.py (clips generated during training). Around the training: run.py (train, verify or reuse),
+published.py (finished models), estimate.py (memory and time), nodes.py (several nodes).
+"""
 
 from __future__ import annotations
 
@@ -34,17 +40,17 @@ log = get_logger("pretrain_t2a")
 
 @dataclass(frozen=True)
 class Job:
-    """One training; picklable, as each of its processes gets it.
+    """Description of one training; picklable, since every process receives it.
 
     Attributes:
         corpus_path: the corpus artifact.
-        clap_path: the CLAP that judges; None = no judging.
+        clap_path: the CLAP that scores generated clips; None = no scoring.
         plan: settings and seed.
-        start: folder of the pipeline to train further; None = a random one.
-        text_encoder: folder of the published text encoder; None = a random one, trained along.
-        folder: where the first process writes the finished model.
-        checkpoints_uri: where unfinished training is kept.
-        monitor_uri: where sounds are kept meanwhile.
+        start: folder of the pipeline to train further; None = random weights.
+        text_encoder: folder of the published text encoder; None = the one of `start`, or a random one that is trained.
+        folder: receives the finished model.
+        checkpoints_uri: store of the checkpoints.
+        monitor_uri: store of the clips generated during training.
     """
 
     corpus_path: Path
@@ -58,7 +64,7 @@ class Job:
 
 
 def run_job(job: Job) -> None:
-    """Train, and in the first process write the model with `training.json` and `monitor/`."""
+    """Train in one process; the first process writes the model with `training.json` and `monitor/`."""
     state = PartialState(cpu=not torch.cuda.is_available())
     corpus, settings = Corpus(job.corpus_path), job.plan.settings
     optim = training_settings(settings)
@@ -110,21 +116,22 @@ def pretrain(
     """Train a pipeline in place.
 
     Args:
-        shards: encoded clips of their own lengths.
+        shards: encoded training clips, of various lengths.
         held_out: clips for the held-out loss.
-        backend: on its device, around the autoencoder that made the latents.
-        config: training.
-        train_text_encoder: T5 is random and learns too.
-        seed: enters batches, noise, times, dropout.
+        backend: the pipeline on its device, with the autoencoder that made the latents.
+        config: settings of the training.
+        train_text_encoder: whether T5 is random and trained too.
+        seed: seeds batches, noise, times and dropout.
         checkpoints: where unfinished training is kept.
-        watch: more figures at every evaluation.
-        processes: number of this process, and how many train together.
+        watch: adds figures at every evaluation.
+        processes: index of this process, and the number of processes.
 
     Returns:
-        What `training.json` says of it.
+        The training's record for `training.json`.
 
     Raises:
-        DataError: the latents do not fit the network.
+        ConfigError: there is nothing to train.
+        DataError: the latents are longer than the network's window, or there are none.
     """
     optim = training_settings(config)
     index, count = processes
@@ -170,7 +177,7 @@ def pretrain(
 
 
 def training_settings(config: PretrainT2AConfig) -> Any:
-    """`config.optim`.
+    """Return `config.optim`.
 
     Raises:
         ConfigError: it is null.
@@ -181,10 +188,10 @@ def training_settings(config: PretrainT2AConfig) -> Any:
 
 
 def check_autoencoder(vae: Any, manifest: dict[str, Any], where: str | Path) -> None:
-    """Check that an autoencoder is of the corpus's rate, channels and hop.
+    """Check that an autoencoder has the corpus's sample rate, channels and hop length.
 
     Raises:
-        DataError: it is not.
+        DataError: one of them differs.
     """
     found = {
         "sample_rate_hz": int(vae.config.sampling_rate),

@@ -1,4 +1,4 @@
-"""Verifies and copies finished text-to-audio models: published ones, and those of earlier runs."""
+"""Verification and copying of finished text-to-audio models: published ones, and those of earlier runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ TEXT_ENCODER_FILES = ["*.json", "*.safetensors", "*.model"]
 def verify(folder: Path, sha256: Mapping[str, str]) -> int:
     """Check that `folder` is a known pipeline in safetensors with the expected hashes.
 
+    Args:
+        folder: a diffusers pipeline.
+        sha256: expected hashes by file name.
+
     Returns:
-        Parameters of all parts together.
+        Number of parameters of all parts together.
 
     Raises:
-        DataError: it is something else; the message names the part.
+        DataError: a part, a hash or the weight format is wrong; the message names it.
     """
     from common.diffusion.backend import backend_class, pipeline_name
 
@@ -52,7 +56,7 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> int:
 
 
 def hand_on(folder: Path, target: Path, record: Mapping[str, Any]) -> None:
-    """Copy the pipeline's files (links resolved), nothing else, into `target`, with `record` as its training."""
+    """Copy only the pipeline's files (links resolved) to `target`, and write `record` as its `training.json`."""
     from common.diffusion.backend import model_hash
 
     for pattern in PIPELINE_FILES:
@@ -67,13 +71,14 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
     """Copy the finished model of an earlier run into `target`.
 
     Args:
-        uri: folder, `file://…` or `s3://…` of the artifact.
-        expected: its hash; None = the one that its `training.json` states.
+        uri: the artifact: folder, `file://…` or `s3://…`.
+        expected: hash of the model; None = the one in its `training.json`.
         target: an empty folder.
 
     Raises:
-        ConfigError: there is no finished model.
-        DataError: it is not the model with that hash, or of another architecture.
+        ConfigError: the artifact holds no finished model, or no hash is known.
+        DataError: the model has another hash or architecture.
+        StorageError: a key leads out of the folder.
     """
     from common.diffusion.backend import model_hash
 
@@ -101,7 +106,7 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
 
 
 def count_parameters(file: Path) -> int:
-    """Parameters in a safetensors file."""
+    """Count the parameters in a safetensors file."""
     with file.open("rb") as handle:
         header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
     total = 0

@@ -1,4 +1,4 @@
-"""Pretrain the text-to-audio model on the corpus, or verify a finished one and hand it on."""
+"""Reads the corpus, trains or verifies a text-to-audio model, writes a diffusers pipeline directory."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def run(
     config: dict[str, Any],
     code_version: str,
 ) -> dict[str, float | int | str]:
-    """Write a diffusers pipeline directory with `training.json` to `t2a_path`.
+    """Reuse, verify or pretrain a text-to-audio model; `component.py` describes the arguments.
 
     Returns:
-        The figures that also stand in `metrics_path`.
+        The figures written to `metrics_path`.
     """
     plan = PretrainT2APlan.model_validate(config)
     settings, target = plan.settings, Path(t2a_path)
@@ -62,9 +62,9 @@ def run(
 
 
 def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: PretrainT2APlan, code_version: str) -> None:
-    """Train on the corpus, or take the model that was trained before from the run store.
+    """Train on the corpus, or copy the model from the run store when it was trained before.
 
-    Of several processes under torchrun the first writes to store and `target`.
+    Under torchrun only the first process writes to the store and to `target`.
     """
     import torch
 
@@ -78,7 +78,7 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     from components.pretrain_t2a.pretraining import Job, run_job
 
     settings = plan.settings
-    # All that can be wrong with published models shows before a GPU is touched.
+    # Published models are verified before a GPU is used.
     start = None if settings.start == RANDOM else _located(settings.start, settings.revision)
     if start is not None:
         verify(start, settings.sha256)

@@ -1,4 +1,4 @@
-"""Training batches from latent shards: a group of shards in memory, the next one read ahead in a thread."""
+"""Training batches from latent shards: one group of shards in memory, the next one prefetched in a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.training import Part, data_wait
 from components.pretrain_t2a.batches import Batch, Clips, Plan, stack
 
 Group = dict[int, tuple[Clips, Tensor]]
-"""By length: the clips that this process needs, and of all the group's clips their place among them or -1."""
+"""By latent length: the clips that this process needs, and for each clip of the group its index among them, or -1."""
 
 
 class Shards(Protocol):
@@ -24,12 +24,12 @@ class Shards(Protocol):
 
     @property
     def clips(self) -> Sequence[int]:
-        """Number of clips in each."""
+        """Number of clips in each shard."""
         ...
 
     @property
     def lengths(self) -> Sequence[Mapping[int, int] | None]:
-        """Of each, clips by latent length; None where that is not known."""
+        """For each shard, the number of clips by latent length; None where unknown."""
         ...
 
     def read(self, shard: int) -> Iterator[CorpusLatent]:
@@ -38,11 +38,11 @@ class Shards(Protocol):
 
 
 class CorpusShards:
-    """The latent shards of a corpus.
+    """Latent shards of one split of a corpus.
 
     Args:
-        corpus: read from several threads, one after the other.
-        split: which shards.
+        corpus: may be read from several threads, one at a time.
+        split: selects the shards.
     """
 
     def __init__(self, corpus: Corpus, split: Split) -> None:
@@ -56,22 +56,26 @@ class CorpusShards:
 
 
 class LatentStream:
-    """The batch of every step, a pure function of seed and step.
+    """Batches of all steps, a pure function of seed and step.
 
-    Memory holds two groups of at most `buffer_clips` clips, and of them only those that this process trains on; a
-    corpus that fits the buffer is read once and kept.
+    Memory holds at most two groups of `buffer_clips` clips, reduced to the clips that this process trains on. A corpus
+    that fits the buffer is read once and kept.
 
     Args:
-        shards: of the training split.
-        tokenizer: of the text encoder.
-        batch_size: of all processes together.
-        seed: of the order.
-        buffer_clips: see `Plan`.
-        parts: of the batch, those that this process takes.
-        steps: how many will be asked for; nothing is read ahead for later ones.
+        shards: shards of the training split.
+        tokenizer: tokenises the captions.
+        batch_size: over all processes together.
+        seed: seeds the order of shards and clips.
+        buffer_clips: largest number of clips in a group of several shards.
+        parts: parts of the batch that this process trains on.
+        steps: number of steps; nothing is prefetched beyond them.
+
+    Attributes:
+        clips: number of clips of all shards.
+        plan: the batch plan.
 
     Raises:
-        DataError: there are no clips, or a corpus larger than the buffer does not tell its lengths.
+        DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
     """
 
     def __init__(
@@ -99,18 +103,18 @@ class LatentStream:
 
     @property
     def lengths(self) -> list[int]:
-        """Latent lengths of the first group, shortest first: for one pass over the corpus."""
+        """Latent lengths in the first group, shortest first."""
         return list(self.plan.counts(0))
 
     def batch(self, step: int, part: Part) -> tuple[Clips, int]:
-        """The clips of `part` of a step, and the batch size of all parts together."""
+        """Clips of one part of a step's batch, and the batch size over all parts."""
         with data_wait():
             batch = self.plan.batch(step)
             clips, places = self._loaded(batch)[batch.length]
             return clips.rows(places[batch.rows[part.rows(self._batch_size)]]), self._batch_size
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop prefetching."""
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     def _loaded(self, batch: Batch) -> Group:

@@ -1,4 +1,4 @@
-"""Trains transformer, projection and (when it is random) text encoder on latents with captions."""
+"""Training of transformer, projection and (when random) text encoder on captioned latents."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from components.pretrain_t2a.stream import LatentStream
 _HELD_OUT_TIMES = 4
 
 DISTANCE = "clap_kernel"
-"""The figure that `keep_best_by: clap_distance` goes by."""
+"""Curve figure behind `keep_best_by: clap_distance`."""
 
 Watch = Callable[[int], Mapping[str, float]]
-"""Called with the number of finished steps at every evaluation; gives figures for the curve."""
+"""Callback of every evaluation: takes the number of finished steps, returns figures for the curve."""
 
 
 def train(
@@ -37,24 +37,24 @@ def train(
     checkpoints: Checkpoints | None = None,
     watch: Watch | None = None,
 ) -> Curve:
-    """Train `backend` in place; it ends with the averaged weights of the best evaluation.
+    """Train `backend` in place; it ends with the (averaged) weights of the best evaluation.
 
     Args:
         backend: the pipeline to train.
         stream: training clips.
-        held_out: clips by length, for `held_out_loss` in the curve.
-        config: optimiser, guidance dropout, times, by what the best is kept.
-        train_text_encoder: also train T5; else it stays as it is.
-        seed: enters noise, times, dropout.
+        held_out: clips grouped by length, for `held_out_loss` in the curve.
+        config: optimiser, guidance dropout, time sampling, and the figure that decides the best step.
+        train_text_encoder: train T5 too; otherwise it is frozen.
+        seed: seeds noise, times and dropout.
         checkpoints: where unfinished training is kept.
-        watch: more figures at every evaluation.
+        watch: adds figures at every evaluation.
 
     Returns:
-        The curve: rows with `step`, `loss`, `grad_norm` and, at the end and at every evaluation, `held_out_loss`
-        and what `watch` gives.
+        The curve: rows with `step`, `loss`, `grad_norm`; at every evaluation and at the end also `held_out_loss` and
+        the figures of `watch`.
 
     Raises:
-        ConfigError: there is nothing to train for.
+        ConfigError: `optim` is null, so there is nothing to train.
     """
     if config.optim is None:
         raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")
@@ -92,7 +92,7 @@ def train(
 def loss_function(
     backend: T2ABackend, stream: LatentStream, config: PretrainT2AConfig
 ) -> Callable[[int, torch.Generator, Part], tuple[Tensor, Mapping[str, float]]]:
-    """The loss of a part of a step's batch, as `common.training.fit` takes it."""
+    """Build the loss of one part of a step's batch, in the form that `common.training.fit` takes."""
     device = backend.device
     dropout, sampling = config.condition_dropout, config.timestep_sampling
 
@@ -110,7 +110,7 @@ def loss_function(
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    # All processes draw the noise of the whole batch; on a GPU that takes no time.
+    # Every process draws the whole batch's noise, so that their number does not change it; on a GPU this is cheap.
     if device.type != "cuda":
         return torch.randn(shape, generator=generator)
     own = torch.Generator(device).manual_seed(derive_seed(generator.initial_seed(), "noise"))
@@ -118,7 +118,7 @@ def _noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.dev
 
 
 def best_step(rows: Sequence[Mapping[str, float]], figure: str) -> int:
-    """The step of the row with the smallest `figure`, the first of equals; the last row's when none has it."""
+    """Step of the row with the smallest `figure`, the first among equals; the last step when no row has it."""
     measured = [row for row in rows if figure in row]
     if not measured:
         return int(rows[-1]["step"])
@@ -127,7 +127,7 @@ def best_step(rows: Sequence[Mapping[str, float]], figure: str) -> int:
 
 @torch.no_grad()
 def held_out_loss(backend: T2ABackend, held_out: list[Clips], batch_size: int, seed: int) -> float:
-    """Mean error on clips that were not trained on, at fixed noise and a grid of times, without guidance dropout."""
+    """Mean error on held-out clips, at fixed noise and a grid of times, without guidance dropout."""
     errors = []
     for number, group in enumerate(held_out):
         generator = torch.Generator().manual_seed(derive_seed(seed, "held out noise", number))
