@@ -1,4 +1,4 @@
-"""The stages: their names, the titles of their tasks, and their images on this machine."""
+"""Catalogue of the stages: names, task titles, and image names on this machine."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STAGES = {
     "record_night": "Record the night",
     "judge_night": "Judge the night",
 }
-"""Every stage, with the title of its tasks on a run's page."""
+"""Every stage with its task title on a run's page."""
 
 
 def target_of(stage: str) -> str:
-    """The Dockerfile target of a stage."""
+    """Dockerfile target of a stage."""
     return stage.replace("_", "-")
 
 
 def local_image(stage: str) -> str:
-    """The name that `make images` gives the image of a stage on this machine."""
+    """Name that `make images` gives to a stage's image on this machine."""
     return f"{LOCAL_REGISTRY}/{target_of(stage)}:{LOCAL_TAG}"

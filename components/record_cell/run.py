@@ -1,4 +1,8 @@
-"""I/O shell of `record_cell`."""
+"""Reads a cell's `report.json`, verifies it, writes it to the run store.
+
+The idea of the stage: every finished cell records its own report, so one failed cell does not hide the others.
+`common.study.cells` reads and writes the records.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ log = get_logger("record_cell")
 
 
 def run(results_path: str, study: str, key: str) -> None:
-    """Write report.json to the store; see `component.py` for the arguments.
+    """Record the report of a cell; `component.py` describes the arguments.
 
     Raises:
         StorageError: the report is damaged, or the store cannot be written.

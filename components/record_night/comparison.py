@@ -1,4 +1,4 @@
-"""Whether a night is worse than the good ones before it."""
+"""Comparison of a night with the good nights before it: failures, fallen figures, grown times."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from components.record_night.night import Figure, Night, cell_name
 
 LAST = 7
-"""Good nights that a night is compared with."""
+"""Number of good nights that a night is compared with."""
 MIN_NIGHTS_OF_TIME = 3
-"""Fewer good nights say nothing about time: one of them may have waited for a node."""
+"""Good nights needed to compare times; a single one may have waited for a node."""
 MAX_GROWTH = 1.2
 MIN_GROWTH_S = 60.0
-"""Times that grew by less are not worth waking anybody."""
+"""Growth below which a time raises no alarm."""
 
 
 def good_before(nights: Sequence[Night], asked: Mapping[str, Any]) -> list[Night]:
-    """The last good nights that asked for the same; oldest first."""
+    """Last good nights of the same preset, seeds and overrides, oldest first."""
     return [night for night in nights if night.state == "good" and night.asked == asked][-LAST:]
 
 
 def failures(study: Mapping[str, Any]) -> list[str]:
-    """What did not finish, a sentence each."""
+    """One sentence for each part of the study that did not finish."""
     found = [f"{cell_name(row)}: {row.get('error', 'failed')}" for row in study["failures"]]
     return found or (
         [] if study["state"] == "complete" else ["the study is incomplete; its report names what is missing"]
@@ -31,11 +31,11 @@ def failures(study: Mapping[str, Any]) -> list[str]:
 
 
 def fallen(figures: Sequence[Figure], good: Sequence[Night]) -> list[str]:
-    """Figures below their interval.
+    """One sentence for each figure below its interval in the good nights.
 
-    A figure has fallen when it is below the median of the lower ends of its 95 % intervals in the good nights. With the
-    same clips and replicates every night, nights differ by rounding only and alarms are rare; nights that drew their
-    replicates anew would raise one for about 4 of 100 figures.
+    A figure has fallen when it is below the median of the lower ends of its 95 % intervals in the good nights. Every
+    night has the same clips and replicates, so nights differ by rounding only and alarms are rare. Nights with newly
+    drawn replicates would raise an alarm for about 4 of 100 figures.
     """
     found = []
     for figure in figures:
@@ -50,7 +50,7 @@ def fallen(figures: Sequence[Figure], good: Sequence[Night]) -> list[str]:
 
 
 def slower(seconds: Mapping[str, float], good: Sequence[Night], place: str) -> list[str]:
-    """Times that grew by more than a fifth over the median of the good nights in the same place."""
+    """One sentence for each time that grew by more than a fifth over the median of good nights in the same place."""
     found = []
     for part, now in seconds.items():
         before = [night.seconds[part] for night in good if night.place == place and part in night.seconds]

@@ -16,17 +16,17 @@ def record_night(
     html: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Add a study to the history of nights, and set it beside the good ones before it.
+    """Add a study to the history of nights and compare it with the good nights before it.
 
     Args:
-        study: from report_study.
+        study: report of the study, from report_study.
         history: name of the history in the run store.
-        run_id: id of this run.
+        run_id: id of this run; recording a run again replaces its night.
         code: hash of all stages' sources.
-        place: what it runs on; times are compared within a place only.
+        place: description of the machine or cluster; times are compared within a place only.
         code_version: hash of this stage's source, part of the cache key.
         night: night.json and trend.html.
-        html: the trend page for the run's page.
+        html: the trend page, shown on the run's page.
         metrics: figures for the run's page.
     """
     from components.record_night.run import run

@@ -1,4 +1,8 @@
-"""What is kept of a night: its figures, its times, what was found wrong; and the history of all nights."""
+"""The idea of the stage: one record per night, with figures, times and findings, in a history of all nights.
+
+Nights that ran the same study are comparable, so a regression shows as a figure that fell or a time that grew. Read
+next: comparison.py (what counts as worse), page.py (the trend page), run.py (the order of the steps).
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,11 @@ from common.errors import StorageError
 from common.storage import ObjectStore
 
 KEPT = 400
-"""Nights in a history; older ones are left out."""
+"""Largest number of nights in a history; older ones are dropped."""
 
 
 class Figure(Frozen):
-    """The headline figure of a method in a cell, a share, with its interval."""
+    """Headline figure of a method in a cell: a share in [0, 1] with its interval."""
 
     cell: str = Field(description="dataset and number of training clips")
     method: str
@@ -29,7 +33,7 @@ class Figure(Frozen):
 
 
 class Night(Frozen):
-    """One night."""
+    """Record of one night."""
 
     run: str = Field(description="id of the run; recording it again replaces it")
     at: str = Field(description="when it was recorded: UTC, ISO 8601")
@@ -43,7 +47,7 @@ class Night(Frozen):
 
 
 def figures_of(study: Mapping[str, Any]) -> tuple[Figure, ...]:
-    """The headline figures in study.json, whose layout `pipelines/benchmark.py` states."""
+    """Headline figures of study.json; `pipelines/dags/benchmark.py` describes its layout."""
     return tuple(
         Figure(
             cell=cell_name(cell),
@@ -58,7 +62,7 @@ def figures_of(study: Mapping[str, Any]) -> tuple[Figure, ...]:
 
 
 def seconds_of(study: Mapping[str, Any]) -> dict[str, float]:
-    """Time of the whole study, and of each finished cell since the one before it."""
+    """Seconds of the whole study, and of each finished cell since the previous one finished."""
     finished = sorted((cell["seconds"], cell_name(cell)) for cell in study["cells"] if cell["seconds"] is not None)
     before = [0.0, *(seconds for seconds, _ in finished)]
     cells = {name: seconds - last for (seconds, name), last in zip(finished, before, strict=False)}
@@ -66,23 +70,23 @@ def seconds_of(study: Mapping[str, Any]) -> dict[str, float]:
 
 
 def cell_name(cell: Mapping[str, Any]) -> str:
-    """For people: `esc50, n = 100`."""
+    """Display name of a cell, for example `esc50, n = 100`."""
     return f"{cell['dataset']}, n = {cell['n']}"
 
 
 class History:
-    """All nights under one name, in one object, so that no night is read by listing.
+    """History of nights in one object of the run store; reading it needs no listing.
 
     Args:
         store: the run store.
-        name: of the history.
+        name: name of the history and of its object.
     """
 
     def __init__(self, store: ObjectStore, name: str) -> None:
         self._objects, self._key = store.child("history"), f"{name}.jsonl"
 
     def nights(self) -> list[Night]:
-        """Oldest first.
+        """Read all nights, oldest first.
 
         Raises:
             StorageError: the object is damaged.
@@ -99,7 +103,7 @@ class History:
             ) from error
 
     def add(self, night: Night) -> list[Night]:
-        """Append `night`, or replace what its run recorded before; returns all nights."""
+        """Append `night`, replacing an earlier record of the same run; return all nights."""
         nights = [*(other for other in self.nights() if other.run != night.run), night][-KEPT:]
         text = "".join(f"{night.model_dump_json()}\n" for night in nights)
         self._objects.write_bytes(self._key, text.encode())

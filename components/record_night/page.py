@@ -1,4 +1,4 @@
-"""The trend page: every figure over the nights."""
+"""Trend page: charts of every figure and time over the nights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.record_night.night import Night
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 60
-"""Nights in the charts; the table lists the last `LISTED`."""
+"""Number of nights in the charts; the table lists the last `LISTED`."""
 LISTED = 14
 LEFT, RIGHT, LOW, HIGH = 44.0, 332.0, 156.0, 10.0
 STYLES = (
@@ -25,10 +25,10 @@ STYLES = (
 
 
 def render(history: str, nights: Sequence[Night]) -> str:
-    """The page, self-contained; every value is escaped.
+    """Render the trend page as self-contained HTML with every value escaped.
 
     Args:
-        history: its name.
+        history: name of the history.
         nights: oldest first; at least one.
     """
     shown = nights[-SHOWN:]
@@ -66,7 +66,7 @@ def _figures(nights: Sequence[Night], cell: str) -> dict[str, list[tuple[int, fl
 def _chart(
     lines: dict[str, list[tuple[int, float]]], nights: int, factor: float, unit: str, from_zero: bool = False
 ) -> dict[str, Any]:
-    """Lines over the nights as SVG points, with the lowest and highest value and each line's in words."""
+    """Lay out lines over the nights as SVG points, with the axis ends and a description of each line in words."""
     values = [factor * value for points in lines.values() for _, value in points]
     low, high = 0.0 if from_zero else min(values), max(values)
 

@@ -1,4 +1,4 @@
-"""I/O shell of `record_night`."""
+"""Reads the study's results and the history, writes the night, the history and the trend page."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = get_logger("record_night")
 def run(
     study_path: str, history: str, night: str, code: str, place: str, night_path: str, html_path: str, metrics_path: str
 ) -> dict[str, Any]:
-    """Append the night to its history and render the trend page; see `component.py` for the arguments.
+    """Append the night to its history and render the trend page; `component.py` describes the arguments.
 
-    The work of a good night is deleted from the store, since no other takes it up; that of a bad one is left to be
-    looked at.
+    The items of a good night are deleted from the store, since no other night reuses them; those of a bad night stay
+    for inspection.
 
     Raises:
         StorageError: the study is damaged, or the store cannot be read or written.
