@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ Floats = NDArray[np.float32]
 
 MAX_LISTED = 50
 """Pairs that are named; all are counted."""
+SIGNALS_IN_MEMORY = 32
+"""Waveforms that are kept with their spectra: 15 MB for clips of half a second, 1 GB for clips of 30 s."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,36 @@ def waveform_correlation(first: Floats, second: Floats) -> float:
     Returns:
         In [0, 1]; 0 where one of them is silent.
     """
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    size = len(a) + len(b) - 1
-    length = 1 << (size - 1).bit_length()
-    products = np.fft.irfft(np.fft.rfft(a, length) * np.conj(np.fft.rfft(b, length)), length)
-    lags = np.arange(-(len(b) - 1), len(a))
-    start, stop = np.maximum(lags, 0), np.minimum(lags + len(b), len(a))
-    energy_a, energy_b = (np.concatenate([[0.0], np.cumsum(x**2)]) for x in (a, b))
+    return _correlation(_Signal(first), _Signal(second))
+
+
+class _Signal:
+    """A waveform with what its correlations share: running energy, and spectra by length."""
+
+    def __init__(self, waveform: Floats) -> None:
+        self.samples = waveform.astype(np.float64)
+        self.energy = np.concatenate([[0.0], np.cumsum(self.samples**2)])
+        self._spectra: dict[int, np.ndarray] = {}
+
+    def spectrum(self, length: int) -> np.ndarray:
+        """Its Fourier transform, padded to `length` samples."""
+        if length not in self._spectra:
+            self._spectra[length] = np.fft.rfft(self.samples, length)
+        return self._spectra[length]
+
+
+def _correlation(first: _Signal, second: _Signal) -> float:
+    a, b = len(first.samples), len(second.samples)
+    length = 1 << (a + b - 2).bit_length()
+    products = np.fft.irfft(first.spectrum(length) * np.conj(second.spectrum(length)), length)
+    least = -(-min(a, b) // 2)
+    lags = np.arange(least - b, a - least + 1)
+    start, stop = np.maximum(lags, 0), np.minimum(lags + b, a)
+    energy_a, energy_b = first.energy, second.energy
     energies = (energy_a[stop] - energy_a[start]) * (energy_b[stop - lags] - energy_b[start - lags])
     # An overlap in which one clip is nearly silent would divide noise by nothing.
     floor = 1e-3 * energy_a[-1] * energy_b[-1]
-    allowed = (stop - start >= min(len(a), len(b)) / 2) & (energies > floor)
+    allowed = energies > floor
     if not allowed.any():
         return 0.0
     return float(min(1.0, np.max(np.abs(products[lags[allowed]]) / np.sqrt(energies[allowed]))))
@@ -122,13 +144,22 @@ def _near(
     test: ClipSet, other: ClipSet, known: set[tuple[int, int]], cosine: float, correlation: float, neighbours: int
 ) -> tuple[list[tuple[int, int, float, float]], int]:
     found, checked = [], 0
+
+    @lru_cache(maxsize=SIGNALS_IN_MEMORY)
+    def load(index: int) -> _Signal:
+        return _Signal(other.load(index))
+
     for i, row in enumerate(test.embeddings):
         similarity = other.embeddings @ row
         # A stable sort, so that equal similarities keep the order of the clips.
         order = np.argsort(-similarity, kind="stable")[:neighbours]
-        for j in (int(j) for j in order if similarity[j] >= cosine and (i, int(j)) not in known):
-            checked += 1
-            value = waveform_correlation(test.load(i), other.load(j))
+        near = [int(j) for j in order if similarity[j] >= cosine and (i, int(j)) not in known]
+        if not near:
+            continue
+        checked += len(near)
+        signal = _Signal(test.load(i))
+        for j in near:
+            value = _correlation(signal, load(j))
             if value >= correlation:
                 found.append((i, j, float(similarity[j]), value))
     return found, checked
