@@ -1,7 +1,7 @@
-"""Acoustic consistency: how far synthetic clips sound like real ones, by statistics of spectrum, level and pitch.
+"""Acoustic consistency of synthetic and real clips, by statistics of spectrum, level and pitch.
 
-Every statistic is a mean over the frames of a clip that are within 40 dB of its loudest one, so that silence around a
-sound has no part in it.
+Statistics are taken over the frames within 40 dB of a clip's loudest frame, so that silence around a sound does not
+count.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATISTICS = {
     "voiced_share": "Share with a pitch",
 }
 FEW = 30
-"""Sets of fewer clips are called small."""
+"""Sets of fewer clips are marked as small."""
 REFERENCE = "other real clips"
 
 _FRAME_S, _ACTIVE = 0.064, 1e-4
@@ -40,17 +40,17 @@ _PITCHES_HZ, _VOICED = (60.0, 1000.0), 0.5
 
 
 def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
-    """The statistics of one clip.
+    """Statistics of one clip.
 
     Args:
         x: `(T,)` mono in [-1, 1].
-        rate: Hz.
+        rate: sample rate in Hz.
 
     Returns:
-        By the names of `STATISTICS`. `flatness` is geometric over arithmetic mean of the power spectrum: near 0 for a
-        tone and exp(-0.577) for white noise, whose periodogram is exponentially distributed. `flux` is the distance of
-        neighbouring magnitude spectra of unit length. `pitch_hz` (60 to 1000 Hz, by autocorrelation) is absent where
-        no frame has a pitch. Empty for a silent clip.
+        Values by the names of `STATISTICS`; empty for a silent clip. `flatness` is the ratio of geometric to arithmetic
+        mean of the power spectrum: near 0 for a tone and exp(-0.577) for white noise, whose periodogram is
+        exponentially distributed. `flux` is the distance of neighbouring magnitude spectra of unit length. `pitch_hz`
+        (60 to 1000 Hz, median, by autocorrelation) is absent where no frame has a pitch.
     """
     frames = _frames(np.asarray(x, np.float64), max(64, round(_FRAME_S * rate)))
     energy = (frames**2).mean(axis=1)
@@ -80,16 +80,16 @@ def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
 
 
 def compare(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Distance of two sets of clips in each statistic.
+    """Compare two sets of clips in each statistic.
 
     Args:
-        real: `clip_statistics` of the clips that set the standard.
-        other: those of the clips compared with them.
+        real: `clip_statistics` of the reference clips.
+        other: `clip_statistics` of the compared clips.
 
     Returns:
-        By statistic: mean of both (`real`, `mean`); `shift`, the difference of means in pooled standard deviations;
-        `ks`, the largest difference of the distribution functions (Kolmogorov-Smirnov, 0 to 1). Statistics that fewer
-        than two clips of a side have are absent.
+        By statistic: `real` and `mean`, the means of the two sets; `shift`, the difference of means in pooled standard
+        deviations; `ks`, the largest difference of the distribution functions (Kolmogorov-Smirnov, 0 to 1). A statistic
+        that fewer than two clips of either set have is absent.
     """
     found = {}
     for name in STATISTICS:
@@ -108,15 +108,15 @@ def compare(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, fl
 
 
 def acoustics(inputs: Inputs, most: int) -> dict[str, Any]:
-    """Real training clips of all replicates against each synthetic set, and against real validation clips.
+    """Compare the real training clips of all replicates with each synthetic set and with real validation clips.
 
     Args:
-        inputs: of the stage.
-        most: clips of a set that are measured; drawn by chance.
+        inputs: gold and synthetic clips.
+        most: largest number of measured clips per set, drawn by a hash of the clip id.
 
     Returns:
-        `real_clips`, and `sets` by name: `clips`, `statistics` (see `compare`), and the means over them, `shift`
-        (without sign) and `ks`. No sets where nothing was generated.
+        `real_clips`, and `sets` by name: `clips`, `statistics` (as `compare` returns), and the means over the
+        statistics, `shift` (absolute) and `ks`. `sets` is empty when nothing was generated.
     """
     gold, folder = inputs.gold, inputs.folders
     train = {clip.clip_id: clip for seed in gold.seeds for clip in gold.train(seed)}
@@ -128,7 +128,7 @@ def acoustics(inputs: Inputs, most: int) -> dict[str, Any]:
         sets[f"{recipe}, accepted"] = (folder.accepted, [clip for clip in inputs.accepted if clip.recipe == recipe])
     if len(sets) < 2:
         return {"real_clips": 0, "sets": {}}
-    # One rate for all: a band that one side lacks would otherwise tell them apart.
+    # One sample rate for all sets: a frequency band missing in one set would otherwise dominate the statistics.
     clips: list[GoldClip | SyntheticClip] = [*train.values(), *inputs.vanilla, *inputs.accepted]
     rate = min(clip.sample_rate_hz for clip in clips)
     measured = _measure(rate, most)
@@ -165,7 +165,7 @@ def _frames(x: Floats, size: int) -> Floats:
 
 
 def _pitches(frames: Floats, rate: int) -> Floats:
-    """Pitch of the frames that have one: the first high peak of the normalised autocorrelation."""
+    """Pitch in Hz of the voiced frames: the first high peak of the normalised autocorrelation."""
     size = frames.shape[1]
     least, most = int(rate / _PITCHES_HZ[1]), min(size // 2, int(rate / _PITCHES_HZ[0]) + 1)
     if most - least < 3:

@@ -1,4 +1,4 @@
-"""What each method was trained with, and what validation chose among."""
+"""Training budget of each method, and the strengths and factors that validation chose among."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from components.report.wording import title
 
 
 def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Steps and examples of each method in one replicate: the same for all, which makes the comparison fair."""
+    """Table rows with steps, examples and clips of each method in one replicate.
+
+    Steps and examples are equal for all methods, which makes the comparison fair.
+    """
     rows = []
     for name in in_order(results["methods"]):
         figures_of = selection.get(f"{name}/{seed}")
@@ -34,12 +37,12 @@ def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: 
 
 
 def chosen_by(results: Mapping[str, Any]) -> str:
-    """The figure by which validation chose: `accuracy`, `macro_f1` or `map`."""
+    """Validation figure that decided the selection: `accuracy`, `macro_f1` or `map`."""
     return str(results["selected"].get("by", "accuracy"))
 
 
 def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The strengths that validation chose among, by method and replicate."""
+    """Table rows with the strengths that validation chose among, by method and replicate."""
     rows, score = [], f"val_{chosen_by(results)}"
     for name in in_order(results["methods"]):
         for seed in results["methods"][name]["seeds"]:
@@ -61,7 +64,7 @@ def strength_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> l
 
 
 def factor_rows(selection: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The augmentation factors that validation chose among, by method and replicate."""
+    """Table rows with the augmentation factors that validation chose among, by method and replicate."""
     rows, score = [], f"val_{chosen_by(results)}"
     for name in in_order(results["methods"]):
         for seed in results["methods"][name]["seeds"]:

@@ -29,23 +29,23 @@ def report(
     """Write the report: verdict, tables, players, curves, data health, provenance.
 
     Args:
-        evaluation: from evaluate_classifier.
-        gold: from prepare_dataset.
-        corpus: from prepare_corpus.
-        t2a: from pretrain_t2a.
-        aligned: from align_t2a.
-        clap: from finetune_clap.
-        classifiers: from train_classifier.
-        captions: from caption_clips.
-        prompts: of the last round; holds the account of all rounds' captions.
-        vanilla: clips of the unaligned model.
-        accepted: accepted synthetic clips of the last round.
+        evaluation: test figures, from evaluate_classifier.
+        gold: real clips, from prepare_dataset.
+        corpus: pretraining corpus, from prepare_corpus.
+        t2a: text-to-audio model, from pretrain_t2a.
+        aligned: aligned models, from align_t2a.
+        clap: fine-tuned CLAP, from finetune_clap.
+        classifiers: trained classifiers and their selection, from train_classifier.
+        captions: captions of the gold clips, from caption_clips.
+        prompts: prompts of the last round; hold the captions' account of all rounds.
+        vanilla: clips of the unaligned model, from synthesize_audio.
+        accepted: accepted synthetic clips of all rounds, from the last filter_audio.
         rejected: clips that the first round rejected; later rounds may reject none.
-        config: what the run was asked for, resolved by plan.
+        config: settings of the run, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         results: report.json and report.html.
-        html: the report for the run's page.
-        markdown: verdict and table for the run's page.
+        html: the report, shown on the run's page.
+        markdown: verdict and table of methods, shown on the run's page.
         confusion: confusion matrix of the best method; empty where clips have several labels.
         metrics: figures for the run's page.
     """

@@ -1,4 +1,4 @@
-"""Everything that the page's template names."""
+"""Template context of the report page, with provenance, limits and data health in words."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONTENTS = (
 
 @dataclass(frozen=True)
 class Card:
-    """A synthetic clip to listen to, beside the real clip nearest to it."""
+    """A synthetic clip with its player, beside the nearest real clip."""
 
     clip: SyntheticClip
     accepted: bool
@@ -52,7 +52,7 @@ class Card:
 
 
 def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
-    """Name of the recipe whose clips are shown: that of the subject, else of the first method that filters."""
+    """Name of the recipe whose clips are shown: the subject's, else that of the first method that filters."""
     recipes = [methods[SUBJECT].recipe] if SUBJECT in methods else []
     recipes += [methods[name].recipe for name in in_order(methods)]
     return next((recipe.name for recipe in recipes if recipe is not None and recipe.filter), fallback)
@@ -61,15 +61,15 @@ def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
 def page_context(
     inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any], cards: list[Card], left_out: int, recipe: str
 ) -> dict[str, Any]:
-    """What `templates/report.html.j2` names.
+    """Variables of `templates/report.html.j2`.
 
     Args:
-        inputs: of the stage.
-        plan: of the stage.
-        results: of report.json.
-        cards: the players.
-        left_out: players for which the page had no room.
-        recipe: see `main_recipe`.
+        inputs: records and figures of all stages.
+        plan: resolved settings.
+        results: content of report.json.
+        cards: clips with their players.
+        left_out: number of clips for which the page had no room.
+        recipe: name of the recipe whose clips are shown.
     """
     evaluation = inputs.evaluation
     alignment = sections.alignment(inputs.align)
@@ -184,11 +184,11 @@ TRAINED_CODEC = "AutoencoderOobleck"
 
 
 def limits(facts: Mapping[str, Any], named: Callable[[str], Markup]) -> list[str | Markup]:
-    """Sentences that follow from how the run was made.
+    """Limits of the results, as sentences that follow from the run's setup.
 
     Args:
         facts: codec (class), captioners and writers (lists of names), replicates, n_test, groups (numbers).
-        named: marks a name up and escapes it.
+        named: marks up and escapes a name.
     """
     lines: list[str | Markup] = []
     if facts["codec"] != TRAINED_CODEC:
@@ -232,10 +232,10 @@ _VALIDATION = {
 
 
 def health_facts(health: Mapping[str, Any]) -> list[str]:
-    """Sentences on files, splits and oddities; what health.json does not hold is left out.
+    """Sentences on files, splits and irregularities of the data; facts missing in health.json are left out.
 
     Args:
-        health: the content of the gold set's health.json.
+        health: content of the gold set's health.json.
     """
     lines = []
     if "sample_rates_hz" in health:

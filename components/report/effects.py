@@ -1,4 +1,4 @@
-"""What the gains depend on: parts of the method, augmentation factor, size of a class; and the work behind them."""
+"""Effects behind the gains: ablations, augmentation factor, class size, and the cost of each method."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[st
     """Further figures of report.json: `acoustics`, `cost`, `factors`, `long_tail`.
 
     Args:
-        inputs: of the stage.
-        methods: of the run.
-        most: clips of a set whose sound is measured.
+        inputs: records and figures of all stages.
+        methods: methods of the run by name.
+        most: largest number of clips per set for acoustic statistics.
     """
     train = inputs.gold.train(inputs.gold.seeds[0])
     counts = Counter(label for clip in train for label in all_labels(clip))
@@ -33,7 +33,7 @@ def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[st
 
 
 def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each method that lacks a part of the subject against the subject, in points, with bars on one axis."""
+    """Difference of each ablation (the subject without one part) from the subject, with bars on one axis."""
     rows = [
         {
             "name": row["versus"],
@@ -53,10 +53,10 @@ def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean score on validation clips by augmentation factor, of methods for which several were tried.
+    """Mean validation score by augmentation factor, for methods that tried several factors.
 
     Returns:
-        `by` (figure), `split` ("validation"), and `methods` by name: factor, mean and per_seed of each that all
+        `by` (figure), `split` ("validation"), and `methods` by name: factor, mean and per_seed of each factor that all
         replicates tried.
     """
     curves: dict[str, list[dict[int, float]]] = {}
@@ -75,7 +75,7 @@ def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict
 
 
 def factor_chart(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Lines of `factors`, one for each method."""
+    """Chart of `factors` with one line per method; None without data."""
     found = results["factors"]["methods"]
     if not found:
         return None
@@ -90,15 +90,15 @@ def factor_chart(results: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def long_tail(evaluation: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any] | None:
-    """Gains of the classes, the rarest in training first, and their means in thirds.
+    """Gain of each class, rarest in training first, and mean gains over thirds of the classes.
 
     Args:
-        evaluation: evaluation.json.
+        evaluation: content of evaluation.json.
         counts: training clips of each label in the first replicate.
 
     Returns:
-        None without a comparison. `balanced` says that all classes have equally many clips, so that there is no tail;
-        `thirds` [{name, classes, fewest, most, mean}] is empty then, and with fewer than six classes.
+        None without a comparison. `balanced` means that all classes have equally many clips, so there is no tail.
+        `thirds` [{name, classes, fewest, most, mean}] is empty when balanced or with fewer than six classes.
     """
     found = evaluation["per_class"]
     if found is None:
@@ -145,7 +145,7 @@ def _thirds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def tail_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`long_tail` with bars; none where all classes have equally many clips."""
+    """Add bars to `long_tail`; None where all classes have equally many clips."""
     found = results["long_tail"]
     if found is None or found["balanced"]:
         return None
@@ -158,11 +158,11 @@ def tail_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def cost(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
-    """What each method gains over gold, and which stages work for it.
+    """Gain of each method over gold, and the stages that it needs.
 
     Returns:
-        Of each method but gold and the ceilings: name, title, mean, low, high, `reliable` (a gain whose interval lies
-        above 0, over at least two replicates), `stages` (beyond pretraining and training; a star stands for repeats).
+        For each method except gold and the ceilings: name, title, mean, low, high; `reliable` (the gain's interval lies
+        above 0, over at least two replicates); `stages` (beyond pretraining and training; `*` includes repeats).
     """
     return [
         {
@@ -178,7 +178,7 @@ def cost(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[d
 
 
 def own_stages(method: Method) -> list[str]:
-    """Stages that work for a method and not for gold; those that make the clips of others too are among them."""
+    """Stages that a method needs and gold does not, including those shared with other methods."""
     recipe = method.recipe
     if recipe is None or recipe.source == "real":
         return []

@@ -1,4 +1,4 @@
-"""What the report reads: records and figures of all stages before it, and hashes of what they made."""
+"""Inputs of the report: records and figures of all earlier stages, and hashes of their artifacts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.storage.hashing import hash_file, hash_json
 
 @dataclass(frozen=True)
 class Folders:
-    """The artifacts that the stage receives."""
+    """Folders of the stage's input artifacts."""
 
     evaluation: Path
     gold: Path
@@ -34,10 +34,10 @@ class Folders:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that was read; no audio.
+    """Everything read from the artifacts, without audio.
 
     Attributes:
-        folders: where from.
+        folders: folders of the artifacts.
         evaluation: evaluation.json.
         gold: the gold set.
         dataset: dataset.json: name, domain, licence.
@@ -46,13 +46,13 @@ class Inputs:
         align: align.json.
         filtered: filter.json.
         codec: class in the `vae` slot of the text-to-audio model.
-        corpus: manifest.json.
-        captions: of the gold clips.
-        writing: captions.json of the last round's prompts: how the captions of all rounds came about.
+        corpus: manifest.json of the corpus.
+        captions: captions of the gold clips.
+        writing: captions.json of the last round's prompts; describes how the captions of all rounds were written.
         vanilla: clips of the unaligned model.
-        accepted: of all rounds.
-        rejected: of the first round.
-        hashes: what to its SHA-256.
+        accepted: accepted clips of all rounds.
+        rejected: rejected clips of the first round.
+        hashes: SHA-256 (hex) by name of the artifact.
     """
 
     folders: Folders
@@ -114,15 +114,15 @@ def read_inputs(folders: Folders) -> Inputs:
 
 
 def _placeless(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A corpus' manifest without where its shards lie: the same corpus in another store is the same."""
+    """Drop the shards' addresses from a corpus manifest, so that equal corpora in different stores hash alike."""
     shards = [{name: value for name, value in shard.items() if name != "uri"} for shard in manifest.get("shards", [])]
     return {**manifest, "shards": shards}
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 over names and bytes of all safetensors files below `folder`.
+    """SHA-256 (hex) over names and bytes of all safetensors files below `folder`.
 
-    Records of the training are left out: they may hold times.
+    Training records are left out, since they may contain times.
     """
     digest = sha256()
     for file in sorted(folder.rglob("*.safetensors")):

@@ -1,4 +1,4 @@
-"""The HTML page and the Markdown summary."""
+"""HTML page and Markdown summary of the report."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(context: Mapping[str, Any]) -> str:
-    """The page. Every value is escaped except the charts, which this package draws itself.
+    """Render the HTML page; every value is escaped except the charts, which this package draws itself.
 
     Args:
-        context: what `templates/report.html.j2` names.
+        context: variables of `templates/report.html.j2`.
     """
     filters = {
         "percent": _narrow(numbers.percent),
@@ -47,16 +47,16 @@ def _narrow(format_value: Any) -> Any:
 
 
 def code(name: str) -> Markup:
-    """`name` as code."""
+    """Mark up `name` as code and escape it."""
     return Markup("<code>{}</code>").format(name)
 
 
 def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The verdict and the table of methods, for a run's page.
+    """Format the verdict and the table of methods for a run's page.
 
     Args:
-        results: of report.json.
-        rows: of the table of methods.
+        results: content of report.json.
+        rows: rows of the table of methods.
     """
     lines = [f"**{_cell(results['verdict']['text'])}**", ""]
     figure = wording.figure_of(results)

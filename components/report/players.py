@@ -1,4 +1,4 @@
-"""Which clips can be heard in the report, and what carries them: FLAC and spectrograms inside the page."""
+"""Audio players of the report: selection of clips, and FLAC files and spectrograms embedded in the page."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Player:
-    """One audible clip.
+    """Player of one clip.
 
     Attributes:
         audio: data URI of a FLAC file.
         spectrogram: data URI of a PNG.
         size: bytes of the FLAC file.
-        duration_s: of the whole clip.
-        cut: whether only its start can be heard.
+        duration_s: duration of the whole clip.
+        cut: whether the player has only the start of the clip.
     """
 
     audio: str
@@ -38,16 +38,16 @@ class Player:
 
 
 def choose(clips: Sequence[SyntheticClip], recipe: str, per_class: int, total: int) -> list[SyntheticClip]:
-    """Clips of a recipe, drawn by chance and not by quality: the same number of every class, as far as there are any.
+    """Draw clips of a recipe at random, not by quality, and evenly over the classes as far as clips exist.
 
     Args:
-        clips: any order.
-        recipe: whose clips.
-        per_class: at most so many of a label.
-        total: at most so many.
+        clips: candidates in any order.
+        recipe: name of the recipe.
+        per_class: largest number per label.
+        total: largest number overall.
 
     Returns:
-        Ordered by label, then by the draw.
+        Clips ordered by label, then by the draw.
     """
     by_label: dict[str, list[SyntheticClip]] = {}
     for clip in sorted(clips, key=lambda clip: (derive_seed(0, "report", clip.clip_id), clip.clip_id)):
@@ -60,11 +60,11 @@ def choose(clips: Sequence[SyntheticClip], recipe: str, per_class: int, total: i
 
 
 class Carrier:
-    """Makes players until the page is full.
+    """Builds players until the page's audio budget is used up.
 
     Args:
         budget: bytes of FLAC that the page may hold.
-        max_s: longer clips are cut.
+        max_s: longest duration in seconds; longer clips are cut.
     """
 
     def __init__(self, budget: int, max_s: float) -> None:
@@ -72,11 +72,11 @@ class Carrier:
         self._made: dict[str, Player] = {}
 
     def carry(self, name: str, load: Callable[[], tuple[Floats, int]]) -> Player | None:
-        """The player of a clip, or null when the page has no room for it.
+        """Build the player of a clip; None when the page has no room for it.
 
         Args:
-            name: of the clip; asked for again, it is made only once but takes room again.
-            load: gives the mono waveform (T,) in [-1, 1] and its rate in Hz.
+            name: name of the clip; a repeated name reuses the player but counts against the budget again.
+            load: returns the mono waveform (T,) in [-1, 1] and its rate in Hz.
         """
         if name not in self._made:
             waveform, rate = load()
@@ -89,7 +89,7 @@ class Carrier:
 
 
 def make_player(waveform: Floats, rate: int, max_s: float) -> Player:
-    """FLAC (16 bit) and spectrogram of the first `max_s` seconds of a mono waveform (T,) at `rate` Hz."""
+    """Build a player with FLAC (16 bit) and spectrogram of the first `max_s` seconds of a mono waveform (T,)."""
     heard = waveform[: max(1, round(max_s * rate))]
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(heard, -1, 1), rate, format="FLAC", subtype="PCM_16")

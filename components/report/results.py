@@ -1,4 +1,9 @@
-"""`report.json`: results only, so that the same inputs give the same bytes."""
+"""The idea of the stage: `report.json` has all results and no times, so equal inputs give equal bytes.
+
+The page shows these results. Read next: inputs.py (what is read), verdict.py (the sentence on whether synthetic audio
+helped), effects.py, acoustics.py and synthetic.py (further figures), sections.py and budget.py (tables and charts),
+context.py, players.py, page.py and wording.py (the page), run.py (the order of the steps).
+"""
 
 from __future__ import annotations
 
@@ -19,12 +24,12 @@ from components.report.wording import figure_of
 
 
 def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -> dict[str, Any]:
-    """The content of report.json.
+    """Build the content of report.json.
 
     Args:
-        inputs: of the stage.
-        plan: of the stage.
-        further: figures of other modules, merged into the whole by their names.
+        inputs: records and figures of all earlier stages.
+        plan: resolved settings.
+        further: figures of other modules by name, merged into the result.
 
     Returns:
         figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text, state,
@@ -83,7 +88,7 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
 
 
 def caption_sets(inputs: Inputs) -> dict[str, Any]:
-    """Diversity of the captions of each source: gold clips, template prompts, each recipe."""
+    """Caption diversity of each source: gold clips, template prompts (`vanilla`), each recipe."""
     sets: dict[str, dict[str, list[str]]] = {}
 
     def add(name: str, label: str, caption: str) -> None:
@@ -122,7 +127,7 @@ def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
 
 
 def dropped_clips(inputs: Inputs) -> list[dict[str, str]]:
-    """Quarantined clips of all splits: source and reason."""
+    """Quarantined clips of all splits, each with source and reason."""
     rows = [*inputs.health.get("dropped", []), *inputs.evaluation["test_health"].get("dropped", [])]
     unique = {(str(row["source"]), str(row["reason"])): None for row in rows}
     return [{"source": source, "reason": reason} for source, reason in sorted(unique)]

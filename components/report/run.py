@@ -1,4 +1,4 @@
-"""I/O shell of `report`."""
+"""Reads the figures and clips of all stages, computes the results, writes `report.json` and the pages."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def run(
     config: dict[str, Any],
     code_version: str,
 ) -> tuple[dict[str, Any], list[str], list[list[int]] | None]:
-    """Write the report; see `component.py` for the arguments.
+    """Write the report; `component.py` describes the arguments.
 
     Returns:
-        Figures, and labels and confusion matrix (rows = truth) of the method that validation chose; None where clips
-        have several labels.
+        The run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose; the
+        matrix is None where clips have several labels.
     """
     plan = ReportPlan.model_validate(config)
     folders = Folders(
@@ -89,7 +89,7 @@ def run(
 
 
 def _cards(inputs: Inputs, plan: ReportPlan, recipe: str) -> tuple[list[Card], int]:
-    """Players of accepted and rejected clips in turn, as many as the page can hold."""
+    """Build players of accepted, then rejected clips, as many as the page can hold; also count those left out."""
     settings, folders = plan.settings, inputs.folders
     carrier = Carrier(int(settings.max_audio_mb * 2**20), settings.max_player_s)
     sets = [(inputs.accepted, folders.accepted, True), (inputs.rejected, folders.rejected, False)]

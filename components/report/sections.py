@@ -1,4 +1,4 @@
-"""What each part of the page shows: rows and charts, made from the results."""
+"""Sections of the page: table rows and charts made from the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.report.acoustics import FEW, REFERENCE, STATISTICS
 from components.report.wording import figure_of, title
 
 MAX_NUMBERED_CLASSES = 14
-"""Confusion matrices of more classes show shades only."""
+"""Largest number of classes for numbers in a confusion matrix; larger ones show shades only."""
 
 DISTANCES = {
     "spectrum_db": "mean spectrum, dB",
@@ -28,17 +28,17 @@ KEPT_BY = {
     "latent_frechet": "distance of latent frames",
     "held_out_error": "error on validation clips",
 }
-"""Figures of an alignment in words: alone, and within a sentence."""
+"""Names of an alignment's figures: `DISTANCES` as titles, `KEPT_BY` within a sentence."""
 
 TILES = (BASELINE, BEST_CLASSIC, SUBJECT, COMBINED)
 
 
 def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, Any]:
-    """The table of methods, ceilings last, with bars on one common axis, and the tiles below the verdict.
+    """Rows of the table of methods, ceilings last, with bars on one axis, and the tiles below the verdict.
 
     Args:
-        results: of report.json.
-        n: training clips that were asked for, by which the paper's figures are found.
+        results: content of report.json.
+        n: requested number of training clips, which selects the paper's figures; None = show none.
     """
     figure = figure_of(results)
     methods = {name: results["methods"][name] for name in in_order(results["methods"])}
@@ -69,7 +69,7 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
 
 
 def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All paired differences with bars on one axis."""
+    """Rows of all paired differences, with bars on one axis."""
     rows = results["differences"]
     domain = charts.gain_domain(rows)
     return [
@@ -85,7 +85,7 @@ def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_gains(evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Gains by class, the largest first: of recall, or of average precision where clips have several labels."""
+    """Gain of each class, largest first: in recall, or in average precision where clips have several labels."""
     found = evaluation["per_class"]
     if found is None:
         return None
@@ -99,7 +99,7 @@ def class_gains(evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> di
 
 
 def confusions(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Matrices of the baseline and of the subject (else of the method handed on), in shares of each true class.
+    """Confusion matrices of the baseline and the subject (or the selected method), in shares of each true class.
 
     Empty where clips have several labels.
     """
@@ -132,7 +132,7 @@ def confusions(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
-    """Histograms of CLAP score and margin with the thresholds; then one per class of what the threshold is on."""
+    """Histograms of CLAP score and margin with thresholds, overall, and by class for the thresholded figure."""
     candidates = [c for c in filtered["candidates"] if c["recipe"] == recipe and c["score"] is not None]
     limits = [entry["threshold"] for _, entry in sorted(filtered["thresholds"].items())]
     bounds = {
@@ -164,7 +164,7 @@ def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
 
 
 def round_rows(filtered: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Acceptance in each round of self-reflection."""
+    """Rows with accepted and rejected clips of each round of self-reflection."""
     return [
         {
             **row,
@@ -179,7 +179,7 @@ def round_rows(filtered: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each kind of alignment: curves of every replicate, spectra, distances before and after, what was kept."""
+    """Curves, spectra, distances before and after, and the kept step of each replicate, for each kind of alignment."""
     accounts = {name: account for name, account in align.items() if "/" in name}
     kinds = sorted({name.split("/")[1] for name in accounts})
     parts = []
@@ -257,7 +257,7 @@ def _distances(own: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, A
 
 
 def set_rows(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
-    """Each synthetic set with the oracle's label accuracy and its distances to the real clips, where known."""
+    """Rows of the synthetic sets: the oracle's label accuracy and the distances to real clips, where known."""
     heard = (evaluation["oracle"] or {"sets": {}})["sets"]
     far = evaluation["distances"]["sets"]
     rows = []
@@ -277,7 +277,7 @@ def set_rows(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> li
 
 
 def set_title(name: str, methods: Mapping[str, Method]) -> str:
-    """A set's name for people: `dpo-mixcap-filtered, accepted` → `Synthio, accepted`."""
+    """Display name of a set: `dpo-mixcap-filtered, accepted` → `Synthio, accepted`."""
     recipe, comma, rest = name.partition(",")
     users = [methods[m] for m in in_order(methods) if (made := methods[m].recipe) and made.name == recipe]
     own = [user.title for user in users if user.classic == "none"] or [user.title for user in users]
@@ -285,24 +285,24 @@ def set_title(name: str, methods: Mapping[str, Method]) -> str:
 
 
 def class_balance(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Clips of each class by split."""
+    """Rows with the number of clips of each class by split."""
     return [{"label": label, **counts} for label, counts in results["data"]["classes"].items()]
 
 
 def reasons_of(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, int]]:
-    """Reason codes with their counts, the most frequent first."""
+    """Reason codes with their counts, most frequent first."""
     counts = Counter(row["reason"] for row in rows)
     return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 def impossible(results: Mapping[str, Any], methods: Mapping[str, Method]) -> list[str]:
-    """Titles of the ceilings that were asked for and that nothing was trained for: the dataset has no further clips."""
+    """Titles of requested ceilings that were not trained, because the dataset has no further clips."""
     tried = {*results["methods"], *(row["method"] for row in results["failures"])}
     return [method.title for name, method in methods.items() if method.ceiling and name not in tried]
 
 
 def acoustic_rows(results: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any] | None:
-    """`acoustics` for the page: each set with a bar of its distance; None where nothing was generated."""
+    """Add titles and distance bars to `acoustics`; None where nothing was generated."""
     found = results["acoustics"]
     if not found["sets"]:
         return None

@@ -1,4 +1,4 @@
-"""How captions were written, how near clips come to real ones, and which classes got no clip."""
+"""Figures on synthetic clips: how captions were written, similarity to real clips, classes without clips."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SOURCES = {
     "label_only": "from the label alone",
     "template": "template",
 }
-"""Kinds of captions in the order of the table."""
+"""Kinds of captions with their titles, in the order of the table."""
 
 
 def writing(account: Mapping[str, Any]) -> dict[str, Any]:
-    """How the captions of all rounds came about.
+    """Summarise how the captions of all rounds were written.
 
-    What a first run, a resumed one and a rerun have in common: tokens and money are those of all replies, whether
-    this run paid for them or found them in the cache.
+    Tokens and money count all replies, whether this run paid for them or found them in the cache; so a first run, a
+    resumed one and a rerun report the same.
 
     Args:
         account: captions.json of the last round.
@@ -52,13 +52,13 @@ def writing(account: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def likeness(filtered: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
-    """How near the clips of each recipe come to real training clips, by cosine of CLAP embeddings.
+    """Similarity of each recipe's clips to their nearest real training clip, by cosine of CLAP embeddings.
 
     Args:
-        filtered: filter.json.
+        filtered: content of filter.json.
 
     Returns:
-        By recipe: clips that were scored, near_copies among them, median and highest likeness of those accepted.
+        By recipe: `clips` scored, `near_copies` among them, and `median` and `highest` similarity of those accepted.
     """
     rows: dict[str, dict[str, float | int]] = {}
     scored = [row for row in filtered["candidates"] if row.get("nearest_similarity") is not None]
@@ -72,13 +72,13 @@ def likeness(filtered: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
 
 
 def empty_classes(filtered: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
-    """Replicates and labels for which nothing was accepted, of recipes that a method of the run trains on."""
+    """Replicates and labels without an accepted clip, for recipes that a method of the run trains on."""
     used = {method.recipe.name for method in methods.values() if method.recipe is not None}
     return [row for row in filtered["empty_classes"] if row["recipe"] in used]
 
 
 def empty_cautions(empty: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence on classes without an accepted clip; none where every class has some."""
+    """One sentence on classes without an accepted clip; empty when every class has some."""
     if not empty:
         return []
     labels = sorted({str(row["label"]) for row in empty})

@@ -1,4 +1,4 @@
-"""The verdict: one sentence that is true, and what to be careful about."""
+"""Verdict: one true sentence on whether synthetic audio helped, with its cautions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from components.report.wording import figure_of
 def verdict(
     evaluation: Mapping[str, Any], fixed_gold_set: bool, further_cautions: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Whether synthetic audio helped.
+    """Decide and phrase whether synthetic audio helped.
 
-    "Improved" is said only when the interval of the paired difference lies above 0, over at least two
-    replicates: one training cannot tell a gain from chance.
+    The state is "improved" only when the interval of the paired difference lies above 0, over at least two replicates;
+    one training cannot tell a gain from chance.
 
     Args:
-        evaluation: the content of evaluation.json.
+        evaluation: content of evaluation.json.
         fixed_gold_set: whether all replicates share their gold clips.
         further_cautions: sentences that do not follow from the evaluation.
 
     Returns:
-        improved and beats_classic (null = not measured), text (one sentence), state ("improved",
-        "worse", "unclear" or "none"), cautions (sentences).
+        improved and beats_classic (None = not measured), text (one sentence), state ("improved", "worse", "unclear" or
+        "none"), cautions (sentences).
     """
     main = _find(evaluation["differences"], SUBJECT, BASELINE)
     combined = _find(evaluation["differences"], COMBINED, BEST_CLASSIC)
@@ -68,7 +68,7 @@ def _state(row: Mapping[str, Any] | None) -> str:
 
 
 def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    # Means over the replicates that both methods have, so that the sentence adds up.
+    # Means over the replicates that both methods have, so that their difference equals the stated gain.
     figure = figure_of(evaluation)
     after, before = (_mean(evaluation["methods"][name], figure, row["seeds"]) for name in (SUBJECT, BASELINE))
     confidence = f"{100 * evaluation['confidence']:g} %"

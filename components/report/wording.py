@@ -1,4 +1,4 @@
-"""Numbers and names in words: one format for each kind of figure."""
+"""Display names of figures, reason codes and methods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from common.config.methods import BEST_CLASSIC
 
 TITLES = {"accuracy": "Accuracy", "map": "mAP", "macro_f1": "Macro-F1"}
-"""`FIGURES` at the start of a sentence."""
+"""Names of figures at the start of a sentence; `FIGURES` has those within one."""
 
 REASONS = {
     "low_score": "too little like its label",
@@ -46,26 +46,26 @@ REFUSALS = {
 
 
 def figure_of(found: Mapping[str, Any]) -> str:
-    """What methods are compared by: `accuracy`, or `map` where clips have several labels.
+    """Figure by which methods are compared: `accuracy`, or `map` where clips have several labels.
 
     Args:
-        found: the content of evaluation.json or of report.json.
+        found: content of evaluation.json or report.json.
     """
     return str(found.get("figure", "accuracy"))
 
 
 def reason(code: str | None) -> str:
-    """A rejection's or quarantine's reason code in words."""
+    """Reason code of a rejection or quarantine, in words."""
     return REASONS.get(code or "", (code or "").replace("_", " "))
 
 
 def refusal(code: str) -> str:
-    """The reason code of a refused reply or caption in words."""
+    """Reason code of a refused reply or caption, in words."""
     return REFUSALS.get(code, code.replace("_", " "))
 
 
 def title(name: str, results: Mapping[str, Any]) -> str:
-    """A method's name for people."""
+    """Display name of a method."""
     if name == BEST_CLASSIC:
         return "Best classic"
     return str(results["methods"].get(name, {}).get("title", name))
