@@ -1,4 +1,4 @@
-"""What is trained, and what it is compared with: full weights and a frozen copy, or LoRA on and off."""
+"""The trainable model and its frozen reference: full weights and a copy, or LoRA adapters on and off."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ATTENTION_PROJECTION = re.compile(r"(^|\.)to_(q|k|v|qkv|kv|out|out\.0)$")
 
 @dataclass(frozen=True)
 class Policy:
-    """A model under alignment.
+    """The model under training and its reference.
 
     Attributes:
-        backend: gives the policy's errors.
-        trained: its parameters that require a gradient are trained.
-        reference: context whose value gives the errors of the model as it was.
-        merge: ends training; afterwards `backend` is a plain model that can be saved.
+        backend: the policy; its prediction errors enter the loss.
+        trained: module to optimise; only parameters that require a gradient change.
+        reference: context manager that yields the unaligned model.
+        merge: ends training; afterwards `backend` is a plain, frozen model that can be saved.
     """
 
     backend: T2ABackend
@@ -39,19 +39,18 @@ class Policy:
 def make_policy(
     backend: T2ABackend, adapter: Literal["lora", "full"], rank: int, seed: int, gradient_checkpointing: bool = False
 ) -> Policy:
-    """Make `backend` trainable, in place; text encoder, projection and codec stay frozen.
+    """Make `backend` trainable in place; text encoder, projection and codec stay frozen.
 
     Args:
-        backend: the model to align.
-        adapter: `full` trains all weights of the transformer against a frozen copy; `lora` trains
-            low-rank adapters of its attention projections (arXiv 2106.09685) and takes the same
-            weights with adapters off as the reference, so that they are in memory once.
-        rank: of the adapters.
-        seed: of the adapters' initial weights.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        adapter: `full` trains all transformer weights against a frozen copy. `lora` trains low-rank adapters of the
+            attention projections (arXiv 2106.09685); the reference is the same model with adapters off, so the
+            weights are in memory once.
+        rank: rank of the LoRA adapters; unused with `full`.
+        seed: seeds the adapters' initial weights.
+        gradient_checkpointing: recompute activations in the backward pass instead of storing them.
 
     Raises:
-        ConfigError: `lora`, but the transformer has no attention projections of the known names.
+        ConfigError: `lora`, but the transformer has no attention projections of a known name.
     """
     if gradient_checkpointing:
         backend.transformer.enable_gradient_checkpointing()
@@ -96,7 +95,7 @@ def _lora(backend: T2ABackend, rank: int, seed: int) -> Policy:
 
     @contextmanager
     def reference() -> Iterator[T2ABackend]:
-        # Layer by layer, because peft's own context looks at every module first: 50 ms a step at the real size.
+        # Layer by layer: peft's own context manager visits every module, 50 ms a step at the real model size.
         try:
             for layer in layers:
                 layer.enable_adapters(False)
@@ -106,7 +105,7 @@ def _lora(backend: T2ABackend, rank: int, seed: int) -> Policy:
                 layer.enable_adapters(True)
 
     def merge() -> None:
-        # Adapters live inside the layers of the transformer, so unloading restores `backend` itself.
+        # Adapters are wrapped around the transformer's own layers; unloading restores `backend` itself.
         backend.transformer = wrapped.merge_and_unload().requires_grad_(False).eval()
 
     return Policy(backend, wrapped, reference, merge)

@@ -1,4 +1,10 @@
-"""Alignment of one replicate as a piece of work, kept in the item store."""
+"""The idea of the stage: train the text-to-audio model to prefer real clips (winners) over its own clips (losers).
+
+One item of the store is one aligned model: a replicate and an alignment, `dpo` (preference loss) or `erm` (plain
+fine-tuning). Read next: `pairs.py` (winners matched with losers, equal in level and length), `encoding.py` (their
+latents and conditions), `loss.py` (diffusion-DPO), `adapter.py` (full weights or LoRA, and the reference model),
+`probes.py` (figures of a model, from `distance.py` and `held_out.py`), `selection.py` (best step and early stop).
+"""
 
 from __future__ import annotations
 
@@ -43,7 +49,7 @@ MEASURED_WITH = (
     "held_out_draws",
     "peak_limit_dbfs",
 )
-"""Settings that the figures of an unaligned model depend on."""
+"""Settings that determine the figures of the unaligned model."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,9 @@ class Alignment:
         gold: folder of the gold set.
         losers: folder of the generated clips.
         seed: the replicate.
-        alignment: `dpo` or `erm`.
-        settings: of the stage.
         losers_per_clip: generated clips that each gold clip wins against.
-        store: where the aligned model is kept.
-        key: of the item in the store.
+        store: store of aligned models.
+        key: content hashes and settings that identify the item in the store.
     """
 
     t2a: Path
@@ -79,14 +83,13 @@ class Alignment:
 
 
 def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: ItemStore) -> list[Alignment]:
-    """One item per replicate and alignment, with the content of all that it is made from in its key.
+    """Items of the run, one per replicate and alignment; each key hashes the content of all inputs.
 
     Args:
-        plan: replicates, alignments and settings.
         t2a: folder of the model to start from.
         gold: folder of the gold set.
         losers: folder of the generated clips.
-        store: where aligned models are kept.
+        store: store of aligned models.
     """
     model, clips, gold_set = model_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
     items = []
@@ -112,13 +115,13 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
 
 
 def device() -> str:
-    """Where models are trained."""
+    """Training device: `cuda` if there is one, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def align_item(item: Alignment) -> None:
-    """Align one model unless the store has it; unfinished training goes on from its last checkpoint."""
-    # Sums come out differently with other numbers of threads; a worker of several has one.
+    """Align one model unless the store has it; unfinished training resumes from its last checkpoint."""
+    # Sums depend on the number of threads; each of several workers has one thread, so a single one must too.
     torch.set_num_threads(1)
     item.store.get_or_make(lambda folder: _make(item, folder), **item.key)
     item.store.checkpoints(**item.key).clear()
@@ -180,9 +183,9 @@ def _account(item: Alignment, pairs: EncodedPairs, result: Aligned) -> dict[str,
 
 
 def _before(item: Alignment, probes: Probes, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
-    """Figures and mean spectrum of the unaligned model; kept, because all alignments of a replicate start there.
+    """Figures and mean spectrum of the unaligned model; stored, since all alignments of a replicate share them.
 
-    A resumed alignment must compare with the very figures that it began with.
+    A resumed alignment must compare with the same figures that it started from.
     """
     settings = item.settings.model_dump(mode="json")
     key: dict[str, Any] = {name: item.key[name] for name in ("t2a", "content", "seed", "losers_per_clip")}
@@ -223,14 +226,14 @@ log = get_logger("align_t2a")
 
 @dataclass(frozen=True)
 class Aligned:
-    """What happened in an alignment.
+    """Outcome of an alignment.
 
     Attributes:
-        curve: rows of `step`, `loss`, `winner_error` and `d_winner` (its change against the reference);
-            with `dpo` also `loser_error`, `d_loser` and `implicit_accuracy`; at probes their figures.
-        during: figures with their `step`, from the unaligned model (0) on.
-        best_step: the step whose weights the model has now.
-        stopped: the figure that ended it early, or an empty string.
+        curve: rows of `step`, `loss`, `winner_error` and `d_winner` (difference from the reference);
+            with `dpo` also `loser_error`, `d_loser` and `implicit_accuracy`; at probes their figures too.
+        during: figures of all probes with their `step`; the first is the unaligned model at step 0.
+        best_step: step whose weights the model has now.
+        stopped: figure that ended training early, or an empty string.
     """
 
     curve: list[Figures]
@@ -251,19 +254,18 @@ def align(
     name: str,
     checkpoints: Checkpoints | None = None,
 ) -> Aligned:
-    """Train `policy` on the pairs, keep its best state, and merge its adapters.
+    """Train `policy` on the pairs, restore its best state, and merge its adapters.
 
     Args:
         policy: trained in place.
-        pairs: latents and conditions.
-        settings: loss, optimiser, rules of selection and the like.
-        alignment: `dpo` takes the preference loss of `settings`; `erm` is plain fine-tuning, the
+        settings: loss, optimiser and rules of selection.
+        alignment: `dpo` uses the preference loss of `settings`; `erm` is plain fine-tuning on the
             winners' error alone, for the same number of steps.
         before: figures of the unaligned model.
-        probe: measures the policy as it stands, every `probe_every` steps.
-        seed: enters every draw.
-        name: for log lines.
-        checkpoints: where unfinished work is kept, the best state among it.
+        probe: measures the current policy; called every `probe_every` steps.
+        seed: seeds every draw, together with `name`.
+        name: name of the training in log lines.
+        checkpoints: where unfinished work and the best state are kept.
     """
     first = {"step": 0.0, **before}
 
@@ -292,7 +294,7 @@ def align(
 def step_loss(
     policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig, alignment: Literal["dpo", "erm"]
 ) -> LossFunction:
-    """The loss of a training step, which draws its own batch, noise, levels and dropped conditions."""
+    """Loss function of a training step; it draws its own batch, noise, levels and dropped conditions."""
     weights = torch.tensor([float(len(bucket.losers)) for bucket in pairs.buckets])
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Figures]:
@@ -304,7 +306,7 @@ def step_loss(
 
 
 def draw_rows(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
-    """`batch_size` row numbers below `count`, each once before any comes twice."""
+    """`batch_size` random row numbers below `count`; no row repeats before all have occurred."""
     rounds = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
     return torch.cat(rounds)[:batch_size]
 
@@ -318,9 +320,9 @@ def batch_loss(
     generator: torch.Generator,
     part: Part,
 ) -> tuple[Tensor, Figures]:
-    """Loss and figures of `part` of the pairs `rows` of a bucket; see `align`.
+    """Loss and figures of one `part` of a batch, the pairs `rows` of a bucket.
 
-    All draws are for the whole batch, so that they do not depend on how it is split.
+    Every draw covers the whole batch, so the result does not depend on how the batch is split.
     """
     device = policy.backend.device
     eps = torch.randn((len(rows), *bucket.losers.shape[1:]), generator=generator)

@@ -17,9 +17,9 @@ def align_t2a(
     """Align the text-to-audio model with the gold clips by diffusion-DPO, per replicate.
 
     Args:
-        t2a: from pretrain_t2a.
-        gold: from prepare_dataset.
-        losers: clips of the unaligned model.
+        t2a: pretrained text-to-audio model, from pretrain_t2a.
+        gold: training and validation clips, from prepare_dataset.
+        losers: generated clips of the unaligned model, from synthesize_audio.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         aligned: one plain diffusers directory per replicate and alignment.

@@ -1,4 +1,4 @@
-"""How far generated clips are from the gold set: in mean spectrum, and in latent space."""
+"""Distance of generated clips from the gold set: in mean spectrum, and in latent space."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LEVEL_DBFS = -20.0
 
 
 def clip_spectrum(audio: np.ndarray, rate: int) -> Spectrum:
-    """Mean over frames of a clip's log-mel spectrum, (BANDS,) in dB.
+    """Log-mel spectrum of a clip, mean over frames, (BANDS,) in dB.
 
-    The clip is first brought to `LEVEL_DBFS`, because synthesis matches loudness afterwards anyway.
-    Frames of 64 ms with half overlap; bands triangular in mel from 30 Hz to Nyquist; not below
-    `FLOOR_DB`, which is what a silent clip gets.
+    The clip is first scaled to `LEVEL_DBFS`, since synthesis matches loudness afterwards anyway. Frames
+    have 64 ms and half overlap; bands are triangular in mel from 30 Hz to Nyquist. Values are at least
+    `FLOOR_DB`; a silent clip has `FLOOR_DB` in every band.
 
     Args:
         audio: mono, (T,).
@@ -43,21 +43,21 @@ def clip_spectrum(audio: np.ndarray, rate: int) -> Spectrum:
 
 
 def spectrum_distance(generated: Mapping[str, Sequence[Spectrum]], gold: Mapping[str, Sequence[Spectrum]]) -> float:
-    """Mean over labels of the root mean square difference, over bands, of the labels' mean spectra; in dB.
+    """Root mean square difference of mean spectra over bands, averaged over labels; in dB.
 
     Args:
-        generated: label to spectra of its generated clips.
-        gold: label to spectra of its gold clips; has every label of `generated`.
+        generated: spectra of generated clips, by label.
+        gold: spectra of gold clips, by label; has every label of `generated`.
     """
     differences = [np.mean(spectra, axis=0) - np.mean(gold[label], axis=0) for label, spectra in generated.items()]
     return float(np.mean([np.sqrt(np.mean(difference**2)) for difference in differences]))
 
 
 def latent_frechet(generated: Sequence[NDArray[np.float32]], gold: Sequence[NDArray[np.float32]]) -> float:
-    """Squared Fréchet distance between the Gaussians fitted to all latent frames of either set.
+    """Squared Fréchet distance between Gaussians fitted to the latent frames of both sets.
 
-    One frame is one sample of D dimensions. It knows neither labels nor the order of frames, and is
-    in the units of the model's latents: it compares models on one gold set, not across codecs.
+    One frame is one sample of D dimensions; labels and the order of frames are ignored. The unit is
+    that of the model's latents: compare models on one gold set, not across codecs.
 
     Args:
         generated: each (D, L).

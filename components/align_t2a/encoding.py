@@ -1,4 +1,4 @@
-"""Latents and conditions of all pairs, computed once: training never touches codec or text encoder."""
+"""Latents and conditions of all pairs, computed once; training needs neither codec nor text encoder."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from components.align_t2a.pairs import LoadedGroup, equalize, fit_length
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pairs whose latents have one length L.
+    """Pairs of one latent length L.
 
     Attributes:
         winners: latents of gold clips (G, D, L).
         losers: latents of generated clips (N, D, L).
-        winner_of: (N,) the row of `winners` that each loser loses against.
-        caption_of: (N,) the row of `condition` that each pair has.
-        condition: one row per distinct label and duration.
+        winner_of: (N,) row of `winners` for each loser.
+        caption_of: (N,) row of `condition` for each pair.
+        condition: one row per distinct caption and duration.
         null: the same rows with the condition dropped.
     """
 
@@ -42,12 +42,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """All that alignment needs of the gold clips and the losers.
+    """Training data of an alignment: encoded gold clips and losers.
 
     Attributes:
-        buckets: pairs by length.
-        spectra: label to the mean spectra (BANDS,) of its gold clips.
-        silent_losers: how many losers are left out because they are silent.
+        buckets: pairs by latent length.
+        spectra: mean spectra (BANDS,) of the gold clips, by label.
+        silent_losers: number of losers left out because they are silent.
         silent_winners: ids of gold clips left out, with their losers, because they are silent.
     """
 
@@ -58,7 +58,7 @@ class EncodedPairs:
 
     @property
     def pairs(self) -> int:
-        """How many pairs there are."""
+        """Number of pairs."""
         return sum(len(bucket.losers) for bucket in self.buckets)
 
 
@@ -74,16 +74,15 @@ class _Open:
 def encode_pairs(
     backend: T2ABackend, clips: Iterable[LoadedGroup], bucket_width: int, peak_limit_dbfs: float
 ) -> EncodedPairs:
-    """Treat winners and losers alike, and encode them.
+    """Equalise winners and losers, and encode them.
 
-    Both are cut to the winner's length (its loudest window where it is longer than the model's),
-    brought to one level, filled up with silence to the bucket's length, and encoded in one call.
+    Both are cut to the winner's length (its loudest window if it is longer than the model's), scaled
+    to one level, padded with silence to the bucket's length, and encoded in one call.
 
     Args:
-        backend: the model.
-        clips: a group, its winner's audio (T,) and its losers' (T,), at the model's rate.
-        bucket_width: latents are rounded up to a multiple of this many frames.
-        peak_limit_dbfs: of the clips.
+        clips: groups with the audio (T,) of winner and losers, at the model's rate.
+        bucket_width: latent lengths are rounded up to a multiple of this many frames.
+        peak_limit_dbfs: highest peak of a clip after scaling.
 
     Raises:
         DataError: no pair of audible clips is left.
@@ -121,7 +120,7 @@ def encode_pairs(
 
 
 def encode_clips(backend: T2ABackend, clips: list[np.ndarray], frames: int) -> Tensor:
-    """Latents (N, D, `frames`), on the CPU, of clips (T,) each followed by silence up to that length."""
+    """Latents (N, D, `frames`) of clips (T,), on the CPU; clips are padded with silence to that length."""
     length = frames * backend.hop_length
     audio = torch.from_numpy(np.stack([fit_length(clip, length) for clip in clips]))
     return backend.encode(audio[:, None]).cpu()

@@ -1,6 +1,6 @@
-"""The error of the diffusion model on gold validation clips, under noise that is the same whenever it is measured.
+"""Prediction error of the diffusion model on gold validation clips, under fixed noise.
 
-Training never sees these clips, so their error tells learning the small dataset's sound from
+Training never sees these clips; their error distinguishes learning the small dataset's sound from
 memorising its clips.
 """
 
@@ -25,10 +25,10 @@ from components.align_t2a.pairs import equalize, fit_length
 
 @dataclass(frozen=True)
 class HeldOutBatch:
-    """Clips whose latents have one length L.
+    """Validation clips of one latent length L.
 
     Attributes:
-        clip_ids: of the N clips.
+        clip_ids: ids of the N clips.
         latents: (N, D, L).
         condition: N rows.
     """
@@ -39,20 +39,19 @@ class HeldOutBatch:
 
 
 HeldOut = tuple[HeldOutBatch, ...]
-"""All held-out clips by length; empty where there are none."""
+"""All validation clips, by latent length; empty if there are none."""
 
 
 @torch.no_grad()
 def encode_held_out(
     backend: T2ABackend, clips: Iterable[tuple[GoldClip, np.ndarray]], bucket_width: int, peak_limit_dbfs: float
 ) -> HeldOut:
-    """Encode validation clips as winners are encoded; silent ones are left out.
+    """Encode validation clips in the same way as winners; silent clips are left out.
 
     Args:
-        backend: the model.
-        clips: records, and audio (T,) at the model's rate.
-        bucket_width: latents are rounded up to a multiple of this many frames.
-        peak_limit_dbfs: of the clips.
+        clips: records with audio (T,) at the model's rate.
+        bucket_width: latent lengths are rounded up to a multiple of this many frames.
+        peak_limit_dbfs: highest peak of a clip after scaling.
     """
     window = backend.max_frames * backend.hop_length
     opened: dict[int, list[tuple[GoldClip, float, Tensor]]] = {}
@@ -79,16 +78,15 @@ def encode_held_out(
 
 @torch.no_grad()
 def held_out_error(backend: T2ABackend, held_out: HeldOut, draws: int, batch_size: int, seed: int) -> float:
-    """Squared error of the prediction, mean over elements, clips and draws.
+    """Squared prediction error, mean over elements, clips and draws.
 
-    Noise and levels are functions of seed, clip and draw alone: two models differ by their weights only.
+    Noise and levels depend only on seed, clip and draw; two models therefore differ only by their weights.
 
     Args:
-        backend: the model.
         held_out: at least one clip.
-        draws: noise levels per clip; draw i of n lies in (i / n, (i + 1) / n).
-        batch_size: rows that go through the network at once.
-        seed: of noise and levels.
+        draws: noise levels per clip; the level of draw i of n lies in (i / n, (i + 1) / n).
+        batch_size: rows per forward pass.
+        seed: seeds noise and levels.
     """
     errors = []
     for batch in held_out:

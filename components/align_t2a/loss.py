@@ -1,7 +1,7 @@
-"""Preference losses of diffusion models, from mean squared errors per clip.
+"""Preference losses of diffusion models, computed from mean squared errors per clip.
 
-Convention: an error is the mean over latent channels and frames (not the sum), and the margin is
-scaled by 0.5 * beta, as in the official code of arXiv 2410.02056 and of Tango 2 (arXiv 2404.09956).
+Convention: an error is the mean, not the sum, over latent channels and frames; the margin is scaled
+by 0.5 * beta. Both as in the official code of arXiv 2410.02056 and of Tango 2 (arXiv 2404.09956).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from common.diffusion.condition import Condition, join
 
 @dataclass(frozen=True)
 class PairErrors:
-    """Errors of the policy on a batch of pairs; each (B,), of the prediction."""
+    """Prediction errors of one model on a batch of pairs; each (B,)."""
 
     winner: Tensor
     loser: Tensor
 
 
 def margin(policy: PairErrors, reference: PairErrors) -> Tensor:
-    """How much more than the reference the policy prefers the winner, (B,); 0 where they are equal.
+    """Preference of the policy for the winner, relative to the reference, (B,); 0 where they are equal.
 
-    Positive when the winner's error fell more, against the reference, than the loser's.
+    Positive where the winner's error fell more below the reference's than the loser's did.
     """
     return (reference.winner - reference.loser) - (policy.winner - policy.loser)
 
 
 def dpo_loss(policy: PairErrors, reference: PairErrors, beta: float) -> Tensor:
-    """Diffusion-DPO (arXiv 2311.12908): mean over pairs of -log sigmoid(0.5 * beta * margin).
+    """Diffusion-DPO loss (arXiv 2311.12908): mean over pairs of -log sigmoid(0.5 * beta * margin).
 
     Returns:
         Scalar; log 2 where policy and reference agree.
@@ -42,9 +42,9 @@ def dpo_loss(policy: PairErrors, reference: PairErrors, beta: float) -> Tensor:
 
 
 def crpo_loss(policy: PairErrors, reference: PairErrors, beta: float, winner_weight: float) -> Tensor:
-    """DPO plus the winner's own error (arXiv 2412.21037), which keeps the winner from getting worse.
+    """DPO loss plus the winner's own error (arXiv 2412.21037), which keeps the winner from getting worse.
 
-    The 0.5 * beta of `dpo_loss` is kept; `winner_weight` is the paper's lambda.
+    The factor 0.5 * beta of `dpo_loss` is kept; `winner_weight` is the paper's lambda.
     """
     return dpo_loss(policy, reference, beta) + winner_weight * policy.winner.mean()
 
@@ -56,7 +56,7 @@ def implicit_accuracy(policy: PairErrors, reference: PairErrors) -> Tensor:
 
 
 ErrorFunction = Callable[[Tensor, Tensor, Tensor, Condition], Tensor]
-"""`error(z (B, D, L), eps (B, D, L), t (B,), condition of B rows) -> (B,)`: a model's error."""
+"""Prediction error of a model: `error(z (B, D, L), eps (B, D, L), t (B,), condition of B rows) -> (B,)`."""
 
 
 def pair_errors(
@@ -65,12 +65,12 @@ def pair_errors(
     """Errors on both clips of each pair, under the same noise, level and condition.
 
     Args:
-        error: see `ErrorFunction`; called once, on the winners followed by the losers.
+        error: called once, on the winners followed by the losers.
         winner: latents (B, D, L).
         loser: latents (B, D, L).
         eps: noise (B, D, L), shared within a pair.
         t: noise levels (B,), shared within a pair.
-        condition: of B rows, dropped where it is, shared within a pair.
+        condition: B rows, with dropout already applied; shared within a pair.
     """
     pair = join([condition, condition])
     both = error(torch.cat([winner, loser]), torch.cat([eps, eps]), torch.cat([t, t]), pair)

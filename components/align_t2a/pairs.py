@@ -1,7 +1,7 @@
-"""Pairs of a winner (a gold clip) and a loser (a generated one), treated alike. Free of torch.
+"""Pairs of a winner (gold clip) and a loser (generated clip), equalised. Free of torch.
 
-A preference model learns any difference between the two, so loudness, length, crop and polarity must
-not differ: what remains is how the clips sound.
+A preference loss learns any difference between the two. Loudness, length, crop and polarity must
+therefore match; only the sound of the clips may differ.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from common.records.clips import GoldClip, SyntheticClip
 
 @dataclass(frozen=True)
 class Group:
-    """A gold clip and the generated clips that lose against it."""
+    """A gold clip and the generated clips it wins against."""
 
     winner: GoldClip
     losers: tuple[SyntheticClip, ...]
 
 
 LoadedGroup = tuple[Group, np.ndarray, list[np.ndarray]]
-"""A group, its winner's audio (T,) and its losers' (T,), mono at the model's rate."""
+"""A group with the audio of its winner (T,) and of its losers (T,), mono at the model's rate."""
 
 
 def groups(
     gold: Sequence[GoldClip], generated: Iterable[SyntheticClip], seed: int, losers_per_clip: int
 ) -> list[Group]:
-    """For each gold clip of a replicate its losers of that replicate, by index.
+    """Groups of a replicate: each gold clip with its losers, sorted by index.
 
     Args:
         gold: training clips of the replicate.
         generated: clips of the unaligned model, of any replicate.
         seed: the replicate.
-        losers_per_clip: how many of each clip's losers are used.
+        losers_per_clip: number of losers used per gold clip.
 
     Raises:
         DataError: a gold clip has fewer losers.
@@ -59,7 +59,7 @@ def groups(
 
 
 def fit_length(audio: np.ndarray, length: int) -> np.ndarray:
-    """`audio` (T,) brought to `length` samples: its loudest window, or itself followed by silence."""
+    """`audio` (T,) cut or padded to `length` samples: its loudest window, or itself followed by silence."""
     if len(audio) > length:
         return loudest_window(audio, length)
     return np.pad(audio, (0, length - len(audio)))
@@ -68,18 +68,18 @@ def fit_length(audio: np.ndarray, length: int) -> np.ndarray:
 def equalize(
     winner: np.ndarray, losers: Sequence[np.ndarray], peak_limit_dbfs: float
 ) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
-    """Bring a winner and its losers to one RMS level, by gain alone.
+    """Scale a winner and its losers to one RMS level, by gain alone.
 
     The level is the winner's, or the highest below it that keeps every peak within the limit.
 
     Args:
         winner: (T,).
         losers: each (T,).
-        peak_limit_dbfs: of every result.
+        peak_limit_dbfs: highest peak of every result.
 
     Returns:
-        The winner, and the losers in order; None stands for a silent clip, which no gain can help (all
-        of them where the winner is silent).
+        The winner, and the losers in order. None replaces a silent clip, which no gain can help; if the
+        winner is silent, all are None.
     """
     clips = [winner, *losers]
     if is_silent(winner):

@@ -1,4 +1,4 @@
-"""What shows where a model stands: a small fixed batch of generations, and the held-out error."""
+"""Measurement of a model during alignment: a small fixed batch of generations, and the held-out error."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from components.align_t2a.held_out import HeldOut, held_out_error
 
 
 def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int) -> list[GoldClip]:
-    """Gold clips whose label and duration are generated: up to `per_class` of each label, `limit` in all.
+    """Fixed selection of gold clips to measure with: up to `per_class` of each label, `limit` in all.
 
-    Where the limit bites, every label loses its last ones first.
+    If the limit is reached, every label loses its last clips first.
     """
     rank: dict[str, int] = {}
     ranked = []
@@ -37,14 +37,14 @@ def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int) -> list[
 
 @dataclass(frozen=True)
 class Probes:
-    """Measures a model, always with the same noise: two models differ by their weights only.
+    """Measurement of a model under fixed noise; two models therefore differ only by their weights.
 
     Attributes:
         clips: gold clips whose label and duration are generated.
-        gold: what the generations are compared with.
+        gold: reference that the generations are compared with.
         held_out: validation clips; may be empty.
         settings: sampler, draws, precision.
-        seed: of all noise.
+        seed: seeds all noise.
     """
 
     clips: Sequence[GoldClip]
@@ -54,11 +54,11 @@ class Probes:
     seed: int
 
     def measure(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
-        """Figures of the model as it stands; smaller is better.
+        """Figures of the current model; smaller is better.
 
         Returns:
-            `held_out_error` (where there are validation clips), `spectrum_db` and `latent_frechet`
-            (see `distance`), and the mean spectrum of the generations.
+            `held_out_error` (if there are validation clips), `spectrum_db` and `latent_frechet`
+            (see `distance`); and the mean spectrum of the generations.
         """
         backend.transformer.eval()
         figures = {}

@@ -1,4 +1,4 @@
-"""Reads model, gold clips and losers; aligns one model per replicate and loss; writes them as plain pipelines."""
+"""Reads model, gold clips and losers, aligns one model per replicate and loss, writes plain diffusers pipelines."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def run(
     config: dict[str, Any],
     code_version: str,
 ) -> dict[str, float | int | str]:
-    """Write `<seed>/<alignment>/` pipelines and `align.json` to `aligned_path`; see `component.py` for the arguments.
+    """Write pipelines `<seed>/<alignment>/` and `align.json` to `aligned_path`; arguments as in `component.py`.
 
-    `align.json` has an entry per model, `<seed>/<alignment>`, and `failures`: the same names to errors.
+    `align.json` has one entry per model, named `<seed>/<alignment>`, and `failures`, errors by the same names.
 
     Returns:
-        Distances to the gold set before and after, as means over the models.
+        Distances to the gold set before and after alignment, means over the models.
 
     Raises:
         DataError: an alignment failed; the others are stored.
@@ -48,7 +48,7 @@ def run(
         items: list[Alignment] = []
         failures: dict[str, str] = {}
         if plan.alignments:
-            # A run without aligned methods must not pay for importing torch.
+            # Imported here, so that a run without aligned methods does not load torch.
             from components.align_t2a.alignment import plan_items
 
             running.verify({"t2a": t2a_path, "gold": gold_path, "losers": losers_path})
@@ -75,7 +75,7 @@ def run(
 
 
 def _align(items: list[Alignment]) -> dict[str, str]:
-    """Bring all items into the store; name to error of those that failed."""
+    """Make all items in the store; returns the errors of failed ones, by name."""
     from components.align_t2a.alignment import align_item, device
 
     failures = {}

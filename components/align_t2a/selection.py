@@ -1,7 +1,7 @@
-"""Which state of an alignment is kept, and when it ends early. Free of torch.
+"""Rules for the best step of an alignment and for early stopping. Free of torch.
 
-Both are functions of the probes alone (the figures measured before and during alignment), so a
-resumed alignment needs no other memory to decide as the unbroken one does.
+Both depend only on the probes, the figures measured before and during alignment; a resumed alignment
+therefore decides as an unbroken one does.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Mapping, Sequence
 from common.config.t2a import AlignT2AConfig
 
 Probe = Mapping[str, float]
-"""Figures of one look at the model: `step`, and what is measured there; smaller is better."""
+"""Figures of one measurement, with its `step`; smaller is better."""
 
 ERROR, DISTANCE = "held_out_error", "spectrum_db"
 
 
 def criterion(probes: Sequence[Probe], settings: AlignT2AConfig) -> str:
-    """The figure that decides: `keep_best_by`; without validation clips the distance takes the error's place."""
+    """Deciding figure: `keep_best_by`; without validation clips the spectral distance replaces the error."""
     wanted = settings.keep_best_by
     return DISTANCE if wanted == ERROR and ERROR not in probes[0] else wanted
 
 
 def best_step(probes: Sequence[Probe], settings: AlignT2AConfig) -> int:
-    """The step that is kept.
+    """Step whose weights are kept.
 
-    Among the states whose held-out error is at most `max_error_rise` above the lowest so far, the one
-    with the smallest deciding figure, the first of equals. A later state is compared with the one kept
-    until then, and with no other: those are gone.
+    Candidates are steps whose held-out error exceeds the lowest so far by at most `max_error_rise`, a
+    share of the unaligned model's error. The smallest deciding figure wins, the first among equals.
+    Each candidate is compared only with the step kept until then; the weights of others are gone.
 
     Args:
         probes: in order of their steps; the first is the unaligned model at step 0.
@@ -45,10 +45,10 @@ def best_step(probes: Sequence[Probe], settings: AlignT2AConfig) -> int:
 
 
 def stop_reason(probes: Sequence[Probe], settings: AlignT2AConfig) -> str:
-    """Why alignment should end after the last probe: the figure that got worse, or an empty string.
+    """Figure that ends alignment after the last probe because it got worse, or an empty string.
 
-    A figure is worse at a probe where it exceeds its best before that probe by more than the allowed
-    share of the unaligned model's; it ends alignment when it is so in `patience` probes in a row.
+    A figure is worse at a probe if it exceeds its best earlier value by more than the allowed share of
+    the unaligned model's value. It ends alignment if it is worse in `patience` probes in a row.
     """
     for figure, rise in ((ERROR, settings.max_error_rise), (DISTANCE, settings.max_distance_rise)):
         seen = range(max(1, len(probes) - settings.patience), len(probes)) if figure in probes[0] else ()
