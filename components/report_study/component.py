@@ -17,18 +17,18 @@ def report_study(
     markdown: Output[Markdown],
     metrics: Output[Metrics],
 ) -> None:
-    """Set the measured cells beside the published table; cells that failed are named.
+    """Compare the measured cells with the published table, and name the cells that failed.
 
     Args:
-        cells: JSON list of {"dataset", "n"}, as in the run.
-        preset: of every cell.
+        cells: JSON list of {"dataset", "n"}, as given to the run.
+        preset: preset of every cell.
         methods: comma-separated methods; empty = the default six.
         seeds: number of replicates.
         overrides: space-separated section.field=value pairs.
         code_version: hash of this stage's source, part of the cache key.
         study: study.json, study.html and study.md.
-        html: the report for the run's page.
-        markdown: the tables for the run's page.
+        html: the study's report, shown on the run's page.
+        markdown: the tables, shown on the run's page.
         metrics: figures for the run's page.
     """
     from components.report_study.run import run

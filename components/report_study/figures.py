@@ -1,4 +1,4 @@
-"""What the cells of a study say together: corrected comparisons, pooled differences, ablations, clips."""
+"""Figures over all cells of a study: corrected comparisons, pooled differences, ablations, sets of clips."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Row = dict[str, Any]
 
 
 def correct(rows: Sequence[Row]) -> Row:
-    """Correct every comparison of every cell for their number (Holm 1979): writes `p_study` beside `p`.
+    """Correct the p values of all cells for the number of comparisons (Holm 1979); adds `p_study` in place.
 
     Returns:
-        comparisons: how many have a p value; below: how many stay below `level` after the correction.
+        comparisons (number with a p value), below (number below `level` after the correction), level.
     """
     tested = [difference for row in rows for difference in row["differences"] if difference.get("p") is not None]
     corrected = holm([difference["p"] for difference in tested])
@@ -29,14 +29,14 @@ def correct(rows: Sequence[Row]) -> Row:
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
-    """Wins over the cells, and the mean difference over datasets with interval.
+    """Wins over the cells, and the mean difference over the datasets with its interval.
 
-    The datasets are the sample (Demsar 2006, JMLR 7, section 3): cells of one dataset share its test clips, so their
-    differences are averaged first, and Student's t interval is over the datasets; one dataset alone has none.
+    The datasets are the sample (Demsar 2006, JMLR 7, section 3). Cells of one dataset share its test clips, so their
+    differences are averaged first; Student's t interval is then over the datasets. One dataset alone has no interval.
 
     Returns:
-        method, versus, wins, cells, reliable, worse, datasets, mean, low, high; a cell is reliably better or worse
-        when its interval excludes 0 and it has more than one replicate.
+        Rows of method, versus, wins, cells, reliable, worse, datasets, mean, low, high. `reliable` and `worse` count
+        the cells whose interval lies above or below 0, over more than one replicate.
     """
     return [
         {
@@ -54,7 +54,11 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
 
 
 def ablations(rows: Sequence[Row]) -> list[Row]:
-    """What each part is worth: Synthio less the method without it, per cell: dataset, n, without, mean, low, high."""
+    """Contribution of each part: Synthio minus the method without it.
+
+    Returns:
+        One row per cell and part: dataset, n, without, mean, low, high.
+    """
     return [
         {"dataset": row["dataset"], "n": row["n"], "without": part, **_interval(difference)}
         for row in rows
@@ -65,10 +69,11 @@ def ablations(rows: Sequence[Row]) -> list[Row]:
 
 
 def clip_sets(report: Mapping[str, Any]) -> list[Row]:
-    """Of each set of synthetic clips: right labels by the oracle, distances to gold, sound, variety of its captions.
+    """Figures of each synthetic set: the oracle's accuracy, distances to gold, acoustics, caption diversity.
 
     Returns:
-        name, oracle, frechet, kernel, acoustics {figure: value}, distinct_2, self_bleu; null where not measured.
+        Rows of name, oracle, frechet, kernel, acoustics {figure: value}, distinct_2, self_bleu; None where not
+        measured.
     """
     oracle = (report.get("oracle") or {}).get("sets", {})
     distances = (report.get("distances") or {}).get("sets", {})

@@ -1,4 +1,4 @@
-"""`study.html` and `study.md`."""
+"""Pages of a study: `study.html` and `study.md`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = ("#1b6ca8", "#c2571a", "#2e7d4f", "#8a3ea0", "#a8324a", "#5b6770", "#8
 
 
 def render(study: Mapping[str, Any]) -> str:
-    """The page, self-contained; every value is escaped."""
+    """Render study.html as self-contained HTML with every value escaped."""
     filters: dict[str, Callable[..., str]] = {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
     charts = {name: chart(curves) for name, curves in study["curves"].items() if len(_numbers(curves)) > 1}
     template = page_environment(TEMPLATES, filters).get_template("study.html.j2")
@@ -23,7 +23,7 @@ def render(study: Mapping[str, Any]) -> str:
 
 
 def markdown(study: Mapping[str, Any]) -> str:
-    """Table 1's layout, one table per number of training clips, then verdicts and failures."""
+    """Format study.md: one table per number of training clips in the layout of Table 1, then verdicts and failures."""
     lines = [f"# Study: {len(study['cells'])} cells, preset {study['preset']}, {study['seeds']} replicates", ""]
     for n, cells in _sizes(study).items():
         lines += [f"## n = {n}", "", "| method | " + " | ".join(cell["dataset"] for cell in cells) + " |"]
@@ -42,11 +42,11 @@ def markdown(study: Mapping[str, Any]) -> str:
 
 
 def chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Lines of a learning curve over n (logarithmic) as SVG points.
+    """Lay out the learning curves over n (logarithmic) as SVG points.
 
     Returns:
-        lines (of each method: name, colour, line "x,y x,y", points [{x, y, y_low, y_high, n, mean}]), low and high (the
-        values at the ends of the axis), sizes [{n, x}].
+        lines (per method: name, colour, line "x,y x,y", points [{x, y, y_low, y_high, n, mean}]), low and high (values
+        at the ends of the axis), sizes [{n, x}].
     """
     sizes = _numbers(curves)
     values = [point[key] for points in curves.values() for point in points for key in ("mean", "low", "high")]

@@ -1,4 +1,4 @@
-"""I/O shell of `report_study`."""
+"""Reads the cells' records from the run store, combines them, writes the study's report."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def run(
     markdown_path: str,
     metrics_path: str,
 ) -> dict[str, Any]:
-    """Write the study's report; see `component.py` for the arguments.
+    """Write the study's report; `component.py` describes the arguments.
 
     Raises:
-        ConfigError: a name is unknown.
+        ConfigError: a preset, dataset or method is unknown.
         StorageError: the store cannot be read.
     """
     config = {"cells": cells, "preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}

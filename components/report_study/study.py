@@ -1,4 +1,8 @@
-"""`study.json`: the measured cells beside the published table."""
+"""The idea of the stage: `study.json` sets the measured cells beside the published table and tests them together.
+
+A failed cell becomes a named failure and does not hide the others. Read next: figures.py (corrected and pooled
+comparisons), page.py (study.html and study.md), run.py (where the cells' records come from).
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ FIGURES = ("accuracy", "macro_f1", "map")
 def study(
     cells: Sequence[tuple[Cell, Record | None]], methods: Mapping[str, Method], asked: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of study.json, whose layout `pipelines/benchmark.py` states.
+    """Build the content of study.json; `pipelines/dags/benchmark.py` describes its layout.
 
     Args:
-        cells: each with its record; None = it did not finish.
-        methods: by name, in the order of the report.
-        asked: preset, seeds, overrides, estimate and seconds.
+        cells: each cell with its record; None = the cell did not finish.
+        methods: methods by name, in the order of the report.
+        asked: preset, seeds, overrides, estimate and seconds, which are copied.
     """
     rows = [_cell(cell, record, methods) for cell, record in cells]
     complete = all(row["state"] == "done" and not row["failures"] for row in rows)
@@ -88,7 +92,7 @@ def _method(row: Mapping[str, Any], dataset: str, n: int, name: str, figure: str
     scores = row[figure]
     difference = None
     if value is not None:
-        # The paper gives no interval, so this is the one of the measured figure.
+        # The paper gives no interval, so the interval is that of the measured figure.
         difference = {key: 100 * scores[key] - value for key in ("mean", "low", "high") if scores.get(key) is not None}
     kept = {key: row[key] for key in FIGURES if key in row}
     return {"title": row["title"], **kept, "published": value, "difference": difference}

@@ -14,15 +14,15 @@ def retrieve_audio(
     retrieved: Output[Dataset],
     metrics: Output[Metrics],
 ) -> None:
-    """Find the clips of the corpus that are nearest to the gold training clips.
+    """Retrieve the corpus clips that are nearest to the gold training clips.
 
     Args:
-        corpus: from prepare_corpus.
-        gold: from prepare_dataset.
-        clap: from pretrain_clap.
+        corpus: pretraining corpus with audio, from prepare_corpus.
+        gold: real clips, from prepare_dataset.
+        clap: CLAP for the embeddings, from pretrain_clap.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        retrieved: the found clips, labelled as the gold clips; empty where no method asks for them.
+        retrieved: the retrieved clips with the labels of their gold clips; empty where no method needs them.
         metrics: figures for the run's page.
     """
     from components.retrieve_audio.run import run

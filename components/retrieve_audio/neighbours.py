@@ -1,4 +1,4 @@
-"""Nearest clips of a corpus too large for memory, and which gold clip each of them goes to."""
+"""Nearest-neighbour search in a corpus too large for memory, and assignment of corpus clips to gold clips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float32]
 
 
 class Match(NamedTuple):
-    """Corpus clip `place` goes to gold clip `query` as its neighbour number `rank`, the nearest being 0."""
+    """Assignment of corpus clip `place` to gold clip `query` as neighbour number `rank`; 0 = nearest."""
 
     query: int
     place: int
@@ -20,18 +20,18 @@ class Match(NamedTuple):
 
 
 class Nearest:
-    """The `keep` nearest corpus clips of each query, of all that were added so far.
+    """Running search for the `keep` nearest corpus clips of each query.
 
     Memory grows with queries times `keep`, not with the corpus.
 
     Args:
         queries: (Q, D) float32, rows of norm 1.
-        keep: neighbours of each query.
+        keep: number of neighbours per query.
 
     Attributes:
-        cosines: (Q, at most `keep`), falling along each row; equals keep the order of the corpus.
-        places: the corpus places that they belong to.
-        seen: corpus clips added.
+        cosines: (Q, at most `keep`), descending along each row; ties keep the order of the corpus.
+        places: corpus indices of the neighbours, in the shape of `cosines`.
+        seen: number of corpus clips added.
     """
 
     def __init__(self, queries: Floats, keep: int) -> None:
@@ -41,7 +41,7 @@ class Nearest:
         self.seen = 0
 
     def add(self, embeddings: Floats) -> None:
-        """The next clips of the corpus: (B, D), rows of norm 1."""
+        """Add the corpus's next clips, (B, D) with rows of norm 1."""
         places = np.broadcast_to(
             np.arange(self.seen, self.seen + len(embeddings)), (len(self._queries), len(embeddings))
         )
@@ -53,15 +53,15 @@ class Nearest:
 
 
 def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[Match]:
-    """Up to `per_query` corpus clips for each query, every corpus clip at most once.
+    """Assign up to `per_query` corpus clips to each query, every corpus clip at most once.
 
-    The most similar pair goes first. A corpus clip near several gold clips, possibly of different classes, goes
-    to the nearest one only: it would otherwise enter training several times, under contradictory labels.
+    Pairs are assigned greedily, most similar first. A corpus clip near several gold clips, possibly of different
+    classes, goes to only one of them; otherwise it would enter training several times with contradictory labels.
 
     Args:
-        cosines: (Q, K), as `Nearest` has them; K of `per_query` · Q, or the whole corpus, leaves no query short.
-        places: (Q, K).
-        per_query: clips wanted for each query.
+        cosines: (Q, K) from `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
+        places: (Q, K) from `Nearest`.
+        per_query: number of clips wanted per query.
     """
     queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
     taken: set[int] = set()

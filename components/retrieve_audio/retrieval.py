@@ -1,6 +1,8 @@
-"""From gold clips to their neighbours in the corpus, labelled as they are.
+"""The idea of the stage: take the corpus clips nearest to each gold clip by CLAP and give them the gold clip's labels.
 
-Nothing is filtered: that is the method of the paper's row (arXiv 2410.02056, Table 1).
+Nothing is filtered, as in the paper's retrieval row (arXiv 2410.02056, Table 1). Read next: shards.py (CLAP embeddings
+of the corpus), neighbours.py (nearest clips, and which gold clip gets which), run.py (nothing to do without the
+method).
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ from components.retrieve_audio.shards import ShardTask, embed_shards
 def retrieve(
     plan: RetrieveAudioPlan, corpus_dir: Path, gold_dir: Path, clap: Path, target: Path, code_version: str
 ) -> dict[str, float]:
-    """Write the neighbours of every replicate's training clips to `target`.
+    """Write the nearest corpus clips of every replicate's training clips to `target`.
 
     Returns:
-        `clips`, `corpus_clips` looked at, and `mean_cosine` of clip and gold clip.
+        `clips` retrieved, `corpus_clips` searched, and `mean_cosine` between retrieved and gold clips.
 
     Raises:
         DataError: the corpus has no audio.

@@ -1,4 +1,4 @@
-"""I/O shell of `retrieve_audio`."""
+"""Reads corpus, gold set and CLAP, retrieves nearest clips, writes an AudioFolder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def run(
     config: dict[str, Any],
     code_version: str,
 ) -> dict[str, float | int | str]:
-    """Retrieve clips for every replicate; see `component.py` for the arguments.
+    """Retrieve clips for every replicate; `component.py` describes the arguments.
 
     Returns:
-        How many clips were found, and how near they are to their gold clips.
+        Number of retrieved clips, number of corpus clips, and mean cosine with the gold clips.
 
     Raises:
         DataError: the corpus has no audio.

@@ -1,4 +1,4 @@
-"""CLAP embeddings of the corpus, one item of the store for each shard."""
+"""CLAP embeddings of the corpus; each shard is one item of the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from common.storage.items import ItemStore
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Embeddings and facts of a shard's clips."""
+    """Item with embeddings and facts of one shard's clips."""
 
     store: ItemStore
     corpus_dir: Path
@@ -35,21 +35,21 @@ class ShardTask:
         return {"clap": self.clap_hash, "shard": self.shard.sha256}
 
     def __call__(self) -> None:
-        """Make the item where it is missing."""
+        """Make the item if the store lacks it."""
         self.store.get_or_make(self._make, **self._key)
 
     def embeddings(self) -> NDArray[np.float32]:
-        """(clips, D), rows of norm 1."""
+        """Read the embeddings (clips, D), rows of norm 1."""
         found: NDArray[np.float32] = np.load(self.store.path(**self._key) / "embeddings.npy", allow_pickle=False)
         return found
 
     def facts(self) -> list[dict[str, Any]]:
-        """Key, caption and duration of each clip."""
+        """Read key, caption and duration of each clip."""
         found: list[dict[str, Any]] = read_json(self.store.path(**self._key) / "clips.json")
         return found
 
     def clips(self) -> Iterator[CorpusClip]:
-        """The clips themselves, in the order of the embeddings."""
+        """Read the clips with audio, in the order of the embeddings."""
         with Corpus(self.corpus_dir).open_shard(self.shard) as file:
             yield from read_audio_shard(file)
 
@@ -68,10 +68,10 @@ class ShardTask:
 
 
 def embed_shards(tasks: Sequence[ShardTask]) -> None:
-    """Do all tasks.
+    """Make all missing items, in parallel on CPUs or one by one on a GPU.
 
     Raises:
-        SynthioError: one failed.
+        SynthioError: a task failed.
     """
     gpu = torch.cuda.is_available()
     for _, result in run_items(_perform, tasks, workers=1 if gpu else None):
