@@ -1,0 +1,109 @@
+"""docs/ARCHITECTURE.md: its pictures are those of the compiled pipelines, its table is that of the stages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.catalogue import STAGES, target_of
+from pipelines.dags.compile import PIPELINES, compile_pipeline
+from pipelines.dags.picture import fenced, picture, pipelines_shown
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+TABLE = TEXT.partition("\n## The stages\n")[2].partition("\n## ")[0]
+ROWS = {
+    cells[0].strip("`"): cells
+    for line in TABLE.splitlines()
+    if line.startswith("| `") and (cells := [cell.strip() for cell in line.strip("|").split(" | ")])
+}
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The specification of each pipeline, compiled for this machine."""
+    folder = tmp_path_factory.mktemp("build")
+    compiled = {name: compile_pipeline(folder / f"{name}.yaml", pipeline=name) for name in PIPELINES}
+    return {name: next(yaml.safe_load_all(path.read_text(encoding="utf-8"))) for name, path in compiled.items()}
+
+
+def test_the_pictures_are_those_of_the_compiled_pipelines(specs: dict[str, Any]) -> None:
+    shown = pipelines_shown(TEXT)
+    assert set(shown) == set(PIPELINES)
+    for name, spec in specs.items():
+        assert shown[name] == fenced(spec), (
+            f"docs/ARCHITECTURE.md shows another {name} pipeline than the compiled one; draw it again: "
+            "python -m pipelines.dags.picture docs/ARCHITECTURE.md"
+        )
+
+
+def test_a_picture_has_every_task_and_folds_the_rounds(specs: dict[str, Any]) -> None:
+    drawn = picture(specs["synthio"])
+    for name in specs["synthio"]["root"]["dag"]["tasks"]:
+        if not name.startswith("self-reflection-round"):
+            assert re.search(rf"^  {name.replace('-', '_')}\[", drawn, flags=re.MULTILINE), name
+    assert drawn.count("subgraph") == 1
+    assert "Self-reflection, round 1 to 3" in drawn
+    assert "train_classifier -->|classifiers| evaluate_classifier" in drawn
+
+
+def test_only_evaluation_and_no_other_box_has_an_arrow_of_the_test_split(specs: dict[str, Any]) -> None:
+    arrows = [line.split() for line in picture(specs["synthio"]).splitlines() if re.search(r"\|.*\btest\b.*\|", line)]
+    assert [(arrow[0], arrow[-1]) for arrow in arrows] == [("prepare_dataset", "evaluate_classifier")]
+
+
+def test_every_stage_has_one_row() -> None:
+    assert sorted(ROWS) == sorted(STAGES)
+    assert all(len(cells) == 5 and all(cells) for cells in ROWS.values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_file_with_the_idea_is_there_and_of_the_stage(stage: str) -> None:
+    files = re.findall(r"`([^`]+)`", ROWS[stage][3])
+    assert files
+    for name in files:
+        assert name.startswith(f"components/{stage}/") and (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_layer_is_the_dockerfiles(stage: str) -> None:
+    layer = re.search(rf"^FROM (\w+) AS {target_of(stage)}$", DOCKERFILE, flags=re.MULTILINE)
+    assert layer is not None and ROWS[stage][4] == f"`{layer[1]}`"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_row_names_the_artifacts_that_the_stage_reads_and_writes(stage: str, specs: dict[str, Any]) -> None:
+    parts = {
+        re.sub(r"-\d+$", "", name.removeprefix("comp-")).replace("-", "_"): part
+        for spec in specs.values()
+        for name, part in spec["components"].items()
+        if "executorLabel" in part
+    }
+    shown = {"system.HTML", "system.Markdown", "system.Metrics", "system.ClassificationMetrics"}
+    for name, artifact in parts[stage].get("outputDefinitions", {}).get("artifacts", {}).items():
+        if artifact["artifactType"]["schemaTitle"] not in shown:
+            assert f"`{name}`" in ROWS[stage][2], name
+    same = {"clap": "finetuned", "previous": "of the round before", "losers": "`losers`"}
+    if stage != "report":
+        for name in parts[stage].get("inputDefinitions", {}).get("artifacts", {}):
+            assert f"`{name}`" in ROWS[stage][1] or same.get(name, "?") in ROWS[stage][1], name
+    else:
+        assert f"and {len(parts[stage]['inputDefinitions']['artifacts']) - 1} artifacts" in ROWS[stage][1]
+
+
+def test_every_path_that_is_named_exists() -> None:
+    for path in set(re.findall(r"`((?:common|components|pipelines|tests|docker|docs|manifests)/[\w./-]+)`", TEXT)):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_words_of_the_glossary_are_explained() -> None:
+    words = set(re.findall(r"^\| (\w+) \|", TEXT.partition("## Glossary")[2], flags=re.MULTILINE))
+    assert words >= {
+        *("gold", "losers", "vanilla", "oracle", "recipe", "replicate", "round", "cell", "night", "factor", "aligned"),
+        *("accepted", "method", "preset", "profile", "item", "store", "artifact"),
+    }
