@@ -20,15 +20,15 @@ def revise_captions(
     """Revise the captions of rejected clips (self-reflection).
 
     Args:
-        gold: from prepare_dataset.
-        captions: from caption_clips.
-        previous: prompts of the round before; their account of captions is carried on.
-        accepted: accepted clips so far.
-        rejected: rejected clips of the round before.
+        gold: real clips, from prepare_dataset.
+        captions: captions of the gold clips, from caption_clips.
+        previous: prompts of the previous round; this round extends their account of captions.
+        accepted: clips accepted so far, from filter_audio.
+        rejected: clips rejected in the previous round, from filter_audio.
         config: settings of this stage, resolved by plan.
         round: number of this round, from 1.
         code_version: hash of this stage's source, part of the cache key.
-        prompts: prompts.jsonl of this round.
+        prompts: prompts.jsonl of this round, and captions.json with the account of all rounds.
         metrics: figures for the run's page.
     """
     from components.revise_captions.run import run

@@ -1,4 +1,9 @@
-"""Self-reflection: other captions for what the filter rejected."""
+"""The idea of the stage: self-reflection, that is new captions for the clips that the filter rejected.
+
+The writer sees the rejected caption, its CLAP score and elements of accepted captions, and writes another caption. Read
+next: selection.py (which clips a round revises), run.py (one item per recipe and replicate). Requests and checks are in
+`common.captions`.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +30,21 @@ def revise(
     domain: str,
     number: int,
 ) -> tuple[list[Prompt], Tally]:
-    """New prompts for the rejected clips of one recipe and replicate, by clip id.
+    """Write new prompts for the rejected clips of one recipe and replicate, ordered by clip id.
 
     Args:
-        rejected: what is to be revised.
-        accepted: accepted so far, of the same recipe and replicate: what captions shall go beyond.
-        train: gold training clips of the replicate; stand in for a label of which nothing was accepted.
-        captions: of the gold clips, by clip id.
-        label_ids: of all labels of the dataset.
-        desk: who writes and checks.
-        settings: share of the pool.
-        domain: of the dataset.
-        number: of this round, from 1.
+        rejected: the clips whose captions are revised.
+        accepted: clips accepted so far, of the same recipe and replicate; new captions must differ from theirs.
+        train: gold training clips of the replicate, used for labels without an accepted clip.
+        captions: captions of the gold clips, by clip id.
+        label_ids: ids of all labels of the dataset.
+        desk: writes and checks captions.
+        settings: share of the pool to show.
+        domain: sound domain of the dataset.
+        number: number of this round, from 1.
+
+    Returns:
+        The prompts, and the tally of captions and extracted elements.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
     ids = {clip.clip_id: tuple(label_ids[label] for label in all_labels(clip)) for clip in rejected}
@@ -79,7 +87,7 @@ def _pools(
     label_ids: Mapping[str, int],
     desk: Desk,
 ) -> tuple[dict[int, Pool], Tally]:
-    """Elements of the accepted captions by label id; of the gold captions where nothing was accepted."""
+    """Extract elements by label id from the accepted captions, or from gold captions where none was accepted."""
 
     def rows(
         described: Iterable[tuple[SyntheticClip | GoldClip, str]], ids: set[int]
@@ -122,7 +130,7 @@ def _prompt(clip: SyntheticClip, caption: str, writer: str, prompt_hash: str, nu
         caption=caption,
         writer=writer,
         prompt_hash=prompt_hash,
-        # A revision goes beyond the pool, so the elements of other clips that it was made from are gone.
+        # A revision goes beyond the pool, so the clips behind the shown elements are not recorded as parents.
         parents=(clip.source_clip_id,),
         history=(*clip.history, rejected),
     )

@@ -1,4 +1,4 @@
-"""I/O shell of `revise_captions`."""
+"""Reads rejected and accepted clips, revises captions, writes the round's prompts."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ def run(
     round: int,
     code_version: str,
 ) -> dict[str, float | int | str]:
-    """Write prompts for the rejected clips that have another round; none, in a second, when there are none.
+    """Write prompts for the rejected clips that have another round; `component.py` describes the arguments.
+
+    Without such clips this takes a second and writes no prompts.
 
     Raises:
-        DataError: clips of another run.
+        DataError: the clips belong to another run.
     """
     plan = ReviseCaptionsPlan.model_validate(config)
     artifacts = {"previous": previous_path, "rejected": rejected_path}
@@ -66,8 +68,8 @@ def _revise(
     number: int,
     code_version: str,
 ) -> tuple[list[Prompt], Tally, Tally]:
-    """Prompts, how they came about, and how those did that were not found finished."""
-    # Imported here: a round with nothing to do takes a second.
+    """Revise captions by recipe and replicate; return prompts, their whole tally, and the tally of this execution."""
+    # Imported here, so that a round without work takes only a second.
     from common.captions.writers import content_settings, open_desk
     from components.revise_captions.revision import revise
 

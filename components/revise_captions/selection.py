@@ -1,4 +1,4 @@
-"""Which rejected clips a round revises. Light to import: most rounds of most runs have nothing to do."""
+"""Selection of the rejected clips that a round revises; light to import, since most rounds have nothing to do."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from common.records.clips import SyntheticClip
 
 
 def due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: int, number: int) -> list[SyntheticClip]:
-    """The rejected clips that round `number` revises: of the round before, of recipes that have this round.
+    """Select the clips for round `number`: rejected in the previous round, of recipes that have this round.
 
     Args:
-        rejected: by the filter.
-        recipes: of the run.
-        rounds: of recipes that do not state their own.
-        number: of this round, from 1.
+        rejected: clips rejected by the filter.
+        recipes: all recipes of the run.
+        rounds: number of rounds of recipes that state none.
+        number: number of this round, from 1.
 
     Raises:
-        DataError: a clip is of no recipe of the run.
+        DataError: a clip has no recipe of the run.
     """
     allowed = {recipe.name: rounds if recipe.rounds is None else recipe.rounds for recipe in recipes}
     found = []

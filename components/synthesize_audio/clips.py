@@ -1,4 +1,4 @@
-"""Finished clips: into the item store, out of it as records, and made again from their provenance."""
+"""Finished clips in the item store: written with their facts, read back as records and provenance."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from components.synthesize_audio.generate import Generated
 from components.synthesize_audio.requests import Request, alignment_of, synthetic_clip
 
 AUDIO, RECORD = "clip.flac", "made.json"
-"""Files of a finished clip in the item store."""
+"""File names of a finished clip in the item store."""
 
 MODEL_ACCOUNT = "training.json"
 _MODEL_FACTS = ("start", "revision")
 
 
 def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) -> None:
-    """Write a finished clip and what came of its making."""
+    """Write a finished clip with duration, gain, signal check, hash and environment."""
     write_flac(folder / AUDIO, clip.audio, clip.sample_rate_hz)
     write_json(
         folder / RECORD,
@@ -42,19 +42,19 @@ def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) ->
 
 
 class Published:
-    """Finished clips as the artifact has them, by clip id; one at a time, so that memory does not grow with them.
+    """Finished clips for the artifact, ordered by clip id and read one at a time to bound memory.
 
     Args:
-        requests: all of them in the store.
-        plan: of the stage.
-        store: of the stage.
-        t2a: folder of the unaligned model; tells where the weights come from.
-        gold: folder of the gold set; tells the dataset's licence.
-        code_version: of the stage.
+        requests: requests whose clips are all in the store.
+        plan: settings and recipes.
+        store: item store of the finished clips.
+        t2a: folder of the unaligned model, which states the origin of the weights.
+        gold: folder of the gold set, which states the dataset's licence.
+        code_version: hash of the stage's code, for the provenance.
 
     Attributes:
-        signals: how many of the clips taken so far failed the signal checks, by reason; those that did not, under `ok`.
-        audio_s: their duration together.
+        signals: number of clips read so far by result of the signal checks: `ok` or a reason code.
+        audio_s: total duration in seconds of the clips read so far.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Published:
         self.audio_s = 0.0
 
     def records(self) -> Iterator[SyntheticClip]:
-        """The records, counted as they are taken."""
+        """Yield the records, and count them in `signals` and `audio_s`."""
         for clip_id in sorted(self._requests):
             request = self._requests[clip_id]
             clip = synthetic_clip(request, self._plan.settings, read_json(self._item(request) / RECORD))
@@ -85,11 +85,11 @@ class Published:
             yield clip
 
     def file(self, clip: SyntheticClip) -> Path:
-        """A clip's audio."""
+        """Path of a clip's audio file."""
         return self._item(self._requests[clip.clip_id]) / AUDIO
 
     def accounts(self) -> Iterator[Provenance]:
-        """The provenance of each clip."""
+        """Yield the provenance of each clip."""
         for clip_id in sorted(self._requests):
             request = self._requests[clip_id]
             alignment = alignment_of(request.prompt, self._plan.recipes)
@@ -115,15 +115,15 @@ def provenance(
     gold_licence: str,
     code_version: str,
 ) -> Provenance:
-    """How a finished clip came about, and can be made again.
+    """Build the provenance of a finished clip, from which it can be made again.
 
     Args:
-        request: what was asked for.
-        settings: of the stage.
-        made: what came of it.
-        model: facts about the request's model, see `model_account`.
-        gold_licence: of the dataset.
-        code_version: of the stage.
+        request: the clip's request.
+        settings: sampler and audio settings.
+        made: stored facts of the finished clip.
+        model: facts on the request's model, from `model_account`, and its alignment.
+        gold_licence: licence of the dataset.
+        code_version: hash of the stage's code.
     """
     prompt, source = request.prompt, request.source
     return Provenance(
@@ -158,7 +158,7 @@ def provenance(
 
 
 def model_account(folder: Path) -> dict[str, Any]:
-    """What a model folder says of its origin: id, revision and licence, those of them that it knows."""
+    """Origin of a model folder: id, revision and licence, as far as its `training.json` states them."""
     if not (folder / MODEL_ACCOUNT).is_file():
         return {}
     account = read_json(folder / MODEL_ACCOUNT)

@@ -17,17 +17,17 @@ def synthesize_audio(
     aligned: Optional[Input[Model]] = None,
     prompts: Optional[Input[Dataset]] = None,
 ) -> None:
-    """Generate audio for prompts; without prompts, for the template caption of every gold clip.
+    """Generate audio for prompts; without prompts, for the template captions of every gold training clip.
 
     Args:
-        t2a: from pretrain_t2a.
-        gold: from prepare_dataset; gives durations and loudness.
+        t2a: unaligned text-to-audio model, from pretrain_t2a.
+        gold: real clips, from prepare_dataset; give durations and loudness.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        synthetic: generated clips as an AudioFolder.
+        synthetic: generated clips as an AudioFolder, with their provenance.
         metrics: figures for the run's page.
-        aligned: from align_t2a; needed by prompts of aligned recipes.
-        prompts: from augment_captions or revise_captions.
+        aligned: aligned models, from align_t2a; needed by prompts of aligned recipes.
+        prompts: captions to generate, from augment_captions or revise_captions.
     """
     from components.synthesize_audio.run import run
 

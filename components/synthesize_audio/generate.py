@@ -1,4 +1,4 @@
-"""Latents for a batch of requests, and audio from latents."""
+"""Sampling of latents for a batch of requests, and decoding of latents to finished audio."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Generated:
 
     Attributes:
         audio: (C, T) float32 in [-1, 1].
-        sample_rate_hz: of the audio.
-        gain_db: what loudness matching applied.
+        sample_rate_hz: sample rate of `audio`.
+        gain_db: gain applied by loudness matching.
         signal: `ok`, or the reason code of the signal checks.
     """
 
@@ -35,7 +35,7 @@ class Generated:
 
 
 def source_level(audio: np.ndarray, window: int) -> float:
-    """RMS level in dBFS of a source clip (T,), of its loudest `window` samples where it is longer."""
+    """RMS level in dBFS of a source clip (T,), or of its loudest `window` samples where it is longer."""
     return float(rms_dbfs(loudest_window(audio, window) if len(audio) > window else audio))
 
 
@@ -43,16 +43,16 @@ def source_level(audio: np.ndarray, window: int) -> float:
 def sample_batch(
     backend: T2ABackend, requests: Sequence[Request], settings: SynthesizeAudioConfig, texts: TextCache | None = None
 ) -> Tensor:
-    """Latents of one batch, (B, D, L) float32 on the CPU, in the order of `requests`.
+    """Sample the latents of one batch, (B, D, L) float32 on the CPU, in the order of `requests`.
 
-    All are as long as the batch's bucket, each clip is conditioned on its own duration and its
-    noise comes from its own generator: a clip depends on no other clip of its batch, nor on its place.
+    All latents have the length of the batch's bucket. Each clip is conditioned on its own duration and draws noise from
+    its own generator; so it depends neither on the other clips of its batch nor on its position.
 
     Args:
-        backend: the model that all requests name.
-        requests: all with the same `frames`; all start from noise, or all from a source at one level.
-        settings: has the sampler.
-        texts: of this backend.
+        backend: the model of all requests.
+        requests: all with the same `frames`; all start from noise, or all from a source at one noise level.
+        settings: settings of the sampler.
+        texts: cache of captions encoded by this backend.
     """
     source = requests[0].source
     return sample(
@@ -69,7 +69,7 @@ def sample_batch(
 
 
 def _encode_source(backend: T2ABackend, request: Request) -> Tensor:
-    """(1, D, L): the source clip's loudest window, then silence up to the bucket's length."""
+    """Encode the source clip's loudest window, padded with silence to the bucket's length, to (1, D, L)."""
     audio, rate = read_audio(Path(request.source.path if request.source else ""))
     mono = loudest_window(resample(to_mono(audio), rate, backend.sample_rate_hz), _samples(backend, request.duration_s))
     length = request.frames * backend.hop_length
@@ -82,7 +82,7 @@ def _samples(backend: T2ABackend, duration_s: float) -> int:
 
 
 def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: SynthesizeAudioConfig) -> Generated:
-    """The finished clip of latents (D, L)."""
+    """Decode latents (D, L) to a finished clip."""
     audio = backend.decode(latent[None])[0].float().cpu().numpy()
     return finish(audio, request, backend.sample_rate_hz, settings)
 
@@ -90,16 +90,15 @@ def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: Synt
 def finish(audio: np.ndarray, request: Request, rate: int, settings: SynthesizeAudioConfig) -> Generated:
     """Cut to length, check, resample, and match the source clip's loudness.
 
-    The rule: one gain for the whole clip brings its RMS level to that of the source clip (of its
-    loudest window where it is longer than the clip), or as near below it as the peak limit
-    allows. A clip that fails the checks is kept with its reason code for the filter to reject; a
-    silent one gets no gain, and samples that are not finite become 0.
+    One gain for the whole clip brings its RMS level to `request.target_rms_dbfs`, or as near below it as the peak limit
+    allows. A clip that fails the checks is kept with its reason code, for the filter to reject. A silent clip gets no
+    gain; samples that are not finite become 0, and such a clip gets no gain either.
 
     Args:
         audio: (C, T) as decoded.
-        request: what was asked for.
-        rate: sampling rate in Hz.
-        settings: rate and peak limit of the result.
+        request: the clip's request.
+        rate: sample rate of `audio` in Hz.
+        settings: sample rate and peak limit of the result.
     """
     audio = np.ascontiguousarray(audio[:, : round(request.duration_s * rate)], dtype=np.float32)
     signal = check_signal(to_mono(audio), rate)

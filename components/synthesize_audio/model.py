@@ -1,4 +1,4 @@
-"""The text-to-audio model, ready to generate: on which device, in which precision, compiled or not."""
+"""Loading of the text-to-audio model for generation: device, precision, compilation."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from common.errors import ConfigError
 from common.runtime.parallel import cpu_count
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "soundfile", "soxr")
-"""What takes part in making a clip's samples."""
+"""Packages that influence a clip's samples."""
 
 _streams = local()
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with what belongs to it.
+    """A loaded model.
 
     Attributes:
-        backend: on its device, in its precision.
-        texts: captions that it has encoded.
-        precision: of its transformer.
+        backend: the model on its device, in its precision.
+        texts: cache of encoded captions.
+        precision: precision of the transformer.
     """
 
     backend: T2ABackend
@@ -40,7 +40,7 @@ class Loaded:
     precision: Literal["fp32", "bf16"]
 
     def environment(self) -> dict[str, Any]:
-        """What decides rounding: a clip is bit-equal where this is equal."""
+        """Device, precision and package versions; equal environments give bit-equal clips."""
         device = self.backend.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         versions = {package: version(package) for package in PACKAGES}
@@ -49,15 +49,15 @@ class Loaded:
 
 
 def devices() -> tuple[str, ...]:
-    """Where processes run: every GPU, or as many times the CPU as it has cores."""
+    """Device of each process: every GPU, or one CPU entry per core."""
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",) * cpu_count()
 
 
 def load_model(path: str, device: str, settings: SynthesizeAudioConfig) -> Loaded:
-    """The model at `path`, loaded once per process while batches of one model follow each other.
+    """Load the model at `path`; the last loaded model of the process is cached.
 
     Raises:
-        ConfigError: the device cannot compute in the precision asked for.
+        ConfigError: the device does not support the requested precision, or the model cannot be compiled.
     """
     return _load(path, device, settings.precision, settings.compile, settings.sampler.batch_size)
 
@@ -74,10 +74,10 @@ def _load(path: str, device: str, wanted: str, compiled: str, batch_size: int) -
 
 
 def resolve_precision(wanted: str, device: str) -> Literal["fp32", "bf16"]:
-    """`auto` made definite.
+    """Resolve `auto` to bf16 on a GPU that has it, else to fp32.
 
     Raises:
-        ConfigError: bf16 is asked for on a GPU without it.
+        ConfigError: bf16 is requested on a GPU without it.
     """
     has_bf16 = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     if wanted == "bf16" and device.startswith("cuda") and not has_bf16:
@@ -86,11 +86,11 @@ def resolve_precision(wanted: str, device: str) -> Literal["fp32", "bf16"]:
 
 
 def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> None:
-    """Compile each of the transformer's equal blocks: one compilation serves all.
+    """Compile the transformer's blocks one by one; they are alike, so one compilation serves all.
 
     Args:
-        transformer: compiled at its first call, again for a second latent length, then for any.
-        backend: of `torch.compile`.
+        transformer: compiled at its first call, again at a second latent length, and then for any length.
+        backend: back end of `torch.compile`.
 
     Raises:
         ConfigError: the model has no list of blocks.
@@ -106,7 +106,7 @@ def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> N
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """On a GPU, let this thread's work run beside the sampler's instead of behind it."""
+    """Context in which this thread uses its own CUDA stream, so that its work runs parallel to the sampler's."""
     if device.type != "cuda":
         yield
         return

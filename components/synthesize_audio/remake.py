@@ -1,4 +1,4 @@
-"""A clip made again from its provenance and the model's folder alone."""
+"""Regeneration of a clip from its provenance and the model's folder alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SHARED = ("recipe", "seed", "source_clip_id", "label", "index", "round", "capti
 
 
 def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None, device: str = "cpu") -> None:
-    """Write the clip's FLAC file to `target`.
+    """Generate a clip again and write its FLAC file to `target`.
 
     Args:
-        provenance: of the clip.
+        provenance: provenance of the clip.
         model: folder of its text-to-audio model.
-        target: the new file; the same bytes as the old one's where `provenance.environment` holds.
-        source: the gold clip's file, for a clip that started from it.
-        device: where the model runs.
+        target: the new file; bytes equal the old file's in the same `provenance.environment`.
+        source: file of the gold clip, for a clip that started from one.
+        device: device of the model.
 
     Raises:
-        DataError: the model or the source is not the one that was used.
+        DataError: the model or the source differs from the one used.
     """
     found = model_hash(model)
     if found != provenance.model_hash:
@@ -40,7 +40,7 @@ def remake(provenance: Provenance, model: Path, target: Path, source: Path | Non
     settings = SynthesizeAudioConfig.model_validate(provenance.settings)
     request = _request(provenance, model, source)
     loaded = load_model(str(model), device, settings)
-    # The sampler fills the batch up with copies: a clip depends on the batch size, not on its neighbours.
+    # The sampler fills the batch up with copies; a clip depends on the batch size, not on its neighbours.
     latent = sample_batch(loaded.backend, [request], settings, loaded.texts)[0]
     clip = decode(loaded.backend, latent, request, settings)
     write_flac(target, clip.audio, clip.sample_rate_hz)

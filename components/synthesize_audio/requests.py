@@ -1,4 +1,4 @@
-"""Which clips to generate, with which model and seed, and in which batches. Free of torch."""
+"""Requests: which clips to generate, with which model and seed, and in which batches; imports no torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from common.runtime.seeding import derive_seed
 
 TEMPLATE_WRITER = "template"
 _START = {"start", "noise_level"}
-"""Settings that count through `Request.source`, and only for clips that have one."""
+"""Settings left out of a clip's key, since `Request.source` carries them for clips that have a source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The gold clip that a clip starts from.
+    """Gold clip whose noised latents a clip starts from.
 
     Attributes:
-        path: its audio file.
-        sha256: of that file.
+        path: audio file of the gold clip.
+        sha256: hash of the file.
         noise_level: diffusion time in (0, 1] to which its latents are noised.
     """
 
@@ -39,14 +39,14 @@ class Request:
     """One clip to be generated.
 
     Attributes:
-        prompt: what to generate.
+        prompt: caption, labels and ids of the clip.
         model_path: folder of the text-to-audio model.
         model_hash: hash of that folder.
         sampling_seed: seeds this clip's generator.
         duration_s: length of the clip in seconds, at most the model's window.
-        frames: length of its latents: `duration_s` rounded up to the bucket.
+        frames: latent length: `duration_s` rounded up to the bucket.
         target_rms_dbfs: loudness of the source clip.
-        source: where it starts; None = pure noise.
+        source: gold clip to start from; None = start from pure noise.
     """
 
     prompt: Prompt
@@ -59,7 +59,7 @@ class Request:
     source: Source | None = None
 
     def key(self, settings: SynthesizeAudioConfig) -> dict[str, Any]:
-        """All that decides the clip's samples."""
+        """Store key of the clip: everything that determines its samples."""
         return {
             **self.latent_key(),
             "target_rms_dbfs": self.target_rms_dbfs,
@@ -67,7 +67,7 @@ class Request:
         }
 
     def latent_key(self) -> dict[str, Any]:
-        """What decides the clip's latents, beside the sampler."""
+        """Part of the key that determines the clip's latents, without the sampler."""
         return {
             "model": self.model_hash,
             "caption": self.prompt.caption,
@@ -79,13 +79,13 @@ class Request:
 
 
 def batch_key(requests: Sequence[Request], settings: SynthesizeAudioConfig) -> dict[str, Any]:
-    """All that decides the latents of a batch; how they become audio does not."""
+    """Store key of a batch's latents; settings of the decoding and the audio do not count."""
     sampling = settings.model_dump(mode="json", include={"sampler", "precision", "compile"})
     return {"latents": [request.latent_key() for request in requests], **sampling}
 
 
 def template_prompts(clips: Sequence[GoldClip], seed: int, clips_per_gold: int) -> list[Prompt]:
-    """Template prompts for the gold clips of a replicate: the losers, and the clips of `vanilla`."""
+    """Build template prompts for the gold clips of a replicate, for the losers and the method `vanilla`."""
     return [
         Prompt(
             prompt_id=f"{LOSERS.name}.s{seed}.{clip.clip_id}.{index}.r0",
@@ -107,12 +107,12 @@ def template_prompts(clips: Sequence[GoldClip], seed: int, clips_per_gold: int) 
 
 
 def sampling_seed(prompt: Prompt) -> int:
-    """The seed of a prompt's generator: of the replicate and the prompt's id, never of content or order."""
+    """Seed of a prompt's generator, derived from replicate and prompt id, never from content or order."""
     return derive_seed(prompt.seed, "synthesize_audio", prompt.prompt_id)
 
 
 def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> None:
-    """Refuse prompts that cannot be generated.
+    """Check that all prompts can be generated.
 
     Raises:
         DataError: two prompts share an id, a caption is empty, or a source clip is unknown.
@@ -132,10 +132,10 @@ def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> No
 
 
 def alignment_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Alignment:
-    """The alignment of the model that a prompt is meant for.
+    """Alignment of the model that a prompt needs.
 
     Raises:
-        ConfigError: no recipe of the run has the prompt's recipe name.
+        ConfigError: the prompt's recipe is not one of the run.
     """
     for recipe in (LOSERS, *recipes):
         if recipe.name == prompt.recipe:
@@ -154,16 +154,16 @@ def make_requests(
     levels_dbfs: Mapping[str, float],
     sources: Mapping[str, Source] | None = None,
 ) -> list[Request]:
-    """Prompts with all that generation needs.
+    """Combine prompts with everything that generation needs.
 
     Args:
-        prompts: what to generate.
+        prompts: the prompts to generate.
         models: prompt id to the folder of its model.
-        hashes: folder to hash.
+        hashes: model folder to hash.
         durations_s: source clip id to duration.
         frames: source clip id to latent length.
         levels_dbfs: source clip id to loudness.
-        sources: source clip id to where its augmentations start; None = from noise. Losers always do.
+        sources: source clip id to the start of its augmentations; None = noise. Losers always start from noise.
     """
     return [
         Request(
@@ -181,11 +181,10 @@ def make_requests(
 
 
 def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]:
-    """Requests in batches of at most `size` that share model, latent length and start.
+    """Split requests into batches of at most `size` that share model, latent length and kind of start.
 
-    The order of `requests` has no influence; equal captions lie together, so that few need to be
-    encoded anew. The sampler fills up a group's last batch, because results are bit-equal at one
-    batch size only.
+    The order of `requests` does not matter. Equal captions are adjacent, so that few are encoded more than once. The
+    sampler fills up a group's last batch, because results are bit-equal only at one batch size.
     """
     groups: dict[tuple[str, int, bool], list[Request]] = {}
     for request in sorted(requests, key=lambda r: (r.model_hash, r.frames, r.prompt.caption, r.prompt.prompt_id)):
@@ -194,11 +193,11 @@ def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]
 
 
 def synthetic_clip(request: Request, settings: SynthesizeAudioConfig, made: Mapping[str, Any]) -> SyntheticClip:
-    """The record of a generated clip.
+    """Build the record of a generated clip.
 
     Args:
-        request: what was asked for.
-        settings: of the stage.
+        request: the clip's request.
+        settings: settings of the sampler.
         made: `duration_s`, `sample_rate_hz`, `gain_db` and `signal` of the generated clip.
     """
     prompt = request.prompt

@@ -28,10 +28,14 @@ def run(
     aligned_path: str | None = None,
     prompts_path: str | None = None,
 ) -> dict[str, float | int | str]:
-    """Generate the clips of a round; see `component.py` for the arguments.
+    """Generate the clips of a round; `component.py` describes the arguments.
 
     Returns:
-        Counts of clips and of failed signal checks by reason.
+        Number of clips, their total duration, and failed signal checks by reason.
+
+    Raises:
+        ConfigError: a prompt has no recipe of the run.
+        DataError: a prompt cannot be generated, or its model is missing.
     """
     plan = SynthesizeAudioPlan.model_validate(config)
     artifacts = {"gold": gold_path, "prompts": prompts_path}
@@ -51,7 +55,7 @@ def run(
             return running.figures
         running.verify({"t2a": t2a_path, "aligned": aligned_path})
         models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
-        # A round without prompts must not pay for importing torch.
+        # Imported here, so that a round without prompts does not import torch.
         from components.synthesize_audio.clips import Published
         from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
@@ -69,7 +73,7 @@ def run(
 
 
 def _models(plan: SynthesizeAudioPlan, prompts: Sequence[Prompt], t2a: Path, aligned: Path | None) -> dict[str, Path]:
-    """By prompt id, the folder of its model."""
+    """Map each prompt id to the folder of its model."""
     models = {}
     for prompt in prompts:
         alignment = alignment_of(prompt, plan.recipes)

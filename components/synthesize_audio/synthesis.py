@@ -1,4 +1,10 @@
-"""Batches as pieces of work: generate what is missing, keep latents and clips in the item store."""
+"""The idea of the stage: generate one clip per prompt, in batches whose latents and clips are items of the store.
+
+Only missing clips are generated. A clip depends on its own request, not on the other clips of its batch or on the
+process, so a killed run resumes with the same clips. Read next: requests.py (what is generated, and in which batches), generate.py
+(sampling and decoding), model.py (the loaded model), clips.py (records and provenance), run.py (the order of the
+steps), remake.py (a clip made again from its provenance).
+"""
 
 from __future__ import annotations
 
@@ -34,19 +40,19 @@ from components.synthesize_audio.requests import Request, Source, batch_key, bat
 log = get_logger("synthesize_audio")
 
 LATENTS = "latents.npy"
-"""File of a sampled batch in the item store."""
+"""File name of a batch's latents in the item store."""
 
 _STORE_THREADS = 16
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that share model, latent length and start.
+    """Requests that share model, latent length and kind of start.
 
     Attributes:
-        requests: at most the sampler's batch size.
-        settings: of the stage.
-        store: where latents and finished clips are kept.
+        requests: at most as many as the sampler's batch size.
+        settings: settings of the sampler and of the audio.
+        store: receives latents and finished clips.
     """
 
     requests: tuple[Request, ...]
@@ -55,23 +61,23 @@ class Batch:
 
     @property
     def model_path(self) -> str:
-        """Folder of the model."""
+        """Folder of the model of all requests."""
         return self.requests[0].model_path
 
     def missing(self) -> list[Request]:
-        """The requests whose clips the store lacks."""
+        """Requests whose clips are not in the store."""
         return [request for request in self.requests if not self.store.has(**request.key(self.settings))]
 
 
 @dataclass(frozen=True)
 class Share:
-    """The batches of one process.
+    """Batches of one process.
 
     Attributes:
-        batches: those of one model follow each other.
-        device: where models run.
-        threads: that decode and write beside the sampler.
-        logged: whether to log progress; one share does, for all.
+        batches: batches ordered by model.
+        device: device of the model.
+        threads: number of threads that decode and write beside the sampler.
+        logged: whether to log progress; only one share does.
     """
 
     batches: tuple[Batch, ...]
@@ -83,13 +89,13 @@ class Share:
 def generate_share(share: Share) -> Counter[str]:
     """Generate all batches of a share and store their clips.
 
-    While a batch is sampled, the one before it is decoded and written. Its latents are stored
-    first, and the next batch waits for that: a kill costs the sampling of at most one batch.
+    While a batch is sampled, the previous one is decoded and written. Its latents are stored first, and the next batch
+    waits for that; so a kill costs the sampling of at most one batch.
 
     Returns:
-        `clips` that were new, `sampled` clips (those of stored latents are not), `encoded` captions.
+        Numbers of new `clips`, `sampled` clips (without those of stored latents), and `encoded` captions.
     """
-    # Sums come out differently with other numbers of threads; a worker of several has one.
+    # The number of threads changes the rounding of sums; one thread matches a worker among several.
     torch.set_num_threads(1)
     made: Counter[str] = Counter()
     progress = Progress(log, "batches", len(share.batches)) if share.logged else None
@@ -113,7 +119,7 @@ def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter
     latents = stored_latents(batch)
     made = Counter(clips=len(missing))
     if latents is None:
-        # All of it, also where some clips are stored: the key of the latents names the whole batch.
+        # The whole batch is sampled even if some clips are stored, since the latents' key names the whole batch.
         latents = sample_batch(loaded.backend, batch.requests, batch.settings, loaded.texts)
         made.update(sampled=len(latents))
         trailing.submit(store_latents, batch, latents)
@@ -124,7 +130,7 @@ def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter
 
 
 def stored_latents(batch: Batch) -> Tensor | None:
-    """The latents (B, D, L) of a batch that was sampled before."""
+    """Read the latents (B, D, L) of a batch sampled before; None when there are none."""
     key = batch_key(batch.requests, batch.settings)
     if not batch.store.has(**key):
         return None
@@ -132,7 +138,7 @@ def stored_latents(batch: Batch) -> Tensor | None:
 
 
 def store_latents(batch: Batch, latents: Tensor) -> None:
-    """Keep a batch's latents: after a kill, or with other settings of the audio, only decoding is done again."""
+    """Store a batch's latents; after a kill, or with other audio settings, only decoding is repeated."""
 
     def write(folder: Path) -> None:
         np.save(folder / LATENTS, latents.numpy(), allow_pickle=False)
@@ -150,15 +156,15 @@ def _finish_clip(batch: Batch, loaded: Loaded, request: Request, latent: Tensor)
 def plan_requests(
     prompts: Sequence[Prompt], gold: GoldSet, models: Mapping[str, Path], settings: SynthesizeAudioConfig
 ) -> list[Request]:
-    """Prompts with model, seed, length, loudness and start.
+    """Turn prompts into requests with model, seed, length, loudness and start.
 
     Args:
         prompts: at least one.
-        gold: has their source clips.
+        gold: contains their source clips.
         models: prompt id to the folder of its model; all of one architecture.
-        settings: of the stage.
+        settings: start, noise level, and the sampler's buckets.
     """
-    # With several GPUs each process loads its own: this one needs the model's sizes only.
+    # With several GPUs each process loads its own model; this process needs only the model's sizes.
     where = devices()[0] if len(set(devices())) == 1 else "cpu"
     backend = load_model(str(models[prompts[0].prompt_id]), where, settings).backend
     clips = {prompt.source_clip_id: gold.clips[prompt.source_clip_id] for prompt in prompts}
@@ -182,18 +188,18 @@ def _sources(clips: Mapping[str, GoldClip], gold: GoldSet, noise_level: float) -
 
 
 def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> Counter[str]:
-    """Bring the clips of all requests into the store, on all devices at once.
+    """Generate all clips that the store lacks, on all devices at once.
 
-    Which device or process makes a batch has no influence on its clips.
+    The device or process of a batch does not affect its clips.
 
     Returns:
-        As `generate_share`, of all shares.
+        The sum of the counts of `generate_share`.
 
     Raises:
-        Exception: what the first share that failed ended with; clips finished by then are kept.
+        Exception: the error of the first share that failed; clips finished by then are kept.
     """
     planned = [Batch(part, settings, store) for part in batches(requests, settings.sampler.batch_size)]
-    # In threads, because a store on S3 takes a request for each clip.
+    # Threads, because a store on S3 needs one request per clip.
     with ThreadPoolExecutor(_STORE_THREADS) as pool:
         lacks = pool.map(lambda batch: bool(batch.missing()), planned)
         missing = [batch for batch, lacking in zip(planned, lacks, strict=True) if lacking]
@@ -212,11 +218,11 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
 
 
 class Trailing:
-    """A bounded queue of jobs: they start in order of submission, and the first error comes back to the caller.
+    """A bounded background queue that re-raises the first error; jobs start in order of submission.
 
     Args:
-        threads: jobs at a time.
-        limit: jobs that may wait or run; `submit` blocks until there is room for one more.
+        threads: number of jobs at a time.
+        limit: largest number of waiting and running jobs; `submit` blocks while it is reached.
     """
 
     def __init__(self, threads: int, limit: int) -> None:
@@ -228,7 +234,7 @@ class Trailing:
         """Queue `job(*arguments, **named)`.
 
         Raises:
-            Exception: what an earlier job ended with.
+            Exception: the error of an earlier job.
         """
         while len(self._pending) >= self._limit:
             self._pending.popleft().result()
@@ -238,7 +244,7 @@ class Trailing:
         """Wait for all jobs.
 
         Raises:
-            Exception: what the first one that failed ended with.
+            Exception: the error of the first job that failed.
         """
         while self._pending:
             self._pending.popleft().result()
