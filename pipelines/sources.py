@@ -27,21 +27,21 @@ def meaning(path: Path) -> str:
     """SHA-256 (hex) of a file: of the syntax tree without docstrings of Python, the values of YAML, all other bytes."""
     data = path.read_bytes()
     if path.suffix == ".py":
-        data = syntax(data.decode("utf-8")).encode()
+        data = ast.dump(without_docstrings(data.decode("utf-8"))).encode()
     elif path.suffix == ".yaml":
-        data = json.dumps(yaml.safe_load(data), default=str).encode()
+        data = json.dumps(yaml.load(data, yaml.CSafeLoader), default=str).encode()
     return hashlib.sha256(data).hexdigest()
 
 
-def syntax(source: str) -> str:
-    """The syntax tree of Python source as text, without docstrings and other strings that stand alone."""
+def without_docstrings(source: str) -> ast.Module:
+    """The syntax tree of Python source without docstrings and other strings that stand alone."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):
             statements = getattr(node, field, None)
             if isinstance(statements, list):
                 setattr(node, field, [statement for statement in statements if not _is_text(statement)])
-    return ast.dump(tree)
+    return tree
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tempfile
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ from kfp import compiler
 
 from common.config.run import preset_names
 from pipelines.cluster.placement import load_profile
+from pipelines.sources import without_docstrings
 
 PIPELINES = ("synthio", "benchmark")
 
@@ -36,16 +38,20 @@ def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, 
 
 
 def _completed(text: str, fresh: bool) -> str:
-    """The compiled YAML with the values of parameters that have few: KFP's UI shows them as a drop-down list.
+    """The compiled YAML with what the SDK does not write.
 
-    The specification knows `literals`, but the SDK does not write them yet. With `fresh`, without any task's caching.
+    The values of parameters that have few (`literals`), which KFP's UI shows as a drop-down list; the source of each
+    component without its docstring, since KFP's cache keys hold it; with `fresh`, no task's caching.
     """
     header, separator, body = text.partition("components:\n")
-    documents = list(yaml.safe_load_all(separator + body))
-    parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
-    parameters["preset"]["literals"] = list(preset_names())
+    documents = list(yaml.load_all(separator + body, yaml.CSafeLoader))
+    pipeline = documents[0]
+    pipeline["root"]["inputDefinitions"]["parameters"]["preset"]["literals"] = list(preset_names())
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        command = executor["container"]["command"]
+        command[-1] = ast.unparse(without_docstrings(command[-1]))
     if fresh:
-        for part in (documents[0]["root"], *documents[0]["components"].values()):
+        for part in (pipeline["root"], *pipeline["components"].values()):
             for task in part.get("dag", {}).get("tasks", {}).values():
                 task.pop("cachingOptions", None)
-    return header + yaml.safe_dump_all(documents, sort_keys=True)
+    return header + yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=True)
