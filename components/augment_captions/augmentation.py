@@ -1,4 +1,9 @@
-"""New captions of a replicate's clips, by each of the ways that methods ask for."""
+"""The idea of the stage: write several new captions for each gold clip, so that the generated clips vary.
+
+A method names its caption source: the label's template, or a writer with the prompt `label_only`, `plain` or `mixcap`.
+MixCap first extracts acoustic elements from the captions of each label, then shows the writer a random share of them.
+Read next: `run.py` (sources and replicates, kept in the item store; prompts and figures).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ TEMPLATE_WRITER = "template"
 
 
 class Draft(Record):
-    """A caption for one clip to be generated; recipes that caption alike share it."""
+    """A caption for one clip to be generated; recipes with the same caption source share it."""
 
     source_clip_id: str
     label: str
@@ -34,19 +39,19 @@ class Draft(Record):
 
 
 class Labelled(NamedTuple):
-    """A clip and the ids of all its labels."""
+    """A clip with the ids of all its labels."""
 
     clip: GoldClip
     label_ids: tuple[int, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Texts of all its labels, as the dataset spells them."""
+        """Texts of all its labels, in the dataset's spelling."""
         return all_labels(self.clip)
 
 
 class Call(NamedTuple):
-    """One task, the clip and first index it is for, and the pool it was shown."""
+    """One writing task, its clip and first caption index, and the pool shown to the writer."""
 
     task: Task
     clip: GoldClip
@@ -65,16 +70,15 @@ def write_drafts(
     domain: str,
     seed: int,
 ) -> tuple[list[Draft], Tally]:
-    """`factor` captions for each clip, by clip id and index; the order of `clips` changes nothing.
+    """Drafts of one replicate: `factor` captions per clip, independent of the order of `clips`.
 
     Args:
-        source: which prompt; `template` asks nobody.
-        clips: training clips of one replicate with their label ids.
-        captions: by clip id, of at least these clips.
-        desk: who writes and checks.
+        source: prompt of the writer; `template` needs no writer.
+        clips: training clips of one replicate, with label ids.
+        captions: existing captions by clip id, of at least these clips.
+        desk: the writer, with checks.
         settings: captions per call, share of the pool.
         factor: captions per clip.
-        domain: of the dataset.
         seed: the replicate.
 
     Raises:
@@ -149,7 +153,7 @@ def _calls(
     domain: str,
     seed: int,
 ) -> list[Call]:
-    """As many calls per clip as `factor` captions need; each call is shown its own draw of the pool."""
+    """Writer calls: enough per clip for `factor` captions, each with its own draw of the pool."""
     calls = []
     for own in clips:
         clip, whole = own.clip, joined(pools, own.label_ids)
@@ -173,7 +177,7 @@ def _calls(
 
 
 def make_prompts(recipe: Recipe, seed: int, drafts: Sequence[Draft]) -> list[Prompt]:
-    """The prompts of a recipe and replicate, all of round 0."""
+    """Prompts of one recipe and replicate, all of round 0."""
     return [
         Prompt(
             prompt_id=f"{recipe.name}.s{seed}.{draft.source_clip_id}.{draft.index}.r0",
@@ -187,14 +191,14 @@ def make_prompts(recipe: Recipe, seed: int, drafts: Sequence[Draft]) -> list[Pro
 
 
 def source_figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bool) -> dict[str, Any]:
-    """Diversity and label recall (means over replicates), number of captions, and how they came about.
+    """Diversity and label recall (means over replicates), number of captions, and their origin.
 
     Args:
         found: drafts and tally of each replicate.
-        in_run: whether a method of the run uses them, or they are measured for comparison only.
+        in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
 
     Returns:
-        The figures of `diversity`, `by_label` the same of each label, `in_run`, and `how` (a `Tally`).
+        The figures of `diversity`, `captions`, `by_label` (the same figures per label), `in_run`, `how` (a `Tally`).
     """
     per_seed = [_by_label(drafts) for drafts, _ in found]
     whole = [diversity(captions) for captions in per_seed]
@@ -210,7 +214,7 @@ def source_figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bo
 
 
 def _by_label(drafts: Sequence[Draft]) -> dict[str, list[str]]:
-    """Captions of each label; one of several labels counts for each."""
+    """Captions by label; a caption with several labels counts for each."""
     captions: dict[str, list[str]] = {}
     for draft in drafts:
         for label in (draft.label, *draft.further_labels):
@@ -219,12 +223,12 @@ def _by_label(drafts: Sequence[Draft]) -> dict[str, list[str]]:
 
 
 def flat_figures(report: dict[str, dict[str, Any]], how: Tally, now: Tally) -> dict[str, float | int]:
-    """Diversity per caption source, and how the captions came about, for the run's page.
+    """Diversity per caption source and the origin of the captions, for the run's page.
 
     Args:
-        report: of each source, from `source_figures`.
-        how: how the captions came about, whenever that was.
-        now: what this execution did for it.
+        report: by source, from `source_figures`.
+        how: tally of all captions, including those found in the store.
+        now: tally of this execution.
     """
     shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
     diverse = {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown}

@@ -16,11 +16,11 @@ def augment_captions(
     """Write diverse captions for the clips to be generated (MixCap).
 
     Args:
-        gold: from prepare_dataset.
-        captions: from caption_clips.
+        gold: training clips of each replicate, from prepare_dataset.
+        captions: one caption per training clip, from caption_clips.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        prompts: prompts.jsonl.
+        prompts: prompts.jsonl, the captions to generate from; captions.json, their diversity and origin.
         metrics: figures for the run's page.
     """
     from components.augment_captions.run import run

@@ -1,4 +1,4 @@
-"""I/O shell of `augment_captions`."""
+"""Reads gold clips and their captions, drafts new captions per source and replicate, writes prompts and figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from components.augment_captions.augmentation import (
 
 NAME = "augment_captions"
 REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
-"""Measured beside the captions of the run; written by the embedded grammar where the run has none of its own."""
+"""Caption sources measured for comparison; the embedded grammar writes those that the run does not use."""
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Write the prompts of round 0 for every recipe, replicate and training clip.
 
-    The template prompts of the unaligned model (`LOSERS`) are made by `synthesize_audio`.
+    `synthesize_audio` makes the template prompts of the unaligned model (`LOSERS`) itself.
     """
     plan = AugmentCaptionsPlan.model_validate(config)
     recipes = [recipe for recipe in plan.recipes if recipe.name != LOSERS.name]
@@ -75,14 +75,14 @@ def run(
 
 
 class _Work:
-    """Reads the inputs, and finds or makes the drafts of one source and replicate."""
+    """Inputs of the stage, and the drafts of one source and replicate, found in the store or made."""
 
     def __init__(self, plan: AugmentCaptionsPlan, gold_path: str, captions_path: str, store: ItemStore) -> None:
         self._plan, self._store, self._gold = plan, store, GoldSet(gold_path)
         captions = read_records(Path(captions_path) / "captions.jsonl", Caption)
         self._captions = {caption.clip_id: caption for caption in captions}
         self.now = Tally()
-        """How the captions that were not found finished came about."""
+        """Tally of the captions made in this execution, not found in the store."""
 
     def drafts(self, source: CaptionSource, seed: int, desk: Desk) -> tuple[list[Draft], Tally]:
         plan = self._plan

@@ -1,4 +1,4 @@
-"""What can be measured of a clip, and the words for it."""
+"""Acoustic measurements of a clip, and their wording as a caption."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from common.procedural import words
 from common.records.clips import GoldClip
 
 FRAME_S = 0.01
-"""Length of a level frame."""
+"""Length of a level frame in seconds."""
 
 LOUD_FRAMES = 5
-"""The loud level is reached for 50 ms, however long the clip: a percentile would miss one short event."""
+"""Frames at or above the loud level: 50 ms at any length of the clip; a percentile would miss one short event."""
 
 QUIET_PEAK_DBFS, LOUD_PEAK_DBFS = -16.0, -4.0
 LOW_PITCH_HZ, HIGH_PITCH_HZ = 300.0, 1200.0
@@ -34,16 +34,15 @@ class Acoustics(NamedTuple):
     """Measurements of a clip.
 
     Attributes:
-        duration_s: length.
-        peak_dbfs: of the waveform.
+        peak_dbfs: peak of the waveform.
         pitch_hz: frequency of the strongest spectral peak of the loud part.
         centroid_hz: spectral centroid of the loud part, by power above the background.
         onsets: number of sudden rises of the level.
-        onsets_per_s: of the stretch from the first to the last onset; 0 with fewer than two.
+        onsets_per_s: rate between the first and the last onset; 0 with fewer than two.
         active_share: share of 10 ms frames nearer to the loud than to the quiet level, at most 15 dB below the loud.
-        snr_db: loud level over quiet level (10th percentile); small for sounds that go on throughout.
-        background: what the quiet part sounds like; None when it is too far below to be heard, or
-            cannot be told from the sound itself.
+        snr_db: loud level over quiet level (10th percentile); small for continuous sounds.
+        background: character of the quiet part; None if it is too quiet to be heard, or cannot be separated
+            from the sound itself.
     """
 
     duration_s: float
@@ -62,7 +61,6 @@ def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
 
     Args:
         audio: `(T,)` float in [-1, 1].
-        sample_rate_hz: of `audio`.
     """
     x = np.asarray(audio, dtype=np.float64)
     level_db = _levels(x, sample_rate_hz)
@@ -88,7 +86,7 @@ def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
 
 
 def describe(label: str, found: Acoustics) -> str:
-    """A caption of the label and what was measured; the same for the same measurements."""
+    """Caption from label and measurements; deterministic."""
     adjectives = [
         _first(words.LOUDNESS_WORDS, _loudness(found)),
         _first(words.TEXTURE_WORDS, _texture(found)),
@@ -133,7 +131,7 @@ def _tempo(found: Acoustics) -> str:
 
 
 def _levels(x: Signal, rate: int) -> Signal:
-    """RMS level around each 10 ms frame, over 50 ms so that a rough sound is one sound; dBFS, at least -120."""
+    """RMS level per 10 ms frame in dBFS, at least -120; averaged over 50 ms, so that a rough sound is one sound."""
     size = max(1, round(FRAME_S * rate))
     count = max(1, len(x) // size)
     frames = np.resize(x, count * size) if len(x) < size else x[: count * size]
@@ -142,9 +140,9 @@ def _levels(x: Signal, rate: int) -> Signal:
 
 
 def _onsets(level_db: Signal, loud_db: float, quiet_db: float) -> Signal:
-    """Frames at which the level has risen within 50 ms to near the loudest, `(K,)`.
+    """Onset frames `(K,)`: the level has risen within 50 ms to near the loudest.
 
-    The rise must be 6 dB and a third of the way from quiet to loud, so that noise makes none.
+    The rise must be at least 6 dB and a third of the range from quiet to loud, so that noise has no onsets.
     """
     before = np.minimum(_delayed(level_db, 5), _delayed(level_db, 3))
     near_loud = level_db > loud_db - min(ACTIVE_BELOW_LOUD_DB, (loud_db - quiet_db) / 2)
@@ -155,7 +153,7 @@ def _onsets(level_db: Signal, loud_db: float, quiet_db: float) -> Signal:
 
 
 def _delayed(level_db: Signal, frames: int) -> Signal:
-    """Levels of `frames` earlier; silence before the clip."""
+    """Levels delayed by `frames`; silence before the clip."""
     return np.concatenate([np.full(frames, -120.0), level_db])[: len(level_db)]
 
 
@@ -166,7 +164,7 @@ def _rate(onsets: Signal) -> float:
 
 
 def _spectra(x: Signal, rate: int) -> tuple[bool, Signal, Signal, Signal]:
-    """Whether loud and quiet parts differ, frequencies `(F,)`, power of the loud and of the quiet part `(F,)`."""
+    """Whether enough frames separate loud and quiet parts, frequencies `(F,)`, power of either part `(F,)`."""
     size = min(1024, len(x))
     frequencies, _, transform = stft(x, rate, nperseg=size, noverlap=size // 2, boundary=None, padded=False)
     power = np.abs(transform) ** 2
@@ -186,7 +184,7 @@ def _centroid_hz(power: Signal, frequencies: Signal) -> float:
 
 
 def _background(quiet: Signal, frequencies: Signal) -> Background:
-    """Named by where half of the quiet part's power lies, and whether one low tone holds most of it."""
+    """Name of the background, from the frequency that halves its power; `hum` if one low tone holds most of it."""
     total = max(1e-20, float(quiet.sum()))
     half_hz = float(frequencies[int(np.searchsorted(np.cumsum(quiet) / total, 0.5))])
     if half_hz < RUMBLE_HZ:
@@ -197,7 +195,7 @@ def _background(quiet: Signal, frequencies: Signal) -> Background:
 
 
 class Recording(NamedTuple):
-    """A gold clip with its audio: `(T,)` float32 in [-1, 1] at the captioner's rate."""
+    """A gold clip with its audio `(T,)`, float32 in [-1, 1] at the captioner's rate."""
 
     clip: GoldClip
     audio: Signal

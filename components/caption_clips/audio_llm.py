@@ -1,4 +1,4 @@
-"""Captions from an audio LLM through transformers: Qwen2-Audio, or the Thinker of Qwen2.5-Omni."""
+"""Captions from an audio LLM in transformers: Qwen2-Audio, or the Thinker of Qwen2.5-Omni."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _AUDIO_TURN = {
     "qwen2_5_omni": f"<|audio_bos|>{AUDIO_TOKEN}<|audio_eos|>",
     "qwen2_5_omni_thinker": f"<|audio_bos|>{AUDIO_TOKEN}<|audio_eos|>",
 }
-"""How a recording stands in the user's turn, by type of model; from the chat templates of the published checkpoints."""
+"""Text of a recording in the user's turn, by model type; from the chat templates of the published checkpoints."""
 
 
 class AudioLLMCaptioner:
-    """An `AudioCaptioner` on this machine's GPU or CPU.
+    """An `AudioCaptioner` that runs on the local GPU or CPU.
 
     Raises:
-        ConfigError: the checkpoint cannot be loaded, or is of an unknown type.
+        ConfigError: the checkpoint cannot be loaded, or its type is unknown.
     """
 
     def __init__(self, config: AudioLLMConfig) -> None:
@@ -37,9 +37,9 @@ class AudioLLMCaptioner:
         try:
             folder = locate(checkpoint.model, checkpoint.revision)
             model_type = AutoConfig.from_pretrained(folder).model_type
-            # Not the checkpoint's processor: that of Omni wants the libraries of images and video too.
+            # Feature extractor and tokenizer only: Omni's own processor also needs libraries for images and video.
             self._extractor = AutoFeatureExtractor.from_pretrained(folder)
-            # Left padding: generation goes on from the last position of every row.
+            # Left padding: generation continues from the last position of every row.
             self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
             model = _model_class(model_type).from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
         except (ConfigError, OSError, ValueError) as error:
@@ -58,17 +58,17 @@ class AudioLLMCaptioner:
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of the model's feature extractor."""
+        """Sampling rate of the model's feature extractor."""
         return int(self._extractor.sampling_rate)
 
     @property
     def batch_size(self) -> int:
-        """From the settings."""
+        """Recordings per call, from the settings."""
         return self._config.batch_size
 
     @torch.inference_mode()
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
-        """Captions of a batch; row i draws from its own generator, seeded with `seeds[i]`."""
+        """Captions of a batch; row i samples from its own generator, seeded with `seeds[i]`."""
         features = self._extractor(
             [recording.audio for recording in recordings],
             sampling_rate=self.sample_rate_hz,
@@ -80,7 +80,7 @@ class AudioLLMCaptioner:
             self._prompt.replace(AUDIO_TOKEN, AUDIO_TOKEN * audio_tokens(int(frames)))
             for frames in features["attention_mask"].sum(dim=1)
         ]
-        # The prompt holds the special tokens already.
+        # The prompt already contains the special tokens.
         text = self._tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         device = self._model.device
         generated = self._model.generate(
@@ -101,10 +101,10 @@ class AudioLLMCaptioner:
 
 
 def audio_prompt(model_type: str) -> str:
-    """The chat with one recording, whose place is `AUDIO_TOKEN`, up to the assistant's turn.
+    """Chat with one recording, up to the assistant's turn; `AUDIO_TOKEN` marks the recording.
 
     Raises:
-        ConfigError: the type of model is not known.
+        ConfigError: the model type is unknown.
     """
     if model_type not in _AUDIO_TURN:
         raise unknown_name("type of audio LLM", model_type, _AUDIO_TURN)
@@ -115,7 +115,7 @@ def audio_prompt(model_type: str) -> str:
 
 
 def audio_tokens(frames: int) -> int:
-    """How many tokens stand for `frames` mel frames: a convolution and a pooling halve them, as in both models."""
+    """Number of audio tokens for `frames` mel frames: a convolution and a pooling halve them, as in both models."""
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
@@ -125,7 +125,7 @@ def _model_class(model_type: str) -> Any:
 
         return Qwen2AudioForConditionalGeneration
     if model_type in _AUDIO_TURN:
-        # Of the whole Omni model only the text half is loaded: its talker is never heard here.
+        # Only the Thinker of Omni is loaded, which writes text; the talker, which speaks, is not needed.
         from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
         return Qwen2_5OmniThinkerForConditionalGeneration

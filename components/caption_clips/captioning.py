@@ -1,4 +1,9 @@
-"""The captioner interface, the embedded captioner, and the checks of captions."""
+"""The idea of the stage: caption each gold training clip, and replace a caption that fails the checks.
+
+A captioner is either embedded (label and acoustic measurements, no model) or an audio LLM. A refused caption is
+replaced by the embedded captioner's. Read next: `acoustics.py` (measurements and their wording), `audio_llm.py`
+(captions from an audio LLM), `run.py` (batches, kept in the item store).
+"""
 
 from __future__ import annotations
 
@@ -14,26 +19,26 @@ from components.caption_clips.acoustics import Recording, describe, measure
 
 
 class AudioCaptioner(Protocol):
-    """Describes recordings in one sentence each."""
+    """A captioner of recordings, one sentence each."""
 
     @property
     def name(self) -> str:
-        """What captions, with version; goes into every caption's record."""
+        """Name and version; stored in every caption's record."""
 
     @property
     def sample_rate_hz(self) -> int:
-        """At which `caption` wants the audio."""
+        """Sampling rate of the audio that `caption` expects."""
 
     @property
     def batch_size(self) -> int:
         """Recordings per call."""
 
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
-        """One unchecked caption per recording; the same for the same recordings and seeds."""
+        """One unchecked caption per recording, determined by recordings and seeds."""
 
 
 class AcousticCaptioner:
-    """Label and what is measured of the clip: pitch, brightness, tempo, loudness, background. Needs no model."""
+    """Captions from label and measurements: pitch, brightness, tempo, loudness, background. Needs no model."""
 
     name = "acoustics/1"
     batch_size = 64
@@ -42,7 +47,7 @@ class AcousticCaptioner:
         self.sample_rate_hz = sample_rate_hz
 
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
-        """Captions from measurements; `seeds` have no influence."""
+        """Captions from measurements; `seeds` are ignored."""
         return [
             describe(joined_labels(all_labels(recording.clip)), measure(recording.audio, self.sample_rate_hz))
             for recording in recordings
@@ -50,7 +55,7 @@ class AcousticCaptioner:
 
 
 class CheckedCaption(NamedTuple):
-    """A caption that may be kept, and the reason code why the captioner's own was replaced."""
+    """A usable caption, and the reason code if it replaces the captioner's own."""
 
     caption: Caption
     refused: str | None
@@ -63,16 +68,15 @@ def checked_captions(
     fallback: AcousticCaptioner,
     settings: CaptionClipsConfig,
 ) -> list[CheckedCaption]:
-    """Caption recordings; what fails the checks is replaced by the measured caption.
+    """Caption recordings; a caption that fails the checks is replaced by one from measurements.
 
-    The label need not stand in an audio LLM's caption: it describes what is heard, and the label
-    is added where captions for generation are written.
+    An audio LLM's caption need not contain the label: it describes what is heard; the label is added
+    where captions for generation are written.
 
     Args:
         recordings: with audio at the captioner's rate.
         seeds: one per recording.
-        captioner: asked first.
-        fallback: at the same rate.
+        fallback: writes the replacements; has the rate of `captioner`.
         settings: limits of the checks.
     """
     made = []
@@ -103,7 +107,7 @@ def checked_captions(
 
 
 def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:
-    """The captioner that the settings name.
+    """Captioner named in the settings.
 
     Raises:
         ConfigError: its checkpoint cannot be loaded.
@@ -116,7 +120,7 @@ def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:
 
 
 def refuse_too_many(reasons: Mapping[str, int], total: int, settings: CaptionClipsConfig) -> None:
-    """Fail when most captions had to be replaced.
+    """Fail if too many captions were replaced.
 
     Raises:
         DataError: more than `max_replaced_share` of `total` were refused.

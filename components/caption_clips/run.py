@@ -1,4 +1,4 @@
-"""I/O shell of `caption_clips`."""
+"""Reads gold training clips, captions them in batches, writes one caption per clip."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = get_logger(NAME)
 
 
 class Refusal(Record):
-    """A caption of the captioner's that was replaced."""
+    """A replaced caption, with the reason code."""
 
     clip_id: str
     reason: str
@@ -35,10 +35,10 @@ class Refusal(Record):
 def run(
     gold_path: str, captions_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Caption the training clips of all replicates; validation and test clips never.
+    """Caption the training clips of all replicates, never validation or test clips.
 
     Raises:
-        DataError: more captions than `max_replaced_share` failed the checks.
+        DataError: a larger share of captions than `max_replaced_share` failed the checks.
     """
     plan = CaptionClipsPlan.model_validate(config)
     with stage(NAME, config, metrics_path, {"captions": captions_path}, {"gold": gold_path}) as running:
@@ -73,7 +73,7 @@ def _caption(
 
         def make(folder: Path, batch: Sequence[GoldClip] = batch) -> None:
             recordings = [Recording(clip, gold.load(clip, captioner.sample_rate_hz)) for clip in batch]
-            # The seed is of the clip alone: a replicate's draw of clips does not change its caption.
+            # The seed depends on the clip alone, so a clip's caption is the same in every replicate.
             seeds = [derive_seed(0, NAME, clip.clip_id) for clip in batch]
             with model_time():
                 made = checked_captions(recordings, seeds, captioner, fallback, settings)
