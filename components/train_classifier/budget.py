@@ -1,9 +1,8 @@
-"""Which clips each optimiser step sees: the same number, of the same classes, for every method.
+"""Budget: which clips each optimiser step sees, in equal number and class balance for every method.
 
-A batch has a gold part and a slot. Both follow a stream of gold clips that depends on the
-replicate only. In the slot a synthetic clip takes the place of the gold clip of the same class
-wherever the method has one; everything else equals across methods. So methods differ neither in
-steps nor in examples nor in class balance, and paired differences vary less.
+A batch has a gold part and a slot. Both follow a stream of gold clips that depends only on the replicate. In the slot,
+a synthetic clip replaces the gold clip of the same class wherever the method has one; everything else is equal across
+methods. So methods differ neither in steps nor in examples nor in class balance, and paired differences vary less.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ class Budget:
     """Clip indices by step; gold clips are 0 … G-1, synthetic ones G … G+S-1.
 
     Attributes:
-        gold: (steps, gold part of a batch) integers below G.
-        slot: (steps, slot of a batch) integers below G + S.
+        gold: (steps, size of the gold part) integers below G.
+        slot: (steps, size of the slot) integers below G + S.
     """
 
     gold: np.ndarray
@@ -29,7 +28,7 @@ class Budget:
 
     @property
     def examples(self) -> int:
-        """Examples seen over the whole training."""
+        """Number of examples seen over the whole training."""
         return int(self.gold.size + self.slot.size)
 
 
@@ -44,17 +43,17 @@ def make_budget(
     balanced: bool,
     seed: int,
 ) -> Budget:
-    """The whole training's batches.
+    """Plan the batches of a whole training.
 
     Args:
         gold_labels: (G,) label ids, G ≥ 1.
-        synthetic_labels: (S,) label ids; may be empty. In a class without any, gold copies stand in.
-        steps: optimiser steps.
-        batch_size: examples in a step.
-        synthetic_fraction: share of the batch in the slot.
-        cool_down: final share of the steps in which gold copies fill the slot.
-        balanced: draw all classes equally often instead of all clips.
-        seed: of the replicate; not of the method.
+        synthetic_labels: (S,) label ids; may be empty. Classes without synthetic clips keep gold clips in the slot.
+        steps: number of optimiser steps.
+        batch_size: examples per step.
+        synthetic_fraction: share of the batch that is the slot.
+        cool_down: final share of the steps, in which the slot has only gold clips.
+        balanced: draw all classes equally often, instead of all clips equally often.
+        seed: seed of the replicate, the same for all methods.
     """
     slot_size = round(batch_size * synthetic_fraction)
     gold_size = batch_size - slot_size
@@ -83,7 +82,7 @@ def _stream(labels: np.ndarray, count: int, balanced: bool, seed: int, name: str
 
 
 def _epochs(items: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
-    """`count` items: one random permutation after another."""
+    """Draw `count` items as one random permutation after another."""
     epochs = -(-count // len(items))
     if not epochs:
         return np.empty(0, dtype=np.int64)

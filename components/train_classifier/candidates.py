@@ -1,4 +1,4 @@
-"""Which trainings a run needs, and which of them stands for a method."""
+"""Candidates: the trainings that a run needs, and the choice of one of them for each method."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from common.config.methods import Augmentation, Method, Recipe
 from common.runtime.seeding import derive_seed
 
 CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
-"""The field in which the best classic augmentation is chosen where a run lists none."""
+"""Classic augmentations among which the best one is chosen where a run lists none."""
 
 
 Strength = float | str
-"""Of an augmentation: see its configuration; of `audiomentations` the name of a combination."""
+"""Strength of an augmentation, in the unit of its configuration; for `audiomentations` the name of a combination."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training: a replicate, what fills the slot, and one classic augmentation at one strength.
+    """One training: a replicate, the recipe of the slot, and one classic augmentation at one strength.
 
     Attributes:
-        factor: synthetic clips per gold clip, the first ones; None without a recipe.
-        again: whether it trains from another seed than the other candidates of the replicate.
+        seed: the replicate, which decides the clips.
+        recipe: recipe of the synthetic clips in the slot; None = gold only.
+        factor: number of synthetic clips per gold clip; None = all, or no recipe.
+        again: whether the training seed differs from that of the replicate's other candidates.
     """
 
     seed: int
@@ -36,12 +38,12 @@ class Candidate:
 
     @property
     def training_seed(self) -> int:
-        """Of weights and batches; the clips are those of `seed`."""
+        """Seed of weights and batches; `seed` decides the clips."""
         return derive_seed(self.seed, "again") if self.again else self.seed
 
     @property
     def name(self) -> str:
-        """For log lines."""
+        """Display name for log lines."""
         parts = [f"{self.recipe.name} x{self.factor}" if self.recipe else "gold"]
         parts += ["again"] if self.again else []
         if self.strength is not None:
@@ -51,13 +53,13 @@ class Candidate:
 
 
 def strengths(classic: Augmentation, config: TrainClassifierConfig) -> tuple[Strength | None, ...]:
-    """Strengths to try, weakest first; `(None,)` without augmentation."""
+    """Strengths of an augmentation to try, weakest first; `(None,)` without augmentation."""
     found: tuple[Strength | None, ...] = (None,) if classic == "none" else getattr(config, classic).strengths
     return found
 
 
 def classics_of(methods: Mapping[str, Method]) -> tuple[Augmentation, ...]:
-    """The field in which `best` is chosen: the classic methods that the run lists, else `CLASSICS`."""
+    """Augmentations among which `best` is chosen: the classic methods of the run, else `CLASSICS`."""
     used = [method.classic for method in methods.values() if method.classic != "best"]
     return tuple(dict.fromkeys(classic for classic in used if classic != "none")) or CLASSICS
 
@@ -65,7 +67,7 @@ def classics_of(methods: Mapping[str, Method]) -> tuple[Augmentation, ...]:
 def candidates_of(
     method: Method, seed: int, config: TrainClassifierConfig, factors: Sequence[int | None]
 ) -> list[Candidate]:
-    """The trainings among which validation chooses for `method`; none when it waits for the best classic."""
+    """Trainings among which validation chooses for `method`; empty when it depends on the best classic."""
     if method.classic == "best":
         return []
     if method.recipe is None or method.ceiling:
@@ -78,7 +80,7 @@ def candidates_of(
 
 
 def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> list[Candidate]:
-    """The trainings of a method of `best`, now that the best classic augmentation is known."""
+    """Trainings of a method that uses the best classic augmentation, once that is known."""
     return [
         Candidate(best.seed, method.recipe, best.classic, best.strength, factor)
         for factor in (factors if method.recipe else (None,))
@@ -86,14 +88,14 @@ def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> 
 
 
 def classic_candidates(seed: int, config: TrainClassifierConfig, classics: Sequence[Augmentation]) -> list[Candidate]:
-    """The classic augmentations of gold at all strengths."""
+    """Trainings on gold alone with each classic augmentation at all strengths."""
     return [Candidate(seed, None, classic, strength) for classic in classics for strength in strengths(classic, config)]
 
 
 def first_phase(
     methods: Mapping[str, Method], seeds: Sequence[int], config: TrainClassifierConfig, factors: Sequence[int]
 ) -> list[Candidate]:
-    """All distinct trainings that wait for no other."""
+    """All distinct trainings that depend on no other training."""
     found: dict[Candidate, None] = {}
     for seed in seeds:
         for method in methods.values():
@@ -107,15 +109,15 @@ def first_phase(
 def choose(
     candidates: Sequence[Candidate], results: Mapping[Candidate, Mapping[str, Any]], select_by: str
 ) -> Candidate | None:
-    """The candidate that did best on validation; ties by lower validation loss, then the earlier one.
+    """Choose the candidate that does best on validation; ties go to the lower loss, then to the earlier candidate.
 
     Args:
         candidates: in order of preference among equals.
-        results: figures of the finished ones.
-        select_by: `accuracy` or `macro_f1`.
+        results: figures of the finished candidates.
+        select_by: `accuracy`, `macro_f1` or `map`.
 
     Returns:
-        None when none has finished.
+        The candidate; None when none has finished.
     """
     finished = [candidate for candidate in candidates if candidate in results]
     return max(finished, key=lambda c: (results[c][f"val_{select_by}"], -results[c]["val_loss"]), default=None)

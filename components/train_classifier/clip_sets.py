@@ -1,4 +1,4 @@
-"""Clips of an AudioFolder, told apart by what they are and not by where they lie."""
+"""Sets of clips compared by content, not by folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from common.storage.hashing import hash_file
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips of one AudioFolder; equal when ids and audio are.
+    """Clips of one AudioFolder; sets are equal when ids, audio and labels are.
 
     Attributes:
         identity: (clip id, SHA-256 of the file, label id, ids of further labels …) of each clip.
-        folder: of the artifact.
-        clips: their records.
+        folder: folder of the artifact.
+        clips: records of the clips.
     """
 
     identity: tuple[tuple[Any, ...], ...]
@@ -40,7 +40,7 @@ class ClipSet:
         return made
 
     def first(self, factor: int | None) -> ClipSet:
-        """Of synthetic clips the first `factor` of each gold clip; None = all."""
+        """Keep only the first `factor` synthetic clips of each gold clip; None = all."""
         chosen = [
             place
             for place, clip in enumerate(self.clips)
@@ -52,7 +52,7 @@ class ClipSet:
 
 
 def main_label(clip: GoldClip | SyntheticClip) -> tuple[int, ...]:
-    """The label ids that count where clips have one label."""
+    """Label ids of a clip where clips have one label."""
     return (clip.label_id,)
 
 
@@ -61,6 +61,6 @@ def clip_set(
     clips: Sequence[GoldClip] | Sequence[SyntheticClip],
     label_ids: Callable[[GoldClip | SyntheticClip], tuple[int, ...]] = main_label,
 ) -> ClipSet:
-    """The set of `clips`, whose audio lies in the AudioFolder at `folder`."""
+    """Build the set of `clips` of the AudioFolder at `folder`; hashes their audio files."""
     identity = tuple((c.clip_id, hash_file(folder / "clips" / c.file_name), *label_ids(c)) for c in clips)
     return ClipSet(identity, folder, tuple(clips))

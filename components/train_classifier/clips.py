@@ -1,4 +1,4 @@
-"""Which clips may fill the synthetic slot of a method."""
+"""Selection of the clips that may fill a method's slot."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from common.runtime.seeding import numpy_generator
 def synthetic_clips(
     recipe: Recipe, seed: int, clips: Sequence[SyntheticClip], *, augmentation_factor: int, rounds: int
 ) -> list[SyntheticClip]:
-    """The clips of a recipe in one replicate, ordered by id.
+    """Select the clips of a recipe in one replicate, ordered by id.
 
     Args:
-        recipe: see `common.config.methods`.
+        recipe: recipe of the method.
         seed: the replicate.
-        clips: of all replicates and rounds, perhaps of other recipes; of one gold clip there may be more than the
-            factor (losers), then the first ones count.
-        augmentation_factor: synthetic clips per gold clip.
-        rounds: of the run, for recipes that do not say how many.
+        clips: clips of all replicates and rounds, possibly of other recipes; a gold clip may have more than
+            `augmentation_factor` (losers), of which the first ones count.
+        augmentation_factor: largest number of synthetic clips per gold clip.
+        rounds: number of rounds for recipes that state none.
     """
     last = rounds if recipe.rounds is None else recipe.rounds
     chosen = [
@@ -40,19 +40,19 @@ def extra_real_clips(
     augmentation_factor: int,
     seed: int,
 ) -> list[GoldClip]:
-    """Labelled clips beyond a replicate's own: for each class at most as many as synthetic ones would be.
+    """Draw labelled clips beyond the replicate's own, per class at most as many as synthetic clips would be.
 
-    Recordings, speakers or artists that only the validation clips have stay out.
+    Groups (recordings, speakers, artists) that only the validation clips have are excluded.
 
     Args:
         train: training clips of the replicate.
-        validation: its validation clips.
+        validation: validation clips of the replicate.
         labelled: all labelled clips outside the test split.
-        augmentation_factor: clips per training clip.
-        seed: of the draw.
+        augmentation_factor: number of clips per training clip.
+        seed: seeds the draw.
 
     Returns:
-        Ordered by id; empty where the dataset has no more clips.
+        Clips ordered by id; empty where the dataset has no more clips.
     """
     used = {clip.clip_id for clip in (*train, *validation)}
     held_out = {clip.group for clip in validation} - {clip.group for clip in train} - {None}
@@ -70,10 +70,10 @@ def extra_real_clips(
 
 
 def check_labels(clips: Sequence[SyntheticClip], labels: Sequence[str]) -> None:
-    """Every clip's label is the dataset's at its label id.
+    """Check that every clip's label matches the dataset's label of that id.
 
     Raises:
-        DataError: one is not; the clips come from another dataset.
+        DataError: a label differs; the clips come from another dataset.
     """
     for clip in clips:
         if clip.label_id >= len(labels) or labels[clip.label_id] != clip.label:

@@ -17,18 +17,18 @@ def train_classifier(
     classifiers: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Train the classifier by every method and replicate; choose on validation.
+    """Train the classifier with every method in every replicate; choose on validation.
 
     Args:
-        classifier: from pretrain_classifier.
-        gold: from prepare_dataset.
-        vanilla: clips of the unaligned model.
-        accepted: accepted synthetic clips of all recipes.
-        retrieved: from retrieve_audio.
-        corpus: from prepare_corpus, for background noise.
+        classifier: pretrained classifier, from pretrain_classifier.
+        gold: real clips, from prepare_dataset.
+        vanilla: clips of the unaligned model, from synthesize_audio.
+        accepted: accepted synthetic clips of all recipes, from filter_audio.
+        retrieved: retrieved corpus clips, from retrieve_audio.
+        corpus: pretraining corpus, from prepare_corpus; provides background noise.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        classifiers: one model directory per method and replicate.
+        classifiers: one model directory per method and replicate, with the oracle, selection.json and failures.json.
         metrics: figures for the run's page.
     """
     from components.train_classifier.run import run

@@ -23,12 +23,12 @@ NAME = "train_classifier_contrastive"
 
 
 def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Tensor:
-    """L_out of arXiv 2004.11362: cross-entropy with a target that is uniform over an example's positives.
+    """Supervised contrastive loss, L_out of arXiv 2004.11362: cross-entropy uniform over an example's positives.
 
     Args:
-        embeddings: (B, D) of any length; they are normalised.
+        embeddings: (B, D) of any norm; they are normalised.
         positives: (B, B) whether two examples belong together; the diagonal does not count.
-        temperature: of the softmax over all other examples.
+        temperature: temperature of the softmax over all other examples.
 
     Returns:
         The mean over the examples that have a positive; 0 when none has.
@@ -43,15 +43,16 @@ def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) 
 
 
 def draw_views(labels: np.ndarray, sources: np.ndarray, clips: int, views: int, seed: int, step: int) -> np.ndarray:
-    """The clips of a step: classes in turn, of each a gold clip and synthetic clips that were made from it.
+    """Draw the clips of a step: classes in turn, each with a gold clip and synthetic clips made from it.
 
     Args:
         labels: (G,) label ids of the gold clips.
-        sources: (S,) for each synthetic clip the index of its gold clip.
-        clips: gold clips in the batch.
-        views: examples for each of them; where it has no synthetic clips, itself (another window, other masks).
-        seed: of the replicate.
-        step: from 0.
+        sources: (S,) index of the gold clip of each synthetic clip.
+        clips: number of gold clips in the batch.
+        views: examples per gold clip; without synthetic clips the gold clip itself is repeated, and training draws
+            another window and other masks for each.
+        seed: seed of the replicate.
+        step: number of the step, from 0.
 
     Returns:
         (clips, views) indices; gold clips are 0 … G-1, synthetic ones follow.
@@ -80,22 +81,22 @@ def train_body(
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> Sequence[Mapping[str, float]]:
-    """Train the body of `classifier` in place: examples that share a label come together, others move apart.
+    """Train the body of `classifier` in place; embeddings of examples that share a label attract, others repel.
 
     Args:
-        classifier: its head stays as it is.
+        classifier: its head is not trained.
         examples: gold clips first, then synthetic ones.
-        gold_clips: how many are gold.
-        sources: see `draw_views`.
-        config: of the training.
-        seed: of the replicate.
-        checkpoints: where unfinished work is kept.
+        gold_clips: number of gold clips.
+        sources: index of the gold clip of each synthetic clip.
+        config: settings of the contrastive training.
+        seed: seed of the replicate.
+        checkpoints: where unfinished training is kept.
 
     Returns:
         The curve.
 
     Raises:
-        ConfigError: the model has no body of its own.
+        ConfigError: the model has no body apart from its head.
         DataError: the loss is not finite.
     """
     _check_body(classifier)
@@ -141,7 +142,7 @@ def _check_body(classifier: Classifier) -> None:
 
 
 def _embed(classifier: Classifier, windows: Tensor) -> Tensor:
-    """(B, width): what the body pools, or its mean over time."""
+    """Embed windows as (B, width): the body's pooled output, or its mean over time."""
     device = next(classifier.model.parameters()).device
     inputs = {name: value.to(device) for name, value in classifier.front_end.inputs(windows).items()}
     made: Any = classifier.model.base_model(**inputs)

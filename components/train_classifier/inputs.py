@@ -1,4 +1,4 @@
-"""The stage's inputs, and the jobs made of them."""
+"""Inputs of the stage, and the jobs built from them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ log = get_logger("train_classifier")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that jobs are made of; hashed once.
+    """Everything that jobs are built from; hashed once.
 
     Attributes:
-        base_dir: the pretrained classifier.
-        base_hash: of its content.
-        labels: of the dataset, by label id.
+        base_dir: folder of the pretrained classifier.
+        base_hash: hash of its content.
+        labels: labels of the dataset by label id.
         multi_label: whether clips may have several labels.
         train: gold training clips by replicate.
         validation: gold validation clips by replicate.
-        oracle: all labelled clips outside test and validation.
-        synthetic: what may fill the slot, by recipe and replicate, of the largest factor.
-        store: of finished trainings.
-        backgrounds: where a method needs them.
+        oracle: training clips of the oracle: labelled clips outside the test split.
+        synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
+        store: item store of finished trainings.
+        backgrounds: background noise; None where no method needs it.
     """
 
     base_dir: Path
@@ -58,7 +58,7 @@ class Inputs:
     backgrounds: Backgrounds | None = None
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
-        """The training of a candidate."""
+        """Build the job of a candidate."""
         gold = self.train[candidate.seed]
         return Job(
             name=candidate.name,
@@ -79,7 +79,7 @@ class Inputs:
         )
 
     def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
-        """`plan` without the methods that need more labelled clips than the dataset has."""
+        """Remove from `plan` the methods that need more labelled clips than the dataset has."""
         lacking = [
             name
             for name, method in plan.methods.items()
@@ -90,10 +90,10 @@ class Inputs:
         return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
 
     def oracle_job(self, plan: TrainClassifierPlan) -> Job:
-        """The training of the oracle: the same recipe on all labelled clips, longer, last checkpoint.
+        """Build the job of the oracle: the same recipe on all labelled clips, trained longer, last checkpoint.
 
-        Nothing is left to choose a checkpoint on; the oracle judges labels of synthetic clips and
-        is no method. A recipe's epochs over so many clips end at `oracle_steps`.
+        No clips are left to choose a checkpoint on. The oracle judges labels of synthetic clips and is no method. A
+        recipe that counts in epochs stops at `oracle_steps`.
         """
         optim = _optim(plan, self.oracle, plan.settings.oracle_steps)
         return Job(
@@ -125,16 +125,17 @@ def read_inputs(
     """Read and check the inputs; audio is hashed, not decoded.
 
     Args:
-        classifier: the pretrained one.
-        gold: the real clips.
+        classifier: folder of the pretrained classifier.
+        gold: folder of the gold set.
         clips: folders of other clips, by `vanilla`, `accepted` and, where a method retrieves, `retrieved`.
-        plan: of the stage.
-        code_version: of the stage's code.
-        corpus: the pretraining corpus, where a method mixes its clips in.
+        plan: resolved settings.
+        code_version: hash of the stage's code, part of every job's key.
+        corpus: folder of the pretraining corpus, where a method mixes in its clips.
 
     Raises:
-        ConfigError: the figure to choose by is not one of this dataset.
-        DataError: a replicate lacks training or validation clips, or synthetic clips have other labels.
+        ConfigError: the selection figure does not suit the dataset's labels.
+        DataError: a replicate lacks training or validation clips, synthetic clips have other labels, or a method needs
+            a corpus that is not given.
     """
     gold_set = GoldSet(gold)
     selection_figure(plan.settings.select_by, gold_set.multi_label)
@@ -185,12 +186,12 @@ def _backgrounds(corpus: Path | None, plan: TrainClassifierPlan) -> Backgrounds 
 
 
 def _origin(recipe: Recipe) -> str:
-    """Which folder holds a recipe's clips."""
+    """Name of the folder that holds a recipe's clips."""
     if recipe.source == "corpus":
         return "retrieved"
     return "vanilla" if recipe.name == LOSERS.name else "accepted"
 
 
 def _optim(plan: TrainClassifierPlan, gold: ClipSet, steps: int) -> OptimConfig:
-    # The same for all methods, whether they have synthetic clips or not.
+    # The number of steps is the same for all methods, with or without synthetic clips.
     return plan.settings.optim_for(len(gold.clips) * (1 + max(plan.augmentation_factors)), steps)

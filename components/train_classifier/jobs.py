@@ -1,4 +1,4 @@
-"""One training as an item of the store: what it is made from, and making it."""
+"""Jobs: one training as an item of the store, with its key and its execution."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ log = get_logger("train_classifier")
 
 @dataclass(frozen=True)
 class Job:
-    """One training with all that it depends on.
+    """One training with everything it depends on.
 
     Attributes:
-        name: for log lines.
-        seed: the replicate.
+        name: display name for log lines.
+        seed: seed of weights and batches.
         base_dir: directory of the pretrained classifier.
-        base_hash: of its content.
+        base_hash: hash of its content.
         labels: label strings by label id.
-        multi_label: whether clips may have several of them.
+        multi_label: whether clips may have several labels.
         gold: clips of the gold stream.
         synthetic: clips that may fill the slot.
-        validation: None = the last checkpoint is kept.
-        classic: augmentation of all examples, at `strength`.
+        validation: clips that decide the checkpoint; None = keep the last one.
+        classic: augmentation of all examples.
+        strength: strength of the augmentation; None without one.
         optim: optimiser with the number of steps.
         settings: the rest of the recipe.
-        store: keeps the item.
-        backgrounds: for the augmentation `background`.
+        store: receives the item.
+        backgrounds: noise for the augmentation `background`.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Job:
     backgrounds: Backgrounds | None = None
 
     def key(self) -> dict[str, Any]:
-        """What the item is made from; settings of augmentations that it does not use stay out."""
+        """Store key of the item; settings of unused augmentations are left out."""
         apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment"}
         shared = self.settings.model_dump(mode="json", exclude=apart)
         used = {}
@@ -101,21 +102,24 @@ class Job:
         }
 
     def contrastive_key(self) -> dict[str, Any]:
-        """What the contrastively trained body is made from: it is one for all augmentations."""
+        """Store key of the contrastively trained body, which all augmentations share."""
         config = self.settings.contrastive
         kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic")
         key = self.key()
         return {**{name: key[name] for name in kept}, "contrastive": config and config.model_dump(mode="json")}
 
     def examples(self, gold: Sequence[Sequence[Tensor]], synthetic: Sequence[Sequence[Tensor]]) -> Examples:
-        """Gold clips, then synthetic ones, by the variants of their features."""
+        """Combine features (variants of each clip) of gold and synthetic clips with their labels, gold first."""
         targets = [clips.targets(len(self.labels)) for clips in (self.gold, self.synthetic)]
         labels = np.concatenate([self.gold.labels, self.synthetic.labels])
         return Examples([*gold, *synthetic], labels, np.concatenate(targets) if self.multi_label else None)
 
 
 def run_contrastive(job: Job) -> Path:
-    """Make the body that the job starts from, or find it: `model/` and `result.json`."""
+    """Train the body that the job starts from, or find it in the store; returns the item folder.
+
+    The item has `model/` and `result.json`.
+    """
     key = job.contrastive_key()
     checkpoints = job.store.checkpoints(**key)
     made = job.store.get_or_make(lambda folder: _make_body(job, folder, checkpoints), **key)
@@ -124,7 +128,10 @@ def run_contrastive(job: Job) -> Path:
 
 
 def run_job(job: Job) -> Path:
-    """Make the job's item, or find it: `model/` and `result.json`."""
+    """Train the job, or find it in the store; returns the item folder.
+
+    The item has `model/` and `result.json`.
+    """
     key = job.key()
     made = job.store.get_or_make(lambda folder: _make(job, folder, job.store.checkpoints(**key)), **key)
     job.store.checkpoints(**key).clear()
@@ -132,7 +139,7 @@ def run_job(job: Job) -> Path:
 
 
 def read_result(item: Path) -> dict[str, Any]:
-    """The figures of a finished job."""
+    """Read the figures of a finished job."""
     result: dict[str, Any] = read_json(item / RESULT)
     return result
 
@@ -232,7 +239,7 @@ def _validation(job: Job) -> Examples | None:
 
 
 def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
-    """Per clip: its features, then those of its copies when the job's augmentation is one of waveforms."""
+    """Features of each clip, followed by those of its augmented copies when the job augments waveforms."""
     clean = _features(job.base_dir, job.base_hash, clips)
     if job.classic == "none" or job.classic == "specaugment" or job.strength is None:
         return [[features] for features in clean]
@@ -255,7 +262,7 @@ def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
     return variants
 
 
-# The caches hold what successive jobs of one process share; keys are content, so nothing goes stale.
+# Caches of what successive jobs of one process share; the keys include content hashes, so entries never become stale.
 @lru_cache(maxsize=1)
 def _pretrained(base_dir: Path, base_hash: str) -> Classifier:
     return load_classifier(base_dir)

@@ -1,4 +1,4 @@
-"""I/O shell of `train_classifier`."""
+"""Reads gold and synthetic clips, trains and selects classifiers, writes their directories."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def run(
     retrieved_path: str | None = None,
     corpus_path: str | None = None,
 ) -> dict[str, Any]:
-    """Train every method in every replicate.
+    """Train every method in every replicate; `component.py` describes the arguments.
 
-    Writes `<method>/<seed>/` (model directories), `oracle/`, `selection.json` and `failures.json`.
-    The test split is no input of this stage; `retrieved_path` is None where no method retrieves,
-    `corpus_path` where none mixes in noise of the corpus.
+    Writes `<method>/<seed>/` (model directories), `oracle/`, `selection.json` and `failures.json`. The test split is no
+    input of this stage. `retrieved_path` is None where no method retrieves, `corpus_path` where no method mixes in
+    noise from the corpus.
 
     Raises:
-        ConfigError: the figure to choose by is not one of this dataset.
-        DataError: the inputs do not fit each other, or not one training finished.
+        ConfigError: the selection figure does not suit the dataset's labels.
+        DataError: the inputs do not fit each other, or every training failed.
     """
     plan = TrainClassifierPlan.model_validate(config)
     clips = {"vanilla": vanilla_path, "accepted": accepted_path}
     if retrieved_path is not None:
         clips["retrieved"] = retrieved_path
-    # The corpus checks the hash of each shard that it opens.
+    # The corpus is not verified here: it checks the hash of each shard that it opens.
     artifacts = {"classifier": classifier_path, "gold": gold_path, **clips}
     with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}, artifacts) as running:
         folders = {name: Path(path) for name, path in clips.items()}

@@ -1,4 +1,7 @@
-"""Train all candidates and choose on validation, in two phases: first the classics, then what builds on the best."""
+"""Training of all candidates and selection on validation, in two phases.
+
+The first phase trains everything except the methods that use the best classic augmentation; the second trains those.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,14 @@ log = get_logger("train_classifier")
 
 @dataclass
 class Outcome:
-    """What came of all trainings.
+    """Outcome of all trainings.
 
     Attributes:
         chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
-        best_classic: the classic candidate that did best, by replicate.
+        best_classic: best classic candidate by replicate.
         oracle: item folder; None = its training failed.
-        select_by: the validation figure that decided.
-        failures: `{method, seed, error}` of each training that failed.
+        select_by: validation figure that decided.
+        failures: `{method, seed, error}` of each failed training.
     """
 
     chosen: dict[tuple[str, int], tuple[Path, dict[str, Any]]] = field(default_factory=dict)
@@ -52,7 +55,7 @@ class Outcome:
 
 
 def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
-    """Train the oracle and every method in every replicate; one that fails does not stop the others."""
+    """Train the oracle and every method in every replicate; a failed training does not stop the others."""
     plan = inputs.possible(plan)
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
@@ -127,17 +130,17 @@ def _failure(name: str, seed: int, candidate: Candidate, error: str) -> dict[str
 
 
 def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
-    """Items of the finished jobs and messages of the failed ones, by index; equal jobs are done once."""
+    """Run all jobs, equal ones only once; return items of finished and messages of failed jobs, by index."""
     equal: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
         equal.setdefault(hash_json(job.key()), []).append(index)
     places = list(equal.values())
     done: dict[int, Path] = {}
     errors: dict[int, str] = {}
-    # Processes would share one accelerator and fork after its driver was loaded.
+    # One worker on a GPU: processes would share it, and forking after CUDA is initialised fails.
     workers = 1 if torch.cuda.is_available() else None
     if jobs and jobs[0].settings.contrastive:
-        # Made first, each once: later jobs find it. Where one fails, its jobs fail with the same error.
+        # Each body is trained once, before the jobs that find it. If one fails, its jobs fail with the same error.
         bodies = {hash_json(job.contrastive_key()): job for job in jobs}
         list(run_items(run_contrastive, list(bodies.values()), workers))
     for number, result in run_items(run_job, [jobs[same[0]] for same in places], workers):
@@ -157,8 +160,8 @@ def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:
     """Copy the chosen models to `<method>/<seed>/` and the oracle to `oracle/`.
 
     Returns:
-        What was chosen on validation: figures by `<method>/<seed>`, with all strengths and factors under
-        `tried`; `select_by`, the figure that decided; `best_classic` by replicate; figures of the oracle.
+        Content of selection.json: figures by `<method>/<seed>`, with all strengths and factors under `tried`;
+        `select_by`, the figure that decided; `best_classic` by replicate; figures of the oracle under `oracle`.
     """
     selection: dict[str, Any] = {}
     for (method, seed), (item, choice) in sorted(outcome.chosen.items()):
@@ -174,7 +177,7 @@ def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:
 
 
 def mean_scores(selection: dict[str, Any]) -> dict[str, float]:
-    """Each method's validation accuracy, or map where clips have several labels: mean over its replicates."""
+    """Mean over the replicates of each method's validation accuracy, or map where clips have several labels."""
     found: dict[str, list[float]] = defaultdict(list)
     for name, figures in selection.items():
         if "/" in name:
@@ -184,6 +187,6 @@ def mean_scores(selection: dict[str, Any]) -> dict[str, float]:
 
 
 def _copy(item: Path, target: Path) -> None:
-    # A task that is tried again finds its first attempt's files.
+    # A retried task finds the files of its first attempt.
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(item / MODEL, target)

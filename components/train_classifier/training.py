@@ -1,4 +1,10 @@
-"""Train one classifier on one budget and keep the checkpoint that does best on validation."""
+"""The idea of the stage: train every method on an equal budget of gold and synthetic clips, so that gains compare.
+
+This module trains one classifier and keeps the checkpoint that does best on validation. Read next: budget.py (which
+clips each step sees), jobs.py (one training as an item of the store), candidates.py and selection.py (all trainings of
+a run, and the choice on validation), inputs.py, clips.py and clip_sets.py (the clips of a job), waveform.py (classic
+augmentation), contrastive.py (optional first phase), run.py (the order of the steps).
+"""
 
 from __future__ import annotations
 
@@ -28,12 +34,12 @@ NAME = "train_classifier"
 
 @dataclass(frozen=True)
 class Examples:
-    """Clips with labels.
+    """Features and labels of clips.
 
     Attributes:
-        features: per clip its variants (the clip itself, then augmented copies), each (frames, bins).
-        labels: (clips,) label ids; of clips of several labels the main one.
-        targets: (clips, labels) float32, 1 where a clip has the label; None = each clip has one.
+        features: variants of each clip (the clip itself, then augmented copies), each (frames, bins).
+        labels: (clips,) label ids; the main label where clips have several.
+        targets: (clips, labels) float32, 1 where a clip has the label; None = every clip has one label.
     """
 
     features: Sequence[Sequence[Tensor]]
@@ -41,16 +47,17 @@ class Examples:
     targets: np.ndarray | None = None
 
     def truth(self, indices: np.ndarray) -> Tensor:
-        """What `example_losses` compares with: (B,) label ids, or (B, labels)."""
+        """Targets for `example_losses`: (B,) label ids, or (B, labels) where clips have several labels."""
         return torch.from_numpy((self.labels if self.targets is None else self.targets)[indices])
 
 
 def example_losses(logits: Tensor, truth: Tensor) -> Tensor:
-    """The loss of each example, (B,).
+    """Loss of each example, (B,).
 
     Args:
         logits: (B, labels).
-        truth: (B,) label ids: cross-entropy. (B, labels) in [0, 1]: binary cross-entropy, mean over the labels.
+        truth: (B,) label ids give cross-entropy; (B, labels) in [0, 1] give binary cross-entropy, averaged over the
+            labels.
     """
     if truth.is_floating_point():
         return nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
@@ -65,22 +72,21 @@ def batch_loss(
     specaugment: tuple[SpecAugmentConfig, float] | None,
     mixup_alpha: float = 0.0,
 ) -> LossFunction:
-    """The loss of a step, for `common.training.fit`.
+    """Build the loss of a step, in the form that `common.training.fit` takes.
 
-    Mean loss of the examples with weight 1 in the gold part and `slot_weight` in the slot, divided by
-    the sum of the weights. Variant and window of each example are drawn before any augmentation, and as
-    often for every method.
+    The loss is the weighted mean over the examples, with weight 1 in the gold part and `slot_weight` in the slot.
+    Variant and window of each example are drawn before any augmentation, with as many draws for every method.
 
     Args:
         classifier: its model is trained.
-        examples: gold clips first, then synthetic ones, as `budget` counts them.
+        examples: gold clips first, then synthetic ones, as indexed by `budget`.
         budget: the clips of each step.
-        slot_weight: of each example in the slot.
+        slot_weight: weight of each example in the slot.
         specaugment: settings and strength; None = no masks.
-        mixup_alpha: see `draw_mixing`; 0 = no mixup.
+        mixup_alpha: parameter of the Beta distribution; 0 = no mixup.
 
     Raises:
-        ConfigError: masks are asked for a model that takes no spectrogram.
+        ConfigError: masks are requested for a model that takes no spectrograms.
     """
     if specaugment is not None and not classifier.front_end.spectral:
         raise ConfigError(
@@ -107,7 +113,7 @@ def batch_loss(
         logits = classifier.logits(mixing.features(batch)[own])
         total = logits.new_zeros(())
         for share, rows in ((mixing.share, torch.arange(len(chosen))), (1 - mixing.share, mixing.partners)):
-            # Both losses are linear in the labels: mixed losses are the losses of mixed labels.
+            # Both losses are linear in the labels, so mixing losses equals mixing labels.
             losses = example_losses(logits, truth[rows[own]].to(device))
             total = total + share * (losses * weights[rows[own].to(device)]).sum()
         return total * part.count / weights.sum(), {}
@@ -118,7 +124,7 @@ def batch_loss(
 def draw_windows(
     features: Sequence[Sequence[Tensor]], chosen: np.ndarray, front_end: FrontEnd, generator: torch.Generator
 ) -> Tensor:
-    """(B, max_length, bins): of each chosen clip one window of one variant."""
+    """Draw one window of one variant of each chosen clip, (B, max_length, bins)."""
     draws = torch.rand(len(chosen), 2, generator=generator, dtype=torch.float64).tolist()
     windows = []
     for index, (variant, position) in zip(chosen.tolist(), draws, strict=True):
@@ -129,7 +135,7 @@ def draw_windows(
 
 
 def validation_figures(classifier: Classifier, validation: Examples) -> dict[str, float]:
-    """`val_loss` of the clips' first variants, `val_macro_f1`, and `val_accuracy`, or `val_map` of several labels."""
+    """Compute `val_loss`, `val_macro_f1`, and `val_accuracy` (or `val_map` for several labels) of unaugmented clips."""
     logits = feature_logits(classifier, [variants[0] for variants in validation.features]).cpu()
     if validation.targets is not None:
         scores = probabilities(logits.numpy(), multi_label=True)
@@ -150,10 +156,10 @@ def validation_figures(classifier: Classifier, validation: Examples) -> dict[str
 
 
 def selection_figure(select_by: str | None, multi_label: bool) -> str:
-    """The validation figure to choose by: what is asked for, else accuracy, or map where clips have several labels.
+    """Validation figure that decides the selection; default: accuracy, or map where clips have several labels.
 
     Raises:
-        ConfigError: the figure is not one of such clips.
+        ConfigError: the figure does not suit such labels.
     """
     known = ("map", "macro_f1") if multi_label else ("accuracy", "macro_f1")
     if select_by is not None and select_by not in known:
@@ -166,10 +172,10 @@ def selection_figure(select_by: str | None, multi_label: bool) -> str:
 
 
 def best_row(curve: Sequence[Mapping[str, float]], select_by: str) -> Mapping[str, float]:
-    """The evaluated row that does best on validation.
+    """Row of the curve that does best on validation.
 
     Args:
-        curve: of `common.training.fit`; at least one row holds `validation_figures`.
+        curve: curve of `common.training.fit`; at least one row has `validation_figures`.
         select_by: `accuracy`, `macro_f1` or `map`; ties go to the lower loss, then to the earlier step.
     """
     evaluated = [row for row in curve if "val_loss" in row]
@@ -192,27 +198,21 @@ def train(
 ) -> dict[str, Any]:
     """Train `classifier` in place.
 
-    The seed of a step depends on the replicate and the step only, so that all methods of a
-    replicate share gold order, windows and dropout.
+    The seed of a step depends only on the replicate and the step, so that all methods of a replicate share gold order,
+    windows and dropout. `batch_loss` describes the loss and its arguments.
 
     Args:
-        classifier: with a fresh head.
-        examples: see `batch_loss`.
-        validation: chooses the checkpoint; None = the last one stays.
-        budget: as many steps as `optim.steps`.
-        optim: optimiser and schedule.
-        slot_weight: see `batch_loss`.
-        select_by: see `best_row`.
-        specaugment: see `batch_loss`.
-        mixup_alpha: see `batch_loss`.
-        seed: of the replicate.
-        checkpoints: where unfinished work is kept.
+        classifier: a pretrained body with a fresh head.
+        validation: decides the checkpoint; None = keep the last one.
+        budget: has `optim.steps` steps.
+        select_by: `accuracy`, `macro_f1` or `map`.
+        checkpoints: where unfinished training is kept.
 
     Returns:
-        `curve`, and with validation `best_step` and the figures of that checkpoint.
+        `curve`; with validation also `best_step` and the figures of that checkpoint.
 
     Raises:
-        ConfigError: see `batch_loss`.
+        ConfigError: masks are requested for a model that takes no spectrograms.
         DataError: the loss is not finite.
     """
     curve = fit(
@@ -235,33 +235,33 @@ def train(
 
 @dataclass(frozen=True)
 class Mixing:
-    """How a batch is mixed (arXiv 1710.09412): with itself in another order.
+    """Mixup of a batch with a permutation of itself (arXiv 1710.09412).
 
     Attributes:
-        share: of the first example of each pair, in [0, 1].
-        partners: (B,) a permutation: the second example of each pair.
+        share: weight of the first example of each pair, in [0, 1].
+        partners: (B,) permutation; the second example of each pair.
     """
 
     share: float
     partners: Tensor
 
     def features(self, batch: Tensor) -> Tensor:
-        """(B, frames, bins) mixed; beyond the end of both clips of a pair NaN stays NaN."""
+        """Mix features (B, frames, bins); NaN stays only beyond the end of both clips of a pair."""
         mixed = self.values(batch.nan_to_num(0.0))
         return mixed.masked_fill(batch.isnan() & batch[self.partners].isnan(), float("nan"))
 
     def values(self, batch: Tensor) -> Tensor:
-        """(B, …) mixed: for targets."""
+        """Mix values (B, …), such as targets."""
         return self.share * batch + (1 - self.share) * batch[self.partners]
 
 
 def draw_mixing(count: int, alpha: float, generator: torch.Generator) -> Mixing:
-    """The mixing of a batch of `count`: one share for all from Beta(alpha, alpha), as in the paper's code.
+    """Draw the mixup of a batch: one share for all pairs from Beta(alpha, alpha), as in the paper's code.
 
     Args:
-        count: examples.
-        alpha: above 0; 1 = uniform shares, towards 0 hardly any mixing.
-        generator: of the draws.
+        count: number of examples.
+        alpha: above 0; 1 gives uniform shares, values near 0 give hardly any mixing.
+        generator: source of the draws.
     """
     partners = torch.randperm(count, generator=generator)
     seed = int(torch.randint(2**31, (1,), generator=generator))

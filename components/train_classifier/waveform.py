@@ -1,7 +1,7 @@
-"""Classic augmentation of waveforms: copies of a clip that are made once.
+"""Classic augmentation of waveforms: copies of each clip, made once before training.
 
-Pitch, tempo and place in time are changed by the library audiomentations. Its own draws come from
-process-wide generators; here every parameter is drawn from a generator of the clip instead.
+The library audiomentations changes pitch, tempo and time. It draws from process-wide generators, so every parameter is
+drawn here from a generator of the clip instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from common.runtime.seeding import numpy_generator
 from common.storage.hashing import hash_json
 
 Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
-"""(T,) float32, sample rate in Hz, draws → (T,) float32."""
+"""Function from waveform (T,) float32, sample rate in Hz and generator to a waveform (T,) float32."""
 
 
 def augmented_copies(
@@ -37,17 +37,17 @@ def augmented_copies(
     clip_id: str,
     backgrounds: Sequence[np.ndarray] = (),
 ) -> list[np.ndarray]:
-    """Copies of a clip under one augmentation.
+    """Make augmented copies of a clip.
 
     Args:
-        classic: which.
+        classic: name of the augmentation.
         waveform: (T,) float32.
-        sample_rate_hz: its rate.
-        config: how many copies, and the ranges.
-        strength: see the configuration of `classic`.
-        seed: of the replicate.
-        clip_id: enters the draws, so that they depend on no other clip.
-        backgrounds: (T,) float32 at the same rate; for `background`, at least one.
+        sample_rate_hz: sample rate of `waveform`.
+        config: number of copies, and the ranges.
+        strength: strength in the unit of the augmentation's configuration.
+        seed: seed of the replicate.
+        clip_id: seeds the draws too, so that they do not depend on other clips.
+        backgrounds: (T,) float32 at the same rate; `background` needs at least one.
 
     Returns:
         Arrays (T,) float32 of the clip's length.
@@ -77,7 +77,7 @@ def _change(
 
 def _combined(ranges: Combination) -> Change:
     def change(clip: np.ndarray, rate: int, draws: np.random.Generator) -> np.ndarray:
-        # All are drawn, used or not, so that one choice does not move the next.
+        # All parameters are drawn, used or not, so that one choice does not shift the next draws.
         used = draws.random(4) < ranges.probability
         ratio, tempo, pitch, place = draws.random(), *draws.uniform(-1, 1, 3)
         if used[0] and ranges.noise_snr_db is not None:
@@ -93,9 +93,9 @@ def _combined(ranges: Combination) -> Change:
 
 
 def add_noise(waveform: np.ndarray, snr_db: float, span_db: float, draws: np.random.Generator) -> np.ndarray:
-    """White Gaussian noise at a ratio uniform in [snr_db, snr_db + span_db].
+    """Add white Gaussian noise at a signal-to-noise ratio uniform in [snr_db, snr_db + span_db].
 
-    A silent clip stays silent: it has no signal to relate noise to.
+    A silent clip stays silent, since it has no signal level.
     """
     level = _rms(waveform) * 10 ** (-(snr_db + span_db * draws.random()) / 20)
     return waveform + np.float32(level) * draws.standard_normal(len(waveform), dtype=np.float32)
@@ -104,9 +104,9 @@ def add_noise(waveform: np.ndarray, snr_db: float, span_db: float, draws: np.ran
 def add_background(
     waveform: np.ndarray, backgrounds: Sequence[np.ndarray], snr_db: float, span_db: float, draws: np.random.Generator
 ) -> np.ndarray:
-    """One of the backgrounds from a random place on, repeated where it ends; ratio as in `add_noise`.
+    """Add a random background from a random start, looped where it ends, at a ratio as in `add_noise`.
 
-    A silent clip stays silent, and a background that is silent there changes nothing.
+    A silent clip stays silent, and a silent background excerpt changes nothing.
     """
     level = _rms(waveform) * 10 ** (-(snr_db + span_db * draws.random()) / 20)
     chosen = backgrounds[int(draws.integers(len(backgrounds)))]
@@ -121,7 +121,7 @@ def _rms(waveform: np.ndarray) -> float:
 
 
 def shift_pitch(waveform: np.ndarray, sample_rate_hz: int, semitones: float) -> np.ndarray:
-    """Another pitch at the same tempo and length."""
+    """Shift the pitch at constant tempo and length."""
     from audiomentations import PitchShift
 
     return _same_length(
@@ -130,7 +130,7 @@ def shift_pitch(waveform: np.ndarray, sample_rate_hz: int, semitones: float) -> 
 
 
 def stretch_time(waveform: np.ndarray, sample_rate_hz: int, rate: float) -> np.ndarray:
-    """Another tempo (above 1: faster) at the same pitch, cut or padded to the same length."""
+    """Change the tempo (`rate` above 1 = faster) at constant pitch, cut or padded to the same length."""
     from audiomentations import TimeStretch
 
     stretch = TimeStretch(min_rate=rate, max_rate=rate, leave_length_unchanged=True, p=1.0)
@@ -138,7 +138,7 @@ def stretch_time(waveform: np.ndarray, sample_rate_hz: int, rate: float) -> np.n
 
 
 def shift_time(waveform: np.ndarray, sample_rate_hz: int, share: float) -> np.ndarray:
-    """Moved by `share` of the length, in [-1, 1]; what leaves at one end comes in at the other."""
+    """Shift circularly in time by `share` of the length, in [-1, 1]."""
     from audiomentations import Shift
 
     return _same_length(
@@ -154,7 +154,7 @@ def _same_length(made: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _own_global_draws() -> Iterator[None]:
-    """Leave Python's and numpy's process-wide generators as they were: audiomentations draws from both."""
+    """Context that restores Python's and numpy's process-wide generators; audiomentations draws from both."""
     states = random.getstate(), np.random.get_state()
     try:
         yield
@@ -165,12 +165,12 @@ def _own_global_draws() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Backgrounds:
-    """The first clips of a corpus's training part; equal when the audio is.
+    """First clips of a corpus's training split; equal when shards and number of clips are.
 
     Attributes:
-        identity: hash of the shards and the number.
-        corpus: the artifact.
-        clips: how many.
+        identity: hash of the shards and the number of clips.
+        corpus: folder of the corpus.
+        clips: number of clips.
     """
 
     identity: str
@@ -179,10 +179,10 @@ class Backgrounds:
 
     @classmethod
     def of(cls, corpus: Path, clips: int) -> Backgrounds:
-        """Those of a corpus; no audio is read.
+        """Describe the backgrounds of a corpus without reading audio.
 
         Raises:
-            DataError: the manifest is of another version.
+            DataError: the manifest has another version.
         """
         shards = [shard.sha256 for shard in Corpus(corpus).shards_of("audio", "train")]
         return cls(hash_json([shards, clips]), corpus, clips)
@@ -190,7 +190,7 @@ class Backgrounds:
 
 @lru_cache(maxsize=1)
 def load_backgrounds(found: Backgrounds, sample_rate_hz: int) -> tuple[np.ndarray, ...]:
-    """Waveforms (T,) float32 at `sample_rate_hz`; fewer where the corpus has fewer.
+    """Load the backgrounds as waveforms (T,) float32 at `sample_rate_hz`; fewer where the corpus has fewer.
 
     Raises:
         DataError: the corpus has no audio, or a shard is damaged.
