@@ -1,4 +1,4 @@
-"""The kinds of failure a user can do something about.
+"""Exception types for failures that a user can fix.
 
 Each message says what was found, what was expected, where, and what to do.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class SynthioError(Exception):
-    """Base of all expected failures: printed without a stack trace at the command line."""
+    """Base class of all expected failures; the command line prints them without a stack trace."""
 
 
 class ConfigError(SynthioError):
@@ -30,11 +30,11 @@ class RegressionError(SynthioError):
 
 
 class Interrupted(SynthioError):
-    """SIGTERM came: the work was saved as far as it went, and the same command goes on from there."""
+    """SIGTERM arrived; finished work was saved, and the same command resumes from there."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """A `ConfigError` for `name` that lists the nearest of the `known` names first."""
+    """Build a `ConfigError` for `name` that suggests the nearest `known` names first."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""

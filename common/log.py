@@ -1,4 +1,4 @@
-"""One `key=value` line per event, and a progress line at most every `interval_s` seconds."""
+"""Logging: one `key=value` line per event, and a progress line at most every `interval_s` seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a stage or module, writing to standard error; configured at first use."""
+    """Logger of a stage or module, writing to standard error; configured at first use."""
     root = logging.getLogger("synthio")
     if not root.handlers:
         handler = logging.StreamHandler(sys.stderr)
@@ -36,7 +36,7 @@ def _text(value: Any) -> str:
 
 
 class Progress:
-    """Logs done/total, rate and time left; silent between intervals. `done` were done before it began."""
+    """Logs done/total, rate and time left; silent between intervals. `done` counts items finished before the start."""
 
     def __init__(self, logger: logging.Logger, what: str, total: int, interval_s: float = 10.0, done: int = 0) -> None:
         self._logger, self._what, self._total, self._interval_s = logger, what, total, interval_s
@@ -44,7 +44,7 @@ class Progress:
         self._last = self._start
 
     def advance(self, count: int = 1, /, **fields: Any) -> None:
-        """Count `count` more as done and log when the interval has passed or all is done."""
+        """Add `count` finished items; log when the interval has passed or all are done."""
         self._done += count
         now = time.monotonic()
         if now - self._last < self._interval_s and self._done < self._total:

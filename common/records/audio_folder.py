@@ -1,4 +1,4 @@
-"""Audio sets on disk: `clips/metadata.jsonl` (one record a line) beside FLAC files named by clip id.
+"""Audio sets on disk: `clips/metadata.jsonl` (one record per line) beside FLAC files named by clip id.
 
 The folder `clips` opens with `datasets.load_dataset("audiofolder", data_dir=…)`.
 """
@@ -27,16 +27,16 @@ METADATA = "metadata.jsonl"
 def write_audio_folder(
     folder: Path, records: Sequence[Clip], audio: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]], rate: int
 ) -> None:
-    """Write `folder/clips`, replacing one that is there.
+    """Write `folder/clips`, replacing an existing one.
 
     Args:
-        folder: of the artifact; other files may stand beside `clips`.
+        folder: of the artifact; may hold other files beside `clips`.
         records: in the order of the metadata.
         audio: by clip id, `(T,)` or `(C, T)` float32 in [-1, 1]; an iterable of pairs may be lazy.
         rate: Hz.
 
     Raises:
-        DataError: records and audio differ, or a file name is no plain name.
+        DataError: records and audio do not match, or a file name is not a plain name.
         StorageError: the disk is full or not writable; nothing is published then.
     """
     names = _names(records)
@@ -55,21 +55,21 @@ def write_audio_folder(
     with publish_dir(final) as clips:
         fill(clips)
         write_records(clips / METADATA, records)
-        # An earlier try's clips give way only now that the new ones are whole.
+        # Remove the clips of an earlier attempt only once the new ones are complete.
         shutil.rmtree(final, ignore_errors=True)
 
 
 def copy_audio_folder(
     folder: Path, records: Iterable[Clip], files: Mapping[str, Path] | Callable[[Clip], Path]
 ) -> None:
-    """Write `folder/clips` from FLAC files that exist, replacing one that is there.
+    """Write `folder/clips` from existing FLAC files, replacing an existing one.
 
-    Files are hard-linked where the file system allows it, so that they take no space twice.
+    Files are hard-linked where the file system allows it, to save disk space.
 
     Args:
         folder: of the artifact.
-        records: in the order of the metadata; taken one by one, so an iterator keeps memory flat.
-        files: by clip id, or a function that finds a record's file.
+        records: in the order of the metadata; consumed one by one, so an iterator keeps memory flat.
+        files: by clip id, or a function from a record to its file.
 
     Raises:
         DataError: a record has no file, or two records share a clip id or file name.
@@ -91,34 +91,34 @@ def copy_audio_folder(
                 raise DataError(f"{folder}: no file for the record {record.clip_id!r}")
             _link_or_copy(source, clips / name)
             metadata.write(record.model_dump_json() + "\n")
-        # An earlier try's clips give way only now that the new ones are whole.
+        # Remove the clips of an earlier attempt only once the new ones are complete.
         metadata.flush()
         shutil.rmtree(final, ignore_errors=True)
 
 
 def read_clips(folder: Path, kind: type[Clip]) -> list[Clip]:
-    """The records of `folder/clips`, in the order of the metadata.
+    """Read the records of `folder/clips`, in the order of the metadata.
 
     Raises:
-        DataError: the metadata is missing, or a line is no such record; or these are test clips, and this is not
-            `evaluate_classifier`.
+        DataError: the metadata is missing or a line is not a valid record; or these are test clips and the running
+            stage is not `evaluate_classifier`.
     """
     check_may_open(folder)
     return read_records(folder / CLIPS / METADATA, kind)
 
 
 def clip_path(folder: Path, record: GoldClip | SyntheticClip) -> Path:
-    """Where a record's audio lies.
+    """Path of a record's audio file.
 
     Raises:
-        DataError: these are test clips, and this is not `evaluate_classifier`.
+        DataError: these are test clips and the running stage is not `evaluate_classifier`.
     """
     check_may_open(folder)
     return folder / CLIPS / _plain(record)
 
 
 def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: int) -> np.ndarray:
-    """A clip's audio, mono `(T,)` float32 at `sample_rate_hz`.
+    """Load a clip's audio, mono `(T,)` float32 at `sample_rate_hz`.
 
     Raises:
         DataError: the file is missing or damaged.

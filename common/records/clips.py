@@ -1,4 +1,4 @@
-"""The records that stages hand to each other, one JSON object a line.
+"""Records passed between stages, one JSON object per line.
 
 Audio sets are Hugging Face AudioFolders: `metadata.jsonl` (these records) beside FLAC files.
 Clip ids derive from paths, recipes, seeds and indices, never from audio content.
@@ -68,7 +68,7 @@ class Prompt(Record):
 
 
 class SyntheticClip(Record):
-    """A generated clip with everything needed to make it again."""
+    """A generated clip with everything needed to regenerate it."""
 
     file_name: str
     clip_id: str
@@ -100,7 +100,7 @@ class SyntheticClip(Record):
 
 
 def all_labels(clip: GoldClip | Prompt | SyntheticClip) -> tuple[str, ...]:
-    """The label of a clip and its further ones, as the dataset spells them."""
+    """Main label of a clip followed by its further labels, as the dataset spells them."""
     return (clip.label, *clip.further_labels)
 
 
@@ -116,7 +116,7 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
     """Read JSON lines as records of `kind`.
 
     Raises:
-        DataError: the file is missing, or a line is no such record.
+        DataError: the file is missing, or a line is not a valid record.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

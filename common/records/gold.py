@@ -1,4 +1,4 @@
-"""The gold set: labelled training and validation clips, and which of them each replicate has."""
+"""The gold set: labelled training and validation clips, and their assignment to replicates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common.storage import read_json
 
 
 class GoldSet:
-    """Reads the artifact that `prepare_dataset` writes as `gold`.
+    """Reader of the artifact `gold` written by `prepare_dataset`.
 
     Attributes:
-        path: of the artifact.
+        path: folder of the artifact.
         labels: sorted; a clip's `label_id` is the index.
         clips: by clip id.
 
@@ -33,7 +33,7 @@ class GoldSet:
 
     @property
     def seeds(self) -> list[int]:
-        """The replicates."""
+        """Seeds of the replicates, sorted."""
         return sorted(int(seed) for seed in self._splits["replicates"])
 
     @property
@@ -49,7 +49,7 @@ class GoldSet:
 
     @property
     def health(self) -> dict[str, Any]:
-        """What was found while reading the dataset."""
+        """Findings of the dataset check, from `health.json`."""
         found: dict[str, Any] = read_json(self.path / "health.json")
         return found
 
@@ -70,7 +70,7 @@ class GoldSet:
         return self._of(seed, "val")
 
     def oracle(self) -> list[GoldClip]:
-        """Training clips of the oracle: as much labelled data as there is outside the test split."""
+        """Training clips of the oracle: all labelled data outside the test split."""
         return [self.clips[clip_id] for clip_id in self._splits["oracle"]]
 
     def label_ids(self, clip: GoldClip | Prompt | SyntheticClip) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class GoldSet:
         return (clip.label_id, *map(self.labels.index, clip.further_labels))
 
     def load(self, clip: GoldClip, sample_rate_hz: int) -> np.ndarray:
-        """A clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""
+        """Load a clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""
         return load_clip(self.path, clip, sample_rate_hz)
 
     def _of(self, seed: int, split: str) -> list[GoldClip]:

@@ -1,4 +1,4 @@
-"""How every synthetic clip can be made again: `provenance.jsonl` beside an AudioFolder's `clips`."""
+"""Provenance of synthetic clips, enough to regenerate each: `provenance.jsonl` beside an AudioFolder's `clips`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PROVENANCE = "provenance.jsonl"
 
 
 class Provenance(Record):
-    """All that a clip's samples follow from, and where the clip stands in the run.
+    """Everything that determines a clip's samples, and the clip's place in the run.
 
-    With the model's folder (and, where it started from a gold clip, that clip's file) the same bytes
-    come out again wherever `environment` is the same. On the CPU a clip depends on neither its
-    neighbours nor its place in the batch, only on the batch size: fill the batch up with copies.
+    With the model folder (and the gold clip's file, where sampling started from it) the same bytes come out wherever
+    `environment` is the same. On the CPU a clip depends on the batch size only, not on its neighbours or its position
+    in the batch; fill the batch up with copies.
     """
 
     clip_id: str
@@ -54,7 +54,7 @@ class Provenance(Record):
 
 
 def write_provenance(folder: Path, records: Iterable[Provenance]) -> None:
-    """Write `folder/provenance.jsonl`, atomically; `records` come by clip id, one by one.
+    """Write `folder/provenance.jsonl` atomically; `records` come sorted by clip id, one by one.
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -63,10 +63,10 @@ def write_provenance(folder: Path, records: Iterable[Provenance]) -> None:
 
 
 def read_provenance(folder: Path, clip_id: str) -> Provenance:
-    """The provenance of one clip.
+    """Read the provenance of one clip.
 
     Raises:
-        DataError: there is none.
+        DataError: the clip has no provenance in this folder.
     """
     for found, line in _lines(folder):
         if found == clip_id:
@@ -75,11 +75,11 @@ def read_provenance(folder: Path, clip_id: str) -> Provenance:
 
 
 def copy_provenance(target: Path, sources: Mapping[Path, Iterable[str]]) -> None:
-    """Write the provenance of some clips of other artifacts to `target`, as it stands there, by clip id.
+    """Copy the provenance of chosen clips from other artifacts to `target`, unchanged, sorted by clip id.
 
     Args:
         target: folder of the new artifact.
-        sources: folder of an artifact to the clips to take from it. One without provenance gives none.
+        sources: artifact folder → clip ids to take from it; a folder without provenance contributes nothing.
     """
     parts = [_chosen(folder, frozenset(clip_ids)) for folder, clip_ids in sources.items()]
     _write(target, (line for _, line in heapq.merge(*parts)))
@@ -89,7 +89,7 @@ def _write(folder: Path, lines: Iterable[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{PROVENANCE}.part"
     try:
-        # Line by line: a run has tens of thousands, of some kilobytes each.
+        # Written line by line; a run has tens of thousands of records of a few kilobytes each.
         with unfinished.open("w", encoding="utf-8") as file:
             file.writelines(lines)
         unfinished.replace(folder / PROVENANCE)

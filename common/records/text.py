@@ -1,4 +1,4 @@
-"""The one place where label and caption text is normalised."""
+"""Normalisation of label and caption text; the only place where it happens."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def normalize_label(label: str) -> str:
 
 
 def joined_labels(labels: Sequence[str]) -> str:
-    """Labels of one clip as one phrase, normalised: `rain and dog bark`."""
+    """Join the labels of one clip into one normalised phrase: `rain and dog bark`."""
     return " and ".join(map(normalize_label, labels))
 
 
 def template_caption(*labels: str) -> str:
-    """`sound of a {label}`: the prompt of losers, alignment and CLAP scoring (arXiv 2410.02056)."""
+    """`sound of a {label}`: the prompt for losers, alignment and CLAP scoring (arXiv 2410.02056)."""
     return f"sound of a {joined_labels(labels)}"

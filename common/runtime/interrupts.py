@@ -1,4 +1,4 @@
-"""SIGTERM as a request to save and stop, and its way to child processes."""
+"""SIGTERM as a request to save and stop, forwarded to child processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.errors import Interrupted
 
 
 class Interruption:
-    """Whether SIGTERM came; see `sigterm`."""
+    """State of a SIGTERM request; see `sigterm`."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -22,7 +22,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within this block SIGTERM raises `Interrupted` instead of only being noted."""
+        """Raise `Interrupted` immediately on SIGTERM inside this block, instead of only recording it."""
         self._at_once = True
         try:
             if self.requested:
@@ -32,7 +32,7 @@ class Interruption:
             self._at_once = False
 
     def error(self, saved: str = "") -> Interrupted:
-        """What to raise when the work is saved."""
+        """Exception to raise once the work is saved."""
         return Interrupted(f"SIGTERM came{saved}; run the same command again to go on")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -43,10 +43,10 @@ class Interruption:
 
 @contextmanager
 def sigterm() -> Iterator[Interruption]:
-    """Note SIGTERM for the time of the block instead of ending the process.
+    """Record SIGTERM inside the block instead of ending the process.
 
-    A signal that came and that the block did not end for with an error takes effect after it. Signals
-    reach the main thread only: in another one nothing is ever noted.
+    When the block ends normally after a SIGTERM, the signal is raised again. Signals reach the main thread only, so
+    nothing is recorded in other threads.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -60,10 +60,10 @@ def sigterm() -> Iterator[Interruption]:
 
 @contextmanager
 def forwarded_sigterm() -> Iterator[Interruption]:
-    """Pass SIGTERM on to the child processes of `multiprocessing`, wait for the block, then raise.
+    """Forward SIGTERM to the child processes of `multiprocessing`, wait for the block, then raise.
 
     Raises:
-        Interrupted: SIGTERM came; also in place of what the block raised because of it.
+        Interrupted: SIGTERM arrived; replaces an exception that the block raised after it.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Spread independent items over processes, one CPU thread each."""
+"""Parallel map of independent items over processes, one CPU thread each."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def run_items(
     workers: int | None = None,
     start: Literal["fork", "spawn"] = "fork",
 ) -> Iterator[tuple[int, Result | BaseException]]:
-    """Yield `(index, result or the exception it raised)` in order of completion.
+    """Yield `(index, result or exception)` in order of completion.
 
-    `work` and `items` must be picklable. With one worker or one item everything runs in this
-    process. Two busy processes with two threads each are several times slower than with one, so
-    each worker gets one thread. Workers that use a GPU must be spawned: CUDA does not survive a fork.
+    `work` and `items` must be picklable. With one worker or one item everything runs in this process. Each worker gets
+    one thread; two busy processes with two threads each are several times slower. Workers that use a GPU must be
+    spawned: CUDA does not survive a fork.
     """
     with model_time():
         yield from _run_items(work, items, min(workers or cpu_count(), len(items)), start)
 
 
 def abandoned() -> bool:
-    """Whether this is a worker whose parent was killed; a long item should end then."""
+    """Whether this is a worker whose parent was killed; a long item should then stop."""
     parent = multiprocessing.parent_process()
     return parent is not None and not parent.is_alive()
 
@@ -95,13 +95,13 @@ def _attempt(work: Callable[[Item], Result], item: Item) -> Result:
     try:
         return work(item)
     except Exception as error:
-        # A worker finds its next item waiting; it must not begin it after SIGTERM.
+        # The worker's next item is already queued; it must not start after SIGTERM.
         _interrupted = error if isinstance(error, Interrupted) else None
         raise sendable(error) from None
 
 
 def sendable(error: Exception) -> Exception:
-    """`error` as a type that surely unpickles: one that does not would end the whole pool."""
+    """Convert `error` to a type that is sure to unpickle; one that is not would break the whole pool."""
     for kind in (ConfigError, DataError, StorageError, Interrupted):
         if isinstance(error, kind):
             return kind(str(error))

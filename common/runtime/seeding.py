@@ -1,4 +1,4 @@
-"""Sub-seeds by name, so that results depend on neither order, workers, shards nor resume point."""
+"""Sub-seeds derived by name, so that results do not depend on order, workers, shards or resume point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A 31-bit seed that depends only on `seed` and `names`.
+    """Derive a 31-bit seed from `seed` and `names` only.
 
     31 bits, because KFP carries numbers as doubles and NumPy's legacy seeds are 32-bit.
     """
@@ -17,5 +17,5 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A NumPy generator seeded by `derive_seed(seed, *names)`."""
+    """NumPy generator seeded by `derive_seed(seed, *names)`."""
     return np.random.default_rng(derive_seed(seed, *names))

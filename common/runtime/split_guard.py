@@ -1,8 +1,8 @@
-"""The tripwire of the test split: its clips are opened in `evaluate_classifier`, and nowhere else.
+"""Guard of the test split: only `evaluate_classifier` may open its clips.
 
-The pipeline hands the test split to that stage alone. This guards against a later change, or a wrong path, that gives
-it to another one: the artifact is marked, and the mark travels with it, through object stores as well. What reads audio
-and its records asks here first. A process that is not known to belong to the stage is refused.
+The pipeline passes the test split to that stage alone. The guard catches a later code change or a wrong path that
+would give it to another stage. The artifact carries a marker file, which travels through object stores as well; code
+that reads audio or its records checks for it first. A process with no known stage is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from common.errors import DataError
 from common.storage import write_text
 
 TEST_SPLIT = "TEST_SPLIT"
-"""Name of the mark, a file in the artifact."""
+"""Name of the marker file in the artifact."""
 READER = "evaluate_classifier"
 
 _running: str | None = None
@@ -32,7 +32,7 @@ def mark_test_split(artifact: Path) -> None:
 
 @contextmanager
 def running_as(stage: str) -> Iterator[None]:
-    """Let this block count as part of `stage`, in all threads."""
+    """Run this block, in all threads, as part of `stage`."""
     global _running
     before, _running = _running, stage
     try:
@@ -42,24 +42,24 @@ def running_as(stage: str) -> Iterator[None]:
 
 
 def running_stage() -> str | None:
-    """The stage that this process is part of."""
+    """The stage that this process belongs to."""
     return _running
 
 
 def go_on_as(stage: str | None) -> None:
-    """Make this process, a worker, part of the stage that its parent runs."""
+    """Make this worker process part of its parent's stage."""
     global _running
     _running = stage
 
 
 def check_may_open(path: Path) -> None:
-    """Refuse what belongs to a test split, unless `evaluate_classifier` asks.
+    """Refuse access to a test split outside `evaluate_classifier`.
 
     Args:
-        path: an artifact, its folder of clips, or a file of either.
+        path: an artifact, its folder of clips, or a file in either.
 
     Raises:
-        DataError: it belongs to one, and another stage asks.
+        DataError: the path belongs to a test split, and the running stage is another one.
     """
     if _running == READER:
         return

@@ -1,4 +1,4 @@
-"""What every stage does around its work: first and last log line, output check, time inside the models."""
+"""Frame of every stage: first and last log line, input and output checks, time inside the models."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from common.storage.hashing import hash_json
 
 
 class Stage:
-    """Collects a stage's figures; see `stage`."""
+    """Figures of a running stage; see `stage`."""
 
     def __init__(self, name: str) -> None:
         self.figures: dict[str, float | int | str] = {}
         self._name = name
 
     def verify(self, inputs: Mapping[str, str | None]) -> None:
-        """Check inputs against their hashes; here those that a stage with nothing to do never opens.
+        """Verify inputs against their hashes; called here for inputs that a stage with nothing to do never opens.
 
         Args:
-            inputs: artifact name to folder; one that is None or empty was not handed over.
+            inputs: artifact name → folder; None or empty = not given.
 
         Raises:
-            StorageError: an input is gone or damaged.
+            StorageError: an input is missing or damaged.
         """
         for label, folder in inputs.items():
             if folder:
@@ -51,21 +51,21 @@ def stage(
     outputs: Mapping[str, str],
     inputs: Mapping[str, str | None] | None = None,
 ) -> Iterator[Stage]:
-    """Frame a stage's work.
+    """Run the block as the work of a stage.
 
-    Logs settings and versions, checks the inputs against their hashes and makes the output folders; then on success
-    writes the figures to `metrics_path` and the hashes of every output, which must have content: KFP skips a missing
-    output in silence. What the block keeps in the run store lies below `scope` of its settings.
+    Logs settings and versions, verifies the inputs and creates the output folders. On success, writes the figures to
+    `metrics_path` and the hashes of every output. Outputs must not be empty, because KFP silently skips a missing one.
+    Inside the block the run store is the sub-store `scope` of `config`.
 
     Args:
-        name: the stage, verb_object.
-        config: what `plan` handed over.
+        name: of the stage, verb_object.
+        config: settings from `plan`.
         metrics_path: file for the figures.
-        outputs: artifact name to folder.
-        inputs: what the stage always reads; see `Stage.verify`.
+        outputs: artifact name → folder.
+        inputs: artifacts that the stage always reads; see `Stage.verify`.
 
     Raises:
-        StorageError: an input is gone or damaged, or an output is empty.
+        StorageError: an input is missing or damaged, or an output is empty.
     """
     log = get_logger(name)
     start = time.monotonic()

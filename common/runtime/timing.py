@@ -1,4 +1,4 @@
-"""The wall time that this process spends inside models."""
+"""Wall time that a process spends inside models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _depth = 0
 
 @contextmanager
 def model_time() -> Iterator[None]:
-    """Count the wall time of this block as spent inside models; nested blocks count once."""
+    """Count the wall time of this block as time inside the models; nested blocks count once."""
     global _model_s, _depth
     _depth += 1
     start = time.monotonic()
@@ -25,5 +25,5 @@ def model_time() -> Iterator[None]:
 
 
 def model_seconds() -> float:
-    """The wall time counted so far."""
+    """Wall time counted so far, in seconds."""
     return _model_s

@@ -1,10 +1,10 @@
 """Storage: atomic publishing on disk, and object stores on `file://` and `s3://` behind one interface.
 
-This package is the one place of the stages that reads the environment:
+Among the stages, only this package reads the environment:
 
 - `SYNTHIO_STORE`: the run store, a folder, `file://…` or `s3://bucket/prefix`;
-- `SYNTHIO_CACHE`: where a stage keeps local copies of what an S3 store holds; default: in the temporary folder;
-- `SYNTHIO_DATA`: where downloaded datasets lie; default: `data` beside the packages;
+- `SYNTHIO_CACHE`: local copies of items from an S3 store; default: in the temporary folder;
+- `SYNTHIO_DATA`: downloaded datasets; default: `data` beside the packages;
 - `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`): the URL of an S3-compatible store; without it, AWS;
 - `AWS_REGION` (or `AWS_DEFAULT_REGION`).
 

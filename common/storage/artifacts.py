@@ -1,6 +1,6 @@
-"""The hashes of an artifact's files: written when a stage ends, checked when the next one starts.
+"""Hashes of an artifact's files: written when a stage ends, verified when the next one starts.
 
-They lie in the artifact itself as `SHA256SUMS`, which `sha256sum -c` reads as well.
+They are stored in the artifact as `SHA256SUMS`, a file that `sha256sum -c` can check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.storage.hashing import SUMS_FILE, hash_file
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _MOUNTS = ("s3", "minio", "gcs")
-"""Where KFP's launcher puts artifacts of object stores: `/s3/bucket/key`."""
+"""Mount points of KFP's launcher for object-store artifacts: `/s3/bucket/key`."""
 _THREADS = 4
 
 
@@ -24,7 +24,7 @@ def write_sums(folder: Path) -> None:
     """Write the hashes of all files below `folder` to its `SHA256SUMS`.
 
     Raises:
-        StorageError: the folder cannot be read or written, or a name has a line break.
+        StorageError: the folder cannot be read or written, or a file name contains a line break.
     """
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if name != SUMS_FILE]
@@ -35,15 +35,14 @@ def write_sums(folder: Path) -> None:
 
 
 def verify_artifact(stage: str, name: str, folder: Path) -> None:
-    """Check an input against the hashes that the stage before wrote; one without hashes need only have files.
+    """Verify an input against its `SHA256SUMS`; an input without that file only has to be non-empty.
 
     Args:
-        stage: that reads it.
-        name: of the input.
-        folder: where it lies.
+        stage: the reading stage, for the message.
+        name: of the input, for the message.
 
     Raises:
-        StorageError: a file is gone or differs; one line that names it and says what recovers.
+        StorageError: a file is missing or differs; the one-line message names it and the remedy.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         raise _gone(stage, name, folder, f"{folder} is {'empty' if folder.is_dir() else 'not there'}")
@@ -74,11 +73,11 @@ def _hashes(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def how_to_remake(folder: Path) -> str:
-    """What to do so that the artifact in `folder` is made anew, and not taken from the cache of finished tasks."""
+    """Instruction to the user for remaking the artifact in `folder` instead of reusing a cached task."""
     parts = folder.absolute().parts
     if len(parts) > 3 and parts[1] in _MOUNTS:
         return "run the same command again with FRESH=1"
-    # kfp takes a result whose artifact is not there for absent, and makes it anew.
+    # kfp re-runs a cached task whose artifact is missing.
     return f"rm -rf '{folder}' and run the same command again"
 
 

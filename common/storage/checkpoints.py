@@ -1,4 +1,4 @@
-"""Unfinished work in an object store: data first, the marker with the hashes last, the newest two kept."""
+"""Checkpoints in an object store: data first, the marker with the hashes last, the newest two kept."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DONE = "DONE.json"
 
 
 class Checkpoints:
-    """Checkpoints `step-N/` of one piece of work.
+    """Checkpoints `step-N/` of one item in training.
 
-    A checkpoint counts when its `DONE.json` exists, which is written last and holds size and SHA-256
+    A checkpoint is valid when its `DONE.json` exists, which is written last and holds size and SHA-256
     of every file.
 
     Args:
-        store: `file://` or `s3://`; nothing else lies in it.
-        keep: how many finished checkpoints are kept.
+        store: `file://` or `s3://`; holds nothing but these checkpoints.
+        keep: number of finished checkpoints kept.
     """
 
     def __init__(self, store: ObjectStore, keep: int = 2) -> None:
@@ -38,13 +38,13 @@ class Checkpoints:
 
     @property
     def uri(self) -> str:
-        """Where they lie."""
+        """URI of the store."""
         return self._store.uri
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Store what `write(folder)` puts into an empty folder as the checkpoint of `step`.
+        """Store the files that `write(folder)` puts into an empty folder as the checkpoint of `step`.
 
-        Afterwards older checkpoints than the last `keep` are removed, and any of a later step.
+        Afterwards, remove older checkpoints beyond the newest `keep`, and all checkpoints of later steps.
 
         Raises:
             StorageError: the store cannot be written.
@@ -69,9 +69,9 @@ class Checkpoints:
 
     @contextmanager
     def latest(self) -> Iterator[tuple[int, Path] | None]:
-        """The newest whole checkpoint as `(step, folder)`, None without one; damaged newer ones are logged.
+        """Yield the newest valid checkpoint as `(step, folder)`, or None; damaged newer ones are logged.
 
-        The folder is valid inside the block only.
+        The folder exists inside the block only.
         """
         for step, keys in sorted(self._found().items(), reverse=True):
             with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
@@ -85,12 +85,12 @@ class Checkpoints:
         yield None
 
     def clear(self) -> None:
-        """Remove all checkpoints: the work is finished."""
+        """Remove all checkpoints, once the work is finished."""
         for step, keys in self._found().items():
             self._remove(f"step-{step}", keys)
 
     def _found(self) -> dict[int, list[str]]:
-        """Keys by step, whole or not."""
+        """Keys by step, of complete and incomplete checkpoints."""
         found: dict[int, list[str]] = {}
         for key in self._store.list():
             name, _, _ = key.partition("/")
@@ -121,7 +121,7 @@ class Checkpoints:
 
     @contextmanager
     def _folder(self, name: str) -> Iterator[tuple[Path, bool]]:
-        """An empty folder, and whether it is the final one: on a file system nothing is written twice."""
+        """Yield an empty folder, and whether it is the final one; on a file system this avoids writing twice."""
         marker = self._store.local_path(f"{name}/{DONE}")
         if marker is None:
             with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
@@ -139,7 +139,7 @@ class Checkpoints:
                 self._remove(f"step-{n}", keys)
 
     def _remove(self, name: str, keys: list[str]) -> None:
-        # The marker goes first: what is half removed must not look whole.
+        # Delete the marker first, so that a half-removed checkpoint does not look complete.
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{DONE}")):
             self._store.delete(key)
         marker = self._store.local_path(f"{name}/{DONE}")

@@ -1,4 +1,4 @@
-"""Content hashes: of JSON values, files, folders, and of a stage's source code."""
+"""Content hashes of JSON values, files and folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SUMS_FILE = "SHA256SUMS"
-"""In an artifact: the hashes of its files, which are no content of their own."""
+"""File in an artifact with the hashes of its files; not part of the artifact's content."""
 
 
 def hash_json(value: Any) -> str:
@@ -18,7 +18,7 @@ def hash_json(value: Any) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    # KFP hands every number in a dict over as a float.
+    # KFP passes every number in a dict as a float.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
@@ -37,7 +37,7 @@ def hash_file(path: Path) -> str:
 def hash_dir(path: Path, skip: frozenset[str] = frozenset()) -> str:
     """SHA-256 (hex) over the names and bytes of all files below `path`, except relative paths in `skip`.
 
-    Its own `SHA256SUMS` does not count. A folder in `skip` is left out with all below it.
+    `SHA256SUMS` at the top is ignored. A folder in `skip` is left out with everything below it.
     """
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):

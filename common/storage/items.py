@@ -1,8 +1,8 @@
-"""The item store: every finished piece of work of a stage, kept under a key of what it was made from.
+"""The item store: every finished item of a stage, stored under a hash of its inputs.
 
-A killed stage starts again and finds what it had finished; a run with one method changed finds everything else. An item
-is a folder, published whole or not at all: on a file system by a rename, on S3 as one tar object, of which the stage
-keeps an unpacked copy on its own disk.
+A restarted stage finds its finished items; a run with one changed method reuses all others. An item is a folder and
+is published atomically: by a rename on a file system, as one tar object on S3. For S3 the stage keeps an unpacked copy
+on its local disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common.storage.hashing import hash_json
 PACKED = ".tar"
 FORMAT_KEY = "FORMAT"
 FORMAT = "synthio store 1"
-"""How items are laid out in the store. Other code makes other items; only another layout needs another store."""
+"""Version of the on-disk layout. Bump only when the layout changes; code changes are covered by `code_version`."""
 log = get_logger("items")
 
 
@@ -31,7 +31,7 @@ class ItemStore:
     """Items of one stage.
 
     Args:
-        stage: the stage's name (verb_object), the folder in the store.
+        stage: name of the stage (verb_object); the folder in the store.
         code_version: hash of the stage's source; part of every key.
         root: the store, a folder or a URI; default: `SYNTHIO_STORE`.
     """
@@ -46,19 +46,19 @@ class ItemStore:
         self._code_version = code_version
 
     def path(self, **key: Any) -> Path:
-        """Where the item made from `key` (JSON values: input hashes, settings, seed) is or will be on this machine."""
+        """Local folder of the item with this `key` (JSON values: input hashes, settings, seed), existing or not."""
         return self._folder / self._name(key)
 
     def has(self, **key: Any) -> bool:
-        """Whether the item is finished; then `path` is there as well."""
+        """Whether the item is finished; if so, `path` exists too (fetched from S3 when needed)."""
         final = self.path(**key)
         return final.is_dir() or (self._shared and self._fetch(self._name(key) + PACKED, final))
 
     def get_or_make(self, make: Callable[[Path], None], **key: Any) -> Path:
-        """The item's folder; `make(folder)` fills it when it is not there yet.
+        """Folder of the item; a missing item is made by `make(folder)`.
 
         Raises:
-            StorageError: the store was laid out by another version, or cannot be written.
+            StorageError: the store has the layout of another version, or cannot be written.
         """
         self._check_format()
         final = self.path(**key)
@@ -70,15 +70,15 @@ class ItemStore:
         return final
 
     def checkpoints(self, **key: Any) -> Checkpoints:
-        """Where unfinished training of the item of `key` is kept."""
+        """Checkpoints of unfinished training for the item of `key`."""
         return Checkpoints(self._objects.child(f"work/{PurePosixPath(self._name(key)).name}"))
 
     def objects(self) -> ObjectStore:
-        """The stage's place in the store, for objects that are streamed and never copied whole."""
+        """Object store of the stage, for objects that are streamed and never copied whole."""
         return self._objects
 
     def scratch_dir(self, **key: Any) -> Path:
-        """A folder of this machine for unfinished work on the item of `key`; made when absent, and not shared."""
+        """Local folder for unfinished work on the item of `key`; created when absent, not shared between machines."""
         folder = self._folder / "scratch" / PurePosixPath(self._name(key)).name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -104,7 +104,7 @@ class ItemStore:
     def _store(self, folder: Path, name: str) -> None:
         packed = folder.with_name(folder.name + PACKED)
         try:
-            # Links become what they point to: an item holds regular files only.
+            # Links are replaced by their targets; an item holds regular files only.
             with tarfile.open(packed, "w", dereference=True) as archive:
                 archive.add(folder, arcname=".", filter=_nameless)
             self._objects.upload(name, packed)
@@ -118,7 +118,7 @@ class ItemStore:
             return False
         try:
             with tempfile.TemporaryDirectory(prefix="item-") as temporary:
-                # The hash is checked before anything is unpacked.
+                # `download` checks the hash before anything is unpacked.
                 self._objects.download(name, packed := Path(temporary) / "packed")
                 with publish_dir(final) as folder, tarfile.open(packed, "r:") as archive:
                     for member in archive:
@@ -130,7 +130,7 @@ class ItemStore:
 
 
 def _nameless(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without owner and time: the same content gives the same bytes."""
+    """Strip owner and time; equal content must give equal bytes."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member

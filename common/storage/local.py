@@ -1,7 +1,6 @@
 """Atomic publishing on a file system.
 
-A file or folder appears under its final name only when it is whole: it is written beside its
-final place and renamed.
+A file or folder is written beside its final place and renamed, so it appears under its final name only when complete.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from common.errors import StorageError
 def publish_dir(final: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `final` when the block ends without an error.
 
-    Nothing is left behind on an error. A `final` that appeared meanwhile is kept (same key, same content).
+    Nothing is left behind on an error. A `final` that appeared in the meantime is kept (same key, same content).
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -47,7 +46,7 @@ def publish_dir(final: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` atomically, making its folder.
+    """Write `text` (UTF-8) to `path` atomically, creating its folder.
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -56,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically, making its folder.
+    """Write `data` to `path` atomically, creating its folder.
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -84,7 +83,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        StorageError: the file is missing or is no JSON.
+        StorageError: the file is missing or not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -100,7 +99,7 @@ def _storage_error(error: OSError, path: Path) -> StorageError:
 
 
 def rounded(value: Any, places: int = 6) -> Any:
-    """`value` (JSON) with every float in it rounded, so that files do not differ in the last bits."""
+    """Round every float in `value` (JSON), so that files do not differ in the last bits."""
     if isinstance(value, float):
         return round(value, places) + 0.0
     if isinstance(value, dict):

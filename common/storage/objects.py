@@ -1,4 +1,4 @@
-"""Object stores: one small interface, on a folder here and on S3 in `common.storage.s3`."""
+"""Object stores: the interface and its implementation on a folder; the one on S3 is in `common.storage.s3`."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from common.storage.local import write_bytes
 
 STORE_VARIABLE = "SYNTHIO_STORE"
 WHOLE_STORE_VARIABLE = "SYNTHIO_WHOLE_STORE"
-"""Set by `store_below` for the time of its block."""
+"""URI of the run store itself; set by `store_below` inside its block."""
 CACHE_VARIABLE = "SYNTHIO_CACHE"
 DATA_VARIABLE = "SYNTHIO_DATA"
 
 
 class ObjectStore(Protocol):
-    """Objects by key below one place; all of it raises `StorageError` that says what to do.
+    """Objects by key below one URI; every failure is a `StorageError` with a remedy.
 
     Attributes:
-        uri: `file:///…` or `s3://bucket/prefix`, without a slash at the end.
+        uri: `file:///…` or `s3://bucket/prefix`, without a trailing slash.
     """
 
     uri: str
 
     def child(self, prefix: str) -> ObjectStore:
-        """The store below `prefix` of this one."""
+        """Sub-store below `prefix`."""
         ...
 
     def read_bytes(self, key: str) -> bytes:
-        """The whole object."""
+        """Read the whole object."""
         ...
 
     def open(self, key: str) -> BinaryIO:
-        """The object as a stream that is read forward; a cut connection is taken up where it was cut."""
+        """Open the object as a forward-only stream; a cut connection is resumed where it broke."""
         ...
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write an object, whole or not at all."""
+        """Write an object atomically."""
         ...
 
     def upload(self, key: str, path: Path) -> None:
-        """Copy a file to an object, whole or not at all."""
+        """Copy a file to an object atomically."""
         ...
 
     def download(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Copy an object to a file, whole or not at all; with `sha256` only when its content has that hash."""
+        """Copy an object to a file atomically; with `sha256`, only when its content has that hash."""
         ...
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object; None = there is none."""
+        """Size of an object in bytes; None when absent."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that begin with `prefix`, sorted. Not for hot paths: a large store takes long to list."""
+        """List the keys that begin with `prefix`, sorted; not for hot paths, as listing a large store is slow."""
         ...
 
     def delete(self, key: str) -> None:
-        """Delete an object; an absent one is fine."""
+        """Delete an object; an absent one is not an error."""
         ...
 
     def local_path(self, key: str) -> Path | None:
-        """Where the object lies on this machine, there or not; None on S3."""
+        """Local path of an object, whether it exists or not; None on S3."""
         ...
 
 
@@ -85,31 +85,31 @@ class FileStore:
         self.uri = self._root.as_uri()
 
     def child(self, prefix: str) -> FileStore:
-        """The store below `prefix` of this one."""
+        """Sub-store below `prefix`."""
         return FileStore(self._path(prefix))
 
     def read_bytes(self, key: str) -> bytes:
-        """The whole object."""
+        """Read the whole object."""
         with self.open(key) as file:
             return file.read()
 
     def open(self, key: str) -> BinaryIO:
-        """The object as a stream."""
+        """Open the object as a stream."""
         try:
             return self._path(key).open("rb")
         except OSError as error:
             raise self._gone(key, error) from error
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write an object, whole or not at all."""
+        """Write an object atomically."""
         write_bytes(self._path(key), data)
 
     def upload(self, key: str, path: Path) -> None:
-        """Copy a file to an object, whole or not at all."""
+        """Copy a file to an object atomically."""
         self._copy(path, self._path(key))
 
     def download(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Copy an object to a file, whole or not at all."""
+        """Copy an object to a file atomically; with `sha256`, only when its content has that hash."""
         source = self._path(key)
         if not source.is_file():
             raise self._gone(key, FileNotFoundError(2, "there is no such file"))
@@ -118,12 +118,12 @@ class FileStore:
         self._copy(source, path)
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object; None = there is none."""
+        """Size of an object in bytes; None when absent."""
         path = self._path(key)
         return path.stat().st_size if path.is_file() else None
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that begin with `prefix`, sorted."""
+        """List the keys that begin with `prefix`, sorted."""
         folder = self._path(prefix) if not prefix or prefix.endswith("/") else self._path(prefix).parent
         for path in sorted(folder.rglob("*")):
             key = path.relative_to(self._root).as_posix()
@@ -131,19 +131,19 @@ class FileStore:
                 yield key
 
     def delete(self, key: str) -> None:
-        """Delete an object; its folder goes with the last one."""
+        """Delete an object, and its folder when that becomes empty."""
         path = self._path(key)
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"cannot delete {path}: {error.strerror}; check the folder's permissions") from error
         if path.parent != self._root:
-            # Not empty, or gone already: both are fine.
+            # Ignore a folder that is not empty or already gone.
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
 
     def local_path(self, key: str) -> Path | None:
-        """Where the object lies."""
+        """Path of an object, whether it exists or not."""
         return self._path(key)
 
     def _path(self, key: str) -> Path:
@@ -174,10 +174,10 @@ class FileStore:
 
 
 def open_store(uri: str | Path) -> ObjectStore:
-    """The store at a folder, `file://…` or `s3://bucket/prefix`.
+    """Open the store at a folder, `file://…` or `s3://bucket/prefix`.
 
     Raises:
-        ConfigError: another scheme, or no bucket.
+        ConfigError: unknown scheme, or no bucket.
     """
     text = str(uri)
     if isinstance(uri, Path) or "://" not in text:
@@ -201,7 +201,7 @@ def _file_path(uri: str) -> Path:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """`(store, key)` of an object: its bucket or folder, and the rest."""
+    """Split an object's URI into `(store, key)`; the store is its bucket or folder."""
     if uri.startswith("s3://"):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return f"s3://{bucket}", key
@@ -210,13 +210,13 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def open_uri(uri: str) -> BinaryIO:
-    """An object as a stream; see `ObjectStore.open`."""
+    """Open an object as a stream; see `ObjectStore.open`."""
     store, key = split_uri(uri)
     return open_store(store).open(key)
 
 
 def store_uri() -> str:
-    """The run store, from the environment variable `SYNTHIO_STORE`.
+    """URI of the run store, from the environment variable `SYNTHIO_STORE`.
 
     Raises:
         StorageError: the variable is not set.
@@ -232,10 +232,10 @@ def store_uri() -> str:
 
 @contextlib.contextmanager
 def store_below(scope: str) -> Iterator[None]:
-    """Let this block, and processes that it starts, keep their work below `scope` of the run store.
+    """Move the run store to its sub-store `scope` for this block and the processes that it starts.
 
     Args:
-        scope: keys separated by slashes; empty = the run store itself.
+        scope: slash-separated keys; empty = the run store itself.
     """
     if not scope:
         yield
@@ -251,16 +251,16 @@ def store_below(scope: str) -> Iterator[None]:
 
 
 def whole_store() -> ObjectStore | None:
-    """The run store without any `store_below`, for what all runs share; None = there is no run store."""
+    """The run store ignoring `store_below`, for objects shared by all runs; None without a run store."""
     uri = os.environ.get(WHOLE_STORE_VARIABLE) or os.environ.get(STORE_VARIABLE)
     return open_store(uri) if uri else None
 
 
 def cache_root() -> Path:
-    """Where local copies of what an S3 store holds are kept, from `SYNTHIO_CACHE`."""
+    """Folder for local copies of items from an S3 store, from `SYNTHIO_CACHE`."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path(tempfile.gettempdir()) / f"synthio-cache-{os.getuid()}")
 
 
 def data_folder() -> Path:
-    """Where downloaded datasets lie, from `SYNTHIO_DATA`; default: `data` beside the packages."""
+    """Folder of downloaded datasets, from `SYNTHIO_DATA`; default: `data` beside the packages."""
     return Path(os.environ.get(DATA_VARIABLE) or Path(__file__).resolve().parents[2] / "data").absolute()

@@ -25,14 +25,13 @@ T = TypeVar("T")
 class S3Store:
     """A prefix of a bucket as an object store.
 
-    Every object carries the SHA-256 of its content in its metadata; reading to the end checks it. Safe to hand to other
-    processes and threads: each process makes its own client. Unfinished parts that lie under a key after an upload to
-    it are taken for left over from a killed one; a second writer of that moment sends its object again.
+    Every object carries the SHA-256 of its content in its metadata; reading to the end verifies it. Safe to pass to
+    other processes and threads; each process makes its own client. Unfinished parts found under a key after an upload
+    are treated as left over from a killed one and aborted; a concurrent writer of the same key then sends its object
+    again.
 
     Args:
-        bucket: its name.
-        prefix: without slashes at the ends; may be empty.
-        settings: how to talk to it.
+        prefix: without leading or trailing slashes; may be empty.
     """
 
     def __init__(self, bucket: str, prefix: str, settings: S3Settings) -> None:
@@ -40,11 +39,11 @@ class S3Store:
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
 
     def child(self, prefix: str) -> S3Store:
-        """The store below `prefix` of this one."""
+        """Sub-store below `prefix`."""
         return S3Store(self._bucket, self._key(prefix).strip("/"), self._settings)
 
     def read_bytes(self, key: str) -> bytes:
-        """The whole object; a damaged transfer is repeated once."""
+        """Read the whole object; a damaged transfer is repeated once."""
         try:
             with self.open(key) as file:
                 return file.read()
@@ -53,7 +52,7 @@ class S3Store:
                 return file.read()
 
     def open(self, key: str) -> BinaryIO:
-        """The object as a stream that survives cut connections, and checks the hash at its end."""
+        """Open the object as a stream that survives cut connections and verifies the hash at its end."""
 
         def get(**arguments: str) -> Any:
             return self._call("read", key, lambda c, o: c.get_object(**o, **arguments))
@@ -61,12 +60,12 @@ class S3Store:
         return cast(BinaryIO, io.BufferedReader(ResumingReader(get, self._where(key), self._settings), READ_SIZE))
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write an object; the store checks its MD5, so that a body that was cut or changed is refused."""
+        """Write an object; the store checks its MD5 and refuses a truncated or changed body."""
         sha256 = hashlib.sha256(data).hexdigest()
         self._send(key, len(data), sha256, lambda c, o: c.put_object(**o, Body=data, Metadata={HASH_FIELD: sha256}))
 
     def upload(self, key: str, path: Path) -> None:
-        """Copy a file to an object, in parts where it is large; no part stays behind."""
+        """Copy a file to an object, in parts when large; no part is left behind."""
         try:
             sha256, size = hash_file(path), path.stat().st_size
         except OSError as error:
@@ -83,24 +82,24 @@ class S3Store:
         try:
             self._send(key, size, sha256, request)
         finally:
-            # Also after a success: the answer that named an upload may have been lost, and a second one begun.
+            # Also after a success: a lost response may have left a first multipart upload open beside the second.
             with contextlib.suppress(StorageError):
                 self._abort_uploads(key)
 
     def download(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Copy an object to a file, whole or not at all; a damaged transfer is repeated once."""
+        """Copy an object to a file atomically; a damaged transfer is repeated once."""
         try:
             self._download(key, path, sha256)
         except DamagedError:
             self._download(key, path, sha256)
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object; None = there is none."""
+        """Size of an object in bytes; None when absent."""
         head = self._head(key)
         return None if head is None else int(head["ContentLength"])
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that begin with `prefix`, sorted."""
+        """List the keys that begin with `prefix`, sorted."""
         start, token = len(self._key("")), ""
         while True:
             more = {"ContinuationToken": token} if token else {}
@@ -115,15 +114,15 @@ class S3Store:
                 return
 
     def delete(self, key: str) -> None:
-        """Delete an object; an absent one is fine."""
+        """Delete an object; an absent one is not an error."""
         self._call("delete", key, lambda c, o: c.delete_object(**o))
 
     def local_path(self, key: str) -> Path | None:
-        """None: the objects lie elsewhere."""
+        """None; objects on S3 have no local path."""
         return None
 
     def _send(self, key: str, size: int, sha256: str, request: Callable[[Any, dict[str, str]], object]) -> None:
-        """Send a whole object; a lost answer counts as done when the object is there with this size and hash."""
+        """Send a whole object; after an error it counts as sent when the store holds this size and hash."""
         for last in (False, True):
             try:
                 self._call("write", key, request)
@@ -165,7 +164,10 @@ class S3Store:
         return None
 
     def _check_bucket(self, key: str) -> None:
-        """Whether there is a bucket at all: HeadObject answers the same without, and work of hours would be lost."""
+        """Raise when the bucket is missing.
+
+        HeadObject answers the same as for a missing key, and hours of work would be lost.
+        """
         place = (self._settings.endpoint, self._bucket)
         if place in _known_buckets:
             return
@@ -197,7 +199,7 @@ class S3Store:
                 self._call("abort", key, lambda c, o, i=identity: c.abort_multipart_upload(**o, UploadId=i))  # type: ignore[misc]
 
     def _call(self, doing: str, key: str, request: Callable[[Any, dict[str, str]], T]) -> T:
-        """The answer to `request(client, {"Bucket": …, "Key": …})`; every failure becomes a `StorageError`."""
+        """Response to `request(client, {"Bucket": …, "Key": …})`; every failure becomes a `StorageError`."""
         with translated(doing, self._where(key), self._settings.endpoint):
             return request(s3_client(self._settings), {"Bucket": self._bucket, "Key": self._key(key)})
 

@@ -1,4 +1,4 @@
-"""How this process talks to an S3-compatible store: settings, and one boto3 client per process."""
+"""Connection to an S3-compatible store: settings, and one boto3 client per process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _BLOCK = 2**20
 
 @dataclass(frozen=True)
 class S3Settings:
-    """Endpoint, patience and part size; keys come from the environment or any other way of boto3.
+    """Endpoint, timeouts, retries and part size; credentials come from the environment or any other source of boto3.
 
     Attributes:
         endpoint: URL of an S3-compatible store; None = AWS.
-        region: of the bucket; None = what boto3 finds, `us-east-1` for a store of one's own.
+        region: of the bucket; None = boto3's default, `us-east-1` with an `endpoint`.
         connect_timeout_s: to open a connection.
         read_timeout_s: without a byte.
-        attempts: of each request. boto3 pauses 0.05 s × 2^i, at most 20 s: ten attempts bridge a restart of the store.
-        cuts: how often a stream may be taken up again without a byte in between.
-        pause_s: first pause of a stream's retries; it doubles.
-        part_bytes: files above twice this size go up in parts of it; S3 allows 10 000 parts of at least 5 MiB.
-        threads: parts at once.
+        attempts: per request. boto3 pauses 0.05 s × 2^i, at most 20 s; ten attempts bridge a restart of the store.
+        cuts: how often a stream may be resumed without a byte in between.
+        pause_s: first pause before resuming a stream; it doubles.
+        part_bytes: files above twice this size are uploaded in parts of it; S3 allows 10 000 parts of at least 5 MiB.
+        threads: parallel parts.
     """
 
     endpoint: str | None = None
@@ -43,7 +43,10 @@ class S3Settings:
 
     @classmethod
     def from_environment(cls) -> S3Settings:
-        """Endpoint and region as the AWS tools name them: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `AWS_REGION`."""
+        """Read endpoint and region from the variables of the AWS tools.
+
+        These are `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, `AWS_REGION` and `AWS_DEFAULT_REGION`.
+        """
         return cls(
             endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
             region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
@@ -55,7 +58,7 @@ _making = threading.Lock()
 
 
 def _forget() -> None:
-    """In a forked child: connections must not be shared with the parent, and its lock may be held for ever."""
+    """Reset the clients in a forked child; connections must not be shared, and the lock may be held for ever."""
     global _making
     _clients.clear()
     _making = threading.Lock()
@@ -65,10 +68,10 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def s3_client(settings: S3Settings) -> Any:
-    """This process's boto3 client for these settings.
+    """boto3 client of this process for these settings.
 
     Raises:
-        ConfigError: the endpoint is no URL.
+        ConfigError: the endpoint is not a URL.
     """
     with _making:
         if settings not in _clients:
@@ -82,7 +85,7 @@ def _make(settings: S3Settings) -> Any:
 
     own = settings.endpoint is not None
     session = boto3.session.Session()
-    # From 1.36 boto3 adds checksums that other stores refuse, or store inside the object.
+    # From 1.36 boto3 adds checksums that other stores reject, or store inside the object.
     checksums = "when_required" if own else "when_supported"
     config = Config(
         connect_timeout=settings.connect_timeout_s,
@@ -107,7 +110,7 @@ def _make(settings: S3Settings) -> Any:
 
 
 def _add_md5(params: Mapping[str, Any], **_: Any) -> None:
-    """Send the body's MD5, which every S3-compatible store checks: a body changed on its way is refused."""
+    """Send the body's MD5; every S3-compatible store checks it and refuses a body changed in transit."""
     body = params["body"]
     digest = hashlib.md5(usedforsecurity=False)
     if hasattr(body, "read"):
@@ -121,7 +124,7 @@ def _add_md5(params: Mapping[str, Any], **_: Any) -> None:
 
 
 def transfer_config(settings: S3Settings) -> Any:
-    """boto3's settings for uploads in parts."""
+    """boto3 settings for multipart uploads."""
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(

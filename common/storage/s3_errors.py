@@ -1,4 +1,4 @@
-"""What boto3 raises, as `StorageError`s that say what to do."""
+"""Translation of boto3's exceptions into `StorageError`s with a remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.errors import StorageError
 
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 REPEATABLE = frozenset({"BadDigest", "NoSuchUpload", "InvalidPart", "IncompleteBody"})
-"""Whoever sends the whole object again may succeed."""
+"""Error codes after which sending the whole object again may succeed."""
 
 _MAX_SKEW_S = 5 * 60
 _AGAIN = "finished work is kept, run the same command again"
@@ -62,10 +62,10 @@ _UNREACHABLE = f"check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}"
 
 
 class S3Error(StorageError):
-    """A request that failed for good.
+    """A request that failed after all retries.
 
     Attributes:
-        code: the store's word for it, or empty when it did not answer.
+        code: error code of the store; empty when it did not respond.
     """
 
     def __init__(self, message: str, code: str) -> None:
@@ -75,7 +75,7 @@ class S3Error(StorageError):
 
 @contextmanager
 def translated(doing: str, uri: str, endpoint: str | None) -> Iterator[None]:
-    """Turn what boto3 raises inside the block into an `S3Error` about `uri`."""
+    """Turn boto3's exceptions inside the block into an `S3Error` about `uri`."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -83,7 +83,7 @@ def translated(doing: str, uri: str, endpoint: str | None) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError, Boto3Error, ResponseParserError) as error:
-        # boto3 wraps some errors of a transfer, and leaves the first in the context.
+        # boto3 wraps some transfer errors and keeps the original in the context.
         cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
         answer = getattr(cause, "response", None) or {}
         code = str(answer.get("Error", {}).get("Code") or "")
@@ -107,7 +107,7 @@ def _remedy(code: str, answer: Any) -> str:
 
 
 def _skew_s(answer: Any) -> float | None:
-    """This machine's clock minus the store's, seconds."""
+    """This machine's clock minus the store's, in seconds; None when the response has no date."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
         return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() if date else None
@@ -116,5 +116,5 @@ def _skew_s(answer: Any) -> float | None:
 
 
 def _anonymous(text: str) -> str:
-    """Without the name and password of an address."""
+    """Remove user name and password from URLs."""
     return re.sub(r"//[^/@\s]*@", "//", text)

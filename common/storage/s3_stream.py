@@ -1,4 +1,4 @@
-"""Reading an object of S3 forward, over cut connections, to the last byte that its writer hashed."""
+"""Resumable forward reading of an S3 object, with its hash verified at the end."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from common.storage.keys import differs
 from common.storage.s3_client import S3Settings
 
 HASH_FIELD = "sha256"
-"""Metadata of an object: the hash of its content."""
+"""Metadata field of an object: the SHA-256 of its content."""
 
 
 class ResumingReader(io.RawIOBase):
-    """A stream that asks for the rest of the very same version after a cut, and checks the hash at the end.
+    """A stream that requests the rest of the same object version after a cut, and verifies the hash at the end.
 
     Args:
-        get: `get(**arguments)` is the answer of GetObject.
+        get: `get(**arguments)` returns the response of GetObject.
         uri: of the object, for messages.
-        settings: patience.
+        settings: retries and pauses.
 
     Raises:
-        StorageError: the object is not there; while reading: it is out of reach for too long, or has changed.
-        DamagedError: while reading the end: the content does not have the hash in the object's metadata.
+        StorageError: the object is missing; while reading: it is unreachable for too long, or has changed.
+        DamagedError: at the end of reading: the content does not have the hash in the object's metadata.
     """
 
     def __init__(self, get: Callable[..., Any], uri: str, settings: S3Settings) -> None:
@@ -41,7 +41,7 @@ class ResumingReader(io.RawIOBase):
             self._check()
 
     def readable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -61,7 +61,7 @@ class ResumingReader(io.RawIOBase):
         return 0
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         if not self.closed and hasattr(self, "_body"):
             self._body.close()
         super().close()
@@ -89,7 +89,7 @@ class ResumingReader(io.RawIOBase):
         time.sleep(self._settings.pause_s * 2 ** (self._cuts - 1))
         answer = self._get(Range=f"bytes={self._at}-", IfMatch=self._etag)
         self._body = answer["Body"]
-        # Not every store obeys both headers.
+        # Not every store honours both headers.
         if answer["ETag"] != self._etag:
             raise StorageError(f"{self._uri} changed while it was read; run the same command again")
         if not str(answer.get("ContentRange", "")).startswith(f"bytes {self._at}-"):
