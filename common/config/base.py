@@ -1,4 +1,4 @@
-"""What all configuration models share."""
+"""Base classes and helpers of the configuration models."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 WIRE_NULL = "__null__"
-"""KFP carries no null inside a dict: `to_wire` writes this instead, and `Frozen` reads it back."""
+"""Stand-in for null, which KFP cannot carry inside a dict; `to_wire` writes it, and `Frozen` reads it back."""
 
 
 class Frozen(BaseModel):
-    """Base of all configuration models: frozen, unknown fields are errors, defaults are checked."""
+    """Base of all configuration models: frozen, unknown fields are errors, defaults are validated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -24,17 +24,17 @@ class Frozen(BaseModel):
 
 
 SCOPE = r"^$|^[\w-]+(/[\w-]+)*$"
-"""A place below the store, such as `nights/4711`."""
+"""Pattern of a path below the store, such as `nights/4711`."""
 
 
 class Plan(Frozen):
-    """Base of what `plan` hands to each stage."""
+    """Base of the settings that `plan` passes to each stage."""
 
     scope: str = Field(default="", pattern=SCOPE, description="as in the run's configuration")
 
 
 def to_wire(value: Any) -> Any:
-    """JSON values with every null replaced by `WIRE_NULL`."""
+    """Replace every null in JSON values by `WIRE_NULL`."""
     if value is None:
         return WIRE_NULL
     if isinstance(value, dict):

@@ -30,7 +30,7 @@ class Checkpoint(Frozen):
 
 
 class CheckConfig(Frozen):
-    """What a caption must fulfil, whoever wrote it."""
+    """Requirements on a caption, whichever writer it comes from."""
 
     max_words: int = Field(
         default=25,
@@ -97,7 +97,7 @@ class ChatModelConfig(Frozen):
 
 
 class GrammarConfig(Frozen):
-    """The embedded grammar: composes captions of words that the built-in corpus uses; never reads audio."""
+    """The embedded grammar: composes captions from the vocabulary of the built-in corpus; never reads audio."""
 
     reuse_share: float = Field(
         default=0.75,
@@ -115,7 +115,7 @@ class GrammarConfig(Frozen):
 
 
 class WriterConfig(Frozen):
-    """Who writes captions. All settings stand beside each other so that an override can switch `backend`."""
+    """Choice of the caption writer. The settings of all back ends are present, so an override can switch `backend`."""
 
     backend: Literal["endpoint", "chat_model", "grammar"] = Field(default="endpoint", description="paper: hosted LLM")
     endpoint: EndpointConfig = EndpointConfig()
@@ -138,7 +138,7 @@ class AudioLLMConfig(Frozen):
 
 
 class CaptionClipsConfig(Frozen):
-    """Captions of the gold training clips."""
+    """Captioning of the gold training clips."""
 
     backend: Literal["audio_llm", "acoustics"] = Field(default="audio_llm", description="paper: an audio LLM")
     audio_llm: AudioLLMConfig = AudioLLMConfig()
@@ -157,7 +157,7 @@ class CaptionClipsPlan(Plan):
 
 
 class AugmentCaptionsConfig(Frozen):
-    """New captions for the clips to be generated."""
+    """Writing of new captions for the clips to be generated."""
 
     writer: WriterConfig = WriterConfig()
     captions_per_call: int = Field(default=5, ge=1, le=10, description="official code")
@@ -175,7 +175,7 @@ class AugmentCaptionsPlan(Plan):
 
 
 class ReviseCaptionsConfig(Frozen):
-    """Revised captions for rejected clips."""
+    """Revision of the captions of rejected clips."""
 
     writer: WriterConfig = WriterConfig()
     pool_share: float = Field(default=0.75, gt=0, le=1, description="of the accepted elements, for one call; as above")

@@ -11,7 +11,7 @@ from common.config.methods import Recipe
 
 
 class ClapArchitecture(Frozen):
-    """Sizes of a CLAP that is trained from random weights; the defaults are those of LAION's unfused HTS-AT CLAP."""
+    """Sizes of a CLAP trained from random weights; the defaults are those of LAION's unfused HTS-AT CLAP."""
 
     sample_rate_hz: int = Field(default=48_000, gt=0)
     window_s: int = Field(default=10, gt=0, description="length of one input window; longer clips take several")
@@ -54,7 +54,7 @@ class ClapArchitecture(Frozen):
 
 
 class PretrainClapConfig(Frozen):
-    """A published checkpoint, verified and handed on, or training on the corpus, or both."""
+    """A published checkpoint, verified and passed through, or training on the corpus, or both."""
 
     checkpoint: str | None = Field(
         default="laion/clap-htsat-unfused",
@@ -129,9 +129,9 @@ class FinetuneClapPlan(Plan):
 
 
 class ThresholdConfig(Frozen):
-    """When a clip counts as faithful to its label. `percentile` and `margin` are calibrated per replicate.
+    """Acceptance threshold for a clip's match with its label. `percentile` and `margin` are calibrated per replicate.
 
-    Whatever the kind, what it does to the replicate's gold validation clips is recorded.
+    Its effect on the replicate's gold validation clips is recorded for every kind.
     """
 
     kind: Literal["fixed", "percentile", "margin"] = Field(
@@ -158,7 +158,7 @@ class ThresholdConfig(Frozen):
 
 
 class FilterAudioConfig(Frozen):
-    """What the filter keeps."""
+    """Thresholds of the filter."""
 
     threshold: ThresholdConfig = ThresholdConfig()
     duplicate_similarity: float = Field(
@@ -184,7 +184,7 @@ class FilterAudioConfig(Frozen):
 
 
 class FilterAudioPlan(Plan):
-    """Input of `filter_audio`: one item per seed; `recipes` say which clips are filtered."""
+    """Input of `filter_audio`: one item per seed; `recipes` determine which clips are filtered."""
 
     settings: FilterAudioConfig
     seeds: tuple[int, ...] = Field(min_length=1)
@@ -192,7 +192,7 @@ class FilterAudioPlan(Plan):
 
 
 class RetrieveAudioConfig(Frozen):
-    """Nearest clips of the pretraining corpus, the baseline "Retrieval" of the paper's Table 1."""
+    """Retrieval of the nearest clips of the pretraining corpus, the baseline "Retrieval" of the paper's Table 1."""
 
     batch_size: int = Field(default=32, gt=0, description="CLAP windows per pass; changes speed only")
 

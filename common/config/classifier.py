@@ -39,7 +39,7 @@ class ASTArchitecture(Frozen):
 
 
 class SpecAugmentConfig(Frozen):
-    """Masks on the log-mel features (arXiv 1904.08779), with a roll in the place of time warping."""
+    """Masks on the log-mel features (arXiv 1904.08779), with a roll in place of time warping."""
 
     strengths: tuple[float, ...] = Field(
         default=(0.1, 0.2, 0.4),
@@ -60,7 +60,7 @@ Waveform = Literal["noise", "background", "pitch_shift", "time_stretch", "shift"
 
 
 class CopiesConfig(Frozen):
-    """An augmentation of waveforms."""
+    """Base of the waveform augmentations."""
 
     copies: int = Field(
         default=8, ge=1, description="copies of each clip, made once; ours: fresh ones at each step double the time"
@@ -81,13 +81,13 @@ class NoiseConfig(CopiesConfig):
 
 
 class BackgroundConfig(NoiseConfig):
-    """Clips of the pretraining corpus in the place of white noise, as in the paper's second kind of random noise."""
+    """Clips of the pretraining corpus in place of white noise, as in the paper's second kind of random noise."""
 
     clips: int = Field(default=64, ge=1, description="of the corpus's training part, the first ones; ours")
 
 
 class PitchShiftConfig(CopiesConfig):
-    """Another pitch at the same tempo."""
+    """Pitch shift at constant tempo."""
 
     strengths: tuple[Annotated[float, Field(gt=0, le=24)], ...] = Field(
         default=(1.0, 2.0, 4.0), min_length=3, description="largest shift in semitones; audiomentations: 4"
@@ -95,7 +95,7 @@ class PitchShiftConfig(CopiesConfig):
 
 
 class TimeStretchConfig(CopiesConfig):
-    """Another tempo at the same pitch."""
+    """Time stretch at constant pitch."""
 
     strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.05, 0.1, 0.25),
@@ -105,7 +105,7 @@ class TimeStretchConfig(CopiesConfig):
 
 
 class ShiftConfig(CopiesConfig):
-    """A circular shift in time."""
+    """Circular shift in time."""
 
     strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.1, 0.25, 0.5), min_length=3, description="largest shift as a share of the clip; audiomentations: 0.5"
@@ -125,7 +125,7 @@ class Combination(Frozen):
 
 
 class AudiomentationsConfig(CopiesConfig):
-    """Combinations by name, one of which validation chooses."""
+    """Named combinations of augmentations, one of which is chosen on validation."""
 
     combinations: dict[str, Combination] = Field(
         default={
@@ -139,7 +139,7 @@ class AudiomentationsConfig(CopiesConfig):
 
     @property
     def strengths(self) -> tuple[str, ...]:
-        """Names of the combinations, which stand in the place of strengths."""
+        """Names of the combinations, used as strengths."""
         return tuple(self.combinations)
 
 
@@ -197,7 +197,7 @@ class PretrainClassifierPlan(Plan):
 
 
 class TrainClassifierConfig(Frozen):
-    """One recipe for every method; methods differ only in what fills the second part of a batch and in augmentation."""
+    """One recipe for every method; methods differ only in the clips of the synthetic slot and in augmentation."""
 
     optim: OptimConfig = Field(
         default=OptimConfig(
@@ -271,11 +271,11 @@ class TrainClassifierConfig(Frozen):
         return self
 
     def optim_for(self, clips: int, steps: int) -> OptimConfig:
-        """The optimiser of a training.
+        """Optimiser settings of a training.
 
         Args:
-            clips: of an epoch, gold and synthetic: what a recipe needs to know.
-            steps: where there is no recipe.
+            clips: gold and synthetic clips per epoch; used with a `recipe`.
+            steps: used without a `recipe`.
         """
         if self.recipe:
             return RECIPES[self.recipe].optim(clips, self.optim)

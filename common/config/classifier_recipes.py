@@ -1,4 +1,4 @@
-"""Published ways of training the classifier: whole recipes, and contrastive training before it."""
+"""Published classifier trainings: whole recipes, and contrastive pre-training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class EpochRecipe(Frozen):
     decay_from_epoch: int = Field(default=0, ge=0)
 
     def optim(self, clips: int, base: OptimConfig) -> OptimConfig:
-        """The recipe in steps: judged on validation after each epoch.
+        """Convert the recipe to steps, with one evaluation per epoch.
 
         Args:
-            clips: of an epoch, gold and synthetic.
-            base: what the recipe leaves open: precision, clipping, checkpoints.
+            clips: gold and synthetic clips per epoch.
+            base: settings that the recipe leaves open: precision, clipping, checkpoints.
         """
         each = -(-clips // self.batch_size)
         return base.model_copy(
@@ -45,7 +45,7 @@ class EpochRecipe(Frozen):
 
 
 RECIPES: dict[str, EpochRecipe] = {
-    # The paper states no more than this.
+    # All that the paper states.
     "paper": EpochRecipe(batch_size=24, epochs=50, learning_rate=1e-4),
     # Sreyan88/Synthio, 2025-03-31; its Adam couples the weight decay, which at 5e-7 makes no difference.
     "official": EpochRecipe(

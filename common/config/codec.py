@@ -1,4 +1,4 @@
-"""Settings of the analytic spectral codec that stands in for a learned autoencoder."""
+"""Settings of the analytic spectral codec, a stand-in for a learned autoencoder."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ SPECTRAL, EMBEDDED = "spectral", "embedded"
 
 
 class PrepareCorpusConfig(Frozen):
-    """The captioned corpus that the text-to-audio model and the judges are pretrained on."""
+    """The captioned corpus for pretraining the text-to-audio model and the judges."""
 
     source: Literal["procedural", "folder", "tar", "none"] = Field(
         default="folder",

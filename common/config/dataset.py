@@ -21,7 +21,7 @@ Place = Annotated[Path, BeforeValidator(_text)]
 
 
 DESCRIPTIVE = ("source", "access", "instructions", "archives", "split_rule", "grouping", "use")
-"""Fields of `DatasetSpec` that say nothing about what is read."""
+"""Fields of `DatasetSpec` that are descriptions only and do not change which data are read."""
 
 LayoutName = Literal[
     "esc50",
@@ -130,7 +130,7 @@ class DatasetSpec(Frozen):
 
 
 class PrepareDatasetConfig(Frozen):
-    """Reading, checking and splitting."""
+    """Reading, checking and splitting of the dataset."""
 
     storage_sample_rate_hz: int = Field(
         default=44100, ge=8000, le=192000, description="of stored clips; ours: the rate of Stable Audio Open"

@@ -60,7 +60,7 @@ class EvaluateClassifierPlan(Plan):
 
 
 class ReportConfig(Frozen):
-    """How much audio the report carries."""
+    """Amount of audio in the report."""
 
     examples_per_class: int = Field(default=2, ge=0, description="accepted players per class, and rejected ones; ours")
     max_examples: int = Field(default=48, ge=0, description="accepted players in all, and rejected ones; ours")
@@ -77,7 +77,7 @@ class ReportConfig(Frozen):
 
 
 class ReportPlan(Plan):
-    """Input of `report`: what the run was asked for, resolved by `plan`."""
+    """Input of `report`: the run's request, resolved by `plan`."""
 
     settings: ReportConfig = ReportConfig()
     preset: str

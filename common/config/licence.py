@@ -1,4 +1,4 @@
-"""What a run is for, and what the licences of its parts allow."""
+"""Declared use of a run, and the uses that the licences of its parts permit."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import Field
 from common.config.base import Frozen
 
 DeclaredUse = Literal["research", "non-commercial", "commercial"]
-"""What a run's models and clips are for, from the least that licences allow to the most."""
+"""Intended use of a run's models and clips, from the one that needs the fewest rights to the most."""
 PermittedUse = Literal["research", "non-commercial", "any"]
-"""The widest use that a licence allows, in the same order."""
+"""Widest use that a licence permits, in the same order."""
 
 
 class LicensedPart(Frozen):
-    """A dataset or published model that goes into a run."""
+    """A dataset or published model used by a run."""
 
     name: str
     kind: Literal["dataset", "classifier", "generation"] = Field(

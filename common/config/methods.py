@@ -1,7 +1,7 @@
-"""The methods that a run compares, as data. A new method is one record in `METHODS`.
+"""Methods that a run compares, as data. A new method is one record in `METHODS`.
 
-A method says which clips fill the synthetic half of each training batch and which classic
-augmentation is applied. The rows are those of the paper's Table 1 (arXiv 2410.02056), and
+A method determines the clips in the synthetic half of each training batch and the classic
+augmentation. The rows are those of the paper's Table 1 (arXiv 2410.02056), and
 `synthio_classic`, which reviewers asked for.
 """
 
@@ -22,10 +22,10 @@ Classic = Augmentation | Literal["best"]
 
 
 class Recipe(Frozen):
-    """How the clips in the synthetic slot come about. Methods with equal recipes share them.
+    """Origin of the clips in the synthetic slot. Methods with equal recipes share their clips.
 
-    `source="corpus"` takes the clips of the pretraining corpus that CLAP finds nearest, `source="real"` labelled clips
-    of the dataset that the replicate neither trains on nor validates with.
+    `source="corpus"` takes the clips of the pretraining corpus nearest by CLAP; `source="real"` takes labelled clips
+    of the dataset that the replicate uses neither for training nor for validation.
     """
 
     source: Literal["generate", "corpus", "real"] = "generate"
@@ -33,11 +33,11 @@ class Recipe(Frozen):
     captions: CaptionSource = "template"
     filter: bool = False
     rounds: int | None = None
-    """Rounds of self-reflection; None = as many as the run has."""
+    """Rounds of self-reflection; None = `rounds` of the run."""
 
     @property
     def name(self) -> str:
-        """Readable and unique: a part of clip ids."""
+        """Readable, unique name; part of clip ids."""
         if self.source != "generate":
             return {"corpus": "retrieved", "real": "extra-real"}[self.source]
         return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
@@ -46,19 +46,19 @@ class Recipe(Frozen):
 class Method(Frozen):
     """One row of the result table.
 
-    `classic="best"` is the classic method and strength that did best on validation: of the classic
-    methods that the run lists, else of noise and SpecAugment.
+    `classic="best"` is the classic method and strength with the best validation figure: among the classic
+    methods of the run, or else noise and SpecAugment.
     """
 
     title: str
     recipe: Recipe | None = None
     classic: Classic = "none"
     again: bool = False
-    """Train from another seed: against the method without it this is an A/A test."""
+    """Train from another seed; an A/A test against the same method without it."""
 
     @property
     def ceiling(self) -> bool:
-        """Whether it shows what a perfect generator could gain, with clips that a user of n clips does not have."""
+        """Whether the method is a ceiling for any generator; it uses real clips that a user of n clips lacks."""
         return self.recipe is not None and self.recipe.source == "real"
 
 
@@ -93,24 +93,24 @@ METHODS: dict[str, Method] = {
 }
 
 BASELINE, SUBJECT, COMBINED = "gold", "synthio", "synthio_classic"
-"""What a verdict compares."""
+"""The methods that a verdict compares."""
 BEST_CLASSIC = "best_classic"
-"""In each replicate, the classic method that validation chose; no method by itself."""
+"""In each replicate, the classic method with the best validation figure; not a method of its own."""
 ABLATIONS = tuple(
     name
     for name, method in METHODS.items()
     if name != SUBJECT and method.classic == "none" and method.recipe and method.recipe.source == "generate"
 )
-"""Synthio less one part or several."""
+"""Synthio with one or several parts removed."""
 
 DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic")
 
 
 def get_method(name: str) -> Method:
-    """The method called `name`.
+    """Look up a method by name.
 
     Raises:
-        ConfigError: there is none; the message lists the nearest names.
+        ConfigError: the name is unknown; the message lists the nearest names.
     """
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
@@ -118,16 +118,16 @@ def get_method(name: str) -> Method:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Method names in the order of the catalogue, others after them; KFP does not keep the order of a dict."""
+    """Sort method names in the order of `METHODS`, unknown ones last; KFP does not keep the order of a dict."""
     catalogue = list(METHODS)
     return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
 
 
 def resolve_methods(names: str) -> dict[str, Method]:
-    """Comma- or space-separated method names as records; empty = the default six.
+    """Parse comma- or space-separated method names; empty = the default six.
 
     Raises:
-        ConfigError: a name is unknown or stands twice.
+        ConfigError: a name is unknown or listed twice.
     """
     listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
     twice = {name for name in listed if listed.count(name) > 1}
@@ -137,4 +137,4 @@ def resolve_methods(names: str) -> dict[str, Method]:
 
 
 MAX_ROUNDS = 3
-"""Loops are unrolled at compile time; a preset may use fewer rounds. The official code stops at three."""
+"""Upper bound of `rounds`; loops are unrolled at compile time. The official code stops at three."""

@@ -1,4 +1,4 @@
-"""The configuration of a whole run: a preset, with overrides."""
+"""Configuration of a whole run: a preset, with overrides."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudio
 from common.errors import ConfigError, unknown_name
 
 AUTO_FACTORS = (1, 2, 4, 8)
-"""What `augmentation_factor: auto` tries."""
+"""Factors tried by `augmentation_factor: auto`."""
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 
 
 class CostConfig(Frozen):
-    """What a preset costs, measured once on the machine that its comment names; `make doctor` estimates from it."""
+    """Measured cost of a preset, on the machine that its comment names; `make doctor` estimates from it."""
 
     pretraining_cpu_s: float = Field(ge=0, description="corpus, text-to-audio model, CLAP, classifier; paid once")
     fixed_cpu_s: float = Field(ge=0, description="imports and all that does not grow with the data")
@@ -80,21 +80,21 @@ class RunConfig(Frozen):
 
     @property
     def augmentation_factors(self) -> tuple[int, ...]:
-        """The factors that validation chooses among, ascending; one where it has no choice."""
+        """Factors that validation chooses from, ascending; a single one unless `auto`."""
         return AUTO_FACTORS if self.augmentation_factor == "auto" else (self.augmentation_factor,)
 
 
 @cache
 def preset_names() -> tuple[str, ...]:
-    """Names of the presets in `common/presets`."""
+    """Names of the presets in `PRESETS_DIR`, sorted."""
     return tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.yaml")))
 
 
 def load_preset(name: str, overrides: str = "") -> RunConfig:
-    """The configuration of preset `name` with `overrides` applied.
+    """Load preset `name` with `overrides` applied.
 
     Args:
-        name: a file in `common/presets`.
+        name: a file in `PRESETS_DIR`, without `.yaml`.
         overrides: space-separated `section.field=value` pairs, values in YAML,
             for example `align_t2a.optim.steps=50 rounds=1`.
 
@@ -110,14 +110,14 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
     values = base.model_dump()
     for pair in overrides.split():
         _override(values, pair)
-        # A value that a later one makes valid again may be wrong for now; what is whole gains its defaults.
+        # A later override may make this one valid, so ignore errors here; a valid state gains new defaults.
         with suppress(ValidationError):
             values = RunConfig.model_validate(copy.deepcopy(values)).model_dump()
     return _validated(values, f"overrides {overrides!r}")
 
 
 def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
-    """`config` with the text-to-audio model at `uri`, of an earlier run, in place of training; "" changes nothing.
+    """Set `config` to reuse an earlier run's text-to-audio model at `uri` instead of training; "" changes nothing.
 
     Raises:
         ConfigError: the model cannot be reused with these settings.
@@ -130,12 +130,12 @@ def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
 
 
 def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
-    """`config` with captions written and revised by the OpenAI-compatible server at `address`; "" changes nothing.
+    """Set `config` to write and revise captions with the OpenAI-compatible server at `address`; "" changes nothing.
 
-    The model that it is asked for is that of the settings, `augment_captions.writer.endpoint.model`.
+    The requested model stays that of the settings, `augment_captions.writer.endpoint.model`.
 
     Raises:
-        ConfigError: no address of a server, or one with credentials in it.
+        ConfigError: `address` is not the URL of a server, or contains credentials.
     """
     if not address:
         return config
@@ -143,7 +143,7 @@ def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
     for stage in ("augment_captions", "revise_captions"):
         writer = values[stage]["writer"]
         writer["backend"], writer["endpoint"]["base_url"] = "endpoint", address
-    # The address is not repeated: it may hold the credentials that it is refused for.
+    # The message omits the address, which may contain the credentials that it is refused for.
     return _validated(values, "llm_endpoint", secret=True)
 
 

@@ -11,7 +11,7 @@ from common.config.methods import Recipe
 
 
 class SamplerConfig(Frozen):
-    """How latents are sampled."""
+    """Sampling of latents."""
 
     steps: int = Field(
         default=100, gt=0, description="ours: half of Stable Audio Open's 200; the official code takes 250"
@@ -59,7 +59,7 @@ class TransformerConfig(Frozen):
 
 
 class TextEncoderConfig(Frozen):
-    """The T5 encoder and the projection of its output; the corpus brings the tokenizer.
+    """The T5 encoder and the projection of its output; the tokenizer comes from the corpus.
 
     `start` is a published T5 (kept frozen), or `random`: the sizes below, trained with the transformer.
     """
@@ -76,7 +76,7 @@ class TextEncoderConfig(Frozen):
 
 
 class MonitorConfig(Frozen):
-    """What pretraining lets one hear and measures while it goes on."""
+    """Audible examples and measurements during pretraining."""
 
     every: int = Field(
         default=10_000,
@@ -94,7 +94,7 @@ class MonitorConfig(Frozen):
 
 
 class PretrainT2AConfig(Frozen):
-    """Pretraining of the text-to-audio model on the corpus, or a published pipeline that is handed on."""
+    """Pretraining of the text-to-audio model on the corpus, or a published pipeline passed through."""
 
     start: str = Field(
         default="random",
@@ -210,8 +210,8 @@ class SynthesizeAudioConfig(Frozen):
 class SynthesizeAudioPlan(Plan):
     """Input of `synthesize_audio`.
 
-    `template_clips_per_gold` counts for the template prompts made when no prompts are given; `recipes`
-    tells which alignment the model of a prompt has.
+    `template_clips_per_gold` counts the template prompts made when no prompts are given; `recipes`
+    determine the alignment of the model for each prompt.
     """
 
     settings: SynthesizeAudioConfig = SynthesizeAudioConfig()

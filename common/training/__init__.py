@@ -1,4 +1,4 @@
-"""Training of every model: the loop, its checkpoints, its processes."""
+"""Training of all models: loop, checkpoints, processes."""
 
 from common.training.engine import LossFunction, learning_rate_factor
 from common.training.launch import is_main, launch

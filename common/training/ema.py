@@ -12,11 +12,11 @@ from common.training.sharding import local
 
 
 class Ema:
-    """Averages of `parameters`, with a decay that grows to `decay`: min(decay, (1 + step) / (10 + step)).
+    """Averages of `parameters`, with a decay that rises to `decay`: min(decay, (1 + step) / (10 + step)).
 
     Args:
         parameters: by name.
-        decay: 0 = no averaging: `averages` is empty and nothing happens.
+        decay: 0 = no averaging; `averages` is then empty and all methods do nothing.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
@@ -25,7 +25,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after `step` (from 0)."""
+        """Update the averages with the weights after `step` (from 0)."""
         if self.averages:
             decay = min(self._decay, (1 + step) / (10 + step))
             current = [local(p) for p in self._parameters.values()]
@@ -33,7 +33,7 @@ class Ema:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within the block the averages stand in the model."""
+        """Swap the averages into the model for the block."""
         self._swap()
         try:
             yield
@@ -42,7 +42,7 @@ class Ema:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the averages into the model."""
+        """Copy the averages into the model."""
         for key, average in self.averages.items():
             local(self._parameters[key]).copy_(local(average))
 

@@ -1,4 +1,4 @@
-"""One step of an optimizer, by one process or by several together."""
+"""One optimiser step, in one process or in several together."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ LossFunction = Callable[[int, torch.Generator, Part], tuple[Tensor, Mapping[str,
 
 The batch of a step and all its draws are a function of `step` and `generator` alone, the same for
 every part; the result is the mean over the rows of `part`. The global generator is seeded too, for
-dropout, differently for each part."""
+dropout, differently for each part.
+"""
 
 PATIENCE = timedelta(hours=1)
-"""How long processes wait for each other: the first one may be storing a checkpoint."""
+"""Timeout of collective operations; other processes wait while the first one stores a checkpoint."""
 
 
 class Engine:
-    """The processes that train a model together.
+    """Group of processes that train a model together.
 
     accelerate joins the processes and averages their gradients (DDP); precision is set by autocast
     on the device that the model is on.
@@ -40,7 +41,7 @@ class Engine:
     Args:
         model: its parameters that require a gradient are trained.
         loss: see `LossFunction`.
-        config: optimizer, precision, accumulation, sharding.
+        config: optimiser, precision, accumulation, sharding.
         seed: enters every draw.
         name: of the training; enters every draw.
 
@@ -76,20 +77,20 @@ class Engine:
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
-            # On a CPU the same numbers as one parameter after the other, in two thirds of the time.
+            # On a CPU, foreach gives the same numbers as a loop over parameters, in two thirds of the time.
             foreach=True if self.device.type == "cpu" and not self.sharded else None,
             fused=True if self.device.type == "cuda" else None,
         )
 
     def step(self, step: int, flags: Mapping[str, bool]) -> tuple[dict[str, float], dict[str, bool]]:
-        """Take one step.
+        """Run one optimiser step.
 
         Args:
             step: from 0.
-            flags: what this process wants all of them to know.
+            flags: raised by this process, to be known by all.
 
         Returns:
-            The figures of the step, means over all parts, and which flags any process has raised.
+            The figures of the step, means over all parts, and the flags, each true if any process raised it.
 
         Raises:
             DataError: loss or gradient is not finite; the weights are those before the step.
@@ -112,27 +113,27 @@ class Engine:
         return self._agree({}, {"flag": flag})[1]["flag"]
 
     def wait(self) -> None:
-        """Wait for the other processes."""
+        """Wait for all other processes (barrier)."""
         self._accelerator.wait_for_everyone()
 
     def share(self, value: Any) -> Any:
-        """`value` of the first process, in all of them."""
+        """Broadcast `value` of the first process to all."""
         return broadcast_object_list([value])[0] if self.processes > 1 else value
 
     def broadcast(self, tensors: Mapping[str, Tensor]) -> None:
-        """Give `tensors` of all processes the values of the first one's."""
+        """Broadcast `tensors` of the first process to all, in place."""
         if self.processes > 1:
             for value in tensors.values():
                 torch.distributed.broadcast(value.detach(), 0)
 
     @contextmanager
     def callable_model(self) -> Iterator[None]:
-        """Within the block the model's parts can be called by whoever evaluates them."""
+        """Allow calls to the model's parts inside the block, for evaluation."""
         with gathered(self._root):
             yield
 
     def finish(self) -> None:
-        """Leave the model as an ordinary one, with whole weights in every process."""
+        """Restore an ordinary model, with whole weights in every process."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.sharded:
             unshard(self._root)
@@ -149,7 +150,7 @@ class Engine:
         return {"loss": float(value.detach()), **figures}
 
     def _seed_global(self, seed: int) -> None:
-        # torch.manual_seed asks every kind of device, which costs a small model's step a twentieth of its time.
+        # torch.manual_seed queries every device type, which takes 5 % of a small model's step.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
@@ -159,14 +160,14 @@ class Engine:
 
     @contextmanager
     def _synchronising(self, last: bool) -> Iterator[None]:
-        """Gradients are averaged over the processes in the last micro-step only."""
+        """Average gradients over the processes in the last micro-step only."""
         if self.sharded:
             synchronise(self._root, last)
         with nullcontext() if last or self.sharded else self._accelerator.no_sync(self._root):
             yield
 
     def _agree(self, figures: dict[str, float], flags: Mapping[str, bool]) -> tuple[dict[str, float], dict[str, bool]]:
-        """Means of figures and union of flags over the processes, in one message."""
+        """Reduce figures to their means and flags to their union over the processes, in one message."""
         if self.processes == 1:
             return figures, dict(flags)
         values = torch.tensor([*figures.values(), *flags.values()], dtype=torch.float64, device=self.device)
@@ -185,7 +186,7 @@ class Engine:
 
 
 class _LossModule(nn.Module):
-    """A loss as a module: what DDP and FSDP hang their hooks on."""
+    """A loss wrapped as a module, for the hooks of DDP and FSDP."""
 
     def __init__(self, model: nn.Module, loss: LossFunction, device: torch.device, precision: str) -> None:
         super().__init__()
@@ -211,7 +212,7 @@ def _check_split(config: OptimConfig, processes: int) -> None:
 
 
 def learning_rate_factor(config: OptimConfig, step: int) -> float:
-    """Multiplier of the learning rate at `step` (from 0): linear warm-up, then the schedule.
+    """Learning-rate multiplier at `step` (from 0): linear warm-up, then the schedule.
 
     `inverse` is InverseLR of stable-audio-tools: (1 + step / inverse_gamma) ** -0.5. `step` is PyTorch's
     MultiStepLR with milestones step_from, step_from + step_every, …

@@ -1,4 +1,4 @@
-"""Several processes for one training: one per GPU, or on the CPU as many as asked for."""
+"""Launch of several processes for one training: one per GPU, or any number on the CPU."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from common.training.engine import PATIENCE
 J = TypeVar("J")
 
 GRACE_S = 20.0
-"""How long the other processes have when one has ended with an error; they may be waiting for it for ever."""
+"""Time left to the other processes after one has failed; they may be waiting for it for ever."""
 
 
 def default_processes() -> int:
-    """One process per GPU; one without a GPU."""
+    """Number of GPUs; 1 without a GPU."""
     return max(1, torch.cuda.device_count())
 
 
 def is_main() -> bool:
-    """Whether this is the first process of all, which writes results."""
+    """Whether this is rank 0 of all processes, which writes results."""
     return PartialState(cpu=not torch.cuda.is_available()).is_main_process
 
 
 def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
     """Run `job(argument)` in `processes` processes that train together.
 
-    With one it runs here. Under torchrun each process that torchrun started joins the others and
-    runs it, whatever `processes` says. Results go through files that the first process writes
-    (`is_main`). SIGTERM reaches all of them.
+    A single process is this one. Under torchrun the processes that torchrun started join each other and
+    run the job, whatever `processes` says. Results are files written by rank 0 (`is_main`). SIGTERM
+    reaches all processes.
 
     Args:
         job: a picklable function.
         argument: picklable.
-        processes: on this machine; with a GPU each, or all on the CPU.
+        processes: on this machine; one GPU each, or all on the CPU.
 
     Raises:
-        SynthioError: what the first process ended with, or the one that failed first.
-        RuntimeError: another error, or a process that ended without one.
+        SynthioError: raised by a process; the lowest rank's error if several did.
+        RuntimeError: a process failed with another error, or ended without one.
     """
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     if processes == 1 or state.num_processes > 1:
         job(argument)
         return
-    # Forking spares the imports, but a forked process cannot use CUDA.
+    # Forking saves the imports, but a forked process cannot use CUDA.
     context: SpawnContext | ForkContext = get_context("fork")
     if torch.cuda.is_available():
         context = get_context("spawn")
@@ -94,7 +94,7 @@ def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port:
 
 
 def _join(started: Sequence[tuple[BaseProcess, Connection]], interruption: Interruption) -> None:
-    """Wait for all; once one has failed, and not because all were told to stop, for the others a little only."""
+    """Wait for all processes; after a failure without an interruption, for at most `GRACE_S` longer."""
     running = {process.sentinel: process for process, _ in started}
     deadline: float | None = None
     while running:

@@ -1,4 +1,4 @@
-"""One training loop for every model of the project.
+"""The training loop, shared by all models.
 
 Everything random in step k is seeded by (seed, name, k), so the step number is the whole state of
 the data position and of the random generators: a resumed run equals the unbroken one bit for bit on
@@ -31,11 +31,11 @@ Rows = Sequence[Mapping[str, float]]
 
 
 class Curve(list[dict[str, float]]):
-    """Rows of figures, which are results, and beside them how fast they came.
+    """Recorded rows of figures, with the training speed beside them.
 
     Attributes:
         speed: see `common.training.speed.Speed.figures`.
-        best_step: the step whose weights the model has.
+        best_step: the step that the model's final weights come from.
     """
 
     speed: dict[str, float]
@@ -54,24 +54,24 @@ def fit(
     best: Callable[[Rows], int] | None = None,
     stop: Callable[[Rows], bool] | None = None,
 ) -> Curve:
-    """Train the parameters of `model` that require a gradient; leave the EMA weights in it if asked for.
+    """Train the parameters of `model` that require a gradient; with EMA, the averages replace them at the end.
 
     In a process that `common.training.launch` or torchrun started, all processes train together, each
     on its part of every batch.
 
     Args:
-        model: trained in place, on the device it is on.
+        model: trained in place, on its current device.
         loss: see `LossFunction`.
         config: optimiser, schedule, steps.
         seed: enters every draw.
         name: for log lines; enters every draw.
-        checkpoints: where unfinished work is kept; None = nowhere. They are left as they are in the
-            end, for the caller to clear when the result is safe.
-        evaluate: called in every process with the number of finished steps every
+        checkpoints: of unfinished training; None = none are stored. They are kept at the end; the caller
+            clears them when the result is safe.
+        evaluate: called in every process with the number of finished steps, every
             `config.evaluate_every` steps and at the end (with the EMA weights in place); the first
             process's figures join the curve.
-        best: called with the curve after each evaluation, gives the step whose weights the model is
-            to end with: this one, or the one it gave last, 0 being the start; None = the last step.
+        best: called with the curve after each evaluation. Returns the step to restore at the end: the
+            current step, the previous best, or 0 (the start); None = keep the last step.
         stop: called with the curve after each evaluation; True ends the training.
 
     Returns:
@@ -82,7 +82,7 @@ def fit(
         ConfigError: the batch cannot be split over processes and accumulation.
         DataError: loss or gradient is not finite (the message names the step), or the checkpoint is of
             another architecture.
-        Interrupted: SIGTERM came; a checkpoint is stored.
+        Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
     with model_time(), sigterm() as interruption:
         engine = Engine(model, loss, config, seed, name)
@@ -139,10 +139,10 @@ class _Training:
             event(log, "resumed", name=self._name, step=self._state.done)
 
     def _finished(self, interruption: Interruption) -> bool:
-        """Record what is due at this step; whether it was the last one.
+        """Record and evaluate what is due at this step; return whether training is finished.
 
-        It comes before the step and not after it, so that a checkpoint of any step, in which recording
-        and evaluation are still to come, goes on as the unbroken training does.
+        Runs before the next step rather than after the last one, so that training resumed from a checkpoint of any step
+        still does the recording and evaluation of that step.
         """
         state, config = self._state, self._config
         if not state.done:
@@ -163,7 +163,7 @@ class _Training:
 
     def _evaluated(self, interruption: Interruption) -> dict[str, float]:
         state, figures = self._state, {}
-        # Several processes can only stop at the same place: between two steps.
+        # Several processes must stop at the same place, which is between two steps.
         leaving = interruption.at_once() if state.engine.processes == 1 else nullcontext()
         try:
             with leaving, state.ema.in_place(), state.engine.callable_model():
@@ -206,13 +206,13 @@ class _Training:
 
 
 def best_by(figure: str, start: float | None = None) -> Callable[[Sequence[Mapping[str, float]]], int]:
-    """What `fit` takes as `best`: the step with the largest `figure`, the first of equals.
+    """Build the `best` of `fit` that picks the step with the largest `figure`, the first of equals.
 
-    Where no evaluation has it, the last step is kept.
+    Without an evaluation that has it, the last step is picked.
 
     Args:
-        figure: its name in the curve's rows; only evaluations have it.
-        start: its value before the training, which then competes as step 0.
+        figure: key in the curve's rows; only evaluations have it.
+        start: value before training; competes as step 0.
     """
 
     def best(rows: Sequence[Mapping[str, float]]) -> int:

@@ -1,4 +1,4 @@
-"""The share of a step's batch that one forward pass of one process takes."""
+"""Share of a step's batch in one forward pass of one process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from common.errors import ConfigError
 class Part:
     """Part `index` of `count` equal parts of a batch.
 
-    The parts of a step are passed micro-step by micro-step: with W processes, process r takes part
-    `k * W + r` in micro-step k, so that the parts of one micro-step are neighbours.
+    With W processes, process r takes part `k * W + r` in micro-step k, so the parts of one micro-step are
+    neighbours.
 
     Attributes:
         index: from 0.
         count: processes times accumulation.
-        processes: how many parts are passed at the same time.
+        processes: number of parts passed at the same time.
     """
 
     index: int = 0
@@ -28,26 +28,25 @@ class Part:
     processes: int = 1
 
     def rows(self, size: int) -> slice:
-        """The rows of a batch of `size` that belong to this part.
+        """Rows of this part in a batch of `size`.
 
         Raises:
-            ConfigError: `size` is no multiple of `count`.
+            ConfigError: `size` is not a multiple of `count`.
         """
         share = _share(size, self.count)
         return slice(self.index * share, (self.index + 1) * share)
 
     def gathered_rows(self, size: int) -> slice:
-        """The rows of a batch of `size` that `gather` returns: those of this micro-step."""
+        """Rows that `gather` returns from a batch of `size`: those of this micro-step."""
         share = _share(size, self.count)
         first = self.index - self.index % self.processes
         return slice(first * share, (first + self.processes) * share)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The rows of all processes in order, `(B, …)` to `(processes * B, …)`; gradients flow back to each.
+        """Concatenate the rows of all processes in order, `(B, …)` to `(processes * B, …)`; gradients flow back.
 
-        For contrastive losses: each process takes the loss over all rows of the micro-step, whose
-        mean over the processes is that loss itself. Gradient accumulation does not widen the
-        gathered batch.
+        For contrastive losses: each process computes the loss over all rows of the micro-step; the mean over
+        the processes is that same loss. Gradient accumulation does not widen the gathered batch.
         """
         if self.processes == 1:
             return tensor
@@ -57,7 +56,7 @@ class Part:
 
 
 WHOLE = Part()
-"""The whole batch in one."""
+"""The whole batch as one part."""
 
 
 def _share(size: int, count: int) -> int:

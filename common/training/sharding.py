@@ -1,4 +1,4 @@
-"""Weights spread over processes (FSDP), and whole tensors to and from them."""
+"""Sharding of weights over processes (FSDP), and conversion between shards and whole tensors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's share of a sharded tensor; any other one itself."""
+    """This process's shard of a sharded tensor; other tensors unchanged (both detached)."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor, for which all processes must ask together; any other one itself."""
+    """Gather a sharded tensor, as a collective call of all processes; other tensors unchanged (both detached)."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def like(tensor: Tensor, share: Tensor) -> Tensor:
-    """`share` as this process's share of a tensor that is sharded as `tensor` is; itself where it is not."""
+    """Wrap `share` as this process's shard of a tensor sharded like `tensor`; unchanged if `tensor` is not sharded."""
     if not isinstance(tensor, DTensor):
         return share
     return DTensor.from_local(
@@ -36,7 +36,7 @@ def like(tensor: Tensor, share: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(target: Tensor, value: Tensor) -> None:
-    """Copy the whole `value`, which every process has, into `target`."""
+    """Copy the whole `value`, present in every process, into `target`."""
     value = value.to(target.device)
     if isinstance(target, DTensor):
         value = local(distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None))
@@ -44,14 +44,12 @@ def assign(target: Tensor, value: Tensor) -> None:
 
 
 def shard(root: nn.Module, processes: int, device: torch.device) -> None:
-    """Spread the weights of `root` over the processes, in place, the repeated blocks of it one by one.
+    """Shard the weights of `root` over the processes, in place, each transformer block separately.
 
-    Weights are gathered in fp32 and cast by autocast: the shards compute what the whole would.
+    Weights are gathered in fp32 and cast by autocast, so the result equals that of the whole model.
 
     Args:
-        root: its forward pass is the only way in.
-        processes: of the process group.
-        device: of the weights.
+        root: may be called through its forward pass only.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -63,7 +61,7 @@ def shard(root: nn.Module, processes: int, device: torch.device) -> None:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The elements of the outermost module lists: the layers of every transformer here."""
+    """Trainable elements of the outermost module lists: the layers of every transformer here."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):
             yield from (block for block in child if any(p.requires_grad for p in block.parameters()))
@@ -72,7 +70,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def synchronise(root: nn.Module, wanted: bool) -> None:
-    """Whether the next backward pass through a sharded `root` averages gradients over the processes."""
+    """Switch gradient averaging over the processes on or off for the backward pass of a sharded `root`."""
     from torch.distributed.fsdp import FSDPModule
 
     if isinstance(root, FSDPModule):
@@ -81,7 +79,7 @@ def synchronise(root: nn.Module, wanted: bool) -> None:
 
 @contextmanager
 def gathered(root: nn.Module) -> Iterator[None]:
-    """Within the block the parts of a sharded `root` can be called without going through its forward pass."""
+    """Allow calls to the parts of a sharded `root` inside the block, bypassing its forward pass."""
     from torch.distributed.fsdp import FSDPModule
 
     sharded = [module for module in root.modules() if isinstance(module, FSDPModule)]
@@ -98,7 +96,7 @@ def gathered(root: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def unshard(root: nn.Module) -> None:
-    """Undo `shard`: every process has whole, ordinary weights again."""
+    """Undo `shard`: restore whole, ordinary weights in every process."""
     from torch.distributed.fsdp import FSDPModule
 
     sharded = [module for module in root.modules() if isinstance(module, FSDPModule)]
@@ -109,7 +107,7 @@ def unshard(root: nn.Module) -> None:
             if isinstance(parameter, DTensor):
                 setattr(owner, name, nn.Parameter(parameter.full_tensor(), requires_grad=parameter.requires_grad))
     for module in sharded:
-        # torch offers no way back: the hooks go, and with them the class that it put in front.
+        # torch has no inverse of fully_shard: remove its hooks and the class that it put in front.
         state = module._get_fsdp_state()
         state._pre_forward_hook_handle.remove()
         state._post_forward_hook_handle.remove()

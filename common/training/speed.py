@@ -1,4 +1,4 @@
-"""How fast a training goes, and what it waits for. Times go to the log, never into artifacts."""
+"""Training speed and time spent waiting for data. Times go to the log, never into artifacts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def data_wait() -> Iterator[None]:
 
 
 class Speed:
-    """Clips per second, share of time spent waiting for data, memory on the GPU.
+    """Clips per second, share of time spent waiting for data, peak GPU memory.
 
     Args:
         batch_size: clips per step.
-        device: of the model.
     """
 
     def __init__(self, batch_size: int, device: torch.device) -> None:
@@ -38,7 +37,7 @@ class Speed:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """One training step; what lies between steps (evaluation, checkpoints) does not count."""
+        """Time one training step; evaluation and checkpoints between steps do not count."""
         start, waited = time.monotonic(), _waited_s
         yield
         self._steps += 1

@@ -1,4 +1,4 @@
-"""All that a training is between two steps, and how it is stored.
+"""State of a training between two steps, and its checkpoint format.
 
 Everything random in a step is seeded by its number, so the number is the state of the data
 position and of the random generators.
@@ -32,9 +32,9 @@ class State:
     """A training between two steps.
 
     Attributes:
-        engine: model and optimizer.
+        engine: model and optimiser.
         ema: averages.
-        best: weights and buffers of step `best_step`, each process its share, in main memory; None = not kept.
+        best: weights and buffers of step `best_step`, each process its shard, in main memory; None = not kept.
         done: finished steps.
         best_step: see `best`.
         curve: recorded rows.
@@ -50,24 +50,24 @@ class State:
     window: list[dict[str, float]] = field(default_factory=list)
 
     def model(self) -> dict[str, Tensor]:
-        """Trained parameters and the buffers that belong to the model, by name."""
+        """Trained parameters and persistent buffers of the model, by name."""
         lasting = self.engine.model.state_dict().keys()
         buffers = {key: value for key, value in self.engine.model.named_buffers() if key in lasting}
         return {**self.engine.parameters, **buffers}
 
     def keep_best(self) -> None:
-        """Take the weights as they stand for the best."""
+        """Keep the current weights as the best."""
         self.best = {key: local(value).to("cpu", copy=True) for key, value in self.model().items()}
         self.best_step = self.done
 
     @torch.no_grad()
     def restore_best(self) -> None:
-        """Put the best weights into the model."""
+        """Copy the best weights into the model."""
         for key, value in self.model().items():
             local(value).copy_((self.best or {})[key])
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Store a checkpoint: all processes take part, the first one writes.
+        """Store a checkpoint; all processes take part, the first one writes.
 
         Raises:
             StorageError: the store cannot be written.
@@ -80,7 +80,7 @@ class State:
                     whole(value)
 
     def load(self, checkpoints: Checkpoints) -> None:
-        """Go to the newest whole checkpoint, if there is one.
+        """Resume from the newest valid checkpoint, if there is one.
 
         Raises:
             DataError: the checkpoint is of another architecture.
@@ -100,7 +100,7 @@ class State:
                         self.best[name] = local(tensors[name]).to("cpu")
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What is stored, by file and name, in the same order in every process."""
+        """Stored tensors by file and name, in the same order in every process."""
         optimizer = self.engine.optimizer
         model = self.model()
         return {
@@ -133,7 +133,7 @@ class State:
         (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
     def _make_optimizer_state(self, optimized: list[str]) -> None:
-        """Moments of the parameters that had a gradient so far, to be filled."""
+        """Create zero moments for the parameters that had a gradient so far; their values are loaded later."""
         state = {
             index: {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
             for index, (name, p) in enumerate(self.engine.parameters.items())
@@ -144,7 +144,7 @@ class State:
     def _saved(
         self, folder: Path | None, file: str, tensors: Mapping[str, Tensor], uri: str
     ) -> Iterator[tuple[str, Tensor]]:
-        """The whole tensors of a file, read by the first process and given to all, one after the other."""
+        """Yield the whole tensors of a file one by one, read by the first process and broadcast to all."""
         path = folder / f"{file}.safetensors" if folder else None
         with safe_open(path, "pt") if path and path.is_file() else nullcontext() as opened:
             if path is not None:
