@@ -1,4 +1,4 @@
-"""Loads what stands in a pipeline's `vae` slot: a learned Oobleck autoencoder or the spectral codec."""
+"""Loading of a pipeline's `vae`: a learned Oobleck autoencoder or the spectral codec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLASSES: dict[str, Any] = {"AutoencoderOobleck": AutoencoderOobleck, "SpectralC
 
 
 def load_autoencoder(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """The autoencoder saved in a folder (`save_pretrained`), in evaluation mode.
+    """Load the autoencoder saved in a folder (`save_pretrained`), in evaluation mode.
 
     Raises:
         DataError: the folder holds another class.

@@ -1,6 +1,6 @@
-"""A text-to-audio model behind a small interface: encode, condition, predict, solve, decode.
+"""Interface of a text-to-audio model: encode, condition, predict, solve, decode.
 
-The rest of the program sees only `T2ABackend`; each model is one module with a subclass, named in
+The rest of the program sees only `T2ABackend`; each model is one module with a subclass, listed in
 `BACKENDS`.
 """
 
@@ -20,7 +20,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-# A pipeline whose `vae` is the spectral codec loads only where that module has been imported.
+# A pipeline with the spectral codec as `vae` loads only after this import.
 import common.diffusion.spectral_codec  # noqa: F401
 from common.diffusion.condition import Condition, Text
 from common.diffusion.text import tokenize
@@ -36,17 +36,17 @@ BACKENDS = {
     "stable_audio": ("StableAudioPipeline", "common.diffusion.stable_audio", "StableAudio"),
     "stable_audio_small": ("StableAudioSmallPipeline", "common.diffusion.stable_audio_small", "StableAudioSmall"),
 }
-"""By name: the class in `model_index.json`, the module, and the subclass of `T2ABackend` in it."""
+"""By name: the class in `model_index.json`, the module, and its subclass of `T2ABackend`."""
 
 
 def masked_states(states: Tensor, mask: Tensor) -> Tensor:
-    """States `(B, S', E)` with padding zeroed, filled up with zeros to the width of the mask `(B, S)`."""
+    """Zero the padding of states `(B, S', E)` and pad them with zeros to the width of the mask `(B, S)`."""
     width = states.shape[1]
     return nn.functional.pad(states * mask[:, :width, None], (0, 0, 0, mask.shape[1] - width))
 
 
 def rotary_table(transformer: Any, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the positions of `length` tokens."""
+    """Cosines and sines of the rotary embedding for `length` positions."""
     size = int(transformer.config.attention_head_dim) // 2
     cosines, sines = get_1d_rotary_pos_embed(size, length, use_real=True, repeat_interleave_real=False)
     return cosines.to(device), sines.to(device)
@@ -56,12 +56,12 @@ class T2ABackend(ABC):
     """A diffusers pipeline of autoencoder, text encoder, projection, diffusion transformer and scheduler.
 
     Args:
-        pipeline: all its parts on one device.
+        pipeline: with all its parts on one device.
 
     Attributes:
-        objective: what the network is trained on.
+        objective: training objective of the network.
         pipeline_class: of diffusers.
-        parts: classes that may stand in a part of the pipeline; parts that are not named may be any.
+        parts: allowed classes by pipeline part; parts not listed may be of any class.
 
     Raises:
         DataError: a part is of another class.
@@ -87,10 +87,10 @@ class T2ABackend(ABC):
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
-        """Load a pipeline folder of this back end; `load_backend` finds out which it is.
+        """Load a pipeline folder of this back end; `load_backend` detects the back end.
 
         Raises:
-            DataError: the folder is no such pipeline.
+            DataError: the folder does not hold such a pipeline.
         """
         try:
             with _quiet():
@@ -102,43 +102,43 @@ class T2ABackend(ABC):
     @classmethod
     @abstractmethod
     def build_transformer(cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int) -> Any:
-        """The diffusion transformer for latents `(channels, frames)`, with PyTorch's initial weights."""
+        """Build the diffusion transformer for latents `(channels, frames)`, with PyTorch's initial weights."""
 
     @classmethod
     @abstractmethod
     def build_projection(cls, text_dim: int, conditioning_dim: int, max_seconds: float) -> Any:
-        """What makes text states and seconds equally wide."""
+        """Build the projection of text states and seconds to the conditioning width."""
 
     @classmethod
     @abstractmethod
     def build_scheduler(cls, config: PretrainT2AConfig) -> Any:
-        """The noise levels of a model that is trained here."""
+        """Build the scheduler (noise levels) of a model trained here."""
 
     @abstractmethod
     def solver(self, sampler: SamplerConfig, noise: Noise, init_level: float | None = None) -> Solver:
-        """A solver for one batch; from the time `init_level` on, if given."""
+        """Create a solver for one batch, starting at time `init_level` if given."""
 
     @abstractmethod
     def _condition(self, text: Text, durations_s: Tensor) -> Condition: ...
 
     @classmethod
     def mismatch(cls, part: str) -> str:
-        """What to do about a part of another class."""
+        """Remedy for a part of another class, for the error message."""
         return "take a pipeline of this kind, or correct `start`"
 
     def save(self, path: str | Path) -> None:
-        """Write the whole pipeline to a folder (safetensors)."""
+        """Save the whole pipeline to a folder (safetensors)."""
         with _quiet():
             self.pipeline.save_pretrained(str(path), safe_serialization=True)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.transformer.parameters()).device
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of the audio that goes in and comes out."""
+        """Sample rate of input and output audio."""
         return int(self.vae.config.sampling_rate)
 
     @property
@@ -163,7 +163,7 @@ class T2ABackend(ABC):
 
     @property
     def window_s(self) -> float:
-        """Duration of the longest clip."""
+        """Duration of the longest clip, in seconds."""
         return self.max_frames * self.hop_length / self.sample_rate_hz
 
     def frames(self, duration_s: float) -> int:
@@ -173,10 +173,10 @@ class T2ABackend(ABC):
 
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
-        """Audio `(B, C, T)` in [-1, 1] at `sample_rate_hz` -> latents `(B, D, L)`, the posterior's mean.
+        """Encode audio `(B, C, T)` in [-1, 1] at `sample_rate_hz` to latents `(B, D, L)`, the posterior's mode.
 
         Channels are averaged or repeated to fit; the end is padded with zeros to whole frames, or cut to the window.
-        One clip at a time, so a clip's latents do not depend on its batch.
+        Clips are encoded one at a time, so a clip's latents do not depend on its batch.
         """
         if audio.shape[1] != self.channels:
             audio = audio.mean(1, keepdim=True).expand(-1, self.channels, -1)
@@ -187,27 +187,27 @@ class T2ABackend(ABC):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents `(B, D, L)` -> audio `(B, C, L * hop_length)`, float32; one clip at a time."""
+        """Decode latents `(B, D, L)` to audio `(B, C, L * hop_length)`, float32; one clip at a time."""
         return torch.cat([self.vae.decode(self._to_vae(latent[None])).sample for latent in latents]).float()
 
     def condition(self, captions: Sequence[str], durations_s: Sequence[float]) -> Condition:
-        """The condition of clips that start at second 0 and last `durations_s`."""
+        """Condition of clips that start at second 0 and last `durations_s`."""
         return self.condition_text(self.encode_text(captions), durations_s)
 
     def condition_tokens(self, ids: Tensor, mask: Tensor, durations_s: Tensor, trim: bool = False) -> Condition:
-        """As `condition`, from ids and mask `(B, S)`, int64, and durations `(B,)`.
+        """Condition as in `condition`, from ids and mask `(B, S)`, int64, and durations `(B,)`.
 
-        With `trim` the text encoder sees as many tokens as the longest caption has: the same up to rounding, faster,
-        but then the rounding depends on the batch.
+        With `trim` the text encoder processes only as many tokens as the longest caption has. This is faster and equal
+        up to rounding, but the rounding then depends on the batch.
         """
         return self._condition(self._encode_tokens(ids, mask, trim), durations_s)
 
     def encode_text(self, captions: Sequence[str]) -> Text:
-        """The text encoder's states, all of the condition that needs it."""
+        """Encode captions with the text encoder, the only part of the condition that needs it."""
         return self._encode_tokens(*tokenize(self.tokenizer, captions))
 
     def condition_text(self, text: Text, durations_s: Sequence[float]) -> Condition:
-        """As `condition`, from encoded captions."""
+        """Condition as in `condition`, from encoded captions."""
         return self._condition(text, torch.tensor(durations_s, dtype=torch.float32))
 
     def _encode_tokens(self, ids: Tensor, mask: Tensor, trim: bool = False) -> Text:
@@ -216,11 +216,11 @@ class T2ABackend(ABC):
         return Text(self.text_encoder(ids[:, :width], attention_mask=mask[:, :width])[0], mask)
 
     def null(self, condition: Condition) -> Condition:
-        """The unconditional twin as diffusers has it: all of cross-attention zero, seconds included; global kept."""
+        """Unconditional twin, as in diffusers: all of cross-attention zero, seconds included; global states kept."""
         return Condition(torch.zeros_like(condition.cross), condition.global_)
 
     def predict(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The network's v for `noisy` `(B, D, L)` at times `t` `(B,)` in (0, 1); differentiable."""
+        """Network output (v) for `noisy` `(B, D, L)` at times `t` `(B,)` in (0, 1); differentiable."""
         output: Tensor = self.transformer(
             noisy,
             t,
@@ -243,10 +243,13 @@ class T2ABackend(ABC):
 
 
 def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABackend]:
-    """The back end of a pipeline class, as `model_index.json` names it.
+    """Back end for a pipeline class named in `model_index.json`.
+
+    Args:
+        where: origin of the name, for the message.
 
     Raises:
-        DataError: there is none.
+        DataError: no back end has this pipeline class.
     """
     for name, module, backend in BACKENDS.values():
         if name == pipeline_class:
@@ -257,21 +260,21 @@ def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABack
 
 
 def named_backend(name: str) -> type[T2ABackend]:
-    """The back end of a name in `BACKENDS`."""
+    """Back end with this name in `BACKENDS`."""
     return backend_class(BACKENDS[name][0], name)
 
 
 def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> T2ABackend:
-    """Load the text-to-audio model in a folder, of whichever back end it is.
+    """Load the text-to-audio model in a folder, detecting its back end.
 
     Raises:
-        DataError: the folder holds no known pipeline, or not all of it.
+        DataError: the folder holds no known pipeline, or an incomplete one.
     """
     return backend_class(pipeline_name(path), path).load(path, device, dtype)
 
 
 def pipeline_name(path: str | Path) -> str | None:
-    """The pipeline class that a folder's `model_index.json` names.
+    """Pipeline class named in a folder's `model_index.json`.
 
     Raises:
         DataError: there is no readable `model_index.json`.
@@ -286,7 +289,7 @@ def pipeline_name(path: str | Path) -> str | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # Loading bars, and a warning that the codec in the `vae` slot is no AutoencoderOobleck.
+    # Silences progress bars, and a warning that the codec in the `vae` slot is not an AutoencoderOobleck.
     verbosity = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     bars = diffusers_logging.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
     for logging in (diffusers_logging, transformers_logging):
@@ -302,7 +305,7 @@ def _quiet() -> Iterator[None]:
 
 
 def model_hash(path: str | Path) -> str:
-    """SHA-256 of a pipeline folder's content; what training wrote about itself does not count."""
+    """SHA-256 of a pipeline folder's content, without the records of its training."""
     return hash_dir(Path(path), skip=frozenset({"training.json", "monitor"}))
 
 

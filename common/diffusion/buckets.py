@@ -1,4 +1,4 @@
-"""Latent lengths, rounded up so that clips of nearly equal length can share a batch. Free of torch."""
+"""Rounding of latent lengths to buckets, so that clips of nearly equal length share a batch. Free of torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Window(Protocol):
-    """What is needed of a text-to-audio model."""
+    """The parts of a text-to-audio model's interface needed here."""
 
     @property
     def max_frames(self) -> int:
@@ -19,5 +19,5 @@ class Window(Protocol):
 
 
 def bucket_frames(model: Window, duration_s: float, width: int) -> int:
-    """Latent frames of the bucket that `duration_s` falls into: a multiple of `width`, or the window."""
+    """Round the latent frames of `duration_s` up to a multiple of `width`, or at most to the window."""
     return min(model.max_frames, -(-model.frames(duration_s) // width) * width)

@@ -1,4 +1,4 @@
-"""What a diffusion transformer is conditioned on."""
+"""Conditions of a diffusion transformer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Condition:
-    """What a clip is generated from.
+    """Condition of a batch of clips.
 
     Attributes:
         cross: `(B, S, E)`: text tokens (padding zeroed), then the seconds; for cross-attention.
@@ -22,13 +22,13 @@ class Condition:
     global_: Tensor
 
     def __getitem__(self, rows: Tensor | slice | list[int]) -> Condition:
-        """The condition of some rows."""
+        """Select rows."""
         return Condition(self.cross[rows], self.global_[rows])
 
 
 @dataclass(frozen=True)
 class Text:
-    """What the text encoder makes of captions.
+    """Output of the text encoder for a batch of captions.
 
     Attributes:
         hidden: `(B, S', E)` states, `S'` at most `S`.
@@ -40,5 +40,5 @@ class Text:
 
 
 def join(conditions: Sequence[Condition]) -> Condition:
-    """The conditions' rows one after the other."""
+    """Concatenate the rows of several conditions."""
     return Condition(torch.cat([c.cross for c in conditions]), torch.cat([c.global_ for c in conditions]))

@@ -1,4 +1,4 @@
-"""What a diffusion transformer is trained on: v on the cosine schedule, or the velocity of a rectified flow.
+"""Training objectives of a diffusion transformer: v on the cosine schedule, or the velocity of a rectified flow.
 
 Stable Audio Open 1.0 has the first (arXiv 2202.00512, 2407.14358), Stable Audio Open Small the second (arXiv
 2209.03003, 2505.08175; as in Stability-AI/stable-audio-tools, stable_audio_tools/training/diffusion.py at 50049e3).
@@ -24,31 +24,31 @@ def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def noisy(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """`alpha z + sigma eps`; latents and noise `(B, D, L)`, time `(B,)`."""
+    """Noised latents `alpha z + sigma eps`; latents and noise `(B, D, L)`, time `(B,)`."""
     alpha, sigma = alpha_sigma(t[:, None, None])
     return alpha * z + sigma * eps
 
 
 def v_target(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What the network predicts: `alpha eps - sigma z`, shape `(B, D, L)`."""
+    """Target of the network: `alpha eps - sigma z`, shape `(B, D, L)`."""
     alpha, sigma = alpha_sigma(t[:, None, None])
     return alpha * eps - sigma * z
 
 
 def clean(x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """The latents that a noisy `x` and a prediction `v` at `t` stand for: `alpha x - sigma v`, `(B, D, L)`."""
+    """Clean latents implied by a noisy `x` and a prediction `v` at `t`: `alpha x - sigma v`, `(B, D, L)`."""
     alpha, sigma = alpha_sigma(t[:, None, None])
     return alpha * x - sigma * v
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How noise enters latents, and what the network predicts; all of latents or noise `(B, D, L)` and times `(B,)`.
+    """Noising and prediction target; all functions of latents or noise `(B, D, L)` and times `(B,)`.
 
     Attributes:
-        noisy: `(z, eps, t)` to what the network sees.
-        target: `(z, eps, t)` to what it should predict.
-        clean: `(x, predicted, t)` to the latents that a noisy `x` and a prediction stand for.
+        noisy: `(z, eps, t)` to the network's input.
+        target: `(z, eps, t)` to the network's target.
+        clean: `(x, predicted, t)` to the clean latents implied by a noisy `x` and a prediction.
     """
 
     noisy: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -60,18 +60,18 @@ V = Objective(noisy, v_target, clean)
 
 
 def flow_noisy(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """`(1 - t) z + t eps`."""
+    """Noised latents `(1 - t) z + t eps`."""
     t = t[:, None, None]
     return (1 - t) * z + t * eps
 
 
 def flow_target(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """The velocity `eps - z` of the straight way from clean to noise."""
+    """Velocity `eps - z` of the straight path from clean to noise."""
     return eps - z
 
 
 def flow_clean(x: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
-    """`x - t velocity`."""
+    """Clean latents `x - t velocity`."""
     return x - t[:, None, None] * velocity
 
 
@@ -79,7 +79,7 @@ FLOW = Objective(flow_noisy, flow_target, flow_clean)
 
 
 def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform") -> Tensor:
-    """Training times `(count,)` in (0, 1).
+    """Draw training times `(count,)` in (0, 1).
 
     `uniform` is stratified over the batch in random order (lower variance than independent draws, like the Sobol
     sequence of stable-audio-tools); `logit_normal` is sigmoid of a standard normal.
@@ -91,12 +91,12 @@ def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform"
 
 
 def drop_condition(condition: Condition, null: Condition, probability: float, generator: torch.Generator) -> Condition:
-    """Replace the condition of each row by `null` with `probability` (classifier-free guidance, arXiv 2207.12598)."""
+    """Replace each row's condition by `null` with `probability` (classifier-free guidance, arXiv 2207.12598)."""
     return drop_rows(condition, null, torch.rand(condition.cross.shape[0], generator=generator) < probability)
 
 
 def drop_rows(condition: Condition, null: Condition, drop: Tensor) -> Condition:
-    """Replace the condition of the rows where `drop` `(B,)` is true by `null`."""
+    """Replace the condition by `null` in the rows where `drop` `(B,)` is true."""
     where = drop.to(condition.cross.device)[:, None, None]
     return type(condition)(
         torch.where(where, null.cross, condition.cross), torch.where(where, null.global_, condition.global_)

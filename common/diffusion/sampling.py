@@ -1,7 +1,7 @@
 """Sampling of latents with classifier-free guidance, by the solver of the model's back end.
 
-The same result as the model's own pipeline, but on latents of the clip's own length instead of the
-model's whole window, and with every clip independent of the others in its batch.
+The result equals that of the model's own pipeline, but latents have the clip's own length instead of the
+model's whole window, and every clip is independent of the others in its batch.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def sample(
 ) -> Tensor:
     """Sample one clip per caption.
 
-    A clip depends on its caption, duration, generator and the batch size, not on its neighbours: batches are always
-    full (the last one is filled up), so it is bit-equal on one machine; other batch sizes agree within 1e-4.
+    A clip depends on its caption, duration, generator and the batch size, not on its neighbours. Batches are always
+    full (the last one is padded), so results are bit-equal on one machine; other batch sizes agree within 1e-4.
 
     Args:
         backend: the model.
         captions: N captions.
-        duration_s: of all clips, or of each.
+        duration_s: one for all clips, or one per clip.
         generators: N CPU generators; they or their seeds also drive the solver's noise.
-        sampler: steps and where they lie, guidance, batch size.
+        sampler: steps and their spacing, guidance, batch size.
         init_latents: `(N, D, L)` to start from instead of pure noise (SDEdit, arXiv 2108.01073).
         init_level: with `init_latents`: the time in (0, 1] to which they are noised; 1 forgets them.
-        frames: L; default: as many as the longest duration needs.
-        texts: of this model and batch size; spares the text encoder captions that it has seen.
+        frames: L; default: the frames of the longest duration.
+        texts: cache for this model and batch size; avoids encoding a caption twice.
 
     Returns:
         `(N, D, L)` float32 latents.
@@ -82,10 +82,9 @@ def sample(
 
 
 class TextCache:
-    """The text encoder's states of the captions seen last, each encoded once.
+    """LRU cache of the text encoder's states, by caption.
 
-    New captions are encoded in batches of one size, filled up, so that what comes out depends on neither order nor
-    neighbours.
+    New captions are encoded in padded batches of one size, so that results depend on neither order nor neighbours.
 
     Args:
         backend: its text encoder must not change while the cache lives.
@@ -100,7 +99,7 @@ class TextCache:
 
     @torch.no_grad()
     def condition(self, captions: Sequence[str], durations_s: Sequence[float]) -> Condition:
-        """As `T2ABackend.condition`, of at most `limit` distinct captions."""
+        """Condition as in `T2ABackend.condition`, for at most `limit` distinct captions."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._rows]
         for start in range(0, len(new), self._batch_size):
             part = new[start : start + self._batch_size]

@@ -1,4 +1,4 @@
-"""A batch's way from noise to latents, as each back end walks it."""
+"""The sampling loop, shared by all back ends: noise draws and the solver interface."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from common.errors import ConfigError
 
 
 class Noise:
-    """Unit normal draws `(B, D, L)`, each clip's from its own generator; the last clip's fill up the batch.
+    """Unit normal draws `(B, D, L)`, one generator per clip; the last clip's draws fill up the batch.
 
     Args:
-        generators: CPU generators, one a clip.
+        generators: CPU generators, one per clip.
         shape: `(D, L)`.
         batch_size: B.
     """
@@ -24,45 +24,45 @@ class Noise:
     def __init__(self, generators: Sequence[torch.Generator], shape: tuple[int, int], batch_size: int) -> None:
         self._generators, self._shape = generators, shape
         self._rows = [min(i, len(generators) - 1) for i in range(batch_size)]
-        # The seeds as they stand are what the stock pipeline gives to its Brownian trees.
+        # As in the stock pipeline, the Brownian trees are seeded by these generators.
         self.seeded = [generators[row] for row in self._rows]
 
     def draw(self) -> Tensor:
-        """The next draw of each clip."""
+        """Draw the next noise of each clip."""
         return torch.stack([torch.randn(self._shape, generator=g) for g in self._generators])[self._rows]
 
     def __call__(self, sigma: Tensor, next_sigma: Tensor) -> Tensor:
-        """For one solver step, as diffusers' schedulers call it."""
+        """Draw the noise of one solver step; diffusers' schedulers call it like this."""
         return self.draw()
 
 
 class Solver(Protocol):
-    """Goes from noise to latents in steps; holds state, so each batch gets its own.
+    """Integrates from noise to latents in steps; stateful, so each batch needs its own.
 
     Attributes:
-        times: `(K,)`, what the network is told, step by step.
+        times: `(K,)`, the network's time input at each step.
     """
 
     times: Tensor
 
     def start(self, drawn: Tensor, init: Tensor | None) -> Tensor:
-        """What the first step begins with: unit noise `drawn` `(B, D, L)`, alone or added to `init`."""
+        """Initial latents: unit noise `drawn` `(B, D, L)`, alone or added to `init`."""
         ...
 
     def scale(self, latents: Tensor, t: Tensor) -> Tensor:
-        """What the network sees of `latents` at `t`."""
+        """Scale `latents` to the network's input at `t`."""
         ...
 
     def step(self, predicted: Tensor, t: Tensor, latents: Tensor) -> Tensor:
-        """The latents after the step at `t`."""
+        """Latents after the step at `t`."""
         ...
 
 
 def first_step(times: Tensor, level: float) -> int:
-    """Number of the step that begins at time `level` or just below.
+    """Index of the step that begins at time `level` or just below.
 
     Raises:
-        ConfigError: `level` is no time of noise.
+        ConfigError: `level` is not in (0, 1].
     """
     if not 0 < level <= 1:
         raise ConfigError(f"init_level is {level}, expected a time in (0, 1]: 1 starts from pure noise")

@@ -1,7 +1,7 @@
 """An analytic audio codec with the interface of diffusers' `AutoencoderOobleck`.
 
 A learned autoencoder needs days on a GPU; this one is fitted in a second by one eigendecomposition
-and lets the whole diffusion pipeline run on a CPU. Log-mel patches are projected onto their
+and lets the whole diffusion pipeline run on a CPU. Encoding projects log-mel patches onto their
 principal components; decoding inverts that and finds phases by fast Griffin-Lim.
 """
 
@@ -26,7 +26,7 @@ _SPECTRUM_STEPS = 8
 
 @dataclass(frozen=True)
 class PointDistribution:
-    """A latent distribution without spread, with the methods of Oobleck's Gaussian."""
+    """A latent distribution of zero variance, with the methods of Oobleck's Gaussian."""
 
     mean: Tensor
 
@@ -41,14 +41,14 @@ class PointDistribution:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode` returns; named as in diffusers."""
+    """Result of `encode`; named as in diffusers."""
 
     latent_dist: PointDistribution
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What `decode` returns; named as in diffusers."""
+    """Result of `decode`; named as in diffusers."""
 
     sample: Tensor
 
@@ -56,8 +56,8 @@ class Decoded:
 class SpectralCodec(ModelMixin, ConfigMixin):
     """Mono codec: `(B, 1, T)` float32 in [-1, 1] <-> latents `(B, latent_channels, T / hop_length)`.
 
-    Latents have mean 0 and unit mean square over the clips it was fitted to. Use `SpectralCodec.fit`; a codec made
-    by the constructor is unfitted until weights are loaded. Arguments: see `SpectralCodecConfig`.
+    Latents have mean 0 and unit mean square over the clips of the fit. Create it with `SpectralCodec.fit`; the
+    constructor makes an unfitted codec, to be filled with saved weights. Arguments: see `SpectralCodecConfig`.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types
@@ -136,8 +136,8 @@ class SpectralCodec(ModelMixin, ConfigMixin):
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> Decoded | tuple[Tensor]:
-        """Decode latents `(B, D, L)` to audio `(B, 1, L * hop_length)`; deterministic, clip by clip."""
-        # One clip at a time: Griffin-Lim amplifies the rounding differences of other batch sizes.
+        """Decode latents `(B, D, L)` to audio `(B, 1, L * hop_length)`; deterministic."""
+        # One clip at a time, because Griffin-Lim amplifies the rounding differences between batch sizes.
         sample = torch.stack([self._decode_clip(latent) for latent in z])[:, None]
         return Decoded(sample) if return_dict else (sample,)
 
@@ -177,7 +177,7 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         return summed[:, 0, 0, margin : length - margin]
 
     def _magnitudes(self, mel: Tensor) -> Tensor:
-        # Least squares alone leaves holes where it would go negative; multiplicative updates keep the fit
+        # Clipped least squares leaves holes where it would be negative; multiplicative updates keep the fit
         # to the mel spectrum and the magnitudes positive.
         spectrum = (self.mel_inverse @ mel).clamp(min=1e-7)
         target = self.mel.T @ mel
@@ -218,7 +218,7 @@ def mel_filters(n_mels: int, n_fft: int, sampling_rate: int) -> np.ndarray:
 
     edges_mel = np.linspace(to_mel(30.0), to_mel(sampling_rate / 2), n_mels + 2)
     edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
-    # Narrow low filters are widened to hold a bin each, or they would be empty.
+    # Widen narrow low filters to at least one bin; they would be empty otherwise.
     bins_hz = np.linspace(0.0, sampling_rate / 2, n_fft // 2 + 1)
     width = bins_hz[1]
     lower = np.minimum(edges_hz[:-2], edges_hz[1:-1] - width)[:, None]

@@ -34,7 +34,10 @@ class StableAudio(T2ABackend):
 
     @classmethod
     def mismatch(cls, part: str) -> str:
-        """The scheduler is the only one of diffusers whose timestep is the `t` of training."""
+        """Remedy for a part of another class.
+
+        Only this scheduler of diffusers has timesteps that are the `t` of training.
+        """
         if part == "scheduler":
             return (
                 "others call the network with a timestep it was not trained with; take a Stable Audio Open 1.0 "
@@ -90,10 +93,8 @@ class CosineSolver:
 
     Args:
         config: of the model's scheduler.
-        sampler: how many noise levels, how they lie, and which noise is added between them.
-        noise: of the batch.
-        init_level: the time to begin at; None = pure noise.
-        device: of the latents.
+        sampler: number and spacing of noise levels, and the kind of noise added between them.
+        init_level: time to start at; None = pure noise.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class CosineSolver:
     def step(self, predicted: Tensor, t: Tensor, latents: Tensor) -> Tensor:
         """See `Solver`."""
         with warnings.catch_warnings():
-            # The Brownian tree warns of steps that rounding puts outside its interval by one ulp.
+            # The Brownian tree warns about steps that rounding moves outside its interval by one ulp.
             warnings.filterwarnings("ignore", message="Should have t")
             after: Tensor = self._scheduler.step(predicted, t, latents, generator=self._noise.seeded).prev_sample
         return after

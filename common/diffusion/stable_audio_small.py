@@ -1,8 +1,8 @@
-"""Stable Audio Open Small (arXiv 2505.08175): rectified flow, one number for the length, few-step sampling.
+"""Stable Audio Open Small (arXiv 2505.08175): rectified flow, duration as one number, few-step sampling.
 
 Facts from Stability-AI/stable-audio-tools at 50049e3 (objective: stable_audio_tools/training/diffusion.py; noise levels
 and ping-pong sampling: stable_audio_tools/inference/sampling.py) and, for the shapes, sandst1/stable-audio-mlx at
-1faf0d5 (src/models/dit.py). The published checkpoint is in the layout of stable-audio-tools and is not read here.
+1faf0d5 (src/models/dit.py). The published checkpoint has the layout of stable-audio-tools and is not read here.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class StableAudioSmallDiT(StableAudioDiTModel):
 
 
 class StableAudioSmallProjection(ModelMixin, ConfigMixin):
-    """Text states and the number of seconds, made equally wide.
+    """Projection of text states and seconds to the conditioning width.
 
     Args:
-        text_encoder_dim: of the text states.
-        conditioning_dim: of the result.
-        min_value: least number of seconds.
+        text_encoder_dim: width of the text states.
+        conditioning_dim: width of the result.
+        min_value: smallest number of seconds.
         max_value: largest number of seconds.
     """
 
@@ -86,12 +86,12 @@ class StableAudioSmallProjection(ModelMixin, ConfigMixin):
         self.seconds_total = StableAudioNumberConditioner(conditioning_dim, min_value, max_value)
 
     def forward(self, text_hidden_states: Tensor, seconds_total: Tensor) -> tuple[Tensor, Tensor]:
-        """States `(B, S, E)` and seconds `(B,)` to `(B, S, C)` and `(B, 1, C)`."""
+        """Project states `(B, S, E)` and seconds `(B,)` to `(B, S, C)` and `(B, 1, C)`."""
         return self.text_projection(text_hidden_states), self.seconds_total(seconds_total)
 
 
 class StableAudioSmallPipeline(DiffusionPipeline):
-    """The parts of the model in one folder, as diffusers keeps them."""
+    """The model's parts as a diffusers pipeline, saved in one folder."""
 
     def __init__(
         self, vae: Any, text_encoder: Any, projection_model: Any, tokenizer: Any, transformer: Any, scheduler: Any
@@ -110,10 +110,10 @@ class StableAudioSmallPipeline(DiffusionPipeline):
 class StableAudioSmall(T2ABackend):
     """A `StableAudioSmallPipeline`.
 
-    Its scheduler tells how to sample: `FlowMatchLCMScheduler` goes to clean latents and back to noise in
+    Its scheduler determines the sampling: `FlowMatchLCMScheduler` predicts clean latents and noises them again in
     each step (ping-pong; for distilled models, 8 steps, guidance 1), `FlowMatchEulerDiscreteScheduler`
     follows the flow (for models trained here). Both take their noise levels from log SNR -6 to 2;
-    `spacing` and `noise` of the sampler's settings are of Stable Audio Open 1.0.
+    the sampler settings `spacing` and `noise` apply to Stable Audio Open 1.0 only.
     """
 
     objective = FLOW
@@ -165,19 +165,19 @@ class StableAudioSmall(T2ABackend):
 
 
 def flow_times(steps: int) -> Tensor:
-    """Noise levels `(steps + 1,)` from 1 to 0, evenly spaced in log SNR between."""
+    """Noise levels `(steps + 1,)` from 1 to 0, evenly spaced in log SNR in between."""
     times = (-torch.linspace(*_LOG_SNR, steps + 1)).sigmoid()
     times[0], times[-1] = 1.0, 0.0
     return times
 
 
 class FlowSolver:
-    """Straight steps along the flow, or with new noise after each.
+    """Euler steps along the flow, or ping-pong steps with new noise.
 
     Args:
         times: noise levels, falling to 0.
         noise: of the batch, for ping-pong steps; None = Euler steps.
-        init_level: the time to begin at; None = pure noise.
+        init_level: time to start at; None = pure noise.
     """
 
     def __init__(self, times: Tensor, noise: Noise | None, init_level: float | None) -> None:

@@ -1,8 +1,8 @@
-"""Cross-attention for many steps under one condition: keys and values once, nothing for null rows.
+"""Cross-attention with cached keys and values, for many steps under one condition.
 
-A sampler calls the network again and again with the same condition, so the keys and values of its
-tokens never change. Rows with the null condition attend to zeros through layers without bias, so
-that their cross-attention is zero. Both are exact; on a small model they are a quarter of the work.
+A sampler calls the network repeatedly with the same condition, so the keys and values of its tokens never
+change. Rows with the null condition attend to zeros through layers without bias, so their cross-attention
+is zero and is skipped. Both are exact; on a small model they are a quarter of the work.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from common.diffusion.condition import Condition
 
 
 class SteadyProcessor:
-    """An attention processor of diffusers that knows its keys and values.
+    """An attention processor of diffusers with fixed keys and values.
 
     Args:
         attention: cross-attention without bias or normalisation of queries and keys.
         tokens: `(B, S, E)` of the rows that are not null.
-        null_rows: so many rows before those.
+        null_rows: number of null rows, which come first.
     """
 
     def __init__(self, attention: Any, tokens: Tensor, null_rows: int) -> None:
@@ -39,7 +39,7 @@ class SteadyProcessor:
         )
 
     def __call__(self, attn: Any, hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        """Attend from `hidden_states` `(null_rows + B, L, C)`; the tokens given now are not looked at."""
+        """Attend from `hidden_states` `(null_rows + B, L, C)`; the tokens passed here are ignored."""
         query = attn.to_q(hidden_states[self._null_rows :])
         query = query.view(*query.shape[:2], attn.heads, -1).transpose(1, 2)
         attended = nn.functional.scaled_dot_product_attention(query, self._key, self._value)
@@ -49,15 +49,15 @@ class SteadyProcessor:
 
 @contextmanager
 def steady(transformer: Any, condition: Condition, null_rows: int) -> Iterator[Condition]:
-    """Fix the condition of a transformer for the time of the block, where it is one that allows it.
+    """Fix the condition of a transformer for the block, if its cross-attention is supported.
 
     Args:
-        transformer: not trained meanwhile.
+        transformer: must not be trained inside the block.
         condition: of all rows; the first `null_rows` are null.
         null_rows: 0 without guidance.
 
     Yields:
-        What to call the transformer with: it takes the place of `condition`.
+        Condition to call the transformer with, in place of `condition`.
     """
     attentions = _attentions(transformer)
     if not attentions:
@@ -75,7 +75,7 @@ def steady(transformer: Any, condition: Condition, null_rows: int) -> Iterator[C
 
 
 def _attentions(transformer: Any) -> list[Any]:
-    """Cross-attentions whose arithmetic `SteadyProcessor` knows; none where one differs, or is compiled."""
+    """Cross-attentions that `SteadyProcessor` can replace; none if any block differs or is compiled."""
     if not isinstance(transformer, StableAudioDiTModel):
         return []
     blocks = list(transformer.transformer_blocks)

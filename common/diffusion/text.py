@@ -1,4 +1,4 @@
-"""Captions to token ids, the same way for training, sampling and the stock `StableAudioPipeline`."""
+"""Tokenisation of captions, shared by training, sampling and the stock `StableAudioPipeline`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = get_logger("text")
 
 
 def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) -> PreTrainedTokenizerFast:
-    """The text encoder's tokenizer for a corpus's vocabulary (`vocabulary.json`).
+    """Build the text encoder's tokenizer for a corpus's vocabulary (`vocabulary.json`).
 
-    T5's unigram model, but not the class `T5Tokenizer`: that one drops byte fallback whenever it is loaded
+    T5's unigram model, but not the class `T5Tokenizer`, which drops byte fallback whenever it is loaded
     (transformers 5), and with it every label in another script.
 
     Args:
         vocabulary: `(piece, log probability)`; ids are positions.
-        max_length: tokens that the text encoder sees.
+        max_length: token limit of the text encoder.
 
     Raises:
         DataError: the first three pieces are not padding, end and unknown.
@@ -45,9 +45,9 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) ->
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Ids and mask `(B, tokenizer.model_max_length)`, int64, right-padded, as `StableAudioPipeline` makes them.
+    """Tokenise captions to ids and mask `(B, tokenizer.model_max_length)`, int64, padded as in `StableAudioPipeline`.
 
-    Captions are lowered in case, as the corpus is. One that does not fit is cut, and logged.
+    Captions are lowercased, as the corpus is. A caption that does not fit is truncated and logged.
     """
     lowered = [caption.lower() for caption in captions]
     limit = tokenizer.model_max_length
@@ -59,7 +59,7 @@ def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 def uncovered(tokenizer: Any, captions: Sequence[str]) -> list[str]:
-    """The captions that are longer than the tokenizer's limit or hold an unknown token."""
+    """Captions longer than the tokenizer's limit or with an unknown token."""
     rows = tokenizer([caption.lower() for caption in captions])["input_ids"]
     limit, unknown = tokenizer.model_max_length, tokenizer.unk_token_id
     return [text for text, row in zip(captions, rows, strict=True) if len(row) > limit or unknown in row]
