@@ -1,4 +1,4 @@
-"""Asking a writer: check, repair once with the reason, then let the grammar write. All of it counted."""
+"""Requests to a writer: check, one repair with the reasons, then the grammar as fallback. All of it is counted."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class CaptionWriter(Protocol):
 
     @property
     def name(self) -> str:
-        """What writes, with version; goes into every caption's record."""
+        """Name of the writer, with version; goes into every caption's record."""
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Index and reply of every request, in any order. Replies are untrusted; failures are replies too.
+        """Yield index and reply of every request, in any order. Replies are untrusted; a failure is a reply too.
 
         Raises:
             ConfigError: the writer cannot work at all with its settings.
@@ -36,13 +36,13 @@ class CaptionWriter(Protocol):
 
 
 class Desk:
-    """Hands tasks to a writer and gives back only what passed the checks.
+    """Sends tasks to a writer and returns only captions and elements that passed the checks.
 
     Args:
-        writer: who is asked first.
-        grammar: who writes what no reply held.
-        checks: what a caption must fulfil.
-        cache: kept replies of the writer.
+        writer: asked first.
+        grammar: writes the pieces that no reply held.
+        checks: requirements on a caption.
+        cache: stored replies of the writer.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Desk:
 
     @property
     def writer_name(self) -> str:
-        """Name of the writer that is asked first."""
+        """Name of the first writer."""
         return self._writer.name
 
     def ask(self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None) -> tuple[dict[str, Answer], Tally]:
-        """Answers by task id, and how they came about. The order of `tasks` changes nothing.
+        """Answers by task id, and a tally of their origin. The order of `tasks` does not matter.
 
         Args:
             tasks: with distinct ids.
@@ -64,7 +64,7 @@ class Desk:
 
         Raises:
             ConfigError: the writer cannot work with its settings.
-            DataError: more than `max_replaced_share` of the pieces had to be written by the grammar.
+            DataError: the grammar had to write more than `max_replaced_share` of the pieces.
         """
         work = _Work(sorted(tasks, key=lambda task: task.task_id), taken or {}, self._writer.name, self._checks)
         for attempt in (0, 1):
@@ -82,7 +82,7 @@ class Desk:
         return work.answers(), tally
 
     def _checked(self, requests: Sequence[Request], work: _Work) -> list[Checked]:
-        """The checked reply of each request; what was paid for is kept the moment it arrives, for a killed stage."""
+        """Checked reply of each request. Paid replies are cached on arrival, so a killed stage does not lose them."""
         kept = [self._cache.get(request) for request in requests]
         usages = [Usage(cached=1) if one else Usage() for one in kept]
         found = [one.checked if one else None for one in kept]
@@ -101,12 +101,12 @@ class Desk:
             found[index] = checked
         prices = {request.key: one.price for request, one in zip(requests, kept, strict=True) if one}
         usages.append(Usage(replies={key: price for key, price in prices.items() if price != Price()}))
-        # In the order of the requests: sums of money depend on the order.
+        # Added in the order of the requests, because floating-point sums of cost depend on it.
         work.usage += sum(usages, start=Usage())
         return [checked or Checked(reasons=("no_reply",), complete=False) for checked in found]
 
     def _fill(self, task: Task, work: _Work) -> None:
-        """Let the grammar write what is missing; a duplicate is redrawn."""
+        """Fill missing pieces with the grammar; duplicates are redrawn."""
         if task.prompt == "extract":
             work.elements[task.task_id] = self._grammar.extract(task)
             work.replaced += 1
@@ -117,7 +117,7 @@ class Desk:
                 if check_caption(caption, task, self._checks) is None and work.is_new(task, caption):
                     break
             else:
-                # Only a label with thousands of captions can use the grammar up.
+                # Only a label with thousands of captions can exhaust the grammar.
                 work.reasons["duplicate_kept"] += 1
             work.keep(task, caption, self._grammar.name, make_request(task, self._checks).prompt_hash)
             work.replaced += 1
@@ -141,7 +141,7 @@ class Desk:
 
 
 class _Work:
-    """What has been written so far."""
+    """Captions and elements written so far, for all tasks."""
 
     def __init__(self, tasks: Sequence[Task], taken: dict[str, set[str]], writer: str, checks: CheckConfig) -> None:
         self.tasks, self.writer, self.checks = tasks, writer, checks
@@ -160,7 +160,7 @@ class _Work:
         return task.task_id in self.elements if task.prompt == "extract" else len(self.kept[task.task_id]) >= task.count
 
     def take(self, request: Request, checked: Checked) -> None:
-        """Keep what is new of a checked reply, in the order of the tasks."""
+        """Keep the new captions of a checked reply, in the order of the tasks."""
         task = request.task
         reasons = list(checked.reasons)
         if task.prompt == "extract" and checked.complete:

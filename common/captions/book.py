@@ -1,4 +1,4 @@
-"""The texts that writers and captioners are given: `prompts.yaml` beside this file, read once."""
+"""Texts given to writers and captioners: `prompts.yaml` beside this file, read once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Field = Literal["labels", "domain", "caption", "score", "events", "scenes", "cou
 
 
 class PromptText(BaseModel):
-    """One prompt: which facts it gets, and what to do with them."""
+    """One prompt: its text and the facts that go with it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     fields: tuple[Field, ...]
@@ -36,6 +36,6 @@ class PromptBook(BaseModel):
 
 @cache
 def prompt_book() -> PromptBook:
-    """The texts, read once."""
+    """Load the prompts, once."""
     text = Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8")
     return PromptBook.model_validate(yaml.safe_load(text))

@@ -1,6 +1,6 @@
-"""The request cache: what a model once answered is never paid for again.
+"""The request cache: no answer of a model is paid for twice.
 
-An answer is kept as it left the checks: valid captions, reason codes and what it cost, never a reply's text.
+An entry holds the result of the checks: valid captions, reason codes and the cost, never a reply's text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 
 FORMAT = "2"
-"""Raise when `Kept` or the checks change in a way that makes old answers wrong."""
+"""Bump when `Kept` or the checks change in a way that makes old answers wrong."""
 
 KEPT = "kept.json"
 
@@ -22,14 +22,14 @@ class Cache(Protocol):
     """Checked replies by request."""
 
     def get(self, request: Request) -> Kept | None:
-        """The kept reply, or None."""
+        """Look up a checked reply; None when absent."""
 
     def put(self, request: Request, kept: Kept) -> None:
-        """Keep a reply."""
+        """Store a checked reply."""
 
 
 class NoCache:
-    """Keeps nothing: for writers that cost nothing."""
+    """Stores nothing; for writers that cost nothing."""
 
     def get(self, request: Request) -> Kept | None:
         """None."""
@@ -44,7 +44,7 @@ class RequestCache:
 
     Args:
         model: name of the model and of its sampling and check settings.
-        store: shared by all caption stages, so that an edited stage pays nothing either.
+        store: shared by all caption stages, so a code change in a stage costs nothing either.
     """
 
     def __init__(self, model: str, store: ItemStore | None = None) -> None:
@@ -52,12 +52,12 @@ class RequestCache:
         self._store = store or ItemStore("caption_requests", FORMAT)
 
     def get(self, request: Request) -> Kept | None:
-        """The kept reply, or None."""
+        """Look up a checked reply; None when absent."""
         key = self._key(request)
         return Kept.model_validate(read_json(self._store.path(**key) / KEPT)) if self._store.has(**key) else None
 
     def put(self, request: Request, kept: Kept) -> None:
-        """Keep a reply."""
+        """Store a checked reply."""
 
         def make(folder: Path) -> None:
             write_json(folder / KEPT, kept.model_dump(mode="json"))

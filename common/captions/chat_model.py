@@ -21,7 +21,7 @@ log = get_logger("captions")
 
 
 class ChatModelWriter:
-    """A `CaptionWriter` on this machine's GPU or CPU; loaded when the first request comes that no cache answers."""
+    """A `CaptionWriter` on this machine's GPU or CPU; loaded at the first request that the cache cannot answer."""
 
     def __init__(self, config: ChatModelConfig) -> None:
         self._config = config
@@ -36,7 +36,7 @@ class ChatModelWriter:
         checkpoint = self._config.checkpoint
         try:
             folder = locate(checkpoint.model, checkpoint.revision)
-            # Left padding: generation goes on from the last position of every row.
+            # Left padding, because generation continues from the last position of every row.
             tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
         except (ConfigError, OSError, ValueError) as error:
@@ -52,11 +52,11 @@ class ChatModelWriter:
 
     @property
     def name(self) -> str:
-        """Model and commit."""
+        """Model id and commit."""
         return f"transformers:{self._config.checkpoint.model}@{(self._config.checkpoint.revision or 'local')[:12]}"
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Index and reply of each request, batch by batch; prompts of similar length share a batch."""
+        """Yield index and reply of each request, batch by batch; prompts of similar length share a batch."""
         if not requests:
             return
         tokenizer, _ = self._loaded
@@ -78,7 +78,7 @@ class ChatModelWriter:
     @torch.inference_mode()
     def _generate(self, prompts: list[str], seeds: list[int]) -> list[Reply]:
         tokenizer, model = self._loaded
-        # The template has set the special tokens already.
+        # The template has already added the special tokens.
         inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(model.device)
         generated = model.generate(

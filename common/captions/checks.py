@@ -1,4 +1,4 @@
-"""The checks that every reply passes, whoever wrote it. Replies are untrusted text."""
+"""Checks of every reply, whichever writer it comes from. Replies are untrusted text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REASON_TEXTS: dict[str, str] = {
     "language": "a caption was not in the language asked for",
     "duplicate": "a caption was not new",
 }
-"""Reason codes and what a writer is told about them; nothing of a reply is ever sent back."""
+"""Reason codes with the text sent to the writer; nothing of a reply is ever sent back."""
 
 OTHER_REASON_TEXT = "no usable reply arrived"
 LABEL_MARGIN_WORDS = 5
@@ -45,7 +45,7 @@ _PUNCTUATION = frozenset(" ,.;:'’‘\"“”!?()-–—&%°+#")
 
 
 def contains_phrase(text: str, phrase: str) -> bool:
-    """Whether `phrase` stands in `text` word by word, after normalising both.
+    """Whether `phrase` occurs in `text` as whole words, after normalising both.
 
     `dog_bark` is in `a dog bark, far away`; `cat` is not in `catalogue`, `dog bark` not in
     `dog barks`, `dog's bark` or `hot-dog bark`. An empty phrase is in nothing.
@@ -55,7 +55,7 @@ def contains_phrase(text: str, phrase: str) -> bool:
 
 
 def replace_phrase(text: str, phrase: str, by: str) -> str:
-    """`text`, normalised, with every occurrence of `phrase` replaced."""
+    """Normalise `text` and replace every occurrence of `phrase`."""
     wanted = normalize_label(phrase)
     plain = normalize_label(text)
     return " ".join(_phrase_pattern(wanted).sub(lambda _: by, plain).split()) if wanted else plain
@@ -69,7 +69,7 @@ def _phrase_pattern(wanted: str, separator: str = " ") -> re.Pattern[str]:
 
 
 def check_caption(caption: str, task: Task, checks: CheckConfig) -> str | None:
-    """The reason code why `caption` is refused, or None. Without duplicates, which need the other captions."""
+    """Reason code for refusing `caption`, or None. Duplicates are not checked here; they need the other captions."""
     if not caption.strip():
         return "empty"
     if not caption.strip().isprintable():
@@ -83,20 +83,20 @@ def check_caption(caption: str, task: Task, checks: CheckConfig) -> str | None:
 
 
 def max_words(task: Task, checks: CheckConfig) -> int:
-    """The limit of words: labels are never cut, so very long ones raise it."""
+    """Word limit of a caption; very long labels raise it, because labels are never cut."""
     lengths = sorted((len(label.split()) for label in task.labels), reverse=True)
     return max(checks.max_words, sum(lengths[: task.required_labels]) + LABEL_MARGIN_WORDS)
 
 
 def plain_caption(caption: str, labels: Sequence[str] = ()) -> str:
-    """A checked caption as it is kept: normalised, lower case, without a final full stop that is no part of a label."""
+    """Normalise a checked caption: lower case, without a final full stop unless a label needs it."""
     plain = normalize_label(caption)
     short = plain.rstrip(" .")
     return short if all(contains_phrase(short, label) for label in labels if contains_phrase(plain, label)) else plain
 
 
 def check_text(text: str, max_word_count: int, min_ascii_share: float) -> str | None:
-    """The reason code why free text without a required label is refused, or None."""
+    """Reason code for refusing free text without a required label, or None."""
     if not text.strip():
         return "empty"
     if not text.strip().isprintable():
@@ -107,7 +107,7 @@ def check_text(text: str, max_word_count: int, min_ascii_share: float) -> str | 
 
 
 def _raw_without(caption: str, labels: Sequence[str]) -> str:
-    """The caption without its labels, slashes kept: a label may hold any character, the rest may not."""
+    """Remove the labels from a caption but keep slashes; a label may hold any character, the rest may not."""
     rest = unicodedata.normalize("NFC", caption)
     for label in labels:
         rest = _phrase_pattern(normalize_label(label), r"[\s_/]+").sub(" ", rest)
@@ -118,7 +118,7 @@ def _check_characters(text: str, checks: CheckConfig) -> str | None:
     if any(not (c.isalnum() or c in _PUNCTUATION) for c in text):
         return "characters"
     letters = [c for c in text if c.isalpha()]
-    # The base of `é` is `e`: loan words are English, other scripts are not.
+    # The base letter of `é` is `e`, so loan words count as English and other scripts do not.
     ascii_letters = sum(unicodedata.normalize("NFKD", c)[0] in string.ascii_letters for c in letters)
     if letters and ascii_letters < checks.min_ascii_share * len(letters):
         return "language"
@@ -126,10 +126,10 @@ def _check_characters(text: str, checks: CheckConfig) -> str | None:
 
 
 def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
-    """Parse a reply and keep what passes.
+    """Parse a reply and keep the valid pieces.
 
-    A reply in a code fence is taken out of it and counted; anything else around the JSON refuses
-    the reply. Never raises, whatever the text.
+    A code fence around the reply is removed and counted; any other text around the JSON refuses the
+    reply. Never raises, whatever the text.
     """
     reasons: list[str] = []
     refusal = _check_size(text, checks)
@@ -172,7 +172,7 @@ def _check_json(text: str, checks: CheckConfig) -> str | None:
 
 
 def _depths(text: str) -> Iterator[int]:
-    """Depth of brackets after each opening one, those in strings not counted."""
+    """Bracket depth after each opening bracket; brackets in strings do not count."""
     depth, quoted, escaped = 0, False, False
     for c in text:
         if quoted:
@@ -204,17 +204,17 @@ def _checked_elements(reply: ElementsReply, task: Task, checks: CheckConfig, rea
 
 
 MIN_WORDS = 2
-"""One foreign word may be a name or a loan word."""
+"""Foreign words needed for a refusal; a single one may be a name or a loan word."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _LISTS = TypeAdapter(dict[str, str])
 
 
 def in_other_language(text: str, language: str) -> bool:
-    """Whether `text` has more function words of one other language than of `language`, and at least two.
+    """Whether `text` has more function words of one other language than of `language`, and at least `MIN_WORDS`.
 
-    Captions are too short for statistics of letters: those take `a loud hum, hiss` for anything.
-    Function words never refuse a caption that has none.
+    Captions are too short for letter statistics, which misjudge `a loud hum, hiss`. A caption without function
+    words is never refused.
 
     Args:
         text: without the labels, which may be in any language.

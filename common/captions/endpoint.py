@@ -1,7 +1,7 @@
 """Captions from an OpenAI-compatible chat endpoint (vLLM or hosted) with a JSON schema.
 
-The endpoint is not trusted: replies are read up to a size and a deadline, never decompressed, and
-never followed elsewhere. The key is sent in one header and stands in no message, log or record: a
+The endpoint is not trusted: replies have a size limit and a deadline, are never decompressed, and
+redirects are not followed. The key is sent in one header and occurs in no message, log or record; a
 reply that repeats it is refused.
 """
 
@@ -26,15 +26,15 @@ from common.log import Progress, event, get_logger
 log = get_logger("captions")
 
 ENVELOPE_BYTES = 16384
-"""What a chat completion may hold besides the caption JSON."""
+"""Size allowed for a chat completion besides the caption JSON."""
 
 
 class _Refused(Exception):
-    """A reply that another attempt will not change; the message is a reason code."""
+    """Permanent failure of a request; the message is a reason code."""
 
 
 class _Passing(Exception):
-    """A failure that may pass; the message is a reason code."""
+    """Transient failure of a request; the message is a reason code."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -64,7 +64,6 @@ class EndpointWriter:
     """A `CaptionWriter` over HTTP; use it as a context manager.
 
     Args:
-        config: of the endpoint.
         max_reply_bytes: larger replies are dropped while they arrive.
         api_key: sent as a bearer token; None = no header.
     """
@@ -74,7 +73,7 @@ class EndpointWriter:
         headers = {"accept-encoding": "identity"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
-        # Without trust_env: a netrc entry would replace the key, a proxy variable would see the prompts.
+        # No trust_env: a netrc entry would replace the key, and a proxy variable would expose the prompts.
         self._client = httpx.Client(
             headers=headers,
             timeout=config.timeout_s,
@@ -85,7 +84,7 @@ class EndpointWriter:
 
     @property
     def name(self) -> str:
-        """The model as asked for; what a server calls itself is not trusted."""
+        """Requested model name; the server's own name for it is not trusted."""
         return f"endpoint:{self._config.model}"
 
     def __enter__(self) -> EndpointWriter:
@@ -97,7 +96,7 @@ class EndpointWriter:
         self._client.close()
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Index and reply of each request as they arrive, at most `concurrency` in flight.
+        """Yield index and reply of each request as they arrive, at most `concurrency` in flight.
 
         Raises:
             ConfigError: the endpoint refuses the key or does not know the model or the path.
@@ -158,7 +157,7 @@ class EndpointWriter:
         except httpx.TimeoutException:
             raise _Passing("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
-            # The exception's text may quote the request; only its kind is kept.
+            # The exception's text may quote the request, so only its kind is kept.
             raise _Passing("connection") from None
         return self._read(bytes(body))
 
@@ -226,7 +225,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 class _Wait(wait_random_exponential):
-    """Exponential with full jitter, at least what the server asked for, at most `longest_s`."""
+    """Exponential backoff with full jitter, at least the server's Retry-After, at most `longest_s`."""
 
     def __init__(self, longest_s: float) -> None:
         super().__init__(multiplier=min(1.0, longest_s), max=longest_s)

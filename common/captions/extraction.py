@@ -1,4 +1,4 @@
-"""Prompt 1: acoustic elements of captions."""
+"""Prompt 1: extraction of acoustic elements from captions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from common.records.text import normalize_label
 def extract(
     desk: Desk, captions: Iterable[tuple[tuple[str, ...], str]]
 ) -> tuple[dict[tuple[tuple[str, ...], str], Elements], Tally]:
-    """Elements by (labels, caption), and how they came about.
+    """Elements by (labels, caption), and a tally of their origin.
 
-    The tasks are named by labels and caption: the same caption is asked for once in a run, whichever
-    stage, replicate, recipe or shard needs it.
+    Task ids consist of labels and caption, so a caption is asked for once per run, for all stages, replicates, recipes
+    and shards.
     """
     pairs = sorted(set(captions))
     names = {pair: tuple(map(normalize_label, pair[0])) for pair in pairs}

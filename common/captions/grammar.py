@@ -1,7 +1,7 @@
 """The embedded writer: a seeded grammar of events, attributes of the source, and backgrounds.
 
-It needs no model, never reads audio, and uses the words with which the built-in corpus is
-described, so that the small text-to-audio model knows them. Captions are
+It needs no model, never reads audio, and uses the vocabulary of the built-in corpus's captions,
+so that the small text-to-audio model knows the words. Captions are
 `sound of a {attributes} {label} {tempo} {event} {background}` and the like.
 """
 
@@ -80,7 +80,7 @@ _EMPTY_WORDS = frozenset(
 
 
 class GrammarWriter:
-    """A `CaptionWriter` that needs nothing but a seed."""
+    """A `CaptionWriter` that needs only a seed."""
 
     name = NAME
 
@@ -88,7 +88,7 @@ class GrammarWriter:
         self._grammar, self._checks = grammar, checks
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Index and reply of each request, in order."""
+        """Yield index and reply of each request, in order."""
         for index, request in enumerate(requests):
             task = request.task
             reply: dict[str, Sequence[str]]
@@ -100,11 +100,11 @@ class GrammarWriter:
             yield index, Reply(text=json.dumps(reply, ensure_ascii=False))
 
     def extract(self, task: Task) -> Elements:
-        """The elements of a task's caption."""
+        """Extract the elements of a task's caption."""
         return extract_elements(task.caption, task.labels)
 
     def caption(self, task: Task, position: int, attempt: int = 0) -> str:
-        """Caption number `position` of a task; another `attempt` gives another one, richer from the 20th on."""
+        """Compose caption number `position` of a task; each `attempt` gives another one, richer from the 20th on."""
         rng = numpy_generator(task.seed, "grammar", task.task_id, position, attempt)
         most = self._grammar.max_elements if attempt < 20 else len(_ORDER)
         labels = _choose_labels(task, rng)
@@ -113,7 +113,7 @@ class GrammarWriter:
 
 
 def extract_elements(caption: str, labels: Sequence[str]) -> Elements:
-    """Events and scenes of a caption without its labels: known words first, then what is left between commas."""
+    """Extract events and scenes of a caption without its labels: known words first, then the rest between commas."""
     rest = caption
     for label in labels:
         rest = replace_phrase(rest, label, ",")
@@ -133,7 +133,7 @@ def extract_elements(caption: str, labels: Sequence[str]) -> Elements:
 
 
 def _content(fragment: str) -> tuple[str, ...]:
-    """The fragment without articles around it; nothing when no content word is left or it is too long."""
+    """Strip filler words in front; empty when no content word is left or the fragment is too long."""
     listed = fragment.strip(" .,;:").split()
     if not listed or len(listed) > MAX_ELEMENT_WORDS or all(word in _EMPTY_WORDS for word in listed):
         return ()
@@ -163,7 +163,7 @@ def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
 
 
 def _mix(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """Elements of the pool, at least one where it has any, and some new words."""
+    """Mix elements of the pool, at least one if it has any, with some new words."""
     return _mixed(_by_slot(Elements(events=task.events, scenes=task.scenes)), rng, reuse_share, most)
 
 
@@ -186,17 +186,17 @@ def _mixed(pool: dict[Slot, list[str]], rng: np.random.Generator, reuse_share: f
 
 
 def _extend(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """What the clip's own caption says, and something new."""
+    """Combine elements of the clip's own caption with something new."""
     return _mixed(_by_slot(extract_elements(task.caption, task.labels)), rng, reuse_share, most)
 
 
 def _invent(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """New words only."""
+    """Choose new words only."""
     return _mixed({}, rng, reuse_share, most)
 
 
 def _go_beyond(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """Other words in the places of the rejected caption's elements: none of its own, none of the accepted pool."""
+    """Replace the rejected caption's elements by words that are neither its own nor in the accepted pool."""
     own = _by_slot(extract_elements(task.caption, task.labels))
     taken = {*task.events, *task.scenes, *chain.from_iterable(own.values())}
     wanted: set[Slot] = set(own)
@@ -220,7 +220,7 @@ _COMPOSERS: dict[str, Callable[[Task, np.random.Generator, float, int], Slots]] 
 
 
 def _render(labels: Sequence[str], slots: Slots, rng: np.random.Generator, template_share: float, limit: int) -> str:
-    """One caption of at most `limit` words; elements that do not fit are left out, the label never."""
+    """Render a caption of at most `limit` words; elements that do not fit are dropped, the label never."""
     form = "template" if rng.uniform() < template_share else ("tags" if rng.uniform() < 1 / 3 else "sentence")
     frame = _pick(rng, words.BACKGROUND_PHRASES)
     kept = dict(slots)

@@ -1,4 +1,4 @@
-"""How diverse captions are, and whether they keep their label."""
+"""Diversity and label recall of captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.captions.checks import contains_phrase
 from common.runtime.seeding import numpy_generator
 
 SAMPLE_PER_LABEL = 50
-"""Captions per label that enter the pairwise measures, to bound the time."""
+"""Captions per label in the pairwise measures, to bound the time."""
 
 FIGURES = ("captions", "distinct_1", "distinct_2", "self_bleu", "word_spread", "unique_share", "label_recall")
 
@@ -21,7 +21,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, float | int]:
-    """Figures of captions by label; means over labels, each label counted once.
+    """Diversity figures of captions; means over labels, each label counted once.
 
     Args:
         captions: captions of each normalised label.
@@ -32,7 +32,7 @@ def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str,
         all (arXiv 1510.03055). `self_bleu`: BLEU-4 against the label's other captions, 1 = all alike
         (arXiv 1802.01886). `word_spread`: mean Jaccard distance of the word sets of two captions, 0 =
         all alike. `unique_share`: distinct captions over all. `label_recall`: share with the whole
-        label. Labels with a single caption have no part in the pairwise measures.
+        label. Labels with a single caption are left out of the pairwise measures.
     """
     per_label = diversity_by_label(captions, seed)
     total = sum(int(one["captions"]) for one in per_label.values())
@@ -46,7 +46,7 @@ def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str,
 
 
 def diversity_by_label(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, dict[str, float | int]]:
-    """The figures of `diversity` for each label that has captions; pairwise ones where it has two."""
+    """Figures of `diversity` for each label with captions; pairwise ones from two captions on."""
     return {label: _of_label(label, list(found), seed) for label, found in sorted(captions.items()) if found}
 
 
@@ -65,7 +65,7 @@ def _of_label(label: str, captions: list[str], seed: int) -> dict[str, float | i
 
 
 def mean_figures(figures: Sequence[Mapping[str, float | int]]) -> dict[str, float | int]:
-    """The mean of each figure over those that have it."""
+    """Mean of each figure over the entries that have it."""
     names = [name for name in FIGURES if any(name in one for one in figures)]
     return {name: _mean([one[name] for one in figures if name in one]) for name in names}
 
@@ -96,14 +96,14 @@ def self_bleu(captions: Sequence[str]) -> float:
 
 
 class _Highest(NamedTuple):
-    """The largest count of an n-gram in one caption, which caption has it, and the largest in any other."""
+    """Largest count of an n-gram in one caption, the index of that caption, and the largest count in any other."""
 
     most: int
     holder: int
     rest: int
 
     def without(self, index: int) -> int:
-        """The largest count in captions other than `index`."""
+        """Largest count in captions other than `index`."""
         return self.rest if index == self.holder else self.most
 
 
@@ -124,7 +124,7 @@ def _log(value: float) -> float:
 
 
 def _brevity(lengths: Sequence[int], index: int) -> float:
-    """0, or below it for a caption shorter than the one nearest to it in length."""
+    """Log of BLEU's brevity penalty: 0, or less for a caption shorter than the one nearest in length."""
     own = lengths[index]
     others = [length for i, length in enumerate(lengths) if i != index]
     nearest = min(others, key=lambda length: (abs(length - own), length))

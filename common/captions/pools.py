@@ -1,7 +1,7 @@
 """Pools of acoustic elements, one per label id.
 
-A pool spans all clips of a label in a replicate. It is keyed by the label's id, never by its text:
-text keys lose the pool of a label as soon as two places spell it differently (`dog_bark`).
+A pool spans all clips of a label in a replicate. Keys are label ids, because text keys would miss a label
+that is spelled differently in two places (`dog_bark`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from common.runtime.seeding import numpy_generator
 
 
 class Element(NamedTuple):
-    """A phrase, and one clip whose caption has it."""
+    """A phrase, and one clip whose caption contains it."""
 
     kind: Literal["events", "scenes"]
     text: str
@@ -28,11 +28,11 @@ Pool = tuple[Element, ...]
 
 
 def build_pools(elements: Iterable[tuple[int, str, Elements]], seed: int) -> dict[int, Pool]:
-    """Pools by label id.
+    """Build the pools by label id.
 
     Args:
         elements: label id, clip id and elements of each clip, in any order.
-        seed: chooses which of several clips with the same phrase is named as its owner.
+        seed: chooses the owner among several clips with the same phrase.
 
     Returns:
         For each label id its distinct phrases, sorted; equal for any order of `elements`.
@@ -58,7 +58,7 @@ def _rank(seed: int, text: str, clip_id: str) -> bytes:
 
 
 def joined(pools: Mapping[int, Pool], label_ids: Iterable[int]) -> Pool:
-    """The pools of all labels of a clip as one: each phrase once, in the order of `build_pools`."""
+    """Merge the pools of all labels of a clip: each phrase once, in the order of `build_pools`."""
     found: dict[tuple[str, str], Element] = {}
     for label_id in label_ids:
         for element in pools.get(label_id, ()):
@@ -67,7 +67,7 @@ def joined(pools: Mapping[int, Pool], label_ids: Iterable[int]) -> Pool:
 
 
 def draw(pool: Pool, share: float, seed: int, *names: str | int) -> Pool:
-    """A random `share` of a pool (rounded up), sorted; depends only on its arguments."""
+    """Draw a random `share` of a pool (rounded up), sorted; depends only on its arguments."""
     if not pool:
         return ()
     size = min(len(pool), math.ceil(share * len(pool)))
@@ -76,7 +76,7 @@ def draw(pool: Pool, share: float, seed: int, *names: str | int) -> Pool:
 
 
 def texts(pool: Pool) -> Elements:
-    """The phrases of a pool by kind."""
+    """Phrases of a pool by kind."""
     return Elements(
         events=tuple(element.text for element in pool if element.kind == "events"),
         scenes=tuple(element.text for element in pool if element.kind == "scenes"),
@@ -84,6 +84,6 @@ def texts(pool: Pool) -> Elements:
 
 
 def parents(caption: str, pool: Pool, source_clip_id: str) -> tuple[str, ...]:
-    """The clips whose elements stand in `caption`, the source clip first."""
+    """Source clip first, then the clips whose elements occur in `caption`, sorted."""
     used = {element.clip_id for element in pool if contains_phrase(caption, element.text)}
     return (source_clip_id, *sorted(used - {source_clip_id}))

@@ -1,4 +1,4 @@
-"""From tasks to chat messages."""
+"""Conversion of tasks to chat messages."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from common.storage.hashing import hash_json
 
 
 def reply_model(prompt: PromptName) -> type[ElementsReply] | type[CaptionsReply]:
-    """The record that the reply to a prompt must be."""
+    """Pydantic model of the reply to a prompt."""
     return ElementsReply if prompt == "extract" else CaptionsReply
 
 
 def reply_schema(prompt: PromptName) -> dict[str, Any]:
-    """The JSON schema of the reply, for back ends that can enforce one."""
+    """JSON schema of the reply, for back ends that can enforce one."""
     return reply_model(prompt).model_json_schema()
 
 
 def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None = None) -> Request:
-    """The request for a task, or for its repair.
+    """Build the request for a task, or for its repair.
 
     Args:
-        task: what to write.
-        checks: give the limit of words.
+        task: piece to be written.
+        checks: for the word limit.
         refused: reason codes of the first reply; None for the first request. Nothing of the
             reply itself is repeated to the writer.
     """

@@ -1,4 +1,4 @@
-"""What writers are asked and what they answer."""
+"""Records of requests to writers and of their answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CaptionsReply(BaseModel):
 
 
 class Task(Record):
-    """One thing to be written. Labels are normalised (`common.records.text.normalize_label`)."""
+    """One writing task. Labels are normalised (`common.records.text.normalize_label`)."""
 
     task_id: str = Field(description="unique; names the seed, is never shown to a writer")
     scope: str = Field(description="captions of tasks in one scope differ from each other")
@@ -52,12 +52,12 @@ class Task(Record):
 
     @property
     def all_labels_wanted(self) -> bool:
-        """Whether `labels` are those of one recording, rather than a choice to combine freely."""
+        """Whether `labels` all belong to one recording, rather than being a choice to combine freely."""
         return self.prompt != "multi_label"
 
     @property
     def required_labels(self) -> int:
-        """How many of `labels` a caption must contain."""
+        """Number of `labels` that a caption must contain."""
         return len(self.labels) if self.all_labels_wanted else min(2, len(self.labels))
 
 
@@ -69,7 +69,7 @@ class Message(Record):
 
 
 class Request(Record):
-    """A task as it goes to a writer."""
+    """A task with the messages sent to a writer."""
 
     task: Task
     messages: tuple[Message, ...]
@@ -79,7 +79,7 @@ class Request(Record):
 
     @property
     def key(self) -> str:
-        """Names what one model is asked for: two requests of a key have one reply."""
+        """Key of the request to one model; requests with equal keys share one reply."""
         return hash_json([self.prompt_hash, self.seed, self.task.count])[:16]
 
 
@@ -88,7 +88,7 @@ def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 
 
 class Price(Record):
-    """Tokens and money."""
+    """Tokens and cost."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -104,7 +104,7 @@ class Price(Record):
 
 
 class Usage(Record):
-    """What writing took."""
+    """Requests, tokens and cost of writing."""
 
     requests: int = Field(default=0, description="sent, retries included")
     failed: dict[str, int] = Field(default_factory=dict, description="of those, without a usable reply, by reason code")
@@ -124,7 +124,7 @@ class Usage(Record):
 
     @property
     def whole(self) -> Price:
-        """Of all replies, each counted once, whoever paid: the same in a first run, a resumed one and a rerun."""
+        """Price of all replies, each counted once, whoever paid; equal in a first run, a resumed one and a rerun."""
         return sum((price for _, price in sorted(self.replies.items())), start=Price())
 
 
@@ -137,7 +137,7 @@ class Reply(NamedTuple):
 
 
 class Checked(Record):
-    """What of a reply passed the checks, and the reason codes of what did not."""
+    """Valid pieces of a reply, and the reason codes of the refused ones."""
 
     captions: tuple[str, ...] = ()
     elements: Elements = Elements()
@@ -146,7 +146,7 @@ class Checked(Record):
 
 
 class Kept(Record):
-    """What the request cache holds: never a reply's text."""
+    """Entry of the request cache; never holds a reply's text."""
 
     checked: Checked
     price: Price
@@ -161,14 +161,14 @@ class Written(Record):
 
 
 class Answer(Record):
-    """All that a task asked for: `count` captions, or elements."""
+    """Complete result of a task: `count` captions, or elements."""
 
     captions: tuple[Written, ...] = ()
     elements: Elements = Elements()
 
 
 class Tally(Record):
-    """How the captions and elements of some tasks came about. Extractions count as one piece each."""
+    """Origin of the captions and elements of some tasks. An extraction counts as one piece."""
 
     pieces: int = 0
     repaired: int = Field(default=0, description="from the second reply")
@@ -187,10 +187,10 @@ class Tally(Record):
         )
 
     def figures(self, now: Tally) -> dict[str, float | int]:
-        """How the captions came about, for the run's page.
+        """Figures for the run's page.
 
         Args:
-            now: what this execution did for it: nothing where the captions were found finished.
+            now: tally of this execution only; empty if all captions were already finished.
         """
         return {
             "repaired": self.repaired,

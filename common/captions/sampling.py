@@ -1,4 +1,4 @@
-"""Seeded sampling inside `generate` that leaves torch's global generator alone."""
+"""Seeded sampling inside `generate` that does not touch torch's global generator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SeededSampling(LogitsProcessor):
     """Turns greedy decoding into sampling with one generator per row, by Gumbel noise on the logits.
 
     The largest of `logits / T + Gumbel noise` is a draw from `softmax(logits / T)`. A row's draw
-    depends on its own seed and logits only, not on its place in the batch.
+    depends on its own seed and logits only, not on its position in the batch.
 
     Args:
         seeds: one per row.
@@ -38,11 +38,11 @@ class SeededSampling(LogitsProcessor):
     def _nucleus(self, scaled: torch.Tensor) -> torch.Tensor:
         ordered, order = scaled.sort(dim=-1, descending=True)
         probability = ordered.softmax(dim=-1)
-        # A token is out when those before it already reach top_p; the first one is always in.
+        # A token is excluded when those before it already reach top_p; the first one is always kept.
         out = probability.cumsum(dim=-1) - probability >= self._top_p
         return scaled.masked_fill(torch.zeros_like(out).scatter(-1, order, out), float("-inf"))
 
 
 def default_device() -> torch.device:
-    """The first GPU, or the CPU."""
+    """First GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

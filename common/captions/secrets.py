@@ -1,4 +1,4 @@
-"""The one place where a key is read. It comes from the environment: in a pod, from a secret."""
+"""Reading of API keys, here only. A key comes from the environment; in a pod, from a secret."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from common.errors import ConfigError
 
 
 def read_key(variable: str) -> SecretStr | None:
-    """The key in the environment variable; None when it is not set.
+    """Read the key from an environment variable; None when it is not set.
 
     Raises:
-        ConfigError: no HTTP header can carry it.
+        ConfigError: the key contains characters that an HTTP header cannot carry.
     """
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):

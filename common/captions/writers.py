@@ -1,4 +1,4 @@
-"""Open the writer that a stage's settings name."""
+"""Construction of the writer configured for a stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.storage.hashing import hash_json
 
 @contextmanager
 def open_desk(config: WriterConfig) -> Iterator[Desk]:
-    """A desk with the configured writer, the request cache and the grammar behind it.
+    """Open a `Desk` with the configured writer, the request cache and the grammar as fallback.
 
     Raises:
         ConfigError: the endpoint's key cannot be sent.
@@ -38,7 +38,7 @@ def open_desk(config: WriterConfig) -> Iterator[Desk]:
 
 
 def _cache_name(config: WriterConfig) -> str:
-    """All of the settings that shape a checked reply; not the speed, prices or the place of the key."""
+    """Name of all settings that shape a checked reply; not speed, prices or the key's variable."""
     checks = config.checks.model_dump(mode="json", exclude={"max_replaced_share"})
     if config.backend == "endpoint":
         shaping = config.endpoint.model_dump(include={"model", "temperature", "max_tokens"})
@@ -48,7 +48,7 @@ def _cache_name(config: WriterConfig) -> str:
 
 
 def content_settings(config: WriterConfig) -> dict[str, object]:
-    """The settings that can change a caption, for the keys of finished items."""
+    """Settings that can change a caption, for the keys of finished items."""
     values: dict[str, object] = {
         "backend": config.backend,
         "checks": config.checks.model_dump(mode="json", exclude={"max_replaced_share"}),
