@@ -10,7 +10,7 @@ KERNEL_SCALE = 100.0
 """Factor of the kernel distance, as in arXiv 2502.15602, to give readable numbers."""
 
 BLOCK = 512
-"""Rows of each set whose distances are held at a time."""
+"""Rows of each set per block of distances, to bound memory."""
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -18,7 +18,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     |mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½). The trace of the root is the nuclear norm
     of A Bᵀ with A, B the centred sets over √(n-1); no root of an indefinite matrix is taken, so no
-    shrinkage is needed where there are fewer samples than dimensions. It is still biased upwards
+    shrinkage is needed with fewer samples than dimensions. The distance is still biased upwards
     for few samples: compare only sets of equal sizes.
 
     Args:
@@ -60,13 +60,13 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, bandwidth: float | None = None
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray, gamma: float) -> float:
-    """Sum of the kernel over all pairs, block by block: memory does not grow with the square of the sets."""
+    """Sum of the kernel over all pairs, in blocks of constant memory."""
     total = 0.0
     for row in range(0, len(a), BLOCK):
         for column in range(0, len(b), BLOCK):
             squared = _square_distances(a[row : row + BLOCK], b[column : column + BLOCK])
             if a is b and row == column:
-                # Rounding would leave a distance between a row and itself.
+                # Rounding would leave a non-zero distance between a row and itself.
                 np.fill_diagonal(squared, 0.0)
             total += float(np.exp(-gamma * squared).sum())
     return total
@@ -79,7 +79,7 @@ def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _factor(x: np.ndarray) -> np.ndarray:
-    """F with FᵀF = covariance of the rows of `x`, at most (D, D)."""
+    """Factor F of at most (D, D) with FᵀF = covariance of the rows of `x`."""
     centred = (x - x.mean(0)) / np.sqrt(len(x) - 1)
     if len(centred) <= centred.shape[1]:
         return centred

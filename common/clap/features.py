@@ -11,18 +11,18 @@ from common.audio.signal import fixed_windows
 from common.errors import ConfigError, DataError
 
 FLOOR = 1e-10
-"""Least mel power, as in `transformers.audio_utils`: -100 dB."""
+"""Lowest mel power, as in `transformers.audio_utils`: -100 dB."""
 
 
 class ClapFeatures:
-    """What a saved `ClapFeatureExtractor` computes, without its frame loop and without its random crops.
+    """Features of a saved `ClapFeatureExtractor`, without its frame loop and its random crops.
 
-    Two conventions differ. A clip longer than the window is cut into fixed windows that together
-    cover it, where the extractor takes a random one. For fused checkpoints no window counts as
+    There are two differences. A clip longer than the window is cut into fixed windows that together
+    cover it, where the extractor takes a random one. For fused checkpoints no window is marked as
     longer than the input, where the extractor marks a random one.
 
     Args:
-        extractor: all settings are read from it.
+        extractor: source of all settings.
     """
 
     def __init__(self, extractor: ClapFeatureExtractor) -> None:
@@ -45,7 +45,7 @@ class ClapFeatures:
         self._window = torch.hann_window(self._fft_size)
 
     def windows(self, clip: np.ndarray) -> np.ndarray:
-        """The model's view of one clip.
+        """Cut or fill one clip to the model's windows.
 
         Args:
             clip: mono (T,) at `sample_rate_hz`, in [-1, 1].
@@ -72,27 +72,27 @@ class ClapFeatures:
         return np.pad(clip, (0, length - clip.size))
 
     def spectrogram(self, clip: np.ndarray) -> np.ndarray:
-        """Log-mel of a clip's first window without what padding added, (T, mel_bins) in dB, T > 0."""
+        """Log-mel of a clip's first window without padding, (T, mel_bins) in dB, T > 0."""
         features = self(torch.from_numpy(self.windows(clip)[:1]))[0, 0]
         return features[: self.frames(clip.size)].numpy()
 
     def frames(self, samples: int) -> int:
-        """Frames of the first window of a clip of so many samples that hold more than padding."""
+        """Number of unpadded frames in the first window of a clip of `samples` samples."""
         return min(samples, self.window_length) // self._hop_length + 1
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Log-mel spectrograms in dB.
 
-        In single precision, which is several times faster than the extractor's double precision and off
+        Computed in single precision, which is several times faster than the extractor's double precision and off
         by 3e-4 dB on broadband clips, by 0.03 dB in bands that lie 80 dB below a loud tone.
 
         Args:
             windows: (B, window_length), from `windows`.
 
         Returns:
-            (B, 1, frames, mel_bins) float32; (B, 4, …), four times the same, for fused checkpoints.
+            (B, 1, frames, mel_bins) float32; (B, 4, …), four identical copies, for fused checkpoints.
         """
-        # One window at a time: its frames stay in the CPU's cache, which halves the time.
+        # One window at a time, so that its frames stay in the CPU's cache; this halves the time.
         mel = torch.cat([self._mel_power(window) for window in windows.float().split(1)])
         decibel = 10.0 * mel.clamp_min(FLOOR).log10()[:, None]
         return decibel.expand(-1, 4, -1, -1) if self._fused else decibel

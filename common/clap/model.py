@@ -1,4 +1,4 @@
-"""A CLAP of any size from random weights, and its contrastive loss."""
+"""Construction of a CLAP of any size from random weights, and its contrastive loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_LOGIT_SCALE = 100.0
 
 
 def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int) -> ClapScorer:
-    """A CLAP with random weights.
+    """Build a CLAP with random weights.
 
     Args:
         architecture: sizes.
@@ -35,7 +35,7 @@ def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int
 
 
 def clap_config(architecture: ClapArchitecture, vocabulary_size: int) -> ClapConfig:
-    """The `ClapConfig` of an architecture."""
+    """Convert an architecture to a `ClapConfig`."""
     audio = {
         "spec_size": architecture.spec_size,
         "num_mel_bins": architecture.mel_bins,
@@ -55,7 +55,7 @@ def clap_config(architecture: ClapArchitecture, vocabulary_size: int) -> ClapCon
         "num_hidden_layers": architecture.text_layers,
         "num_attention_heads": architecture.text_heads,
         "intermediate_size": architecture.text_ff_width,
-        # RoBERTa counts positions from the padding token's id on.
+        # RoBERTa numbers positions from the padding token's id upwards.
         "max_position_embeddings": architecture.max_tokens + PAD_ID + 1,
         "pad_token_id": PAD_ID,
         "bos_token_id": EOS_ID,
@@ -67,7 +67,7 @@ def clap_config(architecture: ClapArchitecture, vocabulary_size: int) -> ClapCon
 
 
 def build_extractor(architecture: ClapArchitecture) -> ClapFeatureExtractor:
-    """The feature extractor of an architecture; unfused checkpoints go with `rand_trunc`."""
+    """Build the feature extractor of an architecture; unfused checkpoints use `rand_trunc`."""
     return ClapFeatureExtractor(
         feature_size=architecture.mel_bins,
         sampling_rate=architecture.sample_rate_hz,
@@ -82,7 +82,10 @@ def build_extractor(architecture: ClapArchitecture) -> ClapFeatureExtractor:
 
 
 def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedTokenizerFast:
-    """Tokenizer of a vocabulary. A text begins with `</s>` too: CLAP reads its embedding off the first token."""
+    """Build the tokenizer of a vocabulary.
+
+    Texts also begin with `</s>`, because CLAP takes the text embedding from the first token.
+    """
     tokenizer = build_tokenizer(vocabulary)
     tokenizer.post_processor = TemplateProcessing(
         single=[EOS_TOKEN, "$A", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
@@ -97,10 +100,10 @@ def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedT
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
-    """Keep the batch norms as they are: statistics (evaluation mode) and weights.
+    """Freeze the statistics (evaluation mode) and weights of the batch norms.
 
-    Small batches would spoil the statistics, and a resumed training would not have them, as they are no
-    parameters. The weights at the input would double the cost of a step by asking for a gradient
+    Small batches would spoil the statistics, and a resumed training would lack them, as they are not
+    parameters. Training the weights at the input would double the cost of a step, because it needs a gradient
     through the folding of the spectrogram.
     """
     for module in model.modules():
@@ -110,7 +113,7 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 @torch.no_grad()
 def set_input_statistics(model: ClapModel, features: Tensor) -> None:
-    """Give the input normalisation mean and variance of each mel band.
+    """Set mean and variance of each mel band in the input normalisation.
 
     Args:
         model: changed in place.
@@ -123,9 +126,9 @@ def set_input_statistics(model: ClapModel, features: Tensor) -> None:
 
 
 def soft_targets(keys: Sequence[Hashable]) -> Tensor:
-    """(B, B) rows of equal shares over the places with an equal key.
+    """Targets (B, B): each row has equal shares at the columns with an equal key.
 
-    The plain contrastive loss counts a second clip with the same caption as a negative.
+    The plain contrastive loss would count a second clip with the same caption as a negative.
     """
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     ids = torch.tensor([numbers[key] for key in keys])
@@ -144,10 +147,10 @@ def contrastive_loss(
         ids: (B, S) tokens.
         mask: (B, S).
         targets: (G, G), from `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
-        part: the other processes' rows are its negatives too.
+        part: the rows of other processes are negatives too.
 
     Returns:
-        The loss (scalar), and the share of clips whose best text is a matching one.
+        The loss (scalar), and the share of clips whose nearest text is a matching one.
     """
     audio, text = part.gather(audio_embeddings(model, features)), part.gather(text_embeddings(model, ids, mask))
     similarity = audio @ text.T

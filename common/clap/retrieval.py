@@ -1,4 +1,4 @@
-"""How well a CLAP finds the text of a clip and the clip of a text."""
+"""Retrieval figures of a CLAP: text by clip and clip by text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from common.clap.scorer import ClapScorer, audio_embeddings
 
 TOP = (1, 5, 10)
-"""Ranks whose recall is measured."""
+"""Ranks k of recall at k."""
 
 
 @torch.inference_mode()
 def embed_features(scorer: ClapScorer, clips: Iterable[Tensor]) -> np.ndarray:
-    """`ClapScorer.embed_audio` of clips whose features are already made.
+    """Embed clips as `ClapScorer.embed_audio` does, from features that are already computed.
 
     Args:
         scorer: its model is put into evaluation mode and left there.
@@ -47,7 +47,7 @@ def _marked(clip: Tensor) -> list[tuple[Tensor, bool]]:
 
 
 def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
-    """Chance that a clip's similarity to its own text exceeds a clip's similarity to another's.
+    """Probability that a clip's similarity to its own text exceeds a clip's similarity to another text.
 
     Args:
         similarity: (N, K) cosines of clips and texts.
@@ -66,7 +66,7 @@ def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
 
 
 def retrieval_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:
-    """AUC of matched against other pairs, top-1 accuracy, and mean cosine of either."""
+    """AUC of matched against other pairs, top-1 accuracy, and mean cosines of both kinds of pairs."""
     rows = np.arange(len(own))
     matched = similarity[rows, list(own)]
     others = similarity.shape[1] - 1
@@ -81,15 +81,15 @@ def retrieval_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, f
 def rank_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:
     """Recall at 1, 5 and 10 and median rank, of texts given a clip and of clips given a text.
 
-    The rank of a query is that of its best match among all that do not match; of equal similarities the
-    match counts as the last, so that a model that finds everything alike finds nothing.
+    The rank of a query is that of its best match among all non-matching items. Among equal similarities the
+    match ranks last, so a model that gives all pairs the same similarity has no recall.
 
     Args:
         similarity: (N, K) cosines of clips and distinct texts.
         own: for each clip, the index of its text; each text belongs to at least one clip.
 
     Returns:
-        `audio_to_text_r1`, …, `audio_to_text_median_rank`, and the same of `text_to_audio`.
+        `audio_to_text_r1`, …, `audio_to_text_median_rank`, and the same for `text_to_audio`.
     """
     matched = _matched(similarity, own)
     figures: dict[str, float] = {}

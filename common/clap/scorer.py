@@ -17,7 +17,7 @@ from common.errors import DataError
 
 
 class _Window(NamedTuple):
-    """A window of a clip: `frames` of its spectrogram are the clip's, 0 where it is not the first one."""
+    """A window of a clip; `frames` counts the clip's own frames in its spectrogram, 0 unless it is the first window."""
 
     samples: np.ndarray
     clip: int
@@ -26,15 +26,15 @@ class _Window(NamedTuple):
 
 
 class ClapScorer:
-    """Unit-norm embeddings from any transformers `ClapModel` directory, free of chance.
+    """Deterministic unit-norm embeddings from any transformers `ClapModel` directory.
 
-    Every batch has the same size (a last one is padded), so on the CPU a clip's embedding depends
-    neither on its neighbours nor on its place.
+    Every batch has the same size (the last one is padded), so on the CPU a clip's embedding does not
+    depend on its neighbours or its position.
 
     Args:
         model: set to evaluation mode.
         tokenizer: of the model's text side.
-        extractor: gives the features' settings.
+        extractor: source of the feature settings.
         batch_size: windows per pass.
     """
 
@@ -53,7 +53,7 @@ class ClapScorer:
 
     @classmethod
     def load(cls, path: Path | str, *, batch_size: int = 32, device: str | None = None) -> ClapScorer:
-        """Read a directory written by `ClapModel.save_pretrained` and `ClapProcessor.save_pretrained`.
+        """Load a directory written by `ClapModel.save_pretrained` and `ClapProcessor.save_pretrained`.
 
         Args:
             path: the directory.
@@ -73,31 +73,31 @@ class ClapScorer:
         return cls(model, tokenizer, extractor, batch_size)
 
     def save(self, path: Path | str) -> None:
-        """Write model and processor; `ClapModel` and `ClapProcessor` read them back."""
+        """Save model and processor in the format of `ClapModel` and `ClapProcessor`."""
         self.model.save_pretrained(path)
         ClapProcessor(self.extractor, self.tokenizer).save_pretrained(path)
 
     @property
     def sample_rate_hz(self) -> int:
-        """The rate that the model hears; audio at other rates is resampled."""
+        """Sample rate of the model; audio at other rates is resampled."""
         return self.features.sample_rate_hz
 
     @property
     def dim(self) -> int:
-        """Length of an embedding."""
+        """Width of an embedding."""
         return int(self.model.config.projection_dim)
 
     def embed_audio(
         self, clips: Iterable[np.ndarray], sample_rate_hz: int, heard: Callable[[int, np.ndarray], None] | None = None
     ) -> np.ndarray:
-        """Embed clips; of a clip longer than the model's window, the mean over fixed windows.
+        """Embed clips; a clip longer than the model's window gets the mean over fixed windows.
 
         Args:
-            clips: mono (T,) arrays in [-1, 1], of any lengths; taken one by one, so a generator
+            clips: mono (T,) arrays in [-1, 1], of any lengths; consumed one by one, so a generator
                 keeps memory flat.
             sample_rate_hz: of all the clips.
             heard: called with the index of each clip and the log-mel spectrogram of its first window without
-                what padding added, (T, mel_bins) in dB: `features.spectrogram` at no further cost.
+                padding, (T, mel_bins) in dB: `features.spectrogram` at no extra cost.
 
         Returns:
             (B, D) float32, rows of norm 1.
@@ -107,7 +107,7 @@ class ClapScorer:
         """
         rows: list[np.ndarray] = []
         pending: list[_Window] = []
-        # Windows come in the order of their clips, so only the newest clip can be unfinished.
+        # Windows come in the order of their clips, so only the last clip can be unfinished.
         total = np.zeros(self.dim)
         for index, clip in enumerate(clips):
             if sample_rate_hz != self.sample_rate_hz:
@@ -130,7 +130,7 @@ class ClapScorer:
         rows: list[np.ndarray],
         heard: Callable[[int, np.ndarray], None] | None,
     ) -> np.ndarray:
-        """Append the embeddings of the clips that end in this batch; returns the sum of one that does not yet."""
+        """Append the embeddings of the clips that end in this batch; return the partial sum of an unfinished clip."""
         embedded, features = self._embed_windows(np.stack([window.samples for window in windows]))
         finished = []
         for place, (window, row) in enumerate(zip(windows, embedded, strict=True)):
@@ -162,7 +162,7 @@ class ClapScorer:
             (B, D) float32, rows of norm 1.
 
         Raises:
-            DataError: a text has more tokens than the model can read; nothing is ever cut.
+            DataError: a text has more tokens than the model's limit; texts are never truncated.
         """
         distinct = sorted(set(texts))
         rows: dict[str, np.ndarray] = {}
@@ -178,11 +178,11 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], model: Cl
     """Token ids and attention mask, both (B, S) int64, padded to the longest text.
 
     Raises:
-        DataError: a text has more tokens than the model can read.
+        DataError: a text has more tokens than the model's limit.
     """
     encoded = tokenizer(list(texts), padding=True, truncation=False, return_tensors="pt")
     config = model.config.text_config
-    # RoBERTa counts positions from the padding token's id on.
+    # RoBERTa numbers positions from the padding token's id upwards.
     room = config.max_position_embeddings - config.pad_token_id - 1
     if encoded.input_ids.shape[1] > room:
         longest = max(texts, key=len)
@@ -191,13 +191,13 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], model: Cl
 
 
 def audio_embeddings(model: ClapModel, features: Tensor) -> Tensor:
-    """(B, D), rows of norm 1, of features (B, 1 or 4, frames, mel_bins)."""
+    """Embed features (B, 1 or 4, frames, mel_bins) to (B, D), rows of norm 1."""
     is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
     embedded: Tensor = model.get_audio_features(input_features=features, is_longer=is_longer).pooler_output
     return embedded
 
 
 def text_embeddings(model: ClapModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """(B, D), rows of norm 1, of tokens (B, S)."""
+    """Embed tokens (B, S) to (B, D), rows of norm 1."""
     embedded: Tensor = model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
     return embedded

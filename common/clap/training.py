@@ -1,4 +1,4 @@
-"""Contrastive training of CLAP on features of clips, held in memory or on disk."""
+"""Contrastive training of CLAP on features of clips, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from common.training import Curve, Part, data_wait, fit
 
 
 class Windows(Protocol):
-    """Features of windows; a tensor is one."""
+    """Features of windows; a tensor qualifies."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: list[int], /) -> Tensor:
-        """(len(rows), 1 or 4, frames, mel_bins)."""
+        """Features (len(rows), 1 or 4, frames, mel_bins)."""
         ...
 
 
 class Texts(Protocol):
-    """The texts of each window; a list of lists is one."""
+    """Texts of each window; a list of lists qualifies."""
 
     def __getitem__(self, row: int, /) -> Sequence[str]: ...
 
 
 class Keys(Protocol):
-    """What each window's texts are matched by; a list is one."""
+    """Matching key of each window's texts; a list qualifies."""
 
     def __getitem__(self, row: int, /) -> str | None: ...
 
 
 def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate_hz: int) -> tuple[Tensor, list[int]]:
-    """Features of the windows of all clips.
+    """Compute the features of all windows of all clips.
 
     Args:
-        scorer: its features are used.
+        scorer: source of the features.
         clips: mono (T,) arrays in [-1, 1].
         sample_rate_hz: of all the clips.
 
@@ -81,15 +81,15 @@ def train_contrastive(
 
     Args:
         scorer: holds the model; left in evaluation mode.
-        features: (N, 1 or 4, frames, mel_bins), one row per window; each process takes its own rows only.
-        captions: of each row, one or more wordings; a step takes one by chance.
-        keys: of each row; two rows match each other's text where keys are equal, or, where a key
-            is null, where captions are.
+        features: (N, 1 or 4, frames, mel_bins), one row per window; each process reads its own rows only.
+        captions: of each row, one or more wordings; each step draws one.
+        keys: of each row; two rows match each other's text if their keys are equal, or, where a key
+            is null, if their captions are.
         optim: steps, rate, schedule.
         seed: enters every draw.
-        name: for log lines.
+        name: for log lines; enters every draw.
         equalizer_db: see `equalizer_gains`; 0 = none.
-        checkpoints: where unfinished work is kept.
+        checkpoints: of unfinished training.
         evaluate: see `common.training.fit`.
         best: see `common.training.fit`.
 
@@ -127,13 +127,12 @@ def train_contrastive(
 
 
 def equalizer_gains(count: int, mel_bins: int, deviation_db: float, generator: torch.Generator) -> Tensor:
-    """Random smooth equalisers for log-mel spectrograms (FilterAugment, arXiv 2110.03282).
+    """Draw random smooth equalisers for log-mel spectrograms (FilterAugment, arXiv 2110.03282).
 
     Args:
-        count: of spectrograms.
-        mel_bins: of each.
+        count: number of spectrograms.
+        mel_bins: per spectrogram.
         deviation_db: standard deviation of the gain at each of six points over the bands.
-        generator: draws the gains.
 
     Returns:
         (count, 1, 1, mel_bins) dB.
@@ -149,7 +148,7 @@ def _order(count: int, seed: int, name: str, epoch: int) -> np.ndarray:
 
 
 def _batch(count: int, size: int, step: int, seed: int, name: str) -> list[int]:
-    """Rows of `step`: epochs are permutations, so each clip is seen equally often."""
+    """Rows of the batch of `step`; epochs are permutations, so each clip is seen equally often."""
     drawn: list[int] = []
     position = step * size
     while len(drawn) < size:

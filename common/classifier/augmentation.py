@@ -14,9 +14,9 @@ def spec_augment(
 ) -> Tensor:
     """Roll each example in time, then mask bands of mel bins and of frames.
 
-    A mask's width is uniform in [0, strength × axis] and its place uniform; masked values become 0,
+    A mask's width is uniform in [0, strength × axis] and its position uniform; masked values become 0,
     the mean of the corpus that normalised the features. The roll is circular over the window and
-    stands in the place of SpecAugment's time warp (arXiv 1904.08779), which gains least there.
+    replaces SpecAugment's time warp, the part with the smallest gain (arXiv 1904.08779).
 
     Args:
         features: (B, frames, bins), normalised.
@@ -41,7 +41,7 @@ def spec_augment(
 
 
 def _masked(draws: Tensor, length: int, strength: float) -> Tensor:
-    """(B, 2 masks) uniform draws, widths then places, to a (B, length) mask."""
+    """Convert (B, 2 masks) uniform draws, widths then positions, to a (B, length) mask."""
     width_draws, place_draws = draws.chunk(2, dim=1)
     widths = (width_draws * (strength * length + 1)).floor().clamp_max(length)
     starts = (place_draws * (length - widths + 1)).floor()

@@ -1,8 +1,8 @@
 """Log-mel features of the Audio Spectrogram Transformer, batched in torch.
 
-Equal to the NumPy path of transformers' `ASTFeatureExtractor` to 1e-5. That path gives a frame
-its own DC removal and pre-emphasis, so features of a window that starts on a hop are rows of the
-whole clip's features: a clip is transformed once, and every window of it is a slice.
+Equal to the NumPy path of transformers' `ASTFeatureExtractor` to 1e-5. DC removal and pre-emphasis
+are done per frame there, so features of a window that starts on a hop are rows of the whole clip's
+features: a clip is transformed once, and every window is a slice.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ HOP_LENGTH = 160
 _FFT_LENGTH = 512
 _PREEMPHASIS = 0.97
 _MEL_FLOOR = 1.192092955078125e-07
-_CHUNK_FRAMES = 128  # a chunk fits the cache: whole clips of 10 s take 2.5 times as long
+_CHUNK_FRAMES = 128  # a chunk fits the cache; unchunked, clips of 10 s take 2.5 times as long
 
 
 class LogMel:
-    """Waveforms to normalised log-mel features.
+    """Normalised log-mel features of waveforms.
 
     Args:
-        extractor: its rate, mel bins, length, mean and deviation are used.
+        extractor: source of rate, mel bins, length, mean and deviation.
 
     Attributes:
         sample_rate_hz: rate of the waveforms.
-        max_length: frames that the model sees at once.
+        max_length: frames in the model's window.
         num_mel_bins: mel bins.
-        pad_value: a padded frame's value: 0 before normalisation, as in `ASTFeatureExtractor`.
+        pad_value: value of a padded frame: 0 before normalisation, as in `ASTFeatureExtractor`.
     """
 
     spectral = True
@@ -60,7 +60,7 @@ class LogMel:
             mel_scale="kaldi",
             triangularize_in_mel_space=True,
         )
-        # Sums of positive numbers lose nothing in single precision, unlike the transform before them.
+        # Single precision suffices for sums of positive numbers, unlike for the transform before them.
         self._filters = torch.from_numpy(filters).float()
         window = torch.from_numpy(window_function(FRAME_LENGTH, "hann", periodic=False))
         # Pre-emphasis and window in one: y[t] = w[t] x[t] - 0.97 w[t] x[t-1]; Kaldi takes x[-1] = x[0].
@@ -86,7 +86,7 @@ class LogMel:
         return [self._transform(torch.from_numpy(checked(clip, index))) for index, clip in enumerate(clips)]
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
-        """The model's arguments for (B, max_length, num_mel_bins)."""
+        """Keyword arguments of the model for windows (B, max_length, num_mel_bins)."""
         return {"input_values": windows}
 
     def __eq__(self, other: object) -> bool:
@@ -99,7 +99,7 @@ class LogMel:
         return self.sample_rate_hz, self.max_length, self.num_mel_bins, self._mean, self._scale
 
     def _transform(self, waveform: Tensor) -> Tensor:
-        # In double: in single precision a quiet band beside a loud one misses the 1e-5.
+        # Double precision: in single precision a quiet band beside a loud one misses the 1e-5.
         frames = waveform.double().unfold(0, FRAME_LENGTH, HOP_LENGTH)
         mel = torch.cat([self._mel_power(chunk) for chunk in frames.split(_CHUNK_FRAMES)])
         return mel.clamp_min_(_MEL_FLOOR).log_().sub_(self._mean).div_(self._scale)
@@ -114,10 +114,10 @@ class LogMel:
 
 
 def checked(clip: np.ndarray, index: int) -> np.ndarray:
-    """A mono clip (T,) as float32, padded to a frame of 400 samples.
+    """Validate a mono clip (T,) and return it as float32, padded to a frame of 400 samples.
 
     Raises:
-        DataError: it is not one-dimensional or not finite; `index` says which clip.
+        DataError: the clip is not one-dimensional or not finite; `index` names it in the message.
     """
     if clip.ndim != 1:
         raise DataError(f"clip {index} has the shape {clip.shape}; expected mono samples (T,): mix the channels first")
@@ -128,7 +128,7 @@ def checked(clip: np.ndarray, index: int) -> np.ndarray:
 
 
 def fit_length(features: Tensor, length: int, pad_value: float) -> Tensor:
-    """The first `length` frames of (frames, bins) features, padded at the end."""
+    """Cut or pad (frames, bins) features at the end to `length` frames."""
     missing = length - features.shape[0]
     if missing <= 0:
         return features[:length]
@@ -138,7 +138,7 @@ def fit_length(features: Tensor, length: int, pad_value: float) -> Tensor:
 def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Tensor:
     """All fixed windows of a clip, for evaluation.
 
-    As few windows as cover the clip, evenly spaced from its start to its end, so that only a clip
+    The fewest windows that cover the clip, evenly spaced from its start to its end, so that only a clip
     shorter than one window is padded.
 
     Args:
@@ -163,7 +163,7 @@ def random_window_features(features: Tensor, length: int, pad_value: float, posi
         features: (frames, bins).
         length: frames of the window.
         pad_value: see `LogMel`.
-        position: in [0, 1): where the window starts among all possible starts.
+        position: in [0, 1): fraction of the range of possible starts.
 
     Returns:
         (length, bins).

@@ -1,4 +1,4 @@
-"""What a classifier makes of waveforms before its first layer."""
+"""Front ends: conversion of waveforms to the input of a classifier's first layer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from common.classifier.features import LogMel, checked
 from common.errors import ConfigError
 
 WINDOW_S = 10.0
-"""Seconds that a classifier on waveforms sees at once where its config.json states no `window_s`."""
+"""Window in seconds of a waveform classifier whose config.json states no `window_s`."""
 SUPPORTED = ("ASTFeatureExtractor", "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor")
 
 
 class FrontEnd(Protocol):
-    """Waveforms to frames, computed once a clip, and windows of frames to what the model takes.
+    """Converts waveforms to frames, once per clip, and windows of frames to model inputs.
 
-    Equal ones give equal frames.
+    Equal front ends give equal frames.
 
     Attributes:
         sample_rate_hz: rate of the waveforms.
         max_length: frames of a window.
-        pad_value: stands in frames after the end of a clip.
-        spectral: whether a frame is a spectrum: what SpecAugment masks.
+        pad_value: value of frames after the end of a clip.
+        spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
     """
 
     sample_rate_hz: int
@@ -38,27 +38,26 @@ class FrontEnd(Protocol):
     spectral: bool
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
-        """(frames, bins) float32 of each whole clip, mono (T,) at `sample_rate_hz`."""
+        """Frames (frames, bins) float32 of each whole clip, mono (T,) at `sample_rate_hz`."""
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
-        """The model's arguments for (B, max_length, bins)."""
+        """Keyword arguments of the model for windows (B, max_length, bins)."""
 
     def __hash__(self) -> int:
-        """Front ends are keys of caches."""
+        """Hash by settings, for use as a cache key."""
 
 
 class Waveforms:
-    """For models on waveforms (wav2vec 2.0, HuBERT, WavLM …) and on spectrograms of 30 s (Whisper).
+    """Front end of models on waveforms (wav2vec 2.0, HuBERT, WavLM …) and on spectrograms of 30 s (Whisper).
 
-    A frame is a sample; the model's own extractor sees each window, cut at the clip's end, when the
+    A frame is a sample; the model's own extractor processes each window, cut at the clip's end, when the
     model is called, so that normalisation, padding and attention mask are those of transformers.
 
     Args:
-        extractor: of the checkpoint.
-        window_s: seconds that the model sees at once; Whisper's extractor states them itself.
+        window_s: window of the model in seconds; Whisper's extractor states its own.
     """
 
-    pad_value = float("nan")  # marks what is no sound, and never reaches a model
+    pad_value = float("nan")  # marks padding, and never reaches a model
     spectral = False
 
     def __init__(self, extractor: Any, window_s: float) -> None:
@@ -75,7 +74,7 @@ class Waveforms:
         return [torch.from_numpy(checked(clip, index))[:, None] for index, clip in enumerate(clips)]
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
-        """What the extractor makes of (B, max_length, 1), NaN after a clip's end."""
+        """Output of the extractor for windows (B, max_length, 1), NaN after a clip's end."""
         waveforms = [window[~window.isnan()].numpy() for window in windows[:, :, 0].cpu()]
         made = self._extractor(
             waveforms,
@@ -98,7 +97,7 @@ class Waveforms:
 
 
 def front_end_of(extractor: Any, window_s: float) -> FrontEnd:
-    """The front end of a checkpoint's feature extractor.
+    """Front end for a checkpoint's feature extractor.
 
     Raises:
         ConfigError: the extractor is of a kind that is not supported.

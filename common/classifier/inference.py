@@ -1,4 +1,4 @@
-"""What a classifier says about clips."""
+"""Predictions of a classifier for clips."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def predict_logits(
     Args:
         classifier: loaded, or its directory.
         clips: mono waveforms (T,), float32.
-        sample_rate_hz: of the clips; they are resampled when the model's is another.
-        batch_size: windows at once; the last batch is padded to it, so that results do not depend
-            on how many clips there are.
+        sample_rate_hz: of the clips; they are resampled to the model's rate.
+        batch_size: windows per pass; the last batch is padded to it, so that results do not depend
+            on the number of clips.
 
     Returns:
         (clips, labels) float32.
@@ -43,12 +43,12 @@ def predict_logits(
 
 @torch.inference_mode()
 def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_size: int = BATCH_SIZE) -> Tensor:
-    """`predict_logits` on features already made.
+    """Logits as in `predict_logits`, from features that are already computed.
 
     Args:
         classifier: its model is put into evaluation mode and left there.
         features: (frames, bins) of each whole clip.
-        batch_size: windows at once.
+        batch_size: windows per pass.
 
     Returns:
         (clips, labels) float32, on the model's device.

@@ -1,4 +1,4 @@
-"""The classifier as a transformers directory: building, a fresh seeded head, loading, saving."""
+"""The classifier as a transformers directory: building, fresh seeded head, loading, saving."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from common.storage import read_json
 
 AST = "audio-spectrogram-transformer"
 HEAD = "classifier"
-"""What transformers calls the last layers of every audio classifier."""
+"""Name of the last layers in every audio classifier of transformers."""
 MULTI_LABEL = "multi_label_classification"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with the frames that it expects.
+    """A model with its front end.
 
     Attributes:
         model: of any class of `AutoModelForAudioClassification` that has a front end here.
         extractor: transformers' feature extractor, saved beside the model.
-        front_end: what is used in its place.
+        front_end: used in place of `extractor`.
     """
 
     model: Any
@@ -46,12 +46,12 @@ class Classifier:
 
     @property
     def labels(self) -> list[str]:
-        """Label strings by output index."""
+        """Labels by output index."""
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
     @property
     def sample_rate_hz(self) -> int:
-        """Rate of the waveforms that it takes."""
+        """Sample rate of the input waveforms."""
         return self.front_end.sample_rate_hz
 
     @property
@@ -60,7 +60,7 @@ class Classifier:
         return bool(self.model.config.problem_type == MULTI_LABEL)
 
     def logits(self, windows: Tensor) -> Tensor:
-        """(B, labels) of (B, max_length, bins), on the model's device."""
+        """Logits (B, labels) of windows (B, max_length, bins), on the model's device."""
         device = next(self.model.parameters()).device
         inputs = {name: value.to(device) for name, value in self.front_end.inputs(windows).items()}
         made: Tensor = self.model(**inputs).logits
@@ -70,11 +70,11 @@ class Classifier:
 def build_classifier(
     architecture: ASTArchitecture, labels: Sequence[str], mean: float, std: float, seed: int
 ) -> Classifier:
-    """A classifier with random weights.
+    """Build a classifier with random weights.
 
     Args:
         architecture: sizes.
-        labels: label strings by output index.
+        labels: by output index.
         mean: of the log-mel features before normalisation.
         std: of the same; features become (x - mean) / (2 std).
         seed: of the weights.
@@ -107,17 +107,17 @@ def build_classifier(
 
 
 def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
-    """Load a directory of transformers: an Audio Spectrogram Transformer, or another audio classifier.
+    """Load a transformers directory: an Audio Spectrogram Transformer, or another audio classifier.
 
-    Weights that the files lack are drawn from one seed.
+    Weights missing from the files are drawn from a fixed seed.
 
     Args:
         path: holds config.json, preprocessor_config.json and safetensors weights.
-        window_s: seconds that a model on waveforms sees at once; one that states them itself keeps its own.
+        window_s: window of a waveform model in seconds; a model that states its own keeps it.
 
     Raises:
         ConfigError: the model takes features of a kind that is not supported.
-        DataError: no such directory, no audio classifier, or damaged files.
+        DataError: no such directory, not an audio classifier, or damaged files.
     """
     config_path = path / "config.json"
     if not config_path.is_file():
@@ -148,7 +148,7 @@ def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
 
 
 def _classes(config_path: Path) -> tuple[Any, Any]:
-    """Classes of the feature extractor and the model; those of AST load without all others."""
+    """Classes of the feature extractor and the model; those of AST load without importing all others."""
     model_type = read_json(config_path).get("model_type")
     if model_type == AST:
         return ASTFeatureExtractor, ASTForAudioClassification
@@ -174,21 +174,21 @@ def _check_agreement(model: Any, extractor: Any, path: Path) -> None:
 
 
 def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, multi_label: bool = False) -> Classifier:
-    """A new classifier with the body of `pretrained` and a head for `labels`.
+    """Build a new classifier with the body of `pretrained` and a new head for `labels`.
 
-    The head is drawn from a generator of its own (normal, `initializer_range` of the model; zero
-    bias; layer norm 1 and 0): an unseeded head alone moves accuracy by some points.
+    The head has a generator of its own (normal, `initializer_range` of the model; zero
+    bias; layer norm 1 and 0); an unseeded head alone moves accuracy by some points.
 
     Args:
         pretrained: left unchanged.
-        labels: label strings by output index.
+        labels: by output index.
         seed: of the head.
         multi_label: whether a clip may have several labels.
     """
     old = pretrained.model
     changes: dict[str, Any] = {**_label_maps(labels), "problem_type": MULTI_LABEL if multi_label else None}
     if hasattr(old.config, "apply_spec_augment"):
-        # Masks inside the model come from NumPy's global generator, and would join every method.
+        # Masks inside the model come from NumPy's global generator and would affect every method.
         changes["apply_spec_augment"] = False
     config = type(old.config).from_dict({**old.config.to_dict(), **changes})
     with torch.random.fork_rng(devices=[]):
@@ -208,7 +208,7 @@ def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, mu
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """Write a directory that `transformers.pipeline("audio-classification")` loads."""
+    """Save a directory that `transformers.pipeline("audio-classification")` loads."""
     disable_progress_bar()
     classifier.model.save_pretrained(folder)
     classifier.extractor.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Figures of predictions: of one label a clip, or of several."""
+"""Figures of predictions, with one label per clip or several."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over the labels that occur of the average precision of their scores, each label against all others.
+    """Mean average precision over the labels that occur, each label against all others.
 
     Args:
         truth: (N,) label ids, N ≥ 1.
@@ -37,7 +37,7 @@ def multi_label_macro_f1(truth: np.ndarray, scores: np.ndarray, threshold: float
     Args:
         truth: (N, labels) 1 or true where a clip has the label, N ≥ 1.
         scores: (N, labels) probabilities.
-        threshold: a label is predicted from it on.
+        threshold: smallest probability of a predicted label.
     """
     wanted, found = truth > 0, scores >= threshold
     hits, total = np.sum(wanted & found, axis=0), np.sum(wanted, axis=0) + np.sum(found, axis=0)
