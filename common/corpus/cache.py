@@ -1,4 +1,4 @@
-"""Copies on this machine of corpus shards that lie on S3, within a bound."""
+"""Local cache of corpus shards from S3, of bounded size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ATTEMPTS = 3
 
 
 class ShardCache:
-    """Shards by their hash; those used longest ago are deleted when the bound is reached.
+    """LRU cache of shards, keyed by hash.
 
-    Several processes may share one: a shard is handed out as an open file, so that deleting it does no harm.
+    Several processes may share it: `open` returns an open file, so deleting the copy does no harm.
 
     Args:
         folder: default: below the cache of the run store.
-        max_bytes: of all copies; a shard larger than it is kept alone.
+        max_bytes: of all copies; a larger shard is kept alone.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -29,10 +29,10 @@ class ShardCache:
         self._max_bytes = max_bytes
 
     def open(self, uri: str, sha256: str, size: int) -> BinaryIO:
-        """The shard at `uri`, fetched when there is no copy of `size` bytes yet.
+        """Open the shard at `uri`; fetch it when there is no copy of `size` bytes yet.
 
         Raises:
-            StorageError: it is gone or differs from its hash.
+            StorageError: the shard is missing or differs from its hash.
         """
         path = self._folder / f"{sha256}.tar"
         for _ in range(_ATTEMPTS):
@@ -48,7 +48,7 @@ class ShardCache:
         raise StorageError(f"copies of {uri} in {self._folder} keep being deleted; give each machine its own cache")
 
     def drop(self, sha256: str) -> None:
-        """Delete a copy that was damaged."""
+        """Delete a damaged copy."""
         (self._folder / f"{sha256}.tar").unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:

@@ -1,7 +1,7 @@
-"""Features of the clips of a corpus on this machine's disk: one part per shard, read as memory maps.
+"""Features of a corpus's clips on the local disk: one part per shard, read as memory maps.
 
-A part is published when it is whole, so a killed stage goes on with the first missing one. Memory holds
-a clip while it is written, and the places of all clips (16 bytes each) while they are read.
+A part is published only when complete, so a killed stage resumes at the first missing one. Memory holds
+one clip during writing, and the offsets of all clips (16 bytes each) during reading.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Facts = Mapping[str, Any]
 Precision = Literal["float32", "float16"]
 
 SAMPLE_VALUES = 2**25
-"""How many values statistics are taken from."""
+"""Number of values that statistics are computed from, at most."""
 
 
 class ShardClips(NamedTuple):
@@ -41,7 +41,7 @@ class ShardClips(NamedTuple):
     clips: int
 
     def read(self) -> Iterator[CorpusClip]:
-        """The clips.
+        """Read the clips.
 
         Raises:
             DataError: the shard is damaged.
@@ -51,7 +51,7 @@ class ShardClips(NamedTuple):
 
 
 def audio_shards(corpus_dir: Path, split: Split, max_clips: int | None) -> list[ShardClips]:
-    """The shards of the first `max_clips` clips of a split; None = all."""
+    """Audio shards with the first `max_clips` clips of a split; None = all."""
     chosen, room = list[ShardClips](), max_clips
     for shard in Corpus(corpus_dir).shards_of("audio", split):
         clips = shard.clips if room is None else min(shard.clips, room)
@@ -67,21 +67,21 @@ def write_features(
     read: Callable[[Source], Iterator[tuple[Tensor, Facts]]],
     precision: Precision = "float32",
 ) -> StoredFeatures:
-    """Write one part per source, in parallel; parts that are there are kept.
+    """Write one part per source, in parallel; existing parts are kept.
 
     Args:
-        folder: belongs to these sources and this `read` alone.
+        folder: used for these sources and this `read` only.
         sources: picklable, in the order of the clips.
-        read: picklable; gives the features of each clip, (R, …) with R > 0 and otherwise equal shapes,
-            and what else is to be known of it, as JSON values.
+        read: picklable; yields for each clip its features, (R, …) with R > 0 and otherwise equal shapes,
+            and further facts, as JSON values.
         precision: of the stored values.
 
     Returns:
-        The whole of it.
+        All parts together.
 
     Raises:
         StorageError: the disk is full or not writable.
-        SynthioError: what `read` raises.
+        SynthioError: raised by `read`.
     """
     missing = [(number, source) for number, source in enumerate(sources) if not _part(folder, number).is_dir()]
     threads = torch.get_num_threads()
@@ -119,13 +119,13 @@ def _write_part(
 
 @dataclass(frozen=True)
 class _Part:
-    """A part that holds clips.
+    """A part with at least one clip.
 
     Attributes:
         values: (rows, …).
         facts: one JSON line per clip.
-        rows: (clips + 1,) where each clip's rows begin and end.
-        characters: (clips + 1,) the same of its facts.
+        rows: (clips + 1,) row offsets of the clips.
+        characters: (clips + 1,) byte offsets of their facts.
     """
 
     values: NDArray[Any]
@@ -135,7 +135,7 @@ class _Part:
 
 
 class StoredFeatures:
-    """What `write_features` wrote. It can be opened by any number of processes, which share the memory.
+    """Reader of the parts written by `write_features`. Processes that open the same folder share the memory.
 
     Args:
         folder: as given to `write_features`.
@@ -161,19 +161,19 @@ class StoredFeatures:
         return _tensor(part.values[part.rows[place] : part.rows[place + 1]])
 
     def facts(self, index: int) -> dict[str, Any]:
-        """What else is known of a clip."""
+        """Facts about a clip."""
         part, place = self._clip(index)
         text = part.facts[part.characters[place] : part.characters[place + 1]].tobytes()
         known: dict[str, Any] = json.loads(text)
         return known
 
     def row(self, index: int) -> Tensor:
-        """One of all rows, (…), float32."""
+        """Row number `index` among the rows of all clips, (…), float32."""
         number = _place(self._first_rows, index)
         return _tensor(self._parts[number].values[index - self._first_rows[number]])
 
     def owner(self, row: int) -> int:
-        """The clip that a row belongs to."""
+        """Index of the clip that a row belongs to."""
         number = _place(self._first_rows, row)
         place = _place(self._parts[number].rows, row - int(self._first_rows[number]))
         return int(self._first_clips[number]) + place
@@ -183,7 +183,7 @@ class StoredFeatures:
         return int(np.prod(self._parts[0].values.shape[1:]))
 
     def sample(self, values: int = SAMPLE_VALUES) -> Tensor:
-        """Rows of all clips in order, (N, …); of so many values at most those of evenly spaced clips.
+        """Rows of all clips in order, (N, …); beyond about `values` values, those of evenly spaced clips.
 
         Raises:
             DataError: there are no clips.
@@ -210,7 +210,7 @@ def _tensor(values: NDArray[Any]) -> Tensor:
 
 
 def _open(folder: Path) -> _Part | None:
-    """A part as memory maps; None without clips, which cannot be mapped."""
+    """Open a part as memory maps; None without clips, because an empty file cannot be mapped."""
     try:
         told = read_json(folder / "part.json")
         rows, characters = np.load(folder / "places.npy", allow_pickle=False)
@@ -228,14 +228,12 @@ Plan = TypeVar("Plan")
 
 @dataclass(frozen=True)
 class CorpusJob(Generic[Plan]):
-    """What a training process needs to know.
+    """Arguments of a training process.
 
     Attributes:
-        plan: of the stage.
-        corpus_dir: the artifact.
-        store: of the stage.
-        key: of the item.
-        folder: where the model is written.
+        corpus_dir: folder of the corpus artifact.
+        key: of the trained model's item in `store`.
+        folder: output folder of the model.
     """
 
     plan: Plan
@@ -246,5 +244,5 @@ class CorpusJob(Generic[Plan]):
 
     @property
     def scratch(self) -> Path:
-        """Where the features lie."""
+        """Folder of the features."""
         return self.store.scratch_dir(**self.key)

@@ -1,7 +1,7 @@
 """The pretraining corpus: WebDataset shards under a JSON manifest.
 
-`manifest.json` lists every shard with where it lies (relative to the artifact, or a `file://` or `s3://` address in the
-run store), its kind (`audio` or `latents`), split (`train` or `heldout`), number of clips, bytes and SHA-256. A sample
+`manifest.json` lists every shard with its location (relative to the artifact, or a `file://` or `s3://` address in
+the run store), kind (`audio` or `latents`), split (`train` or `heldout`), number of clips, bytes and SHA-256. A sample
 `key` of an audio shard is `key.flac` and `key.json`; of a latent shard `key.latent.npy` (D, L), `key.tokens.npy` (S,)
 and `key.json`. Beside the manifest: `vae/`, `tokenizer/`, `vocabulary.json`.
 """
@@ -38,7 +38,7 @@ _MEMBER_SUFFIXES = tuple(f".{suffix}" for suffix in SUFFIXES)
 
 
 class Shard(Record):
-    """One shard of the manifest; version 1 called `uri` `file`."""
+    """One shard of the manifest; in version 1 `uri` was called `file`."""
 
     uri: str = Field(
         validation_alias=AliasChoices("uri", "file"), description="s3://, file:// or a path relative to the artifact"
@@ -77,14 +77,14 @@ class CorpusLatent(NamedTuple):
 
 
 class Corpus:
-    """Reader of the `corpus` artifact; checks each shard's hash before its first use.
+    """Reader of the `corpus` artifact; verifies each shard's hash before its first use.
 
-    Shards on S3 come through a cache on this machine of bounded size.
+    Shards on S3 are read through a local cache of bounded size.
 
     Attributes:
-        path: the artifact's folder.
-        manifest: the whole of `manifest.json`.
-        shards: all of them, in order.
+        path: folder of the artifact.
+        manifest: content of `manifest.json`.
+        shards: in the order of the manifest.
 
     Raises:
         DataError: the manifest is of another version.
@@ -103,12 +103,12 @@ class Corpus:
 
     @property
     def vae_dir(self) -> Path:
-        """The autoencoder that made the latents."""
+        """Folder of the autoencoder that encoded the latents."""
         return self.path / "vae"
 
     @property
     def tokenizer_dir(self) -> Path:
-        """The text encoder's tokenizer."""
+        """Folder of the text encoder's tokenizer."""
         return self.path / "tokenizer"
 
     @property
@@ -118,15 +118,15 @@ class Corpus:
         return labels
 
     def vocabulary(self) -> list[tuple[str, float]]:
-        """`(piece, log probability)` of the embedded vocabulary."""
+        """Embedded vocabulary as `(piece, log probability)`."""
         return [(str(piece), float(logprob)) for piece, logprob in read_json(self.path / "vocabulary.json")]
 
     def shards_of(self, kind: Kind, split: Split) -> list[Shard]:
-        """The shards of a kind and split, in fixed order."""
+        """Shards of a kind and split, in fixed order."""
         return [shard for shard in self.shards if shard.kind == kind and shard.split == split]
 
     def audio(self, split: Split) -> Iterator[CorpusClip]:
-        """Clips of a split in fixed order, shard by shard.
+        """Yield the clips of a split in fixed order, shard by shard.
 
         Raises:
             DataError: the corpus was made without audio, or a shard is damaged.
@@ -136,7 +136,7 @@ class Corpus:
                 yield from _audio_clips(read_shard(file, shard.uri))
 
     def latents(self, split: Split) -> Iterator[CorpusLatent]:
-        """Encoded clips of a split in fixed order, shard by shard.
+        """Yield the encoded clips of a split in fixed order, shard by shard.
 
         Raises:
             DataError: a shard is damaged.
@@ -145,10 +145,10 @@ class Corpus:
             yield from self._latents(shard)
 
     def read_latent_shard(self, shard: Shard) -> list[CorpusLatent]:
-        """The encoded clips of one shard.
+        """Read the encoded clips of one shard.
 
         Raises:
-            DataError: the shard is damaged, or holds another number of clips than the manifest says.
+            DataError: the shard is damaged, or its number of clips differs from the manifest.
         """
         found = list(self._latents(shard))
         if len(found) != shard.clips:
@@ -156,10 +156,10 @@ class Corpus:
         return found
 
     def open_shard(self, shard: Shard) -> BinaryIO:
-        """A shard for reading from its beginning, whole and with the hash of the manifest.
+        """Open a shard, verified against the hash in the manifest.
 
         Raises:
-            DataError: it is missing or differs.
+            DataError: the shard is missing or differs.
         """
         remote = shard.uri.startswith("s3://")
         file = self._open_remote(shard) if remote else self._open_local(shard)
@@ -197,7 +197,7 @@ class Corpus:
                 yield CorpusLatent(key, latent, tokens, facts["caption"], facts["label"], facts["duration_s"])
 
     def _present(self, kind: Kind, split: Split) -> list[Shard]:
-        """The shards of a kind and split; sizes of all local ones are checked at once, hashes shard by shard."""
+        """Shards of a kind and split; sizes of all local ones are checked at once, hashes one by one on opening."""
         found = self.shards_of(kind, split)
         if not found:
             raise DataError(f"{self.path}: no {kind} shards of split {split}; run prepare_corpus with keep_audio: true")
@@ -231,10 +231,10 @@ _AGAIN = "run prepare_corpus again (`make run-pipeline` with the same settings m
 
 
 def read_audio_shard(source: Path | BinaryIO) -> Iterator[CorpusClip]:
-    """Clips of one audio shard.
+    """Yield the clips of one audio shard.
 
     Raises:
-        DataError: as `read_shard`.
+        DataError: as in `read_shard`.
     """
     return _audio_clips(read_shard(source))
 
@@ -248,14 +248,14 @@ def _audio_clips(samples: Iterator[tuple[str, dict[str, bytes]]]) -> Iterator[Co
 
 
 def read_shard(source: Path | BinaryIO, name: str = "") -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Samples of a tar shard as `(key, {suffix: bytes})`, streamed; nothing is written to disk.
+    """Yield the samples of a tar shard as `(key, {suffix: bytes})`, streamed; nothing is written to disk.
 
     Args:
-        source: a file, or a stream that is open for reading.
-        name: for errors; default: the path.
+        source: a file, or a readable stream.
+        name: for messages; default: the path.
 
     Raises:
-        DataError: the archive is cut or broken, or a member is no regular file, of another kind, or too large.
+        DataError: the archive is truncated or broken, or a member is not a regular file, of another kind, or too large.
     """
     key, parts = "", dict[str, bytes]()
     try:
@@ -274,7 +274,7 @@ def read_shard(source: Path | BinaryIO, name: str = "") -> Iterator[tuple[str, d
 
 
 def write_shard(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]]) -> int:
-    """Write samples to a tar with fixed times and owners: equal samples give equal bytes. Returns their number."""
+    """Write samples to a tar and return their number; fixed times and owners make equal samples give equal bytes."""
     count = 0
     with ShardWriter(path) as writer:
         for key, parts in samples:
@@ -284,7 +284,7 @@ def write_shard(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]]) -> 
 
 
 class ShardWriter:
-    """Writes a shard sample by sample; a context manager."""
+    """Context manager that writes a shard sample by sample."""
 
     def __init__(self, path: Path) -> None:
         self._archive = tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT)

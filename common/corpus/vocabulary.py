@@ -1,9 +1,9 @@
 """The embedded vocabulary: whole words of the corpus, letters, and bytes, so that any text has tokens.
 
-A known word is one piece (`▁rain`). Any other word is spelled with the letter pieces, and a character
-of another script with its UTF-8 bytes (`<0xE4>`): nothing becomes the unknown token. Letters have no
-form of their own at the start of a word: `▁` is a piece, so `p o p` (a word spelled out in a caption)
-and `pop` (an unseen word) share the letter pieces that pretraining has seen.
+A known word is one piece (`▁rain`). Any other word is spelled with letter pieces, and a character
+of another script with its UTF-8 bytes (`<0xE4>`), so nothing becomes the unknown token. Letters have no
+separate form at the start of a word: `▁` is a piece, so `p o p` (a word spelled out in a caption)
+and `pop` (an unseen word) share the letter pieces seen in pretraining.
 
 `T5Tokenizer` switches byte fallback off whenever it is built or loaded (transformers 5), so the
 tokenizer is saved and loaded as `PreTrainedTokenizerFast`, which keeps it.
@@ -33,19 +33,19 @@ Vocabulary = list[tuple[str, float]]
 
 
 def build_vocabulary(captions: Iterable[str], max_words: int = 8000, min_count: int = 2) -> Vocabulary:
-    """Pieces and log-probabilities for a Unigram tokenizer.
+    """Build pieces and log-probabilities for a Unigram tokenizer.
 
     Args:
-        captions: the corpus's captions; counted in lower case.
-        max_words: at most this many whole words, the most frequent first.
+        captions: of the corpus; counted in lower case.
+        max_words: limit of whole words, the most frequent first.
         min_count: rarer words are spelled, which also trains the letters.
 
     Returns:
-        `(piece, logprob)`; the ids 0, 1, 2 are padding, end and unknown. The same for the same
-        multiset of captions, whatever their order.
+        `(piece, logprob)`; the ids 0, 1, 2 are padding, end and unknown. Equal for the same
+        multiset of captions in any order.
     """
     counts = Counter(word for caption in captions for word in _WORD.findall(caption.lower()))
-    # A one-letter word counts as a word only if it is one: the others come from words spelled out.
+    # The only one-letter word is `a`; other single letters come from words spelled out.
     words = [(word, n) for word, n in counts.items() if n >= min_count and (len(word) > 1 or word == "a")]
     words.sort(key=lambda item: (-item[1], item[0]))
     words = words[:max_words]
@@ -59,7 +59,7 @@ def build_vocabulary(captions: Iterable[str], max_words: int = 8000, min_count: 
 
 
 def build_tokenizer(vocabulary: Sequence[tuple[str, float]]) -> Tokenizer:
-    """The fast tokenizer of a vocabulary: lower case, words split at spaces, `</s>` at the end.
+    """Build the fast tokenizer of a vocabulary: lower case, words split at spaces, `</s>` at the end.
 
     Wrap it as `PreTrainedTokenizerFast(tokenizer_object=…, pad_token=PAD_TOKEN, eos_token=EOS_TOKEN,
     unk_token=UNK_TOKEN, model_max_length=…)`.

@@ -1,4 +1,4 @@
-"""The user's table of clips, CSV or JSON lines, as columns and rows."""
+"""Reading of label files: the user's table of clips, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.errors import DataError
 
 
 def read_label_file(path: Path) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
-    """Read the user's table of clips: CSV with comma, semicolon or tab, or one JSON object a line.
+    """Read a label file: CSV with comma, semicolon or tab, or one JSON object per line.
 
     Returns:
         The column names in lower case, and `(line number, values by column)` of each row.

@@ -1,4 +1,4 @@
-"""Which clips a dataset has, with label, split and group, before any audio is read."""
+"""Listing of a dataset's clips, with label, split and group, before any audio is read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_LABEL_LENGTH = 80
 
 
 def list_clips(spec: DatasetSpec) -> Listing:
-    """List the clips of a dataset of files, the user's own or of a published dataset's native layout.
+    """List the clips of a dataset: the user's own files or the native layout of a published dataset.
 
     Raises:
-        ConfigError: a published dataset is not on this machine, or its folds are not those asked for.
-        DataError: the label file or folder is missing, empty or malformed, or the labels make no classes.
+        ConfigError: a published dataset is not on this machine, or lacks the requested folds.
+        DataError: the label file or folder is missing, empty or malformed, or the labels are not valid classes.
     """
     if spec.reader != "files":
-        # Its readers import this module.
+        # Imported here, because the layouts import this module.
         from common.datasets.layouts.located import list_located
 
         listing = list_located(spec)
@@ -98,7 +98,7 @@ def _text(values: dict[str, Any], name: str, where: str) -> str:
 
 
 def _labels(value: Any, where: str, multi_label: bool) -> list[str]:
-    """The labels of a clip, each once: of one text, of a text with ';' or '|' between them, or of a list of texts."""
+    """Labels of a clip, without duplicates: from one text, a text separated by ';' or '|', or a list of texts."""
     if not multi_label and isinstance(value, list | dict):
         raise DataError(
             f"{where}: label is {value!r:.60}; expected one text (one label per clip), or `multi_label: true` in the "
@@ -114,7 +114,7 @@ def _labels(value: Any, where: str, multi_label: bool) -> list[str]:
 
 
 def _from_folders(spec: DatasetSpec) -> Listing:
-    """One sub-folder per class; or sub-folders named as splits, each with one sub-folder per class."""
+    """List one sub-folder per class, or sub-folders named as splits with one sub-folder per class each."""
     root = spec.audio
     if root is None or not root.is_dir():
         raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file")

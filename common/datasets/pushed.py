@@ -1,7 +1,7 @@
 """Datasets in an object store: pushed from one machine, read by `prepare_dataset` on another.
 
-Every file is one object named by its content, so that a push that was cut goes on where it stopped and equal files are
-stored once. The list of clips is an object named by its content as well, so that its address never means other clips.
+Every file is one object named by its content hash, so an interrupted push can resume and equal files are stored
+once. The list of clips is named by its hash as well, so its address always means the same clips.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
     """Copy a dataset of files into `store`.
 
     Args:
-        spec: with paths of this machine.
-        store: `datasets/` of a run store, or any other place.
-        progress: told the number of finished files and of all.
+        spec: with local paths.
+        store: `datasets/` of a run store, or any other store.
+        progress: called with the number of finished files and of all files.
 
     Returns:
-        The address of the dataset YAML that `prepare_dataset` and `DATASET=` take.
+        The address of the dataset YAML, for `prepare_dataset` and `DATASET=`.
 
     Raises:
         DataError: the dataset cannot be listed, a file is missing, or a path leads out of the audio root.
@@ -60,7 +60,7 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
     key = f"lists/{hashlib.sha256(manifest.encode()).hexdigest()}.json"
     store.write_bytes(key, manifest.encode())
     ids = [_push_ids(Path(place), store) for place in spec.corpus_ids]
-    # Folds have become splits; what is pushed needs no download.
+    # Folds have become splits, and a pushed dataset needs no download.
     local = {"reader", "root", "labels", "audio", "pushed", "corpus_ids"} | {
         "test_folds",
         "validation_folds",
@@ -76,7 +76,7 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
 
 
 def _push_ids(path: Path, store: ObjectStore) -> str:
-    """Copy a file of `corpus_ids`, so that the corpus leaves the dataset's clips out on another machine too."""
+    """Copy a file of `corpus_ids`, so that the corpus also leaves the dataset's clips out on another machine."""
     if not path.is_file():
         raise DataError(f"corpus_ids: {path} does not exist; restore it, then push again")
     key = f"ids/{hash_file(path)}{path.suffix}"
@@ -88,25 +88,25 @@ def _push_ids(path: Path, store: ObjectStore) -> str:
 def fetch_dataset(
     spec: DatasetSpec, folder: Path, choose: Callable[[list[Row]], list[Row]] | None = None
 ) -> DatasetSpec:
-    """Copy a pushed dataset to `folder`; files that are there already are kept.
+    """Copy a pushed dataset to `folder`; existing files are kept.
 
     Args:
         spec: the dataset.
-        folder: for the files, and the list of clips.
-        choose: of the clips listed, those whose files are needed; None = all.
+        folder: for the files and the list of clips.
+        choose: selects the rows whose files are needed; None = all.
 
     Returns:
-        `spec` with paths of this machine; one that was not pushed comes back as it is.
+        `spec` with local paths; a dataset that was not pushed is returned unchanged.
 
     Raises:
-        DataError: the list of clips is damaged or of another version, or names a path outside.
-        StorageError: a file is gone or differs from its hash.
+        DataError: the list of clips is damaged or of another version, or a path leads out of the audio root.
+        StorageError: a file is missing or differs from its hash.
     """
     if spec.pushed is None:
         return spec
     place, key = split_uri(spec.pushed)
     listed = _read_list(open_store(place).read_bytes(key), spec.pushed)
-    # The files lie beside `lists/`.
+    # `files/` is beside `lists/`.
     store = open_store(spec.pushed.rsplit("/", 2)[0])
     lines = [json.dumps({name: clip.get(name) for name in COLUMNS}, ensure_ascii=False) for clip in listed["clips"]]
     write_text(folder / "labels.jsonl", "".join(f"{line}\n" for line in lines))

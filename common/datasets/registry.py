@@ -1,4 +1,4 @@
-"""From a dataset's name, file or inline text to its record, and to a hash of its files."""
+"""Resolution of a dataset's name, file or inline text to its `DatasetSpec`, and a fingerprint of its files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from common.storage.hashing import hash_file, hash_json
 
 DATASETS_DIR = Path(__file__).parent
 MAX_BYTES = 2**20
-"""Of a dataset YAML."""
+"""Size limit of a dataset YAML at an address."""
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -32,7 +32,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def resolve_dataset(source: str) -> DatasetSpec:
-    """The dataset that `source` stands for, with absolute paths.
+    """Resolve `source` to a dataset with absolute paths.
 
     Args:
         source: a registered name, the path or the `s3://` or `file://` address of a YAML file, the path of a folder
@@ -63,7 +63,7 @@ def resolve_dataset(source: str) -> DatasetSpec:
 
 
 def fingerprint(spec: DatasetSpec) -> str:
-    """SHA-256 (hex) that changes when the label file or any audio file does (by size and modification time).
+    """SHA-256 (hex) over the label file and the size and modification time of every audio file.
 
     Raises:
         ConfigError: a published dataset is not on this machine.
@@ -87,12 +87,12 @@ def fingerprint(spec: DatasetSpec) -> str:
 
 
 def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
-    """Files with the ids of AudioSet and Freesound clips that belong to `spec` or to a registered dataset, sorted.
+    """Files with the ids of AudioSet and Freesound clips in `spec` or in a registered dataset, sorted.
 
-    The ids of a registered dataset that is not on this machine are left out: nothing is evaluated on it here.
+    Registered datasets that are not on this machine are left out, because nothing is evaluated on them here.
 
     Raises:
-        ConfigError: `spec` is not on this machine, or a file of it is missing.
+        ConfigError: `spec` is not on this machine, or one of its files is missing.
     """
     for place in spec.corpus_ids:
         if spec.reader in LAYOUTS and not root_of(spec).is_dir():
@@ -107,14 +107,14 @@ def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
 
 
 def _is_there(place: str) -> bool:
-    # One in a store is opened by whoever reads it.
+    # Files in a store are not checked here; the reader opens them.
     return "://" in place or Path(place).is_file()
 
 
 def check_training_clips(spec: DatasetSpec, n: int | None) -> None:
-    """Refuse a number of training clips that the list of clips alone shows to be impossible.
+    """Refuse a number of training clips that is impossible by the list of clips alone.
 
-    Bad clips, and a test split that is still to be drawn, leave fewer: `prepare_dataset` has the last word.
+    Bad clips, and a test split that is still to be drawn, leave fewer clips; `prepare_dataset` makes the final check.
 
     Raises:
         ConfigError: `n` is above the number of clips or below the number of classes.
@@ -176,7 +176,7 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{where}: {_named(first)}") from error
-    # Named here, because later stages may see another environment.
+    # Resolved here, because later stages may run in another environment.
     if spec.reader not in LAYOUTS:
         ids = tuple(
             place if "://" in place else _absolute(place, f"{where}: corpus_ids", base) for place in spec.corpus_ids

@@ -1,4 +1,4 @@
-"""What a dataset lists: its rows, and what it leaves out."""
+"""Rows of a dataset's listing, and the clips that it leaves out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """A clip as listed.
+    """A listed clip.
 
     Attributes:
         path: of its file.
-        source: its path relative to the audio root, in POSIX form.
+        source: path relative to the audio root, in POSIX form.
         label: its label, or the first of several.
         split: `train`, `val` or `test`; None = not given.
         group: recording, speaker or artist.
-        further_labels: its other labels, of a dataset with several per clip.
-        fold: of a dataset that comes in folds.
+        further_labels: its other labels, in a multi-label dataset.
+        fold: in a dataset that comes in folds.
     """
 
     path: Path
@@ -31,23 +31,23 @@ class Row:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All its labels."""
+        """All labels, `label` first."""
         return (self.label, *self.further_labels)
 
     @property
     def clip_id(self) -> str:
-        """Of the clip that it becomes."""
+        """Id of the gold clip made from this row."""
         return clip_id_of(self.source)
 
 
 def clip_id_of(source: str) -> str:
-    """12 hex digits of the relative path, never of the content."""
+    """Hash of the relative path, 12 hex digits; never of the content."""
     return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A clip that is left out, with a reason code, the details in words, and the split it was listed for."""
+    """A clip that is left out: reason code, details in words, and the split that it was listed for."""
 
     source: str
     reason: str
@@ -57,13 +57,13 @@ class Drop:
 
 @dataclass
 class Listing:
-    """What a dataset lists.
+    """Listing of a dataset.
 
     Attributes:
         rows: usable rows, in order.
-        dropped: rows that are no clip, or one listed before.
-        ignored_columns: columns of the label file that are not used.
-        ignored_files: files that are no audio by their suffix, or outside the official lists of a dataset.
+        dropped: unusable rows and duplicates.
+        ignored_columns: unused columns of the label file.
+        ignored_files: files without an audio suffix, or outside the official lists of a dataset.
         has_splits: whether splits are given.
     """
 

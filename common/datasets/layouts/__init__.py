@@ -1,7 +1,7 @@
 """Readers of published datasets, one module per native layout.
 
-A reader is a module with `list_clips(root) -> Listing`: it says which clips the unpacked dataset has, with label,
-group, and official split or fold, from its metadata alone. Each module's docstring cites where the layout was seen.
+A reader is a module with `list_clips(root) -> Listing`: it lists the clips of the unpacked dataset, with label,
+group, and official split or fold, from the metadata alone. Each module's docstring cites the source of the layout.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ LAYOUTS = (
     *("esc50", "urbansound8k", "gtzan", "medley_solos_db", "tut2018"),
     *("nsynth", "vocalsound", "musdb18", "dcase2017_task4", "fsd50k"),
 )
-"""Names of the readers, which are modules of this package; what one lists is in a dataset's fingerprint."""
+"""Names of the readers, which are modules of this package; their listings are part of a dataset's fingerprint."""
 
 
 def list_layout(reader: str, root: Path) -> Listing:
-    """List the clips below `root` by the reader named.
+    """List the clips below `root` with the named reader.
 
     Raises:
         ConfigError: no such reader.

@@ -47,7 +47,7 @@ _SEGMENT = re.compile(r"Y?(?P<id>.{11})_\d+(\.\d+)?_\d+(\.\d+)?\.wav")
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips with all their labels and the official split; the group is the YouTube video.
+    """List all clips with all their labels and the official split; the group is the YouTube video.
 
     Raises:
         DataError: the layout is not the expected one, or a label is unknown.
@@ -70,7 +70,7 @@ def list_clips(root: Path) -> Listing:
 
 
 def _listed(table: Path) -> dict[str, list[str]]:
-    """Labels by file of a list of the development set."""
+    """Labels by file, from a list of the development set."""
     found: dict[str, list[str]] = {}
     for where, values in read_table(table, ("id", "start", "end", "labels"), header=False):
         file = f"{values['id']}_{values['start']}_{values['end']}.wav"
@@ -80,7 +80,7 @@ def _listed(table: Path) -> dict[str, list[str]]:
 
 
 def _released(table: Path) -> dict[str, list[str]]:
-    """Labels by file of the ground truth of the evaluation set."""
+    """Labels by file, from the ground truth of the evaluation set."""
     found: dict[str, list[str]] = {}
     for where, values in read_table(table, ("file", "start", "end", "label"), "\t", header=False):
         file = values["file"].removeprefix("Y") if len(values["file"].split("_", 1)[0]) > 11 else values["file"]

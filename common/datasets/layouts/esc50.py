@@ -17,7 +17,7 @@ FOLDS = 5
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips, each with its fold; the group is the Freesound recording (`src_file`).
+    """List all clips, each with its fold; the group is the Freesound recording (`src_file`).
 
     Raises:
         DataError: the layout is not the expected one.

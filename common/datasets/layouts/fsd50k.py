@@ -20,7 +20,7 @@ SPLITS = {"train": "train", "val": "val"}
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips with all their labels and the official split; the group is the uploader where the metadata are there.
+    """List all clips with all their labels and the official split; the group is the uploader, if the metadata exist.
 
     Raises:
         DataError: the layout is not the expected one, or a label is not in the vocabulary.

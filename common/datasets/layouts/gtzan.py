@@ -1,11 +1,11 @@
 """GTZAN: `genres/{genre}/{genre}.{number}.au`, or `.wav`, with the artist-filtered split of `gtzan_filtered.yaml`.
 
-The copy on Kaggle names the folder `genres_original`.
+In the copy on Kaggle the folder is called `genres_original`.
 
 Seen: mir-dataset-loaders/mirdata, mirdata/datasets/gtzan_genre.py, commit 0bb58c15134ef43eb708d52db333752d02f8c611
 (archive, genres, 22.05 kHz mono); pytorch/audio, torchaudio/datasets/gtzan.py, commit
 0103a7ac41597e1cdc3ee5a091e18c08797263c3 (genres/ in the archive, names, the same split). Public code reads the clips
-of the archive as .au as well as .wav: both are taken.
+of the archive as .au as well as .wav: both are accepted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOLDERS = ("genres", "genres_original")
 
 
 def filtered_split() -> dict[tuple[str, int], str]:
-    """`(genre, number)` of each clip of the filtered split to `train`, `val` or `test`."""
+    """Split (`train`, `val` or `test`) of each clip of the filtered split, by `(genre, number)`."""
     split: dict[tuple[str, int], str] = {}
     for name, genres in yaml.safe_load(SPLIT_FILE.read_text(encoding="utf-8")).items():
         for genre, ranges in genres.items():
@@ -36,9 +36,10 @@ def filtered_split() -> dict[tuple[str, int], str]:
 
 
 def list_clips(root: Path) -> Listing:
-    """The clips of the filtered split; artists are not named, so there are no groups.
+    """List the clips of the filtered split; artists are not named, so there are no groups.
 
-    Clips outside the filtered split are copies, distorted, or of an artist of another side: they are ignored files.
+    Clips outside the filtered split become ignored files: they are duplicates, distorted, or by an artist of another
+    split.
 
     Raises:
         DataError: the layout is not the expected one.

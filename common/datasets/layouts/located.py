@@ -1,4 +1,4 @@
-"""A dataset of native layout: where it lies, and its folds as splits."""
+"""Datasets of native layout: their location, and their folds as splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.storage import data_folder
 
 
 def root_of(spec: DatasetSpec) -> Path:
-    """Where the unpacked dataset lies, or is to be put."""
+    """Folder of the unpacked dataset, existing or not."""
     return spec.root or data_folder() / spec.name
 
 
@@ -22,7 +22,7 @@ def list_located(spec: DatasetSpec) -> Listing:
     """List a dataset of native layout, with folds turned into splits.
 
     Raises:
-        ConfigError: it is not on this machine, or the folds asked for are not its folds.
+        ConfigError: the dataset is not on this machine, or lacks the requested folds.
         DataError: its layout is not the expected one.
     """
     root = root_of(spec)
@@ -37,7 +37,7 @@ def list_located(spec: DatasetSpec) -> Listing:
 
 
 def where_to_get(spec: DatasetSpec) -> str:
-    """What to tell a user who does not have the dataset yet."""
+    """Instruction for a user who does not have the dataset yet."""
     root = root_of(spec)
     state = "is empty" if root.is_dir() else "does not exist"
     place = f"unpack it to {root} (or name another place by `root:` in a dataset file or by SYNTHIO_DATA)"

@@ -21,9 +21,9 @@ COLUMNS = ("subset", "instrument", "instrument_id", "song_id", "uuid4")
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips with the official subset as split; the group is the song.
+    """List all clips with the official subset as split; the group is the song.
 
-    The table may lie in `annotation/`, and the clips in `audio/` or beside the table.
+    The table may be in `annotation/`, and the clips in `audio/` or beside the table.
 
     Raises:
         DataError: the layout is not the expected one.

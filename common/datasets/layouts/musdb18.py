@@ -1,11 +1,11 @@
 """MUSDB18-HQ: `train/<track>/` and `test/<track>/` with `bass`, `drums`, `mixture`, `other` and `vocals.wav`.
 
 Seen: pytorch/audio, torchaudio/datasets/musdb_hq.py, commit 54822daf02b8ff295cbb03bf92e8fe9b573f712e (folders, five
-files a track, 44.1 kHz, the archive's SHA-256). The compressed MUSDB18 (`<track>.stem.mp4`) is not read: its streams
-need ffmpeg.
+files per track, 44.1 kHz, the archive's SHA-256). The compressed MUSDB18 (`<track>.stem.mp4`) is not supported: its
+streams need ffmpeg.
 
 A file is one clip: `prepare_dataset` keeps its loudest window (`max_duration_s`), and every model cuts its own shorter
-window from that, so a stem that is silent for most of a track is heard where it plays.
+window from that, so a stem that is silent for most of a track is represented by a part where it plays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STEMS = ("bass", "drums", "mixture", "other", "vocals")
 
 
 def list_clips(root: Path) -> Listing:
-    """All stems and mixtures with the official split; the label is the stem, the group the track.
+    """List all stems and mixtures with the official split; the label is the stem, the group the track.
 
     Raises:
         DataError: the layout is not the expected one, or a track lacks a stem.

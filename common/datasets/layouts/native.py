@@ -1,4 +1,4 @@
-"""What readers of native layouts share: finding the dataset's folder, and reading its tables."""
+"""Helpers of the readers of native layouts: finding the dataset's folder, reading its tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 8
 
 
 def folder_with(root: Path, marker: str | Path) -> Path | None:
-    """The folder that holds `marker`: `root`, or the one sub-folder that an archive was unpacked to; None = neither."""
+    """Folder that holds `marker`: `root`, or a sub-folder that an archive was unpacked to; None = neither."""
     below = (
         (path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else ()
     )
@@ -23,15 +23,15 @@ def folder_with(root: Path, marker: str | Path) -> Path | None:
 
 
 def home(root: Path, marker: str, dataset: str) -> Path:
-    """The folder that holds `marker`: `root`, or the one sub-folder that an archive was unpacked to.
+    """Folder that holds `marker`: `root`, or a sub-folder that an archive was unpacked to.
 
     Args:
-        root: where the dataset was put.
-        marker: path of a file or folder that tells the layout, relative to the dataset's own top folder.
+        root: folder given by the user.
+        marker: path of a file or folder that identifies the layout, relative to the dataset's own top folder.
         dataset: its name, for messages.
 
     Raises:
-        DataError: saying what was found, and what was expected.
+        DataError: no folder holds `marker`.
     """
     if found := folder_with(root, marker):
         return found
@@ -42,17 +42,17 @@ def home(root: Path, marker: str, dataset: str) -> Path:
 
 
 def contents(folder: Path) -> str:
-    """The first names in a folder, for messages."""
+    """First names in a folder, for messages."""
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(names[:_SHOWN]) + more) if names else "nothing"
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file that hold something, stripped.
+    """Read the non-empty lines of a text file, stripped.
 
     Raises:
-        DataError: the file is missing, empty or no UTF-8.
+        DataError: the file is missing, empty or not UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -72,11 +72,10 @@ def read_lines(path: Path) -> list[str]:
 def read_table(
     path: Path, columns: Sequence[str], delimiter: str = ",", header: bool = True
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of a table, each with the place where it stands.
+    """Read the rows of a table, each with its position for messages.
 
     Args:
-        path: of the table.
-        columns: those needed; without a header line, all columns in order.
+        columns: required columns; without a header line, all columns in order.
         delimiter: between values.
         header: whether the first line names the columns.
 
@@ -108,10 +107,10 @@ def read_table(
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
-        DataError: the file cannot be read, or holds something else.
+        DataError: the file cannot be read, or does not hold a JSON object.
     """
     text = "\n".join(read_lines(path))
     try:
@@ -124,10 +123,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def text_of(value: Any, name: str, where: str) -> str:
-    """Field `name` of a JSON object.
+    """Text field `name` of a JSON object.
 
     Raises:
-        DataError: it is missing or empty, or no text.
+        DataError: the field is missing, empty or not a text.
     """
     found = value.get(name) if isinstance(value, dict) else None
     if not isinstance(found, str) or not found:
@@ -136,10 +135,10 @@ def text_of(value: Any, name: str, where: str) -> str:
 
 
 def whole_number(text: str, where: str, column: str) -> int:
-    """`text` as a number.
+    """Parse `text` as a whole number.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not one.
     """
     if not text.isdecimal():
         raise DataError(f"{where}: {column} is {text!r}; expected a whole number")
@@ -147,10 +146,10 @@ def whole_number(text: str, where: str, column: str) -> int:
 
 
 def check_folds(found: Iterable[int], folds: int, where: Path) -> None:
-    """All folds are there, and no other.
+    """Check that the folds are exactly 1 to `folds`.
 
     Raises:
-        DataError: naming the missing or the unexpected ones.
+        DataError: folds are missing or unexpected; the message names them.
     """
     names, expected = set(found), set(range(1, folds + 1))
     for what, wrong in (("lacks the", expected - names), ("has the unexpected", names - expected)):
@@ -162,10 +161,13 @@ def check_folds(found: Iterable[int], folds: int, where: Path) -> None:
 
 
 def check_folder(folder: Path, what: str) -> None:
-    """The folder is there and holds something.
+    """Check that the folder exists and is not empty.
+
+    Args:
+        what: expected content, for the message.
 
     Raises:
-        DataError: saying what is expected in it, and what was found in its place.
+        DataError: the folder is missing or empty.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         state = "is empty" if folder.is_dir() else f"is missing; found {contents(folder.parent)} in its place"

@@ -21,7 +21,7 @@ LISTS = {"train": "evaluation_setup/fold1_train.txt", "test": "evaluation_setup/
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips with the official split; the group is the recording location (`identifier`).
+    """List all clips with the official split; the group is the recording location (`identifier`).
 
     Raises:
         DataError: the layout is not the expected one.

@@ -18,7 +18,7 @@ FOLDS = 10
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips, each with its fold; the group is the Freesound recording (`fsID`).
+    """List all clips, each with its fold; the group is the Freesound recording (`fsID`).
 
     Raises:
         DataError: the layout is not the expected one.

@@ -27,7 +27,7 @@ LABELS = {
 
 
 def list_clips(root: Path) -> Listing:
-    """All clips with the official split; the group is the speaker, such as `f0003`.
+    """List all clips with the official split; the group is the speaker, such as `f0003`.
 
     Raises:
         DataError: the layout is not the expected one, or a label is unknown.
