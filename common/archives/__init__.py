@@ -1,9 +1,9 @@
-"""Archives from outside, read as if they meant harm.
+"""Safe extraction of untrusted archives.
 
 Regular files only: no link, device, pipe, sparse file or encrypted member; no name that is absolute, leaves the folder,
-is reserved somewhere or equals another one after case folding and Unicode normalisation; no suffix that was not asked
-for; nothing above the caps on number, size, ratio, depth and length of names. The first thing that breaks a rule stops
-the reading with a `DataError`. No link is ever made, so none can be followed.
+is reserved on some system or equals another one after case folding and Unicode normalisation; only the requested
+suffixes; nothing above the caps on number, size, ratio, depth and length of names. The first violation stops the
+reading with a `DataError`. Links are never created, so none can be followed.
 
 Formats: tar, plain or compressed by gzip, bzip2 or xz, and zip (stored or deflated).
 """
@@ -39,19 +39,20 @@ def read_members(
     """Stream the regular files of an archive as `(name, file)`; nothing is written.
 
     Args:
-        source: a file, or a stream that is open for reading. A tar needs no seeking, a zip does.
-        suffixes: the only ones allowed, such as `(".flac", ".json")`; upper or lower case.
-        limits: caps on what the archive may hold.
-        skip_others: pass over files of other suffixes and hidden ones, which published collections are full of, instead
-            of refusing the archive. All other rules stand, and they count for the caps.
+        source: a file, or a readable stream. A tar needs no seeking, a zip does.
+        suffixes: allowed suffixes, such as `(".flac", ".json")`; upper or lower case.
+        limits: caps on the archive.
+        skip_others: skip hidden files and files of other suffixes, which are common in published collections, instead
+            of refusing the archive. All other rules apply, and skipped files count towards the caps.
 
     Yields:
-        A name in POSIX form, relative and without `.` or `..`, and its content, readable until the next one is asked
-        for. Folders are passed over.
+        A name in POSIX form, relative and without `.` or `..`, and its content, readable until the next item is
+        requested. Folders are skipped.
 
     Raises:
-        DataError: the archive is damaged, cut, of another format or breaks a rule. A checksum of the archive (gzip,
-            xz, zip) is checked when its data ends: only an archive read to the end without an error was whole.
+        DataError: the archive is damaged, truncated, of another format or breaks a rule. A checksum of the archive
+            (gzip, xz, zip) is verified at the end of its data, so only an archive read to the end is known to be
+            undamaged.
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -71,11 +72,11 @@ def extract_archive(
     limits: ArchiveLimits = _NO_LIMITS_GIVEN,
     skip_others: bool = False,
 ) -> int:
-    """Unpack an archive into `folder`, which appears when all of it is there and has passed, else not at all.
+    """Unpack an archive into a new `folder`, atomically: the folder appears only if the whole archive is valid.
 
     Args:
         path: the archive.
-        folder: which must not be there yet.
+        folder: must not exist.
         suffixes: as for `read_members`.
         limits: as for `read_members`.
         skip_others: as for `read_members`.
@@ -84,7 +85,7 @@ def extract_archive(
         The number of files.
 
     Raises:
-        DataError: as `read_members`.
+        DataError: as in `read_members`.
         StorageError: `folder` exists, or cannot be written.
     """
     target = Path(folder)
@@ -101,11 +102,11 @@ def unpack_into(
     limits: ArchiveLimits = _NO_LIMITS_GIVEN,
     skip_others: bool = False,
 ) -> int:
-    """Unpack an archive beside what `folder` holds; on an error a part of it stays there.
+    """Unpack an archive into an existing `folder`; after an error some of its files remain there.
 
     Args:
         path: the archive.
-        folder: of ours alone, without links, such as one that is yet to be published.
+        folder: private to the caller and without links, such as one that is not published yet.
         suffixes: as for `read_members`.
         limits: as for `read_members`.
         skip_others: as for `read_members`.
@@ -114,7 +115,7 @@ def unpack_into(
         The number of files.
 
     Raises:
-        DataError: as `read_members`; or a file of that name is there.
+        DataError: as in `read_members`; or a file of that name exists.
         OSError: the disk is full.
     """
     count = 0
@@ -157,12 +158,12 @@ _CHUNK = 1 << 20
 
 
 class MemberFile(io.RawIOBase):
-    """Exactly `size` bytes of an archive; fewer are an error, more are not read.
+    """File object over exactly `size` bytes of an archive; fewer are an error, more are not read.
 
     Args:
-        read: gives at most so many bytes of the member, none at its end.
-        size: that the archive declares.
-        where: the archive, for errors.
+        read: returns at most the requested number of bytes of the member, none at its end.
+        size: declared in the archive.
+        where: the archive, for messages.
     """
 
     def __init__(self, read: Callable[[int], bytes], size: int, where: str) -> None:
@@ -172,21 +173,21 @@ class MemberFile(io.RawIOBase):
         self._where = where
 
     def readable(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as one read goes."""
+        """Fill `buffer` with the bytes of one read."""
         data = self._take(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
-        """All that is left."""
+        """Read all remaining bytes."""
         return b"".join(iter(lambda: self._take(_CHUNK), b""))
 
     def drain(self) -> None:
-        """Pass over what is left, so that a checksum at the end is checked."""
+        """Skip all remaining bytes, so that a checksum at the end is verified."""
         while self._take(_CHUNK):
             pass
 

@@ -1,4 +1,4 @@
-"""What an archive may hold, and how a breach is raised."""
+"""Caps on archives, and the exceptions for violations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.errors import DataError
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """Caps on an archive from outside; ours, ten times what a shard of a corpus holds and more.
+    """Caps on an untrusted archive; the values are ours, at least ten times those of a corpus shard.
 
     Attributes:
         members: files and folders.
@@ -38,12 +38,12 @@ class ArchiveLimits:
 
 
 class Refused(Exception):
-    """An archive breaks a rule; the message says which, without naming the archive."""
+    """An archive breaks a rule; the message names the rule, not the archive."""
 
 
 @contextmanager
 def refusals(where: str) -> Iterator[None]:
-    """Turn a breach, and what decompressors and zip files raise about bad bytes, into a `DataError` about `where`."""
+    """Turn a violation, or an exception of a decompressor or zip file, into a `DataError` about `where`."""
     try:
         yield
     except Refused as error:

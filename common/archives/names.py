@@ -1,4 +1,4 @@
-"""Which names the members of an archive may have."""
+"""Validation of the names of archive members."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from common.archives.limits import ArchiveLimits, Refused
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-"""Devices on Windows, with any suffix."""
+"""Device names on Windows, with any suffix."""
 
 
 class Names:
-    """The names of one archive so far; a new one must be safe and differ from all others.
+    """The names seen so far in one archive; each new one must be safe and differ from all others.
 
-    Two names are equal if they are after case folding and compatibility normalisation (NFKC), as some file systems take
-    them for one file. A name is checked in both its own and its normalised spelling, in which a full-width `．．／` is
-    a plain `../`.
+    Names are compared after case folding and compatibility normalisation (NFKC), because some file systems treat such
+    names as one file. A name is checked both as written and normalised, because a full-width `．．／` normalises to
+    `../`.
     """
 
     def __init__(self, suffixes: Sequence[str], limits: ArchiveLimits, skip_others: bool = False) -> None:
@@ -28,10 +28,10 @@ class Names:
         self._folders: set[str] = set()
 
     def file(self, name: str) -> str | None:
-        """The name under which a file may be kept; None where it is passed over.
+        """Register a file and return its safe name; None when it is skipped.
 
         Raises:
-            Refused: unsafe, of another suffix, or there is one of that name.
+            Refused: the name is unsafe, has another suffix, or is taken.
         """
         if self._skip_others and _stays_inside(name) and (_hidden(name) or not self._wanted(name)):
             return None
@@ -47,10 +47,10 @@ class Names:
         return name
 
     def folder(self, name: str) -> None:
-        """Check the name of a folder; `.` is the archive's own.
+        """Register a folder; `.` is the archive's own.
 
         Raises:
-            Refused: unsafe, or there is a file of that name.
+            Refused: the name is unsafe, or taken by a file.
         """
         name = name.removesuffix("/")
         if name == "." or (self._skip_others and _stays_inside(name) and _hidden(name)):

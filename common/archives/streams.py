@@ -1,4 +1,4 @@
-"""Bytes of an archive, decompressed, as they come."""
+"""Decompression of an archive's bytes, as a stream."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ MAGIC_BYTES = 6
 
 _CHUNK = 1 << 16
 _XZ_MEMORY_BYTES = 2**28
-"""An xz header may ask for a dictionary of 4 GiB; `xz -9` needs 65 MiB."""
+"""Memory limit for xz; a header may request a dictionary of 4 GiB, and `xz -9` needs 65 MiB."""
 
 
 class Stream(Protocol):
-    """What can be read from."""
+    """A readable stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+        """Read at most `size` bytes, none at the end."""
 
 
 class Inflated:
-    """The decompressed bytes of a stream, watched for the ratio of unpacked to packed bytes.
+    """Decompressed bytes of a stream, with a check of the ratio of unpacked to packed bytes.
 
     Args:
         file: the stream after its first bytes.
-        head: these first bytes, at least `MAGIC_BYTES` where there are so many.
-        limits: of the archive.
+        head: these first bytes, at least `MAGIC_BYTES` unless the stream is shorter.
 
     Raises:
-        Refused: compressed in another way.
+        Refused: the compression is not supported.
     """
 
     def __init__(self, file: BinaryIO, head: bytes, limits: ArchiveLimits) -> None:
@@ -55,10 +54,10 @@ class Inflated:
             self._compressed = False
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes, fewer only at the end of what a read gives.
+        """Read at most `size` bytes; a short read does not mean the end.
 
         Raises:
-            Refused: the archive unpacks to too many times its size.
+            Refused: the ratio of unpacked to packed bytes is too high.
         """
         data = self._stream.read(size)
         self._unpacked += len(data)
@@ -73,7 +72,7 @@ class Inflated:
 
 
 def read_fully(stream: Stream, size: int) -> bytes:
-    """`size` bytes, fewer only where the stream ends."""
+    """Read `size` bytes, fewer only at the end of the stream."""
     data = b""
     while len(data) < size:
         chunk = stream.read(size - len(data))
@@ -84,7 +83,7 @@ def read_fully(stream: Stream, size: int) -> bytes:
 
 
 class _Counted(io.RawIOBase):
-    """A stream with its first bytes put back; counts what was read of it."""
+    """A stream with its first bytes put back, which counts the bytes read."""
 
     def __init__(self, file: BinaryIO, head: bytes) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Xz:
-    """An xz stream, in bounded memory; `lzma.open` takes no limit."""
+    """An xz stream with bounded memory; `lzma.open` has no limit."""
 
     def __init__(self, packed: _Counted) -> None:
         self._packed = packed

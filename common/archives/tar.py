@@ -1,7 +1,7 @@
-"""Tar headers, one at a time, and nothing that a corpus does not need.
+"""A minimal tar reader, one header at a time, limited to the needs of a corpus.
 
-Read here and not by `tarfile`, which takes a damaged header for the end of the archive, reads extended headers of any
-size into memory, and in the versions of Python in use loops for ever on some sizes (CVE-2025-8194). Formats: V7, ustar,
+It replaces `tarfile`, which takes a damaged header for the end of the archive, reads extended headers of any size
+into memory, and in the Python versions in use loops for ever on some sizes (CVE-2025-8194). Formats: V7, ustar,
 GNU (long names) and pax (`path`, `size`); see POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header".
 """
 
@@ -17,7 +17,7 @@ from common.archives.streams import Stream, read_fully
 
 BLOCK = 512
 MAX_EXTENDED_BYTES = 1 << 16
-"""Of an extended header or long name."""
+"""Size limit of an extended header or long name."""
 
 _CHUNK = 1 << 20
 _FILE, _FOLDER = (b"0", b"\0"), b"5"
@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 @dataclass
 class _Extended:
-    """What extended headers said about the member that comes next."""
+    """Extended headers of the next member."""
 
     seen: list[bytes] = field(default_factory=list)
     name: bytes | None = None
@@ -53,10 +53,10 @@ class _Extended:
 
 
 def read_tar(stream: Stream, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
-    """`(name, size, read)` of each regular file; each must be read to its end before the next is asked for.
+    """Yield `(name, size, read)` of each regular file; each must be read to its end before the next is requested.
 
     Raises:
-        Refused: the archive breaks a rule, is no tar, or ends without its end mark.
+        Refused: the archive breaks a rule, is not a tar, or has no end mark.
     """
     members = total = 0
     extended = _Extended()
@@ -107,7 +107,7 @@ def _header(stream: Stream, first: bool) -> Header | None:
         return None
     if len(block) < BLOCK:
         raise Refused("it is no tar or zip" if first else "it is cut: there is no end mark")
-    # The checksum counts its own field as spaces; some old programs summed signed bytes.
+    # The checksum counts its own field as spaces; some old programs sum signed bytes.
     summed = block[:148] + b" " * 8 + block[156:]
     signed = sum(summed) - 256 * sum(byte > 127 for byte in summed)
     try:

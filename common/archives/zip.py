@@ -1,4 +1,4 @@
-"""Zip archives, whose directory is checked as a whole before any member is opened."""
+"""Reading of zip archives; the directory is checked as a whole before any member is opened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPARSE_POINT = 0x400
 
 
 def read_zip(file: BinaryIO, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
-    """`(name, size, read)` of each regular file, in the order of the directory.
+    """Yield `(name, size, read)` of each regular file, in the order of the directory.
 
     Raises:
         Refused: the archive breaks a rule, or the stream cannot seek.
@@ -42,7 +42,7 @@ def read_zip(file: BinaryIO, names: Names, limits: ArchiveLimits) -> Iterator[tu
 
 
 def _check_directory(file: BinaryIO, length: int, limits: ArchiveLimits) -> None:
-    # zipfile reads the whole directory into memory: its size is looked at first.
+    # zipfile reads the whole directory into memory, so its size is checked first.
     start = max(0, length - _END_BYTES - _COMMENT_BYTES - _LOCATOR_BYTES - _END_64_BYTES)
     file.seek(start)
     tail = file.read(length - start)

@@ -1,4 +1,4 @@
 """Audio: files, and signals as arrays."""
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf"})
-"""Suffixes of the files that count as audio, before they are opened."""
+"""File suffixes treated as audio."""

@@ -1,4 +1,4 @@
-"""Opening an audio file: what its header says, and whether all of it is there."""
+"""Opening of audio files: header, and a check for truncation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from common.errors import DataError
 from common.runtime.split_guard import check_may_open
 
 _UNKNOWN_SIZE = (0, 0xFFFFFFFF)
-"""Data sizes that streaming encoders write when they cannot know better."""
+"""Data sizes that streaming encoders write when the length is unknown."""
 _OGG_TAIL_BYTES = 65307
-"""The longest possible Ogg page."""
+"""Maximum size of an Ogg page."""
 _SLACK_BYTES = 64
-"""Recorders that count a padding byte or frame too many are not worth an error."""
+"""Tolerance for recorders that count a padding byte or frame too many."""
 
 
 class AudioError(DataError):
-    """An audio file that cannot be used; `reason` is a short code for lists and counts."""
+    """An unusable audio file; `reason` is a short code for lists and counts."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -32,13 +32,11 @@ class AudioError(DataError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """Header of an audio file.
 
     Attributes:
         container: such as WAV, FLAC, OGG, MP3.
         encoding: such as PCM_16, DOUBLE, VORBIS.
-        sample_rate_hz: of the file.
-        channels: of the file.
         frames: samples per channel.
     """
 
@@ -50,7 +48,7 @@ class AudioInfo:
 
     @classmethod
     def of(cls, file: soundfile.SoundFile) -> AudioInfo:
-        """The header of an open file."""
+        """Header of an open file."""
         return cls(file.format, file.subtype, file.samplerate, file.channels, file.frames)
 
     @property
@@ -61,11 +59,11 @@ class AudioInfo:
 
 @contextmanager
 def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open by content, not by suffix.
+    """Open an audio file by content, not by suffix.
 
     Raises:
         AudioError: with reason `missing_file`, `empty_file`, `truncated` or `unreadable`.
-        DataError: it is a test clip, and this is not `evaluate_classifier`.
+        DataError: it is a test clip, and the running stage is not `evaluate_classifier`.
     """
     check_may_open(path)
     try:
@@ -82,7 +80,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
             raise AudioError("truncated", f"{path}: shorter than its header says; replace the file")
         stream.seek(0)
         try:
-            # By descriptor: with a name, libsndfile would let the suffix decide in doubtful cases.
+            # Opened by descriptor; given a name, libsndfile would let the suffix decide in doubtful cases.
             file = soundfile.SoundFile(stream.fileno(), closefd=False)
         except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
             raise AudioError(
@@ -96,14 +94,14 @@ def check_whole(path: Path, info: AudioInfo, decoded: int) -> None:
     """Compare the decoded number of frames with the header's.
 
     Raises:
-        AudioError: `truncated`, when more than a codec's padding is missing.
+        AudioError: `truncated`, when more frames are missing than a codec's padding.
     """
     if decoded < info.frames - 4096:
         raise AudioError("truncated", f"{path}: {decoded} of {info.frames} samples could be decoded; replace the file")
 
 
 def _is_cut(stream: io.FileIO) -> bool:
-    """Whether a WAV or Ogg file ends early: libsndfile reads such files without a word."""
+    """Whether a WAV or Ogg file is truncated; libsndfile reads such files without an error."""
     magic = stream.read(12)
     size = stream.seek(0, 2)
     if magic[:4] == b"RIFF" and magic[8:12] == b"WAVE":

@@ -1,4 +1,4 @@
-"""The one way audio is read, mixed down, resampled, measured and written.
+"""Reading, mixing down, resampling, measuring and writing of audio, for the whole program.
 
 Arrays are float32 in [-1, 1]: `(T,)` mono or `(C, T)`, time last.
 """
@@ -38,11 +38,11 @@ _BLOCK_S = 0.1
 
 
 def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, int]:
-    """Decode WAV, FLAC, OGG, MP3 and what else libsndfile reads, by content whatever the suffix.
+    """Decode WAV, FLAC, OGG, MP3 and any other format of libsndfile, by content whatever the suffix.
 
     Args:
         path: the file.
-        max_duration_s: of a longer file only the loudest window of this length is kept; it is
+        max_duration_s: only the loudest window of this length is kept of a longer file; it is
             found block by block, so that memory does not grow with the file.
 
     Returns:
@@ -57,7 +57,7 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
 
 
 def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
-    """As `read_audio`, with the header of the file instead of its rate."""
+    """Decode as `read_audio` does, and return the header of the file instead of its rate."""
     with open_audio(path) as file:
         info = AudioInfo.of(file)
         limit = None if max_duration_s is None else max(1, round(max_duration_s * info.sample_rate_hz))
@@ -77,7 +77,7 @@ def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tupl
 
 
 def _read_loudest(path: Path, file: soundfile.SoundFile, length: int) -> np.ndarray:
-    """`(length, C)`: the window with most energy, starting at a multiple of the block."""
+    """Read the window `(length, C)` with most energy, starting at a multiple of the block."""
     block = max(1, min(length, round(_BLOCK_S * file.samplerate)))
     parts = file.blocks(100 * block, dtype="float32", always_2d=True)
     energies = np.concatenate([_block_energies(part, block) for part in parts])
@@ -99,10 +99,10 @@ def _block_energies(part: np.ndarray, block: int) -> np.ndarray:
 
 
 def to_mono(x: np.ndarray) -> np.ndarray:
-    """`(C, T)` or `(T,)` to `(T,)`: the mean of the channels.
+    """Mix `(C, T)` or `(T,)` to `(T,)`: the mean of the channels.
 
-    Where channels cancel (opposite polarity: the mean holds under 1 % of their mean power) the
-    loudest channel stands for all.
+    Where channels cancel (opposite polarity: the mean holds under 1 % of their mean power), the
+    loudest channel is used instead.
     """
     if x.ndim == 1:
         return x
@@ -129,31 +129,31 @@ def resample(x: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def pcm16(x: np.ndarray) -> np.ndarray:
-    """int16 of float audio by rounding; values beyond full scale are limited to it."""
+    """Convert float audio to int16 by rounding; values beyond full scale are clipped."""
     limited: np.ndarray = np.clip(np.rint(x.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
     return limited
 
 
 def write_flac(path: Path, x: np.ndarray, rate: int) -> None:
-    """Write `(T,)` or `(C, T)` as 16-bit FLAC, atomically; values beyond full scale are limited to it.
+    """Write `(T,)` or `(C, T)` as 16-bit FLAC, atomically; values beyond full scale are clipped.
 
     Raises:
         StorageError: the disk is full or not writable.
     """
-    # Encoded in memory: libsndfile reports a full disk as an unnamed error of its own.
+    # Encoded in memory, because libsndfile reports a full disk as an unspecified error.
     encoded = io.BytesIO()
     soundfile.write(encoded, pcm16(x).T, rate, format="FLAC", subtype="PCM_16")
     write_bytes(path, encoded.getvalue())
 
 
 def rms_dbfs(x: np.ndarray) -> float:
-    """Level over all samples in dB relative to full scale (a square wave of 1 has 0 dB); at least -120."""
+    """RMS level over all samples in dB relative to full scale (a square wave of 1 has 0 dB); at least -120."""
     power = float(np.square(x, dtype=np.float64).mean()) if x.size else 0.0
     return max(FLOOR_DBFS, 10 * float(np.log10(max(power, 1e-30))))
 
 
 def loudest_window(x: np.ndarray, length: int) -> np.ndarray:
-    """The `length` samples of most energy on the last axis (the first of equals); all of a shorter `x`."""
+    """Window of `length` samples with most energy on the last axis (the first of equals); all of a shorter `x`."""
     if x.shape[-1] <= length:
         return x
     power = np.square(x, dtype=np.float64).reshape(-1, x.shape[-1]).sum(axis=0)
@@ -163,10 +163,10 @@ def loudest_window(x: np.ndarray, length: int) -> np.ndarray:
 
 
 def fixed_windows(x: np.ndarray, length: int) -> np.ndarray:
-    """`(T,)` as `(W, length)`: the fewest evenly spaced windows that cover it.
+    """Cut `(T,)` into `(W, length)`: the fewest evenly spaced windows that cover it.
 
-    A shorter clip is one window, zeros after it. Windows of a longer clip overlap a little rather
-    than hold padding.
+    A shorter clip is one window, zero-padded at the end. Windows of a longer clip overlap a little, so
+    that none holds padding.
     """
     if len(x) <= length:
         return np.pad(x, (0, length - len(x)))[None]
@@ -176,13 +176,13 @@ def fixed_windows(x: np.ndarray, length: int) -> np.ndarray:
 
 
 def is_silent(x: np.ndarray, threshold_dbfs: float = SILENCE_DBFS) -> bool:
-    """Whether no sample departs from the mean by more than `threshold_dbfs`."""
+    """Whether no sample deviates from the mean by more than `threshold_dbfs`."""
     peak = float(np.abs(x - x.mean(axis=-1, keepdims=True)).max(initial=0.0))
     return peak < 10 ** (threshold_dbfs / 20)
 
 
 def check_signal(x: np.ndarray, rate: int) -> str:
-    """What is technically wrong with `(T,)` audio at `rate` Hz: `ok`, or the first of these reason codes.
+    """Technical check of `(T,)` audio at `rate` Hz: `ok`, or the first of these reason codes.
 
     `nan` (not finite), `silence` (nothing above -60 dBFS), `dc` (an offset above 0.05 and above the
     level of the rest), `clipping` (over 0.5 % of the samples lie on flat tops of 3 or more near
@@ -214,7 +214,7 @@ def _flat_share(x: np.ndarray) -> float:
 
 
 def _click_count(x: np.ndarray) -> int:
-    """Samples off the line between their neighbours by 0.3 and more, ten times as far as any within eight samples."""
+    """Count samples 0.3 or more off the line between their neighbours, ten times as far as any within eight samples."""
     if len(x) < 32:
         return 0
     off = np.abs(x[1:-1] - 0.5 * (x[:-2] + x[2:]))
@@ -223,16 +223,16 @@ def _click_count(x: np.ndarray) -> int:
         return 0
     around = np.concatenate([np.arange(-9, -1), np.arange(2, 10)])
     alone = off[places] > 10 * off[places[:, None] + around].max(axis=1, initial=0.0)
-    # A lone sample pulls its neighbours off by half as much; the edge of a square wave, by as much.
+    # A lone sample shifts its neighbours by half as much, the edge of a square wave by as much.
     alone &= off[places] > 1.4 * np.maximum(off[places - 1], off[places + 1])
     return int(alone.sum())
 
 
 def match_loudness(x: np.ndarray, target_rms_dbfs: float, peak_limit_dbfs: float) -> tuple[np.ndarray, float]:
-    """Apply the one gain that brings `x` to `target_rms_dbfs`, or as near below as the peak limit allows.
+    """Apply one gain that brings `x` to `target_rms_dbfs`, or as near below it as the peak limit allows.
 
     Returns:
-        The scaled audio (same shape, float32) and the gain in dB; a silent `x` is returned as it is with gain 0.
+        The scaled audio (same shape, float32) and the gain in dB; a silent `x` is returned unchanged with gain 0.
     """
     level, peak = rms_dbfs(x), float(np.abs(x).max(initial=0.0))
     if level <= FLOOR_DBFS or peak == 0:

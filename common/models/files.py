@@ -1,8 +1,8 @@
-"""The files of published models: an exact record of each model, and where they lie on this machine or in a store.
+"""Files of published models: an exact record of each model, and the layout on this machine and in a store.
 
-On a machine they lie as the hub's client lays them out, `models--owner--name/snapshots/<commit>`; beside the snapshots,
+On a machine they have the layout of the hub's client, `models--owner--name/snapshots/<commit>`; beside the snapshots,
 `<commit>.lock.json` records size and SHA-256 of every file. In a store the same record is
-`models/models--owner--name/<commit>.json`, and the files are objects named by their content. Free of torch.
+`models/models--owner--name/<commit>.json`, and the files are objects named by their content hash. Free of torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ModelFile(Frozen):
 
 
 class ModelRecord(Frozen):
-    """Every file of a model at one commit, as it was when it was fetched."""
+    """All files of a model at one commit, as fetched."""
 
     model: str
     revision: str
@@ -46,21 +46,21 @@ class ModelRecord(Frozen):
 
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """Total size of all files."""
         return sum(file.bytes for file in self.files.values())
 
     def fitting(self, patterns: Sequence[str]) -> dict[str, ModelFile]:
-        """The files that fit one of the patterns; see `fits`."""
+        """Select the files that match one of the patterns; see `fits`."""
         return {name: file for name, file in self.files.items() if fits(name, patterns)}
 
 
 def fits(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a file's name fits one of the patterns, in which `*` also stands for slashes, as on the hub."""
+    """Whether a file's name matches one of the patterns; `*` also matches slashes, as on the hub."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def hub_cache() -> Path:
-    """Where the hub's client keeps models on this machine (`HF_HOME`)."""
+    """Model cache of the hub's client on this machine (`HF_HOME`)."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -71,17 +71,17 @@ def _repository(model: str) -> str:
 
 
 def snapshot(root: Path, model: str, revision: str) -> Path:
-    """The folder of a model at a commit below `root`."""
+    """Folder of a model at a commit below `root`."""
     return root / _repository(model) / "snapshots" / revision
 
 
 def record_path(root: Path, model: str, revision: str) -> Path:
-    """Where the record of a model at a commit lies below `root`."""
+    """Path of the record of a model at a commit below `root`."""
     return root / _repository(model) / f"{revision}.lock.json"
 
 
 def read_record(root: Path, model: str, revision: str) -> ModelRecord | None:
-    """The record of a model on this machine; None = it was not fetched.
+    """Read the record of a model on this machine; None = it was not fetched.
 
     Raises:
         StorageError: the record cannot be read.
@@ -100,12 +100,12 @@ def _parsed(text: bytes, place: str) -> ModelRecord:
 
 
 def write_record(root: Path, record: ModelRecord) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically."""
     write_json(record_path(root, record.model, record.revision), record.model_dump(mode="json"))
 
 
 def damage(folder: Path, files: Mapping[str, ModelFile]) -> Path | None:
-    """The first file that is missing or not the recorded one."""
+    """First file that is missing or differs from its record; None if all match."""
     for name, file in files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != file.bytes or hash_file(path) != file.sha256:
@@ -114,10 +114,10 @@ def damage(folder: Path, files: Mapping[str, ModelFile]) -> Path | None:
 
 
 def check(folder: Path, files: Mapping[str, ModelFile]) -> None:
-    """Compare files with their record.
+    """Verify files against their record.
 
     Raises:
-        DataError: one is missing or another one.
+        DataError: a file is missing or differs.
     """
     if (wrong := damage(folder, files)) is not None:
         raise DataError(
@@ -127,7 +127,7 @@ def check(folder: Path, files: Mapping[str, ModelFile]) -> None:
 
 
 def stored_record(store: ObjectStore, model: str, revision: str) -> ModelRecord | None:
-    """The record of a model in a store; None = it is not there."""
+    """Record of a model in a store; None = absent."""
     key = _record_key(model, revision)
     return None if store.size(key) is None else _parsed(store.read_bytes(key), f"{store.uri}/{key}")
 
@@ -141,10 +141,10 @@ def _content_key(file: ModelFile) -> str:
 
 
 def put(store: ObjectStore, root: Path, record: ModelRecord) -> int:
-    """Copy a model of this machine into a store; files that are there are kept, the record comes last.
+    """Copy a model from this machine into a store; existing files are kept, the record is written last.
 
     Returns:
-        Number of files that were copied.
+        Number of files copied.
     """
     copied = 0
     for name, file in record.files.items():
@@ -156,7 +156,7 @@ def put(store: ObjectStore, root: Path, record: ModelRecord) -> int:
 
 
 def take(store: ObjectStore, record: ModelRecord, files: Mapping[str, ModelFile], root: Path) -> Path:
-    """Copy files of a stored model below `root`, where those that are there already are kept.
+    """Copy files of a stored model below `root`; existing files are kept.
 
     Returns:
         The model's folder.

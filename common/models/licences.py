@@ -1,4 +1,4 @@
-"""Whether the licences of what goes into a run allow what the run is for. Free of torch."""
+"""Check of the licences of a run's parts against the run's declared use. Free of torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = get_logger("licences")
 
 
 def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPart, ...]:
-    """The dataset, and the published models of a run by name, with their licences."""
+    """The dataset and the published models of a run, with their licences."""
     stated = dataset.licence != DatasetSpec.model_fields["licence"].default
     use = dataset.use if stated else None
     parts = [LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use)]
@@ -34,7 +34,7 @@ def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPar
 
 
 def permits(permitted: PermittedUse | None, declared: DeclaredUse) -> bool:
-    """Whether a licence allows a use; one that is not known allows all but commercial use, for want of a reason."""
+    """Whether a licence permits a use; an unknown licence permits all but commercial use."""
     if permitted is None:
         return declared != "commercial"
     return get_args(PermittedUse).index(permitted) >= get_args(DeclaredUse).index(declared)
@@ -44,7 +44,7 @@ def check_use(config: RunConfig, dataset: DatasetSpec) -> None:
     """Refuse a run whose declared use a licence forbids; log the parts whose licence is not known.
 
     Raises:
-        ConfigError: naming each such part and what to do.
+        ConfigError: the message names each such part and the remedy.
     """
     parts = licensed_parts(config, dataset)
     forbidden = [part for part in parts if not permits(part.use, config.use)]

@@ -1,4 +1,4 @@
-"""Published models: which commit is meant, whether it is here, and what its licence asks for. Free of torch."""
+"""Published models: pinned commits, local availability and licences. Free of torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MODELS_FILE = Path(__file__).parent / "models.yaml"
 WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
-"""Of a repository that `models.yaml` says nothing of: weights, settings, tokenizers; never pickles."""
+"""Default file patterns of a repository not listed in `models.yaml`: weights, settings, tokenizers; never pickles."""
 
 
 class PublishedModel(Frozen):
@@ -39,42 +39,42 @@ class PublishedModel(Frozen):
 
 @cache
 def published_models() -> Mapping[str, PublishedModel]:
-    """`models.yaml` by hub id."""
+    """Entries of `models.yaml` by hub id."""
     entries = yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))
     return {name: PublishedModel.model_validate(entry) for name, entry in entries.items()}
 
 
 def pinned_revision(model: str, revision: str | None) -> str | None:
-    """The commit that is meant: the one asked for, else that of `models.yaml`; None = none is known."""
+    """Commit of a model: `revision` if given, else that of `models.yaml`; None = unknown."""
     known = published_models().get(model)
     return revision or (known.revision if known else None)
 
 
 def fetched_patterns(model: str) -> tuple[str, ...]:
-    """What is fetched of a hub id."""
+    """File patterns to fetch for a hub id."""
     known = published_models().get(model)
     return known.files if known else WEIGHTS
 
 
 def is_published(name: str) -> bool:
-    """Whether `name` is a hub id and no folder."""
+    """Whether `name` is a hub id rather than a folder."""
     return not Path(name).is_dir() and not name.startswith(("/", "."))
 
 
 def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -> Path:
-    """The folder of a model: `model` itself when it is one, else its fetched files, every one of them checked.
+    """Folder of a model: `model` itself if it is a folder, else its fetched files, all verified.
 
-    They are looked for in the cache of this machine (`HF_HOME`) and then in the run store, from which they are copied
-    to `SYNTHIO_CACHE`. Nothing is read from the network: `make fetch-models` does that.
+    They are looked up in the cache of this machine (`HF_HOME`) and then in the run store, from which they are copied
+    to `SYNTHIO_CACHE`. Nothing is read from the network; that is the task of `make fetch-models`.
 
     Args:
         model: folder or hub id.
         revision: commit of the hub id; None = the one in `models.yaml`.
-        patterns: the files that are needed; more need not be there.
+        patterns: required files; others need not be present.
 
     Raises:
-        ConfigError: it was not fetched.
-        DataError: a file is not the one that was fetched, or not the one in `models.yaml`.
+        ConfigError: the model was not fetched.
+        DataError: a file differs from the fetched one, or from the one in `models.yaml`.
     """
     if Path(model).is_dir():
         return Path(model)
@@ -105,7 +105,7 @@ def check_listed(record: ModelRecord) -> None:
     """Compare a record with the hashes of `models.yaml`.
 
     Raises:
-        DataError: a listed file is missing or another one.
+        DataError: a listed file is missing or differs.
     """
     known = published_models().get(record.model)
     for name, expected in (known.sha256 if known else {}).items():
@@ -118,7 +118,7 @@ def check_listed(record: ModelRecord) -> None:
 
 
 def access(model: str) -> str:
-    """What to do to be let at a model's files."""
+    """Instruction for getting access to a model's files."""
     known = published_models().get(model)
     if known is None or not known.gated:
         return "A gated model needs its licence accepted on its page and a token in HF_TOKEN"
@@ -129,7 +129,7 @@ def access(model: str) -> str:
 
 
 def named_models(config: RunConfig) -> dict[str, str | None]:
-    """The hub ids that a run loads, with the commits that its settings ask for."""
+    """Hub ids that a run loads, with the commits in its settings."""
     corpus, t2a, captions = config.prepare_corpus, config.pretrain_t2a, config.caption_clips
     named: dict[str, str | None] = {}
     if corpus.source != "none":
@@ -146,15 +146,15 @@ def named_models(config: RunConfig) -> dict[str, str | None]:
     for writer in (config.augment_captions.writer, config.revise_captions.writer):
         if writer.backend == "chat_model":
             named[writer.chat_model.checkpoint.model] = writer.chat_model.checkpoint.revision
-    # Hub ids hold a slash; "random", "spectral" and "embedded" are no models.
+    # Hub ids contain a slash; "random", "spectral" and "embedded" are not models.
     return {name: revision for name, revision in named.items() if "/" in name and is_published(name)}
 
 
 def check_pinned(config: RunConfig) -> None:
-    """Refuse a model without a known commit: another run could get another one.
+    """Refuse a model without a known commit, because another run could get other weights.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: a model has no known commit.
     """
     for name, asked in named_models(config).items():
         if pinned_revision(name, asked) is None:
@@ -162,14 +162,13 @@ def check_pinned(config: RunConfig) -> None:
 
 
 def missing_models(config: RunConfig, root: str = "") -> list[str]:
-    """One line on each published model of a run that was not fetched: what is missing, and what to do.
+    """One line per published model of a run that was not fetched, with the remedy.
 
     Args:
-        config: of the run.
         root: a store (`s3://…`, `file://…`); empty = the cache of this machine.
 
     Raises:
-        StorageError: the store does not answer.
+        StorageError: the store does not respond.
     """
     lines = []
     for name, asked in sorted(named_models(config).items()):
@@ -190,7 +189,7 @@ def _fetched(model: str, commit: str, root: str) -> bool:
 
 
 def describe(config: RunConfig) -> list[str]:
-    """One line on each published model of a run: commit, licence, whether it is here, what to do."""
+    """One line per published model of a run: commit, licence, whether it is in the local cache, remedy."""
     lines = []
     for name, asked in sorted(named_models(config).items()):
         known, revision = published_models().get(name), pinned_revision(name, asked)

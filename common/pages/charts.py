@@ -1,6 +1,6 @@
-"""Charts as inline SVG, drawn with the page's own colours so that they follow light and dark.
+"""Charts as inline SVG, in the page's own colours so that they follow its light and dark themes.
 
-Every chart carries its data in words (`aria-label`), and nothing is told by colour alone: series
+Every chart describes its data in words (`aria-label`), and colour is never the only distinction: series
 differ in shape, dash or hatching too. Positions are percentages or small fixed boxes, so text keeps its
 size on a phone.
 """
@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
 
 
 def span(values: Sequence[float], step: float = 0.1, least: float = 0.2) -> tuple[float, float]:
-    """A range of round numbers, multiples of `step` and at least `least` wide, that holds all values."""
+    """Range of round numbers, multiples of `step` and at least `least` wide, that contains all values."""
     low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step
     if high - low < least:
         high = low + least
@@ -28,7 +28,7 @@ def span(values: Sequence[float], step: float = 0.1, least: float = 0.2) -> tupl
 
 
 def gain_domain(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Edges for the bars of rows with low and high: room on both sides of zero, so that no bar begins at the edge."""
+    """Domain for gain bars of rows with low and high, with room on both sides of zero: no bar begins at the edge."""
     return span([-0.05, 0.05, *(row[key] for row in rows for key in ("low", "high"))], 0.05, 0.1)
 
 
@@ -38,7 +38,7 @@ def interval_bar(score: Mapping[str, float], domain: tuple[float, float], baseli
     Args:
         score: mean, low, high.
         domain: values at the left and right edge.
-        baseline: where a dashed vertical line stands.
+        baseline: position of a dashed vertical line.
     """
     low, mean, high = (_place(score[key], domain) for key in ("low", "mean", "high"))
     line = "" if baseline is None else _dashed(_place(baseline, domain))
@@ -95,16 +95,14 @@ def histogram(
     label: str,
     bins: int = 24,
 ) -> Markup:
-    """Counts of accepted (solid) and rejected (hatched) clips, stacked, with the thresholds as dashed lines.
+    """Stacked histogram of accepted (solid) and rejected (hatched) clips, with the thresholds as dashed lines.
 
     Args:
         accepted: values of accepted clips.
         rejected: values of rejected clips.
         thresholds: one per replicate.
         domain: values at the left and right edge.
-        axis: what the values are.
-        label: of the chart.
-        bins: number of them.
+        axis: name of the values.
     """
     counts = [_counts(values, domain, bins) for values in (accepted, rejected)]
     top = max(1, *(a + b for a, b in zip(*counts, strict=True)))
@@ -125,12 +123,12 @@ def histogram(
 
 
 def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, x_axis: str = "step") -> Markup:
-    """Lines, by default over training steps; each has its own dash.
+    """Line chart, by default over training steps; each line has its own dash.
 
     Args:
         series: name, steps, values.
-        label: of the chart: what the values are.
-        x_axis: what the steps are.
+        label: name of the values.
+        x_axis: name of the steps.
     """
     xs = [x for _, steps, _ in series for x in steps]
     ys = [y for _, _, values in series for y in values]
@@ -150,7 +148,7 @@ def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label
 
 
 def line_key(index: int) -> Markup:
-    """A sample of the line that `curves` gives to its series number `index`."""
+    """Legend sample of the line that `curves` draws for series number `index`."""
     line = f'<polyline class="line line{index % 6}" points="0,5 26,5"/>'
     return Markup(f'<svg class="key" width="26" height="10" aria-hidden="true">{line}</svg>')
 
@@ -178,7 +176,7 @@ def _chart(
 
 
 def _tick(value: float) -> str:
-    # Small numbers need fewer digits to fit beside the axis.
+    # Small numbers are rounded to fit beside the axis.
     return number(round(value, 3) if abs(value) < 1 else value)
 
 

@@ -1,4 +1,4 @@
-"""Numbers in words: one format for each kind of figure."""
+"""Formatting of numbers: one format per kind of figure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ MINUS = "−"
 
 
 def percent(share: float) -> str:
-    """`0.4128` → `41.3 %`."""
+    """Format a share in percent: `0.4128` → `41.3 %`."""
     return f"{_signed(100 * share, 1, plus=False)} %"
 
 
 def points(share: float) -> str:
-    """A difference of shares in points: `0.072` → `+7.2`."""
+    """Format a difference of shares in points: `0.072` → `+7.2`."""
     return _signed(100 * share, 1, plus=True)
 
 
 def between(score: Mapping[str, float]) -> str:
-    """The interval of a share in percent: `38.1 to 45.2`."""
+    """Format the interval of a share in percent: `38.1 to 45.2`."""
     return f"{decimals(100 * score['low'], 1)} to {decimals(100 * score['high'], 1)}"
 
 
 def number(value: float | str) -> str:
-    """Three significant digits, without an exponent where that is readable; a name as it is."""
+    """Format with three significant digits, without an exponent where that is readable; strings stay unchanged."""
     if isinstance(value, str):
         return value
     if value == 0:
@@ -34,7 +34,7 @@ def number(value: float | str) -> str:
 
 
 def decimals(value: float, places: int = 3) -> str:
-    """A fixed number of decimals."""
+    """Format with a fixed number of decimals."""
     return _signed(value, places, plus=False)
 
 

@@ -1,4 +1,4 @@
-"""Pages for people: one way to fill in their templates."""
+"""Jinja environment of all HTML pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def page_environment(templates: Path, filters: Mapping[str, Callable[..., Any]] = {}) -> Environment:
-    """Templates in which every value is escaped, and a name that nobody gave is an error.
+    """Build an environment in which every value is escaped and an undefined name is an error.
 
     Args:
-        templates: their folder.
+        templates: folder of the templates.
         filters: by name, for values.
     """
     environment = Environment(

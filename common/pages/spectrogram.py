@@ -1,4 +1,4 @@
-"""Spectrograms as pictures."""
+"""Spectrograms as images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def spectrogram(waveform: NDArray[np.float32], rate: int) -> NDArray[np.uint8]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """A PNG file of (height, width) shades 0 to 255, from dark to bright; the same bytes for the same shades."""
+    """Encode (height, width) shades 0 to 255, from dark to bright, as PNG; equal shades give equal bytes."""
     height, width = image.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), image], axis=1)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
@@ -63,7 +63,7 @@ def _mel_filters(size: int, rate: int) -> NDArray[np.float64]:
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     filters = np.clip(np.minimum(rising, falling), 0, None)
-    # The lowest bands can fall between two bins; they take the nearest one.
+    # The lowest bands can fall between two bins; they use the nearest one.
     empty = filters.sum(axis=1) == 0
     filters[empty, np.abs(bins[None] - edges[1:-1, None]).argmin(axis=1)[empty]] = 1.0
     return filters

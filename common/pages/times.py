@@ -1,4 +1,4 @@
-"""The section of times, which is filled in when a run has ended: a report holds results only."""
+"""The report's section of times, filled in when a run has ended, because a report itself holds results only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ END = "</section>"
 
 
 def insert_run_section(html: str, run: Mapping[str, Any]) -> str:
-    """The report with the times of a run in its section `run`; done twice, the second run's times stand there.
+    """Insert the times of a run into the section `run` of a report, replacing any earlier ones.
 
     Args:
         html: of `report.html`.
-        run: of run.json: `stages` [{name, seconds, cached, state}], `wall_seconds`,
+        run: content of run.json: `stages` [{name, seconds, cached, state}], `wall_seconds`,
             `outside_models_share` (null = unknown), `machine` (text, or a record of texts).
 
     Raises:
@@ -63,7 +63,7 @@ def _costs(head: str) -> list[dict[str, Any]]:
 
 
 def own_seconds(patterns: Sequence[str], stages: Sequence[Mapping[str, Any]]) -> float | None:
-    """Time of the stages whose names fit; None where one came from the cache, so that its time is not known."""
+    """Total time of the stages that match `patterns`; None if one was cached, because its time is unknown."""
     own = [row for row in stages if any(fnmatchcase(str(row.get("name", "")), pattern) for pattern in patterns)]
     if any(row.get("cached") for row in own):
         return None
@@ -71,7 +71,7 @@ def own_seconds(patterns: Sequence[str], stages: Sequence[Mapping[str, Any]]) ->
 
 
 def cost_table(costs: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> str:
-    """What a point over gold took of each method's own work; empty without a method to compare.
+    """Table of each method's own work per point gained over gold; empty without a method to compare.
 
     Args:
         costs: `cost` of report.json.
@@ -131,7 +131,7 @@ def _row(stage: Mapping[str, Any], longest: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`3.2 s`, `4 min 05 s`, `2 h 10 min`."""
+    """Format seconds: `3.2 s`, `4 min 05 s`, `2 h 10 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)

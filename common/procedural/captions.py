@@ -1,4 +1,4 @@
-"""Weak captions of procedural clips: of varied wording, and true to the audio."""
+"""Weak captions of procedural clips: varied in wording, and true to the audio."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FORMS = (("template", 0.22), ("spelled", 0.1), ("tags", 0.15), ("plain", 0.13),
 
 
 def write_caption(label: str, rng: np.random.Generator, attributes: ClipAttributes | None = None) -> str:
-    """One caption, lower case; says no more than `attributes` (nothing but the label without them).
+    """Write one caption, lower case; says no more than `attributes` (without them, nothing but the label).
 
     About a fifth are the template of prompts and scoring, a tenth spell the label letter by letter
-    (`b e e p` or `b-e-e-p`), so that the letters of unseen labels have been trained.
+    (`b e e p` or `b-e-e-p`), so that the letters of unseen labels are trained.
     """
     name = normalize_label(label)
     form = str(rng.choice([form for form, _ in _FORMS], p=[share for _, share in _FORMS]))
@@ -31,7 +31,7 @@ def write_caption(label: str, rng: np.random.Generator, attributes: ClipAttribut
 
 
 def spell(label: str, separator: str = " ") -> str:
-    """`beep` → `b e e p`, word by word."""
+    """Spell a label letter by letter, each word separately: `beep` → `b e e p`."""
     return " ".join(separator.join(word) for word in label.split())
 
 

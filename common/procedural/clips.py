@@ -1,4 +1,4 @@
-"""Clips of the procedural corpus: one class in front, a background, and always a noise floor."""
+"""Clips of the procedural corpus: one class in the foreground, a background, and always a noise floor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.procedural.synthesis import Signal
 
 
 class SoundClass(NamedTuple):
-    """A class: its source, pitch range, event lengths, and the tempos in which it occurs."""
+    """A class: its source, pitch range, event lengths, and possible tempos."""
 
     source: Callable[[np.random.Generator, int, int, float], Signal]
     pitch_hz: tuple[float, float]
@@ -54,7 +54,7 @@ _REGISTERS = ("low", "middle", "high")
 
 
 class ClipAttributes(NamedTuple):
-    """What is true of a clip, in the keys of `common.procedural.captions`.
+    """True attributes of a clip, in the keys of `common.procedural.words`.
 
     `background` is a key of `BACKGROUND_WORDS`, the label of a second quiet event, or None.
     """
@@ -68,21 +68,21 @@ class ClipAttributes(NamedTuple):
 
 
 class ProceduralClip(NamedTuple):
-    """Audio `(T,)` float32 in [-1, 1] and what is true of it."""
+    """Audio `(T,)` float32 in [-1, 1] and its true attributes."""
 
     audio: np.ndarray
     attributes: ClipAttributes
 
 
 def make_clip(label: str, rng: np.random.Generator, duration_s: float, rate: int) -> np.ndarray:
-    """A clip of `label` with its background and noise floor, `(T,)` float32 in [-1, 1]."""
+    """Render a clip of `label` with its background and noise floor, `(T,)` float32 in [-1, 1]."""
     return render_clip(label, rng, duration_s, rate).audio
 
 
 def render_clip(label: str, rng: np.random.Generator, duration_s: float, rate: int) -> ProceduralClip:
-    """A clip of `label` and its attributes.
+    """Render a clip of `label` and return it with its attributes.
 
-    The noise floor lies 12 to 40 dB below the foreground (RMS): models trained on digital silence
+    The noise floor lies 12 to 40 dB below the foreground (RMS), because models trained on digital silence
     fail on any recording.
 
     Raises:
@@ -126,7 +126,7 @@ def _foreground(label: str, rng: np.random.Generator, n: int, rate: int) -> tupl
 
 
 def _background(label: str, rng: np.random.Generator, n: int, rate: int) -> tuple[Signal, str | None]:
-    """Something quiet behind the foreground (whose RMS is 1), and its name; often nothing."""
+    """Quiet background for a foreground of RMS 1, and its name; often none."""
     choice = rng.uniform()
     if choice < 0.4:
         return np.zeros(n), None

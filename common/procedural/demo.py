@@ -1,6 +1,6 @@
 """The demo dataset: classes of the corpus re-recorded through a chain that the corpus never uses.
 
-Everything here was fixed before any result on it was looked at.
+Everything here was fixed before any result on it was seen.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def record(x: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def demo_clips(seed: int = DEMO_SEED, train_per_label: int = 80, test_per_label: int = 40) -> Iterator[DemoClip]:
-    """The demo dataset, clip by clip; each clip depends on `seed` and its own name only."""
+    """Yield the demo dataset clip by clip; each clip depends on `seed` and its own name only."""
     for split, count in (("train", train_per_label), ("test", test_per_label)):
         for label in DEMO_LABELS:
             for index in range(count):

@@ -1,7 +1,7 @@
-"""Sound sources: one function a class, from a generator to one event.
+"""Sound sources: one function per class, which renders one event from a random generator.
 
-Every source takes `(rng, n, rate, pitch_hz)` and returns `(n,)` float64 with a peak near 1. They are
-closed forms or linear filters over whole arrays, about a millisecond a second of sound.
+Every source takes `(rng, n, rate, pitch_hz)` and returns `(n,)` float64 with a peak near 1. All are
+closed forms or linear filters over whole arrays, about a millisecond per second of sound.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _peak(x: Signal) -> Signal:
 
 
 def beep(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Signal:
-    """A steady tone with a little second and third harmonic."""
+    """A steady tone with weak second and third harmonics."""
     phase = 2 * np.pi * pitch_hz * _time(n, rate)
     second, third = rng.uniform(0, 0.25, 2)
     return _peak((np.sin(phase) + second * np.sin(2 * phase) + third * np.sin(3 * phase)) * _fade(n, rate, 0.005, 0.01))
@@ -85,7 +85,7 @@ def clap(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Signal
 
 
 def rain(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Signal:
-    """Dense small drops over a high-passed hiss; `pitch_hz` is where the drops ring."""
+    """Dense small drops over a high-passed hiss; the drops ring at `pitch_hz`."""
     drops = np.zeros(n)
     count = max(4, int(rng.uniform(120, 400) * n / rate))
     drops[rng.integers(0, n, count)] = rng.standard_normal(count) * rng.exponential(1.0, count)
@@ -125,7 +125,7 @@ _BELL_RATIOS = np.array([0.5, 1.0, 1.19, 1.56, 2.0, 2.66, 3.01, 4.1])
 
 
 def bell(rng: np.random.Generator, n: int, rate: int, pitch_hz: float) -> Signal:
-    """Inharmonic partials, the higher the faster gone."""
+    """Inharmonic partials; higher ones decay faster."""
     ratios = _BELL_RATIOS * rng.uniform(0.985, 1.015, 8)
     ratios = ratios[ratios * pitch_hz < 0.48 * rate]
     t = _time(n, rate)

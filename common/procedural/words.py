@@ -1,4 +1,4 @@
-"""The words with which procedural clips are described; the caption grammar may use them too."""
+"""Vocabulary for procedural clips, also used by the caption grammar."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A benchmark study: cells of (dataset, n), what they cost, and the published figures beside them."""
+"""A benchmark study: cells of (dataset, n), their costs, and the published figures for comparison."""

@@ -1,4 +1,4 @@
-"""The cells of a study, and where their results are kept until the study's report is made."""
+"""Cells of a study, and storage of their results until the study's report is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from common.storage import ObjectStore, open_store, store_uri
 from common.storage.hashing import hash_json
 
 MAX_CELLS = 100
-"""Loops of more iterations leave Kubeflow's DAG state broken (kubeflow/pipelines, issue 12131)."""
+"""Upper bound of cells; loops with more iterations break Kubeflow's DAG state (kubeflow/pipelines, issue 12131)."""
 
 _BEGAN = "began.json"
 
@@ -34,20 +34,20 @@ class Cell(Frozen):
         return hash_json(self.model_dump(mode="json"))[:16]
 
     def names(self) -> tuple[str, int]:
-        """The dataset's name and the number of clips, for people.
+        """Dataset name and number of clips, for people.
 
         Raises:
-            ConfigError: no such dataset, or neither it nor the cell says how many clips.
+            ConfigError: no such dataset, or neither it nor the cell gives a number of clips.
         """
         spec = resolve_dataset(self.dataset)
         return spec.name, self.n or spec.n or 0
 
 
 def parse_cells(text: str) -> tuple[Cell, ...]:
-    """Cells from a JSON list of `{"dataset": …, "n": …}`.
+    """Parse a JSON list of `{"dataset": …, "n": …}`.
 
     Raises:
-        ConfigError: no such list, empty, too long, or a cell stands twice.
+        ConfigError: not such a list, empty, too long, or a cell occurs twice.
     """
     try:
         cells = TypeAdapter(tuple[Cell, ...]).validate_python(json.loads(text))
@@ -65,13 +65,13 @@ def parse_cells(text: str) -> tuple[Cell, ...]:
 
 
 def study_id(cells: tuple[Cell, ...], preset: str, methods: str, seeds: int, overrides: str) -> str:
-    """Short hash of what a study was asked for."""
+    """Short hash of a study's request."""
     asked = [[cell.model_dump(mode="json") for cell in cells], preset, methods, seeds, overrides]
     return hash_json(asked)[:16]
 
 
 def night_scope(run: str) -> str:
-    """The place in the store for the work of a night, by the id of its run: no night takes up another's work."""
+    """Scope in the store for the work of a night, by the id of its run, so that no night reuses another's work."""
     return f"nights/{re.sub(r'[^A-Za-z0-9_-]', '-', run)}"
 
 
@@ -79,8 +79,8 @@ class Record(Frozen):
     """A finished cell.
 
     Attributes:
-        report: the content of its report.json.
-        seconds: from the start of the study until the report was there.
+        report: content of its report.json.
+        seconds: from the start of the study until the report was written.
     """
 
     report: dict[str, Any]
@@ -88,31 +88,31 @@ class Record(Frozen):
 
 
 class Records:
-    """The reports of a study's cells in the run store.
+    """Reports of a study's cells in the run store.
 
-    A cell that fails leaves no output that a later task could take, so each finished one leaves its report here.
+    A failed cell leaves no output for a later task, so each finished cell stores its report here.
     """
 
     def __init__(self, study: str) -> None:
         self._objects: ObjectStore = open_store(store_uri()).child(f"study/{study}")
 
     def begin(self, cells: tuple[Cell, ...]) -> None:
-        """Start the clock, and forget earlier reports of `cells`: one that fails now must not show an old report."""
+        """Start the clock and delete earlier reports of `cells`, so that a cell that fails now shows no old report."""
         for cell in cells:
             self._objects.delete(f"{cell.key}.json")
         self._objects.write_bytes(_BEGAN, json.dumps(time.time()).encode())
 
     def seconds(self) -> float:
-        """Since the study began, waiting for nodes included."""
+        """Seconds since the study began, waiting for nodes included."""
         return time.time() - float(json.loads(self._objects.read_bytes(_BEGAN)))
 
     def write(self, key: str, report: dict[str, Any]) -> None:
-        """Keep the content of a cell's report.json, and when it was there."""
+        """Store the content of a cell's report.json with its time."""
         record = Record(report=report, seconds=self.seconds())
         self._objects.write_bytes(f"{key}.json", record.model_dump_json().encode())
 
     def read(self, cell: Cell) -> Record | None:
-        """The cell's record; None when the cell did not finish."""
+        """Record of a cell; None when it did not finish."""
         if self._objects.size(f"{cell.key}.json") is None:
             return None
         return Record.model_validate_json(self._objects.read_bytes(f"{cell.key}.json"))

@@ -1,4 +1,4 @@
-"""Comparisons of methods: their figures by name, correction for many, one figure from several datasets."""
+"""Comparisons of methods: display names of figures, correction for multiple comparisons, mean over datasets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
-"""What methods are measured by, for people: within a sentence."""
+"""Display names of the figures, as within a sentence."""
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: with it, all comparisons together err at the stated rate (Holm 1979)."""
+    """Holm's step-down correction, which keeps the family-wise error rate of all comparisons (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     corrected, least = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):
@@ -22,11 +22,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
-    """Mean with Student's t interval: what to expect of one more, drawn from where `values` came from.
+    """Mean with Student's t interval for the mean of the population of `values`.
 
     Args:
-        values: independent of each other; of one alone nothing is known about the spread.
-        confidence: of the interval.
+        values: independent of each other; a single one says nothing about the spread.
 
     Returns:
         mean, low, high; the latter two null for a single value.

@@ -1,4 +1,4 @@
-"""What a study will cost: items, hours, storage, money; from the table `costs.yaml`."""
+"""Cost estimate of a study: items, hours, storage, money; from the table `costs.yaml`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLE = Path(__file__).parent / "costs.yaml"
 
 
 class StageCost(Frozen):
-    """Seconds that one stage takes; they add up."""
+    """Seconds of one stage; the terms add up."""
 
     once: float = Field(default=0, ge=0, description="per study")
     cell: float = Field(default=0, ge=0)
@@ -27,7 +27,7 @@ class StageCost(Frozen):
 
 
 class PresetCost(Frozen):
-    """The costs of one preset; see the head of `costs.yaml`."""
+    """Costs of one preset; see the head of `costs.yaml`."""
 
     unit: Literal["cpu", "gpu"]
     source: str
@@ -45,12 +45,10 @@ def cost_table() -> dict[str, PresetCost]:
 
 
 def estimate(clips: Sequence[int], preset: str, methods: int, seeds: int, price: float = 0.0) -> dict[str, Any]:
-    """What a study takes when nothing of it is in the store yet.
+    """Estimate the cost of a study with an empty store.
 
     Args:
         clips: number of training clips of each cell.
-        preset: name of the preset.
-        methods: number of methods.
         seeds: number of replicates.
         price: US dollars per hour; 0 = the table's.
 
@@ -90,7 +88,7 @@ def check_budget(cost: dict[str, Any], budget: float) -> None:
     """Refuse work that costs more than `budget` (US dollars; 0 = no limit).
 
     Raises:
-        ConfigError: it does.
+        ConfigError: the estimate exceeds the budget.
     """
     if budget and cost["money"] > budget:
         raise ConfigError(

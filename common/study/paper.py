@@ -1,4 +1,4 @@
-"""The published figures: Table 1 of arXiv 2410.02056, accuracy (FSD50K: mAP) in percent."""
+"""Published figures: Table 1 of arXiv 2410.02056, accuracy (FSD50K: mAP) in percent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATASETS = {
     "dcase2017_task4": "DCASE",
     "fsd50k": "FSD50K",
 }
-"""Registered name to the table's column."""
+"""Column of the table by registered dataset name."""
 
 METHODS = {
     "gold": "Gold-only",
@@ -38,7 +38,7 @@ METHODS = {
     "synthio_no_mixcap": "w/o MixCap",
     "synthio_no_dpo": "w/o DPO",
 }
-"""Method to the table's row."""
+"""Row of the table by method."""
 
 
 @cache
@@ -52,5 +52,5 @@ def _table() -> dict[tuple[str, int, str], float]:
 
 
 def published(dataset: str, n: int, method: str) -> float | None:
-    """The paper's figure in percent; None where the table has none."""
+    """Figure of the paper in percent; None where the table has none."""
     return _table().get((METHODS.get(method, ""), n, DATASETS.get(dataset, "")))
