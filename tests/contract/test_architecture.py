@@ -1,4 +1,4 @@
-"""docs/ARCHITECTURE.md: its pictures are those of the compiled pipelines, its table is that of the stages."""
+"""docs/ARCHITECTURE.md and docs/COMMANDS.md: pictures, table of the stages and commands are those of the code."""
 
 from __future__ import annotations
 
@@ -107,3 +107,12 @@ def test_the_words_of_the_glossary_are_explained() -> None:
         *("gold", "losers", "vanilla", "oracle", "recipe", "replicate", "round", "cell", "night", "factor", "aligned"),
         *("accepted", "method", "preset", "profile", "item", "store", "artifact"),
     }
+
+
+def test_every_target_and_variable_of_the_makefile_is_described() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = (ROOT / "docs" / "COMMANDS.md").read_text(encoding="utf-8")
+    for target in re.findall(r"^([a-z0-9-]+):.*## ", makefile, flags=re.MULTILINE):
+        assert f"`make {target}`" in commands, target
+    for variable in re.findall(r"^([A-Z_]+) \?=", makefile, flags=re.MULTILINE):
+        assert f"`{variable}" in commands, variable
