@@ -13,7 +13,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\.
 
 
 class Names:
-    """The names seen so far in one archive; each new one must be safe and differ from all others.
+    """Names seen so far in one archive; each new one must be safe and differ from all others.
 
     Names are compared after case folding and compatibility normalisation (NFKC), because some file systems treat such
     names as one file. A name is checked both as written and normalised, because a full-width `．．／` normalises to

@@ -95,7 +95,7 @@ class Price(Record):
     cost: float = 0.0
 
     def __add__(self, other: Price) -> Price:
-        """The sum of both."""
+        """Sum of both."""
         return Price(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
@@ -113,7 +113,7 @@ class Usage(Record):
     replies: dict[str, Price] = Field(default_factory=dict, description="of each reply used, by its request's key")
 
     def __add__(self, other: Usage) -> Usage:
-        """The sum of both."""
+        """Sum of both."""
         return Usage(
             requests=self.requests + other.requests,
             failed=_summed(self.failed, other.failed),
@@ -177,7 +177,7 @@ class Tally(Record):
     usage: Usage = Usage()
 
     def __add__(self, other: Tally) -> Tally:
-        """The sum of both."""
+        """Sum of both."""
         return Tally(
             pieces=self.pieces + other.pieces,
             repaired=self.repaired + other.repaired,

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Window(Protocol):
-    """The parts of a text-to-audio model's interface needed here."""
+    """Part of a text-to-audio model's interface that is needed here."""
 
     @property
     def max_frames(self) -> int:

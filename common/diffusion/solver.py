@@ -1,4 +1,4 @@
-"""The sampling loop, shared by all back ends: noise draws and the solver interface."""
+"""Solver interface and noise draws of the sampling loop, shared by all back ends."""
 
 from __future__ import annotations
 

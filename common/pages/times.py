@@ -1,4 +1,4 @@
-"""The report's section of times, filled in when a run has ended, because a report itself holds results only."""
+"""Section of times in a report, filled in when the run has ended, because a report itself holds results only."""
 
 from __future__ import annotations
 

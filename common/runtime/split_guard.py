@@ -42,7 +42,7 @@ def running_as(stage: str) -> Iterator[None]:
 
 
 def running_stage() -> str | None:
-    """The stage that this process belongs to."""
+    """Stage that this process belongs to."""
     return _running
 
 
