@@ -1,4 +1,4 @@
-"""The little that is held in memory of each clip while thousands are judged."""
+"""The in-memory record of one clip during filtering, and the filter's decision on it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from common.records.clips import SyntheticClip
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A clip to be judged.
+    """A clip to be filtered.
 
     Attributes:
-        clip_id: of the clip.
-        file_name: of its audio.
         seed: the replicate.
-        recipe: name of the recipe.
-        labels: what it shall sound like: its label, and further ones where clips have several.
-        signal: result of the signal checks.
+        labels: requested labels: the main one, and further ones in a multi-label dataset.
+        signal: result of the signal checks: `ok`, or a reason code.
     """
 
     clip_id: str
@@ -30,21 +27,20 @@ class Candidate:
 
     @classmethod
     def of(cls, clip: SyntheticClip) -> Candidate:
-        """The candidate of a record; names that many share are kept once."""
+        """Candidate of a record; repeated names are interned to save memory."""
         labels = tuple(map(intern, (clip.label, *clip.further_labels)))
         return cls(clip.clip_id, clip.file_name, clip.seed, intern(clip.recipe), labels, intern(clip.signal))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the filter found out about a clip.
+    """The filter's result for one clip.
 
     Attributes:
-        clip_id: of the clip.
-        reason: why it is rejected; null = accepted.
-        score: cosine with the label prompt, null where the signal checks had failed.
-        margin: score minus that of the best label that it does not claim.
-        nearest_clip_id: nearest gold training clip, or the one that it copies.
+        reason: reason code of a rejected clip; None = accepted.
+        score: cosine with the label prompt; None if the signal checks failed.
+        margin: score minus the highest cosine with a label that the clip does not claim.
+        nearest_clip_id: nearest gold training clip, or the one that the clip copies.
         nearest_similarity: cosine of both embeddings.
     """
 
@@ -56,7 +52,7 @@ class Decision:
     nearest_similarity: float | None = None
 
     def on(self, clip: SyntheticClip) -> SyntheticClip:
-        """The record with what was found out."""
+        """The record with this decision filled in."""
         return clip.model_copy(
             update={
                 "reason": self.reason,

@@ -21,15 +21,15 @@ def filter_audio(
     """Score generated clips with CLAP, keep those that fit their label, list the rest with reasons.
 
     Args:
-        synthetic: clips of this round.
-        gold: from prepare_dataset; its validation clips calibrate the threshold.
-        clap: from finetune_clap.
+        synthetic: generated clips of this round, from synthesize_audio.
+        gold: gold clips, from prepare_dataset; the validation clips calibrate the threshold.
+        clap: one CLAP model per replicate, from finetune_clap.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        accepted: accepted clips of this round and all rounds before.
+        accepted: accepted clips of this round and all earlier ones.
         rejected: rejected clips of this round, with scores and reasons.
         metrics: figures for the run's page.
-        previous: the accepted clips of the round before.
+        previous: accepted clips up to the previous round; none in round 0.
     """
     from components.filter_audio.run import run
 

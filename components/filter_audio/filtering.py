@@ -1,4 +1,10 @@
-"""Accept or reject each clip of a replicate."""
+"""The idea of the stage: accept a generated clip if CLAP hears its label in it and it copies no other clip.
+
+`decide` gives each clip of a replicate a score, a margin and, if it is rejected, a reason. Read next: `thresholds.py`
+(score, margin, and the threshold from gold validation clips), `recordings.py` (detection of copies), `replicate.py`
+(embeds the clips of a replicate and calls `decide`), `candidates.py` and `folders.py` (records in memory and on disk),
+`summary.py` (the account of all rounds).
+"""
 
 from __future__ import annotations
 
@@ -14,12 +20,12 @@ from components.filter_audio.recordings import first_copy, nearest_first
 from components.filter_audio.thresholds import Threshold, claim_scores
 
 BLOCK = 512
-"""Clips whose similarities to all others are held at a time."""
+"""Clips per block of a similarity matrix; bounds memory."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Clips and their embeddings (N, D), rows of norm 1, in one order."""
+    """Clip ids and embeddings (N, D), rows of norm 1, in the same order."""
 
     ids: tuple[str, ...]
     embeddings: np.ndarray
@@ -37,26 +43,26 @@ def decide(
     config: FilterAudioConfig,
     filtered: Mapping[str, bool],
 ) -> list[Decision]:
-    """Score every clip and give a reason to each one that is rejected.
+    """Score every clip, and give each rejected clip a reason.
 
     A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order:
-    the signal checks' code, `low_score` or `low_margin`, `near_copy` (of a gold clip),
-    `near_duplicate` (of a clip of the same recipe and labels, accepted before or with a higher score).
+    the code of the signal check; `low_score` or `low_margin`; `near_copy` (of a gold clip);
+    `near_duplicate` (of a clip with the same recipe and labels, accepted earlier or with a higher score).
 
     Args:
-        clips: of one replicate, any recipes.
-        claims: ids of the labels of each clip.
-        embeddings: (N, D) of the clips; those of clips that failed the signal checks do not matter.
+        clips: clips of one replicate, of any recipe.
+        claims: label ids of each clip.
+        embeddings: (N, D) of the clips; rows of clips that failed the signal checks are ignored.
         label_embeddings: (K, D) of the label prompts, by label id.
-        gold: the replicate's gold training clips.
-        accepted_before: by recipe and labels, clips accepted in earlier rounds.
-        fingerprints: of a synthetic or gold clip by its id.
+        gold: gold training clips of the replicate.
+        accepted_before: clips accepted in earlier rounds, by recipe and labels.
+        fingerprints: fingerprint of a synthetic or gold clip, by clip id.
         threshold: from `calibrate`.
-        config: caps.
-        filtered: recipe name to whether it is filtered.
+        config: similarities from which a pair is compared or counts as one recording.
+        filtered: whether a recipe is filtered, by name.
 
     Returns:
-        What was found out about the clips, in their order.
+        Decisions, in the order of `clips`.
 
     Raises:
         DataError: a clip's recipe is not one of the run's.
@@ -87,7 +93,7 @@ def decide(
 
 
 def _nearest(embeddings: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of, and cosine with, the reference nearest to each row; both (N,)."""
+    """Nearest reference of each row: its index and cosine, both (N,)."""
     parts = []
     for start in range(0, len(embeddings), BLOCK):
         block = embeddings[start : start + BLOCK] @ references.T
@@ -105,7 +111,7 @@ def _refuse_copies(
     fingerprints: Callable[[str], np.ndarray],
     config: FilterAudioConfig,
 ) -> None:
-    """Give a reason to copies of gold clips, and name the clip that they copy."""
+    """Reject copies of gold clips, and record which clip they copy."""
     for row in rows:
         similarity = gold.embeddings @ embeddings[row]
         near = nearest_first(similarity, config.copy_similarity, config.max_compared)
@@ -124,7 +130,7 @@ def _refuse_duplicates(
     fingerprints: Callable[[str], np.ndarray],
     config: FilterAudioConfig,
 ) -> None:
-    """Give a reason to those of `rows`, the best first, that are the same recording as one kept before them."""
+    """Reject each of `rows`, best first, that is the same recording as a clip kept before it."""
     ids = list(before.ids) if before else []
     kept = np.empty((len(ids) + len(rows), embeddings.shape[1]), embeddings.dtype)
     kept[: len(ids)] = before.embeddings if before else 0
@@ -133,7 +139,7 @@ def _refuse_duplicates(
         earlier = len(ids)
         to_earlier = embeddings[block] @ kept[:earlier].T
         for place, row in enumerate(block):
-            # Those kept since the block began are few; the rest is one product for the whole block.
+            # Only clips kept since the block began are compared here; one product per block covers the rest.
             to_recent = kept[earlier : len(ids)] @ embeddings[row]
             similarity = np.concatenate([to_earlier[place], to_recent])
             near = nearest_first(similarity, config.duplicate_similarity, config.max_compared)

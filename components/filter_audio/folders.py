@@ -1,4 +1,4 @@
-"""The folders that the filter reads and writes, clip by clip: memory does not grow with what a record holds."""
+"""Input and output folders of the filter, streamed clip by clip; full records never pile up in memory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DECISIONS = "decisions.jsonl"
 
 
 class Listing:
-    """The clips of an AudioFolder, by clip id; records stay on disk.
+    """Clips of an AudioFolder, sorted by clip id; full records stay on disk.
 
     Attributes:
-        folder: of the artifact.
-        clips: what the filter must know of each clip.
+        folder: the artifact.
+        clips: in-memory records of all clips.
 
     Raises:
         DataError: the metadata is missing, or a line is no record of a synthetic clip.
@@ -57,18 +57,18 @@ class Listing:
             raise DataError(f"{self._file}, line {number}: no SyntheticClip: {error.errors()[0]['msg']}") from error
 
     def __iter__(self) -> Iterator[SyntheticClip]:
-        """The records by clip id, read one by one."""
+        """Full records, sorted by clip id, read one by one."""
         with self._file.open("rb") as lines:
             for offset in self._offsets:
                 lines.seek(offset)
                 yield SyntheticClip.model_validate_json(lines.readline())
 
     def audio_file(self, clip: Candidate | SyntheticClip) -> Path:
-        """Where a clip's audio lies."""
+        """Audio file of a clip."""
         return self.folder / CLIPS / clip.file_name
 
     def content(self, seed: int) -> str:
-        """SHA-256 (hex) of a seed's records and audio."""
+        """SHA-256 (hex) over the records and audio of a seed."""
         digest = hashlib.sha256()
         for clip in self:
             if clip.seed == seed:
@@ -77,11 +77,11 @@ class Listing:
 
 
 def write_clips(folder: Path, *sets: tuple[Listing, Iterable[SyntheticClip]]) -> None:
-    """Write an AudioFolder of clips from other ones, by clip id, with their provenance.
+    """Write an AudioFolder from clips of others, sorted by clip id, with their provenance.
 
     Args:
-        folder: of the artifact.
-        sets: where the audio lies, and the records by clip id.
+        folder: the artifact to write.
+        sets: listings that hold the audio, each with its records, sorted by clip id.
     """
     files: dict[str, Path] = {}
     taken: dict[Path, list[str]] = {listing.folder: [] for listing, _ in sets}
@@ -107,24 +107,24 @@ def write_decisions(folder: Path, decisions: Sequence[Decision]) -> None:
 
 
 def read_decisions(folder: Path) -> Iterator[Decision]:
-    """The decisions of an item, in the order of the clips."""
+    """Decisions of an item, in the order of the clips."""
     with (folder / DECISIONS).open(encoding="utf-8") as lines:
         yield from (Decision(**json.loads(line)) for line in lines)
 
 
 def read_embeddings(folder: Path, seed: int) -> np.ndarray:
-    """Embeddings (N, D) of a seed's accepted clips, by clip id."""
+    """Embeddings (N, D) of a seed's accepted clips, sorted by clip id."""
     rows: np.ndarray = np.load(folder / "embeddings" / f"{seed}.npy")
     return rows
 
 
 def write_embeddings(folder: Path, before: Listing | None, items: Mapping[int, Path]) -> None:
-    """Write the embeddings of all accepted clips, for the rounds to come.
+    """Write the embeddings of all accepted clips, for later rounds.
 
     Args:
-        folder: of the artifact of accepted clips.
+        folder: artifact of accepted clips.
         before: clips accepted in earlier rounds.
-        items: by seed, this round's finished item.
+        items: finished items of this round, by seed.
     """
     (folder / "embeddings").mkdir(exist_ok=True)
     earlier = before.clips if before else ()

@@ -1,7 +1,7 @@
-"""Whether two clips are the same recording, from the detail of their spectrograms.
+"""Detection of copies: whether two clips are the same recording, from the detail of their spectrograms.
 
-Embeddings of one class lie close together, so a high cosine alone does not make a copy. What two
-independent clips do not share is which band is louder than usual in which frame.
+Embeddings of one class lie close together, so a high cosine alone proves no copy. Independent clips
+differ in detail: which band is louder than usual in which frame.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ MAX_FRAMES = 256
 """Longer spectrograms are averaged down to at most this many frames."""
 
 RANGE_DB = 60.0
-"""What lies further below the loudest band is the noise floor, which a codec changes at will."""
+"""Dynamic range below the loudest band; anything lower is noise floor, which a codec may change."""
 
 
 def fingerprint(log_mel: np.ndarray) -> np.ndarray:
-    """The detail of a spectrogram: its deviations from each band's and each frame's mean, of norm 1.
+    """Detail of a spectrogram: deviations from the mean of each band and each frame, scaled to norm 1.
 
     Args:
         log_mel: (T, M), dB.
@@ -39,15 +39,15 @@ def fingerprint(log_mel: np.ndarray) -> np.ndarray:
 
 
 def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Best correlation of two fingerprints over time shifts up to a quarter of the longer one.
+    """Highest correlation of two fingerprints over time shifts of up to a quarter of the longer one.
 
     Args:
         a: (T, M), from `fingerprint`.
         b: (U, M).
 
     Returns:
-        1 for the same recording at any gain, near 0 for independent ones. A shift costs the part
-        that is shifted out.
+        1 for the same recording at any gain, near 0 for independent ones. A shift lowers it by the
+        part that is shifted out.
     """
     size = len(a) + len(b)
     spectrum = (np.fft.rfft(a, size, axis=0).conj() * np.fft.rfft(b, size, axis=0)).sum(1)
@@ -57,11 +57,11 @@ def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def nearest_first(similarity: np.ndarray, least: float, most: int) -> list[int]:
-    """At most `most` indices of the highest similarities that are at least `least`, the highest first.
+    """At most `most` indices of similarities of at least `least`, highest first.
 
     Args:
         similarity: (N,).
-        least: from which a pair is looked at closely.
+        least: similarity from which a pair is compared closely.
         most: bounds the work where all clips are alike.
     """
     near = np.flatnonzero(similarity >= least)
@@ -71,12 +71,11 @@ def nearest_first(similarity: np.ndarray, least: float, most: int) -> list[int]:
 def first_copy(
     clip_id: str, others: Sequence[str], fingerprints: Callable[[str], np.ndarray], least: float
 ) -> str | None:
-    """The first of `others` that is the same recording as `clip_id`.
+    """First of `others` that is the same recording as `clip_id`, or None.
 
     Args:
-        clip_id: of the clip.
-        others: ids of clips, the likeliest first.
-        fingerprints: of a clip by its id; asked for only where there are others.
+        others: clip ids, likeliest first.
+        fingerprints: fingerprint of a clip, by clip id; called only if there are others.
         least: correlation from which a pair is the same recording.
     """
     if not others:
@@ -86,10 +85,10 @@ def first_copy(
 
 
 class Fingerprints:
-    """Keeps fingerprints in a temporary file; use it as a context manager.
+    """Fingerprints in a temporary file; a context manager.
 
     Args:
-        spectrogram: log-mel (T, M) of a clip by its id, in dB; asked at most once for each clip that was not put.
+        spectrogram: log-mel (T, M) of a clip in dB, by clip id; called at most once, for clips without `put`.
     """
 
     def __init__(self, spectrogram: Callable[[str], np.ndarray]) -> None:
@@ -106,10 +105,9 @@ class Fingerprints:
         self._file.close()
 
     def put(self, clip_id: str, log_mel: np.ndarray) -> None:
-        """Keep the fingerprint of a clip.
+        """Store the fingerprint of a clip.
 
         Args:
-            clip_id: of the clip.
             log_mel: (T, M), dB.
         """
         mark = fingerprint(log_mel).astype(np.float16)
@@ -117,7 +115,7 @@ class Fingerprints:
         self._file.write(mark.tobytes())
 
     def get(self, clip_id: str) -> np.ndarray:
-        """The fingerprint (T', M) of a clip."""
+        """Fingerprint (T', M) of a clip; computed if it is not stored."""
         if clip_id not in self._places:
             self.put(clip_id, self._spectrogram(clip_id))
         offset, frames, bands = self._places[clip_id]

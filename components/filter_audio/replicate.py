@@ -1,4 +1,4 @@
-"""The filter's work on one replicate: read and embed its clips, calibrate, decide."""
+"""The filter on one replicate: read and embed its clips, calibrate the threshold, decide."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = get_logger("filter_audio")
 
 @dataclass(frozen=True)
 class Replicate:
-    """One item of the stage: the clips of a seed, by clip id, and what they are judged with."""
+    """One item of the stage: the clips of a seed, sorted by clip id, and the inputs of the filter."""
 
     seed: int
     plan: FilterAudioPlan
@@ -46,9 +46,9 @@ class Replicate:
 
 
 def filter_replicate(job: Replicate) -> Path:
-    """Make the replicate's item, or find it.
+    """Folder of the replicate's item, made unless the store has it.
 
-    The item holds `decisions.jsonl` (one line a clip), `embeddings.npy` (their rows) and
+    The item holds `decisions.jsonl` (one line per clip), `embeddings.npy` (one row per clip) and
     `replicate.json` (threshold and figures).
     """
     return job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
@@ -91,7 +91,7 @@ def _make(job: Replicate, folder: Path) -> None:
 def _calibrated(
     job: Replicate, scorer: ClapScorer, gold: GoldSet, prompts: np.ndarray
 ) -> tuple[Threshold, dict[str, Any]]:
-    """The threshold from the gold validation clips, and what is recorded of it."""
+    """Threshold from the gold validation clips, and its entry in `replicate.json`."""
     rate = scorer.sample_rate_hz
     validation = gold.val(job.seed)
     claims = [gold.label_ids(clip) for clip in validation]
@@ -107,7 +107,7 @@ def _calibrated(
 
 
 def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprints) -> np.ndarray:
-    """Embeddings (N, D) of all clips, zero for those that failed the signal checks; keeps fingerprints on the way."""
+    """Embeddings (N, D) of all clips, zero where the signal checks failed; also stores the fingerprints."""
     sound = [row for row, clip in enumerate(job.clips) if clip.signal == "ok"]
     progress = Progress(log, "clips_scored", len(sound))
 
@@ -123,7 +123,7 @@ def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprint
 
 
 def _claims(clips: Sequence[Candidate], gold: GoldSet) -> list[tuple[int, ...]]:
-    """Ids of the labels of each clip.
+    """Label ids of each clip.
 
     Raises:
         DataError: a label is not one of the dataset's.
@@ -139,7 +139,7 @@ def _claims(clips: Sequence[Candidate], gold: GoldSet) -> list[tuple[int, ...]]:
 
 
 class _Audio:
-    """Finds and reads any clip of the replicate by its id, at one rate."""
+    """Audio of any clip of the replicate, by clip id, at one rate."""
 
     def __init__(self, job: Replicate, gold: GoldSet, rate: int) -> None:
         self._gold, self._rate = gold, rate
@@ -149,7 +149,7 @@ class _Audio:
             self._files |= {clip.clip_id: (job.previous_dir, clip.file_name) for clip in job.previous}
 
     def load(self, clip_id: str) -> np.ndarray:
-        """Mono `(T,)` float32."""
+        """Mono audio `(T,)`, float32."""
         if clip_id not in self._files:
             return self._gold.load(self._originals[clip_id], self._rate)
         folder, name = self._files[clip_id]
@@ -158,7 +158,7 @@ class _Audio:
 
 
 def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Embedded]:
-    """Earlier rounds' clips by recipe and labels."""
+    """Accepted clips of earlier rounds, by recipe and labels."""
     if job.previous_dir is None or not job.previous:
         return {}
     embeddings = read_embeddings(job.previous_dir, job.seed)
@@ -172,7 +172,7 @@ def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Emb
 def _distances(
     clips: Sequence[Candidate], decided: Sequence[Decision], embeddings: np.ndarray, gold: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Kernel distance to the gold training clips, by recipe: of all candidates, and of those accepted."""
+    """Kernel distance to the gold training clips by recipe, of all candidates and of accepted clips."""
     result: dict[str, dict[str, float]] = {}
     for recipe in sorted({clip.recipe for clip in clips}):
         sound = [row for row, clip in enumerate(clips) if clip.recipe == recipe and clip.signal == "ok"]

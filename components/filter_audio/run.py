@@ -1,4 +1,4 @@
-"""Reads a round's clips, filters each replicate, writes accepted and rejected."""
+"""Reads the clips of a round, filters each replicate, writes accepted and rejected clips."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def run(
     code_version: str,
     previous_path: str | None = None,
 ) -> dict[str, float | int | str]:
-    """Filter one round; see `component.py` for the arguments.
+    """Filter one round; arguments as in `component.py`.
 
     Returns:
-        Counts of accepted and rejected clips, the latter by reason too.
+        Counts of accepted and rejected clips, the latter also by reason.
     """
     plan = FilterAudioPlan.model_validate(config)
     artifacts = {"synthetic": synthetic_path, "previous": previous_path}
@@ -74,7 +74,7 @@ def run(
 def _decided(
     clips: Listing, decisions: dict[str, Decision], wanted: Callable[[Decision], bool] = lambda _: True
 ) -> Iterator[SyntheticClip]:
-    """Records with what was found out about them, read one by one."""
+    """Records with their decisions, read one by one; only those whose decision is `wanted`."""
     for clip in clips:
         decision = decisions[clip.clip_id]
         if wanted(decision):
@@ -84,7 +84,7 @@ def _decided(
 def _filter(
     plan: FilterAudioPlan, clips: Listing, before: Listing | None, gold: Path, clap: Path, code_version: str
 ) -> dict[int, Path]:
-    """The finished item of every seed that has clips this round."""
+    """Finished item of every seed that has clips in this round."""
     strangers = {clip.seed for clip in clips.clips} - set(plan.seeds)
     if strangers:
         raise DataError(f"{clips.folder}: clips of seeds {sorted(strangers)}; this run has {sorted(plan.seeds)}")
@@ -92,7 +92,7 @@ def _filter(
     if not seeds:
         event(log, "nothing_to_filter")
         return {}
-    # A round with nothing to do must not pay for importing torch.
+    # Imported here, so that a round with nothing to do does not load torch.
     from components.filter_audio.replicate import Replicate, filter_replicate
 
     store, gold_hash = ItemStore("filter_audio", code_version), hash_dir(gold)

@@ -1,4 +1,4 @@
-"""The cumulative account of all rounds: `filter.json`."""
+"""Cumulative account of all rounds: `filter.json`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def summarize(
     """Add a round to the account.
 
     Args:
-        previous: the account of the rounds before; None in round 0.
-        decided: this round's clips; none when nothing was left to do.
-        replicates: by seed, the figures that the filter wrote; none when nothing was left to do.
+        previous: account of the earlier rounds; None in round 0.
+        decided: clips of this round with their decisions; empty if nothing was left to do.
+        replicates: figures of the filter, by seed; empty if nothing was left to do.
 
     Returns:
-        `rounds`, `thresholds` by seed, `candidates` (the history of every place that a clip was made for: caption,
-        score, reason and round of each try), and `empty_classes`: what no clip was accepted for.
+        `rounds`, `thresholds` by seed, `candidates` (one row per generated clip of any round: caption, score, reason,
+        round), and `empty_classes` (seed, recipe and label without an accepted clip).
     """
     before = previous or {"rounds": [], "thresholds": {}, "candidates": []}
     number = len(before["rounds"])
@@ -37,7 +37,7 @@ def summarize(
 
 
 def reason_counts(decided: Iterable[Decision]) -> dict[str, int]:
-    """How many clips were rejected, by reason."""
+    """Number of rejected clips, by reason."""
     return dict(sorted(Counter(decision.reason for decision in decided if decision.reason is not None).items()))
 
 

@@ -1,4 +1,4 @@
-"""Scores of a clip's claim to its label, and the threshold that the gold validation clips give."""
+"""CLAP scores of the labels that clips claim, and the threshold calibrated on gold validation clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from common.errors import DataError
 
 
 class Threshold(BaseModel):
-    """What a clip must reach; a null bound does not apply."""
+    """Lower bounds that a clip must reach; None = no bound."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
@@ -21,7 +21,7 @@ class Threshold(BaseModel):
     calibration_clips: int = 0
 
     def reason(self, score: float, margin: float) -> str | None:
-        """`low_score`, `low_margin`, or null for a clip that passes."""
+        """`low_score`, `low_margin`, or None for a clip that passes."""
         if self.min_score is not None and score < self.min_score:
             return "low_score"
         if self.min_margin is not None and margin < self.min_margin:
@@ -30,15 +30,15 @@ class Threshold(BaseModel):
 
 
 def claim_scores(similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and margins of clips that claim to be of a label, or of several at once.
+    """Scores and margins of clips that claim one label or several.
 
     Args:
         similarity: (N, K) cosines of clips and label prompts.
-        claims: of each clip, the ids of the labels that it claims; at least one.
+        claims: ids of the labels that each clip claims; at least one.
 
     Returns:
-        Score (N,): cosine with the claimed label's prompt, the least of several. Margin (N,): score minus the cosine
-        of the best label that is not claimed; -1, the least there is, stands for it where all are.
+        Score (N,): cosine with the prompt of the claimed label, the lowest of several. Margin (N,): score minus the
+        highest cosine with an unclaimed label; minus -1, the lowest cosine, if all labels are claimed.
     """
     claimed = np.zeros(similarity.shape, bool)
     for row, labels in enumerate(claims):
@@ -48,12 +48,12 @@ def claim_scores(similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> tup
 
 
 def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) -> Threshold:
-    """The threshold of a replicate.
+    """Threshold of a replicate.
 
     Args:
-        config: the kind, and the percentile or the fixed bound.
-        scores: (N,) of gold validation clips with their true labels.
-        margins: (N,) of the same.
+        config: kind, and percentile or fixed bound.
+        scores: (N,) of gold validation clips that claim their true labels.
+        margins: (N,) of the same clips.
 
     Raises:
         DataError: there are no clips to take the percentile of.
@@ -75,16 +75,15 @@ def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) 
 
 
 def planted_trial(threshold: Threshold, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Let every clip claim its own labels, then every other label in the place of its first one: planted claims.
+    """Trial of a threshold on right and planted claims: each clip's own labels, then every other label in their place.
 
     Args:
-        threshold: calibrated on other clips.
         similarity: (N, K) cosines of real clips and label prompts.
-        claims: ids of their true labels.
+        claims: ids of the true labels of each clip.
 
     Returns:
         `recall` (share of right claims that pass), `wrong_kept` (share of wrong claims that pass),
-        `precision` (share of right ones among those kept, were a half of the candidates right).
+        `precision` (share of right claims among those kept, if half of all candidates were right).
     """
     rows, planted = planted_claims(similarity.shape[1], claims)
     recall = _passed(threshold, similarity, claims)
@@ -93,7 +92,7 @@ def planted_trial(threshold: Threshold, similarity: np.ndarray, claims: Sequence
 
 
 def planted_claims(labels: int, claims: Sequence[Sequence[int]]) -> tuple[list[int], list[tuple[int, ...]]]:
-    """Every other label in the place of each clip's first one: the clips' rows, and the wrong claims."""
+    """Wrong claims, with every other label in place of each clip's first one: rows of the clips, and label ids."""
     pairs = [
         (row, (label, *own[1:])) for row, own in enumerate(claims) for label in range(labels) if label not in set(own)
     ]

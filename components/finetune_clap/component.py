@@ -16,8 +16,8 @@ def finetune_clap(
     """Fine-tune CLAP on the gold clips of each replicate.
 
     Args:
-        clap: from pretrain_clap.
-        gold: from prepare_dataset.
+        clap: pretrained CLAP, from pretrain_clap.
+        gold: training and validation clips of each replicate, from prepare_dataset.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         finetuned: one ClapModel directory per replicate.

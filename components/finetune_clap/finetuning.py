@@ -1,4 +1,8 @@
-"""Fine-tune CLAP on the gold clips of one replicate, and keep it only if validation clips gain."""
+"""The idea of the stage: fine-tune CLAP on the gold clips of a replicate, and keep it only if validation AUC gains.
+
+Each gold clip is paired with several wordings of its label; training is contrastive. Read next:
+`common/clap/training.py` (the loss), `run.py` (one item per replicate, or plain copies if the stage is disabled).
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,11 @@ from common.storage.items import ItemStore
 from common.training import Curve, best_by
 
 VALIDATION = "val_"
-"""What the names of validation figures begin with in the curve."""
+"""Prefix of validation figures in the curve."""
 
 
 def label_captions(label: str) -> list[str]:
-    """Wordings of a label; the first is the prompt of scoring."""
+    """Wordings of a label; the first is the prompt used for scoring."""
     name = normalize_label(label)
     return [template_caption(label), template_caption(label), f"the sound of a {name}", f"a {name}", name]
 
@@ -39,7 +43,7 @@ def label_figures(
     labels: Sequence[str],
     sample_rate_hz: int,
 ) -> dict[str, float]:
-    """How well label prompts are told apart on clips; see `retrieval_figures`. Empty without clips."""
+    """Retrieval figures of label prompts on clips (see `retrieval_figures`); empty without clips."""
     if not label_ids:
         return {}
     prompts = scorer.embed_text([template_caption(label) for label in labels])
@@ -58,22 +62,20 @@ def tune(
     equalizer_db: float = 0.0,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[ClapScorer, Curve, dict[str, float], dict[str, float]]:
-    """A fine-tuned copy of a CLAP: the best evaluation of the tuning, or the CLAP as it was.
+    """Fine-tune a copy of a CLAP; keeps the best evaluation, or the original weights if none is better.
 
     Args:
-        scorer: left as it is.
+        scorer: the original; not modified.
         clips: gold training clips, mono (T,).
-        labels: of the clips.
-        sample_rate_hz: of the clips.
-        optim: steps, rate, schedule; every `evaluate_every` steps and at the end `judge` is asked.
-        seed: enters every draw.
-        judge: figures on validation clips; the `auc` decides. Without any nothing shows that tuning helped.
-        equalizer_db: see `common.clap.training.equalizer_gains`.
+        optim: steps, rate, schedule; `judge` runs every `evaluate_every` steps and at the end.
+        seed: seeds every draw.
+        judge: figures on validation clips; `auc` decides. Without figures the original weights are kept.
+        equalizer_db: strength of random equalisers; see `common.clap.training.equalizer_gains`.
         checkpoints: where unfinished work is kept.
 
     Returns:
-        The copy, the curve of its training (`best_step` 0 = it is as it was), and the figures before and
-        after: those of the best evaluation, or of the last one where none was better than before.
+        The copy, its training curve (`best_step` 0 = original weights), the figures before, and the figures
+        after: those of the best evaluation, or of the last one if none was better than before.
     """
     before = judge(scorer)
     tuned = ClapScorer(copy.deepcopy(scorer.model), scorer.tokenizer, scorer.extractor, scorer.batch_size)
@@ -105,7 +107,7 @@ def tune(
 
 @dataclass(frozen=True)
 class Replicate:
-    """One item of the stage."""
+    """One item of the stage: CLAP fine-tuned for one replicate."""
 
     seed: int
     settings: FinetuneClapConfig
@@ -116,7 +118,7 @@ class Replicate:
 
 
 def finetune_replicate(job: Replicate) -> Path:
-    """Make the replicate's item, or find it: `clap/` and `figures.json`."""
+    """Folder of the replicate's item, made unless the store has it: `clap/` and `figures.json`."""
     made = job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
     job.store.checkpoints(**job.key).clear()
     return made

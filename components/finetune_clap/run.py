@@ -20,10 +20,10 @@ _NOT_COPIED = shutil.ignore_patterns("training.json")
 def run(
     clap_path: str, gold_path: str, finetuned_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Fine-tune per replicate; see `component.py` for the arguments.
+    """Fine-tune CLAP per replicate; arguments as in `component.py`.
 
     Returns:
-        Validation AUC before and after, and how many replicates kept the fine-tuned model.
+        Mean validation AUC before and after, and the number of replicates that kept the fine-tuned model.
     """
     plan = FinetuneClapPlan.model_validate(config)
     artifacts = {"clap": clap_path, "gold": gold_path}
