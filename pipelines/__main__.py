@@ -1,4 +1,4 @@
-"""`python -m pipelines COMMAND …`: what every target of the Makefile calls."""
+"""Entry point `python -m pipelines COMMAND …`, which the Makefile's targets call."""
 
 import sys
 

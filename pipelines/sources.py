@@ -1,4 +1,4 @@
-"""The project's source files by what they mean: docstrings, comments and formatting do not count."""
+"""Hashes of source files by meaning: docstrings, comments and formatting do not count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 (hex) over names and meaning of source files."""
+    """SHA-256 (hex) over names and meanings of source files."""
     found = hashlib.sha256()
     for path in sorted(paths):
         found.update(f"{path.relative_to(ROOT).as_posix()}\0{meaning(path)}\0".encode())
@@ -24,7 +24,10 @@ def digest(paths: Iterable[Path]) -> str:
 
 @cache
 def meaning(path: Path) -> str:
-    """SHA-256 (hex) of a file: of the syntax tree without docstrings of Python, the values of YAML, all other bytes."""
+    """SHA-256 (hex) of a file's meaning; cached by path.
+
+    The meaning is the syntax tree without docstrings of Python, the values of YAML, and the bytes of other files.
+    """
     data = path.read_bytes()
     if path.suffix == ".py":
         data = ast.dump(without_docstrings(data.decode("utf-8"))).encode()
@@ -34,7 +37,7 @@ def meaning(path: Path) -> str:
 
 
 def without_docstrings(source: str) -> ast.Module:
-    """The syntax tree of Python source without docstrings and other strings that stand alone."""
+    """Syntax tree of Python source, without docstrings and other bare string statements."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):

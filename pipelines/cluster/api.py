@@ -1,4 +1,4 @@
-"""Submit the pipeline to a Kubeflow Pipelines API and follow it (`KFP_HOST=… make run-pipeline`)."""
+"""Client of a Kubeflow Pipelines API: upload a pipeline, start a run, follow it (`KFP_HOST=… make run-pipeline`)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from common.errors import ConfigError, StorageError
 from pipelines.sources import ROOT
 
 ENDED = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1, "CANCELLED": 1}
-"""Final states of a run, with the exit status that each becomes."""
+"""Final states of a run, with their exit status."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the API; nothing of it is ever stored.
+    """Address and credentials of the API; never stored.
 
     Attributes:
-        host: URL of the API, the environment variable KFP_HOST.
-        namespace: of a multi-user installation, KFP_NAMESPACE.
-        token: bearer token, KFP_TOKEN; None also takes kfp's own ways, such as a projected service account token.
-        ca_file: certificate authority of the host, KFP_CA.
-        timeout_s: of one request.
-        attempts: for one request, when the server fails or does not answer.
+        host: URL of the API, from KFP_HOST.
+        namespace: namespace in a multi-user installation, from KFP_NAMESPACE.
+        token: bearer token, from KFP_TOKEN; None = kfp's own methods, such as a projected service account token.
+        ca_file: certificate authority of the host, from KFP_CA.
+        timeout_s: timeout of one request.
+        attempts: attempts of one request when the server fails or does not answer.
     """
 
     host: str
@@ -47,7 +47,7 @@ class Connection:
 
     @classmethod
     def from_environment(cls) -> Connection | None:
-        """The connection that KFP_HOST, KFP_NAMESPACE, KFP_TOKEN and KFP_CA name; None without KFP_HOST."""
+        """Connection from KFP_HOST, KFP_NAMESPACE, KFP_TOKEN and KFP_CA; None without KFP_HOST."""
         host = os.environ.get("KFP_HOST")
         if not host:
             return None
@@ -60,13 +60,17 @@ class Connection:
 
 
 class Cluster:
-    """A Kubeflow Pipelines API.
+    """Client of a Kubeflow Pipelines API.
 
     Args:
-        connection: where it is.
+        connection: address and credentials.
+
+    Attributes:
+        client: kfp's client, with a timeout for every request.
 
     Raises:
-        ConfigError: the API refuses or cannot be reached.
+        ConfigError: the API refuses.
+        StorageError: the API does not answer.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -74,7 +78,7 @@ class Cluster:
 
         self.connection = connection
         namespace = {"namespace": connection.namespace} if connection.namespace else {}
-        # The client asks the server about multi-user mode while it is built, so this can fail as well.
+        # The client's constructor asks the server about multi-user mode, so it can fail too.
         self.client = self.ask(
             lambda: Client(
                 host=connection.host, existing_token=connection.token, ssl_ca_cert=connection.ca_file, **namespace
@@ -87,10 +91,10 @@ class Cluster:
             _limit(api_client.rest_client, connection.timeout_s)
 
     def version(self, name: str, package: Path) -> tuple[str, str]:
-        """Upload the compiled pipeline `package` as a version of pipeline `name`, or find it there.
+        """Upload the compiled pipeline `package` as a version of pipeline `name`, unless that version exists.
 
         Returns:
-            Ids of the pipeline and of its version, which is named after the commit and the content of `package`.
+            Ids of the pipeline and of the version; `version_name` names the version.
         """
         version = version_name(package)
         pipeline_id = self.ask(lambda: self.client.get_pipeline_id(name))
@@ -122,7 +126,14 @@ class Cluster:
         return next((row.pipeline_version_id for row in rows if row.display_name == name), None)
 
     def start(self, pipeline: tuple[str, str], experiment: str, params: dict[str, Any], root: str | None = None) -> str:
-        """Start a run of `pipeline` (ids from `version`) in `experiment`, which is made when absent; returns its id."""
+        """Start a run and return its id.
+
+        Args:
+            pipeline: ids from `version`.
+            experiment: name of the experiment; created when absent.
+            params: the pipeline's parameters.
+            root: root of the artifacts; None = the API's default.
+        """
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
         experiment_id = self.experiment(experiment)
         run = self.ask(
@@ -135,22 +146,28 @@ class Cluster:
                 pipeline_root=root,
                 enable_caching=True,
             ),
-            # A request that may have been carried out is not sent again: it would be a second run.
+            # Never retried: the first request may have succeeded, and a second one would start a second run.
             attempts=1,
         )
         return str(run.run_id)
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment `name`, made when absent."""
+        """Id of the experiment `name`, which is created when absent."""
         made = self.ask(lambda: self.client.create_experiment(name, namespace=self.connection.namespace))
         return str(made.experiment_id)
 
     def url(self, run_id: str) -> str:
-        """The page of a run."""
+        """URL of a run's page."""
         return f"{self.connection.host.rstrip('/')}/#/runs/details/{run_id}"
 
     def follow(self, run_id: str, tell: Callable[[str], None], every_s: float = 15.0) -> int:
-        """Wait until a run ends; returns the exit status that its final state becomes."""
+        """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
+
+        Args:
+            run_id: id from `start`.
+            tell: receives one line per change.
+            every_s: seconds between two requests.
+        """
         last: dict[str, str] = {}
         while True:
             run = self.ask(lambda: self.client.get_run(run_id))
@@ -165,12 +182,12 @@ class Cluster:
             time.sleep(every_s)
 
     def ask(self, request: Callable[[], T], conflict: Callable[[], T] | None = None, attempts: int | None = None) -> T:
-        """The answer to `request`, asked again a few times while the server fails or does not answer.
+        """Send a request, with retries while the server fails or does not answer.
 
         Args:
             request: one call of the client.
-            conflict: gives the result when the server says that it is there already (409).
-            attempts: default: the connection's; 1 for what must not be carried out twice.
+            conflict: returns the result when the server answers that the object exists (409).
+            attempts: default: the connection's; 1 for requests that must not be repeated.
 
         Raises:
             ConfigError: the server refuses; the message says what to do.
@@ -213,7 +230,7 @@ class Cluster:
 
 
 def _limit(rest_client: Any, timeout_s: float) -> None:
-    """Let no request wait for ever: the generated client asks for no limit unless each call names one."""
+    """Give every request a timeout; the generated client has none unless a call names one."""
     request = rest_client.request
 
     def limited(*arguments: Any, **options: Any) -> Any:
@@ -226,7 +243,7 @@ def _limit(rest_client: Any, timeout_s: float) -> None:
 
 
 def version_name(package: Path) -> str:
-    """`git-<commit>-<hash of the compiled file>`; equal files of one commit have equal names."""
+    """Version name `git-<commit>-<hash of the compiled file>`; equal files of one commit get equal names."""
     digest = hashlib.sha256(package.read_bytes()).hexdigest()[:8]
     found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
     commit = found.stdout.strip() if found.returncode == 0 else "none"

@@ -1,4 +1,4 @@
-"""Look at a cluster before anything is submitted to it (`KFP_HOST=… make doctor`)."""
+"""Checks of a cluster before anything is submitted to it (`KFP_HOST=… make doctor`)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True)
 class Check:
-    """What was found.
+    """Result of one check.
 
     Attributes:
-        name: of the part.
-        state: "not checked" where nothing can be said from this machine.
-        text: what was found, and what to do.
+        name: name of the checked part.
+        state: "not checked" where this machine cannot tell.
+        text: finding, and what to do.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Check:
         return f"{self.name:<10} {self.state}: {self.text}"
 
     def to_dict(self) -> dict[str, str]:
-        """For JSON."""
+        """Convert to a dictionary for JSON."""
         return asdict(self)
 
 
@@ -59,10 +59,10 @@ def examine_cluster(connection: Connection, profile: Profile, config: RunConfig,
     """Check API, store, images, GPUs, caption writer and models.
 
     Args:
-        connection: to the API.
-        profile: that the run would be compiled with.
-        config: of the run.
-        store: address of the run store; empty = not named.
+        connection: address and credentials of the API.
+        profile: profile of the run.
+        config: configuration of the run.
+        store: address of the run store; empty = not given, so not checked.
     """
     yield _guarded("API", lambda: _api(connection))
     yield _guarded("store", lambda: _store(store))
@@ -115,7 +115,7 @@ def _images(profile: Profile) -> list[Check]:
 
 
 def _manifest(name: str) -> str:
-    """ "ok", "missing", or why the registry cannot be asked."""
+    """Ask a registry for an image: "ok", "missing", or the reason why it cannot be asked."""
     host, _, rest = name.partition("/")
     path, _, tag = rest.rpartition(":")
     if "." not in host and ":" not in host:
@@ -136,7 +136,7 @@ def _manifest(name: str) -> str:
 
 
 def _authorization(client: httpx.Client, host: str, challenge: str) -> dict[str, str]:
-    """What answers a registry's challenge, with the account that `docker login` kept, or none."""
+    """Authorization header for a registry's challenge, with the account stored by `docker login`, if any."""
     kept = _docker_login(host)
     fields = dict(_CHALLENGE.findall(challenge))
     if not challenge.lower().startswith("bearer") or "realm" not in fields:

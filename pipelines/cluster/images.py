@@ -1,4 +1,4 @@
-"""Build and push the images of the stages (`make images`, `make images push`)."""
+"""Commands that build and push the stages' images (`make images`, `make images push`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def build_command(builder: str, stage: str, profile: Profile, extra: Sequence[str] = ()) -> list[str]:
-    """The command that builds the image of a stage: `builder`, its arguments, the context last.
+    """Command that builds a stage's image.
 
-    The image gets two names: by content under the profile's prefix, and the one of this machine.
+    The image gets two names: one by content under the profile's prefix, and the local name.
+
+    Args:
+        builder: program with its arguments, such as `docker build`; the context is passed last.
+        stage: name of the stage.
+        profile: gives the prefix of the name.
+        extra: further arguments.
     """
     target = target_of(stage)
     labels = {"version": VERSION, "revision": _commit(), "title": f"synthio {target}", "licenses": "Apache-2.0"}
@@ -31,7 +37,7 @@ def build_command(builder: str, stage: str, profile: Profile, extra: Sequence[st
 
 
 def push_commands(builder: str, profile: Profile) -> Iterator[list[str]]:
-    """The commands that push every image: the builder's own program, or docker."""
+    """Commands that push every image, with the builder's engine (docker, podman or nerdctl), else with docker."""
     program = shlex.split(builder)[0]
     engine = program if re.search(r"(docker|podman|nerdctl)$", program) else "docker"
     for stage in STAGES:

@@ -1,4 +1,4 @@
-"""Where each stage runs: image, GPUs, memory, caches, secrets, retries. One typed profile holds all of it."""
+"""Placement of the stages by a typed profile: image, GPUs, memory, caches, secrets, retries."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PRIORITY_LABEL = "synthio/priority-class"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PART_OF = {"app.kubernetes.io/part-of": "synthio"}
 SETTINGS = ("SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
-"""Keys of the config map, which are also the variables' names."""
+"""Keys of the config map, and names of the variables that they set."""
 STORE_KEYS = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCESS_KEY"}
-"""Keys of the store's secret, with the variables that they become."""
+"""Keys of the store's secret, with the variables that they set."""
 USER_ID = 10001
 MODELS, SCRATCH = "/models", "/tmp"
 
 
 class Toleration(Frozen):
-    """A taint that the pods of a profile bear; see the Kubernetes documentation of tolerations."""
+    """Toleration of a taint by the pods of a profile, with the fields of a Kubernetes toleration."""
 
     key: str
     operator: Literal["Equal", "Exists"] = "Exists"
@@ -41,7 +41,7 @@ class Toleration(Frozen):
 
 
 class Retry(Frozen):
-    """How often a failed pod is started again; a stage goes on where the last one stopped."""
+    """Retries of a failed pod; a retried stage resumes."""
 
     attempts: int = Field(default=3, ge=0, le=20)
     backoff: str = Field(default="30s", pattern=r"^\d+[smh]$")
@@ -50,7 +50,7 @@ class Retry(Frozen):
 
 
 class Resources(Frozen):
-    """What one stage's pod gets; quantities as Kubernetes writes them."""
+    """Resources of one stage's pod, in Kubernetes quantities."""
 
     cpu: str = Field(default="2", pattern=r"^\d+m?$")
     memory: str = Field(default="8Gi", pattern=r"^\d+(Mi|Gi)$")
@@ -63,7 +63,7 @@ class Resources(Frozen):
 
 
 class Profile(Frozen):
-    """A cluster, as far as placing the stages goes."""
+    """Placement settings of one cluster, or of this machine."""
 
     description: str
     registry: str = Field(
@@ -112,7 +112,7 @@ class Profile(Frozen):
         return self
 
     def resources(self, stage: str) -> Resources:
-        """What `stage` gets."""
+        """Resources of `stage`: its own, else the defaults."""
         return self.stages.get(stage, self.defaults)
 
 
@@ -123,10 +123,13 @@ def profile_names() -> tuple[str, ...]:
 
 
 def load_profile(name: str) -> Profile:
-    """The profile `name`: one of `pipelines/profiles`, or the path of a YAML file.
+    """Load a profile.
+
+    Args:
+        name: name of a profile in `pipelines/profiles`, or path of a YAML file.
 
     Raises:
-        ConfigError: unknown profile, or a bad value in it.
+        ConfigError: the profile is unknown, or has a bad value.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{name}.yaml"
     if not path.is_file():
@@ -139,7 +142,7 @@ def load_profile(name: str) -> Profile:
 
 
 def image(stage: str, profile: Profile | None = None) -> str:
-    """The image of a stage; without a profile the one that `make images` leaves on this machine."""
+    """Image name of a stage; without a profile the local name that `make images` gives."""
     if profile is None:
         return local_image(stage)
     return f"{profile.registry}/{target_of(stage)}:{profile.tag or image_tag(stage)}"
@@ -147,13 +150,13 @@ def image(stage: str, profile: Profile | None = None) -> str:
 
 @cache
 def image_tag(stage: str) -> str:
-    """16 hex digits over what the image of `stage` holds: sources by what they mean, and the layers below them."""
+    """16 hex digits over the content of a stage's image: the meaning of its sources, and its Dockerfile parts."""
     recipe = hashlib.sha256(image_recipe(target_of(stage)).encode()).hexdigest()
     return hashlib.sha256(f"{recipe}{digest(image_sources(stage))}".encode()).hexdigest()[:16]
 
 
 def image_sources(stage: str) -> list[Path]:
-    """Files of the repository that the Dockerfile copies into the image of `stage`, sorted."""
+    """Files that the Dockerfile copies into the image of `stage`, sorted."""
     folders = [ROOT / "common", ROOT / "components" / stage]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     files += [ROOT / name for name in ("docker/install-pinned", "requirements.txt", "components/__init__.py")]
@@ -161,7 +164,7 @@ def image_sources(stage: str) -> list[Path]:
 
 
 def image_recipe(target: str) -> str:
-    """The parts of the Dockerfile that the image of `target` is made by: its own, and those it builds on."""
+    """Parts of the Dockerfile that build the image of `target`: its own part and those it builds on."""
     text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
     head, *parts = re.split(r"^(?=FROM )", text, flags=re.MULTILINE)
     by_name = {part.split()[3]: part for part in parts}
@@ -175,7 +178,7 @@ def image_recipe(target: str) -> str:
 
 
 def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
-    """Give `task` the image, resources and Kubernetes settings that `profile` has for `stage`; returns it."""
+    """Set image, resources and Kubernetes settings of `task` from the profile; return the task."""
     task.set_container_image(image(stage, profile))
     if not profile.cluster:
         return task
@@ -197,7 +200,7 @@ def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
 
 
 def environment(profile: Profile) -> dict[str, str]:
-    """Of every stage, whatever the config map holds: it reads nothing from the network but store and LLM."""
+    """Variables of every stage, independent of the config map; offline mode leaves only store and LLM to the network."""
     return {
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",

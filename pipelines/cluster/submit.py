@@ -1,4 +1,4 @@
-"""Start a run of a compiled pipeline on a cluster, and follow it."""
+"""Submission of a compiled pipeline to a cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ DEFAULT_PROFILE = "one-gpu"
 
 
 def cluster_profile(name: str) -> str:
-    """The profile's name, or the default one; ConfigError when it is for this machine."""
+    """Return the profile's name, or the default one for an empty name.
+
+    Raises:
+        ConfigError: the profile is unknown, or for this machine only.
+    """
     profile = name or DEFAULT_PROFILE
     if not load_profile(profile).cluster:
         raise ConfigError(f"profile {profile} is for this machine, but KFP_HOST is set: unset it, or PROFILE=one-gpu")
@@ -29,16 +33,16 @@ def submit(
     follow: bool,
     fresh: bool = False,
 ) -> int:
-    """Start a run and print its page.
+    """Start a run, print the URL of its page, and optionally follow it.
 
     Args:
-        cluster: the API.
-        pipeline: its name there.
-        package: the compiled pipeline.
-        experiment: that the run belongs to.
+        cluster: client of the API.
+        pipeline: name of the pipeline in the API.
+        package: file of the compiled pipeline.
+        experiment: name of the run's experiment.
         arguments: the pipeline's parameters.
         follow: wait until the run ends.
-        fresh: whether the package takes no task's result from an earlier run.
+        fresh: whether the package was compiled without caching; selects the hint after a failure.
 
     Returns:
         0, or with `follow` the exit status of the run.

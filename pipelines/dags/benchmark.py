@@ -1,8 +1,8 @@
-"""The benchmark DAG: (dataset, n) cells over one ParallelFor, each the same pipeline, and a report of all of them.
+"""Benchmark DAG: one ParallelFor runs the whole pipeline for each (dataset, n) cell; a report covers all cells.
 
-Parameters of `build/benchmark.yaml` (`python -m pipelines.dags.compile --pipeline benchmark`): cells, preset, methods,
-seeds, overrides, budget, history. The task `report-study` leaves the artifact `study` with study.html, study.md and
-study.json:
+`python -m pipelines compile --pipeline benchmark` writes it to `build/benchmark.yaml`, with the parameters cells,
+preset, methods, seeds, overrides, budget and history. The task `report-study` writes the artifact `study` with
+study.html, study.md and study.json:
 
     {"schema": 1, "preset", "seeds": 3, "overrides", "methods": {name: title}, "state": "complete" | "incomplete",
      "cells": [{"dataset", "n", "state": "done" | "failed", "figure": "accuracy" | "map",
@@ -19,10 +19,10 @@ study.json:
      "estimate": {"items", "hours", "gpu_hours", "cpu_hours", "storage_gb", "money", …},
      "failures": [{"dataset", "n", …}], "seconds": 5400.0}
 
-`seconds` count from the start of the study, also those of a cell (until its report was there; null when it failed).
-`factors` are scores on validation clips. `make benchmark` on one machine adds what only the runner knows: `real`
-(hours, money, machine, tasks) and of each cell `stages` (seconds by stage), `machine`, `seconds_per_point`, and the
-stage and error of a failure.
+`seconds` count from the start of the study; those of a cell end when its report was recorded, and are null when it
+failed. `factors` are scores on validation clips. On one machine, `make benchmark` adds what only the runner knows:
+`real` (hours, money, machine, tasks, reused) and for each cell `stages` (seconds by stage), `machine`,
+`seconds_per_point`, and the stage and error of a failure.
 
 Figures are fractions; `published` and `difference` are percent and percentage points.
 """
@@ -44,7 +44,7 @@ from pipelines.dags.synthio import placed, synthio_pipeline
 
 
 def study_cells(profile: Profile) -> Any:
-    """The loop as a pipeline of its own: the study's report waits for it and runs also when a cell failed."""
+    """Build the loop over cells as a nested pipeline, so that the study's report runs even when a cell failed."""
     stage, synthio = placed(profile), synthio_pipeline(profile)
 
     @dsl.pipeline(name="study-cells")
@@ -60,7 +60,7 @@ def study_cells(profile: Profile) -> Any:
                 seeds=seeds,
                 overrides=cell.overrides,
             )
-            # Not from KFP's cache: planning a study clears the reports of an earlier attempt.
+            # Never cached: planning a study clears the reports of an earlier attempt.
             stage(record_cell, results=run.outputs["results"], study=cell.study, key=cell.key).set_caching_options(
                 False
             )
@@ -69,7 +69,7 @@ def study_cells(profile: Profile) -> Any:
 
 
 def benchmark_pipeline(profile: Profile) -> Any:
-    """The whole study, its tasks placed as `profile` says."""
+    """Build the study's pipeline with tasks placed by `profile`."""
     stage, cells_of_study = placed(profile), study_cells(profile)
 
     @dsl.pipeline(
@@ -87,14 +87,14 @@ def benchmark_pipeline(profile: Profile) -> Any:
         """Compare the methods on several datasets and numbers of training clips.
 
         Args:
-            cells: JSON list of {"dataset": name or YAML, "n": number of training clips}.
+            cells: JSON list of {"dataset": name, s3:// address or inline YAML, "n": number of training clips}.
             preset: tiny (CPU), small (one GPU) or paper (real checkpoints).
             methods: comma-separated methods; empty = the default six.
             seeds: number of replicates.
             overrides: space-separated section.field=value pairs.
             budget: US dollars that the study may cost by estimate; 0 = no limit.
-            history: name of a history of nights to add the study to, which fails when it is worse than those before;
-                empty = none.
+            history: name of a history of nights; the study is added to it and fails when it is worse than the nights
+                before; empty = none.
         """
         run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         asked = {"preset": preset, "methods": methods, "seeds": seeds}

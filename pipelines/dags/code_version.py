@@ -1,7 +1,7 @@
-"""The version of a stage's code: a hash of what the sources that it imports mean.
+"""Code version of a stage: a hash over the meaning of its sources and of everything in `common` that it imports.
 
-A stage whose code behaves differently runs again; a change elsewhere, or of a docstring, leaves it cached. Neither
-KFP's local cache nor the cluster's sees imported packages by itself.
+It is part of the cache key, because neither KFP's local cache nor the cluster's sees imported packages. A stage whose
+code changed runs again; a change elsewhere, or of a docstring, keeps it cached.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from pipelines.sources import ROOT, digest
 
 SETTINGS = ("common/config", "common/datasets", "common/models")
-"""Folders whose data files (presets, datasets, published models) reach a stage through its settings, which are in the
-cache key already."""
+"""Folders whose data files (presets, datasets, published models) are left out of the hash: they reach a stage through
+its settings, which the cache key contains."""
 
 _MODULE = re.compile(r"common(\.\w+)+")
 
 
 def code_version(stage: str) -> str:
-    """12 hex digits over the meaning of the stage's folder and of everything in `common` that it imports."""
+    """12 hex digits over the meaning of the stage's folder and of everything that it imports from `common`."""
     sources = sorted((ROOT / "components" / stage).rglob("*.*"))
     seen = {path for path in sources if path.is_file() and "__pycache__" not in path.parts}
     queue = [path for path in seen if path.suffix == ".py"]
@@ -39,14 +39,14 @@ def code_version(stage: str) -> str:
 
 
 def joint_code_version(stages: Iterable[str]) -> str:
-    """12 hex digits over the code of all `stages`."""
+    """12 hex digits over the code versions of all `stages`."""
     versions = "".join(code_version(stage) for stage in sorted(stages))
     return hashlib.sha256(versions.encode()).hexdigest()[:12]
 
 
 @cache
 def _imports(path: Path) -> tuple[Path, ...]:
-    """Modules of `common` that a module imports, or names for a later import, and the packages that they lie in."""
+    """Files of `common` that a module imports, or names in a string for a later import, with their packages."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Compile a pipeline to `build/synthio.yaml` or `build/benchmark.yaml`; the same bytes every time."""
+"""Compilation of a pipeline to `build/synthio.yaml` or `build/benchmark.yaml`; the bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ PIPELINES = ("synthio", "benchmark")
 
 
 def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, pipeline: str = "synthio") -> Path:
-    """Write the DAG `pipeline`, placed as `profile` says, to `target` (atomically) and return it.
+    """Compile a pipeline, placed by a profile, to `target` (atomically); return `target`.
 
-    With `fresh`, no task takes its result from an earlier run: the client of KFP can switch that neither for a version
-    that was uploaded nor for tasks of nested pipelines.
+    Args:
+        target: file to write.
+        profile: name of a profile, or path of a YAML file.
+        fresh: disable caching of every task; KFP's client can do that neither for an uploaded version nor for tasks of
+            nested pipelines.
+        pipeline: `synthio` or `benchmark`.
     """
     from pipelines.dags.benchmark import benchmark_pipeline
     from pipelines.dags.synthio import synthio_pipeline
@@ -38,10 +42,10 @@ def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, 
 
 
 def _completed(text: str, fresh: bool) -> str:
-    """The compiled YAML with what the SDK does not write.
+    """Complete the compiled YAML with what the SDK does not write.
 
-    The values of parameters that have few (`literals`), which KFP's UI shows as a drop-down list; the source of each
-    component without its docstring, since KFP's cache keys hold it; with `fresh`, no task's caching.
+    Adds the preset names as `literals`, which KFP's UI shows as a drop-down list. Removes docstrings from the
+    components' sources, since KFP's cache keys contain the source. With `fresh`, removes the caching of all tasks.
     """
     header, separator, body = text.partition("components:\n")
     documents = list(yaml.load_all(separator + body, yaml.CSafeLoader))

@@ -1,6 +1,6 @@
 """Mermaid flowcharts of the compiled pipelines, for `docs/ARCHITECTURE.md`.
 
-`python -m pipelines.dags.picture docs/ARCHITECTURE.md` writes them anew between the file's markers.
+`python -m pipelines.dags.picture docs/ARCHITECTURE.md` rewrites them between the file's markers.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import yaml
 from pipelines.dags.compile import PIPELINES, compile_pipeline
 
 CROWDED = 8
-"""An artifact that more tasks than this read is named in their boxes. A task that reads more artifacts than this gets
-arrows only from tasks from which no other arrows lead to it."""
+"""Limit of arrows. An artifact with more readers is named in their boxes instead. A task that reads more artifacts gets
+arrows only from tasks that no other path connects to it."""
 
 _MARKED = re.compile(r"(<!-- flowchart: (\w+) -->\n).*?(<!-- end of the flowchart -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A task, or a group of tasks such as a loop.
+    """Box of a task, or of a group of tasks such as a loop.
 
     Attributes:
-        key: of the flowchart's node; the rounds of a loop that is unrolled share it.
-        title: on the run's page.
-        inside: key of the group that it lies in; "" = none.
-        stage: its name; "" = a group.
+        key: key of the flowchart's node; the rounds of an unrolled loop share it.
+        title: title on the run's page.
+        inside: key of the enclosing group; "" = none.
+        stage: name of the stage; "" = a group.
     """
 
     key: str
@@ -47,10 +47,10 @@ class Graph:
     """Boxes and arrows of a pipeline.
 
     Attributes:
-        boxes: by key, in the order of the specification.
-        artifacts: from writer and reader to the names of the artifacts.
-        again: the same from one round to the next.
-        order: pairs of boxes whose second waits for the first.
+        boxes: boxes by key, in the order of the specification.
+        artifacts: names of artifacts by (writer, reader).
+        again: names of artifacts by (writer, reader), from one round to the next.
+        order: pairs of boxes of which the second waits for the first.
     """
 
     boxes: dict[str, Box] = field(default_factory=dict)
@@ -60,10 +60,10 @@ class Graph:
 
 
 def picture(spec: Mapping[str, Any]) -> str:
-    """The flowchart of a compiled pipeline, as Mermaid text; another whole pipeline in it is one box.
+    """Draw a compiled pipeline as a Mermaid flowchart; another whole pipeline inside it becomes one box.
 
     Args:
-        spec: the first document of the compiled YAML.
+        spec: first document of the compiled YAML.
     """
     graph = Graph()
     _Reader(spec, graph).read("", spec["root"]["dag"], {})
@@ -85,21 +85,21 @@ def picture(spec: Mapping[str, Any]) -> str:
 
 
 class _Reader:
-    """Turns a specification into a `Graph`."""
+    """Converts a pipeline specification to a `Graph`."""
 
     def __init__(self, spec: Mapping[str, Any], graph: Graph) -> None:
         self._components: Mapping[str, Any] = spec["components"]
         self._graph = graph
         self._made: dict[tuple[str, str], tuple[str, str]] = {}
-        """From task and output to what makes it: place (with the number of the round) and name."""
+        """From (task, output) of a group to the (task, output) inside that makes it; tasks with numbers of rounds."""
 
     def read(self, place: str, dag: Mapping[str, Any], inputs: Mapping[str, tuple[str, str]]) -> None:
         """Add the tasks of `dag`, writers first.
 
         Args:
-            place: of the group of tasks, with numbers of rounds; "" = the pipeline itself.
-            dag: its part of the specification.
-            inputs: from the group's inputs to what makes them.
+            place: path of the group of tasks, with numbers of rounds; "" = the pipeline itself.
+            dag: the group's part of the specification.
+            inputs: (task, output) that makes each of the group's inputs.
         """
         tasks = dag["tasks"]
         for name in _sorted(tasks):
@@ -159,7 +159,7 @@ class _Reader:
 
 
 def _sorted(tasks: Mapping[str, Any]) -> list[str]:
-    """Names of tasks, each after those that it waits for."""
+    """Sort task names topologically, each after those that it waits for."""
     done: list[str] = []
 
     def visit(name: str) -> None:
@@ -174,20 +174,20 @@ def _sorted(tasks: Mapping[str, Any]) -> list[str]:
 
 
 def _key(place: str) -> str:
-    """The node of a task; the numbers of rounds are left out, those of tasks in one group stay."""
+    """Node key of a task: without the numbers of rounds, with the numbers of equal tasks in one group."""
     *groups, name = place.split("/")
     rounds = [re.sub(r"-round(-\d+)?$", "-round", part) for part in (*groups, name)]
     return "__".join(rounds).replace("-", "_")
 
 
 def _everywhere(graph: Graph) -> set[str]:
-    """Artifacts that too many tasks read for arrows."""
+    """Artifacts with too many readers for arrows."""
     readers = Counter(name for names in graph.artifacts.values() for name in names)
     return {name for name, count in readers.items() if count > CROWDED}
 
 
 def _drawn(graph: Graph, everywhere: set[str]) -> dict[tuple[str, str], set[str]]:
-    """The arrows: of all artifacts but those `everywhere`, which stay where a task reads nothing else."""
+    """Arrows of all artifacts except those `everywhere`, which stay where a task reads nothing else."""
     readers = {target for (_, target), names in graph.artifacts.items() if names - everywhere}
     drawn = {pair: names - everywhere if pair[1] in readers else names for pair, names in graph.artifacts.items()}
     return {pair: names for pair, names in drawn.items() if names}
@@ -198,7 +198,7 @@ def _crowded(drawn: Mapping[tuple[str, str], set[str]], target: str) -> bool:
 
 
 def _leads(drawn: Mapping[tuple[str, str], set[str]], source: str, target: str) -> bool:
-    """Whether arrows lead from `source` to `target` by another box."""
+    """Whether arrows lead from `source` to `target` through another box."""
     seen, queue = {source}, [source]
     while queue:
         here = queue.pop()
@@ -210,12 +210,12 @@ def _leads(drawn: Mapping[tuple[str, str], set[str]], source: str, target: str) 
 
 
 def _within(graph: Graph, key: str) -> set[str]:
-    """The box itself and all in it."""
+    """Keys of a box and of everything inside it."""
     return {key} | {inner for box in graph.boxes.values() if box.inside == key for inner in _within(graph, box.key)}
 
 
 def _shown(graph: Graph, key: str) -> str:
-    """The box to draw for `key`: a group that holds nothing but another group is not drawn."""
+    """Key of the box drawn for `key`; a group that contains only another group is not drawn."""
     members = [box for box in graph.boxes.values() if box.inside == key]
     return _shown(graph, members[0].key) if len(members) == 1 and not members[0].stage else key
 
@@ -238,24 +238,24 @@ def _boxes(graph: Graph, inside: str, everywhere: set[str], depth: int = 1) -> I
 
 
 def flowchart(pipeline: str) -> str:
-    """The flowchart of a pipeline, compiled for this machine, as a fenced block of Markdown."""
+    """Draw a pipeline, compiled for this machine, as a fenced block of Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         compiled = compile_pipeline(Path(folder) / f"{pipeline}.yaml", pipeline=pipeline)
         return fenced(next(yaml.safe_load_all(compiled.read_text(encoding="utf-8"))))
 
 
 def fenced(spec: Mapping[str, Any]) -> str:
-    """`picture(spec)` as a fenced block of Markdown."""
+    """Format `picture(spec)` as a fenced block of Markdown."""
     return f"```mermaid\n{picture(spec)}```\n"
 
 
 def pipelines_shown(text: str) -> dict[str, str]:
-    """From the pipelines that a Markdown text shows to the blocks between their markers."""
+    """Blocks between the markers of a Markdown text, by pipeline."""
     return {match[2]: match[0][len(match[1]) : -len(match[3])] for match in _MARKED.finditer(text)}
 
 
 def main(path: Path) -> None:
-    """Write the flowcharts in a Markdown file anew."""
+    """Rewrite the flowcharts of a Markdown file."""
     text = path.read_text(encoding="utf-8")
     path.write_text(_MARKED.sub(lambda match: match[1] + flowchart(match[2]) + match[3], text), encoding="utf-8")
 

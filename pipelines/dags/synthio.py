@@ -1,4 +1,7 @@
-"""The Synthio DAG: from a small labelled dataset to a report."""
+"""Synthio DAG: from a small labelled dataset to a trained classifier and a report.
+
+This file shows which stage reads what; each stage's idea is in `components/<stage>`.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,7 +33,7 @@ from pipelines.dags.code_version import code_version
 
 
 class Outputs(NamedTuple):
-    """What a run leaves behind."""
+    """Output artifacts of a run."""
 
     results: Dataset
     classifier: Model
@@ -40,7 +43,7 @@ class Outputs(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The clips of a round and all before it, those that it rejected, and what it generated them from."""
+    """Outputs of a round: the clips accepted so far, the clips it rejected, and its prompts."""
 
     accepted: Dataset
     rejected: Dataset
@@ -48,7 +51,7 @@ class Round(NamedTuple):
 
 
 def placed(profile: Profile) -> Callable[..., Any]:
-    """`stage(component, **inputs)` makes a task of a component, placed as `profile` says."""
+    """Return `stage(component, **inputs)`, which makes a task with code version and title, placed by `profile`."""
 
     def stage(component: Any, **inputs: Any) -> Any:
         name = component.name.replace("-", "_")
@@ -59,7 +62,7 @@ def placed(profile: Profile) -> Callable[..., Any]:
 
 
 def reflection_round(profile: Profile) -> Any:
-    """One round of self-reflection as a pipeline of its own."""
+    """Build one round of self-reflection as a nested pipeline."""
     stage = placed(profile)
 
     @dsl.pipeline(name="self-reflection-round")
@@ -77,7 +80,7 @@ def reflection_round(profile: Profile) -> Any:
         filter_config: dict,
         round: int,
     ) -> Round:
-        """Revise the captions of rejected clips, generate them again, filter them again."""
+        """Revise the captions of rejected clips, generate clips from them, and filter the new clips."""
         prompts = stage(
             revise_captions,
             gold=gold,
@@ -100,7 +103,7 @@ def reflection_round(profile: Profile) -> Any:
 
 
 def synthio_pipeline(profile: Profile) -> Any:
-    """The whole pipeline, its tasks placed as `profile` says."""
+    """Build the whole pipeline with tasks placed by `profile`."""
     stage, self_reflection_round = placed(profile), reflection_round(profile)
 
     @dsl.pipeline(
@@ -118,7 +121,7 @@ def synthio_pipeline(profile: Profile) -> Any:
         overrides: str = "",
         data_version: str = "",
     ) -> Outputs:
-        """Make a better classifier from a small labelled audio dataset.
+        """Train a better classifier from a small labelled audio dataset, with the help of synthetic audio.
 
         Args:
             dataset: a registered name, the s3:// address of a dataset YAML, or a dataset as inline YAML.
@@ -131,7 +134,7 @@ def synthio_pipeline(profile: Profile) -> Any:
                 http://synthio-llm:8000/v1; empty = the preset's writer.
             budget: US dollars that the run may cost by estimate; 0 = no limit.
             overrides: space-separated section.field=value pairs.
-            data_version: hash of the dataset's files; filled in by the command line.
+            data_version: hash of the dataset's files, so that changed files are read again; the command line fills it.
         """
         config = stage(
             plan,

@@ -1,4 +1,4 @@
-"""The terminal during a local run: shows the events of the stages, and logs everything."""
+"""Terminal output during a local run: events of the stages are shown, everything is logged."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _FAULT = re.compile(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)")
 
 
 class Console(io.TextIOBase):
-    """Takes the place of standard output while kfp runs.
+    """Replacement for standard output while kfp runs.
 
     Attributes:
         model_s: seconds that the stages spent inside their models.
-        error: the last failure that a stage reported.
+        error: last failure that a stage reported.
     """
 
     def __init__(self, log_path: Path) -> None:
@@ -29,11 +29,11 @@ class Console(io.TextIOBase):
         self.error = ""
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Log `text`; show the lines of stages."""
+        """Log `text`, and show the stages' events."""
         self._file.write(text)
         *lines, self._pending = (self._pending + text).split("\n")
         for line in lines:
@@ -46,7 +46,7 @@ class Console(io.TextIOBase):
             self._file.flush()
 
     def take_error(self) -> str:
-        """The last failure that a stage reported, once."""
+        """Return the last failure that a stage reported, and forget it."""
         error, self.error = self.error, ""
         return error
 

@@ -1,7 +1,7 @@
-"""Runs every task of a local run in its stage's container (`RUNNER=docker make run-pipeline`).
+"""Container runner: each task of a local run runs in its stage's container (`RUNNER=docker make run-pipeline`).
 
-kfp's launcher removes each container as it ends, and takes one that is gone by then for a success, so that a failing
-stage could pass (kubeflow/pipelines#13332). Here the exit status is read before the container is removed.
+kfp's launcher removes each container as it ends, and takes a missing container for a success, so a failing stage could
+pass (kubeflow/pipelines#13332). Here the exit status is read before the container is removed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pipelines.cluster.placement import SCRATCH, USER_ID
 
 
 def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
-    """kfp's DockerRunner with the limits that the pods have on a cluster.
+    """Build kfp's DockerRunner with the limits of the pods on a cluster.
 
-    Unprivileged user, no capabilities, read-only root file system, a temporary folder that is also HOME.
+    The limits are: unprivileged user, no capabilities, read-only root file system, a temporary folder that is also
+    HOME.
 
     Args:
-        environment: of every container.
-        network: whether the containers may use the host's network; a store or an endpoint elsewhere needs it.
+        environment: variables of every container.
+        network: whether containers use the host's network; a remote store or endpoint needs it.
 
     Raises:
         ConfigError: no container engine answers.
@@ -53,7 +54,7 @@ def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
 
 
 def make_writable(folders: Sequence[Path]) -> None:
-    """Make `folders`, and where this process is root hand them over to the containers' user."""
+    """Create `folders`; when this process is root, change their owner to the containers' user."""
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
@@ -63,7 +64,7 @@ def make_writable(folders: Sequence[Path]) -> None:
 
 @contextmanager
 def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> Iterator[None]:
-    """Context in which kfp starts containers that also see these folders, and reports each one's true exit status."""
+    """Context in which kfp's containers also mount these folders and return their true exit status."""
     from kfp.local import docker_task_handler
 
     more = {str(path): {"bind": str(path), "mode": "rw"} for path in writable}
@@ -81,10 +82,10 @@ def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> Itera
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:
-    """Run `command` in a container, print its output as it comes, and return its exit status.
+    """Run `command` in a container, stream its output, and return its exit status.
 
     Raises:
-        ConfigError: the image is not there; nothing is pulled, since images are built from these sources.
+        ConfigError: the image is missing; it is not pulled, since images are built from these sources.
     """
     import docker
 

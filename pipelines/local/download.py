@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it was cut, tried again so many times, kept only if it is the right one."""
+"""HTTP download of one file: resumable, retried, and kept only if size and hashes match."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ log = get_logger("download")
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may be over in a moment."""
+"""Transient HTTP statuses, which are retried."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a server; ours.
+    """Limits of retries, waits and disk space.
 
     Attributes:
-        tries: in a row that bring no new byte, before giving up.
-        connect_s: to be let in.
-        stall_s: without a byte.
-        longest_wait_s: between two tries; the first waits are shorter.
-        spare_bytes: of the disk, that stay free.
+        tries: consecutive tries without a new byte before giving up.
+        connect_s: timeout for a connection.
+        stall_s: timeout without a received byte.
+        longest_wait_s: longest wait between two tries; the first waits are shorter.
+        spare_bytes: disk space that must stay free.
     """
 
     tries: int = 5
@@ -47,7 +47,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file before it is fetched; None = not known."""
+    """Expected size and hashes of a file; None = unknown."""
 
     bytes: int | None = None
     md5: str | None = None
@@ -55,29 +55,29 @@ class Expected:
 
     @property
     def known(self) -> bool:
-        """Whether its content can be checked."""
+        """Whether a hash is known, so that the content can be checked."""
         return bool(self.md5 or self.sha256)
 
 
 class _CutShort(Exception):
-    """The transfer broke off in a way that a further try may mend."""
+    """The transfer broke off in a way that another try may fix."""
 
 
 _MENDED_BY_TRYING = (httpx.TransportError, _CutShort)
 
 
 def download(url: str, target: Path, expected: Expected, patience: Patience | None = None) -> str:
-    """Fetch `url` to `target`, which appears whole and checked, or not at all; one that fits already is kept.
+    """Download `url` to `target`, which appears complete and verified or not at all; a matching file is kept.
 
-    Bytes that came before a cut wait in `{target}.part`. A further call, also of another process later, asks for the
-    rest with `Range`, and begins anew where the server's file has changed or the server sends the whole.
+    Partial data is kept in `{target}.part`. A later call, also from another process, resumes with `Range`; it restarts
+    when the server's file has changed or the server sends the whole file.
 
     Returns:
         SHA-256 (hex) of the file.
 
     Raises:
-        DataError: the server has no such file, or what it has is another one.
-        StorageError: the server does not answer, or the disk has no room; what came so far is kept.
+        DataError: the server has no such file, or a different one.
+        StorageError: the server does not answer, or the disk is full; partial data is kept.
     """
     patience = patience or Patience()
     if target.is_file() and (found := _problem(target, expected)) is None:
@@ -89,7 +89,7 @@ def download(url: str, target: Path, expected: Expected, patience: Patience | No
         resumed = _transfer(url, part, expected, patience)
         found = _problem(part, expected)
         if found is not None and resumed:
-            # Two versions of a file may have been joined.
+            # The partial data may belong to another version of the file.
             _forget(part)
             _transfer(url, part, expected, patience)
             found = _problem(part, expected)
@@ -110,7 +110,7 @@ def download(url: str, target: Path, expected: Expected, patience: Patience | No
 
 
 def _transfer(url: str, part: Path, expected: Expected, patience: Patience) -> bool:
-    """Bring `part` to its full length; whether bytes of an earlier try were used."""
+    """Download `part` to its full length; return whether bytes of an earlier call were used."""
     had = _size(part)
     best, idle = had, 0
 
@@ -182,7 +182,7 @@ def _receive(response: httpx.Response, part: Path, start: int, total: int | None
         file.truncate(start)
         file.seek(start)
         progress = Progress(log, part.stem, most, done=start) if most else None
-        # A chunk size would hold back, and on a cut lose, what came of the last chunk.
+        # No chunk size: it would hold back the last incomplete chunk, and lose it when the connection breaks.
         for chunk in response.iter_raw():
             if most is not None and file.tell() + len(chunk) > most:
                 _forget(part)
@@ -205,7 +205,7 @@ def _check_answer(url: str, response: httpx.Response) -> None:
 
 
 def _start(response: httpx.Response, offset: int) -> int | None:
-    """The place of the first byte that comes; None = not where it should be."""
+    """Offset of the first byte of the response; None = not the requested one."""
     if response.status_code == 200:
         return 0
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -213,7 +213,7 @@ def _start(response: httpx.Response, offset: int) -> int | None:
 
 
 def _total(response: httpx.Response, start: int) -> int | None:
-    """Length of the whole file, as far as the server says it."""
+    """Length of the whole file; None where the server does not state it."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is not None and match[2] != "*":
         return int(match[2])
@@ -240,7 +240,7 @@ def _check_room(part: Path, needed: int, patience: Patience) -> None:
 
 
 def _problem(path: Path, expected: Expected) -> str | None:
-    """What is wrong with a file, in words."""
+    """Difference between a file and the expectation, in words; None = it matches."""
     size = path.stat().st_size
     if expected.bytes is not None and size != expected.bytes:
         return f"it has {size} bytes, expected {expected.bytes}"
@@ -273,7 +273,7 @@ def _read_state(part: Path) -> dict[str, Any]:
 
 def _write_state(part: Path, url: str, response: httpx.Response) -> None:
     tag = response.headers.get("ETag", "")
-    # A weak tag does not promise equal bytes, so it cannot guard a resumed transfer (RFC 9110, section 13.1.5).
+    # A weak tag does not guarantee equal bytes, so it cannot protect a resumed transfer (RFC 9110, section 13.1.5).
     validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
     text = json.dumps({"url": url, "validator": validator})
     temporary = _state_path(part).with_suffix(".new")

@@ -1,6 +1,6 @@
-"""Watches kfp's local runner: time, cache hits and outcome of each task.
+"""Observation of kfp's local runner: time, cache hits and outcome of each task.
 
-kfp.local has no hook for it, so functions of the pinned version are wrapped.
+kfp.local has no hook for this, so functions of the pinned version are wrapped.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ _ITERATION = re.compile(r"for-loop-\d+-iteration-(\d+)")
 
 
 class Observer:
-    """What the tasks of one local run did.
+    """Record of the tasks of one local run.
+
+    Args:
+        error: returns the last failure that a task reported.
 
     Attributes:
         stages: one row per task in order: name, seconds, cached, state, and the error when it failed; `cell` is the
-            number of its iteration where it is part of a loop, else null.
+            number of its iteration in a loop, else None.
         artifacts: `{task: {output: path}}`.
-        report_config: what `plan` handed to the report.
-        running: the task that began last.
-
-    `error` gives the last expected failure that a task reported.
+        report_config: settings of the report, as resolved by `plan`.
+        running: the task that started last.
     """
 
     def __init__(self, error: Callable[[], str] = str) -> None:
@@ -46,14 +47,14 @@ class Observer:
         self._cached = False
 
     def evict(self, stage_names: set[str]) -> None:
-        """Forget kfp's cached results of these stages, so that the next run executes them again."""
+        """Delete kfp's cached results of these stages, so that the next run executes them again."""
         for name in stage_names:
             for entry in self._entries.get(name, []):
                 entry.unlink(missing_ok=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Context in which kfp's local runner is watched."""
+        """Context in which kfp's local runner is observed."""
         execute, compute_key, get = (
             task_executor.execute_single_task,
             cache.LocalCache.compute_key,

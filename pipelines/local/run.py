@@ -1,4 +1,4 @@
-"""One run of the compiled pipeline on this machine, and the publishing of its results."""
+"""Local run of the compiled pipeline, and publication of its results."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from pipelines.local.containers import container_runner, containers_with, make_w
 from pipelines.sources import ROOT
 
 PASSED = ("AWS_", "SYNTHIO_LLM_API_KEY", "HF_TOKEN")
-"""Variables of this process that a container gets as well."""
+"""Prefixes of environment variables that are passed to containers."""
 
 
 @contextlib.contextmanager
 def one_run(runs: Path) -> Iterator[None]:
-    """Context in which no other run uses the folder `runs`.
+    """Context that locks the folder `runs` against other runs.
 
     Raises:
-        StorageError: another one does, or it cannot be written.
+        StorageError: another run uses the folder, or it cannot be written.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
@@ -56,13 +56,13 @@ def one_run(runs: Path) -> Iterator[None]:
 def prepare_local(
     runs: Path, runner: str, store: str, fresh: bool, specs: Sequence[dict[str, Any]]
 ) -> contextlib.AbstractContextManager[None]:
-    """Set up kfp's local runner; see `run_local` for the arguments.
+    """Set up kfp's local runner; `run_local` describes the other arguments.
 
     Args:
-        specs: the datasets, whose files a container must see.
+        specs: the datasets, whose files are mounted in containers.
 
     Returns:
-        The context in which the pipeline runs.
+        The context in which the pipeline must run.
     """
     from kfp import local
 
@@ -73,7 +73,7 @@ def prepare_local(
         "TQDM_DISABLE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
-        # Waiting threads sleep: where another process wants the cores, spinning ones made training 20 times slower.
+        # Waiting threads sleep; spinning ones made training 20 times slower where another process used the cores.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     os.environ |= {**environment, "PYTHONPATH": str(ROOT)}
@@ -101,14 +101,17 @@ def prepare_local(
 def run_local(
     arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
 ) -> int:
-    """Run the compiled YAML on this machine and publish the results below `runs`.
+    """Run the compiled pipeline on this machine and publish the results below `runs`.
 
     Args:
         arguments: the pipeline's parameters.
         runs: folder of all runs.
         runner: `subprocess`, or `docker` for a container per task.
-        store: of finished work; empty = a folder below `runs`.
-        fresh: take no task's result from an earlier run.
+        store: folder or s3:// address of the run store; empty = a folder below `runs`.
+        fresh: disable KFP's cache, so that every task runs again.
+
+    Returns:
+        Exit status: 0 = everything succeeded, 1 = the run or an item failed.
     """
     from kfp import components
 
@@ -158,7 +161,7 @@ def run_local(
     failures = publish(outputs, folder, run)
     _point_latest(runs, folder)
     if failures:
-        # A stage that lost an item still hands on the rest; it must not count as done next time.
+        # A stage with a failed item still succeeds with the others; it must not be cached for the next run.
         observer.evict({"train-classifier", "evaluate-classifier", "report"})
         for failure in failures:
             print(f"failed item: {json.dumps(failure)}", file=sys.stderr)
@@ -168,7 +171,7 @@ def run_local(
 
 
 def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Copy the run's results to `folder`; returns the failed items named in report.json."""
+    """Copy the run's results to `folder`; return the failed items named in report.json."""
     html = (outputs["results"] / "report.html").read_text(encoding="utf-8")
     shutil.copyfile(outputs["results"] / "report.json", folder / "report.json")
     shutil.copytree(outputs["classifier"], folder / "classifier")
@@ -188,7 +191,7 @@ def _point_latest(runs: Path, folder: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """This machine, for run.json."""
+    """Description of this machine for run.json: CPU, cores, memory (GiB), Python version."""
     cpu = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),

@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP end a local run at once, and every process that its tasks started.
+"""Signal handling of a local run: SIGINT, SIGTERM and SIGHUP end it and every process that its tasks started.
 
-kfp's local runner leaves the tasks of an interrupted run behind: it waits for none of them where the run is signalled
-alone, and a thread of its loops waits until its task ends by itself. Here each task is a session of its own. A runner
-that is killed (SIGKILL) can end no task: the one that runs ends by itself.
+kfp's local runner leaves the tasks of an interrupted run behind: it waits for none of them when only the runner is
+signalled, and a thread of its loops waits until its task ends by itself. Here each task runs in its own session, which
+is signalled as a whole. A runner killed by SIGKILL cannot end its task, which then runs to its end.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import threading
 from types import FrameType
 
 GRACE_S = 10.0
-"""Until what has not ended after SIGTERM is killed: time to save a checkpoint."""
+"""Seconds between SIGTERM and SIGKILL, to save a checkpoint."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the run; `status` is the exit status that shells expect of it, 128 + signal."""
+    """A signal ended the run.
+
+    Attributes:
+        status: exit status that shells expect, 128 + signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -26,26 +30,26 @@ class Stopped(KeyboardInterrupt):
 
 
 class Tasks:
-    """The processes of a run's tasks."""
+    """Running processes of a run's tasks."""
 
     def __init__(self) -> None:
         self._groups: set[int] = set()
         self._stopped: Stopped | None = None
 
     def install(self) -> None:
-        """Take the signals, also where a shell started this process in the background with SIGINT ignored."""
+        """Install the signal handlers, even where a shell started this process in the background, ignoring SIGINT."""
         self._stopped = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
-        # Under nohup it is ignored on purpose.
+        # nohup ignores SIGHUP on purpose.
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._stop)
 
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        """Run one task, print what it prints, return its exit status: in place of kfp's `run_local_subprocess`.
+        """Run one task, print its output, return its exit status; replaces kfp's `run_local_subprocess`.
 
         Raises:
-            Stopped: a signal came, before or while it ran; no process of the task is left.
+            Stopped: a signal came before or during the task; none of its processes is left.
         """
         if self._stopped:
             raise self._stopped
@@ -65,7 +69,7 @@ class Tasks:
             try:
                 _forward(process)
             except Stopped:
-                # The output ends with the last process that writes to it.
+                # Read until the last process of the task has closed the output.
                 _forward(process)
                 raise
         finally:
@@ -96,7 +100,7 @@ class Tasks:
 
 
 TASKS = Tasks()
-"""Of this process: signals are received once per process."""
+"""The tasks of this process; one object, since signal handlers are per process."""
 
 
 def _forward(process: subprocess.Popen[str]) -> None:

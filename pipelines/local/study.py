@@ -1,4 +1,4 @@
-"""One study on this machine: every cell after the other, and the publishing of its results."""
+"""Local run of a study, one cell after another, and publication of its results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ from pipelines.local.run import machine, prepare_local
 from pipelines.sources import ROOT
 
 LOOPED_UNFINISHED = {"train-classifier", "evaluate-classifier", "report"}
-"""Stages that hand on what is left when an item failed: they must not count as done next time."""
+"""Stages that succeed with the remaining items when one failed; after a failure their cached results are deleted."""
 
 
 def run_study(
     arguments: dict[str, Any], runs: Path, runner: str = "subprocess", store: str = "", fresh: bool = False
 ) -> int:
-    """Run `build/benchmark.yaml` on this machine, one cell after another, and publish the study below `runs`."""
+    """Run the compiled benchmark pipeline on this machine and publish the study below `runs`.
+
+    `run_local` describes the arguments.
+
+    Returns:
+        Exit status: 0 = every cell succeeded, 1 = something failed.
+    """
     from kfp import components
 
     start = time.monotonic()
@@ -86,7 +92,7 @@ def run_study(
 
 
 def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[str, Any]]:
-    """The tasks of one cell, named as in a run of that cell alone: `synthesize-audio`, `synthesize-audio-2`, …"""
+    """Rows of one cell's tasks, named as in a run of that cell alone: `synthesize-audio`, `synthesize-audio-2`, …"""
     count: Counter[str] = Counter()
     rows = []
     for row in stages:
@@ -98,7 +104,12 @@ def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[s
 
 
 def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """study.json with what only the run knows: times by stage, machine, real cost, and which stage of a cell failed."""
+    """Add to study.json what only the runner knows: times by stage, machine, real cost, and each cell's failed stage.
+
+    Args:
+        study: content of study.json.
+        run: content of run.json.
+    """
     price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
     cells = []
     for index, cell in enumerate(study["cells"]):
@@ -133,7 +144,7 @@ def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
 
 
 def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """Copy the study's report and each finished cell's to `folder`; returns the content of study.json."""
+    """Copy the study's report and the reports of finished cells to `folder`; return the content of study.json."""
     source = Path(artifacts["report-study"]["study"])
     study = with_run(read_json(source / "study.json"), run)
     write_json(folder / "study.json", study)
