@@ -1,4 +1,4 @@
-"""I/O shell of `judge_night`."""
+"""Reads the figures and findings of a night, fails if there are findings, writes nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ log = get_logger("judge_night")
 
 
 def run(night_path: str) -> None:
-    """Pass a good night; see `component.py` for the arguments.
+    """Fail if the night has findings; arguments as in `component.py`.
 
     Raises:
-        RegressionError: something failed or got worse; the message names each.
-        StorageError: the night is damaged.
+        RegressionError: something failed or got worse; the message names each finding.
+        StorageError: the artifact is damaged.
     """
     verify_artifact("judge_night", "night", Path(night_path))
     night = read_json(Path(night_path) / "night.json")

@@ -1,4 +1,9 @@
-"""From names to what each stage receives."""
+"""The idea of the stage: resolve a preset, a dataset and methods to the settings of every stage, once per run.
+
+Each stage receives a plan: its section of the preset plus run-level fields such as replicates and recipes. Read next:
+`run.py` (loads preset and dataset, checks licences and budget), `common/config/methods.py` (methods and recipes),
+`common/config/run.py` (presets).
+"""
 
 from __future__ import annotations
 
@@ -36,14 +41,14 @@ PLANS: dict[str, type[Plan]] = {
     "evaluate_classifier": EvaluateClassifierPlan,
     "report": ReportPlan,
 }
-"""What each stage receives, in the order of the outputs of `plan`."""
+"""Plan type of each stage, in the order of the outputs of `plan`."""
 
 
 def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
-    """The distinct ways of making clips that `methods` need, without the losers.
+    """Distinct recipes that generate clips for `methods`, without the losers.
 
-    Methods that differ in rounds only share one recipe with the largest number of rounds: a
-    method then takes the clips of its own rounds.
+    Methods that differ only in rounds share one recipe with the largest number of rounds; each method
+    then takes the clips of its own rounds.
     """
     found: dict[str, Recipe] = {}
     for method in methods.values():
@@ -59,18 +64,17 @@ def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
 def resolve(
     config: RunConfig, dataset: DatasetSpec, n: int, methods: dict[str, Method], seeds: int, asked: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """What each stage receives as its `config`, by stage name.
+    """The `config` of every stage, by stage name.
 
     Args:
         config: the preset with overrides.
-        dataset: the resolved dataset.
         n: number of training clips; 0 = the dataset's default.
-        methods: by name, in the order of the report.
+        methods: methods by name, in the order of the report.
         seeds: number of replicates.
-        asked: what the user asked for, for the report.
+        asked: the user's request, for the report.
 
     Raises:
-        ConfigError: the numbers make no sense.
+        ConfigError: `n` or `seeds` is out of range, or the pretraining corpus lacks what the run needs.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
@@ -122,7 +126,7 @@ def resolve(
         },
     }
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
-    # Where the work is kept is no setting of the results.
+    # `scope` only says where work is kept; it does not affect the results.
     settings = config.model_dump(mode="json", exclude={"scope"})
     plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": settings}
     made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
@@ -130,7 +134,7 @@ def resolve(
 
 
 def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, ...]:
-    # Only for clips of others, so that other corpora are the same, and cached, for every dataset.
+    # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
     return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
 
 

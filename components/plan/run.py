@@ -1,4 +1,4 @@
-"""I/O shell of `plan`."""
+"""Reads preset, dataset, methods and overrides, checks them, writes the settings of every stage."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def run(
     llm_endpoint: str = "",
     budget: float = 0.0,
 ) -> tuple[dict[str, Any], ...]:
-    """The settings of every stage, in the order of `PLANS`.
+    """Settings of every stage, in the order of `PLANS`; arguments as in `component.py`.
 
     Raises:
-        ConfigError: a name, number or setting is wrong, a licence forbids what the run is declared for, or the
-            estimate exceeds the budget.
+        ConfigError: a name, number or setting is wrong, a licence forbids the declared use, or the estimated cost
+            exceeds the budget.
     """
     spec = resolve_dataset(dataset)
     config = with_llm_endpoint(with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from), llm_endpoint)

@@ -15,17 +15,17 @@ def plan_study(
     run_id: str,
     code_version: str,
 ) -> list[dict]:
-    """Check every cell and the cost of all, before any of them starts.
+    """Check every cell of a study and the total cost, before any cell starts.
 
     Args:
         cells: JSON list of {"dataset", "n"}.
-        preset: of every cell.
+        preset: preset of every cell: tiny, small, paper or smoke.
         methods: comma-separated methods; empty = the default six.
         seeds: number of replicates.
         overrides: space-separated section.field=value pairs.
         budget: US dollars that the study may cost by estimate; 0 = no limit.
-        history: name of a history of nights, whose work is kept apart; empty = this is no night.
-        run_id: id of this run.
+        history: history that the study belongs to as a night, whose work is kept apart; empty = no night.
+        run_id: id of this run; scopes the work of a night.
         code_version: hash of this stage's source, part of the cache key.
     """
     from components.plan_study.run import run

@@ -1,4 +1,4 @@
-"""I/O shell of `plan_study`."""
+"""Reads the cells of a study, checks each cell and the total cost, writes the cells with overrides and record keys."""
 
 from __future__ import annotations
 
@@ -18,19 +18,13 @@ log = get_logger("plan_study")
 def run(
     cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float, night: str = ""
 ) -> list[dict[str, Any]]:
-    """The cells for the loop, each with its overrides and the key under which its report is recorded.
+    """Cells for the loop, each with its overrides and the key of its report; arguments as in `component.py`.
 
     Args:
-        cells: JSON list of {"dataset", "n"}.
-        preset: of every cell.
-        methods: comma-separated; empty = the default six.
-        seeds: number of replicates.
-        overrides: space-separated section.field=value pairs.
-        budget: US dollars; 0 = no limit.
-        night: id of the run when it measures a night, which takes up no earlier work.
+        night: id of the run if it measures a night; a night reuses no earlier work. Empty = no night.
 
     Raises:
-        ConfigError: a name or number is wrong, a licence forbids the use, or the estimate exceeds the budget.
+        ConfigError: a name or number is wrong, a licence forbids the use, or the estimated cost exceeds the budget.
     """
     listed = parse_cells(cells)
     config, chosen = load_preset(preset, overrides), resolve_methods(methods)
