@@ -1,4 +1,4 @@
-"""Scores of all methods and the differences between them, from their predictions on the test split."""
+"""Scores of all methods and their pairwise differences, from predictions on the test split."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from components.evaluate_classifier.multi_label import SeveralLabels, affordable
 from components.evaluate_classifier.statistics import Key, Resampling, resampling
 
 Predictions = dict[str, dict[int, NDArray[np.float64]]]
-"""Method to seed to (N, K) probabilities."""
+"""Probabilities (N, K) by method and seed."""
 Arms = dict[str, dict[int, Key]]
-"""Name of a comparison's side to seed to the model that stands for it there."""
+"""Models by side of a comparison and seed; a side is a method, or the best classic of each seed."""
 
 ZERO_SHOT: Key = ("zero_shot", 0)
-"""The CLAP that was not trained on the dataset."""
+"""Key of the CLAP that was not trained on the dataset."""
 
 
 class Scorer(Protocol):
-    """Figures of models by their answers on the test clips: `OneLabel` or `SeveralLabels`."""
+    """Figures of models from their predictions on the test clips: `OneLabel` or `SeveralLabels`."""
 
     figure: str
 
     def score(self, models: Sequence[Key]) -> dict[str, Any]:
-        """All scores of one method, whose replicates are `models`."""
+        """All scores of one method; `models` are its replicates."""
 
     def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
-        """Paired difference of `figure` and of macro-F1 between the same replicates of two methods."""
+        """Paired difference of `figure` and of macro-F1 between equal replicates of two methods."""
 
     def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
-        """The difference of each label by itself."""
+        """Paired difference per label."""
 
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs (method, versus) of a run, the two of the verdict first.
+    """Pairs (method, versus) of a run; the two of the verdict come first.
 
     Args:
-        methods: those with predictions, `BEST_CLASSIC` among them where there is one.
+        methods: methods with predictions, including `BEST_CLASSIC` if there is one.
     """
     ordered = in_order(methods)
     pairs = [(SUBJECT, BASELINE), (COMBINED, BEST_CLASSIC)]
@@ -60,8 +60,8 @@ class OneLabel:
     Args:
         truth: (N,) label ids.
         answers: (N, K) probabilities by model.
-        draws: the resampling.
-        bins: of the calibration error.
+        draws: bootstrap draws of the test clips.
+        bins: number of bins of the calibration error.
     """
 
     figure = "accuracy"
@@ -72,17 +72,17 @@ class OneLabel:
         self._truth, self._answers, self._draws, self._bins = truth, answers, draws, bins
 
     def score(self, models: Sequence[Key]) -> dict[str, Any]:
-        """See `statistics.score`; `models` are the replicates of one method."""
+        """Scores as in `statistics.score`; `models` are the replicates of one method."""
         return statistics.score(
             np.stack([self._answers[model] for model in models]), self._truth, self._bins, self._draws
         )
 
     def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
-        """See `statistics.difference`."""
+        """Paired difference as in `statistics.difference`."""
         return statistics.difference(self._truth, self._predicted(first), self._predicted(second), self._draws)
 
     def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
-        """See `statistics.recall_gains`."""
+        """Paired difference of recall per class as in `statistics.recall_gains`."""
         return statistics.recall_gains(self._truth, self._predicted(first), self._predicted(second), self._draws)
 
     def _predicted(self, models: Sequence[Key]) -> NDArray[np.int64]:
@@ -104,23 +104,23 @@ def compare(
     """Scores, differences and per-class gains.
 
     Args:
-        predictions: see `Predictions`; a replicate that failed is missing.
-        truth: (N,) label ids; or (N, K) whether a clip has a label, where clips have several.
+        predictions: a failed replicate is missing.
+        truth: (N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
         groups: (N,) group of each test clip.
         labels: names by label id.
-        methods: this run's methods.
-        best_classic: seed to the classic method chosen on validation.
-        settings: of the intervals.
-        seed: of the resampling.
+        methods: methods of this run.
+        best_classic: classic method chosen on validation, by seed.
+        settings: settings of the intervals and of the calibration error.
+        seed: seeds the resampling.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
-        thresholds: of each model, where clips have several labels.
+        thresholds: threshold per model, for a multi-label dataset.
 
     Returns:
-        `figure` ("accuracy" or "map": what differences are of), `methods` (see `OneLabel.score` and
-        `SeveralLabels.score`, with seeds and title), `best_classic` (the same for the classic method that validation
-        chose in each replicate, or null), `differences` (see `Scorer`; those against gold with `p_holm`, corrected
-        for their number), `per_class` (gains of the first difference), `resampled` ("clips" or "groups"), `resamples`
-        (draws made), `zero_shot` (as a method, or null).
+        `figure` ("accuracy" or "map", the figure of the differences), `methods` (see `OneLabel.score` and
+        `SeveralLabels.score`, with seeds and title), `best_classic` (the same for the classic method that was chosen
+        on validation in each replicate, or None), `differences` (see `Scorer`; those against gold have `p_holm`,
+        corrected for their number), `per_class` (gains of the first pair), `resampled` ("clips" or "groups"),
+        `resamples` (number of draws), `zero_shot` (as a method, or None).
     """
     several = truth.ndim == 2
     count = affordable(settings.resamples, *truth.shape) if several else settings.resamples

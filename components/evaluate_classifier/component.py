@@ -22,16 +22,16 @@ def evaluate_classifier(
     """Evaluate every classifier on the test split, with intervals and the leak guard.
 
     Args:
-        classifiers: from train_classifier.
-        gold: from prepare_dataset.
-        test: from prepare_dataset; no other stage receives it.
-        vanilla: clips of the unaligned model.
-        accepted: accepted synthetic clips of all recipes.
-        retrieved: from retrieve_audio.
-        clap: from pretrain_clap; its embeddings find near-duplicates.
+        classifiers: one classifier per method and replicate, from train_classifier.
+        gold: training and validation clips, from prepare_dataset.
+        test: test clips, from prepare_dataset; no other stage receives them.
+        vanilla: generated clips of the unaligned model, from synthesize_audio.
+        accepted: accepted synthetic clips of all recipes, from filter_audio.
+        retrieved: clips of the pretraining corpus, from retrieve_audio.
+        clap: pretrained CLAP, from pretrain_clap; its embeddings find near-duplicates.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        evaluation: evaluation.json and the predictions.
+        evaluation: evaluation.json, the predictions, and health.json of the test split.
         classifier: the classifier chosen on validation, with a model card.
         metrics: figures for the run's page.
     """

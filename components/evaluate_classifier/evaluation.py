@@ -1,4 +1,10 @@
-"""Put together `evaluation.json` from predictions and embeddings."""
+"""The idea of the stage: score every classifier on the test split, compare methods pairwise, and check for leaks.
+
+`evaluate` turns predictions and embeddings into `evaluation.json`. Read next: `inputs.py` (clips, models, tasks),
+`scoring.py` (predictions and embeddings, the heavy part), `comparison.py` (scores and differences of methods),
+`statistics.py` (bootstrap intervals), `multi_label.py` (clips with several labels), `quality.py` (synthetic clips),
+`leaks.py` (leak guard), `writing.py` and `model_card.py` (output).
+"""
 
 from __future__ import annotations
 
@@ -25,24 +31,23 @@ from components.evaluate_classifier.scoring import embedded, predicted, zero_sho
 from components.evaluate_classifier.statistics import Key
 
 COMPARE_RATE_HZ = 16000
-"""Waveforms of the leak guard are compared at this rate."""
+"""Rate at which the leak guard compares waveforms."""
 
 
 def evaluate(
     inputs: Inputs, plan: EvaluateClassifierPlan, failed: Mapping[tuple[str, int], str]
 ) -> tuple[dict[str, Any], Predictions]:
-    """All figures of the stage; its tasks are done.
+    """All figures of the stage, from finished tasks.
 
     Args:
-        inputs: with finished tasks.
-        plan: of the stage.
-        failed: predictions that failed, with the error.
+        inputs: inputs whose tasks are finished.
+        failed: errors of failed predictions, by method and replicate.
 
     Returns:
-        The content of evaluation.json, and the probabilities on the test clips.
+        Content of evaluation.json, and the probabilities on the test clips.
 
     Raises:
-        DataError: not one method has predictions.
+        DataError: no method has predictions.
     """
     seed = derive_seed(plan.seeds[0], "evaluate_classifier")
     predictions: Predictions = {}
@@ -81,7 +86,7 @@ def evaluate(
 
 
 def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key, float]:
-    """Of each model, chosen on its validation clips, where clips have several labels; zero-shot on those of `seed`."""
+    """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on those of `seed`."""
     if not inputs.gold.multi_label:
         return {}
     found = {
@@ -99,7 +104,7 @@ def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key
 def _selected(
     inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
 ) -> dict[str, Any]:
-    """The model that is handed on: of those that could be evaluated, and are no ceiling."""
+    """The selected model, among evaluated ones that are no ceiling."""
     names = [name for name in in_order(predictions) if not _is_ceiling(name, plan)]
     lost = {f"{name}/{seed}" for name in names for seed in plan.seeds if seed not in predictions[name]}
     selection = {name: figures for name, figures in inputs.selection.items() if name not in lost}
@@ -189,11 +194,11 @@ def _leaks(
 
 
 def best_classic_methods(selection: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[int, str]:
-    """Seed to the method of this run that is the classic augmentation which validation chose there.
+    """Method whose classic augmentation was chosen on validation, by seed.
 
     Args:
-        selection: the content of selection.json.
-        methods: this run's; a classic that is none of them is left out.
+        selection: content of selection.json.
+        methods: methods of this run; a chosen augmentation that is none of them is left out.
     """
     alone = {method.classic: name for name, method in methods.items() if method.recipe is None}
     chosen = selection.get("best_classic", {})
@@ -201,21 +206,21 @@ def best_classic_methods(selection: Mapping[str, Any], methods: Mapping[str, Met
 
 
 def selected_by(selection: Mapping[str, Any]) -> str:
-    """The validation figure by which train_classifier chose: `accuracy`, `macro_f1` or `map`."""
+    """Validation figure by which train_classifier chose: `accuracy`, `macro_f1` or `map`."""
     return str(selection.get("select_by", "accuracy"))
 
 
 def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence[int]) -> tuple[str, int, float]:
-    """The method with the best mean figure on validation, its best replicate, and that model's figure.
+    """Method with the best mean validation figure, its best replicate, and that model's figure.
 
-    The figure is the one by which train_classifier chose. Replicates have validation clips of their own, so the
-    largest figure of all would mostly tell whose were easiest. Of equal ones the lower validation loss decides, then
-    the order of the list. Figures of the test split are no argument of this function.
+    The figure is the one by which train_classifier chose. Methods are compared by means: each replicate has its own
+    validation clips, and the single largest figure would mostly show whose clips were easiest. Ties go to the lower
+    validation loss, then to the order of the list. Figures of the test split are no input.
 
     Args:
-        selection: the content of selection.json.
-        methods: in order of preference among equals.
-        seeds: likewise.
+        selection: content of selection.json.
+        methods: in order of preference for ties.
+        seeds: in order of preference for ties.
 
     Raises:
         DataError: nothing was trained.

@@ -1,4 +1,4 @@
-"""What the stage reads: clips, models, and the work that is to be done on them."""
+"""Inputs of the stage: clips, models, and the tasks to run on them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Inputs:
     """Everything that the stage reads.
 
     Attributes:
-        gold: the real clips of training and validation, with the names of the labels.
-        test: the test clips.
+        gold: real clips of training and validation, with the names of the labels.
+        test: test clips.
         sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
-        train_ids: ids of all gold clips that a replicate trains on.
-        selection: what train_classifier chose on validation.
-        failures: trainings that failed there.
-        embed: tasks by set, the test clips under "test".
-        predict: tasks by method and seed, on the test clips.
-        validate: the same on the replicate's validation clips, where clips have several labels.
-        oracle: the oracle's tasks by set, the test clips under "test".
+        train_ids: ids of gold clips that any replicate trains on.
+        selection: content of selection.json: figures and choices of train_classifier on validation.
+        failures: failed trainings of train_classifier.
+        embed: embedding tasks by set; the test clips are set "test".
+        predict: prediction tasks on the test clips, by method and seed.
+        validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
+        oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
 
     gold: GoldSet
@@ -58,10 +58,10 @@ class Inputs:
         return self.gold.labels
 
     def truth(self, clips: Sequence[GoldClip | SyntheticClip]) -> NDArray[Any]:
-        """(N,) label ids; (N, K) whether a clip has a label, where clips have several.
+        """(N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
 
         Raises:
-            DataError: a further label of a clip is not the dataset's.
+            DataError: a further label of a clip is not one of the dataset's.
         """
         if not self.gold.multi_label:
             return np.array([clip.label_id for clip in clips], dtype=np.int64)
@@ -83,13 +83,11 @@ def read_inputs(
     """Read records and hash models; audio is hashed, not decoded.
 
     Args:
-        classifiers: what train_classifier wrote.
-        gold: the real clips for training and validation.
-        test: the test clips.
-        clips: folders of other clips that were trained on, by `vanilla`, `accepted` and, if given, `retrieved`.
-        clap: the pretrained one.
-        plan: of the stage.
-        code_version: of the stage's code.
+        classifiers: artifact of train_classifier.
+        gold: artifact of the real clips for training and validation.
+        test: artifact of the test clips.
+        clips: folders of other training clips, by `vanilla`, `accepted` and, if given, `retrieved`.
+        clap: the pretrained CLAP.
 
     Raises:
         DataError: the test split has no clips or other labels than the gold set.
@@ -138,7 +136,7 @@ def read_inputs(
 
 
 def _validation(gold: GoldSet, clips: Clips, seed: int) -> Clips:
-    """The validation clips of a replicate."""
+    """Validation clips of a replicate."""
     records = tuple(gold.val(seed))
     return Clips(hash_json([clips.content, [clip.clip_id for clip in records]]), clips.folder, records)
 

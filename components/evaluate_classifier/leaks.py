@@ -1,4 +1,4 @@
-"""The leak guard: test clips that also stand, exactly or nearly, among the clips that training saw."""
+"""Leak guard: exact and near copies of test clips among the clips that training saw."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 MAX_LISTED = 50
-"""Pairs that are named; all are counted."""
+"""Number of pairs listed; all are counted."""
 SIGNALS_IN_MEMORY = 32
-"""Waveforms that are kept with their spectra: 15 MB for clips of half a second, 1 GB for clips of 30 s."""
+"""Number of cached waveforms with spectra: 15 MB for clips of half a second, 1 GB for clips of 30 s."""
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to be compared.
+    """Clips to compare.
 
     Attributes:
-        name: for the result.
+        name: name of the set in the result.
         ids: clip ids, (N,).
-        fingerprints: see `fingerprint`, (N,).
+        fingerprints: (N,), from `fingerprint`.
         embeddings: (N, D), rows of norm 1.
-        load: index to mono waveform (T,), at one rate for all sets.
+        load: mono waveform (T,) of a clip by index, at one rate for all sets.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ClipSet:
 
 
 def fingerprint(waveform: Floats) -> str:
-    """Hash of the samples in 16 bits, so that file format, name and tags do not matter.
+    """Hash of the samples at 16 bits, independent of file format, name and tags.
 
     Args:
         waveform: (T,) in [-1, 1].
@@ -49,22 +49,22 @@ def fingerprint(waveform: Floats) -> str:
 
 
 def waveform_correlation(first: Floats, second: Floats) -> float:
-    """Largest absolute normalised cross-correlation over lags that overlap by half of the shorter clip or more.
+    """Largest absolute normalised cross-correlation over lags with an overlap of half of the shorter clip or more.
 
     1 for copies at any gain, polarity or shift; below about 0.3 for two recordings of one sound.
 
     Args:
-        first: (T,) at some rate.
-        second: (U,) at the same rate.
+        first: (T,).
+        second: (U,), at the same rate.
 
     Returns:
-        In [0, 1]; 0 where one of them is silent.
+        In [0, 1]; 0 if one of them is silent.
     """
     return _correlation(_Signal(first), _Signal(second))
 
 
 class _Signal:
-    """A waveform with what its correlations share: running energy, and spectra by length."""
+    """A waveform with cached parts of its correlations: running energy, and spectra by length."""
 
     def __init__(self, waveform: Floats) -> None:
         self.samples = waveform.astype(np.float64)
@@ -72,7 +72,7 @@ class _Signal:
         self._spectra: dict[int, np.ndarray] = {}
 
     def spectrum(self, length: int) -> np.ndarray:
-        """Its Fourier transform, padded to `length` samples."""
+        """Fourier transform of the waveform, padded to `length` samples."""
         if length not in self._spectra:
             self._spectra[length] = np.fft.rfft(self.samples, length)
         return self._spectra[length]
@@ -87,7 +87,7 @@ def _correlation(first: _Signal, second: _Signal) -> float:
     start, stop = np.maximum(lags, 0), np.minimum(lags + b, a)
     energy_a, energy_b = first.energy, second.energy
     energies = (energy_a[stop] - energy_a[start]) * (energy_b[stop - lags] - energy_b[start - lags])
-    # An overlap in which one clip is nearly silent would divide noise by nothing.
+    # If one clip is nearly silent in the overlap, the quotient would be noise over almost zero.
     floor = 1e-3 * energy_a[-1] * energy_b[-1]
     allowed = energies > floor
     if not allowed.any():
@@ -101,15 +101,15 @@ def find_leaks(
     """Pairs of a test clip and another clip that are the same recording.
 
     Args:
-        test: the test clips.
         others: sets that training, alignment or generation used or made.
-        cosine: similarity of embeddings from which a pair is looked at closely.
-        correlation: of the waveforms, which confirms it.
-        neighbours: pairs looked at for each test clip and set, the most similar ones.
+        cosine: similarity of embeddings from which a pair is checked by its waveforms.
+        correlation: correlation of the waveforms that confirms a near copy.
+        neighbours: number of pairs considered per test clip and set, the most similar ones.
 
     Returns:
-        `sets`: for each set clips, exact, near (confirmed pairs that are not exact), checked (pairs
-        above `cosine`); `pairs`: at most `MAX_LISTED` of them; `test_clips`: test clips with a pair.
+        `sets`: per set, clips, exact, near (confirmed pairs that are not exact), checked (pairs from
+        `cosine` on); `pairs`: at most `MAX_LISTED` of them; `test_clips`: number of test clips with a
+        pair; `test`: number of test clips.
     """
     sets: dict[str, Any] = {}
     pairs: list[dict[str, Any]] = []
@@ -151,7 +151,7 @@ def _near(
 
     for i, row in enumerate(test.embeddings):
         similarity = other.embeddings @ row
-        # A stable sort, so that equal similarities keep the order of the clips.
+        # Stable sort: equal similarities keep the order of the clips.
         order = np.argsort(-similarity, kind="stable")[:neighbours]
         near = [int(j) for j in order if similarity[j] >= cosine and (i, int(j)) not in known]
         if not near:

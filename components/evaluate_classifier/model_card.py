@@ -1,4 +1,4 @@
-"""The README.md of the classifier that a run hands on."""
+"""Model card (README.md) of the classifier that a run delivers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Made with Synthio (arXiv 2410.02056).
 """
 
 MAX_TABLE_CLASSES = 12
-"""Confusion matrices of more classes are told by their most frequent mistakes."""
+"""Largest confusion matrix shown; with more classes only the most frequent mistakes are listed."""
 MISTAKES = 10
 
 _SEVERAL = """Each clip may have several labels; the probability of each is the sigmoid of its logit. mAP is the mean
@@ -81,16 +81,16 @@ def model_card(
     use: DeclaredUse = "research",
     licences: Sequence[LicensedPart] = (),
 ) -> str:
-    """The model card in Markdown, with metadata that the Hugging Face hub reads.
+    """Model card in Markdown, with metadata for the Hugging Face hub.
 
     Args:
-        evaluation: the content of evaluation.json.
-        dataset: the dataset's record: name, domain, licence.
-        counts: n_train and n_val.
-        window_s: seconds that the model hears at once.
-        synthetic: whether the chosen method trains on synthetic clips.
-        use: what the run is declared for.
-        licences: of all that went into the run.
+        evaluation: content of evaluation.json.
+        dataset: name, domain and licence of the dataset.
+        counts: `n_train` and `n_val`.
+        window_s: length of the model's input in seconds.
+        synthetic: whether the selected method trains on synthetic clips.
+        use: declared use of the run.
+        licences: licences of everything that went into the run.
     """
     chosen, figure = evaluation["selected"], evaluation.get("figure", "accuracy")
     scores = evaluation["methods"][chosen["method"]]
@@ -139,7 +139,7 @@ def _answers(evaluation: Mapping[str, Any]) -> str:
 
 
 def _by_label(evaluation: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
-    """Figures of each label, and what is mistaken for what."""
+    """Figures per label: average precision, or recall and confusion."""
     if evaluation.get("figure") == "map":
         precisions = _listed(evaluation["labels"], scores["average_precision"])
         return _SEVERAL.format(threshold=evaluation["selected"]["threshold"], precisions=precisions)
@@ -156,7 +156,7 @@ def _listed(labels: Sequence[str], values: Sequence[float | None]) -> str:
 
 
 def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
-    """The confusion matrix as a table, or the most frequent mistakes where there are many classes."""
+    """Confusion matrix as a table, or the most frequent mistakes if there are many classes."""
     names, totals = [_inline(label) for label in labels], [sum(row) for row in matrix]
     if len(labels) <= MAX_TABLE_CLASSES:
         rows = [
@@ -177,7 +177,7 @@ def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
 
 
 def _metadata(dataset: Mapping[str, Any], figure: str, value: float) -> str:
-    # JSON is YAML, and no name can break out of a JSON string.
+    # JSON is valid YAML, and no name can break out of a JSON string.
     name = str(dataset.get("name", "custom"))
     result = {
         "task": {"type": "audio-classification"},

@@ -1,4 +1,4 @@
-"""Scores of clips with several labels: mean average precision and macro-F1, with the intervals of `statistics`."""
+"""Scores for clips with several labels: mean average precision and macro-F1, with the intervals of `statistics`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from components.evaluate_classifier.statistics import Floats, Key, Resampling, i
 Flags = NDArray[np.bool_]
 
 THRESHOLDS: Floats = np.round(expit(np.arange(-80, 81) / 10.0), 6)
-"""What a threshold is chosen among: even steps of the log-odds, because rare labels get small probabilities."""
+"""Candidate thresholds: even steps of the log-odds, since rare labels get small probabilities."""
 MAX_WORK = 4 * 10**9
-"""Draws × clips × labels: some seconds a model."""
+"""Limit of draws × clips × labels; some seconds per model."""
 MIN_DRAWS = 1000
 _CHUNK = 64
 
 
 def affordable(resamples: int, clips: int, labels: int) -> int:
-    """Draws of the bootstrap: as asked for, fewer only where draws × clips × labels exceed `MAX_WORK`."""
+    """Number of bootstrap draws: `resamples`, reduced only if draws × clips × labels exceed `MAX_WORK`."""
     return min(resamples, max(MIN_DRAWS, MAX_WORK // max(1, clips * labels)))
 
 
 def choose_threshold(truth: Flags, probabilities: Floats) -> float:
-    """The probability from which a label counts as heard: the best macro-F1, of equal ones the nearest to 0.5.
+    """Probability from which a label counts as heard: the best macro-F1, among equals the nearest to 0.5.
 
-    One threshold serves all labels of a model: one of its own for each would be fitted to the few validation clips
-    of a rare label.
+    All labels of a model share one threshold; a threshold per label would be fitted to the few validation clips of a
+    rare label.
 
     Args:
-        truth: (N, K) of validation clips; test clips have no part in this choice.
+        truth: (N, K) of validation clips, never of test clips.
         probabilities: (N, K).
     """
     found = [(multi_label_macro_f1(truth, probabilities, value), -abs(value - 0.5)) for value in THRESHOLDS]
@@ -45,14 +45,14 @@ def choose_threshold(truth: Flags, probabilities: Floats) -> float:
 
 
 def average_precision_draws(truth: Flags, scores: Floats, weights: Floats) -> Floats:
-    """Average precision of each label on each draw: that of scikit-learn with the draw's weights, for all at once.
+    """Average precision per label and draw, for all draws at once; equals scikit-learn's with the draw's weights.
 
-    Precision counts only where recall rises, so clips are summed up between the scores of successive positives.
+    Precision counts only where recall rises; clips are therefore summed between the scores of successive positives.
 
     Args:
         truth: (N, K).
         scores: (N, K).
-        weights: (B, N) how often each clip stands in each draw.
+        weights: (B, N) number of times each clip occurs in each draw.
 
     Returns:
         (B, K); NaN where a draw has no clip of the label.
@@ -73,7 +73,7 @@ def average_precision_draws(truth: Flags, scores: Floats, weights: Floats) -> Fl
 
 
 def _level_sums(wanted: Flags, scores: Floats) -> tuple[csr_array, csr_array]:
-    """(levels, N) matrices that add up the clips, and the positives, from each score of a positive to the one above."""
+    """Matrices (levels, N) that sum clips, and positives, between each score of a positive and the next higher one."""
     levels = np.unique(scores[wanted])[::-1]
     level = np.searchsorted(-levels, -scores, side="left")
 
@@ -89,7 +89,7 @@ def macro_f1_draws(truth: Flags, heard: Flags, weights: Floats) -> Floats:
 
     Args:
         truth: (N, K).
-        heard: (N, K) what a model decided.
+        heard: (N, K) decisions of a model.
         weights: (B, N).
     """
     occurs = truth.any(axis=0) | heard.any(axis=0)
@@ -100,12 +100,11 @@ def macro_f1_draws(truth: Flags, heard: Flags, weights: Floats) -> Floats:
 
 
 def calibration_error(probabilities: Floats, truth: Flags, bins: int) -> float:
-    """Expected calibration error over all pairs of a clip and a label, equal-width bins of the probability.
+    """Expected calibration error over all pairs of a clip and a label, with equal-width bins of the probability.
 
     Args:
         probabilities: (N, K).
         truth: (N, K).
-        bins: number of bins.
     """
     stated, true = probabilities.ravel(), truth.ravel().astype(np.float64)
     index = np.minimum((stated * bins).astype(np.int64), bins - 1)
@@ -114,7 +113,7 @@ def calibration_error(probabilities: Floats, truth: Flags, bins: int) -> float:
 
 
 class _OfModel(NamedTuple):
-    """Figures of one model: of each of the labels that have test clips, and of each draw."""
+    """Figures of one model: on the test set (labels with test clips only), and on each draw."""
 
     precisions: Floats
     macro_f1: float
@@ -123,14 +122,14 @@ class _OfModel(NamedTuple):
 
 
 class SeveralLabels:
-    """Figures of models on clips with several labels; what the draws say of a model is worked out once.
+    """Figures of models on clips with several labels; the draws of a model are computed once and cached.
 
     Args:
         truth: (N, K) whether a clip has a label.
         answers: (N, K) probabilities by model.
-        thresholds: by model, see `choose_threshold`.
-        draws: the resampling.
-        bins: of the calibration error.
+        thresholds: threshold by model, from `choose_threshold`.
+        draws: bootstrap draws of the test clips.
+        bins: number of bins of the calibration error.
     """
 
     figure = "map"
@@ -147,8 +146,8 @@ class SeveralLabels:
         """All scores of one method; `models` are its replicates.
 
         Returns:
-            map and macro_f1 (see `statistics.interval`), ece, average_precision (K, mean over replicates; null for a
-            label without test clips), thresholds (of macro_f1, by replicate), confusion and recall (null).
+            map and macro_f1 (see `statistics.interval`), ece, average_precision (K, mean over replicates; None for a
+            label without test clips), thresholds (of macro_f1, by replicate), confusion and recall (None).
         """
         found = [self._of(model) for model in models]
         errors = [calibration_error(self._answers[model], self._truth, self._bins) for model in models]
@@ -168,11 +167,11 @@ class SeveralLabels:
         }
 
     def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
-        """Paired difference of mean average precision, first minus second; as `statistics.difference`.
+        """Paired difference of mean average precision, first minus second; keys as in `statistics.difference`.
 
         Args:
-            first: replicates of a method.
-            second: the same replicates of another, in the same order.
+            first: replicates of one method.
+            second: equal replicates of another method, in the same order.
         """
         a, b = ([self._of(model) for model in models] for models in (first, second))
         (maps, map_draws), (f1_scores, f1_draws) = (
@@ -184,10 +183,10 @@ class SeveralLabels:
         }
 
     def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
-        """Paired difference of each label's average precision, for labels with test clips in order of label id.
+        """Paired difference of average precision per label with test clips, sorted by label id.
 
         Returns:
-            Rows as of `statistics.recall_gains`; first and second are average precisions.
+            Rows as in `statistics.recall_gains`; first and second are average precisions.
         """
         a, b = ([self._of(model) for model in models] for models in (first, second))
         before, after = (np.stack([one.precisions for one in found]) for found in (b, a))
@@ -196,7 +195,7 @@ class SeveralLabels:
             gain = np.stack(
                 [x.precision_draws[:, label] - y.precision_draws[:, label] for x, y in zip(a, b, strict=True)], axis=1
             )
-            # A draw without any clip of the label says nothing about it.
+            # A draw without clips of the label says nothing about it.
             kept = ~np.isnan(gain).any(axis=1)
             per_seed = after[:, place] - before[:, place]
             rows.append(
@@ -228,7 +227,7 @@ class SeveralLabels:
 
 
 def _map(models: Sequence[_OfModel]) -> tuple[Floats, Floats]:
-    """Mean average precision: (S,) on all clips, (B, S) on each draw over the labels that the draw has."""
+    """Mean average precision: (S,) on all clips, (B, S) on each draw, over the labels present in the draw."""
     draws = np.stack([np.nanmean(one.precision_draws, axis=1) for one in models], axis=1)
     return np.array([one.precisions.mean() for one in models]), draws
 

@@ -1,4 +1,4 @@
-"""How good the synthetic clips are: an oracle's agreement with their labels, and their distance to the gold set."""
+"""Quality of synthetic clips: an oracle's agreement with their labels, and their distance to the gold set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.runtime.seeding import numpy_generator
 
 
 def synthetic_sets(vanilla: Sequence[SyntheticClip], accepted: Sequence[SyntheticClip]) -> dict[str, list[int]]:
-    """Names of the sets to be judged and the places of their clips in `vanilla` followed by `accepted`.
+    """Sets of synthetic clips: names, and places of their clips in `vanilla` followed by `accepted`.
 
     Returns:
         "vanilla", then one "{recipe}, accepted" for each recipe, in alphabetical order.
@@ -31,16 +31,16 @@ def label_accuracy(
     sets: Mapping[str, Sequence[int]],
     labels: Sequence[str],
 ) -> dict[str, Any]:
-    """Share of clips in which the oracle hears the label that was asked for, or one of several.
+    """Share of clips in which the oracle hears the requested label, or one of several.
 
     Args:
-        predicted: (M,) label ids of what the oracle hears most in `clips`.
+        predicted: (M,) label ids of the oracle's top class in each clip.
         clips: M synthetic clips.
-        sets: see `synthetic_sets`.
+        sets: places by set, from `synthetic_sets`.
         labels: names by label id.
 
     Returns:
-        For each set clips, accuracy, and per_class (main label to accuracy; labels without clips are left out).
+        Per set: clips, accuracy, and per_class (accuracy by main label; labels without clips are left out).
     """
     right = np.array(
         [p == clip.label_id or labels[p] in clip.further_labels for p, clip in zip(predicted, clips, strict=True)],
@@ -65,17 +65,17 @@ def set_distances(
     seed: int,
     max_clips: int,
 ) -> dict[str, Any]:
-    """Fréchet and kernel distance of each set of embeddings to that of the gold training clips.
+    """Fréchet and kernel distance of each set of embeddings to the gold training clips.
 
-    The Fréchet distance grows when there are fewer clips, so every set is drawn down to the size of
-    the smallest one (and to `max_clips`). Sets of fewer than two clips are left out.
+    The Fréchet distance is larger for fewer clips; every set is therefore subsampled to the size of the
+    smallest one, at most `max_clips`. Sets of fewer than two clips are left out.
 
     Args:
         gold: (G, D).
-        held_out: (H, D) of other real clips: their kernel distance is what to compare with.
-        sets: name to (M, D).
-        seed: draws the clips.
-        max_clips: of a set that enter.
+        held_out: (H, D) of other real clips; their kernel distance is the value to compare with.
+        sets: (M, D) by name.
+        seed: seeds the subsampling.
+        max_clips: largest number of clips used per set.
     """
     sizes = [len(rows) for rows in sets.values() if len(rows) > 1]
     if len(gold) < 2 or not sizes:

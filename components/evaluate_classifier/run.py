@@ -1,4 +1,4 @@
-"""I/O shell of `evaluate_classifier`."""
+"""Reads classifiers and clips, evaluates on the test split, writes the evaluation and the selected classifier."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def run(
     code_version: str,
     retrieved_path: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate all classifiers on the test split; see `component.py` for the arguments.
+    """Evaluate all classifiers on the test split; arguments as in `component.py`.
 
-    Writes `evaluation.json`, `predictions.npz` and the test split's `health.json` to `evaluation_path`, and
-    the classifier that validation chose, with a model card, to `classifier_path`.
+    Writes `evaluation.json` with the test split's health, and `predictions.npz`, to `evaluation_path`;
+    the classifier chosen on validation, with a model card, to `classifier_path`.
 
     Raises:
-        DataError: the inputs do not fit each other, or nothing was trained.
+        DataError: the inputs do not match each other, or nothing was trained.
     """
     plan = EvaluateClassifierPlan.model_validate(config)
     classifiers, gold, test = Path(classifiers_path), Path(gold_path), Path(test_path)
@@ -66,7 +66,7 @@ def run(
 
 
 def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
-    """Do all tasks; the predictions that failed, with their errors."""
+    """Run all tasks; returns the errors of failed predictions."""
     names = [*inputs.predict, *inputs.validate, *((f"oracle on {name}", 0) for name in inputs.oracle)]
     embed = [task for tasks in inputs.embed.values() for task in tasks]
     failures = perform([*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), *embed])

@@ -1,4 +1,4 @@
-"""The heavy part: embeddings and predictions of clips, each kept in the item store."""
+"""The heavy part of the stage: embeddings and predictions of clips, kept in the item store."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ MAX_GAIN_DB = 60.0
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of one artifact; equal when their content is.
+    """Clips of one artifact, compared by content.
 
     Attributes:
         content: hash of records and audio.
         folder: the artifact.
-        records: of the clips.
     """
 
     content: str
@@ -55,14 +54,14 @@ class Clips:
 
 
 def levelled(waveform: Floats) -> Floats:
-    """A waveform (T,) at `LEVEL_DBFS`: copies at another gain must not look different, and loudness is no quality."""
+    """Waveform (T,) scaled to `LEVEL_DBFS`, so that gain does not hide copies and loudness does not pass as quality."""
     gain_db = min(LEVEL_DBFS - rms_dbfs(waveform), MAX_GAIN_DB)
     return np.asarray(waveform * 10 ** (gain_db / 20), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class EmbedTask:
-    """CLAP embeddings, at one level, and fingerprints of the clips from `start` to `stop`."""
+    """Task: CLAP embeddings (of audio at one level) and fingerprints of the clips from `start` to `stop`."""
 
     store: ItemStore
     clap: Path
@@ -74,7 +73,7 @@ class EmbedTask:
 
     @property
     def item(self) -> Path:
-        """The item's folder; the batch size changes nothing."""
+        """Folder of the item, independent of the batch size."""
         return self.store.path(**self._key)
 
     @property
@@ -83,7 +82,7 @@ class EmbedTask:
         return {"kind": "embeddings", "clap": self.clap_hash, "clips": content, "part": part}
 
     def __call__(self) -> None:
-        """Make the item where it is missing."""
+        """Make the item unless the store has it."""
         self.store.get_or_make(self._make, **self._key)
 
     def _make(self, folder: Path) -> None:
@@ -96,11 +95,11 @@ class EmbedTask:
 
 
 def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -> NDArray[np.float64]:
-    """What a CLAP says without any training: softmax over its scaled similarities to the labels' prompts.
+    """Zero-shot probabilities of a CLAP: softmax over scaled similarities to the label prompts.
 
     Args:
-        tasks: done; embeddings of the clips.
-        labels: by label id.
+        tasks: finished embedding tasks of the clips.
+        labels: names by label id.
 
     Returns:
         (clips, K), rows sum to 1.
@@ -120,7 +119,7 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
 
 @dataclass(frozen=True)
 class PredictTask:
-    """Probabilities of all clips by one model."""
+    """Task: probabilities of all clips from one model."""
 
     store: ItemStore
     model: Path
@@ -130,7 +129,7 @@ class PredictTask:
 
     @property
     def item(self) -> Path:
-        """The item's folder; the batch size changes nothing."""
+        """Folder of the item, independent of the batch size."""
         return self.store.path(**self._key)
 
     @property
@@ -138,7 +137,7 @@ class PredictTask:
         return {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
 
     def __call__(self) -> None:
-        """Make the item where it is missing."""
+        """Make the item unless the store has it."""
         self.store.get_or_make(self._make, **self._key)
 
     def _make(self, folder: Path) -> None:
@@ -149,14 +148,14 @@ class PredictTask:
         np.save(folder / "probabilities.npy", probabilities(logits.cpu().numpy(), loaded.multi_label))
 
 
-# The models of a run have equal front ends, so each process computes the features of a set once.
+# All models of a run have equal front ends; each process therefore computes the features of a set once.
 @lru_cache(maxsize=1)
 def _features(clips: Clips, front_end: FrontEnd) -> tuple[torch.Tensor, ...]:
     return tuple(front_end(clips.load_all(front_end.sample_rate_hz)))
 
 
 def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[EmbedTask]:
-    """Tasks of a few batches each, so that a killed stage keeps what it had and processes share the work."""
+    """Tasks of a few batches each, so that a killed stage keeps finished ones and processes share the work."""
     step, total = 8 * batch_size, len(clips.records)
     return [
         EmbedTask(store, clap, clap_hash, clips, start, min(start + step, total), batch_size)
@@ -165,12 +164,12 @@ def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batc
 
 
 def perform(tasks: Sequence[EmbedTask | PredictTask]) -> dict[int, BaseException]:
-    """Do all tasks; what is finished is kept also when another one fails.
+    """Run all tasks; finished ones are kept if another one fails.
 
     Returns:
-        What went wrong, by index of the task.
+        Errors, by index of the task.
     """
-    # Processes would share one accelerator and fork after its driver was loaded.
+    # Several processes would share one accelerator, and fork after its driver was loaded.
     workers = 1 if torch.cuda.is_available() else None
     return {index: result for index, result in run_items(_perform, tasks, workers) if isinstance(result, BaseException)}
 

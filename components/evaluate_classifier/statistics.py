@@ -1,6 +1,6 @@
-"""Scores with 95 % intervals from a paired bootstrap over test clips and replicates.
+"""Scores with confidence intervals (95 % by default) from a paired bootstrap over test clips and replicates.
 
-One set of resampling weights serves every score of an evaluation, so that two methods are always
+All scores of an evaluation share one set of resampling weights; two methods are therefore always
 compared on the same resampled clips.
 """
 
@@ -26,10 +26,10 @@ class Resampling:
     """Bootstrap draws over the test set.
 
     Attributes:
-        weights: (B, N) how often each of N test clips stands in each of B draws.
-        unit: "clips" or "groups": what was drawn.
-        seed: replicates are drawn with it.
-        confidence: of the intervals.
+        weights: (B, N) number of times each of N test clips occurs in each of B draws.
+        unit: resampled unit, "clips" or "groups".
+        seed: seeds the resampling of replicates.
+        confidence: confidence level of the intervals.
     """
 
     weights: Floats
@@ -38,7 +38,7 @@ class Resampling:
     confidence: float
 
     def replicates(self, count: int) -> Ints:
-        """(B, count) replicates drawn with replacement, the same for each call with this `count`."""
+        """(B, count) replicates drawn with replacement; equal in every call with the same `count`."""
         generator = numpy_generator(self.seed, "replicates", count)
         return generator.integers(0, count, (len(self.weights), count))
 
@@ -46,14 +46,13 @@ class Resampling:
 def resampling(
     groups: list[str | None], resamples: int, seed: int, confidence: float = 0.95, min_groups: int = 5
 ) -> Resampling:
-    """Draw test clips with replacement: whole groups where there are at least `min_groups`, else single clips.
+    """Draw test clips with replacement: whole groups if there are at least `min_groups`, else single clips.
 
     Args:
-        groups: group of each test clip; clips without one are groups of their own.
+        groups: group of each test clip; a clip without one is its own group.
         resamples: number of draws B.
-        seed: enters every draw.
-        confidence: of the intervals.
-        min_groups: see above.
+        seed: seeds every draw.
+        confidence: confidence level of the intervals.
     """
     named = {group for group in groups if group is not None}
     grouped = len(named) >= min_groups
@@ -67,16 +66,15 @@ def resampling(
 
 
 def interval(draws: Floats, point: float, per_seed: Floats, resampling: Resampling) -> dict[str, Any]:
-    """Mean over replicates with its percentile interval, replicates resampled too.
+    """Mean over replicates with its percentile interval; replicates are resampled too.
 
-    Resampled deviations of replicates are widened by sqrt(S / (S - 1)): the plain bootstrap of S
-    values has a variance that is (S - 1) / S of the right one, far too narrow for three replicates.
+    Deviations of resampled replicates are widened by sqrt(S / (S - 1)): the plain bootstrap variance of
+    S values is (S - 1) / S of the true one, far too narrow for three replicates.
 
     Args:
-        draws: (B, S) the score of each replicate on each draw of the test set.
-        point: the score itself, mean over replicates.
-        per_seed: (S,) the score of each replicate.
-        resampling: the draws.
+        draws: (B, S) score of each replicate on each draw of the test set.
+        point: score on the test set itself, mean over replicates.
+        per_seed: (S,) score of each replicate on the test set.
 
     Returns:
         `{"mean", "low", "high", "per_seed"}`.
@@ -88,7 +86,7 @@ def interval(draws: Floats, point: float, per_seed: Floats, resampling: Resampli
 
 
 def _means(draws: Floats, resampling: Resampling) -> Floats:
-    """(B,) mean over replicates, themselves resampled, on each draw."""
+    """(B,) mean over resampled replicates on each draw."""
     count = draws.shape[1]
     centre: Floats = draws.mean(axis=1)
     if count > 1:
@@ -98,14 +96,13 @@ def _means(draws: Floats, resampling: Resampling) -> Floats:
 
 
 def two_sided_p(draws: Floats, resampling: Resampling) -> float:
-    """Chance of a difference of this size where there is none: twice the smaller share of draws beyond 0.
+    """Two-sided bootstrap p-value of a difference: twice the smaller share of draws on one side of 0.
 
     It falls below 1 - confidence where the percentile interval excludes 0. One is added to the counts, so that a
     finite number of draws never gives 0 (Davison and Hinkley 1997, section 4.2).
 
     Args:
         draws: (B, S), as for `interval`.
-        resampling: the draws.
     """
     centre = _means(draws, resampling)
     beyond = min(int((centre <= 0).sum()), int((centre >= 0).sum()))
@@ -113,13 +110,11 @@ def two_sided_p(draws: Floats, resampling: Resampling) -> float:
 
 
 def paired(gain_draws: Floats, per_seed: Floats, resampling: Resampling) -> dict[str, Any]:
-    """A paired difference: its `interval`, `p` (`two_sided_p`) and `win_rate`.
+    """Paired difference: its `interval`, `p` (`two_sided_p`) and `win_rate`.
 
     Args:
-        gain_draws: (B, S) the difference of each replicate on each draw.
-        per_seed: (S,) the difference of each replicate; in a share `win_rate` of them the first is better, a tie
-            counts half.
-        resampling: the draws.
+        gain_draws: (B, S) difference of each replicate on each draw.
+        per_seed: (S,) difference of each replicate; `win_rate` is the share above 0, where a tie counts half.
     """
     return {
         **interval(gain_draws, float(per_seed.mean()), per_seed, resampling),
@@ -132,8 +127,7 @@ def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
     """(B, S) accuracy on each draw.
 
     Args:
-        correct: (S, N) 1 where replicate s is right on clip n; differences of two such arrays are fine.
-        resampling: the draws.
+        correct: (S, N) 1 where replicate s is right on clip n, or the difference of two such arrays.
     """
     return (resampling.weights @ correct.T) / resampling.weights.sum(axis=1, keepdims=True)
 
@@ -141,12 +135,11 @@ def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
 def macro_f1_draws(truth: Ints, predicted: Ints, resampling: Resampling) -> Floats:
     """(B, S) macro-F1 on each draw, over the classes that are true or predicted in the whole test set.
 
-    A class that a draw happens to lack counts 0.
+    A class that is absent from a draw counts 0.
 
     Args:
         truth: (N,) label ids.
         predicted: (S, N) label ids.
-        resampling: the draws.
     """
     columns = []
     for row in predicted:
@@ -165,12 +158,11 @@ def macro_f1(truth: Ints, predicted: Ints) -> float:
 
 
 def calibration_error(probabilities: Floats, truth: Ints, bins: int) -> float:
-    """Expected calibration error of the top class, equal-width bins (arXiv 1706.04599).
+    """Expected calibration error of the top class, with equal-width bins (arXiv 1706.04599).
 
     Args:
         probabilities: (N, K), rows sum to 1.
         truth: (N,) label ids.
-        bins: number of bins.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
@@ -189,12 +181,11 @@ def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling)
     Args:
         probabilities: (S, N, K).
         truth: (N,) label ids.
-        bins: of the calibration error.
-        resampling: the draws.
+        bins: number of bins of the calibration error.
 
     Returns:
         accuracy and macro_f1 (see `interval`), ece, confusion (K, K; rows = truth, summed over
-        replicates), recall (K, mean over replicates; null for a class without test clips).
+        replicates), recall (K, mean over replicates; None for a class without test clips).
     """
     labels = np.arange(probabilities.shape[2])
     predicted = probabilities.argmax(axis=2)
@@ -222,11 +213,10 @@ def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -
     Args:
         truth: (N,) label ids.
         first: (S, N) predictions.
-        second: (S, N) predictions of the same replicates in the same order.
-        resampling: the draws.
+        second: (S, N) predictions of the same replicates, in the same order.
 
     Returns:
-        See `paired`, and `macro_f1` (the `interval` of its difference).
+        Keys of `paired`, and `macro_f1` (the `interval` of its difference).
     """
     gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
     f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
@@ -238,10 +228,10 @@ def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -
 
 
 def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> list[dict[str, Any]]:
-    """Paired difference of each class's recall, first minus second, in order of label id.
+    """Paired difference of recall per class, first minus second, sorted by label id.
 
     Returns:
-        One row a class that has test clips: label_id, clips, first, second (recall), and the
+        One row per class with test clips: label_id, clips, first and second (recall), and the
         `interval` of the difference.
     """
     rows = []
@@ -249,7 +239,7 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling)
         inside = truth == label_id
         gain = (first == truth).astype(np.float64)[:, inside] - (second == truth).astype(np.float64)[:, inside]
         weights = resampling.weights[:, inside]
-        # A draw without any clip of the class says nothing about it.
+        # A draw without clips of the class says nothing about it.
         kept = weights.sum(axis=1) > 0
         draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
         part = Resampling(weights[kept], resampling.unit, resampling.seed, resampling.confidence)

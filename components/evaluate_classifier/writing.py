@@ -1,4 +1,4 @@
-"""The stage's output folders."""
+"""Output files of the stage: predictions, and the selected classifier with its model card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.evaluate_classifier.model_card import model_card
 
 
 def write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> None:
-    """Probabilities by `<method>/<seed>` with labels, clip ids and the truth; plain arrays, no pickles."""
+    """Write probabilities as `<method>/<seed>`, with labels, clip ids and truth; plain arrays, no pickles."""
     clips = inputs.test.records
     arrays = {
         f"{name}/{seed}": values.astype(np.float32) for name, arm in predictions.items() for seed, values in arm.items()
@@ -35,14 +35,13 @@ def write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> N
 def write_classifier(
     target: Path, classifiers: Path, gold: Path, evaluation: dict[str, Any], plan: EvaluateClassifierPlan
 ) -> None:
-    """The model that validation chose, with its model card.
+    """Write the classifier chosen on validation, with its model card.
 
     Args:
-        target: a new folder.
-        classifiers: of train_classifier.
-        gold: the artifact with the dataset's facts and splits.
-        evaluation: the content of evaluation.json.
-        plan: of the stage.
+        target: new folder.
+        classifiers: artifact of train_classifier.
+        gold: artifact with the dataset's facts and splits.
+        evaluation: content of evaluation.json.
     """
     chosen = evaluation["selected"]
     shutil.copytree(classifiers / chosen["method"] / str(chosen["seed"]), target, dirs_exist_ok=True)
