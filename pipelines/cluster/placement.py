@@ -200,7 +200,7 @@ def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
 
 
 def environment(profile: Profile) -> dict[str, str]:
-    """Variables of every stage, independent of the config map; offline mode leaves only store and LLM to the network."""
+    """Variables of every stage, whatever the config map holds; the network is used only for store and LLM."""
     return {
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",

@@ -1,4 +1,7 @@
-"""The commands of the Makefile: one module each, with `add_arguments(parser)` and `run(options) -> exit status`."""
+"""Commands of the Makefile, one module each with `add_arguments(parser)` and `run(options) -> exit status`.
+
+A module's docstring is the command's help text.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ COMMANDS = (
     *("list-datasets", "fetch-data", "fetch-models", "doctor", "estimate"),
     *("compile", "images", "push-data", "schedule-nightly", "trend", "train-job"),
 )
-"""Their names; the module of `run-pipeline` is `run_pipeline`."""
+"""Names of the commands; the module of `run-pipeline` is `run_pipeline`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: the command's name and its options; default: those of this process.
+        arguments: the command's name and its options; default: the arguments of this process.
 
     Returns:
-        The command's exit status: 0 = done, 1 = done in part. 2 = bad input, told in one line; 128 + the number of the
-        signal that ended it.
+        Exit status: the command's own (0 = done, 1 = partly failed), 2 = bad input, reported in one line, or
+        128 + the number of the signal that ended it.
     """
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return stopped.status if isinstance(stopped, Stopped) else 130
     except BrokenPipeError:
-        # The reader of the output wants no more, as in `make list-datasets | head -1`. Without the redirection Python
-        # would flush into the closed pipe once more on its way out.
+        # The reader closed the pipe, as in `make list-datasets | head -1`. Without the redirection, Python would flush
+        # into the closed pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

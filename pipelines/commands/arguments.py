@@ -1,4 +1,4 @@
-"""The parameters of the pipelines from the options of a command, checked before anything starts."""
+"""Parameters of the pipelines from a command's options, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from common.study.cells import parse_cells
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline's parameters, checked before anything starts.
+    """Check the options of `run-pipeline` and convert them to the pipeline's parameters.
 
     Raises:
-        ConfigError: a name or number is wrong.
+        ConfigError: a name or number is wrong, or a licence forbids the use.
     """
     config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
     config = with_llm_endpoint(config, options.llm_endpoint)
@@ -55,7 +55,7 @@ def _absolute(place: str) -> str:
 
 
 def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The benchmark pipeline's parameters, checked before anything starts.
+    """Check the options of `benchmark` and convert them to the benchmark pipeline's parameters.
 
     Raises:
         ConfigError: a name or number is wrong.
@@ -92,14 +92,28 @@ def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def number(name: str, text: str, least: int) -> int:
-    """The whole number that `text` states; ConfigError when it is none or below `least`."""
+    """Parse a whole number of at least `least`.
+
+    Args:
+        name: name of the option in the error message.
+
+    Raises:
+        ConfigError: `text` is no such number.
+    """
     if not text.isdecimal() or int(text) < least:
         raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
     return int(text)
 
 
 def dollars(name: str, text: str) -> float:
-    """The amount that `text` states; ConfigError when it is none or below 0."""
+    """Parse an amount of US dollars of at least 0.
+
+    Args:
+        name: name of the option in the error message.
+
+    Raises:
+        ConfigError: `text` is no such amount.
+    """
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,7 @@
-"""Run a study on this machine, or with KFP_HOST on a cluster (`make benchmark`); `--dry-run` prints its cost only."""
+"""Run a study of several datasets and sizes on this machine, or with KFP_HOST on a cluster (`make benchmark`).
+
+With `--dry-run` it only prints the estimated cost.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check, print the cost, run, report.
+    """Check the options, print the estimated cost, run the study and report it.
 
-    Returns:
-        0 when every cell succeeded, 1 on a failure.
+    Exit status 0 = every cell succeeded (on a cluster without `--follow`: the run was started), 1 = a failure.
     """
     TASKS.install()
     arguments = study_arguments(options)
@@ -64,13 +66,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def study_cost(arguments: dict[str, Any], price: float = 0.0) -> dict[str, Any]:
-    """The estimate of `common.study.costs` for the pipeline's parameters."""
+    """Estimate the study's cost from the pipeline's parameters; price 0 = that of common/study/costs.yaml."""
     clips = [cell.names()[1] for cell in parse_cells(arguments["cells"])]
     return estimate(clips, arguments["preset"], len(resolve_methods(arguments["methods"])), arguments["seeds"], price)
 
 
 def cost_lines(cost: dict[str, Any]) -> list[str]:
-    """The estimate for people."""
+    """Format the estimate as lines of text."""
     stages = ", ".join(f"{name} {seconds / 3600:.2f}" for name, seconds in cost["stages"].items() if seconds >= 36)
     return [
         f"estimate, with an empty store: {cost['cells']} cells, {cost['items']} classifiers, "

@@ -1,4 +1,4 @@
-"""Classify audio with a classifier directory: `make classify MODEL=<dir> AUDIO=<file or folder> [JSON=1]`."""
+"""Classify audio files with a trained classifier (`make classify MODEL=<dir> AUDIO=<file or folder> [JSON=1]`)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common.errors import DataError
 
 
 def audio_files(place: Path) -> list[Path]:
-    """The file itself, or all audio files below the folder, sorted.
+    """List the file itself, or all audio files below the folder, sorted.
 
     Raises:
-        DataError: there is no such place, or the folder holds no audio.
+        DataError: `place` does not exist, or the folder holds no audio.
     """
     if place.is_file():
         return [place]
@@ -30,21 +30,19 @@ def audio_files(place: Path) -> list[Path]:
 
 
 def classify(model: Path, place: Path) -> list[dict[str, Any]]:
-    """Label and probability of each file.
-
-    A clip longer than the model's window is judged by the mean of the logits over its windows.
+    """Classify each file; a clip longer than the model's window is classified by the mean logits over its windows.
 
     Args:
         model: a classifier directory.
         place: an audio file or a folder.
 
     Returns:
-        Per file `{file, label, probability, probabilities}`, the most probable label first; where clips may have
-        several labels also `labels`, those from the model's threshold on; `{file, error}` for a file that cannot be
-        read.
+        Per file `{file, label, probability, probabilities}` with the most probable label; where clips may have several
+        labels also `labels`, those at or above the model's threshold; `{file, error}` for a file that cannot be read.
 
     Raises:
-        DataError: no classifier, no audio.
+        ConfigError: the model takes features of an unsupported kind.
+        DataError: there is no classifier or no audio.
     """
     files = audio_files(place)
     from common.audio.signal import read_audio, to_mono
@@ -82,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command line; 0 when every file was classified."""
+    """Print a table or JSON of the labels; exit status 0 = every file was classified, 1 = a file could not be read."""
     rows = classify(options.model, options.audio)
     if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -97,6 +95,6 @@ def run(options: argparse.Namespace) -> int:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     width = max((len(row["file"]) for row in rows), default=0)
     for row in rows:
-        # Of several labels all that are heard, else the most probable one.
+        # All labels above the threshold where clips may have several, else the most probable one.
         shown = [(row["probabilities"][label], label) for label in row.get("labels") or [row["label"]]]
         print(f"{row['file']:<{width}}  {', '.join(f'{share:.3f}  {label}' for share, label in shown)}")

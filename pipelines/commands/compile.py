@@ -1,4 +1,4 @@
-"""Compile a pipeline to `build/synthio.yaml` or `build/benchmark.yaml`; the same bytes every time."""
+"""Compile a pipeline to `build/synthio.yaml` or `build/benchmark.yaml` (`make compile`); the bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compile, and print the path."""
+    """Compile the pipeline and print the path of the file; exit status 0."""
     target = options.target or Path("build") / f"{options.pipeline}.yaml"
     print(compile_pipeline(target, options.profile, pipeline=options.pipeline))
     return 0

@@ -1,4 +1,4 @@
-"""Look at a dataset, and with KFP_HOST at the cluster, before anything is spent (`make doctor DATASET=…`)."""
+"""Check a dataset, and with KFP_HOST the cluster, and estimate the work before a run (`make doctor DATASET=…`)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from pipelines.commands.arguments import number
 
 
 def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
-    """Work that a run will do, counted from its settings.
+    """Estimate the work of a run from its settings.
 
     Args:
         config: the run's configuration.
-        methods: by name.
+        methods: methods of the run by name.
         n_train: number of training clips.
         seeds: number of replicates.
 
     Returns:
-        Numbers of optimiser steps and of clips to generate, and where the preset states what they cost on a
-        reference machine (`estimate` in the preset), minutes and gigabytes.
+        Numbers of clips to generate, alignments and classifiers to train; also minutes and gigabytes, which are None
+        where the preset states no measured cost.
     """
     recipes = resolve_recipes(methods)
     alignments = {recipe.alignment for recipe in recipes} - {"none"}
@@ -81,7 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make doctor`: exit status 0 = ready to run, 1 = something is wrong, 2 = cannot look."""
+    """Print the findings as text or JSON; exit status 0 = ready to run, 1 = a problem was found.
+
+    2 = the checks could not run.
+    """
     config = with_llm_endpoint(load_preset(options.preset, options.overrides), options.llm_endpoint)
     methods = resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
@@ -108,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _place(spec: DatasetSpec) -> str:
-    """Where the data was found."""
+    """Location of the data."""
     if spec.reader == "procedural_demo":
         return "built in"
     return str(root_of(spec) if spec.reader in LAYOUTS else spec.pushed or spec.labels or spec.audio)

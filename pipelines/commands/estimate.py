@@ -1,4 +1,7 @@
-"""What pretraining a preset's text-to-audio model takes, before anything is started (`make estimate PRESET=…`)."""
+"""Estimate memory and time of pretraining a preset's text-to-audio model (`make estimate PRESET=…`).
+
+It also lists the published models that the preset needs; nothing is started.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point: exit status 0 = printed, 2 = the settings are wrong."""
+    """Print the published models and the estimate; exit status 0 = printed, 2 = the settings are wrong."""
     config = load_preset(options.preset, options.overrides)
     print("\n".join(["published models:", *(f"  {line}" for line in describe(config) or ["none"])]))
     settings = config.pretrain_t2a

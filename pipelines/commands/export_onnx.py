@@ -1,10 +1,4 @@
-"""Export a classifier to ONNX: `make export-onnx MODEL=<dir> [OUT=model.onnx]`.
-
-The graph begins behind the feature extractor, whose settings (`preprocessor_config.json` of the directory) any
-runtime can follow: input `input_values` is (B, frames, mel bins), normalised log-mel windows; output `logits` is
-(B, labels), in the order of the metadata `labels`, a JSON list. A longer clip is judged by the mean of the logits of
-its windows, as `make classify` does.
-"""
+"""Export a classifier on spectrograms to ONNX and check it against PyTorch (`make export-onnx MODEL=<dir> [OUT=…]`)."""
 
 from __future__ import annotations
 
@@ -19,7 +13,12 @@ TOLERANCE = 1e-4
 
 
 def export_onnx(model: Path, target: Path) -> float:
-    """Write `target`, once ONNX Runtime is seen to answer as the model does.
+    """Export a classifier to `target`, which is written only if ONNX Runtime gives the model's logits.
+
+    The graph starts after the feature extractor, whose settings are in the directory's `preprocessor_config.json`.
+    Input `input_values` is (B, frames, mel bins), normalised log-mel windows; output `logits` is (B, labels), in the
+    order of the metadata `labels`, a JSON list. Classify a longer clip by the mean logits of its windows, as
+    `make classify` does.
 
     Args:
         model: directory of a classifier on spectrograms.
@@ -30,7 +29,7 @@ def export_onnx(model: Path, target: Path) -> float:
 
     Raises:
         ConfigError: the classifier takes waveforms.
-        DataError: no classifier, or the exported graph answers differently; nothing is written then.
+        DataError: there is no classifier, or the exported graph gives other logits; nothing is written then.
     """
     import numpy as np
     import onnx
@@ -61,7 +60,7 @@ def export_onnx(model: Path, target: Path) -> float:
     module = Logits()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The newer exporter writes the weights beside the file; this one makes a single file.
+        # The newer exporter writes the weights to a separate file; this one writes a single file.
         torch.onnx.export(
             module,
             (windows[:2],),
@@ -94,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command line; 0 when the file was written, 2 on bad input."""
+    """Export the classifier and print the largest difference of logits; exit status 0 = written, 2 = bad input."""
     difference = export_onnx(options.model, options.out)
     print(f"{options.out}: logits within {difference:.1g} of the model's")
     return 0

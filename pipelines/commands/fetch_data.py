@@ -27,11 +27,11 @@ from pipelines.local.download import Expected, Patience, download
 log = get_logger("fetch_data")
 
 RECORD = "FETCHED.json"
-"""In the dataset's folder: which files it was made of."""
+"""File in the dataset's folder that lists the downloaded archives."""
 SUFFIXES = (*sorted(AUDIO_SUFFIXES), ".mp4", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".md", ".mf")
-"""What is unpacked; published archives also hold programs, pictures and the files of desktops."""
+"""Suffixes of the files to unpack; published archives also contain programs, pictures and desktop files."""
 LIMITS = ArchiveLimits(members=1_000_000, member_bytes=2**31, total_bytes=2**38)
-"""NSynth has 289 thousand clips in one archive and half a gigabyte of metadata in one file."""
+"""Limits of an archive; NSynth has 289 thousand clips in one archive and half a gigabyte of metadata in one file."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ ()-]{0,99}")
 
@@ -41,9 +41,9 @@ class Fetched:
     """A dataset on this machine.
 
     Attributes:
-        root: where it lies.
-        clips: that its layout lists.
-        new: whether this call brought it.
+        root: folder of the dataset.
+        clips: number of clips that its layout lists.
+        new: whether this call downloaded it.
     """
 
     root: Path
@@ -52,19 +52,19 @@ class Fetched:
 
 
 def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
-    """Bring a dataset of native layout to its folder, which appears whole, or not at all; one that is there is kept.
+    """Download and unpack a dataset of native layout, unless its folder exists.
 
-    Archives wait beside the folder until all of them are whole and verified. What they hold is published only if the
-    dataset's reader takes it for its layout.
+    The folder appears complete or not at all. Archives stay beside it until all of them are complete and verified. The
+    unpacked files are published only if the dataset's reader accepts their layout.
 
     Args:
-        spec: of the dataset.
-        patience: with the server.
+        spec: specification of the dataset.
+        patience: limits of retries, waits and disk space.
 
     Raises:
-        ConfigError: it cannot be downloaded freely; the message says where to get it and where to put it.
-        DataError: an archive is not the one expected or breaks a rule, or the layout is another one.
-        StorageError: the server or the disk gave up; the same call goes on.
+        ConfigError: the dataset cannot be downloaded freely; the message says where to get it and where to put it.
+        DataError: an archive is not the expected one or breaks a limit, or the layout is another one.
+        StorageError: the server does not answer, or the disk is full; the same call resumes.
     """
     if spec.reader not in LAYOUTS:
         raise ConfigError(f"dataset {spec.name} has nothing to download: use it as it is")
@@ -120,7 +120,7 @@ def _place(archive: Archive, file: Path, folder: Path) -> None:
         unpack_into(file, folder, SUFFIXES, LIMITS, skip_others=True)
     except DataError as error:
         if not _expected(archive).known:
-            # Nothing told that it was damaged, so the next run must fetch it again.
+            # Without a known hash the archive itself may be damaged, so the next run must download it again.
             file.unlink()
         raise DataError(f"{archive.url}: {error}. Nothing was published") from error
 
@@ -138,7 +138,7 @@ def _file_name(archive: Archive) -> str:
 
 
 def _check_room(spec: DatasetSpec, folder: Path, spare: int) -> None:
-    """Refuse before the first byte where not even packed archives and as much again have room."""
+    """Raise StorageError before downloading if there is no room for the archives and the same size unpacked."""
     here = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     packed = sum(archive.bytes or 0 for archive in spec.archives)
     needed, free = max(0, 2 * packed - here) + spare, shutil.disk_usage(folder).free
@@ -173,7 +173,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make fetch-data`: exit status 0 = the dataset is there, 2 = it is not, and what to do."""
+    """Fetch the dataset and print its folder; exit status 0 = it is there, 2 = it is not, with what to do."""
     spec = resolve_dataset(options.dataset)
     found = fetch(spec)
     state = "fetched to" if found.new else "is there already:"

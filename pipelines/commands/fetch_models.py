@@ -1,7 +1,6 @@
-"""Bring the published models of a preset to this machine, each at its commit and with its hashes (`make fetch-models`).
+"""Download a preset's published models at pinned commits and verify their hashes (`make fetch-models PRESET=…`).
 
-The hub's own client fetches; a file that is whole is not fetched again. Every file is compared with the size and hash
-that the hub lists, and recorded; stages take what is recorded, and nothing else.
+Every file is checked against the hub's size and hash and recorded; stages load only recorded files.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from common.storage.hashing import hash_file
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 SPARE_BYTES = 2**30
-"""Of the disk, that stay free."""
+"""Disk space that must stay free."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Fetched:
     """A model on this machine.
 
     Attributes:
-        record: its files.
-        new: whether this call brought any of them.
+        record: record of its files.
+        new: whether this call downloaded it.
     """
 
     record: ModelRecord
@@ -58,16 +57,18 @@ class Fetched:
 
 
 def fetch_model(model: str, asked: str | None) -> Fetched:
-    """Bring one model to the cache of this machine; one that is there is verified and kept.
+    """Download one model to this machine's cache with the hub's client; a recorded model is verified and kept.
+
+    Complete files are not downloaded again.
 
     Args:
         model: hub id.
-        asked: its commit; None = the one in `models.yaml`.
+        asked: commit; None = the one in `models.yaml`.
 
     Raises:
-        ConfigError: no commit is known, or the hub does not let this user at it, or has no such model or commit.
-        DataError: it has no safetensors, or a file is not the one that the hub lists.
-        StorageError: the hub does not answer, or the disk has no room; the same call goes on.
+        ConfigError: no commit is known, the hub denies access, or it has no such model or commit.
+        DataError: the model has no safetensors, or a file differs from the one that the hub lists.
+        StorageError: the hub does not answer, or the disk is full; the same call resumes.
     """
     revision, cache = pinned_revision(model, asked), hub_cache()
     if revision is None:
@@ -95,7 +96,7 @@ def fetch_model(model: str, asked: str | None) -> Fetched:
 
 
 def _listed(model: str, revision: str) -> dict[str, Any]:
-    """What the hub lists of the files to fetch, by name."""
+    """Entries of the hub's listing for the files to download, by name."""
     from huggingface_hub import HfApi, RepoFile
 
     tree = HfApi().list_repo_tree(model, recursive=True, revision=revision)
@@ -123,7 +124,7 @@ def _check_room(model: str, cache: Path, folder: Path, listed: dict[str, Any]) -
 
 
 def _verified(folder: Path, listed: dict[str, Any]) -> dict[str, ModelFile]:
-    """Size and hash of every file, each compared with what the hub lists: SHA-256, or git's hash of a small file."""
+    """Check size and hash of every file against the hub's listing: SHA-256, or git's blob hash for small files."""
     found = {}
     for name, entry in sorted(listed.items()):
         path = folder / name
@@ -144,14 +145,14 @@ def _verified(folder: Path, listed: dict[str, Any]) -> dict[str, ModelFile]:
 
 
 def _forget(path: Path) -> None:
-    """Delete a damaged file and its content, to which it is a link, so that it is fetched again."""
+    """Delete a damaged file and the content that it links to, so that it is downloaded again."""
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _told(model: str, revision: str) -> Iterator[None]:
-    """Turn the client's errors into those that say what to do."""
+    """Context that turns the client's errors into SynthioErrors that say what to do."""
     import httpx2
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -206,7 +207,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make fetch-models`: exit status 0 = all are there, 2 = one is not, and what to do."""
+    """Fetch all models and print their state; exit status 0 = all are there, 2 = one is not, with what to do."""
     models = named_models(load_preset(options.preset, options.overrides))
     if not models:
         print(f"preset {options.preset} needs no published models")

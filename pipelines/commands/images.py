@@ -1,4 +1,4 @@
-"""Build the images of the stages (`make images`), or push them (`make images push`)."""
+"""Build the stages' container images (`make images`), or push them (`make images push REGISTRY=…`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the builder's or the engine's commands, one image after another."""
+    """Build or push the images one after another; exit status 0 = done, 2 = a command failed or an option is wrong."""
     profile = load_profile(options.profile)
     if options.registry:
         profile = profile.model_copy(update={"registry": options.registry})

@@ -1,4 +1,4 @@
-"""The registered datasets (`make list-datasets [JSON=1]`)."""
+"""List the registered datasets with licence, split and state on this machine (`make list-datasets [JSON=1]`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from common.datasets.registry import dataset_names, resolve_dataset
 
 
 def describe(spec: DatasetSpec) -> dict[str, Any]:
-    """What a user chooses a dataset by.
+    """Facts on a dataset for its choice.
 
     Returns:
-        name, source, licence, use, split, grouping, reader, multi_label, access, root, and whether it is on this
-        machine (null = needs nothing there).
+        name, source, licence, use, split, grouping, reader, multi_label, access, root, and `here`, whether it is on
+        this machine (None = it needs no files).
     """
     native = spec.reader in LAYOUTS
     root = root_of(spec) if native else None
@@ -37,7 +37,7 @@ def describe(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def to_text(datasets: list[dict[str, Any]]) -> str:
-    """For a terminal: a paragraph each."""
+    """Format the datasets for a terminal, one paragraph each."""
     lines = []
     for dataset in datasets:
         labels = ", several labels a clip" if dataset["multi_label"] else ""
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make list-datasets`."""
+    """Print the datasets as text or JSON; exit status 0."""
     datasets = [describe(resolve_dataset(name)) for name in dataset_names()]
     print(json.dumps(datasets, indent=2, ensure_ascii=False) if options.json else to_text(datasets))
     return 0

@@ -1,4 +1,4 @@
-"""Put a dataset of this machine into the store of the cluster (`make push-data DATASET=…`)."""
+"""Upload a dataset from this machine to the run store, for runs on a cluster (`make push-data DATASET=…`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make push-data`; prints the address that `DATASET=` takes."""
+    """Upload the dataset and print the address for `DATASET=`; exit status 0 = uploaded, 2 = it was not."""
     bar: Progress | None = None
 
     def show(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Write a finished run's report again, with the present code (`make report RUN=…`)."""
+"""Rewrite the report of a finished local run with the current code (`make report RUN=…`)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common.storage import read_json, write_text
 
 
 def render(run_dir: Path) -> str:
-    """Write `report.html` and `report.json` of the run in `run_dir` again; returns the verdict.
+    """Rewrite `report.html` and `report.json` of the run in `run_dir`; return the verdict.
 
     Raises:
-        DataError: `run_dir` is no run, it did not finish, or its artifacts were removed.
+        DataError: `run_dir` is no run, the run did not finish, or its artifacts were removed.
     """
     from components.report.run import run as write_report
 
@@ -48,7 +48,7 @@ def render(run_dir: Path) -> str:
 def _inputs(record: dict[str, Any]) -> dict[str, str]:
     artifacts = record["artifacts"]
     last_filter = [name for name in artifacts if name.startswith("filter-audio")][-1:]
-    # Each round hands on the captions of all rounds before it.
+    # The last round's prompts include the captions' account of all rounds.
     last_writer = ["augment-captions", *(name for name in artifacts if name.startswith("revise-captions"))][-1]
     try:
         return {
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make report`."""
+    """Rewrite the report and print its verdict and path; exit status 0 = written, 2 = there is no finished run."""
     run_dir = Path(options.run)
     print(render(run_dir))
     print(f"report: {run_dir / 'report.html'}")

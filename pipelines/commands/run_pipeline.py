@@ -1,4 +1,4 @@
-"""Run the compiled pipeline on this machine, or with KFP_HOST on a cluster (`make run-pipeline`)."""
+"""Run the whole pipeline on a dataset, on this machine or with KFP_HOST on a cluster (`make run-pipeline`)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compile, run, publish; the verdict and the report's path are printed last.
+    """Compile and run the pipeline, publish the results, and print the verdict and the report's path.
 
-    Returns:
-        0 when every part of the run succeeded, 1 on a failure.
+    Exit status 0 = every part succeeded (on a cluster without `--follow`: the run was started), 1 = a failure.
     """
     TASKS.install()
     arguments = pipeline_arguments(options)

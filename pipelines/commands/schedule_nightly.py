@@ -1,4 +1,4 @@
-"""Make or replace the nightly recurring run of a study: `KFP_HOST=… make schedule-nightly [CELLS=esc50:100,…]`."""
+"""Create or replace the nightly recurring run of a study (`KFP_HOST=… make schedule-nightly [CELLS=esc50:100,…]`)."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ PACKAGE = ROOT / "build" / "nightly.yaml"
 
 NAME = "synthio-nightly"
 CRON = "0 0 2 * * *"
-"""Seconds first: every night at two o'clock, UTC."""
+"""Cron expression with seconds first: every night at two o'clock, UTC."""
 
 
 def schedule(
     cluster: Cluster, pipeline: tuple[str, str], params: dict[str, Any], name: str = NAME, cron: str = CRON
 ) -> str:
-    """One recurring run `name` of `pipeline`, enabled; older ones of that name are removed. Returns its id.
+    """Create and enable a recurring run, delete older ones of the same name, and return its id.
 
-    Recurring runs cannot be changed in place: the new one is made disabled, the old ones deleted, and then the new one
-    is enabled, so that at no time two are active, and a failure in between leaves at least one.
+    Recurring runs cannot be changed in place. The new one is created disabled, the old ones are deleted, and then the
+    new one is enabled; so two are never active, and a failure in between leaves at least one.
 
     Args:
-        cluster: where.
-        pipeline: ids of pipeline and version; compile it with `fresh=True`, since a night that finds its tasks cached
-            would measure the cache, and the client's own switch does nothing for an uploaded version.
-        params: of every run.
-        name: of the recurring run; also of its experiment.
+        cluster: client of the API.
+        pipeline: ids of pipeline and version. Compile it with `fresh=True`: a night with cached tasks would measure the
+            cache, and the client's own switch has no effect on an uploaded version.
+        params: the pipeline's parameters.
+        name: name of the recurring run and of its experiment.
         cron: six fields, seconds first.
     """
     client = cluster.client
@@ -78,10 +78,10 @@ def _others(cluster: Cluster, experiment_id: str, name: str, new: str) -> list[s
 
 
 def cells_of(text: str) -> list[dict[str, Any]]:
-    """`esc50:100,s3://bucket/birds.yaml:50` as the benchmark pipeline's cells.
+    """Parse cells such as `esc50:100,s3://bucket/birds.yaml:50` for the benchmark pipeline.
 
     Raises:
-        ConfigError: a part is no dataset and number of training clips.
+        ConfigError: a part is not `dataset:n`, or there is none.
     """
     cells = []
     for part in text.replace(",", " ").split():
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command line; 0 when the recurring run is in place, 2 on bad input."""
+    """Create or replace the recurring run; exit status 0 = it is in place, 2 = bad input."""
     connection = Connection.from_environment()
     if connection is None:
         raise ConfigError(

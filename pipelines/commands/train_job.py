@@ -1,9 +1,6 @@
-"""Render pretraining on several nodes as a TrainJob of Kubeflow Trainer (`make train-job`).
+"""Write the manifest of a Kubeflow TrainJob that pretrains the text-to-audio model on several nodes (`make train-job`).
 
-Fields are those of kubeflow/trainer v2.3.0 (commit 8c0f505, pkg/apis/trainer/v1alpha1/trainjob_types.go), for the
-runtime `torch-distributed` that comes with it: its job and container are both called `node`, and it starts torchrun's
-environment. The pull policy is the runtime's, and there are no retries: applied again, a job goes on from the last
-checkpoint.
+Create it with `kubectl create -f`; a job that is created again resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -39,17 +36,21 @@ RUNTIME, JOB, CONTAINER = "torch-distributed", "node", "node"
 
 
 def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, clap: str) -> dict[str, Any]:
-    """The manifest of a TrainJob.
+    """Build the manifest of a TrainJob.
+
+    Fields follow kubeflow/trainer v2.3.0 (commit 8c0f505, pkg/apis/trainer/v1alpha1/trainjob_types.go) and its runtime
+    `torch-distributed`, whose job and container are both called `node` and which sets torchrun's environment. The image
+    pull policy is the runtime's, and there are no retries.
 
     Args:
-        plan: settings of the stage, as those of the run that shall find the model.
-        profile: what one node gets is what the stage gets in it.
+        plan: settings of the stage; a run with the same settings finds the model.
+        profile: each node gets the stage's resources in this profile.
         nodes: at least 1.
         corpus: address of the artifact of prepare_corpus.
-        clap: of pretrain_clap.
+        clap: address of the artifact of pretrain_clap.
 
     Raises:
-        ConfigError: these settings train nothing, or an address or number is wrong.
+        ConfigError: the settings train nothing, or an address or number is wrong.
     """
     if plan.settings.optim is None or plan.settings.reuse is not None:
         raise ConfigError("these settings train no text-to-audio model; take PRESET=paper, or set pretrain_t2a.optim")
@@ -107,7 +108,7 @@ def _environment(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _pod(profile: Profile) -> dict[str, Any]:
-    """What the runtime's pod lacks: places to write, the model cache, the user, where it may run."""
+    """Additions to the runtime's pod: writable volumes, the model cache, the user, node selection."""
     resources = profile.resources(STAGE)
     gpus = bool(resources.gpus)
     volumes: dict[str, tuple[str, dict[str, Any]]] = {"scratch": (SCRATCH, {"emptyDir": {}})}
@@ -159,7 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Entry point of `make train-job`; the file is for `kubectl create -f`."""
+    """Write the manifest for `kubectl create -f`; exit status 0 = written, 2 = bad input."""
     config, profile = load_preset(options.preset, options.overrides), load_profile(options.profile)
     plan = PretrainT2APlan(settings=config.pretrain_t2a, seed=config.seed, scope=config.scope)
     job = train_job(plan, profile, options.nodes, options.corpus, options.clap)

@@ -1,4 +1,4 @@
-"""Render the trend page of a history of nights from the store: `STORE=s3://… make trend [HISTORY=synthio-nightly]`."""
+"""Render the trend page of a history of nights (`STORE=s3://… make trend [HISTORY=synthio-nightly]`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit status 0 = the page was written, 2 = there is no such history."""
+    """Write the trend page and print its path; exit status 0 = written, 2 = there is no such history."""
     store = open_store(options.store or store_uri())
     nights = History(store, options.history).nights()
     if not nights:
