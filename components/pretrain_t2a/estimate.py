@@ -55,7 +55,7 @@ class Estimate:
         trained: number of trained parameters.
         frozen: number of frozen parameters.
         flops_per_clip: FLOP per clip and training step, of the transformer only.
-        fixed_bytes: weights, gradients, optimizer state and averaged weights of one process.
+        fixed_bytes: weights, gradients, optimiser state and averaged weights of one process.
         activation_bytes: activations of one clip; rough.
         clips: clips per process and micro-step.
         optim: steps and batch size.
@@ -109,7 +109,7 @@ def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], proc
     """Estimate the cost of training on a corpus.
 
     Args:
-        config: shapes and optimizer; a published start is estimated by the shapes of a random one.
+        config: shapes and optimiser; a published start is estimated by the shapes of a random one.
         corpus: numbers from `corpus_numbers` or `planned_numbers`.
         processes: number of GPUs that train together.
 

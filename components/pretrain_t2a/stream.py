@@ -33,7 +33,7 @@ class Shards(Protocol):
         ...
 
     def read(self, shard: int) -> Iterator[CorpusLatent]:
-        """The clips of one shard."""
+        """Read the clips of one shard."""
         ...
 
 
@@ -51,7 +51,7 @@ class CorpusShards:
         self.lengths = [shard.lengths for shard in self._shards]
 
     def read(self, shard: int) -> Iterator[CorpusLatent]:
-        """The clips of one shard."""
+        """Read the clips of one shard."""
         return iter(self._corpus.read_latent_shard(self._shards[shard]))
 
 

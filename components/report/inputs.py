@@ -77,7 +77,7 @@ def read_inputs(folders: Folders) -> Inputs:
     """Read everything but audio.
 
     Raises:
-        DataError: a set's records are broken.
+        DataError: a set's records are invalid.
         StorageError: a stage's figures are missing.
     """
     gold = GoldSet(folders.gold)

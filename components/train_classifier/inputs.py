@@ -40,7 +40,7 @@ class Inputs:
         multi_label: whether clips may have several labels.
         train: gold training clips by replicate.
         validation: gold validation clips by replicate.
-        oracle: training clips of the oracle: labelled clips outside the test split.
+        oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
         store: item store of finished trainings.
         backgrounds: background noise; None where no method needs it.
@@ -90,9 +90,9 @@ class Inputs:
         return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
 
     def oracle_job(self, plan: TrainClassifierPlan) -> Job:
-        """Build the job of the oracle: the same recipe on all labelled clips, trained longer, last checkpoint.
+        """Build the job of the oracle: the same recipe on the oracle's clips, trained longer.
 
-        No clips are left to choose a checkpoint on. The oracle judges labels of synthetic clips and is no method. A
+        The last checkpoint is kept, without validation. The oracle judges labels of synthetic clips and is no method. A
         recipe that counts in epochs stops at `oracle_steps`.
         """
         optim = _optim(plan, self.oracle, plan.settings.oracle_steps)
