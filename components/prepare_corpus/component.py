@@ -11,7 +11,7 @@ def prepare_corpus(config: dict, code_version: str, corpus: Output[Dataset], met
     Args:
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        corpus: corpus/: manifest.json, shards, the autoencoder and tokenizer that encoded it.
+        corpus: manifest.json, the autoencoder and tokenizer that encoded the clips, and the shards of a small corpus.
         metrics: figures for the run's page.
     """
     from components.prepare_corpus.run import run

@@ -1,4 +1,11 @@
-"""One shard at a time from its source to the store: audio is read once, and encoded while it is at hand."""
+"""The idea of the stage: encode captioned audio into shards of latents and tokens, one shard at a time.
+
+A shard is a finished piece of work in the store; audio is read once, and encoded while it is in memory. Read next:
+`sources.py` (interface of a source, and the built-in generator), `recordings.py` (a folder or tar shards, with
+`listing.py` and `excluded.py`), `captions/` (formats of caption files), `index.py` (captions joined with audio),
+`encoding.py` (autoencoder and tokenizer), `store.py` (finished shards), `manifest.py` (what later stages read),
+`survey.py` (counts of unusable clips).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +41,7 @@ log = get_logger("prepare_corpus")
 
 @dataclass
 class _Facts:
-    """What a shard's facts are collected in."""
+    """Facts of a shard, collected while it is written."""
 
     captions: list[str] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
@@ -63,18 +70,18 @@ class _Facts:
 
 @dataclass(frozen=True)
 class ShardMaker:
-    """Makes the shards of a corpus; picklable, so that it runs in workers."""
+    """Maker of the shards of a corpus; picklable for worker processes."""
 
     source: Source
     settings: PrepareCorpusConfig
     store: ShardStore
 
     def audio_name(self, number: int) -> str:
-        """The audio shard of shard `number`."""
+        """Name of the audio shard of shard `number`."""
         return self.store.name("audio", self.source.key(number))
 
     def audio(self, number: int) -> str:
-        """Make audio shard `number` unless it is there; its name."""
+        """Name of audio shard `number`, made unless the store has it."""
         name = self.audio_name(number)
         if not self.store.has(name):
             dropped, facts = Dropped(), _Facts()
@@ -86,7 +93,7 @@ class ShardMaker:
         return name
 
     def both(self, models: Models, number: int) -> tuple[str, str]:
-        """Make latent shard `number`, and with `keep_audio` its audio shard, unless they are there; their names."""
+        """Names of latent and audio shard `number`, made unless the store has them; audio only with `keep_audio`."""
         key = self.source.key(number)
         audio_name = self.store.name("audio", key)
         made_of = {"vae": models.vae_hash, "text": models.text_hash, "dtype": self.settings.latent_dtype}
@@ -97,14 +104,14 @@ class ShardMaker:
         return name, audio_name
 
     def clips(self) -> Iterator[np.ndarray]:
-        """Audio `(C, T)` of all clips, shard by shard; audio shards are made as they are needed."""
+        """Audio `(C, T)` of all clips, shard by shard; missing audio shards are made when needed."""
         for number in range(self.source.shards):
             with self.store.open(self.audio(number)) as file:
                 for clip in read_audio_shard(file):
                     yield clip.audio
 
     def _make(self, models: Models, number: int, name: str, audio_name: str, has_audio: bool) -> None:
-        # What only the latents lack must not count for the audio, from which another tokenizer may begin.
+        # Count latent failures apart: the audio shard may be reused with another tokenizer.
         dropped, unfit, audio_facts, facts = Dropped(), Dropped(), _Facts(), _Facts()
         with self.store.workspace() as folder, ExitStack() as open_files:
             latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
@@ -156,7 +163,7 @@ class ShardMaker:
             yield clip, tokens
 
     def _read(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        """Clips of the source with 16 bits per sample, as FLAC keeps them: the same whether read back or not."""
+        """Clips of the source, rounded to 16 bits as FLAC stores them, so that a clip read back is the same."""
         for clip in self.source.clips(number, dropped):
             if abandoned():
                 raise Interrupted("the process that started this one has ended; run the same command again to go on")
@@ -183,7 +190,7 @@ class ShardMaker:
 def make_all(
     make: Callable[[int], Made], count: int, workers: int | None = None, start: Literal["fork", "spawn"] = "fork"
 ) -> list[Made]:
-    """`make(number)` for every number below `count`, in parallel; in order of the numbers."""
+    """Results of `make(number)` for every number below `count`, made in parallel, in order of the numbers."""
     made: dict[int, Made] = {}
     progress = Progress(log, "shards", count)
     for index, result in run_items(make, range(count), workers, start):
@@ -195,18 +202,18 @@ def make_all(
 
 
 def first_clips(maker: ShardMaker, count: int) -> Iterator[np.ndarray]:
-    """The first `count` clips; sources come in random or round-robin order."""
+    """First `count` clips; a fair sample, since sources are in random or round-robin order."""
     return islice(maker.clips(), count)
 
 
 def encode_all(maker: ShardMaker, models: Models) -> list[tuple[str, str]]:
-    """Names of the latent and audio shards, all made: one process per GPU, or on a CPU one per core."""
+    """Make all latent and audio shards, with one process per GPU or per CPU core; returns their names."""
     from components.prepare_corpus.encoding import gpu_count, open_encoder
 
     work, gpus = partial(maker.both, models), gpu_count()
     if gpus:
         return make_all(work, maker.source.shards, gpus, "spawn")
-    # Opened before workers are forked, they all share it.
+    # Opened before the workers fork, so that all share it.
     open_encoder(models)
     return make_all(work, maker.source.shards)
 

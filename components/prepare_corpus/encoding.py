@@ -1,4 +1,4 @@
-"""The autoencoder and tokenizer of a corpus, and what they make of a clip."""
+"""Autoencoder and tokenizer of a corpus, and the encoding of its clips and captions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Item = TypeVar("Item")
 
 
 def fit_vae(config: PrepareCorpusConfig, clips: Iterable[np.ndarray]) -> Any:
-    """The spectral codec fitted to mono `clips` `(C, T)`."""
+    """Spectral codec fitted to the first channel of `clips` `(C, T)`."""
     return SpectralCodec.fit((clip[0] for clip in clips), config.codec)
 
 
 def open_published_vae(config: PrepareCorpusConfig) -> Any:
-    """The autoencoder of a published pipeline.
+    """Autoencoder of a published pipeline.
 
     Raises:
         ConfigError: it can neither be found nor downloaded.
-        DataError: it has another rate or number of channels than the corpus.
+        DataError: its rate or number of channels differs from the corpus's.
     """
     folder = locate(config.vae, config.vae_revision, ["vae/*.json", "vae/*.safetensors"]) / "vae"
     if not (folder / "config.json").is_file():
@@ -52,7 +52,7 @@ def open_published_vae(config: PrepareCorpusConfig) -> Any:
 
 
 def open_tokenizer(config: PrepareCorpusConfig, vocabulary: Sequence[tuple[str, float]]) -> Any:
-    """The text encoder's tokenizer: of this corpus's vocabulary, or a published one."""
+    """Tokenizer of the text encoder: built from this corpus's vocabulary, or a published one."""
     if config.tokenizer == EMBEDDED:
         return build_tokenizer(vocabulary, config.max_tokens)
     folder = locate(config.tokenizer, config.tokenizer_revision, ["*.json", "*.model"])
@@ -60,20 +60,20 @@ def open_tokenizer(config: PrepareCorpusConfig, vocabulary: Sequence[tuple[str, 
 
 
 def save(vae: Any, tokenizer: Any, folder: Path) -> Models:
-    """Write `vae/` and `tokenizer/` below `folder`."""
+    """Save `vae/` and `tokenizer/` in `folder`."""
     vae.save_pretrained(folder / "vae")
     tokenizer.save_pretrained(folder / "tokenizer")
     return Models(folder, hash_dir(folder / "vae"), hash_dir(folder / "tokenizer"))
 
 
 def gpu_count() -> int:
-    """GPUs of this machine; asking does not open one."""
+    """Number of GPUs of this machine; opens none of them."""
     return torch.cuda.device_count()
 
 
 @lru_cache(maxsize=1)
 def open_encoder(models: Models) -> Encoder:
-    """The saved models, loaded once per process; workers take GPUs in turn."""
+    """Encoder with the saved models, loaded once per process; workers take GPUs in turn."""
     device = "cpu"
     if gpus := gpu_count():
         number = multiprocessing.current_process().name.rpartition("-")[2]
@@ -83,11 +83,10 @@ def open_encoder(models: Models) -> Encoder:
 
 
 class Encoder:
-    """Clips to latents, captions to token ids.
+    """Encoder of clips to latents and of captions to token ids.
 
     Args:
         vae: in evaluation mode.
-        tokenizer: of the text encoder.
     """
 
     def __init__(self, vae: Any, tokenizer: Any) -> None:
@@ -95,12 +94,12 @@ class Encoder:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether several clips at once are faster than one."""
+        """Whether the model runs on a GPU, where batches are faster than single clips."""
         return bool(self._vae.device.type == "cuda")
 
     @torch.no_grad()
     def encode(self, clips: Sequence[np.ndarray]) -> list[NDArray[np.float32]]:
-        """Latents `(D, L)` of clips `(C, T)`, padded with silence to whole frames; equal lengths in one batch."""
+        """Latents `(D, L)` of clips `(C, T)`, padded with silence to whole frames; equal lengths share a batch."""
         hop = self._vae.hop_length
         padded = [np.pad(clip, ((0, 0), (0, -clip.shape[-1] % hop))) for clip in clips]
         found: dict[int, NDArray[np.float32]] = {}
@@ -115,7 +114,7 @@ class Encoder:
         """Token ids `(S,)` without padding.
 
         Raises:
-            DataError: the caption does not fit.
+            DataError: the caption has too many tokens.
         """
         ids = self._tokenizer(caption)["input_ids"]
         if len(ids) > self._tokenizer.model_max_length:
@@ -127,7 +126,7 @@ class Encoder:
 
 
 def read_ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
-    """The same items, up to `count` of them read in a thread while the caller works on others."""
+    """The same items; a thread reads up to `count` of them ahead while the caller works on others."""
     done = object()
     waiting: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(1) as reader:
@@ -139,7 +138,7 @@ def read_ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
 
 
 class Models(NamedTuple):
-    """The folder of `vae` and `tokenizer`, and their hashes."""
+    """Folder of `vae` and `tokenizer`, and the hashes of both."""
 
     folder: Path
     vae_hash: str

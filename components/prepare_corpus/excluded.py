@@ -1,4 +1,4 @@
-"""AudioSet and Freesound clips that belong to datasets, and so stay out of the pretraining corpus."""
+"""Exclusion of AudioSet and Freesound clips that belong to datasets from the pretraining corpus."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class ExcludedIds:
-    """A set of YouTube and Freesound ids; `in` takes the id or file name of any clip.
+    """Set of YouTube and Freesound ids; `in` takes the id or file name of any clip.
 
-    A whole video is excluded, whatever the start: neighbouring segments share speakers, rooms and devices. A clip of
-    Freesound is told by a name that is a number, as in WavCaps and FSD50K (`64760.wav`).
+    A whole video is excluded, whatever the start, since neighbouring segments share speakers, rooms and devices. A
+    Freesound clip is recognised by a name that is a number, as in WavCaps and FSD50K (`64760.wav`).
     """
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
@@ -32,23 +32,23 @@ class ExcludedIds:
 
     @classmethod
     def read(cls, paths: Iterable[str | Path]) -> ExcludedIds:
-        """The ids in CSV, TSV or text files, here or in an object store, read line by line.
+        """Ids from CSV, TSV or text files, local or in an object store, read line by line.
 
-        They stand in the first column, or in the one that a header names. Ids of Freesound need a header: `fname`
+        Ids are in the first column, or in the one that a header names. Freesound ids need a header: `fname`
         (FSD50K), `fsID` (UrbanSound8K), `src_file` (ESC-50) or `freesound_id`.
 
-        Source of the forms: github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-sound-event-detection-for-
+        Source of the formats: github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-sound-event-detection-for-
         smart-cars at 96dc262e3869580c0ff4c4de622995a8e3573ad9: `testing_set.csv` (`-5QrBL6MzLg,60.000,70.000,…`) and
         `groundtruth_weak_label_training_set.csv` (`2ceUOv8A3FE_20.000_30.000.wav<tab>20.000…`).
 
         Raises:
-            DataError: a file cannot be read, a row names no clip (one test clip missed is one leaked), or it is empty.
+            DataError: a file cannot be read or is empty, or a row names no clip (one test clip missed is one leaked).
         """
         return cls(found for path in paths for found in _read(str(path)))
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the ids, for keys of what was made without them."""
+        """SHA-256 (hex) of the ids; part of the keys of data made without them."""
         return hashlib.sha256("\n".join(sorted(self._ids)).encode()).hexdigest()
 
     def __contains__(self, name: object) -> bool:
@@ -59,7 +59,7 @@ class ExcludedIds:
 
 
 def freesound_id(name: str) -> str | None:
-    """The number in a name such as `64760.wav`; None if it is none."""
+    """Freesound id in a name such as `64760.wav`; None if the name is no number."""
     stem = file_stem(name)
     return str(int(stem)) if _NUMBER.fullmatch(stem) else None
 

@@ -1,8 +1,8 @@
-"""The captions of recordings, joined with their audio in a file of sorted rows: no list of all clips is ever in memory.
+"""Captions of recordings joined with their audio in a file of sorted rows; memory never holds a list of all clips.
 
-Captions and names of audio files go into one table, which SQLite sorts on disk by a seeded hash of what joins them;
-groups of equal keys then pass once. The cost per row is that of sorting, and the order is a shuffled one: caption files
-are often sorted by label, and unshuffled the last label alone would be held out.
+Captions and audio file names go into one table, which SQLite sorts on disk by a seeded hash of the join key; groups of
+equal keys are then read in one pass. The cost per row is that of sorting. The hash also shuffles: caption files are
+often sorted by label, and unshuffled only the last label would be held out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AUDIO, _CAPTION = 0, 1
 
 
 class IndexRow(NamedTuple):
-    """A caption of clip number `clip`, whose audio is `file`; of tar shards a name that may differ, or None."""
+    """A caption of clip number `clip` with audio `file`; for tar shards `file` may differ in its folder, or be None."""
 
     clip: int
     file: str | None
@@ -48,12 +48,12 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class CaptionIndex:
-    """A finished index; opened anew by each call, so that it may be handed to other processes."""
+    """A finished index; every call opens the file, so the object can be passed to other processes."""
 
     path: Path
 
     def survey(self) -> Survey:
-        """What was counted when it was built."""
+        """Counts made when the index was built."""
         found = json.loads(self._one("SELECT value FROM facts"))
         return Survey(found["captions"], Dropped.from_json(found["dropped"]), found["excluded"])
 
@@ -78,7 +78,7 @@ class CaptionIndex:
                 yield caption
 
     def lookup(self, seed: int) -> Lookup:
-        """Finds captions by the name of an audio file."""
+        """Lookup of captions by the name of an audio file."""
         return Lookup(self._connect(), seed)
 
     def _one(self, sql: str) -> Any:
@@ -90,13 +90,13 @@ class CaptionIndex:
 
 
 class Lookup:
-    """Captions by the name of an audio file, for tar shards."""
+    """Lookup of captions by the name of an audio file, for tar shards."""
 
     def __init__(self, database: sqlite3.Connection, seed: int) -> None:
         self._database, self._seed = database, seed
 
     def of(self, name: str) -> list[IndexRow]:
-        """The captions of an audio file; where they name files, only those that name this one."""
+        """Captions of an audio file; a caption that names a file must name this one."""
         key = clip_key(name)
         sql = "SELECT clip, file, caption, label FROM rows WHERE hash = ? AND key = ? ORDER BY rowid"
         found = [IndexRow(*row) for row in self._database.execute(sql, (order(self._seed, key), key))]
@@ -105,7 +105,7 @@ class Lookup:
 
 
 def order(seed: int, key: str) -> int:
-    """A number of 64 bits that sorts keys at random."""
+    """Seeded 64-bit hash of a key; sorting by it shuffles."""
     digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -119,15 +119,15 @@ def build_index(
     root: str,
     files: Callable[[], Iterable[str]] | None,
 ) -> None:
-    """Write the index, whole or not at all.
+    """Write the index, completely or not at all.
 
     Args:
-        path: the file to write.
-        rows: called with what is told of captions that cannot be used.
-        excluded: whether the clip of an id or a file name must stay out.
-        seed: of the order.
-        root: where the audio lies, for errors.
-        files: the audio files, relative to `root`; None where captions are joined later, as with tar shards.
+        path: file to write.
+        rows: caption rows; called with a callback for unusable captions.
+        excluded: whether the clip of an id or a file name is excluded.
+        seed: seeds the order.
+        root: folder or prefix of the audio; a caption that names a file outside of it is dropped.
+        files: audio files, relative to `root`; None if captions are joined later, as with tar shards.
     """
     counted = _Counts()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index.") as folder:
@@ -159,7 +159,7 @@ class _Counts:
 
 
 class _CaptionEntries:
-    """Entries of captions; after iteration `name_files` tells whether they name their files."""
+    """Entries of captions; after iteration `name_files` says whether captions name their files."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ def _sort(source: sqlite3.Connection, target: sqlite3.Connection, counted: _Coun
         )
     )
     target.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", _numbered(entries, counted, root, joined=joined))
-    # The rows are in the order of both, so that the indices are written from front to back.
+    # Rows are sorted by both columns, so both indices are written from front to back.
     target.executescript("CREATE INDEX by_clip ON rows (clip); CREATE INDEX by_hash ON rows (hash)")
     facts = {"captions": counted.captions, "excluded": counted.excluded, "dropped": counted.dropped.as_json()}
     target.execute("INSERT INTO facts VALUES (?)", (json.dumps(facts),))
@@ -237,7 +237,7 @@ def _numbered(
             if joined and not files:
                 counted.dropped.add("absent_audio", f"there is no audio for {key!r:.200} in {root}")
                 continue
-            # Several files of one clip hold the same sound: the first one stands for all.
+            # Several files of one clip hold the same sound; only the first is used.
             file = files[0] if joined else entry.file
             if (file, entry.caption) in seen:
                 counted.dropped.add("duplicate", f"{key!r:.200} has the caption {entry.caption!r:.60} twice")
@@ -248,7 +248,7 @@ def _numbered(
 
 
 def listing_digest(files: Iterable[str]) -> str:
-    """A digest of names in any order."""
+    """Digest of names, independent of their order."""
     total = 0
     for file in files:
         total = (total + int.from_bytes(hashlib.sha256(file.encode()).digest())) % 2**256
@@ -256,10 +256,10 @@ def listing_digest(files: Iterable[str]) -> str:
 
 
 def check_not_empty(index: CaptionIndex, where: str) -> None:
-    """Raise for an index without clips.
+    """Fail if the index has no clips.
 
     Raises:
-        DataError: there is none.
+        DataError: no caption can be used.
     """
     if not index.clips():
         survey = index.survey()

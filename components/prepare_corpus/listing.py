@@ -1,4 +1,4 @@
-"""Where recordings and their captions lie: folders and prefixes listed, lists of tar shards, files fetched from S3."""
+"""Listing of recordings and captions: audio files of a folder or prefix, tar shards, caption files fetched from S3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.prepare_corpus.index import order
 
 
 def audio_files(root: str) -> Iterator[str]:
-    """Audio files below a folder or prefix, relative to it, in any order."""
+    """Audio files below a folder or prefix, as relative paths, in any order."""
     store = open_store(root)
     local = store.local_path("")
     if local is not None and not local.is_dir():
@@ -65,12 +65,12 @@ def tar_shards(root: str, seed: int) -> tuple[str, ...]:
 
 def _address(store: ObjectStore, name: str) -> str:
     path = store.local_path(name)
-    # A name may hold what means something else in an address, such as `#` and `%`.
+    # A name may contain characters with a meaning in addresses, such as `#` and `%`.
     return f"{store.uri}/{name}" if path is None else path.as_uri()
 
 
 def local_captions(file: str, items: ItemStore) -> Path:
-    """The caption file on this machine, with the ontology's files beside it where they are there."""
+    """Local path of the caption file; the ontology's files are fetched beside it if there are any."""
     store, name = split_uri(file)
     opened = open_store(store)
     local = opened.local_path(name)

@@ -1,4 +1,4 @@
-"""The manifest of a corpus from the facts of its shards, in bounded memory."""
+"""Manifest of a corpus, made from the facts of its shards in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 LINKED_BYTES = 2**32
-"""Up to which size the artifact holds the shards themselves: every stage that reads it first hashes all its files."""
+"""Largest corpus whose shards are linked into the artifact; every stage that reads an artifact hashes all its files."""
 
 EMPTY = {"version": VERSION, "clips": 0, "source": "none", "shards": [], "labels": []}
 
 
 class Statistics:
-    """Of all clips of a corpus, added shard by shard; a context manager."""
+    """Statistics over all clips of a corpus, added shard by shard; a context manager."""
 
     def __init__(self) -> None:
         self.clips = 0
@@ -38,7 +38,7 @@ class Statistics:
         self._durations_s: list[float] = []
         self._characters: list[int] = []
         self._latent_channels = 0
-        # In a file that SQLite deletes: two million captions would fill the memory that batches need.
+        # A temporary file that SQLite deletes: two million captions would fill the memory that batches need.
         self._captions = sqlite3.connect("")
         self._captions.execute("CREATE TABLE captions (hash INTEGER PRIMARY KEY)")
 
@@ -49,7 +49,7 @@ class Statistics:
         self._captions.close()
 
     def add(self, facts: dict[str, Any]) -> None:
-        """Count one shard."""
+        """Add the facts of one shard."""
         self.dropped.update(Dropped.from_json(facts["dropped"]))
         if not facts["clips"]:
             return
@@ -63,7 +63,7 @@ class Statistics:
         self._captions.executemany("INSERT OR IGNORE INTO captions VALUES (?)", hashes)
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Entries of the manifest."""
         with closing(self._captions.execute("SELECT COUNT(*) FROM captions")) as found:
             distinct = int(found.fetchone()[0])
         return {
@@ -88,14 +88,10 @@ def make_manifest(
     names: Sequence[tuple[str, str]],
     target: Path,
 ) -> tuple[dict[str, Any], Dropped]:
-    """The manifest of finished shards; those of a small corpus are linked into `target` where that costs no space.
+    """Manifest of finished shards, and what was dropped; a small corpus is hard-linked into `target` if possible.
 
     Args:
-        settings: of the corpus.
-        source: of its clips.
-        store: of its shards.
-        models: that encoded them.
-        names: of each latent shard and its audio shard, in order.
+        names: names of each latent shard and its audio shard, in order.
         target: the artifact.
 
     Raises:
@@ -137,7 +133,7 @@ def make_manifest(
 def _publish(
     settings: PrepareCorpusConfig, store: ShardStore, names: Sequence[tuple[str, str]], target: Path
 ) -> list[dict[str, Any]]:
-    """The manifest's entries of shards with clips: all latents, then all audio."""
+    """Manifest entries of shards with clips: all latents, then all audio."""
     kinds: dict[Kind, list[str]] = {"latents": [latents for latents, _ in names]}
     if settings.keep_audio:
         kinds["audio"] = [audio for _, audio in names]

@@ -1,4 +1,4 @@
-"""Recordings with captions as a source: a folder or tar shards, on this machine or on S3."""
+"""Sources of captioned recordings: a folder or tar shards, local or on S3."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from components.prepare_corpus.sources import Source, check_dropped, shard_size,
 from components.prepare_corpus.survey import Dropped, SourceClip, Survey
 
 _BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
-"""What WebDataset shards hold beside audio; passed over."""
+"""Suffixes of files that WebDataset shards hold beside audio; they are skipped."""
 _LIMITS = ArchiveLimits(members=10_000_000)
 _CHUNK = 2**20
 _UNUSABLE = ("nan", "silence", "dc")
-"""Clipping and clicks are common in what people upload, and part of what a model of such sounds learns."""
+"""Signal defects that exclude a clip. Clipping and clicks do not: uploads often have them, and a model learns them."""
 
 
 def open_recordings(
     settings: PrepareCorpusConfig, seed: int, excluded_files: tuple[str, ...], items: ItemStore
 ) -> Source:
-    """The folder or the tar shards that the settings name, with the index of captions built or found.
+    """Folder or tar shards named in the settings, with the index of their captions, built unless it exists.
 
     Raises:
         DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.
@@ -75,7 +75,7 @@ def open_recordings(
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Audio files; a shard holds `clips_per_shard` of them in shuffled order."""
+    """Audio files in shuffled order; a shard holds `clips_per_shard` of them."""
 
     config: PrepareCorpusConfig
     seed: int
@@ -83,7 +83,7 @@ class FolderSource:
 
     @property
     def shards(self) -> int:
-        """How many."""
+        """Number of shards."""
         return -(-self.index.clips() // self._size)
 
     @property
@@ -91,14 +91,14 @@ class FolderSource:
         return shard_size(self.index.clips(), self.config.clips_per_shard)
 
     def key(self, number: int) -> dict[str, Any]:
-        """Captions, and names, sizes and times of the files; objects of S3 are known by their names."""
+        """Captions, and names, sizes and times of the files; objects on S3 are identified by name only."""
         rows = self._rows(number)
         root = open_store(str(self.config.audio_dir))
         versions = [_version(root.local_path(str(row.file))) for row in rows]
         return {**_key(self.config, self.seed), "rows": hash_json([list(row) for row in rows]), "files": versions}
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        """The clips of shard `number`; a file with several captions is read once."""
+        """Clips of shard `number`; a file with several captions is read once."""
         root = open_store(str(self.config.audio_dir))
         last: tuple[str, np.ndarray | AudioError] | None = None
         place = 0
@@ -125,11 +125,11 @@ class FolderSource:
         return self.index.captions()
 
     def survey(self) -> Survey:
-        """What the index counted."""
+        """Counts of the index."""
         return self.index.survey()
 
     def absent(self, found: int) -> int:
-        """None: the index has counted them."""
+        """Zero: the index has already counted them."""
         return 0
 
     def _rows(self, number: int) -> list[IndexRow]:
@@ -147,18 +147,18 @@ class TarSource:
 
     @property
     def shards(self) -> int:
-        """How many."""
+        """Number of shards."""
         return len(self.tars)
 
     def key(self, number: int) -> dict[str, Any]:
-        """Name, size and time of the tar, and the index."""
+        """Name, size and time of the tar, and the caption index."""
         store, name = split_uri(self.tars[number])
         opened = open_store(store)
         version = [opened.size(name), *_version(opened.local_path(name))]
         return {**_key(self.config, self.seed), "tar": [name, version], "captions": self.index.path.parent.name}
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        """The clips of tar `number` that have captions, as they come."""
+        """Clips of tar `number` that have captions, in the order of the tar."""
         uri = self.tars[number]
         lookup = self.index.lookup(self.seed)
         with tempfile.TemporaryDirectory(prefix="synthio-audio-") as folder, open_uri(uri) as stream:
@@ -183,16 +183,16 @@ class TarSource:
         return self.index.captions()
 
     def survey(self) -> Survey:
-        """What the index counted."""
+        """Counts of the index."""
         return self.index.survey()
 
     def absent(self, found: int) -> int:
-        """Captions that met no member."""
+        """Number of captions without a tar member."""
         return max(0, self.index.rows() - found)
 
 
 class _Named:
-    """A stream with a name for errors."""
+    """A stream with a name for error messages."""
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
@@ -223,7 +223,7 @@ def _code(error: AudioError) -> str:
 
 
 def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | AudioError:
-    """Audio `(C, T)` of a file, at most the longest duration of the corpus; or why it cannot be used."""
+    """Audio `(C, T)` of a file, cut to the longest duration of the corpus; or the error that makes it unusable."""
     longest_s = max(config.durations_s)
     try:
         audio, rate = read_audio(path, longest_s)

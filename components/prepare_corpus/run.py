@@ -1,4 +1,4 @@
-"""Build or encode the captioned pretraining corpus as shards with a manifest."""
+"""Reads captioned audio or the built-in generator, encodes it in shards, writes manifest, autoencoder and tokenizer."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = get_logger(NAME)
 def run(
     corpus_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Write the corpus artifact (see `common.corpus.shards`) to `corpus_path`; its shards stay in the run store.
+    """Write the corpus artifact (see `common.corpus.shards`) to `corpus_path`; the shards stay in the run store.
 
     Returns:
-        The figures that also stand in `metrics_path`.
+        The figures that are also written to `metrics_path`.
 
     Raises:
         DataError: captions or audio cannot be read, or too many clips are unusable.
@@ -43,7 +43,7 @@ def run(
         if plan.settings.source == "none":
             write_json(target / "manifest.json", EMPTY)
             return running.figures
-        # First of all: reading a large corpus takes hours, and a wrong autoencoder is seen at once.
+        # Checked first: reading a large corpus takes hours, and a wrong autoencoder shows at once.
         vae = _published_vae(plan.settings)
         items = ItemStore(NAME, code_version)
         store = ShardStore(items, code_version)
@@ -71,11 +71,10 @@ def _published_vae(settings: PrepareCorpusConfig) -> Any:
 
 
 def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
-    """Save `vocabulary.json`, the tokenizer and the autoencoder; they come from a first look at the source.
+    """Save `vocabulary.json`, tokenizer and autoencoder, made from a first pass over the source.
 
     Args:
-        maker: of the shards.
-        vae: a published one, or None = fit one.
+        vae: published autoencoder; None = fit one.
         target: the artifact.
     """
     import torch
@@ -103,7 +102,7 @@ def _captions(maker: ShardMaker) -> Iterator[str]:
 
 
 def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
-    """The source that the settings name.
+    """Source named in the settings.
 
     Raises:
         ConfigError: paths are missing.

@@ -1,4 +1,4 @@
-"""Where corpus clips come from, cut into shards: the built-in generator here, recordings in `recordings`."""
+"""Sources of corpus clips, cut into shards: the interface and the built-in generator; `recordings` has the others."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from components.prepare_corpus.survey import Dropped, SourceClip, Survey
 
 
 class Source(Protocol):
-    """Clips in shards; picklable, so that workers read it."""
+    """Clips in shards; picklable for worker processes."""
 
     @property
     def shards(self) -> int:
-        """How many."""
+        """Number of shards."""
         ...
 
     def key(self, number: int) -> dict[str, Any]:
-        """All that shard `number` is made from, as JSON values."""
+        """Inputs of shard `number`, as JSON values."""
         ...
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        """The clips of shard `number`, in fixed order; those that cannot be used are counted.
+        """Clips of shard `number`, in fixed order; unusable ones are counted in `dropped`.
 
         Raises:
             DataError: the shard cannot be read as a whole.
@@ -37,33 +37,33 @@ class Source(Protocol):
         ...
 
     def captions(self) -> Iterator[str] | None:
-        """All captions; None where they come with the audio only."""
+        """All captions; None if they come only with the audio."""
         ...
 
     def survey(self) -> Survey:
-        """What is known before audio is read."""
+        """Counts that are known before audio is read."""
         ...
 
     def absent(self, found: int) -> int:
-        """Captions without audio, when `found` captions have met theirs and all shards have been read."""
+        """Number of captions without audio, after all shards were read and `found` captions had audio."""
         ...
 
 
 def shard_size(clips: int, size: int) -> int:
-    """Clips per shard, at most `size`, so that there are at least two shards and one can be held out."""
+    """Clips per shard: `size`, or less, so that there are at least two shards and one can be held out."""
     return max(1, min(size, -(-clips // 2)))
 
 
 @dataclass(frozen=True)
 class ProceduralSource:
-    """The built-in generator."""
+    """Clips of the built-in generator."""
 
     config: PrepareCorpusConfig
     seed: int
 
     @property
     def shards(self) -> int:
-        """How many."""
+        """Number of shards."""
         return -(-self.config.clips // self._size)
 
     @property
@@ -74,7 +74,7 @@ class ProceduralSource:
         return range(number * self._size, min((number + 1) * self._size, self.config.clips))
 
     def key(self, number: int) -> dict[str, Any]:
-        """All that shard `number` is made from."""
+        """Settings, seed and clip numbers of shard `number`."""
         names = {"source", "durations_s", "sample_rate_hz", "channels"}
         clips = self._range(number)
         return {
@@ -84,10 +84,10 @@ class ProceduralSource:
         }
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        """The clips of shard `number`."""
+        """Clips of shard `number`."""
         for index in self._range(number):
             rng = numpy_generator(self.seed, "corpus", index)
-            # Labels go round, so that every shard holds all of them.
+            # Round-robin labels, so that every shard holds all of them.
             label = CLASSES[index % len(CLASSES)]
             duration_s = float(rng.choice(np.array(self.config.durations_s)))
             clip = render_clip(label, rng, duration_s, self.config.sample_rate_hz)
@@ -95,23 +95,23 @@ class ProceduralSource:
             yield SourceClip(f"{index:09d}", audio, write_caption(label, rng, clip.attributes), label)
 
     def captions(self) -> None:
-        """None: captions tell what was drawn with the audio."""
+        """None: captions describe random draws made with the audio."""
         return None
 
     def survey(self) -> Survey:
-        """Nothing is missing."""
+        """Counts of the generator, which drops nothing."""
         return Survey(self.config.clips, Dropped(), 0)
 
     def absent(self, found: int) -> int:
-        """None."""
+        """Zero: every caption has audio."""
         return 0
 
 
 @dataclass(frozen=True)
 class JoinedSource:
-    """Recordings and clips of the generator, their shards spread evenly among each other.
+    """Recordings and generated clips, with the shards of both evenly interleaved.
 
-    The last shards are held out, so both kinds are among those.
+    The last shards are held out; interleaving puts both kinds among them.
     """
 
     recordings: Source
@@ -119,7 +119,7 @@ class JoinedSource:
 
     @property
     def shards(self) -> int:
-        """Of both."""
+        """Number of shards of both."""
         return self.recordings.shards + self.procedural.shards
 
     def _place(self, number: int) -> tuple[Source, int, str]:
@@ -129,41 +129,41 @@ class JoinedSource:
         return (self.procedural, shard, "procedural-") if kind else (self.recordings, shard, "")
 
     def key(self, number: int) -> dict[str, Any]:
-        """That of the source which the shard comes from."""
+        """Key of the shard in the source that it comes from."""
         source, shard, _ = self._place(number)
         return source.key(shard)
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        """The clips of shard `number`; keys of generated ones begin with `procedural-`."""
+        """Clips of shard `number`; keys of generated clips begin with `procedural-`."""
         source, shard, prefix = self._place(number)
         for clip in source.clips(shard, dropped):
             yield clip._replace(key=prefix + clip.key)
 
     def captions(self) -> None:
-        """None: the generator's come with the audio."""
+        """None: captions of generated clips come with the audio."""
         return None
 
     def survey(self) -> Survey:
-        """That of the recordings, and the generated clips."""
+        """Counts of the recordings, plus the generated clips."""
         found = self.recordings.survey()
         return found._replace(captions=found.captions + self.procedural.config.clips)
 
     def absent(self, found: int) -> int:
-        """Captions of recordings without audio."""
+        """Number of captions of recordings without audio."""
         return self.recordings.absent(found - self.procedural.config.clips)
 
 
 def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """`(T,)` or `(C, T)` to `(channels, T)`: the first ones, or the first one repeated."""
+    """Audio `(T,)` or `(C, T)` as `(channels, T)`: the first channels, or the first one repeated."""
     audio = np.atleast_2d(audio)
     return audio[:channels] if len(audio) >= channels else np.repeat(audio[:1], channels, axis=0)
 
 
 def check_dropped(dropped: Dropped, total: int, allowed: float) -> None:
-    """Raise when too much is unusable.
+    """Fail if too many clips are unusable.
 
     Raises:
-        DataError: more than `allowed` (a fraction) of `total` were dropped; names reasons and the first ones.
+        DataError: more than `allowed` (a fraction) of `total` were dropped; the message has reasons and examples.
     """
     if dropped.total > allowed * total:
         counts = ", ".join(f"{code} {count}" for code, count in dropped.counts.most_common() if code != "duplicate")

@@ -1,4 +1,4 @@
-"""Finished shards in the stage's store: one object each, with its facts beside it as the sign that it is whole."""
+"""Finished shards in the stage's store: one object each; the facts beside it mark the shard as complete."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ _READERS, _READ_AHEAD = 8, 64
 
 
 class ShardStore:
-    """Shards by what they were made from; safe to hand to other processes.
+    """Shards named by a hash of their inputs; safe to pass to other processes.
 
     Args:
-        items: of the stage.
-        code_version: of the stage's source; part of every name.
+        code_version: hash of the stage's source; part of every name.
     """
 
     def __init__(self, items: ItemStore, code_version: str) -> None:
@@ -37,27 +36,27 @@ class ShardStore:
         self._scratch = items.scratch_dir(purpose="shards being written")
 
     def name(self, kind: Kind, key: dict[str, Any]) -> str:
-        """The name of the shard made from `key` (JSON values)."""
+        """Name of the shard made from `key` (JSON values)."""
         digest = hash_json({"code": self._code_version, "kind": kind, **key})
         return f"{kind}/{digest[:2]}/{digest[:32]}"
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What was written beside a finished shard, with its `bytes` and `sha256`.
+        """Facts of a finished shard, with its `bytes` and `sha256`.
 
         Raises:
-            StorageError: it is not there.
+            StorageError: the shard is not finished.
         """
         facts: dict[str, Any] = json.loads(self._objects.read_bytes(f"{name}.json"))
         return facts
 
     def all_facts(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """`facts` of many shards in order; some are read ahead, because each costs a round trip on S3."""
+        """`facts` of many shards in order; read ahead, since each costs a round trip on S3."""
         with ThreadPoolExecutor(_READERS) as readers:
             for first in range(0, len(names), _READ_AHEAD):
                 yield from readers.map(self.facts, names[first : first + _READ_AHEAD])
 
     def has(self, name: str) -> bool:
-        """Whether a shard is finished and not damaged; on S3 only its size is compared."""
+        """Whether a shard is finished and undamaged; on S3 only its size is compared."""
         size = self._objects.size(f"{name}.tar")
         if size is None or self._objects.size(f"{name}.json") is None:
             return False
@@ -66,17 +65,17 @@ class ShardStore:
         return bool(size == facts["bytes"] and (path is None or hash_file(path) == facts["sha256"]))
 
     def open(self, name: str) -> BinaryIO:
-        """A finished shard as a stream."""
+        """Stream of a finished shard."""
         return self._objects.open(f"{name}.tar")
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A folder for shards that are being written."""
+        """Temporary folder for shards that are being written."""
         with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
 
     def put(self, name: str, path: Path, facts: dict[str, Any]) -> None:
-        """Move a whole shard into the store, then its facts."""
+        """Move a complete shard into the store, then write its facts."""
         facts = {**facts, "bytes": path.stat().st_size, "sha256": hash_file(path)}
         final = self._objects.local_path(f"{name}.tar")
         if final is not None and final.is_relative_to(self._scratch.parents[1]):
@@ -89,16 +88,12 @@ class ShardStore:
     def publish(
         self, name: str, facts: dict[str, Any], kind: Kind, split: Split, link: Path | None, number: int
     ) -> Shard:
-        """The manifest's entry of a finished shard.
+        """Manifest entry of a finished shard.
 
         Args:
-            name: of the shard.
-            facts: of it.
-            kind: of it.
-            split: of it.
-            link: the artifact, if it shall hold the shard where that costs no space (a hard link on the same file
-                system). Else the entry has the address in the store.
-            number: in the order of the manifest.
+            link: artifact folder to hold the shard if that costs no space (a hard link on the same file system);
+                otherwise, or with None, the entry has the address in the store.
+            number: position of the shard in the manifest; names the link.
         """
         relative = f"{kind}/shard-{number:05d}.tar"
         local = self._objects.local_path(f"{name}.tar")
@@ -113,7 +108,7 @@ class ShardStore:
         )
 
     def remove_abandoned(self) -> None:
-        """Delete what killed runs left behind a day ago or earlier."""
+        """Delete what killed runs left behind, if it is at least a day old."""
         for path in self._scratch.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - _ABANDONED_S:

@@ -1,4 +1,4 @@
-"""The clips of a source, and the account of what a source leaves out."""
+"""Clips of a source, and counts of the clips that a source leaves out."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class SourceClip(NamedTuple):
 
 @dataclass
 class Dropped:
-    """What was left out, counted by reason.
+    """Clips left out, counted by reason.
 
     Attributes:
-        counts: number by reason code.
-        examples: the first ones in words.
+        counts: number of clips by reason code.
+        examples: messages of the first `EXAMPLES` clips.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
     def add(self, code: str, message: str) -> None:
-        """Count one."""
+        """Count one clip."""
         self.counts[code] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(message)
 
     def update(self, other: Dropped) -> None:
-        """Count all of `other`."""
+        """Add the counts and examples of `other`."""
         self.counts.update(other.counts)
         self.examples += other.examples[: EXAMPLES - len(self.examples)]
 
@@ -49,22 +49,22 @@ class Dropped:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Dropped:
-        """What `as_json` gave."""
+        """Inverse of `as_json`."""
         return cls(Counter(values["counts"]), list(values["examples"]))
 
     @property
     def total(self) -> int:
-        """Of all reasons but duplicates, which do no harm."""
+        """Number of clips for all reasons but duplicates, which do no harm."""
         return self.counts.total() - self.counts["duplicate"]
 
 
 class Survey(NamedTuple):
-    """What is known of a source before audio is read.
+    """Counts of a source that are known before audio is read.
 
     Attributes:
-        captions: how many there are, usable or not.
-        dropped: of them.
-        excluded: captions of clips that belong to datasets.
+        captions: number of captions, usable or not.
+        dropped: unusable captions.
+        excluded: number of captions of clips that belong to datasets.
     """
 
     captions: int

@@ -1,4 +1,4 @@
-"""One listed file after the other: decode, check, bring to the stored form, and keep the facts."""
+"""Reading of listed files: decode, check, convert to the stored form, and record the facts."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from common.errors import DataError
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound clip in its stored form, and what its file was like.
+    """A sound clip in its stored form, with facts about the user's file.
 
     Attributes:
-        clip_id: of the relative path, never of the content.
-        duration_s: as stored.
-        content: hash of the stored samples: equal for equal audio.
-        file_duration_s: of the user's file.
-        container, encoding, file_rate_hz, file_channels: of the user's file.
-        notes: codes of things worth a look, none of which makes the clip unusable.
-        further_labels: its other labels, of a dataset with several per clip.
+        clip_id: hash of the relative path, never of the content.
+        duration_s: duration of the stored clip.
+        content: hash of the stored samples; equal for equal audio.
+        file_duration_s: duration of the user's file.
+        container, encoding, file_rate_hz, file_channels: format of the user's file.
+        notes: codes of oddities, none of which makes the clip unusable.
+        further_labels: labels beside the main one, in a multi-label dataset.
     """
 
     clip_id: str
@@ -59,12 +59,12 @@ class Clip:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All its labels."""
+        """Main label and further labels."""
         return (self.label, *self.further_labels)
 
 
 def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> Clip | Drop:
-    """Decode and check a listed file; store it as `folder/{clip_id}.flac` when a folder is given."""
+    """Decode and check a listed file; store it as `folder/{clip_id}.flac` if a folder is given."""
     try:
         audio, info = read_audio_and_info(row.path, settings.max_duration_s)
     except AudioError as error:
@@ -82,7 +82,7 @@ def store(
     folder: Path | None,
     notes: Iterable[str] = (),
 ) -> Clip | Drop:
-    """Check decoded audio `(C, T)`, bring it to the stored form, and store it when a folder is given."""
+    """Check decoded audio `(C, T)`, convert it to the stored form, and store it if a folder is given."""
     seconds = audio.shape[-1] / info.sample_rate_hz
     if seconds < settings.min_duration_s:
         detail = f"{audio.shape[-1]} samples ({seconds * 1000:.1f} ms); expected at least {settings.min_duration_s:g} s"
@@ -95,7 +95,7 @@ def store(
     keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)
     peak = float(np.abs(keep).max())
     if peak > 1:
-        # Float files may go beyond full scale, and so may the ripple of resampling; 16 bits cannot.
+        # Float files and the ripple of resampling may exceed full scale; 16 bits cannot.
         keep = keep / np.float32(peak)
     found += ["cut"] if info.duration_s > seconds + 0.01 else []
     if folder is not None:
@@ -132,7 +132,7 @@ def _suffixes(container: str) -> set[str]:
 def read_rows(
     rows: list[Row], settings: PrepareDatasetConfig, folder: Path | None, workers: int
 ) -> Iterator[Clip | Drop]:
-    """`read_row` over all rows, in order, in `workers` threads (decoding leaves Python's lock)."""
+    """`read_row` over all rows, in order, in `workers` threads; decoding releases the GIL."""
     pool = ThreadPoolExecutor(workers)
     try:
         yield from pool.map(lambda row: read_row(row, settings, folder), rows)
@@ -146,7 +146,7 @@ def to_json(results: Iterable[Clip | Drop]) -> list[dict[str, Any]]:
 
 
 def from_json(values: Iterable[dict[str, Any]]) -> list[Clip | Drop]:
-    """The inverse of `to_json`."""
+    """Inverse of `to_json`."""
     return [_clip(value) if "clip_id" in value else Drop(**value) for value in values]
 
 
@@ -155,7 +155,7 @@ def _clip(value: dict[str, Any]) -> Clip:
 
 
 def check_ids(clips: list[Clip]) -> None:
-    """Raise `DataError` when two paths have the same clip id."""
+    """Raise `DataError` if two paths have the same clip id."""
     counts = Counter(clip.clip_id for clip in clips)
     twice = [clip.source for clip in clips if counts[clip.clip_id] > 1]
     if twice:

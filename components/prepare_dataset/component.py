@@ -8,7 +8,7 @@ from components.catalogue import local_image
 def prepare_dataset(
     config: dict, code_version: str, gold: Output[Dataset], test: Output[Dataset], metrics: Output[Metrics]
 ) -> None:
-    """Read the small labelled dataset, check every clip, and split it: training, validation, test.
+    """Read the small labelled dataset, check every clip, and split the clips into training, validation and test.
 
     Args:
         config: settings of this stage, resolved by plan.

@@ -1,4 +1,10 @@
-"""All clips of a dataset: listed, decoded, checked, and the bad ones set aside within a limit."""
+"""The idea of the stage: read and check every clip of a small dataset once, then split the clips without leaks.
+
+This file lists a dataset, reads its clips, and bounds the share of bad ones. Read next: `clips.py` (decode, check and
+store one file), `splitting.py` (test split, duplicates, warnings), `replicates.py` (training and validation clips of a
+replicate), `drawing.py` (draws by class or by group), `splits.py` (the result), `health.py` (health.json),
+`writing.py` (output folders), `doctor.py` (the same checks before a run).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +25,7 @@ from components.prepare_dataset.drawing import draw_candidates
 from components.prepare_dataset.splits import SHARED_SEED
 
 HARMLESS = frozenset({"duplicate_row"})
-"""Reasons that say nothing about the quality of the audio."""
+"""Reasons that do not count as bad audio."""
 _NAMED = 50
 
 log = get_logger("prepare_dataset")
@@ -27,15 +33,15 @@ log = get_logger("prepare_dataset")
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read.
+    """Result of reading a dataset.
 
     Attributes:
         clips: usable clips, in the order of the dataset.
-        dropped: what is left out.
-        labels: all classes listed, sorted.
-        listed: number of clips listed.
-        ignored_columns, ignored_files: see `Listing`.
-        unread: clips listed that are not among the candidates; see `limit_candidates`.
+        dropped: clips left out, with reasons.
+        labels: all listed classes, sorted.
+        listed: number of listed clips.
+        ignored_columns, ignored_files: as in `Listing`.
+        unread: number of listed clips that are no candidates; see `limit_candidates`.
     """
 
     clips: list[Clip]
@@ -52,14 +58,14 @@ class Reading:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Reading:
-        """The inverse of `to_json`."""
+        """Inverse of `to_json`."""
         clips = [item for item in from_json(value["clips"]) if isinstance(item, Clip)]
         dropped = [item for item in from_json(value["dropped"]) if isinstance(item, Drop)]
         return cls(**{**value, "clips": clips, "dropped": dropped})
 
 
 def copies(clips: Iterable[Clip]) -> list[list[Clip]]:
-    """Clips of equal audio, two or more at a time."""
+    """Sets of two or more clips with equal audio."""
     by_content: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_content[clip.content].append(clip)
@@ -67,14 +73,14 @@ def copies(clips: Iterable[Clip]) -> list[list[Clip]]:
 
 
 def most_candidates(settings: PrepareDatasetConfig, n: int | None) -> int | None:
-    """How many listed clips of training, and of validation, are read for `n` training clips; None = all."""
+    """Number of listed clips to read for `n` training clips, for training and validation each; None = all."""
     return None if n is None else max(settings.max_pool_clips, 2 * n)
 
 
 def limit_candidates(rows: list[Row], spec: DatasetSpec, most: int | None) -> list[Row]:
-    """The rows to read: all, or of official training and validation parts at most about `most` each.
+    """Rows to read: all, or at most about `most` each of the official training and validation parts.
 
-    The test split is read whole, and so is all that one is still to be drawn from.
+    An official test split is read whole. If the test split is still to be drawn, all rows are read.
     """
     given = any(row.split == "test" for row in rows) and not isinstance(spec.test, float)
     if most is None or not given:
@@ -88,14 +94,12 @@ def limit_candidates(rows: list[Row], spec: DatasetSpec, most: int | None) -> li
 def read_dataset(
     spec: DatasetSpec, settings: PrepareDatasetConfig, folder: Path | None, workers: int, n: int | None = None
 ) -> Reading:
-    """Read every candidate once; store the usable ones in `folder` when one is given.
+    """Read every candidate once; store usable clips in `folder` if it is given.
 
     Args:
-        spec: the dataset.
-        settings: of the stage.
-        folder: for the stored clips.
-        workers: threads.
-        n: training clips of a replicate; None = all are read.
+        folder: folder of stored clips; None = store nothing.
+        workers: number of threads.
+        n: training clips of a replicate, which limits the candidates; None = read all.
 
     Raises:
         DataError: the dataset cannot be listed.
@@ -135,10 +139,10 @@ def _demo(settings: PrepareDatasetConfig, folder: Path | None) -> Iterator[Clip 
 
 
 def check_quality(reading: Reading, settings: PrepareDatasetConfig) -> None:
-    """Fail when too many clips are bad.
+    """Fail if too many clips are bad.
 
     Raises:
-        DataError: naming the bad clips.
+        DataError: no clip is usable, or too large a share is bad; the message names bad clips.
     """
     bad = [drop for drop in reading.dropped if drop.reason not in HARMLESS]
     names = "; ".join(f"{drop.source} ({drop.reason})" for drop in bad[:_NAMED])

@@ -1,4 +1,4 @@
-"""What a dataset is like, in seconds and without writing anything."""
+"""Check of a dataset before a run: facts and problems in seconds, without writing anything."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class DoctorReport:
     """Findings on a dataset.
 
     Attributes:
-        name, domain, licence: of the dataset.
-        health: as in health.json (without splits where they cannot be made).
-        problems: what would stop a run.
+        health: as in health.json; without splits if they cannot be made.
+        problems: messages of errors that would stop a run.
     """
 
     name: str
@@ -42,7 +41,7 @@ class DoctorReport:
         return {**asdict(self), "problems": list(self.problems), "ok": self.ok}
 
     def to_text(self) -> str:
-        """For a terminal."""
+        """As text for a terminal."""
         return "\n".join(_lines(self))
 
 
@@ -55,13 +54,12 @@ def examine(
     """Read, check and split a dataset as a run would.
 
     Args:
-        spec: the dataset.
-        settings: of `prepare_dataset`; default: production.
+        settings: settings of the stage; default: those of production.
         n: training clips of a replicate; default: the dataset's.
         seeds: the replicates.
 
     Raises:
-        DataError: the dataset cannot even be listed.
+        DataError: the dataset cannot be listed.
     """
     settings = settings or PrepareDatasetConfig()
     reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)

@@ -1,4 +1,4 @@
-"""Drawing clips: by class in exact numbers, or by whole groups."""
+"""Draws of clips: exact numbers, stratified by class, or whole groups."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from common.runtime.seeding import numpy_generator
 from components.prepare_dataset.clips import Clip
 
 Drawn = TypeVar("Drawn", Clip, Row)
-"""What is drawn: clips, or rows of a listing before any audio is read."""
+"""Clips, or rows of a listing before any audio is read."""
 
 _TRIES = 200
 _OF_CLASS = 10
 
 
 def allocate(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    """Share `total` out over classes in proportion to `counts`, by largest remainder (ties by name).
+    """Allocate `total` to classes in proportion to `counts`, by largest remainder (ties by name).
 
-    Where `total` suffices every class gets at least one, taken from the largest share.
+    If `total` suffices, every class gets at least one, taken from the largest share.
 
     Raises:
         ValueError: `total` exceeds the sum of `counts`.
@@ -44,9 +44,9 @@ def allocate(counts: Mapping[str, int], total: int) -> dict[str, int]:
 def draw(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -> list[Drawn]:
     """Exactly `total` of `clips`, stratified by class, sorted by clip id.
 
-    The draw of a class depends on `seed`, `purpose` and the class only, and a larger draw from the
-    same clips holds the smaller one's clips of that class. Clips with several labels are drawn as
-    `_draw_several` says.
+    The draw of a class depends only on `seed`, `purpose` and the class; a larger draw from the same
+    clips contains the smaller one's clips of that class. Clips with several labels are drawn by
+    `_draw_several`.
 
     Raises:
         ValueError: `total` exceeds the number of clips.
@@ -64,9 +64,9 @@ def draw(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -> list[Dr
 
 
 def _draw_several(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -> list[Drawn]:
-    """Exactly `total` clips with several labels each, one after the other, for the label that lacks most of its share.
+    """Exactly `total` multi-label clips, drawn one by one, each for the label that lacks most of its share.
 
-    As long as a label has no clip it goes first, the rarest before the others, so every label is drawn where `total` is
+    Labels without a clip come first, the rarest of them before the others; every label is therefore drawn if `total` is
     at least the number of labels. (After the idea of Sechidis, Tsoumakas and Vlahavas 2011, iterative stratification.)
     """
     if not 0 <= total <= len(clips):
@@ -96,10 +96,10 @@ def _draw_several(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -
 
 
 def draw_candidates(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
-    """About `most` of the rows of a listing, in its order, so that a large dataset need not be decoded whole.
+    """About `most` rows of a listing, in its order, so that a large dataset need not be decoded whole.
 
-    They are stratified as in `draw`; of a class there are at least `_OF_CLASS`, or all that it has, so that bad clips,
-    validation and training do not exhaust a rare one.
+    Stratified as in `draw`. A class gets at least `_OF_CLASS` rows, or all it has, so that bad clips, validation and
+    training do not exhaust a rare class.
     """
     if len(rows) <= most:
         return list(rows)
@@ -108,37 +108,37 @@ def draw_candidates(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
     for label in sorted(labels_of(rows)):
         of_label = [row for row in rows if label in row.labels]
         if have[label] < min(_OF_CLASS, len(of_label)):
-            # As labels the one at hand alone, so that the draw is of this class.
+            # Reduced to this label, so that the draw is of this class alone.
             alone = [replace(row, label=label, further_labels=()) for row in of_label]
             chosen |= {row.source for row in draw(alone, min(_OF_CLASS, len(alone)), seed, "candidates")}
     return [row for row in rows if row.source in chosen]
 
 
 def labels_of(clips: Iterable[Drawn]) -> set[str]:
-    """All labels of all clips."""
+    """Set of all labels of `clips`."""
     return {label for clip in clips for label in clip.labels}
 
 
 def count_labels(clips: Iterable[Drawn]) -> Counter[str]:
-    """Clips by label; a clip with several labels counts for each."""
+    """Number of clips by label; a clip with several labels counts for each."""
     return Counter(label for clip in clips for label in clip.labels)
 
 
 def hold_out_groups(
     clips: Sequence[Clip], target: int, keep: int, seed: int, purpose: str, min_groups: int
 ) -> set[str] | None:
-    """Ids of the clips of whole groups that make up about `target` clips, or None.
+    """Ids of about `target` held-out clips in whole groups; None if no choice is valid.
 
-    Of many seeded orders of the groups the one is taken whose held-out part is nearest to the
-    target in size and to all clips in its mix of classes. Both sides hold every class.
+    Many seeded orders of the groups are tried; the best held-out part is nearest to the target in size
+    and to all clips in its mix of classes. Both sides hold every class.
 
     Args:
-        clips: to choose from; a clip without a group is one by itself.
-        target: number of clips wanted; a choice may have up to half of all clips.
-        keep: number of clips that must be left.
-        seed: of the orders.
+        clips: clips to choose from; a clip without a group is its own group.
+        target: number of clips wanted; at most half of all clips are held out.
+        keep: smallest number of clips that must remain.
+        seed: seeds the orders.
         purpose: names the sub-seed.
-        min_groups: with fewer named groups the answer is None.
+        min_groups: with fewer named groups the result is None.
     """
     groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
     for clip in clips:
@@ -161,7 +161,7 @@ def hold_out_groups(
 def _fill(
     order: list[tuple[str, str]], sizes: Mapping[tuple[str, str], int], target: int
 ) -> tuple[list[tuple[str, str]], int]:
-    """Take groups in order while that brings the number of clips nearer to the target."""
+    """Chosen groups and their number of clips; a group is taken if it brings that number nearer to the target."""
     chosen: list[tuple[str, str]] = []
     held = 0
     for key in order:
@@ -176,7 +176,7 @@ def _fill(
 def _score(
     held: Counter[str], totals: Counter[str], size: int, everything: int, target: int, keep: int
 ) -> float | None:
-    """How far a choice of `size` of `everything` clips is from the target; None where it may not be taken."""
+    """Distance of a choice of `size` out of `everything` clips from the target; None if the choice is invalid."""
     left = everything - size
     if left < keep or size > everything / 2 or any(not 0 < held[label] < count for label, count in totals.items()):
         return None
@@ -185,5 +185,5 @@ def _score(
 
 
 def without_content(clips: Sequence[Clip], content: Collection[str]) -> list[Clip]:
-    """The clips whose audio is not among `content` hashes."""
+    """Clips whose audio hash is not in `content`."""
     return [clip for clip in clips if clip.content not in content]

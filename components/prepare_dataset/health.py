@@ -1,4 +1,4 @@
-"""Data health: what a dataset is like, what was left out, and what to keep in mind."""
+"""Data health: facts about a dataset, clips left out, and warnings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from components.prepare_dataset.dataset import Reading, copies
 from components.prepare_dataset.splits import Splits, Warned
 
 _LISTED = 200
-"""Longer lists of sources are cut here, with their full length beside them."""
+"""Largest number of sources listed; the full number is given beside the list."""
 
 
 def describe(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Rates, channels, formats and durations of the user's files behind `clips`."""
+    """Classes of `clips`, and rates, channels, formats and durations of the user's files behind them."""
     seconds = [clip.file_duration_s for clip in clips]
     return {
         "clips": len(clips),
@@ -37,10 +37,10 @@ def describe(clips: Sequence[Clip]) -> dict[str, Any]:
 
 
 def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
-    """health.json of the gold set: other test clips leave it as it is.
+    """health.json of the gold set; independent of the clips of the test split.
 
-    `dropped` holds `{source, reason, detail, split}` of every clip left out, `warnings` sentences,
-    `warning_codes` their codes, `notes` sources by code of what is odd but usable.
+    `dropped` holds `{source, reason, detail, split}` of every clip left out; `warnings` holds sentences,
+    `warning_codes` their codes; `notes` holds sources of odd but usable clips, by code.
     """
     held_back = {clip.clip_id for clip in [*splits.test, *splits.test_copies]}
     clips = [clip for clip in reading.clips if clip.clip_id not in held_back]
@@ -66,7 +66,7 @@ def test_health(reading: Reading, splits: Splits) -> dict[str, Any]:
 
 
 def whole_health(reading: Reading, splits: Splits) -> dict[str, Any]:
-    """As `data_health`, of all splits together, for one who looks at the dataset before a run."""
+    """As `data_health`, but over all splits together, for a look at the dataset before a run."""
     dropped = [*reading.dropped, *splits.dropped, *splits.test_dropped]
     found = _health(reading, splits, reading.clips, dropped, splits.warnings, reading.listed)
     counts = list(found["counts"].items())
@@ -137,7 +137,7 @@ def _health(
 
 
 def noted(clips: Iterable[Clip]) -> dict[str, dict[str, Any]]:
-    """By note: how many clips have it, and which (the first of them)."""
+    """Number of clips and first sources, by note."""
     sources: dict[str, list[str]] = {}
     for clip in clips:
         for note in clip.notes:

@@ -1,4 +1,4 @@
-"""Training and validation clips of a replicate, and the training clips of the oracle."""
+"""Training and validation clips of a replicate, and training clips of the oracle."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from components.prepare_dataset.splits import SHARED_SEED, Splits
 
 
 def training_total(splits: Splits, n: int | None) -> int:
-    """How many training clips a replicate has: `n`, or all of the pool.
+    """Number of training clips of a replicate: `n`, or the whole pool.
 
     Raises:
-        ConfigError: the pool has fewer, or `n` is below the number of classes.
+        ConfigError: the pool has fewer clips, or `n` is below the number of classes.
     """
     available, classes = len(splits.pool), len(labels_of(splits.pool))
     if n is None:
@@ -23,7 +23,7 @@ def training_total(splits: Splits, n: int | None) -> int:
             f"n={n} training clips asked for, but the dataset has {available} outside test and validation; use "
             f"N={available} or less, or leave N out for all of them"
         )
-    # A clip with several labels stands for several classes; `_warn_of_unseen` names those that a draw leaves out.
+    # A multi-label clip stands for several classes; `_warn_of_unseen` names those that a draw leaves out.
     if n < classes and not any(clip.further_labels for clip in splits.pool):
         raise ConfigError(f"n={n} training clips for {classes} classes; expected at least one clip per class")
     return n
@@ -32,7 +32,7 @@ def training_total(splits: Splits, n: int | None) -> int:
 def draw_replicate(
     splits: Splits, settings: PrepareDatasetConfig, total: int, seed: int
 ) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips, disjoint by clip, by content, and by group where groups allow it.
+    """Training and validation clips, disjoint by clip, by content, and, where possible, by group.
 
     Raises:
         DataError: no clip is left for validation.
@@ -96,7 +96,10 @@ def _checked_validation(splits: Splits, validation: list[Clip]) -> list[Clip]:
 
 
 def draw_oracle(splits: Splits, settings: PrepareDatasetConfig, first: int) -> list[Clip]:
-    """All labelled clips but test and the first replicate's validation; its training clips come first under the cap."""
+    """Training clips of the oracle: all labelled clips but test and the validation clips of replicate `first`.
+
+    If there are more than the cap, the training clips of that replicate are kept, and the rest is drawn.
+    """
     train, validation = splits.replicates[first]
     aside = {clip.clip_id for clip in validation}
     contents = {clip.content for clip in validation}

@@ -1,4 +1,4 @@
-"""I/O shell of `prepare_dataset`."""
+"""Reads the dataset, checks and splits it, writes gold clips, test clips and their health."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = get_logger("prepare_dataset")
 def run(
     gold_path: str, test_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, Any]:
-    """Read, check and split the dataset; see `component.py` for the arguments.
+    """Read, check and split the dataset; arguments as in `component.py`.
 
     Raises:
         ConfigError: the number of training clips does not fit the data.
-        DataError: the dataset cannot be read, is too bad, or has too few clips of a class.
+        DataError: the dataset cannot be read, has too many bad clips, or has too few clips of a class.
         StorageError: the disk is full; nothing is published then.
     """
     plan = PrepareDatasetPlan.model_validate(config)
@@ -59,7 +59,7 @@ def run(
 
 
 def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
-    """Decoded clips, from the store when the files have not changed."""
+    """Folder of decoded clips, and their facts; from the store if the files have not changed."""
     settings = plan.settings
     store = ItemStore("prepare_dataset", code_version)
     most = most_candidates(settings, plan.n)

@@ -1,4 +1,4 @@
-"""What a dataset is split into, and what is to be said about it."""
+"""Result of splitting a dataset, with its warnings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from common.datasets.rows import Drop
 from components.prepare_dataset.clips import Clip
 
 SHARED_SEED = 0
-"""Of draws that all replicates share."""
+"""Seed of draws that all replicates share."""
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something about the data or its split that a reader of the results should know.
+    """A warning about the data or its split, for readers of the results.
 
     Attributes:
-        code: a short name.
-        message: a sentence.
-        of_test: whether it depends on the clips of the test split.
+        code: short name.
+        message: one sentence.
+        of_test: whether the warning depends on the clips of the test split.
     """
 
     code: str
@@ -29,21 +29,21 @@ class Warned:
 
 @dataclass
 class Splits:
-    """The outcome.
+    """Splits of a dataset.
 
     Attributes:
         test: clips of the test split.
-        test_copies: clips of the test split that are left out.
+        test_copies: clips of the test split that are left out as copies of training or validation clips.
         pool: clips that training may draw from.
-        replicates: seed to (training clips, validation clips).
+        official_validation: clips of the dataset's own validation split.
+        replicates: (training clips, validation clips) by seed.
         oracle: training clips of the oracle.
         shared: whether all replicates have the same clips.
-        dropped: clips outside the test split that are left out because of where they stand.
+        dropped: clips outside the test split that are left out as copies of clips in another split.
         test_dropped: `test_copies` with reasons.
-        warnings: see `Warned`.
-        test_by: `official`, `group` or `clip`.
-        validation: whence it comes: `official`, `remaining` or `training`.
-        validation_by: `official`, `group` or `clip`.
+        test_by: origin of the test split: `official`, or drawn by `group` or `clip`.
+        validation: source of the validation split: `official`, `remaining` or `training`.
+        validation_by: origin of the validation split: `official`, or drawn by `group` or `clip`.
     """
 
     test: list[Clip] = field(default_factory=list)
@@ -61,6 +61,6 @@ class Splits:
     validation_by: Literal["official", "group", "clip"] = "official"
 
     def warn(self, code: str, message: str, of_test: bool = False) -> None:
-        """Add a warning, once."""
+        """Add a warning unless it is there already."""
         if Warned(code, message, of_test) not in self.warnings:
             self.warnings.append(Warned(code, message, of_test))

@@ -1,6 +1,6 @@
-"""From checked clips to test split, and training and validation clips of each replicate.
+"""Split of checked clips: the test split, then training and validation clips of each replicate.
 
-The test split is shared and does not depend on the seeds.
+All replicates share the test split, which does not depend on their seeds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def split_clips(
     Args:
         clips: all usable clips.
         labels: all classes that the dataset lists.
-        spec: says how the test split is made.
+        spec: dataset; its `test` says how the test split is made.
         settings: fractions and limits.
         n: exact number of training clips of a replicate; None = all.
         seeds: the replicates.
@@ -109,10 +109,10 @@ def _check_drawable(clips: list[Clip], labels: Sequence[str], needed: int) -> No
 
 
 def _drop_duplicates(splits: Splits) -> None:
-    """No audio stands in two splits.
+    """Remove audio that occurs in two splits.
 
-    What a given test split holds must not decide what training sees, so there the copy in the test split gives way;
-    one that was drawn from the same clips wins. Validation wins over training.
+    An official test split must not decide what training sees: its own copy is removed. If the test split was drawn, the
+    copy outside of it is removed. Between validation and training, the training copy is removed.
     """
     sides = [("validation", splits.official_validation, [splits.pool])]
     if splits.test_by != "official":
@@ -159,7 +159,7 @@ def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
 
 
 def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
-    """Training clips with several labels are drawn rarest label first, but few clips cannot hold every label."""
+    """Warn of labels without training clips; few multi-label clips may miss labels, though rare ones go first."""
     for seed, (train, _) in splits.replicates.items():
         unseen = sorted(set(labels) - labels_of(train))
         if unseen:
@@ -172,7 +172,7 @@ def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
 
 
 def _warn_of_leaks(splits: Splits) -> None:
-    """Official splits are kept as they are, and what they share is told."""
+    """Warn of groups with clips in several splits; official splits are not corrected."""
     if not splits.official_validation:
         sides = [("training", splits.pool), ("test", splits.test)]
     else:

@@ -1,4 +1,4 @@
-"""The stage's output folders."""
+"""Output folders of the stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.prepare_dataset.splits import Splits
 
 
 def write_clips(target: Path, clips: Sequence[Clip], labels: list[str], folder: Path, plan: PrepareDatasetPlan) -> None:
-    """Clips with their records as an AudioFolder, and `labels.json`; their audio is taken from `folder`."""
+    """Write clips as an AudioFolder with records and `labels.json`; the audio comes from `folder`."""
     index = {label: number for number, label in enumerate(labels)}
     records = [
         GoldClip(
@@ -36,7 +36,7 @@ def write_clips(target: Path, clips: Sequence[Clip], labels: list[str], folder: 
 
 
 def splits_json(splits: Splits) -> dict[str, Any]:
-    """Clip ids by replicate and split, those of the oracle, and whether the replicates share them."""
+    """Content of splits.json: clip ids by replicate and split, those of the oracle, and `shared_gold`."""
     replicates = {
         str(seed): {"train": [clip.clip_id for clip in train], "val": [clip.clip_id for clip in validation]}
         for seed, (train, validation) in splits.replicates.items()
@@ -46,7 +46,7 @@ def splits_json(splits: Splits) -> dict[str, Any]:
 
 
 def dataset_json(plan: PrepareDatasetPlan) -> dict[str, Any]:
-    """What later stages need to know of the dataset."""
-    # Without paths: they say where the data lay on one machine, and the report must not depend on that.
+    """Content of dataset.json: facts about the dataset for later stages."""
+    # Paths are left out: they differ between machines, and the report must not depend on that.
     kept = plan.dataset.model_dump(mode="json", include={"name", "domain", "licence", "reader", "test"})
     return {**kept, "n": plan.n, **({"multi_label": True} if plan.dataset.multi_label else {})}

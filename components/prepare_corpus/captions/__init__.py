@@ -1,4 +1,4 @@
-"""Readers of caption files: one module per format, all of them streaming rows in bounded memory."""
+"""Readers of caption files: one module per format; all stream rows in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _HEADERS = {
 
 
 def read_captions(path: Path, format: str, on_bad: OnBad, seed: int = 0) -> Iterator[CaptionRow]:
-    """Captions of a file in the order of the file; a clip may have several.
+    """Captions of a file, in the order of the file; a clip may have several.
 
     Args:
-        path: a caption file; for `ontology` AudioSet's segments CSV.
+        path: caption file; for `ontology` AudioSet's segments CSV.
         format: one of `FORMATS`.
-        on_bad: called with place and `reason_code: explanation` of each row that cannot be used and is skipped.
-        seed: of the wording of captions made from the ontology.
+        on_bad: called with place and `reason_code: explanation` of each unusable row, which is skipped.
+        seed: seeds the wording of captions made from the ontology.
 
     Raises:
-        ConfigError: no such format.
-        DataError: the file is no file of that format, its quoting is broken, or it holds no rows. Raised while rows
+        ConfigError: unknown format.
+        DataError: the file is not of that format, its quoting is broken, or it holds no rows; raised while rows
             are read.
     """
     readers: dict[str, Callable[[Path, OnBad], Iterator[CaptionRow]]] = {
@@ -68,10 +68,10 @@ def _not_empty(path: Path, read: Callable[[Path, OnBad], Iterator[CaptionRow]], 
 
 
 def detect_format(path: Path) -> str:
-    """The format of a caption file by its suffix and its first row.
+    """Format of a caption file, from its suffix and its first row.
 
     Raises:
-        DataError: it is none of `FORMATS`.
+        DataError: the file fits none of `FORMATS`.
     """
     suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl"):

@@ -20,7 +20,7 @@ _LAST_START_S = 10**6
 
 
 def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
-    """Captions of an AudioCaps CSV: `audiocap_id,youtube_id,start_time,caption`, the start in whole seconds.
+    """Captions of an AudioCaps CSV: `audiocap_id,youtube_id,start_time,caption`, with the start in whole seconds.
 
     Source: github.com/cdjkim/audiocaps, `dataset/train.csv`, `dataset/val.csv` and `dataset2.0/val.csv` at
     d004db3ea1b01cf4fd0347dd8d27db90cadc8809, read in full; the longest of the 49 838 training captions has 292

@@ -14,7 +14,7 @@ COLUMNS = ("youtube_id", "caption")
 def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
     """Captions of Auto-ACD's `train.csv`: columns `youtube_id` and `caption`; the id may carry a `Y` or a start.
 
-    A start is left out of the clip id, because its unit is not stated.
+    The start is left out of the clip id, since its unit is not stated.
 
     Source: columns as github.com/KarthikKolluriKB/CARD, `scripts/data/prepare_autoacd.py` at
     3fadbcb4824c6ab0dad6fa1bef4cea8e89a6e405 reads them, and as the README of huggingface.co/datasets/Loie/Auto-ACD

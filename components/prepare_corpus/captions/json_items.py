@@ -1,4 +1,4 @@
-"""Items of a list in a JSON file of any size, one at a time."""
+"""Streaming reader of a list in a JSON file of any size, one item at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.prepare_corpus.captions.records import OnBad
 from components.prepare_corpus.captions.tables import open_text, unreadable
 
 MAX_ITEM_CHARACTERS = 1 << 18
-"""Of one item, several captions and a description in escapes among them."""
+"""Limit per item; leaves room for several captions and a description in escapes."""
 
 _CHUNK = 1 << 16
 _DECODER = json.JSONDecoder()
@@ -23,11 +23,11 @@ _MARKS = re.compile(r'["\\{}\[\]]')
 
 
 class _TooLong(Exception):
-    """The value at hand is longer than `MAX_ITEM_CHARACTERS`."""
+    """The current value is longer than `MAX_ITEM_CHARACTERS`."""
 
 
 class _Window:
-    """The part of a JSON text that is at hand; what was used is dropped."""
+    """Window over a JSON text; consumed text is dropped."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
         self.item = 0
@@ -37,12 +37,12 @@ class _Window:
         self._at = 0
 
     def broken(self, why: str) -> DataError:
-        """The error of a text that is no JSON."""
+        """Error for text that is not valid JSON."""
         place = f"item {self.item}: " if self.item else ""
         return unreadable(self._path, f"{place}{why}; expected a JSON list of captions, or an object with one")
 
     def peek(self) -> str:
-        """The next character that is no space, empty at the end of the file."""
+        """Next character that is no space; empty at the end of the file."""
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # matches empty text too
             if self._at < len(self._text):
@@ -51,7 +51,7 @@ class _Window:
                 return ""
 
     def take(self, expected: str) -> str:
-        """The next character, which must be one of `expected`."""
+        """Consume and return the next character, which must be one of `expected`."""
         found = self.peek()
         if not found or found not in expected:
             shown = " or ".join(expected)
@@ -62,11 +62,11 @@ class _Window:
         return found
 
     def value(self) -> Any:
-        """The next value.
+        """Consume and return the next value.
 
         Raises:
-            DataError: it is broken or cut.
-            _TooLong: it goes on for more than `MAX_ITEM_CHARACTERS`.
+            DataError: the value is broken or truncated.
+            _TooLong: the value has more than `MAX_ITEM_CHARACTERS`.
         """
         if not self.peek():
             raise self.broken("the file ends where a value is due")
@@ -84,7 +84,7 @@ class _Window:
         return value
 
     def skip(self) -> None:
-        """Pass over the value at hand without keeping it."""
+        """Skip the current value without holding it in memory."""
         depth, quoted = 0, False
         while True:
             mark = _MARKS.search(self._text, self._at)
@@ -106,13 +106,13 @@ class _Window:
                 return
 
     def _decode(self) -> tuple[Any, int]:
-        """The value at hand and its length; 0 where the window cuts it."""
+        """Current value and its length; the length is 0 if the window truncates the value."""
         try:
             value, end = _DECODER.raw_decode(self._text, self._at)
         except RecursionError as error:
             raise self.broken("nested too deeply") from error
         except json.JSONDecodeError as error:
-            # An error near the end of the window, or a string open until there, is a value cut by the window.
+            # An error near the end of the window, or an unterminated string, means that the window truncates the value.
             if not error.msg.startswith("Unterminated") and error.pos < len(self._text) - len("-Infinity"):
                 raise self.broken(f"{error.msg}, near {self._text[error.pos : error.pos + 20]!r}") from error
             return None, 0
@@ -121,7 +121,7 @@ class _Window:
         return value, end - self._at
 
     def _settled(self, end: int) -> bool:
-        # A number may go on beyond the window: `-12.` reads as -12 there.
+        # A number may continue beyond the window: `-12.` reads as -12 there.
         return end < len(self._text) and (self._text[end] in _AFTER or len(self._text) - end > len("e+999"))
 
     def _fill(self) -> bool:
@@ -131,12 +131,12 @@ class _Window:
 
 
 def read_items(path: Path, key: str, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
-    """`(place, item)` of each item of a list that is the whole JSON file, or stands under `key` of its object.
+    """`(place, item)` of each item of a JSON list: the whole file, or the list under `key` of its object.
 
-    Holds one item and a chunk of the file at a time. An item that is too long goes to `on_bad`.
+    Memory holds one item and one chunk of the file. An item that is too long goes to `on_bad`.
 
     Raises:
-        DataError: the file is no such JSON, or is cut.
+        DataError: the file is no such JSON, or is truncated.
     """
     with open_text(path) as file:
         window = _Window(file, path)

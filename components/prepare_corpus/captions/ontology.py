@@ -31,8 +31,8 @@ class Ontology:
     """AudioSet's classes by machine id.
 
     Attributes:
-        display_names: of the classes that clips are labelled with.
-        ancestors: all classes above each, over every parent.
+        display_names: names of the classes, by machine id.
+        ancestors: all classes above each class, via every parent.
         withheld: classes that name no sound (`abstract`) or were not rated reliably (`blacklist`).
     """
 
@@ -66,7 +66,7 @@ class Ontology:
         )
 
     def names(self, mids: Sequence[str]) -> list[str]:
-        """Display names of the most specific of `mids`, deepest first: no class above another, none withheld."""
+        """Display names of the most specific of `mids`, deepest first, without ancestors and withheld classes."""
         known = [mid for mid in dict.fromkeys(mids) if mid in self.display_names and mid not in self.withheld]
         above = frozenset().union(*(self._above(mid) for mid in known))
         return [
@@ -79,10 +79,10 @@ class Ontology:
 
 
 def read(path: Path, on_bad: OnBad, seed: int = 0) -> Iterator[CaptionRow]:
-    """One caption per segment of an AudioSet segments CSV; the ontology's files are looked for beside it.
+    """One caption per segment of an AudioSet segments CSV; the ontology's files must lie beside it.
 
-    Rows are `YTID, start_seconds, end_seconds, positive_labels`, the labels' machine ids in one quoted cell, after
-    comment lines. A row's `label` is set where a single class is left.
+    Rows are `YTID, start_seconds, end_seconds, positive_labels`, after comment lines; the machine ids of the labels
+    are in one quoted cell. A row's `label` is set if a single class is left.
 
     Source: github.com/aoifemcdonagh/audioset-processing, `data/balanced_train_segments.csv` at
     144fbdf195590a09dea8fa713e7742d46c537dfd (comment lines), and github.com/jarammm/DrummerNet,

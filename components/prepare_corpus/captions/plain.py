@@ -26,7 +26,7 @@ _EXPECTED = "`file` and a `caption` (and a `label`, where known)"
 
 
 def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
-    """Captions of a CSV or, by its suffix `.jsonl`, of JSON lines: `file`, `caption` and optionally `label`.
+    """Captions of a CSV, or of JSON lines (suffix `.jsonl`): `file`, `caption` and optionally `label`.
 
     Source: ours.
     """

@@ -1,4 +1,4 @@
-"""Rows of caption files, the ids of AudioSet clips, and the checks that every caption passes."""
+"""Rows of caption files, ids of AudioSet clips, and the checks of every caption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_LABEL_CHARACTERS = 200
 MAX_FILE_CHARACTERS = 1024
 
 OnBad = Callable[[str, str], None]
-"""Called with the place of a row that cannot be used and `reason_code: explanation`; the row is skipped."""
+"""Callback with the place of an unusable row and `reason_code: explanation`; the row is skipped."""
 
 _YOUTUBE_ID = re.compile(r"Y?([A-Za-z0-9_-]{11})(?:_\d+(?:\.\d+)?){0,2}")
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -26,11 +26,11 @@ class CaptionRow(NamedTuple):
     """A caption of one clip; a clip may have several.
 
     Attributes:
-        clip_id: `YouTubeID` or `YouTubeID_start` with the start in milliseconds, as AudioSet's strong labels write it;
-            else the stem of the file. Compare ids by `clip_key`.
-        file: path relative to the audio root, where the format names one.
+        clip_id: `YouTubeID` or `YouTubeID_start` with the start in milliseconds, as in AudioSet's strong labels;
+            otherwise the stem of the file. Compare ids by `clip_key`.
+        file: path relative to the audio root, if the format names one.
         caption: 1 to `MAX_CAPTION_CHARACTERS` characters on one line, lower case.
-        label: the class, where the format names a single one.
+        label: the class, if the format names a single one.
     """
 
     clip_id: str
@@ -40,39 +40,39 @@ class CaptionRow(NamedTuple):
 
 
 class BadRow(Exception):
-    """A row that cannot be used; the message is `reason_code: explanation`."""
+    """An unusable row; the message is `reason_code: explanation`."""
 
     def __init__(self, reason: str, explanation: str) -> None:
         super().__init__(f"{reason}: {explanation}")
 
 
 def youtube_id(name: str) -> str | None:
-    """The 11-character YouTube id in the name of an AudioSet clip or its file; None if it holds none.
+    """11-character YouTube id in the name of an AudioSet clip or its file; None if there is none.
 
-    Understands `ID`, `YID` (PANNs and WavCaps), `ID_30000` (strong labels, ms), `ID_30.000_40.000` (DCASE 2017), each
-    with or without an audio suffix. No name fits both with and without the `Y`, because an id is always 11 long.
+    Forms: `ID`, `YID` (PANNs and WavCaps), `ID_30000` (strong labels, ms), `ID_30.000_40.000` (DCASE 2017), each with
+    or without an audio suffix. The `Y` is never ambiguous, since an id always has 11 characters.
     """
     match = _YOUTUBE_ID.fullmatch(file_stem(name))
     return match[1] if match else None
 
 
 def file_stem(name: str) -> str:
-    """The last part of a path without its audio suffix; other dots are kept, as in `ID_30.000_40.000.wav`."""
+    """Last part of a path without its audio suffix; other dots are kept, as in `ID_30.000_40.000.wav`."""
     last = name.replace("\\", "/").rpartition("/")[2]
     stem, dot, suffix = last.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in AUDIO_SUFFIXES else last
 
 
 def clip_key(name: str) -> str:
-    """What joins captions to audio: the YouTube id in `name`, else its stem."""
+    """Join key of captions and audio: the YouTube id in `name`, else its stem."""
     return youtube_id(name) or file_stem(name)
 
 
 def clean_caption(text: str) -> str:
     """`text` in lower case with white space folded.
 
-    A caption that holds a line break is refused and not folded: it is mostly two captions, or the end of a quote that
-    was never closed. White space around a caption, line breaks included, does not count.
+    A caption with an inner line break is refused, not folded: it is mostly two captions, or the end of an unclosed
+    quote. White space around a caption, line breaks included, is stripped.
 
     Raises:
         BadRow: empty, multi_line, control_characters, not_utf8 or too_long.
@@ -90,10 +90,10 @@ def clean_caption(text: str) -> str:
 
 
 def check_text(text: str) -> None:
-    """Raise for characters that no caption, label or file name needs.
+    """Refuse characters that no caption, label or file name needs.
 
     Raises:
-        BadRow: control_characters (these change the direction of text among them) or not_utf8.
+        BadRow: control_characters (including those that change the direction of text) or not_utf8.
     """
     if text.isascii() and text.isprintable():
         return
@@ -105,10 +105,10 @@ def check_text(text: str) -> None:
 
 
 def clean_label(text: str | None) -> str | None:
-    """The label, or None where there is none.
+    """Label without surrounding white space, or None if it is empty.
 
     Raises:
-        BadRow: label.
+        BadRow: label, control_characters or not_utf8.
     """
     label = (text or "").strip()
     if not label:
@@ -120,7 +120,7 @@ def clean_label(text: str | None) -> str | None:
 
 
 def clean_youtube_id(text: str) -> str:
-    """The YouTube id that `text` names.
+    """YouTube id named by `text`.
 
     Raises:
         BadRow: id.
@@ -134,7 +134,7 @@ def clean_youtube_id(text: str) -> str:
 def convert(
     records: Iterable[tuple[str, Record]], make: Callable[[Record], list[CaptionRow]], on_bad: OnBad
 ) -> Iterator[CaptionRow]:
-    """Rows made from each `(place, record)`; a record that raises `BadRow` goes to `on_bad`."""
+    """Rows made from each `(place, record)`; a record for which `make` raises `BadRow` goes to `on_bad`."""
     for where, record in records:
         try:
             rows = make(record)

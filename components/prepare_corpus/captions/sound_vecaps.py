@@ -1,4 +1,4 @@
-"""Sound-VECaps (arXiv 2407.04416): captions of AudioSet clips, written by a language model from sight and sound."""
+"""Sound-VECaps (arXiv 2407.04416): captions of AudioSet clips, written by a language model from audio and video."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
     """Captions of `Sound-VECaps_audio.csv`: columns `id` (`Y` and the YouTube id) and `caption`; others are ignored.
 
     Source: columns as github.com/mnuhurr/text-sed, `prepare_captions.py` at 7327fa771520d734d684d01a90db0e6c7063f059
-    reads them; not verified against the file itself, nor whether the full variant (with what is seen but not heard)
-    has the same columns.
+    reads them; not verified against the file itself, nor whether the full variant (which also describes what is only
+    seen) has the same columns.
     """
     return convert(read_table(path, on_bad, COLUMNS, "id and caption"), _rows, on_bad)
 

@@ -1,4 +1,4 @@
-"""Text files read line by line in bounded memory: CSV with a header, and lines."""
+"""Streaming readers of text files in bounded memory: CSV with a header, and plain lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from common.errors import DataError
 from components.prepare_corpus.captions.records import OnBad
 
 MAX_RECORD_CHARACTERS = 1 << 16
-"""Of one row; real ones hold some hundreds. A row beyond is never held whole."""
+"""Limit per row; real rows have some hundreds. A longer row is never held in memory as a whole."""
 
 
 class LongRecord(Exception):
@@ -20,16 +20,16 @@ class LongRecord(Exception):
 
 
 class Lines:
-    """Lines of an open file, for `csv.reader` too; a line that is too long is passed over and raised about.
+    """Lines of an open file, also for `csv.reader`; a record that is too long is skipped and raises `LongRecord`.
 
     Args:
         file: opened with `newline=""`.
-        comments: pass over lines that start with `#` and no record; not `#NAME?`, which is what spreadsheets make of
-            ids that start with a dash.
+        comments: skip lines that start with `#` outside of a record, except `#NAME?`, which spreadsheets make of ids
+            that start with a dash.
 
     Attributes:
-        number: of the last line read, from 1.
-        in_record: lines read since `start_record`.
+        number: number of the last line read, from 1.
+        in_record: number of lines read since `start_record`.
     """
 
     def __init__(self, file: TextIO, comments: bool = False) -> None:
@@ -40,7 +40,7 @@ class Lines:
         self._characters = 0
 
     def start_record(self) -> int:
-        """Forget the record before; the number of the line that comes next."""
+        """Start a new record; returns the number of the next line."""
         self.in_record = self._characters = 0
         return self.number + 1
 
@@ -68,10 +68,10 @@ class Lines:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 file; bytes that are no UTF-8 become lone surrogates, so that they spoil their own row only.
+    """Open a UTF-8 file; invalid bytes become lone surrogates, so that they spoil only their own row.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -81,12 +81,12 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 
 def unreadable(path: Path, why: str) -> DataError:
-    """The error of a file that is no caption file."""
+    """Error for a file that is no caption file."""
     return DataError(f"cannot read captions from {path}: {why}")
 
 
 def read_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, str]]:
-    """`(line number, line)` of each line that is not blank."""
+    """`(line number, line)` of each non-blank line; a line that is too long goes to `on_bad`."""
     with open_text(path) as file:
         lines = Lines(file)
         while True:
@@ -105,16 +105,15 @@ def read_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, str]]:
 def read_rows(
     path: Path, on_bad: OnBad, *, comments: bool = False, spaces: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """`(line number, cells)` of each CSV record, the header among them.
+    """`(line number, cells)` of each CSV record, including the header.
 
     Args:
-        path: the file.
-        on_bad: told of a line that is too long, which is skipped.
-        comments: as for `Lines`.
-        spaces: a space after a comma does not count.
+        on_bad: called for a row that is too long, which is skipped.
+        comments: skip comment lines, as in `Lines`.
+        spaces: ignore a space after a comma.
 
     Raises:
-        DataError: broken quoting: what follows cannot be told apart.
+        DataError: broken quoting; the rest of the file cannot be split into records.
     """
     with open_text(path) as file:
         lines = Lines(file, comments)
@@ -141,11 +140,11 @@ def read_table(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """`(place, {column: cell})` of each row of a CSV with a header.
 
-    Column names are compared in lower case, without a leading `#`, with `_` for spaces. A row without the required
-    columns, or with more cells than columns, goes to `on_bad`.
+    Column names are normalised: lower case, no leading `#`, `_` for spaces. A row without the required columns, or
+    with more cells than columns, goes to `on_bad`.
 
     Raises:
-        DataError: a required column is missing (`expected` says which there should be), or the quoting is broken.
+        DataError: a required column is missing (`expected` names the columns in words), or the quoting is broken.
     """
     rows = read_rows(path, on_bad)
     columns = column_names(next(rows, (0, []))[1])
@@ -168,7 +167,7 @@ def read_table(
 
 
 def column_names(cells: Sequence[str]) -> list[str]:
-    """Names of a header's cells in one spelling."""
+    """Normalised column names of a header."""
     return [" ".join(cell.lstrip("# \t").lower().split()).replace(" ", "_") for cell in cells]
 
 

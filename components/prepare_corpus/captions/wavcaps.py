@@ -27,8 +27,8 @@ def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
     """Captions of a WavCaps JSON, or of its CSV with `file_name` and `caption`.
 
     The JSON is `{"num_captions_per_audio": …, "data": [{"id": "Yb0RFKhbpFJA.wav", "caption": …, "audio": …, "duration":
-    …}, …]}`, or that list alone; an item with several captions has `caption_1` to `caption_5`. `audio` is a path on its
-    authors' machine and ignored: `id` names the file.
+    …}, …]}`, or that list alone; an item with several captions has `caption_1` to `caption_5`. `audio`, a path on the
+    authors' machine, is ignored; `id` names the file.
 
     Source: github.com/XinhaoMei/WavCaps: `data/json_files/SoundBible/sb_final.json` at
     0894253475a98b2aca9b9011c74da0468c81bfe6 (a list; id `2219`), `retrieval/data/AudioCaps/json_files/test.json`

@@ -1,4 +1,4 @@
-"""Captions in varied wording from AudioSet's class names, for clips that nobody has described."""
+"""Weak captions: AudioSet's class names in varied wording, for clips without a human caption."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from common.runtime.seeding import derive_seed
 
 MAX_EVENTS = 5
-"""Ours: a longer list of classes makes no better prompt; the first ones are kept."""
+"""Ours: more classes make no better prompt; the first ones are kept."""
 
 _ONE = (
     "{a}",
@@ -65,15 +65,14 @@ _OPENING = re.compile(r"^(.+?) \((.+)\)$")
 
 
 def write_weak_caption(labels: Sequence[str], clip_id: str, seed: int) -> str:
-    """A caption that names the sounds of a clip.
+    """Caption that names the sounds of a clip.
 
-    The wording (sentence, order, which of a class's synonyms) is drawn by the clip's id, so that it depends on neither
-    the order of clips nor what else is captioned. Acoustic settings (indoors, echo) end the sentence.
+    The wording (sentence, order, synonym of a class) is seeded by the clip id, so that it depends neither on the order
+    of clips nor on other captions. Acoustic settings (indoors, echo) end the sentence.
 
     Args:
         labels: AudioSet display names, such as `Male speech, man speaking`; see `Ontology.names`.
-        clip_id: of the clip.
-        seed: another seed words all captions anew.
+        seed: seeds the wording together with the clip id.
 
     Raises:
         ValueError: no labels.
@@ -81,7 +80,7 @@ def write_weak_caption(labels: Sequence[str], clip_id: str, seed: int) -> str:
     if not labels:
         raise ValueError("a caption needs at least one label")
     rng = random.Random(derive_seed(seed, "weak caption", clip_id))
-    # Once each, in the order given.
+    # Without duplicates, in the order given.
     names = list(dict.fromkeys(" ".join(label.replace("_", " ").lower().split()) for label in labels))
     settings = [name for name in names if name in _SETTINGS]
     events = [_wording(name, rng) for name in names if name not in _SETTINGS][:MAX_EVENTS]
