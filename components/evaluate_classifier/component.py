@@ -31,7 +31,7 @@ def evaluate_classifier(
         clap: pretrained CLAP, from pretrain_clap; its embeddings find near-duplicates.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
-        evaluation: evaluation.json, the predictions, and health.json of the test split.
+        evaluation: evaluation.json (with the health of the test split) and predictions.npz.
         classifier: the classifier chosen on validation, with a model card.
         metrics: figures for the run's page.
     """

@@ -195,7 +195,7 @@ class SeveralLabels:
             gain = np.stack(
                 [x.precision_draws[:, label] - y.precision_draws[:, label] for x, y in zip(a, b, strict=True)], axis=1
             )
-            # A draw without clips of the label says nothing about it.
+            # Draws without clips of the label are left out.
             kept = ~np.isnan(gain).any(axis=1)
             per_seed = after[:, place] - before[:, place]
             rows.append(

@@ -239,7 +239,7 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling)
         inside = truth == label_id
         gain = (first == truth).astype(np.float64)[:, inside] - (second == truth).astype(np.float64)[:, inside]
         weights = resampling.weights[:, inside]
-        # A draw without clips of the class says nothing about it.
+        # Draws without clips of the class are left out.
         kept = weights.sum(axis=1) > 0
         draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
         part = Resampling(weights[kept], resampling.unit, resampling.seed, resampling.confidence)

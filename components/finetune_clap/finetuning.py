@@ -1,7 +1,7 @@
 """The idea of the stage: fine-tune CLAP on the gold clips of a replicate, and keep it only if validation AUC gains.
 
 Each gold clip is paired with several wordings of its label; training is contrastive. Read next:
-`common/clap/training.py` (the loss), `run.py` (one item per replicate, or plain copies if the stage is disabled).
+`common/clap/training.py` (the training), `run.py` (one item per replicate, or plain copies if the stage is disabled).
 """
 
 from __future__ import annotations
