@@ -75,7 +75,7 @@ def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) 
 
 
 def planted_trial(threshold: Threshold, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Trial of a threshold on right and planted claims: each clip's own labels, then every other label in their place.
+    """Trial of a threshold on right claims (each clip's own labels) and on planted ones (see `planted_claims`).
 
     Args:
         similarity: (N, K) cosines of real clips and label prompts.
