@@ -32,7 +32,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-containers check lint types doctor fetch-data fetch-models train-job report images push list-datasets push-data estimate schedule-nightly trend bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report images push list-datasets push-data estimate schedule-nightly trend bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -61,18 +61,21 @@ benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [
 	  --history '$(HISTORY)' --runs '$(RUNS)' --store '$(STORE)' --runner '$(RUNNER)' --profile '$(filter-out local,$(PROFILE))' \
 	  $(if $(DRY_RUN),--dry-run) $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
 
-test: setup ## Run the tests
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile
+test: setup ## Run the tests: minutes
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not e2e"
+
+test-e2e: setup ## Run the long tests: whole repeated runs, kills, stores on S3, studies
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal -m e2e
 
 test-containers: images ## Run the tests that need a container engine, in freshly built images
 	@SYNTHIO_TEST_CONTAINERS=1 $(PY) -m pytest -n 0 tests/containers
 
-check: lint types test ## Lint, types and tests
+check: lint types ## Lint and types
 
-lint: setup
+lint: setup ## Check style and names with ruff
 	@$(PY) -m ruff check common components pipelines tests
 
-types: setup
+types: setup ## Check types with mypy
 	@$(PY) -m mypy common components pipelines
 
 doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml; with KFP_HOST=… the cluster too: PROFILE=one-gpu [STORE=s3://…]

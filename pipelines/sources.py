@@ -22,12 +22,16 @@ def digest(paths: Iterable[Path]) -> str:
     return found.hexdigest()
 
 
-@cache
 def meaning(path: Path) -> str:
-    """SHA-256 (hex) of a file's meaning; cached by path.
+    """SHA-256 (hex) of a file's meaning.
 
     The meaning is the syntax tree without docstrings of Python, the values of YAML, and the bytes of other files.
     """
+    return _meaning(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _meaning(path: Path, changed_ns: int) -> str:
     data = path.read_bytes()
     if path.suffix == ".py":
         data = ast.dump(without_docstrings(data.decode("utf-8"))).encode()

@@ -28,7 +28,7 @@ def code_version(stage: str) -> str:
     seen = {path for path in sources if path.is_file() and "__pycache__" not in path.parts}
     queue = [path for path in seen if path.suffix == ".py"]
     while queue:
-        for path in _imports(queue.pop()):
+        for path in _imports(module := queue.pop(), module.stat().st_mtime_ns):
             if path not in seen:
                 seen.add(path)
                 queue.append(path)
@@ -45,7 +45,7 @@ def joint_code_version(stages: Iterable[str]) -> str:
 
 
 @cache
-def _imports(path: Path) -> tuple[Path, ...]:
+def _imports(path: Path, changed_ns: int) -> tuple[Path, ...]:
     """Files of `common` that a module imports, or names in a string for a later import, with their packages."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

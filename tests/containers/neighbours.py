@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 
-from tests.s3_server import s3_server
+from tests.kit.s3_server import s3_server
 from tests.unit.captions.stub import good, serve
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pipelines.cluster.placement import image
 from pipelines.local.containers import make_writable, run_container
 from tests.caption_gold import SEEDS, make_gold
 from tests.containers.conftest import Build, limits
-from tests.s3_server import BUCKET
+from tests.kit.s3_server import BUCKET
 
 STORE = f"s3://{BUCKET}/store"
 WORK = """

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from components.catalogue import STAGES, target_of
-from pipelines.dags.compile import PIPELINES, compile_pipeline
+from pipelines.dags.compile import PIPELINES
 from pipelines.dags.picture import fenced, picture, pipelines_shown
+from tests.kit.once import Compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -25,11 +25,9 @@ ROWS = {
 
 
 @pytest.fixture(scope="module")
-def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def specs(compiled: Compiled) -> dict[str, Any]:
     """The specification of each pipeline, compiled for this machine."""
-    folder = tmp_path_factory.mktemp("build")
-    compiled = {name: compile_pipeline(folder / f"{name}.yaml", pipeline=name) for name in PIPELINES}
-    return {name: next(yaml.safe_load_all(path.read_text(encoding="utf-8"))) for name, path in compiled.items()}
+    return {name: compiled.documents(name)[0] for name in PIPELINES}
 
 
 def test_the_pictures_are_those_of_the_compiled_pipelines(specs: dict[str, Any]) -> None:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from pipelines.dags.compile import compile_pipeline
-
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "benchmark_dag.json"
+from tests.kit.once import Compiled
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    compiled = compile_pipeline(tmp_path_factory.mktemp("build") / "benchmark.yaml", pipeline="benchmark")
-    document: dict[str, Any] = next(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
-    return document
+def spec(compiled: Compiled) -> dict[str, Any]:
+    found: dict[str, Any] = compiled.documents("benchmark")[0]
+    return found
 
 
-def test_task_names_and_edges_equal_the_golden_dag(spec: dict[str, Any]) -> None:
-    dags = {"": spec["root"]["dag"]}
-    dags |= {name: part["dag"] for name, part in spec["components"].items() if "dag" in part}
-    found = {
-        f"{prefix}/{name}".lstrip("/"): sorted(task.get("dependentTasks", []))
-        for prefix, dag in dags.items()
-        for name, task in dag["tasks"].items()
-    }
-    assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))
+def tasks_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """The tasks in the component that a task of the spec stands for, wherever it stands."""
+    for part in (spec["root"], *spec["components"].values()):
+        task = part.get("dag", {}).get("tasks", {}).get(name)
+        if task:
+            return dict(spec["components"][task["componentRef"]["name"]]["dag"]["tasks"])
+    raise KeyError(name)
+
+
+def test_a_cell_is_the_pipeline_of_a_run_and_is_then_recorded(spec: dict[str, Any], compiled: Compiled) -> None:
+    loop = tasks_of(spec, "for-loop-1")
+    assert set(loop) == {"synthio", "record-cell"} and loop["record-cell"]["dependentTasks"] == ["synthio"]
+    assert set(tasks_of(spec, "synthio")) == set(compiled.documents()[0]["root"]["dag"]["tasks"])
+
+
+def test_a_night_is_recorded_after_the_studys_report_and_judged_last(spec: dict[str, Any]) -> None:
+    parts = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    (night,) = [tasks for tasks in parts if "judge-night" in tasks]
+    assert "record-night" in night["judge-night"]["dependentTasks"]
+    assert spec["root"]["dag"]["tasks"]["study-cells"]["dependentTasks"] == ["plan-study"]
 
 
 def test_there_is_one_loop_and_its_parameters_are_few(spec: dict[str, Any]) -> None:
@@ -54,19 +55,7 @@ def test_the_report_runs_also_when_a_cell_failed(spec: dict[str, Any]) -> None:
     assert report["dependentTasks"] == ["study-cells"]
 
 
-def test_the_file_is_a_valid_pipeline_spec_with_a_profile_of_a_cluster(tmp_path: Path) -> None:
-    compiled = compile_pipeline(tmp_path / "b.yaml", "one-gpu", pipeline="benchmark")
-    document, platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
+def test_the_file_is_a_valid_pipeline_spec_with_a_profile_of_a_cluster(compiled: Compiled) -> None:
+    document, platform = compiled.documents("benchmark", "one-gpu")
     json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     assert "exec-pretrain-t2a" in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-
-
-def test_compiling_twice_under_different_hash_seeds_gives_equal_bytes(tmp_path: Path) -> None:
-    files = []
-    for seed in ("0", "1"):
-        target = tmp_path / f"{seed}.yaml"
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "pipelines", "compile", "--pipeline", "benchmark", str(target)]
-        subprocess.run(command, check=True, cwd=ROOT, env=environment)
-        files.append(target.read_bytes())
-    assert files[0] == files[1]

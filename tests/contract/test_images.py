@@ -8,13 +8,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipelines import sources
 from pipelines.cluster import placement
 from pipelines.cluster.images import build_command
 from pipelines.cluster.placement import image, image_sources, load_profile
-from pipelines.dags.compile import compile_pipeline
+from tests.kit.once import Compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
@@ -26,10 +25,8 @@ STAGES = sorted(path.parent.name.replace("_", "-") for path in (ROOT / "componen
 
 
 @pytest.mark.parametrize("pipeline", ["synthio", "benchmark"])
-def test_every_image_named_is_a_dockerfile_target(pipeline: str, tmp_path: Path) -> None:
-    path = compile_pipeline(tmp_path / "p.yaml", pipeline=pipeline)
-    document = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    executors = document["deploymentSpec"]["executors"].values()
+def test_every_image_named_is_a_dockerfile_target(pipeline: str, compiled: Compiled) -> None:
+    executors = compiled.documents(pipeline)[0]["deploymentSpec"]["executors"].values()
     for name in {executor["container"]["image"] for executor in executors}:
         assert name in {image(target) for target in PARTS}, name
 
@@ -119,7 +116,6 @@ def test_a_changed_stage_renames_its_own_image_only_and_a_docstring_none(
 
     def tags() -> dict[str, str]:
         placement.image_tag.cache_clear()
-        sources.meaning.cache_clear()
         return {stage: placement.image_tag(stage) for stage in placement.STAGES}
 
     def renamed(name: str, old: str, new: str) -> list[str]:

@@ -16,7 +16,7 @@ import yaml
 from common.config.captions import ChatModelConfig, EndpointConfig
 from components.catalogue import STAGES
 from pipelines.cluster.placement import load_profile, profile_names
-from pipelines.dags.compile import compile_pipeline
+from tests.kit.once import Compiled
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomization.yaml"))
@@ -36,7 +36,7 @@ Documents = list[dict[str, Any]]
 @functools.cache
 def rendered(overlay: Path) -> Documents:
     done = subprocess.run(["kubectl", "kustomize", str(overlay)], check=True, capture_output=True, text=True)
-    return list(yaml.safe_load_all(done.stdout))
+    return list(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
 
 @functools.cache
@@ -62,14 +62,13 @@ def size(quantity: str | int) -> float:
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> Documents:
+def documents(compiled: Compiled) -> Documents:
     """The compiled pipeline, and what it asks of Kubernetes."""
-    path = compile_pipeline(tmp_path_factory.mktemp("compiled") / "p.yaml", "one-gpu")
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    return compiled.documents(profile="one-gpu")
 
 
 @pytest.fixture(scope="module")
-def compiled(documents: Documents) -> dict[str, Any]:
+def asked(documents: Documents) -> dict[str, Any]:
     """What the compiled pipeline asks of Kubernetes for each stage."""
     executors: dict[str, Any] = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     return executors
@@ -168,8 +167,8 @@ def test_the_caption_writer_has_a_gpu_and_is_reached_by_the_stages() -> None:
     assert "ports" not in policy["egress"][0]
 
 
-def test_pods_of_a_compiled_pipeline_are_those_that_the_policies_select(compiled: dict[str, Any]) -> None:
-    assert compiled and all(PART_OF.items() <= stage["podMetadata"]["labels"].items() for stage in compiled.values())
+def test_pods_of_a_compiled_pipeline_are_those_that_the_policies_select(asked: dict[str, Any]) -> None:
+    assert asked and all(PART_OF.items() <= stage["podMetadata"]["labels"].items() for stage in asked.values())
     for document in overlay("gpu"):
         if document["kind"] == "NetworkPolicy":
             assert document["spec"]["podSelector"] == {"matchLabels": PART_OF}
@@ -186,10 +185,10 @@ def test_what_a_profile_names_the_manifests_have(profile: str) -> None:
     assert set(EXAMPLES) == {settings.store_secret, settings.llm_secret}
 
 
-def test_keys_that_stages_take_from_secrets_and_settings_are_in_them(compiled: dict[str, Any]) -> None:
+def test_keys_that_stages_take_from_secrets_and_settings_are_in_them(asked: dict[str, Any]) -> None:
     data = one(overlay("gpu"), "ConfigMap", load_profile("one-gpu").settings_config_map)["data"]
     seen: set[str] = set()
-    for stage in compiled.values():
+    for stage in asked.values():
         for secret in stage.get("secretAsEnv", []):
             name = secret.get("secretName") or secret["secretNameParameter"]["runtimeValue"]["constant"]
             assert {pair["secretKey"] for pair in secret["keyToEnv"]} <= EXAMPLES[name]

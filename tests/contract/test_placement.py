@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +25,18 @@ from pipelines.cluster.placement import (
     load_profile,
     profile_names,
 )
-from pipelines.dags.compile import compile_pipeline
+from tests.kit.once import Compiled, Job, compile_jobs, documents
 
 CLUSTER_PROFILES = [name for name in profile_names() if load_profile(name).cluster]
-
-
-@functools.cache
-def compiled(profile: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    documents = list(yaml.safe_load_all(compile_pipeline(folder / f"{profile}.yaml", profile).read_text()))
-    return documents[0], documents[1] if len(documents) > 1 else {}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("profiles")
 
 
 def stage_of(executor: str) -> str:
     return executor.removeprefix("exec-").rstrip("-0123456789").replace("-", "_")
 
 
-def test_the_stages_of_the_profiles_are_the_stages() -> None:
-    components = Path(__file__).resolve().parents[2] / "components"
-    assert sorted(STAGES) == sorted(path.parent.name for path in components.glob("*/component.py"))
-
-
 @pytest.mark.parametrize("name", CLUSTER_PROFILES)
-def test_a_profile_compiles_to_a_valid_specification(name: str, folder: Path) -> None:
-    document, platforms = compiled(name, folder)
+def test_a_profile_compiles_to_a_valid_specification(name: str, compiled: Compiled) -> None:
+    document, platforms = compiled.documents(profile=name)
     json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     executors = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(executors) == set(document["deploymentSpec"]["executors"])
@@ -66,8 +45,8 @@ def test_a_profile_compiles_to_a_valid_specification(name: str, folder: Path) ->
 
 
 @pytest.mark.parametrize("name", CLUSTER_PROFILES)
-def test_every_stage_gets_its_image_gpus_memory_and_user(name: str, folder: Path) -> None:
-    profile, (document, platforms) = load_profile(name), compiled(name, folder)
+def test_every_stage_gets_its_image_gpus_memory_and_user(name: str, compiled: Compiled) -> None:
+    profile, (document, platforms) = load_profile(name), compiled.documents(profile=name)
     settings = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for executor, description in document["deploymentSpec"]["executors"].items():
         stage, container = stage_of(executor), description["container"]
@@ -87,8 +66,8 @@ def test_only_caption_writers_get_the_llm_key() -> None:
         assert keyed == {"augment_captions", "revise_captions"}
 
 
-def test_failed_pods_are_started_again_with_growing_pauses(folder: Path) -> None:
-    document, _ = compiled("spot", folder)
+def test_failed_pods_are_started_again_with_growing_pauses(compiled: Compiled) -> None:
+    document, _ = compiled.documents(profile="spot")
     policy = document["root"]["dag"]["tasks"]["align-t2a"]["retryPolicy"]
     assert policy == {
         "maxRetryCount": 10, "backoffDuration": "60s", "backoffFactor": 2.0, "backoffMaxDuration": "1800s"
@@ -111,12 +90,39 @@ def test_a_profile_with_an_unknown_stage_or_name_is_refused(tmp_path: Path) -> N
         load_profile("one-gpus")
 
 
+EVERYTHING = """
+gpu_type: example.com/gpu
+priority_class: urgent
+queue: sounds
+image_pull_policy: Always
+image_pull_secrets: [one, two]
+node_selector: {zone: a}
+gpu_node_selector: {pool: gpu}
+tolerations: [{key: all, operator: Exists}]
+gpu_tolerations: [{key: gpu, operator: Equal, value: "yes", effect: NoSchedule}]
+retry: {attempts: 4, backoff: 45s, factor: 3.0, longest: 7m}
+model_cache: store
+"""
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every profile of a cluster with all that one can state, as `<name>.yaml`, and `synthio-<name>.yaml` compiled."""
+    folder = tmp_path_factory.mktemp("everything")
+    for name in CLUSTER_PROFILES:
+        stated = yaml.safe_load((PROFILES_DIR / f"{name}.yaml").read_text()) | yaml.safe_load(EVERYTHING)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(stated))
+    compile_jobs([Job(profile=str(folder / f"{name}.yaml")) for name in CLUSTER_PROFILES], folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", CLUSTER_PROFILES)
 @pytest.mark.parametrize("cache", ["claim", "store"])
-def test_every_stage_is_kept_off_the_hub_whatever_the_settings_hold(name: str, cache: str, tmp_path: Path) -> None:
-    own = tmp_path / "own.yaml"
-    own.write_text((PROFILES_DIR / f"{name}.yaml").read_text() + f"model_cache: {cache}\n")
-    document, platforms = yaml.safe_load_all(compile_pipeline(tmp_path / "p.yaml", str(own)).read_text())
+def test_every_stage_is_kept_off_the_hub_whatever_the_settings_hold(
+    name: str, cache: str, compiled: Compiled, everything: Path
+) -> None:
+    path = compiled.path(profile=name) if cache == "claim" else everything / f"synthio-{name}.yaml"
+    document, platforms = documents(path)
     settings = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for executor, description in document["deploymentSpec"]["executors"].items():
         env = {pair["name"]: pair["value"] for pair in description["container"]["env"]}
@@ -129,27 +135,10 @@ def test_every_stage_is_kept_off_the_hub_whatever_the_settings_hold(name: str, c
         assert not any("HF_TOKEN" in str(secret) for secret in settings[executor]["secretAsEnv"])
 
 
-EVERYTHING = """
-gpu_type: example.com/gpu
-priority_class: urgent
-queue: sounds
-image_pull_policy: Always
-image_pull_secrets: [one, two]
-node_selector: {zone: a}
-gpu_node_selector: {pool: gpu}
-tolerations: [{key: all, operator: Exists}]
-gpu_tolerations: [{key: gpu, operator: Equal, value: "yes", effect: NoSchedule}]
-retry: {attempts: 4, backoff: 45s, factor: 3.0, longest: 7m}
-"""
-
-
 @pytest.mark.parametrize("name", CLUSTER_PROFILES)
-def test_whatever_a_profile_can_say_of_a_stage_is_in_what_kfp_gets(name: str, tmp_path: Path) -> None:
-    stated = yaml.safe_load((PROFILES_DIR / f"{name}.yaml").read_text()) | yaml.safe_load(EVERYTHING)
-    own = tmp_path / "own.yaml"
-    own.write_text(yaml.safe_dump(stated))
-    profile = load_profile(str(own))
-    document, platforms = yaml.safe_load_all(compile_pipeline(tmp_path / "p.yaml", str(own)).read_text())
+def test_whatever_a_profile_can_say_of_a_stage_is_in_what_kfp_gets(name: str, everything: Path) -> None:
+    profile = load_profile(str(everything / f"{name}.yaml"))
+    document, platforms = documents(everything / f"synthio-{name}.yaml")
     settings = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for executor, description in document["deploymentSpec"]["executors"].items():
         given, wanted = settings[executor], profile.resources(stage_of(executor))
@@ -180,20 +169,6 @@ def test_whatever_a_profile_can_say_of_a_stage_is_in_what_kfp_gets(name: str, tm
 
 def named(secret: dict[str, Any], key: str) -> str:
     return secret.get(key) or secret[f"{key}Parameter"]["runtimeValue"]["constant"]
-
-
-def test_the_compiled_pipeline_is_the_same_in_another_folder_and_with_another_environment(
-    folder: Path, tmp_path: Path
-) -> None:
-    compiled("one-gpu", folder)
-    for name in ("common", "components", "pipelines", "docker"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", tmp_path)
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
-    environment |= {"SYNTHIO_STORE": "s3://other/place", "HF_HOME": "/elsewhere", "KFP_HOST": "http://other"}
-    command = [sys.executable, "-m", "pipelines", "compile", "out.yaml", "--profile", "one-gpu"]
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
-    assert (tmp_path / "out.yaml").read_bytes() == (folder / "one-gpu.yaml").read_bytes()
 
 
 @pytest.mark.parametrize("name", CLUSTER_PROFILES)

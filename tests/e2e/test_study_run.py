@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kit.smoke import ROOT, environment, succeeded
+
 COMMAND = ["--datasets", "demo", "--n", "16,32", "--preset", "smoke", "--seeds", "1", "--methods", "gold,noise"]
 
 
 def run_benchmark(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "SYNTHIO_STORE"}
     return subprocess.run(
         [sys.executable, "-m", "pipelines", "benchmark", *COMMAND, *options, "--runs", str(runs)],
         cwd=ROOT,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=900,
@@ -41,8 +40,7 @@ def without_times(study: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    finished = run_benchmark(folder)
-    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    succeeded(run_benchmark(folder))
     return folder
 
 

@@ -21,7 +21,7 @@ from common.storage import open_store
 from common.storage.hashing import hash_dir
 from components.prepare_corpus.run import run
 from components.prepare_corpus.store import ShardStore
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 
 RATE_HZ, CLIPS = 16000, 24
 SETTINGS: dict[str, Any] = {
@@ -191,6 +191,7 @@ def test_without_captions_they_are_worded_from_the_ontology(tmp_path: Path, fold
     assert corpus.labels == ["Bell", "Rain"]
 
 
+@pytest.mark.e2e
 def test_on_s3_the_corpus_is_the_same_and_the_store_has_no_object_per_clip(
     tmp_path: Path, folder: dict[str, Any], tars: dict[str, Any], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def node(rank: int, port: int, cache: Path, job: list[str]) -> None:
         main(job)
 
 
+@pytest.mark.e2e
 def test_two_nodes_train_one_model_and_the_stage_finds_it_in_the_store(
     corpus: Path, run_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

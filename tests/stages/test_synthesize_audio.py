@@ -126,6 +126,7 @@ def test_loudness_is_that_of_the_source_clip_or_limited_by_the_peak(
         assert peak_dbfs <= -0.95
 
 
+@pytest.mark.e2e
 def test_clips_are_bit_equal_whatever_the_order_shares_processes_or_how_they_start(
     synthesize: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_broken_off_synthesis_goes_on_from_its_latents_and_clips(
     assert files(synthesize("broken", prompts)) == expected and not sampled
 
 
+@pytest.mark.e2e
 def test_after_sigkill_at_most_one_batch_is_sampled_again_and_the_clips_are_identical(
     inputs: Path, tmp_path: Path, synthesize: Callable[..., Path]
 ) -> None:

@@ -20,6 +20,7 @@ def test_bytes_are_those_of_the_closed_form(peer: Peer) -> None:
     assert training_bytes(policy) == 4 * (weights + len(trained))
 
 
+@pytest.mark.e2e
 def test_at_the_real_sizes_lora_needs_at_most_0_6_of_a_deep_copied_reference() -> None:
     figures = alignment_figures()
     measured = [figure for figure in figures if figure.value is not None]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend
 from tests.benchmarks.synthesis import compare, gpu_figures
@@ -21,6 +23,7 @@ def toy() -> T2ABackend:
     return full_size_model(tiny_config(), OOBLECK)
 
 
+@pytest.mark.e2e
 def test_what_is_measured_on_a_gpu_runs_at_toy_size() -> None:
     figures = gpu_figures(toy, "cpu", steps=2, compiler="eager")
     assert [figure.unit for figure in figures] == ["x", "clips/s"] * 2

@@ -15,7 +15,7 @@ from common.errors import ConfigError, StorageError
 from pipelines.cluster.api import Cluster, Connection, version_name
 from pipelines.commands import main
 from pipelines.commands.schedule_nightly import CRON, schedule
-from pipelines.dags.compile import compile_pipeline
+from tests.kit.once import Compiled
 from tests.unit.cluster.stub import Stub, serving
 
 TOKEN = "canary-token-5c1e"
@@ -27,11 +27,18 @@ def stub() -> Iterator[Stub]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipelines.dags.compile import compile_pipeline
+@pytest.fixture
+def package(compiled: Compiled) -> Path:
+    return compiled.path()
 
-    return compile_pipeline(tmp_path_factory.mktemp("package") / "synthio.yaml")
+
+@pytest.fixture(autouse=True)
+def commands_take_what_is_compiled(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(target: Path, profile: str = "local", fresh: bool = False, pipeline: str = "synthio") -> Path:
+        return compiled.path(pipeline, profile, fresh)
+
+    for command in ("run_pipeline", "schedule_nightly"):
+        monkeypatch.setattr(f"pipelines.commands.{command}.compile_pipeline", take)
 
 
 def connect(stub: Stub, **fields: object) -> Cluster:
@@ -153,10 +160,9 @@ def test_scheduling_twice_leaves_one_enabled_recurring_run(stub: Stub, package: 
 
 
 def test_the_command_schedules_the_study_once_however_often_it_is_given(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KFP_HOST", stub.url)
-    monkeypatch.setattr("pipelines.commands.schedule_nightly.PACKAGE", tmp_path / "nightly.yaml")
     for _ in range(2):
         assert main(["schedule-nightly", "--cells", "esc50:100,s3://data/birds.yaml:50"]) == 0
     ((identity, row),) = stub.tables["recurringruns"].items()
@@ -209,7 +215,7 @@ def test_run_pipeline_with_a_host_submits_follows_and_exits_with_the_runs_status
 
 
 def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], compiled: Compiled
 ) -> None:
     monkeypatch.setenv("KFP_HOST", stub.url)
     stub.states = ["FAILED"]
@@ -217,7 +223,7 @@ def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
     assert "FRESH=1" in capsys.readouterr().out
     assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow", "--fresh"]) == 1
     assert "FRESH=1" not in capsys.readouterr().out
-    cached, fresh = (compile_pipeline(tmp_path / f"{flag}.yaml", "one-gpu", flag) for flag in (False, True))
+    cached, fresh = (compiled.path(profile="one-gpu", fresh=flag) for flag in (False, True))
     assert cached.read_text().count("enableCache: true") > 16 and "enableCache" not in fresh.read_text()
     names = {value["display_name"] for value in stub.tables["versions"].values()}
     assert {version_name(cached), version_name(fresh)} == names

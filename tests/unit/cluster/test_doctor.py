@@ -19,7 +19,7 @@ from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import examine_cluster
 from pipelines.cluster.placement import Profile, load_profile
 from pipelines.commands import main
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 from tests.unit.cluster.stub import serving
 
 Answers = dict[str, tuple[int, dict[str, str], Any]]

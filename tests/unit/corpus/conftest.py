@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 
 
 @pytest.fixture(scope="session")

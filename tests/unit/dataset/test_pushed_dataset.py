@@ -15,7 +15,7 @@ from common.datasets.registry import corpus_id_files, fingerprint, resolve_datas
 from common.errors import ConfigError, DataError, StorageError
 from common.storage import ObjectStore, open_store
 from components.prepare_corpus.excluded import ExcludedIds
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 
 ROWS = [("a/1.wav", "dog", "train", "g1"), ("a/2.wav", "cat", "test", "g2"), ("b/1.wav", "cat", "train", "g3")]
 COLUMNS = "path,label,split,group"

@@ -248,6 +248,7 @@ def joined(job):
         save_file(backend.transformer.state_dict(), folder / f"{processes[1]}.safetensors")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("optim", [{}, {"accumulation": 2}, {"sharding": "fsdp"}], ids=["ddp", "accumulating", "fsdp"])
 def test_two_processes_train_and_look_as_one_does(codec, tokenizer, clips, tmp_path, optim):
     joined((codec, tokenizer, clips, tmp_path, {}))

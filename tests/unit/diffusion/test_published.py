@@ -9,7 +9,7 @@ from common.errors import ConfigError, DataError
 from common.storage import open_store
 from common.storage.hashing import hash_file
 from components.pretrain_t2a.published import hand_on, reuse, verify
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 

@@ -17,7 +17,7 @@ from common.models.registry import describe, locate, missing_models
 from common.storage import open_store, store_below
 from pipelines.commands import main
 from pipelines.commands.fetch_models import fetch_model
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 from tests.unit.fetching.hub import Hub, hub_server
 
 MODEL, COMMIT, OTHER = "someone/tiny", "a" * 40, "b" * 40

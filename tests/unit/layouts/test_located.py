@@ -46,7 +46,7 @@ def test_a_registered_dataset_is_described_in_full(name: str) -> None:
     if spec.reader != "procedural_demo":
         assert spec.reader in LAYOUTS and spec.source and spec.grouping
         assert spec.archives if spec.access == "download" else spec.instructions
-        assert "commit" in (importlib.import_module(LAYOUTS[spec.reader]).__doc__ or "")
+        assert "commit" in (importlib.import_module(f"common.datasets.layouts.{spec.reader}").__doc__ or "")
 
 
 @pytest.mark.parametrize("name", [name for name in dataset_names() if name != "demo"])

@@ -18,7 +18,7 @@ from components.record_night.comparison import fallen, good_before, slower
 from components.record_night.night import Figure, History, Night, seconds_of
 from components.record_night.page import render
 from components.record_night.run import run as record_night
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 
 ASKED = {"preset": "small", "seeds": 3, "overrides": ""}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,50 +36,66 @@ class Total:
 """
 
 
-def clear() -> None:
-    module._imports.cache_clear()
-    sources.meaning.cache_clear()
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of stages and common code, in which `common/shared.py` is imported by `plan`."""
+    root = tmp_path_factory.mktemp("tree")
+    for folder in ("common", "components"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "common" / "shared.py").write_text(SHARED, encoding="utf-8")
+    user = root / "components" / "plan" / "run.py"
+    user.write_text(user.read_text(encoding="utf-8") + "\nfrom common.shared import Total\n", encoding="utf-8")
+    return root
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of stages and common code, in which `common/shared.py` is imported by `plan`."""
-    for folder in ("common", "components"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "common" / "shared.py").write_text(SHARED, encoding="utf-8")
-    user = tmp_path / "components" / "plan" / "run.py"
-    user.write_text(user.read_text(encoding="utf-8") + "\nfrom common.shared import Total\n", encoding="utf-8")
+def copy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The copy, as it was before each test."""
     for patched in (module, sources):
-        monkeypatch.setattr(patched, "ROOT", tmp_path)
-    clear()
-    yield tmp_path
-    clear()
+        monkeypatch.setattr(patched, "ROOT", tree)
+    yield tree
+    for path, text in BEFORE.items():
+        path.write_text(text, encoding="utf-8")
+    BEFORE.clear()
+
+
+BEFORE: dict[Path, str] = {}
+"""What a test changed."""
 
 
 def edited(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    clear()
+    rewritten(path, text.replace(old, new, 1))
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("Shared code.", "Code, shared."),
-        ('"""The sum."""\n', ""),
-        ("By which everything", "By which each value"),
-        ("# Exact for whole numbers.", "# Whole numbers stay whole."),
-        ("    # Exact for whole numbers.\n", ""),
-        ("return value * FACTOR", "return (\n        value\n        * FACTOR\n    )"),
-        ("FACTOR = 2\n", "\n\nFACTOR   =   2\n"),
-    ],
-    ids=["module docstring", "docstring gone", "constant docstring", "comment", "comment gone", "lines", "spaces"],
-)
-def test_a_docstring_a_comment_or_the_formatting_changes_no_version(copy: Path, old: str, new: str) -> None:
+def rewritten(path: Path, text: str) -> None:
+    BEFORE.setdefault(path, path.read_text(encoding="utf-8"))
+    path.write_text(text, encoding="utf-8")
+
+
+NEUTRAL = {
+    "module docstring": ("Shared code.", "Code, shared."),
+    "docstring gone": ('"""The sum."""\n', ""),
+    "constant's docstring": ("By which everything", "By which each value"),
+    "comment": ("# Exact for whole numbers.", "# Whole numbers stay whole."),
+    "lines": ("return value * FACTOR", "return (\n        value\n        * FACTOR\n    )"),
+    "spaces": ("FACTOR = 2\n", "\n\nFACTOR   =   2\n"),
+}
+
+
+def test_a_docstring_a_comment_or_the_formatting_changes_no_version(copy: Path) -> None:
     before = module.code_version("plan")
-    edited(copy / "common" / "shared.py", old, new)
+    for old, new in NEUTRAL.values():
+        edited(copy / "common" / "shared.py", old, new)
     assert module.code_version("plan") == before
+
+
+@pytest.mark.parametrize("kind", NEUTRAL)
+def test_the_meaning_of_a_module_is_that_of_its_code(kind: str) -> None:
+    old, new = NEUTRAL[kind]
+    trees = [ast.dump(sources.without_docstrings(text)) for text in (SHARED, SHARED.replace(old, new, 1))]
+    assert old in SHARED and trees[0] == trees[1]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +127,7 @@ def test_a_text_that_the_code_uses_is_no_docstring(copy: Path) -> None:
 def test_the_values_of_a_stages_yaml_count_and_its_comments_do_not(copy: Path) -> None:
     book = copy / "common" / "captions" / "prompts.yaml"
     before = module.code_version("augment_captions")
-    book.write_text("# A remark.\n" + book.read_text(encoding="utf-8"), encoding="utf-8")
-    clear()
+    rewritten(book, "# A remark.\n" + book.read_text(encoding="utf-8"))
     assert module.code_version("augment_captions") == before
     edited(book, "system:", "system_2:")
     assert module.code_version("augment_captions") != before
@@ -120,16 +136,14 @@ def test_the_values_of_a_stages_yaml_count_and_its_comments_do_not(copy: Path) -
 def test_a_module_that_is_imported_by_name_counts(copy: Path) -> None:
     before = module.code_version("synthesize_audio")
     backend = copy / "common" / "diffusion" / "stable_audio_small.py"
-    backend.write_text(backend.read_text(encoding="utf-8") + "\nCHANGED = True\n", encoding="utf-8")
-    clear()
+    rewritten(backend, backend.read_text(encoding="utf-8") + "\nCHANGED = True\n")
     assert module.code_version("synthesize_audio") != before
 
 
 def test_editing_a_stage_changes_that_stage_only(copy: Path) -> None:
     before = {stage: module.code_version(stage) for stage in ("plan", "align_t2a", "report")}
     path = copy / "components" / "align_t2a" / "run.py"
-    path.write_text(path.read_text(encoding="utf-8") + "\nCHANGED = True\n", encoding="utf-8")
-    clear()
+    rewritten(path, path.read_text(encoding="utf-8") + "\nCHANGED = True\n")
     after = {stage: module.code_version(stage) for stage in before}
     assert [stage for stage in before if before[stage] != after[stage]] == ["align_t2a"]
 
@@ -139,6 +153,5 @@ def test_presets_datasets_and_the_list_of_models_are_settings_and_no_code(copy: 
     before = [module.code_version(stage) for stage in stages]
     for name in ("config/presets/tiny.yaml", "datasets/esc50.yaml", "models/models.yaml"):
         path = copy / "common" / name
-        path.write_text(path.read_text(encoding="utf-8") + "\nmore: 1\n", encoding="utf-8")
-    clear()
+        rewritten(path, path.read_text(encoding="utf-8") + "\nmore: 1\n")
     assert [module.code_version(stage) for stage in stages] == before

@@ -62,9 +62,11 @@ def test_a_signal_to_a_run_ends_it_and_leaves_no_process_behind(
         cwd=root,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # A shell may have started the tests with SIGHUP ignored, as nohup does.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     # Ends a run that hangs before its task began, or does not stop.
-    watchdog = threading.Timer(60, run.kill)
+    watchdog = threading.Timer(300, run.kill)
     watchdog.start()
     pids = tmp_path / "pids1"
     while not pids.exists() and run.poll() is None:

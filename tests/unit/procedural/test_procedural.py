@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from common.corpus.vocabulary import UNK_ID, build_tokenizer, build_vocabulary
-from common.procedural.captions import LOUDNESS_WORDS, PITCH_WORDS, TEMPO_WORDS, TEXTURE_WORDS, spell, write_caption
+from common.procedural.captions import spell, write_caption
 from common.procedural.clips import CLASSES, ProceduralClip, make_clip, render_clip
 from common.procedural.demo import DEMO_LABELS, demo_clips
+from common.procedural.words import LOUDNESS_WORDS, PITCH_WORDS, TEMPO_WORDS, TEXTURE_WORDS
 
 RATE = 16000
 

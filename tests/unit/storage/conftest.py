@@ -8,7 +8,7 @@ import pytest
 
 from common.storage.s3 import S3Store
 from common.storage.s3_client import S3Settings, s3_client
-from tests.s3_server import BUCKET, s3_server
+from tests.kit.s3_server import BUCKET, s3_server
 from tests.unit.storage.fault_proxy import FaultProxy, proxying
 
 FAST = {

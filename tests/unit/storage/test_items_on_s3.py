@@ -18,7 +18,7 @@ from common.storage import open_store
 from common.storage.items import ItemStore
 from common.storage.s3 import S3Store
 from common.storage.s3_client import S3Settings
-from tests.s3_server import BUCKET
+from tests.kit.s3_server import BUCKET
 from tests.unit.storage.fault_proxy import FaultProxy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -146,6 +146,7 @@ def test_items_made_through_faults_are_whole_or_absent_for_everyone_else(
     assert made and failed
 
 
+@pytest.mark.e2e
 def test_a_stage_killed_in_the_middle_of_an_upload_leaves_no_item_and_its_parts_go_with_the_next_try(
     store_uri: str, proxy: FaultProxy, open_uploads: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from common.errors import ConfigError, StorageError
 from common.storage import ObjectStore, open_store, open_uri, split_uri
 from common.storage.s3_client import S3Settings, s3_client
-from tests.s3_server import BUCKET
+from tests.kit.s3_server import BUCKET
 from tests.unit.storage.conftest import MakeStore
 
 

@@ -65,6 +65,7 @@ class Operations:
         return (self.folder / "down").read_bytes()
 
 
+@pytest.mark.e2e
 def test_500_operations_through_faults_read_no_wrong_byte(
     make_store: MakeStore, proxy: FaultProxy, open_uploads: OpenUploads, tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_500_operations_through_faults_read_no_wrong_byte(
     assert not open_uploads()
 
 
+@pytest.mark.e2e
 def test_uploads_in_parts_through_faults_are_whole_or_absent_and_leave_no_part(
     make_store: MakeStore, proxy: FaultProxy, open_uploads: OpenUploads, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from common.errors import ConfigError, StorageError
 from common.storage.s3 import S3Store
 from common.storage.s3_client import S3Settings
-from tests.s3_server import BUCKET
+from tests.kit.s3_server import BUCKET
 from tests.unit.storage.conftest import MakeStore
 from tests.unit.storage.fault_proxy import FaultProxy
 

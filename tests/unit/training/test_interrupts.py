@@ -80,6 +80,7 @@ def test_sigterm_in_the_first_or_last_step_ends_non_zero_and_loses_nothing(tmp_p
     assert equal(train(tmp_path)[0], train()[0])
 
 
+@pytest.mark.e2e
 def test_training_that_is_killed_at_twenty_random_moments_ends_bit_equal(tmp_path: Path) -> None:
     steps = {"steps": 400}
     expected, curve = train(optim=steps)

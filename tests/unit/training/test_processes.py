@@ -142,6 +142,7 @@ def test_two_processes_match_one_with_twice_the_batch(
     assert_alike(one, two)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_processes_go_on_as_if_they_had_never_stopped(tmp_path: Path, sharding: str) -> None:
     whole = results(Job(tmp_path / "whole", sharding=sharding), 2)
