@@ -70,7 +70,7 @@ test-e2e: setup ## Run the long tests: whole repeated runs, kills, stores on S3,
 test-containers: images ## Run the tests that need a container engine, in freshly built images
 	@SYNTHIO_TEST_CONTAINERS=1 $(PY) -m pytest -n 0 tests/containers
 
-check: lint types ## Lint and types
+check: lint types test ## Lint, types and tests
 
 lint: setup ## Check style and names with ruff
 	@$(PY) -m ruff check common components pipelines tests

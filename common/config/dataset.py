@@ -171,3 +171,4 @@ class PrepareDatasetPlan(Plan):
     dataset: DatasetSpec
     n: int | None = Field(default=None, gt=0, description="exact number of training clips; null = all there are")
     seeds: tuple[int, ...] = Field(min_length=1)
+    data_version: str = Field(default="", description="hash of the dataset's files, which KFP's cache does not see")

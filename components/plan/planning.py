@@ -62,7 +62,13 @@ def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
 
 
 def resolve(
-    config: RunConfig, dataset: DatasetSpec, n: int, methods: dict[str, Method], seeds: int, asked: dict[str, Any]
+    config: RunConfig,
+    dataset: DatasetSpec,
+    n: int,
+    methods: dict[str, Method],
+    seeds: int,
+    asked: dict[str, Any],
+    data_version: str = "",
 ) -> dict[str, dict[str, Any]]:
     """The `config` of every stage, by stage name.
 
@@ -72,6 +78,7 @@ def resolve(
         methods: methods by name, in the order of the report.
         seeds: number of replicates.
         asked: the user's request, for the report.
+        data_version: hash of the dataset's files; `prepare_dataset` gets it, so that changed files are read again.
 
     Raises:
         ConfigError: `n` or `seeds` is out of range, or the pretraining corpus lacks what the run needs.
@@ -98,7 +105,12 @@ def resolve(
         "pretrain_t2a": {"seed": config.seed},
         "pretrain_clap": {"seed": config.seed},
         "pretrain_classifier": {"seed": config.seed},
-        "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates},
+        "prepare_dataset": {
+            "dataset": dataset,
+            "n": n or dataset.n,
+            "seeds": replicates,
+            "data_version": data_version,
+        },
         "finetune_clap": {"seeds": replicates},
         "retrieve_audio": {"seeds": replicates, "clips_per_gold": most if retrieves else 0},
         "caption_clips": {"seeds": replicates, "domain": dataset.domain},

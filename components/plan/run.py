@@ -47,7 +47,7 @@ def run(
         "n": n or spec.n,
         "command": _command(spec.name, preset, n, methods, seeds, reuse_t2a_from, llm_endpoint, overrides),
     }
-    plans = resolve(config, spec, n, chosen, seeds, asked)
+    plans = resolve(config, spec, n, chosen, seeds, asked, data_version)
     event(
         log,
         "planned",

@@ -50,6 +50,13 @@ def test_nothing_that_kfp_cannot_carry_is_handed_over(preset: str) -> None:
     assert not any(holds_none(plan) for plan in plans)
 
 
+def test_changed_files_of_a_dataset_change_what_prepare_dataset_gets_and_nothing_else() -> None:
+    first, second = (
+        dict(zip(PLANS, run("demo", "smoke", 0, "", 1, "", version), strict=True)) for version in ("1", "2")
+    )
+    assert [stage for stage in PLANS if first[stage] != second[stage]] == ["prepare_dataset"]
+
+
 def test_null_survives_the_wire() -> None:
     config = load_preset("tiny")
     plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", ""), strict=True))
