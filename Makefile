@@ -32,7 +32,7 @@ export PYTHONPATH := $(CURDIR)
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report images push list-datasets push-data estimate schedule-nightly trend bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -131,6 +131,9 @@ manifests: setup ## Render every overlay to build/manifests and validate it agai
 
 report: setup ## Write a run's report again with the present code, and show its verdict: RUN=runs/latest
 	@$(PY) -m pipelines report --run '$(RUN)'
+
+remake: setup ## Generate a clip of a run again from its provenance, and compare the bytes: CLIP=<id> [RUN=runs/latest] [OUT=clip.flac]
+	@$(PY) -m pipelines remake --run '$(RUN)' --clip '$(CLIP)' --out '$(OUT)'
 
 bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(if $(T2A),--t2a '$(T2A)') $(if $(CLAP),--clap '$(CLAP)') \

@@ -15,7 +15,7 @@ from common.errors import SynthioError, unknown_name
 from pipelines.local.stopping import Stopped
 
 COMMANDS = (
-    *("run-pipeline", "benchmark", "report", "classify", "export-onnx"),
+    *("run-pipeline", "benchmark", "report", "remake", "classify", "export-onnx"),
     *("list-datasets", "fetch-data", "fetch-models", "doctor", "estimate"),
     *("compile", "images", "push-data", "schedule-nightly", "trend", "train-job"),
 )

@@ -58,6 +58,17 @@ def test_published_models_load_in_the_plain_libraries(smoke: SmokeRun) -> None:
     assert (smoke.latest / "synthetic" / "metadata.jsonl").is_file()
 
 
+def test_a_clip_is_made_again_from_its_provenance_to_the_same_bytes(
+    smoke: SmokeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = (smoke.latest / "synthetic" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    options = ["--run", str(smoke.latest), "--out", str(tmp_path / "again.flac")]
+    assert main(["remake", *options, "--clip", json.loads(clips[0])["clip_id"]]) == 0
+    assert "the same bytes" in capsys.readouterr().out
+    assert main(["remake", *options, "--clip", "nothing"]) == 2
+    assert "metadata.jsonl" in capsys.readouterr().err
+
+
 def edited(path: Path) -> None:
     """Change the wording of a module, and nothing else: its docstrings begin otherwise, and a comment is added."""
     text = path.read_text(encoding="utf-8")

@@ -1,0 +1,67 @@
+"""Generate a synthetic clip again from its provenance (`make remake RUN=… CLIP=…`), and compare it with the old file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from common.errors import DataError
+from common.records.provenance import PROVENANCE, read_provenance
+from common.storage import read_json
+from common.storage.hashing import hash_file
+
+
+def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
+    """Generate a clip of a finished run again, on the CPU, and write it to `target`.
+
+    Returns:
+        Whether its bytes are those of the old file.
+
+    Raises:
+        DataError: there is no such run or clip, or the run's artifacts were removed.
+    """
+    from common.diffusion.backend import model_hash
+    from components.synthesize_audio.remake import remake
+
+    if not (run_dir / "run.json").is_file():
+        raise DataError(f"no run in {run_dir}: expected run.json there; give RUN=runs/<name of a run>")
+    artifacts = read_json(run_dir / "run.json")["artifacts"]
+    made = [Path(outputs["synthetic"]) for outputs in artifacts.values() if "synthetic" in outputs]
+    holding = [folder for folder in made if _lists(folder, clip_id)]
+    if not holding:
+        raise DataError(
+            f"no clip {clip_id!r} among those that {run_dir} generated; clip ids stand in {run_dir}/synthetic/metadata.jsonl"
+        )
+    provenance = read_provenance(holding[0], clip_id)
+    aligned = sorted(path.parent for path in Path(artifacts["align-t2a"]["aligned"]).glob("*/*/model_index.json"))
+    models = [Path(artifacts["pretrain-t2a"]["t2a"]), *aligned]
+    model = next((folder for folder in models if model_hash(folder) == provenance.model_hash), None)
+    if model is None:
+        raise DataError(
+            f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again: finished work "
+            "is kept"
+        )
+    source = Path(artifacts["prepare-dataset"]["gold"]) / "clips" / f"{provenance.source_clip_id}.flac"
+    remake(provenance, model, target, source)
+    return hash_file(target) == provenance.sha256
+
+
+def _lists(folder: Path, clip_id: str) -> bool:
+    return (folder / PROVENANCE).is_file() and f'"{clip_id}"' in (folder / PROVENANCE).read_text(encoding="utf-8")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--run", default="runs/latest")
+    parser.add_argument("--clip", required=True, help="clip id, as in RUN/synthetic/metadata.jsonl")
+    parser.add_argument("--out", default="", help="file to write; default: CLIP.flac")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the clip and say whether its bytes are the old ones; exit status 1 when they differ."""
+    target = Path(options.out or f"{options.clip}.flac")
+    equal = remake_clip(Path(options.run), options.clip, target)
+    print(
+        f"{target}: {'the same bytes as in the run' if equal else 'differs from the clip of the run: other versions or another machine'}"
+    )
+    return 0 if equal else 1
