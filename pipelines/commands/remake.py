@@ -1,4 +1,4 @@
-"""Generate a synthetic clip again from its provenance (`make remake RUN=… CLIP=…`), and compare it with the old file."""
+"""Generate a synthetic clip again from its provenance (`make remake CLIP=…`), and compare it with the old file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     holding = [folder for folder in made if _lists(folder, clip_id)]
     if not holding:
         raise DataError(
-            f"no clip {clip_id!r} among those that {run_dir} generated; clip ids stand in {run_dir}/synthetic/metadata.jsonl"
+            f"{run_dir} generated no clip {clip_id!r}; expected an id of {run_dir}/synthetic/metadata.jsonl"
         )
     provenance = read_provenance(holding[0], clip_id)
     aligned = sorted(path.parent for path in Path(artifacts["align-t2a"]["aligned"]).glob("*/*/model_index.json"))
@@ -38,8 +38,8 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     model = next((folder for folder in models if model_hash(folder) == provenance.model_hash), None)
     if model is None:
         raise DataError(
-            f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again: finished work "
-            "is kept"
+            f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again, which takes "
+            "over what is finished"
         )
     source = Path(artifacts["prepare-dataset"]["gold"]) / "clips" / f"{provenance.source_clip_id}.flac"
     remake(provenance, model, target, source)
@@ -61,7 +61,5 @@ def run(options: argparse.Namespace) -> int:
     """Write the clip and say whether its bytes are the old ones; exit status 1 when they differ."""
     target = Path(options.out or f"{options.clip}.flac")
     equal = remake_clip(Path(options.run), options.clip, target)
-    print(
-        f"{target}: {'the same bytes as in the run' if equal else 'differs from the clip of the run: other versions or another machine'}"
-    )
+    print(f"{target}: {'the same' if equal else 'other'} bytes as in the run")
     return 0 if equal else 1

@@ -64,7 +64,7 @@ def test_a_clip_is_made_again_from_its_provenance_to_the_same_bytes(
     clips = (smoke.latest / "synthetic" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     options = ["--run", str(smoke.latest), "--out", str(tmp_path / "again.flac")]
     assert main(["remake", *options, "--clip", json.loads(clips[0])["clip_id"]]) == 0
-    assert "the same bytes" in capsys.readouterr().out
+    assert "the same bytes as in the run" in capsys.readouterr().out
     assert main(["remake", *options, "--clip", "nothing"]) == 2
     assert "metadata.jsonl" in capsys.readouterr().err
 
