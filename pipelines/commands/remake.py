@@ -25,7 +25,10 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
 
     if not (run_dir / "run.json").is_file():
         raise DataError(f"no run in {run_dir}: expected run.json there; give RUN=runs/<name of a run>")
-    artifacts = read_json(run_dir / "run.json")["artifacts"]
+    record = read_json(run_dir / "run.json")
+    if record["state"] != "succeeded":
+        raise DataError(f"the run in {run_dir} did not finish; give the same make run-pipeline command again")
+    artifacts = record["artifacts"]
     made = [Path(outputs["synthetic"]) for outputs in artifacts.values() if "synthetic" in outputs]
     holding = [folder for folder in made if _lists(folder, clip_id)]
     if not holding:
@@ -38,8 +41,8 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     model = next((folder for folder in models if model_hash(folder) == provenance.model_hash), None)
     if model is None:
         raise DataError(
-            f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again, which takes "
-            "over what is finished"
+            f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again, which "
+            "takes over what is finished"
         )
     source = Path(artifacts["prepare-dataset"]["gold"]) / "clips" / f"{provenance.source_clip_id}.flac"
     remake(provenance, model, target, source)
