@@ -19,7 +19,7 @@ import numpy as np
 from common.audio.signal import resample, to_mono
 from common.config.classifier import Combination, CopiesConfig, TrainClassifierConfig, Waveform
 from common.corpus.shards import Corpus
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.runtime.seeding import numpy_generator
 from common.storage.hashing import hash_json
 
@@ -72,7 +72,9 @@ def _change(
         return lambda clip, rate, draws: shift_pitch(clip, rate, draws.uniform(-strength, strength))
     if classic == "time_stretch":
         return lambda clip, rate, draws: stretch_time(clip, rate, (1 + strength) ** draws.uniform(-1, 1))
-    return lambda clip, rate, draws: shift_time(clip, rate, draws.uniform(-strength, strength))
+    if classic == "shift":
+        return lambda clip, rate, draws: shift_time(clip, rate, draws.uniform(-strength, strength))
+    raise ConfigError(f"no change of waveforms is called {classic!r}; this is a fault, please report it")
 
 
 def _combined(ranges: Combination) -> Change:
