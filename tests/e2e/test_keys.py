@@ -35,11 +35,11 @@ def test_no_key_is_found_anywhere_after_a_whole_run(smoke: SmokeRun, tmp_path: P
             f" {name}.writer.endpoint.max_wait_s=0.01"
             for name in ("augment_captions", "revise_captions")
         )
-        options = ("--methods", "gold,synthio", "--overrides", f"rounds=1 {overrides}")
-        told = [succeeded(run_pipeline(runs, *options, **KEYS))]
+        options = ("--methods", "gold,synthio")
+        told = [succeeded(run_pipeline(runs, *options, overrides=overrides, **KEYS))]
         sent = len(stub.requests)
         assert sent > 50 and set(stub.keys) == {f"Bearer {CANARY}"}
-        told.append(run_pipeline(runs, *options, **KEYS))
+        told.append(run_pipeline(runs, *options, overrides=overrides, **KEYS))
         assert len(stub.requests) == sent, "a rerun costs nothing"
     report = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))
     assert report["writing"]["writer"] == "endpoint:stub" and report["writing"]["input_tokens"] > 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,17 @@ def runs(smoke: SmokeRun, tmp_path: Path) -> Path:
 
 
 def test_another_setting_of_training_leaves_all_stages_before_it_cached(runs: Path) -> None:
-    succeeded(run_pipeline(runs, "--overrides", "train_classifier.slot_weight=0.5"))
+    succeeded(run_pipeline(runs, overrides="train_classifier.slot_weight=0.5"))
     assert executed(runs) == {"plan", "train-classifier", "evaluate-classifier", "report"}
+
+
+def test_three_rounds_take_over_what_one_round_made(runs: Path) -> None:
+    succeeded(run_pipeline(runs, overrides="rounds=3"))
+    ran = executed(runs)
+    assert not {task for task in ran if task.startswith(("pretrain", "finetune", "align", "augment", "prepare"))}
+    assert {"revise-captions-2", "synthesize-audio-4", "filter-audio-3", "filter-audio-4", "train-classifier"} <= ran
+    rounds = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))["rounds"]
+    assert len({row["round"] for row in rounds}) == 4
 
 
 def test_a_report_can_be_written_again_and_stays_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

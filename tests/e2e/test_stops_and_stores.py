@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,13 +14,13 @@ from common.storage import open_store
 from common.storage.s3_client import S3Settings, s3_client
 from tests.e2e.test_keys import CANARY, KEYS
 from tests.kit.s3_server import BUCKET, s3_server
-from tests.kit.smoke import COMMAND, ROOT, SmokeRun, environment, record, report, run_pipeline, succeeded
+from tests.kit.smoke import ROOT, SmokeRun, command, environment, record, report, run_pipeline, succeeded
 
 
 def stop_at(event: str, stop: signal.Signals, runs: Path) -> tuple[int, str]:
     """Start the run in `runs`, send `stop` to all its processes soon after `event`: exit status and error output."""
     running = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", *COMMAND, "--runs", str(runs)],
+        command(runs),
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,

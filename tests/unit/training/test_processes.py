@@ -132,8 +132,17 @@ def assert_alike(one: Any, two: Any) -> None:
         assert [first[key] for key in shared] == pytest.approx([second[key] for key in shared], abs=1e-4)
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
-@pytest.mark.parametrize(("loss", "accumulation"), [("regression", 1), ("regression", 2), ("contrastive", 1)])
+@pytest.mark.parametrize(
+    ("sharding", "loss", "accumulation"),
+    [
+        ("fsdp", "regression", 2),
+        ("none", "contrastive", 1),
+        pytest.param("none", "regression", 1, marks=pytest.mark.e2e),
+        pytest.param("none", "regression", 2, marks=pytest.mark.e2e),
+        pytest.param("fsdp", "regression", 1, marks=pytest.mark.e2e),
+        pytest.param("fsdp", "contrastive", 1, marks=pytest.mark.e2e),
+    ],
+)
 def test_two_processes_match_one_with_twice_the_batch(
     tmp_path: Path, loss: Any, accumulation: int, sharding: str
 ) -> None:
