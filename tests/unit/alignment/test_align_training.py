@@ -24,7 +24,8 @@ from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
 from components.align_t2a.probes import Probes
-from tests.tiny_t2a import LABELS, build_model, sound
+from tests.kit.models import build_t2a
+from tests.kit.sounds import TONES, tone
 
 Adapter = Literal["lora", "full"]
 OPTIM = {"steps": 12, "batch_size": 4, "learning_rate": 3e-3, "record_every": 4, "schedule": "constant"}
@@ -48,7 +49,7 @@ def run_align(
     probe: Callable[[Policy], Mapping[str, float]] = lambda policy: {"spectrum_db": 1.0},
     before: Mapping[str, float] | None = None,
 ) -> tuple[Aligned, dict[str, torch.Tensor]]:
-    policy = make_policy(build_model(), settings.adapter, 4, 7, settings.gradient_checkpointing)
+    policy = make_policy(build_t2a(), settings.adapter, 4, 7, settings.gradient_checkpointing)
     result = align(
         policy,
         pairs,
@@ -82,7 +83,7 @@ def equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor])
 def test_the_first_loss_is_log_2_and_both_changes_are_zero(
     adapter: Adapter, checkpointing: bool, pairs: EncodedPairs
 ) -> None:
-    policy = make_policy(build_model(), adapter, 4, 0, checkpointing)
+    policy = make_policy(build_t2a(), adapter, 4, 0, checkpointing)
     policy.trained.train()
     loss, figures = first_step(policy, pairs, config(beta=2000.0))
     assert loss.item() == pytest.approx(math.log(2), abs=1e-6)
@@ -90,13 +91,13 @@ def test_the_first_loss_is_log_2_and_both_changes_are_zero(
 
 
 def test_crpo_starts_at_log_2_plus_the_winner_error(pairs: EncodedPairs) -> None:
-    policy = make_policy(build_model(), "full", 4, 0)
+    policy = make_policy(build_t2a(), "full", 4, 0)
     loss, figures = first_step(policy, pairs, config(preference_loss="crpo", winner_weight=0.5))
     assert loss.item() == pytest.approx(math.log(2) + 0.5 * figures["winner_error"], rel=1e-5)
 
 
 def test_erm_is_the_winner_error_alone_on_the_draws_of_dpo(pairs: EncodedPairs) -> None:
-    policy = make_policy(build_model(), "full", 4, 0)
+    policy = make_policy(build_t2a(), "full", 4, 0)
     loss, figures = step_loss(policy, pairs, config(), "erm")(0, torch.Generator().manual_seed(0), WHOLE)
     _, of_dpo = first_step(policy, pairs, config())
     assert loss.item() == pytest.approx(figures["winner_error"], rel=1e-6)
@@ -106,7 +107,7 @@ def test_erm_is_the_winner_error_alone_on_the_draws_of_dpo(pairs: EncodedPairs) 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_training_learns_the_preference_on_held_out_noise(adapter: Adapter, pairs: EncodedPairs) -> None:
-    policy = make_policy(build_model(), adapter, 4, 0)
+    policy = make_policy(build_t2a(), adapter, 4, 0)
     settings = config({"steps": 40}, adapter=adapter)
     curve = fit(policy.trained, step_loss(policy, pairs, settings, "dpo"), settings.optim, seed=0, name="test")
     _, figures = step_loss(policy, pairs, settings, "dpo")(0, torch.Generator().manual_seed(99), WHOLE)
@@ -118,7 +119,7 @@ def test_training_learns_the_preference_on_held_out_noise(adapter: Adapter, pair
 
 def test_pairs_that_do_not_differ_give_no_preference(pairs: EncodedPairs) -> None:
     same = tuple(replace(bucket, losers=bucket.winners[bucket.winner_of]) for bucket in pairs.buckets)
-    policy = make_policy(build_model(), "full", 4, 0)
+    policy = make_policy(build_t2a(), "full", 4, 0)
     loss, _ = first_step(policy, EncodedPairs(same, pairs.spectra, 0, ()), config(beta=2000.0))
     loss.backward()
     assert loss.item() == pytest.approx(math.log(2), abs=1e-4)
@@ -127,7 +128,7 @@ def test_pairs_that_do_not_differ_give_no_preference(pairs: EncodedPairs) -> Non
 
 
 def test_the_parts_of_a_batch_have_the_whole_batch_as_their_mean(pairs: EncodedPairs) -> None:
-    policy = make_policy(build_model(), "full", 4, 0)
+    policy = make_policy(build_t2a(), "full", 4, 0)
     whole, figures = first_step(policy, pairs, config(preference_loss="crpo"))
     parts = [first_step(policy, pairs, config(preference_loss="crpo"), Part(index, 2)) for index in range(2)]
     assert sum(loss.item() for loss, _ in parts) / 2 == pytest.approx(whole.item(), rel=1e-5)
@@ -184,7 +185,7 @@ def test_the_unaligned_weights_come_back_when_nothing_was_better(adapter: Adapte
     before = {"held_out_error": 0.9, "spectrum_db": 5.0}
     result, kept = run_align(config(adapter=adapter, probe_every=4), pairs, None, probe, before)
     assert result.best_step == 0
-    assert equal(kept, build_model().transformer.state_dict())
+    assert equal(kept, build_t2a().transformer.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -208,12 +209,13 @@ def test_alignment_repeats_bit_for_bit(adapter: Adapter, pairs: EncodedPairs) ->
 @pytest.fixture
 def probe(backend: T2ABackend, pairs: EncodedPairs, group: Callable[..., Group]) -> Callable[[Policy], Any]:
     """The real probe, on two validation clips and one generation per label."""
-    clips: list[GoldClip] = [group(label, 0).winner for label in LABELS[1:]]
-    held_out = encode_held_out(backend, [(clip, sound(clip.label, 9)) for clip in clips], 4, -1.0)
+    clips: list[GoldClip] = [group(label, 0).winner for label in TONES[1:]]
+    held_out = encode_held_out(backend, [(clip, tone(clip.label, 9)) for clip in clips], 4, -1.0)
     probes = Probes(clips, pairs, held_out, config(), 0)
     return lambda policy: probes.measure(policy.backend)[0]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("adapter", "rate", "killed_at"), [("lora", 2e-2, 5), ("full", 6e-3, 3), ("full", 6e-3, 10)])
 def test_a_killed_alignment_goes_on_to_the_same_weights_best_state_and_curve(
     adapter: Adapter,
@@ -229,7 +231,7 @@ def test_a_killed_alignment_goes_on_to_the_same_weights_best_state_and_curve(
     changes: dict[str, Any] = {"adapter": adapter, "probe_every": 2, "max_error_rise": 9, "max_distance_rise": 9}
     by = {"lora": "held_out_error", "full": "spectrum_db"}[adapter]
     settings = config(optim, keep_best_by=by, **changes)
-    before = probe(make_policy(build_model(), "full", 4, 0))
+    before = probe(make_policy(build_t2a(), "full", 4, 0))
     expected, weights = run_align(settings, pairs, None, probe, before)
     assert 0 < expected.best_step < 12
     real, calls = training.batch_loss, iter(range(100))
@@ -280,8 +282,8 @@ def test_every_back_end_aligns_merges_saves_and_generates(
     name: str, group: Callable[..., Group], tmp_path: Path
 ) -> None:
     vae = stereo_oobleck() if name == "stable_audio" else None
-    backend = build_model(backend=name, vae=vae)
-    pairs = encode_pairs(backend, [(group("bus", 0), sound("bus", 0), [sound("jazz", 0), sound("jazz", 1)])], 4, -1.0)
+    backend = build_t2a(backend=name, vae=vae)
+    pairs = encode_pairs(backend, [(group("bus", 0), tone("bus", 0), [tone("jazz", 0), tone("jazz", 1)])], 4, -1.0)
     settings = config({"steps": 4}, adapter="lora", keep_best_by="none", gradient_checkpointing=True)
     policy = make_policy(backend, "lora", 4, 0, True)
     result = align(
@@ -292,7 +294,7 @@ def test_every_back_end_aligns_merges_saves_and_generates(
     loaded = load_backend(tmp_path)
     made = [
         sample(model, ["sound of a bus"], 0.3, [torch.Generator().manual_seed(0)], settings.sampler)
-        for model in (backend, loaded, build_model(backend=name, vae=vae))
+        for model in (backend, loaded, build_t2a(backend=name, vae=vae))
     ]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=1e-3)
     assert torch.isfinite(loaded.decode(made[1])).all()

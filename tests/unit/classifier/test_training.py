@@ -81,6 +81,7 @@ def test_training_learns_what_can_be_learned(train_once: Callable[..., Any]) -> 
     assert result["curve"][0]["loss"] > result["curve"][-1]["loss"]
 
 
+@pytest.mark.e2e
 def test_shuffled_labels_give_chance(train_once: Callable[..., Any]) -> None:
     accuracies = []
     for seed in range(4):
@@ -172,6 +173,7 @@ def test_the_parts_of_a_batch_average_to_the_whole(classifier: Classifier, parts
     assert mean == pytest.approx(value(WHOLE), abs=1e-6)
 
 
+@pytest.mark.e2e
 def test_training_in_bf16_learns_and_goes_on_after_a_kill_to_the_same_weights(
     train_once: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

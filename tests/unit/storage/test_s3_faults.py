@@ -16,6 +16,8 @@ from common.storage.s3 import S3Store
 from tests.unit.storage.conftest import MakeStore
 from tests.unit.storage.fault_proxy import FAULTS, FaultProxy
 
+pytestmark = pytest.mark.e2e
+
 OpenUploads = Callable[[], list[str]]
 
 
@@ -65,7 +67,6 @@ class Operations:
         return (self.folder / "down").read_bytes()
 
 
-@pytest.mark.e2e
 def test_500_operations_through_faults_read_no_wrong_byte(
     make_store: MakeStore, proxy: FaultProxy, open_uploads: OpenUploads, tmp_path: Path
 ) -> None:
@@ -79,7 +80,6 @@ def test_500_operations_through_faults_read_no_wrong_byte(
     assert not open_uploads()
 
 
-@pytest.mark.e2e
 def test_uploads_in_parts_through_faults_are_whole_or_absent_and_leave_no_part(
     make_store: MakeStore, proxy: FaultProxy, open_uploads: OpenUploads, tmp_path: Path
 ) -> None:

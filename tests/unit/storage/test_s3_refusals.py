@@ -15,6 +15,8 @@ from tests.kit.s3_server import BUCKET
 from tests.unit.storage.conftest import MakeStore
 from tests.unit.storage.fault_proxy import FaultProxy
 
+pytestmark = pytest.mark.e2e
+
 OPERATIONS: dict[str, Callable[[S3Store, Path], object]] = {
     "write_bytes": lambda store, _: store.write_bytes("k", b"-"),
     "upload": lambda store, folder: store.upload("k", folder / "file"),

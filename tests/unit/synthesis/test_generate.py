@@ -14,8 +14,9 @@ from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import finish, sample_batch
 from components.synthesize_audio.model import compile_blocks, load_model, resolve_precision
 from components.synthesize_audio.requests import Request, Source, template_prompts
-from tests.tiny_t2a import RATE, build_model, sound
-from tests.unit.synthesis.test_requests import clip
+from tests.kit.clips import gold_clip
+from tests.kit.models import build_t2a
+from tests.kit.sounds import RATE, tone
 
 SETTINGS = SynthesizeAudioConfig(sampler=SamplerConfig(steps=4, guidance_scale=2.0, batch_size=2))
 
@@ -23,34 +24,36 @@ SETTINGS = SynthesizeAudioConfig(sampler=SamplerConfig(steps=4, guidance_scale=2
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    build_model(0).save(folder)
+    build_t2a(0).save(folder)
     return folder
 
 
 def request(source: Source | None = None, frames: int = 16, level_dbfs: float = -20.0) -> Request:
-    return Request(template_prompts([clip("a")], 0, 1)[0], "m", "m", 7, 0.5, frames, level_dbfs, source)
+    return Request(
+        template_prompts([gold_clip("a", "dog_bark")], 0, 1)[0], "m", "m", 7, 0.5, frames, level_dbfs, source
+    )
 
 
-def tone(duration_s: float, level: float = 0.1) -> np.ndarray:
+def sine(duration_s: float, level: float = 0.1) -> np.ndarray:
     time = np.arange(round(duration_s * RATE)) / RATE
     return (level * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[None]
 
 
 def test_a_finished_clip_has_its_length_its_rate_and_its_source_clips_loudness() -> None:
-    made = finish(tone(0.6), request(), RATE, SETTINGS.model_copy(update={"sample_rate_hz": 8000}))
+    made = finish(sine(0.6), request(), RATE, SETTINGS.model_copy(update={"sample_rate_hz": 8000}))
     assert (made.sample_rate_hz, made.audio.shape, made.signal) == (8000, (1, 4000), "ok")
     assert rms_dbfs(made.audio) == pytest.approx(-20, abs=0.01)
-    assert finish(tone(0.6), request(), RATE, SETTINGS).audio.shape == (1, 8000)
+    assert finish(sine(0.6), request(), RATE, SETTINGS).audio.shape == (1, 8000)
 
 
 def test_loudness_stops_at_the_peak_limit() -> None:
-    made = finish(tone(0.6), request(level_dbfs=0.0), RATE, SETTINGS)
+    made = finish(sine(0.6), request(level_dbfs=0.0), RATE, SETTINGS)
     assert 20 * np.log10(np.abs(made.audio).max()) == pytest.approx(-1, abs=0.01)
 
 
 @pytest.mark.parametrize("reason", ["nan", "silence", "dc", "clipping", "clicks"])
 def test_a_clip_with_a_fault_is_kept_with_its_reason_and_finite_samples(reason: str) -> None:
-    audio = tone(0.6, 0.3)
+    audio = sine(0.6, 0.3)
     if reason == "nan":
         audio[0, 100] = np.nan
     elif reason == "silence":
@@ -88,6 +91,7 @@ def test_bf16_on_a_gpu_without_it_is_a_config_error(monkeypatch: pytest.MonkeyPa
     assert resolve_precision("auto", "cuda:0") == "bf16"
 
 
+@pytest.mark.e2e
 def test_compiled_blocks_sample_what_the_others_do(model_dir: Path) -> None:
     backend = load_backend(model_dir)
     expected = sample_batch(backend, [request()] * 2, SETTINGS)
@@ -99,7 +103,7 @@ def test_compiled_blocks_sample_what_the_others_do(model_dir: Path) -> None:
 
 def test_a_long_source_clip_starts_from_its_loudest_window(tmp_path: Path, model_dir: Path) -> None:
     backend = load_backend(model_dir)
-    loud = sound("dog_bark", 0, 0.5)
+    loud = tone("dog_bark", 0, 0.5)
     quiet = 0.01 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
     latents = {}
     for name, audio in {"alone": loud, "within": np.concatenate([quiet, loud, quiet])}.items():

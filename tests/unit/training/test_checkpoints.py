@@ -124,6 +124,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: P
     assert equal(model, expected)
 
 
+@pytest.mark.e2e
 def test_a_training_goes_on_from_s3(bucket: str) -> None:
     kept = Checkpoints(open_store(f"{bucket}/work"))
     unbroken, expected = train()

@@ -19,6 +19,8 @@ from common.training import launch
 from tests.unit.training.small import checkpoints, equal, train
 from tests.unit.training.test_processes import Job
 
+pytestmark = pytest.mark.e2e
+
 FORK = multiprocessing.get_context("fork")
 
 
@@ -80,7 +82,6 @@ def test_sigterm_in_the_first_or_last_step_ends_non_zero_and_loses_nothing(tmp_p
     assert equal(train(tmp_path)[0], train()[0])
 
 
-@pytest.mark.e2e
 def test_training_that_is_killed_at_twenty_random_moments_ends_bit_equal(tmp_path: Path) -> None:
     steps = {"steps": 400}
     expected, curve = train(optim=steps)
