@@ -127,7 +127,7 @@ def model_card(
         else "none",
         leaks=_leaks(evaluation["leaks"]),
         use=use,
-        parts=_parts(licences, synthetic),
+        parts=licence_lines(licences, synthetic),
     )
 
 
@@ -207,7 +207,8 @@ def _with_interval(score: Mapping[str, float]) -> str:
     return f"{_percent(score['mean'])} ({100 * score['low']:.1f} to {100 * score['high']:.1f})"
 
 
-def _parts(licences: Sequence[LicensedPart], synthetic: bool) -> str:
+def licence_lines(licences: Sequence[LicensedPart], synthetic: bool) -> str:
+    """One line for each licensed part of a model; parts of generation only where it was trained on synthetic clips."""
     rows = [
         f"- {'dataset' if part.kind == 'dataset' else 'model'} {_inline(part.name)}: {_inline(part.licence)}; "
         + (f"allows {part.use} use" if part.use else "what it allows is not known")

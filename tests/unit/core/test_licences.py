@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from common.models import registry
 from common.models.licences import check_use, licensed_parts, permits
 from common.models.registry import PublishedModel
-from components.evaluate_classifier.model_card import _parts
+from components.evaluate_classifier.model_card import licence_lines
 from components.plan.run import run as plan
 
 AST = "pretrain_classifier.checkpoint=someone/ast"
@@ -85,7 +85,7 @@ def test_the_model_card_names_the_licences_of_what_went_into_the_model(publish: 
     config = load_preset("tiny", f"{AST} caption_clips.backend=audio_llm")
     parts = licensed_parts(config, dataset("research"))
     assert {part.kind for part in parts} == {"dataset", "classifier", "generation"}
-    plain, synthetic = _parts(parts, False), _parts(parts, True)
+    plain, synthetic = licence_lines(parts, False), licence_lines(parts, True)
     assert "dataset own: CC0-1.0; allows research use" in plain and "below a revenue limit" in plain
     assert len(plain.splitlines()) == 2 and len(synthetic.splitlines()) == len(parts) == 3
 
