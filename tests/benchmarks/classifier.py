@@ -37,6 +37,7 @@ from components.train_classifier.clip_sets import ClipSet, clip_set
 from components.train_classifier.jobs import Job, run_job
 from components.train_classifier.training import Examples, train
 from tests.benchmarks.figures import Figure, publish
+from tests.kit.clips import gold_clip
 
 RATE = 16000
 FILES, FILE_RATE_HZ, FILE_S = 48, 44100, 10
@@ -105,12 +106,7 @@ def write_clips(folder: Path, seconds: float, rate: int) -> list[GoldClip]:
     for index in range(CLIPS):
         label_id = index % len(LABELS)
         clip_id = f"clip{index:04d}"
-        records.append(
-            GoldClip(
-                file_name=f"{clip_id}.flac", clip_id=clip_id, label=LABELS[label_id], label_id=label_id, source=clip_id,
-                duration_s=seconds, sample_rate_hz=rate,
-            )
-        )  # fmt: skip
+        records.append(gold_clip(clip_id, LABELS[label_id], label_id, duration_s=seconds, sample_rate_hz=rate))
         tone = 0.3 * np.sin(2 * np.pi * 150 * (1 + label_id) * np.arange(round(seconds * rate)) / rate)
         audio[clip_id] = (tone + 0.05 * rng.standard_normal(len(tone))).astype(np.float32)
     write_audio_folder(folder, records, audio, rate)

@@ -39,6 +39,7 @@ from components.synthesize_audio.requests import Request, template_prompts
 from tests.benchmarks.figures import Figure, publish
 from tests.benchmarks.synthesis_models import TINY_RATE_HZ, clips, full_size_model, tiny_clap, tiny_model
 from tests.benchmarks.synthesis_stage import stage_figures
+from tests.kit.clips import gold_clip
 
 NO_GPU = "no GPU on this machine; a test runs the same code at toy size"
 FEW_STEP: dict[str, Any] = {"steps": 8, "spacing": "karras"}
@@ -115,15 +116,7 @@ def _ours(
 
 def _gold_clip(index: int, duration_s: float) -> GoldClip:
     label_id = index % len(CLASSES)
-    return GoldClip(
-        file_name=f"{index}.flac",
-        clip_id=str(index),
-        label=CLASSES[label_id],
-        label_id=label_id,
-        source=f"{index}.wav",
-        duration_s=duration_s,
-        sample_rate_hz=TINY_RATE_HZ,
-    )
+    return gold_clip(str(index), CLASSES[label_id], label_id, duration_s=duration_s)
 
 
 def _stock(pipeline: Any, which: int, duration_s: float, sampler: SamplerConfig, folder: Path) -> None:

@@ -11,21 +11,14 @@ from common.errors import DataError
 from common.records.audio_folder import clip_path, copy_audio_folder, load_clip, read_clips, write_audio_folder
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
-from common.storage import write_json
+from tests.kit.clips import gold_clip
+from tests.kit.gold import write_gold
 
 LABELS = ['dog "bark"', "straße/../x"]
 
 
-def record(clip_id: str, label_id: int = 0, file_name: str = "") -> GoldClip:
-    return GoldClip(
-        file_name=file_name or f"{clip_id}.flac",
-        clip_id=clip_id,
-        label=LABELS[label_id],
-        label_id=label_id,
-        source=f"{clip_id}.wav",
-        duration_s=0.05,
-        sample_rate_hz=16000,
-    )
+def record(clip_id: str, label_id: int = 0, **fields: str) -> GoldClip:
+    return gold_clip(clip_id, LABELS[label_id], label_id, duration_s=0.05, **fields)
 
 
 def sound(seed: int, channels: int = 1) -> np.ndarray:
@@ -86,16 +79,9 @@ def test_datasets_opens_the_folder_as_an_audiofolder(tmp_path: Path) -> None:
 
 
 def test_the_gold_set_gives_the_clips_of_each_replicate(tmp_path: Path) -> None:
-    write_audio_folder(tmp_path, [record("a"), record("b", 1), record("c")], {n: sound(0) for n in "abc"}, 16000)
-    write_json(tmp_path / "labels.json", LABELS)
-    write_json(
-        tmp_path / "splits.json",
-        {
-            "replicates": {"0": {"train": ["a"], "val": ["b"]}, "7": {"train": ["c"], "val": []}},
-            "oracle": ["a", "c"],
-            "shared_gold": False,
-        },
-    )
+    clips, audio = [record("a"), record("b", 1), record("c")], {name: sound(0) for name in "abc"}
+    replicates = {0: {"train": ["a"], "val": ["b"]}, 7: {"train": ["c"], "val": []}}
+    write_gold(tmp_path, clips, audio, replicates, oracle=["a", "c"], shared=False)
     gold = GoldSet(tmp_path)
     assert gold.labels == LABELS and gold.seeds == [0, 7] and not gold.shared
     assert [clip.clip_id for clip in [*gold.train(0), *gold.val(0), *gold.train(7), *gold.oracle()]] == list("abcac")

@@ -11,10 +11,10 @@ from transformers import Qwen2AudioProcessor
 from common.captions.book import prompt_book
 from common.config.captions import AudioLLMConfig, CaptionClipsConfig, Checkpoint
 from common.errors import ConfigError
-from common.records.clips import GoldClip
 from components.caption_clips.acoustics import Recording
 from components.caption_clips.audio_llm import AUDIO_TOKEN, AudioLLMCaptioner, audio_prompt, audio_tokens
 from components.caption_clips.captioning import AcousticCaptioner, checked_captions
+from tests.kit.clips import gold_clip
 from tests.unit.captions.small_models import (
     byte_tokenizer,
     feature_extractor,
@@ -29,15 +29,7 @@ def recordings(count: int) -> list[Recording]:
     for index in range(count):
         length = 6000 + 2000 * index
         audio = np.random.default_rng(index).standard_normal(length).astype(np.float32) * 0.1
-        clip = GoldClip(
-            file_name=f"{index}.flac",
-            clip_id=f"clip{index}",
-            label="dog bark",
-            label_id=0,
-            source=f"{index}.wav",
-            duration_s=length / 16000,
-            sample_rate_hz=16000,
-        )
+        clip = gold_clip(f"clip{index}", "dog bark", duration_s=length / 16000)
         made.append(Recording(clip, audio))
     return made
 

@@ -29,30 +29,13 @@ from components.train_classifier.candidates import (
 )
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.clips import check_labels, synthetic_clips
+from tests.kit.clips import generated_clip
 
 CONFIG = TrainClassifierConfig()
 
 
-def clip(recipe: str, seed: int, index: int, round_: int, label_id: int = 0, label: str = "a") -> SyntheticClip:
-    return SyntheticClip(
-        file_name="x.flac",
-        clip_id=f"{recipe}.s{seed}.g.{index}.r{round_}",
-        label=label,
-        label_id=label_id,
-        caption="sound of a a",
-        recipe=recipe,
-        seed=seed,
-        source_clip_id="g",
-        index=index,
-        round=round_,
-        duration_s=1.0,
-        sample_rate_hz=16000,
-        writer="test",
-        model_hash="0",
-        sampling_seed=0,
-        sampler={},
-        gain_db=0.0,
-    )
+def clip(recipe: str, seed: int, index: int, round_: int, label_id: int = 0) -> SyntheticClip:
+    return generated_clip(recipe, seed, "g", index, round_, label_id=label_id)
 
 
 def test_every_classic_has_at_least_three_strengths() -> None:

@@ -4,22 +4,11 @@ from collections import Counter
 
 from common.records.clips import GoldClip
 from components.train_classifier.clips import extra_real_clips
+from tests.kit.clips import gold_clip
 
 
 def clips(label: str, count: int, group: str | None = None, start: int = 0) -> list[GoldClip]:
-    return [
-        GoldClip(
-            file_name=f"{label}-{group}-{number}.flac",
-            clip_id=f"{label}-{group}-{number}",
-            label=label,
-            label_id=0,
-            group=group,
-            source="x",
-            duration_s=1.0,
-            sample_rate_hz=16000,
-        )
-        for number in range(start, start + count)
-    ]
+    return [gold_clip(f"{label}-{group}-{number}", label, group=group) for number in range(start, start + count)]
 
 
 def test_extra_real_clips_are_as_many_as_synthetic_ones_and_none_of_the_replicates_own() -> None:

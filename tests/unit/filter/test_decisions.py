@@ -14,6 +14,7 @@ from components.filter_audio.candidates import Candidate, Decision
 from components.filter_audio.filtering import Embedded, decide
 from components.filter_audio.summary import summarize
 from components.filter_audio.thresholds import Threshold
+from tests.kit.clips import synthetic_clip
 
 FILTERED, PLAIN = "dpo-mixcap-filtered", "none-template-all"
 PROMPTS = np.eye(3, 4)
@@ -22,25 +23,8 @@ THRESHOLD = Threshold(kind="margin", min_margin=0.0)
 
 
 def make(clip_id: str, label_id: int = 0, recipe: str = FILTERED, signal: str = "ok") -> SyntheticClip:
-    return SyntheticClip(
-        file_name=f"{clip_id}.flac",
-        clip_id=clip_id,
-        label=f"label {label_id}",
-        label_id=label_id,
-        caption="c",
-        recipe=recipe,
-        seed=0,
-        source_clip_id="g0",
-        index=0,
-        round=0,
-        duration_s=1,
-        sample_rate_hz=8000,
-        writer="w",
-        model_hash="m",
-        sampling_seed=1,
-        sampler={},
-        gain_db=0,
-        signal=signal,
+    return synthetic_clip(
+        clip_id, f"label {label_id}", label_id, caption="c", recipe=recipe, source_clip_id="g0", signal=signal
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from common.captions.records import Price, Tally, Usage
 from common.config.evaluation import EvaluateClassifierConfig
@@ -15,6 +15,8 @@ from common.records.clips import Caption, GoldClip, SyntheticClip, write_records
 from common.storage import write_json
 from common.storage.local import rounded
 from components.evaluate_classifier.comparison import Predictions, compare
+from tests.kit.clips import gold_clip, synthetic_clip
+from tests.kit.gold import write_gold, write_synthetic
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
 LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
@@ -33,26 +35,20 @@ def tone(index: int, duration_s: float = 0.6) -> np.ndarray:
     return (wave + 0.02 * rng.normal(size=len(t))).astype(np.float32)
 
 
-def write_folder(folder: Path, records: list[Any]) -> None:
-    """An AudioFolder with one tone per record."""
-    (folder / "clips").mkdir(parents=True, exist_ok=True)
-    for index, record in enumerate(records):
-        soundfile.write(folder / "clips" / record.file_name, tone(index), RATE, subtype="PCM_16")
-    write_records(folder / "clips" / "metadata.jsonl", records)
+def tones(clips: Sequence[GoldClip] | Sequence[SyntheticClip]) -> dict[str, np.ndarray]:
+    """One tone per clip."""
+    return {clip.clip_id: tone(index) for index, clip in enumerate(clips)}
+
+
+def write_folder(folder: Path, clips: list[SyntheticClip]) -> None:
+    """A set of generated clips, one tone each."""
+    write_synthetic(folder, clips, tones(clips))
 
 
 def gold_clips(per_class: int = 3, labels: list[str] | None = None) -> list[GoldClip]:
     """Real clips, some for training and some for validation."""
     return [
-        GoldClip(
-            file_name=f"g{k}{i}.flac",
-            clip_id=f"g{k}{i}",
-            label=label,
-            label_id=k,
-            source=f"{label}/{i}.wav",
-            duration_s=0.6,
-            sample_rate_hz=RATE,
-        )
+        gold_clip(f"g{k}{i}", label, k, source=f"{label}/{i}.wav", duration_s=0.6)
         for k, label in enumerate(labels or LABELS)
         for i in range(per_class)
     ]
@@ -67,11 +63,10 @@ def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: 
             rng = np.random.default_rng(100 * k + i)
             score = (0.55 if accepted else 0.2) + 0.1 * float(rng.normal())
             clips.append(
-                SyntheticClip(
-                    file_name=f"{name}.flac",
-                    clip_id=name,
-                    label=label,
-                    label_id=k,
+                synthetic_clip(
+                    name,
+                    label,
+                    k,
                     caption=HOSTILE if i == 0 else f"a soft {label} with wind in the distance, take {i}",
                     recipe=recipe,
                     seed=i % 3,
@@ -79,12 +74,9 @@ def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: 
                     index=i,
                     round=number,
                     duration_s=0.6,
-                    sample_rate_hz=RATE,
                     writer="grammar/1",
                     model_hash="m" * 64,
-                    sampling_seed=1,
                     sampler={"steps": 12, "guidance_scale": 2.0},
-                    gain_db=0.0,
                     clap_score=score,
                     clap_margin=score - 0.4,
                     reason=None if accepted else "low_margin",
@@ -315,20 +307,14 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
     paths = {name: root / name for name in PATHS}
     write_json(paths["evaluation"] / "evaluation.json", evaluation or make_evaluation())
     clips = gold_clips()
-    write_folder(paths["gold"], clips)
     train, val = [c.clip_id for c in clips if c.clip_id[-1] != "2"], [c.clip_id for c in clips if c.clip_id[-1] == "2"]
-    write_json(paths["gold"] / "labels.json", LABELS)
-    write_json(
-        paths["gold"] / "splits.json",
-        {
-            "replicates": {str(seed): {"train": train, "val": val} for seed in SEEDS},
-            "oracle": train,
-            "shared_gold": True,
-        },
-    )
-    write_json(
-        paths["gold"] / "health.json",
-        {
+    write_gold(
+        paths["gold"],
+        clips,
+        tones(clips),
+        {seed: {"train": train, "val": val} for seed in SEEDS},
+        oracle=train,
+        health={
             "dropped": [{"source": "a/silent.wav", "reason": "silent", "detail": "nothing above -60 dBFS"}],
             "warnings": ["class <b>rain</b> has few clips"],
             "sample_rates_hz": {"16000": 20, "44100": 3},
@@ -340,8 +326,8 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
             "duration_s": {"shortest": 0.4, "longest": 2.0, "median": 0.6, "total": 14.2},
             "duplicate_sets": 1,
         },
+        dataset={"name": "fixture", "domain": "everyday sounds", "licence": "CC0-1.0"},
     )
-    write_json(paths["gold"] / "dataset.json", {"name": "fixture", "domain": "everyday sounds", "licence": "CC0-1.0"})
     write_json(paths["corpus"] / "manifest.json", {"name": "procedural", "clips": 100})
     write_json(paths["t2a"] / "model_index.json", {"_class_name": "StableAudioPipeline", "vae": ["x", "SpectralCodec"]})
     write_json(paths["aligned"] / "align.json", make_align())

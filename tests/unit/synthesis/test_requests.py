@@ -16,18 +16,11 @@ from components.synthesize_audio.requests import (
     sampling_seed,
     template_prompts,
 )
+from tests.kit.clips import gold_clip
 
 
 def clip(name: str, label: str = "dog_bark") -> GoldClip:
-    return GoldClip(
-        file_name=f"{name}.flac",
-        clip_id=name,
-        label=label,
-        label_id=0,
-        source=f"{name}.wav",
-        duration_s=1.0,
-        sample_rate_hz=16000,
-    )
+    return gold_clip(name, label, duration_s=1.0)
 
 
 def request(prompt: Prompt, frames: int = 32, model: str = "base") -> Request:
