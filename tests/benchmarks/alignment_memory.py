@@ -147,12 +147,12 @@ def _fits_counted(settings: AlignT2AConfig, backend: T2ABackend) -> Figure:
 
 
 def _tiny(settings: AlignT2AConfig) -> list[Figure]:
-    from tests.tiny_t2a import build_model
+    from tests.kit.models import build_t2a
 
     # The rank takes the same share of the tiny width as it takes of the real one.
-    width = build_model().transformer.config.attention_head_dim * 2
+    width = build_t2a().transformer.config.attention_head_dim * 2
     rank = max(1, settings.lora_rank * width // 1536)
-    counts = {peer: training_bytes(make_peer(peer, build_model(), rank)) for peer in PEERS}
+    counts = {peer: training_bytes(make_peer(peer, build_t2a(), rank)) for peer in PEERS}
     return _ratios(f"DPO memory: parameters, gradients, optimizer state, allocated (tiny size, rank {rank})", counts)
 
 

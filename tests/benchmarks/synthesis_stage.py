@@ -22,7 +22,9 @@ from common.config.t2a import SynthesizeAudioPlan
 from common.records.clips import Prompt, write_records
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.synthesis_models import tiny_clap
-from tests.tiny_t2a import LABELS, build_model, write_gold
+from tests.kit.gold import tones_gold
+from tests.kit.models import build_t2a
+from tests.kit.sounds import TONES
 
 RECIPE = Recipe(captions="label_only", filter=True, rounds=0)
 # The peak of the resident set is read from /proc: that of getrusage begins with the parent's.
@@ -69,8 +71,8 @@ def stage_figures(many: int = 10_000, kills: int = 3) -> list[Figure]:
     """Memory of 100 and of `many` clips; the cost of `kills` kills."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        build_model(0).save(root / "t2a")
-        write_gold(root / "gold", per_label=4, seeds=(0,), duration_s=CLIP_S, val_per_label=1)
+        build_t2a(0).save(root / "t2a")
+        tones_gold(root / "gold", per_label=4, seeds=(0,), duration_s=CLIP_S, val_per_label=1)
         tiny_clap().save(root / "clap" / "0")
         return [*_memory(root, many), _killed(root, kills)]
 
@@ -79,8 +81,8 @@ def write_prompts(folder: Path, count: int) -> str:
     """`count` prompts, spread over the gold clips, with captions that all differ."""
     prompts = []
     for number in range(count):
-        label = LABELS[number % len(LABELS)]
-        source, index = f"{label}-{number // len(LABELS) % 4}", number // (4 * len(LABELS))
+        label = TONES[number % len(TONES)]
+        source, index = f"{label}-{number // len(TONES) % 4}", number // (4 * len(TONES))
         prompts.append(
             Prompt(
                 prompt_id=f"{RECIPE.name}.s0.{source}.{index}.r0",
@@ -88,7 +90,7 @@ def write_prompts(folder: Path, count: int) -> str:
                 seed=0,
                 source_clip_id=source,
                 label=label,
-                label_id=LABELS.index(label),
+                label_id=TONES.index(label),
                 index=index,
                 round=0,
                 caption=f"{label} number {number} in the distance",

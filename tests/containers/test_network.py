@@ -12,8 +12,8 @@ import pytest
 from components.caption_clips.run import run as caption_clips
 from pipelines.cluster.placement import image
 from pipelines.local.containers import make_writable, run_container
-from tests.caption_gold import SEEDS, make_gold
 from tests.containers.conftest import Build, limits
+from tests.kit.gold import SEEDS, caption_gold
 from tests.kit.s3_server import BUCKET
 
 STORE = f"s3://{BUCKET}/store"
@@ -52,7 +52,7 @@ def test_a_caption_stage_reaches_its_writer_and_its_store_and_nothing_else(
     engine: Any, neighbours: tuple[str, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network, urls = neighbours
-    gold, captions, prompts = make_gold(tmp_path / "gold"), tmp_path / "captions", tmp_path / "prompts"
+    gold, captions, prompts = caption_gold(tmp_path / "gold"), tmp_path / "captions", tmp_path / "prompts"
     settings = {"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""}
     caption_clips(str(gold), str(captions), str(tmp_path / "figures"), config=settings, code_version="v")
     make_writable([tmp_path])

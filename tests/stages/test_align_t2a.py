@@ -17,11 +17,12 @@ import components.align_t2a.alignment as item
 import components.align_t2a.alignment as training
 from common.config.t2a import AlignT2APlan
 from common.errors import DataError, Interrupted
-from common.records.audio_folder import write_audio_folder
-from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from components.align_t2a.run import run
-from tests.tiny_t2a import LABELS, RATE, build_model, sound, write_gold
+from tests.kit.clips import synthetic_clip
+from tests.kit.gold import tones_gold, write_synthetic
+from tests.kit.models import build_t2a
+from tests.kit.sounds import TONES, tone
 
 SAMPLER = {"steps": 2, "guidance_scale": 2.0, "batch_size": 4, "bucket_frames": 4}
 SETTINGS = {
@@ -40,42 +41,25 @@ CONFIG = AlignT2APlan.model_validate(
 
 def write_losers(folder: Path, gold: GoldSet) -> None:
     """Three clips of the wrong label per training clip and replicate: one more than is used."""
-    records, audio = [], {}
+    clips, audio = [], {}
     for seed in gold.seeds:
         for winner in gold.train(seed):
             for index in range(3):
                 clip_id = f"{winner.clip_id}.{seed}.{index}"
-                audio[clip_id] = sound(LABELS[winner.label_id - 1], 10 + 3 * seed + index)
-                records.append(
-                    SyntheticClip(
-                        file_name=f"{clip_id}.flac",
-                        clip_id=clip_id,
-                        label=winner.label,
-                        label_id=winner.label_id,
-                        caption="",
-                        recipe="",
-                        seed=seed,
-                        source_clip_id=winner.clip_id,
-                        index=index,
-                        round=0,
-                        duration_s=0.5,
-                        sample_rate_hz=RATE,
-                        writer="",
-                        model_hash="",
-                        sampling_seed=0,
-                        sampler={},
-                        gain_db=0.0,
+                audio[clip_id] = tone(TONES[winner.label_id - 1], 10 + 3 * seed + index)
+                clips.append(
+                    synthetic_clip(
+                        clip_id, winner.label, winner.label_id, seed=seed, source_clip_id=winner.clip_id, index=index
                     )
                 )
-    folder.mkdir()
-    write_audio_folder(folder, records, audio, RATE)
+    write_synthetic(folder, clips, audio)
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
-    build_model(0).save(root / "t2a")
-    write_gold(root / "gold", val_per_label=1)
+    build_t2a(0).save(root / "t2a")
+    tones_gold(root / "gold", val_per_label=1)
     write_losers(root / "losers", GoldSet(root / "gold"))
     return root
 

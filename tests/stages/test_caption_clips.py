@@ -11,7 +11,7 @@ from common.errors import DataError
 from common.records.clips import Caption, read_records
 from common.records.gold import GoldSet
 from components.caption_clips.run import run
-from tests.caption_gold import make_gold, train_ids
+from tests.kit.gold import caption_gold, caption_train_ids
 from tests.unit.captions.small_models import save_qwen2_audio
 
 
@@ -22,7 +22,7 @@ def config(**settings: Any) -> dict[str, Any]:
 def caption(tmp_path: Path, config: dict[str, Any], name: str = "captions") -> tuple[list[Caption], dict[str, Any]]:
     gold = tmp_path / "gold"
     if not gold.exists():
-        make_gold(gold)
+        caption_gold(gold)
     out = tmp_path / name
     figures = run(str(gold), str(out), str(out / "metrics.json"), config=config, code_version="v")
     assert json.loads((out / "metrics.json").read_text()) == figures
@@ -31,16 +31,16 @@ def caption(tmp_path: Path, config: dict[str, Any], name: str = "captions") -> t
 
 def test_exactly_the_training_clips_of_the_replicates_are_captioned(tmp_path: Path) -> None:
     both, figures = caption(tmp_path, config())
-    assert [c.clip_id for c in both] == sorted({*train_ids(0), *train_ids(1)})
+    assert [c.clip_id for c in both] == sorted({*caption_train_ids(0), *caption_train_ids(1)})
     one, _ = caption(tmp_path, config() | {"seeds": [1]}, "one")
-    assert [c.clip_id for c in one] == train_ids(1)
+    assert [c.clip_id for c in one] == caption_train_ids(1)
     assert {c.clip_id: c for c in one}.items() <= {c.clip_id: c for c in both}.items()
     assert figures["captions"] == len(both) and figures["replaced"] == 0
 
 
 def test_no_clip_but_those_for_training_is_ever_opened(tmp_path: Path) -> None:
-    gold = make_gold(tmp_path / "gold")
-    trained = {*train_ids(0), *train_ids(1)}
+    gold = caption_gold(tmp_path / "gold")
+    trained = {*caption_train_ids(0), *caption_train_ids(1)}
     for file in (gold / "clips").glob("*.flac"):
         if file.stem not in trained:
             file.write_bytes(b"opening this fails")
@@ -49,7 +49,7 @@ def test_no_clip_but_those_for_training_is_ever_opened(tmp_path: Path) -> None:
 
 
 def test_a_clip_of_several_labels_is_captioned_with_all_of_them(tmp_path: Path) -> None:
-    gold = GoldSet(make_gold(tmp_path / "gold", further=True))
+    gold = GoldSet(caption_gold(tmp_path / "gold", further=True))
     captions, _ = caption(tmp_path, config())
     several = [(c, gold.clips[c.clip_id]) for c in captions if gold.clips[c.clip_id].further_labels]
     assert several

@@ -21,9 +21,10 @@ from common.records.audio_folder import load_clip, read_clips, write_audio_folde
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run
-from tests.stages.clap_artifacts import SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
-from tests.tiny_classifier import ARCHITECTURE
-from tests.unit.clap.small import RATE_HZ, make_sound
+from tests.kit.clips import gold_clip
+from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip
+from tests.kit.models import AST_ARCHITECTURE, write_clap
+from tests.kit.sounds import CLAP_RATE, clap_sound
 
 SEEDS = (0, 1)
 NAMES = ("gold", "noise", "synthio", "synthio_classic")
@@ -42,31 +43,21 @@ class World(NamedTuple):
 
 def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> None:
     """A test split of 12 clips; `copies` replaces the sound of some."""
-    records, audio = [], {}
+    clips, audio = [], {}
     for index in range(12):
-        label, clip_id = SORTED_LABELS[index % 3], f"t{index:02d}"
-        audio[clip_id] = make_sound(label, np.random.default_rng(500 + index))
-        records.append(
-            GoldClip(
-                file_name=f"{clip_id}.flac",
-                clip_id=clip_id,
-                label=label,
-                label_id=index % 3,
-                source=f"{clip_id}.wav",
-                duration_s=0.8,
-                sample_rate_hz=RATE_HZ,
-                group=f"speaker {index // 2}",
-            )
-        )
-    write_audio_folder(folder, records, audio | (copies or {}), RATE_HZ)
-    write_json(folder / "labels.json", SORTED_LABELS)
+        label, clip_id = CLAP_LABELS[index % 3], f"t{index:02d}"
+        audio[clip_id] = clap_sound(label, np.random.default_rng(500 + index))
+        group = f"speaker {index // 2}"
+        clips.append(gold_clip(clip_id, label, index % 3, group=group, duration_s=0.8, sample_rate_hz=CLAP_RATE))
+    write_audio_folder(folder, clips, audio | (copies or {}), CLAP_RATE)
+    write_json(folder / "labels.json", CLAP_LABELS)
     write_json(folder / "health.json", {"clips": 12, "dropped": []})
 
 
 def write_classifiers(folder: Path) -> None:
     selection: dict[str, Any] = {"best_classic": {"0": "noise", "1": "noise"}}
     for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
-        model = build_classifier(ARCHITECTURE, SORTED_LABELS, -6.0, 3.0, seed=index)
+        model = build_classifier(AST_ARCHITECTURE, CLAP_LABELS, -6.0, 3.0, seed=index)
         save_classifier(model, folder / "oracle" if name == "oracle" else folder / name / str(seed))
         selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
     write_json(folder / "selection.json", selection)
@@ -78,13 +69,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     world = World(*(folder / name for name in World._fields))
     write_clap(world.clap)
-    write_gold(world.gold, SEEDS)
+    clap_gold(world.gold)
     write_json(world.gold / "dataset.json", {"name": "beeps", "domain": "test sounds", "licence": "CC0-1.0"})
     write_test(world.test)
     write_classifiers(world.classifiers)
-    losers = [synthetic_clip(label, "none-template-all", 0, index) for label in SORTED_LABELS for index in range(2)]
-    write_synthetic(world.vanilla, losers)
-    write_synthetic(world.accepted, [synthetic_clip(x, RECIPE, s, 0) for x in SORTED_LABELS for s in SEEDS])
+    losers = [clap_synthetic_clip(label, "none-template-all", 0, index) for label in CLAP_LABELS for index in range(2)]
+    clap_synthetic(world.vanilla, losers)
+    clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in SEEDS])
     return world
 
 
@@ -122,8 +113,8 @@ def test_accuracy_is_that_of_the_predictions_on_the_test_clips(
     evaluated: tuple[dict[str, Any], Path], built: World
 ) -> None:
     clips = read_clips(built.test, GoldClip)
-    waveforms = [load_clip(built.test, clip, RATE_HZ) for clip in clips]
-    logits = predict_logits(built.classifiers / "synthio" / "1", waveforms, RATE_HZ)
+    waveforms = [load_clip(built.test, clip, CLAP_RATE) for clip in clips]
+    logits = predict_logits(built.classifiers / "synthio" / "1", waveforms, CLAP_RATE)
     right = np.mean(logits.argmax(axis=1) == [clip.label_id for clip in clips])
     assert evaluated[0]["methods"]["synthio"]["accuracy"]["per_seed"][1] == pytest.approx(right, abs=1e-6)
 
@@ -131,11 +122,11 @@ def test_accuracy_is_that_of_the_predictions_on_the_test_clips(
 def test_the_zero_shot_row_is_what_the_plain_clap_answers(built: World, evaluated: tuple[dict[str, Any], Path]) -> None:
     evaluation, _ = evaluated
     model, processor = ClapModel.from_pretrained(built.clap).eval(), ClapProcessor.from_pretrained(built.clap)
-    prompts = processor.tokenizer([f"sound of a {label}" for label in SORTED_LABELS], padding=True, return_tensors="pt")
+    prompts = processor.tokenizer([f"sound of a {label}" for label in CLAP_LABELS], padding=True, return_tensors="pt")
     right = []
     for clip in read_clips(built.test, GoldClip):
-        waveform = scoring.levelled(load_clip(built.test, clip, RATE_HZ))
-        features = processor.feature_extractor(waveform, sampling_rate=RATE_HZ, return_tensors="pt")
+        waveform = scoring.levelled(load_clip(built.test, clip, CLAP_RATE))
+        features = processor.feature_extractor(waveform, sampling_rate=CLAP_RATE, return_tensors="pt")
         with torch.inference_mode():
             answer = model(**prompts, **features).logits_per_audio[0]
         right.append(int(answer.argmax()) == clip.label_id)
@@ -165,7 +156,7 @@ def test_the_classifier_is_chosen_on_validation_whatever_the_test_split_says(bui
         lines = [json.loads(line) for line in (test / "clips" / "metadata.jsonl").read_text().splitlines()]
         for line in lines:
             line["label_id"] = (line["label_id"] + shift) % 3
-            line["label"] = SORTED_LABELS[line["label_id"]]
+            line["label"] = CLAP_LABELS[line["label_id"]]
         (test / "clips" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         found = evaluate(built._replace(test=test), tmp_path / f"out{shift}")
         chosen.append((found["selected"]["method"], found["selected"]["seed"]))
@@ -177,8 +168,8 @@ def test_the_classifier_that_is_handed_on_loads_in_the_plain_pipeline(
 ) -> None:
     folder = evaluated[1] / "classifier"
     classify = pipeline("audio-classification", model=str(folder))
-    answers = classify(make_sound(SORTED_LABELS[0], np.random.default_rng(1)), top_k=3)
-    assert {answer["label"] for answer in answers} == set(SORTED_LABELS)
+    answers = classify(clap_sound(CLAP_LABELS[0], np.random.default_rng(1)), top_k=3)
+    assert {answer["label"] for answer in answers} == set(CLAP_LABELS)
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag" in card and "CC0-1.0" in card and "| this model |" in card
 
@@ -193,8 +184,8 @@ def test_oracle_and_distances_cover_vanilla_and_every_recipe(evaluated: tuple[di
 
 def test_a_copy_of_a_test_clip_among_the_training_clips_is_found(world: World, tmp_path: Path) -> None:
     gold = read_clips(world.gold, GoldClip)[0]
-    same = load_clip(world.gold, gold, RATE_HZ)
-    noisy = 0.5 * load_clip(world.gold, read_clips(world.gold, GoldClip)[1], RATE_HZ)
+    same = load_clip(world.gold, gold, CLAP_RATE)
+    noisy = 0.5 * load_clip(world.gold, read_clips(world.gold, GoldClip)[1], CLAP_RATE)
     noisy += 0.01 * np.sqrt(np.mean(noisy**2)) * np.random.default_rng(0).standard_normal(len(noisy)).astype(np.float32)
     shutil.rmtree(world.test)
     write_test(world.test, {"t00": same, "t05": noisy.astype(np.float32)})

@@ -20,11 +20,13 @@ from common.storage import read_json, write_json
 from common.storage.artifacts import SUMS_FILE
 from common.storage.hashing import hash_dir, hash_file
 from components.filter_audio.run import run
-from tests.stages.clap_artifacts import CODE, SORTED_LABELS, synthetic_clip, write_clap, write_gold, write_synthetic
-from tests.unit.synthesis.test_provenance import account
+from tests.kit.clips import account
+from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip
+from tests.kit.models import write_clap
 
 FILTERED, PLAIN = Recipe(alignment="dpo", captions="mixcap", filter=True), Recipe()
 SEEDS = (0, 1)
+CODE = "test"
 ACCOUNTS = frozenset({"filter.json", SUMS_FILE})
 """Files of accepted clips that tell of rounds, or of the files beside them."""
 
@@ -50,16 +52,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         shutil.copytree(trained, root / "clap" / str(seed))
     clips, sounds = [], {}
     for seed in SEEDS:
-        for number, label in enumerate(SORTED_LABELS):
+        for number, label in enumerate(CLAP_LABELS):
             for recipe, count, right in ((FILTERED.name, 6, 4), (PLAIN.name, 2, 1)):
                 for index in range(count):
-                    clip = synthetic_clip(label, recipe, seed, index)
+                    clip = clap_synthetic_clip(label, recipe, seed, index)
                     clips.append(clip)
                     if index >= right:
-                        sounds[clip.clip_id] = SORTED_LABELS[(number + 1) % 3]
-        clips.append(synthetic_clip("noise", PLAIN.name, seed, 9, signal="silence"))
-    synthetic = write_synthetic(root / "synthetic", clips, sounds)
-    return Inputs(write_gold(root / "gold", SEEDS), root / "clap", synthetic, set(sounds))
+                        sounds[clip.clip_id] = CLAP_LABELS[(number + 1) % 3]
+        clips.append(clap_synthetic_clip("noise", PLAIN.name, seed, 9, signal="silence"))
+    synthetic = clap_synthetic(root / "synthetic", clips, sounds)
+    return Inputs(clap_gold(root / "gold"), root / "clap", synthetic, set(sounds))
 
 
 def filter_round(
@@ -162,9 +164,9 @@ def test_a_clip_keeps_the_history_of_its_rounds_and_the_account_keeps_every_try(
     first, rejected, _ = filter_round(inputs, tmp_path / "r0")
     [failed, *_] = [clip for clip in read_clips(rejected, SyntheticClip) if clip.recipe == FILTERED.name]
     tried = {"round": 0, "caption": failed.caption, "score": failed.clap_score, "reason": failed.reason}
-    again = synthetic_clip(failed.label, FILTERED.name, failed.seed, failed.index, round=1)
+    again = clap_synthetic_clip(failed.label, FILTERED.name, failed.seed, failed.index, round=1)
     again = again.model_copy(update={"caption": "another caption", "history": (tried,)})
-    folder = write_synthetic(tmp_path / "synthetic1", [again])
+    folder = clap_synthetic(tmp_path / "synthetic1", [again])
     second, _, _ = filter_round(inputs, tmp_path / "r1", folder, first, threshold={"kind": "fixed", "min_score": -1.0})
     [kept] = [clip for clip in read_clips(second, SyntheticClip) if clip.clip_id == again.clip_id]
     assert kept.history == (tried,)
@@ -178,8 +180,8 @@ def test_a_clip_keeps_the_history_of_its_rounds_and_the_account_keeps_every_try(
 
 def test_rounds_add_up(inputs: Inputs, tmp_path: Path) -> None:
     first, _, _ = filter_round(inputs, tmp_path / "r0")
-    again = write_synthetic(
-        tmp_path / "synthetic1", [synthetic_clip(label, FILTERED.name, 0, 5, round=1) for label in SORTED_LABELS]
+    again = clap_synthetic(
+        tmp_path / "synthetic1", [clap_synthetic_clip(label, FILTERED.name, 0, 5, round=1) for label in CLAP_LABELS]
     )
     second, rejected, figures = filter_round(inputs, tmp_path / "r1", again, first)
     assert ids(first) < ids(second) and ids(second) - ids(first) | ids(rejected) == ids(again)
@@ -196,15 +198,15 @@ def test_the_same_clip_generated_again_is_a_near_duplicate(inputs: Inputs, tmp_p
     first, _, _ = filter_round(inputs, tmp_path / "r0")
     repeated = next(clip for clip in read_clips(first, SyntheticClip) if clip.recipe == FILTERED.name)
     again = repeated.model_copy(update={"clip_id": "again", "file_name": "again.flac", "round": 1})
-    folder = write_synthetic(tmp_path / "synthetic1", [again])
+    folder = clap_synthetic(tmp_path / "synthetic1", [again])
     (folder / "clips" / "again.flac").write_bytes((first / "clips" / repeated.file_name).read_bytes())
     _, rejected, _ = filter_round(inputs, tmp_path / "r1", folder, first)
     assert [clip.reason for clip in read_clips(rejected, SyntheticClip)] == ["near_duplicate"]
 
 
 def test_a_copy_of_a_gold_clip_is_rejected_as_such(inputs: Inputs, tmp_path: Path) -> None:
-    clip = synthetic_clip("noise", FILTERED.name, 0, 0)
-    folder = write_synthetic(tmp_path / "copied", [clip])
+    clip = clap_synthetic_clip("noise", FILTERED.name, 0, 0)
+    folder = clap_synthetic(tmp_path / "copied", [clip])
     audio, rate = soundfile.read(inputs.gold / "clips" / "g02.flac", dtype="float32")
     soundfile.write(folder / "clips" / clip.file_name, 0.5 * audio, rate)
     _, rejected, _ = filter_round(inputs, tmp_path, folder, threshold={"kind": "fixed", "min_score": -1.0})
@@ -215,19 +217,19 @@ def test_a_copy_of_a_gold_clip_is_rejected_as_such(inputs: Inputs, tmp_path: Pat
 def test_a_class_without_accepted_clips_is_named(inputs: Inputs, tmp_path: Path) -> None:
     accepted, _, figures = filter_round(inputs, tmp_path, threshold={"kind": "fixed", "min_score": 1.0})
     empty = read_json(accepted / "filter.json")["empty_classes"]
-    expected = [{"seed": seed, "recipe": FILTERED.name, "label": label} for seed in SEEDS for label in SORTED_LABELS]
+    expected = [{"seed": seed, "recipe": FILTERED.name, "label": label} for seed in SEEDS for label in CLAP_LABELS]
     assert empty == expected and figures["empty_classes"] == len(empty)
 
 
 def test_a_seed_of_another_run_is_an_error(inputs: Inputs, tmp_path: Path) -> None:
-    folder = write_synthetic(tmp_path / "s", [synthetic_clip("noise", FILTERED.name, 7, 0)])
+    folder = clap_synthetic(tmp_path / "s", [clap_synthetic_clip("noise", FILTERED.name, 7, 0)])
     with pytest.raises(DataError, match="clips of seeds \\[7\\]"):
         filter_round(inputs, tmp_path, folder)
 
 
 def test_a_round_with_nothing_to_do_hands_on_without_importing_torch(inputs: Inputs, tmp_path: Path) -> None:
     first, _, _ = filter_round(inputs, tmp_path / "r0")
-    empty = write_synthetic(tmp_path / "empty", [])
+    empty = clap_synthetic(tmp_path / "empty", [])
     paths = [str(path) for path in (empty, inputs.gold, inputs.clap, *(tmp_path / name for name in ("a", "r", "m")))]
     script = (
         "import sys; from components.filter_audio.run import run\n"
@@ -293,6 +295,6 @@ def test_every_clip_takes_its_provenance_along_through_the_rounds(inputs: Inputs
     for folder in (accepted, rejected):
         for clip in read_clips(folder, SyntheticClip):
             assert read_provenance(folder, clip.clip_id) == accounts[clip.clip_id]
-    empty = write_synthetic(tmp_path / "empty", [], {})
+    empty = clap_synthetic(tmp_path / "empty", [], {})
     later, _, _ = filter_round(inputs, tmp_path / "second", empty, accepted)
     assert (later / PROVENANCE).read_bytes() == (accepted / PROVENANCE).read_bytes()

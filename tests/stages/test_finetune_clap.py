@@ -15,15 +15,17 @@ from common.storage import read_json
 from common.storage.hashing import hash_dir
 from components.finetune_clap.finetuning import label_captions, label_figures, tune
 from components.finetune_clap.run import run
-from tests.stages.clap_artifacts import CODE, write_clap, write_gold
-from tests.unit.clap.small import RATE_HZ
+from tests.kit.gold import clap_gold
+from tests.kit.models import write_clap
+from tests.kit.sounds import CLAP_RATE
 
+CODE = "test"
 OPTIM = {"steps": 50, "batch_size": 6, "learning_rate": 3e-3, "warmup_steps": 4}
 
 
 @pytest.fixture()
 def inputs(tmp_path: Path) -> tuple[Path, Path]:
-    return write_clap(tmp_path / "clap"), write_gold(tmp_path / "gold")
+    return write_clap(tmp_path / "clap"), clap_gold(tmp_path / "gold")
 
 
 def finetune(inputs: tuple[Path, Path], out: Path, code: str = CODE, **settings: Any) -> dict[str, Any]:
@@ -52,8 +54,8 @@ def test_the_pretrained_model_is_kept_where_finetuning_does_not_help(inputs: tup
     finetune(inputs, tmp_path / "out", optim={**OPTIM, "steps": 1, "warmup_steps": 0, "learning_rate": 1e-12})
     account = read_json(tmp_path / "out" / "finetune.json")
     assert {row["kept"] for row in account.values()} == {"pretrained"}
-    clip = np.sin(np.arange(RATE_HZ, dtype=np.float32))
-    rows = [ClapScorer.load(folder).embed_audio([clip], RATE_HZ) for folder in (inputs[0], tmp_path / "out" / "0")]
+    clip = np.sin(np.arange(CLAP_RATE, dtype=np.float32))
+    rows = [ClapScorer.load(folder).embed_audio([clip], CLAP_RATE) for folder in (inputs[0], tmp_path / "out" / "0")]
     np.testing.assert_array_equal(*rows)
 
 
@@ -71,18 +73,18 @@ def test_the_best_evaluation_on_validation_clips_is_kept(inputs: tuple[Path, Pat
         assert set(told) == {4, 8, 12, 16, 20, 24} and row["after"]["auc"] == max(told.values())
         assert told[row["best_step"]] == max(told.values())
         scorer, clips = ClapScorer.load(tmp_path / "out" / seed), gold.val(int(seed))
-        audio = [gold.load(clip, RATE_HZ) for clip in clips]
-        found = label_figures(scorer, audio, [clip.label_id for clip in clips], gold.labels, RATE_HZ)
+        audio = [gold.load(clip, CLAP_RATE) for clip in clips]
+        found = label_figures(scorer, audio, [clip.label_id for clip in clips], gold.labels, CLAP_RATE)
         assert found == row["after"]
 
 
 def test_without_validation_clips_nothing_shows_that_finetuning_helped(inputs: tuple[Path, Path]) -> None:
     scorer = ClapScorer.load(inputs[0])
-    clips = [np.sin(np.arange(RATE_HZ, dtype=np.float32) * pitch) for pitch in (0.1, 0.2)]
+    clips = [np.sin(np.arange(CLAP_RATE, dtype=np.float32) * pitch) for pitch in (0.1, 0.2)]
     optim = OptimConfig(steps=3, batch_size=2, learning_rate=1e-2)
-    tuned, curve, before, after = tune(scorer, clips, ["a", "b"], RATE_HZ, optim, seed=0, judge=lambda _: {})
+    tuned, curve, before, after = tune(scorer, clips, ["a", "b"], CLAP_RATE, optim, seed=0, judge=lambda _: {})
     assert curve.best_step == 0 and before == after == {}
-    np.testing.assert_array_equal(*[each.embed_audio(clips, RATE_HZ) for each in (scorer, tuned)])
+    np.testing.assert_array_equal(*[each.embed_audio(clips, CLAP_RATE) for each in (scorer, tuned)])
 
 
 def test_only_clips_of_the_replicate_are_read(

@@ -19,8 +19,8 @@ from common.storage import read_json
 from components.evaluate_classifier.run import run as evaluate
 from components.prepare_dataset.run import run as prepare
 from components.train_classifier.run import run as train
-from tests.stages.clap_artifacts import write_clap, write_synthetic
-from tests.tiny_classifier import ARCHITECTURE
+from tests.kit.gold import write_synthetic
+from tests.kit.models import AST_ARCHITECTURE, write_clap
 
 RATE = 16000
 LABELS = ["bell", "noise", "siren"]
@@ -61,9 +61,9 @@ def prepared(folder: Path, shuffled: bool) -> None:
 
 
 def trained(folder: Path, gold: Path) -> None:
-    save_classifier(build_classifier(ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), folder / "start")
+    save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), folder / "start")
     for name in ("vanilla", "accepted"):
-        write_synthetic(folder / name, [])
+        write_synthetic(folder / name, [], {})
     optim = {"steps": 120, "batch_size": 12, "learning_rate": 5e-3, "record_every": 20, "evaluate_every": 20}
     config: dict[str, Any] = {
         "settings": {"optim": optim, "oracle_steps": 10},

@@ -21,13 +21,15 @@ from components.pretrain_clap import pretraining
 from components.pretrain_clap.features import ClipReader
 from components.pretrain_clap.pretraining import HeldOut, starting_point
 from components.pretrain_clap.run import run
-from tests.stages.clap_artifacts import ARCHITECTURE, CODE, write_clap, write_corpus
-from tests.unit.clap.small import RATE_HZ
+from tests.kit.corpus import write_corpus
+from tests.kit.models import CLAP_ARCHITECTURE, write_clap
+from tests.kit.sounds import CLAP_RATE
 
+CODE = "test"
 TRAINED: dict[str, Any] = {
     "checkpoint": None,
     "revision": None,
-    "architecture": ARCHITECTURE,
+    "architecture": CLAP_ARCHITECTURE.model_dump(),
     "optim": {"steps": 60, "batch_size": 12, "learning_rate": 3e-3, "warmup_steps": 5},
 }
 
@@ -63,8 +65,8 @@ def test_pretraining_repeats_bit_for_bit(tmp_path: Path) -> None:
 def test_a_checkpoint_is_verified_and_handed_on_unchanged(tmp_path: Path) -> None:
     published = write_clap(tmp_path / "published")
     out, figures = pretrain(tmp_path, {"checkpoint": str(published), "revision": None})
-    clip = np.sin(np.arange(RATE_HZ, dtype=np.float32))
-    rows = [ClapScorer.load(folder).embed_audio([clip], RATE_HZ) for folder in (published, out)]
+    clip = np.sin(np.arange(CLAP_RATE, dtype=np.float32))
+    rows = [ClapScorer.load(folder).embed_audio([clip], CLAP_RATE) for folder in (published, out)]
     np.testing.assert_array_equal(*rows)
     assert 0 <= figures["heldout_auc"] <= 1
 

@@ -24,7 +24,7 @@ from common.training.engine import Engine
 from components.pretrain_classifier.features import ClipReader, LabelledClips
 from components.pretrain_classifier.pretraining import BatchLoss, held_out_figures
 from components.pretrain_classifier.run import run
-from tests.other_classifiers import save_other
+from tests.kit.models import write_other_classifier
 
 SIZES = {
     "hidden_size": 16,
@@ -155,7 +155,7 @@ def test_a_published_checkpoint_is_verified_and_handed_on(tmp_path: Path) -> Non
 
 
 def test_another_classifier_of_transformers_is_handed_on_with_its_window(tmp_path: Path) -> None:
-    save_other("wav2vec2", tmp_path / "published")
+    write_other_classifier("wav2vec2", tmp_path / "published")
     figures = pretrain(tmp_path, tmp_path / "out", checkpoint=str(tmp_path / "published"), window_s=0.5)
     assert figures["labels"] == 3
     handed = load_classifier(tmp_path / "out")

@@ -16,23 +16,9 @@ from common.diffusion.backend import load_backend, model_hash
 from common.errors import ConfigError, DataError
 from common.procedural import CLASSES
 from common.records.text import template_caption
-from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_t2a.run import run
-from tests.unit.clap.small import SMALL
-
-SHAPES: dict[str, Any] = {
-    "transformer": {
-        "num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "num_key_value_attention_heads": 1,
-        "cross_attention_dim": 16, "time_proj_dim": 16, "window_s": 1.024,
-    },
-    "text_encoder": {
-        "start": "random", "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2,
-        "conditioning_dim": 16, "max_seconds": 8.0,
-    },
-    "sigma_min": 0.03, "sigma_max": 80.0,
-    "optim": {"steps": 10.0, "batch_size": 8.0, "learning_rate": 1e-3, "record_every": 5},
-    "monitor": {"clips": 6, "prompt_count": 2, "sampler": {"steps": 2, "batch_size": 4, "guidance_scale": 1}},
-}  # fmt: skip
+from tests.kit.corpus import spectral_corpus
+from tests.kit.models import CLAP_ARCHITECTURE, PRETRAIN_T2A
 
 
 @pytest.fixture(autouse=True)
@@ -42,29 +28,19 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    settings = {
-        "source": "procedural", "clips": 56, "durations_s": [0.512, 1.024], "sample_rate_hz": 16000, "channels": 1,
-        "clips_per_shard": 14, "heldout_fraction": 0.25, "vae": "spectral", "tokenizer": "embedded", "max_tokens": 64,
-        "codec": {"latent_channels": 16, "griffin_lim_steps": 2},
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHIO_STORE", str(tmp_path_factory.mktemp("corpus_store")))
-        config = {"settings": settings, "seed": 0}
-        prepare_corpus(str(folder / "corpus"), str(folder / "metrics.json"), config=config, code_version="t")
-    return folder / "corpus"
+    return spectral_corpus(tmp_path_factory.mktemp("inputs") / "corpus")
 
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clap")
-    roomy = SMALL.model_copy(update={"max_tokens": 512})
+    roomy = CLAP_ARCHITECTURE.model_copy(update={"max_tokens": 512})
     build_clap(roomy, build_vocabulary([template_caption(label) for label in CLASSES] * 3), seed=1).save(folder)
     return folder
 
 
 def pretrain(corpus: Path, folder: Path, clap: Path | None = None, **settings: Any) -> dict[str, float | int | str]:
-    config = {"settings": SHAPES | settings, "seed": 0.0}
+    config = {"settings": PRETRAIN_T2A | settings, "seed": 0.0}
     return run(
         str(corpus), str(folder / "t2a"), str(folder / "metrics.json"), clap_path=str(clap or ""), config=config,
         code_version="t",
@@ -148,8 +124,8 @@ def test_an_earlier_run_is_reused_when_its_hash_fits(corpus, tmp_path, monkeypat
 
 
 def test_what_is_heard_and_measured_with_a_clap_is_part_of_the_result(corpus, clap, tmp_path):
-    optim = SHAPES["optim"] | {"evaluate_every": 5}
-    pretrain(corpus, tmp_path, clap, monitor=SHAPES["monitor"] | {"every": 5}, optim=optim)
+    optim = PRETRAIN_T2A["optim"] | {"evaluate_every": 5}
+    pretrain(corpus, tmp_path, clap, monitor=PRETRAIN_T2A["monitor"] | {"every": 5}, optim=optim)
     training = json.loads((tmp_path / "t2a" / "training.json").read_text())
     measured = {row["step"]: row["clap_kernel"] for row in training["curve"] if "clap_kernel" in row}
     assert measured.keys() == {5, 10}
@@ -177,7 +153,7 @@ def test_a_model_of_the_other_back_end_comes_out_of_the_same_stage(corpus, clap,
 def test_a_published_text_encoder_is_loaded_and_kept(corpus, tmp_path):
     pretrain(corpus, tmp_path / "own")
     published = tmp_path / "own" / "t2a" / "text_encoder"
-    text_encoder = SHAPES["text_encoder"] | {"start": str(published)}
+    text_encoder = PRETRAIN_T2A["text_encoder"] | {"start": str(published)}
     pretrain(corpus, tmp_path / "next", text_encoder=text_encoder)
     before = load_backend(tmp_path / "own" / "t2a").text_encoder.state_dict()
     after = load_backend(tmp_path / "next" / "t2a").text_encoder.state_dict()

@@ -15,9 +15,13 @@ from common.config.t2a import PretrainT2APlan
 from common.errors import ConfigError
 from components.pretrain_t2a.nodes import main
 from components.pretrain_t2a.run import run
-from tests.stages.test_pretrain_t2a import SHAPES, corpus
+from tests.kit.corpus import spectral_corpus
+from tests.kit.models import PRETRAIN_T2A
 
-__all__ = ["corpus"]
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return spectral_corpus(tmp_path / "corpus")
 
 
 def node(rank: int, port: int, cache: Path, job: list[str]) -> None:
@@ -32,7 +36,7 @@ def node(rank: int, port: int, cache: Path, job: list[str]) -> None:
 def test_two_nodes_train_one_model_and_the_stage_finds_it_in_the_store(
     corpus: Path, run_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = PretrainT2APlan.model_validate({"settings": SHAPES, "seed": 0})
+    plan = PretrainT2APlan.model_validate({"settings": PRETRAIN_T2A, "seed": 0})
     job = ["--corpus", corpus.as_uri(), "--config", plan.model_dump_json(), "--code-version", "t"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -51,7 +55,7 @@ def test_two_nodes_train_one_model_and_the_stage_finds_it_in_the_store(
     monkeypatch.setattr("components.pretrain_t2a.pretraining.run_job", lambda job: pytest.fail("it trains again"))
     folder = tmp_path / "t2a"
     figures = run(
-        str(corpus), str(folder), str(tmp_path / "metrics.json"), config={"settings": SHAPES, "seed": 0.0},
+        str(corpus), str(folder), str(tmp_path / "metrics.json"), config={"settings": PRETRAIN_T2A, "seed": 0.0},
         code_version="t",
     )  # fmt: skip
     assert figures["steps"] == 10 and (folder / "model_index.json").is_file()
@@ -63,6 +67,6 @@ def test_settings_that_train_nothing_and_artifacts_that_are_not_there_are_refuse
     published = {"settings": {"start": "stabilityai/stable-audio-open-1.0", "optim": None}, "seed": 0}
     with pytest.raises(ConfigError, match="train no text-to-audio model"):
         main(["--corpus", str(tmp_path), "--config", json.dumps(published), "--code-version", "t"])
-    plan = json.dumps({"settings": SHAPES, "seed": 0})
+    plan = json.dumps({"settings": PRETRAIN_T2A, "seed": 0})
     with pytest.raises(ConfigError, match="name the address of an artifact `corpus`"):
         main(["--corpus", str(tmp_path / "absent"), "--config", plan, "--code-version", "t"])

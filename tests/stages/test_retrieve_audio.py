@@ -16,14 +16,18 @@ from common.storage import read_json, write_json
 from common.storage.hashing import hash_dir
 from components.retrieve_audio.neighbours import Nearest, assign
 from components.retrieve_audio.run import run
-from tests.stages.clap_artifacts import CODE, write_clap, write_corpus, write_gold
-from tests.unit.clap.small import RATE_HZ
+from tests.kit.corpus import write_corpus
+from tests.kit.gold import clap_gold
+from tests.kit.models import write_clap
+from tests.kit.sounds import CLAP_RATE
+
+CODE = "test"
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     folder = tmp_path_factory.mktemp("inputs")
-    return write_corpus(folder / "corpus", train=17), write_gold(folder / "gold"), write_clap(folder / "clap")
+    return write_corpus(folder / "corpus", train=17), clap_gold(folder / "gold"), write_clap(folder / "clap")
 
 
 def retrieve(inputs: tuple[Path, Path, Path], out: Path, clips_per_gold: int = 2, code: str = CODE) -> dict[str, Any]:
@@ -73,9 +77,9 @@ def test_retrieved_clips_are_corpus_clips_under_the_labels_of_their_gold_clips(
     for clip in clips:
         source, found = gold.clips[clip.source_clip_id], corpus[clip.sampler["corpus_clip"]]
         assert source in gold.train(clip.seed) and (clip.label, clip.label_id) == (source.label, source.label_id)
-        audio = load_clip(tmp_path / "out", clip, RATE_HZ)
+        audio = load_clip(tmp_path / "out", clip, CLAP_RATE)
         np.testing.assert_allclose(audio, found.audio[0], atol=1e-4)
-        pair = scorer.embed_audio([audio, gold.load(source, RATE_HZ)], RATE_HZ)
+        pair = scorer.embed_audio([audio, gold.load(source, CLAP_RATE)], CLAP_RATE)
         assert clip.nearest_similarity == pytest.approx(float(pair[0] @ pair[1]), abs=1e-3)
         assert clip.caption == found.caption
     for seed in (0, 1):

@@ -16,7 +16,8 @@ from common.records.text import normalize_label
 from common.storage import read_json, write_json
 from components.caption_clips.run import run as caption_clips
 from components.revise_captions.run import run
-from tests.caption_gold import LABELS, SEEDS, make_gold
+from tests.kit.clips import generated_clip
+from tests.kit.gold import CAPTION_LABELS, SEEDS, caption_gold
 from tests.unit.captions.stub import facts, good, serve
 
 RECIPES = [METHODS["synthio"].recipe, METHODS["synthio_template"].recipe]
@@ -25,31 +26,18 @@ REFLECTED, ONE_ROUND_ONLY = (recipe.name for recipe in RECIPES if recipe)
 
 def clip(recipe: str, seed: int, source: str, index: int, round: int, caption: str, **fields: Any) -> SyntheticClip:
     label_id = int(source[0])
-    clip_id = f"{recipe}.s{seed}.{source}.{index}.r{round}"
-    return SyntheticClip.model_validate(
-        {
-            "file_name": f"{clip_id}.flac",
-            "clip_id": clip_id,
-            "label": LABELS[label_id],
-            "label_id": label_id,
-            "caption": caption,
-            "recipe": recipe,
-            "seed": seed,
-            "source_clip_id": source,
-            "index": index,
-            "round": round,
-            "duration_s": 0.5,
-            "sample_rate_hz": 16000,
-            "writer": "grammar/1",
-            "model_hash": "m",
-            "sampling_seed": 1,
-            "sampler": {},
-            "gain_db": 0.0,
-            "clap_score": 0.123456,
-            "clap_margin": -0.1,
-            "reason": "score",
-        }
-        | fields
+    judged = {"clap_score": 0.123456, "clap_margin": -0.1, "reason": "score"}
+    return generated_clip(
+        recipe,
+        seed,
+        source,
+        index,
+        round,
+        label=CAPTION_LABELS[label_id],
+        label_id=label_id,
+        caption=caption,
+        writer="grammar/1",
+        **judged | fields,
     )
 
 
@@ -60,7 +48,7 @@ REJECTED = [
         source,
         1,
         0,
-        f"a loud {normalize_label(LABELS[int(source[0])])} once with hiss in the background",
+        f"a loud {normalize_label(CAPTION_LABELS[int(source[0])])} once with hiss in the background",
     )
     for seed in SEEDS
     for source in ("0-1", "0-2", "1-1", "2-2")
@@ -82,7 +70,7 @@ def config(**fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
-    gold = make_gold(tmp_path / "gold")
+    gold = caption_gold(tmp_path / "gold")
     caption_clips(
         str(gold),
         str(tmp_path / "captions"),
@@ -224,12 +212,12 @@ def test_a_rerun_asks_nobody_and_tells_the_same_cost(inputs: Path) -> None:
 
 
 def test_a_rejected_clip_of_several_labels_keeps_all_of_them(tmp_path: Path) -> None:
-    make_gold(tmp_path / "gold", further=True)
+    caption_gold(tmp_path / "gold", further=True)
     write_records(tmp_path / "captions" / "captions.jsonl", [])
-    rejected = [clip(REFLECTED, 0, "0-1", 0, 0, "a dog bark in rain", further_labels=(LABELS[2],))]
+    rejected = [clip(REFLECTED, 0, "0-1", 0, 0, "a dog bark in rain", further_labels=(CAPTION_LABELS[2],))]
     [prompt], _ = revise(tmp_path, rejected, accepted=[])
-    assert prompt.further_labels == (LABELS[2],)
-    assert contains_phrase(prompt.caption, LABELS[0]) and contains_phrase(prompt.caption, LABELS[2])
+    assert prompt.further_labels == (CAPTION_LABELS[2],)
+    assert contains_phrase(prompt.caption, CAPTION_LABELS[0]) and contains_phrase(prompt.caption, CAPTION_LABELS[2])
     assert prompt.caption != "a dog bark in rain"
 
 

@@ -16,8 +16,8 @@ from transformers import pipeline
 
 from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.records.audio_folder import load_clip, read_clips, write_audio_folder
-from common.records.clips import GoldClip, SyntheticClip
+from common.records.audio_folder import load_clip, read_clips
+from common.records.clips import GoldClip, SyntheticClip, all_labels
 from common.records.gold import GoldSet
 from common.runtime.split_guard import TEST_SPLIT
 from common.storage import read_json
@@ -28,8 +28,9 @@ from components.prepare_dataset.run import run as prepare
 from components.report.run import run as report
 from components.train_classifier.run import run as train
 from pipelines.commands.classify import classify
-from tests.stages.clap_artifacts import write_clap
-from tests.tiny_classifier import ARCHITECTURE
+from tests.kit.clips import generated_clip
+from tests.kit.gold import write_synthetic
+from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.unit.report.artifacts import PATHS, RECIPE, make_run
 
 RATE = 16000
@@ -76,37 +77,22 @@ def write_dataset(folder: Path) -> Path:
     return yaml
 
 
-def write_synthetic(folder: Path, gold: GoldSet, recipe: str) -> None:
+def write_generated(folder: Path, gold: GoldSet, recipe: str) -> None:
     """One clip for each gold clip of each replicate, with all labels of it."""
-    records, audio = [], {}
+    clips, audio = [], {}
     for seed in SEEDS:
-        for clip in gold.train(seed):
-            clip_id = f"{recipe}.s{seed}.{clip.clip_id}.0.r0"
-            labels = (clip.label, *clip.further_labels)
-            audio[clip_id] = sound(labels, np.random.default_rng([seed, len(records)]))
-            records.append(
-                SyntheticClip(
-                    file_name=f"{clip_id}.flac",
-                    clip_id=clip_id,
-                    label=clip.label,
-                    label_id=clip.label_id,
-                    further_labels=clip.further_labels,
-                    caption="a sound",
-                    recipe=recipe,
-                    seed=seed,
-                    source_clip_id=clip.clip_id,
-                    index=0,
-                    round=0,
-                    duration_s=0.4,
-                    sample_rate_hz=RATE,
-                    writer="test",
-                    model_hash="m",
-                    sampling_seed=1,
-                    sampler={},
-                    gain_db=0.0,
-                )
+        for source in gold.train(seed):
+            clip = generated_clip(
+                recipe,
+                seed,
+                source.clip_id,
+                label=source.label,
+                label_id=source.label_id,
+                further_labels=source.further_labels,
             )
-    write_audio_folder(folder, records, audio, RATE)
+            audio[clip.clip_id] = sound(all_labels(source), np.random.default_rng([seed, len(clips)]))
+            clips.append(clip)
+    write_synthetic(folder, clips, audio)
 
 
 def evaluated(world: World, root: Path, out: str = "") -> dict[str, Any]:
@@ -134,10 +120,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             code_version="c",
         )
         gold = GoldSet(root / "gold")
-        write_synthetic(root / "vanilla", gold, "none-template-all")
-        write_synthetic(root / "accepted", gold, RECIPE)
+        write_generated(root / "vanilla", gold, "none-template-all")
+        write_generated(root / "accepted", gold, RECIPE)
         write_clap(root / "clap")
-        save_classifier(build_classifier(ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), root / "start")
+        save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), root / "start")
         inputs = [str(root / name) for name in ("start", "gold", "vanilla", "accepted")]
         train(
             *inputs,

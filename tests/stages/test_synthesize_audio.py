@@ -24,7 +24,9 @@ from common.records.provenance import read_provenance
 from common.storage.hashing import hash_file
 from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
-from tests.tiny_t2a import LABELS, build_model, write_gold
+from tests.kit.gold import tones_gold
+from tests.kit.models import build_t2a
+from tests.kit.sounds import TONES
 
 SYNTHIO = METHODS["synthio"].recipe
 assert SYNTHIO is not None
@@ -41,10 +43,10 @@ CONFIG = SynthesizeAudioPlan.model_validate(
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
-    build_model(0).save(root / "t2a")
+    build_t2a(0).save(root / "t2a")
     for seed in (0, 1):
-        build_model(seed + 1).save(root / "aligned" / str(seed) / "dpo")
-    write_gold(root / "gold")
+        build_t2a(seed + 1).save(root / "aligned" / str(seed) / "dpo")
+    tones_gold(root / "gold")
     return root
 
 
@@ -82,7 +84,7 @@ def aligned_prompts(count: int = 3) -> list[Prompt]:
             seed=seed,
             source_clip_id=f"{label}-0",
             label=label,
-            label_id=LABELS.index(label),
+            label_id=TONES.index(label),
             index=index,
             round=1,
             caption=f"{label} in the rain, take {index}",
@@ -92,7 +94,7 @@ def aligned_prompts(count: int = 3) -> list[Prompt]:
             history=({"caption": "before", "score": 0.1, "reason": "clap"},),
         )
         for seed in (0, 1)
-        for label in LABELS[:2]
+        for label in TONES[:2]
         for index in range(count)
     ]
 

@@ -15,17 +15,15 @@ import components.train_classifier.jobs as jobs
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS
 from common.errors import ConfigError, DataError
-from common.records.audio_folder import write_audio_folder
-from common.records.clips import GoldClip, SyntheticClip
 from common.storage.checkpoints import Checkpoints
 from common.storage.hashing import hash_dir
 from components.train_classifier.run import run
-from tests.other_classifiers import save_other
-from tests.stages.clap_artifacts import write_corpus
-from tests.tiny_classifier import ARCHITECTURE
+from tests.kit.clips import generated_clip
+from tests.kit.corpus import write_corpus
+from tests.kit.gold import classes_gold, write_synthetic
+from tests.kit.models import AST_ARCHITECTURE, write_other_classifier
+from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
 
-RATE = 16000
-LABELS = ["Bell / low", "noise", "siren"]
 SYNTHIO = METHODS["synthio"].recipe.name  # type: ignore[union-attr]
 
 
@@ -36,44 +34,7 @@ class World(NamedTuple):
     accepted: Path
 
 
-def sound(label_id: int, rng: np.random.Generator) -> np.ndarray:
-    time = np.arange(7000) / RATE
-    noise = 0.02 * rng.standard_normal(len(time))
-    pitch = [300, 0, 900][label_id] * rng.uniform(0.9, 1.1)
-    tone = 0.3 * np.sin(2 * np.pi * pitch * time * (1 + (label_id == 2) * time))
-    return (noise * (10 if label_id == 1 else 1) + tone).astype(np.float32)
-
-
-def write_gold(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    clips, audio, splits = [], {}, {}
-    for seed in ("0", "1"):
-        parts: dict[str, list[str]] = {"train": [], "val": []}
-        for part, count in (("train", 3), ("val", 2)):
-            for label_id, label in enumerate(LABELS):
-                for index in range(count):
-                    clip_id = f"{part}{seed}-{label_id}-{index}"
-                    clips.append(
-                        GoldClip(
-                            file_name=f"{clip_id}.flac",
-                            clip_id=clip_id,
-                            label=label,
-                            label_id=label_id,
-                            source=clip_id,
-                            duration_s=7000 / RATE,
-                            sample_rate_hz=RATE,
-                        )
-                    )
-                    audio[clip_id] = sound(label_id, rng)
-                    parts[part].append(clip_id)
-        splits[seed] = parts
-    write_audio_folder(folder, clips, audio, RATE)
-    oracle = sorted(clip_id for parts in splits.values() for clip_id in parts["train"])
-    (folder / "labels.json").write_text(json.dumps(LABELS))
-    (folder / "splits.json").write_text(json.dumps({"replicates": splits, "oracle": oracle, "shared_gold": False}))
-
-
-def write_synthetic(
+def write_generated(
     folder: Path, recipe: str, classes: tuple[int, ...], rounds: tuple[int, ...], seed: int = 1
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -81,41 +42,29 @@ def write_synthetic(
     for replicate in (0, 1):
         for label_id in classes:
             for index, round_ in enumerate(rounds):
-                source = f"train{replicate}-{label_id}-0"
-                clip_id = f"{recipe}.s{replicate}.{source}.{index}.r{round_}"
-                clips.append(
-                    SyntheticClip(
-                        file_name=f"{clip_id}.flac",
-                        clip_id=clip_id,
-                        label=LABELS[label_id],
-                        label_id=label_id,
-                        caption="a sound",
-                        recipe=recipe,
-                        seed=replicate,
-                        source_clip_id=source,
-                        index=index,
-                        round=round_,
-                        duration_s=7000 / RATE,
-                        sample_rate_hz=RATE,
-                        writer="test",
-                        model_hash="0",
-                        sampling_seed=0,
-                        sampler={},
-                        gain_db=0.0,
-                    )
+                clip = generated_clip(
+                    recipe,
+                    replicate,
+                    f"train{replicate}-{label_id}-0",
+                    index,
+                    round_,
+                    label=CLASS_LABELS[label_id],
+                    label_id=label_id,
+                    duration_s=7000 / RATE,
                 )
-                audio[clip_id] = sound(label_id, rng)
-    write_audio_folder(folder, clips, audio, RATE)
+                clips.append(clip)
+                audio[clip.clip_id] = class_sound(label_id, rng)
+    write_synthetic(folder, clips, audio)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     world = World(*(folder / name for name in World._fields))
-    save_classifier(build_classifier(ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
-    write_gold(world.gold)
-    write_synthetic(world.vanilla, LOSERS.name, (0, 1), (0, 0, 0))
-    write_synthetic(world.accepted, SYNTHIO, (0, 1, 2), (0, 1))
+    save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
+    classes_gold(world.gold)
+    write_generated(world.vanilla, LOSERS.name, (0, 1), (0, 0, 0))
+    write_generated(world.accepted, SYNTHIO, (0, 1, 2), (0, 1))
     return world
 
 
@@ -168,10 +117,10 @@ def test_every_method_gets_equal_budget_and_a_loadable_model(built: World, tmp_p
             assert (row["steps"], row["examples"]) == (8, 48)
             assert sum(row["slot"].values()) == 24
             assert row["curve"][-1]["step"] == 8
-            assert load_classifier(out / method / str(seed)).labels == LABELS
+            assert load_classifier(out / method / str(seed)).labels == CLASS_LABELS
             uses_clips = METHODS[method].recipe is not None
             assert (row["slot"]["synthetic"] > 0) == uses_clips
-    assert load_classifier(out / "oracle").labels == LABELS
+    assert load_classifier(out / "oracle").labels == CLASS_LABELS
     assert selection["vanilla/0"]["gold_stands_in_for"] == ["siren"]
     assert selection["vanilla/0"]["synthetic_clips"] == 2 * 2
     assert selection["synthio/0"]["synthetic_clips"] == 3 * 2
@@ -233,7 +182,7 @@ def test_finished_trainings_are_found_again(world: World, tmp_path: Path, traine
     assert trained == []
     assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
     shutil.rmtree(world.accepted)
-    write_synthetic(world.accepted, SYNTHIO, (0, 1, 2), (0, 1), seed=2)
+    write_generated(world.accepted, SYNTHIO, (0, 1, 2), (0, 1), seed=2)
     train(world, tmp_path / "c")
     assert len(trained) == 4
     assert all(name.startswith(SYNTHIO) for name in trained)
@@ -304,7 +253,7 @@ def give_further_labels(folder: Path, unknown: bool = False) -> None:
     rows = [json.loads(line) for line in metadata.read_text().splitlines()]
     for row in rows:
         if row["label_id"] == 0:
-            row["further_labels"] = ["no such label" if unknown else LABELS[2]]
+            row["further_labels"] = ["no such label" if unknown else CLASS_LABELS[2]]
     metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -339,7 +288,7 @@ def test_further_labels_are_part_of_what_a_training_is_made_from(
     train(world, tmp_path / "b", methods=("gold",))
     assert trained == []
     metadata = world.gold / "clips" / "metadata.jsonl"
-    metadata.write_text(metadata.read_text().replace(f'["{LABELS[2]}"]', f'["{LABELS[1]}"]'))
+    metadata.write_text(metadata.read_text().replace(f'["{CLASS_LABELS[2]}"]', f'["{CLASS_LABELS[1]}"]'))
     train(world, tmp_path / "c", methods=("gold",))
     assert len(trained) == 3
 
@@ -397,7 +346,7 @@ def test_mixup_changes_the_training_and_not_the_budget(world: World, tmp_path: P
 
 def test_a_classifier_on_waveforms_is_trained_by_every_method_but_specaugment(world: World, tmp_path: Path) -> None:
     shutil.rmtree(world.classifier)
-    save_other("hubert", tmp_path / "published")
+    write_other_classifier("hubert", tmp_path / "published")
     save_classifier(load_classifier(tmp_path / "published", window_s=0.2), world.classifier)
     train(world, tmp_path / "out", methods=("gold", "noise", "specaugment", "synthio_classic"))
     selection = json.loads((tmp_path / "out" / "selection.json").read_text())
@@ -406,4 +355,4 @@ def test_a_classifier_on_waveforms_is_trained_by_every_method_but_specaugment(wo
     assert {row["method"] for row in failures} == {"specaugment"}
     assert all("takes waveforms" in row["error"] for row in failures)
     made = load_classifier(tmp_path / "out" / "synthio_classic" / "1")
-    assert (made.labels, made.front_end.max_length) == (LABELS, 3200)
+    assert (made.labels, made.front_end.max_length) == (CLASS_LABELS, 3200)

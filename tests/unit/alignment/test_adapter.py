@@ -11,7 +11,7 @@ from common.diffusion.backend import T2ABackend
 from common.diffusion.stable_audio import StableAudio
 from common.errors import ConfigError
 from components.align_t2a.adapter import Policy, make_policy
-from tests.tiny_t2a import build_model
+from tests.kit.models import build_t2a
 
 
 def predict(backend: T2ABackend) -> torch.Tensor:
@@ -32,8 +32,8 @@ def disturb(policy_module: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_the_reference_equals_the_base_model_whatever_was_trained(adapter: Literal["lora", "full"]) -> None:
-    base = predict(build_model())
-    policy = make_policy(build_model(), adapter, 4, 0)
+    base = predict(build_t2a())
+    policy = make_policy(build_t2a(), adapter, 4, 0)
     assert torch.equal(predict(policy.backend), base)
     disturb(policy.trained)
     moved = predict(policy.backend)
@@ -47,7 +47,7 @@ def test_the_reference_equals_the_base_model_whatever_was_trained(adapter: Liter
 def test_a_merged_directory_loads_in_the_stock_pipeline_and_predicts_as_the_policy(
     adapter: Literal["lora", "full"], tmp_path: Path
 ) -> None:
-    policy = make_policy(build_model(), adapter, 4, 0)
+    policy = make_policy(build_t2a(), adapter, 4, 0)
     disturb(policy.trained)
     trained = predict(policy.backend)
     policy.merge()
@@ -59,7 +59,7 @@ def test_a_merged_directory_loads_in_the_stock_pipeline_and_predicts_as_the_poli
         "config.json",
         "diffusion_pytorch_model.safetensors",
     }
-    names = set(build_model().transformer.state_dict())
+    names = set(build_t2a().transformer.state_dict())
     assert set(stock.transformer.state_dict()) == names
 
 
@@ -72,8 +72,8 @@ def storages(policy: Policy) -> dict[int, int]:
 
 
 def test_lora_holds_the_weights_once_and_full_fine_tuning_holds_them_twice() -> None:
-    base = sum(p.untyped_storage().nbytes() for p in build_model().transformer.parameters())
-    lora, full = make_policy(build_model(), "lora", 2, 0), make_policy(build_model(), "full", 2, 0)
+    base = sum(p.untyped_storage().nbytes() for p in build_t2a().transformer.parameters())
+    lora, full = make_policy(build_t2a(), "lora", 2, 0), make_policy(build_t2a(), "full", 2, 0)
     adapters = sum(p.nbytes for name, p in lora.trained.named_parameters() if "lora_" in name)
     assert 0 < adapters < 0.2 * base
     assert sum(storages(lora).values()) == base + adapters
@@ -81,14 +81,14 @@ def test_lora_holds_the_weights_once_and_full_fine_tuning_holds_them_twice() -> 
 
 
 def test_a_transformer_without_known_projections_is_refused() -> None:
-    backend = build_model()
+    backend = build_t2a()
     backend.transformer = torch.nn.Sequential(torch.nn.Linear(2, 2))
     with pytest.raises(ConfigError, match="adapter=full"):
         make_policy(backend, "lora", 2, 0)
 
 
 def test_lora_trains_the_attention_projections_alone_and_few_of_their_weights() -> None:
-    policy = make_policy(build_model(), "lora", 2, 0)
+    policy = make_policy(build_t2a(), "lora", 2, 0)
     trained = {name: p for name, p in policy.trained.named_parameters() if p.requires_grad}
     assert trained and all("lora_" in name for name in trained)
     for projection in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_v"):
@@ -100,7 +100,7 @@ def test_adapters_start_the_same_for_one_seed_without_touching_the_global_genera
     before = torch.random.get_rng_state()
     states = []
     for seed in (0, 0, 1):
-        policy = make_policy(build_model(), "lora", 4, seed)
+        policy = make_policy(build_t2a(), "lora", 4, seed)
         states.append({n: p.detach().clone() for n, p in policy.trained.named_parameters() if "lora_A" in n})
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
@@ -109,7 +109,7 @@ def test_adapters_start_the_same_for_one_seed_without_touching_the_global_genera
 
 def test_text_encoder_projection_and_codec_are_not_trained() -> None:
     for adapter in ("lora", "full"):
-        policy = make_policy(build_model(), adapter, 4, 0)  # type: ignore[arg-type] # a literal in a loop
+        policy = make_policy(build_t2a(), adapter, 4, 0)  # type: ignore[arg-type] # a literal in a loop
         trained = {id(p) for p in policy.trained.parameters()}
         frozen = [policy.backend.text_encoder, policy.backend.projection, policy.backend.vae]
         assert not any(id(p) in trained for part in frozen for p in part.parameters())

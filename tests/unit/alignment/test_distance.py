@@ -13,11 +13,11 @@ from components.align_t2a.encoding import EncodedPairs
 from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
 from components.align_t2a.probes import Probes, choose_probes
-from tests.tiny_t2a import RATE, sound
+from tests.kit.sounds import RATE, tone
 
 
 def test_spectrum_does_not_know_the_level() -> None:
-    audio = sound("jazz", 0)
+    audio = tone("jazz", 0)
     assert np.allclose(clip_spectrum(audio, RATE), clip_spectrum(0.05 * audio, RATE), atol=1e-4)
 
 
@@ -62,7 +62,7 @@ def probes(backend: T2ABackend, pairs: EncodedPairs, group: Callable[..., Group]
         }
     )
     clips = [group(label, 0).winner for label in ("dog_bark", "jazz")]
-    held_out = encode_held_out(backend, [(clips[0], sound("dog_bark", 7))], 4, -1.0)
+    held_out = encode_held_out(backend, [(clips[0], tone("dog_bark", 7))], 4, -1.0)
     return Probes(clips, pairs, held_out, settings, 0)
 
 

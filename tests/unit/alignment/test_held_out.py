@@ -7,23 +7,16 @@ import torch
 from common.diffusion.backend import T2ABackend, error
 from common.records.clips import GoldClip
 from components.align_t2a.held_out import HeldOut, encode_held_out, held_out_error
-from tests.tiny_t2a import LABELS, RATE, sound
+from tests.kit.clips import gold_clip
+from tests.kit.sounds import TONES, tone
 
 
 def record(label: str, number: int, duration_s: float) -> GoldClip:
-    return GoldClip(
-        file_name="x.flac",
-        clip_id=f"{label}-{number}",
-        label=label,
-        label_id=LABELS.index(label),
-        source="x.wav",
-        duration_s=duration_s,
-        sample_rate_hz=RATE,
-    )
+    return gold_clip(f"{label}-{number}", label, TONES.index(label), duration_s=duration_s)
 
 
 def encoded(backend: T2ABackend, durations: tuple[float, ...] = (0.3, 0.5, 0.5)) -> HeldOut:
-    clips = [(record(label, 0, s), sound(label, 0, s)) for label, s in zip(LABELS, durations, strict=True)]
+    clips = [(record(label, 0, s), tone(label, 0, s)) for label, s in zip(TONES, durations, strict=True)]
     return encode_held_out(backend, clips, 4, -1.0)
 
 
@@ -38,7 +31,7 @@ def test_error_is_the_mean_over_clips_and_draws_whatever_the_batch_size(backend:
 
 
 def test_noise_belongs_to_the_clip_not_to_its_place(backend: T2ABackend) -> None:
-    clips = [(record(label, 0, 0.5), sound(label, 0)) for label in LABELS]
+    clips = [(record(label, 0, 0.5), tone(label, 0)) for label in TONES]
     forth, back = (encode_held_out(backend, order, 4, -1.0) for order in (clips, clips[::-1]))
     assert held_out_error(backend, forth, 2, 100, 0) == pytest.approx(
         held_out_error(backend, back, 2, 100, 0), rel=1e-6
@@ -56,8 +49,8 @@ def test_noise_levels_are_spread_evenly(backend: T2ABackend, monkeypatch: pytest
 
 def test_gain_and_silence_do_not_count(backend: T2ABackend) -> None:
     clip = record("bus", 0, 0.5)
-    clipped = encode_held_out(backend, [(clip, 100 * sound("bus", 0))], 4, -1.0)
-    limited = encode_held_out(backend, [(clip, 50 * sound("bus", 0))], 4, -1.0)
+    clipped = encode_held_out(backend, [(clip, 100 * tone("bus", 0))], 4, -1.0)
+    limited = encode_held_out(backend, [(clip, 50 * tone("bus", 0))], 4, -1.0)
     assert torch.allclose(clipped[0].latents, limited[0].latents, atol=1e-4)
     assert encode_held_out(backend, [(clip, np.zeros(8000, np.float32))], 4, -1.0) == ()
 

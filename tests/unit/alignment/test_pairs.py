@@ -11,7 +11,7 @@ from common.diffusion.backend import T2ABackend
 from common.errors import DataError
 from components.align_t2a.encoding import encode_pairs
 from components.align_t2a.pairs import Group, equalize, fit_length, groups
-from tests.tiny_t2a import RATE, sound
+from tests.kit.sounds import RATE, tone
 
 
 def peak_dbfs(audio: np.ndarray) -> float:
@@ -19,7 +19,7 @@ def peak_dbfs(audio: np.ndarray) -> float:
 
 
 def test_winner_and_losers_get_one_level_by_gain_alone() -> None:
-    winner, losers = sound("bus", 0), [2 * sound("jazz", 1), 0.01 * sound("dog_bark", 2)]
+    winner, losers = tone("bus", 0), [2 * tone("jazz", 1), 0.01 * tone("dog_bark", 2)]
     treated, others = equalize(winner, losers, -1.0)
     assert treated is not None and np.array_equal(treated, winner)
     for before, after in zip(losers, others, strict=True):
@@ -29,24 +29,24 @@ def test_winner_and_losers_get_one_level_by_gain_alone() -> None:
 
 
 def test_a_clip_that_would_pass_the_peak_limit_lowers_all() -> None:
-    spiky = 0.001 * sound("jazz", 0)
+    spiky = 0.001 * tone("jazz", 0)
     spiky[100] = 0.5
-    winner, (loser, other) = equalize(sound("bus", 0), [spiky, sound("jazz", 1)], -1.0)
+    winner, (loser, other) = equalize(tone("bus", 0), [spiky, tone("jazz", 1)], -1.0)
     assert winner is not None and loser is not None and other is not None
     assert peak_dbfs(loser) == pytest.approx(-1.0, abs=1e-3)
     levels = [rms_dbfs(clip) for clip in (winner, loser, other)]
     assert max(levels) - min(levels) < 1e-3
-    assert levels[0] < rms_dbfs(sound("bus", 0)) - 3
+    assert levels[0] < rms_dbfs(tone("bus", 0)) - 3
 
 
 def test_silent_clips_are_left_out_and_counted_and_nothing_but_silence_is_an_error(
     backend: T2ABackend, group: Callable[..., Group]
 ) -> None:
     silence = np.zeros(8000, np.float32)
-    assert equalize(sound("bus", 0), [silence], -1.0)[1] == [None]
+    assert equalize(tone("bus", 0), [silence], -1.0)[1] == [None]
     clips = [
-        (group("bus", 0), sound("bus", 0), [silence, sound("jazz", 0)]),
-        (group("bus", 1), 1e-5 * sound("bus", 1), [sound("bus", 2), sound("bus", 3)]),
+        (group("bus", 0), tone("bus", 0), [silence, tone("jazz", 0)]),
+        (group("bus", 1), 1e-5 * tone("bus", 1), [tone("bus", 2), tone("bus", 3)]),
     ]
     pairs = encode_pairs(backend, clips, 4, -1.0)
     assert (pairs.pairs, pairs.silent_losers, pairs.silent_winners) == (1, 1, ("bus-1",))
@@ -66,7 +66,7 @@ def test_length_is_the_loudest_window_or_silence_at_the_end() -> None:
 def test_a_pair_that_differs_only_by_gain_has_equal_latents(
     backend: T2ABackend, group: Callable[..., Group], gain: float
 ) -> None:
-    audio = sound("bus", 0)
+    audio = tone("bus", 0)
     pairs = encode_pairs(backend, [(group("bus", 0, 1), audio, [np.float32(gain) * audio])], 4, -1.0)
     (bucket,) = pairs.buckets
     assert torch.allclose(bucket.winners, bucket.losers, atol=1e-4)
@@ -76,8 +76,8 @@ def test_a_clip_longer_than_the_window_is_cut_to_its_loudest_part_in_both(
     backend: T2ABackend, group: Callable[..., Group]
 ) -> None:
     window = backend.max_frames * backend.hop_length
-    long = np.concatenate([0.01 * sound("bus", 0, 1.0), sound("bus", 1, window / RATE)])
-    pairs = encode_pairs(backend, [(group("bus", 0, 1), long, [sound("bus", 1, window / RATE)])], 4, -1.0)
+    long = np.concatenate([0.01 * tone("bus", 0, 1.0), tone("bus", 1, window / RATE)])
+    pairs = encode_pairs(backend, [(group("bus", 0, 1), long, [tone("bus", 1, window / RATE)])], 4, -1.0)
     (bucket,) = pairs.buckets
     assert bucket.winners.shape[-1] == backend.max_frames
     assert torch.allclose(bucket.winners, bucket.losers, atol=0.2)
@@ -96,8 +96,8 @@ def test_each_gold_clip_meets_its_own_losers_of_its_own_replicate(group: Callabl
 
 
 def test_every_pair_keeps_its_winner_and_label(backend: T2ABackend, group: Callable[..., Group]) -> None:
-    clips = [(group("bus", 0), sound("bus", 0), [np.zeros(8000, np.float32), sound("jazz", 0)])]
-    clips += [(group("jazz", 1), sound("jazz", 1), [sound("bus", 3), sound("bus", 4)])]
+    clips = [(group("bus", 0), tone("bus", 0), [np.zeros(8000, np.float32), tone("jazz", 0)])]
+    clips += [(group("jazz", 1), tone("jazz", 1), [tone("bus", 3), tone("bus", 4)])]
     pairs = encode_pairs(backend, clips, 4, -1.0)
     (bucket,) = pairs.buckets
     assert pairs.silent_losers == 1 and pairs.pairs == 3
@@ -117,7 +117,7 @@ def test_the_whole_prompt_reaches_the_text_encoder(
     encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     renamed = group("bus", 0, 1)
     renamed = Group(renamed.winner.model_copy(update={"label": label}), renamed.losers)
-    encode_pairs(backend, [(renamed, sound("bus", 0), [sound("bus", 1)])], 4, -1.0)
+    encode_pairs(backend, [(renamed, tone("bus", 0), [tone("bus", 1)])], 4, -1.0)
     text = backend.tokenizer.decode(seen[0][0], skip_special_tokens=True)
     spoken = label.lower().replace("_", " ")
     assert text.replace(" ", "") == f"sound of a {spoken}".replace(" ", "")

@@ -6,7 +6,7 @@ import torch
 
 from common.clap.retrieval import TOP, embed_features, matched_auc, rank_figures
 from common.clap.scorer import ClapScorer
-from tests.unit.clap.small import RATE_HZ
+from tests.kit.sounds import CLAP_RATE
 
 
 def test_auc_is_the_share_of_ordered_pairs() -> None:
@@ -19,10 +19,10 @@ def test_auc_is_the_share_of_ordered_pairs() -> None:
 def test_embeddings_of_stored_features_are_those_of_the_audio(small_clap: ClapScorer) -> None:
     """More windows than one batch holds, and clips of several windows across the border."""
     rng = np.random.default_rng(0)
-    clips = [(0.1 * rng.standard_normal(int(RATE_HZ * s))).astype(np.float32) for s in (0.5, 2.3, 1.0, 3.1, 0.9, 2.5)]
+    clips = [(0.1 * rng.standard_normal(int(CLAP_RATE * s))).astype(np.float32) for s in (0.5, 2.3, 1.0, 3.1, 0.9, 2.5)]
     small_clap.batch_size = 4
     features = [small_clap.features(torch.from_numpy(small_clap.features.windows(clip))) for clip in clips]
-    expected = small_clap.embed_audio(clips, RATE_HZ)
+    expected = small_clap.embed_audio(clips, CLAP_RATE)
     np.testing.assert_array_equal(embed_features(small_clap, features), expected)
     assert embed_features(small_clap, []).shape == (0, small_clap.dim)
 

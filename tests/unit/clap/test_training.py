@@ -19,7 +19,8 @@ from common.config.base import OptimConfig
 from common.corpus.vocabulary import Vocabulary
 from common.records.text import template_caption
 from common.training import Curve, best_by
-from tests.unit.clap.small import LABELS, RATE_HZ, SMALL
+from tests.kit.models import CLAP_ARCHITECTURE
+from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS
 
 OPTIM = OptimConfig(steps=40, batch_size=12, learning_rate=3e-3, warmup_steps=5)
 
@@ -31,7 +32,7 @@ def train(
     equalizer_db: float = 0.0,
 ) -> Curve:
     clips, labels = sounds
-    features, _ = window_features(scorer, clips, RATE_HZ)
+    features, _ = window_features(scorer, clips, CLAP_RATE)
     set_input_statistics(scorer.model, features)
     captions = [[template_caption(label), f"a {label}"] for label in labels]
     return train_contrastive(scorer, features, captions, labels, optim, seed=4, name="clap", equalizer_db=equalizer_db)
@@ -75,11 +76,11 @@ def test_the_loss_is_least_where_the_shares_equal_the_targets() -> None:
 
 def test_training_separates_the_labels(small_clap: ClapScorer, sounds: tuple[list[np.ndarray], list[str]]) -> None:
     clips, labels = sounds
-    own = [LABELS.index(label) for label in labels]
+    own = [CLAP_SOUNDS.index(label) for label in labels]
 
     def auc() -> float:
-        prompts = small_clap.embed_text([template_caption(label) for label in LABELS])
-        return retrieval_figures(small_clap.embed_audio(clips, RATE_HZ) @ prompts.T, own)["auc"]
+        prompts = small_clap.embed_text([template_caption(label) for label in CLAP_SOUNDS])
+        return retrieval_figures(small_clap.embed_audio(clips, CLAP_RATE) @ prompts.T, own)["auc"]
 
     before = auc()
     train(small_clap, sounds)
@@ -90,16 +91,16 @@ def test_a_training_repeats_bit_for_bit(vocabulary: Vocabulary, sounds: tuple[li
     embedded = []
     for _ in range(2):
         torch.rand(3)
-        scorer = build_clap(SMALL, vocabulary, seed=1)
+        scorer = build_clap(CLAP_ARCHITECTURE, vocabulary, seed=1)
         train(scorer, sounds)
-        embedded.append(scorer.embed_audio(sounds[0], RATE_HZ))
+        embedded.append(scorer.embed_audio(sounds[0], CLAP_RATE))
     np.testing.assert_array_equal(*embedded)
 
 
 def test_training_leaves_the_batch_norms_statistics(
     small_clap: ClapScorer, sounds: tuple[list[np.ndarray], list[str]]
 ) -> None:
-    features, _ = window_features(small_clap, sounds[0], RATE_HZ)
+    features, _ = window_features(small_clap, sounds[0], CLAP_RATE)
     set_input_statistics(small_clap.model, features)
     norm = small_clap.model.audio_model.audio_encoder.batch_norm
     kept = norm.running_mean.clone(), norm.running_var.clone()
@@ -116,7 +117,7 @@ def test_bf16_learns_and_keeps_weights_in_single_precision(
     curve = train(small_clap, sounds, OPTIM.model_copy(update={"precision": "bf16"}))
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
     assert {parameter.dtype for parameter in small_clap.model.parameters()} == {torch.float32}
-    exact = build_clap(SMALL, vocabulary, seed=1)
+    exact = build_clap(CLAP_ARCHITECTURE, vocabulary, seed=1)
     train(exact, sounds)
     assert not torch.equal(
         exact.model.audio_projection.linear1.weight, small_clap.model.audio_projection.linear1.weight

@@ -9,14 +9,14 @@ import pytest
 
 from common.classifier.model import Classifier, build_classifier, save_classifier
 from common.config.classifier import ASTArchitecture
-from tests.tiny_classifier import ARCHITECTURE
+from tests.kit.models import AST_ARCHITECTURE
 
 LABELS = ["Glass / break", "dog bark", "müsic"]
 
 
 @pytest.fixture(scope="session")
 def architecture() -> ASTArchitecture:
-    return ARCHITECTURE
+    return AST_ARCHITECTURE
 
 
 @pytest.fixture(scope="session")

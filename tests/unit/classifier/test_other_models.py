@@ -20,7 +20,7 @@ from common.errors import ConfigError
 from components.train_classifier.budget import make_budget
 from components.train_classifier.contrastive import train_body
 from components.train_classifier.training import Examples, train
-from tests.other_classifiers import WAV2VEC2, save_other
+from tests.kit.models import wav2vec2_config, write_other_classifier
 
 RATE = 16000
 WINDOW_S = 0.25
@@ -29,14 +29,14 @@ WINDOW_S = 0.25
 @pytest.fixture(scope="module", params=["wav2vec2", "hubert", "whisper"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp(request.param)
-    save_other(request.param, made)
+    write_other_classifier(request.param, made)
     return made
 
 
 @pytest.fixture(scope="module")
 def wave(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     made = tmp_path_factory.mktemp("wave")
-    save_other("hubert", made)
+    write_other_classifier("hubert", made)
     return load_classifier(made, WINDOW_S)
 
 
@@ -86,8 +86,8 @@ def test_a_fresh_head_keeps_the_body_and_survives_saving(folder: Path, tmp_path:
 
 
 def test_weights_that_the_files_lack_are_the_same_at_each_load(tmp_path: Path) -> None:
-    save_other("wav2vec2", tmp_path)
-    Wav2Vec2ForSequenceClassification(WAV2VEC2).wav2vec2.save_pretrained(tmp_path)
+    write_other_classifier("wav2vec2", tmp_path)
+    Wav2Vec2ForSequenceClassification(wav2vec2_config()).wav2vec2.save_pretrained(tmp_path)
     torch.manual_seed(1)
     first = load_classifier(tmp_path).model.state_dict()
     torch.manual_seed(2)
@@ -129,7 +129,7 @@ def test_the_body_of_a_model_on_waveforms_is_trained_contrastively(wave: Classif
 
 
 def test_an_unsupported_feature_extractor_is_refused_by_name(tmp_path: Path) -> None:
-    save_other("wav2vec2", tmp_path)
+    write_other_classifier("wav2vec2", tmp_path)
     settings = {"feature_extractor_type": "SeamlessM4TFeatureExtractor", "sampling_rate": RATE}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match=r"SeamlessM4TFeatureExtractor; expected one of ASTFeatureExtractor"):

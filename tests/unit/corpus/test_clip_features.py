@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.corpus.features import StoredFeatures, audio_shards, write_features
 from common.errors import DataError
-from tests.stages.clap_artifacts import write_corpus
+from tests.kit.corpus import write_corpus
 
 
 def features(source: int) -> list[Tensor]:

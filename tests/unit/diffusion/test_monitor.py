@@ -13,7 +13,7 @@ from common.config.t2a import MonitorConfig, SamplerConfig
 from common.corpus.vocabulary import build_vocabulary
 from common.storage import open_store
 from components.pretrain_t2a.monitor import KEPT, Judge, Monitor, collect, discard
-from tests.unit.clap.small import SMALL
+from tests.kit.models import CLAP_ARCHITECTURE
 from tests.unit.diffusion.conftest import RATE_HZ
 from tests.unit.diffusion.test_pretraining import CAPTIONS, latent
 
@@ -22,7 +22,7 @@ CONFIG = MonitorConfig(every=4, clips=6, prompt_count=2, sampler=SamplerConfig(s
 
 @pytest.fixture(scope="module")
 def scorer():
-    return build_clap(SMALL, build_vocabulary(CAPTIONS), seed=0)
+    return build_clap(CLAP_ARCHITECTURE, build_vocabulary(CAPTIONS), seed=0)
 
 
 @pytest.fixture

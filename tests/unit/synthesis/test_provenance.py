@@ -5,18 +5,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError
-from common.records.provenance import PROVENANCE, Provenance, copy_provenance, read_provenance, write_provenance
+from common.records.provenance import PROVENANCE, copy_provenance, read_provenance, write_provenance
 from common.storage import write_json
 from components.synthesize_audio.clips import model_account
-
-
-def account(clip_id: str, caption: str = "a") -> Provenance:
-    return Provenance(
-        clip_id=clip_id, sha256="0", recipe="r", seed=0, source_clip_id="g", index=0, round=0, label="l",
-        caption=caption, writer="w", prompt_hash="", parents=(), model_hash="m", model={}, gold_licence="CC0-1.0",
-        sampling_seed=1, duration_s=1.0, frames=8, start="noise", noise_level=None, source_sha256=None,
-        target_rms_dbfs=-20.0, gain_db=0.0, signal="ok", settings={}, code_version="1", environment={},
-    )  # fmt: skip
+from tests.kit.clips import account
 
 
 def test_what_is_written_is_read_and_an_unknown_clip_is_refused(tmp_path: Path) -> None:
