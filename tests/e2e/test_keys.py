@@ -36,10 +36,10 @@ def test_no_key_is_found_anywhere_after_a_whole_run(smoke: SmokeRun, tmp_path: P
             for name in ("augment_captions", "revise_captions")
         )
         options = ("--methods", "gold,synthio")
-        told = [succeeded(run_pipeline(runs, *options, overrides=overrides, **KEYS))]
+        told = [succeeded(run_pipeline(runs, smoke.dataset, *options, overrides=overrides, **KEYS))]
         sent = len(stub.requests)
         assert sent > 50 and set(stub.keys) == {f"Bearer {CANARY}"}
-        told.append(run_pipeline(runs, *options, overrides=overrides, **KEYS))
+        told.append(run_pipeline(runs, smoke.dataset, *options, overrides=overrides, **KEYS))
         assert len(stub.requests) == sent, "a rerun costs nothing"
     report = json.loads((runs / "latest" / "report.json").read_text(encoding="utf-8"))
     assert report["writing"]["writer"] == "endpoint:stub" and report["writing"]["input_tokens"] > 1000

@@ -18,13 +18,13 @@ def runs(smoke: SmokeRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(smoke.runs, tmp_path / "runs", symlinks=True))
 
 
-def test_another_setting_of_training_leaves_all_stages_before_it_cached(runs: Path) -> None:
-    succeeded(run_pipeline(runs, overrides="train_classifier.slot_weight=0.5"))
+def test_another_setting_of_training_leaves_all_stages_before_it_cached(smoke: SmokeRun, runs: Path) -> None:
+    succeeded(run_pipeline(runs, smoke.dataset, overrides="train_classifier.slot_weight=0.5"))
     assert executed(runs) == {"plan", "train-classifier", "evaluate-classifier", "report"}
 
 
-def test_three_rounds_take_over_what_one_round_made(runs: Path) -> None:
-    succeeded(run_pipeline(runs, overrides="rounds=3"))
+def test_three_rounds_take_over_what_one_round_made(smoke: SmokeRun, runs: Path) -> None:
+    succeeded(run_pipeline(runs, smoke.dataset, overrides="rounds=3"))
     ran = executed(runs)
     assert not {task for task in ran if task.startswith(("pretrain", "finetune", "align", "augment", "prepare"))}
     assert {"revise-captions-2", "synthesize-audio-4", "filter-audio-3", "filter-audio-4", "train-classifier"} <= ran

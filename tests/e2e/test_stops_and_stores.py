@@ -17,10 +17,10 @@ from tests.kit.s3_server import BUCKET, s3_server
 from tests.kit.smoke import ROOT, SmokeRun, command, environment, record, report, run_pipeline, succeeded
 
 
-def stop_at(event: str, stop: signal.Signals, runs: Path) -> tuple[int, str]:
+def stop_at(event: str, stop: signal.Signals, runs: Path, dataset: Path) -> tuple[int, str]:
     """Start the run in `runs`, send `stop` to all its processes soon after `event`: exit status and error output."""
     running = subprocess.Popen(
-        command(runs),
+        command(runs, dataset),
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -37,12 +37,12 @@ def stop_at(event: str, stop: signal.Signals, runs: Path) -> tuple[int, str]:
 
 
 def test_a_killed_and_an_interrupted_run_go_on_and_end_with_the_same_report(smoke: SmokeRun, tmp_path: Path) -> None:
-    status, _ = stop_at("pretrain_t2a: stage_start", signal.SIGKILL, tmp_path)
+    status, _ = stop_at("pretrain_t2a: stage_start", signal.SIGKILL, tmp_path, smoke.dataset)
     assert status == -signal.SIGKILL
-    status, errors = stop_at("align_t2a: stage_start", signal.SIGINT, tmp_path)
+    status, errors = stop_at("align_t2a: stage_start", signal.SIGINT, tmp_path, smoke.dataset)
     assert status == 130
     assert errors.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
-    succeeded(run_pipeline(tmp_path))
+    succeeded(run_pipeline(tmp_path, smoke.dataset))
     assert {"plan", "prepare-corpus"} <= {row["name"] for row in record(tmp_path)["stages"] if row["cached"]}
     assert report(tmp_path) == report(smoke.runs)
 
@@ -57,7 +57,7 @@ def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_who
             "AWS_ACCESS_KEY_ID": "test",
             **KEYS,
         }
-        finished = succeeded(run_pipeline(tmp_path, "--store", f"s3://{BUCKET}/store", **place))
+        finished = succeeded(run_pipeline(tmp_path, smoke.dataset, "--store", f"s3://{BUCKET}/store", **place))
         with pytest.MonkeyPatch.context() as variables:
             for name, value in place.items():
                 variables.setenv(name, value)

@@ -44,7 +44,7 @@ def test_report_json_has_what_scripts_rely_on(smoke: SmokeRun) -> None:
     assert all({"method", "versus", "mean", "low", "high"} <= row.keys() for row in report["differences"])
     assert all({"accepted", "rejected"} <= row.keys() for row in report["rounds"])
     assert {"n_train", "n_val", "n_test", "dropped"} <= report["data"].keys()
-    assert report["data"]["n_train"] == 16
+    assert report["data"]["n_train"] == 12
     assert report["failures"] == []
 
 
@@ -85,7 +85,7 @@ def test_with_other_docstrings_a_second_run_executes_no_task_and_gives_the_same_
     for name in ("common/log.py", "components/align_t2a/run.py", "components/align_t2a/component.py"):
         edited(tmp_path / name)
     before = (smoke.latest / "report.json").read_bytes()
-    succeeded(run_pipeline(smoke.runs, root=tmp_path))
+    succeeded(run_pipeline(smoke.runs, smoke.dataset, root=tmp_path))
     assert executed(smoke.runs) == set()
     assert (smoke.latest / "report.json").read_bytes() == before
 

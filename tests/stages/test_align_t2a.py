@@ -185,6 +185,7 @@ def test_a_stage_ended_by_sigterm_goes_on_to_the_same_model(
     assert not list((tmp_path / "store2").rglob("step-*"))
 
 
+@pytest.mark.e2e
 def test_workers_do_not_change_the_models(
     align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

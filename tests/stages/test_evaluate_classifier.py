@@ -196,6 +196,7 @@ def test_a_copy_of_a_test_clip_among_the_training_clips_is_found(world: World, t
     assert leaks["test_clips"] == 2
 
 
+@pytest.mark.e2e
 def test_figures_do_not_depend_on_the_number_of_workers(
     built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_filtering_repeats_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.e2e
 def test_scores_do_not_depend_on_batch_size_or_order(inputs: Inputs, tmp_path: Path) -> None:
     shuffled = Path(shutil.copytree(inputs.synthetic, tmp_path / "shuffled"))
     lines = (shuffled / "clips" / "metadata.jsonl").read_text().splitlines()

@@ -43,6 +43,7 @@ def test_finetuning_raises_validation_auc_and_its_model_is_kept(inputs: tuple[Pa
         ClapScorer.load(tmp_path / "out" / seed)
 
 
+@pytest.mark.e2e
 def test_finetuning_repeats_bit_for_bit_and_replicates_differ(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     finetune(inputs, tmp_path / "a")
     finetune(inputs, tmp_path / "b", code="other version, so nothing is taken from the store")

@@ -47,6 +47,7 @@ def test_every_clip_is_in_one_shard_with_latents_tokens_and_audio(tmp_path: Path
     assert 0.8 < scale < 1.2
 
 
+@pytest.mark.e2e
 def test_a_rerun_gives_equal_bytes_and_remakes_only_a_missing_shard(tmp_path: Path, run_store: Path) -> None:
     build(tmp_path / "a")
     made = sorted((run_store / "prepare_corpus").glob("*/*/*.tar"))
@@ -61,6 +62,7 @@ def test_a_rerun_gives_equal_bytes_and_remakes_only_a_missing_shard(tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in made[2:]} == times
 
 
+@pytest.mark.e2e
 def test_the_artifact_is_the_same_whatever_the_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

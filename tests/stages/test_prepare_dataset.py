@@ -207,6 +207,7 @@ def test_a_full_disk_publishes_nothing_and_the_same_call_then_succeeds(
     assert [path for path in sorted(run_store.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
 
 
+@pytest.mark.e2e
 def test_the_demo_has_32_training_clips_of_each_class_alike(tmp_path: Path) -> None:
     spec = resolve_dataset("demo")
     prepare(tmp_path / "out", spec, n=spec.n, storage_sample_rate_hz=16000)

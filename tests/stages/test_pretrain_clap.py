@@ -56,6 +56,7 @@ def test_pretraining_tells_held_out_classes_apart(tmp_path: Path) -> None:
     ClapProcessor.from_pretrained(out)
 
 
+@pytest.mark.e2e
 def test_pretraining_repeats_bit_for_bit(tmp_path: Path) -> None:
     first, _ = pretrain(tmp_path, TRAINED, "first")
     second, _ = pretrain(tmp_path, TRAINED, "second", code="other version, so nothing is taken from the store")
@@ -115,6 +116,7 @@ def test_held_out_clips_enter_no_weight(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+@pytest.mark.e2e
 def test_a_killed_run_goes_on_bit_for_bit_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

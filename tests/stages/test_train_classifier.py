@@ -162,6 +162,7 @@ def test_the_stage_has_no_way_to_the_test_split() -> None:
     assert "test" not in " ".join(inspect.signature(run).parameters)
 
 
+@pytest.mark.e2e
 def test_results_do_not_depend_on_the_number_of_workers(
     built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_alignment_ends_when_winner_error_or_distance_got_worse(
     assert result.best_step == 2
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_alignment_repeats_bit_for_bit(adapter: Adapter, pairs: EncodedPairs) -> None:
     assert equal(run_align(config(adapter=adapter), pairs)[1], run_align(config(adapter=adapter), pairs)[1])
@@ -250,6 +251,7 @@ def test_a_killed_alignment_goes_on_to_the_same_weights_best_state_and_curve(
     assert equal(weights, again)
 
 
+@pytest.mark.e2e
 def test_an_alignment_killed_between_two_worse_probes_stops_where_the_unbroken_one_does(
     pairs: EncodedPairs, tmp_path: Path
 ) -> None:

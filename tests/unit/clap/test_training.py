@@ -87,6 +87,7 @@ def test_training_separates_the_labels(small_clap: ClapScorer, sounds: tuple[lis
     assert auc() > max(0.95, before)
 
 
+@pytest.mark.e2e
 def test_a_training_repeats_bit_for_bit(vocabulary: Vocabulary, sounds: tuple[list[np.ndarray], list[str]]) -> None:
     embedded = []
     for _ in range(2):

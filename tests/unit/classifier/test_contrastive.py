@@ -106,6 +106,7 @@ def test_training_brings_clips_of_one_label_together_and_leaves_the_head(classif
     assert torch.equal(head, fresh.model.classifier.dense.weight)
 
 
+@pytest.mark.e2e
 def test_a_killed_contrastive_training_goes_on_to_the_same_weights(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_weights_that_the_files_lack_are_the_same_at_each_load(tmp_path: Path) -
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
+@pytest.mark.e2e
 def test_a_model_on_waveforms_is_trained_and_repeats_bit_for_bit(wave: Classifier) -> None:
     clips, labels = tones(12, 0.3)
     front_end = wave.front_end

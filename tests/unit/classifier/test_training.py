@@ -90,6 +90,7 @@ def test_shuffled_labels_give_chance(train_once: Callable[..., Any]) -> None:
     assert np.mean(accuracies) < 1 / 3 + 0.25
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("masks", [None, (SpecAugmentConfig(time_roll_s=0.05), 0.3)])
 def test_a_repeat_is_equal_bit_for_bit(train_once: Callable[..., Any], masks: Any) -> None:
     first, figures = train_once(examples(6, 0), examples(10, 1), specaugment=masks)
@@ -99,6 +100,7 @@ def test_a_repeat_is_equal_bit_for_bit(train_once: Callable[..., Any], masks: An
     assert all(torch.equal(value, weights(again)[key]) for key, value in weights(first).items())
 
 
+@pytest.mark.e2e
 def test_a_killed_training_goes_on_to_the_same_weights(
     train_once: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from pipelines.cluster.doctor import examine_cluster
 from pipelines.cluster.placement import Profile, load_profile
 from pipelines.commands import main
 from tests.kit.s3_server import BUCKET, s3_server
+from tests.kit.smoke import write_dataset
 from tests.unit.cluster.stub import serving
 
 Answers = dict[str, tuple[int, dict[str, str], Any]]
@@ -190,9 +191,9 @@ def test_models_of_a_preset_are_looked_for_in_the_store_that_the_profile_names(t
 
 
 def test_the_command_ends_with_1_when_the_cluster_has_a_problem(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Connection, "from_environment", classmethod(lambda cls: cls("http://127.0.0.1:9", attempts=1)))
-    assert main(["doctor", "--preset", "smoke", "--json"]) == 1
+    assert main(["doctor", "--dataset", str(write_dataset(tmp_path / "sounds")), "--preset", "smoke", "--json"]) == 1
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["cluster"]}
     assert rows["API"]["state"] == "problem" and "check KFP_HOST" in rows["API"]["text"]

@@ -87,6 +87,7 @@ def test_training_twice_gives_the_same_weights_bit_for_bit(codec, tokenizer, cli
     assert not same(first, trained(codec, tokenizer, clips, seed=1)[0])
 
 
+@pytest.mark.e2e
 def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(codec, tokenizer, clips, tmp_path, monkeypatch):
     import components.pretrain_t2a.trainer as trainer
 
@@ -155,6 +156,7 @@ def test_the_weights_kept_are_those_of_the_smallest_figure(codec, tokenizer, cli
     assert same(constant, eight)
 
 
+@pytest.mark.e2e
 def test_a_resumed_run_keeps_the_same_best_weights(codec, tokenizer, clips, tmp_path):
     choose = {"keep_best_by": "clap_distance"}
     figures = {4: 1.0, 8: 2.0, 12: 3.0}

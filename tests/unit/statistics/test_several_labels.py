@@ -122,6 +122,7 @@ def test_the_threshold_is_the_one_with_the_best_macro_f1_and_of_equal_ones_the_n
     assert choose_threshold(truth, np.where(truth, 0.9, 0.1)) == 0.5
 
 
+@pytest.mark.e2e
 def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
     improved = 0
     for trial in range(20):

@@ -136,7 +136,7 @@ def assert_alike(one: Any, two: Any) -> None:
     ("sharding", "loss", "accumulation"),
     [
         ("fsdp", "regression", 2),
-        ("none", "contrastive", 1),
+        pytest.param("none", "contrastive", 1, marks=pytest.mark.e2e),
         pytest.param("none", "regression", 1, marks=pytest.mark.e2e),
         pytest.param("none", "regression", 2, marks=pytest.mark.e2e),
         pytest.param("fsdp", "regression", 1, marks=pytest.mark.e2e),
@@ -164,6 +164,7 @@ def test_two_processes_go_on_as_if_they_had_never_stopped(tmp_path: Path, shardi
     assert whole[1] == resumed[1]
 
 
+@pytest.mark.e2e
 def test_a_checkpoint_of_shards_holds_whole_tensors_for_any_number_of_processes(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         results(Job(tmp_path / "a", sharding="fsdp", dies_at=6), 2)
@@ -208,6 +209,7 @@ def as_torchrun_does(job: Job, rank: int, port: int) -> None:
     launch(work, job, 1)
 
 
+@pytest.mark.e2e
 def test_processes_that_torchrun_started_join_each_other(tmp_path: Path) -> None:
     expected = results(Job(tmp_path / "two"), 2)
     (tmp_path / "torchrun").mkdir()
