@@ -29,6 +29,8 @@ STAGES ?=
 GPUS ?= 1
 JOBS ?= 2
 export PYTHONPATH := $(CURDIR)
+# A run starts dozens of processes: let them share the byte code.
+unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 

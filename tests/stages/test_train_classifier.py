@@ -345,6 +345,7 @@ def test_mixup_changes_the_training_and_not_the_budget(world: World, tmp_path: P
     assert plain["curve"] != mixed["curve"]
 
 
+@pytest.mark.e2e
 def test_a_classifier_on_waveforms_is_trained_by_every_method_but_specaugment(world: World, tmp_path: Path) -> None:
     shutil.rmtree(world.classifier)
     write_other_classifier("hubert", tmp_path / "published")
