@@ -90,6 +90,8 @@ def test_the_builders_command_gets_its_arguments_first_and_the_context_last() ->
     assert "TORCH=x" in command
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert f"org.opencontainers.image.version={project['version']}" in command
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)$", changes, flags=re.MULTILINE)[1] == project["version"]  # type: ignore[index]
 
 
 def test_the_context_of_a_build_is_a_list_of_what_may_enter() -> None:
