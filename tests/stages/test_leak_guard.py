@@ -64,7 +64,7 @@ def trained(folder: Path, gold: Path) -> None:
     save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), folder / "start")
     for name in ("vanilla", "accepted"):
         write_synthetic(folder / name, [], {})
-    optim = {"steps": 120, "batch_size": 12, "learning_rate": 5e-3, "record_every": 20, "evaluate_every": 20}
+    optim = {"steps": 80, "batch_size": 12, "learning_rate": 5e-3, "record_every": 20, "evaluate_every": 20}
     config: dict[str, Any] = {
         "settings": {"optim": optim, "oracle_steps": 10},
         "seeds": list(SEEDS),

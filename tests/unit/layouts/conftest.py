@@ -17,9 +17,10 @@ def put(tmp_path: Path) -> Put:
     """Writes files below a root: text as it is, None as a short distinct noise."""
 
     def write(files: dict[str, str | None], root: str = "root") -> Path:
+        for folder in {(tmp_path / root / name).parent for name in files}:
+            folder.mkdir(parents=True, exist_ok=True)
         for number, (name, text) in enumerate(files.items()):
             path = tmp_path / root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
             if text is None:
                 noise = 0.1 * np.random.default_rng(number).standard_normal(1600)
                 soundfile.write(path, noise, 8000, format=path.suffix[1:].upper())

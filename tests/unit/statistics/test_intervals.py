@@ -37,7 +37,7 @@ def simulated(
 
 def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
     improved = 0
-    for trial in range(12):
+    for trial in range(8):
         truth, first, second = simulated(np.random.default_rng(trial), (0.0, 0.0))
         improved += difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
     assert improved <= 2
