@@ -160,6 +160,7 @@ def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
     assert made == ["1/dpo"]
 
 
+@pytest.mark.e2e
 def test_a_stage_ended_by_sigterm_goes_on_to_the_same_model(
     align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

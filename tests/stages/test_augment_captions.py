@@ -119,6 +119,7 @@ def test_recipes_that_caption_alike_share_their_captions(inputs: tuple[Path, Pat
     assert by_recipe["dpo-mixcap-filtered"] != by_recipe["dpo-plain-filtered"]
 
 
+@pytest.mark.e2e
 def test_a_rerun_and_another_order_of_inputs_write_the_same_bytes(
     inputs: tuple[Path, Path], tmp_path: Path, run_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

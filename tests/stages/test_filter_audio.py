@@ -138,6 +138,7 @@ def test_audio_is_copied_byte_by_byte(inputs: Inputs, tmp_path: Path) -> None:
             assert hash_file(folder / name) == hash_file(inputs.synthetic / name)
 
 
+@pytest.mark.e2e
 def test_filtering_repeats_bit_for_bit(inputs: Inputs, tmp_path: Path) -> None:
     hashes = []
     for name in ("first", "second"):

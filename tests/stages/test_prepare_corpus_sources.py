@@ -232,6 +232,7 @@ def test_float16_latents_take_half_the_space_and_differ_by_their_rounding(
         assert np.load(io.BytesIO(data)).dtype == np.float16
 
 
+@pytest.mark.e2e
 def test_several_clips_at_once_make_the_corpus_that_one_by_one_makes(
     tmp_path: Path, folder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +277,7 @@ def build_until(shard: int, target: Path, settings: dict[str, Any]) -> int:
         os._exit(1)
 
 
+@pytest.mark.e2e
 def test_a_killed_run_goes_on_with_the_first_missing_shard(
     tmp_path: Path, folder: dict[str, Any], run_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

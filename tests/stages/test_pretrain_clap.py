@@ -151,6 +151,7 @@ def without_dropout(*arguments: Any) -> ClapScorer:
     return scorer
 
 
+@pytest.mark.e2e
 def test_two_processes_train_what_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout is off: each process draws its own."""
     monkeypatch.setattr(pretraining, "starting_point", without_dropout)

@@ -118,6 +118,7 @@ def dies_at(call: int) -> Callable[..., Any]:
     return step
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("masks", [0.0, 0.2])
 def test_a_repeat_and_a_resumed_run_are_equal_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: float

@@ -80,6 +80,7 @@ def same(first, second) -> bool:
     return all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
+@pytest.mark.e2e
 def test_training_twice_gives_the_same_weights_bit_for_bit(codec, tokenizer, clips):
     (first, record), (second, again) = (trained(codec, tokenizer, clips) for _ in range(2))
     assert same(first, second)

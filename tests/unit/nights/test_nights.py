@@ -153,6 +153,7 @@ def test_seconds_of_a_cell_count_from_the_end_of_the_one_before() -> None:
     assert found == {"whole study": 310.0, "a, n = 50": 100.0, "b, n = 50": 200.0}
 
 
+@pytest.mark.e2e
 def test_false_alarms_are_as_rare_as_stated_when_every_night_draws_anew_and_none_when_it_repeats() -> None:
     # Figures of the same accuracy, whose 95 % interval has the half width 1.96 sd, as drawn anew every night.
     generator, sd, alarms, trials = np.random.default_rng(0), 0.02, 0, 4000
