@@ -43,7 +43,7 @@ def test_a_killed_and_an_interrupted_run_go_on_and_end_with_the_same_report(smok
     assert status == 130
     assert errors.strip().splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
     succeeded(run_pipeline(tmp_path, smoke.dataset))
-    assert {"plan", "prepare-corpus"} <= {row["name"] for row in record(tmp_path)["stages"] if row["cached"]}
+    assert {"plan", "prepare-corpus"} <= {row["name"] for row in record(tmp_path / "latest")["stages"] if row["cached"]}
     assert report(tmp_path) == report(smoke.runs)
 
 

@@ -19,22 +19,22 @@ STAGES_OF_STUDIES = {"plan-study", "record-cell", "report-study", "record-night"
 
 def test_the_verdict_and_the_reports_path_are_printed_last(smoke: SmokeRun) -> None:
     verdict, path = smoke.stdout.strip().splitlines()[-2:]
-    assert verdict == json.loads((smoke.latest / "report.json").read_text(encoding="utf-8"))["verdict"]["text"]
-    assert path == f"report: {smoke.latest / 'report.html'}"
+    assert verdict == json.loads((smoke.folder / "report.json").read_text(encoding="utf-8"))["verdict"]["text"]
+    assert path == f"report: {smoke.runs / 'latest' / 'report.html'}"
 
 
 def test_every_stage_ran_and_succeeded(smoke: SmokeRun) -> None:
-    run = record(smoke.runs)
+    run = record(smoke.folder)
     assert {stage.replace("_", "-") for stage in STAGES} - STAGES_OF_STUDIES <= {row["name"] for row in run["stages"]}
     assert all(row["state"] == "succeeded" for row in run["stages"])
 
 
 def test_the_time_outside_the_models_is_a_part_of_the_whole(smoke: SmokeRun) -> None:
-    assert 0.05 < record(smoke.runs)["outside_models_share"] < 0.99
+    assert 0.05 < record(smoke.folder)["outside_models_share"] < 0.99
 
 
 def test_report_json_has_what_scripts_rely_on(smoke: SmokeRun) -> None:
-    report = json.loads((smoke.latest / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((smoke.folder / "report.json").read_text(encoding="utf-8"))
     assert {"improved", "beats_classic", "text"} <= report["verdict"].keys()
     assert {"gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic"} == report["methods"].keys()
     for row in report["methods"].values():
@@ -51,18 +51,18 @@ def test_report_json_has_what_scripts_rely_on(smoke: SmokeRun) -> None:
 def test_published_models_load_in_the_plain_libraries(smoke: SmokeRun) -> None:
     from transformers import pipeline
 
-    classify = pipeline("audio-classification", model=str((smoke.latest / "classifier").resolve()))
+    classify = pipeline("audio-classification", model=str((smoke.folder / "classifier").resolve()))
     found = classify({"raw": np.zeros(16000, dtype=np.float32), "sampling_rate": 16000}, top_k=None)
     assert sum(row["score"] for row in found) == pytest.approx(1.0, abs=1e-3)
-    assert (smoke.latest / "t2a" / "model_index.json").is_file()
-    assert (smoke.latest / "synthetic" / "metadata.jsonl").is_file()
+    assert (smoke.folder / "t2a" / "model_index.json").is_file()
+    assert (smoke.folder / "synthetic" / "metadata.jsonl").is_file()
 
 
 def test_a_clip_is_made_again_from_its_provenance_to_the_same_bytes(
     smoke: SmokeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips = (smoke.latest / "synthetic" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    options = ["--run", str(smoke.latest), "--out", str(tmp_path / "again.flac")]
+    clips = (smoke.folder / "synthetic" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    options = ["--run", str(smoke.folder), "--out", str(tmp_path / "again.flac")]
     assert main(["remake", *options, "--clip", json.loads(clips[0])["clip_id"]]) == 0
     assert "the same bytes as in the run" in capsys.readouterr().out
     assert main(["remake", *options, "--clip", "nothing"]) == 2
@@ -84,10 +84,10 @@ def test_with_other_docstrings_a_second_run_executes_no_task_and_gives_the_same_
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("common/log.py", "components/align_t2a/run.py", "components/align_t2a/component.py"):
         edited(tmp_path / name)
-    before = (smoke.latest / "report.json").read_bytes()
     succeeded(run_pipeline(smoke.runs, smoke.dataset, root=tmp_path))
     assert executed(smoke.runs) == set()
-    assert (smoke.latest / "report.json").read_bytes() == before
+    again = (smoke.runs / "latest" / "report.json").read_bytes()
+    assert again == (smoke.folder / "report.json").read_bytes()
 
 
 @pytest.mark.parametrize(
