@@ -154,9 +154,6 @@ def _read(file: BinaryIO, where: str, names: Names, limits: ArchiveLimits) -> It
         content.drain()
 
 
-_CHUNK = 1 << 20
-
-
 class MemberFile(io.RawIOBase):
     """File object over exactly `size` bytes of an archive; fewer are an error, more are not read.
 

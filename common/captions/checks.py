@@ -42,6 +42,10 @@ MAX_ELEMENT_WORDS = 8
 
 _FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
 _PUNCTUATION = frozenset(" ,.;:'’‘\"“”!?()-–—&%°+#")
+MIN_WORDS = 2
+"""Foreign words needed for a refusal; a single one may be a name or a loan word."""
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_LISTS = TypeAdapter(dict[str, str])
 
 
 def contains_phrase(text: str, phrase: str) -> bool:
@@ -201,13 +205,6 @@ def _checked_elements(reply: ElementsReply, task: Task, checks: CheckConfig, rea
                 good[plain_caption(phrase)] = None
         kept[kind] = tuple(good)
     return Checked(elements=Elements(**kept), reasons=tuple(reasons), complete=True)
-
-
-MIN_WORDS = 2
-"""Foreign words needed for a refusal; a single one may be a name or a loan word."""
-
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_LISTS = TypeAdapter(dict[str, str])
 
 
 def in_other_language(text: str, language: str) -> bool:

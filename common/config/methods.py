@@ -19,6 +19,8 @@ Augmentation = Literal[
     "none", "noise", "background", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"
 ]
 Classic = Augmentation | Literal["best"]
+MAX_ROUNDS = 3
+"""Upper bound of `rounds`; loops are unrolled at compile time. The official code stops at three."""
 
 
 class Recipe(Frozen):
@@ -134,7 +136,3 @@ def resolve_methods(names: str) -> dict[str, Method]:
     if twice:
         raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
     return {name: get_method(name) for name in listed}
-
-
-MAX_ROUNDS = 3
-"""Upper bound of `rounds`; loops are unrolled at compile time. The official code stops at three."""

@@ -31,6 +31,7 @@ Precision = Literal["float32", "float16"]
 
 SAMPLE_VALUES = 2**25
 """Number of values that statistics are computed from, at most."""
+Plan = TypeVar("Plan")
 
 
 class ShardClips(NamedTuple):
@@ -221,9 +222,6 @@ def _open(folder: Path) -> _Part | None:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"features in {folder} are damaged ({error}); delete {folder.parent} and run again") from error
     return _Part(values, facts, rows, characters)
-
-
-Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)

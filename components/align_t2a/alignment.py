@@ -39,6 +39,12 @@ from components.align_t2a.pairs import LoadedGroup, groups
 from components.align_t2a.probes import Probes, choose_probes
 from components.align_t2a.selection import best_step, criterion, stop_reason
 
+if TYPE_CHECKING:
+    from common.storage.checkpoints import Checkpoints
+
+Figures = dict[str, float]
+log = get_logger("align_t2a")
+
 MODEL, ACCOUNT, BEFORE = "model", "account.json", "before.json"
 
 MEASURED_WITH = (
@@ -215,13 +221,6 @@ def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:
 def _mean_spectrum(pairs: EncodedPairs) -> Spectrum:
     every = [spectrum for spectra in pairs.spectra.values() for spectrum in spectra]
     return sum(every[1:], start=every[0]) / len(every)
-
-
-if TYPE_CHECKING:
-    from common.storage.checkpoints import Checkpoints
-
-Figures = dict[str, float]
-log = get_logger("align_t2a")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ Floats = NDArray[np.float32]
 
 MAX_LISTED = 50
 """Number of pairs listed; all are counted."""
-SIGNALS_IN_MEMORY = 32
-"""Number of cached waveforms with spectra: 15 MB for clips of half a second, 1 GB for clips of 30 s."""
 
 
 @dataclass(frozen=True)
@@ -60,36 +57,16 @@ def waveform_correlation(first: Floats, second: Floats) -> float:
     Returns:
         In [0, 1]; 0 if one of them is silent.
     """
-    return _correlation(_Signal(first), _Signal(second))
-
-
-class _Signal:
-    """A waveform with cached parts of its correlations: running energy, and spectra by length."""
-
-    def __init__(self, waveform: Floats) -> None:
-        self.samples = waveform.astype(np.float64)
-        self.energy = np.concatenate([[0.0], np.cumsum(self.samples**2)])
-        self._spectra: dict[int, np.ndarray] = {}
-
-    def spectrum(self, length: int) -> np.ndarray:
-        """Fourier transform of the waveform, padded to `length` samples."""
-        if length not in self._spectra:
-            self._spectra[length] = np.fft.rfft(self.samples, length)
-        return self._spectra[length]
-
-
-def _correlation(first: _Signal, second: _Signal) -> float:
-    a, b = len(first.samples), len(second.samples)
-    length = 1 << (a + b - 2).bit_length()
-    products = np.fft.irfft(first.spectrum(length) * np.conj(second.spectrum(length)), length)
-    least = -(-min(a, b) // 2)
-    lags = np.arange(least - b, a - least + 1)
-    start, stop = np.maximum(lags, 0), np.minimum(lags + b, a)
-    energy_a, energy_b = first.energy, second.energy
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    length = 1 << (len(a) + len(b) - 2).bit_length()
+    products = np.fft.irfft(np.fft.rfft(a, length) * np.conj(np.fft.rfft(b, length)), length)
+    least = -(-min(len(a), len(b)) // 2)
+    lags = np.arange(least - len(b), len(a) - least + 1)
+    start, stop = np.maximum(lags, 0), np.minimum(lags + len(b), len(a))
+    energy_a, energy_b = (np.concatenate([[0.0], np.cumsum(x**2)]) for x in (a, b))
     energies = (energy_a[stop] - energy_a[start]) * (energy_b[stop - lags] - energy_b[start - lags])
     # If one clip is nearly silent in the overlap, the quotient would be noise over almost zero.
-    floor = 1e-3 * energy_a[-1] * energy_b[-1]
-    allowed = energies > floor
+    allowed = energies > 1e-3 * energy_a[-1] * energy_b[-1]
     if not allowed.any():
         return 0.0
     return float(min(1.0, np.max(np.abs(products[lags[allowed]]) / np.sqrt(energies[allowed]))))
@@ -144,11 +121,6 @@ def _near(
     test: ClipSet, other: ClipSet, known: set[tuple[int, int]], cosine: float, correlation: float, neighbours: int
 ) -> tuple[list[tuple[int, int, float, float]], int]:
     found, checked = [], 0
-
-    @lru_cache(maxsize=SIGNALS_IN_MEMORY)
-    def load(index: int) -> _Signal:
-        return _Signal(other.load(index))
-
     for i, row in enumerate(test.embeddings):
         similarity = other.embeddings @ row
         # Stable sort: equal similarities keep the order of the clips.
@@ -157,9 +129,9 @@ def _near(
         if not near:
             continue
         checked += len(near)
-        signal = _Signal(test.load(i))
+        waveform = test.load(i)
         for j in near:
-            value = _correlation(signal, load(j))
+            value = waveform_correlation(waveform, other.load(j))
             if value >= correlation:
                 found.append((i, j, float(similarity[j]), value))
     return found, checked

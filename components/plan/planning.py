@@ -105,12 +105,7 @@ def resolve(
         "pretrain_t2a": {"seed": config.seed},
         "pretrain_clap": {"seed": config.seed},
         "pretrain_classifier": {"seed": config.seed},
-        "prepare_dataset": {
-            "dataset": dataset,
-            "n": n or dataset.n,
-            "seeds": replicates,
-            "data_version": data_version,
-        },
+        "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates, "data_version": data_version},
         "finetune_clap": {"seeds": replicates},
         "retrieve_audio": {"seeds": replicates, "clips_per_gold": most if retrieves else 0},
         "caption_clips": {"seeds": replicates, "domain": dataset.domain},

@@ -33,6 +33,7 @@ HELD_OUT = "heldout_"
 
 
 Job = CorpusJob[PretrainClapPlan]
+FILES = ("*.json", "*.txt", "*.safetensors")
 
 
 def pretrain(job: Job, processes: int | None = None) -> None:
@@ -157,9 +158,6 @@ class HeldOut:
         similarity = embedded @ scorer.embed_text(captions).T
         own = [places[caption] for caption in self._captions]
         return {**figures, "caption_auc": matched_auc(similarity, own), **rank_figures(similarity, own)}
-
-
-FILES = ("*.json", "*.txt", "*.safetensors")
 
 
 def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: int) -> ClapScorer:

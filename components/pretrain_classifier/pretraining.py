@@ -39,6 +39,7 @@ CHUNK = 256
 
 
 Job = CorpusJob[PretrainClassifierPlan]
+FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 def pretrain(job: Job, processes: int | None = None) -> None:
@@ -172,9 +173,6 @@ class BatchLoss:
         batch[own] = rows
         strength, rate = self._settings.specaugment_strength, self._front_end.sample_rate_hz
         return spec_augment(batch, self._settings.specaugment, strength, rate, generator)[own]
-
-
-FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 def get_published(checkpoint: str, revision: str | None, window_s: float) -> Classifier:

@@ -38,6 +38,13 @@ CONTENTS = (
     ("reading", "How to read"),
     ("limits", "Limits"),
 )
+TRAINED_CODEC = "AutoencoderOobleck"
+_SPLIT = {"official": "as the dataset says", "group": "by whole groups", "clip": "by clip"}
+_VALIDATION = {
+    "official": "as the dataset says",
+    "remaining": "drawn from labelled clips that training does not use",
+    "training": "taken out of the training clips, because nothing else remained",
+}
 
 
 @dataclass(frozen=True)
@@ -180,9 +187,6 @@ def _limits(inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any]) -> lis
     return limits(facts, code)
 
 
-TRAINED_CODEC = "AutoencoderOobleck"
-
-
 def limits(facts: Mapping[str, Any], named: Callable[[str], Markup]) -> list[str | Markup]:
     """Limits of the results, as sentences that follow from the run's setup.
 
@@ -221,14 +225,6 @@ def limits(facts: Mapping[str, Any], named: Callable[[str], Markup]) -> list[str
         "oracle is a second opinion, but it has heard the training clips."
     )
     return lines
-
-
-_SPLIT = {"official": "as the dataset says", "group": "by whole groups", "clip": "by clip"}
-_VALIDATION = {
-    "official": "as the dataset says",
-    "remaining": "drawn from labelled clips that training does not use",
-    "training": "taken out of the training clips, because nothing else remained",
-}
 
 
 def health_facts(health: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ from components.train_classifier.jobs import MODEL, Job, read_result, run_contra
 from components.train_classifier.training import selection_figure
 
 log = get_logger("train_classifier")
+_TRIED = ("classic", "strength", "factor", "val_accuracy", "val_map", "val_macro_f1", "val_loss", "best_step")
 
 
 @dataclass
@@ -151,9 +152,6 @@ def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
         else:
             done |= dict.fromkeys(places[number], result)
     return dict(sorted(done.items())), dict(sorted(errors.items()))
-
-
-_TRIED = ("classic", "strength", "factor", "val_accuracy", "val_map", "val_macro_f1", "val_loss", "best_step")
 
 
 def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:

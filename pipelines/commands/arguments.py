@@ -18,6 +18,21 @@ from common.models.licences import check_use
 from common.study.cells import parse_cells
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that a run and a study share."""
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--methods", default="", help="comma-separated")
+    parser.add_argument("--seeds", default="3", help="number of replicates")
+    parser.add_argument("--overrides", default="", help="section.field=value …")
+    parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
+    parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
+    parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
+    parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
+    parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
+    parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
+    parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
+
+
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Check the options of `run-pipeline` and convert them to the pipeline's parameters.
 

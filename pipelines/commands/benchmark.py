@@ -14,7 +14,7 @@ from common.study.cells import parse_cells
 from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import dollars, study_arguments
+from pipelines.commands.arguments import add_run_arguments, dollars, study_arguments
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run
 from pipelines.local.stopping import TASKS
@@ -26,22 +26,12 @@ PIPELINE = "synthio-benchmark"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    add_run_arguments(parser)
     parser.add_argument("--datasets", default="demo", help="comma-separated registered names or dataset YAMLs")
     parser.add_argument("--n", default="", help="comma-separated numbers of training clips; default: the datasets'")
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--methods", default="", help="comma-separated")
-    parser.add_argument("--seeds", default="3", help="number of replicates")
-    parser.add_argument("--overrides", default="", help="section.field=value …")
-    parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
     parser.add_argument("--price", default="0", help="US dollars an hour; 0 = that of common/study/costs.yaml")
     parser.add_argument("--history", default="", help="of nights, to add this study to and to compare it with")
-    parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
-    parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
-    parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
-    parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
     parser.add_argument("--dry-run", action="store_true", help="print the cost only")
-    parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
-    parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import DataError
-from common.records.provenance import PROVENANCE, read_provenance
-from common.storage import read_json
+from common.records.provenance import Provenance, read_provenance
 from common.storage.hashing import hash_file
+from pipelines.local.run import read_run
 
 
 def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
@@ -23,19 +25,17 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     from common.diffusion.backend import model_hash
     from components.synthesize_audio.remake import remake
 
-    if not (run_dir / "run.json").is_file():
-        raise DataError(f"no run in {run_dir}: expected run.json there; give RUN=runs/<name of a run>")
-    record = read_json(run_dir / "run.json")
+    record = read_run(run_dir)
     if record["state"] != "succeeded":
         raise DataError(f"the run in {run_dir} did not finish; give the same make run-pipeline command again")
     artifacts = record["artifacts"]
-    made = [Path(outputs["synthetic"]) for outputs in artifacts.values() if "synthetic" in outputs]
-    holding = [folder for folder in made if _lists(folder, clip_id)]
-    if not holding:
+    provenance = _provenance(
+        [outputs["synthetic"] for outputs in artifacts.values() if "synthetic" in outputs], clip_id
+    )
+    if provenance is None:
         raise DataError(
             f"{run_dir} generated no clip {clip_id!r}; expected an id of {run_dir}/synthetic/metadata.jsonl"
         )
-    provenance = read_provenance(holding[0], clip_id)
     aligned = sorted(path.parent for path in Path(artifacts["align-t2a"]["aligned"]).glob("*/*/model_index.json"))
     models = [Path(artifacts["pretrain-t2a"]["t2a"]), *aligned]
     model = next((folder for folder in models if model_hash(folder) == provenance.model_hash), None)
@@ -49,8 +49,11 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     return hash_file(target) == provenance.sha256
 
 
-def _lists(folder: Path, clip_id: str) -> bool:
-    return (folder / PROVENANCE).is_file() and f'"{clip_id}"' in (folder / PROVENANCE).read_text(encoding="utf-8")
+def _provenance(folders: Sequence[str], clip_id: str) -> Provenance | None:
+    for folder in folders:
+        with contextlib.suppress(DataError):
+            return read_provenance(Path(folder), clip_id)
+    return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

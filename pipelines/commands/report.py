@@ -11,6 +11,7 @@ from typing import Any
 from common.errors import DataError
 from common.pages.times import insert_run_section
 from common.storage import read_json, write_text
+from pipelines.local.run import read_run
 
 
 def render(run_dir: Path) -> str:
@@ -21,9 +22,7 @@ def render(run_dir: Path) -> str:
     """
     from components.report.run import run as write_report
 
-    if not (run_dir / "run.json").is_file():
-        raise DataError(f"no run in {run_dir}: expected run.json there; give RUN=runs/<name of a run>")
-    record = read_json(run_dir / "run.json")
+    record = read_run(run_dir)
     inputs = _inputs(record)
     missing = [path for path in inputs.values() if not Path(path).is_dir()]
     if missing:

@@ -9,7 +9,7 @@ import yaml
 
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import pipeline_arguments
+from pipelines.commands.arguments import add_run_arguments, pipeline_arguments
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run, run_local
 from pipelines.local.stopping import TASKS
@@ -18,21 +18,11 @@ from pipelines.sources import ROOT
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    add_run_arguments(parser)
     parser.add_argument("--dataset", default="demo", help="a registered name or a dataset YAML")
-    parser.add_argument("--preset", default="tiny")
     parser.add_argument("--n", default="", help="number of training clips; default: the dataset's")
-    parser.add_argument("--methods", default="", help="comma-separated")
-    parser.add_argument("--seeds", default="3", help="number of replicates")
-    parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--reuse-t2a-from", default="", help="text-to-audio model of an earlier run, folder or s3://…")
     parser.add_argument("--llm-endpoint", default="", help="OpenAI-compatible server that writes the captions")
-    parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
-    parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
-    parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
-    parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
-    parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
-    parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
-    parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
 
 
 def run(options: argparse.Namespace) -> int:

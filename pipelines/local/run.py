@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from common.errors import StorageError
+from common.errors import DataError, StorageError
 from common.pages.times import insert_run_section
 from common.runtime.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
@@ -188,6 +188,18 @@ def _point_latest(runs: Path, folder: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
     link.replace(runs / "latest")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read run.json of a local run.
+
+    Raises:
+        DataError: `folder` is no run.
+    """
+    if not (folder / "run.json").is_file():
+        raise DataError(f"no run in {folder}: expected run.json there; give RUN=runs/<name of a run>")
+    record: dict[str, Any] = read_json(folder / "run.json")
+    return record
 
 
 def machine() -> dict[str, Any]:

@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.dags.compile import compile_pipeline
-from tests.kit.smoke import SmokeRun, run_pipeline, succeeded
+from tests.kit.smoke import CANARY, KEYS, SmokeRun, run_pipeline, succeeded
 from tests.unit.captions.stub import Send, good, serve
-
-CANARY = "sk-CANARY-e2e-90b1f4"
-KEYS = dict.fromkeys(("SYNTHIO_LLM_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "KFP_TOKEN"), CANARY)
-"""What a machine that submits runs has in its environment."""
 
 
 def test_no_key_is_found_anywhere_after_a_whole_run(smoke: SmokeRun, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from common.storage import open_store
 from common.storage.s3_client import S3Settings, s3_client
-from tests.e2e.test_keys import CANARY, KEYS
 from tests.kit.s3_server import BUCKET, s3_server
-from tests.kit.smoke import ROOT, SmokeRun, command, environment, record, report, run_pipeline, succeeded
+from tests.kit.smoke import CANARY, KEYS, ROOT, SmokeRun, command, environment, record, report, run_pipeline, succeeded
 
 
 def stop_at(event: str, stop: signal.Signals, runs: Path, dataset: Path) -> tuple[int, str]:
