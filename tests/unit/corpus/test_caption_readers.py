@@ -195,9 +195,10 @@ def synthetic(format: str, rows: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_memory_is_flat_from_one_thousand_to_ten_thousand_rows(tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("many", [10_000, pytest.param(50_000, marks=pytest.mark.e2e)])
+def test_memory_is_flat_from_one_thousand_rows_to_many(tmp_path: Path, format: str, many: int) -> None:
     peaks = []
-    for rows in (1_000, 10_000):
+    for rows in (1_000, many):
         path = write(tmp_path, format)
         with path.open("w") as file:
             file.writelines(synthetic(format, rows))
