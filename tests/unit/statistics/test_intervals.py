@@ -37,7 +37,7 @@ def simulated(
 
 def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
     improved = 0
-    for trial in range(8):
+    for trial in range(20):
         truth, first, second = simulated(np.random.default_rng(trial), (0.0, 0.0))
         improved += difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
     assert improved <= 2
@@ -71,7 +71,7 @@ def test_among_many_equal_methods_the_correction_keeps_false_calls_rare() -> Non
         p_values = [difference(*simulated(rng, (0.0, 0.0)), draws)["p"] for _ in range(10)]
         called += min(p_values) < 0.05
         corrected += min(holm(p_values)) < 0.05
-    assert corrected <= 1 < called
+    assert corrected <= 2 < called
 
 
 def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
