@@ -19,12 +19,12 @@ class ArchiveLimits:
 
     Attributes:
         members: files and folders.
-        member_bytes: of one file, unpacked.
-        total_bytes: of all files and headers, unpacked.
+        member_bytes: size of one file, unpacked.
+        total_bytes: size of all files and headers, unpacked.
         ratio: unpacked to packed bytes of the whole, from `ratio_from_bytes` unpacked ones on. FLAC and WAV shrink to
             a fifth or less, silence to a thousandth.
-        ratio_from_bytes: see `ratio`.
-        path_bytes: of a name in UTF-8.
+        ratio_from_bytes: unpacked size from which `ratio` applies.
+        path_bytes: length of a name in UTF-8.
         depth: parts of a name.
     """
 

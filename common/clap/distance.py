@@ -45,7 +45,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, bandwidth: float | None = None
     Args:
         a: (N, D), the reference.
         b: (M, D).
-        bandwidth: of the kernel exp(-|x-y|² / (2 bandwidth²)); default: the median distance between
+        bandwidth: width of the kernel exp(-|x-y|² / (2 bandwidth²)); default: the median distance between
             two rows of the reference.
 
     Raises:

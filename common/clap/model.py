@@ -25,7 +25,6 @@ def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int
     Args:
         architecture: sizes.
         vocabulary: pieces of the corpus; any text has tokens.
-        seed: of the weights.
     """
     tokenizer = build_clap_tokenizer(vocabulary, architecture.max_tokens)
     with torch.random.fork_rng(devices=[]):

@@ -33,7 +33,6 @@ class ClapScorer:
 
     Args:
         model: set to evaluation mode.
-        tokenizer: of the model's text side.
         extractor: source of the feature settings.
         batch_size: windows per pass.
     """
@@ -95,7 +94,7 @@ class ClapScorer:
         Args:
             clips: mono (T,) arrays in [-1, 1], of any lengths; consumed one by one, so a generator
                 keeps memory flat.
-            sample_rate_hz: of all the clips.
+            sample_rate_hz: the one rate of all clips.
             heard: called with the index of each clip and the log-mel spectrogram of its first window without
                 padding, (T, mel_bins) in dB: `features.spectrogram` at no extra cost.
 

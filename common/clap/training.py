@@ -47,7 +47,7 @@ def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate
     Args:
         scorer: source of the features.
         clips: mono (T,) arrays in [-1, 1].
-        sample_rate_hz: of all the clips.
+        sample_rate_hz: the one rate of all clips.
 
     Returns:
         (W, 1 or 4, frames, mel_bins), and for each row the index of its clip.
@@ -82,16 +82,13 @@ def train_contrastive(
     Args:
         scorer: holds the model; left in evaluation mode.
         features: (N, 1 or 4, frames, mel_bins), one row per window; each process reads its own rows only.
-        captions: of each row, one or more wordings; each step draws one.
-        keys: of each row; two rows match each other's text if their keys are equal, or, where a key
+        captions: one or more wordings per row; each step draws one.
+        keys: one per row; two rows match each other's text if their keys are equal, or, where a key
             is null, if their captions are.
         optim: steps, rate, schedule.
         seed: enters every draw.
         name: for log lines; enters every draw.
-        equalizer_db: see `equalizer_gains`; 0 = none.
-        checkpoints: of unfinished training.
-        evaluate: see `common.training.fit`.
-        best: see `common.training.fit`.
+        equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
 
     Returns:
         The curve of `common.training.fit`.

@@ -144,7 +144,6 @@ def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Te
     Args:
         features: (frames, bins).
         length: frames of a window.
-        pad_value: see `LogMel`.
 
     Returns:
         (windows, length, bins); one window for a clip of at most `length` frames.
@@ -162,7 +161,6 @@ def random_window_features(features: Tensor, length: int, pad_value: float, posi
     Args:
         features: (frames, bins).
         length: frames of the window.
-        pad_value: see `LogMel`.
         position: in [0, 1): fraction of the range of possible starts.
 
     Returns:

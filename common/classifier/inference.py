@@ -24,7 +24,7 @@ def predict_logits(
     Args:
         classifier: loaded, or its directory.
         clips: mono waveforms (T,), float32.
-        sample_rate_hz: of the clips; they are resampled to the model's rate.
+        sample_rate_hz: rate of the clips, which are resampled to the model's rate.
         batch_size: windows per pass; the last batch is padded to it, so that results do not depend
             on the number of clips.
 

@@ -35,7 +35,7 @@ class Classifier:
     """A model with its front end.
 
     Attributes:
-        model: of any class of `AutoModelForAudioClassification` that has a front end here.
+        model: any class of `AutoModelForAudioClassification` that has a front end here.
         extractor: transformers' feature extractor, saved beside the model.
         front_end: used in place of `extractor`.
     """
@@ -75,9 +75,8 @@ def build_classifier(
     Args:
         architecture: sizes.
         labels: by output index.
-        mean: of the log-mel features before normalisation.
-        std: of the same; features become (x - mean) / (2 std).
-        seed: of the weights.
+        mean: mean of the log-mel features before normalisation.
+        std: their standard deviation; features become (x - mean) / (2 std).
     """
     config = ASTConfig(
         hidden_size=architecture.hidden_size,
@@ -182,7 +181,6 @@ def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, mu
     Args:
         pretrained: left unchanged.
         labels: by output index.
-        seed: of the head.
         multi_label: whether a clip may have several labels.
     """
     old = pretrained.model

@@ -21,7 +21,7 @@ class ShardCache:
 
     Args:
         folder: default: below the cache of the run store.
-        max_bytes: of all copies; a larger shard is kept alone.
+        max_bytes: total size of the copies; a larger shard is kept alone.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:

@@ -75,7 +75,7 @@ def write_features(
         sources: picklable, in the order of the clips.
         read: picklable; yields for each clip its features, (R, …) with R > 0 and otherwise equal shapes,
             and further facts, as JSON values.
-        precision: of the stored values.
+        precision: type of the stored values.
 
     Returns:
         All parts together.
@@ -230,7 +230,7 @@ class CorpusJob(Generic[Plan]):
 
     Attributes:
         corpus_dir: folder of the corpus artifact.
-        key: of the trained model's item in `store`.
+        key: key of the trained model's item in `store`.
         folder: output folder of the model.
     """
 

@@ -12,7 +12,7 @@ class Row:
     """A listed clip.
 
     Attributes:
-        path: of its file.
+        path: the audio file.
         source: path relative to the audio root, in POSIX form.
         label: its label, or the first of several.
         split: `train`, `val` or `test`; None = not given.

@@ -60,7 +60,7 @@ class T2ABackend(ABC):
 
     Attributes:
         objective: training objective of the network.
-        pipeline_class: of diffusers.
+        pipeline_class: the diffusers class.
         parts: allowed classes by pipeline part; parts not listed may be of any class.
 
     Raises:

@@ -92,7 +92,6 @@ class CosineSolver:
     """DPM-Solver++ (SDE, second order) by diffusers' Cosine scheduler.
 
     Args:
-        config: of the model's scheduler.
         sampler: number and spacing of noise levels, and the kind of noise added between them.
         init_level: time to start at; None = pure noise.
     """

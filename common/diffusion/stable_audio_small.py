@@ -176,7 +176,7 @@ class FlowSolver:
 
     Args:
         times: noise levels, falling to 0.
-        noise: of the batch, for ping-pong steps; None = Euler steps.
+        noise: draws for ping-pong steps; None = Euler steps.
         init_level: time to start at; None = pure noise.
     """
 

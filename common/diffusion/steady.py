@@ -53,7 +53,7 @@ def steady(transformer: Any, condition: Condition, null_rows: int) -> Iterator[C
 
     Args:
         transformer: must not be trained inside the block.
-        condition: of all rows; the first `null_rows` are null.
+        condition: the first `null_rows` rows are null.
         null_rows: 0 without guidance.
 
     Yields:

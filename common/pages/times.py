@@ -22,7 +22,7 @@ def insert_run_section(html: str, run: Mapping[str, Any]) -> str:
     """Insert the times of a run into the section `run` of a report, replacing any earlier ones.
 
     Args:
-        html: of `report.html`.
+        html: content of `report.html`.
         run: content of run.json: `stages` [{name, seconds, cached, state}], `wall_seconds`,
             `outside_models_share` (null = unknown), `machine` (text, or a record of texts).
 
@@ -75,7 +75,7 @@ def cost_table(costs: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str,
 
     Args:
         costs: `cost` of report.json.
-        stages: of run.json.
+        stages: `stages` of run.json.
     """
     rows = "".join(_cost_row(row, own_seconds(row["stages"], stages)) for row in costs)
     if not rows:

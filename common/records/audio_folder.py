@@ -30,7 +30,7 @@ def write_audio_folder(
     """Write `folder/clips`, replacing an existing one.
 
     Args:
-        folder: of the artifact; may hold other files beside `clips`.
+        folder: the artifact; may hold other files beside `clips`.
         records: in the order of the metadata.
         audio: by clip id, `(T,)` or `(C, T)` float32 in [-1, 1]; an iterable of pairs may be lazy.
         rate: Hz.
@@ -67,7 +67,6 @@ def copy_audio_folder(
     Files are hard-linked where the file system allows it, to save disk space.
 
     Args:
-        folder: of the artifact.
         records: in the order of the metadata; consumed one by one, so an iterator keeps memory flat.
         files: by clip id, or a function from a record to its file.
 

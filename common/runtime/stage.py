@@ -58,7 +58,7 @@ def stage(
     Inside the block the run store is the sub-store `scope` of `config`.
 
     Args:
-        name: of the stage, verb_object.
+        name: stage name, verb_object.
         config: settings from `plan`.
         metrics_path: file for the figures.
         outputs: artifact name → folder.

@@ -39,7 +39,7 @@ def verify_artifact(stage: str, name: str, folder: Path) -> None:
 
     Args:
         stage: the reading stage, for the message.
-        name: of the input, for the message.
+        name: name of the input in the message.
 
     Raises:
         StorageError: a file is missing or differs; the one-line message names it and the remedy.

@@ -21,7 +21,7 @@ class ResumingReader(io.RawIOBase):
 
     Args:
         get: `get(**arguments)` returns the response of GetObject.
-        uri: of the object, for messages.
+        uri: address of the object in messages.
         settings: retries and pauses.
 
     Raises:

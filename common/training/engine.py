@@ -40,10 +40,9 @@ class Engine:
 
     Args:
         model: its parameters that require a gradient are trained.
-        loss: see `LossFunction`.
         config: optimiser, precision, accumulation, sharding.
         seed: enters every draw.
-        name: of the training; enters every draw.
+        name: enters every random draw.
 
     Raises:
         ConfigError: the batch cannot be split evenly.

@@ -34,7 +34,7 @@ class Curve(list[dict[str, float]]):
     """Recorded rows of figures, with the training speed beside them.
 
     Attributes:
-        speed: see `common.training.speed.Speed.figures`.
+        speed: figures of `common.training.speed.Speed`.
         best_step: the step that the model's final weights come from.
     """
 
@@ -61,11 +61,10 @@ def fit(
 
     Args:
         model: trained in place, on its current device.
-        loss: see `LossFunction`.
         config: optimiser, schedule, steps.
         seed: enters every draw.
         name: for log lines; enters every draw.
-        checkpoints: of unfinished training; None = none are stored. They are kept at the end; the caller
+        checkpoints: store of unfinished training; None = none are stored. They are kept at the end; the caller
             clears them when the result is safe.
         evaluate: called in every process with the number of finished steps, every
             `config.evaluate_every` steps and at the end (with the EMA weights in place); the first
