@@ -1,4 +1,7 @@
-"""Reads the figures and findings of a night, fails if there are findings, writes nothing."""
+"""Reads the figures and findings of a night, fails if there are findings, writes nothing.
+
+The idea of the stage: a bad night fails the run by name, after `record_night` has written the page that shows why.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Reads the cells of a study, checks each cell and the total cost, writes the cells with overrides and record keys."""
+"""Reads the cells of a study, checks each cell and the total cost, writes the cells with overrides and record keys.
+
+The idea of the stage: every mistake in a cell, and a cost above the budget, is found before the first cell starts.
+Read next: `common/study/cells.py` (cells and their records), `common/study/costs.py` (the estimate).
+"""
 
 from __future__ import annotations
 
