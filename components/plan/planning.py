@@ -87,18 +87,13 @@ def resolve(
         raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
     if n < 0:
         raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
-    _check_corpus(config)
+    _check_corpus(config, methods)
     replicates = tuple(range(config.seed, config.seed + seeds))
     recipes = resolve_recipes(methods)
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
     vanilla = any(method.recipe == LOSERS for method in methods.values())
     most = max(config.augmentation_factors)
     retrieves = any(method.recipe == RETRIEVED for method in methods.values())
-    if retrieves and (config.prepare_corpus.source == "none" or not config.prepare_corpus.keep_audio):
-        raise ConfigError(
-            "methods: retrieval takes clips from the pretraining corpus, and this run has none with audio; leave it "
-            "out, or set prepare_corpus.source and prepare_corpus.keep_audio: true"
-        )
     templates = max(config.losers_per_clip, most if vanilla else 0)
     run_level: dict[str, dict[str, Any]] = {
         "prepare_corpus": {"seed": config.seed, "excluded_ids_files": _excluded_ids_files(config, dataset)},
@@ -145,10 +140,29 @@ def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, .
     return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
 
 
-def _check_corpus(config: RunConfig) -> None:
+def _check_corpus(config: RunConfig, methods: dict[str, Method]) -> None:
     corpus = config.prepare_corpus
     if corpus.source in ("folder", "tar") and not (corpus.audio_dir and corpus.captions_file):
         raise ConfigError(
             "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
             "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"
         )
+    t2a = config.pretrain_t2a
+    if corpus.source == "none" and t2a.optim is not None and t2a.reuse is None:
+        raise ConfigError(
+            "pretrain_t2a trains on the pretraining corpus, and prepare_corpus.source is none: set source, or take a "
+            "published model as it is (pretrain_t2a.start names it, pretrain_t2a.optim=null)"
+        )
+    if corpus.source != "none" and corpus.keep_audio:
+        return
+    for user, uses, instead in (
+        ("pretrain_clap", config.pretrain_clap.optim is not None, "name a checkpoint and set pretrain_clap.optim=null"),
+        ("pretrain_classifier", config.pretrain_classifier.checkpoint is None, "name a checkpoint"),
+        ("method retrieval", any(method.recipe == RETRIEVED for method in methods.values()), "leave it out"),
+        ("method background_noise", any(each.classic == "background" for each in methods.values()), "leave it out"),
+    ):
+        if uses:
+            raise ConfigError(
+                f"{user} takes clips from the pretraining corpus, and this run has none with audio: {instead}, or set "
+                "prepare_corpus.source, and prepare_corpus.keep_audio=true"
+            )

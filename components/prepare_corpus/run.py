@@ -41,6 +41,7 @@ def run(
     target = Path(corpus_path)
     with stage(NAME, config, metrics_path, {"corpus": corpus_path}) as running:
         if plan.settings.source == "none":
+            write_json(target / "vocabulary.json", [])
             write_json(target / "manifest.json", EMPTY)
             return running.figures
         # Checked first: reading a large corpus takes hours, and a wrong autoencoder shows at once.

@@ -17,6 +17,7 @@ from common.storage import read_json
 from common.storage.hashing import hash_dir
 from common.storage.items import ItemStore
 from common.training.engine import Engine
+from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_clap import pretraining
 from components.pretrain_clap.features import ClipReader
 from components.pretrain_clap.pretraining import HeldOut, starting_point
@@ -70,6 +71,14 @@ def test_a_checkpoint_is_verified_and_handed_on_unchanged(tmp_path: Path) -> Non
     rows = [ClapScorer.load(folder).embed_audio([clip], CLAP_RATE) for folder in (published, out)]
     np.testing.assert_array_equal(*rows)
     assert 0 <= figures["heldout_auc"] <= 1
+
+
+def test_a_checkpoint_needs_no_corpus(tmp_path: Path) -> None:
+    none = {"settings": {"source": "none"}, "seed": 0}
+    prepare_corpus(str(tmp_path / "corpus"), str(tmp_path / "corpus.json"), config=none, code_version=CODE)
+    published = write_clap(tmp_path / "published")
+    out, figures = pretrain(tmp_path, {"checkpoint": str(published), "revision": None})
+    assert figures == {} and ClapScorer.load(out).dim == CLAP_ARCHITECTURE.projection_dim
 
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from common.errors import ConfigError
 from components.plan.planning import PLANS, resolve, resolve_recipes
 from components.plan.run import run
 
+OPTIM = '{"steps":1,"batch_size":1,"learning_rate":1}'
 CORPUS = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
 
 
@@ -26,16 +27,34 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
 ) -> None:
     # The lists of ids lie beside the datasets' audio, which is not on this machine.
     monkeypatch.setattr("components.plan.planning.corpus_id_files", lambda _: ())
-    lacking = {"retrieval"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
+    lacking = {"retrieval", "background_noise"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
     plans = run(dataset, preset, 0, ",".join(METHODS.keys() - lacking), 2, CORPUS, "")
     assert len(plans) == len(PLANS)
     for kind, plan in zip(PLANS.values(), plans, strict=True):
         kind.model_validate(plan)
 
 
-def test_retrieval_without_a_corpus_is_refused() -> None:
-    with pytest.raises(ConfigError, match="retrieval takes clips from the pretraining corpus"):
-        run("demo", "small", 0, "gold,retrieval", 1, "", "")
+@pytest.mark.parametrize(
+    ("methods", "overrides", "message"),
+    [
+        ("gold,retrieval", "", "method retrieval takes clips"),
+        ("gold,background_noise", "", "method background_noise takes clips"),
+        ("", "pretrain_classifier.checkpoint=null pretrain_classifier.revision=null", "pretrain_classifier takes"),
+        ("", f"pretrain_clap.optim={OPTIM} pretrain_clap.checkpoint=null", "pretrain_clap takes clips"),
+        ("", f"pretrain_clap.optim={OPTIM}", "pretrain_clap takes clips"),
+        ("", f"pretrain_t2a.optim={OPTIM}", "pretrain_t2a trains on the pretraining corpus"),
+    ],
+)
+def test_what_needs_a_corpus_is_refused_without_one(methods: str, overrides: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run("demo", "small", 0, methods, 1, overrides, "")
+
+
+def test_latents_without_audio_train_a_text_to_audio_model_and_no_judge() -> None:
+    kept = f"{CORPUS} prepare_corpus.keep_audio=false"
+    assert run("demo", "paper", 0, "gold", 1, kept, "")
+    with pytest.raises(ConfigError, match="pretrain_clap takes clips"):
+        run("demo", "paper", 0, "gold", 1, f"{kept} pretrain_clap.optim={OPTIM}", "")
 
 
 def holds_none(value: object) -> bool:
