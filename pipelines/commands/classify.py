@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from common.audio import AUDIO_SUFFIXES
+from common.audio.walk import walk_audio
 from common.errors import DataError
 
 
-def audio_files(place: Path) -> list[Path]:
-    """List the file itself, or all audio files below the folder, sorted.
+def audio_files(place: Path) -> list[tuple[Path, str]]:
+    """List the file itself, or all audio files below the folder, sorted, each with the reason why it cannot be taken.
 
     Raises:
         DataError: `place` does not exist, or the folder holds no audio.
     """
     if place.is_file():
-        return [place]
+        return [(place, "")]
     if not place.is_dir():
         raise DataError(f"no such file or folder: {place}; set AUDIO to an audio file or to a folder of them")
-    found = sorted(path for path in place.rglob("*") if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES)
-    if not found:
+    walked = [found for found in walk_audio(place) if found.reason not in ("other", "hidden")]
+    if not walked:
         raise DataError(f"{place} holds no audio files; expected one of {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return found
+    return [(place / found.source, found.reason and f"{found.reason}: {found.detail}") for found in walked]
 
 
 def classify(model: Path, place: Path) -> list[dict[str, Any]]:
@@ -51,7 +52,10 @@ def classify(model: Path, place: Path) -> list[dict[str, Any]]:
 
     classifier = load_classifier(model)
     rows: list[dict[str, Any]] = []
-    for file in files:
+    for file, untaken in files:
+        if untaken:
+            rows.append({"file": str(file), "error": untaken})
+            continue
         try:
             audio, rate = read_audio(file)
             if audio.shape[-1] == 0:

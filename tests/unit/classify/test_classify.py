@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,30 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
     rows = json.loads(printed.out)
     assert ["error" in row for row in rows] == [False, True, False]
     assert "bad.wav" in printed.err
+
+
+def test_what_a_folder_holds_beside_readable_audio_is_told(
+    model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    (folder / "gone.wav").symlink_to("nowhere.wav")
+    (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"x")
+    card = tmp_path_factory.mktemp("card")
+    shutil.copy(folder / "a.wav", card / "b.wav")
+    (folder / "card").symlink_to(card)
+    assert main(["classify", "--model", str(model), "--audio", str(folder)]) == 1
+    printed = capsys.readouterr()
+    assert [line.split("  ")[0] for line in printed.out.splitlines()] == [
+        str(folder / "a.wav"),
+        str(folder / "card" / "b.wav"),
+        str(folder / "sub" / "stereo 44k.flac"),
+    ]
+    for told in (
+        "gone.wav: broken_link: the link leads to nowhere.wav",
+        "phone.m4a: foreign_format: M4A",
+        "caf\\xe9.wav: bad",
+    ):
+        assert told in printed.err
 
 
 def test_a_model_of_several_labels_gives_the_probability_of_each_and_names_those_from_its_threshold_on(

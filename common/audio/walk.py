@@ -1,0 +1,137 @@
+"""Walk of a folder that names what it does not take: the one listing of datasets, corpora and `make classify`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from common.audio import AUDIO_SUFFIXES, FOREIGN_SUFFIXES
+
+SYSTEM_FOLDERS = frozenset(
+    {"__MACOSX", "__pycache__", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
+)
+"""Folders that systems and unpackers leave behind; left out like hidden ones."""
+
+
+class Found(NamedTuple):
+    """A file or folder of a walk.
+
+    Attributes:
+        source: path relative to the root, in POSIX form; bytes that are no UTF-8 are written as `\\xe9`.
+        reason: code of why it is not taken; empty = it is a file to take.
+        detail: the same in words, with the remedy.
+    """
+
+    source: str
+    reason: str = ""
+    detail: str = ""
+
+
+def walk_audio(root: Path) -> Iterator[Found]:
+    """Walk the audio files below `root`, sorted by the parts of their paths.
+
+    Hidden files and folders are left out at every level. Links are followed, but no folder is entered twice.
+
+    Yields:
+        Each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder` (a link to a
+        folder of the walk), `no_file` (pipe, socket or device), `bad_name` (no Unicode text), `foreign_format` (sound
+        that cannot be read), `hidden` (audio whose name begins with a dot), and `other` (no audio).
+    """
+    return map(_as_audio, walk(root))
+
+
+def _as_audio(found: Found) -> Found:
+    suffix = PurePosixPath(found.source).suffix.lower()
+    if found.reason == "hidden" and (suffix not in AUDIO_SUFFIXES or PurePosixPath(found.source).name[:2] == "._"):
+        return found._replace(reason="other")
+    if found.reason in ("", "bad_name", "broken_link", "no_file") and suffix not in AUDIO_SUFFIXES:
+        if suffix not in FOREIGN_SUFFIXES:
+            # A broken link without a suffix may have led to a folder.
+            return found if found.reason == "broken_link" and not suffix else Found(found.source, "other", "no audio")
+        if not found.reason:
+            return found._replace(reason="foreign_format", detail=foreign(suffix))
+    return found
+
+
+def foreign(suffix: str) -> str:
+    """Sentence on a format that cannot be read, for the suffix of its files."""
+    return f"{suffix.lstrip('.').upper()} cannot be read; convert it, as by `ffmpeg -i clip{suffix} clip.wav`"
+
+
+def is_text(name: str) -> bool:
+    """Whether `name` is Unicode text; names of another encoding, such as Latin-1, are not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(name: str) -> str:
+    """`name` as text for messages and records, with bytes that are no UTF-8 written as `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def walk(root: Path) -> Iterator[Found]:
+    """As `walk_audio`, for files of every kind: a file to take is any regular file that is not hidden."""
+    entered: dict[tuple[int, int], str] = {}
+    pending: list[tuple[str, os.DirEntry[str] | None]] = [("", None)]
+    while pending:
+        source, entry = pending.pop()
+        if entry is not None and not _is_folder(entry):
+            yield _file(source, entry)
+            continue
+        try:
+            status = os.stat(root / source)
+            first = entered.setdefault((status.st_dev, status.st_ino), source)
+            if first != source:
+                yield Found(escaped(source), "same_folder", f"a link leads to {escaped(first) or root}, already listed")
+                continue
+            with os.scandir(root / source) as entries:
+                inside = sorted((each for each in entries if not _is_left_out(each)), key=lambda each: each.name)
+        except OSError as error:
+            detail = f"{error.strerror}; allow this user to read and enter the folder"
+            yield Found(escaped(source) or ".", "unreadable_folder", detail)
+            continue
+        pending += [(f"{source}/{each.name}".lstrip("/"), each) for each in reversed(inside)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_left_out(entry: os.DirEntry[str]) -> bool:
+    return (entry.name.startswith(".") or entry.name in SYSTEM_FOLDERS) and _is_folder(entry)
+
+
+def _file(source: str, entry: os.DirEntry[str]) -> Found:
+    shown = escaped(source)
+    if entry.name.startswith("."):
+        return Found(shown, "hidden", "its name begins with a dot")
+    try:
+        # An entry knows the kind of an ordinary file without a further call of the system.
+        regular = entry.is_file(follow_symlinks=False) or stat.S_ISREG(os.stat(entry.path).st_mode)
+    except OSError as error:
+        return Found(shown, "broken_link", _broken(entry, error))
+    if not regular:
+        return Found(shown, "no_file", "a pipe, socket or device; expected a regular file")
+    if not is_text(source):
+        return Found(
+            shown, "bad_name", "the name is no Unicode text; rename it, as by `convmv -r -f latin1 -t utf8 --notest .`"
+        )
+    return Found(source)
+
+
+def _broken(entry: os.DirEntry[str], error: OSError) -> str:
+    try:
+        target = os.readlink(entry.path)
+    except OSError:
+        return f"{error.strerror}; check the folder's permissions"
+    remedy = "run `git annex get` there" if ".git/annex" in target else "restore the file, or remove the link"
+    return f"the link leads to {escaped(target)}: {error.strerror}; {remedy}"
