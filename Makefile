@@ -4,9 +4,8 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
-PY := $(VENV)/bin/python
 DATASET ?= demo
-PRESET ?= tiny
+PRESET ?=
 N ?=
 SEEDS ?= 3
 METHODS ?=
@@ -16,18 +15,30 @@ LLM_ENDPOINT ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/latest
 JSON ?=
-PROFILE ?= local
+PROFILE ?=
 FOLLOW ?=
 FRESH ?=
 RUNNER ?= subprocess
 STORE ?=
 HISTORY ?=
+CELLS ?= esc50:100,urbansound8k:50,gtzan:50
 IMAGE_BUILDER ?= docker build
 REGISTRY ?=
 BUILD_ARGUMENTS ?=
 STAGES ?=
 GPUS ?= 1
 JOBS ?= 2
+
+# $(call quoted,X,default): the value of variable X as one word of the shell, whatever characters it holds.
+# $(call given,--x,X): --x='value', or nothing where X is empty. $(call flag,--x,X): --x, unless X is empty or 0.
+# A value from the command line or the environment is taken as it was typed: make would replace the $ in it.
+typed = $(if $(filter command environment,$(origin $(1))),$(value $(1)),$($(1)))
+quoted = '$(subst ','\'',$(or $(call typed,$(1)),$(2)))'
+given = $(if $(call typed,$(2)),$(1)=$(call quoted,$(2)))
+flag = $(if $(filter-out 0,$(call typed,$(2))),$(1))
+
+INSTALLED = $(call quoted,VENV)/.installed
+PY = $(call quoted,VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 # A run starts dozens of processes: let them share the byte code.
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,33 +52,35 @@ help: ## List the targets
 	@echo
 	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1]"
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt
-	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	  { echo "error: Python 3.11 not found (the pins are for 3.11); install it or name it with PYTHON="; exit 2; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@echo "installing pinned packages into $(VENV) (once, about a minute)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
-	@touch $@
-
-setup: $(VENV)/.installed ## Make the virtual environment with all pinned packages
+setup: ## Make the virtual environment with all pinned packages
+	@if [ requirements.txt -nt $(INSTALLED) ] || [ requirements-dev.txt -nt $(INSTALLED) ]; then \
+	  $(call quoted,PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	    { echo "error: Python 3.11 not found (the pins are for 3.11); install it or name it with PYTHON="; exit 2; }; \
+	  test -x $(PY) || $(call quoted,PYTHON) -m venv -- $(call quoted,VENV) || exit 2; \
+	  echo installing pinned packages into $(call quoted,VENV) '(once, about a minute)'; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt && \
+	  touch -- $(INSTALLED); \
+	fi
 
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
-	@$(PY) -m pipelines run-pipeline --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' \
-	  --methods '$(METHODS)' --reuse-t2a-from '$(REUSE_T2A_FROM)' --llm-endpoint '$(LLM_ENDPOINT)' \
-	  --budget '$(or $(BUDGET),0)' --overrides '$(OVERRIDES)' --runs '$(RUNS)' --profile '$(filter-out local,$(PROFILE))' \
-	  --runner '$(RUNNER)' --store '$(STORE)' $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
+	@$(PY) -m pipelines run-pipeline --dataset=$(call quoted,DATASET) --preset=$(call quoted,PRESET,tiny) --n=$(call quoted,N) \
+	  --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --reuse-t2a-from=$(call quoted,REUSE_T2A_FROM) \
+	  --llm-endpoint=$(call quoted,LLM_ENDPOINT) --budget=$(call quoted,BUDGET,0) --overrides=$(call quoted,OVERRIDES) --runs=$(call quoted,RUNS) \
+	  --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
+	  $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [DRY_RUN=1]
-	@$(PY) -m pipelines benchmark --datasets '$(or $(DATASETS),$(DATASET))' --preset '$(PRESET)' --n '$(N)' \
-	  --seeds '$(SEEDS)' --methods '$(METHODS)' --overrides '$(OVERRIDES)' --budget '$(or $(BUDGET),0)' --price '$(or $(PRICE),0)' \
-	  --history '$(HISTORY)' --runs '$(RUNS)' --store '$(STORE)' --runner '$(RUNNER)' --profile '$(filter-out local,$(PROFILE))' \
-	  $(if $(DRY_RUN),--dry-run) $(if $(FOLLOW),--follow) $(if $(FRESH),--fresh)
+	@$(PY) -m pipelines benchmark --datasets=$(call quoted,$(if $(call typed,DATASETS),DATASETS,DATASET)) --preset=$(call quoted,PRESET,tiny) \
+	  --n=$(call quoted,N) --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --overrides=$(call quoted,OVERRIDES) \
+	  --budget=$(call quoted,BUDGET,0) --price=$(call quoted,PRICE,0) --history=$(call quoted,HISTORY) \
+	  --runs=$(call quoted,RUNS) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) --profile=$(call quoted,PROFILE) \
+	  $(call flag,--dry-run,DRY_RUN) $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 test: setup ## Run the tests: minutes
-	@$(PY) -m pytest -n $(JOBS) --dist worksteal -m "not e2e"
+	@$(PY) -m pytest -n $(call quoted,JOBS) --dist worksteal -m "not e2e"
 
 test-e2e: setup ## Run the long tests: whole repeated runs, kills, stores on S3, studies
-	@$(PY) -m pytest -n $(JOBS) --dist worksteal -m e2e
+	@$(PY) -m pytest -n $(call quoted,JOBS) --dist worksteal -m e2e
 
 test-containers: images ## Run the tests that need a container engine, in freshly built images
 	@SYNTHIO_TEST_CONTAINERS=1 $(PY) -m pytest -n 0 tests/containers
@@ -81,65 +94,66 @@ types: setup ## Check types with mypy
 	@$(PY) -m mypy common components pipelines
 
 doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml; with KFP_HOST=… the cluster too: PROFILE=one-gpu [STORE=s3://…]
-	@$(PY) -m pipelines doctor --dataset '$(DATASET)' --preset '$(PRESET)' --n '$(N)' --seeds '$(SEEDS)' --methods '$(METHODS)' \
-	  --overrides '$(OVERRIDES)' --llm-endpoint '$(LLM_ENDPOINT)' --profile '$(filter-out local,$(PROFILE))' --store '$(STORE)' $(if $(JSON),--json)
+	@$(PY) -m pipelines doctor --dataset=$(call quoted,DATASET) --preset=$(call quoted,PRESET,tiny) --n=$(call quoted,N) \
+	  --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --overrides=$(call quoted,OVERRIDES) \
+	  --llm-endpoint=$(call quoted,LLM_ENDPOINT) --profile=$(call quoted,PROFILE) --store=$(call quoted,STORE) $(call flag,--json,JSON)
 
 fetch-data: setup ## Download, verify and unpack a published dataset, going on where it was cut: DATASET=esc50
-	@$(PY) -m pipelines fetch-data --dataset '$(DATASET)'
+	@$(PY) -m pipelines fetch-data --dataset=$(call quoted,DATASET)
 
 fetch-models: setup ## Fetch the published models of a preset, each at its commit and verified: PRESET=small [STORE=s3://…]
-	@$(PY) -m pipelines fetch-models --preset '$(PRESET)' --overrides '$(OVERRIDES)' --store '$(STORE)'
+	@$(PY) -m pipelines fetch-models --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) --store=$(call quoted,STORE)
 
 compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
-	@$(PY) -m pipelines compile build/synthio.yaml --profile '$(PROFILE)'
+	@$(PY) -m pipelines compile build/synthio.yaml --profile=$(call quoted,PROFILE,local)
 
 train-job: setup ## Render pretraining on several nodes as a Kubeflow TrainJob: CORPUS=s3://… CLAP=s3://… [NODES=2] [PROFILE=eight-gpus]
-	@$(PY) -m pipelines train-job build/train-job.yaml --preset '$(if $(filter file,$(origin PRESET)),paper,$(PRESET))' \
-	  --overrides '$(OVERRIDES)' --corpus '$(CORPUS)' --clap '$(CLAP)' --nodes '$(or $(NODES),2)' \
-	  --profile '$(or $(filter-out local,$(PROFILE)),eight-gpus)'
+	@$(PY) -m pipelines train-job build/train-job.yaml --preset=$(call quoted,PRESET,paper) \
+	  --overrides=$(call quoted,OVERRIDES) --corpus=$(call quoted,CORPUS) --clap=$(call quoted,CLAP) --nodes=$(call quoted,NODES,2) \
+	  --profile=$(call quoted,PROFILE,eight-gpus)
 
 images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] [STAGES=a,b] [BUILD_ARGUMENTS='--build-arg TORCH=…']
-	@$(PY) -m pipelines images build --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)' \
-	  --stages '$(STAGES)' --arguments '$(BUILD_ARGUMENTS)'
+	@$(PY) -m pipelines images build --builder=$(call quoted,IMAGE_BUILDER) --profile=$(call quoted,PROFILE,local) --registry=$(call quoted,REGISTRY) \
+	  --stages=$(call quoted,STAGES) --arguments=$(call quoted,BUILD_ARGUMENTS)
 
 push: setup ## Push the images: make images push REGISTRY=registry.example.com/synthio
-	@$(PY) -m pipelines images push --builder '$(IMAGE_BUILDER)' --profile '$(PROFILE)' --registry '$(REGISTRY)'
+	@$(PY) -m pipelines images push --builder=$(call quoted,IMAGE_BUILDER) --profile=$(call quoted,PROFILE,local) --registry=$(call quoted,REGISTRY)
 
 list-datasets: setup ## List the registered datasets with source, licence, split, grouping and reader: [JSON=1]
-	@$(PY) -m pipelines list-datasets $(if $(JSON),--json)
+	@$(PY) -m pipelines list-datasets $(call flag,--json,JSON)
 
 push-data: setup ## Put a dataset of this machine into the store: DATASET=name|file.yaml STORE=s3://bucket/prefix
-	@$(PY) -m pipelines push-data --dataset '$(DATASET)' --store '$(STORE)'
+	@$(PY) -m pipelines push-data --dataset=$(call quoted,DATASET) --store=$(call quoted,STORE)
 
 estimate: setup ## What pretraining a preset takes in memory and time: PRESET=paper [GPUS=8]
-	@$(PY) -m pipelines estimate --preset '$(PRESET)' --overrides '$(OVERRIDES)' --gpus '$(GPUS)'
+	@$(PY) -m pipelines estimate --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) --gpus=$(call quoted,GPUS)
 
 bench-t2a: setup ## Benchmark corpus, pretraining and alignment
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.t2a
 
 schedule-nightly: setup ## With KFP_HOST: make or replace the nightly study: [CELLS=esc50:100,urbansound8k:50,gtzan:50] [PRESET=small] [PROFILE=one-gpu]
-	@$(PY) -m pipelines schedule-nightly --cells '$(or $(CELLS),esc50:100,urbansound8k:50,gtzan:50)' --preset '$(if $(filter file,$(origin PRESET)),small,$(PRESET))' \
-	  --methods '$(METHODS)' --seeds '$(SEEDS)' --profile '$(or $(filter-out local,$(PROFILE)),one-gpu)'
+	@$(PY) -m pipelines schedule-nightly --cells=$(call quoted,CELLS) --preset=$(call quoted,PRESET,small) \
+	  --methods=$(call quoted,METHODS) --seeds=$(call quoted,SEEDS) --profile=$(call quoted,PROFILE,one-gpu)
 
 trend: setup ## Write the trend page of the nights in STORE=…: [HISTORY=synthio-nightly]
-	@$(PY) -m pipelines trend --store '$(STORE)' --history '$(or $(HISTORY),synthio-nightly)'
+	@$(PY) -m pipelines trend --store=$(call quoted,STORE) --history=$(call quoted,HISTORY,synthio-nightly)
 
 manifests: setup ## Render every overlay to build/manifests and validate it against the schemas of Kubernetes
 	@mkdir -p build/manifests
 	@for overlay in manifests/overlays/*; do name=$$(basename $$overlay); \
 	  kubectl kustomize $$overlay > build/manifests/$$name.yaml && \
-	  $(VENV)/bin/kubernetes-validate --strict --quiet build/manifests/$$name.yaml && \
+	  $(call quoted,VENV)/bin/kubernetes-validate --strict --quiet build/manifests/$$name.yaml && \
 	  echo "build/manifests/$$name.yaml is valid" || exit 1; done
 
 report: setup ## Write a run's report again with the present code, and show its verdict: RUN=runs/latest
-	@$(PY) -m pipelines report --run '$(RUN)'
+	@$(PY) -m pipelines report --run=$(call quoted,RUN)
 
 remake: setup ## Generate a clip of a run again from its provenance, and compare the bytes: CLIP=<id> [RUN=runs/latest] [OUT=clip.flac]
-	@$(PY) -m pipelines remake --run '$(RUN)' --clip '$(CLIP)' --out '$(OUT)'
+	@$(PY) -m pipelines remake --run=$(call quoted,RUN) $(call given,--clip,CLIP) --out=$(call quoted,OUT)
 
 bench-synthesis: setup ## Measure synthesis and CLAP scoring beside the stock pipelines: [T2A=dir CLAP=dir GOLD=dir] for quality
-	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(if $(T2A),--t2a '$(T2A)') $(if $(CLAP),--clap '$(CLAP)') \
-	  $(if $(GOLD),--gold '$(GOLD)')
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.synthesis $(call given,--t2a,T2A) $(call given,--clap,CLAP) \
+	  $(call given,--gold,GOLD)
 
 bench-classifier: setup ## Measure ingest, features and training of the classifier beside transformers'
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.classifier
@@ -148,14 +162,14 @@ bench-filter: setup ## Measure what each threshold of the filter lets through an
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.filter_thresholds
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
-	@$(PY) -m pipelines classify --model '$(MODEL)' --audio '$(AUDIO)' $(if $(JSON),--json)
+	@$(PY) -m pipelines classify $(call given,--model,MODEL) $(call given,--audio,AUDIO) $(call flag,--json,JSON)
 
 export-onnx: setup ## Export a classifier to ONNX: MODEL=<dir> [OUT=model.onnx]
-	@$(PY) -m pipelines export-onnx --model '$(MODEL)' --out '$(or $(OUT),model.onnx)'
+	@$(PY) -m pipelines export-onnx $(call given,--model,MODEL) --out=$(call quoted,OUT,model.onnx)
 
 clean: ## Remove build products and tool caches
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache
-	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@find . -name __pycache__ -not -path ./$(call quoted,VENV)'/*' -prune -exec rm -rf {} +
 
 clean-runs: ## Remove all runs and the store of finished work
-	@rm -rf '$(RUNS)'
+	@rm -rf -- $(call quoted,RUNS)

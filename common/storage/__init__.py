@@ -13,7 +13,7 @@ boto3 itself reads the keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_
 """
 
 from common.storage.keys import DamagedError
-from common.storage.local import publish_dir, read_json, write_bytes, write_json, write_text
+from common.storage.local import publish_dir, publish_file, read_json, write_bytes, write_json, write_text
 from common.storage.objects import (
     STORE_VARIABLE,
     ObjectStore,
@@ -36,6 +36,7 @@ __all__ = [
     "open_store",
     "open_uri",
     "publish_dir",
+    "publish_file",
     "read_json",
     "split_uri",
     "store_below",

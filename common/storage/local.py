@@ -45,6 +45,36 @@ def publish_dir(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def publish_file(final: Path) -> Iterator[Path]:
+    """Yield the path of an empty file that becomes `final` when the block ends without an error.
+
+    It is created beside `final`, with the folder, so that a place that cannot be written is told before the work. No
+    file is left behind on an error.
+
+    Raises:
+        StorageError: `final` is a folder, or the disk is full or not writable.
+    """
+    temporary: Path | None = None
+    try:
+        if final.is_dir():
+            raise StorageError(f"cannot write {final}: it is a folder; name a file")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix is kept, because writers of audio choose the format by it.
+        with tempfile.NamedTemporaryFile(
+            dir=final.parent, prefix=f".{final.stem[:40]}.", suffix=final.suffix, delete=False
+        ) as file:
+            temporary = Path(file.name)
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(final)
+    except OSError as error:
+        raise _storage_error(error, final) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically, creating its folder.
 

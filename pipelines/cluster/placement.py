@@ -131,7 +131,7 @@ def load_profile(name: str) -> Profile:
     Raises:
         ConfigError: the profile is unknown, or has a bad value.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{name}.yaml"
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{name}.yaml"
     if not path.is_file():
         raise unknown_name("profile", name, profile_names())
     try:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from common.errors import SynthioError, unknown_name
+from common.errors import ConfigError, SynthioError, unknown_name
 from pipelines.local.stopping import Stopped
 
 COMMANDS = (
@@ -20,6 +23,14 @@ COMMANDS = (
     *("compile", "images", "push-data", "schedule-nightly", "trend", "train-job"),
 )
 """Names of the commands; the module of `run-pipeline` is `run_pipeline`."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser that tells a mistake in one line, by the names of make's variables."""
+
+    def error(self, message: str) -> NoReturn:
+        told = re.sub(r"--([a-z0-9-]+)", lambda match: match[1].upper().replace("-", "_"), message)
+        raise ConfigError(f"{self.prog}: {told}; docs/COMMANDS.md lists the variables")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,12 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: the command's own (0 = done, 1 = partly failed), 2 = bad input, reported in one line, or
         128 + the number of the signal that ended it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal in Latin-1 lacks characters, and file names of old archives are no Unicode.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
         command = importlib.import_module(f"pipelines.commands.{name.replace('-', '_')}")
-        parser = argparse.ArgumentParser(prog=f"make {name}", description=command.__doc__)
+        parser = _Parser(prog=f"make {name}", description=command.__doc__)
         command.add_arguments(parser)
         status = int(command.run(parser.parse_args(rest[:-1])))
         sys.stdout.flush()

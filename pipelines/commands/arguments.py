@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,17 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="3", help="number of replicates")
     parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
-    parser.add_argument("--runs", default="runs", help="folder of all runs and of the store")
+    parser.add_argument("--runs", default="runs", type=place, help="folder of all runs and of the store")
     parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
     parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
     parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
     parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
     parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
+
+
+def place(text: str) -> Path:
+    """Path of a file or folder; `~` is the home folder, which not every shell puts there after `NAME=`."""
+    return Path(os.path.expanduser(text))
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -65,8 +71,8 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _absolute(place: str) -> str:
-    return place if not place or "://" in place else str(Path(place).resolve())
+def _absolute(text: str) -> str:
+    return text if not text or "://" in text else str(place(text).resolve())
 
 
 def study_arguments(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,6 @@ With `--dry-run` it only prints the estimated cost.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from common.config.methods import resolve_methods
@@ -51,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
         profile = cluster_profile(options.profile)
         package = compile_pipeline(ROOT / "build" / "benchmark.yaml", profile, options.fresh, "benchmark")
         return submit(Cluster(connection), PIPELINE, package, "benchmark", arguments, options.follow, options.fresh)
-    with one_run(Path(options.runs)):
-        return run_study(arguments, Path(options.runs).resolve(), options.runner, options.store, options.fresh)
+    with one_run(options.runs):
+        return run_study(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
 
 
 def study_cost(arguments: dict[str, Any], price: float = 0.0) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pipelines.commands.arguments import place
 from pipelines.dags.compile import PIPELINES, compile_pipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("target", nargs="?", type=Path, help="default: build/PIPELINE.yaml")
+    parser.add_argument("target", nargs="?", type=place, help="default: build/PIPELINE.yaml")
     parser.add_argument("--pipeline", default="synthio", choices=PIPELINES)
     parser.add_argument("--profile", default="local", help="one of pipelines/profiles, or a YAML file")
 

@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 
 from common.errors import ConfigError, DataError
+from common.storage import publish_file
+from pipelines.commands.arguments import place
 
 TOLERANCE = 1e-4
 
@@ -30,7 +32,13 @@ def export_onnx(model: Path, target: Path) -> float:
     Raises:
         ConfigError: the classifier takes waveforms.
         DataError: there is no classifier, or the exported graph gives other logits; nothing is written then.
+        StorageError: `target` cannot be written.
     """
+    with publish_file(target) as made:
+        return _export(model, made)
+
+
+def _export(model: Path, made: Path) -> float:
     import numpy as np
     import onnx
     import onnxruntime
@@ -56,7 +64,6 @@ def export_onnx(model: Path, target: Path) -> float:
 
     shape = (5, classifier.front_end.max_length, classifier.model.config.num_mel_bins)
     windows = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    made = target.with_name(target.name + ".part")
     module = Logits()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -77,19 +84,17 @@ def export_onnx(model: Path, target: Path) -> float:
     session = onnxruntime.InferenceSession(str(made))
     difference = float(np.abs(session.run(None, {"input_values": windows.numpy()})[0] - expected).max())
     if difference > TOLERANCE:
-        made.unlink()
         raise DataError(
             f"{model}: the exported graph's logits differ by {difference:.2g}, expected at most {TOLERANCE:g}; use "
             "`make classify`, and report the versions of torch, onnx and onnxruntime"
         )
-    made.replace(target)
     return difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--model", required=True, type=Path, help="directory, for example RUNS/latest/classifier")
-    parser.add_argument("--out", required=True, type=Path, help="file to write")
+    parser.add_argument("--model", required=True, type=place, help="directory, for example RUNS/latest/classifier")
+    parser.add_argument("--out", required=True, type=place, help="file to write")
 
 
 def run(options: argparse.Namespace) -> int:

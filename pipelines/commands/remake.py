@@ -9,7 +9,9 @@ from pathlib import Path
 
 from common.errors import DataError
 from common.records.provenance import Provenance, read_provenance
+from common.storage import publish_file
 from common.storage.hashing import hash_file
+from pipelines.commands.arguments import place
 from pipelines.local.run import read_run
 
 
@@ -58,14 +60,15 @@ def _provenance(folders: Sequence[str], clip_id: str) -> Provenance | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--run", default="runs/latest")
+    parser.add_argument("--run", default="runs/latest", type=place)
     parser.add_argument("--clip", required=True, help="clip id, as in RUN/synthetic/metadata.jsonl")
     parser.add_argument("--out", default="", help="file to write; default: CLIP.flac")
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the clip and say whether its bytes are the old ones; exit status 1 when they differ."""
-    target = Path(options.out or f"{options.clip}.flac")
-    equal = remake_clip(Path(options.run), options.clip, target)
+    target = place(options.out or f"{options.clip}.flac")
+    with publish_file(target) as made:
+        equal = remake_clip(options.run, options.clip, made)
     print(f"{target}: {'the same' if equal else 'other'} bytes as in the run")
     return 0 if equal else 1

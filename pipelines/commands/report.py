@@ -11,6 +11,7 @@ from typing import Any
 from common.errors import DataError
 from common.pages.times import insert_run_section
 from common.storage import read_json, write_text
+from pipelines.commands.arguments import place
 from pipelines.local.run import read_run
 
 
@@ -72,12 +73,11 @@ def _inputs(record: dict[str, Any]) -> dict[str, str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--run", default="runs/latest")
+    parser.add_argument("--run", default="runs/latest", type=place)
 
 
 def run(options: argparse.Namespace) -> int:
     """Rewrite the report and print its verdict and path; exit status 0 = written, 2 = there is no finished run."""
-    run_dir = Path(options.run)
-    print(render(run_dir))
-    print(f"report: {run_dir / 'report.html'}")
+    print(render(options.run))
+    print(f"report: {options.run / 'report.html'}")
     return 0

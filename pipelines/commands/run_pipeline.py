@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import yaml
 
@@ -38,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
         package = compile_pipeline(ROOT / "build" / "synthio.yaml", profile, options.fresh)
         experiment = str(yaml.safe_load(arguments["dataset"])["name"])
         return submit(Cluster(connection), "synthio", package, experiment, arguments, options.follow, options.fresh)
-    with one_run(Path(options.runs)):
-        return run_local(arguments, Path(options.runs).resolve(), options.runner, options.store, options.fresh)
+    with one_run(options.runs):
+        return run_local(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)

@@ -6,7 +6,6 @@ Create it with `kubectl create -f`; a job that is created again resumes from the
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,6 +28,7 @@ from pipelines.cluster.placement import (
     image,
     load_profile,
 )
+from pipelines.commands.arguments import place
 from pipelines.dags.code_version import code_version
 
 STAGE = "pretrain_t2a"
@@ -150,7 +150,7 @@ def _pod(profile: Profile) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("target", type=Path)
+    parser.add_argument("target", type=place)
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--overrides", default="")
     parser.add_argument("--profile", default="eight-gpus")

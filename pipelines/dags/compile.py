@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import yaml
 from kfp import compiler
 
 from common.config.run import preset_names
+from common.storage import publish_file
 from pipelines.cluster.placement import load_profile
 from pipelines.sources import without_docstrings
 
@@ -26,18 +26,19 @@ def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, 
         fresh: disable caching of every task; KFP's client can do that neither for an uploaded version nor for tasks of
             nested pipelines.
         pipeline: `synthio` or `benchmark`.
+
+    Raises:
+        ConfigError: the profile is unknown or wrong.
+        StorageError: `target` cannot be written.
     """
     from pipelines.dags.benchmark import benchmark_pipeline
     from pipelines.dags.synthio import synthio_pipeline
 
     build = benchmark_pipeline if pipeline == "benchmark" else synthio_pipeline
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.parent) as folder, warnings.catch_warnings():
+    with publish_file(target) as made, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = Path(folder) / target.name
         compiler.Compiler().compile(build(load_profile(profile)), str(made))
         made.write_text(_completed(made.read_text(encoding="utf-8"), fresh), encoding="utf-8")
-        made.replace(target)
     return target
 
 

@@ -166,3 +166,34 @@ def test_onnx_runtime_answers_as_the_stock_pipeline(
     assert len(logits) == 2
     assert main(["export-onnx", "--model", str(tmp_path), "--out", str(target)]) == 2
     assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["folder", "file/m.onnx", "x" * 300 + ".onnx", "/proc/m.onnx"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line_and_nothing_is_left(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    assert main(["export-onnx", "--model", str(model), "--out", str(tmp_path / name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: cannot write")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_failed_export_leaves_nothing_and_keeps_the_old_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.onnx").write_text("old")
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("onnx.save", full)
+    with pytest.raises(MemoryError):
+        main(["export-onnx", "--model", str(model), "--out", str(tmp_path / "m.onnx")])
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("m.onnx", "old")]
+
+
+def test_a_missing_folder_of_the_target_is_made(model: Path, tmp_path: Path) -> None:
+    assert main(["export-onnx", "--model", str(model), "--out", str(tmp_path / "new" / "m.onnx")]) == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["m.onnx"]

@@ -1,0 +1,62 @@
+"""What every command has in common: mistakes in one line, any terminal, `~`, places that cannot be written."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.commands import main
+from pipelines.commands.arguments import place
+
+ADDRESSES = ["--corpus=s3://bucket/corpus", "--clap=s3://bucket/clap"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["classify"], "required: MODEL, AUDIO"),
+        (["export-onnx", "--model=x"], "required: OUT"),
+        (["remake"], "required: CLIP"),
+        (["estimate", "--gpus=many"], "argument GPUS: invalid int value: 'many'"),
+        (["run-pipeline", "--runner=ssh"], "argument RUNNER: invalid choice: 'ssh'"),
+        (["run-pipeline", "--colour=red"], "unrecognized arguments: COLOUR=red"),
+        (["clasify"], "unknown command 'clasify'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_by_the_names_of_the_variables(
+    command: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_terminal_without_a_character_still_shows_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    assert main(["Größe…\udcff"]) == 2
+    sys.stderr.flush()
+    assert b"unknown command 'Gr\xf6\xdfe\\u2026\\udcff'" in sys.stderr.buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "command", [["compile"], ["train-job", *ADDRESSES, "--profile=one-gpu"]], ids=["compile", "train-job"]
+)
+@pytest.mark.parametrize("name", ["folder.yaml", "file/x.yaml", "x" * 300 + ".yaml", "/proc/x.yaml"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    command: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "file").touch()
+    assert main([command[0], str(tmp_path / name), *command[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: cannot write")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.yaml"]
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert place("~/runs") == Path("/home/anna/runs") and place("a~b") == Path("a~b")
