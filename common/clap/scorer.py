@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapPro
 from common.audio.signal import resample
 from common.clap.features import ClapFeatures
 from common.errors import DataError
+from common.runtime.devices import device as default_device
 
 
 class _Window(NamedTuple):
@@ -68,7 +69,7 @@ class ClapScorer:
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"no CLAP in {path}: {error}; expected a directory written by pretrain_clap") from error
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to(device or default_device())
         return cls(model, tokenizer, extractor, batch_size)
 
     def save(self, path: Path | str) -> None:

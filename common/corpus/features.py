@@ -87,7 +87,7 @@ def write_features(
     missing = [(number, source) for number, source in enumerate(sources) if not _part(folder, number).is_dir()]
     threads = torch.get_num_threads()
     try:
-        for _, result in run_items(partial(_write_part, folder, read, precision), missing):
+        for _, result in run_items(partial(_write_part, folder, read, precision), missing, None):
             if isinstance(result, BaseException):
                 raise result
     finally:

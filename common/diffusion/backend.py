@@ -6,6 +6,7 @@ The rest of the program sees only `T2ABackend`; each model is one module with a 
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +136,25 @@ class T2ABackend(ABC):
     def device(self) -> torch.device:
         """Device of the network."""
         return next(self.transformer.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's inputs and outputs."""
+        # The last weight: the first one is the embedding of time, see `to_bf16`.
+        found: torch.dtype = list(self.transformer.parameters())[-1].dtype
+        return found
+
+    def to_bf16(self) -> None:
+        """Convert the network to bf16 for sampling; the embedding of time stays in fp32.
+
+        In bf16 times above 0.5 are multiples of 1/256; many of a sampler's first steps would have the same.
+        """
+        exact = copy.deepcopy(getattr(self.transformer, "time_proj", None))
+        self.transformer.to(torch.bfloat16)
+        if exact is not None:
+            # diffusers converts times to the type of the network's first weight, which is this one.
+            self.transformer.time_proj = exact
+            exact.register_forward_hook(lambda module, times, embedded: embedded.to(torch.bfloat16))
 
     @property
     def sample_rate_hz(self) -> int:

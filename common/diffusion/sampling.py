@@ -127,7 +127,7 @@ def _denoise(
     solver = backend.solver(sampler, noise, init_level)
     latents = solver.start(noise.draw().to(backend.device), None if init is None else init.to(backend.device))
     guided = sampler.guidance_scale > 1
-    dtype = next(backend.transformer.parameters()).dtype
+    dtype = backend.dtype
     both = join([backend.null(condition), condition]) if guided else condition
     both = Condition(both.cross.to(dtype), both.global_.to(dtype))
     null_rows = len(condition.cross) if guided else 0

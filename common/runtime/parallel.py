@@ -34,16 +34,16 @@ def cpu_count() -> int:
 
 
 def run_items(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    workers: int | None = None,
-    start: Literal["fork", "spawn"] = "fork",
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int | None, start: Literal["fork", "spawn"] = "fork"
 ) -> Iterator[tuple[int, Result | BaseException]]:
     """Yield `(index, result or exception)` in order of completion.
 
     `work` and `items` must be picklable. With one worker or one item everything runs in this process. Each worker gets
     one thread; two busy processes with two threads each are several times slower. Workers that use a GPU must be
     spawned: CUDA does not survive a fork.
+
+    Args:
+        workers: `common.runtime.devices.model_workers()` where items run a model; None = one per core.
     """
     with model_time():
         yield from _run_items(work, items, min(workers or cpu_count(), len(items)), start)

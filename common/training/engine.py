@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from common.config.base import OptimConfig
 from common.errors import ConfigError, DataError
+from common.runtime.devices import autocast
 from common.runtime.seeding import derive_seed
 from common.training.parts import Part
 from common.training.sharding import gathered, shard, synchronise, unshard, whole
@@ -190,7 +191,7 @@ class _LossModule(nn.Module):
     def __init__(self, model: nn.Module, loss: LossFunction, device: torch.device, precision: str) -> None:
         super().__init__()
         self.model, self._loss = model, loss
-        self._autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+        self._autocast = partial(autocast, device, precision)
 
     def forward(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
         with self._autocast():

@@ -17,6 +17,7 @@ from torch import nn
 from common.config.base import OptimConfig
 from common.errors import Interrupted
 from common.log import Progress, event, get_logger
+from common.runtime.devices import tf32
 from common.runtime.interrupts import Interruption, sigterm
 from common.runtime.timing import model_time
 from common.storage.checkpoints import Checkpoints
@@ -87,7 +88,8 @@ def fit(
         engine = Engine(model, loss, config, seed, name)
         state = State(engine, Ema(engine.parameters, config.ema_decay))
         training = _Training(state, config, name, checkpoints, evaluate, best, stop)
-        curve = training.run(interruption)
+        with tf32(engine.device, config.precision):
+            curve = training.run(interruption)
         engine.finish()
         return curve
 

@@ -25,6 +25,7 @@ from common.log import event, get_logger
 from common.records.audio_folder import clip_path, load_clip, read_clips
 from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
+from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_file, hash_json
@@ -118,11 +119,6 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
             }
             items.append(Alignment(t2a, gold, losers, seed, alignment, plan.settings, plan.losers_per_clip, store, key))
     return items
-
-
-def device() -> str:
-    """Training device: `cuda` if there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def align_item(item: Alignment) -> None:

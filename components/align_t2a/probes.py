@@ -15,6 +15,7 @@ from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import sample
 from common.records.clips import GoldClip
 from common.records.text import template_caption
+from common.runtime.devices import autocast
 from common.runtime.seeding import derive_seed
 from components.align_t2a.distance import Spectrum, clip_spectrum, latent_frechet, spectrum_distance
 from components.align_t2a.encoding import EncodedPairs
@@ -101,5 +102,4 @@ class Probes:
         return figures, np.mean([spectrum for label in spectra.values() for spectrum in label], axis=0)
 
     def _precision(self, backend: T2ABackend) -> AbstractContextManager[None]:
-        enabled = self.settings.optim.precision == "bf16"
-        return torch.autocast(backend.device.type, torch.bfloat16, enabled=enabled)
+        return autocast(backend.device, self.settings.optim.precision)

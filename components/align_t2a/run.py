@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.t2a import AlignT2APlan
 from common.errors import DataError, Interrupted
 from common.log import event, get_logger
+from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.runtime.stage import stage
 from common.storage import read_json, write_json
@@ -76,11 +77,11 @@ def run(
 
 def _align(items: list[Alignment]) -> dict[str, str]:
     """Make all items in the store; returns the errors of failed ones, by name."""
-    from components.align_t2a.alignment import align_item, device
+    from components.align_t2a.alignment import align_item
 
     failures = {}
     missing = [item for item in items if not item.store.has(**item.key)]
-    for index, result in run_items(align_item, missing, workers=None if device() == "cpu" else 1):
+    for index, result in run_items(align_item, missing, model_workers()):
         if isinstance(result, Interrupted):
             raise result
         if isinstance(result, BaseException):

@@ -21,6 +21,7 @@ from common.classifier.model import load_classifier
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.text import template_caption
+from common.runtime.devices import device, model_workers
 from common.runtime.parallel import run_items
 from common.storage.items import ItemStore
 from components.evaluate_classifier.leaks import fingerprint
@@ -143,7 +144,7 @@ class PredictTask:
     def _make(self, folder: Path) -> None:
         loaded = load_classifier(self.model)
         features = _features(self.clips, loaded.front_end)
-        loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        loaded.model.to(device())
         logits = feature_logits(loaded, features, self.batch_size)
         np.save(folder / "probabilities.npy", probabilities(logits.cpu().numpy(), loaded.multi_label))
 
@@ -169,9 +170,8 @@ def perform(tasks: Sequence[EmbedTask | PredictTask]) -> dict[int, BaseException
     Returns:
         Errors, by index of the task.
     """
-    # Several processes would share one accelerator, and fork after its driver was loaded.
-    workers = 1 if torch.cuda.is_available() else None
-    return {index: result for index, result in run_items(_perform, tasks, workers) if isinstance(result, BaseException)}
+    results = run_items(_perform, tasks, model_workers())
+    return {index: result for index, result in results if isinstance(result, BaseException)}
 
 
 def _perform(task: EmbedTask | PredictTask) -> None:

@@ -10,6 +10,7 @@ from common.config.clap import FilterAudioPlan
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
+from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
@@ -114,7 +115,7 @@ def _filter(
         jobs.append(Replicate(seed, plan, own, earlier, *folders, store=store, key=key))
     items: dict[int, Path] = {}
     with model_time():
-        for index, result in run_items(filter_replicate, jobs):
+        for index, result in run_items(filter_replicate, jobs, model_workers()):
             if isinstance(result, BaseException):
                 raise result
             items[jobs[index].seed] = result

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FinetuneClapPlan
+from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
@@ -54,7 +55,7 @@ def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str)
     inputs = {"clap": hash_dir(clap), "gold": hash_dir(gold), "settings": plan.settings.model_dump()}
     jobs = [Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds]
     with model_time():
-        results = dict(run_items(finetune_replicate, jobs))
+        results = dict(run_items(finetune_replicate, jobs, model_workers()))
     for result in results.values():
         if isinstance(result, BaseException):
             raise result

@@ -8,7 +8,6 @@ The loss and the loop are in `common.clap.training`.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from common.clap.model import build_clap, set_input_statistics
@@ -22,6 +21,7 @@ from common.corpus.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 from common.models.registry import locate
 from common.records.text import template_caption
+from common.runtime.devices import device
 from common.storage import write_json
 from common.training import Curve, best_by, is_main, launch
 from common.training.launch import default_processes
@@ -66,8 +66,7 @@ def train(job: Job) -> None:
     """Train in one process of `pretrain`; the first process writes the result."""
     settings = job.plan.settings
     scorer = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed)
-    if torch.cuda.is_available():
-        scorer.model.to("cuda")
+    scorer.model.to(device())
     channels = 4 if scorer.extractor.truncation == "fusion" else 1
     held_out = HeldOut(StoredFeatures(job.scratch / "heldout"), channels)
     before = held_out.figures(scorer) if settings.checkpoint is not None else {}

@@ -24,6 +24,7 @@ from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, writ
 from common.corpus.shards import Corpus, Split
 from common.errors import DataError
 from common.models.registry import locate
+from common.runtime.devices import device
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage import write_json
 from common.training import Part, best_by, data_wait, fit, is_main, launch
@@ -80,7 +81,7 @@ def train(job: Job) -> None:
     mean, std = float(values.mean()), float(values.std())
     del values
     classifier = build_classifier(settings.architecture, names, mean, std, derive_seed(job.plan.seed, "weights"))
-    classifier.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    classifier.model.to(device())
     training = LabelledClips(stored, mean, std)
     held_out = LabelledClips(StoredFeatures(job.scratch / HELD_OUT), mean, std)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from common.audio.signal import resample, to_mono
 from common.clap.scorer import ClapScorer
 from common.corpus.shards import Corpus, CorpusClip, Shard, read_audio_shard
+from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
@@ -73,8 +73,7 @@ def embed_shards(tasks: Sequence[ShardTask]) -> None:
     Raises:
         SynthioError: a task failed.
     """
-    gpu = torch.cuda.is_available()
-    for _, result in run_items(_perform, tasks, workers=1 if gpu else None):
+    for _, result in run_items(_perform, tasks, model_workers()):
         if isinstance(result, BaseException):
             raise result
 

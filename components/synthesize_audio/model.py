@@ -17,6 +17,7 @@ from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache
 from common.errors import ConfigError
+from common.runtime.devices import has_bf16
 from common.runtime.parallel import cpu_count
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "soundfile", "soxr")
@@ -67,22 +68,23 @@ def _load(path: str, device: str, wanted: str, compiled: str, batch_size: int) -
     precision = resolve_precision(wanted, device)
     backend = load_backend(path, device)
     if precision == "bf16":
-        backend.transformer.to(torch.bfloat16)
+        backend.to_bf16()
     if compiled == "regional":
         compile_blocks(backend.transformer)
     return Loaded(backend, TextCache(backend, batch_size), precision)
 
 
 def resolve_precision(wanted: str, device: str) -> Literal["fp32", "bf16"]:
-    """Resolve `auto` to bf16 on a GPU that has it, else to fp32.
+    """Resolve `auto` to bf16 on a GPU that computes in it, else to fp32.
 
     Raises:
         ConfigError: bf16 is requested on a GPU without it.
     """
-    has_bf16 = device.startswith("cuda") and torch.cuda.is_bf16_supported()
-    if wanted == "bf16" and device.startswith("cuda") and not has_bf16:
-        raise ConfigError(f"precision bf16: {torch.cuda.get_device_name(device)} has none; set precision to fp32")
-    return "bf16" if wanted == "bf16" or (wanted == "auto" and has_bf16) else "fp32"
+    able = device.startswith("cuda") and has_bf16()
+    if wanted == "bf16" and device.startswith("cuda") and not able:
+        name = torch.cuda.get_device_name(device)
+        raise ConfigError(f"precision bf16: {name} only emulates it; set synthesize_audio.precision to auto or fp32")
+    return "bf16" if wanted == "bf16" or (wanted == "auto" and able) else "fp32"
 
 
 def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> None:

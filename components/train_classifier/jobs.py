@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
@@ -20,6 +19,7 @@ from common.errors import ConfigError
 from common.log import event, get_logger
 from common.records.audio_folder import load_clip
 from common.records.clips import SyntheticClip
+from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
 from common.storage.checkpoints import Checkpoints
@@ -203,7 +203,7 @@ def _make_body(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
 
 def _fresh(job: Job, base: Classifier) -> Classifier:
     made = with_fresh_head(base, job.labels, derive_seed(job.seed, "head"), job.multi_label)
-    made.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    made.model.to(device())
     return made
 
 

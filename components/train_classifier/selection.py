@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from common.config.classifier import TrainClassifierPlan
 from common.errors import SynthioError
 from common.log import event, get_logger
+from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.storage.hashing import hash_json
 from components.train_classifier.candidates import (
@@ -138,13 +137,11 @@ def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
     places = list(equal.values())
     done: dict[int, Path] = {}
     errors: dict[int, str] = {}
-    # One worker on a GPU: processes would share it, and forking after CUDA is initialised fails.
-    workers = 1 if torch.cuda.is_available() else None
     if jobs and jobs[0].settings.contrastive:
         # Each body is trained once, before the jobs that find it. If one fails, its jobs fail with the same error.
         bodies = {hash_json(job.contrastive_key()): job for job in jobs}
-        list(run_items(run_contrastive, list(bodies.values()), workers))
-    for number, result in run_items(run_job, [jobs[same[0]] for same in places], workers):
+        list(run_items(run_contrastive, list(bodies.values()), model_workers()))
+    for number, result in run_items(run_job, [jobs[same[0]] for same in places], model_workers()):
         if isinstance(result, BaseException):
             text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
             errors |= dict.fromkeys(places[number], text)

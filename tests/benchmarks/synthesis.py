@@ -174,7 +174,7 @@ def gpu_figures(
     # A second one by the same seed: an autoencoder with weight norm cannot be copied.
     stock = model().pipeline.to(device, torch.bfloat16)
     backend.pipeline.to(device)
-    backend.transformer.to(torch.bfloat16)
+    backend.to_bf16()
     duration_s = round(backend.window_s, 3)
     figures = []
     for compiled in (False, True):

@@ -9,12 +9,14 @@ import torch
 from common.audio.signal import rms_dbfs, write_flac
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import load_backend
+from common.diffusion.condition import Condition
 from common.errors import ConfigError
 from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import finish, sample_batch
 from components.synthesize_audio.model import compile_blocks, load_model, resolve_precision
 from components.synthesize_audio.requests import Request, Source, template_prompts
 from tests.kit.clips import gold_clip
+from tests.kit.gpu import pretend_gpu
 from tests.kit.models import build_t2a
 from tests.kit.sounds import RATE, tone
 
@@ -82,13 +84,30 @@ def test_bf16_is_near_fp32_and_auto_is_fp32_on_the_cpu(model_dir: Path) -> None:
 
 
 def test_bf16_on_a_gpu_without_it_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    pretend_gpu(monkeypatch, bf16=False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
     assert resolve_precision("auto", "cuda:0") == "fp32"
-    with pytest.raises(ConfigError, match="Old GPU has none"):
+    with pytest.raises(ConfigError, match="Old GPU only emulates it"):
         resolve_precision("bf16", "cuda:0")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    pretend_gpu(monkeypatch, bf16=True)
     assert resolve_precision("auto", "cuda:0") == "bf16"
+
+
+@pytest.mark.parametrize("name", ["stable_audio", "stable_audio_small"])
+def test_in_bf16_the_network_still_tells_all_times_apart(name: str) -> None:
+    exact, half = (build_t2a(0, name) for _ in range(2))
+    half.to_bf16()
+    times = torch.linspace(0.98, 1, 50)
+    features = []
+    for backend in (exact, half):
+        backend.transformer.time_proj.register_forward_hook(lambda module, inputs, output: features.append(output))
+        condition = backend.condition(["a dog"], [0.5])[torch.zeros(50, dtype=torch.long)]
+        condition = Condition(condition.cross.to(backend.dtype), condition.global_.to(backend.dtype))
+        with torch.no_grad():
+            made = backend.predict(torch.zeros(50, backend.latent_channels, 8, dtype=backend.dtype), times, condition)
+        assert made.dtype == backend.dtype
+    assert half.dtype == torch.bfloat16 and torch.equal(features[0].bfloat16(), features[1])
+    assert len(features[0].unique(dim=0)) == 50
 
 
 @pytest.mark.e2e

@@ -1,0 +1,80 @@
+"""The accelerator: where models run, in how many processes, in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from common.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+log = get_logger("devices")
+
+
+def device() -> Literal["cuda", "cpu"]:
+    """Device of the models of a stage: `cuda` if there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def model_workers() -> int | None:
+    """Processes for items that each run a model on `device()`: one on a GPU, else None, which is one per core.
+
+    Several processes would hold several models in the memory of the one GPU; and they would fork after CUDA's driver
+    was loaded, which it does not survive.
+    """
+    return 1 if device() == "cuda" else None
+
+
+def has_bf16() -> bool:
+    """Whether there is a GPU that computes in bf16; older ones (V100, T4) emulate it, more slowly than fp32."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def computes_bf16(where: torch.device, precision: str) -> bool:
+    """Whether a training of this precision uses bf16 on this device; on a GPU without it, it uses fp32."""
+    if precision != "bf16":
+        return False
+    if where.type == "cuda" and not has_bf16():
+        _tell_once()
+        return False
+    return True
+
+
+def autocast(where: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Context in which a model with fp32 weights computes in `precision`; see `computes_bf16`."""
+    import torch
+
+    return torch.autocast(where.type, torch.bfloat16, enabled=computes_bf16(where, precision))
+
+
+@contextmanager
+def tf32(where: torch.device, precision: str) -> Iterator[None]:
+    """Context in which a GPU rounds the factors of fp32 products to TF32, if `precision` is bf16; sums stay in fp32.
+
+    For what autocast leaves in fp32 and for evaluations during a training that computes in bf16.
+    """
+    import torch
+
+    if where.type != "cuda" or not computes_bf16(where, precision):
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@cache
+def _tell_once() -> None:
+    log.warning("event=no_bf16 hint='this GPU only emulates bf16: training computes in fp32'")

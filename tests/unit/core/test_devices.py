@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.runtime import devices
+from common.runtime.devices import autocast, computes_bf16, device, has_bf16, model_workers, tf32
+from tests.kit.gpu import pretend_gpu
+
+ROOT = Path(__file__).resolve().parents[3]
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+def test_models_share_a_gpu_in_one_process_and_have_a_core_each_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (device(), model_workers(), has_bf16()) == ("cpu", None, False)
+    pretend_gpu(monkeypatch)
+    assert (device(), model_workers(), has_bf16()) == ("cuda", 1, True)
+
+
+def calls(name: str) -> list[tuple[str, ast.Call]]:
+    found = []
+    for path in [*(ROOT / "common").rglob("*.py"), *(ROOT / "components").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+                found.append((str(path.relative_to(ROOT)), node))
+    return found
+
+
+OWN = {
+    "common/corpus/features.py": "None",  # no model: features of audio
+    "components/prepare_corpus/corpus.py": "workers",  # one per core, or one spawned process per GPU
+    "components/synthesize_audio/synthesis.py": "len(where)",  # one spawned process per GPU
+}
+
+
+def test_every_stage_that_maps_over_items_leaves_the_number_of_processes_to_the_device() -> None:
+    said = {(path, ast.unparse(call.args[2])) for path, call in calls("run_items")}
+    assert {path for path, _ in said} > set(OWN)
+    assert {(path, OWN.get(path, "model_workers()")) for path, _ in said} == said
+
+
+@pytest.mark.parametrize(
+    ("where", "precision", "bf16", "expected"),
+    [
+        (CPU, "bf16", False, True),
+        (CPU, "fp32", True, False),
+        (CUDA, "bf16", True, True),
+        (CUDA, "bf16", False, False),
+        (CUDA, "fp32", True, False),
+    ],
+)
+def test_a_gpu_that_only_emulates_bf16_trains_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, where: torch.device, precision: str, bf16: bool, expected: bool
+) -> None:
+    pretend_gpu(monkeypatch, bf16)
+    assert computes_bf16(where, precision) is expected
+    before = torch.get_float32_matmul_precision()
+    with tf32(where, precision):
+        rounded = where.type == "cuda" and expected
+        assert torch.get_float32_matmul_precision() == ("high" if rounded else before)
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_lack_of_bf16_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    pretend_gpu(monkeypatch, bf16=False)
+    devices._tell_once.cache_clear()
+    monkeypatch.setattr(devices.log, "propagate", True)
+    for _ in range(3):
+        computes_bf16(CUDA, "bf16")
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["event=no_bf16"]
+
+
+def test_autocast_rounds_on_the_cpu_as_it_would_on_a_gpu() -> None:
+    with autocast(CPU, "bf16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with autocast(CPU, "fp32"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
