@@ -27,6 +27,8 @@ class ModelFile(Frozen):
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    made_from: str | None = Field(default=None, description="published file that it was converted from")
+    made_from_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 class ModelRecord(Frozen):
@@ -101,7 +103,7 @@ def _parsed(text: bytes, place: str) -> ModelRecord:
 
 def write_record(root: Path, record: ModelRecord) -> None:
     """Write a record atomically."""
-    write_json(record_path(root, record.model, record.revision), record.model_dump(mode="json"))
+    write_json(record_path(root, record.model, record.revision), record.model_dump(mode="json", exclude_none=True))
 
 
 def damage(folder: Path, files: Mapping[str, ModelFile]) -> Path | None:
@@ -151,7 +153,9 @@ def put(store: ObjectStore, root: Path, record: ModelRecord) -> int:
         if store.size(_content_key(file)) != file.bytes:
             store.upload(_content_key(file), snapshot(root, record.model, record.revision) / name)
             copied += 1
-    store.write_bytes(_record_key(record.model, record.revision), record.model_dump_json(indent=2).encode())
+    store.write_bytes(
+        _record_key(record.model, record.revision), record.model_dump_json(indent=2, exclude_none=True).encode()
+    )
     return copied
 
 

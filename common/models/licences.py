@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 from common.config.dataset import DatasetSpec
@@ -18,7 +19,11 @@ def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPar
     """The dataset and the published models of a run, with their licences."""
     stated = dataset.licence != DatasetSpec.model_fields["licence"].default
     use = dataset.use if stated else None
-    parts = [LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use)]
+    return (LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use), *_models(config))
+
+
+def _models(config: RunConfig) -> tuple[LicensedPart, ...]:
+    parts = []
     for name in sorted(named_models(config)):
         known = published_models().get(name)
         parts.append(
@@ -46,7 +51,19 @@ def check_use(config: RunConfig, dataset: DatasetSpec) -> None:
     Raises:
         ConfigError: the message names each such part and the remedy.
     """
-    parts = licensed_parts(config, dataset)
+    _check(licensed_parts(config, dataset), config)
+
+
+def check_models_use(config: RunConfig) -> None:
+    """As `check_use`, of the published models alone.
+
+    Raises:
+        ConfigError: the message names each such model and the remedy.
+    """
+    _check(_models(config), config)
+
+
+def _check(parts: Sequence[LicensedPart], config: RunConfig) -> None:
     forbidden = [part for part in parts if not permits(part.use, config.use)]
     if forbidden:
         raise ConfigError(

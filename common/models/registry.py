@@ -24,6 +24,14 @@ WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Default file patterns of a repository not listed in `models.yaml`: weights, settings, tokenizers; never pickles."""
 
 
+class Conversion(Frozen):
+    """A pickle of weights that stands in for missing safetensors: `make fetch-models` converts it, and nothing else."""
+
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    to: str = Field(default="model.safetensors", pattern=r"\.safetensors$")
+
+
 class PublishedModel(Frozen):
     """One entry of `models.yaml`."""
 
@@ -35,6 +43,7 @@ class PublishedModel(Frozen):
     use: PermittedUse | None = Field(default=None, description="the widest that the licence allows; null = not known")
     files: tuple[str, ...] = Field(default=WEIGHTS, description="patterns of what is fetched of the repository")
     sha256: dict[str, str] = Field(description="of files")
+    convert: Conversion | None = Field(default=None, description="null = safetensors are published")
 
 
 @cache
@@ -108,12 +117,28 @@ def check_listed(record: ModelRecord) -> None:
         DataError: a listed file is missing or differs.
     """
     known = published_models().get(record.model)
-    for name, expected in (known.sha256 if known else {}).items():
-        found = record.files.get(name)
-        if found is None or found.sha256 != expected:
+    if known is None or known.revision != record.revision:
+        return
+    found = {name: file.sha256 for name, file in record.files.items()}
+    found |= {file.made_from: str(file.made_from_sha256) for file in record.files.values() if file.made_from}
+    check_hashes(record.model, found)
+
+
+def check_hashes(model: str, found: Mapping[str, str], found_only: bool = False) -> None:
+    """Compare SHA-256 by file with those of `models.yaml`, which are of the commit that stands there.
+
+    Args:
+        found_only: skip files that are not in `found`.
+
+    Raises:
+        DataError: a listed file is missing or differs.
+    """
+    known = published_models()[model]
+    listed = {**known.sha256, **({known.convert.file: known.convert.sha256} if known.convert else {})}
+    for name, expected in listed.items():
+        if found.get(name) != expected and not (found_only and name not in found):
             raise DataError(
-                f"{record.model}: {name} is {found.sha256 if found else 'missing'}, models.yaml says {expected}: check "
-                "the revision"
+                f"{model}: {name} is {found.get(name, 'missing')}, models.yaml says {expected}: check the revision"
             )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from common.config.run import load_preset
 from common.errors import ConfigError, DataError, StorageError
@@ -16,39 +15,11 @@ from common.models.files import read_record, record_path
 from common.models.registry import describe, locate, missing_models
 from common.storage import open_store, store_below
 from pipelines.commands import main
-from pipelines.commands.fetch_models import fetch_model
+from tests.kit.hub import Hub
 from tests.kit.s3_server import BUCKET, s3_server
-from tests.unit.fetching.hub import Hub, hub_server
+from tests.unit.fetching.fetched import COMMIT, FILES, LARGE, MODEL, OTHER, WANTED, WEIGHTS, fetch_model
 
-MODEL, COMMIT, OTHER = "someone/tiny", "a" * 40, "b" * 40
-WEIGHTS = {"weight": torch.arange(6000, dtype=torch.float32)}
-FILES = {
-    "config.json": b'{"model_type": "tiny"}',
-    "vae/config.json": b"{}",
-    "vae/model.safetensors": save(WEIGHTS),
-    "pytorch_model.bin": b"a pickle",
-    "README.md": b"# tiny",
-}
-WANTED = {"config.json", "vae/config.json", "vae/model.safetensors"}
-LARGE = "vae/model.safetensors"
 RUN = f"pretrain_clap.checkpoint={MODEL} pretrain_clap.revision={COMMIT}"
-
-
-@pytest.fixture()
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with hub_server() as server:
-        server.files[MODEL, COMMIT] = dict(FILES)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setenv("SYNTHIO_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-        yield server
 
 
 def test_a_model_is_fetched_at_its_commit_without_pickles_and_recorded(hub: Hub, tmp_path: Path) -> None:
@@ -128,12 +99,17 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(
 
 def test_a_gated_model_wants_a_token_before_anything_is_asked_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     gated = "stabilityai/stable-audio-open-small"
-    hub.files[gated, OTHER], hub.token = dict(FILES), "hf_right"
+    hub.files[gated, OTHER] = dict(FILES)
+    hub.gated.add(gated)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(ConfigError, match=f"no HF_TOKEN.*https://huggingface.co/{gated}"):
         fetch_model(gated, OTHER)
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_right")
-    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: hub.token)
+    monkeypatch.setenv("HF_TOKEN", "hf_licence_not_accepted")
+    with pytest.raises(ConfigError, match=f"the hub refuses {gated}.*accept the licence"):
+        fetch_model(gated, OTHER)
+    assert not hub.sent
+    monkeypatch.setenv("HF_TOKEN", hub.token)
     assert fetch_model(gated, OTHER).new
 
 

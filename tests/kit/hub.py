@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
@@ -27,6 +28,7 @@ class Hub:
         refuse: model to status and error code.
         cut: file to how many of its next answers end after half of what they announced.
         spoil: files of which another content of the same length is sent.
+        gated: models whose files want the token; their listings are open, as on the hub.
         token: that gated models want.
         sent: number of answers with content, by file.
     """
@@ -36,7 +38,8 @@ class Hub:
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     cut: Counter[str] = field(default_factory=Counter)
     spoil: set[str] = field(default_factory=set)
-    token: str | None = None
+    gated: set[str] = field(default_factory=set)
+    token: str = "hf_right"
     sent: Counter[str] = field(default_factory=Counter)
 
 
@@ -46,6 +49,12 @@ def _identity(name: str, data: bytes) -> dict[str, object]:
     if name.endswith((".safetensors", ".bin")):
         entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
     return entry
+
+
+def publish(hub: Hub, model: str, commit: str, folder: Path) -> None:
+    """Let the server have the files of a folder."""
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    hub.files[model, commit] = {name: (folder / name).read_bytes() for name in names}
 
 
 @contextmanager
@@ -73,13 +82,16 @@ def hub_server() -> Iterator[Hub]:
                 model, commit, name = re.fullmatch(r"/(\S+?)/resolve/([0-9a-f]+)/(.+)", path).groups()  # type: ignore[union-attr]
             if model in hub.refuse:
                 return self._send(*hub.refuse[model])
-            if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            refused = self.headers.get("Authorization") != f"Bearer {hub.token}"
+            if name is not None and model in hub.gated and refused:
                 return self._send(401, "GatedRepo")
             if not any(key[0] == model for key in hub.files):
                 return self._send(404, "RepoNotFound")
             if (model, commit) not in hub.files:
                 return self._send(404, "RevisionNotFound")
             files = hub.files[model, commit]
+            if name is not None and name not in files:
+                return self._send(404, "EntryNotFound")
             if name is None:
                 return self._send(200, data=json.dumps([_identity(*item) for item in files.items()]).encode())
             return self._file(name, files[name], commit, content)
