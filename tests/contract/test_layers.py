@@ -109,11 +109,16 @@ def test_the_environment_is_read_in_storage_and_entry_points_only() -> None:
 
 def test_shipped_code_holds_no_unsafe_call() -> None:
     unsafe = re.compile(
-        r"(?<![\w.])(eval|exec)\(|torch\.load\(|\bpickle\b|yaml\.load\((?!data, yaml\.CSafeLoader)|trust_remote_code=True|shell=True"
+        r"(?<![\w.])(eval|exec)\(|torch\.load\(|import pickle|from pickle|\bpickle\.|yaml\.load\((?!data, yaml\.CSafeLoader)|trust_remote_code=True|shell=True"
     )
+    # The one place that reads a pickle of weights, named by its hash: make fetch-models, never a stage.
+    allowed = {"common/models/conversion.py": 'torch.load(source, map_location="cpu", weights_only=True)'}
     for folder in ("common", "components", "pipelines"):
         for path in sources(folder):
-            assert not unsafe.search(path.read_text(encoding="utf-8")), path
+            text = path.read_text(encoding="utf-8")
+            assert not unsafe.search(text.replace(allowed.get(path.relative_to(ROOT).as_posix(), "\0"), "")), path
+    reader = "common.models.conversion"
+    assert [name for name, path in MODULES.items() if reader in modules_imported_by(path)] == ["pipelines.local.hub"]
 
 
 def test_no_code_branches_on_a_presets_name() -> None:
