@@ -164,17 +164,17 @@ def fetch(listing: Listing) -> ModelRecord:
     return made
 
 
-def _converted(folder: Path, pickle: ModelFile, convert: Conversion) -> ModelFile:
-    if pickle.sha256 != convert.sha256:
+def _converted(folder: Path, weights: ModelFile, convert: Conversion) -> ModelFile:
+    if weights.sha256 != convert.sha256:
         _forget(folder / convert.file)
         raise DataError(
-            f"{folder / convert.file} has sha256 {pickle.sha256}, models.yaml says {convert.sha256}: it was deleted "
+            f"{folder / convert.file} has sha256 {weights.sha256}, models.yaml says {convert.sha256}: it was deleted "
             "and not read; check the revision"
         )
     target = folder / convert.to
     convert_pickle(folder / convert.file, target)
     return ModelFile(
-        bytes=target.stat().st_size, sha256=hash_file(target), made_from=convert.file, made_from_sha256=pickle.sha256
+        bytes=target.stat().st_size, sha256=hash_file(target), made_from=convert.file, made_from_sha256=weights.sha256
     )
 
 
