@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -21,6 +23,13 @@ from pipelines.sources import ROOT
 
 ENDED = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1, "CANCELLED": 1}
 """Final states of a run, with their exit status."""
+SUBMITTER = "synthio-submitter"
+AUDIENCE = "pipelines.kubeflow.org"
+"""Audience that KFP asks of a Kubernetes token; one that `kubectl create token` makes without it is refused."""
+SIGN_IN = (
+    "behind a gateway that asks for a sign-in, set KFP_TOKEN to a token that it takes; KFP_HOST must be the API's "
+    "address, behind Kubeflow's gateway with /pipeline at its end"
+)
 
 T = TypeVar("T")
 
@@ -32,7 +41,8 @@ class Connection:
     Attributes:
         host: URL of the API, from KFP_HOST.
         namespace: namespace in a multi-user installation, from KFP_NAMESPACE.
-        token: bearer token, from KFP_TOKEN; None = kfp's own methods, such as a projected service account token.
+        token: bearer token, from KFP_TOKEN; None = the one in the file that KF_PIPELINES_SA_TOKEN_PATH names, read for
+            each request, else none.
         ca_file: certificate authority of the host, from KFP_CA.
         timeout_s: timeout of one request.
         attempts: attempts of one request when the server fails or does not answer.
@@ -67,28 +77,48 @@ class Cluster:
 
     Attributes:
         client: kfp's client, with a timeout for every request.
+        namespace: namespace of everything that is looked for and made: the connection's, else in a pod the
+            pod's own; None = an installation for one user.
 
     Raises:
-        ConfigError: the API refuses.
+        ConfigError: the API refuses, or serves several users and there is no namespace.
         StorageError: the API does not answer.
     """
 
     def __init__(self, connection: Connection) -> None:
         from kfp import Client
+        from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, ServiceAccountTokenVolumeCredentials
+
+        class Asking(Client):  # type: ignore[misc]  # kfp has no types
+            """Its constructor asks nothing: it would without a timeout, and keep the answer in the home folder."""
+
+            def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
+                return SimpleNamespace(multi_user=False)
 
         self.connection = connection
-        namespace = {"namespace": connection.namespace} if connection.namespace else {}
-        # The client's constructor asks the server about multi-user mode, so it can fail too.
-        self.client = self.ask(
-            lambda: Client(
-                host=connection.host, existing_token=connection.token, ssl_ca_cert=connection.ca_file, **namespace
-            )
+        chosen: dict[str, Any] = {"namespace": connection.namespace} if connection.namespace else {}
+        if connection.token is None and os.environ.get(KF_PIPELINES_SA_TOKEN_ENV):
+            chosen["credentials"] = ServiceAccountTokenVolumeCredentials()
+        self.client = Asking(
+            host=connection.host, existing_token=connection.token, ssl_ca_cert=connection.ca_file, **chosen
         )
         clients = {
             id(api.api_client): api.api_client for api in vars(self.client).values() if hasattr(api, "api_client")
         }
         for api_client in clients.values():
-            _limit(api_client.rest_client, connection.timeout_s)
+            _limit(api_client.rest_client, connection)
+        self.namespace = connection.namespace
+        if self.namespace is None and self.health().get("multi_user"):
+            own = Path(Client._NAMESPACE_PATH)
+            if not own.is_file():
+                text = f"{connection.host} serves several users: set KFP_NAMESPACE to your profile's namespace"
+                raise ConfigError(text)
+            self.namespace = own.read_text(encoding="utf-8").strip()
+
+    def health(self) -> dict[str, Any]:
+        """What the API says of itself: `multi_user`, and its version as `tag_name`, which the client leaves out."""
+        answer = self.ask(lambda: self.client._healthz_api.healthz_service_get_healthz(_preload_content=False))
+        return dict(json.loads(answer.data))
 
     def version(self, name: str, package: Path) -> tuple[str, str]:
         """Upload the compiled pipeline `package` as a version of pipeline `name`, unless that version exists.
@@ -97,15 +127,16 @@ class Cluster:
             Ids of the pipeline and of the version; `version_name` names the version.
         """
         version = version_name(package)
-        pipeline_id = self.ask(lambda: self.client.get_pipeline_id(name))
+        pipeline_id = self._find_pipeline(name)
         if pipeline_id is None:
             pipeline = self.ask(
-                lambda: self.client.upload_pipeline(
-                    str(package), pipeline_name=name, namespace=self.connection.namespace
-                ),
+                lambda: self.client.upload_pipeline(str(package), pipeline_name=name, namespace=self.namespace),
                 conflict=lambda: None,
             )
-            pipeline_id = pipeline.pipeline_id if pipeline else self.ask(lambda: self.client.get_pipeline_id(name))
+            pipeline_id = pipeline.pipeline_id if pipeline else self._find_pipeline(name)
+        if pipeline_id is None:
+            place = f" in {self.namespace}" if self.namespace else ""
+            raise ConfigError(f"{self.connection.host}: pipeline {name}{place} is neither there nor accepted")
         found = self._find_version(pipeline_id, version)
         if found is None:
             uploaded = self.ask(
@@ -117,10 +148,17 @@ class Cluster:
             raise ConfigError(f"{self.connection.host}: version {version} of {name} is neither there nor accepted")
         return pipeline_id, found
 
-    def _find_version(self, pipeline_id: str, name: str) -> str | None:
-        equals = {"predicates": [{"operation": "EQUALS", "key": "name", "stringValue": name}]}
+    def _find_pipeline(self, name: str) -> str | None:
+        # The client's get_pipeline_id looks among shared pipelines only, never in a namespace.
         answer = self.ask(
-            lambda: self.client.list_pipeline_versions(pipeline_id, page_size=100, filter=json.dumps(equals))
+            lambda: self.client.list_pipelines(page_size=100, namespace=self.namespace, filter=with_name(name))
+        )
+        rows = answer.pipelines or []
+        return next((row.pipeline_id for row in rows if row.display_name == name), None)
+
+    def _find_version(self, pipeline_id: str, name: str) -> str | None:
+        answer = self.ask(
+            lambda: self.client.list_pipeline_versions(pipeline_id, page_size=100, filter=with_name(name))
         )
         rows = answer.pipeline_versions or []
         return next((row.pipeline_version_id for row in rows if row.display_name == name), None)
@@ -153,7 +191,7 @@ class Cluster:
 
     def experiment(self, name: str) -> str:
         """Id of the experiment `name`, which is created when absent."""
-        made = self.ask(lambda: self.client.create_experiment(name, namespace=self.connection.namespace))
+        made = self.ask(lambda: self.client.create_experiment(name, namespace=self.namespace))
         return str(made.experiment_id)
 
     def url(self, run_id: str) -> str:
@@ -220,22 +258,51 @@ class Cluster:
             ) from error
 
     def _refused(self, error: Any) -> ConfigError:
+        said = re.sub(r"\s+", " ", str(error.body or error.reason or ""))
+        kind = 302 if 300 <= error.status < 400 else error.status
+        if kind == 400:  # so answers an upload where other requests answer 401 or 403
+            kind = 401 if "uthenticat" in said else 403 if re.search("uthoriz|denied", said) else 400
+        namespace = self.connection.namespace or "<namespace>"
+        token = f"kubectl create token {SUBMITTER} -n {namespace} --audience {AUDIENCE}"
         todo = {
-            401: "set KFP_TOKEN to a valid token (kubectl create token synthio-submitter -n <namespace>)",
-            403: "give the account the role of manifests/base/service-account.yaml in KFP_NAMESPACE",
+            302: SIGN_IN,
+            401: f"set KFP_TOKEN to a valid token: {token}; a gateway before KFP may want another audience",
+            403: "give the account the role of manifests/base/service-account.yaml in KFP_NAMESPACE; if a gateway "
+            f"before KFP refuses, set KFP_TOKEN to a token of the gateway's audience (KFP's own: {token})",
             404: "check that KFP_HOST is the API's address, and its path",
-        }.get(error.status, "look at the log of ml-pipeline, the API server")
-        said = re.sub(r"\s+", " ", str(error.body or error.reason or ""))[:200]
-        return ConfigError(f"{self.connection.host} answered {error.status}: {said}; {todo}")
+        }.get(kind, "look at the log of ml-pipeline, the API server")
+        return ConfigError(f"{self.connection.host} answered {error.status}: {said[:200]}; {todo}")
 
 
-def _limit(rest_client: Any, timeout_s: float) -> None:
-    """Give every request a timeout; the generated client has none unless a call names one."""
-    request = rest_client.request
+def with_name(name: str) -> str:
+    """Filter of a list request: the rows that are called `name`."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
+def _limit(rest_client: Any, connection: Connection) -> None:
+    """Give every request a timeout, and refuse a wrong certificate, and a page in an answer's place.
+
+    The generated client has no timeout unless a call names one, fails in handling its own TLS errors, and makes an
+    empty object of an answer that is no JSON.
+    """
+    from kfp_server_api import ApiException
+
+    request, timeout_s = rest_client.request, connection.timeout_s
 
     def limited(*arguments: Any, **options: Any) -> Any:
         options["_request_timeout"] = options.get("_request_timeout") or (timeout_s, timeout_s)
-        return request(*arguments, **options)
+        try:
+            answer = request(*arguments, **options)
+        except ApiException as error:
+            if error.status:
+                raise
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error.reason):
+                raise ssl.SSLError(error.reason) from error
+            text = f"{connection.host}: the certificate is of an authority unknown here, or of another name"
+            raise ConfigError(f"{text}; name the file of its authority in KFP_CA, or correct KFP_HOST") from error
+        if answer.data.strip()[:1] not in (b"{", b"[", b""):
+            raise ConfigError(f"{connection.host} answered with a page, not with the API of KFP; {SIGN_IN}")
+        return answer
 
     rest_client.request = limited
     rest_client.pool_manager.connection_pool_kw["retries"] = False

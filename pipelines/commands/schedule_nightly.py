@@ -9,7 +9,7 @@ from typing import Any
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
 from common.errors import ConfigError
-from pipelines.cluster.api import Cluster, Connection
+from pipelines.cluster.api import Cluster, Connection, with_name
 from pipelines.cluster.placement import load_profile
 from pipelines.commands.benchmark import PIPELINE
 from pipelines.dags.compile import compile_pipeline
@@ -63,11 +63,10 @@ def schedule(
 
 def _others(cluster: Cluster, experiment_id: str, name: str, new: str) -> list[str]:
     found, token = [], ""
-    equals = json.dumps({"predicates": [{"operation": "EQUALS", "key": "name", "stringValue": name}]})
     while True:
         page = cluster.ask(
             lambda token=token: cluster.client.list_recurring_runs(  # type: ignore[misc]  # the loop's variable
-                page_token=token, page_size=100, experiment_id=experiment_id, filter=equals
+                page_token=token, page_size=100, experiment_id=experiment_id, filter=with_name(name)
             )
         )
         rows = page.recurring_runs or []

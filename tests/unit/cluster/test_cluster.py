@@ -50,7 +50,9 @@ def connect(stub: Stub, timeout_s: float = 10.0, **fields: object) -> Cluster:
 def test_the_first_submission_uploads_and_the_second_finds_the_same_version(stub: Stub, package: Path) -> None:
     first = connect(stub).version("synthio", package)
     assert connect(stub).version("synthio", package) == first
-    assert len(stub.tables["pipelines"]) == len(stub.tables["versions"]) == 1
+    assert len(stub.tables["pipelines"]) == 1
+    # KFP itself names the version that comes with a new pipeline after the pipeline.
+    assert [row["display_name"] for row in stub.tables["versions"].values()] == ["synthio", version_name(package)]
 
 
 def test_a_version_that_another_client_uploaded_meanwhile_is_found(stub: Stub, package: Path) -> None:
@@ -62,17 +64,89 @@ def test_a_version_that_another_client_uploaded_meanwhile_is_found(stub: Stub, p
     assert cluster.version("synthio", package) == (pipeline_id, version)
 
 
+@pytest.fixture(params=[False, True], ids=["shared pipelines allowed", "namespace required"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Stub]:
+    """A server for several users."""
+    with serving(multi_user=True, needs_namespace=request.param) as server:
+        yield server
+
+
+def test_each_team_submits_again_and_again_and_has_its_own_pipeline(shared: Stub, package: Path) -> None:
+    for _ in range(2):
+        for team in ("team-a", "team-b"):
+            cluster = connect(shared, namespace=team)
+            run_id = cluster.start(cluster.version("synthio", package), "digits", {})
+            assert shared.tables["runs"][run_id]["namespace"] == team
+    for table, count in (("pipelines", 2), ("experiments", 2), ("versions", 4), ("runs", 4)):
+        assert len(shared.tables[table]) == count, table
+    assert {row["namespace"] for row in shared.tables["pipelines"].values()} == {"team-a", "team-b"}
+
+
+def test_a_pipeline_of_the_name_that_all_share_is_left_alone(package: Path) -> None:
+    with serving(multi_user=True) as stub:
+        stub.new("pipelines", display_name="synthio", namespace="")
+        connect(stub, namespace="team-a").version("synthio", package)
+        assert [row["namespace"] for row in stub.tables["pipelines"].values()] == ["", "team-a"]
+
+
+def test_a_pipeline_is_found_among_many(stub: Stub, package: Path) -> None:
+    first = connect(stub).version("synthio", package)
+    others = {f"other-{n}": {"display_name": f"other-{n}", "namespace": ""} for n in range(300)}
+    stub.tables["pipelines"] = {**others, **stub.tables["pipelines"]}
+    assert connect(stub).version("synthio", package) == first
+
+
+def test_each_team_has_its_own_night(shared: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KFP_HOST", shared.url)
+    for team in ("team-a", "team-b", "team-a", "team-b"):
+        monkeypatch.setenv("KFP_NAMESPACE", team)
+        assert main(["schedule-nightly", "--cells", "esc50:100"]) == 0
+    rows = list(shared.tables["recurringruns"].values())
+    assert sorted((row["namespace"], row["status"]) for row in rows) == [("team-a", "ENABLED"), ("team-b", "ENABLED")]
+
+
+def test_a_server_for_several_users_needs_a_namespace(shared: Stub) -> None:
+    with pytest.raises(ConfigError, match="set KFP_NAMESPACE to your profile's namespace"):
+        connect(shared)
+    assert {path for _, path, _ in shared.requests} == {"/healthz"}
+
+
+def test_the_namespace_of_a_server_for_one_user_changes_nothing(stub: Stub, package: Path) -> None:
+    first = connect(stub, namespace="team").version("synthio", package)
+    assert connect(stub).version("synthio", package) == first
+
+
+def test_the_namespace_of_a_pod_is_that_of_its_runs(
+    shared: Stub, package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "namespace").write_text("team-a")
+    monkeypatch.setattr("kfp.Client._NAMESPACE_PATH", str(tmp_path / "namespace"))
+    cluster = connect(shared)
+    cluster.start(cluster.version("synthio", package), "digits", {})
+    for table in ("pipelines", "experiments", "runs"):
+        assert [row["namespace"] for row in shared.tables[table].values()] == ["team-a"]
+
+
+def test_a_token_in_a_file_is_read_for_each_request(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
+    file.write_text("first")
+    cluster = Cluster(Connection(stub.url, attempts=1))
+    for token in ("first", "second"):
+        file.write_text(token)
+        cluster.experiment("digits")
+        assert stub.requests[-1][2] == f"Bearer {token}"
+    assert Cluster(Connection(stub.url, token=TOKEN)).experiment("digits")
+    assert stub.requests[-1][2] == f"Bearer {TOKEN}"
+
+
 def test_every_request_carries_the_token_and_nothing_shows_it(stub: Stub, package: Path) -> None:
     cluster = connect(stub)
     cluster.version("synthio", package)
     assert {token for _, path, token in stub.requests if path != "/healthz"} == {f"Bearer {TOKEN}"}
     assert TOKEN not in repr(cluster.connection)
-
-
-def test_experiments_are_made_in_the_namespace_of_the_connection(stub: Stub) -> None:
-    connect(stub, namespace="team").experiment("digits")
-    (made,) = stub.tables["experiments"].values()
-    assert (made["display_name"], made["namespace"]) == ("digits", "team")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
@@ -85,8 +159,10 @@ def test_a_certificate_is_accepted_by_the_authority_that_is_named_and_by_no_othe
     tls.load_cert_chain(certificate, key)
     with serving(tls) as server:
         assert connect(server, ca_file=str(certificate)).experiment("digits")
-        with pytest.raises(StorageError, match="no answer"):
+        with pytest.raises(ConfigError, match="KFP_CA"):
             connect(server)
+        with pytest.raises(ConfigError, match="KFP_CA"):
+            connect(server, namespace="team").experiment("digits")
 
 
 def test_the_connection_is_what_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +205,47 @@ def test_a_refused_token_is_not_asked_again_and_the_message_says_what_to_set(stu
     with pytest.raises(ConfigError, match="KFP_TOKEN"):
         cluster.experiment("demo")
     assert len(stub.requests) == before + 1
+
+
+AUDIENCE = "kubectl create token synthio-submitter -n team --audience pipelines.kubeflow.org"
+
+
+@pytest.mark.parametrize(
+    ("fault", "body", "messages"),
+    [
+        (401, "Request header error: there is no user identity header.", ["set KFP_TOKEN to a valid token", AUDIENCE]),
+        (403, "RBAC: access denied", ["give the account the role of", "the gateway's audience", AUDIENCE]),
+        (400, "Pipeline upload authentication failed.", ["answered 400", "set KFP_TOKEN to a valid token", AUDIENCE]),
+        (
+            400,
+            "Failed to create a pipeline due to authorization error: PermissionDenied",
+            ["give the account the role of"],
+        ),
+        (400, "invalid argument", ["answered 400", "look at the log of ml-pipeline"]),
+        (302, "Found", ["answered 302", "a gateway that asks for a sign-in", "/pipeline at its end"]),
+        ("page", "", ["answered with a page", "a gateway that asks for a sign-in"]),
+        (404, "page not found", ["the API's address, and its path"]),
+    ],
+)
+def test_who_is_refused_is_told_what_to_do(stub: Stub, fault: int | str, body: str, messages: list[str]) -> None:
+    cluster = connect(stub, namespace="team")
+    stub.faults, stub.said = [fault], body
+    with pytest.raises(ConfigError) as refused:
+        cluster.experiment("demo")
+    assert all(message in str(refused.value) for message in messages), refused.value
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [(401, ConfigError, "KFP_TOKEN"), ("page", ConfigError, "a page"), ("hang", StorageError, "2 attempts")],
+)
+def test_a_server_that_fails_before_anything_is_asked_is_told_soon(
+    stub: Stub, fault: int | str, error: type[Exception], message: str
+) -> None:
+    stub.faults, stub.unwell, stub.hang_s = [fault] * 10, True, 0.8
+    with pytest.raises(error, match=message):
+        Cluster(Connection(stub.url, attempts=2, timeout_s=0.5 if fault == "hang" else 10.0))
+    assert len(stub.faults) >= 7
 
 
 def test_a_server_that_never_answers_is_given_up_after_the_attempts(stub: Stub) -> None:
@@ -228,7 +345,7 @@ def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
     cached, fresh = (compiled.path(profile="one-gpu", fresh=flag) for flag in (False, True))
     assert cached.read_text().count("enableCache: true") > 16 and "enableCache" not in fresh.read_text()
     names = {value["display_name"] for value in stub.tables["versions"].values()}
-    assert {version_name(cached), version_name(fresh)} == names
+    assert {"synthio", version_name(cached), version_name(fresh)} == names
 
 
 def test_the_profile_of_this_machine_is_refused_on_a_cluster(
