@@ -104,8 +104,8 @@ fetch-data: setup ## Download, verify and unpack a published dataset, going on w
 fetch-models: setup ## Fetch the published models of a preset, each at its commit and verified: PRESET=small [STORE=s3://…]
 	@$(PY) -m pipelines fetch-models --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) --store=$(call quoted,STORE)
 
-compile: setup ## Compile the pipeline to build/synthio.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
-	@$(PY) -m pipelines compile build/synthio.yaml --profile=$(call quoted,PROFILE,local)
+compile: setup ## Compile both pipelines to build/synthio.yaml and build/benchmark.yaml: PROFILE=local|one-gpu|eight-gpus|spot|file.yaml
+	@$(PY) -m pipelines compile --profile=$(call quoted,PROFILE,local)
 
 train-job: setup ## Render pretraining on several nodes as a Kubeflow TrainJob: CORPUS=s3://… CLAP=s3://… [NODES=2] [PROFILE=eight-gpus]
 	@$(PY) -m pipelines train-job build/train-job.yaml --preset=$(call quoted,PRESET,paper) \

@@ -26,7 +26,7 @@ STAGES = {
     "record_cell": "Record the cell",
     "report_study": "Report the study",
     "record_night": "Record the night",
-    "judge_night": "Judge the night",
+    "judge_study": "Judge the study",
 }
 """Every stage with its task title on a run's page."""
 

@@ -19,6 +19,7 @@ MAX_CELLS = 100
 """Upper bound of cells; loops with more iterations break Kubeflow's DAG state (kubeflow/pipelines, issue 12131)."""
 
 _BEGAN = "began.json"
+_REPORTED = "reported.json"
 
 
 class Cell(Frozen):
@@ -97,10 +98,21 @@ class Records:
         self._objects: ObjectStore = open_store(store_uri()).child(f"study/{study}")
 
     def begin(self, cells: tuple[Cell, ...]) -> None:
-        """Start the clock and delete earlier reports of `cells`, so that a cell that fails now shows no old report."""
+        """Start the clock and delete earlier reports, so that what fails now shows no old report."""
+        self._objects.delete(_REPORTED)
         for cell in cells:
             self._objects.delete(f"{cell.key}.json")
         self._objects.write_bytes(_BEGAN, json.dumps(time.time()).encode())
+
+    def finish(self, state: str) -> None:
+        """Store the state of the study's report, `complete` or `incomplete`, once the report is written."""
+        self._objects.write_bytes(_REPORTED, json.dumps(state).encode())
+
+    def state(self) -> str | None:
+        """State of the study's report; None when it was not written since the study began."""
+        if self._objects.size(_REPORTED) is None:
+            return None
+        return str(json.loads(self._objects.read_bytes(_REPORTED)))
 
     def seconds(self) -> float:
         """Seconds since the study began, waiting for nodes included."""

@@ -30,4 +30,4 @@ def plan_study(
     """
     from components.plan_study.run import run
 
-    return run(cells, preset, methods, int(seeds), overrides, budget, run_id if history else "")
+    return run(cells, preset, methods, int(seeds), overrides, budget, history, run_id)

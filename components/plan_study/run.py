@@ -15,22 +15,28 @@ from common.log import event, get_logger
 from common.models.licences import check_use
 from common.study.cells import Records, night_scope, parse_cells, study_id
 from common.study.costs import check_budget, estimate
+from common.study.nights import check_history
 
 log = get_logger("plan_study")
 
 
 def run(
-    cells: str, preset: str, methods: str, seeds: int, overrides: str, budget: float, night: str = ""
+    cells: str,
+    preset: str,
+    methods: str,
+    seeds: int,
+    overrides: str,
+    budget: float,
+    history: str = "",
+    run_id: str = "",
 ) -> list[dict[str, Any]]:
     """Cells for the loop, each with its overrides and the key of its report; arguments as in `component.py`.
-
-    Args:
-        night: id of the run if it measures a night; a night reuses no earlier work. Empty = no night.
 
     Raises:
         ConfigError: a name or number is wrong, a licence forbids the use, or the estimated cost exceeds the budget.
     """
     listed = parse_cells(cells)
+    check_history(history)
     config, chosen = load_preset(preset, overrides), resolve_methods(methods)
     for cell in listed:
         spec = resolve_dataset(cell.dataset)
@@ -41,5 +47,6 @@ def run(
     study = study_id(listed, preset, methods, seeds, overrides)
     Records(study).begin(listed)
     event(log, "planned", study=study, cells=len(listed), items=cost["items"], hours=cost["hours"], money=cost["money"])
-    own = f"{overrides} scope={night_scope(night)}".strip() if night else overrides
+    # A night takes up no earlier work.
+    own = f"{overrides} scope={night_scope(run_id)}".strip() if history else overrides
     return [{**cell.model_dump(mode="json"), "overrides": own, "study": study, "key": cell.key} for cell in listed]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from components.record_night.night import Figure, Night, cell_name
+from common.study.nights import Figure, Night
+from components.record_night.night import cell_name
 
 LAST = 7
 """Number of good nights that a night is compared with."""

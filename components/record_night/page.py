@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.pages.page import page_environment
-from components.record_night.night import Night
+from common.study.nights import Night
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 60

@@ -10,8 +10,9 @@ from common.log import event, get_logger
 from common.runtime.stage import stage
 from common.storage import open_store, read_json, store_uri, write_json, write_text
 from common.study.cells import night_scope
+from common.study.nights import History, Night
 from components.record_night.comparison import failures, fallen, good_before, slower
-from components.record_night.night import History, Night, figures_of, seconds_of
+from components.record_night.night import figures_of, seconds_of
 from components.record_night.page import render
 
 log = get_logger("record_night")

@@ -47,6 +47,7 @@ def run(
         write_text(Path(study_path) / "study.md", text)
         write_text(Path(html_path), page)
         write_text(Path(markdown_path), text)
+        records.finish(content["state"])
         done = sum(row["state"] == "done" for row in content["cells"])
         running.record({"cells": len(listed), "done": done, "failures": len(content["failures"])})
     return running.figures

@@ -17,6 +17,7 @@ from common.datasets.registry import check_training_clips, fingerprint, resolve_
 from common.errors import ConfigError
 from common.models.licences import check_use
 from common.study.cells import parse_cells
+from common.study.nights import check_history
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +102,7 @@ def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
         cells.append({key: resolved[key] for key in ("dataset", "n", "data_version")})
     text = json.dumps(cells, sort_keys=True)
     parse_cells(text)
+    check_history(options.history)
     return {
         "cells": text,
         "preset": options.preset,

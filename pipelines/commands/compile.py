@@ -1,4 +1,4 @@
-"""Compile a pipeline to `build/synthio.yaml` or `build/benchmark.yaml` (`make compile`); the bytes are reproducible."""
+"""Compile the pipelines to `build/synthio.yaml` and `build/benchmark.yaml` (`make compile`); the bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pipelines.dags.compile import PIPELINES, compile_pipeline
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("target", nargs="?", type=place, help="default: build/PIPELINE.yaml")
-    parser.add_argument("--pipeline", default="synthio", choices=PIPELINES)
+    parser.add_argument("folder", nargs="?", type=place, default=Path("build"))
     parser.add_argument("--profile", default="local", help="one of pipelines/profiles, or a YAML file")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compile the pipeline and print the path of the file; exit status 0."""
-    target = options.target or Path("build") / f"{options.pipeline}.yaml"
-    print(compile_pipeline(target, options.profile, pipeline=options.pipeline))
+    """Compile both pipelines and print the paths of the files; exit status 0."""
+    for pipeline in PIPELINES:
+        print(compile_pipeline(options.folder / f"{pipeline}.yaml", options.profile, pipeline=pipeline), flush=True)
     return 0

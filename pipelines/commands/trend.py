@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from common.storage import open_store, store_uri, write_text
-from components.record_night.night import History
+from common.study.nights import History
 from components.record_night.page import render
 from pipelines.commands.schedule_nightly import NAME
 

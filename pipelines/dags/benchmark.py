@@ -1,8 +1,13 @@
 """Benchmark DAG: one ParallelFor runs the whole pipeline for each (dataset, n) cell; a report covers all cells.
 
-`python -m pipelines compile --pipeline benchmark` writes it to `build/benchmark.yaml`, with the parameters cells,
-preset, methods, seeds, overrides, budget and history. The task `report-study` writes the artifact `study` with
-study.html, study.md and study.json:
+The report must be made also when a cell failed, and KFP's backend bears this in one form only, an exit task: it becomes
+a hook of the task before it. No task may depend on an exit task, an exit task on a loop itself, or a task beside it on
+the same predecessor, and the failure of a hook is not the run's. Hence three nested pipelines: `study-cells` holds the
+loop, `study-end` is the one exit task with all that must happen in any case, `study` holds both; and `judge-study`
+after it makes the run fail by what the exit task found. `tests/contract/test_backend_rules.py` holds these rules.
+
+`make compile` writes it to `build/benchmark.yaml`, with the parameters cells, preset, methods, seeds, overrides, budget
+and history. The task `report-study` writes the artifact `study` with study.html, study.md and study.json:
 
     {"schema": 1, "preset", "seeds": 3, "overrides", "methods": {name: title}, "state": "complete" | "incomplete",
      "cells": [{"dataset", "n", "state": "done" | "failed", "figure": "accuracy" | "map",
@@ -30,10 +35,9 @@ Figures are fractions; `published` and `difference` are percent and percentage p
 from typing import Any
 
 from kfp import dsl
-from kfp.dsl import Dataset
 
 from components.catalogue import STAGES
-from components.judge_night.component import judge_night
+from components.judge_study.component import judge_study
 from components.plan_study.component import plan_study
 from components.record_cell.component import record_cell
 from components.record_night.component import record_night
@@ -68,9 +72,48 @@ def study_cells(profile: Profile) -> Any:
     return cells_of_study
 
 
+def study_end(profile: Profile) -> Any:
+    """Build the study's report, and the record of the night, as one nested pipeline: the exit task of the study."""
+    stage = placed(profile)
+
+    @dsl.pipeline(name="study-end")
+    def end_of_study(cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str) -> None:
+        """Report the study, and record the night if the study is one."""
+        asked = {"preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
+        reported = stage(report_study, cells=cells, **asked).set_caching_options(False)
+        with dsl.If(history != "", name="night"):
+            stage(
+                record_night,
+                study=reported.outputs["study"],
+                history=history,
+                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                code=joint_code_version(STAGES),
+                place=profile.description,
+            ).set_caching_options(False)
+
+    return end_of_study
+
+
+def study_in_any_case(profile: Profile) -> Any:
+    """Build the cells and their end as a nested pipeline, so that a task after it waits for both."""
+    cells_of_study, end_of_study = study_cells(profile), study_end(profile)
+
+    @dsl.pipeline(name="study")
+    def whole_study(
+        planned: list[dict], cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str
+    ) -> None:
+        """Run all cells, then report them whether they succeeded or not."""
+        asked = {"preset": preset, "methods": methods, "seeds": seeds}
+        loop = cells_of_study(cells=planned, **asked).set_display_name("Cells")
+        end = end_of_study(cells=cells, overrides=overrides, history=history, **asked)
+        end.set_display_name("End of the study").after(loop).ignore_upstream_failure()
+
+    return whole_study
+
+
 def benchmark_pipeline(profile: Profile) -> Any:
     """Build the study's pipeline with tasks placed by `profile`."""
-    stage, cells_of_study = placed(profile), study_cells(profile)
+    stage, whole_study = placed(profile), study_in_any_case(profile)
 
     @dsl.pipeline(
         name="synthio-benchmark", description="Synthio on several datasets and sizes, beside the published table."
@@ -83,7 +126,7 @@ def benchmark_pipeline(profile: Profile) -> Any:
         overrides: str = "",
         budget: float = 0.0,
         history: str = "",
-    ) -> Dataset:
+    ) -> None:
         """Compare the methods on several datasets and numbers of training clips.
 
         Args:
@@ -97,23 +140,10 @@ def benchmark_pipeline(profile: Profile) -> Any:
                 before; empty = none.
         """
         run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        asked = {"preset": preset, "methods": methods, "seeds": seeds}
-        planned = stage(
-            plan_study, cells=cells, overrides=overrides, budget=budget, history=history, run_id=run_id, **asked
-        ).set_caching_options(False)
-        loop = cells_of_study(cells=planned.output, **asked)
-        reported = stage(report_study, cells=cells, overrides=overrides, **asked).set_caching_options(False).after(loop)
-        study = reported.ignore_upstream_failure().outputs["study"]
-        with dsl.If(history != "", name="night"):
-            night = stage(
-                record_night,
-                study=study,
-                history=history,
-                run_id=run_id,
-                code=joint_code_version(STAGES),
-                place=profile.description,
-            ).set_caching_options(False)
-            stage(judge_night, night=night.outputs["night"]).set_caching_options(False)
-        return study
+        asked = {"cells": cells, "preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
+        planned = stage(plan_study, budget=budget, history=history, run_id=run_id, **asked).set_caching_options(False)
+        study = whole_study(planned=planned.output, history=history, **asked).set_display_name("Study")
+        judged = stage(judge_study, history=history, run_id=run_id, **asked)
+        judged.set_caching_options(False).after(study)
 
     return benchmark

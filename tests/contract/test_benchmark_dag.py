@@ -33,10 +33,13 @@ def test_a_cell_is_the_pipeline_of_a_run_and_is_then_recorded(spec: dict[str, An
 
 
 def test_a_night_is_recorded_after_the_studys_report_and_judged_last(spec: dict[str, Any]) -> None:
-    parts = [part["dag"]["tasks"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
-    (night,) = [tasks for tasks in parts if "judge-night" in tasks]
-    assert "record-night" in night["judge-night"]["dependentTasks"]
-    assert spec["root"]["dag"]["tasks"]["study-cells"]["dependentTasks"] == ["plan-study"]
+    assert set(tasks_of(spec, "study-end")) == {"report-study", "condition-1"}
+    assert tasks_of(spec, "study-end")["condition-1"]["dependentTasks"] == ["report-study"]
+    assert set(tasks_of(spec, "condition-1")) == {"record-night"}
+    root = spec["root"]["dag"]["tasks"]
+    assert {name: task.get("dependentTasks") for name, task in root.items()} == {
+        "plan-study": None, "study": ["plan-study"], "judge-study": ["study"]
+    }  # fmt: skip
 
 
 def test_there_is_one_loop_and_its_parameters_are_few(spec: dict[str, Any]) -> None:
@@ -50,9 +53,9 @@ def test_there_is_one_loop_and_its_parameters_are_few(spec: dict[str, Any]) -> N
 
 
 def test_the_report_runs_also_when_a_cell_failed(spec: dict[str, Any]) -> None:
-    report = spec["root"]["dag"]["tasks"]["report-study"]
-    assert report["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
-    assert report["dependentTasks"] == ["study-cells"]
+    end = tasks_of(spec, "study")["study-end"]
+    assert end["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert end["dependentTasks"] == ["study-cells"]
 
 
 def test_the_file_is_a_valid_pipeline_spec_with_a_profile_of_a_cluster(compiled: Compiled) -> None:

@@ -59,7 +59,7 @@ class Job(NamedTuple):
 PROFILES = tuple(profile_names())
 COMMON = (
     *(Job(profile=name) for name in PROFILES),
-    *(Job("benchmark", name) for name in ("local", "one-gpu")),
+    *(Job("benchmark", name) for name in PROFILES),
     Job("synthio", "one-gpu", fresh=True),
 )
 """What tests read, compiled by one process for all of them."""

@@ -14,7 +14,7 @@ from components.catalogue import STAGES
 from pipelines.commands import main
 from tests.kit.smoke import ROOT, SmokeRun, executed, record, run_pipeline, succeeded
 
-STAGES_OF_STUDIES = {"plan-study", "record-cell", "report-study", "record-night", "judge-night"}
+STAGES_OF_STUDIES = {"plan-study", "record-cell", "report-study", "record-night", "judge-study"}
 
 
 def test_the_verdict_and_the_reports_path_are_printed_last(smoke: SmokeRun) -> None:

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.errors import RegressionError, StorageError
+from common.errors import ConfigError, RegressionError, StorageError
 from common.storage import STORE_VARIABLE, open_store, write_json
 from common.storage.artifacts import write_sums
-from common.study.cells import night_scope
-from components.judge_night.run import run as judge_night
+from common.study.cells import Records, night_scope, parse_cells, study_id
+from common.study.nights import Figure, History, Night, check_history
+from components.judge_study.run import run as judge_study
 from components.record_night.comparison import fallen, good_before, slower
-from components.record_night.night import Figure, History, Night, seconds_of
+from components.record_night.night import seconds_of
 from components.record_night.page import render
 from components.record_night.run import run as record_night
 from tests.kit.s3_server import BUCKET, s3_server
 
 ASKED = {"preset": "small", "seeds": 3, "overrides": ""}
+CELLS = '[{"dataset": "demo", "n": 50}]'
 
 
 def figure(mean: float, half: float = 0.05, method: str = "synthio") -> Figure:
@@ -84,20 +86,32 @@ def measure(tmp_path: Path, run: str, content: dict[str, Any]) -> Path:
     return out
 
 
+def judge(run: str = "", state: str | None = "complete") -> None:
+    """Judge a study whose report has this state; with `run` the night of that run."""
+    listed = parse_cells(CELLS)
+    records = Records(study_id(listed, "small", "", 3, ""))
+    records.begin(listed)
+    if state is not None:
+        records.finish(state)
+    judge_study(CELLS, "small", "", 3, "", "try" if run else "", run)
+
+
 def test_nights_are_kept_compared_and_judged_on_either_store(store: str, tmp_path: Path) -> None:
     for number in range(1, 5):
-        judge_night(str(measure(tmp_path, str(number), study())))
+        measure(tmp_path, str(number), study())
+        judge(str(number))
     worse = measure(tmp_path, "5", study(mean=0.5, seconds=5000.0))
     with pytest.raises(
         RegressionError, match=r"esc50, n = 100, synthio: accuracy fell to 50.0 %.*whole study: took 5000"
     ):
-        judge_night(str(worse))
+        judge("5")
     kept = History(open_store(store), "try").nights()
     assert [row.state for row in kept] == ["good"] * 4 + ["worse"]
     page = (worse / "trend.html").read_text()
     assert "fell to 50.0" in page and page == Path(str(worse) + ".html").read_text()
     # A bad night is no measure for the next.
-    judge_night(str(measure(tmp_path, "6", study())))
+    measure(tmp_path, "6", study())
+    judge("6")
 
 
 def test_a_night_that_is_recorded_again_is_not_appended_twice(store: str, tmp_path: Path) -> None:
@@ -109,10 +123,31 @@ def test_a_night_that_is_recorded_again_is_not_appended_twice(store: str, tmp_pa
 
 def test_an_incomplete_night_names_what_failed_and_is_no_baseline(store: str, tmp_path: Path) -> None:
     failure = {"dataset": "gtzan", "n": 50, "error": "the cell did not finish"}
-    missing = measure(tmp_path, "1", study(mean=0.9, state="incomplete", failures=[failure]))
+    measure(tmp_path, "1", study(mean=0.9, state="incomplete", failures=[failure]))
     with pytest.raises(RegressionError, match="gtzan, n = 50: the cell did not finish"):
-        judge_night(str(missing))
-    judge_night(str(measure(tmp_path, "2", study(mean=0.6))))
+        judge("1", state="incomplete")
+    measure(tmp_path, "2", study(mean=0.6))
+    judge("2")
+
+
+def test_a_study_passes_when_its_report_is_complete_and_fails_when_it_is_not_there(store: str) -> None:
+    judge()
+    with pytest.raises(RegressionError, match="incomplete"):
+        judge(state="incomplete")
+    with pytest.raises(StorageError, match="no report.*report-study"):
+        judge(state=None)
+
+
+def test_a_night_that_was_not_recorded_fails_the_run(store: str, tmp_path: Path) -> None:
+    measure(tmp_path, "1", study())
+    with pytest.raises(StorageError, match="not in the history try.*record-night"):
+        judge("2")
+
+
+@pytest.mark.parametrize("name", ["it's", "a/b", "a b", 'a"b', "é", "a\n"])
+def test_a_history_of_another_kind_of_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="expected letters"):
+        check_history(name)
 
 
 def test_the_work_of_a_good_night_is_deleted_and_that_of_a_bad_one_is_kept(store: str, tmp_path: Path) -> None:
@@ -180,6 +215,3 @@ def test_the_artifact_of_a_night_is_whole(store: str, tmp_path: Path) -> None:
     out = measure(tmp_path, "1", study())
     found = json.loads((out / "night.json").read_text())
     assert (found["state"], found["findings"], found["place"]) == ("good", [], "one GPU")
-    (out / "night.json").write_text("{}")
-    with pytest.raises(StorageError):
-        judge_night(str(out))

@@ -110,10 +110,10 @@ def test_the_meaning_of_a_module_is_that_of_its_code(kind: str) -> None:
     ids=["function", "default value", "decorator", "constant", "expression"],
 )
 def test_any_change_of_behaviour_changes_the_version(copy: Path, old: str, new: str) -> None:
-    before = module.code_version("plan"), module.code_version("judge_night")
+    before = module.code_version("plan"), module.code_version("judge_study")
     edited(copy / "common" / "shared.py", old, new)
     assert module.code_version("plan") != before[0]
-    assert module.code_version("judge_night") == before[1], "it does not import the module"
+    assert module.code_version("judge_study") == before[1], "it does not import the module"
 
 
 def test_a_text_that_the_code_uses_is_no_docstring(copy: Path) -> None:
