@@ -5,14 +5,7 @@ from components.catalogue import local_image
 
 @dsl.component(base_image=local_image("judge_study"), install_kfp_package=False)
 def judge_study(
-    cells: str,
-    preset: str,
-    methods: str,
-    seeds: int,
-    overrides: str,
-    history: str,
-    run_id: str,
-    code_version: str,
+    cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str, run_id: str, code_version: str
 ) -> None:
     """Fail if the study has no report, or if it is a night that is worse than the nights before.
 

@@ -27,13 +27,15 @@ def run(cells: str, preset: str, methods: str, seeds: int, overrides: str, histo
     """
     state = Records(study_id(parse_cells(cells), preset, methods, seeds, overrides)).state()
     if state is None:
-        raise StorageError("the study has no report; look at the log of the task report-study, then run the study again")
-    findings: tuple[str, ...] = () if state == "complete" else (f"the study is {state}; its report names what is missing",)
+        raise StorageError("the study has no report; see the log of the task report-study, then run the study again")
+    findings: tuple[str, ...] = ()
+    if state != "complete":
+        findings = (f"the study is {state}; its report names what is missing",)
     if history:
         recorded = [row for row in History(open_store(store_uri()), history).nights() if row.run == night]
         if not recorded:
             raise StorageError(
-                f"the night is not in the history {history}; look at the log of the task record-night, then run it again"
+                f"the night is not in the history {history}; see the log of the task record-night, then run it again"
             )
         findings = recorded[-1].findings
     if findings:

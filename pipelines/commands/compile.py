@@ -1,4 +1,4 @@
-"""Compile the pipelines to `build/synthio.yaml` and `build/benchmark.yaml` (`make compile`); the bytes are reproducible."""
+"""Compile both pipelines, to `build/synthio.yaml` and `build/benchmark.yaml` (`make compile`)."""
 
 from __future__ import annotations
 

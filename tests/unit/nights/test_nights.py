@@ -134,13 +134,13 @@ def test_a_study_passes_when_its_report_is_complete_and_fails_when_it_is_not_the
     judge()
     with pytest.raises(RegressionError, match="incomplete"):
         judge(state="incomplete")
-    with pytest.raises(StorageError, match="no report.*report-study"):
+    with pytest.raises(StorageError, match=r"no report.*report-study"):
         judge(state=None)
 
 
 def test_a_night_that_was_not_recorded_fails_the_run(store: str, tmp_path: Path) -> None:
     measure(tmp_path, "1", study())
-    with pytest.raises(StorageError, match="not in the history try.*record-night"):
+    with pytest.raises(StorageError, match=r"not in the history try.*record-night"):
         judge("2")
 
 
