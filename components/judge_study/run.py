@@ -1,4 +1,4 @@
-"""Reads the record of the study's report and its night in the run store, fails if one is missing or bad, writes nothing.
+"""Reads the record of the study's report, and its night, in the run store; fails if one is missing or bad.
 
 The idea of the stage: the state of the run is that of the study. KFP runs the report of a study also when a cell
 failed, and does not count a failure of such a task; this stage comes after it and does count.
