@@ -268,7 +268,11 @@ class AlignT2AConfig(Frozen):
     )
     distance_clips: int = Field(default=32, gt=0, description="ours: at most this many of them in all")
     peak_limit_dbfs: float = Field(default=-1.0, le=0, description="as in `synthesize_audio`")
-    gradient_checkpointing: bool = Field(default=False, description="ours: less memory, a third more time")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="ours: less memory, a third more time. On a GPU whose memory the longest clips exceed, the stage "
+        "splits batches (optim.accumulation) and then turns this on by itself; the result is the same up to rounding",
+    )
     probe_every: int = Field(
         default=100,
         gt=0,

@@ -3,7 +3,8 @@
 One item of the store is one aligned model: a replicate and an alignment, `dpo` (preference loss) or `erm` (plain
 fine-tuning). Read next: `pairs.py` (winners matched with losers, equal in level and length), `encoding.py` (their
 latents and conditions), `loss.py` (diffusion-DPO), `adapter.py` (full weights or LoRA, and the reference model),
-`probes.py` (figures of a model, from `distance.py` and `held_out.py`), `selection.py` (best step and early stop).
+`memory.py` (pairs at a time), `probes.py` (figures of a model, from `distance.py` and `held_out.py`), `selection.py`
+(best step and early stop).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from components.align_t2a.distance import Spectrum
 from components.align_t2a.encoding import Bucket, EncodedPairs, encode_pairs
 from components.align_t2a.held_out import HeldOut, encode_held_out
 from components.align_t2a.loss import PairErrors, crpo_loss, dpo_loss, implicit_accuracy, pair_errors
+from components.align_t2a.memory import fit_memory
 from components.align_t2a.pairs import LoadedGroup, groups
 from components.align_t2a.probes import Probes, choose_probes
 from components.align_t2a.selection import best_step, criterion, stop_reason
@@ -140,10 +142,11 @@ def _make(item: Alignment, folder: Path) -> None:
     clips = choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
     probes = Probes(clips, pairs, _held_out(item, gold, backend), settings, item.seed)
     before, spectrum_before = _before(item, probes, backend)
+    policy = make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing)
     result = align(
-        make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing),
+        policy,
         pairs,
-        settings,
+        fit_memory(policy, pairs, settings),
         item.alignment,
         before,
         lambda: probes.measure(backend)[0],

@@ -14,6 +14,7 @@ from common.audio.signal import check_signal, loudest_window, match_loudness, re
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend
 from common.diffusion.sampling import TextCache, sample
+from components.synthesize_audio.model import decoding
 from components.synthesize_audio.requests import Request
 
 
@@ -83,7 +84,8 @@ def _samples(backend: T2ABackend, duration_s: float) -> int:
 
 def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: SynthesizeAudioConfig) -> Generated:
     """Decode latents (D, L) to a finished clip."""
-    audio = backend.decode(latent[None])[0].float().cpu().numpy()
+    with decoding(backend.device):
+        audio = backend.decode(latent[None])[0].float().cpu().numpy()
     return finish(audio, request, backend.sample_rate_hz, settings)
 
 

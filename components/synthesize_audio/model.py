@@ -6,9 +6,9 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
-from threading import local
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,7 @@ from common.runtime.parallel import cpu_count
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "soundfile", "soxr")
 """Packages that influence a clip's samples."""
 
-_streams = local()
+_DECODING = Lock()
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,18 @@ def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> N
 
 
 @contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
-    """Context in which this thread uses its own CUDA stream, so that its work runs parallel to the sampler's."""
+def decoding(device: torch.device) -> Iterator[None]:
+    """Context of work on a GPU beside the sampler's, on a CUDA stream of its own; one thread at a time.
+
+    Decoding a clip of 47 s takes several GB, and each stream keeps the memory that it ever took.
+    """
     if device.type != "cuda":
         yield
         return
-    if not hasattr(_streams, "stream"):
-        _streams.stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(_streams.stream):
+    with _DECODING, torch.cuda.stream(_decoding_stream(device)):
         yield
+
+
+@cache
+def _decoding_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

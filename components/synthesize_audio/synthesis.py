@@ -34,7 +34,7 @@ from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 from components.synthesize_audio.clips import write_clip
 from components.synthesize_audio.generate import decode, sample_batch, source_level
-from components.synthesize_audio.model import Loaded, devices, load_model, own_stream
+from components.synthesize_audio.model import Loaded, devices, load_model
 from components.synthesize_audio.requests import Request, Source, batch_key, batches, make_requests
 
 log = get_logger("synthesize_audio")
@@ -147,8 +147,7 @@ def store_latents(batch: Batch, latents: Tensor) -> None:
 
 
 def _finish_clip(batch: Batch, loaded: Loaded, request: Request, latent: Tensor) -> None:
-    with own_stream(loaded.backend.device):
-        clip = decode(loaded.backend, latent, request, batch.settings)
+    clip = decode(loaded.backend, latent, request, batch.settings)
     write = partial(write_clip, clip=clip, environment=loaded.environment())
     batch.store.get_or_make(write, **request.key(batch.settings))
 

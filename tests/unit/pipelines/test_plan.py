@@ -27,7 +27,9 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
 ) -> None:
     # The lists of ids lie beside the datasets' audio, which is not on this machine.
     monkeypatch.setattr("components.plan.planning.corpus_id_files", lambda _: ())
-    lacking = {"retrieval", "background_noise"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
+    lacking = (
+        {"retrieval", "background_noise"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
+    )
     plans = run(dataset, preset, 0, ",".join(METHODS.keys() - lacking), 2, CORPUS, "")
     assert len(plans) == len(PLANS)
     for kind, plan in zip(PLANS.values(), plans, strict=True):
