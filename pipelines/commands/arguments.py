@@ -54,10 +54,6 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     n = number("N", options.n or "0", 0)
     check_training_clips(spec, n or spec.n)
     text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
-    if "python3" in text:
-        raise ConfigError(
-            "the dataset's paths contain 'python3', which kfp's local runner rewrites; use a folder without it"
-        )
     return {
         "dataset": text,
         "preset": options.preset,

@@ -9,8 +9,6 @@ from pathlib import Path
 
 _EVENT = re.compile(r" (INFO|WARNING|ERROR) synthio\.(\S+) (.*)")
 _MODEL_S = re.compile(r"event=stage_done .*model_s=([0-9.e+-]+)")
-_ERROR = re.compile(r"^\s*common\.errors\.(\w+): (.*)")
-_FAULT = re.compile(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)")
 
 
 class Console(io.TextIOBase):
@@ -18,15 +16,13 @@ class Console(io.TextIOBase):
 
     Attributes:
         model_s: seconds that the stages spent inside their models.
-        error: last failure that a stage reported.
     """
 
     def __init__(self, log_path: Path) -> None:
-        self._file = log_path.open("w", encoding="utf-8", buffering=1)
+        self._file = log_path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
         self._terminal = sys.stdout
         self._pending = ""
         self.model_s = 0.0
-        self.error = ""
 
     def writable(self) -> bool:
         """Return True."""
@@ -45,11 +41,6 @@ class Console(io.TextIOBase):
         if not self._file.closed:
             self._file.flush()
 
-    def take_error(self) -> str:
-        """Return the last failure that a stage reported, and forget it."""
-        error, self.error = self.error, ""
-        return error
-
     def close(self) -> None:
         """Close the log file."""
         super().close()
@@ -58,8 +49,6 @@ class Console(io.TextIOBase):
     def _line(self, line: str) -> None:
         if found := _MODEL_S.search(line):
             self.model_s += float(found.group(1))
-        if found := _ERROR.search(line) or _FAULT.search(line):
-            self.error = f"{found.group(1)}: {found.group(2)}"
         if found := _EVENT.search(line):
             self._terminal.write(f"  {found.group(2)}: {found.group(3).removeprefix('event=')}\n")
             self._terminal.flush()

@@ -14,6 +14,8 @@ from typing import Any
 
 from common.errors import ConfigError
 from pipelines.cluster.placement import SCRATCH, USER_ID
+from pipelines.local.failures import FailureReader
+from pipelines.local.stopping import TASKS
 
 
 def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
@@ -84,6 +86,8 @@ def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> Itera
 def run_container(client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:
     """Run `command` in a container, stream its output, and return its exit status.
 
+    The reason for a failure is left in `TASKS`, as for tasks in processes.
+
     Raises:
         ConfigError: the image is missing; it is not pulled, since images are built from these sources.
     """
@@ -93,10 +97,15 @@ def run_container(client: Any, image: str, command: list[str], volumes: Mapping[
         container = client.containers.create(image, command, volumes=dict(volumes), **arguments)
     except docker.errors.ImageNotFound as error:
         raise ConfigError(f"image {image} is not on this machine; build it with: make images") from error
+    reader = FailureReader()
     try:
         container.start()
-        for line in container.logs(stream=True, follow=True):
-            print(line.decode(errors="replace"), end="")
-        return int(container.wait()["StatusCode"])
+        for piece in container.logs(stream=True, follow=True):
+            text = piece.decode(errors="backslashreplace")
+            reader.read(text)
+            print(text, end="")
+        status = int(container.wait()["StatusCode"])
+        TASKS.failure = reader.reason(status)
+        return status
     finally:
         container.remove(force=True)

@@ -1,14 +1,16 @@
-"""Observation of kfp's local runner: time, cache hits and outcome of each task.
+"""Observation of kfp's local runner: time, cache hits and outcome of each task; nothing starts after a failed task.
 
-kfp.local has no hook for this, so functions of the pinned version are wrapped.
+kfp.local has no hook for this, so functions of the pinned version are wrapped. Left alone, it goes on with the tasks
+that do not depend on the failed one, and replaces every `python3` in a command, those in users' paths included.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,32 +21,48 @@ from kfp.local.orchestrator import task_executor
 
 from pipelines.local.stopping import TASKS
 
+_START = "-m kfp.dsl.executor_main"
+"""Part of kfp's script that starts Python, in one element of a command."""
 _ITERATION = re.compile(r"for-loop-\d+-iteration-(\d+)")
+
+
+def with_interpreter(command: Sequence[str], interpreter: str) -> list[str]:
+    """Replace the word `python3` of kfp's script by the path of an interpreter, and leave the rest as it is.
+
+    Replaces kfp's `replace_python_executable`, which replaces it in every argument (kubeflow/pipelines, pull request
+    14459).
+    """
+    replaced = list(command)
+    for index, part in enumerate(command):
+        if f"python3 {_START}" in part:
+            replaced[index] = part.replace(f"python3 {_START}", f"{shlex.quote(interpreter)} {_START}", 1)
+            break
+    return replaced
 
 
 class Observer:
     """Record of the tasks of one local run.
 
-    Args:
-        error: returns the last failure that a task reported.
+    After a task has failed, no other one of its cell, or of a run without cells, is started.
 
     Attributes:
         stages: one row per task in order: name, seconds, cached, state, and the error when it failed; `cell` is the
             number of its iteration in a loop, else None.
         artifacts: `{task: {output: path}}`.
         report_config: settings of the report, as resolved by `plan`.
-        running: the task that started last.
     """
 
-    def __init__(self, error: Callable[[], str] = str) -> None:
-        self._error = error
+    def __init__(self) -> None:
         self.stages: list[dict[str, Any]] = []
         self.artifacts: dict[str, dict[str, str]] = {}
         self.report_config: dict[str, Any] = {}
-        self.running: str | None = None
         self._entries: dict[str, list[Path]] = {}
         self._count: Counter[str] = Counter()
         self._cached = False
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Rows of the failed tasks, the first one first."""
+        return [row for row in self.stages if row["state"] == "failed"]
 
     def evict(self, stage_names: set[str]) -> None:
         """Delete kfp's cached results of these stages, so that the next run executes them again."""
@@ -61,21 +79,29 @@ class Observer:
             cache.LocalCache.get,
         )
 
-        run_subprocess = subprocess_task_handler.run_local_subprocess
+        run_subprocess, replace_python = (
+            subprocess_task_handler.run_local_subprocess,
+            subprocess_task_handler.replace_python_executable,
+        )
 
         def observed_execute(*args: Any, **kwargs: Any) -> Any:
+            found = _ITERATION.search(str(kwargs["pipeline_resource_name"]))
+            cell = int(found[1]) if found else None
+            if cell in {row["cell"] for row in self.failures()}:
+                return {}, status.Status.FAILURE
             name = kwargs["task_spec"].component_ref.name.removeprefix("comp-").rstrip("-0123456789")
             self._count[name] += 1
             label = name if self._count[name] == 1 else f"{name}-{self._count[name]}"
-            self._cached, self.running, start = False, label, time.monotonic()
-            cell = _ITERATION.search(str(kwargs["pipeline_resource_name"]))
-            row: dict[str, Any] = {"name": label, "seconds": 0.0, "cached": False, "state": "failed"}
-            row["cell"] = int(cell[1]) if cell else None
+            self._cached, TASKS.failure, start = False, "", time.monotonic()
+            row: dict[str, Any] = {"name": label, "seconds": 0.0, "cached": False, "state": "running", "cell": cell}
             self.stages.append(row)
             try:
                 outputs, state = execute(*args, **kwargs)
             except KeyboardInterrupt:
                 row["state"] = "interrupted"
+                raise
+            except Exception as error:
+                row |= {"state": "failed", "error": str(error) or type(error).__name__}
                 raise
             finally:
                 row["seconds"] = round(time.monotonic() - start, 2)
@@ -85,7 +111,7 @@ class Observer:
             self.artifacts[label] = {key: value.path for key, value in outputs.items() if isinstance(value, Artifact)}
             row["state"] = "succeeded" if state == status.Status.SUCCESS else "failed"
             if state != status.Status.SUCCESS:
-                row["error"] = self._error()
+                row["error"] = TASKS.failure or "see the log"
             return outputs, state
 
         def observed_key(cache_self: cache.LocalCache, *args: Any, **kwargs: Any) -> str:
@@ -102,9 +128,11 @@ class Observer:
         task_executor.execute_single_task = observed_execute
         cache.LocalCache.compute_key, cache.LocalCache.get = observed_key, observed_get
         subprocess_task_handler.run_local_subprocess = TASKS.run
+        subprocess_task_handler.replace_python_executable = with_interpreter
         try:
             yield
         finally:
             task_executor.execute_single_task = execute
             cache.LocalCache.compute_key, cache.LocalCache.get = compute_key, get
             subprocess_task_handler.run_local_subprocess = run_subprocess
+            subprocess_task_handler.replace_python_executable = replace_python

@@ -73,6 +73,7 @@ def prepare_local(
         "TQDM_DISABLE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
         # Waiting threads sleep; spinning ones made training 20 times slower where another process used the cores.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
@@ -134,11 +135,10 @@ def run_local(
             task = components.load_component_from_file(str(compiled))(**arguments)
             outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
         state = "succeeded"
-    except RuntimeError:
-        print(
-            f"error in {observer.running}: {console.error or 'see the log'}\nfull log: {folder / 'log.txt'}",
-            file=sys.stderr,
-        )
+    except Exception:
+        if not observer.failures():
+            raise
+        tell_failures(observer.failures(), folder)
     except KeyboardInterrupt:
         state = "interrupted"
         raise
@@ -168,6 +168,13 @@ def run_local(
     print(read_json(folder / "report.json")["verdict"]["text"])
     print(f"report: {runs / 'latest' / 'report.html'}")
     return 1 if failures else 0
+
+
+def tell_failures(failures: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Print the failed tasks' rows of run.json with their errors, and the path of the log."""
+    for row in failures:
+        print(f"error in {row['name']}: {row['error']}", file=sys.stderr)
+    print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
 
 
 def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:

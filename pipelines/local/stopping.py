@@ -13,6 +13,8 @@ import subprocess
 import threading
 from types import FrameType
 
+from pipelines.local.failures import FailureReader
+
 GRACE_S = 10.0
 """Seconds between SIGTERM and SIGKILL, to save a checkpoint."""
 
@@ -30,9 +32,14 @@ class Stopped(KeyboardInterrupt):
 
 
 class Tasks:
-    """Running processes of a run's tasks."""
+    """Running processes of a run's tasks.
+
+    Attributes:
+        failure: reason for which the task that ended last failed; empty = it did not. Tasks run one after another.
+    """
 
     def __init__(self) -> None:
+        self.failure = ""
         self._groups: set[int] = set()
         self._stopped: Stopped | None = None
 
@@ -59,18 +66,22 @@ class Tasks:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
+            # Libraries in C print file names as they are.
+            errors="backslashreplace",
             bufsize=1,
             start_new_session=True,
         )
         self._groups.add(process.pid)
+        reader = FailureReader()
         try:
             if self._stopped:
                 self._signal(signal.SIGTERM)
             try:
-                _forward(process)
+                _forward(process, reader)
             except Stopped:
                 # Read until the last process of the task has closed the output.
-                _forward(process)
+                _forward(process, reader)
                 raise
         finally:
             process.wait()
@@ -78,6 +89,7 @@ class Tasks:
         if self._stopped:
             raise self._stopped
         print("\n")
+        self.failure = reader.reason(process.returncode)
         return process.returncode
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -103,6 +115,7 @@ TASKS = Tasks()
 """The tasks of this process; one object, since signal handlers are per process."""
 
 
-def _forward(process: subprocess.Popen[str]) -> None:
+def _forward(process: subprocess.Popen[str], reader: FailureReader) -> None:
     for line in process.stdout or ():
+        reader.read(line)
         print(line, end="")

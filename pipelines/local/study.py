@@ -22,7 +22,7 @@ from components.report_study.page import markdown, render
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.console import Console
 from pipelines.local.observe import Observer
-from pipelines.local.run import machine, prepare_local
+from pipelines.local.run import machine, prepare_local, tell_failures
 from pipelines.sources import ROOT
 
 LOOPED_UNFINISHED = {"train-classifier", "evaluate-classifier", "report"}
@@ -49,20 +49,17 @@ def run_study(
     specs = [yaml.safe_load(cell["dataset"]) for cell in json.loads(arguments["cells"])]
     places = prepare_local(runs, runner, store, fresh, specs)
     print(f"running a study of {len(specs)} cells; full log: {folder / 'log.txt'}", flush=True)
-    console = Console(folder / "log.txt")
-    observer = Observer(console.take_error)
+    observer, console = Observer(), Console(folder / "log.txt")
     state = "failed"
     try:
         with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             components.load_component_from_file(str(compiled))(**arguments)
         state = "succeeded"
-    except RuntimeError:
-        errors = [
-            f"{row['name']}: {row['error'] or 'see the log'}" for row in observer.stages if row.get("error") is not None
-        ]
-        print("\n".join(f"error in {error}" for error in errors), file=sys.stderr)
-        print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
+    except Exception:
+        if not observer.failures():
+            raise
+        tell_failures(observer.failures(), folder)
     except KeyboardInterrupt:
         state = "interrupted"
         raise
