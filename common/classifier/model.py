@@ -18,7 +18,7 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 )
 from transformers.utils.logging import disable_progress_bar
 
-from common.classifier.features import LogMel
+from common.classifier.features import HOP_LENGTH, LogMel
 from common.classifier.front_end import WINDOW_S, FrontEnd, front_end_of
 from common.config.classifier import ASTArchitecture
 from common.errors import DataError
@@ -27,6 +27,7 @@ from common.storage import read_json
 AST = "audio-spectrogram-transformer"
 HEAD = "classifier"
 """Name of the last layers in every audio classifier of transformers."""
+POSITIONS = "audio_spectrogram_transformer.embeddings.position_embeddings"
 MULTI_LABEL = "multi_label_classification"
 
 
@@ -172,7 +173,9 @@ def _check_agreement(model: Any, extractor: Any, path: Path) -> None:
         )
 
 
-def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, multi_label: bool = False) -> Classifier:
+def with_fresh_head(
+    pretrained: Classifier, labels: Sequence[str], seed: int, multi_label: bool = False, window_s: float | None = None
+) -> Classifier:
     """Build a new classifier with the body of `pretrained` and a new head for `labels`.
 
     The head has a generator of its own (normal, `initializer_range` of the model; zero
@@ -182,9 +185,19 @@ def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, mu
         pretrained: left unchanged.
         labels: by output index.
         multi_label: whether a clip may have several labels.
+        window_s: seconds that the new classifier sees at once, if it is an Audio Spectrogram Transformer that sees
+            more: it keeps the middle of the embeddings of position, as in the official code. None = as `pretrained`.
     """
     old = pretrained.model
     changes: dict[str, Any] = {**_label_maps(labels), "problem_type": MULTI_LABEL if multi_label else None}
+    state, extractor, front_end = old.state_dict(), pretrained.extractor, pretrained.front_end
+    if window_s is not None and isinstance(front_end, LogMel):
+        frames = round(window_s * front_end.sample_rate_hz / HOP_LENGTH)
+        if old.config.patch_size <= frames < front_end.max_length:
+            changes["max_length"] = frames
+            state[POSITIONS] = cut_positions(state[POSITIONS], old.config, frames)
+            extractor = type(extractor).from_dict({**extractor.to_dict(), "max_length": frames})
+            front_end = LogMel(extractor)
     if hasattr(old.config, "apply_spec_augment"):
         # Masks inside the model come from NumPy's global generator and would affect every method.
         changes["apply_spec_augment"] = False
@@ -192,7 +205,7 @@ def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, mu
     with torch.random.fork_rng(devices=[]):
         model = type(old)(config)
     head = getattr(model, HEAD)
-    model.load_state_dict({**old.state_dict(), **{f"{HEAD}.{k}": v for k, v in head.state_dict().items()}})
+    model.load_state_dict({**state, **{f"{HEAD}.{k}": v for k, v in head.state_dict().items()}})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in head.modules():
@@ -202,7 +215,24 @@ def with_fresh_head(pretrained: Classifier, labels: Sequence[str], seed: int, mu
             elif isinstance(layer, nn.Linear):
                 layer.weight.normal_(0.0, getattr(config, "initializer_range", 0.02), generator=generator)
                 layer.bias.zero_()
-    return Classifier(model.eval(), pretrained.extractor, pretrained.front_end)
+    return Classifier(model.eval(), extractor, front_end)
+
+
+def cut_positions(embeddings: Tensor, config: ASTConfig, frames: int) -> Tensor:
+    """Embeddings of position for a shorter window: the middle ones in time, as in the official code of AST.
+
+    Args:
+        embeddings: (1, 2 + rows * columns, C), of two tokens and of the patches, frequency by frequency.
+        config: of the model that they come from.
+        frames: of the window, at most `config.max_length`.
+
+    Returns:
+        (1, 2 + rows * new columns, C).
+    """
+    columns, kept = ((length - config.patch_size) // config.time_stride + 1 for length in (config.max_length, frames))
+    first = columns // 2 - kept // 2
+    patches = embeddings[:, 2:].unflatten(1, (-1, columns))[:, :, first : first + kept]
+    return torch.cat([embeddings[:, :2], patches.flatten(1, 2)], dim=1)
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:

@@ -162,7 +162,9 @@ class PretrainClassifierConfig(Frozen):
         "AudioSet's clips; spectrogram models state it themselves",
     )
     optim: OptimConfig = Field(
-        default=OptimConfig(steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500, evaluate_every=1000),
+        default=OptimConfig(
+            steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500, evaluate_every=1000, precision="bf16"
+        ),
         description="used when checkpoint is null; ours",
     )
     max_clips: int | None = Field(
@@ -201,10 +203,16 @@ class TrainClassifierConfig(Frozen):
 
     optim: OptimConfig = Field(
         default=OptimConfig(
-            steps=3000, batch_size=24, learning_rate=1e-4, warmup_steps=100, record_every=50, evaluate_every=150
+            steps=3000,
+            batch_size=24,
+            learning_rate=1e-4,
+            warmup_steps=100,
+            record_every=50,
+            evaluate_every=150,
+            precision="bf16",
         ),
-        description="paper: lr 1e-4, batch 24, 50 epochs (of 500 gold and 1000 synthetic clips: 3125 steps); "
-        "in steps, so that all methods have the same budget",
+        description="precision: official code; paper: lr 1e-4, batch 24, 50 epochs (of 500 gold and 1000 synthetic "
+        "clips: 3125 steps); in steps, so that all methods have the same budget",
     )
     recipe: Literal["paper", "official"] | None = Field(
         default=None,
@@ -215,6 +223,11 @@ class TrainClassifierConfig(Frozen):
         default=6000,
         gt=0,
         description="steps of the oracle, which trains on all labelled clips left; a recipe's oracle ends there; ours",
+    )
+    window: Literal["clips", "model"] = Field(
+        default="clips",
+        description="seconds that an Audio Spectrogram Transformer sees at once: as many as nine of ten clips last, at "
+        "most the pretrained model's (official code: the mean length of the clips), or always the pretrained model's",
     )
     synthetic_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours: half and half did best"

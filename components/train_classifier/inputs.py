@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from components.train_classifier.training import selection_figure
 from components.train_classifier.waveform import Backgrounds
 
 ORACLE = "oracle"
+WHOLE_CLIPS = 0.9
+WINDOW_STEP_S = 1.28
 
 log = get_logger("train_classifier")
 
@@ -44,6 +47,7 @@ class Inputs:
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
         store: item store of finished trainings.
         backgrounds: background noise; None where no method needs it.
+        window_s: seconds that all classifiers see at once; None = as many as the pretrained one.
     """
 
     base_dir: Path
@@ -56,6 +60,7 @@ class Inputs:
     synthetic: dict[tuple[Recipe | None, int], ClipSet]
     store: ItemStore
     backgrounds: Backgrounds | None = None
+    window_s: float | None = None
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """Build the job of a candidate."""
@@ -76,6 +81,7 @@ class Inputs:
             settings=plan.settings,
             store=self.store,
             backgrounds=self.backgrounds if candidate.classic == "background" else None,
+            window_s=self.window_s,
         )
 
     def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
@@ -111,6 +117,7 @@ class Inputs:
             optim=optim.model_copy(update={"steps": min(optim.steps, plan.settings.oracle_steps)}),
             settings=plan.settings,
             store=self.store,
+            window_s=self.window_s,
         )
 
 
@@ -174,7 +181,19 @@ def read_inputs(
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version),
         backgrounds=_backgrounds(corpus, plan),
+        window_s=window_for([clip.duration_s for clip in gold_set.clips.values()])
+        if plan.settings.window == "clips"
+        else None,
     )
+
+
+def window_for(durations_s: Sequence[float]) -> float:
+    """Window that holds nine of ten clips whole, in seconds; longer clips are heard window by window.
+
+    A multiple of 1.28 s, so that a clip more or less does not change it.
+    """
+    longest_of_most = sorted(durations_s)[math.ceil(WHOLE_CLIPS * len(durations_s)) - 1]
+    return WINDOW_STEP_S * max(1, math.ceil(round(longest_of_most / WINDOW_STEP_S, 6)))
 
 
 def _backgrounds(corpus: Path | None, plan: TrainClassifierPlan) -> Backgrounds | None:

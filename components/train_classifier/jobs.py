@@ -56,6 +56,7 @@ class Job:
         settings: the rest of the recipe.
         store: receives the item.
         backgrounds: noise for the augmentation `background`.
+        window_s: seconds that the classifier sees at once, at most the pretrained one's; None = the pretrained one's.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Job:
     settings: TrainClassifierConfig
     store: ItemStore
     backgrounds: Backgrounds | None = None
+    window_s: float | None = None
 
     def key(self) -> dict[str, Any]:
         """Store key of the item; settings of unused augmentations are left out."""
@@ -97,6 +99,7 @@ class Job:
             "classic": self.classic,
             "strength": self.strength,
             "augmentation": used,
+            "window_s": self.window_s,
             "optim": self.optim.model_dump(mode="json"),
             "settings": shared,
         }
@@ -104,7 +107,7 @@ class Job:
     def contrastive_key(self) -> dict[str, Any]:
         """Store key of the contrastively trained body, which all augmentations share."""
         config = self.settings.contrastive
-        kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic")
+        kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic", "window_s")
         key = self.key()
         return {**{name: key[name] for name in kept}, "contrastive": config and config.model_dump(mode="json")}
 
@@ -202,7 +205,7 @@ def _make_body(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
 
 
 def _fresh(job: Job, base: Classifier) -> Classifier:
-    made = with_fresh_head(base, job.labels, derive_seed(job.seed, "head"), job.multi_label)
+    made = with_fresh_head(base, job.labels, derive_seed(job.seed, "head"), job.multi_label, job.window_s)
     made.model.to(device())
     return made
 

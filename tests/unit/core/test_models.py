@@ -93,7 +93,9 @@ def test_listed_hashes_are_compared_with_the_record(monkeypatch):
     )
 
     def record(sha256):
-        return ModelRecord(model=name, revision=listed["revision"], files={"model.safetensors": {"bytes": 7, "sha256": sha256}})
+        return ModelRecord(
+            model=name, revision=listed["revision"], files={"model.safetensors": {"bytes": 7, "sha256": sha256}}
+        )
 
     check_listed(record(right))
     with pytest.raises(DataError, match=f"{wrong}, models.yaml says {right}"):
