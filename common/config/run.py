@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -165,9 +167,26 @@ def _override(values: dict[str, Any], pair: str) -> None:
 
 def _validated(values: dict[str, Any], where: str, secret: bool = False) -> RunConfig:
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the run"
         found = "" if secret else f" (found {first.get('input')!r:.80})"
         raise ConfigError(f"{where}: {field}: {first['msg']}{found}") from (None if secret else error)
+    # Settings travel as JSON, which has neither.
+    for field, value in _leaves(config.model_dump()):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}: {field}: expected a finite number (found {value})")
+    return config
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of nested settings with their paths, such as `align_t2a.optim.steps`."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item, path)
+    else:
+        yield path, value

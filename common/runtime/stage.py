@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -39,8 +40,9 @@ class Stage:
                 verify_artifact(self._name, label, Path(folder))
 
     def record(self, figures: Mapping[str, float | int | str]) -> None:
-        """Add figures for the run's page."""
-        self.figures |= figures
+        """Add figures for the run's page; NaN and infinity, which KFP cannot store as numbers, become text."""
+        for name, value in figures.items():
+            self.figures[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

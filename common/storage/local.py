@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -105,8 +106,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` as indented JSON with sorted keys, atomically; NaN and infinity, which JSON lacks, become null."""
+    layout: dict[str, Any] = {"indent": 2, "sort_keys": True, "ensure_ascii": False}
+    try:
+        text = json.dumps(value, allow_nan=False, **layout)
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False, **layout)
+    write_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_json(path: Path) -> Any:

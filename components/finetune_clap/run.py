@@ -42,7 +42,8 @@ def run(
         write_json(finetuned / "finetune.json", account)
         running.record({"kept_finetuned": sum(row["kept"] == "finetuned" for row in account.values())})
         for moment in ("before", "after"):
-            values = [row[moment]["auc"] for row in account.values() if row[moment]]
+            # Null where a replicate's validation clips allow no comparison.
+            values = [auc for row in account.values() if (auc := row[moment].get("auc")) is not None]
             if values:
                 running.record({f"auc_{moment}": sum(values) / len(values)})
     return running.figures

@@ -29,6 +29,10 @@ STORE_KEYS = {"access_key": "AWS_ACCESS_KEY_ID", "secret_key": "AWS_SECRET_ACCES
 """Keys of the store's secret, with the variables that they set."""
 USER_ID = 10001
 MODELS, SCRATCH = "/models", "/tmp"
+LONGEST_PAUSE_S = 3600
+"""Largest pause between two attempts of a stage."""
+WAITING_S = 24 * 3600
+"""Seconds that each attempt of a stage may wait for a node, a queue and the image."""
 
 
 class Toleration(Frozen):
@@ -43,10 +47,31 @@ class Toleration(Frozen):
 class Retry(Frozen):
     """Retries of a failed pod; a retried stage resumes."""
 
-    attempts: int = Field(default=3, ge=0, le=20)
-    backoff: str = Field(default="30s", pattern=r"^\d+[smh]$")
-    factor: float = Field(default=2.0, ge=1)
-    longest: str = Field(default="10m", pattern=r"^\d+[smh]$")
+    attempts: int = Field(default=3, ge=0, le=20, description="after the first start")
+    backoff: str = Field(default="30s", pattern=r"^\d+[smh]$", description="pause before the first retry")
+    factor: int = Field(default=2, ge=1, description="of each pause to the one before; Argo takes whole numbers only")
+
+    @model_validator(mode="after")
+    def _pauses_are_short(self) -> Retry:
+        if self.pauses_s and self.pauses_s[-1] > LONGEST_PAUSE_S:
+            raise ValueError(
+                f"the last of {self.attempts} pauses would take {self.pauses_s[-1] / 3600:.1f} hours, more than "
+                f"{LONGEST_PAUSE_S // 3600}; take factor 1, or fewer attempts"
+            )
+        return self
+
+    @property
+    def pauses_s(self) -> tuple[int, ...]:
+        """Seconds of the pause before each retry; KFP has no upper bound for one."""
+        first = int(self.backoff[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.backoff[-1]]
+        return tuple(first * self.factor**index for index in range(self.attempts))
+
+    def window_s(self, timeout_s: int) -> int:
+        """Seconds from the first start of a stage in which Argo retries it, and after which it ends a running retry.
+
+        Enough for all attempts at their full timeout. Argo also counts waiting for a node, a queue and the image.
+        """
+        return (self.attempts + 1) * (timeout_s + WAITING_S) + sum(self.pauses_s)
 
 
 class Resources(Frozen):
@@ -192,7 +217,7 @@ def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
             profile.retry.attempts,
             backoff_duration=profile.retry.backoff,
             backoff_factor=profile.retry.factor,
-            backoff_max_duration=profile.retry.longest,
+            backoff_max_duration=f"{profile.retry.window_s(resources.timeout_s)}s",
         )
     _schedule(task, profile, resources)
     _equip(task, profile, resources)
@@ -203,6 +228,8 @@ def environment(profile: Profile) -> dict[str, str]:
     """Variables of every stage, whatever the config map holds; the network is used only for store and LLM."""
     return {
         "HF_HUB_OFFLINE": "1",
+        # The image's HOME is on the root file system, which may be read-only; caches of libraries lie below it.
+        "HOME": SCRATCH,
         "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",
         "SYNTHIO_CACHE": f"{SCRATCH}/synthio-cache",
     }

@@ -95,7 +95,7 @@ def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, 
 
 
 def _environment(profile: Profile) -> list[dict[str, Any]]:
-    plain = {**environment(profile), "HOME": SCRATCH}
+    plain = environment(profile)
     settings = [("configMapKeyRef", profile.settings_config_map, name, name) for name in SETTINGS]
     keys = [("secretKeyRef", profile.store_secret, key, name) for key, name in STORE_KEYS.items()]
     return [

@@ -25,6 +25,7 @@ from pipelines.cluster.placement import (
     load_profile,
     profile_names,
 )
+from pipelines.dags.compile import PIPELINES
 from tests.kit.once import Compiled, Job, compile_jobs, documents
 
 CLUSTER_PROFILES = [name for name in profile_names() if load_profile(name).cluster]
@@ -66,12 +67,52 @@ def test_only_caption_writers_get_the_llm_key() -> None:
         assert keyed == {"augment_captions", "revise_captions"}
 
 
-def test_failed_pods_are_started_again_with_growing_pauses(compiled: Compiled) -> None:
+@pytest.mark.parametrize("name", CLUSTER_PROFILES)
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_attempt_of_a_stage_may_take_its_full_timeout(name: str, pipeline: str, compiled: Compiled) -> None:
+    document, platforms = compiled.documents(pipeline, name)
+    settings = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for part in (document["root"], *document["components"].values()):
+        for task in part.get("dag", {}).get("tasks", {}).values():
+            executor = document["components"][task["componentRef"]["name"]].get("executorLabel")
+            if executor is None:
+                assert "retryPolicy" not in task, "a DAG that is started again makes its tasks twice"
+                continue
+            policy, timeout_s = task["retryPolicy"], int(settings[executor]["activeDeadlineSeconds"])
+            pause_s, factor = int(policy["backoffDuration"].rstrip("s")), policy["backoffFactor"]
+            attempts, window_s = policy["maxRetryCount"], int(policy["backoffMaxDuration"].rstrip("s"))
+            assert factor == int(factor) and attempts >= 1
+            pauses_s = [pause_s * factor**index for index in range(attempts)]
+            assert window_s >= (attempts + 1) * timeout_s + sum(pauses_s) and max(pauses_s) <= 3600
+
+
+def test_the_example_of_argos_settings_retries_failures_and_errors_but_no_whole_pipeline() -> None:
+    patch = yaml.safe_load((ROOT / "manifests" / "argo" / "retry-policy.yaml").read_text(encoding="utf-8"))
+    defaults = yaml.safe_load(patch["data"]["workflowDefaults"])["spec"]["templateDefaults"]
+    assert defaults == {"retryStrategy": {"limit": "0", "retryPolicy": "Always"}}
+
+
+def test_stages_on_preemptible_nodes_are_tried_often_with_equal_pauses(compiled: Compiled) -> None:
     document, _ = compiled.documents(profile="spot")
     policy = document["root"]["dag"]["tasks"]["align-t2a"]["retryPolicy"]
-    assert policy == {
-        "maxRetryCount": 10, "backoffDuration": "60s", "backoffFactor": 2.0, "backoffMaxDuration": "1800s"
-    }  # fmt: skip
+    window = f"{11 * (86400 + 86400) + 600}s"
+    assert policy == {"maxRetryCount": 10, "backoffDuration": "60s", "backoffFactor": 1.0, "backoffMaxDuration": window}
+
+
+@pytest.mark.parametrize(
+    ("retry", "message"),
+    [
+        ("{factor: 1.5}", "retry.factor: .*integer"),
+        ("{factor: 0}", "retry.factor"),
+        ("{attempts: 10, backoff: 60s}", "the last of 10 pauses would take 8.5 hours.*factor 1"),
+        ("{backoff: 2h}", "8.0 hours"),
+        ("{longest: 10m}", "retry.longest"),
+    ],
+)
+def test_retries_that_argo_or_patience_do_not_bear_are_refused(tmp_path: Path, retry: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"description: x\nretry: {retry}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_profile(str(tmp_path / "mine.yaml"))
 
 
 def test_the_image_tag_changes_with_its_own_sources_only(tmp_path: Path) -> None:
@@ -100,7 +141,7 @@ node_selector: {zone: a}
 gpu_node_selector: {pool: gpu}
 tolerations: [{key: all, operator: Exists}]
 gpu_tolerations: [{key: gpu, operator: Equal, value: "yes", effect: NoSchedule}]
-retry: {attempts: 4, backoff: 45s, factor: 3.0, longest: 7m}
+retry: {attempts: 4, backoff: 45s, factor: 3}
 model_cache: store
 """
 
@@ -127,6 +168,8 @@ def test_every_stage_is_kept_off_the_hub_whatever_the_settings_hold(
     for executor, description in document["deploymentSpec"]["executors"].items():
         env = {pair["name"]: pair["value"] for pair in description["container"]["env"]}
         assert env["HF_HUB_OFFLINE"] == "1" and env["SYNTHIO_CACHE"].startswith("/tmp/")
+        writable = {mount["mountPath"] for mount in settings[executor]["emptyDirMounts"]}
+        assert env["HOME"] in writable, "the root file system may be read-only"
         claims = {mount["mountPath"]: mount["pvcNameParameter"] for mount in settings[executor].get("pvcMount", [])}
         assert set(claims) == ({"/models"} if cache == "claim" else set())
         assert env["HF_HOME"] == "/models" if cache == "claim" else env["HF_HOME"].startswith("/tmp/")
@@ -162,9 +205,13 @@ def test_whatever_a_profile_can_say_of_a_stage_is_in_what_kfp_gets(name: str, ev
     for dag in [document["root"], *document["components"].values()]:
         for task in dag.get("dag", {}).get("tasks", {}).values():
             if task["componentRef"]["name"] in {f"comp-{target_of(stage)}" for stage in STAGES}:
+                timeout_s = profile.resources(stage_of(task["componentRef"]["name"].replace("comp-", "exec-"))).timeout_s
                 assert task["retryPolicy"] == {
-                    "maxRetryCount": 4, "backoffDuration": "45s", "backoffFactor": 3.0, "backoffMaxDuration": "420s"
-                }  # fmt: skip
+                    "maxRetryCount": 4,
+                    "backoffDuration": "45s",
+                    "backoffFactor": 3.0,
+                    "backoffMaxDuration": f"{5 * (timeout_s + 86400) + 45 * (1 + 3 + 9 + 27)}s",
+                }
 
 
 def named(secret: dict[str, Any], key: str) -> str:

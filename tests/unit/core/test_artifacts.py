@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.errors import StorageError
 from common.runtime.stage import stage
+from common.storage import read_json
 from common.storage.artifacts import verify_artifact, write_sums
 from common.storage.hashing import hash_dir
 
@@ -61,6 +64,16 @@ def test_an_input_that_is_gone_or_damaged_is_named_in_one_line_with_the_command_
 def test_on_a_cluster_a_run_without_cached_results_recovers() -> None:
     with pytest.raises(StorageError, match="FRESH=1"):
         verify_artifact("align_t2a", "t2a", Path("/s3/bucket/v2/artifacts/t2a"))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), np.float64("nan")])
+def test_a_figure_that_is_not_finite_is_text_and_fails_no_stage(tmp_path: Path, number: float) -> None:
+    with stage("align_t2a", {}, str(tmp_path / "metrics.json"), {"out": str(tmp_path / "out")}) as running:
+        (tmp_path / "out" / "x").write_text("x")
+        running.record({"auc": number, "steps": 3, "loss": 0.5})
+    told = json.dumps(running.figures, allow_nan=False)
+    assert json.loads(told) == {"auc": str(number), "steps": 3, "loss": 0.5}
+    assert read_json(tmp_path / "metrics.json") == json.loads(told)
 
 
 def test_a_stage_does_not_begin_with_a_damaged_input_and_seals_what_it_made(artifact: Path, tmp_path: Path) -> None:

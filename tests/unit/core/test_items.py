@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from common.errors import StorageError
@@ -87,6 +90,13 @@ def test_a_folders_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     second = hash_dir(tmp_path)
     (tmp_path / "b").write_text("2")
     assert len({first, second, hash_dir(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), np.float64("nan")])
+@pytest.mark.parametrize("place", [lambda x: x, lambda x: {"a": {"b": x}}, lambda x: [1, [x]], lambda x: {"a": (x, 2)}])
+def test_a_number_that_is_not_finite_is_null_in_json(tmp_path: Path, number: float, place: Any) -> None:
+    write_json(tmp_path / "a.json", place(number))
+    assert read_json(tmp_path / "a.json") == json.loads(json.dumps(place(None)))
 
 
 def test_json_round_trip_and_clear_error(tmp_path: Path) -> None:

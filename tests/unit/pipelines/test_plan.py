@@ -130,6 +130,8 @@ def test_an_automatic_factor_makes_eight_clips_and_lets_validation_choose() -> N
         (("demo", "tiny", 0, "", 3, "rounds=7", ""), "less than or equal to 3"),
         (("demo", "tiny", 0, "", 3, "rouns=1", ""), "did you mean rounds"),
         (("demo", "tiny", 0, "", 3, "rounds", ""), "section.field=value"),
+        (("demo", "tiny", 0, "", 3, "align_t2a.beta=.inf", ""), "align_t2a.beta: expected a finite number"),
+        (("demo", "tiny", 0, "", 3, "train_classifier.optim.weight_decay=inf", ""), "expected a finite number"),
     ],
 )
 def test_a_wrong_name_or_number_is_refused_with_what_is_right(arguments: tuple[object, ...], message: str) -> None:
