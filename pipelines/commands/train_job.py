@@ -120,7 +120,11 @@ def _pod(profile: Profile) -> dict[str, Any]:
     tolerations = (*profile.tolerations, *(profile.gpu_tolerations if gpus else ()))
     return {
         "metadata": {
-            "labels": {**PART_OF, **({PRIORITY_LABEL: profile.priority_class} if profile.priority_class else {})}
+            "labels": {
+                **PART_OF,
+                "sidecar.istio.io/inject": "false",  # the nodes of a job find each other without one
+                **({PRIORITY_LABEL: profile.priority_class} if profile.priority_class else {}),
+            }
         },
         "spec": {
             "securityContext": {

@@ -139,8 +139,10 @@ def test_kfp_keeps_artifacts_in_the_store_that_stages_use(overlay: Path) -> None
 def test_the_store_in_the_cluster_answers_where_it_is_looked_for_and_makes_its_bucket(name: str) -> None:
     documents = overlay(name)
     settings = one(documents, "ConfigMap", "synthio-settings")["data"]
-    (port,) = one(documents, "Service", "synthio-store")["spec"]["ports"]
-    assert settings["AWS_ENDPOINT_URL_S3"] == f"http://synthio-store:{port['port']}"
+    service = one(documents, "Service", "synthio-store")
+    (port,) = service["spec"]["ports"]
+    place = f"synthio-store.{service['metadata']['namespace']}.svc:{port['port']}"
+    assert settings["AWS_ENDPOINT_URL_S3"] == f"http://{place}"
     (container,) = one(documents, "Deployment", "synthio-store")["spec"]["template"]["spec"]["containers"]
     assert port["targetPort"] in {exposed["name"] for exposed in container["ports"]}
     bucket = settings["SYNTHIO_STORE"].split("/")[2]
@@ -233,20 +235,45 @@ def test_queue_objects_refer_to_each_other() -> None:
         one(documents, "ResourceFlavor", flavor["name"])
 
 
+CLUSTER_KINDS = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
+"""A kustomize that does not know them gives them a namespace, which the API server takes off again."""
+
+
+def assert_all_in(namespace: str, documents: Documents) -> None:
+    for document in documents:
+        here = document["metadata"].get("namespace")
+        assert here == namespace or (here is None and document["kind"] in CLUSTER_KINDS)
+        assert all(subject["namespace"] == namespace for subject in document.get("subjects", []))
+    named = re.findall(r"[\w-]+\.([\w-]+)\.svc\b", "".join(yaml.safe_dump(document) for document in documents))
+    assert set(named) <= {namespace}
+
+
 @each_overlay
 def test_everything_of_an_overlay_is_in_its_namespace(overlay: Path) -> None:
-    documents = rendered(overlay)
-    namespace = "kubeflow" if overlay.name == "standalone" else "synthio"
-    found = {document["metadata"].get("namespace", namespace) for document in documents}
-    assert found == {namespace}
-    for document in documents:
-        for subject in document.get("subjects", []):
-            assert subject["namespace"] == namespace
-        if document["kind"] == "MutatingAdmissionPolicyBinding":
-            selected = document["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
-            assert selected == {"kubernetes.io/metadata.name": namespace}
+    assert_all_in("kubeflow" if overlay.name == "standalone" else "synthio", rendered(overlay))
 
 
-def test_the_namespace_of_kfp_itself_is_neither_made_nor_limited() -> None:
+@each_overlay
+def test_an_overlay_is_moved_by_its_line_namespace(overlay: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, moved)
+    file = moved / "overlays" / overlay.name / "kustomization.yaml"
+    text, count = re.subn(r"^namespace: .*$", "namespace: team-a", file.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    file.write_text(text)
+    documents = rendered(file.parent)
+    assert_all_in("team-a", documents)
+    if "dev" in overlay.name:
+        provider = yaml.safe_load(one(documents, "ConfigMap", "kfp-launcher")["data"]["providers"])["s3"]["default"]
+        assert provider["endpoint"] == "synthio-store.team-a.svc:8333" and provider["credentials"]["secretRef"]
+
+
+@each_overlay
+def test_no_namespace_is_made_or_labelled(overlay: Path) -> None:
+    """It is a profile's, whose controller and policies select it by its labels, or KFP's own."""
+    assert "Namespace" not in {document["kind"] for document in rendered(overlay)}
+
+
+def test_the_namespace_of_kfp_itself_is_not_limited() -> None:
     kinds = {document["kind"] for document in overlay("standalone")}
-    assert not kinds & {"Namespace", "ResourceQuota", "LimitRange"} and "NetworkPolicy" in kinds
+    assert not kinds & {"ResourceQuota", "LimitRange"} and "NetworkPolicy" in kinds
