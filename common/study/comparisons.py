@@ -1,14 +1,29 @@
-"""Comparisons of methods: display names of figures, correction for multiple comparisons, mean over datasets."""
+"""Comparisons of methods: display names of figures, what is reliable, multiple comparisons, mean over datasets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
 """Display names of the figures, as within a sentence."""
+
+MIN_REPLICATES = 3
+"""Fewer trainings cannot tell a gain from chance, whatever the interval."""
+
+
+def reliable(difference: Mapping[str, Any]) -> int:
+    """1 where a paired difference lies reliably above 0, -1 where below, else 0.
+
+    Args:
+        difference: low, high and per_seed, as `evaluate_classifier` writes them.
+    """
+    if len(difference["per_seed"]) < MIN_REPLICATES:
+        return 0
+    return int(difference["low"] > 0) - int(difference["high"] < 0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,9 +1,8 @@
-"""Scores for clips with several labels: mean average precision and macro-F1, with the intervals of `statistics`."""
+"""Scores for clips with several labels: mean average precision and macro-F1, with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,8 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 from common.classifier.scores import multi_label_macro_f1
-from components.evaluate_classifier.statistics import Floats, Key, Resampling, interval, paired
+from components.evaluate_classifier.intervals import Floats, interval, paired
+from components.evaluate_classifier.statistics import Key, Resampling
 
 Flags = NDArray[np.bool_]
 
@@ -146,7 +146,7 @@ class SeveralLabels:
         """All scores of one method; `models` are its replicates.
 
         Returns:
-            map and macro_f1 (see `statistics.interval`), ece, average_precision (K, mean over replicates; None for a
+            map and macro_f1 (see `intervals.interval`), ece, average_precision (K, mean over replicates; None for a
             label without test clips), thresholds (of macro_f1, by replicate), confusion and recall (None).
         """
         found = [self._of(model) for model in models]
@@ -155,8 +155,8 @@ class SeveralLabels:
         maps, map_draws = _map(found)
         f1_scores, f1_draws = _f1(found)
         return {
-            "map": interval(map_draws, float(maps.mean()), maps, self._draws),
-            "macro_f1": interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws),
+            "map": interval(map_draws, float(maps.mean()), maps, self._draws.confidence),
+            "macro_f1": interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws.confidence),
             "ece": {"mean": float(np.mean(errors)), "per_seed": errors},
             "average_precision": [
                 float(by_label[label]) if label in by_label else None for label in range(self._truth.shape[1])
@@ -178,8 +178,8 @@ class SeveralLabels:
             tuple(x - y for x, y in zip(figures(a), figures(b), strict=True)) for figures in (_map, _f1)
         )
         return {
-            **paired(map_draws, maps, self._draws),
-            "macro_f1": interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws),
+            **paired(map_draws, maps, self._draws.confidence),
+            "macro_f1": interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws.confidence),
         }
 
     def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
@@ -204,12 +204,7 @@ class SeveralLabels:
                     "clips": int(self._truth[:, label].sum()),
                     "first": float(after[:, place].mean()),
                     "second": float(before[:, place].mean()),
-                    **interval(
-                        gain[kept],
-                        float(per_seed.mean()),
-                        per_seed,
-                        replace(self._draws, weights=self._draws.weights[kept]),
-                    ),
+                    **interval(gain[kept], float(per_seed.mean()), per_seed, self._draws.confidence),
                 }
             )
         return rows

@@ -1,7 +1,7 @@
-"""Scores with confidence intervals (95 % by default) from a paired bootstrap over test clips and replicates.
+"""Scores with confidence intervals (95 % by default) from a paired bootstrap over test clips.
 
 All scores of an evaluation share one set of resampling weights; two methods are therefore always
-compared on the same resampled clips.
+compared on the same resampled clips. `intervals` adds the variance between replicates.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score
 
 from common.runtime.seeding import numpy_generator
+from components.evaluate_classifier.intervals import Floats, interval, paired
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Key = tuple[str, int]
 """A trained model: its method and replicate."""
@@ -28,19 +28,12 @@ class Resampling:
     Attributes:
         weights: (B, N) number of times each of N test clips occurs in each of B draws.
         unit: resampled unit, "clips" or "groups".
-        seed: seeds the resampling of replicates.
         confidence: confidence level of the intervals.
     """
 
     weights: Floats
     unit: str
-    seed: int
     confidence: float
-
-    def replicates(self, count: int) -> Ints:
-        """(B, count) replicates drawn with replacement; equal in every call with the same `count`."""
-        generator = numpy_generator(self.seed, "replicates", count)
-        return generator.integers(0, count, (len(self.weights), count))
 
 
 def resampling(
@@ -62,65 +55,7 @@ def resampling(
     generator = numpy_generator(seed, "test clips")
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     weights = drawn[:, [order[unit] for unit in units]].astype(np.float64)
-    return Resampling(weights, "groups" if grouped else "clips", seed, confidence)
-
-
-def interval(draws: Floats, point: float, per_seed: Floats, resampling: Resampling) -> dict[str, Any]:
-    """Mean over replicates with its percentile interval; replicates are resampled too.
-
-    Deviations of resampled replicates are widened by sqrt(S / (S - 1)): the plain bootstrap variance of
-    S values is (S - 1) / S of the true one, far too narrow for three replicates.
-
-    Args:
-        draws: (B, S) score of each replicate on each draw of the test set.
-        point: score on the test set itself, mean over replicates.
-        per_seed: (S,) score of each replicate on the test set.
-
-    Returns:
-        `{"mean", "low", "high", "per_seed"}`.
-    """
-    centre = _means(draws, resampling)
-    tail = 50 * (1 - resampling.confidence)
-    low, high = np.percentile(centre, [tail, 100 - tail])
-    return {"mean": point, "low": float(low), "high": float(high), "per_seed": [float(value) for value in per_seed]}
-
-
-def _means(draws: Floats, resampling: Resampling) -> Floats:
-    """(B,) mean over resampled replicates on each draw."""
-    count = draws.shape[1]
-    centre: Floats = draws.mean(axis=1)
-    if count > 1:
-        resampled = np.take_along_axis(draws, resampling.replicates(count), axis=1).mean(axis=1)
-        centre = centre + np.sqrt(count / (count - 1)) * (resampled - centre)
-    return centre
-
-
-def two_sided_p(draws: Floats, resampling: Resampling) -> float:
-    """Two-sided bootstrap p-value of a difference: twice the smaller share of draws on one side of 0.
-
-    It falls below 1 - confidence where the percentile interval excludes 0. One is added to the counts, so that a
-    finite number of draws never gives 0 (Davison and Hinkley 1997, section 4.2).
-
-    Args:
-        draws: (B, S), as for `interval`.
-    """
-    centre = _means(draws, resampling)
-    beyond = min(int((centre <= 0).sum()), int((centre >= 0).sum()))
-    return float(min(1.0, 2 * (beyond + 1) / (len(centre) + 1)))
-
-
-def paired(gain_draws: Floats, per_seed: Floats, resampling: Resampling) -> dict[str, Any]:
-    """Paired difference: its `interval`, `p` (`two_sided_p`) and `win_rate`.
-
-    Args:
-        gain_draws: (B, S) difference of each replicate on each draw.
-        per_seed: (S,) difference of each replicate; `win_rate` is the share above 0, where a tie counts half.
-    """
-    return {
-        **interval(gain_draws, float(per_seed.mean()), per_seed, resampling),
-        "p": two_sided_p(gain_draws, resampling),
-        "win_rate": float(np.mean(np.sign(per_seed) / 2 + 0.5)),
-    }
+    return Resampling(weights, "groups" if grouped else "clips", confidence)
 
 
 def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
@@ -197,9 +132,11 @@ def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling)
     recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
     per_seed = correct.mean(axis=1)
     return {
-        "accuracy": interval(accuracy_draws(correct, resampling), float(per_seed.mean()), per_seed, resampling),
+        "accuracy": interval(
+            accuracy_draws(correct, resampling), float(per_seed.mean()), per_seed, resampling.confidence
+        ),
         "macro_f1": interval(
-            macro_f1_draws(truth, predicted, resampling), float(f1_scores.mean()), f1_scores, resampling
+            macro_f1_draws(truth, predicted, resampling), float(f1_scores.mean()), f1_scores, resampling.confidence
         ),
         "ece": {"mean": float(np.mean(errors)), "per_seed": errors},
         "confusion": confusion.tolist(),
@@ -222,8 +159,8 @@ def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -
     f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
     f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
     return {
-        **paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling),
-        "macro_f1": interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling),
+        **paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling.confidence),
+        "macro_f1": interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling.confidence),
     }
 
 
@@ -242,7 +179,6 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling)
         # Draws without clips of the class are left out.
         kept = weights.sum(axis=1) > 0
         draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
-        part = Resampling(weights[kept], resampling.unit, resampling.seed, resampling.confidence)
         per_seed = gain.mean(axis=1)
         rows.append(
             {
@@ -250,7 +186,7 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling)
                 "clips": int(inside.sum()),
                 "first": float((first[:, inside] == label_id).mean()),
                 "second": float((second[:, inside] == label_id).mean()),
-                **interval(draws, float(per_seed.mean()), per_seed, part),
+                **interval(draws, float(per_seed.mean()), per_seed, resampling.confidence),
             }
         )
     return rows

@@ -9,6 +9,7 @@ from typing import Any
 from common.config.methods import ABLATIONS, BASELINE, LOSERS, SUBJECT, Method
 from common.pages import charts
 from common.records.clips import all_labels
+from common.study.comparisons import reliable
 from components.report.acoustics import acoustics
 from components.report.budget import chosen_by, factor_rows
 from components.report.inputs import Inputs
@@ -41,13 +42,14 @@ def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "mean": -row["mean"],
             "low": -row["high"],
             "high": -row["low"],
+            "reliable": reliable(row) != 0,
         }
         for row in results["differences"]
         if row["method"] == SUBJECT and row["versus"] in ABLATIONS
     ]
     domain = charts.gain_domain(rows)
     return [
-        {**row, "bar": charts.gain_bar(row, domain), "reliable": row["low"] > 0 or row["high"] < 0}
+        {**row, "bar": charts.gain_bar(row, domain)}
         for row in sorted(rows, key=lambda row: ABLATIONS.index(row["name"]))
     ]
 
@@ -161,15 +163,15 @@ def cost(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[d
     """Gain of each method over gold, and the stages that it needs.
 
     Returns:
-        For each method except gold and the ceilings: name, title, mean, low, high; `reliable` (the gain's interval lies
-        above 0, over at least two replicates); `stages` (beyond pretraining and training; `*` includes repeats).
+        For each method except gold and the ceilings: name, title, mean, low, high; `reliable` (the gain is
+        reliably above 0); `stages` (beyond pretraining and training; `*` includes repeats).
     """
     return [
         {
             "name": row["method"],
             "title": evaluation["methods"][row["method"]]["title"],
             **{key: row[key] for key in ("mean", "low", "high")},
-            "reliable": bool(row["low"] > 0 and len(row["per_seed"]) > 1),
+            "reliable": reliable(row) > 0,
             "stages": own_stages(methods[row["method"]]),
         }
         for row in evaluation["differences"]

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
 from common.pages import charts
 from common.pages.numbers import decimals
+from common.study.comparisons import reliable
 from common.study.paper import published
 from components.report.acoustics import FEW, REFERENCE, STATISTICS
 from components.report.wording import figure_of, title
@@ -78,7 +79,7 @@ def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "title": title(row["method"], results),
             "versus_title": title(row["versus"], results),
             "bar": charts.gain_bar(row, domain),
-            "reliable": row["low"] > 0 or row["high"] < 0,
+            "reliable": reliable(row) != 0,
         }
         for row in rows
     ]

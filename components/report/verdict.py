@@ -7,7 +7,7 @@ from typing import Any
 
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
 from common.pages.numbers import percent, points
-from common.study.comparisons import FIGURES
+from common.study.comparisons import FIGURES, MIN_REPLICATES, reliable
 from components.report.wording import figure_of
 
 
@@ -16,8 +16,8 @@ def verdict(
 ) -> dict[str, Any]:
     """Decide and phrase whether synthetic audio helped.
 
-    The state is "improved" only when the interval of the paired difference lies above 0, over at least two replicates;
-    one training cannot tell a gain from chance.
+    The state is "improved" or "worse" only when the interval of the paired difference excludes 0, over at least
+    `MIN_REPLICATES` replicates; fewer trainings cannot tell a gain from chance.
 
     Args:
         evaluation: content of evaluation.json.
@@ -56,15 +56,13 @@ def _find(differences: Sequence[Mapping[str, Any]], method: str, versus: str) ->
 
 
 def _above(row: Mapping[str, Any] | None) -> bool | None:
-    return None if row is None else bool(row["low"] > 0 and len(row["per_seed"]) > 1)
+    return None if row is None else reliable(row) > 0
 
 
 def _state(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "none"
-    if len(row["per_seed"]) < 2:
-        return "unclear"
-    return "improved" if row["low"] > 0 else "worse" if row["high"] < 0 else "unclear"
+    return {1: "improved", -1: "worse", 0: "unclear"}[reliable(row)]
 
 
 def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
@@ -79,8 +77,9 @@ def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     )
     name = FIGURES[figure]
     raised, reached = f"{name} from {percent(before)} to {percent(after)}", f"{percent(after)} {name}"
-    if count < 2:
-        start = f"One replicate cannot tell a gain from chance: Synthio reached {reached}"
+    if count < MIN_REPLICATES:
+        few = f"{count} replicates" if count > 1 else "One replicate"
+        start = f"{few} cannot tell a gain from chance: Synthio reached {reached}"
         return f"{start} against {percent(before)} for gold only {figures}"
     return {
         "improved": f"Synthio raised {raised} {figures}",
@@ -122,7 +121,7 @@ def _cautions(evaluation: Mapping[str, Any], row: Mapping[str, Any] | None) -> l
     if evaluation["failures"]:
         failed = _plural(len(evaluation["failures"]), "training")
         cautions.append(f"{failed} failed: the figures are those of the others; see Failures.")
-    if row is not None and 1 < len(row["per_seed"]) < 5:
+    if row is not None and MIN_REPLICATES <= len(row["per_seed"]) < 5:
         cautions.append(
             f"{len(row['per_seed'])} replicates: the intervals are widened for so few; five or more would be firmer."
         )

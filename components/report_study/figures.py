@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.config.methods import ABLATIONS, SUBJECT
-from common.study.comparisons import holm, mean_interval
+from common.study.comparisons import holm, mean_interval, reliable
 
 LEVEL = 0.05
 
@@ -36,7 +36,7 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
 
     Returns:
         Rows of method, versus, wins, cells, reliable, worse, datasets, mean, low, high. `reliable` and `worse` count
-        the cells whose interval lies above or below 0, over more than one replicate.
+        the cells with a difference that is reliably above or below 0.
     """
     return [
         {
@@ -44,8 +44,8 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
             "versus": versus,
             "wins": sum(difference["mean"] > 0 for _, difference in found),
             "cells": len(found),
-            "reliable": sum(difference["low"] > 0 and len(difference["per_seed"]) > 1 for _, difference in found),
-            "worse": sum(difference["high"] < 0 and len(difference["per_seed"]) > 1 for _, difference in found),
+            "reliable": sum(reliable(difference) > 0 for _, difference in found),
+            "worse": sum(reliable(difference) < 0 for _, difference in found),
             "datasets": len({dataset for dataset, _ in found}),
             **_over_datasets(found),
         }

@@ -23,7 +23,7 @@ def scored(*names: str) -> dict[str, Any]:
 
 def test_an_ablation_is_the_subjects_gain_over_it_turned_round() -> None:
     results = scored("gold", "synthio", "synthio_erm", "noise", "extra_real")
-    row = {"method": "synthio", "mean": 0.04, "low": 0.01, "high": 0.07}
+    row = {"method": "synthio", **score(0.04), "low": 0.01, "high": 0.07}
     results["differences"] = [{**row, "versus": name} for name in ("gold", "noise", "extra_real", "synthio_erm")]
     (found,) = ablations(results)
     assert (found["name"], found["mean"], found["low"], found["high"]) == ("synthio_erm", -0.04, -0.07, -0.01)

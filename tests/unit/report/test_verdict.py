@@ -87,10 +87,14 @@ def test_an_interval_that_touches_zero_is_no_gain() -> None:
     assert verdict(with_intervals((0.0, 0.1), None), fixed_gold_set=False)["improved"] is False
 
 
-def test_one_replicate_is_never_called_improved() -> None:
-    found = verdict(with_intervals(HIGHER, HIGHER, replicates=1), fixed_gold_set=False)
-    assert found["improved"] is False and found["beats_classic"] is False
-    assert found["text"].startswith("One replicate cannot tell a gain from chance")
+@pytest.mark.parametrize(("replicates", "words"), [(1, "One replicate"), (2, "2 replicates")])
+@pytest.mark.parametrize("bounds", [HIGHER, LOWER])
+def test_fewer_than_three_replicates_are_called_neither_improved_nor_worse(
+    replicates: int, words: str, bounds: tuple[float, float]
+) -> None:
+    found = verdict(with_intervals(bounds, bounds, replicates), fixed_gold_set=False)
+    assert (found["improved"], found["beats_classic"], found["state"]) == (False, False, "unclear")
+    assert found["text"].startswith(f"{words} cannot tell a gain from chance")
 
 
 def test_figures_in_the_sentence_name_interval_replicates_and_clips() -> None:

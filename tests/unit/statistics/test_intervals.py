@@ -6,11 +6,11 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import f1_score
 
 from common.study.comparisons import holm, mean_interval
+from components.evaluate_classifier.intervals import interval, paired
 from components.evaluate_classifier.statistics import (
     accuracy_draws,
     calibration_error,
     difference,
-    interval,
     macro_f1,
     macro_f1_draws,
     recall_gains,
@@ -43,10 +43,31 @@ def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
     assert improved <= 2
 
 
-def test_a_clear_gain_is_called_in_every_trial() -> None:
+def test_a_clear_gain_of_five_replicates_is_called_in_every_trial() -> None:
     for trial in range(10):
-        truth, first, second = simulated(np.random.default_rng(trial), (1.5, 0.0))
+        truth, first, second = simulated(np.random.default_rng(trial), (2.0, 0.0), replicates=5)
         assert difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
+
+
+@pytest.mark.parametrize("replicates", [2, 3, 10])
+@pytest.mark.parametrize("clips", [100, 12000])
+@pytest.mark.parametrize("training_sd", [0.0, 0.03])
+def test_simulated_intervals_cover_the_truth_and_no_gain_is_seldom_called_one(
+    replicates: int, clips: int, training_sd: float
+) -> None:
+    # Accuracies near 0.8 of equal methods: each replicate is right on other clips, and each training has its own luck.
+    trials, draws = 500, 200
+    rng = np.random.default_rng(replicates * clips)
+    of_clips = np.sqrt(2 * 0.15 / clips)
+    covered = improved = 0
+    for _ in range(trials):
+        per_seed = rng.normal(0, np.hypot(training_sd, of_clips), replicates)
+        found = paired(per_seed + rng.normal(0, of_clips, (draws, replicates)), per_seed, 0.95)
+        covered += found["low"] <= 0 <= found["high"]
+        improved += found["low"] > 0
+    # Three standard deviations of 500 trials around 93 to 98 % and 3 %.
+    assert 0.93 - 0.034 <= covered / trials <= 0.98 + 0.019
+    assert improved / trials <= 0.03 + 0.023
 
 
 def test_p_is_small_just_where_the_interval_excludes_zero() -> None:
@@ -68,7 +89,11 @@ def test_among_many_equal_methods_the_correction_keeps_false_calls_rare() -> Non
     for trial in range(20):
         rng = np.random.default_rng(trial)
         draws = resampling([None] * 160, 300, trial)
-        p_values = [difference(*simulated(rng, (0.0, 0.0)), draws)["p"] for _ in range(10)]
+        p_values = []
+        for _ in range(10):
+            truth, first, second = simulated(rng, (0.0, 0.0))
+            gain = (first == truth).astype(float) - (second == truth)
+            p_values.append(paired(accuracy_draws(gain, draws), gain.mean(axis=1), 0.95)["p"])
         called += min(p_values) < 0.05
         corrected += min(holm(p_values)) < 0.05
     assert corrected <= 2 < called
@@ -77,23 +102,23 @@ def test_among_many_equal_methods_the_correction_keeps_false_calls_rare() -> Non
 def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
     truth, first, second = simulated(np.random.default_rng(0), (0.5, 0.0), replicates=1)
     draws = resampling([None] * len(truth), 2000, 0)
-    paired = difference(truth, first, second, draws)
+    together = difference(truth, first, second, draws)
     right = [(arm == truth).astype(float) for arm in (first, second)]
     other = resampling([None] * len(truth), 2000, 1)
     unpaired = interval(
         accuracy_draws(right[0], draws) - accuracy_draws(right[1], other),
-        paired["mean"],
-        np.array(paired["per_seed"]),
-        draws,
+        together["mean"],
+        np.array(together["per_seed"]),
+        0.95,
     )
-    assert paired["high"] - paired["low"] < 0.8 * (unpaired["high"] - unpaired["low"])
+    assert together["high"] - together["low"] < 0.8 * (unpaired["high"] - unpaired["low"])
 
 
 def test_the_interval_of_one_replicate_is_the_binomial_one() -> None:
     clips, share = 400, 0.3
     correct = (np.arange(clips) < share * clips).astype(float)[None]
     draws = resampling([None] * clips, 10000, 0)
-    found = interval(accuracy_draws(correct, draws), share, np.array([share]), draws)
+    found = interval(accuracy_draws(correct, draws), share, np.array([share]), 0.95)
     half = 1.96 * np.sqrt(share * (1 - share) / clips)
     assert found["low"] == pytest.approx(share - half, abs=0.006)
     assert found["high"] == pytest.approx(share + half, abs=0.006)
@@ -108,19 +133,28 @@ def test_spread_between_replicates_widens_the_interval() -> None:
     draws = resampling([None] * clips, 2000, 0)
     widths = []
     for correct in (same, spread):
-        found = interval(accuracy_draws(correct, draws), 0.5, correct.mean(axis=1), draws)
+        found = interval(accuracy_draws(correct, draws), 0.5, correct.mean(axis=1), 0.95)
         widths.append(found["high"] - found["low"])
     assert widths[1] > 2 * widths[0]
 
 
-def test_replicates_are_resampled_with_the_unbiased_variance() -> None:
+def test_where_only_replicates_vary_the_interval_is_students() -> None:
     per_seed = np.array([0.4, 0.5, 0.75])
-    draws = resampling([None] * 5, 40000, 0)
-    constant = np.tile(per_seed, (40000, 1))
-    found = interval(constant, float(per_seed.mean()), per_seed, draws)
-    centre, widened = per_seed.mean(), np.sqrt(3 / 2)
-    assert found["low"] == pytest.approx(centre + widened * (0.4 - centre))
-    assert found["high"] == pytest.approx(centre + widened * (0.75 - centre))
+    found = interval(np.tile(per_seed, (100, 1)), float(per_seed.mean()), per_seed, 0.95)
+    expected = ttest_1samp(per_seed, 0).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    gains = per_seed - 0.45
+    assert paired(np.tile(gains, (9999, 1)), gains, 0.95)["p"] == pytest.approx(ttest_1samp(gains, 0).pvalue, abs=3e-4)
+
+
+def test_replicates_that_only_differ_by_clips_leave_the_interval_of_the_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    correct = rng.random((4, 400)) < 0.7
+    correct[:, :40] = True
+    draws = accuracy_draws(correct.astype(float), resampling([None] * 400, 1000, 0))
+    alike = np.full(4, correct.mean())
+    found = interval(draws, float(alike.mean()), alike, 0.95)
+    assert (found["low"], found["high"]) == tuple(np.quantile(draws.mean(axis=1), [0.025, 0.975]))
 
 
 def test_clips_of_one_group_are_drawn_together() -> None:
@@ -136,7 +170,7 @@ def test_whole_groups_give_a_wider_interval_when_groups_differ() -> None:
     widths = []
     for named in (groups, [None] * 200):
         draws = resampling(list(named), 2000, 0)
-        found = interval(accuracy_draws(correct, draws), 0.5, np.array([0.5]), draws)
+        found = interval(accuracy_draws(correct, draws), 0.5, np.array([0.5]), 0.95)
         widths.append(found["high"] - found["low"])
     assert widths[0] > 3 * widths[1]
 
