@@ -16,6 +16,10 @@ SYSTEM_FOLDERS = frozenset(
 """Folders that systems and unpackers leave behind; left out like hidden ones."""
 
 
+HARMLESS = frozenset({"hidden", "other", "empty_folder"})
+"""Reasons of files and folders that hold no clip."""
+
+
 class Found(NamedTuple):
     """A file or folder of a walk.
 
@@ -36,14 +40,16 @@ def walk_audio(root: Path) -> Iterator[Found]:
     Hidden files and folders are left out at every level. Links are followed, but no folder is entered twice.
 
     Yields:
-        Each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder` (a link to a
-        folder of the walk), `no_file` (pipe, socket or device), `bad_name` (no Unicode text), `foreign_format` (sound
-        that cannot be read), `hidden` (audio whose name begins with a dot), and `other` (no audio).
+        Each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder` (entered by
+        another way already), `no_file` (pipe, socket or device), `bad_name` (no Unicode text) and `foreign_format`
+        (sound that cannot be read) for what is lost; `hidden` (audio whose name begins with a dot), `other` (no audio)
+        and `empty_folder` for the rest, see `HARMLESS`.
     """
-    return map(_as_audio, walk(root))
+    return map(as_audio, walk(root))
 
 
-def _as_audio(found: Found) -> Found:
+def as_audio(found: Found) -> Found:
+    """`found` with a reason if its name is not that of an audio file."""
     suffix = PurePosixPath(found.source).suffix.lower()
     if found.reason == "hidden" and (suffix not in AUDIO_SUFFIXES or PurePosixPath(found.source).name[:2] == "._"):
         return found._replace(reason="other")
@@ -72,7 +78,10 @@ def is_text(name: str) -> bool:
 
 def escaped(name: str) -> str:
     """`name` as text for messages and records, with bytes that are no UTF-8 written as `\\xe9`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def walk(root: Path) -> Iterator[Found]:
@@ -88,7 +97,8 @@ def walk(root: Path) -> Iterator[Found]:
             status = os.stat(root / source)
             first = entered.setdefault((status.st_dev, status.st_ino), source)
             if first != source:
-                yield Found(escaped(source), "same_folder", f"a link leads to {escaped(first) or root}, already listed")
+                detail = f"the same folder as {escaped(first) or root}, which is listed already; remove the link"
+                yield Found(escaped(source), "same_folder", detail)
                 continue
             with os.scandir(root / source) as entries:
                 inside = sorted((each for each in entries if not _is_left_out(each)), key=lambda each: each.name)
@@ -96,6 +106,8 @@ def walk(root: Path) -> Iterator[Found]:
             detail = f"{error.strerror}; allow this user to read and enter the folder"
             yield Found(escaped(source) or ".", "unreadable_folder", detail)
             continue
+        if not inside:
+            yield Found(escaped(source) or ".", "empty_folder", "empty")
         pending += [(f"{source}/{each.name}".lstrip("/"), each) for each in reversed(inside)]
 
 

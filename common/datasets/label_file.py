@@ -11,6 +11,8 @@ from typing import Any
 
 from common.errors import DataError
 
+COLUMNS = ("path", "label", "split", "group")
+
 
 def read_label_file(path: Path) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
     """Read a label file: CSV with comma, semicolon or tab, or one JSON object per line.
@@ -46,18 +48,23 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"label file {path}: no column {' and no column '.join(missing)}; found {', '.join(columns) or 'none'}; "
             "expected path,label[,split][,group]"
         )
+    if twice := [name for name in COLUMNS if columns.count(name) > 1]:
+        raise DataError(f"label file {path}: the column {twice[0]} occurs twice; rename or remove the one not meant")
 
 
 def _csv(path: Path, text: str) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
     header = text.lstrip("\n").split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[tuple[int, dict[str, Any]]] = []
     columns: list[str] = []
     try:
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
+            # Spreadsheets write empty cells behind the last column.
+            while len(values) > len(columns) and not values[-1].strip():
+                values.pop()
             if not columns:
                 columns = [name.strip().lower() for name in values]
                 _check_columns(path, columns)
@@ -78,9 +85,16 @@ def _jsonl(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=_object)
         except ValueError as error:
             raise DataError(f"{path}, line {number}: no JSON ({error}); expected one object a line") from error
         if not isinstance(values, dict):
             raise DataError(f"{path}, line {number}: found {line[:60]!r}; expected an object with path and label")
-        yield number, {str(name).strip().lower(): value for name, value in values.items()}
+        yield number, values
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = {name.strip().lower(): value for name, value in pairs}
+    if len(values) < len(pairs):
+        raise ValueError(f"a name occurs twice in {', '.join(name for name, _ in pairs)}")
+    return values

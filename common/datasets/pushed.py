@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 import yaml
 
 from common.config.dataset import DatasetSpec
-from common.datasets.listing import COLUMNS, list_clips
-from common.datasets.rows import Row
+from common.datasets.label_file import COLUMNS
+from common.datasets.listing import list_clips
+from common.datasets.rows import Drop, Row
 from common.errors import DataError
 from common.storage import ObjectStore, open_store, split_uri, write_text
 from common.storage.hashing import hash_file
@@ -24,13 +26,19 @@ from common.storage.hashing import hash_file
 VERSION = 1
 
 
-def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int, int], None] | None = None) -> str:
+def push_dataset(
+    spec: DatasetSpec,
+    store: ObjectStore,
+    progress: Callable[[int, int], None] | None = None,
+    left_out: Callable[[Drop], None] | None = None,
+) -> str:
     """Copy a dataset of files into `store`.
 
     Args:
         spec: with local paths.
         store: `datasets/` of a run store, or any other store.
         progress: called with the number of finished files and of all files.
+        left_out: called with each clip that is not pushed.
 
     Returns:
         The address of the dataset YAML, for `prepare_dataset` and `DATASET=`.
@@ -39,12 +47,16 @@ def push_dataset(spec: DatasetSpec, store: ObjectStore, progress: Callable[[int,
         DataError: the dataset cannot be listed, a file is missing, or a path leads out of the audio root.
         StorageError: the store cannot be written.
     """
-    rows = list_clips(spec).rows
+    listing = list_clips(spec)
+    rows = listing.rows
+    for drop in listing.dropped:
+        if left_out is not None:
+            left_out(drop)
     files: dict[str, str] = {}
     listed: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
         _check_inside(row.source, spec.name)
-        if not row.path.is_file():
+        if not os.path.isfile(row.path):
             raise DataError(f"{row.path} is listed, but not there; restore it or take it off the list, then push again")
         if row.source not in files:
             sha256 = hash_file(row.path)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from common.audio.walk import escaped, is_text
 from common.config.dataset import DatasetSpec
 from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.located import root_of, where_to_get
@@ -41,6 +42,11 @@ def resolve_dataset(source: str) -> DatasetSpec:
     Raises:
         ConfigError: no such dataset, or a field is missing, unknown or wrong.
     """
+    if not is_text(source):
+        raise ConfigError(
+            f"dataset {escaped(source)}: the name is no Unicode text, which records cannot hold; rename it, or link to "
+            "it under another name"
+        )
     if "\n" in source or source.lstrip().startswith("{"):
         return _parse(source, "the inline dataset", None)
     if source in dataset_names():
@@ -63,7 +69,7 @@ def resolve_dataset(source: str) -> DatasetSpec:
 
 
 def fingerprint(spec: DatasetSpec) -> str:
-    """SHA-256 (hex) over the label file and the size and modification time of every audio file.
+    """SHA-256 (hex) over the label file, the size and modification time of every audio file, and what is left out.
 
     Raises:
         ConfigError: a published dataset is not on this machine.
@@ -73,17 +79,19 @@ def fingerprint(spec: DatasetSpec) -> str:
         return hashlib.sha256(b"procedural_demo").hexdigest()
     if spec.pushed is not None:
         return hashlib.sha256(spec.pushed.encode()).hexdigest()
-    files, rows = [], list_clips(spec).rows
+    listing = list_clips(spec)
+    files, rows = [], listing.rows
     for row in rows:
         try:
             stat = os.stat(row.path)
             files.append([row.source, stat.st_size, str(stat.st_mtime_ns)])
-        except OSError:
+        except (OSError, ValueError):
             files.append([row.source, -1, ""])
     if spec.reader != "files":
         listed = sorted([row.source, *row.labels, row.split or "", row.group or ""] for row in rows)
         return hash_json([spec.reader, listed, sorted(files)])
-    return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files)])
+    left_out = sorted([drop.source, drop.reason, drop.detail] for drop in listing.dropped)
+    return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files), left_out, listing.ignored_files])
 
 
 def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
@@ -191,7 +199,10 @@ def _absolute(place: str, where: str, base: Path | None) -> str:
     full = Path(place).expanduser()
     if base is None and not full.is_absolute():
         raise ConfigError(f"{where}: {place!r} must be an absolute path")
-    return os.path.normpath((base or Path("/")) / full)
+    found = os.path.normpath((base or Path("/")) / full)
+    if not is_text(found):
+        raise ConfigError(f"{where}: {escaped(found)} is no Unicode text, which records cannot hold; rename the folder")
+    return found
 
 
 def _named(error: Any) -> str:

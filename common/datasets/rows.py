@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.datasets.labels import Notice, Spellings
+
 
 @dataclass(frozen=True)
 class Row:
@@ -42,7 +44,7 @@ class Row:
 
 def clip_id_of(source: str) -> str:
     """Hash of the relative path, 12 hex digits; never of the content."""
-    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Listing:
         ignored_columns: unused columns of the label file.
         ignored_files: files without an audio suffix, or outside the official lists of a dataset.
         has_splits: whether splits are given.
+        spellings: spellings of the labels, with their places.
+        notices: oddities that leave no clip out.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -72,3 +76,5 @@ class Listing:
     ignored_columns: list[str] = field(default_factory=list)
     ignored_files: list[str] = field(default_factory=list)
     has_splits: bool = False
+    spellings: Spellings = field(default_factory=lambda: Spellings("label"), compare=False)
+    notices: list[Notice] = field(default_factory=list)

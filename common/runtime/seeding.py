@@ -13,7 +13,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     31 bits, because KFP carries numbers as doubles and NumPy's legacy seeds are 32-bit.
     """
     text = "\0".join([str(seed), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
 
 
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:

@@ -12,9 +12,12 @@ SUMS_FILE = "SHA256SUMS"
 
 
 def hash_json(value: Any) -> str:
-    """SHA-256 (hex, 64 characters) of `value` as canonical JSON; integral floats equal integers."""
+    """SHA-256 (hex, 64 characters) of `value` as canonical JSON; integral floats equal integers.
+
+    Text that is no Unicode, as names of files may be, is hashed as well.
+    """
     text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
@@ -44,5 +47,5 @@ def hash_dir(path: Path, skip: frozenset[str] = frozenset()) -> str:
         relative = file.relative_to(path)
         name = relative.as_posix()
         if name not in {SUMS_FILE, *skip} and not any(parent.as_posix() in skip for parent in relative.parents):
-            digest.update(f"{name}\0{hash_file(file)}\n".encode())
+            digest.update(f"{name}\0{hash_file(file)}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

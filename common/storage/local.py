@@ -77,12 +77,14 @@ def publish_file(final: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` atomically, creating its folder.
+    r"""Write `text` (UTF-8) to `path` atomically, creating its folder.
+
+    What is no Unicode, as names of files may be, is written as `\udce9`; in JSON that is the same text.
 
     Raises:
         StorageError: the disk is full or not writable.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ import json
 import posixpath
 import sqlite3
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,13 +20,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.audio.walk import Found
 from common.errors import DataError
 from components.prepare_corpus.captions import CaptionRow, clip_key
 from components.prepare_corpus.captions.records import OnBad
 from components.prepare_corpus.survey import Dropped, Survey
 
 _FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8192;"
-_AUDIO, _CAPTION = 0, 1
+_AUDIO, _LOST, _CAPTION = 0, 1, 2
+"""Kinds of entries; a lost file has its reason as label and the details as caption."""
 
 
 class IndexRow(NamedTuple):
@@ -97,11 +100,11 @@ class Lookup:
 
     def of(self, name: str) -> list[IndexRow]:
         """Captions of an audio file; a caption that names a file must name this one."""
-        key = clip_key(name)
+        key = _written_one_way(clip_key(name))
         sql = "SELECT clip, file, caption, label FROM rows WHERE hash = ? AND key = ? ORDER BY rowid"
         found = [IndexRow(*row) for row in self._database.execute(sql, (order(self._seed, key), key))]
-        last = posixpath.basename(name)
-        return [row for row in found if row.file is None or posixpath.basename(row.file) == last]
+        last = posixpath.basename(_written_one_way(name))
+        return [row for row in found if row.file is None or posixpath.basename(_written_one_way(row.file)) == last]
 
 
 def order(seed: int, key: str) -> int:
@@ -117,7 +120,7 @@ def build_index(
     seed: int,
     *,
     root: str,
-    files: Callable[[], Iterable[str]] | None,
+    files: Callable[[], Iterable[Found]] | None,
 ) -> None:
     """Write the index, completely or not at all.
 
@@ -127,7 +130,7 @@ def build_index(
         excluded: whether the clip of an id or a file name is excluded.
         seed: seeds the order.
         root: folder or prefix of the audio; a caption that names a file outside of it is dropped.
-        files: audio files, relative to `root`; None if captions are joined later, as with tar shards.
+        files: audio files, relative to `root`, and lost ones; None if captions are joined later, as with tar shards.
     """
     counted = _Counts()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index.") as folder:
@@ -141,7 +144,7 @@ def build_index(
             by_file = _CaptionEntries(rows, excluded, seed, root, counted, paths=files is not None)
             source.executemany(insert, by_file)
             if files is not None:
-                source.executemany(insert, _file_entries(files(), seed, by_file.name_files))
+                source.executemany(insert, _file_entries(files(), seed, by_file.name_files, counted))
             source.commit()
             _sort(source, target, counted, root, joined=files is not None)
         final.replace(path)
@@ -185,22 +188,34 @@ class _CaptionEntries:
                 reason = f"the captions name {row.file!r:.200}, which lies outside {self._root}"
                 self._counted.dropped.add("outside", reason)
                 continue
-            key = clip_key(file or row.clip_id)
+            key = _written_one_way(clip_key(file or row.clip_id))
             if self._paths and file is not None:
-                self.name_files, key = True, file
+                self.name_files, key = True, _written_one_way(file)
             yield _Entry(order(self._seed, key), key, _CAPTION, file, row.caption, row.label)
 
     def _inside(self, file: str) -> str | None:
         if posixpath.isabs(file) and "://" not in self._root:
             file = posixpath.relpath(file, posixpath.abspath(self._root))
-        file = posixpath.normpath(file)
+        file = posixpath.normpath(file.replace("\\", "/"))
         return None if file.startswith(("../", "/")) or file == ".." else file
 
 
-def _file_entries(files: Iterable[str], seed: int, by_name: bool) -> Iterator[_Entry]:
-    for file in files:
-        key = file if by_name else clip_key(file)
-        yield _Entry(order(seed, key), key, _AUDIO, file, None, None)
+def _file_entries(files: Iterable[Found], seed: int, by_name: bool, counted: _Counts) -> Iterator[_Entry]:
+    for found in files:
+        if found.reason == "unreadable_folder" or (found.reason == "broken_link" and "." not in found.source):
+            counted.dropped.add(found.reason, f"{found.source}: {found.detail}")
+        elif found.reason != "same_folder":
+            # The stem of a format that cannot be read is that of the clip as well.
+            name = posixpath.splitext(found.source)[0] + ".wav" if found.reason else found.source
+            key = _written_one_way(found.source if by_name else clip_key(name))
+            reason, detail = (found.reason, f"{found.source}: {found.detail}") if found.reason else (None, None)
+            yield _Entry(order(seed, key), key, _LOST if reason else _AUDIO, found.source, detail, reason)
+
+
+def _written_one_way(name: str) -> str:
+    """`name` in NFC, with `/` for `\\` and its suffix in lower case, in which lists and file systems differ."""
+    stem, suffix = posixpath.splitext(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    return stem + suffix.lower()
 
 
 def _sort(source: sqlite3.Connection, target: sqlite3.Connection, counted: _Counts, root: str, *, joined: bool) -> None:
@@ -230,12 +245,16 @@ def _numbered(
     for (number, key), group in groupby(entries, key=lambda entry: (entry.hash, entry.key)):
         files: list[str | None] = []
         seen: set[tuple[str | None, str | None]] = set()
+        lost = "absent_audio", f"there is no audio for {key!r:.200} in {root}"
         for entry in group:
             if entry.kind == _AUDIO:
                 files.append(entry.file)
                 continue
+            if entry.kind == _LOST:
+                lost = str(entry.label), str(entry.caption)
+                continue
             if joined and not files:
-                counted.dropped.add("absent_audio", f"there is no audio for {key!r:.200} in {root}")
+                counted.dropped.add(*lost)
                 continue
             # Several files of one clip hold the same sound; only the first is used.
             file = files[0] if joined else entry.file
@@ -247,11 +266,11 @@ def _numbered(
         clip += bool(seen)
 
 
-def listing_digest(files: Iterable[str]) -> str:
-    """Digest of names, independent of their order."""
+def listing_digest(files: Iterable[Found]) -> str:
+    """Digest of names and reasons, independent of their order."""
     total = 0
-    for file in files:
-        total = (total + int.from_bytes(hashlib.sha256(file.encode()).digest())) % 2**256
+    for found in files:
+        total = (total + int.from_bytes(hashlib.sha256("\0".join(found).encode()).digest())) % 2**256
     return f"{total:064x}"
 
 

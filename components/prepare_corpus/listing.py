@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.audio import AUDIO_SUFFIXES
+from common.audio.walk import HARMLESS, Found, as_audio, walk, walk_audio
 from common.errors import DataError
 from common.storage import ObjectStore, open_store, split_uri
 from common.storage.items import ItemStore
@@ -15,38 +14,29 @@ from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FI
 from components.prepare_corpus.index import order
 
 
-def audio_files(root: str) -> Iterator[str]:
-    """Audio files below a folder or prefix, as relative paths, in any order."""
+def audio_files(root: str) -> Iterator[Found]:
+    """Audio files below a folder or prefix, in any order, and what is lost there, with the reason.
+
+    Raises:
+        DataError: the folder does not exist or cannot be read.
+    """
     store = open_store(root)
     local = store.local_path("")
     if local is not None and not local.is_dir():
         raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
-    names = store.list() if local is None else _walk(local)
-    for name in names:
-        if posixpath.splitext(name)[1].lower() in AUDIO_SUFFIXES and _is_text(name):
-            yield name
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(root):
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in names:
-            yield name if relative == "." else f"{relative}/{name}"
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    walked = (as_audio(Found(name)) for name in store.list()) if local is None else walk_audio(local)
+    for found in walked:
+        if found.source == "." and found.reason == "unreadable_folder":
+            raise DataError(f"audio_dir {local}: {found.detail}")
+        if found.reason not in HARMLESS:
+            yield found
 
 
 def tar_shards(root: str, seed: int) -> tuple[str, ...]:
     """Addresses of the tar shards, shuffled.
 
     Raises:
-        DataError: there are fewer than two.
+        DataError: there are fewer than two, or one cannot be read.
     """
     if root.endswith(".txt"):
         store, name = split_uri(root)
@@ -54,13 +44,23 @@ def tar_shards(root: str, seed: int) -> tuple[str, ...]:
         found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     else:
         opened = open_store(root)
-        found = [_address(opened, name) for name in opened.list() if name.endswith((".tar", ".tar.gz", ".tgz"))]
+        found = [_address(opened, name) for name in _tar_names(opened)]
     if len(set(found)) < 2:
         raise DataError(
             f"audio_dir {root} has {len(set(found))} tar shards; at least two are needed, so that one can be held out: "
             "split the archive, or unpack it and set prepare_corpus.source to `folder`"
         )
     return tuple(sorted(sorted(set(found)), key=lambda uri: order(seed, posixpath.basename(uri))))
+
+
+def _tar_names(store: ObjectStore) -> Iterator[str]:
+    local = store.local_path("")
+    for found in map(Found, store.list()) if local is None else walk(local):
+        named = found.source.endswith((".tar", ".tar.gz", ".tgz"))
+        if found.reason == "unreadable_folder" or (named and found.reason not in ("", *HARMLESS)):
+            raise DataError(f"audio_dir {store.uri}: {found.source}: {found.reason} ({found.detail})")
+        if named and not found.reason:
+            yield found.source
 
 
 def _address(store: ObjectStore, name: str) -> str:

@@ -89,7 +89,10 @@ def store(
         return Drop(row.source, "too_short", detail, row.split)
     keep = audio if settings.channels == 2 and audio.shape[0] == 2 else to_mono(audio)
     if is_silent(keep, settings.silence_dbfs):
-        return Drop(row.source, "silent", f"nothing above {settings.silence_dbfs:g} dBFS", row.split)
+        detail = (
+            f"nothing above {settings.silence_dbfs:g} dBFS; lower prepare_dataset.silence_dbfs for quiet recordings"
+        )
+        return Drop(row.source, "silent", detail, row.split)
     found = [*notes, *([] if (signal := check_signal(to_mono(keep), info.sample_rate_hz)) == "ok" else [signal])]
     found += ["scaled_down"] if np.abs(keep).max() > 1 else []
     keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.audio.signal import AudioInfo
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
+from common.datasets.labels import Notice
 from common.datasets.listing import list_clips
+from common.datasets.names import NameFinder
 from common.datasets.rows import Drop, Listing, Row
 from common.errors import DataError
 from common.log import get_logger, track
@@ -42,6 +44,7 @@ class Reading:
         listed: number of listed clips.
         ignored_columns, ignored_files: as in `Listing`.
         unread: number of listed clips that are no candidates; see `limit_candidates`.
+        notices: as in `Listing`.
     """
 
     clips: list[Clip]
@@ -51,6 +54,7 @@ class Reading:
     ignored_columns: list[str]
     ignored_files: list[str]
     unread: int = 0
+    notices: tuple[Notice, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -61,7 +65,8 @@ class Reading:
         """Inverse of `to_json`."""
         clips = [item for item in from_json(value["clips"]) if isinstance(item, Clip)]
         dropped = [item for item in from_json(value["dropped"]) if isinstance(item, Drop)]
-        return cls(**{**value, "clips": clips, "dropped": dropped})
+        notices = tuple(Notice(*notice) for notice in value["notices"])
+        return cls(**{**value, "clips": clips, "dropped": dropped, "notices": notices})
 
 
 def copies(clips: Iterable[Clip]) -> list[list[Clip]]:
@@ -117,7 +122,7 @@ def read_dataset(
         labels = sorted({label for row in listing.rows for label in row.labels})
     clips = [result for result in results if isinstance(result, Clip)]
     check_ids(clips)
-    dropped = [*listing.dropped, *(result for result in results if isinstance(result, Drop))]
+    dropped = [*listing.dropped, *_hinted([r for r in results if isinstance(r, Drop)], listing.rows)]
     return Reading(
         clips=clips,
         dropped=sorted(dropped, key=lambda drop: (drop.source, drop.reason)),
@@ -126,7 +131,17 @@ def read_dataset(
         ignored_columns=listing.ignored_columns,
         ignored_files=listing.ignored_files,
         unread=unread,
+        notices=tuple(listing.notices),
     )
+
+
+def _hinted(dropped: list[Drop], rows: list[Row]) -> Iterator[Drop]:
+    """Drops with what stands where an absent file is expected."""
+    absent = {drop.source for drop in dropped if drop.reason == "missing_file"}
+    paths, finder = {row.source: row.path for row in rows if row.source in absent}, NameFinder()
+    for drop in dropped:
+        hint = finder.hint(paths[drop.source]) if drop.source in absent else ""
+        yield replace(drop, detail=drop.detail + hint)
 
 
 def _demo(settings: PrepareDatasetConfig, folder: Path | None) -> Iterator[Clip | Drop]:
@@ -147,6 +162,8 @@ def check_quality(reading: Reading, settings: PrepareDatasetConfig) -> None:
     bad = [drop for drop in reading.dropped if drop.reason not in HARMLESS]
     names = "; ".join(f"{drop.source} ({drop.reason})" for drop in bad[:_NAMED])
     names += f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    first = {drop.reason: drop for drop in reversed(bad)}
+    names += "".join(f". {reason}: {drop.detail}" for reason, drop in sorted(first.items()))
     if not reading.clips:
         raise DataError(f"none of the {reading.listed} listed clips can be used: {names}")
     total = len(reading.clips) + len(bad)

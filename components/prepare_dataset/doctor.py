@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.errors import SynthioError
+from common.datasets.registry import fingerprint
+from common.errors import DataError, SynthioError
 from common.runtime.parallel import cpu_count
 from components.prepare_dataset.dataset import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.health import describe, noted, whole_health
@@ -59,10 +60,15 @@ def examine(
         seeds: the replicates.
 
     Raises:
-        DataError: the dataset cannot be listed.
+        ConfigError: a published dataset is not on this machine.
     """
     settings = settings or PrepareDatasetConfig()
-    reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)
+    try:
+        fingerprint(spec)
+        reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)
+    except DataError as error:
+        nothing = _without_splits(Reading([], [], [], 0, [], []))
+        return DoctorReport(spec.name, spec.domain, spec.licence, nothing, (str(error),))
     problems: list[str] = []
     health: dict[str, Any] = _without_splits(reading)
     try:
@@ -86,12 +92,14 @@ def _without_splits(reading: Reading) -> dict[str, Any]:
         "ignored_columns": reading.ignored_columns,
         "ignored_files": reading.ignored_files,
         "notes": noted(reading.clips),
-        "warnings": [],
+        "warnings": [notice.message for notice in reading.notices],
     }
 
 
 def _lines(report: DoctorReport) -> list[str]:
     health = report.health
+    if not health["counts"]["listed"]:
+        return [f"{report.name}: no clip can be listed", *(_row("PROBLEM", problem) for problem in report.problems)]
     seconds, counts = health["duration_s"], health["counts"]
     lines = [
         f"{report.name}: {report.domain}; licence {report.licence}",
@@ -119,7 +127,8 @@ def _lines(report: DoctorReport) -> list[str]:
     if health["ignored_columns"]:
         lines.append(_row("ignored", f"columns {', '.join(health['ignored_columns'])}"))
     if health["ignored_files"]:
-        lines.append(_row("ignored", _listed(health["ignored_files"], "files")))
+        count = health.get("ignored_files_count", len(health["ignored_files"]))
+        lines.append(_row("ignored", _listed(health["ignored_files"], "files", count)))
     for note, found in health["notes"].items():
         lines.append(_row("note", f"{note}: {_listed(found['sources'], 'clips', found['clips'])}"))
     lines += [_row("duplicates", " = ".join(sources)) for sources in health["duplicates"][:_SHOWN]]

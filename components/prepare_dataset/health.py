@@ -89,8 +89,8 @@ def _health(
     cut = [clip for clip in clips if "cut" in clip.notes]
     train, validation = next(iter(splits.replicates.values()))
     duplicates = copies(clips)
-    sentences = [warning.message for warning in warnings]
-    codes = [warning.code for warning in warnings]
+    sentences = [notice.message for notice in reading.notices] + [warning.message for warning in warnings]
+    codes = [notice.code for notice in reading.notices] + [warning.code for warning in warnings]
     mixed = [same for same in duplicates if len({frozenset(clip.labels) for clip in same}) > 1]
     if mixed:
         codes.append("duplicates_of_other_class")

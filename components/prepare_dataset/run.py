@@ -38,6 +38,8 @@ def run(
         folder, reading = _read(plan, code_version)
         check_quality(reading, plan.settings)
         splits = split_clips(reading.clips, reading.labels, plan.dataset, plan.settings, plan.n, plan.seeds)
+        for notice in reading.notices:
+            event(log, "warning", code=notice.code, message=notice.message)
         for warning in splits.warnings:
             event(log, "warning", code=warning.code, message=warning.message)
         for drop in [*reading.dropped, *splits.dropped, *splits.test_dropped]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.audio import AUDIO_SUFFIXES
-from common.audio.walk import walk_audio
+from common.audio.walk import HARMLESS, walk_audio
 from common.errors import DataError
+from pipelines.commands.printing import print_json
 
 
 def audio_files(place: Path) -> list[tuple[Path, str]]:
@@ -24,7 +24,7 @@ def audio_files(place: Path) -> list[tuple[Path, str]]:
         return [(place, "")]
     if not place.is_dir():
         raise DataError(f"no such file or folder: {place}; set AUDIO to an audio file or to a folder of them")
-    walked = [found for found in walk_audio(place) if found.reason not in ("other", "hidden")]
+    walked = [found for found in walk_audio(place) if found.reason not in HARMLESS]
     if not walked:
         raise DataError(f"{place} holds no audio files; expected one of {', '.join(sorted(AUDIO_SUFFIXES))}")
     return [(place / found.source, found.reason and f"{found.reason}: {found.detail}") for found in walked]
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     """Print a table or JSON of the labels; exit status 0 = every file was classified, 1 = a file could not be read."""
     rows = classify(options.model, options.audio)
     if options.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(rows)
     else:
         _print_table([row for row in rows if "error" not in row])
     failed = [row for row in rows if "error" in row]

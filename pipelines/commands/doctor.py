@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from common.config.dataset import DatasetSpec
@@ -22,6 +21,7 @@ from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import examine_cluster
 from pipelines.cluster.placement import load_profile
 from pipelines.commands.arguments import number
+from pipelines.commands.printing import print_json
 
 
 def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
@@ -98,13 +98,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         told = {**found.to_dict(), "place": _place(spec), "use": config.use, "refused": refused, "models": models}
         told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
     else:
         print(found.to_text())
         print(f"  place      {_place(spec)}")
         print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
-        print(_estimate_text(options.preset, work))
+        if found.health["counts"]["listed"]:
+            print(_estimate_text(options.preset, work))
         if checks:
             print("\n".join(["cluster:", *(f"  {check}" for check in checks)]))
     return 0 if found.ok and refused is None and not any(check.state == "problem" for check in checks) else 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
+from pathlib import Path
 from typing import Any
 
 from common.config.dataset import DatasetSpec
 from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.located import root_of
 from common.datasets.registry import dataset_names, resolve_dataset
+from pipelines.commands.printing import print_json
 
 
 def describe(spec: DatasetSpec) -> dict[str, Any]:
@@ -32,8 +33,15 @@ def describe(spec: DatasetSpec) -> dict[str, Any]:
         "multi_label": spec.multi_label,
         "access": spec.access if native else "built in",
         "root": str(root) if root else None,
-        "here": root.is_dir() and any(root.iterdir()) if root else None,
+        "here": _is_here(root) if root else None,
     }
+
+
+def _is_here(root: Path) -> bool:
+    try:
+        return any(root.iterdir())
+    except OSError:
+        return False
 
 
 def to_text(datasets: list[dict[str, Any]]) -> str:
@@ -69,5 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the datasets as text or JSON; exit status 0."""
     datasets = [describe(resolve_dataset(name)) for name in dataset_names()]
-    print(json.dumps(datasets, indent=2, ensure_ascii=False) if options.json else to_text(datasets))
+    if options.json:
+        print_json(datasets)
+    else:
+        print(to_text(datasets))
     return 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from common.datasets.pushed import push_dataset
 from common.datasets.registry import resolve_dataset
+from common.datasets.rows import Drop
 from common.errors import ConfigError
 from common.log import Progress, get_logger
 from common.storage import open_store, store_uri
@@ -26,8 +28,11 @@ def run(options: argparse.Namespace) -> int:
         bar = bar or Progress(get_logger("push_data"), "files", total)
         bar.advance()
 
+    def tell(drop: Drop) -> None:
+        print(f"left out: {drop.source}: {drop.reason} ({drop.detail})", file=sys.stderr)
+
     spec = resolve_dataset(options.dataset)
     if spec.reader == "procedural_demo" or spec.pushed is not None:
         raise ConfigError(f"dataset {spec.name} needs no files of this machine: use it as it is")
-    print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), show)}")
+    print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), show, tell)}")
     return 0

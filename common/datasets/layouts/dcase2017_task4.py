@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.datasets.layouts.native import check_folder, contents, read_table
+from common.datasets.layouts.native import check_folder, contents, entries, read_table
 from common.datasets.rows import Listing, Row
 from common.errors import DataError, unknown_name
 
@@ -60,7 +60,7 @@ def list_clips(root: Path) -> Listing:
     rows = []
     for split, (folder, name) in LISTS.items():
         check_folder(root / folder, "the clips, such as Y-5QrBL6MzLg_60.000_70.000.wav")
-        present = {path.name for path in (root / folder).iterdir()}
+        present = {path.name for path in entries(root / folder)}
         listed = _released(root / "metadata" / name) if split == "test" else _listed(root / "metadata" / name)
         for file, labels in listed.items():
             source = f"{folder}/Y{file}" if f"Y{file}" in present else f"{folder}/{file}"

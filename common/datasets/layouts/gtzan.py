@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from common.datasets.layouts.native import check_folder, contents, home
+from common.datasets.layouts.native import check_folder, contents, entries, home
 from common.datasets.rows import Listing, Row
 from common.errors import DataError
 
@@ -50,7 +50,7 @@ def list_clips(root: Path) -> Listing:
     listing = Listing(has_splits=True)
     for genre in genres:
         check_folder(top / genre, f"clips such as {genre}.00000.au")
-        names = {path.stem: path for path in sorted((top / genre).iterdir()) if path.suffix.lower() in SUFFIXES}
+        names = {path.stem: path for path in entries(top / genre) if path.suffix.lower() in SUFFIXES}
         for name, path in names.items():
             number = name.removeprefix(f"{genre}.")
             source = f"{genre}/{path.name}"
@@ -67,5 +67,5 @@ def list_clips(root: Path) -> Listing:
 def _genres_folder(root: Path, genres: Sequence[str]) -> Path:
     if all((root / genre).is_dir() for genre in genres):
         return root
-    found = [place / name for name in FOLDERS for place in (root, *root.iterdir()) if (place / name).is_dir()]
+    found = [place / name for name in FOLDERS for place in (root, *entries(root)) if (place / name).is_dir()]
     return found[0] if found else home(root, FOLDERS[0], "GTZAN")

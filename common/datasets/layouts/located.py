@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.config.dataset import DatasetSpec
 from common.datasets.layouts import list_layout
+from common.datasets.layouts.native import entries
 from common.datasets.rows import Listing, Row
 from common.errors import ConfigError, DataError
 from common.storage import data_folder
@@ -26,7 +27,7 @@ def list_located(spec: DatasetSpec) -> Listing:
         DataError: its layout is not the expected one.
     """
     root = root_of(spec)
-    if not root.is_dir() or not any(root.iterdir()):
+    if not root.is_dir() or not entries(root):
         raise ConfigError(where_to_get(spec))
     listing = list_layout(spec.reader, root)
     if not listing.rows:

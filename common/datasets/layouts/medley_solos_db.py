@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.datasets.layouts.native import contents, home, read_table
-from common.datasets.listing import SPLITS
 from common.datasets.rows import Listing, Row
+from common.datasets.split_names import SPLITS
 from common.errors import DataError
 
 TABLE = "Medley-solos-DB_metadata.csv"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.datasets.layouts.native import check_folder, contents, home
+from common.datasets.layouts.native import check_folder, contents, entries, home
 from common.datasets.rows import Listing, Row
 from common.errors import DataError
 
@@ -34,7 +34,7 @@ def list_clips(root: Path) -> Listing:
                 f"{packed[0]}: the compressed MUSDB18 needs ffmpeg; get MUSDB18-HQ, or decode each track "
                 f"to a folder with {', '.join(f'{stem}.wav' for stem in STEMS)}"
             )
-        for track in sorted(path for path in (top / split).iterdir() if path.is_dir() and path.name[0] != "."):
+        for track in (path for path in entries(top / split) if path.is_dir() and path.name[0] != "."):
             lacking = [f"{stem}.wav" for stem in STEMS if not (track / f"{stem}.wav").is_file()]
             if lacking:
                 raise DataError(

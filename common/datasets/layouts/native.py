@@ -14,12 +14,24 @@ from common.errors import DataError
 _SHOWN = 8
 
 
+def entries(folder: Path) -> list[Path]:
+    """Entries of a folder, sorted.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"cannot read {folder}: {error.strerror}; allow this user to read and enter the folder"
+        ) from error
+
+
 def folder_with(root: Path, marker: str | Path) -> Path | None:
     """Folder that holds `marker`: `root`, or a sub-folder that an archive was unpacked to; None = neither."""
-    below = (
-        (path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else ()
-    )
-    return next((folder for folder in (root, *sorted(below)) if (folder / marker).exists()), None)
+    below = [path for path in entries(root) if path.is_dir() and path.name[0] != "."] if root.is_dir() else []
+    return next((folder for folder in (root, *below) if (folder / marker).exists()), None)
 
 
 def home(root: Path, marker: str, dataset: str) -> Path:
@@ -43,7 +55,7 @@ def home(root: Path, marker: str, dataset: str) -> Path:
 
 def contents(folder: Path) -> str:
     """First names in a folder, for messages."""
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in entries(folder))
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(names[:_SHOWN]) + more) if names else "nothing"
 
@@ -169,6 +181,6 @@ def check_folder(folder: Path, what: str) -> None:
     Raises:
         DataError: the folder is missing or empty.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not entries(folder):
         state = "is empty" if folder.is_dir() else f"is missing; found {contents(folder.parent)} in its place"
         raise DataError(f"{folder} {state}; expected {what}; unpack the original archives again")

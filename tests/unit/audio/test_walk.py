@@ -40,6 +40,7 @@ def test_hidden_parts_and_what_systems_leave_behind_are_left_out_at_every_level(
         "a/.DS_Store": "other",
         "a/1.wav": "",
         "a/Thumbs.db": "other",
+        "a/b": "empty_folder",
     }
 
 
@@ -69,7 +70,7 @@ def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> No
         "b/here": "same_folder",
         "c": "same_folder",
     }
-    assert "leads to b," in detail(tmp_path / "root", "c")
+    assert "same folder as b," in detail(tmp_path / "root", "c")
 
 
 def test_broken_links_are_named_with_their_target_and_remedy(tmp_path: Path) -> None:
@@ -113,6 +114,13 @@ def test_folders_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pyte
     assert detail(tmp_path, "b/deep").startswith("Permission denied; allow")
     refused = {tmp_path.name}
     assert reasons(tmp_path) == {".": "unreadable_folder"}
+
+
+def test_empty_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c" / ".git").mkdir(parents=True)
+    assert reasons(tmp_path) == {"a/b": "empty_folder", "c": "empty_folder"}
+    assert reasons(tmp_path / "c") == {".": "empty_folder"}
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.datasets.rows import clip_id_of
 from common.errors import StorageError
+from common.runtime.seeding import derive_seed
 from common.storage import publish_dir, read_json, write_json, write_text
 from common.storage.hashing import hash_dir, hash_json
 from common.storage.items import ItemStore
@@ -105,3 +107,15 @@ def test_json_round_trip_and_clear_error(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(StorageError, match=r"b\.json"):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.wav", "\ud83d", "\udcff/\udcfe"])
+def test_text_that_is_no_unicode_is_hashed_seeded_and_recorded(name: str, tmp_path: Path) -> None:
+    assert hash_json([name]) != hash_json([name.encode("utf-8", "backslashreplace").decode()])
+    assert derive_seed(0, name) != derive_seed(0, "x")
+    assert len(clip_id_of(name)) == 12
+    write_json(tmp_path / "a.json", {"source": name})
+    assert (tmp_path / "a.json").read_bytes().isascii() and read_json(tmp_path / "a.json") == {"source": name}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"x")
+    assert hash_dir(tmp_path / "folder")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from common.audio.walk import Found
 from common.errors import DataError
 from components.prepare_corpus.captions import CaptionRow
 from components.prepare_corpus.captions.records import OnBad
@@ -19,7 +20,7 @@ ROOT = "/audio"
 def make(
     folder: Path,
     rows: Iterable[CaptionRow],
-    files: Iterable[str] | None,
+    files: Iterable[str | Found] | None,
     excluded: Iterable[str] = (),
     bad: Iterable[tuple[str, str]] = (),
     seed: int = 1,
@@ -31,7 +32,7 @@ def make(
         yield from rows
 
     path = folder / f"{name}.sqlite"
-    names = None if files is None else (lambda: files)
+    names = None if files is None else (lambda: (Found(file) if isinstance(file, str) else file for file in files))
     out = frozenset(excluded)
     build_index(path, read, lambda clip: clip.partition(".")[0] in out, seed, root=ROOT, files=names)
     return CaptionIndex(path)
@@ -102,6 +103,36 @@ def test_captions_that_name_files_are_joined_by_the_whole_path(tmp_path: Path) -
     ]
 
 
+def test_lost_files_give_their_reason_to_the_captions_that_need_them(tmp_path: Path) -> None:
+    lost = [
+        Found("0/Y00000000001.m4a", "foreign_format", "M4A cannot be read"),
+        Found("0/Y00000000002.wav", "broken_link", "leads to nowhere"),
+        Found("0/Y00000000003.m4a", "foreign_format", "beside a file that can be read"),
+        Found("0/nobody asks.m4a", "foreign_format", "no caption"),
+        Found("shut", "unreadable_folder", "Permission denied"),
+    ]
+    dropped = make(tmp_path, by_id(5), ["1/Y00000000000.wav", "1/Y00000000003.wav", *lost]).survey().dropped
+    assert dropped.counts == {"foreign_format": 1, "broken_link": 1, "unreadable_folder": 1, "absent_audio": 1}
+    assert "0/Y00000000001.m4a: M4A cannot be read" in dropped.examples
+    assert "shut: Permission denied" in dropped.examples
+
+
+@pytest.mark.parametrize(
+    ("listed", "there"),
+    [
+        ("f\u00eate.wav", "fe\u0302te.wav"),
+        ("f\u00eate/a.wav", "fe\u0302te/a.wav"),
+        ("clips\\a.wav", "clips/a.wav"),
+        ("a.wav", "a.WAV"),
+        ("x/a.FLAC", "x/a.flac"),
+        (".\\x\\a.Wav", "x/a.wav"),
+    ],
+)
+def test_captions_meet_files_whose_names_are_written_otherwise(tmp_path: Path, listed: str, there: str) -> None:
+    index = make(tmp_path, [CaptionRow("a", listed, "a sound", None)], [there])
+    assert [(row.file, row.caption) for row in index.between(0, 1)] == [(there, "a sound")]
+
+
 def test_members_of_tars_find_their_captions(tmp_path: Path) -> None:
     index = make(tmp_path, [*by_id(10), CaptionRow("n", "some/bell.flac", "a bell", "bell")], None)
     lookup = index.lookup(seed=1)
@@ -140,5 +171,7 @@ def test_memory_does_not_grow_with_the_number_of_captions(tmp_path: Path) -> Non
 
 
 def test_the_digest_of_a_listing_is_of_its_names_in_any_order() -> None:
-    assert listing_digest(["a", "b"]) == listing_digest(["b", "a"]) != listing_digest(["a", "a"])
-    assert listing_digest(["ab"]) != listing_digest(["a", "b"])
+    a, b = Found("a"), Found("b")
+    assert listing_digest([a, b]) == listing_digest([b, a]) != listing_digest([a, a])
+    assert listing_digest([Found("ab")]) != listing_digest([a, b])
+    assert listing_digest([a]) != listing_digest([a._replace(reason="broken_link")])

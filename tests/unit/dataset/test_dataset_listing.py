@@ -103,7 +103,7 @@ def test_missing_places_are_said(tmp_path: Path) -> None:
         list_clips(DatasetSpec(name="own", labels=tmp_path / "none.csv"))
     with pytest.raises(DataError, match=r"audio folder .*none does not exist"):
         list_clips(DatasetSpec(name="own", audio=tmp_path / "none"))
-    (tmp_path / "empty" / "class").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no audio in sub-folders"):
         list_clips(DatasetSpec(name="own", audio=tmp_path / "empty"))
     spec = spec_of(tmp_path, "path,label\na,x\nb,y\n")
@@ -112,17 +112,25 @@ def test_missing_places_are_said(tmp_path: Path) -> None:
 
 
 def test_sub_folders_are_classes_or_splits_of_classes(tmp_path: Path) -> None:
-    for name in ("train/cat/1.wav", "train/dog/deep/2.WAV", "test/cat/3.mp3", "test/cat/notes.txt", "test/dog/.4.wav"):
+    for name in (
+        "train/cat/1.wav",
+        "train/dog/deep/2.WAV",
+        "test/cat/3.mp3",
+        "test/cat/notes.txt",
+        "test/dog/.4.wav",
+        "test/dog/5.wav",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     listing = list_clips(DatasetSpec(name="own", audio=tmp_path))
     assert [(row.source, row.label, row.split) for row in listing.rows] == [
         ("test/cat/3.mp3", "cat", "test"),
+        ("test/dog/5.wav", "dog", "test"),
         ("train/cat/1.wav", "cat", "train"),
         ("train/dog/deep/2.WAV", "dog", "train"),
     ]
-    assert listing.ignored_files == ["test/cat/notes.txt"]
+    assert listing.ignored_files == ["test/cat/notes.txt", "test/dog/.4.wav"]
     plain = list_clips(DatasetSpec(name="own", audio=tmp_path / "train"))
     assert [(row.label, row.split) for row in plain.rows] == [("cat", None), ("dog", None)]
 
@@ -171,9 +179,9 @@ def test_a_label_outside_the_classes_of_the_dataset_is_named_with_the_nearest_on
 
 
 def test_the_same_labels_in_another_order_are_the_same_row(tmp_path: Path) -> None:
-    text = "path,label\na.wav,Rain;Wind\na.wav,Wind;Rain\nb.wav,Siren\nb.wav,Siren;Rain\n"
+    text = "path,label\na.wav,Rain;Wind\na.wav,Wind;Rain\nb.wav,Siren\nb.wav,Siren;Rain\nc.wav,Siren\n"
     listing = list_clips(spec_of(tmp_path, text).model_copy(update={"multi_label": True}))
-    assert [row.source for row in listing.rows] == ["a.wav"]
+    assert [row.source for row in listing.rows] == ["a.wav", "c.wav"]
     assert {drop.source: drop.reason for drop in listing.dropped} == {
         "a.wav": "duplicate_row",
         "b.wav": "conflicting_rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from common.datasets.registry import corpus_id_files, fingerprint, resolve_datas
 from common.errors import ConfigError, DataError, StorageError
 from common.storage import ObjectStore, open_store
 from components.prepare_corpus.excluded import ExcludedIds
+from pipelines.commands import main
 from tests.kit.s3_server import BUCKET, s3_server
 
 ROWS = [("a/1.wav", "dog", "train", "g1"), ("a/2.wav", "cat", "test", "g2"), ("b/1.wav", "cat", "train", "g3")]
@@ -45,6 +47,33 @@ def test_a_pushed_dataset_lists_the_same_clips_elsewhere(
         (row.source, row.label, row.split, row.group) for row in after
     ]
     assert all(a.path.read_bytes() == b.path.read_bytes() for a, b in zip(before, after, strict=True))
+
+
+def test_what_is_not_pushed_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("bell/1.wav", "rain/1.wav", "rain/2.m4a", os.fsdecode(b"rain/caf\xe9.wav")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(b"x")
+    (tmp_path / "set" / "bell" / "gone.wav").symlink_to("nowhere")
+    assert main(["push-data", f"--dataset={tmp_path / 'set'}", f"--store={tmp_path / 'store'}"]) == 0
+    printed = capfd.readouterr()
+    told = [line.split(": ")[1:3] for line in printed.err.splitlines() if line.startswith("left out: ")]
+    assert [source for source, _ in told] == ["bell/gone.wav", "rain/2.m4a", "rain/caf\\xe9.wav"]
+    pushed = resolve_dataset(printed.out.strip().removeprefix("DATASET="))
+    assert [row.source for row in list_clips(fetch_dataset(pushed, tmp_path / "there")).rows] == [
+        "bell/1.wav",
+        "rain/1.wav",
+    ]
+
+
+def test_names_are_pushed_as_their_files_are_called(tmp_path: Path) -> None:
+    for name in ("fe\u0302te.wav", "sub/b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "l.csv").write_text("path,label\nf\u00eate.WAV,x\nSub\\b.wav,y\n", encoding="utf-8")
+    spec = DatasetSpec(name="own", labels=tmp_path / "l.csv")
+    there = fetch_dataset(resolve_dataset(push_dataset(spec, open_store(tmp_path / "store"))), tmp_path / "there")
+    rows = list_clips(there).rows
+    assert [row.path.read_bytes().decode() for row in rows] == ["fe\u0302te.wav", "sub/b.wav"]
 
 
 def test_several_labels_of_a_clip_are_pushed(write_dataset: Callable[..., DatasetSpec], tmp_path: Path) -> None:

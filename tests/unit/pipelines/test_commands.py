@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines.commands import main
 from pipelines.commands.arguments import place
+from pipelines.commands.printing import print_json
 
 ADDRESSES = ["--corpus=s3://bucket/corpus", "--clap=s3://bucket/clap"]
 
@@ -40,6 +42,16 @@ def test_a_terminal_without_a_character_still_shows_the_line(monkeypatch: pytest
     assert main(["Größe…\udcff"]) == 2
     sys.stderr.flush()
     assert b"unknown command 'Gr\xf6\xdfe\\u2026\\udcff'" in sys.stderr.buffer.getvalue()
+
+
+@pytest.mark.parametrize("text", ["caf\u00e9", "\u2026", "\U0001f600", "caf\udce9.wav", "\ud83d"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_json_stays_json_whatever_the_terminal_lacks(monkeypatch: pytest.MonkeyPatch, text: str, encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_json({text: [text]})
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue().decode(encoding)) == {text: [text]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""Listing of the clips that a label file names."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.audio.walk import escaped, is_text
+from common.datasets.label_file import COLUMNS, read_label_file
+from common.datasets.labels import NO_VALUE, Notice, Spellings, canonical, shown
+from common.datasets.names import NameFinder
+from common.datasets.rows import Drop, Listing, Row
+from common.datasets.split_names import SPLITS, check_split_names
+from common.errors import DataError
+
+
+def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
+    """List the clips of a label file.
+
+    A file that is not there is taken under another spelling of its name (Unicode form, case, `\\` for `/`) if exactly
+    one such file is there and no other row names it.
+
+    Args:
+        labels: the label file; see `read_label_file`.
+        root: folder of relative paths.
+        multi_label: whether a cell may hold several labels.
+
+    Raises:
+        DataError: the file or the folder is missing or malformed, or no row can be used.
+    """
+    if not root.is_dir():
+        raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file")
+    columns, lines = read_label_file(labels)
+    reader = _Reader(root, multi_label, Listing(ignored_columns=[name for name in columns if name not in COLUMNS]))
+    listing, groups = reader.listing, reader.groups
+    rows = [(line, row) for line, values in lines if (row := reader.row(values, f"{labels}, line {line}")) is not None]
+    listing.has_splits = any(row.split is not None for _, row in rows)
+    check_split_names(reader.split_names, str(labels))
+    listing.rows = _without_repeats(_found(rows, root, listing), listing)
+    if not listing.rows:
+        first = f"; first problem: {listing.dropped[0].source}: {listing.dropped[0].detail}" if listing.dropped else ""
+        raise DataError(f"{labels} lists no usable clips; expected rows of path,label{first}")
+    kept = {label for row in listing.rows for label in row.labels}
+    if lost := sorted({label for _, row in rows for label in row.labels} - kept):
+        named = next(f"{drop.source}: {drop.detail}" for drop in listing.dropped if drop.reason == "conflicting_rows")
+        raise DataError(f"{labels}: every row of class {lost[0]!r} contradicts another one ({named}); correct the rows")
+    listing.notices += [*groups.notices(), *groups.alike()]
+    return listing
+
+
+class _Reader:
+    """Rows from the values of lines; `listing` takes what cannot be a row."""
+
+    def __init__(self, root: Path, multi_label: bool, listing: Listing) -> None:
+        self._root, self._multi_label = root, multi_label
+        self.listing, self.groups = listing, Spellings("group")
+        self.split_names: set[str] = set()
+
+    def row(self, values: dict[str, Any], where: str) -> Row | None:
+        labels = self._labels(values.get("label"), where)
+        path, split, group = (_text(values.get(name), name, where) for name in ("path", "split", "group"))
+        path, split = path.strip(), canonical(split).lower()
+        if not path:
+            self.listing.dropped.append(Drop(where, "no_path", "the path is empty"))
+            return None
+        source = Path(os.path.normpath(path)).as_posix()
+        if not is_text(source):
+            detail = f"{where}: the path is no Unicode text; rename the file, and write its name as UTF-8"
+            self.listing.dropped.append(Drop(escaped(source), "bad_name", detail))
+            return None
+        if not labels:
+            found = _text(values.get("label"), "label", where).strip()
+            held = f"{found!r} stands for no value" if found else "the label is empty"
+            self.listing.dropped.append(Drop(source, "no_label", f"{where}: {held}"))
+            return None
+        if split and split not in SPLITS:
+            raise DataError(
+                f"{where}: split {split!r}; expected train, val (or validation, valid, dev) or test (or eval); correct "
+                "the value"
+            )
+        self.split_names |= {split} if split else set()
+        if name := canonical(group):
+            self.groups.add(name, group, where)
+        return Row(self._root / source, source, labels[0], SPLITS.get(split), name or None, tuple(labels[1:]))
+
+    def _labels(self, value: Any, where: str) -> list[str]:
+        """Labels of a clip, without duplicates: from one text, a text separated by ';' or '|', or a list of texts."""
+        if not self._multi_label and isinstance(value, list | dict):
+            raise DataError(
+                f"{where}: label is {value!r:.60}; expected one text (one label per clip), or `multi_label: true` in "
+                "the dataset file"
+            )
+        texts = [_text(each, "label", where) for each in (value if isinstance(value, list) else [value])]
+        if self._multi_label and not isinstance(value, list):
+            # White space around a separator belongs to the form of the file.
+            texts = [text.strip() for text in re.split("[;|]", texts[0])] if texts[0].strip() else []
+        labels = [canonical(text) for text in texts]
+        labels = ["" if label.lower() in NO_VALUE else label for label in labels]
+        if self._multi_label and "" in labels and len(labels) > 1:
+            raise DataError(f"{where}: label {value!r:.60} has an empty part; put one ';' or '|' between two labels")
+        for label, text in zip(labels, texts, strict=True):
+            self.listing.spellings.add(label, text, where)
+        return list(dict.fromkeys(label for label in labels if label))
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if isinstance(value, list | dict):
+        raise DataError(f"{where}: {name} is {value!r:.60}; expected one text")
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    text = str(value)
+    if name != "path" and not is_text(text):
+        raise DataError(f"{where}: {name} {text!a} is no Unicode text; write the file as UTF-8")
+    return text
+
+
+def _found(rows: list[tuple[int, Row]], root: Path, listing: Listing) -> list[tuple[int, Row]]:
+    """Rows with the names under which their files were found."""
+    finder, listed = NameFinder(), {row.source for _, row in rows}
+    found, renamed = [], []
+    for line, row in rows:
+        if not os.path.isfile(row.path):
+            others = [name for name in finder.spellings(root, row.source) if name not in listed]
+            if len(others) == 1:
+                renamed.append((row.source, others[0]))
+                row = replace(row, path=root / others[0], source=others[0])
+        found.append((line, row))
+    if renamed:
+        first, other = map(shown, renamed[0])
+        listing.notices.append(
+            Notice(
+                "names_differ",
+                f"{len(renamed)} listed file(s) were found under another spelling of their names (Unicode form, case, "
+                f"or '/' for '\\'), such as {first} as {other}",
+            )
+        )
+    return found
+
+
+def _without_repeats(rows: list[tuple[int, Row]], listing: Listing) -> list[Row]:
+    """Rows without repetitions and contradictions, which go to `dropped`."""
+    seen: dict[str, tuple[int, Row]] = {}
+    conflicting: dict[str, str] = {}
+    for line, row in rows:
+        first = seen.setdefault(row.source, (line, row))
+        if first[1] is row:
+            continue
+        if set(first[1].labels) != set(row.labels) or first[1].split != row.split:
+            named = [f"{', '.join(map(repr, each.labels))} ({each.split})" for each in (first[1], row)]
+            conflicting[row.source] = f"lines {first[0]} and {line}: {named[0]} and {named[1]}"
+        else:
+            listing.dropped.append(Drop(row.source, "duplicate_row", f"lines {first[0]} and {line}"))
+    listing.dropped += [Drop(source, "conflicting_rows", detail) for source, detail in conflicting.items()]
+    return [row for _, row in seen.values() if row.source not in conflicting]
