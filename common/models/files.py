@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from common.config.base import Frozen
 from common.errors import DataError, StorageError
 from common.log import event, get_logger
-from common.storage import ObjectStore, write_json
+from common.storage import ObjectStore, hub_home, write_json
 from common.storage.hashing import hash_file
 
 log = get_logger("models")
@@ -62,9 +62,11 @@ def fits(name: str, patterns: Sequence[str]) -> bool:
 
 
 def hub_cache() -> Path:
-    """Model cache of the hub's client on this machine (`HF_HOME`)."""
-    from huggingface_hub import constants
-
+    """Model cache of the hub's client on this machine (`HF_HOME`); also known where the client is not installed."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return hub_home() / "hub"
     return Path(constants.HF_HUB_CACHE)
 
 

@@ -155,6 +155,12 @@ def access(model: str) -> str:
 
 def named_models(config: RunConfig) -> dict[str, str | None]:
     """Hub ids that a run loads, with the commits in its settings."""
+    # Hub ids contain a slash; "random", "spectral" and "embedded" are not models.
+    return {name: revision for name, revision in _loaded(config).items() if "/" in name and is_published(name)}
+
+
+def _loaded(config: RunConfig) -> dict[str, str | None]:
+    """Hub ids and folders that a run loads, with the commits in its settings, and words that name no model."""
     corpus, t2a, captions = config.prepare_corpus, config.pretrain_t2a, config.caption_clips
     named: dict[str, str | None] = {}
     if corpus.source != "none":
@@ -171,8 +177,7 @@ def named_models(config: RunConfig) -> dict[str, str | None]:
     for writer in (config.augment_captions.writer, config.revise_captions.writer):
         if writer.backend == "chat_model":
             named[writer.chat_model.checkpoint.model] = writer.chat_model.checkpoint.revision
-    # Hub ids contain a slash; "random", "spectral" and "embedded" are not models.
-    return {name: revision for name, revision in named.items() if "/" in name and is_published(name)}
+    return named
 
 
 def check_pinned(config: RunConfig) -> None:
@@ -186,24 +191,56 @@ def check_pinned(config: RunConfig) -> None:
             raise ConfigError(f"{name} has no known commit: set its revision to one")
 
 
-def missing_models(config: RunConfig, root: str = "") -> list[str]:
-    """One line per published model of a run that was not fetched, with the remedy.
+def missing_models(config: RunConfig, *places: str) -> list[str]:
+    """One line per model of a run that is in none of the places, with the remedy.
 
     Args:
-        root: a store (`s3://…`, `file://…`); empty = the cache of this machine.
+        places: stores (`s3://…`, `file://…`, folders), and "" for the cache of this machine, where folders are looked
+            for too; default: that cache.
 
     Raises:
-        StorageError: the store does not respond.
+        StorageError: a store does not respond.
     """
+    places = places or ("",)
     lines = []
+    if "" in places:
+        folders = sorted(name for name in _loaded(config) if name.startswith(("/", ".")))
+        lines = [f"{name} is no folder: correct it" for name in folders if not Path(name).is_dir()]
     for name, asked in sorted(named_models(config).items()):
         commit = pinned_revision(name, asked)
         if commit is None:
             lines.append(f"{name} has no known commit: set its revision to one")
-        elif not _fetched(name, commit, root):
-            place, more = (root, f" STORE={root}") if root else (str(hub_cache()), "")
-            lines.append(f"{name} (commit {commit[:12]}) is not in {place}: make fetch-models PRESET=…{more}")
+        elif not any(_fetched(name, commit, place) for place in places):
+            store = next((place for place in places if place), "") if "" not in places else ""
+            looked = " or ".join(place or str(hub_cache()) for place in places)
+            more = f" STORE={store}" if store else ""
+            lines.append(f"{name} (commit {commit[:12]}) is not in {looked}: make fetch-models PRESET=…{more}")
     return lines
+
+
+def check_fetched(config: RunConfig, preset: str, overrides: str, *places: str) -> None:
+    """Refuse a run whose models are not where its stages look for them, before anything is trained.
+
+    Args:
+        preset: for the command in the message.
+        overrides: likewise.
+        places: as in `missing_models`.
+
+    Raises:
+        ConfigError: one line that names what is missing and the command that fetches it.
+        StorageError: a store does not respond.
+    """
+    missing = missing_models(config, *places)
+    if not missing:
+        return
+    gated = tuple(name for name in named_models(config) if (known := published_models().get(name)) and known.gated)
+    token = "HF_TOKEN=… " if any(line.startswith(gated) for line in missing) else ""
+    more = f" OVERRIDES='{overrides}'" if overrides.strip() else ""
+    more += f" STORE={places[0]}" if places and "" not in places else ""
+    names = "; ".join(line.partition(": ")[0] for line in missing)
+    raise ConfigError(
+        f"nothing was started: {names}. Fetch models with: {token}make fetch-models PRESET={preset}{more}"
+    )
 
 
 def _fetched(model: str, commit: str, root: str) -> bool:

@@ -5,6 +5,7 @@ Among the stages, only this package reads the environment:
 - `SYNTHIO_STORE`: the run store, a folder, `file://…` or `s3://bucket/prefix`;
 - `SYNTHIO_CACHE`: local copies of items from an S3 store; default: in the temporary folder;
 - `SYNTHIO_DATA`: downloaded datasets; default: `data` beside the packages;
+- `HF_HOME`: published models; default: as the hub's client;
 - `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`): the URL of an S3-compatible store; without it, AWS;
 - `AWS_REGION` (or `AWS_DEFAULT_REGION`).
 
@@ -19,6 +20,7 @@ from common.storage.objects import (
     ObjectStore,
     cache_root,
     data_folder,
+    hub_home,
     open_store,
     open_uri,
     split_uri,
@@ -33,6 +35,7 @@ __all__ = [
     "ObjectStore",
     "cache_root",
     "data_folder",
+    "hub_home",
     "open_store",
     "open_uri",
     "publish_dir",

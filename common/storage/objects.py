@@ -261,6 +261,11 @@ def cache_root() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path(tempfile.gettempdir()) / f"synthio-cache-{os.getuid()}")
 
 
+def hub_home() -> Path:
+    """Folder of the model hub's client, from `HF_HOME`."""
+    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+
+
 def data_folder() -> Path:
     """Folder of downloaded datasets, from `SYNTHIO_DATA`; default: `data` beside the packages."""
     return Path(os.environ.get(DATA_VARIABLE) or Path(__file__).resolve().parents[2] / "data").absolute()

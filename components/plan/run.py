@@ -10,7 +10,8 @@ from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
 from common.log import event, get_logger
 from common.models.licences import check_use
-from common.models.registry import check_pinned
+from common.models.registry import check_fetched, check_pinned
+from common.storage import whole_store
 from common.study.costs import check_budget, estimate
 from components.plan.planning import resolve
 
@@ -33,7 +34,8 @@ def run(
 
     Raises:
         ConfigError: a name, number or setting is wrong, a licence forbids the declared use, or the estimated cost
-            exceeds the budget.
+            exceeds the budget, or a model was not fetched.
+        StorageError: the store does not respond.
     """
     spec = resolve_dataset(dataset)
     config = with_llm_endpoint(with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from), llm_endpoint)
@@ -48,6 +50,9 @@ def run(
         "command": _command(spec.name, preset, n, methods, seeds, reuse_t2a_from, llm_endpoint, overrides),
     }
     plans = resolve(config, spec, n, chosen, seeds, asked, data_version)
+    # Last, because the other checks ask no store.
+    store = whole_store()
+    check_fetched(config, preset, overrides, "", *([store.uri] if store else []))
     event(
         log,
         "planned",

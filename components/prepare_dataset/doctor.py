@@ -23,7 +23,7 @@ class DoctorReport:
 
     Attributes:
         health: as in health.json; without splits if they cannot be made.
-        problems: messages of errors that would stop a run.
+        problems: messages of what would stop a run.
     """
 
     name: str
@@ -138,7 +138,7 @@ def _lines(report: DoctorReport) -> list[str]:
         lines.append(_row("left out", f"and {len(health['dropped']) - _SHOWN} more"))
     lines += [_row("warning", warning) for warning in health["warnings"]]
     lines += [_row("PROBLEM", problem) for problem in report.problems]
-    return lines if report.problems else [*lines, _row("verdict", "ready")]
+    return [*lines, _row("verdict", "ready" if report.ok else "not ready")]
 
 
 def _row(name: str, value: object) -> str:

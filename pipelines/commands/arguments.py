@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
+from common.captions.secrets import check_key
 from common.config.methods import resolve_methods
-from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
+from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets.registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError
 from common.models.licences import check_use
+from common.models.registry import check_fetched
 from common.study.cells import parse_cells
 from common.study.nights import check_history
 
@@ -70,6 +72,42 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 def _absolute(text: str) -> str:
     return text if not text or "://" in text else str(place(text).resolve())
+
+
+def check_local(options: argparse.Namespace) -> None:
+    """Refuse a run on this machine that would stop for want of a model or of the caption writer's key.
+
+    Args:
+        options: of `run-pipeline` or `benchmark`, checked.
+
+    Raises:
+        ConfigError: the message names what is missing, and the command that fetches it.
+        StorageError: the store does not respond.
+    """
+    config = with_reused_t2a(load_preset(options.preset, options.overrides), getattr(options, "reuse_t2a_from", ""))
+    config = with_llm_endpoint(config, getattr(options, "llm_endpoint", ""))
+    store = options.store or str(Path(options.runs) / "store")
+    # Containers see the store alone.
+    places = [store] if options.runner == "docker" else ["", store]
+    check_fetched(config, options.preset, options.overrides, *places)
+    check_writers(config, options.methods)
+
+
+def check_writers(config: RunConfig, methods: str) -> None:
+    """Refuse a run whose captions are written by a paid server without a key.
+
+    Args:
+        methods: comma-separated; a run without generated captions asks no writer.
+
+    Raises:
+        ConfigError: the key is not set.
+    """
+    recipes = [method.recipe for method in resolve_methods(methods).values() if method.recipe is not None]
+    if all(recipe.captions == "template" for recipe in recipes):
+        return
+    for writer in (config.augment_captions.writer, config.revise_captions.writer):
+        if writer.backend == "endpoint":
+            check_key(writer.endpoint)
 
 
 def study_arguments(options: argparse.Namespace) -> dict[str, Any]:

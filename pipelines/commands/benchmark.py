@@ -13,7 +13,7 @@ from common.study.cells import parse_cells
 from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import add_run_arguments, dollars, study_arguments
+from pipelines.commands.arguments import add_run_arguments, check_local, dollars, study_arguments
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run
 from pipelines.local.stopping import TASKS
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
         profile = cluster_profile(options.profile)
         package = compile_pipeline(ROOT / "build" / "benchmark.yaml", profile, options.fresh, "benchmark")
         return submit(Cluster(connection), PIPELINE, package, "benchmark", arguments, options.follow, options.fresh)
+    check_local(options)
     with one_run(options.runs):
         return run_study(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from common.config.dataset import DatasetSpec
@@ -13,14 +14,14 @@ from common.datasets.layouts.located import root_of
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
 from common.models.licences import check_use
-from common.models.registry import describe
+from common.models.registry import describe, missing_models
 from common.runtime.parallel import cpu_count
 from components.plan.planning import resolve_recipes
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import examine_cluster
 from pipelines.cluster.placement import load_profile
-from pipelines.commands.arguments import number
+from pipelines.commands.arguments import check_writers, number
 from pipelines.commands.printing import print_json
 
 
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overrides", default="")
     parser.add_argument("--llm-endpoint", default="")
     parser.add_argument("--profile", default="", help="with KFP_HOST; default: one-gpu")
-    parser.add_argument("--store", default="", help="with KFP_HOST: the run store, s3://…")
+    parser.add_argument("--store", default="", help="the run store, where models may lie: a folder or s3://…")
     parser.add_argument("--json", action="store_true")
 
 
@@ -93,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
     models = describe(config)
     refused = _refused(config, spec)
     connection = Connection.from_environment()
+    if connection is None:
+        found = replace(found, problems=(*found.problems, *_lacking(config, options)))
     profile = load_profile(options.profile or "one-gpu")
     checks = [] if connection is None else list(examine_cluster(connection, profile, config, options.store))
     if options.json:
@@ -124,6 +127,16 @@ def _refused(config: RunConfig, spec: DatasetSpec) -> str | None:
     except ConfigError as error:
         return f"PROBLEM: {error}"
     return None
+
+
+def _lacking(config: RunConfig, options: argparse.Namespace) -> list[str]:
+    """What a run on this machine would stop for: models, and the key of a paid caption writer."""
+    lacking = missing_models(config, "", *([options.store] if options.store else []))
+    try:
+        check_writers(config, options.methods)
+    except ConfigError as error:
+        lacking.append(str(error))
+    return lacking
 
 
 def _estimate_text(preset: str, work: dict[str, Any]) -> str:

@@ -78,8 +78,10 @@ def hub_server() -> Iterator[Hub]:
             path = unquote(urlsplit(self.path).path)
             if found := re.fullmatch(r"/api/models/(\S+)/tree/([0-9a-f]+)", path):
                 model, commit, name = *found.groups(), None
+            elif found := re.fullmatch(r"/(\S+?)/resolve/([0-9a-f]+)/(.+)", path):
+                model, commit, name = found.groups()
             else:
-                model, commit, name = re.fullmatch(r"/(\S+?)/resolve/([0-9a-f]+)/(.+)", path).groups()  # type: ignore[union-attr]
+                return self._send(404)
             if model in hub.refuse:
                 return self._send(*hub.refuse[model])
             refused = self.headers.get("Authorization") != f"Bearer {hub.token}"

@@ -109,8 +109,6 @@ _ON_WAVEFORMS: dict[str, Any] = {
 
 def build_t2a(seed: int = 0, backend: str = "stable_audio", vae: Any = None) -> T2ABackend:
     """A text-to-audio model with a window of 1 s; where no `vae` is given, around a spectral codec fitted to tones."""
-    import torch
-
     from common.config.codec import SpectralCodecConfig
     from common.config.t2a import PretrainT2AConfig
     from common.diffusion.spectral_codec import SpectralCodec
@@ -123,13 +121,19 @@ def build_t2a(seed: int = 0, backend: str = "stable_audio", vae: Any = None) -> 
     config = PretrainT2AConfig.model_validate({**T2A_SHAPES, "backend": backend})
     tokenizer = build_tokenizer(build_vocabulary(["sound of a dog bark"] * 3), 64)
     model = build_pipeline(config, vae, tokenizer, seed)
+    fill_zero_weights(model.transformer, seed)
+    return model
+
+
+def fill_zero_weights(transformer: Any, seed: int = 0) -> None:
+    """Fill the output layers of a fresh model, which are zero."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
-    # The output layers of a fresh model are zero.
     with torch.no_grad():
-        for parameter in model.transformer.parameters():
+        for parameter in transformer.parameters():
             if not parameter.any():
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
 
 
 def write_clap(folder: Path, steps: int = 0) -> Path:

@@ -16,6 +16,12 @@ OPTIM = '{"steps":1,"batch_size":1,"learning_rate":1}'
 CORPUS = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
 
 
+@pytest.fixture(autouse=True)
+def fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all models had been fetched."""
+    monkeypatch.setattr("components.plan.run.check_fetched", lambda *_: None)
+
+
 def test_the_four_presets_are_there() -> None:
     assert {"smoke", "tiny", "small", "paper"} <= set(preset_names())
 

@@ -1,0 +1,107 @@
+"""Presets of published models, from an empty model cache to the report, on stand-ins from a hub on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from common.models import registry
+from pipelines.commands import main
+from tests.kit.forked import run_command
+from tests.kit.hub import hub_server
+from tests.kit.once import Compiled
+from tests.kit.published import (
+    AST,
+    CLAP,
+    ESC50_LABELS,
+    QWEN_AUDIO,
+    QWEN_CHAT,
+    STABLE_AUDIO,
+    list_stand_ins,
+    publish_models,
+    write_esc50,
+)
+from tests.kit.smoke import record
+
+pytestmark = pytest.mark.e2e
+
+SAMPLER = {"steps": 2, "batch_size": 8}
+BRIEF: dict[str, Any] = {
+    "rounds": 1,
+    "synthesize_audio.sampler": SAMPLER,
+    "align_t2a.optim.warmup_steps": 0,
+    "align_t2a.optim.steps": 2,
+    "align_t2a.optim.batch_size": 4,
+    "align_t2a.sampler": SAMPLER,
+    "finetune_clap.optim.warmup_steps": 0,
+    "finetune_clap.optim.evaluate_every": 2,
+    "finetune_clap.optim.steps": 2,
+    "finetune_clap.optim.batch_size": 4,
+    "caption_clips.audio_llm.max_new_tokens": 8,
+    "augment_captions.writer.chat_model.max_new_tokens": 16,
+    "revise_captions.writer.chat_model.max_new_tokens": 16,
+    "train_classifier.optim.warmup_steps": 0,
+    "train_classifier.optim.record_every": 1,
+    "train_classifier.optim.steps": 2,
+    "train_classifier.optim.batch_size": 4,
+    "train_classifier.optim.evaluate_every": 2,
+    "train_classifier.oracle_steps": 2,
+    "evaluate_classifier.neighbours_checked": 2,
+}
+"""Settings that leave of each training and each sampling what shows that it works."""
+
+
+def run_preset(
+    preset: str, models: Sequence[str], settings: dict[str, Any], folder: Path, compiled: Compiled
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fetch the models of a preset from the hub, then run it without one: the contents of report.json and run.json."""
+    overrides = " ".join(f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in settings.items())
+    write_esc50(folder / "data" / "esc50")
+    listed = folder / "models.yaml"
+    listed.write_bytes(registry.MODELS_FILE.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "MODELS_FILE", listed)
+        patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+        patch.setenv("SYNTHIO_DATA", str(folder / "data"))
+        with hub_server() as hub, pytest.MonkeyPatch.context() as online:
+            publish_models(hub, folder / "published", ESC50_LABELS, models)
+            list_stand_ins(hub, listed)
+            registry.published_models.cache_clear()
+            online.setattr(constants, "ENDPOINT", hub.url)
+            online.setattr(
+                constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+            )
+            online.setattr(constants, "HF_HUB_OFFLINE", False)
+            online.setenv("HF_TOKEN", hub.token)
+            assert main(["fetch-models", "--preset", preset, "--overrides", overrides]) == 0
+        options = [
+            "--dataset",
+            "esc50",
+            "--preset",
+            preset,
+            "--n",
+            "6",
+            "--seeds",
+            "1",
+            "--methods",
+            "gold,vanilla,synthio",
+        ]
+        run = ["run-pipeline", *options, "--overrides", overrides, "--runs", str(folder / "runs")]
+        status = run_command(run, compiled, folder / "printed.txt")
+    registry.published_models.cache_clear()
+    assert status == 0, (folder / "printed.txt").read_text(encoding="utf-8")[-3000:]
+    latest = (folder / "runs" / "latest").resolve()
+    return json.loads((latest / "report.json").read_text(encoding="utf-8")), record(latest)
+
+
+def test_small_from_an_empty_cache_to_the_report(tmp_path: Path, compiled: Compiled) -> None:
+    report, run = run_preset("small", (STABLE_AUDIO, CLAP, AST, QWEN_AUDIO, QWEN_CHAT), BRIEF, tmp_path, compiled)
+    assert report["methods"].keys() == {"gold", "vanilla", "synthio"} and report["failures"] == []
+    assert all(row["state"] == "succeeded" for row in run["stages"])
+    assert sum(row["accepted"] for row in report["rounds"]) and sum(row["rejected"] for row in report["rounds"])
+    assert not list((tmp_path / "hub").rglob("*.bin")) and not list((tmp_path / "runs").rglob("*.bin"))
