@@ -236,7 +236,7 @@ def _models(config: RunConfig, profile: Profile, store: str) -> Check:
     if not named_models(config):
         return Check("models", "ok", "this preset needs no published ones")
     if profile.model_cache != "store":
-        text = "they lie in the cluster's claim, which this machine does not see; a run's first stage names what is missing there"
+        text = "they lie in the cluster's claim, which this machine does not see; a run begins with a look there"
         return Check("models", "not checked", text)
     if not store.startswith("s3://"):
         return Check("models", "not checked", "name the store with STORE=s3://bucket/prefix")
