@@ -65,6 +65,23 @@ def parse_cells(text: str) -> tuple[Cell, ...]:
     return cells
 
 
+def check_cells_per_run(cells: int, most: int) -> None:
+    """Check the number of cells of one run on a cluster.
+
+    Args:
+        cells: of the run.
+        most: that the backend bears; `cells_per_run` of the profile.
+
+    Raises:
+        ConfigError: there are more.
+    """
+    if cells > most:
+        raise ConfigError(
+            f"cells: {cells} in one run, of which Kubeflow bears {most} (1 MB for the state of a run); name fewer "
+            "datasets or N, or raise cells_per_run of the profile where Argo offloads the state of nodes"
+        )
+
+
 def study_id(cells: tuple[Cell, ...], preset: str, methods: str, seeds: int, overrides: str) -> str:
     """Short hash of a study's request."""
     asked = [[cell.model_dump(mode="json") for cell in cells], preset, methods, seeds, overrides]

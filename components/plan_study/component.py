@@ -13,6 +13,7 @@ def plan_study(
     budget: float,
     history: str,
     run_id: str,
+    cells_per_run: int,
     code_version: str,
 ) -> list[dict]:
     """Check every cell of a study and the total cost, before any cell starts.
@@ -26,8 +27,9 @@ def plan_study(
         budget: US dollars that the study may cost by estimate; 0 = no limit.
         history: history that the study belongs to as a night, whose work is kept apart; empty = no night.
         run_id: id of this run; scopes the work of a night.
+        cells_per_run: most cells that the place of this run bears.
         code_version: hash of this stage's source, part of the cache key.
     """
     from components.plan_study.run import run
 
-    return run(cells, preset, methods, int(seeds), overrides, budget, history, run_id)
+    return run(cells, preset, methods, int(seeds), overrides, budget, history, run_id, int(cells_per_run))

@@ -13,7 +13,7 @@ from common.config.run import load_preset
 from common.datasets.registry import check_training_clips, resolve_dataset
 from common.log import event, get_logger
 from common.models.licences import check_use
-from common.study.cells import Records, night_scope, parse_cells, study_id
+from common.study.cells import MAX_CELLS, Records, check_cells_per_run, night_scope, parse_cells, study_id
 from common.study.costs import check_budget, estimate
 from common.study.nights import check_history
 
@@ -29,6 +29,7 @@ def run(
     budget: float,
     history: str = "",
     run_id: str = "",
+    cells_per_run: int = MAX_CELLS,
 ) -> list[dict[str, Any]]:
     """Cells for the loop, each with its overrides and the key of its report; arguments as in `component.py`.
 
@@ -36,6 +37,7 @@ def run(
         ConfigError: a name or number is wrong, a licence forbids the use, or the estimated cost exceeds the budget.
     """
     listed = parse_cells(cells)
+    check_cells_per_run(len(listed), cells_per_run)
     check_history(history)
     config, chosen = load_preset(preset, overrides), resolve_methods(methods)
     for cell in listed:

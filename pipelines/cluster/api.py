@@ -10,7 +10,7 @@ import re
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,19 +198,24 @@ class Cluster:
         """URL of a run's page."""
         return f"{self.connection.host.rstrip('/')}/#/runs/details/{run_id}"
 
-    def follow(self, run_id: str, tell: Callable[[str], None], every_s: float = 15.0) -> int:
+    def follow(
+        self, run_id: str, tell: Callable[[str], None], every_s: float = 15.0, tasks: Container[str] | None = None
+    ) -> int:
         """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
 
         Args:
             run_id: id from `start`.
             tell: receives one line per change.
             every_s: seconds between two requests.
+            tasks: names of the pipeline's own tasks; KFP also lists its drivers and attempts. None = tell all.
         """
         last: dict[str, str] = {}
         while True:
             run = self.ask(lambda: self.client.get_run(run_id))
             for task in (run.run_details.task_details if run.run_details else None) or []:
                 name, state = task.display_name, task.state or ""
+                if tasks is not None and name not in tasks:
+                    continue
                 if last.get(task.task_id) != state:
                     last[task.task_id] = state
                     tell(f"{name}: {state.lower()}")

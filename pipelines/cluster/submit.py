@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from common.errors import ConfigError
 from pipelines.cluster.api import Cluster
 from pipelines.cluster.placement import load_profile
@@ -22,6 +24,17 @@ def cluster_profile(name: str) -> str:
     if not load_profile(profile).cluster:
         raise ConfigError(f"profile {profile} is for this machine, but KFP_HOST is set: unset it, or PROFILE=one-gpu")
     return profile
+
+
+def task_names(package: Path) -> set[str]:
+    """Names and titles of the tasks of a compiled pipeline that run a stage."""
+    spec = next(yaml.load_all(package.read_text(encoding="utf-8"), yaml.CSafeLoader))
+    names = set()
+    for part in (spec["root"], *spec["components"].values()):
+        for name, task in part.get("dag", {}).get("tasks", {}).items():
+            if "executorLabel" in spec["components"][task["componentRef"]["name"]]:
+                names |= {name, task["taskInfo"]["name"]}
+    return names
 
 
 def submit(
@@ -53,7 +66,9 @@ def submit(
     """
     run_id = cluster.start(cluster.version(pipeline, package), experiment, arguments)
     print(f"run: {cluster.url(run_id)}", flush=True)
-    status = cluster.follow(run_id, lambda line: print(line, flush=True)) if follow else 0
+    status = 0
+    if follow:
+        status = cluster.follow(run_id, lambda line: print(line, flush=True), tasks=task_names(package))
     if status and not fresh:
         print("if a task lacks an input that is gone from the store: the same command with FRESH=1 makes it anew")
     return status

@@ -6,6 +6,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from common.models.licences import check_use
 from common.models.registry import check_fetched
 from common.study.cells import parse_cells
 from common.study.nights import check_history
+
+PARAMETER_BYTES = 16 * 1024
+"""Longest text of a parameter. Arguments of a process end at 128 KiB, and a task gets several parameters in one."""
+_MACRO = re.compile(r"\{\{|\[\[(?:RunUUID|ScheduledTime|CurrentTime|Index)\b")
+"""Macros of Argo, and of KFP's API (backend/src/common/util/parameter_formatter.go in kubeflow/pipelines)."""
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +62,9 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     n = number("N", options.n or "0", 0)
     check_training_clips(spec, n or spec.n)
     text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
+    check_parameter("the dataset's YAML", text)
+    for name in ("methods", "overrides", "reuse_t2a_from", "llm_endpoint"):
+        check_parameter(name.upper(), getattr(options, name))
     return {
         "dataset": text,
         "preset": options.preset,
@@ -146,6 +155,23 @@ def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "budget": dollars("BUDGET", options.budget),
         "history": options.history,
     }
+
+
+def check_parameter(name: str, text: str) -> None:
+    """Check a text that becomes a parameter of a pipeline.
+
+    Args:
+        name: name of the text in the error message.
+
+    Raises:
+        ConfigError: the text is too long, or holds what KFP or Argo replaces by something else.
+    """
+    if len(text.encode()) > PARAMETER_BYTES:
+        raise ConfigError(
+            f"{name} has {len(text.encode())} bytes; a run carries at most {PARAMETER_BYTES} in a parameter: shorten it"
+        )
+    if found := _MACRO.search(text):
+        raise ConfigError(f"{name} holds {found[0]!r}, which Kubeflow replaces by something else; write it otherwise")
 
 
 def number(name: str, text: str, least: int) -> int:

@@ -9,9 +9,10 @@ import argparse
 from typing import Any
 
 from common.config.methods import resolve_methods
-from common.study.cells import parse_cells
+from common.study.cells import check_cells_per_run, parse_cells
 from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
+from pipelines.cluster.placement import load_profile
 from pipelines.cluster.submit import cluster_profile, submit
 from pipelines.commands.arguments import add_run_arguments, check_local, dollars, study_arguments
 from pipelines.dags.compile import compile_pipeline
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     connection = Connection.from_environment()
     if connection is not None:
         profile = cluster_profile(options.profile)
+        check_cells_per_run(len(parse_cells(arguments["cells"])), load_profile(profile).cells_per_run)
         package = compile_pipeline(ROOT / "build" / "benchmark.yaml", profile, options.fresh, "benchmark")
         return submit(Cluster(connection), PIPELINE, package, "benchmark", arguments, options.follow, options.fresh)
     check_local(options)

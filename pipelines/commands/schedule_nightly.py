@@ -9,6 +9,7 @@ from typing import Any
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
 from common.errors import ConfigError
+from common.study.cells import check_cells_per_run
 from pipelines.cluster.api import Cluster, Connection, with_name
 from pipelines.cluster.placement import load_profile
 from pipelines.commands.benchmark import PIPELINE
@@ -109,12 +110,14 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(
             "KFP_HOST is not set, and nights run on a cluster; for example KFP_HOST=https://kfp.example.com"
         )
-    if not load_profile(options.profile).cluster:
+    profile, cells = load_profile(options.profile), cells_of(options.cells)
+    if not profile.cluster:
         raise ConfigError(f"profile {options.profile} is for this machine; for example PROFILE=one-gpu")
     load_preset(options.preset)
     resolve_methods(options.methods)
+    check_cells_per_run(len(cells), profile.cells_per_run)
     params = {
-        "cells": json.dumps(cells_of(options.cells)),
+        "cells": json.dumps(cells),
         "preset": options.preset,
         "methods": options.methods,
         "seeds": options.seeds,

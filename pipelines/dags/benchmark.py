@@ -36,6 +36,7 @@ from typing import Any
 
 from kfp import dsl
 
+from common.study.cells import MAX_CELLS
 from components.catalogue import STAGES
 from components.judge_study.component import judge_study
 from components.plan_study.component import plan_study
@@ -141,7 +142,10 @@ def benchmark_pipeline(profile: Profile) -> Any:
         """
         run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         asked = {"cells": cells, "preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
-        planned = stage(plan_study, budget=budget, history=history, run_id=run_id, **asked).set_caching_options(False)
+        most = profile.cells_per_run if profile.cluster else MAX_CELLS
+        planned = stage(
+            plan_study, budget=budget, history=history, run_id=run_id, cells_per_run=most, **asked
+        ).set_caching_options(False)
         study = whole_study(planned=planned.output, history=history, **asked).set_display_name("Study")
         judged = stage(judge_study, history=history, run_id=run_id, **asked)
         judged.set_caching_options(False).after(study)

@@ -205,7 +205,9 @@ def test_whatever_a_profile_can_say_of_a_stage_is_in_what_kfp_gets(name: str, ev
     for dag in [document["root"], *document["components"].values()]:
         for task in dag.get("dag", {}).get("tasks", {}).values():
             if task["componentRef"]["name"] in {f"comp-{target_of(stage)}" for stage in STAGES}:
-                timeout_s = profile.resources(stage_of(task["componentRef"]["name"].replace("comp-", "exec-"))).timeout_s
+                timeout_s = profile.resources(
+                    stage_of(task["componentRef"]["name"].replace("comp-", "exec-"))
+                ).timeout_s
                 assert task["retryPolicy"] == {
                     "maxRetryCount": 4,
                     "backoffDuration": "45s",

@@ -65,4 +65,4 @@ def test_a_rerun_makes_the_same_study_of_cached_cells(runs: Path) -> None:
     assert run_benchmark(runs).returncode == 0
     assert without_times(published(runs, "study.json")) == without_times(before)
     executed = {row["name"].rstrip("-0123456789") for row in published(runs, "run.json")["stages"] if not row["cached"]}
-    assert executed == {"plan-study", "record-cell", "report-study"}
+    assert executed == {"plan-study", "record-cell", "report-study", "judge-study"}

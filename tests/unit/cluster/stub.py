@@ -34,6 +34,7 @@ class Stub:
         self.said = "made to fail"
         self.unwell = False  # whether /healthz fails as well
         self.states = ["RUNNING", "SUCCEEDED"]
+        self.nodes = ["plan"]
         self.hang_s = 2.0
         self.url = ""
         self._ids = itertools.count(1)
@@ -120,7 +121,8 @@ class Stub:
             rows[identity]["status"] = "ENABLED" if action == "enable" else "DISABLED"
             return 200, {}
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        details = {"task_details": [{"task_id": "t", "display_name": "plan", "state": state}]}
+        tasks = [{"task_id": f"t{place}", "display_name": name, "state": state} for place, name in enumerate(self.nodes)]
+        details = {"task_details": tasks}
         return 200, {key: identity, **rows[identity], "state": state, "run_details": details}
 
 

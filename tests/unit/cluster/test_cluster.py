@@ -191,6 +191,31 @@ def test_following_ends_with_the_runs_status(stub: Stub, package: Path, states: 
     assert said[-1].endswith(states[-1].lower())
 
 
+def test_following_tells_the_pipelines_own_tasks_and_none_of_kfps_nodes(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    own = ["plan", "synthesize-audio-2", "revise-captions", "Report"]
+    internal = ["root", "root-driver", "plan-driver", "plan(0)", "executor", "executor(0)", "iteration-item"]
+    stub.nodes, stub.states = [*own, *internal, "self-reflection-round", "synthio"], ["SUCCEEDED"]
+    assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if line.endswith(": succeeded") and not line.startswith("run ")] == [
+        f"{name}: succeeded" for name in own
+    ]
+
+
+def test_a_study_of_more_cells_than_one_run_bears_reaches_no_cluster(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    assert main(["benchmark", "--datasets", "demo", "--n", "16,32,48,64", "--preset", "smoke"]) == 2
+    assert main(["schedule-nightly", "--cells", "esc50:50,esc50:100,gtzan:50,gtzan:100"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and all("4 in one run, of which Kubeflow bears 3" in line for line in told)
+    assert not stub.tables["runs"] and not stub.tables["recurringruns"]
+
+
 @pytest.mark.parametrize("fault", [500, 503, 429, "drop", "hang"])
 def test_a_passing_fault_is_asked_again(stub: Stub, package: Path, fault: int | str) -> None:
     cluster = connect(stub, timeout_s=0.5 if fault == "hang" else 10.0)

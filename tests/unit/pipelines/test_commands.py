@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ConfigError
 from pipelines.commands import main
-from pipelines.commands.arguments import place
+from pipelines.commands.arguments import check_parameter, place
 from pipelines.commands.printing import print_json
 
 ADDRESSES = ["--corpus=s3://bucket/corpus", "--clap=s3://bucket/clap"]
@@ -55,14 +56,17 @@ def test_json_stays_json_whatever_the_terminal_lacks(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "command", [["compile"], ["train-job", *ADDRESSES, "--profile=one-gpu"]], ids=["compile", "train-job"]
+    ("command", "taken"),
+    [(["compile"], "file"), (["train-job", *ADDRESSES, "--profile=one-gpu"], "folder.yaml")],
+    ids=["compile", "train-job"],
 )
-@pytest.mark.parametrize("name", ["folder.yaml", "file/x.yaml", "x" * 300 + ".yaml", "/proc/x.yaml"])
+@pytest.mark.parametrize("name", ["taken", "file/x.yaml", "x" * 300 + ".yaml", "/proc/x.yaml"])
 def test_a_place_that_cannot_be_written_is_told_in_one_line(
-    command: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], taken: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "file").touch()
+    name = taken if name == "taken" else name
     assert main([command[0], str(tmp_path / name), *command[1:]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: cannot write")
@@ -72,3 +76,28 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/anna")
     assert place("~/runs") == Path("/home/anna/runs") and place("a~b") == Path("a~b")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x" * 20000, "20000 bytes"),
+        ("é" * 9000, "18000 bytes"),
+        ("a={{workflow.name}}", "'{{'"),
+        ("{{$.pipeline_job_uuid}}", "'{{'"),
+        ("[[RunUUID]]", r"'\[\[RunUUID'"),
+        ("x=[[Index]]", r"'\[\[Index'"),
+        ("[[CurrentTime.2006]]", r"'\[\[CurrentTime'"),
+        ("[[ScheduledTime]]", r"'\[\[ScheduledTime'"),
+    ],
+)
+def test_a_parameter_that_a_cluster_would_change_or_not_carry_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"OVERRIDES.*{told}"):
+        check_parameter("OVERRIDES", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a=[[1,2],[3,4]]", "train_classifier.optim.steps=5 rounds=1", "{a: 1}", "[[Indexes]]"]
+)
+def test_a_parameter_of_another_kind_passes(text: str) -> None:
+    check_parameter("OVERRIDES", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def report(gold: float, synthio: float, dataset: str = "demo", n: int = 16) -> d
         "verdict": verdict,
         "failures": [],
     }
+
+
+@pytest.mark.parametrize(("most", "refused"), [(1, True), (2, False), (100, False)])
+def test_a_run_of_more_cells_than_its_place_bears_is_refused(most: int, refused: bool) -> None:
+    told = pytest.raises(ConfigError, match=r"2 in one run.*bears 1") if refused else nullcontext()
+    with told:
+        assert len(plan_study(CELLS, "tiny", "gold", 1, "", 0.0, cells_per_run=most)) == 2
 
 
 @pytest.mark.parametrize(
