@@ -161,7 +161,12 @@ def _override(values: dict[str, Any], pair: str) -> None:
             known = node if isinstance(node, dict) else []
             raise unknown_name(f"override (field of {where})", key, known)
         if depth == len(keys) - 1:
-            node[key] = yaml.safe_load(text)
+            try:
+                node[key] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(
+                    f"override {pair!r}: its value is no valid YAML; put text in double quotes"
+                ) from error
         node = node[key]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from common.audio import AUDIO_SUFFIXES
 from common.audio.walk import HARMLESS, Found, walk_audio
 from common.datasets.labels import canonical
+from common.datasets.names import near
 from common.datasets.rows import Drop, Listing, Row
 from common.datasets.split_names import SPLITS, check_split_names
 from common.errors import DataError
@@ -23,7 +24,7 @@ def list_folders(root: Path) -> Listing:
         DataError: there is no such folder, a class folder gives no clip, or names of splits and of classes are mixed.
     """
     if not root.is_dir():
-        raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file")
+        raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file{near(root)}")
     walked = list(walk_audio(root))
     if walked and walked[0].source == "." and walked[0].reason == "unreadable_folder":
         raise DataError(f"audio folder {root}: {walked[0].detail}")

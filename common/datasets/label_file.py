@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.datasets.names import near
 from common.errors import DataError
 
 COLUMNS = ("path", "label", "split", "group")
@@ -27,7 +28,7 @@ def read_label_file(path: Path) -> tuple[list[str], Iterable[tuple[int, dict[str
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(
-            f"cannot read label file {path}: {error.strerror}; correct `labels:` in the dataset file"
+            f"cannot read label file {path}: {error.strerror}; correct `labels:` in the dataset file{near(path)}"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"label file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error

@@ -12,7 +12,7 @@ from typing import Any
 from common.audio.walk import escaped, is_text
 from common.datasets.label_file import COLUMNS, read_label_file
 from common.datasets.labels import NO_VALUE, Notice, Spellings, canonical, shown
-from common.datasets.names import NameFinder
+from common.datasets.names import NameFinder, near
 from common.datasets.rows import Drop, Listing, Row
 from common.datasets.split_names import SPLITS, check_split_names
 from common.errors import DataError
@@ -33,7 +33,7 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
         DataError: the file or the folder is missing or malformed, or no row can be used.
     """
     if not root.is_dir():
-        raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file")
+        raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file{near(root)}")
     columns, lines = read_label_file(labels)
     reader = _Reader(root, multi_label, Listing(ignored_columns=[name for name in columns if name not in COLUMNS]))
     listing, groups = reader.listing, reader.groups

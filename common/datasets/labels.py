@@ -51,8 +51,15 @@ _REMEDIES = {
 _EXACT = Context(prec=4 * MAX_LENGTH)
 
 
+def stands_for_no_value(text: str) -> bool:
+    """Whether tools or people write `text` where a value is missing; it may still be the name of a class."""
+    return text.lower() in NO_VALUE or text.lower() in PERHAPS_NO_VALUE
+
+
 def canonical(text: str) -> str:
     """`text` in NFC without white space, control characters and invisible ones at its ends."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
     text = unicodedata.normalize("NFC", text)
     edge = "".join({c for c in text if c.isspace() or ord(c) in _INVISIBLE or unicodedata.category(c) == "Cc"})
     return text.strip(edge) if edge else text

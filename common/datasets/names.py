@@ -31,32 +31,38 @@ class NameFinder:
         """
         found = ["/"] if source.startswith("/") else [""]
         for part in (part for part in re.split(r"[/\\]", source) if part):
-            found = [folder + name + "/" for folder in found for name in self._alike(root / folder, part)]
-        return [os.path.normpath(name) for name in found if os.path.isfile(root / name[:-1])]
+            found = [f"{folder}{name}/" for folder in found for name in self._alike(os.path.join(root, folder), part)]
+        return [os.path.normpath(name) for name in found if os.path.isfile(os.path.join(root, name[:-1]))]
 
     def hint(self, path: Path) -> str:
         """What stands where the absent file `path` is expected, as `; …` to add to a message; may be empty."""
         if not os.path.isdir(path.parent):
             return f"; there is no folder {path.parent}"
-        near = self._names(path.parent).by_stem.get(_folded(path.stem), [])
+        near = self._names(str(path.parent)).by_stem.get(_folded(path.stem), [])
         return f"; beside it: {', '.join(map(shown, near[:_SHOWN]))}" if near else ""
 
-    def _alike(self, folder: Path, part: str) -> list[str]:
-        if part in (".", "..") or os.path.lexists(folder / part):
+    def _alike(self, folder: str, part: str) -> list[str]:
+        if part in (".", "..") or os.path.lexists(os.path.join(folder, part)):
             return [part]
         names = self._names(folder)
         return names.composed.get(_composed(part)) or names.folded.get(_folded(part), [])
 
-    def _names(self, folder: Path) -> _Names:
-        if str(folder) not in self._folders:
-            self._folders[str(folder)] = _Names(folder)
-        return self._folders[str(folder)]
+    def _names(self, folder: str) -> _Names:
+        folder = folder.rstrip("/") or "/"
+        if folder not in self._folders:
+            self._folders[folder] = _Names(folder)
+        return self._folders[folder]
+
+
+def near(path: Path) -> str:
+    """What stands where `path`, which is not there, is expected, as `; …` to add to a message; may be empty."""
+    return NameFinder().hint(path)
 
 
 class _Names:
     """Names in a folder by their NFC form, by that without case, and by the latter without suffix."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str) -> None:
         self.composed: dict[str, list[str]] = {}
         self.folded: dict[str, list[str]] = {}
         self.by_stem: dict[str, list[str]] = {}

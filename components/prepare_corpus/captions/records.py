@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from common.audio import AUDIO_SUFFIXES
+from common.datasets.labels import stands_for_no_value
 
 MAX_CAPTION_CHARACTERS = 500
 MAX_LABEL_CHARACTERS = 200
@@ -69,7 +70,7 @@ def clip_key(name: str) -> str:
 
 
 def clean_caption(text: str) -> str:
-    """`text` in lower case with white space folded.
+    """`text` in lower case with white space folded; what tools write for a missing value, such as `nan`, is empty.
 
     A caption with an inner line break is refused, not folded: it is mostly two captions, or the end of an unclosed
     quote. White space around a caption, line breaks included, is stripped.
@@ -78,7 +79,7 @@ def clean_caption(text: str) -> str:
         BadRow: empty, multi_line, control_characters, not_utf8 or too_long.
     """
     text = text.strip()
-    if not text:
+    if not text or stands_for_no_value(text):
         raise _bad("empty", text)
     if len(text.splitlines()) > 1:
         raise _bad("multi_line", text)
@@ -105,13 +106,13 @@ def check_text(text: str) -> None:
 
 
 def clean_label(text: str | None) -> str | None:
-    """Label without surrounding white space, or None if it is empty.
+    """Label without surrounding white space, or None if it is empty or only what tools write for a missing value.
 
     Raises:
         BadRow: label, control_characters or not_utf8.
     """
     label = (text or "").strip()
-    if not label:
+    if not label or stands_for_no_value(label):
         return None
     if len(label) > MAX_LABEL_CHARACTERS or len(label.splitlines()) > 1:
         raise BadRow("label", f"expected a label of at most {MAX_LABEL_CHARACTERS} characters, found {label!r:.60}")

@@ -217,6 +217,10 @@ def read_all(path: Path, format: str) -> tuple[list[CaptionRow], list[str]]:
 BAD_CAPTIONS = {
     "empty": "",
     "blank": " \t ",
+    "empty (nan)": "nan",
+    "empty (None)": "None",
+    "empty (formula)": "#N/A",
+    "empty (sign)": " - ",
     "multi_line": "a dog\na cat",
     "multi_line (CR)": "a dog\ra cat",
     "multi_line (Unicode)": "a dog\u2028a cat",

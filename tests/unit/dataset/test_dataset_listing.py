@@ -103,6 +103,12 @@ def test_missing_places_are_said(tmp_path: Path) -> None:
         list_clips(DatasetSpec(name="own", labels=tmp_path / "none.csv"))
     with pytest.raises(DataError, match=r"audio folder .*none does not exist"):
         list_clips(DatasetSpec(name="own", audio=tmp_path / "none"))
+    (tmp_path / "Clips").mkdir()
+    (tmp_path / "set.CSV").touch()
+    with pytest.raises(DataError, match=r"clips does not exist; .*; beside it: 'Clips'"):
+        list_clips(DatasetSpec(name="own", audio=tmp_path / "clips"))
+    with pytest.raises(DataError, match=r"cannot read label file .*; beside it: 'set\.CSV'"):
+        list_clips(DatasetSpec(name="own", labels=tmp_path / "set.csv"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no audio in sub-folders"):
         list_clips(DatasetSpec(name="own", audio=tmp_path / "empty"))

@@ -66,6 +66,21 @@ def test_every_bad_file_has_its_reason_and_the_odd_ones_are_kept(
     assert Reading.from_json(reading.to_json()) == reading
 
 
+def test_clips_that_are_all_silent_name_the_setting(
+    tmp_path: Path, write_dataset: Write, settings: PrepareDatasetConfig
+) -> None:
+    spec = write_dataset([(f"{n}.wav", "ab"[n % 2]) for n in range(8)])
+    for n in range(8):
+        soundfile.write(tmp_path / f"{n}.wav", 6e-4 * np.sin(np.arange(8000) * (n + 1) / 9), 8000, subtype="PCM_24")
+    reading = read_dataset(spec, settings, None, 1)
+    with pytest.raises(
+        DataError, match=r"none of the 8 .* silent: nothing above -60 dBFS; lower prepare_dataset\.silence"
+    ):
+        check_quality(reading, settings)
+    quiet = settings.model_copy(update={"silence_dbfs": -80.0})
+    assert len(read_dataset(spec, quiet, None, 1).clips) == 8
+
+
 def test_clip_ids_come_from_paths_and_not_from_content(
     tmp_path: Path, write_dataset: Write, settings: PrepareDatasetConfig
 ) -> None:

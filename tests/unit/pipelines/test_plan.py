@@ -151,6 +151,12 @@ def test_an_override_changes_one_field() -> None:
     assert changed.pretrain_t2a == plain.pretrain_t2a
 
 
+@pytest.mark.parametrize("value", ["[1", "{a", "'open", "caf\udce9", "@x", "\x07", "a:b:\udcff"])
+def test_an_override_whose_value_cannot_be_read_is_told(value: str) -> None:
+    with pytest.raises(ConfigError, match="its value is no valid YAML"):
+        load_preset("tiny", f"prepare_corpus.audio_dir={value}")
+
+
 def test_overrides_are_judged_together_in_any_order() -> None:
     pairs = ["train_classifier.optim.evaluate_every=80", "train_classifier.optim.record_every=40"]
     both = [load_preset("tiny", " ".join(order)) for order in (pairs, pairs[::-1])]
