@@ -27,6 +27,7 @@ REGISTRY ?=
 BUILD_ARGUMENTS ?=
 STAGES ?=
 GPUS ?= 1
+GPU ?=
 JOBS ?= 2
 
 # $(call quoted,X,default): the value of variable X as one word of the shell, whatever characters it holds.
@@ -69,10 +70,10 @@ run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=…
 	  --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
 	  $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
-benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [DRY_RUN=1]
+benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [GPU=H200] [DRY_RUN=1]
 	@$(PY) -m pipelines benchmark --datasets=$(call quoted,$(if $(call typed,DATASETS),DATASETS,DATASET)) --preset=$(call quoted,PRESET,tiny) \
 	  --n=$(call quoted,N) --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --overrides=$(call quoted,OVERRIDES) \
-	  --budget=$(call quoted,BUDGET,0) --price=$(call quoted,PRICE,0) --history=$(call quoted,HISTORY) \
+	  --budget=$(call quoted,BUDGET,0) --price=$(call quoted,PRICE,0) --gpu=$(call quoted,GPU) --history=$(call quoted,HISTORY) \
 	  --runs=$(call quoted,RUNS) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) --profile=$(call quoted,PROFILE) \
 	  $(call flag,--dry-run,DRY_RUN) $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 

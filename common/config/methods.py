@@ -136,3 +136,20 @@ def resolve_methods(names: str) -> dict[str, Method]:
     if twice:
         raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
     return {name: get_method(name) for name in listed}
+
+
+def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
+    """Distinct recipes that generate clips for `methods`, without the losers.
+
+    Methods that differ only in rounds share one recipe with the largest number of rounds; each method
+    then takes the clips of its own rounds.
+    """
+    found: dict[str, Recipe] = {}
+    for method in methods.values():
+        recipe = method.recipe
+        if recipe is None or recipe == LOSERS or recipe.source != "generate":
+            continue
+        known = found.get(recipe.name)
+        if known is None or recipe.rounds is None or (known.rounds is not None and recipe.rounds > known.rounds):
+            found[recipe.name] = recipe
+    return tuple(found[name] for name in sorted(found))

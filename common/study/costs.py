@@ -1,8 +1,8 @@
-"""Cost estimate of a study: items, hours, storage, money; from the table `costs.yaml`."""
+"""Cost estimate of a study: items, hours, storage, money; from the table `costs.yaml` and the counts of `work.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,10 @@ import yaml
 from pydantic import Field
 
 from common.config.base import Frozen
-from common.errors import ConfigError
+from common.config.methods import Method
+from common.config.run import RunConfig, load_preset
+from common.errors import ConfigError, unknown_name
+from common.study.work import GPU, cell_seconds, shared_seconds
 
 TABLE = Path(__file__).parent / "costs.yaml"
 
@@ -31,48 +34,93 @@ class PresetCost(Frozen):
 
     unit: Literal["cpu", "gpu"]
     source: str
-    price_per_hour: float = Field(ge=0, description="US dollars")
+    price_per_hour: float = Field(default=0, ge=0, description="US dollars, of a CPU machine")
     gb_once: float = Field(ge=0)
     mb_clip: float = Field(ge=0)
     stages: dict[str, StageCost]
 
 
 @cache
+def _table() -> dict[str, Any]:
+    rows: dict[str, Any] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return rows
+
+
+@cache
 def cost_table() -> dict[str, PresetCost]:
     """Costs by preset."""
-    rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    return {name: PresetCost.model_validate(row) for name, row in rows.items()}
+    return {name: PresetCost.model_validate(row) for name, row in _table()["presets"].items()}
 
 
-def estimate(clips: Sequence[int], preset: str, methods: int, seeds: int, price: float = 0.0) -> dict[str, Any]:
+@cache
+def gpu_table() -> dict[str, GPU]:
+    """Kinds of GPUs by name; the first is that of estimates which name none."""
+    return {name: GPU.model_validate(row) for name, row in _table()["gpus"].items()}
+
+
+def find_gpu(name: str) -> tuple[str, GPU]:
+    """Name and figures of a GPU in the table, whatever the case; "" = the first.
+
+    Raises:
+        ConfigError: the table has no such GPU.
+    """
+    known = gpu_table()
+    for each, gpu in known.items():
+        if each.lower() == (name or next(iter(known))).lower():
+            return each, gpu
+    raise unknown_name("GPU", name, known)
+
+
+def estimate(
+    clips: Sequence[int],
+    preset: str,
+    methods: Mapping[str, Method],
+    seeds: int,
+    price: float = 0.0,
+    *,
+    config: RunConfig | None = None,
+    gpu: str = "",
+) -> dict[str, Any]:
     """Estimate the cost of a study with an empty store.
 
     Args:
         clips: number of training clips of each cell.
+        preset: name of a preset in the table.
+        methods: methods of each cell.
         seeds: number of replicates.
         price: US dollars per hour; 0 = the table's.
+        config: settings, where some differ from the preset's; only those of a GPU's preset count.
+        gpu: kind of GPU, for presets that need one.
 
     Returns:
-        cells, items (classifiers to train), hours, cpu_hours, gpu_hours, storage_gb, price_per_hour, money (US
-        dollars), stages {name: seconds}, source.
+        cells, items (classifiers to report), hours, cpu_hours, gpu_hours, storage_gb, price_per_hour, money (US
+        dollars), stages {name: seconds}, source, gpu (kind; empty where none is needed).
 
     Raises:
-        ConfigError: the table has no such preset.
+        ConfigError: the table has no such preset or GPU.
     """
     if preset not in cost_table():
         raise ConfigError(f"no costs are known for preset {preset}; they are for {', '.join(cost_table())}")
     table = cost_table()[preset]
-    total, price = sum(clips), price or table.price_per_hour
+    kind, chosen = find_gpu(gpu)
+    total = sum(clips)
     stages = {
         name: cost.once
         + len(clips) * (cost.cell + seeds * cost.replicate)
-        + seeds * total * (cost.clip + methods * cost.method_clip)
+        + seeds * total * (cost.clip + len(methods) * cost.method_clip)
         for name, cost in table.stages.items()
     }
+    if table.unit == "gpu":
+        settings = config or load_preset(preset)
+        parts = [shared_seconds(settings, chosen), *(cell_seconds(settings, methods, n, seeds, chosen) for n in clips)]
+        for part in parts:
+            for name, seconds in part.items():
+                stages[name] += seconds
+    price = price or (chosen.price if table.unit == "gpu" else table.price_per_hour)
     hours = sum(stages.values()) / 3600
     return {
         "cells": len(clips),
-        "items": len(clips) * methods * seeds,
+        "items": len(clips) * len(methods) * seeds,
         "hours": round(hours, 4),
         "cpu_hours": round(hours, 4) if table.unit == "cpu" else 0.0,
         "gpu_hours": round(hours, 4) if table.unit == "gpu" else 0.0,
@@ -81,6 +129,7 @@ def estimate(clips: Sequence[int], preset: str, methods: int, seeds: int, price:
         "money": round(hours * price, 4),
         "stages": {name: round(seconds, 1) for name, seconds in stages.items()},
         "source": table.source,
+        "gpu": kind if table.unit == "gpu" else "",
     }
 
 

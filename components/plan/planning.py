@@ -16,7 +16,7 @@ from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
 from common.config.corpus import PrepareCorpusPlan
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
 from common.config.evaluation import EvaluateClassifierPlan, ReportPlan
-from common.config.methods import LOSERS, RETRIEVED, Method, Recipe
+from common.config.methods import LOSERS, RETRIEVED, Method, resolve_recipes
 from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
 from common.datasets.registry import corpus_id_files
@@ -42,23 +42,6 @@ PLANS: dict[str, type[Plan]] = {
     "report": ReportPlan,
 }
 """Plan type of each stage, in the order of the outputs of `plan`."""
-
-
-def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:
-    """Distinct recipes that generate clips for `methods`, without the losers.
-
-    Methods that differ only in rounds share one recipe with the largest number of rounds; each method
-    then takes the clips of its own rounds.
-    """
-    found: dict[str, Recipe] = {}
-    for method in methods.values():
-        recipe = method.recipe
-        if recipe is None or recipe == LOSERS or recipe.source != "generate":
-            continue
-        known = found.get(recipe.name)
-        if known is None or recipe.rounds is None or (known.rounds is not None and recipe.rounds > known.rounds):
-            found[recipe.name] = recipe
-    return tuple(found[name] for name in sorted(found))
 
 
 def resolve(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.config.methods import resolve_methods
-from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
+from common.config.methods import Method, resolve_methods
+from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
 from common.log import event, get_logger
@@ -42,7 +42,7 @@ def run(
     check_pinned(config)
     check_use(config, spec)
     chosen = resolve_methods(methods)
-    _check_budget(budget, n or spec.n, preset, len(chosen), seeds)
+    _check_budget(budget, n or spec.n, preset, chosen, seeds, config)
     asked = {
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
@@ -66,12 +66,14 @@ def run(
     return tuple(plans.values())
 
 
-def _check_budget(budget: float, n: int | None, preset: str, methods: int, seeds: int) -> None:
+def _check_budget(
+    budget: float, n: int | None, preset: str, methods: dict[str, Method], seeds: int, config: RunConfig
+) -> None:
     if not budget:
         return
     if not n:
         raise ConfigError("a budget needs n, the number of training clips, for the estimate: set it, or budget to 0")
-    check_budget(estimate([n], preset, methods, seeds), budget)
+    check_budget(estimate([n], preset, methods, seeds, config=config), budget)
 
 
 def _command(

@@ -44,7 +44,7 @@ def run(
         spec = resolve_dataset(cell.dataset)
         check_use(config, spec)
         check_training_clips(spec, cell.n or spec.n)
-    cost = estimate([cell.names()[1] for cell in listed], preset, len(chosen), seeds)
+    cost = estimate([cell.names()[1] for cell in listed], preset, chosen, seeds, config=config)
     check_budget(cost, budget)
     study = study_id(listed, preset, methods, seeds, overrides)
     Records(study).begin(listed)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.methods import resolve_methods
+from common.config.run import load_preset
 from common.runtime.stage import stage
 from common.storage import write_json, write_text
 from common.study.cells import Records, parse_cells, study_id
@@ -35,7 +36,8 @@ def run(
     with stage("report_study", config, metrics_path, {"study": study_path}) as running:
         listed, chosen = parse_cells(cells), resolve_methods(methods)
         records = Records(study_id(listed, preset, methods, seeds, overrides))
-        cost = estimate([cell.names()[1] for cell in listed], preset, len(chosen), seeds)
+        settings = load_preset(preset, overrides)
+        cost = estimate([cell.names()[1] for cell in listed], preset, chosen, seeds, config=settings)
         content = study(
             [(cell, records.read(cell)) for cell in listed],
             chosen,

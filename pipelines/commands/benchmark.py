@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from common.config.methods import resolve_methods
+from common.config.run import load_preset
 from common.study.cells import check_cells_per_run, parse_cells
 from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", default="demo", help="comma-separated registered names or dataset YAMLs")
     parser.add_argument("--n", default="", help="comma-separated numbers of training clips; default: the datasets'")
     parser.add_argument("--price", default="0", help="US dollars an hour; 0 = that of common/study/costs.yaml")
+    parser.add_argument("--gpu", default="", help="kind of GPU for the estimate: a name in common/study/costs.yaml")
     parser.add_argument("--history", default="", help="of nights, to add this study to and to compare it with")
     parser.add_argument("--dry-run", action="store_true", help="print the cost only")
 
@@ -41,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """
     TASKS.install()
     arguments = study_arguments(options)
-    cost = study_cost(arguments, dollars("PRICE", options.price))
+    cost = study_cost(arguments, dollars("PRICE", options.price), options.gpu)
     print("\n".join(cost_lines(cost)), flush=True)
     check_budget(cost, arguments["budget"])
     if options.dry_run:
@@ -57,18 +59,21 @@ def run(options: argparse.Namespace) -> int:
         return run_study(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
 
 
-def study_cost(arguments: dict[str, Any], price: float = 0.0) -> dict[str, Any]:
+def study_cost(arguments: dict[str, Any], price: float = 0.0, gpu: str = "") -> dict[str, Any]:
     """Estimate the study's cost from the pipeline's parameters; price 0 = that of common/study/costs.yaml."""
     clips = [cell.names()[1] for cell in parse_cells(arguments["cells"])]
-    return estimate(clips, arguments["preset"], len(resolve_methods(arguments["methods"])), arguments["seeds"], price)
+    preset, methods, seeds = arguments["preset"], resolve_methods(arguments["methods"]), arguments["seeds"]
+    config = load_preset(preset, arguments["overrides"])
+    return estimate(clips, preset, methods, seeds, price, config=config, gpu=gpu)
 
 
 def cost_lines(cost: dict[str, Any]) -> list[str]:
     """Format the estimate as lines of text."""
     stages = ", ".join(f"{name} {seconds / 3600:.2f}" for name, seconds in cost["stages"].items() if seconds >= 36)
+    kind = f" of one {cost['gpu']}" if cost["gpu"] else ""
     return [
         f"estimate, with an empty store: {cost['cells']} cells, {cost['items']} classifiers, "
-        f"{cost['gpu_hours']:.2f} GPU-hours, {cost['cpu_hours']:.2f} CPU-hours, {cost['storage_gb']:.2f} GB, "
+        f"{cost['gpu_hours']:.2f} GPU-hours{kind}, {cost['cpu_hours']:.2f} CPU-hours, {cost['storage_gb']:.2f} GB, "
         f"{cost['money']:.2f} US dollars at {cost['price_per_hour']:.2f} an hour",
         f"  hours by stage: {stages or 'less than 0.01 each'}",
         f"  source: {cost['source']}",

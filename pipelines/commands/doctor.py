@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from common.config.dataset import DatasetSpec
-from common.config.methods import LOSERS, Method, resolve_methods
+from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint
 from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.located import root_of
@@ -16,7 +16,7 @@ from common.errors import ConfigError
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
 from common.runtime.parallel import cpu_count
-from components.plan.planning import resolve_recipes
+from common.study.work import count_work
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import examine_cluster
@@ -38,21 +38,11 @@ def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds:
         Numbers of clips to generate, alignments and classifiers to train; also minutes and gigabytes, which are None
         where the preset states no measured cost.
     """
-    recipes = resolve_recipes(methods)
-    alignments = {recipe.alignment for recipe in recipes} - {"none"}
-    vanilla = any(method.recipe == LOSERS for method in methods.values())
-    factors = config.augmentation_factors
-    per_clip = max(config.losers_per_clip, max(factors) if vanilla else 0)
-    rounds = [config.rounds if recipe.rounds is None else min(recipe.rounds, config.rounds) for recipe in recipes]
-    generated = n_train * seeds * (per_clip + sum(max(factors) * (1 + r) for r in rounds))
-    trained = sum(
-        (1 if method.classic in ("none", "best") else 3) * (len(factors) if method.recipe else 1)
-        for method in methods.values()
-    )
+    counts = count_work(config, methods, n_train, seeds)
     work = {
-        "clips_generated_at_most": generated,
-        "alignments": len(alignments) * seeds,
-        "classifiers_trained": trained * seeds + 1,
+        "clips_generated_at_most": counts.at_most,
+        "alignments": counts.alignments,
+        "classifiers_trained": counts.trained + 1,
     }
     if config.cost is None:
         return {**work, "minutes": None, "memory_gb": None}
@@ -60,7 +50,7 @@ def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds:
     cpu_s = (
         cost.pretraining_cpu_s
         + cost.fixed_cpu_s
-        + cost.generate_cpu_s * generated
+        + cost.generate_cpu_s * counts.at_most
         + cost.align_cpu_s * work["alignments"]
         + cost.train_cpu_s * work["classifiers_trained"]
     )

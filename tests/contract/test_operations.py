@@ -55,7 +55,7 @@ def test_there_are_messages_and_each_has_a_remedy() -> None:
 
 
 def test_what_a_run_takes_is_what_the_table_of_costs_says() -> None:
-    methods = len(resolve_methods(""))
+    methods = resolve_methods("")
     rows = table("What a run takes")
     assert {row[0].strip("`") for row in rows} == set(cost_table())
     for name, unit, clips, hours, store, _ in rows:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from common.config.base import WIRE_NULL
-from common.config.methods import METHODS, resolve_methods
+from common.config.methods import METHODS, resolve_methods, resolve_recipes
 from common.config.run import load_preset, preset_names
 from common.datasets.registry import dataset_names, resolve_dataset
 from common.errors import ConfigError
-from components.plan.planning import PLANS, resolve, resolve_recipes
+from components.plan.planning import PLANS, resolve
 from components.plan.run import run
 
 OPTIM = '{"steps":1,"batch_size":1,"learning_rate":1}'

@@ -76,11 +76,13 @@ def test_the_published_table_has_every_dataset_and_method_that_is_mapped() -> No
 
 
 def test_an_estimate_counts_shared_work_once_and_the_rest_per_cell() -> None:
-    one, two = (estimate([50] * count, "tiny", 6, 3) for count in (1, 2))
+    one, two = (estimate([50] * count, "tiny", resolve_methods(""), 3) for count in (1, 2))
     for name, cost in cost_table()["tiny"].stages.items():
         assert two["stages"][name] == pytest.approx(2 * one["stages"][name] - cost.once, abs=0.11)
     assert (one["items"], two["items"]) == (18, 36)
-    assert estimate([50], "tiny", 6, 3, price=2.0)["money"] == pytest.approx(2 * one["hours"], abs=1e-3)
+    assert estimate([50], "tiny", resolve_methods(""), 3, price=2.0)["money"] == pytest.approx(
+        2 * one["hours"], abs=1e-3
+    )
 
 
 def test_a_study_above_its_budget_is_refused_before_anything_starts(
@@ -93,7 +95,7 @@ def test_a_study_above_its_budget_is_refused_before_anything_starts(
     assert main(["benchmark", *command]) == 2
     assert "above the budget" in capsys.readouterr().err and not (tmp_path / "runs").exists()
     assert main(["benchmark", *command, "--budget", "5", "--dry-run"]) == 0
-    check_budget(estimate([16], "tiny", 6, 3), 0)
+    check_budget(estimate([16], "tiny", resolve_methods(""), 3), 0)
 
 
 def test_a_failed_cell_is_named_and_the_others_keep_their_figures(
@@ -120,7 +122,7 @@ def test_measured_figures_stand_beside_the_published_ones_in_points() -> None:
     content = study(
         [(cell, Record(report=report(0.25, 0.5), seconds=60.0))],
         chosen,
-        {**ASKED, "estimate": estimate([50], "tiny", 2, 3)},
+        {**ASKED, "estimate": estimate([50], "tiny", resolve_methods("gold,synthio"), 3)},
     )
     row = content["cells"][0]["methods"]["gold"]
     assert row["published"] == 22.25
@@ -135,7 +137,9 @@ def test_measured_figures_stand_beside_the_published_ones_in_points() -> None:
 def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
     cells = [(cell, Record(report=report(0.5, 0.6), seconds=60.0)) for cell in parse_cells(CELLS)]
     chosen = resolve_methods("gold,synthio")
-    content = study(cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", 2, 3)})
+    content = study(
+        cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", resolve_methods("gold,synthio"), 3)}
+    )
     page = render(content)
     assert "Synthio &lt;raised&gt; it." in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
@@ -157,7 +161,9 @@ def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_re
         for cell in parse_cells(CELLS)
     ]
     chosen = resolve_methods("gold,vanilla,synthio")
-    content = study(cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", 2, 3)})
+    content = study(
+        cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", resolve_methods("gold,synthio"), 3)}
+    )
     row = {"cached": False, "state": "succeeded"}
     ran = [
         {"name": "synthesize-audio", "cell": 0, "seconds": 7.0, **row, "cached": True},
@@ -176,7 +182,11 @@ def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_re
 
 def test_a_cell_that_failed_is_named_with_its_stage_error_and_real_cost() -> None:
     cells = [(cell, None) for cell in parse_cells(CELLS)]
-    content = study(cells, resolve_methods("gold"), {**ASKED, "estimate": estimate([16, 32], "tiny", 1, 3, price=2.0)})
+    content = study(
+        cells,
+        resolve_methods("gold"),
+        {**ASKED, "estimate": estimate([16, 32], "tiny", resolve_methods("gold"), 3, price=2.0)},
+    )
     row = {"seconds": 4.0, "cached": False}
     stages = [
         {"name": "plan", "cell": 0, "state": "succeeded", **row},
