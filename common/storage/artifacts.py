@@ -23,9 +23,18 @@ _THREADS = 4
 def write_sums(folder: Path) -> None:
     """Write the hashes of all files below `folder` to its `SHA256SUMS`.
 
+    KFP's launcher stores files only. So folders without any are removed, here as there, and a link to a folder or to
+    nothing, on which the launcher fails, is refused.
+
     Raises:
-        StorageError: the folder cannot be read or written, or a file name contains a line break.
+        StorageError: the folder cannot be read or written, a file name contains a line break, or there is such a link.
     """
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_symlink() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "nothing"
+            raise StorageError(f"{path} is a link to {kind}, which cannot be stored; this is a fault of the stage")
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if name != SUMS_FILE]
     if odd := [name for name in names if "\n" in name]:

@@ -23,6 +23,8 @@ from pipelines.sources import ROOT
 
 ENDED = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1, "CANCELLED": 1}
 """Final states of a run, with their exit status."""
+MINIMUM = (2, 16)
+"""First version of KFP that takes the compiled files and applies all that they say; docs/OPERATIONS.md states it."""
 SUBMITTER = "synthio-submitter"
 AUDIENCE = "pipelines.kubeflow.org"
 """Audience that KFP asks of a Kubernetes token; one that `kubectl create token` makes without it is refused."""

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,12 @@ from common.errors import SynthioError
 from common.models.registry import missing_models, named_models
 from common.storage import open_store
 from components.catalogue import STAGES
-from pipelines.cluster.api import Cluster, Connection
+from pipelines.cluster.api import MINIMUM, Cluster, Connection
 from pipelines.cluster.placement import Profile, image
 
 TIMEOUT_S = 10.0
+SINGLE_USER = "kubeflow"
+"""Namespace in which KFP for one user runs every pod: its own."""
 MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -56,7 +58,7 @@ class Check:
 
 
 def examine_cluster(connection: Connection, profile: Profile, config: RunConfig, store: str) -> Iterator[Check]:
-    """Check API, store, images, GPUs, caption writer and models.
+    """Check API, namespace, store, images, GPUs, caption writer and models.
 
     Args:
         connection: address and credentials of the API.
@@ -65,11 +67,24 @@ def examine_cluster(connection: Connection, profile: Profile, config: RunConfig,
         store: address of the run store; empty = not given, so not checked.
     """
     yield _guarded("API", lambda: _api(connection))
+    yield _namespace(connection, profile)
     yield _guarded("store", lambda: _store(store))
     yield from _images(profile)
     yield _gpus(connection, profile)
     yield from _writers(config)
     yield _guarded("models", lambda: _models(config, profile, store))
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """Say in one line whether the cluster is ready for the run, and which parts are not or could not be seen."""
+    wrong, unseen = ([check.name for check in checks if check.state == state] for state in ("problem", "not checked"))
+    if wrong:
+        return f"not ready: {', '.join(dict.fromkeys(wrong))}"
+    return (
+        f"ready, as far as can be seen from here; not checked: {', '.join(dict.fromkeys(unseen))}"
+        if unseen
+        else "ready"
+    )
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -81,9 +96,40 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def _api(connection: Connection) -> Check:
     cluster = Cluster(connection)
-    cluster.ask(lambda: cluster.client.list_pipelines(page_size=1, namespace=connection.namespace))
-    place = f", namespace {connection.namespace}" if connection.namespace else ""
-    return Check("API", "ok", f"{connection.host} answers and accepts this account{place}")
+    cluster.ask(lambda: cluster.client.list_pipelines(page_size=1, namespace=cluster.namespace))
+    needed = ".".join(map(str, MINIMUM))
+    said = str(cluster.health().get("tag_name") or "unknown")
+    known = re.match(r"v?(\d+)\.(\d+)", said)
+    if known and (int(known[1]), int(known[2])) < MINIMUM:
+        return Check("API", "problem", f"{connection.host} is KFP {said}; runs need {needed} or later: upgrade it")
+    version = f"KFP {said}" if known else f"KFP of unknown version ({said}; runs need {needed} or later)"
+    place = f", namespace {cluster.namespace}" if cluster.namespace else ""
+    return Check("API", "ok", f"{connection.host} answers and accepts this account{place}; {version}")
+
+
+def _namespace(connection: Connection, profile: Profile) -> Check:
+    """Look for what every pod of a run takes from its namespace."""
+    namespace = connection.namespace or SINGLE_USER
+    account = f"serviceaccount/{'default-editor' if connection.namespace else 'pipeline-runner'}"
+    overlay = "apply the overlay in this namespace (kubectl apply -k manifests/overlays/…)"
+    needed = {
+        account: "the namespace is neither a Kubeflow profile's nor KFP's own: make the profile first",
+        f"configmap/{profile.settings_config_map}": overlay,
+        f"secret/{profile.store_secret}": "apply the secret, see manifests/secrets",
+        **{f"secret/{name}": "make it, or correct image_pull_secrets" for name in profile.image_pull_secrets},
+    }
+    if profile.model_cache == "claim":
+        needed[f"persistentvolumeclaim/{profile.model_cache_claim}"] = overlay
+    if shutil.which("kubectl") is None:
+        return Check("namespace", "not checked", f"kubectl is not here; a run needs {', '.join(needed)} in {namespace}")
+    rows, said = _kubectl("get", *needed, "-n", namespace, "--ignore-not-found")
+    if rows is None:
+        return Check("namespace", "not checked", f"kubectl get -n {namespace}: {said}")
+    found = {f"{row['kind'].lower()}/{row['metadata']['name']}" for row in rows}
+    missing = [f"{name}: {todo}" for name, todo in needed.items() if name not in found]
+    if missing:
+        return Check("namespace", "problem", f"{namespace} lacks {'; '.join(missing)}")
+    return Check("namespace", "ok", f"{namespace} has {', '.join(needed)}")
 
 
 def _store(store: str) -> Check:
@@ -173,7 +219,7 @@ def _gpus(connection: Connection, profile: Profile) -> Check:
     if most < needed:
         text = f"a stage needs {needed} of {profile.gpu_type} on one node, the largest has {most}: take another profile"
         return Check("GPUs", "problem", text)
-    quotas, _ = _kubectl("get", "resourcequota", "-n", connection.namespace or "synthio")
+    quotas, _ = _kubectl("get", "resourcequota", "-n", connection.namespace or SINGLE_USER)
     for quota in quotas or []:
         hard = quota["status"].get("hard", {}).get(f"requests.{profile.gpu_type}")
         if hard is not None and _number(hard) < needed:
@@ -191,7 +237,8 @@ def _kubectl(*command: str) -> tuple[list[dict[str, Any]] | None, str]:
         return None, "no answer in 30 s"
     if done.returncode:
         return None, (done.stderr.strip().splitlines() or ["no answer"])[-1][:200]
-    return json.loads(done.stdout)["items"], ""
+    answer = json.loads(done.stdout or '{"items": []}')  # none of the names was found
+    return answer.get("items", [answer]), ""  # one object comes without a list
 
 
 def _number(quantity: str | None) -> int:

@@ -19,7 +19,7 @@ from common.runtime.parallel import cpu_count
 from common.study.work import count_work
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
-from pipelines.cluster.doctor import examine_cluster
+from pipelines.cluster.doctor import examine_cluster, verdict
 from pipelines.cluster.placement import load_profile
 from pipelines.commands.arguments import check_writers, number
 from pipelines.commands.printing import print_json
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         if found.health["counts"]["listed"]:
             print(_estimate_text(options.preset, work))
         if checks:
-            print("\n".join(["cluster:", *(f"  {check}" for check in checks)]))
+            print("\n".join(["cluster:", *(f"  {check}" for check in checks), f"  {'verdict':<10} {verdict(checks)}"]))
     return 0 if found.ok and refused is None and not any(check.state == "problem" for check in checks) else 1
 
 

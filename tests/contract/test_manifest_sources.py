@@ -45,7 +45,9 @@ def test_no_manifest_makes_labels_or_patches_a_namespace() -> None:
 
 
 def test_a_base_and_its_components_leave_the_namespace_to_the_overlay() -> None:
-    namespaced = {path for path, document in OBJECTS if "namespace" in document or "namespace" in document.get("metadata", {})}
+    namespaced = {
+        path for path, document in OBJECTS if "namespace" in document or "namespace" in document.get("metadata", {})
+    }
     assert {path.split("/")[1] for path in namespaced} == {"overlays", "components"}
     assert {path for path in namespaced if "/components/" in path} == {"manifests/components/queue/queue.yaml"}
 
@@ -104,11 +106,15 @@ def test_every_token_that_someone_is_told_to_make_has_kfp_s_audience() -> None:
             assert SUBMITTER in command or "{SUBMITTER}" in command or "…" in command, (path, command)
             found += 1
     assert found >= 4
-    assert any(document["metadata"]["name"] == SUBMITTER for _, document in OBJECTS if document["kind"] == "ServiceAccount")
+    assert any(
+        document["metadata"]["name"] == SUBMITTER for _, document in OBJECTS if document["kind"] == "ServiceAccount"
+    )
 
 
 def test_dns_is_open_wherever_clusters_have_it() -> None:
-    (policy,) = [d["spec"] for _, d in OBJECTS if d["kind"] == "NetworkPolicy" and "Ingress" in d["spec"]["policyTypes"]]
+    (policy,) = [
+        d["spec"] for _, d in OBJECTS if d["kind"] == "NetworkPolicy" and "Ingress" in d["spec"]["policyTypes"]
+    ]
     rules = [rule for rule in policy["egress"] if {port["port"] for port in rule.get("ports", [])} & {53, 5353}]
     peers = yaml.safe_dump([rule["to"] for rule in rules])
     assert all(place in peers for place in ("kube-system", "openshift-dns", "169.254.20.10/32"))

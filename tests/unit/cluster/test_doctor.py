@@ -92,6 +92,7 @@ def test_a_cluster_where_all_is_well_has_no_problem(monkeypatch: pytest.MonkeyPa
         found = states(profile, host=stub.url, store=f"s3://{BUCKET}/doctor", llm=f"http://{address}/v1")
     assert {name: check.state for name, check in found.items()} == {
         "API": "ok",
+        "namespace": "not checked",
         "store": "ok",
         "images": "ok",
         "GPUs": "not checked",
@@ -161,10 +162,115 @@ def test_a_caption_writer_inside_the_cluster_is_not_checked_from_outside() -> No
     assert check.state == "not checked" and "the pods must reach it" in check.text
 
 
+@pytest.mark.parametrize(
+    ("version", "state", "said"),
+    [
+        ("2.14.3", "problem", "is KFP 2.14.3; runs need 2.16 or later"),
+        ("2.15.0", "problem", "upgrade it"),
+        ("1.8.22", "problem", "upgrade it"),
+        ("2.16.0", "ok", "KFP 2.16.0"),
+        ("v2.17.1-rc.1", "ok", "KFP v2.17.1-rc.1"),
+        ("3.0.0", "ok", "KFP 3.0.0"),
+        ("master", "ok", "unknown version (master; runs need 2.16 or later)"),
+        (None, "ok", "unknown version"),
+    ],
+)
+def test_an_api_that_is_too_old_is_a_problem(version: Any, state: str, said: str) -> None:
+    with serving(version=version) as stub:
+        check = states(profile_at("localhost"), host=stub.url)["API"]
+    assert check.state == state and said in check.text
+
+
+@pytest.mark.parametrize("fault", [401, 403, 302, "page"])
+def test_who_is_not_let_in_is_told_of_the_token(fault: int | str) -> None:
+    with serving() as stub:
+        stub.faults = [fault] * 20
+        check = states(profile_at("localhost"), host=stub.url)["API"]
+    assert check.state == "problem" and "KFP_TOKEN" in check.text
+    assert isinstance(fault, str) or fault == 302 or "--audience pipelines.kubeflow.org" in check.text
+
+
+def test_a_server_for_several_users_is_a_problem_without_a_namespace() -> None:
+    with serving(multi_user=True) as stub:
+        check = states(profile_at("localhost"), host=stub.url)["API"]
+    assert check.state == "problem" and "KFP_NAMESPACE" in check.text
+
+
+NEEDED = (
+    "ServiceAccount/pipeline-runner",
+    "ConfigMap/synthio-settings",
+    "Secret/synthio-s3",
+    "PersistentVolumeClaim/synthio-model-cache",
+)
+
+
+@pytest.mark.parametrize("lacking", [(), *[(name,) for name in NEEDED], NEEDED])
+def test_what_a_namespace_lacks_is_named(lacking: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [name.split("/") for name in NEEDED if name not in lacking]
+    rows = [{"kind": kind, "metadata": {"name": name}} for kind, name in here]
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
+    monkeypatch.setattr(doctor, "_kubectl", lambda *command: (rows if "--ignore-not-found" in command else [], ""))
+    check = states(profile_at("localhost"))["namespace"]
+    assert check.state == ("problem" if lacking else "ok") and check.text.startswith("kubeflow ")
+    assert all(f"{name.lower()}: " in check.text for name in lacking)
+
+
+def test_what_is_needed_follows_the_profile_and_the_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
+    monkeypatch.setattr(doctor, "_kubectl", lambda *command: asked.append(command) or ([], ""))
+    fields = {
+        "model_cache": "store",
+        "image_pull_secrets": ("pull",),
+        "settings_config_map": "mine",
+        "store_secret": "keys",
+    }
+    profile = profile_at("localhost").model_copy(update=fields)
+    check = doctor._namespace(Connection("http://127.0.0.1:9", namespace="team"), profile)
+    assert asked == [
+        (
+            "get",
+            "serviceaccount/default-editor",
+            "configmap/mine",
+            "secret/keys",
+            "secret/pull",
+            "-n",
+            "team",
+            "--ignore-not-found",
+        )
+    ]
+    assert "make the profile first" in check.text
+
+
+def test_a_namespace_that_may_not_be_read_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
+    monkeypatch.setattr(doctor, "_kubectl", lambda *command: (None, "Error from server (Forbidden)"))
+    check = states(profile_at("localhost"))["namespace"]
+    assert check.state == "not checked" and "Forbidden" in check.text
+
+
+@pytest.mark.parametrize(
+    ("printed", "names"),
+    [
+        ("", []),
+        ('{"kind": "Secret", "metadata": {"name": "a"}}', ["a"]),
+        ('{"kind": "List", "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}', ["a", "b"]),
+    ],
+)
+def test_what_kubectl_prints_of_none_one_and_several_objects(
+    printed: str, names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "kubectl").write_text(f"#!/bin/sh\nprintf '%s' '{printed}'\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    rows, _ = doctor._kubectl("get", "secret/a")
+    assert [row["metadata"]["name"] for row in rows or []] == names
+
+
 def kubectl(nodes: int, quota: str | None) -> Any:
-    rows = [{"status": {"allocatable": {"nvidia.com/gpu": str(nodes)}}}]
+    rows = [{"kind": "Node", "metadata": {"name": "a"}, "status": {"allocatable": {"nvidia.com/gpu": str(nodes)}}}]
     limits = {} if quota is None else {"requests.nvidia.com/gpu": quota}
-    quotas = [{"metadata": {"name": "synthio"}, "status": {"hard": limits}}]
+    quotas = [{"kind": "ResourceQuota", "metadata": {"name": "synthio"}, "status": {"hard": limits}}]
     return lambda *command: (rows if "nodes" in command else quotas, "")
 
 
@@ -195,6 +301,16 @@ def test_the_command_ends_with_1_when_the_cluster_has_a_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Connection, "from_environment", classmethod(lambda cls: cls("http://127.0.0.1:9", attempts=1)))
-    assert main(["doctor", "--dataset", str(write_dataset(tmp_path / "sounds")), "--preset", "smoke", "--json"]) == 1
+    command = ["doctor", "--dataset", str(write_dataset(tmp_path / "sounds")), "--preset", "smoke"]
+    assert main([*command, "--json"]) == 1
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["cluster"]}
     assert rows["API"]["state"] == "problem" and "check KFP_HOST" in rows["API"]["text"]
+    assert main(command) == 1
+    assert "  verdict    not ready: API" in capsys.readouterr().out
+
+
+def test_the_verdict_names_what_is_wrong_else_what_was_not_seen() -> None:
+    ok, wrong, unseen = (doctor.Check(state, state, "") for state in ("ok", "problem", "not checked"))  # type: ignore[arg-type]
+    assert doctor.verdict([ok, ok]) == "ready"
+    assert doctor.verdict([ok, unseen, unseen]).endswith("not checked: not checked")
+    assert doctor.verdict([ok, unseen, wrong, wrong]) == "not ready: problem"

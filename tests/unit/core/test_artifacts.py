@@ -88,3 +88,30 @@ def test_a_stage_does_not_begin_with_a_damaged_input_and_seals_what_it_made(arti
     ):
         raise AssertionError("it began")
     assert not (tmp_path / "never").exists()
+
+
+def test_folders_without_a_file_which_no_upload_keeps_are_not_there_for_the_next_stage_either(tmp_path: Path) -> None:
+    for name in ("kept", "kept/empty", "empty", "nested/deeper/empty"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "kept" / "empty-file").touch()
+    write_sums(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["SHA256SUMS", "empty-file", "kept"]
+    verify_artifact("reader", "made", tmp_path)
+
+
+@pytest.mark.parametrize(("target", "kind"), [("folder", "a folder"), (".", "a folder"), ("gone", "nothing")])
+def test_a_link_that_no_upload_follows_is_refused(target: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("x")
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(StorageError, match=f"link is a link to {kind}, which cannot be stored"):
+        write_sums(tmp_path)
+
+
+def test_a_link_to_a_file_is_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("file")
+    write_sums(tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text().count(
+        "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    ) == 2
