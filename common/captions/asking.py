@@ -1,4 +1,4 @@
-"""Requests to a writer: check, one repair with the reasons, then the grammar as fallback. All of it is counted."""
+"""Requests to a writer: check, one repair for what is missing, then the grammar as fallback. All of it is counted."""
 
 from __future__ import annotations
 
@@ -70,11 +70,12 @@ class Desk:
         for attempt in (0, 1):
             open_tasks = work.open_tasks()
             requests = [
-                make_request(task, self._checks, work.refused[task.task_id] if attempt else None) for task in open_tasks
+                make_request(work.rest(task), self._checks, work.refused[task.task_id] if attempt else None)
+                for task in open_tasks
             ]
             replies = self._checked(requests, work)
-            for request, checked in zip(requests, replies, strict=True):
-                work.take(request, checked)
+            for task, request, checked in zip(open_tasks, requests, replies, strict=True):
+                work.take(task, request, checked)
         for task in work.open_tasks():
             self._fill(task, work)
         tally = work.tally()
@@ -90,10 +91,13 @@ class Desk:
         for position, reply in self._writer.replies([requests[index] for index in missing]):
             index = missing[position]
             usages[index] = reply.usage
-            if reply.failure is None:
+            if reply.text or reply.failure is None:
                 checked = check_reply(reply.text, requests[index].task, self._checks)
             else:
-                checked = Checked(reasons=(reply.failure,), complete=False)
+                checked = Checked(complete=False)
+            if reply.failure and not checked.complete:
+                further = [reason for reason in checked.reasons if reason != reply.failure]
+                checked = checked.model_copy(update={"reasons": (reply.failure, *further)})
             if reply.failure is None or reply.usage.paid.output_tokens:
                 paid = Kept(checked=checked, price=reply.usage.paid)
                 self._cache.put(requests[index], paid)
@@ -156,12 +160,17 @@ class _Work:
     def open_tasks(self) -> list[Task]:
         return [task for task in self.tasks if not self._done(task)]
 
+    def rest(self, task: Task) -> Task:
+        """The task with as many captions as are still wanted; all, of a writer that repeats itself."""
+        if "duplicate" in self.refused.get(task.task_id, ()):
+            return task
+        return task.model_copy(update={"count": max(1, task.count - len(self.kept[task.task_id]))})
+
     def _done(self, task: Task) -> bool:
         return task.task_id in self.elements if task.prompt == "extract" else len(self.kept[task.task_id]) >= task.count
 
-    def take(self, request: Request, checked: Checked) -> None:
-        """Keep the new captions of a checked reply, in the order of the tasks."""
-        task = request.task
+    def take(self, task: Task, request: Request, checked: Checked) -> None:
+        """Keep the new captions of a checked reply to a task or its rest, in the order of the tasks."""
         reasons = list(checked.reasons)
         if task.prompt == "extract" and checked.complete:
             self.elements[task.task_id] = checked.elements

@@ -12,7 +12,7 @@ from common.captions.records import Kept, Request
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 
-FORMAT = "2"
+FORMAT = "3"
 """Bump when `Kept` or the checks change in a way that makes old answers wrong."""
 
 KEPT = "kept.json"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from common.captions.book import prompt_book
-from common.captions.records import CaptionsReply, Checked, Elements, ElementsReply, Task
+from common.captions.reading import read_reply, read_sentence
+from common.captions.records import Checked, Elements, Task
+from common.captions.tidying import shorten, tidy
 from common.config.captions import CheckConfig
 from common.records.text import normalize_label
 
@@ -21,8 +23,10 @@ REASON_TEXTS: dict[str, str] = {
     "empty": "it was empty",
     "too_large": "it was far too long",
     "too_deep": "its JSON was nested too deeply",
-    "not_json": "it was not a single JSON object and nothing else",
-    "fenced": "the JSON stood in a code fence",
+    "cut_off": "it was cut off before its end, so be brief",
+    "refused": "it declined to answer, though the task is harmless: short captions of everyday sounds",
+    "content_filter": "a content filter stopped it, so keep to plain words",
+    "not_json": "it held no JSON object of the form asked for",
     "schema": "its JSON had other fields or types than asked for",
     "too_few": "it had too few captions",
     "no_label": "a caption lacked the exact label as a phrase",
@@ -40,7 +44,6 @@ LABEL_MARGIN_WORDS = 5
 MAX_ELEMENTS = 10
 MAX_ELEMENT_WORDS = 8
 
-_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
 _PUNCTUATION = frozenset(" ,.;:'’‘\"“”!?()-–—&%°+#")
 MIN_WORDS = 2
 """Foreign words needed for a refusal; a single one may be a name or a loan word."""
@@ -110,6 +113,20 @@ def check_text(text: str, max_word_count: int, min_ascii_share: float) -> str | 
     return _check_characters(text, CheckConfig(min_ascii_share=min_ascii_share))
 
 
+def check_sentence(text: str, max_word_count: int, min_ascii_share: float) -> tuple[str, str | None]:
+    """Plain sentence out of a free reply, and the reason code for refusing it; a long one is cut after a clause."""
+
+    def reason_of(sentence: str) -> str | None:
+        return check_text(sentence, max_word_count, min_ascii_share)
+
+    found, reason = read_sentence(text)
+    sentence = tidy(found)
+    if reason is None and (reason := reason_of(sentence)) == "too_long":
+        sentence = shorten(sentence, lambda beginning: reason_of(beginning) is None)
+        reason = reason_of(sentence)
+    return sentence, reason
+
+
 def _raw_without(caption: str, labels: Sequence[str]) -> str:
     """Remove the labels from a caption but keep slashes; a label may hold any character, the rest may not."""
     rest = unicodedata.normalize("NFC", caption)
@@ -130,35 +147,31 @@ def _check_characters(text: str, checks: CheckConfig) -> str | None:
 
 
 def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
-    """Parse a reply and keep the valid pieces.
+    """Read a reply and keep the valid pieces, made plain; a caption that is too long is cut after a clause.
 
-    A code fence around the reply is removed and counted; any other text around the JSON refuses the
-    reply. Never raises, whatever the text.
+    Never raises, whatever the text.
     """
-    reasons: list[str] = []
     refusal = _check_size(text, checks)
-    if refusal is None and (fenced := _FENCE.fullmatch(text)):
-        text = fenced.group(1)
-        reasons.append("fenced")
-    refusal = refusal or _check_json(text, checks)
     if refusal:
-        return Checked(reasons=(*reasons, refusal), complete=False)
-    try:
-        if task.prompt == "extract":
-            elements = ElementsReply.model_validate_json(text)
-            return _checked_elements(elements, task, checks, reasons)
-        captions = CaptionsReply.model_validate_json(text).captions
-    except (ValidationError, RecursionError) as error:
-        is_json = isinstance(error, ValidationError) and all(e["type"] != "json_invalid" for e in error.errors())
-        return Checked(reasons=(*reasons, "schema" if is_json else "not_json"), complete=False)
+        return Checked(reasons=(refusal,), complete=False)
+    found = read_reply(text, task.prompt == "extract", checks.max_depth)
+    reasons = [found.reason] if found.reason else []
+    if task.prompt == "extract":
+        if found.elements is None:
+            return Checked(reasons=tuple(reasons), complete=False)
+        return _checked_elements(found.elements, task, checks, reasons)
     kept: list[str] = []
-    for caption in captions[: 4 * task.count]:
-        reason = check_caption(caption, task, checks)
+    for caption in found.captions[: 4 * task.count]:
+        plain = tidy(caption, task.labels)
+        reason = check_caption(plain, task, checks)
+        if reason == "too_long":
+            plain = shorten(plain, lambda beginning: check_caption(beginning, task, checks) is None)
+            reason = check_caption(plain, task, checks)
         if reason:
             reasons.append(reason)
         else:
-            kept.append(plain_caption(caption, task.labels))
-    if len(captions) < task.count:
+            kept.append(plain_caption(plain, task.labels))
+    if len(found.captions) < task.count and not found.reason:
         reasons.append("too_few")
     return Checked(captions=tuple(kept), reasons=tuple(reasons), complete=len(kept) >= task.count)
 
@@ -169,33 +182,11 @@ def _check_size(text: str, checks: CheckConfig) -> str | None:
     return None if text.strip() else "empty"
 
 
-def _check_json(text: str, checks: CheckConfig) -> str | None:
-    if not text.strip().startswith("{"):
-        return "not_json"
-    return "too_deep" if max(_depths(text), default=0) > checks.max_depth else None
-
-
-def _depths(text: str) -> Iterator[int]:
-    """Bracket depth after each opening bracket; brackets in strings do not count."""
-    depth, quoted, escaped = 0, False, False
-    for c in text:
-        if quoted:
-            quoted = escaped or c != '"'
-            escaped = c == "\\" and not escaped
-        elif c == '"':
-            quoted = True
-        elif c in "[{":
-            depth += 1
-            yield depth
-        elif c in "]}":
-            depth -= 1
-
-
-def _checked_elements(reply: ElementsReply, task: Task, checks: CheckConfig, reasons: list[str]) -> Checked:
+def _checked_elements(reply: Elements, task: Task, checks: CheckConfig, reasons: list[str]) -> Checked:
     kept: dict[str, tuple[str, ...]] = {}
     for kind, phrases in (("events", reply.events), ("scenes", reply.scenes)):
         good: dict[str, None] = {}
-        for phrase in phrases[:MAX_ELEMENTS]:
+        for phrase in map(tidy, phrases[:MAX_ELEMENTS]):
             if any(contains_phrase(phrase, label) for label in task.labels):
                 continue
             reason = check_text(phrase, MAX_ELEMENT_WORDS, checks.min_ascii_share)

@@ -3,22 +3,30 @@
 The endpoint is not trusted: replies have a size limit and a deadline, are never decompressed, and
 redirects are not followed. The key is sent in one header and occurs in no message, log or record; a
 reply that repeats it is refused.
+
+Servers differ in the settings that they know. A request that a server refuses because of one is sent again in another
+form, and so are all later ones; the log says which.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 import httpx
 from pydantic import BaseModel, Field, SecretStr, ValidationError
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception_type
 
 from common.captions.prompts import reply_schema
 from common.captions.records import Price, Reply, Request, Usage
+from common.captions.retries import Passing, Refused, Stop, Wait, log_retry
+from common.captions.server_errors import ServerError, asked_wait_s, read_error
 from common.config.captions import EndpointConfig
 from common.errors import ConfigError
 from common.log import Progress, event, get_logger
@@ -26,23 +34,42 @@ from common.log import Progress, event, get_logger
 log = get_logger("captions")
 
 ENVELOPE_BYTES = 16384
-"""Size allowed for a chat completion besides the caption JSON."""
+"""Size allowed for a chat completion besides the caption JSON, and for the body of an error."""
 
+SECRET_CHARACTERS = 16
+"""Shorter keys are placeholders (vLLM's `EMPTY`) that may well stand in a caption."""
 
-class _Refused(Exception):
-    """Permanent failure of a request; the message is a reason code."""
+LEAST_TOKENS = 256
 
-
-class _Passing(Exception):
-    """Transient failure of a request; the message is a reason code."""
-
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
+_CONTEXT = re.compile(
+    r"context (?:length|window|size)|maximum context|too many tokens|max_tokens.{0,40}too large", re.I
+)
+_FILTERED = re.compile(r"content_filter|content management policy|content_policy", re.IGNORECASE)
+_NO_CREDIT = frozenset(
+    ("insufficient_quota", "insufficient_balance", "billing_not_active", "billing_hard_limit_reached")
+)
+_NAMED = {
+    "max_tokens": re.compile(r"max_completion_tokens"),
+    "temperature": re.compile(r"temperature"),
+    "seed": re.compile(r"\bseed\b"),
+    "response_format": re.compile(r"response_format|json_schema|structured output|guided", re.IGNORECASE),
+    "system": re.compile(r"system role|roles? must alternate|role.{0,20}system|developer instruction", re.IGNORECASE),
+}
+"""How servers name a setting of the request that they do not know or take in another form."""
 
 
 class _Message(BaseModel):
-    content: str
+    content: str | list[dict[str, Any]] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer; of a server that takes it for a thought, the thought."""
+        if isinstance(self.content, list):
+            return "".join(str(part["text"]) for part in self.content if isinstance(part.get("text"), str))
+        return self.content or self.reasoning_content or self.reasoning or ""
 
 
 class _Choice(BaseModel):
@@ -51,13 +78,13 @@ class _Choice(BaseModel):
 
 
 class _Tokens(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0, lt=10**9)
-    completion_tokens: int = Field(default=0, ge=0, lt=10**9)
+    prompt_tokens: int | None = Field(default=0, ge=0, lt=10**9)
+    completion_tokens: int | None = Field(default=0, ge=0, lt=10**9)
 
 
 class _Completion(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Tokens = _Tokens()
+    usage: _Tokens | None = None
 
 
 class EndpointWriter:
@@ -70,6 +97,9 @@ class EndpointWriter:
 
     def __init__(self, config: EndpointConfig, max_reply_bytes: int, api_key: SecretStr | None = None) -> None:
         self._config, self._max_bytes, self._key = config, max_reply_bytes + ENVELOPE_BYTES, api_key
+        self._other_form: set[str] = set()
+        self._most_tokens = 10**9
+        self._over: ConfigError | None = None
         headers = {"accept-encoding": "identity"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
@@ -99,7 +129,8 @@ class EndpointWriter:
         """Yield index and reply of each request as they arrive, at most `concurrency` in flight.
 
         Raises:
-            ConfigError: the endpoint refuses the key or does not know the model or the path.
+            ConfigError: the endpoint refuses the key or the request, does not know the model or the path, has no
+                credit left, or limits requests for longer than `limit_wait_s`.
         """
         if not requests:
             return
@@ -114,6 +145,8 @@ class EndpointWriter:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _reply(self, request: Request) -> Reply:
+        if self._over:
+            raise self._over
         sent = 0
         failed: Counter[str] = Counter()
 
@@ -122,122 +155,162 @@ class EndpointWriter:
             sent += 1
             try:
                 reply = self._post(request)
-            except (_Passing, _Refused) as failure:
+            except (Passing, Refused) as failure:
                 failed[str(failure)] += 1
                 raise
             failed.update([reply.failure] if reply.failure else [])
             return reply
 
         retrying = Retrying(
-            stop=stop_after_attempt(self._config.attempts),
-            wait=_Wait(self._config.max_wait_s),
-            retry=retry_if_exception_type(_Passing),
-            before_sleep=_log_retry,
+            stop=Stop(self._config.attempts, self._config.limit_wait_s),
+            wait=Wait(self._config.max_wait_s),
+            retry=retry_if_exception_type(Passing),
+            before_sleep=log_retry,
             reraise=True,
         )
         try:
             reply = retrying(attempt)
-        except (_Passing, _Refused) as failure:
+        except (Passing, Refused) as failure:
+            if isinstance(failure, Passing) and failure.kind == "limit":
+                asked = f" and asks to wait {failure.wait_s:.0f} s" if failure.wait_s else ""
+                raise self._error(
+                    f"answered 429{asked}: longer than writer.endpoint.limit_wait_s {self._config.limit_wait_s:g}",
+                    "run the same command later, replies so far are kept; or lower writer.endpoint.concurrency",
+                ) from None
             return Reply(failure=str(failure), usage=Usage(requests=sent, failed=dict(failed)))
         return reply._replace(usage=reply.usage.model_copy(update={"requests": sent, "failed": dict(failed)}))
 
     def _post(self, request: Request) -> Reply:
         deadline = time.monotonic() + self._config.timeout_s
         url = f"{self._config.base_url.rstrip('/')}/chat/completions"
+        sent = self._body(request)
         try:
-            with self._client.stream("POST", url, json=self._body(request)) as response:
-                self._check_status(response)
-                body = bytearray()
-                for chunk in response.iter_raw():
-                    body += chunk
-                    if len(body) > self._max_bytes:
-                        raise _Refused("too_large")
-                    if time.monotonic() > deadline:
-                        raise _Passing("timeout")
+            with self._client.stream("POST", url, json=sent) as response:
+                plain = response.headers.get("content-encoding", "identity") == "identity"
+                if response.status_code != 200:
+                    error = self._received(response, ENVELOPE_BYTES, deadline) if plain else b""
+                    self._raise_error(response, error.decode("utf-8", "replace"), sent)
+                if not plain:
+                    raise Refused("encoding")
+                body = self._received(response, self._max_bytes, deadline)
         except httpx.TimeoutException:
-            raise _Passing("timeout") from None
+            raise Passing("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
             # The exception's text may quote the request, so only its kind is kept.
-            raise _Passing("connection") from None
-        return self._read(bytes(body))
+            raise Passing("connection") from None
+        return self._read(body)
 
-    def _body(self, request: Request) -> dict[str, object]:
-        return {
-            "model": self._config.model,
-            "messages": [message.model_dump() for message in request.messages],
-            "temperature": self._config.temperature,
-            "max_tokens": self._config.max_tokens,
-            "seed": request.seed,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {
-                    "name": request.task.prompt,
-                    "strict": True,
-                    "schema": reply_schema(request.task.prompt),
-                },
-            },
-        }
+    def _received(self, response: httpx.Response, most_bytes: int, deadline: float) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > most_bytes:
+                if response.status_code != 200:
+                    return bytes(body[:most_bytes])
+                raise Refused("too_large")
+            if time.monotonic() > deadline:
+                raise Passing("timeout")
+        return bytes(body)
 
-    def _check_status(self, response: httpx.Response) -> None:
-        status = response.status_code
+    def _body(self, request: Request) -> dict[str, Any]:
+        messages = [message.model_dump() for message in request.messages]
+        if "system" in self._other_form:
+            messages = [{"role": "user", "content": "\n\n".join(one["content"] for one in messages)}]
+        body: dict[str, Any] = {"model": self._config.model, "messages": messages}
+        tokens = "max_completion_tokens" if "max_tokens" in self._other_form else "max_tokens"
+        body[tokens] = min(self._config.max_tokens * request.room, self._most_tokens)
+        if "temperature" not in self._other_form:
+            body["temperature"] = self._config.temperature
+        if "seed" not in self._other_form:
+            body["seed"] = request.seed
+        if "response_format" not in self._other_form:
+            schema = {"name": request.task.prompt, "strict": True, "schema": reply_schema(request.task.prompt)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body | self._config.extra
+
+    def _raise_error(self, response: httpx.Response, body: str, sent: Mapping[str, Any]) -> None:
+        status, error = response.status_code, read_error(self._without_key(body))
+        words = f"{status}: {error.message}" if error.message else str(status)
+        if status == 402 or error.codes & _NO_CREDIT:
+            raise self._error(
+                f"has no credit left for this key ({words})",
+                "top up the account, then run the same command: replies so far are kept; or set another writer",
+            )
         if status in (401, 403):
-            raise ConfigError(
-                f"the caption endpoint {self._config.base_url} answered {status}; expected a valid key in the "
-                f"environment variable {self._config.api_key_variable} "
-                f"({'one was sent' if self._key else 'it is not set'})"
+            raise self._error(
+                f"answered {words}",
+                f"expected a valid key in the environment variable {self._config.api_key_variable} "
+                f"({'one was sent' if self._key else 'it is not set'})",
             )
-        if status in (400, 404, 405, 422):
-            raise ConfigError(
-                f"the caption endpoint {self._config.base_url} answered {status}; expected an OpenAI-compatible server "
-                f"with the model {self._config.model!r} and response_format json_schema; check writer.endpoint"
+        if status in (400, 422, 501):
+            # Words about the texts of one request do not end the stage.
+            if _FILTERED.search(f"{error.message} {' '.join(error.codes)}"):
+                raise Refused("content_filter")
+            if "json_validate_failed" in error.codes:
+                raise Refused("not_json")
+            if self._adapt(error, sent):
+                raise Passing(f"http_{status}", kind="adapted")
+        if status in (400, 404, 405, 422, 501):
+            expected = (
+                f"expected an OpenAI-compatible server with the model {self._config.model!r}"
+                if status in (404, 405)
+                else "expected a server that takes the request, with room for the prompt in the model's context"
             )
+            raise self._error(f"answered {words}", f"{expected}; check writer.endpoint")
         if status in (408, 409, 425, 429) or status >= 500:
-            raise _Passing(f"http_{status}", _retry_after(response))
-        if status != 200:
-            raise _Refused(f"http_{status}")
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise _Refused("encoding")
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            wait_s = asked_wait_s(headers, body, datetime.now(UTC))
+            raise Passing(f"http_{status}", wait_s, "limit" if status == 429 else "fault")
+        raise Refused(f"http_{status}")
+
+    def _adapt(self, error: ServerError, sent: Mapping[str, Any]) -> bool:
+        """Give up a setting that the server names and that was sent; False if there is none."""
+        tokens = int(sent.get("max_tokens") or sent["max_completion_tokens"])
+        said = f"{error.message} {' '.join(error.codes)}"
+        if _CONTEXT.search(said):
+            if tokens <= LEAST_TOKENS:
+                return False
+            self._most_tokens = min(self._most_tokens, max(LEAST_TOKENS, tokens // 2))
+            event(log, "caption_request_adapted", setting="max_tokens", to=self._most_tokens, said=error.message)
+            return True
+        present = {*sent, *(message["role"] for message in sent["messages"])}
+        for setting, named in _NAMED.items():
+            if setting in present and named.search(said):
+                self._other_form.add(setting)
+                event(log, "caption_request_adapted", setting=setting, to="another form", said=error.message)
+                return True
+        return False
+
+    def _error(self, found: str, advice: str) -> ConfigError:
+        self._over = ConfigError(f"the caption endpoint {self._config.base_url} {found}; {advice}")
+        return self._over
+
+    def _without_key(self, text: str) -> str:
+        key = self._key.get_secret_value() if self._key else ""
+        return re.sub(re.escape(key), "[key]", text, flags=re.IGNORECASE) if key else text
 
     def _read(self, body: bytes) -> Reply:
-        if self._key is not None and self._key.get_secret_value().encode() in body:
-            raise _Refused("echoed_key")
+        key = self._key.get_secret_value() if self._key else ""
+        guarded = key if len(key) >= SECRET_CHARACTERS else None
+        if guarded and guarded.encode() in body:
+            raise Refused("echoed_key")
         try:
             completion = _Completion.model_validate_json(body)
         except (ValidationError, RecursionError):
-            raise _Refused("envelope") from None
-        choice, tokens = completion.choices[0], completion.usage
-        if self._key is not None and self._key.get_secret_value().lower() in choice.message.content.lower():
-            raise _Refused("echoed_key")
-        cost = (
-            tokens.prompt_tokens * self._config.price_per_million_input
-            + tokens.completion_tokens * self._config.price_per_million_output
-        ) / 1e6
-        paid = Price(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost=cost)
-        usage = Usage(paid=paid)
-        if choice.finish_reason == "length":
-            return Reply(failure="cut_off", usage=usage)
-        return Reply(text=choice.message.content, usage=usage)
-
-
-def _retry_after(response: httpx.Response) -> float:
-    text = response.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
-
-
-class _Wait(wait_random_exponential):
-    """Exponential backoff with full jitter, at least the server's Retry-After, at most `longest_s`."""
-
-    def __init__(self, longest_s: float) -> None:
-        super().__init__(multiplier=min(1.0, longest_s), max=longest_s)
-        self._longest_s = longest_s
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        failure = retry_state.outcome.exception() if retry_state.outcome else None
-        asked = failure.wait_s if isinstance(failure, _Passing) else 0.0
-        return min(self._longest_s, max(asked, super().__call__(retry_state)))
-
-
-def _log_retry(state: RetryCallState) -> None:
-    failure = state.outcome.exception() if state.outcome else None
-    wait_s = state.next_action.sleep if state.next_action else 0.0
-    event(log, "caption_retry", attempt=state.attempt_number, reason=failure, wait_s=float(wait_s))
+            raise Refused("envelope") from None
+        choice, tokens = completion.choices[0], completion.usage or _Tokens()
+        text = choice.message.text
+        if guarded and guarded in text:
+            raise Refused("echoed_key")
+        sent, written = tokens.prompt_tokens or 0, tokens.completion_tokens or 0
+        cost = (sent * self._config.price_per_million_input + written * self._config.price_per_million_output) / 1e6
+        usage = Usage(paid=Price(input_tokens=sent, output_tokens=written, cost=cost))
+        ended = (choice.finish_reason or "").lower()
+        if ended in ("length", "max_tokens"):
+            # A thought that was cut off is no part of an answer.
+            return Reply(text=text if choice.message.content else "", failure="cut_off", usage=usage)
+        if ended in ("content_filter", "safety", "recitation", "prohibited_content"):
+            return Reply(failure="content_filter", usage=usage)
+        if choice.message.refusal and not choice.message.content:
+            return Reply(failure="refused", usage=usage)
+        return Reply(text=text, usage=usage)

@@ -51,6 +51,7 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
         prompt_hash=hash_json([message.model_dump() for message in messages])[:16],
         seed=derive_seed(task.seed, "caption", task.task_id, attempt),
         attempt=attempt,
+        room=2 if "cut_off" in (refused or ()) else 1,
     )
 
 

@@ -76,6 +76,7 @@ class Request(Record):
     prompt_hash: str
     seed: int = Field(description="of the writer's sampling")
     attempt: int = Field(default=0, description="0, or 1 for the repair")
+    room: int = Field(default=1, description="multiple of the writer's token limit; 2 after a reply that was cut off")
 
     @property
     def key(self) -> str:
@@ -129,7 +130,7 @@ class Usage(Record):
 
 
 class Reply(NamedTuple):
-    """A writer's answer: `text` unchecked, or the reason code `failure`."""
+    """A writer's answer: `text`, unchecked, and the reason code `failure` if it is not the whole answer."""
 
     text: str = ""
     failure: str | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor
 
 
 class SeededSampling(LogitsProcessor):
@@ -41,6 +42,19 @@ class SeededSampling(LogitsProcessor):
         # A token is excluded when those before it already reach top_p; the first one is always kept.
         out = probability.cumsum(dim=-1) - probability >= self._top_p
         return scaled.masked_fill(torch.zeros_like(out).scatter(-1, order, out), float("-inf"))
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end a reply, and the end of the checkpoint's own sampling settings.
+
+    `generate` would fill whatever a request leaves open from the checkpoint's generation_config.json (Qwen2.5 has a
+    repetition penalty there). Only the end tokens of that file are kept, so the stage's settings are all there are.
+    """
+    found = model.generation_config.eos_token_id
+    found = tokenizer.eos_token_id if found is None else found
+    ends = [int(token) for token in (found if isinstance(found, list | tuple) else [found]) if token is not None]
+    model.generation_config = GenerationConfig(eos_token_id=ends or None, pad_token_id=tokenizer.pad_token_id)
+    return ends
 
 
 def default_device() -> torch.device:

@@ -34,14 +34,14 @@ def open_desk(config: WriterConfig) -> Iterator[Desk]:
     else:
         from common.captions.chat_model import ChatModelWriter
 
-        yield Desk(ChatModelWriter(config.chat_model), grammar, config.checks, cache)
+        yield Desk(ChatModelWriter(config.chat_model, config.checks), grammar, config.checks, cache)
 
 
 def _cache_name(config: WriterConfig) -> str:
     """Name of all settings that shape a checked reply; not speed, prices or the key's variable."""
     checks = config.checks.model_dump(mode="json", exclude={"max_replaced_share"})
     if config.backend == "endpoint":
-        shaping = config.endpoint.model_dump(include={"model", "temperature", "max_tokens"})
+        shaping = config.endpoint.model_dump(include={"model", "temperature", "max_tokens", "extra"})
     else:
         shaping = config.chat_model.model_dump(exclude={"batch_size"})
     return f"{config.backend}:{hash_json([shaping, checks])}"

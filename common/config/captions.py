@@ -6,7 +6,7 @@ import re
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from common.config.base import Frozen, Plan
 from common.config.methods import Recipe
@@ -35,7 +35,8 @@ class CheckConfig(Frozen):
     max_words: int = Field(
         default=25,
         ge=5,
-        description="paper's prompts: 20 to 25; a label longer than this minus 5 raises it, for the label is never cut",
+        description="paper's prompts: 20 to 25; longer captions are cut after a clause; a label longer than this "
+        "minus 5 raises it, for the label is never cut",
     )
     min_ascii_share: float = Field(
         default=0.9,
@@ -66,9 +67,20 @@ class EndpointConfig(Frozen):
     )
     temperature: float = Field(default=0.7, ge=0, le=2, description="official code")
     max_tokens: int = Field(default=4096, gt=0, description="official code")
+    extra: dict[str, JsonValue] = Field(
+        default={},
+        description='further fields of every request; {"chat_template_kwargs": {"enable_thinking": false}} keeps Qwen3 '
+        "behind vLLM from thinking",
+    )
     timeout_s: float = Field(default=60.0, gt=0, description="of one request, from sending to the last byte; ours")
     attempts: int = Field(default=5, ge=1, le=20, description="of one request; ours")
     max_wait_s: float = Field(default=30.0, ge=0, description="between attempts, exponential with jitter; ours")
+    limit_wait_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="how long a request is tried while the server limits requests (429), which outlasts limits per "
+        "minute; then the stage fails and can be resumed. Ours",
+    )
     concurrency: int = Field(default=8, ge=1, le=256, description="requests in flight; ours")
     price_per_million_input: float = Field(default=0.0, ge=0, description="money per million tokens; 0: own server")
     price_per_million_output: float = Field(default=0.0, ge=0, description="money per million tokens; 0: own server")
@@ -142,7 +154,7 @@ class CaptionClipsConfig(Frozen):
 
     backend: Literal["audio_llm", "acoustics"] = Field(default="audio_llm", description="paper: an audio LLM")
     audio_llm: AudioLLMConfig = AudioLLMConfig()
-    max_words: int = Field(default=60, ge=5, description="longer replies are replaced; ours")
+    max_words: int = Field(default=60, ge=5, description="longer replies are cut after a clause; ours")
     min_ascii_share: float = Field(default=0.9, ge=0, le=1, description="as for written captions")
     max_replaced_share: float = Field(default=0.5, ge=0, le=1, description="as for written captions")
     sample_rate_hz: int = Field(default=16000, ge=8000, le=48000, description="of the acoustic measurements; ours")

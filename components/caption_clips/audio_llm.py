@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from common.captions.book import prompt_book
-from common.captions.sampling import SeededSampling, default_device
+from common.captions.sampling import SeededSampling, default_device, end_tokens
 from common.config.captions import AudioLLMConfig
 from common.errors import ConfigError, unknown_name
 from common.models.registry import locate
@@ -49,6 +49,7 @@ class AudioLLMCaptioner:
                 "caption_clips.backend=acoustics"
             ) from error
         self._prompt = audio_prompt(model_type)
+        end_tokens(model, self._tokenizer)
         self._model = model.to(default_device()).eval()
 
     @property
@@ -88,12 +89,7 @@ class AudioLLMCaptioner:
             attention_mask=text["attention_mask"].to(device),
             input_features=features["input_features"].to(device, self._model.dtype),
             feature_attention_mask=features["attention_mask"].to(device),
-            generation_config=GenerationConfig(
-                max_new_tokens=self._config.max_new_tokens,
-                do_sample=False,
-                pad_token_id=self._tokenizer.pad_token_id,
-                eos_token_id=self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id,
-            ),
+            generation_config=GenerationConfig(max_new_tokens=self._config.max_new_tokens, do_sample=False),
             logits_processor=LogitsProcessorList([SeededSampling(seeds, self._config.temperature, self._config.top_p)]),
         )
         new = generated[:, text["input_ids"].shape[1] :]

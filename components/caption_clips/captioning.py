@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from common.captions.checks import check_text, plain_caption
+from common.captions.checks import check_sentence, plain_caption
 from common.config.captions import CaptionClipsConfig
 from common.errors import DataError
 from common.records.clips import Caption, all_labels
@@ -84,7 +84,7 @@ def checked_captions(
     for recording, text in zip(recordings, texts, strict=True):
         writer, refused = captioner.name, None
         if captioner is not fallback:
-            refused = check_text(text, settings.max_words, settings.min_ascii_share)
+            text, refused = check_sentence(text, settings.max_words, settings.min_ascii_share)
         if refused:
             writer = fallback.name
             text = fallback.caption([recording], [0])[0]

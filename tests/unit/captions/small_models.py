@@ -65,10 +65,14 @@ def audio_sizes() -> dict[str, Any]:
     }
 
 
-def save_chat_model(folder: Path) -> Path:
+def save_chat_model(folder: Path, chat_template: str = CHAT_TEMPLATE, **sampling: Any) -> Path:
+    """A random chat model; `sampling` goes to its generation_config.json."""
     tokenizer = byte_tokenizer()
+    tokenizer.chat_template = chat_template
     torch.manual_seed(0)
-    Qwen2ForCausalLM(Qwen2Config(**text_sizes(tokenizer))).save_pretrained(folder)
+    model = Qwen2ForCausalLM(Qwen2Config(**text_sizes(tokenizer)))
+    model.generation_config.update(**sampling)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

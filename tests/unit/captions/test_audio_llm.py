@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_a_caption_depends_on_its_clip_and_seed_only(save: Callable[[Path], Path
     assert captioner.caption(clips[:1], [1]) == captions[:1]
     assert captioner.caption(clips, [4, 5, 6]) != captions
     assert captioner.sample_rate_hz == 16000
+
+
+def test_the_checkpoints_own_sampling_settings_do_not_apply(tmp_path: Path) -> None:
+    folder = save_qwen2_audio(tmp_path)
+    plain = AudioLLMCaptioner(settings(folder)).caption(recordings(2), [1, 2])
+    file = folder / "generation_config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 9.0, "suppress_tokens": [*range(99)]})
+    )
+    assert AudioLLMCaptioner(settings(folder)).caption(recordings(2), [1, 2]) == plain
 
 
 def test_the_prompt_is_what_the_models_own_processor_makes() -> None:

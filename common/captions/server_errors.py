@@ -1,0 +1,126 @@
+"""What a chat endpoint says about an error: its words, its codes, and how long it asks to wait."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+WORDS = 200
+"""Characters of a server's message that are shown."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s?(ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?)(?![a-z])")
+_UNITS = {"ms": 0.001, "mi": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_IN_TEXT = re.compile(r"(?:again|retry|wait)\D{0,12}((?:\d+(?:\.\d+)?\s?[a-z]+\s?)+)", re.IGNORECASE)
+_RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:reset(?:-\w+)?|\w+-reset)")
+_EPOCH_S = 1e9
+_EPOCH_MS = 1e12
+
+
+class ServerError(NamedTuple):
+    """Message of a server, on one line, and its codes, types and parameters in lower case."""
+
+    message: str
+    codes: frozenset[str]
+
+
+def read_error(body: str) -> ServerError:
+    """Read the body of an error, in the forms of OpenAI, vLLM, Ollama, Mistral and Google; any other text is shown."""
+    try:
+        data: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return ServerError(_line(re.sub(r"<[^>]*>", " ", body)), frozenset())
+    strings = list(_strings(data, depth=6))
+    # A message within a message is more exact than the one around it.
+    said = [text for name, text in strings if name in ("message", "msg", "detail", "error")]
+    codes = frozenset(text.lower() for name, text in strings if name in ("code", "type", "param", "status", "loc"))
+    return ServerError(_line(" ".join(dict.fromkeys(said)) or body), codes)
+
+
+def _strings(data: Any, depth: int, name: str = "") -> Iterator[tuple[str, str]]:
+    if depth == 0:
+        return
+    if isinstance(data, str):
+        yield name, data
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _strings(value, depth - 1, str(key))
+    elif isinstance(data, list):
+        for value in data[:20]:
+            yield from _strings(value, depth - 1, name)
+
+
+def _line(text: str) -> str:
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return plain if len(plain) <= WORDS else plain[: WORDS - 1] + "…"
+
+
+def asked_wait_s(headers: Mapping[str, str], body: str, now: datetime) -> float:
+    """Seconds that a server asks to wait before the next try; 0 if it does not say.
+
+    Read in this order: `retry-after-ms`, `retry-after` (seconds, or a date), the resets of the limits that are
+    exhausted, else the first reset of any, and the text of the body.
+
+    Args:
+        headers: with names in lower case.
+        body: text of the error.
+        now: used with dates if the server does not say its own time.
+    """
+    now = _date(headers.get("date", "")) or now
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    if "retry-after" in headers:
+        asked = _wait(headers["retry-after"], now)
+        if asked is not None:
+            return asked
+    resets = {name: _wait(value, now) for name, value in headers.items() if _RESET.fullmatch(name)}
+    waits = {name: wait for name, wait in resets.items() if wait is not None}
+    exhausted = [
+        wait for name, wait in waits.items() if _number(headers.get(name.replace("reset", "remaining"), "")) == 0
+    ]
+    if exhausted:
+        return max(exhausted)
+    if waits:
+        return min(waits.values())
+    said = re.search(r'"retryDelay":\s*"([^"]+)"', body) or _IN_TEXT.search(body)
+    return (_duration(said.group(1)) or 0.0) if said else 0.0
+
+
+def _wait(text: str, now: datetime) -> float | None:
+    """Seconds from now: a number of seconds, a time since 1970, `1m30.5s`, or a date; None if it is none of them."""
+    number = _number(text)
+    if number is not None:
+        if number >= _EPOCH_S:
+            number = number / (1000 if number >= _EPOCH_MS else 1) - now.timestamp()
+        return max(0.0, number)
+    duration = _duration(text)
+    if duration is not None:
+        return duration
+    date = _date(text)
+    return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\s*\d{1,15}(?:\.\d{0,9})?\s*", text, re.ASCII) else None
+
+
+def _duration(text: str) -> float | None:
+    text = text.strip().lower().rstrip(".")
+    found = _DURATION.findall(text)
+    if not found or _DURATION.sub("", text).strip(" ,"):
+        return None
+    return sum(float(number) * (_UNITS.get(unit[:2]) or _UNITS[unit[0]]) for number, unit in found)
+
+
+def _date(text: str) -> datetime | None:
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            date = read(text.strip())
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return date if date.tzinfo else date.replace(tzinfo=UTC)
+    return None

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from common.captions.checks import check_reply
+from common.captions.constrained import ReplyForm
+from common.captions.records import Task
+from common.config.captions import CheckConfig
+
+CHECKS = CheckConfig(max_words=8)
+CHARACTERS = [*map(chr, range(32, 127)), "\n", "\t", "é", "“"]
+
+
+def form(labels: tuple[str, ...] = ("dog bark",), prompt: str = "label_only", count: int = 2) -> tuple[ReplyForm, Task]:
+    task = Task.model_validate(
+        {"task_id": "t", "scope": "s", "prompt": prompt, "labels": labels, "count": count, "seed": 0}
+    )
+    return ReplyForm(task, CHECKS), task
+
+
+@pytest.mark.parametrize(
+    ("labels", "prompt"),
+    [
+        (("dog bark",), "label_only"),
+        (("rain", "church bell", "siren"), "mixcap"),
+        (("rain", "church bell", "siren", "wind"), "multi_label"),
+        (("犬の鳴き声",), "revise"),
+        (("r&b soul", "c++"), "plain"),
+        (("a a", "a"), "plain"),
+        ((" ".join(f"word{n}" for n in range(6)),), "plain"),
+        (("dog bark",), "extract"),
+    ],
+)
+def test_random_writing_that_keeps_to_the_form_is_a_reply_without_fault(labels: tuple[str, ...], prompt: str) -> None:
+    """Tokens are drawn at random; one that does not fit is drawn again, and after sixty draws the ending helps."""
+    for seed in range(2):
+        kept, task = form(labels, prompt)
+        draw, text = random.Random(seed), ""
+        while not kept.whole(text):
+            tokens = ("".join(draw.choices(CHARACTERS, k=draw.choice([1, 1, 2]))) for _ in range(60))
+            ending = kept.ending(text)
+            text += next((token for token in tokens if kept.begins(text + token)), ending[:1])
+            assert kept.begins(text) and len(text) < 1500
+        checked = check_reply(text, task, CHECKS)
+        assert checked.complete and checked.reasons == ()
+        assert prompt == "extract" or len(checked.captions) == task.count
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("", True),
+        ("{", True),
+        ('{\n  "captions": [\n    "A dog bark', True),
+        ('{"captions": ["a dog bark", "one dog bark"]}', True),
+        ("Sure! {", False),
+        ("<think>", False),
+        ("```json", False),
+        ('{"caption": ', False),
+        ('{"captions": [""', False),
+        ('{"captions": ["a cat"', False),
+        ('{"captions": ["a cat', True),
+        ('{"captions": ["a dog barks', True),
+        ('{"captions": ["a dog barks"', False),
+        ('{"captions": ["one two three four five six seven dog', False),
+        ('{"captions": ["one two three four five six dog bark', True),
+        ('{"captions": ["a dog bark"]', False),
+        ('{"captions": ["a dog bark", "one dog bark", ', False),
+        ('{"captions": ["a dog bark <', False),
+        ('{"captions": ["a dog bark", "one dog bark"]} Enjoy', False),
+    ],
+)
+def test_only_the_beginning_of_a_good_reply_fits(text: str, fits: bool) -> None:
+    assert form()[0].begins(text) is fits
+
+
+def test_a_label_that_json_must_escape_leaves_the_model_free() -> None:
+    assert not form(('say "woof"',))[0].usable and form()[0].usable
