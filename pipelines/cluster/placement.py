@@ -110,7 +110,7 @@ class Profile(Frozen):
         description="of a study at a time; with more, the first ones may each pretrain, as none finds the other's work",
     )
     cells_per_run: int = Field(
-        default=3,
+        default=4,
         ge=1,
         description="most cells of a study in one run: Argo keeps the state of a run in one object of 1 MB; more only "
         "where it offloads the state of nodes",

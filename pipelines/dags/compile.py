@@ -46,7 +46,9 @@ def _completed(text: str, fresh: bool) -> str:
     """Complete the compiled YAML with what the SDK does not write.
 
     Adds the preset names as `literals`, which KFP's UI shows as a drop-down list. Removes docstrings from the
-    components' sources, since KFP's cache keys contain the source. With `fresh`, removes the caching of all tasks.
+    components' sources, since KFP's cache keys contain the source, and the descriptions of the components' inputs and
+    outputs, which no page shows and which Argo keeps several times for each task: a fifth of what a cell of a study
+    adds to the state of a run, whose size is limited. With `fresh`, removes the caching of all tasks.
     """
     header, separator, body = text.partition("components:\n")
     documents = list(yaml.load_all(separator + body, yaml.CSafeLoader))
@@ -55,6 +57,11 @@ def _completed(text: str, fresh: bool) -> str:
     for executor in pipeline["deploymentSpec"]["executors"].values():
         command = executor["container"]["command"]
         command[-1] = ast.unparse(without_docstrings(command[-1]))
+    for component in pipeline["components"].values():
+        for kind in ("inputDefinitions", "outputDefinitions"):
+            for defined in component.get(kind, {}).values():
+                for one in defined.values():
+                    one.pop("description", None)
     if fresh:
         for part in (pipeline["root"], *pipeline["components"].values()):
             for task in part.get("dag", {}).get("tasks", {}).values():

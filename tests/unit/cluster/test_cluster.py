@@ -209,10 +209,10 @@ def test_a_study_of_more_cells_than_one_run_bears_reaches_no_cluster(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KFP_HOST", stub.url)
-    assert main(["benchmark", "--datasets", "demo", "--n", "16,32,48,64", "--preset", "smoke"]) == 2
-    assert main(["schedule-nightly", "--cells", "esc50:50,esc50:100,gtzan:50,gtzan:100"]) == 2
+    assert main(["benchmark", "--datasets", "demo", "--n", "16,24,32,48,64", "--preset", "smoke"]) == 2
+    assert main(["schedule-nightly", "--cells", "esc50:50,esc50:100,gtzan:50,gtzan:100,demo:32"]) == 2
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and all("4 in one run, of which Kubeflow bears 3" in line for line in told)
+    assert len(told) == 2 and all("5 in one run, of which Kubeflow bears 4" in line for line in told)
     assert not stub.tables["runs"] and not stub.tables["recurringruns"]
 
 
