@@ -35,9 +35,11 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
     if not root.is_dir():
         raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file{near(root)}")
     columns, lines = read_label_file(labels)
-    reader = _Reader(root, multi_label, Listing(ignored_columns=[name for name in columns if name not in COLUMNS]))
+    reader = _Reader(
+        labels, root, multi_label, Listing(ignored_columns=[name for name in columns if name not in COLUMNS])
+    )
     listing, groups = reader.listing, reader.groups
-    rows = [(line, row) for line, values in lines if (row := reader.row(values, f"{labels}, line {line}")) is not None]
+    rows = [(line, row) for line, values in lines if (row := reader.row(values, line)) is not None]
     listing.has_splits = any(row.split is not None for _, row in rows)
     check_split_names(reader.split_names, str(labels))
     listing.rows = _without_repeats(_found(rows, root, listing), listing)
@@ -55,13 +57,14 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
 class _Reader:
     """Rows from the values of lines; `listing` takes what cannot be a row."""
 
-    def __init__(self, root: Path, multi_label: bool, listing: Listing) -> None:
-        self._root, self._multi_label = root, multi_label
+    def __init__(self, labels: Path, root: Path, multi_label: bool, listing: Listing) -> None:
+        self._file, self._root, self._multi_label = labels, root, multi_label
         self.listing, self.groups = listing, Spellings("group")
         self.split_names: set[str] = set()
 
-    def row(self, values: dict[str, Any], where: str) -> Row | None:
-        labels = self._labels(values.get("label"), where)
+    def row(self, values: dict[str, Any], line: int) -> Row | None:
+        where = f"{self._file}, line {line}"
+        labels = self._labels(values.get("label"), where, line)
         path, split, group = (_text(values.get(name), name, where) for name in ("path", "split", "group"))
         path, split = path.strip(), canonical(split).lower()
         if not path:
@@ -84,10 +87,10 @@ class _Reader:
             )
         self.split_names |= {split} if split else set()
         if name := canonical(group):
-            self.groups.add(name, group, where)
+            self.groups.add(name, group, f"line {line}")
         return Row(self._root / source, source, labels[0], SPLITS.get(split), name or None, tuple(labels[1:]))
 
-    def _labels(self, value: Any, where: str) -> list[str]:
+    def _labels(self, value: Any, where: str, line: int) -> list[str]:
         """Labels of a clip, without duplicates: from one text, a text separated by ';' or '|', or a list of texts."""
         if not self._multi_label and isinstance(value, list | dict):
             raise DataError(
@@ -103,7 +106,7 @@ class _Reader:
         if self._multi_label and "" in labels and len(labels) > 1:
             raise DataError(f"{where}: label {value!r:.60} has an empty part; put one ';' or '|' between two labels")
         for label, text in zip(labels, texts, strict=True):
-            self.listing.spellings.add(label, text, where)
+            self.listing.spellings.add(label, text, f"line {line}")
         return list(dict.fromkeys(label for label in labels if label))
 
 
