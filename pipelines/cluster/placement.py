@@ -121,7 +121,7 @@ class Profile(Frozen):
     gpu_tolerations: tuple[Toleration, ...] = Field(default=(), description="added for stages with GPUs")
     priority_class: str | None = Field(
         default=None,
-        description=f"becomes the label {PRIORITY_LABEL}, from which manifests/base/hardening.yaml sets the class: "
+        description=f"becomes the label {PRIORITY_LABEL}, from which manifests/components/hardening sets the class: "
         "the SDK of KFP cannot set it",
     )
     queue: str | None = Field(default=None, description="Kueue's local queue")

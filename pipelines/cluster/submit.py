@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from common.errors import ConfigError
+from common.errors import ConfigError, SynthioError
 from pipelines.cluster.api import Cluster
 from pipelines.cluster.placement import load_profile
 
@@ -68,7 +68,10 @@ def submit(
     print(f"run: {cluster.url(run_id)}", flush=True)
     status = 0
     if follow:
-        status = cluster.follow(run_id, lambda line: print(line, flush=True), tasks=task_names(package))
+        try:
+            status = cluster.follow(run_id, lambda line: print(line, flush=True), tasks=task_names(package))
+        except SynthioError as error:
+            raise type(error)(f"{error}; the run itself goes on: {cluster.url(run_id)}") from error
     if status and not fresh:
         print("if a task lacks an input that is gone from the store: the same command with FRESH=1 makes it anew")
     return status

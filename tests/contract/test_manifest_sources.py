@@ -18,6 +18,7 @@ OBJECTS: list[tuple[str, dict[str, Any]]] = [
     (path.relative_to(ROOT).as_posix(), document)
     for path in FILES
     for document in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    if "apiVersion" in document  # else a patch
 ]
 SERVED = {
     "kustomize.config.k8s.io/v1beta1": "read by kustomize, never sent",

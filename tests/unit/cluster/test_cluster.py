@@ -358,6 +358,24 @@ def test_run_pipeline_with_a_host_submits_follows_and_exits_with_the_runs_status
     assert f"{stub.url}/#/runs/details/" in said.out and TOKEN not in said.out + said.err
 
 
+def test_who_can_follow_no_longer_is_told_that_the_run_goes_on(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(cluster: Cluster, run_id: str, *_: object, **__: object) -> int:
+        stub.faults = [401]
+        return cluster.ask(lambda: cluster.client.get_run(run_id)) is None
+
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    monkeypatch.setattr(Cluster, "follow", ended)
+    assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow"]) == 2
+    (run_id,) = stub.tables["runs"]
+    said = capsys.readouterr().err
+    assert (
+        "set KFP_TOKEN to a valid token" in said
+        and f"the run itself goes on: {stub.url}/#/runs/details/{run_id}" in said
+    )
+
+
 def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], compiled: Compiled
 ) -> None:
