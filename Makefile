@@ -46,7 +46,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -128,6 +128,9 @@ push-data: setup ## Put a dataset of this machine into the store: DATASET=name|f
 
 estimate: setup ## What pretraining a preset takes in memory and time: PRESET=paper [GPUS=8]
 	@$(PY) -m pipelines estimate --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) --gpus=$(call quoted,GPUS)
+
+check-gpu: setup ## On a GPU: measure everything that trains or generates, at the real sizes, in eight minutes; downloads nothing
+	@$(PY) -m tests.benchmarks.gpu
 
 bench-t2a: setup ## Benchmark corpus, pretraining and alignment
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.t2a

@@ -121,7 +121,9 @@ class Stub:
             rows[identity]["status"] = "ENABLED" if action == "enable" else "DISABLED"
             return 200, {}
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        tasks = [{"task_id": f"t{place}", "display_name": name, "state": state} for place, name in enumerate(self.nodes)]
+        tasks = [
+            {"task_id": f"t{place}", "display_name": name, "state": state} for place, name in enumerate(self.nodes)
+        ]
         details = {"task_details": tasks}
         return 200, {key: identity, **rows[identity], "state": state, "run_details": details}
 
