@@ -39,7 +39,8 @@ class Splits:
         replicates: (training clips, validation clips) by seed.
         oracle: training clips of the oracle.
         shared: whether all replicates have the same clips.
-        dropped: clips outside the test split that are left out as copies of clips in another split.
+        dropped: clips outside the test split that are left out as copies of clips in another split, or because their
+            group is in a given test split.
         test_dropped: `test_copies` with reasons.
         test_by: origin of the test split: `official`, or drawn by `group` or `clip`.
         validation: source of the validation split: `official`, `remaining` or `training`.

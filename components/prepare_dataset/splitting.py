@@ -43,6 +43,7 @@ def split_clips(
     splits = Splits()
     _hold_out_test(splits, sorted(clips, key=lambda clip: clip.clip_id), labels, spec, settings)
     _drop_duplicates(splits)
+    _drop_groups_of_test(splits)
     _check_classes(splits, labels)
     total = training_total(splits, n)
     splits.shared = total == len(splits.pool)
@@ -141,6 +142,26 @@ def _drop_duplicates(splits: Splits) -> None:
         )
 
 
+def _drop_groups_of_test(splits: Splits) -> None:
+    """Remove clips outside a given test split whose group (recording, speaker) has clips in it.
+
+    Where groups run through the whole dataset, so that a class would lose all its clips, nothing is removed; a warning
+    follows then.
+    """
+    if splits.test_by != "official":
+        return
+    groups = {clip.group for clip in splits.test if clip.group}
+    for clips in (splits.pool, splits.official_validation):
+        apart = [clip for clip in clips if clip.group not in groups]
+        if labels_of(apart) == labels_of(clips):
+            splits.dropped += [
+                Drop(clip.source, "group_in_test", f"{clip.group} has clips in the test split", clip.split)
+                for clip in clips
+                if clip.group in groups
+            ]
+            clips[:] = apart
+
+
 def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
     counts = count_labels(splits.pool)
     needed = 1 if splits.official_validation else 2
@@ -172,7 +193,7 @@ def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
 
 
 def _warn_of_leaks(splits: Splits) -> None:
-    """Warn of groups with clips in several splits; official splits are not corrected."""
+    """Warn of groups with clips in several splits, where they could not be taken apart."""
     if not splits.official_validation:
         sides = [("training", splits.pool), ("test", splits.test)]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -117,7 +118,10 @@ def test_more_clips_than_there_are_is_an_error(tmp_path: Path) -> None:
 
 
 def given_split(folder: Path, test_seed: int, test_clips: int) -> DatasetSpec:
-    """Clips of a given split; the test clips, and what is wrong with them, are others for another `test_seed`."""
+    """Clips of a given split; the test clips, and what is wrong with them, are others for another `test_seed`.
+
+    They are of the same groups for seeds that differ by 6.
+    """
     folder.mkdir()
     lines = ["path,label,split,group"]
 
@@ -144,16 +148,23 @@ def given_split(folder: Path, test_seed: int, test_clips: int) -> DatasetSpec:
 
 
 def test_another_test_split_leaves_every_byte_of_the_gold_set_and_of_the_figures(tmp_path: Path) -> None:
-    for name, seed, clips in (("first", 2, 10), ("second", 5, 16)):
+    for name, seed, clips in (("first", 2, 10), ("second", 8, 16)):
         prepare(tmp_path / name, given_split(tmp_path / f"{name} data", seed, clips), n=8)
     assert hash_dir(tmp_path / "first" / "gold") == hash_dir(tmp_path / "second" / "gold")
     assert read_json(tmp_path / "first" / "metrics.json") == read_json(tmp_path / "second" / "metrics.json")
     assert hash_dir(tmp_path / "first" / "test") != hash_dir(tmp_path / "second" / "test")
     health = read_json(tmp_path / "second" / "test" / "health.json")
     assert health["dropped_by_reason"] == {"duplicate_of_training": 1, "unreadable": 1} and health["clips"] == 16
-    # What the test split shares with the rest is told where the test split is told about.
-    assert "groups_shared" in health["warning_codes"]
-    assert "groups_shared" not in GoldSet(tmp_path / "second" / "gold").health["warning_codes"]
+    assert GoldSet(tmp_path / "second" / "gold").health["dropped_by_reason"] == {"group_in_test": 4}
+
+
+def test_a_group_that_cannot_be_taken_apart_is_told_where_the_test_split_is(tmp_path: Path) -> None:
+    spec = given_split(tmp_path / "data", 2, 10)
+    table = tmp_path / "data" / "labels.csv"
+    table.write_text(re.sub(r",[gt]\d$", ",everyone", table.read_text(), flags=re.MULTILINE))
+    prepare(tmp_path / "out", spec, n=8)
+    assert "groups_shared" in read_json(tmp_path / "out" / "test" / "health.json")["warning_codes"]
+    assert not any("test" in warning for warning in GoldSet(tmp_path / "out" / "gold").health["warnings"])
 
 
 def test_the_test_split_opens_in_evaluation_only(tmp_path: Path) -> None:
@@ -259,6 +270,7 @@ def test_of_a_large_dataset_the_drawn_clips_alone_are_decoded(tmp_path: Path) ->
     rows = [json.loads(line) for line in (tmp_path / "data" / "labels.jsonl").read_text().splitlines()]
     for row in rows:
         row["split"] = "test" if row["take"] < 4 else "train"
+        row["group"] = f"{row['group']} {row['split']}"
     (tmp_path / "data" / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     whole = prepare(tmp_path / "whole", spec, n=8)
     assert prepare(tmp_path / "same", spec, n=8, max_pool_clips=64) == whole

@@ -120,7 +120,25 @@ def test_three_training_speakers_are_too_few_for_a_validation_of_their_own(clip:
     assert len(splits.replicates[0][1]) == 40
 
 
-def test_official_splits_that_share_groups_are_told(clip: Make) -> None:
+def test_clips_of_a_group_in_a_given_test_split_leave_training_and_validation(clip: Make) -> None:
+    parts = ["test" if i < 6 else "val" if i < 20 else "train" for i in range(60)]
+    clips = [clip(i, label, part, f"s{i % 20}") for label in "ab" for i, part in enumerate(parts)]
+    splits = split(clips, None)
+    groups = [{c.group for c in side} for side in (splits.test, splits.pool, splits.official_validation)]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2]
+    assert not any(warning.of_test for warning in splits.warnings)
+    assert Counter(drop.reason for drop in splits.dropped) == {"group_in_test": 24}
+    assert {drop.split for drop in splits.dropped} == {"train"} and "s0 has clips" in splits.dropped[0].detail
+    assert len(splits.test) == 12 and len(splits.pool) == 56 and len(splits.official_validation) == 28
+
+
+def test_clips_without_a_group_and_splits_that_are_drawn_lose_nothing(clip: Make) -> None:
+    given = [clip(i, label, "test" if i < 9 else "train", None) for label in "ab" for i in range(60)]
+    drawn = [clip(i, label, group=f"g{i % 2}") for label in "ab" for i in range(60)]
+    assert not split(given, 20).dropped and not split(drawn, 20).dropped
+
+
+def test_official_splits_that_share_all_groups_are_told(clip: Make) -> None:
     splits = split([clip(i, label, "test" if i < 9 else "train", f"s{i % 2}") for label in "ab" for i in range(60)], 20)
     assert any("s0, s1" in warning.message for warning in splits.warnings if warning.code == "groups_shared")
 

@@ -47,16 +47,30 @@ def test_the_table_gives_label_fold_and_recording(put: Put, top: str) -> None:
     assert all(row.path.is_file() for row in rows)
 
 
-def test_fold_five_tests_and_no_recording_is_on_two_sides(put: Put) -> None:
+def test_fold_one_tests_and_no_recording_is_on_two_sides(put: Put) -> None:
     spec = resolve_dataset("esc50").model_copy(update={"root": put(files())})
     settings = PrepareDatasetConfig(storage_sample_rate_hz=8000, validation_min_groups=2)
     reading = read_dataset(spec, settings, None, 1)
     assert not reading.dropped and reading.labels == ["dog", "rain"]
     splits = split_clips(reading.clips, reading.labels, spec, settings, None, (0,))
-    assert {clip.source for clip in splits.test} == {f"audio/{name}" for name, fold, *_ in clips() if fold == 5}
+    assert {clip.source for clip in splits.test} == {f"audio/{name}" for name, fold, *_ in clips() if fold == 1}
     train, validation = splits.replicates[0]
     sides = [{clip.group for clip in side} for side in (splits.test, train, validation)]
     assert splits.validation_by == "group" and sum(map(len, sides)) == len(set.union(*sides)) == 20
+
+
+def test_clips_of_a_recording_that_is_in_the_test_fold_leave_the_others(put: Put, tmp_path: Path) -> None:
+    made = files()
+    shared = {"meta/esc50.csv": str(made["ESC-50-master/meta/esc50.csv"]).replace(",400128,", ",500160,")}
+    root = put({name.removeprefix("ESC-50-master/"): text for name, text in made.items()} | shared)
+    spec = resolve_dataset("esc50").model_copy(update={"root": root, "test_folds": (5,)})
+    settings = PrepareDatasetConfig(storage_sample_rate_hz=8000, validation_min_groups=2)
+    reading = read_dataset(spec, settings, None, 1)
+    splits = split_clips(reading.clips, reading.labels, spec, settings, None, (0,))
+    assert [(drop.source, drop.reason) for drop in splits.dropped] == [
+        (f"audio/4-400032-{take}-0.wav", "group_in_test") for take in "AB"
+    ]
+    assert len(splits.pool) == 18 and len(splits.test) == 5
 
 
 def test_the_user_may_choose_the_folds(put: Put, tmp_path: Path) -> None:
