@@ -29,7 +29,7 @@ def workflow_bytes(documents: list[Spec], cells: int, configs: Mapping[str, Any]
     """
     run = _Run(documents, configs, wrapped)
     nodes = list(run.dag("root", "synthio-benchmark-x7k2p.root", cells))
-    status = base64.b64encode(gzip.compress(_json({node["id"]: node for node in nodes}).encode()))
+    status = base64.b64encode(gzip.compress(_json({node["id"]: node for node in nodes}).encode(), 6))
     return len(_json(run.spec)) + len(status)
 
 
