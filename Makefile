@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DATASET ?= demo
+FETCH ?= 1
 PRESET ?=
 N ?=
 SEEDS ?= 3
@@ -66,16 +67,16 @@ setup: ## Make the virtual environment with all pinned packages
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines run-pipeline --dataset=$(call quoted,DATASET) --preset=$(call quoted,PRESET,tiny) --n=$(call quoted,N) \
 	  --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --reuse-t2a-from=$(call quoted,REUSE_T2A_FROM) \
-	  --llm-endpoint=$(call quoted,LLM_ENDPOINT) --budget=$(call quoted,BUDGET,0) --overrides=$(call quoted,OVERRIDES) --runs=$(call quoted,RUNS) \
-	  --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
+	  --llm-endpoint=$(call quoted,LLM_ENDPOINT) --budget=$(call quoted,BUDGET,0) --overrides=$(call quoted,OVERRIDES) \
+	  --runs=$(call quoted,RUNS) --fetch=$(call quoted,FETCH,1) --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
 	  $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [GPU=H200] [DRY_RUN=1]
 	@$(PY) -m pipelines benchmark --datasets=$(call quoted,$(if $(call typed,DATASETS),DATASETS,DATASET)) --preset=$(call quoted,PRESET,tiny) \
 	  --n=$(call quoted,N) --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --overrides=$(call quoted,OVERRIDES) \
 	  --budget=$(call quoted,BUDGET,0) --price=$(call quoted,PRICE,0) --gpu=$(call quoted,GPU) --history=$(call quoted,HISTORY) \
-	  --runs=$(call quoted,RUNS) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) --profile=$(call quoted,PROFILE) \
-	  $(call flag,--dry-run,DRY_RUN) $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
+	  --runs=$(call quoted,RUNS) --fetch=$(call quoted,FETCH,1) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) \
+	  --profile=$(call quoted,PROFILE) $(call flag,--dry-run,DRY_RUN) $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 test: setup ## Run the tests: minutes
 	@$(PY) -m pytest -n $(call quoted,JOBS) --dist worksteal -m "not e2e"
@@ -124,7 +125,7 @@ list-datasets: setup ## List the registered datasets with source, licence, split
 	@$(PY) -m pipelines list-datasets $(call flag,--json,JSON)
 
 push-data: setup ## Put a dataset of this machine into the store: DATASET=name|file.yaml STORE=s3://bucket/prefix
-	@$(PY) -m pipelines push-data --dataset=$(call quoted,DATASET) --store=$(call quoted,STORE)
+	@$(PY) -m pipelines push-data --dataset=$(call quoted,DATASET) --store=$(call quoted,STORE) --fetch=$(call quoted,FETCH,1)
 
 estimate: setup ## What pretraining a preset takes in memory and time: PRESET=paper [GPUS=8]
 	@$(PY) -m pipelines estimate --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) --gpus=$(call quoted,GPUS)

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from common.audio.walk import escaped, is_text
 from common.config.dataset import DatasetSpec
 from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import root_of, where_to_get
+from common.datasets.layouts.located import is_here, root_of, where_to_get
 from common.datasets.layouts.native import folder_with
 from common.datasets.listing import list_clips
 from common.errors import ConfigError, unknown_name
-from common.storage import open_uri
+from common.storage import ObjectStore, open_uri, whole_store
 from common.storage.hashing import hash_file, hash_json
 
 DATASETS_DIR = Path(__file__).parent
@@ -66,6 +66,43 @@ def resolve_dataset(source: str) -> DatasetSpec:
         )
     error = unknown_name("dataset", source, dataset_names())
     raise ConfigError(f"{error}; or the path of a dataset YAML or of a folder with one sub-folder per class")
+
+
+def find_dataset(source: str) -> DatasetSpec:
+    """Resolve `source`, and look whether this machine, or the run store, has the dataset.
+
+    A registered dataset that is not on this machine is taken from the run store, where `make push-data` puts it.
+
+    Args:
+        source: as for `resolve_dataset`.
+
+    Raises:
+        ConfigError: there is no such dataset, or it is in neither place; the message says where to get it.
+        StorageError: the store does not answer, or lacks the list of a pushed dataset.
+    """
+    spec = resolve_dataset(source)
+    if spec.pushed is not None:
+        with open_uri(spec.pushed):
+            return spec
+    to_cluster = f"for runs on a cluster: make push-data DATASET={spec.name} STORE=s3://… puts it where pods read"
+    if spec.reader in LAYOUTS and not is_here(spec):
+        store = whole_store() if source in dataset_names() else None
+        found = pushed_copy(source, store) if store is not None else None
+        if found is None:
+            raise ConfigError(f"{where_to_get(spec)}; {to_cluster}")
+        return found
+    for place in (spec.labels, spec.audio):
+        if place is not None and not os.path.exists(place):
+            raise ConfigError(f"dataset {spec.name}: {place} does not exist on this machine; {to_cluster}")
+    return spec
+
+
+def pushed_copy(name: str, store: ObjectStore) -> DatasetSpec | None:
+    """The registered dataset `name` as `make push-data` put it into a run store; None = it did not."""
+    key = f"datasets/{name}.yaml"
+    if store.size(key) is None:
+        return None
+    return _parse(store.read_bytes(key).decode(errors="replace"), f"{store.uri}/{key}", None)
 
 
 def fingerprint(spec: DatasetSpec) -> str:

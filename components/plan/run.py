@@ -6,7 +6,7 @@ from typing import Any
 
 from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
-from common.datasets.registry import resolve_dataset
+from common.datasets.registry import find_dataset
 from common.errors import ConfigError
 from common.log import event, get_logger
 from common.models.licences import check_use
@@ -33,11 +33,11 @@ def run(
     """Settings of every stage, in the order of `PLANS`; arguments as in `component.py`.
 
     Raises:
-        ConfigError: a name, number or setting is wrong, a licence forbids the declared use, or the estimated cost
-            exceeds the budget, or a model was not fetched.
+        ConfigError: a name, number or setting is wrong, the dataset is not to be found, a licence forbids the declared
+            use, the estimated cost exceeds the budget, or a model was not fetched.
         StorageError: the store does not respond.
     """
-    spec = resolve_dataset(dataset)
+    spec = find_dataset(dataset)
     config = with_llm_endpoint(with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from), llm_endpoint)
     check_pinned(config)
     check_use(config, spec)

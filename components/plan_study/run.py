@@ -10,7 +10,7 @@ from typing import Any
 
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
-from common.datasets.registry import check_training_clips, resolve_dataset
+from common.datasets.registry import check_training_clips, find_dataset
 from common.log import event, get_logger
 from common.models.licences import check_use
 from common.study.cells import MAX_CELLS, Records, check_cells_per_run, night_scope, parse_cells, study_id
@@ -34,14 +34,15 @@ def run(
     """Cells for the loop, each with its overrides and the key of its report; arguments as in `component.py`.
 
     Raises:
-        ConfigError: a name or number is wrong, a licence forbids the use, or the estimated cost exceeds the budget.
+        ConfigError: a name or number is wrong, a dataset is not to be found, a licence forbids the use, or the
+            estimated cost exceeds the budget.
     """
     listed = parse_cells(cells)
     check_cells_per_run(len(listed), cells_per_run)
     check_history(history)
     config, chosen = load_preset(preset, overrides), resolve_methods(methods)
     for cell in listed:
-        spec = resolve_dataset(cell.dataset)
+        spec = find_dataset(cell.dataset)
         check_use(config, spec)
         check_training_clips(spec, cell.n or spec.n)
     cost = estimate([cell.names()[1] for cell in listed], preset, chosen, seeds, config=config)

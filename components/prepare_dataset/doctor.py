@@ -8,7 +8,7 @@ from typing import Any
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.datasets.registry import fingerprint
-from common.errors import DataError, SynthioError
+from common.errors import SynthioError
 from common.runtime.parallel import cpu_count
 from components.prepare_dataset.dataset import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.health import describe, noted, whole_health
@@ -58,15 +58,12 @@ def examine(
         settings: settings of the stage; default: those of production.
         n: training clips of a replicate; default: the dataset's.
         seeds: the replicates.
-
-    Raises:
-        ConfigError: a published dataset is not on this machine.
     """
     settings = settings or PrepareDatasetConfig()
     try:
         fingerprint(spec)
         reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)
-    except DataError as error:
+    except SynthioError as error:
         nothing = _without_splits(Reading([], [], [], 0, [], []))
         return DoctorReport(spec.name, spec.domain, spec.licence, nothing, (str(error),))
     problems: list[str] = []
@@ -97,9 +94,11 @@ def _without_splits(reading: Reading) -> dict[str, Any]:
 
 
 def _lines(report: DoctorReport) -> list[str]:
+    ending = [_row("PROBLEM", problem) for problem in report.problems]
+    ending.append(_row("verdict", "ready" if report.ok else "not ready"))
     health = report.health
     if not health["counts"]["listed"]:
-        return [f"{report.name}: no clip can be listed", *(_row("PROBLEM", problem) for problem in report.problems)]
+        return [f"{report.name}: no clip can be listed", *ending]
     seconds, counts = health["duration_s"], health["counts"]
     lines = [
         f"{report.name}: {report.domain}; licence {report.licence}",
@@ -137,8 +136,7 @@ def _lines(report: DoctorReport) -> list[str]:
     if len(health["dropped"]) > _SHOWN:
         lines.append(_row("left out", f"and {len(health['dropped']) - _SHOWN} more"))
     lines += [_row("warning", warning) for warning in health["warnings"]]
-    lines += [_row("PROBLEM", problem) for problem in report.problems]
-    return [*lines, _row("verdict", "ready" if report.ok else "not ready")]
+    return [*lines, *ending]
 
 
 def _row(name: str, value: object) -> str:

@@ -7,20 +7,19 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from common.captions.secrets import check_key
 from common.config.methods import resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
-from common.datasets.registry import check_training_clips, fingerprint, resolve_dataset
 from common.errors import ConfigError
-from common.models.licences import check_use
 from common.models.registry import check_fetched
 from common.study.cells import parse_cells
 from common.study.nights import check_history
+from pipelines.cluster.api import Connection
+from pipelines.commands.wanted import Wanted, bring, cluster_parameters, local_parameters, remark, want
 
 PARAMETER_BYTES = 16 * 1024
 """Longest text of a parameter. Arguments of a process end at 128 KiB, and a task gets several parameters in one."""
@@ -37,6 +36,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
     parser.add_argument("--runs", default="runs", type=place, help="folder of all runs and of the store")
     parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
+    parser.add_argument("--fetch", default="1", choices=("0", "1"), help="0: never download a dataset that is missing")
     parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
     parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
     parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
@@ -49,34 +49,48 @@ def place(text: str) -> Path:
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Check the options of `run-pipeline` and convert them to the pipeline's parameters.
+    """Check the options of `run-pipeline`, fetch a missing dataset, and convert them to the pipeline's parameters.
 
     Raises:
-        ConfigError: a name or number is wrong, or a licence forbids the use.
+        ConfigError: a name or number is wrong, a licence forbids the use, or the dataset is to be had elsewhere.
+        DataError: the dataset cannot be fetched or listed.
+        StorageError: the dataset cannot be fetched.
     """
     config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
     config = with_llm_endpoint(config, options.llm_endpoint)
     resolve_methods(options.methods)
-    spec = resolve_dataset(options.dataset)
-    check_use(config, spec)
-    n = number("N", options.n or "0", 0)
-    check_training_clips(spec, n or spec.n)
-    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
-    check_parameter("the dataset's YAML", text)
-    for name in ("methods", "overrides", "reuse_t2a_from", "llm_endpoint"):
-        check_parameter(name.upper(), getattr(options, name))
-    return {
-        "dataset": text,
+    _check_texts(options)
+    wanted = want(options.dataset, number("N", options.n or "0", 0), config)
+    checked = {
         "preset": options.preset,
-        "n": n,
         "methods": options.methods,
         "seeds": number("SEEDS", options.seeds, 1),
         "reuse_t2a_from": _absolute(options.reuse_t2a_from),
         "llm_endpoint": options.llm_endpoint,
         "budget": dollars("BUDGET", options.budget),
         "overrides": options.overrides,
-        "data_version": fingerprint(spec),
     }
+    (parameters,) = _parameters([wanted], options, config)
+    return checked | parameters
+
+
+def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: RunConfig) -> list[dict[str, Any]]:
+    if line := remark(wanted, options.preset, config):
+        print(line, flush=True)
+    if Connection.from_environment() is not None:
+        found = [cluster_parameters(each, options.store) for each in wanted]
+    else:
+        check_local(options)
+        bring(wanted, options.fetch == "1")
+        found = [local_parameters(each) for each in wanted]
+    for parameters in found:
+        check_parameter("the dataset's YAML", parameters["dataset"])
+    return found
+
+
+def _check_texts(options: argparse.Namespace) -> None:
+    for name in ("methods", "overrides", "reuse_t2a_from", "llm_endpoint"):
+        check_parameter(name.upper(), getattr(options, name, ""))
 
 
 def _absolute(text: str) -> str:
@@ -119,35 +133,37 @@ def check_writers(config: RunConfig, methods: str) -> None:
             check_key(writer.endpoint)
 
 
-def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Check the options of `benchmark` and convert them to the benchmark pipeline's parameters.
+def study_request(options: argparse.Namespace) -> list[Wanted]:
+    """The cells that the options of `benchmark` ask for, before any dataset is fetched.
 
     Raises:
-        ConfigError: a name or number is wrong.
+        ConfigError: a name or number is wrong, or a licence forbids the use.
     """
     datasets, sizes = _listed(options.datasets), _listed(options.n) or ["0"]
     if not datasets:
         raise ConfigError("DATASETS is empty; name at least one, such as DATASETS=demo")
-    cells = []
-    for dataset, n in itertools.product(datasets, sizes):
-        single = argparse.Namespace(
-            dataset=dataset,
-            n=n,
-            preset=options.preset,
-            methods=options.methods,
-            seeds=options.seeds,
-            overrides=options.overrides,
-            reuse_t2a_from="",
-            llm_endpoint="",
-            budget="0",
-        )
-        resolved = pipeline_arguments(single)
-        cells.append({key: resolved[key] for key in ("dataset", "n", "data_version")})
-    text = json.dumps(cells, sort_keys=True)
-    parse_cells(text)
+    config = load_preset(options.preset, options.overrides)
+    resolve_methods(options.methods)
+    _check_texts(options)
+    numbers = [number("N", size, 0) for size in sizes]
+    wanted = [want(dataset, n, config) for dataset, n in itertools.product(datasets, numbers)]
+    parse_cells(json.dumps([{"dataset": each.source, "n": each.n} for each in wanted]))
     check_history(options.history)
-    return {
-        "cells": text,
+    return wanted
+
+
+def study_arguments(options: argparse.Namespace, wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """Fetch what is missing of the cells' datasets, and convert the options to the benchmark pipeline's parameters.
+
+    Args:
+        wanted: the cells, of `study_request`.
+
+    Raises:
+        ConfigError: a number is wrong, or a dataset is to be had elsewhere.
+        DataError: a dataset cannot be fetched or listed.
+        StorageError: a dataset cannot be fetched.
+    """
+    checked = {
         "preset": options.preset,
         "methods": options.methods,
         "seeds": number("SEEDS", options.seeds, 1),
@@ -155,6 +171,8 @@ def study_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "budget": dollars("BUDGET", options.budget),
         "history": options.history,
     }
+    cells = _parameters(wanted, options, load_preset(options.preset, options.overrides))
+    return checked | {"cells": json.dumps(cells, sort_keys=True)}
 
 
 def check_parameter(name: str, text: str) -> None:
@@ -207,4 +225,6 @@ def dollars(name: str, text: str) -> float:
 
 
 def _listed(text: str) -> list[str]:
-    return [part for part in text.replace(",", " ").split() if part]
+    """Names with commas or spaces between; a path with spaces stays whole."""
+    parts = [part.strip() for part in text.split(",")]
+    return [name for part in parts for name in ([part] if place(part).exists() else part.split()) if name]

@@ -10,12 +10,12 @@ from typing import Any
 
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
-from common.study.cells import check_cells_per_run, parse_cells
+from common.study.cells import check_cells_per_run
 from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.placement import load_profile
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import add_run_arguments, check_local, dollars, study_arguments
+from pipelines.commands.arguments import add_run_arguments, dollars, number, study_arguments, study_request
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run
 from pipelines.local.stopping import TASKS
@@ -42,29 +42,30 @@ def run(options: argparse.Namespace) -> int:
     Exit status 0 = every cell succeeded (on a cluster without `--follow`: the run was started), 1 = a failure.
     """
     TASKS.install()
-    arguments = study_arguments(options)
-    cost = study_cost(arguments, dollars("PRICE", options.price), options.gpu)
+    wanted = study_request(options)
+    cost = study_cost(options, [each.n or each.spec.n or 0 for each in wanted])
     print("\n".join(cost_lines(cost)), flush=True)
-    check_budget(cost, arguments["budget"])
+    check_budget(cost, dollars("BUDGET", options.budget))
     if options.dry_run:
+        if missing := sorted({each.spec.name for each in wanted if each.missing}):
+            print(f"not on this machine: {', '.join(missing)}")
         return 0
+    arguments = study_arguments(options, wanted)
     connection = Connection.from_environment()
     if connection is not None:
         profile = cluster_profile(options.profile)
-        check_cells_per_run(len(parse_cells(arguments["cells"])), load_profile(profile).cells_per_run)
+        check_cells_per_run(len(wanted), load_profile(profile).cells_per_run)
         package = compile_pipeline(ROOT / "build" / "benchmark.yaml", profile, options.fresh, "benchmark")
         return submit(Cluster(connection), PIPELINE, package, "benchmark", arguments, options.follow, options.fresh)
-    check_local(options)
     with one_run(options.runs):
         return run_study(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
 
 
-def study_cost(arguments: dict[str, Any], price: float = 0.0, gpu: str = "") -> dict[str, Any]:
-    """Estimate the study's cost from the pipeline's parameters; price 0 = that of common/study/costs.yaml."""
-    clips = [cell.names()[1] for cell in parse_cells(arguments["cells"])]
-    preset, methods, seeds = arguments["preset"], resolve_methods(arguments["methods"]), arguments["seeds"]
-    config = load_preset(preset, arguments["overrides"])
-    return estimate(clips, preset, methods, seeds, price, config=config, gpu=gpu)
+def study_cost(options: argparse.Namespace, clips: list[int]) -> dict[str, Any]:
+    """Estimate the study's cost; `clips` has the number of training clips of each cell."""
+    config, methods = load_preset(options.preset, options.overrides), resolve_methods(options.methods)
+    seeds, price = number("SEEDS", options.seeds, 1), dollars("PRICE", options.price)
+    return estimate(clips, options.preset, methods, seeds, price, config=config, gpu=options.gpu)
 
 
 def cost_lines(cost: dict[str, Any]) -> list[str]:

@@ -12,17 +12,18 @@ from common.config.run import RunConfig, load_preset, with_llm_endpoint
 from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.located import root_of
 from common.datasets.registry import resolve_dataset
-from common.errors import ConfigError
+from common.errors import ConfigError, SynthioError
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
 from common.runtime.parallel import cpu_count
 from common.study.work import count_work
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
-from pipelines.cluster.doctor import examine_cluster, verdict
+from pipelines.cluster.doctor import Check, examine_cluster, verdict
 from pipelines.cluster.placement import load_profile
 from pipelines.commands.arguments import check_writers, number
 from pipelines.commands.printing import print_json
+from pipelines.commands.wanted import Wanted, cluster_parameters
 
 
 def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
@@ -79,29 +80,46 @@ def run(options: argparse.Namespace) -> int:
     config = with_llm_endpoint(load_preset(options.preset, options.overrides), options.llm_endpoint)
     methods = resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
-    found = examine(spec, config.prepare_dataset, number("N", options.n or "0", 0) or spec.n)
-    work = estimate(config, methods, int(found.health["counts"].get("train", 0)), number("SEEDS", options.seeds, 1))
+    n, seeds = number("N", options.n or "0", 0), number("SEEDS", options.seeds, 1)
+    connection = Connection.from_environment()
+    data, checks = (None, []) if connection is None else _for_pods(Wanted(options.dataset, spec, n), options.store)
+    found = examine(data or spec, config.prepare_dataset, n or spec.n)
+    work = estimate(config, methods, int(found.health["counts"].get("train", n or spec.n or 0)), seeds)
     models = describe(config)
     refused = _refused(config, spec)
-    connection = Connection.from_environment()
+    found = replace(found, problems=(*found.problems, *([refused] if refused else ())))
     if connection is None:
         found = replace(found, problems=(*found.problems, *_lacking(config, options)))
     profile = load_profile(options.profile or "one-gpu")
-    checks = [] if connection is None else list(examine_cluster(connection, profile, config, options.store))
+    if connection is not None:
+        checks += examine_cluster(connection, profile, config, options.store)
+    place = _place(data or spec)
     if options.json:
-        told = {**found.to_dict(), "place": _place(spec), "use": config.use, "refused": refused, "models": models}
+        told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
         told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
         print_json(told)
     else:
         print(found.to_text())
-        print(f"  place      {_place(spec)}")
+        print(f"  place      {place}")
         print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         if found.health["counts"]["listed"]:
             print(_estimate_text(options.preset, work))
         if checks:
             print("\n".join(["cluster:", *(f"  {check}" for check in checks), f"  {'verdict':<10} {verdict(checks)}"]))
-    return 0 if found.ok and refused is None and not any(check.state == "problem" for check in checks) else 1
+    return 0 if found.ok and not any(check.state == "problem" for check in checks) else 1
+
+
+def _for_pods(wanted: Wanted, store: str) -> tuple[DatasetSpec | None, list[Check]]:
+    """The dataset in the store, if it is there, and whether the pods of a run can read what was named."""
+    try:
+        text = cluster_parameters(wanted, store)["dataset"]
+    except SynthioError as error:
+        return None, [Check("data", "problem", str(error))]
+    if text == wanted.source:
+        todo = "name the store with STORE=s3://bucket/prefix; a run's first task looks for it there"
+        return None, [Check("data", "not checked", todo)]
+    return resolve_dataset(text), [Check("data", "ok", "pods can read it")]
 
 
 def _place(spec: DatasetSpec) -> str:
@@ -115,7 +133,7 @@ def _refused(config: RunConfig, spec: DatasetSpec) -> str | None:
     try:
         check_use(config, spec)
     except ConfigError as error:
-        return f"PROBLEM: {error}"
+        return str(error)
     return None
 
 

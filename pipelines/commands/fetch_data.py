@@ -17,12 +17,12 @@ from common.archives import ArchiveLimits, unpack_into
 from common.audio import AUDIO_SUFFIXES
 from common.config.dataset import Archive, DatasetSpec
 from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import list_located, root_of, where_to_get
+from common.datasets.layouts.located import is_here, list_located, root_of, where_to_get
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.log import event, get_logger
 from common.storage import publish_dir, write_json
-from pipelines.local.download import Expected, Patience, download
+from pipelines.local.download import Expected, Patience, download, remote_size
 
 log = get_logger("fetch_data")
 
@@ -51,6 +51,11 @@ class Fetched:
     new: bool
 
 
+def downloadable(spec: DatasetSpec) -> bool:
+    """Whether the dataset may be downloaded without asking anybody."""
+    return spec.access == "download" and bool(spec.archives)
+
+
 def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
     """Download and unpack a dataset of native layout, unless its folder exists.
 
@@ -69,16 +74,18 @@ def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
     if spec.reader not in LAYOUTS:
         raise ConfigError(f"dataset {spec.name} has nothing to download: use it as it is")
     root = root_of(spec)
-    if root.is_dir() and any(root.iterdir()):
+    if is_here(spec):
         try:
             return Fetched(root, len(list_located(spec).rows), new=False)
         except DataError as error:
             raise DataError(f"{error}; to fetch it anew, move {root} away first") from error
-    if spec.access != "download" or not spec.archives:
+    if not downloadable(spec):
         raise ConfigError(where_to_get(spec))
     waiting = root.parent / f".{root.name}.downloads"
     with _alone(waiting, spec.name):
-        _check_room(spec, waiting, (patience or Patience()).spare_bytes)
+        packed = _packed_bytes(spec, patience)
+        _check_room(spec, waiting, packed or 0, (patience or Patience()).spare_bytes)
+        _announce(spec, root, packed)
         files = [waiting / f"{number}-{_file_name(archive)}" for number, archive in enumerate(spec.archives)]
         hashes = []
         for archive, file in zip(spec.archives, files, strict=True):
@@ -137,10 +144,30 @@ def _file_name(archive: Archive) -> str:
     return name
 
 
-def _check_room(spec: DatasetSpec, folder: Path, spare: int) -> None:
+def _packed_bytes(spec: DatasetSpec, patience: Patience | None) -> int | None:
+    """Size of all archives, known or asked for; None = a server does not tell."""
+    total = 0
+    for archive in spec.archives:
+        size = archive.bytes or remote_size(archive.url, patience)
+        if size is None:
+            return None
+        total += size
+    return total
+
+
+def _announce(spec: DatasetSpec, root: Path, packed: int | None) -> None:
+    size = "of unstated size" if packed is None else f"{packed / 2**30:.2f} GiB"
+    hosts = ", ".join(sorted({urlsplit(archive.url).hostname or archive.url for archive in spec.archives}))
+    print(
+        f"fetching dataset {spec.name}: {size} from {hosts} to {root}; licence: {spec.licence}. "
+        "Ctrl-C stops it, and the same command goes on",
+        flush=True,
+    )
+
+
+def _check_room(spec: DatasetSpec, folder: Path, packed: int, spare: int) -> None:
     """Raise StorageError before downloading if there is no room for the archives and the same size unpacked."""
     here = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    packed = sum(archive.bytes or 0 for archive in spec.archives)
     needed, free = max(0, 2 * packed - here) + spare, shutil.disk_usage(folder).free
     if free < needed:
         raise StorageError(

@@ -11,11 +11,13 @@ from common.datasets.rows import Drop
 from common.errors import ConfigError
 from common.log import Progress, get_logger
 from common.storage import open_store, store_uri
+from pipelines.commands.wanted import Wanted, bring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--dataset", required=True, help="a registered name, a dataset YAML or a folder")
+    parser.add_argument("--fetch", default="1", choices=("0", "1"), help="0: never download a dataset that is missing")
     parser.add_argument("--store", default="", help="s3://bucket/prefix; default: SYNTHIO_STORE")
 
 
@@ -34,5 +36,7 @@ def run(options: argparse.Namespace) -> int:
     spec = resolve_dataset(options.dataset)
     if spec.reader == "procedural_demo" or spec.pushed is not None:
         raise ConfigError(f"dataset {spec.name} needs no files of this machine: use it as it is")
+    bring([Wanted(options.dataset, spec, 0)], options.fetch == "1")
+    spec = resolve_dataset(options.dataset)
     print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), show, tell)}")
     return 0

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-import yaml
-
+from common.datasets.registry import resolve_dataset
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import add_run_arguments, check_local, pipeline_arguments
+from pipelines.commands.arguments import add_run_arguments, pipeline_arguments
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run, run_local
 from pipelines.local.stopping import TASKS
@@ -35,8 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if connection is not None:
         profile = cluster_profile(options.profile)
         package = compile_pipeline(ROOT / "build" / "synthio.yaml", profile, options.fresh)
-        experiment = str(yaml.safe_load(arguments["dataset"])["name"])
+        experiment = resolve_dataset(arguments["dataset"]).name
         return submit(Cluster(connection), "synthio", package, experiment, arguments, options.follow, options.fresh)
-    check_local(options)
     with one_run(options.runs):
         return run_local(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)

@@ -109,6 +109,19 @@ def download(url: str, target: Path, expected: Expected, patience: Patience | No
         ) from error
 
 
+def remote_size(url: str, patience: Patience | None = None) -> int | None:
+    """Size in bytes of the file at `url`, as its server states it; None = it states none, or does not answer."""
+    patience = patience or Patience()
+    timeout = httpx.Timeout(patience.stall_s, connect=patience.connect_s)
+    try:
+        answer = httpx.head(
+            url, headers={"Accept-Encoding": "identity"}, timeout=timeout, follow_redirects=True
+        ).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+    return _total(answer, 0) or None
+
+
 def _transfer(url: str, part: Path, expected: Expected, patience: Patience) -> bool:
     """Download `part` to its full length; return whether bytes of an earlier call were used."""
     had = _size(part)

@@ -19,6 +19,16 @@ def root_of(spec: DatasetSpec) -> Path:
     return spec.root or data_folder() / spec.name
 
 
+def is_here(spec: DatasetSpec) -> bool:
+    """Whether something lies where the unpacked dataset belongs.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    root = root_of(spec)
+    return root.is_dir() and bool(entries(root))
+
+
 def list_located(spec: DatasetSpec) -> Listing:
     """List a dataset of native layout, with folds turned into splits.
 
@@ -26,9 +36,9 @@ def list_located(spec: DatasetSpec) -> Listing:
         ConfigError: the dataset is not on this machine, or lacks the requested folds.
         DataError: its layout is not the expected one.
     """
-    root = root_of(spec)
-    if not root.is_dir() or not entries(root):
+    if not is_here(spec):
         raise ConfigError(where_to_get(spec))
+    root = root_of(spec)
     listing = list_layout(spec.reader, root)
     if not listing.rows:
         raise DataError(f"dataset {spec.name}: no clips below {root}; unpack the original archives there")
@@ -43,7 +53,8 @@ def where_to_get(spec: DatasetSpec) -> str:
     state = "is empty" if root.is_dir() else "does not exist"
     place = f"unpack it to {root} (or name another place by `root:` in a dataset file or by SYNTHIO_DATA)"
     if spec.access == "download" and spec.archives:
-        how = f"run `make fetch-data DATASET={spec.name}`, or get it from {spec.source} and {place}"
+        fetches = f"`make fetch-data DATASET={spec.name}` fetches it, as a run does by itself"
+        how = f"{fetches}; or get it from {spec.source} and {place}"
     else:
         how = f"{spec.instructions or f'get it from {spec.source}'}; then {place}"
     return f"dataset {spec.name} is not on this machine: {root} {state}; {how}. Licence: {spec.licence}"

@@ -376,6 +376,19 @@ def test_who_can_follow_no_longer_is_told_that_the_run_goes_on(
     )
 
 
+def test_a_published_dataset_goes_to_the_cluster_by_its_name_and_files_of_this_machine_do_not(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    monkeypatch.setenv("SYNTHIO_DATA", str(tmp_path))
+    assert main(["run-pipeline", "--dataset", "gtzan", "--preset", "smoke"]) == 0
+    (run,) = stub.tables["runs"].values()
+    assert run["runtime_config"]["parameters"]["dataset"] == "gtzan" and run["display_name"].startswith("gtzan-")
+    (tmp_path / "own.yaml").write_text("name: own\nlabels: own.csv\n")
+    assert main(["run-pipeline", "--dataset", str(tmp_path / "own.yaml"), "--preset", "smoke"]) == 2
+    assert "make push-data DATASET=" in capsys.readouterr().err and len(stub.tables["runs"]) == 1
+
+
 def test_a_fresh_run_is_of_a_version_in_which_no_task_is_cached(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], compiled: Compiled
 ) -> None:

@@ -306,7 +306,7 @@ def test_the_command_ends_with_1_when_the_cluster_has_a_problem(
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["cluster"]}
     assert rows["API"]["state"] == "problem" and "check KFP_HOST" in rows["API"]["text"]
     assert main(command) == 1
-    assert "  verdict    not ready: API" in capsys.readouterr().out
+    assert "  verdict    not ready: data, API" in capsys.readouterr().out
 
 
 def test_the_verdict_names_what_is_wrong_else_what_was_not_seen() -> None:

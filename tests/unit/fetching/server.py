@@ -64,6 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
 
+    def do_HEAD(self) -> None:
+        """State the size of a file, where the server states any."""
+        page = self.server.pages.get(self.path.partition("?")[0])
+        self.send_response(404 if page is None else 200)
+        if page is not None and page.length:
+            self.send_header("Content-Length", str(len(page.data)))
+        self.end_headers()
+
     def do_GET(self) -> None:
         """Serve a file, or the next fault of its list."""
         path = self.path.partition("?")[0]

@@ -231,14 +231,15 @@ def test_the_doctor_recognises_a_dataset_that_was_put_there(
         return status, told.out + told.err
 
     status, told = doctor()
-    assert status == 2 and "form at https://example.org/form" in told and str(tmp_path / "there") in told
+    assert status == 1 and "form at https://example.org/form" in told and str(tmp_path / "there") in told
+    assert "verdict    not ready" in told and "Traceback" not in told
     for name, data in esc50_files().items():
         (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "there" / name).write_bytes(data)
     status, told = doctor()
     assert status == 0 and "usable 10" in told and f"place      {tmp_path / 'there'}" in told
     status, told = doctor("--overrides", "use=commercial")
-    assert status == 1 and "PROBLEM: the run is declared for commercial use" in told
+    assert status == 1 and "PROBLEM    the run is declared for commercial use" in told and "not ready" in told
 
 
 def test_the_command_tells_an_error_in_one_line(

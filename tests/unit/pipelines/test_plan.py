@@ -31,7 +31,8 @@ def test_the_four_presets_are_there() -> None:
 def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
     preset: str, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The lists of ids lie beside the datasets' audio, which is not on this machine.
+    # The datasets, with their lists of ids, are not on this machine.
+    monkeypatch.setattr("components.plan.run.find_dataset", resolve_dataset)
     monkeypatch.setattr("components.plan.planning.corpus_id_files", lambda _: ())
     lacking = (
         {"retrieval", "background_noise"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
@@ -191,7 +192,7 @@ def test_a_run_above_its_budget_is_refused_and_one_without_n_cannot_be_judged(mo
     with pytest.raises(ConfigError, match="above the budget"):
         run("demo", "tiny", 50, "", 3, "", "", budget=0.0001)
     monkeypatch.setattr(
-        "components.plan.run.resolve_dataset", lambda _: resolve_dataset("demo").model_copy(update={"n": None})
+        "components.plan.run.find_dataset", lambda _: resolve_dataset("demo").model_copy(update={"n": None})
     )
     with pytest.raises(ConfigError, match="a budget needs n"):
         run("demo", "tiny", 0, "", 3, "", "", budget=5.0)
