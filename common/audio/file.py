@@ -1,25 +1,32 @@
-"""Opening of audio files: header, and a check for truncation."""
+"""Opening and decoding of audio files: to their end, whatever their headers say."""
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
-from common.errors import DataError
+from common.audio.chunks import chunk_layout
+from common.audio.flac import flac_layout
+from common.audio.layout import CutError, Layout, Source, Spliced
+from common.audio.mpeg import mpeg_layout, skip_tags
+from common.audio.ogg import ogg_layout
+from common.errors import DataError, SynthioError
 from common.runtime.split_guard import check_may_open
 
-_UNKNOWN_SIZE = (0, 0xFFFFFFFF)
-"""Data sizes that streaming encoders write when the length is unknown."""
-_OGG_TAIL_BYTES = 65307
-"""Maximum size of an Ogg page."""
-_SLACK_BYTES = 64
-"""Tolerance for recorders that count a padding byte or frame too many."""
+_BLOCK_VALUES = 2**21
+"""Samples over all channels that are decoded at once."""
+_UNKNOWN_FRAMES = 2**62
+"""libsndfile states at least this many frames for a length that it does not know."""
+_PADDING_FRAMES = 4096
+"""Tolerance for the padding that codecs count."""
 
 
 class AudioError(DataError):
@@ -32,12 +39,13 @@ class AudioError(DataError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """Header of an audio file.
+    """Facts about an audio file.
 
     Attributes:
         container: such as WAV, FLAC, OGG, MP3.
         encoding: such as PCM_16, DOUBLE, VORBIS.
         frames: samples per channel.
+        open_ended: the file does not say where it ends, so that a loss at its end would not show.
     """
 
     container: str
@@ -45,11 +53,7 @@ class AudioInfo:
     sample_rate_hz: int
     channels: int
     frames: int
-
-    @classmethod
-    def of(cls, file: soundfile.SoundFile) -> AudioInfo:
-        """Header of an open file."""
-        return cls(file.format, file.subtype, file.samplerate, file.channels, file.frames)
+    open_ended: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -57,78 +61,203 @@ class AudioInfo:
         return self.frames / self.sample_rate_hz
 
 
+class _Forward(soundfile.SoundFile):
+    """Reads on until nothing comes; the parent class trusts the header's frames, and seeks after each block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class AudioFile:
+    """An open audio file.
+
+    Args:
+        path: names the file in messages.
+        descriptor: the open file.
+        layout: how it is decoded.
+
+    Attributes:
+        info: the header; its `frames` may be wrong, and is a hint only.
+    """
+
+    def __init__(self, path: Path, descriptor: int, layout: Layout) -> None:
+        self._path, self._descriptor, self._layout = path, descriptor, layout
+        self._first: tuple[_Forward, Spliced | None] | None = None
+        file, _ = self._first = self._open(0)
+        self.info = AudioInfo(file.format, file.subtype, file.samplerate, file.channels, file.frames, layout.open_ended)
+
+    def close(self) -> None:
+        """Free the decoder; the descriptor stays open."""
+        if self._first is not None:
+            self._first[0].close()
+
+    def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
+        """Decode from the beginning until nothing comes.
+
+        Args:
+            frames: length of each block but the last.
+
+        Yields:
+            `(frames, C)` float32.
+
+        Raises:
+            AudioError: `truncated` or `unreadable`.
+        """
+        size = frames or max(1, _BLOCK_VALUES // self.info.channels)
+        with _decoding(self._path):
+            if len(self._layout.parts) < 2:
+                yield from self._part(0, size)
+            else:
+                yield from _evenly(
+                    chain.from_iterable(self._part(n, size) for n in range(len(self._layout.parts))), size
+                )
+
+    def window(self, start: int, length: int) -> np.ndarray:
+        """Decode `length` frames from `start` on: `(length, C)` float32, less at the end of the file."""
+        # A seek in MP3 loses the bits that earlier frames hold for the first ones; an open end has no seek at all.
+        if not self._layout.parts and not self._layout.open_ended and not self.info.encoding.startswith("MPEG"):
+            with _decoding(self._path), closing(self._open(0)[0]) as file, suppress(soundfile.LibsndfileError):
+                # Some formats promise a seek that fails.
+                if soundfile.SoundFile.seekable(file):
+                    file.seek(start)
+                    return _fill(file, length)
+        found: list[np.ndarray] = []
+        place = 0
+        for block in self.blocks():
+            found.append(block[max(0, start - place) : max(0, start + length - place)])
+            place += len(block)
+            if place >= start + length:
+                break
+        return np.concatenate(found) if found else np.zeros((0, self.info.channels), np.float32)
+
+    def _open(self, number: int) -> tuple[_Forward, Spliced | None]:
+        if number == 0 and self._first is not None:
+            opened, self._first = self._first, None
+            return opened
+        if not self._layout.parts:
+            # Opened by descriptor; given a name, libsndfile would let the suffix decide in doubtful cases.
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            return _Forward(self._descriptor, closefd=False), None
+        spliced = Spliced(self._descriptor, self._layout.parts[number])
+        return _Forward(spliced), spliced
+
+    def _part(self, number: int, size: int) -> Iterator[np.ndarray]:
+        file, spliced = self._open(number)
+        with closing(file):
+            self._check_same(file)
+            hint, decoded = file.frames if file.frames < _UNKNOWN_FRAMES else 0, 0
+            while len(block := _fill(file, min(size, max(hint - decoded, 1)) if hint > 0 else size)):
+                decoded += len(block)
+                yield block
+            if spliced is not None and spliced.error is not None:
+                raise spliced.error
+        if decoded < hint - _PADDING_FRAMES:
+            raise AudioError(
+                "truncated", f"{self._path}: {decoded} of {hint} samples could be decoded; replace the file"
+            )
+
+    def _check_same(self, file: soundfile.SoundFile) -> None:
+        if (file.samplerate, file.channels) != (self.info.sample_rate_hz, self.info.channels):
+            raise AudioError(
+                "unreadable",
+                f"{self._path}: streams of {self.info.sample_rate_hz} Hz and {self.info.channels} channel(s), and of "
+                f"{file.samplerate} Hz and {file.channels}, follow each other; export each as a file of its own",
+            )
+
+
+def _evenly(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same samples in blocks of `size`, less in the last."""
+    held = np.zeros((0, 1), np.float32)
+    for block in blocks:
+        held = np.concatenate([held, block]) if len(held) else block
+        while len(held) >= size:
+            yield held[:size]
+            held = held[size:]
+    if len(held):
+        yield held
+
+
+def _fill(file: soundfile.SoundFile, frames: int) -> np.ndarray:
+    """Decode `frames` frames, less at the end only."""
+    parts: list[np.ndarray] = []
+    while frames > 0 and len(read := file.read(frames, dtype="float32", always_2d=True)):
+        parts.append(read)
+        frames -= len(read)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros((0, file.channels), np.float32)
+
+
 @contextmanager
-def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn whatever decoding raises into an `AudioError` with the path."""
+    try:
+        yield
+    except SynthioError:
+        raise
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError("truncated", f"{path}: decoding stopped: {error}; replace the file") from error
+    except Exception as error:
+        raise AudioError("unreadable", f"{path}: decoding stopped: {_words(error)}; replace the file") from error
+
+
+@contextmanager
+def open_audio(path: Path) -> Iterator[AudioFile]:
     """Open an audio file by content, not by suffix.
 
     Raises:
         AudioError: with reason `missing_file`, `empty_file`, `truncated` or `unreadable`.
         DataError: it is a test clip, and the running stage is not `evaluate_classifier`.
     """
-    check_may_open(path)
+    descriptor = _descriptor(path)
     try:
-        stream = path.open("rb", buffering=0)
+        with closing(_opened(path, descriptor)) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def _descriptor(path: Path) -> int:
+    try:
+        check_may_open(path)
+        # Asked before opening: a pipe would block, and a device may act.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise AudioError("unreadable", f"{path}: no regular file, but a folder, pipe or device; give an audio file")
+        return os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:
         raise AudioError("missing_file", f"{path}: no such file; correct the path or remove the row") from error
-    except OSError as error:
+    except PermissionError as error:
         raise AudioError("unreadable", f"{path}: {error.strerror}; check the file's permissions") from error
-    with stream:
-        if not stream.read(1):
+    except (OSError, ValueError) as error:
+        raise AudioError("unreadable", f"{path}: {_words(error)}; correct the path or remove the row") from error
+
+
+def _opened(path: Path, descriptor: int) -> AudioFile:
+    try:
+        source = Source.of(descriptor)
+        if not source.size:
             raise AudioError("empty_file", f"{path}: zero bytes; replace or remove the file")
-        stream.seek(0)
-        if _is_cut(stream):
-            raise AudioError("truncated", f"{path}: shorter than its header says; replace the file")
-        stream.seek(0)
-        try:
-            # Opened by descriptor; given a name, libsndfile would let the suffix decide in doubtful cases.
-            file = soundfile.SoundFile(stream.fileno(), closefd=False)
-        except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
-            raise AudioError(
-                "unreadable", f"{path}: no audio that can be decoded ({error}); expected WAV, FLAC, OGG or MP3"
-            ) from error
-        with file:
-            yield file
+        return AudioFile(path, descriptor, _layout(source))
+    except CutError as error:
+        raise AudioError("truncated", f"{path}: shorter than its header says; replace the file") from error
+    except SynthioError:
+        raise
+    except Exception as error:
+        raise AudioError(
+            "unreadable", f"{path}: no audio that can be decoded ({_words(error)}); expected WAV, FLAC, OGG or MP3"
+        ) from error
 
 
-def check_whole(path: Path, info: AudioInfo, decoded: int) -> None:
-    """Compare the decoded number of frames with the header's.
-
-    Raises:
-        AudioError: `truncated`, when more frames are missing than a codec's padding.
-    """
-    if decoded < info.frames - 4096:
-        raise AudioError("truncated", f"{path}: {decoded} of {info.frames} samples could be decoded; replace the file")
-
-
-def _is_cut(stream: io.FileIO) -> bool:
-    """Whether a WAV or Ogg file is truncated; libsndfile reads such files without an error."""
-    magic = stream.read(12)
-    size = stream.seek(0, 2)
-    if magic[:4] == b"RIFF" and magic[8:12] == b"WAVE":
-        return _wav_is_cut(stream, size)
-    if magic[:4] == b"OggS":
-        stream.seek(max(0, size - _OGG_TAIL_BYTES))
-        return _ogg_is_cut(stream.read() or b"")
-    return False
+def _layout(source: Source) -> Layout:
+    behind_tags = source.part(skip_tags(source, 0))
+    for layout_of in (chunk_layout, ogg_layout, flac_layout):
+        layout = layout_of(behind_tags)
+        if layout is not None:
+            return layout
+    return mpeg_layout(source) or Layout()
 
 
-def _wav_is_cut(stream: io.FileIO, size: int) -> bool:
-    place = 12
-    while place + 8 <= size:
-        stream.seek(place)
-        name, length = struct.unpack("<4sI", stream.read(8))
-        if name == b"data":
-            return length not in _UNKNOWN_SIZE and place + 8 + length > size + _SLACK_BYTES
-        place += 8 + length + length % 2
-    return True
-
-
-def _ogg_is_cut(tail: bytes) -> bool:
-    """Whether the last page is incomplete or not marked as the last of its stream."""
-    place = tail.rfind(b"OggS")
-    if place < 0 or place + 27 > len(tail):
-        return True
-    segments = tail[place + 26]
-    table = tail[place + 27 : place + 27 + segments]
-    whole = place + 27 + segments + sum(table) <= len(tail)
-    return not whole or not tail[place + 5] & 4
+def _words(error: Exception) -> str:
+    """The error in one line."""
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return " ".join(str(text).split()) or type(error).__name__

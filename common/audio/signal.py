@@ -6,13 +6,14 @@ Arrays are float32 in [-1, 1]: `(T,)` mono or `(C, T)`, time last.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from common.audio.file import AudioError, AudioInfo, check_whole, open_audio
+from common.audio.file import AudioError, AudioFile, AudioInfo, open_audio
 from common.storage import write_bytes
 
 __all__ = [
@@ -57,39 +58,49 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
 
 
 def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
-    """Decode as `read_audio` does, and return the header of the file instead of its rate."""
+    """Decode as `read_audio` does, and return facts about the file, with its true length, instead of its rate."""
     with open_audio(path) as file:
-        info = AudioInfo.of(file)
-        limit = None if max_duration_s is None else max(1, round(max_duration_s * info.sample_rate_hz))
-        try:
-            if limit is not None and info.frames > limit:
-                audio = _read_loudest(path, file, limit)
-            else:
-                audio = file.read(dtype="float32", always_2d=True)
-                check_whole(path, info, len(audio))
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise AudioError("truncated", f"{path}: decoding stopped: {error}; replace the file") from error
-    if not len(audio):
+        limit = None if max_duration_s is None else max(1, round(max_duration_s * file.info.sample_rate_hz))
+        audio, frames = _read_whole(file) if limit is None else _read_loudest(file, limit)
+        info = replace(file.info, frames=frames)
+    if not frames:
         raise AudioError("no_samples", f"{path}: holds no samples; replace or remove the file")
     if not np.isfinite(audio).all():
         raise AudioError("nan", f"{path}: samples that are not finite numbers; export the file again")
     return np.ascontiguousarray(audio.T), info
 
 
-def _read_loudest(path: Path, file: soundfile.SoundFile, length: int) -> np.ndarray:
-    """Read the window `(length, C)` with most energy, starting at a multiple of the block."""
-    block = max(1, min(length, round(_BLOCK_S * file.samplerate)))
-    parts = file.blocks(100 * block, dtype="float32", always_2d=True)
-    energies = np.concatenate([_block_energies(part, block) for part in parts])
-    if len(energies) * block < file.frames:
-        raise AudioError("truncated", f"{path}: ends before its header says; replace the file")
-    total = np.concatenate([[0.0], np.cumsum(energies)])
+def _read_whole(file: AudioFile) -> tuple[np.ndarray, int]:
+    audio = _joined(list(file.blocks()))
+    return audio, len(audio)
+
+
+def _read_loudest(file: AudioFile, length: int) -> tuple[np.ndarray, int]:
+    """Read the window `(length, C)` with most energy, starting at a multiple of the block, or all of a shorter file.
+
+    Returns:
+        The window, and the number of frames of the file.
+    """
+    block = max(1, min(length, round(_BLOCK_S * file.info.sample_rate_hz)))
+    frames, held, energies = 0, list[np.ndarray](), list[np.ndarray]()
+    for part in file.blocks(100 * block):
+        frames += len(part)
+        held.append(part)
+        if frames > length:
+            energies += [_block_energies(part, block) for part in held]
+            held.clear()
+    if frames <= length:
+        return _joined(held), frames
+    total = np.concatenate([[0.0], np.cumsum(np.concatenate(energies))])
     span = -(-length // block)
-    starts = np.arange(max(1, (file.frames - length) // block + 1))
-    start = int(np.argmax(total[np.minimum(starts + span, len(energies))] - total[starts]))
-    file.seek(start * block)
-    window: np.ndarray = file.read(length, dtype="float32", always_2d=True)
-    return window
+    starts = np.arange(max(1, (frames - length) // block + 1))
+    start = int(np.argmax(total[np.minimum(starts + span, len(total) - 1)] - total[starts]))
+    return file.window(start * block, length), frames
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Parts `(n, C)` in one array; none gives `(0, 1)`."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros((0, 1), np.float32)])
 
 
 def _block_energies(part: np.ndarray, block: int) -> np.ndarray:
