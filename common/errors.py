@@ -33,6 +33,12 @@ class Interrupted(SynthioError):
     """SIGTERM arrived; finished work was saved, and the same command resumes from there."""
 
 
+def one_line(error: Exception) -> str:
+    """What an exception says, in one line; the name of its type if it says nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Build a `ConfigError` for `name` that suggests the nearest `known` names first."""
     names = sorted(known)

@@ -18,7 +18,7 @@ from common.audio.flac import flac_layout
 from common.audio.layout import CutError, Layout, Source, Spliced
 from common.audio.mpeg import mpeg_layout, skip_tags
 from common.audio.ogg import ogg_layout
-from common.errors import DataError, SynthioError
+from common.errors import DataError, SynthioError, one_line
 from common.runtime.split_guard import check_may_open
 
 _BLOCK_VALUES = 2**21
@@ -198,7 +198,7 @@ def _decoding(path: Path) -> Iterator[None]:
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError("truncated", f"{path}: decoding stopped: {error}; replace the file") from error
     except Exception as error:
-        raise AudioError("unreadable", f"{path}: decoding stopped: {_words(error)}; replace the file") from error
+        raise AudioError("unreadable", f"{path}: decoding stopped: {one_line(error)}; replace the file") from error
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def _descriptor(path: Path) -> int:
     except PermissionError as error:
         raise AudioError("unreadable", f"{path}: {error.strerror}; check the file's permissions") from error
     except (OSError, ValueError) as error:
-        raise AudioError("unreadable", f"{path}: {_words(error)}; correct the path or remove the row") from error
+        raise AudioError("unreadable", f"{path}: {one_line(error)}; correct the path or remove the row") from error
 
 
 def _opened(path: Path, descriptor: int) -> AudioFile:
@@ -244,7 +244,7 @@ def _opened(path: Path, descriptor: int) -> AudioFile:
         raise
     except Exception as error:
         raise AudioError(
-            "unreadable", f"{path}: no audio that can be decoded ({_words(error)}); expected WAV, FLAC, OGG or MP3"
+            "unreadable", f"{path}: no audio that can be decoded ({one_line(error)}); expected WAV, FLAC, OGG or MP3"
         ) from error
 
 
@@ -255,9 +255,3 @@ def _layout(source: Source) -> Layout:
         if layout is not None:
             return layout
     return mpeg_layout(source) or Layout()
-
-
-def _words(error: Exception) -> str:
-    """The error in one line."""
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return " ".join(str(text).split()) or type(error).__name__

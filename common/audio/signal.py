@@ -19,6 +19,7 @@ from common.storage import write_bytes
 __all__ = [
     "AudioError",
     "AudioInfo",
+    "channels_cancel",
     "check_signal",
     "fixed_windows",
     "is_silent",
@@ -121,9 +122,19 @@ def to_mono(x: np.ndarray) -> np.ndarray:
         return x[0]
     mean: np.ndarray = x.mean(axis=0, dtype=np.float32)
     power = np.square(x, dtype=np.float64).mean(axis=1)
-    if np.square(mean, dtype=np.float64).mean() < 0.01 * power.mean():
+    if channels_cancel(float(np.square(mean, dtype=np.float64).mean()), power):
         return np.ascontiguousarray(x[int(power.argmax())])
     return mean
+
+
+def channels_cancel(mean_power: float, power: np.ndarray) -> bool:
+    """Whether the mean of the channels holds under 1 % of their mean power.
+
+    Args:
+        mean_power: power of the mean of the channels.
+        power: power of each channel.
+    """
+    return len(power) > 1 and mean_power < 0.01 * float(power.mean())
 
 
 def resample(x: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:

@@ -41,6 +41,7 @@ class LogMel:
     """
 
     spectral = True
+    frame_length, hop_length = FRAME_LENGTH, HOP_LENGTH
 
     def __init__(self, extractor: ASTFeatureExtractor) -> None:
         self.sample_rate_hz = int(extractor.sampling_rate)
@@ -151,8 +152,13 @@ def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Te
     frames = features.shape[0]
     if frames <= length:
         return fit_length(features, length, pad_value)[None]
-    starts = np.linspace(0, frames - length, -(-frames // length)).round().astype(int).tolist()
-    return torch.stack([features[start : start + length] for start in starts])
+    return torch.stack([features[start : start + length] for start in fixed_window_starts(frames, length)])
+
+
+def fixed_window_starts(frames: int, length: int) -> list[int]:
+    """First frames of the fixed windows of a clip of `frames` frames; see `fixed_window_features`."""
+    starts: list[int] = np.linspace(0, max(0, frames - length), -(-frames // length)).round().astype(int).tolist()
+    return starts
 
 
 def random_window_features(features: Tensor, length: int, pad_value: float, position: float) -> Tensor:

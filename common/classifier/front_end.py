@@ -30,12 +30,16 @@ class FrontEnd(Protocol):
         max_length: frames of a window.
         pad_value: value of frames after the end of a clip.
         spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
+        frame_length: samples of a frame.
+        hop_length: samples between the starts of two frames.
     """
 
     sample_rate_hz: int
     max_length: int
     pad_value: float
     spectral: bool
+    frame_length: int
+    hop_length: int
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
         """Frames (frames, bins) float32 of each whole clip, mono (T,) at `sample_rate_hz`."""
@@ -59,6 +63,7 @@ class Waveforms:
 
     pad_value = float("nan")  # marks padding, and never reaches a model
     spectral = False
+    frame_length = hop_length = 1
 
     def __init__(self, extractor: Any, window_s: float) -> None:
         self.sample_rate_hz = int(extractor.sampling_rate)

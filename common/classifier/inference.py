@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from common.audio.signal import resample
-from common.classifier.features import fixed_window_features
+from common.classifier.features import fixed_window_features, fixed_window_starts
+from common.classifier.front_end import FrontEnd
 from common.classifier.model import Classifier, load_classifier
 
 BATCH_SIZE = 32
@@ -39,6 +41,56 @@ def predict_logits(
     waveforms = [clip if sample_rate_hz == rate else resample(clip, sample_rate_hz, rate) for clip in clips]
     logits = feature_logits(loaded, loaded.front_end(waveforms), batch_size)
     return np.asarray(logits.cpu().numpy(), dtype=np.float32)
+
+
+def stream_logits(
+    classifier: Classifier, blocks: Iterable[np.ndarray], samples: int, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """Logits of one clip as `predict_logits` gives them, to rounding, while memory holds one batch of windows.
+
+    Args:
+        classifier: its model is put into evaluation mode and left there.
+        blocks: the clip, mono (T,) float32 at the model's rate, in parts of any length.
+        samples: length of the clip.
+        batch_size: windows per pass.
+
+    Returns:
+        (labels,) float32.
+
+    Raises:
+        DataError: a sample is not finite.
+    """
+    front_end = classifier.front_end
+    total, count = np.zeros(len(classifier.labels), np.float32), 0
+    for batch in _batches(_windows(front_end, blocks, samples), batch_size):
+        logits = feature_logits(classifier, front_end(batch), batch_size)
+        total += logits.sum(dim=0).cpu().numpy()
+        count += len(batch)
+    return np.asarray(total / count, dtype=np.float32)
+
+
+def _windows(front_end: FrontEnd, blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Samples of each fixed window of a clip."""
+    spare = front_end.frame_length - front_end.hop_length
+    frames = 1 + max(0, samples - front_end.frame_length) // front_end.hop_length
+    starts = fixed_window_starts(frames, front_end.max_length)
+    length = samples if len(starts) == 1 else front_end.max_length * front_end.hop_length + spare
+    held, first = np.zeros(0, np.float32), 0
+    waiting = iter(blocks)
+    for start in starts:
+        place = start * front_end.hop_length
+        parts = [held[place - first :]]
+        first = place
+        while sum(map(len, parts)) < length and (block := next(waiting, None)) is not None:
+            parts.append(block)
+        held = np.concatenate(parts)
+        yield held[:length]
+
+
+def _batches(windows: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    waiting = iter(windows)
+    while batch := list(islice(waiting, size)):
+        yield batch
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ from common.audio import AUDIO_SUFFIXES
 from common.audio.file import AudioError
 from common.audio.signal import check_signal, loudest_window, read_audio, resample, to_mono
 from common.config.corpus import PrepareCorpusConfig
+from common.errors import SynthioError, one_line
 from common.storage import open_store, open_uri, split_uri
 from common.storage.hashing import hash_file, hash_json
 from common.storage.items import ItemStore
@@ -111,7 +112,7 @@ class FolderSource:
                     if path is None:
                         path = Path(folder) / f"clip{posixpath.splitext(file)[1]}"
                         root.download(file, path)
-                    elif Path(str(root.local_path(""))).resolve() not in path.resolve().parents:
+                    elif not _is_inside(path, Path(str(root.local_path("")))):
                         dropped.add("outside", f"{path} leads out of {root.uri}; put the file itself there")
                         continue
                     last = file, _read(self.config, path, f"{root.uri}/{file}")
@@ -204,12 +205,20 @@ def _key(config: PrepareCorpusConfig, seed: int) -> dict[str, Any]:
     return {"settings": config.model_dump(mode="json", include=names), "seed": seed}
 
 
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether a path leads to a place below `root`; one that cannot be followed is left to its reader."""
+    try:
+        return root.resolve() in path.resolve().parents
+    except (OSError, RuntimeError, ValueError):
+        return True
+
+
 def _version(path: Path | None) -> list[int]:
     if path is None:
         return []
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return [-1]
     return [status.st_size, status.st_mtime_ns]
 
@@ -227,13 +236,17 @@ def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | Au
     longest_s = max(config.durations_s)
     try:
         audio, rate = read_audio(path, longest_s)
+        reason = check_signal(to_mono(audio), rate)
+        if reason in _UNUSABLE:
+            return AudioError(reason, f"{name}: {reason}")
+        audio = resample(to_mono(audio) if config.channels == 1 else audio, rate, config.sample_rate_hz)
+        return to_channels(loudest_window(audio, round(longest_s * config.sample_rate_hz)), config.channels)
     except AudioError as error:
         return AudioError(error.reason, str(error).replace(str(path), name))
-    reason = check_signal(to_mono(audio), rate)
-    if reason in _UNUSABLE:
-        return AudioError(reason, f"{name}: {reason}")
-    audio = resample(to_mono(audio) if config.channels == 1 else audio, rate, config.sample_rate_hz)
-    return to_channels(loudest_window(audio, round(longest_s * config.sample_rate_hz)), config.channels)
+    except SynthioError:
+        raise
+    except Exception as error:
+        return AudioError("unreadable", f"{name}: {one_line(error)}; export the file again")
 
 
 def _write(path: Path, file: BinaryIO) -> None:

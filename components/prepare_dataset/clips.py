@@ -20,12 +20,16 @@ from common.audio.signal import (
     pcm16,
     read_audio_and_info,
     resample,
+    rms_dbfs,
     to_mono,
     write_flac,
 )
 from common.config.dataset import PrepareDatasetConfig
 from common.datasets.rows import Drop, Row
-from common.errors import DataError
+from common.errors import DataError, SynthioError, one_line
+
+_CANCEL_DB = 10.0
+"""Loss of level in the mean of the channels from which on they cancel each other."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,25 @@ class Clip:
 
 
 def read_row(row: Row, settings: PrepareDatasetConfig, folder: Path | None) -> Clip | Drop:
-    """Decode and check a listed file; store it as `folder/{clip_id}.flac` if a folder is given."""
+    """Decode and check a listed file; store it as `folder/{clip_id}.flac` if a folder is given.
+
+    Whatever goes wrong with the file leaves out this clip alone.
+
+    Raises:
+        DataError: it is a test clip of another run.
+        StorageError: the folder is full or not writable.
+    """
     try:
         audio, info = read_audio_and_info(row.path, settings.max_duration_s)
+        suffix = row.path.suffix.lower().lstrip(".")
+        notes = ["suffix_mismatch"] if suffix and suffix not in _suffixes(info.container) else []
+        return store(row, audio, info, settings, folder, notes)
     except AudioError as error:
         return Drop(row.source, error.reason, str(error), row.split)
-    suffix = row.path.suffix.lower().lstrip(".")
-    notes = ["suffix_mismatch"] if suffix and suffix not in _suffixes(info.container) else []
-    return store(row, audio, info, settings, folder, notes)
+    except SynthioError:
+        raise
+    except Exception as error:
+        return Drop(row.source, "unreadable", f"{row.path}: {one_line(error)}; export the file again", row.split)
 
 
 def store(
@@ -95,6 +110,9 @@ def store(
         return Drop(row.source, "silent", detail, row.split)
     found = [*notes, *([] if (signal := check_signal(to_mono(keep), info.sample_rate_hz)) == "ok" else [signal])]
     found += ["scaled_down"] if np.abs(keep).max() > 1 else []
+    if keep.ndim == 1 and len(audio) > 1 and rms_dbfs(keep) < rms_dbfs(audio) - _CANCEL_DB:
+        found.append("channels_cancel")
+    found += ["open_ended"] if info.open_ended else []
     keep = resample(keep, info.sample_rate_hz, settings.storage_sample_rate_hz)
     peak = float(np.abs(keep).max())
     if peak > 1:

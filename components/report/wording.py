@@ -35,6 +35,8 @@ REASONS = {
     "suffix_mismatch": "file name of another format",
     "cut": "cut to the loudest part",
     "scaled_down": "beyond full scale, scaled down",
+    "channels_cancel": "channels that cancel each other",
+    "open_ended": "end not stated by the file",
 }
 
 REFUSALS = {

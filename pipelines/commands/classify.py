@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.audio import AUDIO_SUFFIXES
 from common.audio.walk import HARMLESS, walk_audio
-from common.errors import DataError
-from pipelines.commands.printing import print_json
+from common.errors import DataError, Interrupted, one_line
+from pipelines.commands.printing import print_json_array
+
+if TYPE_CHECKING:
+    from common.classifier.model import Classifier
 
 
 def audio_files(place: Path) -> list[tuple[Path, str]]:
@@ -20,9 +23,13 @@ def audio_files(place: Path) -> list[tuple[Path, str]]:
     Raises:
         DataError: `place` does not exist, or the folder holds no audio.
     """
-    if place.is_file():
+    try:
+        is_file, is_folder = place.is_file(), place.is_dir()
+    except OSError as error:
+        raise DataError(f"{place}: {one_line(error)}; set AUDIO to an audio file or to a folder of them") from error
+    if is_file:
         return [(place, "")]
-    if not place.is_dir():
+    if not is_folder:
         raise DataError(f"no such file or folder: {place}; set AUDIO to an audio file or to a folder of them")
     walked = [found for found in walk_audio(place) if found.reason not in HARMLESS]
     if not walked:
@@ -30,50 +37,48 @@ def audio_files(place: Path) -> list[tuple[Path, str]]:
     return [(place / found.source, found.reason and f"{found.reason}: {found.detail}") for found in walked]
 
 
-def classify(model: Path, place: Path) -> list[dict[str, Any]]:
-    """Classify each file; a clip longer than the model's window is classified by the mean logits over its windows.
+def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[str, Any]]:
+    """Classify files one by one, each by the mean logits over its windows; memory does not grow with their length.
 
     Args:
         model: a classifier directory.
-        place: an audio file or a folder.
+        files: as `audio_files` gives them.
 
-    Returns:
+    Yields:
         Per file `{file, label, probability, probabilities}` with the most probable label; where clips may have several
         labels also `labels`, those at or above the model's threshold; `{file, error}` for a file that cannot be read.
 
     Raises:
         ConfigError: the model takes features of an unsupported kind.
-        DataError: there is no classifier or no audio.
+        DataError: there is no classifier.
     """
-    files = audio_files(place)
-    from common.audio.signal import read_audio, to_mono
-    from common.classifier.inference import predict_logits, probabilities
     from common.classifier.model import load_classifier
 
     classifier = load_classifier(model)
-    rows: list[dict[str, Any]] = []
     for file, untaken in files:
-        if untaken:
-            rows.append({"file": str(file), "error": untaken})
-            continue
         try:
-            audio, rate = read_audio(file)
-            if audio.shape[-1] == 0:
-                raise DataError("no samples; expected at least one")
-            logits = predict_logits(classifier, [to_mono(audio)], rate)
-        except DataError as error:
-            rows.append({"file": str(file), "error": str(error)})
-            continue
-        row = probabilities(logits, classifier.multi_label)[0]
-        best = int(row.argmax())
-        by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
-        found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
-        if classifier.multi_label:
-            threshold = getattr(classifier.model.config, "threshold", 0.5)
-            heard = sorted((label for label in by_label if by_label[label] >= threshold), key=lambda x: -by_label[x])
-            found["labels"] = heard
-        rows.append({"file": str(file), **found})
-    return rows
+            found = {"error": untaken} if untaken else _classified(classifier, file)
+        except Interrupted:
+            raise
+        except Exception as error:
+            found = {"error": one_line(error)}
+        yield {"file": str(file), **found}
+
+
+def _classified(classifier: Classifier, file: Path) -> dict[str, Any]:
+    from common.audio.stream import open_mono
+    from common.classifier.inference import probabilities, stream_logits
+
+    with open_mono(file, classifier.sample_rate_hz) as audio:
+        logits = stream_logits(classifier, audio.blocks, audio.samples)
+    row = probabilities(logits[None], classifier.multi_label)[0]
+    best = int(row.argmax())
+    by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
+    found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
+    if classifier.multi_label:
+        threshold = getattr(classifier.model.config, "threshold", 0.5)
+        found["labels"] = sorted((x for x in by_label if by_label[x] >= threshold), key=lambda x: -by_label[x])
+    return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,21 +89,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a table or JSON of the labels; exit status 0 = every file was classified, 1 = a file could not be read."""
-    rows = classify(options.model, options.audio)
-    if options.json:
-        print_json(rows)
-    else:
-        _print_table([row for row in rows if "error" not in row])
-    failed = [row for row in rows if "error" in row]
-    for row in failed:
-        print(f"error: {row['file']}: {row['error']}", file=sys.stderr)
+    """Print each answer as it is made, in a table or as JSON; errors of files go to standard error at their place.
+
+    Returns:
+        Exit status: 0 = every file was classified, 1 = a file could not be read.
+    """
+    files = audio_files(options.audio)
+    rows = classify(options.model, files)
+    shown = print_json_array(rows) if options.json else _print_table(rows, max(len(str(file)) for file, _ in files))
+    failed = False
+    for row in shown:
+        if "error" in row:
+            failed = True
+            print(f"error: {row['file']}: {row['error']}", file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    width = max((len(row["file"]) for row in rows), default=0)
+def _print_table(rows: Iterable[dict[str, Any]], width: int) -> Iterator[dict[str, Any]]:
     for row in rows:
-        # All labels above the threshold where clips may have several, else the most probable one.
-        shown = [(row["probabilities"][label], label) for label in row.get("labels") or [row["label"]]]
-        print(f"{row['file']:<{width}}  {', '.join(f'{share:.3f}  {label}' for share, label in shown)}")
+        if "error" not in row:
+            # All labels above the threshold where clips may have several, else the most probable one.
+            shown = [(row["probabilities"][label], label) for label in row.get("labels") or [row["label"]]]
+            answer = ", ".join(f"{share:.3f}  {label}" for share, label in shown)
+            print(f"{row['file']:<{width}}  {answer}", flush=True)
+        yield row

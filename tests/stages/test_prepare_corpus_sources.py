@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.audio.file import AudioError
+from common.config.corpus import PrepareCorpusConfig
 from common.corpus.shards import Corpus
 from common.errors import DataError
 from common.storage import open_store
 from common.storage.hashing import hash_dir
+from components.prepare_corpus import recordings
 from components.prepare_corpus.run import run
 from components.prepare_corpus.store import ShardStore
 from tests.kit.s3_server import BUCKET, s3_server
@@ -291,6 +294,20 @@ def test_a_killed_run_goes_on_with_the_first_missing_shard(
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "other"))
     build(tmp_path / "unbroken", **folder)
     assert hash_dir(tmp_path / "again") == hash_dir(tmp_path / "unbroken")
+
+
+def test_a_file_that_fails_in_an_unexpected_way_is_counted_as_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.flac").write_bytes(flac(1))
+    settings = PrepareCorpusConfig(durations_s=[0.512], sample_rate_hz=RATE_HZ, channels=1)
+    assert isinstance(recordings._read(settings, tmp_path / "a.flac", "a"), np.ndarray)
+    for place in ("read_audio", "check_signal", "loudest_window"):
+        with monkeypatch.context() as patch:
+            patch.setattr(recordings, place, lambda *_: 1 // 0)
+            found = recordings._read(settings, tmp_path / "a.flac", "s3://x/a.flac")
+        assert isinstance(found, AudioError) and found.reason == "unreadable"
+        assert "s3://x/a.flac: integer division" in str(found)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path, folder: dict[str, Any]) -> None:

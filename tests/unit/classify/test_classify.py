@@ -13,8 +13,11 @@ from transformers import AutoFeatureExtractor, pipeline
 
 from common.classifier.model import build_classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.classifier import ASTArchitecture
+from common.errors import Interrupted
+from pipelines.commands import classify as command
 from pipelines.commands import main
-from pipelines.commands.classify import classify
+from pipelines.commands.classify import audio_files, classify
+from tests.kit.broken_audio import encoded, flac_with_total
 
 LABELS = ["Glass / break", "dog bark", "müsic"]
 
@@ -65,7 +68,7 @@ def test_a_folder_gives_a_line_per_audio_file(model: Path, folder: Path, capsys:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(any(label in line for label in LABELS) for line in lines)
-    assert [row["file"] for row in classify(model, folder)] == [
+    assert [row["file"] for row in classify(model, audio_files(folder))] == [
         str(folder / "a.wav"),
         str(folder / "sub" / "stereo 44k.flac"),
     ]
@@ -80,6 +83,56 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
     rows = json.loads(printed.out)
     assert ["error" in row for row in rows] == [False, True, False]
     assert "bad.wav" in printed.err
+
+
+def test_answers_and_errors_come_one_by_one_and_json_stays_whole(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = audio_files(folder)
+    rows = classify(model, [files[0], (folder / "gone.wav", ""), files[1]])
+    assert "label" in next(rows) and "gone.wav" in next(rows)["error"] and "label" in next(rows)
+
+    def broken(classifier: object, file: Path) -> dict[str, object]:
+        printed.append(capsys.readouterr().out)
+        if file.name != "a.wav":
+            raise stop
+        return {"label": "dog", "probability": 1.0, "probabilities": {"dog": 1.0}}
+
+    monkeypatch.setattr(command, "_classified", broken)
+    for arguments in ([], ["--json"]):
+        printed: list[str] = []
+        stop: Exception = ValueError("something\nodd")
+        assert main(["classify", "--model", str(model), "--audio", str(folder), *arguments]) == 1
+        rest = capsys.readouterr()
+        assert "a.wav" in printed[1] and "stereo 44k.flac: something odd" in rest.err
+        printed, stop = [], Interrupted("SIGTERM came")
+        assert main(["classify", "--model", str(model), "--audio", str(folder), *arguments]) == 2
+        rest = capsys.readouterr()
+        assert "a.wav" in printed[1] and "SIGTERM came" in rest.err
+    assert [row["label"] for row in json.loads(printed[1] + rest.out)] == ["dog"]
+
+
+def test_json_is_printed_as_one_array(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bad.wav").write_bytes(b"RIFF")
+    assert main(["classify", "--model", str(model), "--audio", str(folder), "--json"]) == 1
+    printed = capsys.readouterr().out
+    assert printed == json.dumps(json.loads(printed), indent=2, ensure_ascii=False) + "\n"
+
+
+def test_files_that_other_readers_choke_on_are_classified_or_named(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = 0.1 * np.random.default_rng(3).standard_normal(9000)
+    (folder / "call.wav").write_bytes(encoded(sound, "WAV", "GSM610", 8000))
+    (folder / "open.flac").write_bytes(flac_with_total(encoded(sound, "FLAC"), 0))
+    os.mkfifo(folder / "sub" / "pipe.wav")
+    assert main(["classify", "--model", str(model), "--audio", str(folder), "--json"]) == 1
+    rows = {Path(row["file"]).name: row for row in json.loads(capsys.readouterr().out)}
+    assert {name for name, row in rows.items() if "error" in row} == {"pipe.wav"}
+    assert set(rows) == {"a.wav", "call.wav", "open.flac", "stereo 44k.flac", "pipe.wav"}
+    for place in (folder / "sub" / "pipe.wav", folder / ("long " * 80)):
+        assert main(["classify", "--model", str(model), "--audio", str(place)]) == 2
+        assert "set AUDIO to an audio file" in capsys.readouterr().err
 
 
 def test_what_a_folder_holds_beside_readable_audio_is_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import soundfile
 from common.audio.signal import read_audio
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import DataError
+from components.prepare_dataset import clips as clips_module
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.dataset import Reading, check_quality, copies, read_dataset
 from components.prepare_dataset.doctor import examine
+from tests.kit.broken_audio import encoded, flac_with_total, patched, unmarked_ogg
 
 Write = Callable[..., DatasetSpec]
 
@@ -79,6 +82,55 @@ def test_clips_that_are_all_silent_name_the_setting(
         check_quality(reading, settings)
     quiet = settings.model_copy(update={"silence_dbfs": -80.0})
     assert len(read_dataset(spec, quiet, None, 1).clips) == 8
+
+
+def test_files_of_an_open_length_are_kept_with_a_note_and_paths_that_cannot_be_opened_are_named(
+    tmp_path: Path, write_dataset: Write, settings: PrepareDatasetConfig
+) -> None:
+    x = 0.2 * np.random.default_rng(0).standard_normal(8000)
+    wav = encoded(x, "WAV", "PCM_16", 8000)
+    (tmp_path / "pipe.wav").write_bytes(patched(wav, 40, "<I", 0x7FFFF000))
+    (tmp_path / "power.wav").write_bytes(patched(encoded(0.5 * x, "WAV", "PCM_16", 8000), 40, "<I", 0))
+    (tmp_path / "stream.flac").write_bytes(flac_with_total(encoded(x, "FLAC", None, 8000), 0))
+    (tmp_path / "radio.ogg").write_bytes(unmarked_ogg(encoded(x, "OGG", None, 8000)))
+    (tmp_path / "call.wav").write_bytes(encoded(x, "WAV", "GSM610", 8000))
+    soundfile.write(tmp_path / "wide.wav", np.stack([x, -0.8 * x], axis=1), 8000)
+    os.mkfifo(tmp_path / "fifo.wav")
+    kept = ["pipe.wav", "power.wav", "stream.flac", "radio.ogg", "call.wav", "wide.wav"]
+    bad = ["fifo.wav", "call.wav/inside.wav"]
+    spec = write_dataset([(name, "ab"[i % 2]) for i, name in enumerate(kept)])
+    assert spec.labels is not None
+    long = "bells " * 60 + ".wav"
+    spec.labels.write_text(spec.labels.read_text() + "".join(f"{name},a\n" for name in [*bad, long]))
+    reading = read_dataset(spec, settings, None, 2)
+    assert {drop.source: drop.reason for drop in reading.dropped} == dict.fromkeys([*bad, long], "unreadable")
+    assert {clip.source: "open_ended" in clip.notes for clip in reading.clips} == {
+        name: name not in ("call.wav", "wide.wav") for name in kept
+    }
+    assert [clip.source for clip in reading.clips if "channels_cancel" in clip.notes] == ["wide.wav"]
+
+
+@pytest.mark.parametrize("error", [ValueError("odd\nthing"), MemoryError(), ZeroDivisionError("division by zero")])
+@pytest.mark.parametrize("place", ["read_audio_and_info", "check_signal", "resample"])
+def test_whatever_goes_wrong_with_one_file_leaves_out_that_clip_alone(
+    write_dataset: Write, settings: PrepareDatasetConfig, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
+) -> None:
+    spec = write_dataset([(f"{i}.wav", "xy"[i % 2]) for i in range(4)])
+    real, calls = getattr(clips_module, place), []
+
+    def sometimes(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr(clips_module, place, sometimes)
+    reading = read_dataset(spec, settings, None, 1)
+    assert [clip.source for clip in reading.clips] == ["0.wav", "2.wav", "3.wav"]
+    (drop,) = reading.dropped
+    assert (
+        (drop.source, drop.reason) == ("1.wav", "unreadable") and "1.wav: " in drop.detail and "\n" not in drop.detail
+    )
 
 
 def test_clip_ids_come_from_paths_and_not_from_content(
