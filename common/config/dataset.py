@@ -20,7 +20,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 Place = Annotated[Path, BeforeValidator(_text)]
 
 
-DESCRIPTIVE = ("source", "access", "instructions", "archives", "split_rule", "grouping", "use")
+DESCRIPTIVE = ("source", "access", "instructions", "archives", "split_rule", "grouping", "use", "recordings_of")
 """Fields of `DatasetSpec` that are descriptions only and do not change which data are read."""
 
 LayoutName = Literal[
@@ -104,6 +104,9 @@ class DatasetSpec(Frozen):
     instructions: Text | None = Field(default=None, description="where to get what cannot be downloaded freely")
     archives: tuple[Archive, ...] = Field(default=(), description="in the order of unpacking")
     split_rule: Text | None = Field(default=None, description="in words: which clips test and validate")
+    recordings_of: tuple[Text, ...] = Field(
+        default=(), description="collections that its recordings were taken from, as in `trained_on` of models.yaml"
+    )
     grouping: Text | None = Field(default=None, description="in words: what a group is")
     corpus_ids: tuple[Text, ...] = Field(
         default=(),

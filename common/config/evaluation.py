@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from common.config.base import Frozen, Plan
+from common.config.exposure import Heard
 from common.config.licence import DeclaredUse, LicensedPart
 from common.config.methods import Method
 
@@ -57,6 +58,7 @@ class EvaluateClassifierPlan(Plan):
     methods: dict[str, Method] = Field(min_length=1)
     use: DeclaredUse = Field(default="research", description="what the run is declared for, for the model card")
     licences: tuple[LicensedPart, ...] = Field(default=(), description="of what went into the run, for the model card")
+    heard: tuple[Heard, ...] = Field(default=(), description="collections of the dataset that published models heard")
 
 
 class ReportConfig(Frozen):

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field
 
 from common.config.base import Frozen
+from common.config.exposure import Learnt
 from common.config.licence import PermittedUse
 from common.errors import ConfigError, DataError
 from common.models.files import ModelRecord, check, hub_cache, read_record, snapshot, stored_record, take
@@ -43,6 +44,9 @@ class PublishedModel(Frozen):
     use: PermittedUse | None = Field(default=None, description="the widest that the licence allows; null = not known")
     files: tuple[str, ...] = Field(default=WEIGHTS, description="patterns of what is fetched of the repository")
     sha256: dict[str, str] = Field(description="of files")
+    trained_on: dict[str, Learnt] = Field(
+        default={}, description="public collections of recordings, as its authors state, and what it was given of them"
+    )
     convert: Conversion | None = Field(default=None, description="null = safetensors are published")
 
 

@@ -37,7 +37,7 @@ Intended use: {domain}, recorded as in the training data. {answers} Do not rely 
 
 ## Figures
 
-On {n_test} test clips that no part of the training, the generation or the choice of models had seen:
+On {n_test} test clips that no part of this run's training, generation or choice of models had seen:
 
 | | {figure} | macro-F1 | calibration error |
 | --- | --- | --- | --- |
@@ -51,6 +51,7 @@ On {n_test} test clips that no part of the training, the generation or the choic
 - Real clips: dataset "{name}", {n_train} training and {n_val} validation clips. Licence: {licence}.
 - Synthetic clips: {synthetic}.
 - Leak guard: {leaks}.
+- Published models: {heard}
 
 ## Licences
 
@@ -126,6 +127,7 @@ def model_card(
         if synthetic
         else "none",
         leaks=_leaks(evaluation["leaks"]),
+        heard=" ".join(evaluation.get("heard", ())) or "none is known to have heard this dataset's recordings.",
         use=use,
         parts=licence_lines(licences, synthetic),
     )

@@ -8,6 +8,7 @@ from typing import Any
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import SynthioError
 from common.log import event, get_logger
+from common.models.exposure import exposure_sentences
 from common.runtime.stage import stage
 from common.storage import read_json, write_json
 from common.storage.local import rounded
@@ -53,6 +54,7 @@ def run(
         folders = {name: Path(path) for name, path in clips.items()}
         inputs = read_inputs(classifiers, gold, test, folders, Path(clap_path), plan, code_version)
         evaluation, predictions = evaluate(inputs, plan, _work(inputs))
+        evaluation["heard"] = exposure_sentences(plan.heard, evaluation["test"]["clips"])
         evaluation["test_health"] = read_json(test / "health.json")
         evaluation = rounded(evaluation)
         write_json(Path(evaluation_path) / "evaluation.json", evaluation)

@@ -21,6 +21,7 @@ from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError
+from common.models.exposure import heard_before
 from common.models.licences import licensed_parts
 
 PLANS: dict[str, type[Plan]] = {
@@ -108,6 +109,7 @@ def resolve(
             "methods": methods,
             "use": config.use,
             "licences": licensed_parts(config, dataset),
+            "heard": heard_before(config, dataset),
         },
     }
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}

@@ -118,6 +118,7 @@ def _cautions(evaluation: Mapping[str, Any], row: Mapping[str, Any] | None) -> l
         )
     if evaluation["leaks"].get("shared_groups"):
         cautions.append("Some groups have clips in both training and test; see Data health.")
+    cautions += evaluation.get("heard", [])
     if evaluation["failures"]:
         failed = _plural(len(evaluation["failures"]), "training")
         cautions.append(f"{failed} failed: the figures are those of the others; see Failures.")

@@ -103,5 +103,6 @@ def test_small_from_an_empty_cache_to_the_report(tmp_path: Path, compiled: Compi
     report, run = run_preset("small", (STABLE_AUDIO, CLAP, AST, QWEN_AUDIO, QWEN_CHAT), BRIEF, tmp_path, compiled)
     assert report["methods"].keys() == {"gold", "vanilla", "synthio"} and report["failures"] == []
     assert all(row["state"] == "succeeded" for row in run["stages"])
+    assert any("come from Freesound" in caution for caution in report["verdict"]["cautions"])
     assert sum(row["accepted"] for row in report["rounds"]) and sum(row["rejected"] for row in report["rounds"])
     assert not list((tmp_path / "hub").rglob("*.bin")) and not list((tmp_path / "runs").rglob("*.bin"))

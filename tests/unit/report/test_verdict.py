@@ -111,8 +111,9 @@ def test_leaks_failures_few_groups_and_few_replicates_are_cautions() -> None:
     evaluation["leaks"] = {"test_clips": 2, "shared_groups": ["speaker 1"]}
     evaluation["failures"] = [{"method": "noise", "seed": 0, "error": "x"}]
     evaluation["test"]["groups"] = 2
+    evaluation["heard"] = ["All 320 test clips come from AudioSet."]
     cautions = " ".join(verdict(evaluation, fixed_gold_set=False)["cautions"])
-    for words in ("2 of 320 test", "both training and test", "1 training failed", "3 replicates", "only 2 groups"):
+    for words in ("2 of 320 test", "both training and test", "1 training failed", "3 replicates", "only 2 groups", "from AudioSet"):
         assert words in cautions
 
 

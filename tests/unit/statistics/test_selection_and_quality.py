@@ -106,7 +106,9 @@ def test_a_run_without_synthetic_clips_has_no_distances() -> None:
 
 def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
     dataset = {"name": 'x"\n---\nevil: <script>', "domain": "sounds", "licence": "CC0\nlicense: mit"}
-    card = model_card(make_evaluation(resamples=200), dataset, {"n_train": 12, "n_val": 6}, 1.04, synthetic=True)
+    evaluation = {**make_evaluation(resamples=200), "heard": ["All 9 test clips come from AudioSet."]}
+    card = model_card(evaluation, dataset, {"n_train": 12, "n_val": 6}, 1.04, synthetic=True)
+    assert "- Published models: All 9 test clips come from AudioSet." in card
     metadata, text = card.removeprefix("---\n").split("\n---\n", 1)
     fields = yaml.safe_load(metadata)
     assert fields["license"] == "other" and "evil" not in fields
