@@ -173,7 +173,10 @@ def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
             kept.append(plain_caption(plain, task.labels))
     if len(found.captions) < task.count and not found.reason:
         reasons.append("too_few")
-    return Checked(captions=tuple(kept), reasons=tuple(reasons), complete=len(kept) >= task.count)
+    complete = len(kept) >= task.count
+    if complete and found.reason:
+        reasons.remove(found.reason)
+    return Checked(captions=tuple(kept), reasons=tuple(reasons), complete=complete)
 
 
 def _check_size(text: str, checks: CheckConfig) -> str | None:

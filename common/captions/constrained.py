@@ -16,6 +16,8 @@ from common.config.captions import CheckConfig
 
 MAX_PHRASES = 5
 """Elements of a kind; a list may be shorter, or empty."""
+MAX_MORE = 5
+"""Captions beyond those asked for, which are not used; forbidding them would make a model spoil its last one."""
 LONGEST_WORD = 24
 CHARACTERS_PER_WORD = 10
 TRIED_TOKENS = 256
@@ -48,11 +50,14 @@ class ReplyForm:
             self._outlines = _element_outlines()
             self._longest = MAX_ELEMENT_WORDS * CHARACTERS_PER_WORD
         else:
-            shape = '{"":[' + ",".join(['""'] * task.count) + "]}"
-            self._outlines = (_Outline(shape, {0: "captions"}),)
+            counts = range(task.count, task.count + MAX_MORE + 1)
+            self._outlines = tuple(
+                _Outline('{"":[' + ",".join(['""'] * count) + "]}", {0: "captions"}) for count in counts
+            )
             self._longest = max_words(task, checks) * CHARACTERS_PER_WORD + sum(map(len, task.labels))
         self._longest_word = max(LONGEST_WORD, *(len(word) for label in task.labels for word in label.split()))
         self._good = lru_cache(maxsize=512)(self._is_good)
+        self._open = lru_cache(maxsize=512)(self._can_be_good)
 
     @property
     def usable(self) -> bool:
@@ -98,6 +103,9 @@ class ReplyForm:
             return key.startswith(string) if is_open else key == string
         if not is_open:
             return self._good(string)
+        return self._open(string)
+
+    def _can_be_good(self, string: str) -> bool:
         spaced = string[:1] == " " or "  " in string or not string.isprintable()
         return not string or (not spaced and any(map(self._good, self._ends(string))))
 

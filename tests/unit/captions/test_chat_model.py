@@ -20,7 +20,7 @@ SHORT = CheckConfig(max_words=6, max_replaced_share=1.0)
 
 
 def config(folder: Path, checks: CheckConfig = SHORT, **chat_model: Any) -> WriterConfig:
-    settings = {"batch_size": 4, "max_new_tokens": 400} | chat_model
+    settings = {"batch_size": 4, "max_new_tokens": 300} | chat_model
     checkpoint = Checkpoint(model=str(folder), revision=None)
     return WriterConfig(
         backend="chat_model", chat_model=ChatModelConfig(checkpoint=checkpoint, **settings), checks=checks
@@ -37,18 +37,17 @@ def tasks(count: int) -> list[Task]:
 def test_even_a_random_model_writes_what_was_asked_for(tmp_path: Path) -> None:
     """Captions that pass all checks, in the JSON that was asked for; what they say is the model's business."""
     asked = [
-        Task(task_id="one", scope="s", prompt="label_only", labels=("dog bark",), count=2, seed=0),
-        Task(task_id="both", scope="s", prompt="mixcap", labels=("rain", "bell"), seed=0),
+        Task(task_id="one", scope="s", prompt="label_only", labels=("dog bark",), seed=0),
         Task(task_id="pair", scope="s", prompt="multi_label", labels=("rain", "bell", "siren"), seed=0),
         Task(task_id="parts", scope="s", prompt="extract", labels=("dog bark",), caption="loud", seed=0),
     ]
     with open_desk(config(save_chat_model(tmp_path))) as desk:
         answers, tally = desk.ask(asked)
-    assert (tally.pieces, tally.replaced, tally.repaired, tally.reasons) == (5, 0, 0, {})
+    assert (tally.pieces, tally.replaced, tally.repaired, tally.reasons) == (3, 0, 0, {})
     written = {task_id: answer.captions for task_id, answer in answers.items()}
     assert {one.writer for captions in written.values() for one in captions} == {f"transformers:{tmp_path}@local"}
     assert all(contains_phrase(one.caption, "dog bark") for one in written["one"])
-    assert tally.usage.requests == 4 and tally.usage.paid.input_tokens > 0 and tally.usage.paid.output_tokens > 100
+    assert tally.usage.requests == 3 and tally.usage.paid.input_tokens > 0 and tally.usage.paid.output_tokens > 100
 
 
 def test_a_reply_that_is_cut_off_is_asked_for_again_with_more_room(tmp_path: Path) -> None:

@@ -39,17 +39,16 @@ def form(labels: tuple[str, ...] = ("dog bark",), prompt: str = "label_only", co
 )
 def test_random_writing_that_keeps_to_the_form_is_a_reply_without_fault(labels: tuple[str, ...], prompt: str) -> None:
     """Tokens are drawn at random; one that does not fit is drawn again, and after sixty draws the ending helps."""
-    for seed in range(2):
-        kept, task = form(labels, prompt)
-        draw, text = random.Random(seed), ""
-        while not kept.whole(text):
-            tokens = ("".join(draw.choices(CHARACTERS, k=draw.choice([1, 1, 2]))) for _ in range(60))
-            ending = kept.ending(text)
-            text += next((token for token in tokens if kept.begins(text + token)), ending[:1])
-            assert kept.begins(text) and len(text) < 1500
-        checked = check_reply(text, task, CHECKS)
-        assert checked.complete and checked.reasons == ()
-        assert prompt == "extract" or len(checked.captions) == task.count
+    kept, task = form(labels, prompt)
+    draw, text = random.Random(1), ""
+    while not kept.whole(text):
+        tokens = ("".join(draw.choices(CHARACTERS, k=draw.choice([1, 1, 2]))) for _ in range(60))
+        ending = kept.ending(text)
+        text += next((token for token in tokens if kept.begins(text + token)), ending[:1])
+        assert kept.begins(text) and len(text) < 1500
+    checked = check_reply(text, task, CHECKS)
+    assert checked.complete and checked.reasons == ()
+    assert prompt == "extract" or len(checked.captions) >= task.count
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,8 @@ def test_random_writing_that_keeps_to_the_form_is_a_reply_without_fault(labels: 
         ('{"captions": ["one two three four five six seven dog', False),
         ('{"captions": ["one two three four five six dog bark', True),
         ('{"captions": ["a dog bark"]', False),
-        ('{"captions": ["a dog bark", "one dog bark", ', False),
+        ('{"captions": ["a dog bark", "one dog bark", "a third dog bark"]}', True),
+        ('{"captions": [' + ", ".join(['"a dog bark"'] * 8), False),
         ('{"captions": ["a dog bark <', False),
         ('{"captions": ["a dog bark", "one dog bark"]} Enjoy', False),
     ],
