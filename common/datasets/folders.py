@@ -46,7 +46,7 @@ def list_folders(root: Path) -> Listing:
             listing.spellings.add(label, parts[depth - 1], "/".join(parts[:depth]))
             listing.rows.append(Row(root / found.source, found.source, label, split))
         elif not found.reason:
-            detail = f"it lies beside the class folders; move it into the folder of its class below {root}"
+            detail = "it lies beside the class folders; move it into the folder of its class"
             listing.dropped.append(Drop(found.source, "no_label", detail, split))
         elif found.reason not in HARMLESS:
             listing.dropped.append(Drop(found.source, found.reason, found.detail, split))

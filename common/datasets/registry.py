@@ -127,7 +127,7 @@ def fingerprint(spec: DatasetSpec) -> str:
     if spec.reader != "files":
         listed = sorted([row.source, *row.labels, row.split or "", row.group or ""] for row in rows)
         return hash_json([spec.reader, listed, sorted(files)])
-    left_out = sorted([drop.source, drop.reason, drop.detail] for drop in listing.dropped)
+    left_out = sorted([drop.source, drop.reason] for drop in listing.dropped)
     return hash_json([hash_file(spec.labels) if spec.labels else "", sorted(files), left_out, listing.ignored_files])
 
 
