@@ -4,6 +4,8 @@ from __future__ import annotations
 
 HEAD_BYTES = 512
 
+_AUDIO = (b"RIFF", b"RF64", b"RIFX", b"fLaC", b"OggS", b"FORM", b"ID3", b".snd", b"caff", b"riff", b"NIST")
+"""First bytes of audio, which are letters as well: what begins so and cannot be decoded is damaged."""
 _POINTERS = (
     (b"version https://git-lfs", "lfs_pointer", "a Git LFS pointer in place of the file; run `git lfs pull`"),
     (b"/annex/objects/", "annex_pointer", "a git-annex pointer in place of the file; run `git annex get`"),
@@ -69,7 +71,11 @@ def told_by_content(head: bytes) -> tuple[str, str] | None:
 def _text(head: bytes) -> tuple[str, str] | None:
     """Web pages and answers of servers that were saved in place of a file, and other text."""
     text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
-    if not text or sum(character.isprintable() or character in "\t\r\n" for character in text) < len(text):
+    if (
+        not text
+        or head.startswith(_AUDIO)
+        or sum(character.isprintable() or character in "\t\r\n" for character in text) < len(text)
+    ):
         return None
     shown = " ".join(text.split())[:60]
     if text.lower().startswith(("<!doctype", "<html", "<head", "<body", "<?xml", "<error", "<!--")) or text[0] in "{[":

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from common.audio.chunks import chunk_layout
+from common.audio.content import HEAD_BYTES, told_by_content
 from common.audio.flac import flac_layout
 from common.audio.layout import CutError, Layout, Source, Spliced
 from common.audio.mpeg import mpeg_layout, skip_tags
@@ -206,7 +207,7 @@ def open_audio(path: Path) -> Iterator[AudioFile]:
     """Open an audio file by content, not by suffix.
 
     Raises:
-        AudioError: with reason `missing_file`, `empty_file`, `truncated` or `unreadable`.
+        AudioError: with reason `missing_file`, `empty_file`, `truncated`, `unreadable`, or one of `told_by_content`.
         DataError: it is a test clip, and the running stage is not `evaluate_classifier`.
     """
     descriptor = _descriptor(path)
@@ -243,9 +244,11 @@ def _opened(path: Path, descriptor: int) -> AudioFile:
     except SynthioError:
         raise
     except Exception as error:
-        raise AudioError(
-            "unreadable", f"{path}: no audio that can be decoded ({one_line(error)}); expected WAV, FLAC, OGG or MP3"
-        ) from error
+        # Asked last: what can be decoded is audio, whatever its first bytes resemble.
+        told = told_by_content(os.pread(descriptor, HEAD_BYTES, 0))
+        unknown = f"no audio that can be decoded ({one_line(error)}); expected WAV, FLAC, OGG or MP3"
+        reason, sentence = told or ("unreadable", unknown)
+        raise AudioError(reason, f"{path}: {sentence}") from error
 
 
 def _layout(source: Source) -> Layout:

@@ -118,7 +118,7 @@ def test_each_kind_of_bad_file_has_its_reason_and_names_the_file(tmp_path: Path)
     expected = {
         "absent": "missing_file",
         "empty": "empty_file",
-        "text": "unreadable",
+        "text": "no_audio",
         "folder": "unreadable",
         "nan": "nan",
         "none": "no_samples",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from common.audio.content import HEAD_BYTES, told_by_content
+from common.audio.file import AudioError, open_audio
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 72862\n"
 
@@ -47,6 +49,28 @@ def test_audio_is_not_taken_for_something_else(container: str) -> None:
     assert told_by_content(file.getvalue()[:HEAD_BYTES]) is None
 
 
-@pytest.mark.parametrize("head", [b"", b"\x00\x01\x02\x7f\x80", bytes(range(256)), b"RIFF\0\0\0\0WAVE"])
+@pytest.mark.parametrize(
+    "head", [b"", b"RIFF", b"OggS", b"\x00\x01\x02\x7f\x80", bytes(range(256)), b"RIFF\0\0\0\0WAVE"]
+)
 def test_unknown_bytes_tell_nothing(head: bytes) -> None:
     assert told_by_content(head) is None
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "ogg"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (LFS, "lfs_pointer"),
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "web_page"),
+        (b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(range(256)) * 4, "foreign_format"),
+        (b"PK\x03\x04" + bytes(range(256)), "no_audio"),
+        (b"\0" * 4096, "zeros"),
+        (b"\x01\x02\x03\x04" * 64, "unreadable"),
+    ],
+)
+def test_opening_a_file_tells_what_it_is(tmp_path: Path, suffix: str, content: bytes, reason: str) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=f"clip.{suffix}: ") as refusal, open_audio(path):
+        pass
+    assert refusal.value.reason == reason

@@ -53,7 +53,7 @@ def test_every_bad_file_has_its_reason_and_the_odd_ones_are_kept(
         "nan.wav": "nan",
         "silent.wav": "silent",
         "one.wav": "too_short",
-        "text.mp3": "unreadable",
+        "text.mp3": "no_audio",
         "absent.wav": "missing_file",
     }
     kept = {clip.source: clip for clip in reading.clips}
