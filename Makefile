@@ -52,7 +52,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 	@echo
-	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1]"
+	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1] [FETCH=0]"
 
 setup: ## Make the virtual environment with all pinned packages
 	@if [ requirements.txt -nt $(INSTALLED) ] || [ requirements-dev.txt -nt $(INSTALLED) ]; then \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,8 +72,8 @@ def test_an_unknown_licence_is_no_ground_for_commercial_use(publish: Any, caplog
         check_use(load_preset("tiny", "use=commercial"), dataset(licence="not stated"))
 
 
-def test_plan_refuses_before_anything_is_trained_and_hands_the_licences_to_evaluation() -> None:
-    text = "name: own\naudio: /clips\nlicence: CC-BY-NC-4.0\nuse: non-commercial\n"
+def test_plan_refuses_before_anything_is_trained_and_hands_the_licences_to_evaluation(tmp_path: Path) -> None:
+    text = f"name: own\naudio: {tmp_path}\nlicence: CC-BY-NC-4.0\nuse: non-commercial\n"
     with pytest.raises(ConfigError, match=r"CC-BY-NC-4.0: non-commercial use only"):
         plan(text, "tiny", 0, "", 2, "use=commercial", "v")
     *_, evaluation, _ = plan(text, "tiny", 0, "", 2, "use=non-commercial", "v")
