@@ -18,10 +18,9 @@ from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip, read_records, write_records
 from common.runtime.split_guard import check_may_open
 from common.storage import publish_dir
+from common.storage.packing import CLIPS, METADATA
 
 Clip = TypeVar("Clip", GoldClip, SyntheticClip)
-CLIPS = "clips"
-METADATA = "metadata.jsonl"
 
 
 def write_audio_folder(

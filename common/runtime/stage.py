@@ -15,7 +15,7 @@ from common.log import event, get_logger
 from common.runtime.split_guard import running_as
 from common.runtime.timing import model_seconds
 from common.storage import store_below, write_json
-from common.storage.artifacts import verify_artifact, write_sums
+from common.storage.artifacts import finish_artifact, verify_artifact
 from common.storage.hashing import hash_json
 
 
@@ -55,8 +55,9 @@ def stage(
 ) -> Iterator[Stage]:
     """Run the block as the work of a stage.
 
-    Logs settings and versions, verifies the inputs and creates the output folders. On success, writes the figures to
-    `metrics_path` and the hashes of every output. Outputs must not be empty, because KFP silently skips a missing one.
+    Logs settings and versions, unpacks and verifies the inputs and creates the output folders. On success, writes the
+    figures to `metrics_path`, and hashes and packs every output (`common.storage.artifacts`). Outputs must not be
+    empty, because KFP silently skips a missing one.
     Inside the block the run store is the sub-store `scope` of `config`.
 
     Args:
@@ -91,6 +92,6 @@ def stage(
             f"{name}: output {', '.join(empty)} is empty; this is a fault of the stage, please report it"
         )
     for folder in outputs.values():
-        write_sums(Path(folder))
+        finish_artifact(Path(folder))
     write_json(Path(metrics_path), running.figures)
     event(log, "stage_done", wall_s=time.monotonic() - start, model_s=model_seconds(), **running.figures)

@@ -1,6 +1,6 @@
-"""Hashes of an artifact's files: written when a stage ends, verified when the next one starts.
+"""Artifacts between stages: their files are hashed and packed when a stage ends, unpacked and verified when one starts.
 
-They are stored in the artifact as `SHA256SUMS`, a file that `sha256sum -c` can check.
+The hashes are stored in the artifact as `SHA256SUMS`, a file that `sha256sum -c` can check.
 """
 
 from __future__ import annotations
@@ -13,11 +13,23 @@ from pathlib import Path
 from common.errors import StorageError
 from common.storage import write_text
 from common.storage.hashing import SUMS_FILE, hash_file
+from common.storage.packing import pack, packing, unpack
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _MOUNTS = ("s3", "minio", "gcs")
 """Mount points of KFP's launcher for object-store artifacts: `/s3/bucket/key`."""
 _THREADS = 4
+
+
+def finish_artifact(folder: Path) -> None:
+    """Hash all files of a finished output, and pack its clips where the environment asks for it.
+
+    Raises:
+        StorageError: the folder cannot be read or written, or a file name contains a line break.
+    """
+    write_sums(folder)
+    if packing():
+        pack(folder)
 
 
 def write_sums(folder: Path) -> None:
@@ -44,7 +56,7 @@ def write_sums(folder: Path) -> None:
 
 
 def verify_artifact(stage: str, name: str, folder: Path) -> None:
-    """Verify an input against its `SHA256SUMS`; an input without that file only has to be non-empty.
+    """Unpack an input and verify it against its `SHA256SUMS`; one without that file only has to be non-empty.
 
     Args:
         stage: the reading stage, for the message.
@@ -55,6 +67,7 @@ def verify_artifact(stage: str, name: str, folder: Path) -> None:
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         raise _gone(stage, name, folder, f"{folder} is {'empty' if folder.is_dir() else 'not there'}")
+    unpack(folder)
     sums = folder / SUMS_FILE
     if not sums.is_file():
         return

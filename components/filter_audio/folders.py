@@ -13,10 +13,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from common.errors import DataError
-from common.records.audio_folder import CLIPS, METADATA, copy_audio_folder
+from common.records.audio_folder import copy_audio_folder
 from common.records.clips import SyntheticClip
 from common.records.provenance import copy_provenance
 from common.storage.hashing import hash_file
+from common.storage.packing import CLIPS, METADATA
 from components.filter_audio.candidates import Candidate, Decision
 
 DECISIONS = "decisions.jsonl"

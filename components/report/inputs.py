@@ -7,11 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common.records.audio_folder import CLIPS, METADATA, read_clips
+from common.records.audio_folder import read_clips
 from common.records.clips import Caption, SyntheticClip, read_records
 from common.records.gold import GoldSet
 from common.storage import read_json
 from common.storage.hashing import hash_file, hash_json
+from common.storage.packing import CLIPS, METADATA
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.config.base import Frozen
 from common.errors import ConfigError, unknown_name
+from common.storage.packing import PACK
 from components.catalogue import LOCAL_REGISTRY, STAGES, local_image, target_of
 from pipelines.sources import ROOT, digest
 
@@ -238,6 +239,7 @@ def environment(profile: Profile) -> dict[str, str]:
         "HOME": SCRATCH,
         "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",
         "SYNTHIO_CACHE": f"{SCRATCH}/synthio-cache",
+        PACK: "1",
     }
 
 

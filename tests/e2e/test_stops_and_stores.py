@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.storage import open_store
+from common.storage.packing import PACK
 from common.storage.s3_client import S3Settings, s3_client
 from tests.kit.s3_server import BUCKET, s3_server
 from tests.kit.smoke import CANARY, KEYS, ROOT, SmokeRun, command, environment, record, report, run_pipeline, succeeded
@@ -46,7 +47,7 @@ def test_a_killed_and_an_interrupted_run_go_on_and_end_with_the_same_report(smok
     assert report(tmp_path) == report(smoke.runs)
 
 
-def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_whole(
+def test_with_its_store_on_s3_and_clips_packed_the_report_is_the_same_and_all_items_lie_there_whole(
     smoke: SmokeRun, tmp_path: Path
 ) -> None:
     with s3_server() as url:
@@ -54,6 +55,7 @@ def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_who
             "AWS_ENDPOINT_URL_S3": url,
             "SYNTHIO_CACHE": str(tmp_path / "cache"),
             "AWS_ACCESS_KEY_ID": "test",
+            PACK: "1",
             **KEYS,
         }
         finished = succeeded(run_pipeline(tmp_path, smoke.dataset, "--store", f"s3://{BUCKET}/store", **place))
@@ -67,6 +69,7 @@ def test_with_its_store_on_s3_the_report_is_the_same_and_all_items_lie_there_who
             assert not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
     assert {"pretrain_t2a", "align_t2a", "synthesize_audio", "train_classifier"} <= stages
     assert not (tmp_path / "store").exists()
+    assert list((tmp_path / "kfp").rglob("clips.tar")), "clips that no task read are still packed"
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
     assert CANARY not in finished.stdout + finished.stderr
     assert report(tmp_path) == report(smoke.runs)

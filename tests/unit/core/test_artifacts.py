@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from common.runtime.stage import stage
 from common.storage import read_json
 from common.storage.artifacts import verify_artifact, write_sums
 from common.storage.hashing import hash_dir
+from common.storage.packing import PACK, pack, unpack
 
 
 @pytest.fixture
@@ -115,3 +117,94 @@ def test_a_link_to_a_file_is_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "SHA256SUMS").read_text().count(
         "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
     ) == 2
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """An artifact with three clips."""
+    folder = tmp_path / "gold"
+    (folder / "clips").mkdir(parents=True)
+    for name in ("b.flac", "a.flac", "Überflug 2.flac"):
+        (folder / "clips" / name).write_bytes(name.encode() * 300)
+    (folder / "clips" / "metadata.jsonl").write_text("{}\n")
+    (folder / "labels.json").write_text("[]")
+    return folder
+
+
+def test_clips_travel_as_one_shard_and_are_an_audio_folder_inside_the_stages(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PACK, "1")
+    before = hash_dir(clips)
+    with stage("prepare_dataset", {}, str(tmp_path / "metrics.json"), {"gold": str(clips)}):
+        pass
+    assert sorted(path.name for path in clips.iterdir()) == ["SHA256SUMS", "clips.tar", "labels.json"]
+    with tarfile.open(clips / "clips.tar") as shard:
+        names = [member.name for member in shard]
+    assert names == ["clips/metadata.jsonl", "clips/a.flac", "clips/b.flac", "clips/Überflug 2.flac"]
+    for _ in range(2):
+        with stage("finetune_clap", {}, str(tmp_path / "m"), {"out": str(clips)}, {"gold": str(clips)}):
+            assert hash_dir(clips) == before and not (clips / "clips.tar").exists()
+            monkeypatch.delenv(PACK, raising=False)
+
+
+def test_the_same_clips_give_the_same_shard_and_tar_unpacks_it(clips: Path, tmp_path: Path) -> None:
+    shutil.copytree(clips, tmp_path / "later")
+    (tmp_path / "later" / "clips" / "a.flac").touch()
+    before = hash_dir(clips)
+    for folder in (clips, tmp_path / "later"):
+        pack(folder)
+    assert (clips / "clips.tar").read_bytes() == (tmp_path / "later" / "clips.tar").read_bytes()
+    subprocess.run(["tar", "-xf", "clips.tar"], cwd=clips, check=True)
+    (clips / "clips.tar").unlink()
+    assert hash_dir(clips) == before
+
+
+def test_an_artifact_without_clips_stays_as_it_is(artifact: Path) -> None:
+    before = hash_dir(artifact)
+    pack(artifact)
+    unpack(artifact)
+    assert hash_dir(artifact) == before
+
+
+def test_an_unpacking_that_was_cut_is_done_again(clips: Path) -> None:
+    before = hash_dir(clips)
+    write_sums(clips)
+    pack(clips)
+    shard = (clips / "clips.tar").read_bytes()
+    unpack(clips)
+    (clips / "clips.tar").write_bytes(shard)
+    verify_artifact("finetune_clap", "gold", clips)
+    assert hash_dir(clips) == before
+
+
+@pytest.mark.parametrize("kept", [0, 700, 1500, -10240])
+def test_a_cut_shard_is_told_and_never_read_as_fewer_clips(clips: Path, kept: int) -> None:
+    write_sums(clips)
+    pack(clips)
+    shard = clips / "clips.tar"
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(StorageError, match="damaged"):
+        verify_artifact("finetune_clap", "gold", clips)
+
+
+@pytest.mark.parametrize("name", ["../evil", "clips/../evil", "/etc/evil", "clips/a/b", "clips", "other/a"])
+def test_a_shard_with_other_members_is_refused_and_writes_nothing(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "gold"
+    folder.mkdir()
+    with tarfile.open(folder / "clips.tar", "w") as shard:
+        shard.addfile(tarfile.TarInfo(name))
+    with pytest.raises(StorageError, match="unexpected member"):
+        unpack(folder)
+    assert [path.name for path in folder.iterdir()] == ["clips.tar"]
+
+
+def test_links_in_a_shard_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "gold"
+    folder.mkdir()
+    with tarfile.open(folder / "clips.tar", "w") as shard:
+        link = tarfile.TarInfo("clips/a.flac")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        shard.addfile(link)
+    with pytest.raises(StorageError, match="unexpected member"):
+        unpack(folder)
