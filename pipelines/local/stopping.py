@@ -14,6 +14,7 @@ import threading
 from types import FrameType
 
 from pipelines.local.failures import FailureReader
+from pipelines.local.warm import Task, Warm
 
 GRACE_S = 10.0
 """Seconds between SIGTERM and SIGKILL, to save a checkpoint."""
@@ -40,6 +41,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self.failure = ""
+        self._warm = Warm()
         self._groups: set[int] = set()
         self._stopped: Stopped | None = None
 
@@ -60,11 +62,12 @@ class Tasks:
         """
         if self._stopped:
             raise self._stopped
-        variables = ["env", *(f"{name}={value}" for name, value in env_vars.items())] if env_vars else []
-        process = subprocess.Popen(
-            [*variables, *full_command],
+        variables = os.environ | (env_vars or {})
+        process = self._warm.start(full_command, variables) or subprocess.Popen(
+            full_command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=variables,
             text=True,
             encoding="utf-8",
             # Libraries in C print file names as they are.
@@ -84,13 +87,13 @@ class Tasks:
                 _forward(process, reader)
                 raise
         finally:
-            process.wait()
+            status = process.wait()
             self._groups.discard(process.pid)
         if self._stopped:
             raise self._stopped
         print("\n")
-        self.failure = reader.reason(process.returncode)
-        return process.returncode
+        self.failure = reader.reason(status)
+        return status
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._stopped:
@@ -115,7 +118,7 @@ TASKS = Tasks()
 """The tasks of this process; one object, since signal handlers are per process."""
 
 
-def _forward(process: subprocess.Popen[str], reader: FailureReader) -> None:
+def _forward(process: subprocess.Popen[str] | Task, reader: FailureReader) -> None:
     for line in process.stdout or ():
         reader.read(line)
         print(line, end="")

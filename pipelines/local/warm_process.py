@@ -1,0 +1,76 @@
+"""The process that imports libraries and forks tasks; `warm.py` starts it, and says why.
+
+Messages over the socket on its standard input. In: a line of JSON (`source`, `arguments`, `variables`, `folder`), sent
+with the file descriptor of the task's output. Out: `ready`; then for each task `pid <n>`, from the task itself once it
+leads its own session, and `status <n>`, negative for a signal.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EXECUTOR = "kfp.dsl.executor_main"
+_PART = 65536
+
+
+def main(libraries: Sequence[str]) -> int:
+    """Import `libraries`, then fork tasks until the run closes the socket."""
+    connection = socket.socket(fileno=os.dup(0))
+    for library in libraries:
+        importlib.import_module(library)
+    connection.sendall(b"ready\n")
+    while True:
+        request, output = _receive(connection)
+        if request is None:
+            return 0
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            connection.sendall(f"pid {os.getpid()}\n".encode())
+            os.close(output)
+            connection.close()
+            _run(request)
+            return 0
+        os.close(output)
+        _, status = os.waitpid(pid, 0)
+        try:
+            connection.sendall(f"status {os.waitstatus_to_exitcode(status)}\n".encode())
+        except BrokenPipeError:
+            return 0
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, int]:
+    data, descriptors, _, _ = socket.recv_fds(connection, _PART, 1)
+    while data and not data.endswith(b"\n"):
+        more = connection.recv(_PART)
+        data = data + more if more else b""
+    return (json.loads(data), descriptors[0]) if data else (None, -1)
+
+
+def _run(request: dict[str, Any]) -> None:
+    """Do what kfp's script does: store the component's source, and run the executor on it as the main module."""
+    os.environ.clear()
+    os.environ.update(request["variables"])
+    os.chdir(request["folder"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ephemeral_component.py"
+        path.write_text(request["source"], encoding="utf-8")
+        sys.argv = [EXECUTOR, "--component_module_path", str(path), *request["arguments"]]
+        sys.modules.pop(EXECUTOR, None)
+        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""Tasks of a run are forked from one process, and are like those of a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.local import warm
+from pipelines.local.warm import Warm
+
+SCRIPT = "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main"
+SOURCE = """
+def {stage}(mode: str) -> str:
+    import json, os, sys
+    from pathlib import Path
+    if mode == "fail":
+        print("about to fail: \\u00e9")
+        raise ValueError("as it was told")
+    if mode == "kill":
+        os.kill(os.getpid(), 9)
+    if mode == "exit":
+        sys.exit(7)
+    Path("seen.json").write_text(json.dumps({{
+        "pid": os.getpid(), "session": os.getsid(0), "parent": os.getppid(), "library": "colorsys" in sys.modules,
+        "variables": dict(os.environ), "folder": os.getcwd(), "stdin": os.read(0, 9).decode(),
+    }}))
+    return mode
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[Warm]:
+    made = Warm(libraries=("colorsys",))
+    yield made
+    made._end()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warm, "_DEVICES", ())
+    return tmp_path
+
+
+def command(mode: str, stage: str = "train_classifier") -> list[str]:
+    outputs = {
+        "parameters": {"Output": {"outputFile": f"{Path.cwd()}/out.txt"}},
+        "outputFile": f"{Path.cwd()}/outputs.json",
+    }
+    executor_input = {"inputs": {"parameterValues": {"mode": mode}}, "outputs": outputs}
+    arguments = ["--executor_input", json.dumps(executor_input), "--function_to_execute", stage]
+    return ["sh", "-ec", SCRIPT, SOURCE.format(stage=stage), *arguments]
+
+
+def run(process: Warm, mode: str, stage: str = "train_classifier", **variables: str) -> tuple[int, str]:
+    task = process.start(command(mode, stage), os.environ | variables)
+    assert task is not None
+    output = task.stdout.read()
+    return task.wait(), output
+
+
+def seen() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path("seen.json").read_text())
+    return found
+
+
+def test_tasks_share_the_imports_of_one_process_and_nothing_else(process: Warm, folder: Path) -> None:
+    rows = []
+    for value in ("first", "second"):
+        assert run(process, "work", ONLY=value)[0] == 0
+        assert json.loads(Path("outputs.json").read_text())["parameterValues"] == {"Output": "work"}
+        rows.append(seen())
+    assert rows[0]["parent"] == rows[1]["parent"] != os.getpid() and rows[0]["pid"] != rows[1]["pid"]
+    for row, value in zip(rows, ("first", "second"), strict=True):
+        assert row["library"] and row["session"] == row["pid"] and row["stdin"] == ""
+        assert row["variables"]["ONLY"] == value and Path(row["folder"]) == folder
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "words"),
+    [("fail", 1, ["about to fail: é", "ValueError: as it was told"]), ("kill", -signal.SIGKILL, []), ("exit", 7, [])],
+)
+def test_a_task_that_ends_badly_says_so_and_the_next_one_runs(
+    process: Warm, mode: str, status: int, words: list[str]
+) -> None:
+    found, output = run(process, mode)
+    assert found == status and all(word in output for word in words)
+    assert run(process, "work")[0] == 0
+
+
+def test_a_signal_to_a_tasks_group_ends_it_and_not_the_process(process: Warm) -> None:
+    source = "def report(mode: str) -> str:\n    import time\n    print('here', flush=True)\n    time.sleep(300)\n"
+    arguments = command("work", "report")
+    task = process.start([*arguments[:3], source, *arguments[4:]], os.environ)
+    assert task is not None and "here\n" in iter(task.stdout.readline, "")
+    os.killpg(task.pid, signal.SIGTERM)
+    assert task.wait() == -signal.SIGTERM
+    assert run(process, "work")[0] == 0
+
+
+def test_a_second_task_at_the_same_time_gets_a_fresh_interpreter(process: Warm) -> None:
+    first = process.start(command("work"), os.environ)
+    assert first is not None and process.start(command("work"), os.environ) is None
+    assert first.wait() == 0
+    assert run(process, "work")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["python", "-c", "pass"],
+        ["sh", "-ec", "echo", "def report(): ...", "--function_to_execute"],
+        command("work", "of_a_user"),
+        command("work", "plan"),
+    ],
+)
+def test_other_commands_and_stages_without_models_start_no_process(process: Warm, words: list[str]) -> None:
+    assert process.start(words, os.environ) is None and process._process is None
+
+
+def test_stages_without_models_use_the_process_that_is_there(process: Warm) -> None:
+    assert run(process, "work")[0] == 0
+    assert run(process, "work", "plan")[0] == 0
+
+
+def test_with_a_gpu_every_task_gets_a_fresh_interpreter(process: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "_DEVICES", ("/dev/null",))
+    assert process.start(command("work"), os.environ) is None and process._process is None
+
+
+def test_a_library_that_is_not_there_leaves_fresh_interpreters() -> None:
+    broken = Warm(libraries=("no_such_library",))
+    assert broken.start(command("work"), os.environ) is None
+    assert broken.start(command("work"), os.environ) is None and broken._process is None
+
+
+def test_a_killed_process_is_told_as_a_killed_task_and_later_ones_run_afresh(process: Warm) -> None:
+    assert run(process, "work")[0] == 0
+    assert process._process is not None
+    process._process.kill()
+    process._process.wait()
+    assert process.start(command("work"), os.environ) is None
+
+
+def test_the_process_ends_with_its_run(folder: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "from pipelines.local.warm import Warm\n"
+        "process = Warm(libraries=())\n"
+        f"task = process.start({command('work')!r}, os.environ)\n"
+        "task.wait()\n"
+        "print(process._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    pid = int(ran.stdout)
+    while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        pass
