@@ -15,8 +15,14 @@ from components import catalogue
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 ENVIRONMENT = {
-    *("common/storage/objects.py", "common/storage/s3_client.py", "common/captions/secrets.py"),
-    *("pipelines/local/run.py", "pipelines/cluster/api.py"),
+    *(
+        "common/storage/objects.py",
+        "common/storage/packing.py",
+        "common/storage/s3_client.py",
+        "common/captions/secrets.py",
+    ),
+    *("pipelines/local/run.py", "pipelines/local/stopping.py", "pipelines/local/warm_process.py"),
+    "pipelines/cluster/api.py",
 }
 """The files that read the environment."""
 MODULES = {
