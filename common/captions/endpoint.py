@@ -37,7 +37,7 @@ ENVELOPE_BYTES = 16384
 """Size allowed for a chat completion besides the caption JSON, and for the body of an error."""
 
 SECRET_CHARACTERS = 16
-"""Shorter keys are placeholders (vLLM's `EMPTY`) that may well stand in a caption."""
+"""Shorter keys are placeholders (vLLM's `EMPTY`) that may well stand in a caption or in a server's message."""
 
 LEAST_TOKENS = 256
 
@@ -96,13 +96,15 @@ class EndpointWriter:
     """
 
     def __init__(self, config: EndpointConfig, max_reply_bytes: int, api_key: SecretStr | None = None) -> None:
-        self._config, self._max_bytes, self._key = config, max_reply_bytes + ENVELOPE_BYTES, api_key
+        self._config, self._max_bytes = config, max_reply_bytes + ENVELOPE_BYTES
+        key = api_key.get_secret_value() if api_key else ""
+        self._key, self._secret = api_key, key if len(key) >= SECRET_CHARACTERS else None
         self._other_form: set[str] = set()
         self._most_tokens = 10**9
         self._over: ConfigError | None = None
         headers = {"accept-encoding": "identity"}
-        if api_key is not None:
-            headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
+        if key:
+            headers["authorization"] = f"Bearer {key}"
         # No trust_env: a netrc entry would replace the key, and a proxy variable would expose the prompts.
         self._client = httpx.Client(
             headers=headers,
@@ -145,13 +147,13 @@ class EndpointWriter:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _reply(self, request: Request) -> Reply:
-        if self._over:
-            raise self._over
         sent = 0
         failed: Counter[str] = Counter()
 
         def attempt() -> Reply:
             nonlocal sent
+            if self._over:
+                raise self._over
             sent += 1
             try:
                 reply = self._post(request)
@@ -264,8 +266,12 @@ class EndpointWriter:
         raise Refused(f"http_{status}")
 
     def _adapt(self, error: ServerError, sent: Mapping[str, Any]) -> bool:
-        """Give up a setting that the server names and that was sent; False if there is none."""
-        tokens = int(sent.get("max_tokens") or sent["max_completion_tokens"])
+        """Give up a setting that the server names and that was sent; False if there is none.
+
+        Fields of `extra` are sent whatever the server says of them.
+        """
+        free = {name: value for name, value in sent.items() if name not in self._config.extra}
+        tokens = int(free.get("max_tokens") or free.get("max_completion_tokens") or 0)
         said = f"{error.message} {' '.join(error.codes)}"
         if _CONTEXT.search(said):
             if tokens <= LEAST_TOKENS:
@@ -273,7 +279,7 @@ class EndpointWriter:
             self._most_tokens = min(self._most_tokens, max(LEAST_TOKENS, tokens // 2))
             event(log, "caption_request_adapted", setting="max_tokens", to=self._most_tokens, said=error.message)
             return True
-        present = {*sent, *(message["role"] for message in sent["messages"])}
+        present = {*free, *(message["role"] for message in free.get("messages", ()))}
         for setting, named in _NAMED.items():
             if setting in present and named.search(said):
                 self._other_form.add(setting)
@@ -286,13 +292,10 @@ class EndpointWriter:
         return self._over
 
     def _without_key(self, text: str) -> str:
-        key = self._key.get_secret_value() if self._key else ""
-        return re.sub(re.escape(key), "[key]", text, flags=re.IGNORECASE) if key else text
+        return re.sub(re.escape(self._secret), "[key]", text, flags=re.IGNORECASE) if self._secret else text
 
     def _read(self, body: bytes) -> Reply:
-        key = self._key.get_secret_value() if self._key else ""
-        guarded = key if len(key) >= SECRET_CHARACTERS else None
-        if guarded and guarded.encode() in body:
+        if self._secret and self._secret.encode() in body:
             raise Refused("echoed_key")
         try:
             completion = _Completion.model_validate_json(body)
@@ -300,7 +303,7 @@ class EndpointWriter:
             raise Refused("envelope") from None
         choice, tokens = completion.choices[0], completion.usage or _Tokens()
         text = choice.message.text
-        if guarded and guarded in text:
+        if self._secret and self._secret in text:
             raise Refused("echoed_key")
         sent, written = tokens.prompt_tokens or 0, tokens.completion_tokens or 0
         cost = (sent * self._config.price_per_million_input + written * self._config.price_per_million_output) / 1e6

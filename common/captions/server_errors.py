@@ -13,7 +13,8 @@ WORDS = 200
 """Characters of a server's message that are shown."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s?(ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?)(?![a-z])")
-_UNITS = {"ms": 0.001, "mi": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "mil": 0.001, "m": 60.0, "s": 1.0, "h": 3600.0}
+"""Seconds by the beginning of a unit's name; the first that fits counts."""
 _IN_TEXT = re.compile(r"(?:again|retry|wait)\D{0,12}((?:\d+(?:\.\d+)?\s?[a-z]+\s?)+)", re.IGNORECASE)
 _RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:reset(?:-\w+)?|\w+-reset)")
 _EPOCH_S = 1e9
@@ -113,7 +114,7 @@ def _duration(text: str) -> float | None:
     found = _DURATION.findall(text)
     if not found or _DURATION.sub("", text).strip(" ,"):
         return None
-    return sum(float(number) * (_UNITS.get(unit[:2]) or _UNITS[unit[0]]) for number, unit in found)
+    return sum(float(number) * next(s for name, s in _UNITS.items() if unit.startswith(name)) for number, unit in found)
 
 
 def _date(text: str) -> datetime | None:

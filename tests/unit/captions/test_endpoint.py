@@ -316,6 +316,31 @@ def test_a_server_that_knows_several_settings_not_is_asked_in_the_form_it_takes(
     assert set(stub.requests[-1]) == {"model", "messages", "max_completion_tokens"}
 
 
+@pytest.mark.parametrize(("setting", "value"), [("temperature", 0.2), ("max_tokens", 4000), ("max_tokens", None)])
+def test_a_field_that_the_settings_add_is_never_given_up(setting: str, value: float | None) -> None:
+    said = ADAPTATIONS["context" if setting == "max_tokens" else setting][0]
+    refusal = Send(status=400, body=json.dumps({"error": {"message": said}}).encode())
+    with (
+        serve(lambda request, number: refusal) as stub,
+        desk_at(stub, extra={setting: value}, concurrency=1) as desk,
+        pytest.raises(ConfigError, match="answered 400"),
+    ):
+        desk.ask(tasks(3))
+    assert [request[setting] for request in stub.requests] == [value]
+
+
+def test_a_placeholder_for_a_key_hides_no_word_of_the_server() -> None:
+    said, refuses = ADAPTATIONS["max_tokens"]
+
+    def behave(request: dict[str, Any], number: int) -> Send:
+        if refuses(request):
+            return Send(status=400, body=json.dumps({"error": {"message": said}}).encode())
+        return Send(good_reply(request))
+
+    with serve(behave) as stub, desk_at(stub, key="token") as desk:
+        assert desk.ask(tasks(1))[1].replaced == 0
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_replies_of_every_family_are_used_at_the_first_asking(name: str) -> None:
     asked = [*tasks(4), *tasks(1, task_id="e", prompt="extract", caption="a loud dog bark", count=1)]

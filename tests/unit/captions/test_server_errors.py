@@ -55,6 +55,8 @@ def test_a_wait_is_understood_in_every_form(headers: dict[str, str], wait_s: flo
         ("Please try again in 6m0s.", 360),
         ("Please retry in 37.5 seconds", 37.5),
         ("please wait 250ms", 0.25),
+        ("Try again in 500 milliseconds.", 0.5),
+        ("wait 1 min 30 sec", 90),
         ('{"error": {"details": [{"@type": "RetryInfo", "retryDelay": "34s"}]}}', 34),
         ("Please try again later", 0),
     ],
