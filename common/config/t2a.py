@@ -102,7 +102,7 @@ class PretrainT2AConfig(Frozen):
         "stabilityai/stable-audio-open-1.0, which is trained further, or with `optim: null` handed on",
     )
     revision: str | None = Field(
-        default=None, description="commit of the hub id; null = the one in common/models.yaml, if there is one"
+        default=None, description="commit of the hub id; null = the one in common/models/models.yaml, if there is one"
     )
     sha256: dict[str, str] = Field(default={}, description="of files of the published pipeline, checked before use")
     reuse: str | None = Field(

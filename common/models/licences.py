@@ -70,7 +70,7 @@ def _check(parts: Sequence[LicensedPart], config: RunConfig) -> None:
             f"the run is declared for {config.use} use, which is not allowed by "
             + "; by ".join(_described(part) for part in forbidden)
             + ". Replace it, declare what the run is for (OVERRIDES='use=research' or use=non-commercial), or correct "
-            "`use:` in the dataset file or in common/models.yaml where the licence allows more"
+            "`use:` in the dataset file or in common/models/models.yaml where the licence allows more"
         )
     for part in parts:
         if part.use is None:
