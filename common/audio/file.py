@@ -121,7 +121,7 @@ class AudioFile:
                 # Some formats promise a seek that fails.
                 if soundfile.SoundFile.seekable(file):
                     file.seek(start)
-                    return _fill(file, length)
+                    return _fill(file, length, length)
         found: list[np.ndarray] = []
         place = 0
         for block in self.blocks():
@@ -146,15 +146,15 @@ class AudioFile:
         file, spliced = self._open(number)
         with closing(file):
             self._check_same(file)
-            hint, decoded = file.frames if file.frames < _UNKNOWN_FRAMES else 0, 0
-            while len(block := _fill(file, min(size, max(hint - decoded, 1)) if hint > 0 else size)):
+            stated, decoded = file.frames if file.frames < _UNKNOWN_FRAMES else 0, 0
+            while len(block := _fill(file, size, stated - decoded if stated > 0 else size)):
                 decoded += len(block)
                 yield block
             if spliced is not None and spliced.error is not None:
                 raise spliced.error
-        if decoded < hint - _PADDING_FRAMES:
+        if decoded < stated - _PADDING_FRAMES:
             raise AudioError(
-                "truncated", f"{self._path}: {decoded} of {hint} samples could be decoded; replace the file"
+                "truncated", f"{self._path}: {decoded} of {stated} samples could be decoded; replace the file"
             )
 
     def _check_same(self, file: soundfile.SoundFile) -> None:
@@ -178,12 +178,16 @@ def _evenly(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield held
 
 
-def _fill(file: soundfile.SoundFile, frames: int) -> np.ndarray:
-    """Decode `frames` frames, less at the end only."""
+def _fill(file: soundfile.SoundFile, frames: int, left: int) -> np.ndarray:
+    """Decode `frames` frames, less at the end only; the header promises `left`, which may be wrong."""
     parts: list[np.ndarray] = []
-    while frames > 0 and len(read := file.read(frames, dtype="float32", always_2d=True)):
+    # Not more is asked for than is likely to come, because the decoder fills the rest with zeros.
+    while frames > 0 and len(
+        read := file.read(min(frames, max(left, _PADDING_FRAMES)), dtype="float32", always_2d=True)
+    ):
         parts.append(read)
         frames -= len(read)
+        left -= len(read)
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.zeros((0, file.channels), np.float32)

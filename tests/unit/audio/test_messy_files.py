@@ -114,6 +114,16 @@ def test_the_loudest_part_of_an_mp3_is_the_same_as_in_the_whole(tmp_path: Path) 
     assert any(np.array_equal(part, whole[:, s : s + 2 * RATE]) for s in range(4 * RATE, 6 * RATE, RATE // 10))
 
 
+@pytest.mark.parametrize("stated", [-1, 0, 1, 5000, 15999, 2**63 - 1])
+def test_blocks_have_their_length_whatever_the_header_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: int
+) -> None:
+    (tmp_path / "a.wav").write_bytes(encoded(noise(), "WAV"))
+    monkeypatch.setattr(audio_file._Forward, "frames", property(lambda _: stated))
+    with audio_file.open_audio(tmp_path / "a.wav") as file:
+        assert [len(block) for block in file.blocks(6000)] == [6000, 6000, 4000]
+
+
 @pytest.mark.parametrize("total", [0, 1, 5000, 15999])
 def test_a_flac_is_read_whole_where_its_header_states_no_length_or_too_small_a_one(tmp_path: Path, total: int) -> None:
     flac = encoded(noise(), "FLAC")
