@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
         DataError: no such directory, not an audio classifier, or damaged files.
     """
     config_path = path / "config.json"
-    if not config_path.is_file():
+    if not os.path.isfile(config_path):
         raise DataError(
             f"no classifier at {path}: expected a folder with config.json, preprocessor_config.json, model.safetensors"
         )

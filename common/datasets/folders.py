@@ -9,7 +9,7 @@ from pathlib import Path
 from common.audio import AUDIO_SUFFIXES
 from common.audio.walk import HARMLESS, Found, walk_audio
 from common.datasets.labels import canonical
-from common.datasets.names import near
+from common.datasets.names import is_folder, near
 from common.datasets.rows import Drop, Listing, Row
 from common.datasets.split_names import SPLITS, check_split_names
 from common.errors import DataError
@@ -23,7 +23,7 @@ def list_folders(root: Path) -> Listing:
     Raises:
         DataError: there is no such folder, a class folder gives no clip, or names of splits and of classes are mixed.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file{near(root)}")
     walked = list(walk_audio(root))
     if walked and walked[0].source == "." and walked[0].reason == "unreadable_folder":
@@ -36,10 +36,7 @@ def list_folders(root: Path) -> Listing:
     for found in walked:
         parts = found.source.split("/")
         split = SPLITS.get(parts[0].lower()) if depth == 2 else None
-        if depth == 2 and split is None:
-            listing.ignored_files += [found.source] if found.reason != "empty_folder" else []
-            continue
-        if _may_be_class(found, depth):
+        if (depth == 1 or split) and _may_be_class(found, depth):
             classes.setdefault("/".join(parts[:depth]), []).append(found)
         if not found.reason and len(parts) > depth:
             label = canonical(parts[depth - 1])

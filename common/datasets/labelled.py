@@ -12,7 +12,7 @@ from typing import Any
 from common.audio.walk import escaped, is_text
 from common.datasets.label_file import COLUMNS, read_label_file
 from common.datasets.labels import NO_VALUE, Notice, Spellings, canonical, shown
-from common.datasets.names import NameFinder, near
+from common.datasets.names import NameFinder, is_folder, near
 from common.datasets.rows import Drop, Listing, Row
 from common.datasets.split_names import SPLITS, check_split_names
 from common.errors import DataError
@@ -32,7 +32,7 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
     Raises:
         DataError: the file or the folder is missing or malformed, or no row can be used.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file{near(root)}")
     columns, lines = read_label_file(labels)
     reader = _Reader(
@@ -76,8 +76,8 @@ class _Reader:
             self.listing.dropped.append(Drop(escaped(source), "bad_name", detail))
             return None
         if not labels:
-            found = _text(values.get("label"), "label", where).strip()
-            held = f"{found!r} stands for no value" if found else "the label is empty"
+            found = str(values.get("label") or "").strip()
+            held = f"{found!r:.60} stands for no value" if found else "the label is empty"
             self.listing.dropped.append(Drop(source, "no_label", f"{where}: {held}"))
             return None
         if split and split not in SPLITS:

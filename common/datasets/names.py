@@ -1,4 +1,4 @@
-"""Files whose names are written otherwise than in a list: Unicode form, case, separators."""
+"""Files and folders that a list names: whether they are there, or under another spelling (Unicode form, case, `/`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from common.audio.walk import is_text
 from common.datasets.labels import shown, without_invisible
+from common.errors import DataError
 
 _SHOWN = 3
 
@@ -52,6 +53,20 @@ class NameFinder:
         if folder not in self._folders:
             self._folders[folder] = _Names(folder)
         return self._folders[folder]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder.
+
+    Raises:
+        DataError: the system does not say, as for a folder of another user or too long a name.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DataError(
+            f"cannot look for {path}: {error.strerror}; correct the path, or allow this user to enter the folder"
+        ) from error
 
 
 def near(path: Path) -> str:

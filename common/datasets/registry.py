@@ -18,6 +18,7 @@ from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.located import is_here, root_of, where_to_get
 from common.datasets.layouts.native import folder_with
 from common.datasets.listing import list_clips
+from common.datasets.names import is_folder
 from common.errors import ConfigError, unknown_name
 from common.storage import ObjectStore, open_uri, whole_store
 from common.storage.hashing import hash_file, hash_json
@@ -41,6 +42,7 @@ def resolve_dataset(source: str) -> DatasetSpec:
 
     Raises:
         ConfigError: no such dataset, or a field is missing, unknown or wrong.
+        DataError: the system does not say whether there is such a folder.
     """
     if not is_text(source):
         raise ConfigError(
@@ -55,7 +57,7 @@ def resolve_dataset(source: str) -> DatasetSpec:
         with open_uri(source) as file:
             return _parse(file.read(MAX_BYTES).decode(errors="replace"), source, None)
     path = Path(source).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         return _validated({"name": _name(path.resolve().name), "audio": str(path)}, str(path), Path.cwd())
     if path.suffix.lower() in (".yaml", ".yml"):
         return _read(path)
@@ -140,7 +142,7 @@ def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
         ConfigError: `spec` is not on this machine, or one of its files is missing.
     """
     for place in spec.corpus_ids:
-        if spec.reader in LAYOUTS and not root_of(spec).is_dir():
+        if spec.reader in LAYOUTS and not is_folder(root_of(spec)):
             raise ConfigError(where_to_get(spec))
         if not _is_there(place):
             raise ConfigError(
@@ -153,7 +155,7 @@ def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
 
 def _is_there(place: str) -> bool:
     # Files in a store are not checked here; the reader opens them.
-    return "://" in place or Path(place).is_file()
+    return "://" in place or os.path.isfile(place)
 
 
 def check_training_clips(spec: DatasetSpec, n: int | None) -> None:

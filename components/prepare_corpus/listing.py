@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.audio.walk import HARMLESS, Found, as_audio, walk, walk_audio
+from common.datasets.names import is_folder
 from common.errors import DataError
 from common.storage import ObjectStore, open_store, split_uri
 from common.storage.items import ItemStore
@@ -22,7 +23,7 @@ def audio_files(root: str) -> Iterator[Found]:
     """
     store = open_store(root)
     local = store.local_path("")
-    if local is not None and not local.is_dir():
+    if local is not None and not is_folder(local):
         raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
     walked = (as_audio(Found(name)) for name in store.list()) if local is None else walk_audio(local)
     for found in walked:

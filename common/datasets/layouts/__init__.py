@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 
 from common.datasets.rows import Listing
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 
 LAYOUTS = (
     *("esc50", "urbansound8k", "gtzan", "medley_solos_db", "tut2018"),
@@ -24,9 +24,15 @@ def list_layout(reader: str, root: Path) -> Listing:
 
     Raises:
         ConfigError: no such reader.
-        DataError: the layout is not the expected one.
+        DataError: the layout is not the expected one, or a file or folder cannot be read.
     """
     if reader not in LAYOUTS:
         raise ConfigError(f"no reader {reader!r}; valid: files, procedural_demo, {', '.join(LAYOUTS)}")
-    listing: Listing = importlib.import_module(f"{__name__}.{reader}").list_clips(root)
+    layout = importlib.import_module(f"{__name__}.{reader}")
+    try:
+        listing: Listing = layout.list_clips(root)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename or root}: {error.strerror}; allow this user to read and enter the folder"
+        ) from error
     return listing

@@ -9,6 +9,7 @@ from pathlib import Path
 from common.config.dataset import DatasetSpec
 from common.datasets.layouts import list_layout
 from common.datasets.layouts.native import entries
+from common.datasets.names import is_folder
 from common.datasets.rows import Listing, Row
 from common.errors import ConfigError, DataError
 from common.storage import data_folder
@@ -26,7 +27,7 @@ def is_here(spec: DatasetSpec) -> bool:
         DataError: the folder cannot be read.
     """
     root = root_of(spec)
-    return root.is_dir() and bool(entries(root))
+    return is_folder(root) and bool(entries(root))
 
 
 def list_located(spec: DatasetSpec) -> Listing:

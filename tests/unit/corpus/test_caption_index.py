@@ -110,9 +110,10 @@ def test_lost_files_give_their_reason_to_the_captions_that_need_them(tmp_path: P
         Found("0/Y00000000003.m4a", "foreign_format", "beside a file that can be read"),
         Found("0/nobody asks.m4a", "foreign_format", "no caption"),
         Found("shut", "unreadable_folder", "Permission denied"),
+        Found("v1.0/card", "broken_link", "leads to nowhere"),
     ]
     dropped = make(tmp_path, by_id(5), ["1/Y00000000000.wav", "1/Y00000000003.wav", *lost]).survey().dropped
-    assert dropped.counts == {"foreign_format": 1, "broken_link": 1, "unreadable_folder": 1, "absent_audio": 1}
+    assert dropped.counts == {"foreign_format": 1, "broken_link": 2, "unreadable_folder": 1, "absent_audio": 1}
     assert "0/Y00000000001.m4a: M4A cannot be read" in dropped.examples
     assert "shut: Permission denied" in dropped.examples
 

@@ -155,6 +155,36 @@ def test_what_is_lost_counts_as_bad_clips(tmp_path: Path) -> None:
     assert listing.ignored_files == ["notes.txt"]
 
 
+def test_loose_audio_beside_splits_counts_as_bad_clips_too(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{split}/{label}/1.wav" for split in ("train", "test") for label in ("a", "b")))
+    put(tmp_path, "loose.wav", "phone.m4a", "readme.txt", "train/loose.wav", b"caf\xe9.wav")
+    (tmp_path / "annex.wav").symlink_to("gone")
+    listing = listed(tmp_path)
+    assert {(drop.source, drop.reason, drop.split) for drop in listing.dropped} == {
+        ("annex.wav", "broken_link", None),
+        ("caf\\xe9.wav", "bad_name", None),
+        ("loose.wav", "no_label", None),
+        ("phone.m4a", "foreign_format", None),
+        ("train/loose.wav", "no_label", "train"),
+    }
+    assert len(listing.rows) == 4 and listing.ignored_files == ["readme.txt"]
+
+
+LONG = "bells " * 60
+
+
+@pytest.mark.parametrize(
+    "text", [f"audio: {LONG}", f"labels: {LONG}.csv", f"labels: l.csv\naudio: {LONG}", f"reader: esc50\nroot: {LONG}"]
+)
+def test_a_place_that_cannot_be_looked_for_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "l.csv").write_text("path,label\na.wav,x\nb.wav,y\n")
+    (tmp_path / "set.yaml").write_text(f"name: own\n{text}\n")
+    with pytest.raises(DataError, match="File name too long"):
+        list_clips(resolve_dataset(str(tmp_path / "set.yaml")))
+    with pytest.raises(DataError, match="cannot look for .*File name too long"):
+        resolve_dataset(LONG)
+
+
 def test_a_folder_of_loose_files_says_what_is_expected(tmp_path: Path) -> None:
     put(tmp_path, "1.wav", "2.wav")
     with pytest.raises(DataError, match=r"no audio in sub-folders.*1\.wav: it lies beside the class folders"):

@@ -114,6 +114,15 @@ def test_values_of_json_that_are_no_label_are_put_aside(tmp_path: Path, value: s
     assert len(listing.rows) == 2
 
 
+@pytest.mark.parametrize("value", ["[]", "[null]", '["#N/A"]', '[" "]', "null", '""'])
+def test_a_list_without_a_label_is_put_aside(tmp_path: Path, value: str) -> None:
+    lines = ['{"path": "a.wav", "label": ["x"]}', '{"path": "b.wav", "label": "x;y"}']
+    (tmp_path / "l.jsonl").write_text("\n".join([*lines, f'{{"path": "c.wav", "label": {value}}}']))
+    listing = list_clips(DatasetSpec(name="own", labels=tmp_path / "l.jsonl", multi_label=True))
+    assert [row.labels for row in listing.rows] == [("x",), ("x", "y")]
+    assert [(drop.source, drop.reason) for drop in listing.dropped] == [("c.wav", "no_label")]
+
+
 def test_numbers_and_truth_values_of_json_are_labels(tmp_path: Path) -> None:
     values = ["1", '"1"', "2.5", "true", "false"]
     listing = from_jsonl(tmp_path, *(f'{{"path": "{n}.wav", "label": {value}}}' for n, value in enumerate(values)))
