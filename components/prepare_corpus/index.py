@@ -202,7 +202,9 @@ class _CaptionEntries:
 
 def _file_entries(files: Iterable[Found], seed: int, by_name: bool, counted: _Counts) -> Iterator[_Entry]:
     for found in files:
-        if found.reason == "unreadable_folder" or (found.reason == "broken_link" and not posixpath.splitext(found.source)[1]):
+        if found.reason == "unreadable_folder" or (
+            found.reason == "broken_link" and not posixpath.splitext(found.source)[1]
+        ):
             counted.dropped.add(found.reason, f"{found.source}: {found.detail}")
         elif found.reason != "same_folder":
             # The stem of a format that cannot be read is that of the clip as well.
