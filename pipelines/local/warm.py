@@ -41,6 +41,8 @@ WITHOUT_MODELS = frozenset(
 )
 """Stages that import no model library; the warm process is not started for them."""
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")
+_RUNTIME = {"_KFP_RUNTIME": "true"}
+"""As kfp's script sets it: else importing kfp, in a task or in a process that it spawns, imports the whole SDK."""
 _FUNCTION = re.compile(r"^def (\w+)\(", re.MULTILINE)
 
 
@@ -117,7 +119,7 @@ class Warm:
         request = {
             "source": command[3],
             "arguments": list(command[4:]),
-            "variables": dict(variables),
+            "variables": {**variables, **_RUNTIME},
             "folder": str(Path.cwd()),
         }
         data = (json.dumps(request) + "\n").encode()
@@ -141,6 +143,7 @@ class Warm:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "pipelines.local.warm_process", *self._libraries],
                     stdin=other.fileno(),
+                    env={**os.environ, **_RUNTIME},
                     start_new_session=True,
                 )
             if self._messages.readline() != "ready\n":

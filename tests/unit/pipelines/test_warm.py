@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components.catalogue import STAGES
 from pipelines.local import warm
-from pipelines.local.warm import Warm
+from pipelines.local.warm import Task, Warm
 
 SCRIPT = "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main"
 SOURCE = """
@@ -81,7 +84,9 @@ def test_tasks_share_the_imports_of_one_process_and_nothing_else(process: Warm, 
     assert rows[0]["parent"] == rows[1]["parent"] != os.getpid() and rows[0]["pid"] != rows[1]["pid"]
     for row, value in zip(rows, ("first", "second"), strict=True):
         assert row["library"] and row["session"] == row["pid"] and row["stdin"] == ""
-        assert row["variables"]["ONLY"] == value and Path(row["folder"]) == folder
+        assert (
+            row["variables"] == {**os.environ, "ONLY": value, "_KFP_RUNTIME": "true"} and Path(row["folder"]) == folder
+        )
 
 
 @pytest.mark.parametrize(
@@ -96,11 +101,17 @@ def test_a_task_that_ends_badly_says_so_and_the_next_one_runs(
     assert run(process, "work")[0] == 0
 
 
-def test_a_signal_to_a_tasks_group_ends_it_and_not_the_process(process: Warm) -> None:
+def sleeping(process: Warm) -> Task:
+    """A task that has begun and never ends by itself."""
     source = "def report(mode: str) -> str:\n    import time\n    print('here', flush=True)\n    time.sleep(300)\n"
     arguments = command("work", "report")
     task = process.start([*arguments[:3], source, *arguments[4:]], os.environ)
     assert task is not None and "here\n" in iter(task.stdout.readline, "")
+    return task
+
+
+def test_a_signal_to_a_tasks_group_ends_it_and_not_the_process(process: Warm) -> None:
+    task = sleeping(process)
     os.killpg(task.pid, signal.SIGTERM)
     assert task.wait() == -signal.SIGTERM
     assert run(process, "work")[0] == 0
@@ -142,11 +153,12 @@ def test_a_library_that_is_not_there_leaves_fresh_interpreters() -> None:
     assert broken.start(command("work"), os.environ) is None and broken._process is None
 
 
-def test_a_killed_process_is_told_as_a_killed_task_and_later_ones_run_afresh(process: Warm) -> None:
-    assert run(process, "work")[0] == 0
+def test_when_the_process_is_killed_its_task_counts_as_killed_and_later_ones_run_afresh(process: Warm) -> None:
+    task = sleeping(process)
     assert process._process is not None
     process._process.kill()
-    process._process.wait()
+    assert task.wait() == -signal.SIGKILL
+    os.killpg(task.pid, signal.SIGKILL)
     assert process.start(command("work"), os.environ) is None
 
 
@@ -158,9 +170,24 @@ def test_the_process_ends_with_its_run(folder: Path) -> None:
         f"task = process.start({command('work')!r}, os.environ)\n"
         "task.wait()\n"
         "print(process._process.pid, flush=True)\n"
+        "sys.stdin.read()\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    pid = int(ran.stdout)
-    while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
-        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as ran:
+        assert ran.stdin is not None and ran.stdout is not None
+        ended = os.pidfd_open(int(ran.stdout.readline()))
+        ran.stdin.close()
+    assert select.select([ended], [], [], 60)[0], "it is still there"
+    os.close(ended)
+
+
+def test_every_library_and_stage_that_is_named_exists() -> None:
+    for library in warm.LIBRARIES:
+        top, *rest = library.split(".")
+        found = find_spec(top)
+        assert found is not None and found.origin is not None
+        place = Path(found.origin).parent.joinpath(*rest)
+        assert place.is_dir() or place.with_suffix(".py").is_file(), library
+    assert set(STAGES) >= warm.WITHOUT_MODELS
