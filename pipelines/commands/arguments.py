@@ -80,7 +80,7 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
     if Connection.from_environment() is not None:
         found = [cluster_parameters(each, options.store) for each in wanted]
     else:
-        check_local(options)
+        _check_local(options, config)
         bring(wanted, options.fetch == "1")
         found = [local_parameters(each) for each in wanted]
     for parameters in found:
@@ -97,18 +97,8 @@ def _absolute(text: str) -> str:
     return text if not text or "://" in text else str(place(text).resolve())
 
 
-def check_local(options: argparse.Namespace) -> None:
-    """Refuse a run on this machine that would stop for want of a model or of the caption writer's key.
-
-    Args:
-        options: of `run-pipeline` or `benchmark`, checked.
-
-    Raises:
-        ConfigError: the message names what is missing, and the command that fetches it.
-        StorageError: the store does not respond.
-    """
-    config = with_reused_t2a(load_preset(options.preset, options.overrides), getattr(options, "reuse_t2a_from", ""))
-    config = with_llm_endpoint(config, getattr(options, "llm_endpoint", ""))
+def _check_local(options: argparse.Namespace, config: RunConfig) -> None:
+    """Refuse a run on this machine that would stop for want of a model or of the caption writer's key."""
     store = options.store or str(Path(options.runs) / "store")
     # Containers see the store alone.
     places = [store] if options.runner == "docker" else ["", store]
