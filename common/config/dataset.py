@@ -93,6 +93,7 @@ class DatasetSpec(Frozen):
         default=(), description="labels that there may be, so that a misspelt one is an error; none: those of the clips"
     )
     n: int | None = Field(default=None, gt=0, description="training clips unless the run says otherwise; null = all")
+    clip_s: float = Field(default=10.0, gt=0, description="usual seconds of a clip, for estimates of cost; ours")
     licence: Text = Field(default="not stated", min_length=1, description="of the audio")
     use: Literal["any", "non-commercial", "research"] = Field(
         default="any", description="the widest use that the licence allows"

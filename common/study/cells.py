@@ -43,6 +43,14 @@ class Cell(Frozen):
         spec = resolve_dataset(self.dataset)
         return spec.name, self.n or spec.n or 0
 
+    def clip_s(self) -> float:
+        """Usual seconds of a clip.
+
+        Raises:
+            ConfigError: no such dataset.
+        """
+        return resolve_dataset(self.dataset).clip_s
+
 
 def parse_cells(text: str) -> tuple[Cell, ...]:
     """Parse a JSON list of `{"dataset": …, "n": …}`.

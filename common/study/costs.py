@@ -78,6 +78,7 @@ def estimate(
     seeds: int,
     price: float = 0.0,
     *,
+    clip_s: Sequence[float] = (),
     config: RunConfig | None = None,
     gpu: str = "",
 ) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def estimate(
         methods: methods of each cell.
         seeds: number of replicates.
         price: US dollars per hour; 0 = the table's.
+        clip_s: usual seconds of a clip of each cell, which count on a GPU; default: 10.
         config: settings, where some differ from the preset's; only those of a GPU's preset count.
         gpu: kind of GPU, for presets that need one.
 
@@ -112,8 +114,9 @@ def estimate(
     }
     if table.unit == "gpu":
         settings = config or load_preset(preset)
-        parts = [shared_seconds(settings, chosen), *(cell_seconds(settings, methods, n, seeds, chosen) for n in clips)]
-        for part in parts:
+        cells = zip(clips, clip_s or [10.0] * len(clips), strict=True)
+        each = [cell_seconds(settings, methods, n, seeds, chosen, seconds) for n, seconds in cells]
+        for part in (shared_seconds(settings, chosen), *each):
             for name, seconds in part.items():
                 stages[name] += seconds
     price = price or (chosen.price if table.unit == "gpu" else table.price_per_hour)

@@ -43,11 +43,13 @@ class GPU(Frozen):
 
     Attributes:
         tflops: dense bf16 TFLOP/s.
+        memory_gb: size of its memory.
         gb_s: bandwidth of its memory in GB/s.
         price: assumed US dollars an hour.
     """
 
     tflops: float
+    memory_gb: int
     gb_s: float
     price: float
 
@@ -131,7 +133,7 @@ def cell_seconds(
     Args:
         n: number of training clips.
         seeds: number of replicates.
-        clip_s: duration of the clips in seconds.
+        clip_s: usual duration of the clips in seconds.
     """
     counts, tenths = count_work(config, methods, n, seeds), clip_s / 10
     drawn = tenths * TRANSFORMER

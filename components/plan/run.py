@@ -42,7 +42,7 @@ def run(
     check_pinned(config)
     check_use(config, spec)
     chosen = resolve_methods(methods)
-    _check_budget(budget, n or spec.n, preset, chosen, seeds, config)
+    _check_budget(budget, n or spec.n, spec.clip_s, preset, chosen, seeds, config)
     asked = {
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
@@ -67,13 +67,13 @@ def run(
 
 
 def _check_budget(
-    budget: float, n: int | None, preset: str, methods: dict[str, Method], seeds: int, config: RunConfig
+    budget: float, n: int | None, clip_s: float, preset: str, methods: dict[str, Method], seeds: int, config: RunConfig
 ) -> None:
     if not budget:
         return
     if not n:
         raise ConfigError("a budget needs n, the number of training clips, for the estimate: set it, or budget to 0")
-    check_budget(estimate([n], preset, methods, seeds, config=config), budget)
+    check_budget(estimate([n], preset, methods, seeds, clip_s=[clip_s], config=config), budget)
 
 
 def _command(

@@ -45,7 +45,8 @@ def run(
         spec = find_dataset(cell.dataset)
         check_use(config, spec)
         check_training_clips(spec, cell.n or spec.n)
-    cost = estimate([cell.names()[1] for cell in listed], preset, chosen, seeds, config=config)
+    clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
+    cost = estimate(clips, preset, chosen, seeds, clip_s=clip_s, config=config)
     check_budget(cost, budget)
     study = study_id(listed, preset, methods, seeds, overrides)
     Records(study).begin(listed)

@@ -20,19 +20,10 @@ from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import rotary_table
 from common.errors import ConfigError
 from common.storage import read_json
+from common.study.costs import gpu_table
+from common.study.work import GPU, SHARE_OF_PEAK
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer
 from components.pretrain_t2a.published import count_parameters
-
-GPUS = {
-    "H200 141 GB": (989e12, 141),
-    "H100 80 GB": (989e12, 80),
-    "A100 80 GB": (312e12, 80),
-    "RTX 4090 24 GB": (165e12, 24),
-}
-"""Dense bf16 FLOP/s and memory in GB, from the vendors' data sheets; fp32 is assumed 16 times slower."""
-
-SHARE_OF_PEAK = 0.35
-"""Assumed share of peak FLOP/s; transformer training reaches 0.3 to 0.5 on these GPUs."""
 
 PUBLISHED = {
     "sample_rate_hz": 44100,
@@ -76,14 +67,9 @@ class Estimate:
         """Memory of one process in bytes."""
         return self.fixed_bytes + self.clips * self.activation_bytes
 
-    def clips_per_s(self, peak: float) -> float:
-        """Throughput of all processes together.
-
-        Args:
-            peak: bf16 FLOP/s of one GPU.
-        """
-        slower = 1.0 if self.optim.precision == "bf16" else 16.0
-        return self.processes * SHARE_OF_PEAK * peak / slower / self.flops_per_clip
+    def clips_per_s(self, gpu: GPU) -> float:
+        """Throughput of all processes together, with a GPU each."""
+        return self.processes / gpu.compute_s(self.flops_per_clip, self.optim.precision)
 
     def lines(self) -> list[str]:
         """Format the estimate as lines of text."""
@@ -95,12 +81,13 @@ class Estimate:
             f"a time: {self.fixed_bytes / giga:.2f} GB of weights and training state and about "
             f"{self.clips * self.activation_bytes / giga:.2f} GB of activations each",
         ]
-        for name, (peak, memory) in GPUS.items():
-            rate = self.clips_per_s(peak)
+        for name, gpu in gpu_table().items():
+            rate = self.clips_per_s(gpu)
             hours = optim.steps * optim.batch_size / rate / 3600
-            fits = "fits" if self.bytes < 0.9 * memory * giga else "does not fit"
+            fits = "fits" if self.bytes < 0.9 * gpu.memory_gb * giga else "does not fit"
             lines.append(
-                f"{self.processes} x {name}: {fits}; at {SHARE_OF_PEAK:.0%} of peak {rate:,.0f} clips/s, {hours:,.1f} h"
+                f"{self.processes} x {name} {gpu.memory_gb} GB: {fits}; at {SHARE_OF_PEAK:.0%} of peak "
+                f"{rate:,.0f} clips/s, {hours:,.1f} h"
             )
         return lines
 

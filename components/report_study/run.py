@@ -37,7 +37,8 @@ def run(
         listed, chosen = parse_cells(cells), resolve_methods(methods)
         records = Records(study_id(listed, preset, methods, seeds, overrides))
         settings = load_preset(preset, overrides)
-        cost = estimate([cell.names()[1] for cell in listed], preset, chosen, seeds, config=settings)
+        clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
+        cost = estimate(clips, preset, chosen, seeds, clip_s=clip_s, config=settings)
         content = study(
             [(cell, records.read(cell)) for cell in listed],
             chosen,

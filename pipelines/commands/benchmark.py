@@ -6,6 +6,7 @@ With `--dry-run` it only prints the estimated cost.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from common.config.methods import resolve_methods
@@ -16,6 +17,7 @@ from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.placement import load_profile
 from pipelines.cluster.submit import cluster_profile, submit
 from pipelines.commands.arguments import add_run_arguments, dollars, number, study_arguments, study_request
+from pipelines.commands.wanted import Wanted
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run
 from pipelines.local.stopping import TASKS
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """
     TASKS.install()
     wanted = study_request(options)
-    cost = study_cost(options, [each.n or each.spec.n or 0 for each in wanted])
+    cost = study_cost(options, wanted)
     print("\n".join(cost_lines(cost)), flush=True)
     check_budget(cost, dollars("BUDGET", options.budget))
     if options.dry_run:
@@ -61,11 +63,12 @@ def run(options: argparse.Namespace) -> int:
         return run_study(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
 
 
-def study_cost(options: argparse.Namespace, clips: list[int]) -> dict[str, Any]:
-    """Estimate the study's cost; `clips` has the number of training clips of each cell."""
+def study_cost(options: argparse.Namespace, wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """Estimate the cost of a study of these cells."""
     config, methods = load_preset(options.preset, options.overrides), resolve_methods(options.methods)
     seeds, price = number("SEEDS", options.seeds, 1), dollars("PRICE", options.price)
-    return estimate(clips, options.preset, methods, seeds, price, config=config, gpu=options.gpu)
+    clips, clip_s = [each.n or each.spec.n or 0 for each in wanted], [each.spec.clip_s for each in wanted]
+    return estimate(clips, options.preset, methods, seeds, price, clip_s=clip_s, config=config, gpu=options.gpu)
 
 
 def cost_lines(cost: dict[str, Any]) -> list[str]:

@@ -14,11 +14,11 @@ from transformers import ASTConfig, ASTForAudioClassification, ClapConfig, ClapM
 from common.config.methods import resolve_methods
 from common.config.run import RunConfig, load_preset
 from common.config.t2a import PretrainT2AConfig, TransformerConfig
+from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.study.costs import estimate, find_gpu, gpu_table
+from common.study.costs import cost_table, estimate, find_gpu, gpu_table
 from common.study.work import SHARE_OF_PEAK, cell_seconds, count_work, shared_seconds
 from components.align_t2a.memory import predict_error
-from components.pretrain_t2a.estimate import GPUS
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, real_size
 
 SIX = resolve_methods("")
@@ -159,6 +159,18 @@ def test_shorter_clips_take_less_of_everything_that_hears_or_makes_them() -> Non
     assert thirty["train_classifier"] == long["train_classifier"], "the classifier hears a window of them"
 
 
+def test_the_estimate_takes_each_cell_with_the_seconds_of_its_clips() -> None:
+    """Of GTZAN's 30 s and ESC-50's 5 s."""
+    both = estimate([N, N], "small", SIX, SEEDS, clip_s=[resolve_dataset(name).clip_s for name in ("gtzan", "esc50")])
+    alone = [
+        cell_seconds(load_preset("small"), SIX, N, SEEDS, GPU, clip_s)["synthesize_audio"] for clip_s in (30.0, 5.0)
+    ]
+    fixed = cost_table()["small"].stages["synthesize_audio"]
+    beside = 2 * (fixed.cell + SEEDS * N * fixed.clip)
+    assert both["stages"]["synthesize_audio"] == pytest.approx(sum(alone) + beside, abs=0.1)
+    assert estimate([N], "tiny", SIX, SEEDS, clip_s=[30.0]) == estimate([N], "tiny", SIX, SEEDS)
+
+
 def test_counts_are_those_of_the_methods() -> None:
     counts = count_work(load_preset("small"), SIX, N, SEEDS)
     assert (counts.trained, counts.alignments, counts.losers) == (30, 3, 600)
@@ -171,9 +183,3 @@ def test_an_unknown_gpu_is_named_with_those_that_are_known() -> None:
     with pytest.raises(ConfigError, match=r"T4000.*H200"):
         find_gpu("T4000")
     assert find_gpu("")[0] == "H200"
-
-
-def test_both_tables_of_gpus_agree() -> None:
-    for name, (peak, _) in GPUS.items():
-        known = find_gpu(name.rsplit(" ", 2)[0].replace(" ", ""))[1]
-        assert known.tflops * 1e12 == peak
