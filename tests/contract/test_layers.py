@@ -21,7 +21,8 @@ ENVIRONMENT = {
         "common/storage/s3_client.py",
         "common/captions/secrets.py",
     ),
-    *("pipelines/local/run.py", "pipelines/local/stopping.py", "pipelines/local/warm_process.py"),
+    *("pipelines/local/run.py", "pipelines/local/stopping.py"),
+    *("pipelines/local/warm.py", "pipelines/local/warm_process.py"),
     "pipelines/cluster/api.py",
 }
 """The files that read the environment."""

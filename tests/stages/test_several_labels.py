@@ -27,7 +27,7 @@ from components.plan.run import run as make_plan
 from components.prepare_dataset.run import run as prepare
 from components.report.run import run as report
 from components.train_classifier.run import run as train
-from pipelines.commands.classify import classify
+from pipelines.commands.classify import audio_files, classify
 from tests.kit.clips import generated_clip
 from tests.kit.gold import write_synthetic
 from tests.kit.models import AST_ARCHITECTURE, write_clap
@@ -235,7 +235,7 @@ def test_the_model_that_is_handed_on_names_labels_by_its_threshold_and_its_card_
 ) -> None:
     folder, threshold = world.root / "classifier", evaluation["selected"]["threshold"]
     assert load_classifier(folder).model.config.threshold == threshold
-    row = classify(folder, world.root / "data" / "test03.wav")[0]
+    (row,) = classify(folder, audio_files(world.root / "data" / "test03.wav"))
     assert row["labels"] == sorted(
         (label for label in LABELS if row["probabilities"][label] >= threshold), key=lambda x: -row["probabilities"][x]
     )

@@ -54,6 +54,7 @@ def test_collections_are_spelt_alike_in_both_lists() -> None:
 
 def test_plan_tells_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.plan.run.check_fetched", lambda *_: None)
+    monkeypatch.setattr("components.plan.run.find_dataset", resolve_dataset)
     plans = dict(zip(PLANS, run("esc50", "small", 0, "gold", 1, "", ""), strict=True))
     received = PLANS["evaluate_classifier"].model_validate(plans["evaluate_classifier"])
     assert {each.model for each in received.heard} == {CLAP, STABLE_AUDIO}  # type: ignore[attr-defined]
