@@ -1,7 +1,8 @@
 """Observation of kfp's local runner: time, cache hits and outcome of each task; nothing starts after a failed task.
 
 kfp.local has no hook for this, so functions of the pinned version are wrapped. Left alone, it goes on with the tasks
-that do not depend on the failed one, and replaces every `python3` in a command, those in users' paths included.
+that do not depend on the failed one, in an order that differs from run to run, and replaces every `python3` in a
+command, those in users' paths included.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kfp.dsl import Artifact
-from kfp.local import cache, status, subprocess_task_handler
+from kfp.local import cache, graph_utils, status, subprocess_task_handler
 from kfp.local.orchestrator import task_executor
 
 from pipelines.local.stopping import TASKS
@@ -38,6 +39,16 @@ def with_interpreter(command: Sequence[str], interpreter: str) -> list[str]:
             replaced[index] = part.replace(f"python3 {_START}", f"{shlex.quote(interpreter)} {_START}", 1)
             break
     return replaced
+
+
+def in_order(tasks: Mapping[str, Any]) -> list[str]:
+    """Stack of the tasks of a DAG, in one order for all runs: data that cannot be used is told before models are made.
+
+    Replaces kfp's `topological_sort_tasks`.
+    """
+    names = sorted(tasks, key=lambda name: (name != "prepare-dataset", name))
+    stack: list[str] = graph_utils.topological_sort({name: list(tasks[name].dependent_tasks) for name in names})
+    return stack
 
 
 class Observer:
@@ -79,9 +90,10 @@ class Observer:
             cache.LocalCache.get,
         )
 
-        run_subprocess, replace_python = (
+        run_subprocess, replace_python, sort = (
             subprocess_task_handler.run_local_subprocess,
             subprocess_task_handler.replace_python_executable,
+            graph_utils.topological_sort_tasks,
         )
 
         def observed_execute(*args: Any, **kwargs: Any) -> Any:
@@ -129,6 +141,7 @@ class Observer:
         cache.LocalCache.compute_key, cache.LocalCache.get = observed_key, observed_get
         subprocess_task_handler.run_local_subprocess = TASKS.run
         subprocess_task_handler.replace_python_executable = with_interpreter
+        graph_utils.topological_sort_tasks = in_order
         try:
             yield
         finally:
@@ -136,3 +149,4 @@ class Observer:
             cache.LocalCache.compute_key, cache.LocalCache.get = compute_key, get
             subprocess_task_handler.run_local_subprocess = run_subprocess
             subprocess_task_handler.replace_python_executable = replace_python
+            graph_utils.topological_sort_tasks = sort

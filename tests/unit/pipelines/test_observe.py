@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from kfp import dsl, local
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 
-from pipelines.local.observe import Observer, with_interpreter
+from pipelines.local.observe import Observer, in_order, with_interpreter
+from tests.kit.once import Compiled
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
@@ -53,16 +55,31 @@ def test_an_evicted_stage_runs_again(run: Any) -> None:
 
 
 def test_kfp_is_left_as_it_was(run: Any) -> None:
-    from kfp.local import cache, subprocess_task_handler
+    from kfp.local import cache, graph_utils, subprocess_task_handler
     from kfp.local.orchestrator import task_executor
 
     def functions() -> tuple[Any, ...]:
         handler = (subprocess_task_handler.run_local_subprocess, subprocess_task_handler.replace_python_executable)
-        return (task_executor.execute_single_task, cache.LocalCache.get, cache.LocalCache.compute_key, *handler)
+        own = (task_executor.execute_single_task, cache.LocalCache.get, cache.LocalCache.compute_key)
+        return (*own, graph_utils.topological_sort_tasks, *handler)
 
     before = functions()
     run()
     assert before == functions()
+
+
+def test_the_dataset_is_prepared_first_and_every_run_has_the_same_order(compiled: Compiled) -> None:
+    tasks = {
+        name: PipelineTaskSpec(dependent_tasks=task.get("dependentTasks", []))
+        for name, task in compiled.documents()[0]["root"]["dag"]["tasks"].items()
+    }
+    orders = [in_order(dict(items)) for items in (tasks.items(), reversed(tasks.items()))]
+    assert orders[0] == orders[1] and orders[0][::-1][:2] == ["plan", "prepare-dataset"]
+    begun: set[str] = set()
+    for name in reversed(orders[0]):
+        assert set(tasks[name].dependent_tasks) <= begun
+        begun.add(name)
+    assert begun == set(tasks)
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
