@@ -66,11 +66,18 @@ def examine_cluster(connection: Connection, profile: Profile, config: RunConfig,
         config: configuration of the run.
         store: address of the run store; empty = not given, so not checked.
     """
-    yield _guarded("API", lambda: _api(connection))
-    yield _namespace(connection, profile)
+    # A pod of a profile, such as a notebook, knows its namespace without KFP_NAMESPACE.
+    namespace = connection.namespace
+    try:
+        cluster = Cluster(connection)
+        namespace = cluster.namespace
+        yield _api(cluster)
+    except SynthioError as error:
+        yield Check("API", "problem", str(error))
+    yield _namespace(namespace, profile)
     yield _guarded("store", lambda: _store(store))
     yield from _images(profile)
-    yield _gpus(connection, profile)
+    yield _gpus(namespace, profile)
     yield from _writers(config)
     yield _guarded("models", lambda: _models(config, profile, store))
 
@@ -94,23 +101,22 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "problem", str(error))
 
 
-def _api(connection: Connection) -> Check:
-    cluster = Cluster(connection)
+def _api(cluster: Cluster) -> Check:
     cluster.ask(lambda: cluster.client.list_pipelines(page_size=1, namespace=cluster.namespace))
     needed = ".".join(map(str, MINIMUM))
     said = str(cluster.health().get("tag_name") or "unknown")
-    known = re.match(r"v?(\d+)\.(\d+)", said)
+    host, known = cluster.connection.host, re.match(r"v?(\d+)\.(\d+)", said)
     if known and (int(known[1]), int(known[2])) < MINIMUM:
-        return Check("API", "problem", f"{connection.host} is KFP {said}; runs need {needed} or later: upgrade it")
+        return Check("API", "problem", f"{host} is KFP {said}; runs need {needed} or later: upgrade it")
     version = f"KFP {said}" if known else f"KFP of unknown version ({said}; runs need {needed} or later)"
     place = f", namespace {cluster.namespace}" if cluster.namespace else ""
-    return Check("API", "ok", f"{connection.host} answers and accepts this account{place}; {version}")
+    return Check("API", "ok", f"{host} answers and accepts this account{place}; {version}")
 
 
-def _namespace(connection: Connection, profile: Profile) -> Check:
-    """Look for what every pod of a run takes from its namespace."""
-    namespace = connection.namespace or SINGLE_USER
-    account = f"serviceaccount/{'default-editor' if connection.namespace else 'pipeline-runner'}"
+def _namespace(of_profile: str | None, profile: Profile) -> Check:
+    """Look for what every pod of a run takes from its namespace; None = KFP for a single user."""
+    namespace = of_profile or SINGLE_USER
+    account = f"serviceaccount/{'default-editor' if of_profile else 'pipeline-runner'}"
     overlay = "apply the overlay in this namespace (kubectl apply -k manifests/overlays/…)"
     needed = {
         account: "the namespace is neither a Kubeflow profile's nor KFP's own: make the profile first",
@@ -205,7 +211,7 @@ def _docker_login(host: str) -> str | None:
     return (auths.get(host) or {}).get("auth")
 
 
-def _gpus(connection: Connection, profile: Profile) -> Check:
+def _gpus(of_profile: str | None, profile: Profile) -> Check:
     needed = max(profile.resources(stage).gpus for stage in STAGES)
     if not needed:
         return Check("GPUs", "ok", "the profile asks for none")
@@ -219,7 +225,7 @@ def _gpus(connection: Connection, profile: Profile) -> Check:
     if most < needed:
         text = f"a stage needs {needed} of {profile.gpu_type} on one node, the largest has {most}: take another profile"
         return Check("GPUs", "problem", text)
-    quotas, _ = _kubectl("get", "resourcequota", "-n", connection.namespace or SINGLE_USER)
+    quotas, _ = _kubectl("get", "resourcequota", "-n", of_profile or SINGLE_USER)
     for quota in quotas or []:
         hard = quota["status"].get("hard", {}).get(f"requests.{profile.gpu_type}")
         if hard is not None and _number(hard) < needed:

@@ -178,7 +178,7 @@ def test_kubernetes_is_named_alike_wherever_the_admission_policy_needs_it() -> N
     needed = set(re.findall(r"from (1\.\d+)\s", component))
     assert len(needed) == 1
     named = re.findall(
-        r"policy Kubernetes (1\.\d+)|hardening example needs (1\.\d+)|Kubernetes before (1\.\d+)", operations
+        r"policy Kubernetes (1\.\d+)|components/hardening` needs (1\.\d+)|Kubernetes before (1\.\d+)", operations
     )
     assert len(named) == 3 and {version for match in named for version in match if version} == needed
     versions = {

@@ -196,6 +196,17 @@ def test_a_server_for_several_users_is_a_problem_without_a_namespace() -> None:
     assert check.state == "problem" and "KFP_NAMESPACE" in check.text
 
 
+def test_in_a_pod_of_a_profile_its_namespace_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("team-a")
+    monkeypatch.setattr("kfp.Client._NAMESPACE_PATH", str(tmp_path / "namespace"))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
+    monkeypatch.setattr(doctor, "_kubectl", lambda *command: ([], ""))
+    with serving(multi_user=True) as stub:
+        found = states(profile_at("localhost"), host=stub.url)
+    assert found["API"].state == "ok"
+    assert found["namespace"].text.startswith("team-a lacks serviceaccount/default-editor")
+
+
 NEEDED = (
     "ServiceAccount/pipeline-runner",
     "ConfigMap/synthio-settings",
@@ -226,7 +237,7 @@ def test_what_is_needed_follows_the_profile_and_the_namespace(monkeypatch: pytes
         "store_secret": "keys",
     }
     profile = profile_at("localhost").model_copy(update=fields)
-    check = doctor._namespace(Connection("http://127.0.0.1:9", namespace="team"), profile)
+    check = doctor._namespace("team", profile)
     assert asked == [
         (
             "get",
