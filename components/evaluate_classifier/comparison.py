@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config.evaluation import EvaluateClassifierConfig
+from common.config.learners import AST, LEARNERS
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT, Method, in_order
 from common.study.comparisons import holm
 from components.evaluate_classifier import statistics
@@ -100,6 +102,7 @@ def compare(
     seed: int,
     zero_shot: NDArray[np.float64] | None = None,
     thresholds: Mapping[Key, float] | None = None,
+    best: Mapping[str, Mapping[int, str]] | None = None,
 ) -> dict[str, Any]:
     """Scores, differences and per-class gains.
 
@@ -114,13 +117,15 @@ def compare(
         seed: seeds the resampling.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
         thresholds: threshold per model, for a multi-label dataset.
+        best: under `without` and `with`, the model without or with synthetic audio that validation chose, by seed.
 
     Returns:
         `figure` ("accuracy" or "map", the figure of the differences), `methods` (see `OneLabel.score` and
         `SeveralLabels.score`, with seeds and title), `best_classic` (the same for the classic method that was chosen
         on validation in each replicate, or None), `differences` (see `Scorer`; those against gold have `p_holm`,
         corrected for their number), `per_class` (gains of the first pair), `resampled` ("clips" or "groups"),
-        `resamples` (number of draws), `zero_shot` (as a method, or None).
+        `resamples` (number of draws), `zero_shot` (as a method, or None), `learners` (figure, by learner and method),
+        `best` (see `_best`).
     """
     several = truth.ndim == 2
     count = affordable(settings.resamples, *truth.shape) if several else settings.resamples
@@ -134,8 +139,8 @@ def compare(
         if several
         else OneLabel(truth, answers, draws, bins)
     )
-    arms: Arms = {name: {s: (name, s) for s in sorted(predictions[name])} for name in in_order(predictions)}
-    arms = {name: arm for name, arm in arms.items() if arm}
+    trained: Arms = {name: {s: (name, s) for s in sorted(predictions[name])} for name in in_order(predictions)}
+    arms: Arms = {name: arm for name, arm in trained.items() if arm and name in methods}
     chosen = {s: (name, s) for s, name in sorted(best_classic.items()) if (name, s) in answers}
     classic = None
     if chosen:
@@ -155,7 +160,48 @@ def compare(
         "resampled": draws.unit,
         "resamples": count,
         "zero_shot": None if zero_shot is None else {"title": "Zero-shot CLAP", **scorer.score([ZERO_SHOT])},
+        "learners": _learners(scorer, trained, methods),
+        "best": _best(scorer, best or {}),
     }
+
+
+def learner_and_method(name: str) -> tuple[str, str]:
+    """Learner and method of a model's name: `<learner>/<method>`, or the method of an AST."""
+    learner, slash, method = name.rpartition("/")
+    return (learner, method) if slash else (AST, name)
+
+
+def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> dict[str, Any]:
+    """Figure of each learner on each method's clips; AST's are those of the methods."""
+    found: dict[str, Any] = {}
+    for name, arm in trained.items():
+        learner, method = learner_and_method(name)
+        if arm and method in methods:
+            row = scorer.score(list(arm.values()))
+            found.setdefault(learner, {})[method] = {"seeds": list(arm), scorer.figure: row[scorer.figure]}
+    return {name: found[name] for name in LEARNERS if name in found}
+
+
+def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
+    """Figure of what validation chose without and with synthetic audio, and their paired difference.
+
+    Returns:
+        `without` and `with` as {learner, method (the pair most often chosen), chosen (by seed), figure}, and
+        `difference` (see `Scorer.difference`); None where there is no such model.
+    """
+    made: dict[str, Any] = {"without": None, "with": None, "difference": None}
+    for side, chosen in best.items():
+        if chosen:
+            pairs = {seed: learner_and_method(chosen[seed]) for seed in sorted(chosen)}
+            learner, method = Counter(pairs.values()).most_common(1)[0][0]
+            score = scorer.score([(chosen[seed], seed) for seed in pairs])[scorer.figure]
+            named = {str(seed): {"learner": one, "method": other} for seed, (one, other) in pairs.items()}
+            made[side] = {"learner": learner, "method": method, "chosen": named, scorer.figure: score}
+    seeds = sorted(set(best.get("without", {})) & set(best.get("with", {})))
+    if seeds:
+        first, second = ([(best[side][seed], seed) for seed in seeds] for side in ("with", "without"))
+        made["difference"] = {"seeds": seeds, **scorer.difference(first, second)}
+    return made
 
 
 def _differences(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from common.config.methods import Method, in_order
 from common.errors import DataError
 from common.records.clips import SyntheticClip, all_labels
 from common.runtime.seeding import derive_seed
-from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare
+from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare, learner_and_method
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.leaks import ClipSet, find_leaks
 from components.evaluate_classifier.multi_label import choose_threshold
@@ -71,6 +71,7 @@ def evaluate(
         seed,
         zero_shot_probabilities(inputs.embed["test"], inputs.labels),
         thresholds,
+        _best(inputs, predictions, plan),
     )
     return {
         "labels": inputs.labels,
@@ -105,12 +106,31 @@ def _selected(
     inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
 ) -> dict[str, Any]:
     """The selected model, among evaluated ones that are no ceiling."""
-    names = [name for name in in_order(predictions) if not _is_ceiling(name, plan)]
+    names = [name for name in in_order(predictions) if name in plan.methods and not _is_ceiling(name, plan)]
     lost = {f"{name}/{seed}" for name in names for seed in plan.seeds if seed not in predictions[name]}
     selection = {name: figures for name, figures in inputs.selection.items() if name not in lost}
     method, seed, score = choose(selection, names, plan.seeds)
     threshold = {"threshold": thresholds[method, seed]} if thresholds else {}
     return {"method": method, "seed": seed, "score": score, "by": selected_by(selection), **threshold}
+
+
+def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan) -> dict[str, dict[int, str]]:
+    """Model without and with synthetic audio that does best on validation, by seed; ceilings are left out."""
+    figures = {**inputs.selection, **inputs.learners}
+    by = f"val_{selected_by(inputs.selection)}"
+    best: dict[str, dict[int, str]] = {"without": {}, "with": {}}
+    for seed in plan.seeds:
+        for side, synthetic in (("without", False), ("with", True)):
+            order = {
+                name: (figures[f"{name}/{seed}"][by], -figures[f"{name}/{seed}"].get("val_loss", 0.0))
+                for name, arm in predictions.items()
+                if seed in arm and f"{name}/{seed}" in figures
+                for method in [plan.methods[learner_and_method(name)[1]]]
+                if not method.ceiling and (method.recipe is not None) == synthetic
+            }
+            if order:
+                best[side][seed] = max(order, key=lambda name: order[name])
+    return best
 
 
 def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:

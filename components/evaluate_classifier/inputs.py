@@ -36,7 +36,8 @@ class Inputs:
         selection: content of selection.json: figures and choices of train_classifier on validation.
         failures: failed trainings of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
-        predict: prediction tasks on the test clips, by method and seed.
+        learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<seed>`.
+        predict: prediction tasks on the test clips, by method and seed; of other learners, by `<learner>/<method>`.
         validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
@@ -47,6 +48,7 @@ class Inputs:
     train_ids: frozenset[str]
     selection: dict[str, Any]
     failures: list[dict[str, Any]]
+    learners: dict[str, Any]
     embed: dict[str, list[EmbedTask]]
     predict: dict[tuple[str, int], PredictTask]
     validate: dict[tuple[str, int], PredictTask]
@@ -108,9 +110,9 @@ def read_inputs(
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
     models = {
         (method, seed): (model, hash_dir(model))
-        for method in in_order(plan.methods)
+        for method, folder in _models(classifiers, plan)
         for seed in plan.seeds
-        if (model := classifiers / method / str(seed)).is_dir()
+        if (model := folder / str(seed)).is_dir()
     }
     validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
     oracle = classifiers / ORACLE
@@ -121,18 +123,29 @@ def read_inputs(
         train_ids=frozenset(clip.clip_id for seed in plan.seeds for clip in gold_set.train(seed)),
         selection=read_json(classifiers / "selection.json"),
         failures=read_json(classifiers / "failures.json"),
+        learners=read_json(classifiers / "learners.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
         predict={key: PredictTask(store, *model, test_clips, batch) for key, model in models.items()},
         validate={
             (method, seed): PredictTask(store, *models[method, seed], clips, batch)
             for seed, clips in validation.items()
-            for method in in_order(plan.methods)
+            for method, _ in _models(classifiers, plan)
             if (method, seed) in models
         },
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()
         else {},
     )
+
+
+def _models(classifiers: Path, plan: EvaluateClassifierPlan) -> list[tuple[str, Path]]:
+    """Name and folder of each method's models, those of other learners as `<learner>/<method>`."""
+    methods = in_order(plan.methods)
+    own = [(method, classifiers / method) for method in methods]
+    found = [path.name for path in sorted((classifiers / "learners").glob("*"))]
+    return own + [
+        (f"{name}/{method}", classifiers / "learners" / name / method) for name in found for method in methods
+    ]
 
 
 def _validation(gold: GoldSet, clips: Clips, seed: int) -> Clips:

@@ -18,6 +18,7 @@ from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import load_classifier
+from common.learners.model import is_learner, load_learner
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.text import template_caption
@@ -142,6 +143,10 @@ class PredictTask:
         self.store.get_or_make(self._make, **self._key)
 
     def _make(self, folder: Path) -> None:
+        if is_learner(self.model):
+            learner = load_learner(self.model)
+            np.save(folder / "probabilities.npy", learner.probabilities(self.clips.load_all(learner.sample_rate_hz)))
+            return
         loaded = load_classifier(self.model)
         features = _features(self.clips, loaded.front_end)
         loaded.model.to(device())

@@ -95,6 +95,7 @@ def page_context(
         "chosen_by": FIGURES[budget.chosen_by(results)],
         "confidence": f"{100 * evaluation['confidence']:g} %".replace(" ", "\u202f"),
         "methods": sections.method_rows(results, plan.n),
+        "learners": sections.learner_rows(results),
         "impossible": sections.impossible(results, plan.methods),
         "ablations": effects.ablations(results),
         "long_tail": effects.tail_rows(results),

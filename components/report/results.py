@@ -33,7 +33,8 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
 
     Returns:
         figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text, state,
-        cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; rounds;
+        cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; learners (the
+        figure by learner and method); best (chosen without and with synthetic audio, and the difference); rounds;
         data {n_train, n_val, n_test, dropped, …}; failures, oracle, distances, leaks, alignment, captions, writing,
         likeness, empty_classes, provenance.
     """
@@ -59,6 +60,8 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
             "zero_shot": evaluation.get("zero_shot")
             and {key: evaluation["zero_shot"][key] for key in ("title", *kept)},
             "differences": evaluation["differences"],
+            "learners": evaluation["learners"],
+            "best": evaluation["best"],
             "rounds": inputs.filtered["rounds"],
             "data": _data(inputs, plan),
             "failures": evaluation["failures"] + _failed_alignments(inputs),

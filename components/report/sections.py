@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from common.config.learners import LEARNERS
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
 from common.pages import charts
 from common.pages.numbers import decimals
@@ -67,6 +68,30 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
         for name, row in methods.items()
     }
     return {"rows": list(rows.values()), "domain": domain, "tiles": [rows[name] for name in TILES if name in rows]}
+
+
+def learner_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Table of learners (columns) by methods (rows); None with AST alone."""
+    figure, learners = figure_of(results), results["learners"]
+    if len(learners) < 2:
+        return None
+    names = in_order({method for cells in learners.values() for method in cells})
+    chosen = {
+        (side["learner"], side["method"]) for side in (results["best"]["without"], results["best"]["with"]) if side
+    }
+    return {
+        "titles": [LEARNERS[learner].title for learner in learners],
+        "rows": [
+            {
+                "title": title(method, results),
+                "cells": [
+                    {"score": cells[method][figure], "chosen": (learner, method) in chosen} if method in cells else None
+                    for learner, cells in learners.items()
+                ],
+            }
+            for method in names
+        ],
+    }
 
 
 def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:

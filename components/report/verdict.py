@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.config.learners import LEARNERS
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
 from common.pages.numbers import percent, points
 from common.study.comparisons import FIGURES, MIN_REPLICATES, reliable
@@ -14,7 +15,10 @@ from components.report.wording import figure_of
 def verdict(
     evaluation: Mapping[str, Any], fixed_gold_set: bool, further_cautions: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Decide and phrase whether synthetic audio helped.
+    """Decide and phrase whether synthetic audio helped: the best classifier with it, then the paper's question.
+
+    Where the run has classifiers with and without synthetic audio, their difference decides; both are those that
+    validation chose among all learners and methods. Else Synthio against gold only decides, both with AST.
 
     The state is "improved" or "worse" only when the interval of the paired difference excludes 0, over at least
     `MIN_REPLICATES` replicates; fewer trainings cannot tell a gain from chance.
@@ -25,11 +29,12 @@ def verdict(
         further_cautions: sentences that do not follow from the evaluation.
 
     Returns:
-        improved and beats_classic (None = not measured), text (one sentence), state ("improved", "worse", "unclear" or
-        "none"), cautions (sentences).
+        improved and beats_classic (None = not measured), text (one or two sentences), state
+        ("improved", "worse", "unclear" or "none"), cautions (sentences).
     """
     main = _find(evaluation["differences"], SUBJECT, BASELINE)
     combined = _find(evaluation["differences"], COMBINED, BEST_CLASSIC)
+    best = evaluation["best"]["difference"]
     clauses = [_main(main, evaluation)] if main else []
     clauses += [_combined(combined, main is None)] if combined else []
     text = (
@@ -40,14 +45,16 @@ def verdict(
             f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
         )
     )
-    if fixed_gold_set and clauses:
+    if best:
+        text = f"{_best(evaluation)}." + (f" The paper's question, with AST: {text}" if clauses else "")
+    if fixed_gold_set and (clauses or best):
         text = "For this gold set: " + text
     return {
-        "improved": _above(main),
+        "improved": _above(best or main),
         "beats_classic": _above(combined),
-        "state": _state(main or combined),
+        "state": _state(best or main or combined),
         "text": text,
-        "cautions": [*_cautions(evaluation, main or combined), *further_cautions],
+        "cautions": [*_cautions(evaluation, best or main or combined), *further_cautions],
     }
 
 
@@ -63,6 +70,25 @@ def _state(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "none"
     return {1: "improved", -1: "worse", 0: "unclear"}[reliable(row)]
+
+
+def _best(evaluation: Mapping[str, Any]) -> str:
+    """What the best classifiers without and with synthetic audio reach."""
+    figure, best = figure_of(evaluation), evaluation["best"]
+    without, synthetic, row = best["without"], best["with"], best["difference"]
+    reached = [f"{percent(side[figure]['mean'])} ({_pair(side, evaluation)})" for side in (without, synthetic)]
+    gain = f"{points(row['mean'])} points, {points(row['low'])} to {points(row['high'])}"
+    count = len(row["per_seed"])
+    meaning = {1: "it helps", -1: "it harms", 0: "no reliable gain"}[reliable(row)]
+    if count < MIN_REPLICATES:
+        meaning = f"{_plural(count, 'replicate')} cannot tell a gain from chance"
+    name = FIGURES[figure]
+    start = f"The best classifier without synthetic audio reaches {name}"
+    return f"{start} {reached[0]}, with it {reached[1]}: {meaning} ({gain})"
+
+
+def _pair(side: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    return f"{LEARNERS[side['learner']].title}, on {evaluation['methods'][side['method']]['title']}"
 
 
 def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

@@ -78,7 +78,8 @@ class Job:
 
     def key(self) -> dict[str, Any]:
         """Store key of the item; settings of unused augmentations are left out."""
-        apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment"}
+        linear = {"learners", "regularisation", "synthetic_weights", "splits"}
+        apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment", *linear}
         shared = self.settings.model_dump(mode="json", exclude=apart)
         used = {}
         if self.classic != "none":

@@ -10,6 +10,7 @@ from common.errors import DataError
 from common.runtime.stage import stage
 from common.storage import write_json
 from components.train_classifier.inputs import read_inputs
+from components.train_classifier.learners import train_learners, write_learners
 from components.train_classifier.selection import mean_scores, train_all, write_classifiers
 
 
@@ -28,7 +29,8 @@ def run(
 ) -> dict[str, Any]:
     """Train every method in every replicate; `component.py` describes the arguments.
 
-    Writes `<method>/<seed>/` (model directories), `oracle/`, `selection.json` and `failures.json`. The test split is no
+    Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, `selection.json`,
+    `learners.json` (figures) and `failures.json`. The test split is no
     input of this stage. `retrieved_path` is None where no method retrieves, `corpus_path` where no method mixes in
     noise from the corpus.
 
@@ -47,12 +49,15 @@ def run(
         corpus = None if corpus_path is None else Path(corpus_path)
         inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus)
         outcome = train_all(inputs, plan)
+        learned = train_learners(inputs, plan)
+        outcome.failures += learned.failures
         folder = Path(classifiers_path)
         write_json(folder / "failures.json", outcome.failures)
         if not outcome.chosen:
             first = outcome.failures[0]
             raise DataError(f"no classifier was trained; the first failure, of {first['method']}: {first['error']}")
         selection = write_classifiers(outcome, folder)
+        write_json(folder / "learners.json", write_learners(learned, folder))
         write_json(folder / "selection.json", selection)
         running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
         running.record(mean_scores(selection))

@@ -17,6 +17,9 @@ from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
 from common.errors import DataError
+from common.learners.linear import Linear
+from common.learners.model import StatisticsClassifier
+from common.learners.statistics import statistics
 from common.records.audio_folder import load_clip, read_clips, write_audio_folder
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
@@ -54,6 +57,21 @@ def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> Non
     write_json(folder / "health.json", {"clips": 12, "dropped": []})
 
 
+def write_learner(folder: Path) -> dict[str, Any]:
+    """The learner `stats` on gold and on Synthio's clips, better on validation than any AST; returns its figures."""
+    figures = {}
+    for method in ("gold", "synthio"):
+        for seed in SEEDS:
+            place = folder / "stats" / method / str(seed)
+            place.mkdir(parents=True)
+            width = statistics([np.zeros(400, np.float32)]).shape[1]
+            weight = np.random.default_rng(seed).normal(size=(len(CLAP_LABELS), width)) / 100
+            linear = Linear(weight, np.zeros(len(CLAP_LABELS)))
+            StatisticsClassifier(tuple(CLAP_LABELS), False, linear).save(place)
+            figures[f"stats/{method}/{seed}"] = {"val_accuracy": 0.95, "val_loss": 0.3}
+    return figures
+
+
 def write_classifiers(folder: Path) -> None:
     selection: dict[str, Any] = {"best_classic": {"0": "noise", "1": "noise"}}
     for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
@@ -62,6 +80,7 @@ def write_classifiers(folder: Path) -> None:
         selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
     write_json(folder / "selection.json", selection)
     write_json(folder / "failures.json", [])
+    write_json(folder / "learners.json", write_learner(folder / "learners"))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +151,22 @@ def test_the_zero_shot_row_is_what_the_plain_clap_answers(built: World, evaluate
         right.append(int(answer.argmax()) == clip.label_id)
     assert evaluation["zero_shot"]["accuracy"]["per_seed"] == [pytest.approx(np.mean(right), abs=1e-5)]
     assert "zero_shot" not in evaluation["methods"]
+
+
+def test_other_learners_are_scored_and_the_best_pairs_are_those_that_validation_chose(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
+    evaluation, _ = evaluated
+    assert list(evaluation["learners"]) == ["ast", "stats"]
+    assert evaluation["learners"]["ast"]["gold"]["accuracy"] == evaluation["methods"]["gold"]["accuracy"]
+    assert set(evaluation["learners"]["stats"]) == {"gold", "synthio"}
+    best = evaluation["best"]
+    assert [(best[side]["learner"], best[side]["method"]) for side in ("without", "with")] == [
+        ("stats", "gold"),
+        ("stats", "synthio"),
+    ]
+    scores = [evaluation["learners"]["stats"][method]["accuracy"]["per_seed"] for method in ("synthio", "gold")]
+    assert best["difference"]["per_seed"] == pytest.approx(np.subtract(*scores))
 
 
 def test_methods_stand_in_the_order_of_the_catalogue_and_the_verdicts_pairs_first(

@@ -15,6 +15,7 @@ import components.train_classifier.jobs as jobs
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS
 from common.errors import ConfigError, DataError
+from common.learners.model import load_learner
 from common.storage.checkpoints import Checkpoints
 from common.storage.hashing import hash_dir
 from components.train_classifier.run import run
@@ -78,7 +79,7 @@ def world(built: World, tmp_path: Path) -> World:
 def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[str, Any]:
     optim = {"steps": 8.0, "batch_size": 6, "learning_rate": 3e-3, "record_every": 2, "evaluate_every": 4}
     return {
-        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, **settings},
+        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, "learners": ["ast"], **settings},
         "seeds": [0.0, 1.0],
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
         "augmentation_factors": [2.0],
@@ -243,13 +244,36 @@ def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and
 def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> None:
     broken = next((world.vanilla / "clips").glob("*.s0.*.flac"))
     broken.write_bytes(b"no audio")
-    train(world, tmp_path / "out", methods=("gold", "vanilla", "synthio"))
+    train(world, tmp_path / "out", methods=("gold", "vanilla", "synthio"), learners=["probe", "stats"])
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
-    assert [(row["method"], row["seed"]) for row in failures] == [("vanilla", 0)]
-    assert broken.name in failures[0]["error"]
+    lost = [("vanilla", 0), ("probe on vanilla", 0), ("stats on vanilla", 0)]
+    assert [(row["method"], row["seed"]) for row in failures] == lost
+    assert all(broken.name in row["error"] for row in failures)
     selection = json.loads((tmp_path / "out" / "selection.json").read_text())
     assert {"gold/0", "gold/1", "vanilla/1", "synthio/0", "synthio/1"} <= set(selection)
     assert not (tmp_path / "out" / "vanilla" / "0").exists()
+
+
+def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: Path) -> None:
+    methods = ("gold", "noise", "specaugment", "synthio", "synthio_classic")
+    out = tmp_path / "out"
+    train(world, out, methods=methods, learners=["ast", "probe", "stats"])
+    figures = json.loads((out / "learners.json").read_text())
+    # Masks on spectrograms do not apply to regressions.
+    fitted = [name for name in methods if name != "specaugment"]
+    names = {f"{learner}/{name}/{seed}" for learner in ("probe", "stats") for name in fitted for seed in (0, 1)}
+    assert set(figures) == names
+    assert all(0 <= row["val_accuracy"] <= 1 for row in figures.values())
+    assert all(row["weight"] == 0 for name, row in figures.items() if "/gold/" in name)
+    for name in names:
+        folder = out / "learners" / name
+        if name.startswith("probe/"):
+            assert load_classifier(folder).labels == list(CLASS_LABELS)
+        else:
+            assert list(load_learner(folder).labels) == list(CLASS_LABELS)
+    selection = (out / "selection.json").read_bytes()
+    train(world, tmp_path / "alone", methods=methods)
+    assert (tmp_path / "alone" / "selection.json").read_bytes() == selection
 
 
 def test_when_all_trainings_fail_the_stage_fails_and_says_why(world: World, tmp_path: Path) -> None:

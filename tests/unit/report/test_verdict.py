@@ -36,6 +36,7 @@ def with_intervals(
     return {
         "confidence": 0.95,
         "differences": rows,
+        "best": {"without": None, "with": None, "difference": None},
         "methods": scores,
         "failures": [],
         "resampled": "clips",
@@ -113,7 +114,14 @@ def test_leaks_failures_few_groups_and_few_replicates_are_cautions() -> None:
     evaluation["test"]["groups"] = 2
     evaluation["heard"] = ["All 320 test clips come from AudioSet."]
     cautions = " ".join(verdict(evaluation, fixed_gold_set=False)["cautions"])
-    for words in ("2 of 320 test", "both training and test", "1 training failed", "3 replicates", "only 2 groups", "from AudioSet"):
+    for words in (
+        "2 of 320 test",
+        "both training and test",
+        "1 training failed",
+        "3 replicates",
+        "only 2 groups",
+        "from AudioSet",
+    ):
         assert words in cautions
 
 
@@ -124,3 +132,16 @@ def test_simulated_equal_methods_are_not_called_improved() -> None:
 
 def test_a_simulated_clear_gain_is_called_improved() -> None:
     assert verdict(make_evaluation(), fixed_gold_set=False)["improved"] is True
+
+
+def test_the_best_classifiers_decide_and_come_first_whatever_learner_they_are() -> None:
+    evaluation = make_evaluation()
+    row = {"mean": -0.05, "low": -0.08, "high": -0.02, "per_seed": [-0.04, -0.05, -0.06], "seeds": [0, 1, 2], "p": 0.01}
+    side = {"learner": "stats", "method": "gold", "accuracy": {"mean": 0.7}}
+    evaluation["best"] = {"without": side, "with": {**side, "method": "synthio"}, "difference": row}
+    found = verdict(evaluation, False)
+    assert not found["improved"]
+    assert found["state"] == "worse"
+    start = "The best classifier without synthetic audio reaches accuracy 70.0 % (log-mel statistics with logistic"
+    assert found["text"].replace("\u202f", " ").startswith(start)
+    assert "The paper's question, with AST: Synthio raised" in found["text"]
