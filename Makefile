@@ -10,6 +10,7 @@ PRESET ?=
 N ?=
 SEEDS ?= 3
 METHODS ?=
+LEARNERS ?=
 OVERRIDES ?=
 REUSE_T2A_FROM ?=
 LLM_ENDPOINT ?=
@@ -52,7 +53,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 	@echo
-	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1] [FETCH=0]"
+	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [LEARNERS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1] [FETCH=0]"
 
 setup: ## Make the virtual environment with all pinned packages
 	@if [ requirements.txt -nt $(INSTALLED) ] || [ requirements-dev.txt -nt $(INSTALLED) ]; then \
@@ -66,14 +67,14 @@ setup: ## Make the virtual environment with all pinned packages
 
 run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=… on a cluster, PROFILE=one-gpu [FOLLOW=1]
 	@$(PY) -m pipelines run-pipeline --dataset=$(call quoted,DATASET) --preset=$(call quoted,PRESET,tiny) --n=$(call quoted,N) \
-	  --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --reuse-t2a-from=$(call quoted,REUSE_T2A_FROM) \
+	  --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --learners=$(call quoted,LEARNERS) --reuse-t2a-from=$(call quoted,REUSE_T2A_FROM) \
 	  --llm-endpoint=$(call quoted,LLM_ENDPOINT) --budget=$(call quoted,BUDGET,0) --overrides=$(call quoted,OVERRIDES) \
 	  --runs=$(call quoted,RUNS) --fetch=$(call quoted,FETCH,1) --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
 	  $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [GPU=H200] [DRY_RUN=1]
 	@$(PY) -m pipelines benchmark --datasets=$(call quoted,$(if $(call typed,DATASETS),DATASETS,DATASET)) --preset=$(call quoted,PRESET,tiny) \
-	  --n=$(call quoted,N) --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --overrides=$(call quoted,OVERRIDES) \
+	  --n=$(call quoted,N) --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --learners=$(call quoted,LEARNERS) --overrides=$(call quoted,OVERRIDES) \
 	  --budget=$(call quoted,BUDGET,0) --price=$(call quoted,PRICE,0) --gpu=$(call quoted,GPU) --history=$(call quoted,HISTORY) \
 	  --runs=$(call quoted,RUNS) --fetch=$(call quoted,FETCH,1) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) \
 	  --profile=$(call quoted,PROFILE) $(call flag,--dry-run,DRY_RUN) $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)

@@ -31,6 +31,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that a run and a study share."""
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--methods", default="", help="comma-separated")
+    parser.add_argument("--learners", default="", help="comma-separated; default: all")
     parser.add_argument("--seeds", default="3", help="number of replicates")
     parser.add_argument("--overrides", default="", help="section.field=value …")
     parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
@@ -56,6 +57,7 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         DataError: the dataset cannot be fetched or listed.
         StorageError: the dataset cannot be fetched.
     """
+    _learners(options)
     config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
     config = with_llm_endpoint(config, options.llm_endpoint)
     resolve_methods(options.methods)
@@ -72,6 +74,13 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     }
     (parameters,) = _parameters([wanted], options, config)
     return checked | parameters
+
+
+def _learners(options: argparse.Namespace) -> None:
+    """Move the chosen learners into the overrides, which travel to the cluster."""
+    names, options.learners = options.learners, ""
+    if names := names.replace(",", " ").split():
+        options.overrides = f"{options.overrides} train_classifier.learners=[{','.join(names)}]".strip()
 
 
 def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: RunConfig) -> list[dict[str, Any]]:
@@ -132,6 +141,7 @@ def study_request(options: argparse.Namespace) -> list[Wanted]:
     datasets, sizes = _listed(options.datasets), _listed(options.n) or ["0"]
     if not datasets:
         raise ConfigError("DATASETS is empty; name at least one, such as DATASETS=demo")
+    _learners(options)
     config = load_preset(options.preset, options.overrides)
     resolve_methods(options.methods)
     _check_texts(options)
