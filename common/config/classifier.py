@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
 from common.config.classifier_recipes import RECIPES, ContrastiveConfig
-from common.config.learners import LEARNERS, checked_learners
+from common.config.learners import LearnersConfig
 from common.config.methods import Method
 
 
@@ -243,23 +243,7 @@ class TrainClassifierConfig(Frozen):
         description="final share of the steps in which gold copies fill every method's slot; "
         "ours: 0.5 protects from bad clips, and hides good ones",
     )
-    learners: tuple[str, ...] = Field(
-        default=tuple(LEARNERS), description="learners that are trained on every method's clips; ast always is"
-    )
-    regularisation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.01, 0.1, 1.0),
-        min_length=1,
-        description="inverse penalties of the logistic regressions (scikit-learn's C), of which repeated splits choose",
-    )
-    synthetic_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.0, 0.25, 0.5, 1.0),
-        min_length=1,
-        description="total weight of a method's further clips in a logistic regression, that of gold clips being 1; "
-        "repeated splits choose, and 0 leaves them out",
-    )
-    splits: int = Field(
-        default=5, ge=2, description="repeated splits that choose settings of the linear learners; ours"
-    )
+    learners: LearnersConfig = LearnersConfig()
     class_balanced: bool = Field(default=False, description="draw classes equally often instead of clips; ours")
     select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(
         default=None,
@@ -280,11 +264,6 @@ class TrainClassifierConfig(Frozen):
     shift: ShiftConfig = ShiftConfig()
     audiomentations: AudiomentationsConfig = AudiomentationsConfig()
     specaugment: SpecAugmentConfig = SpecAugmentConfig()
-
-    @field_validator("learners")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return checked_learners(names)
 
     @model_validator(mode="after")
     def _selection_possible(self) -> TrainClassifierConfig:

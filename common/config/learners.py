@@ -1,8 +1,11 @@
-"""Learners that a run tries on every method's clips, as data."""
+"""Learners that a run tries on every method's clips, as data, and their settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from common.config.base import Frozen
 from common.errors import ConfigError, unknown_name
@@ -13,20 +16,26 @@ class Learner(Frozen):
 
     Attributes:
         title: name in tables.
-        linear: whether it is a logistic regression on features that no training changes; else it trains a network.
+        slow: whether one training takes seconds; its settings are then chosen by a single split.
+        frozen: the pretrained model whose features it takes.
+        on_spectrograms: whether it is trained on spectrograms, which SpecAugment can mask.
     """
 
     title: str
-    linear: bool = False
+    slow: bool = False
+    frozen: str | None = None
+    on_spectrograms: bool = False
 
 
-AST = "ast"
-"""The paper's learner. It is always trained; its figures are those of the methods."""
+AST, BLEND = "ast", "blend"
+"""The paper's learner, which is always trained; and the mean of the others' probabilities."""
 
 LEARNERS: dict[str, Learner] = {
-    AST: Learner(title="AST, fine-tuned"),
-    "probe": Learner(title="AST, frozen, with logistic regression", linear=True),
-    "stats": Learner(title="log-mel statistics with logistic regression", linear=True),
+    AST: Learner(title="AST, fine-tuned", slow=True, on_spectrograms=True),
+    "probe": Learner(title="AST, frozen, with logistic regression", frozen="classifier"),
+    "stats": Learner(title="log-mel statistics, linear discriminant"),
+    "cnn": Learner(title="small CNN from scratch", slow=True, on_spectrograms=True),
+    BLEND: Learner(title="mean of those that validation keeps"),
 }
 
 
@@ -43,3 +52,35 @@ def checked_learners(names: Iterable[str]) -> tuple[str, ...]:
     if len(set(listed)) < len(listed):
         raise ConfigError(f"learners: {', '.join(sorted({x for x in listed if listed.count(x) > 1}))} named twice")
     return listed
+
+
+class LearnersConfig(Frozen):
+    """Learners beside AST; repeated splits of training and validation clips together choose among the values."""
+
+    names: tuple[str, ...] = Field(
+        default=tuple(LEARNERS), description="learners that are trained on every method's clips; ast always is"
+    )
+    inverse_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.01, 0.1, 1.0), min_length=1, description="scikit-learn's C, of logistic regressions on features"
+    )
+    ridges: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.1, 0.3, 1.0),
+        min_length=1,
+        description="of the linear discriminant, over the number of clips; ours: 0.2 did best on average",
+    )
+    synthetic_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.0, 0.25, 1.0),
+        min_length=1,
+        description="total weight of a method's further clips, that of gold clips being 1; 0 leaves them out",
+    )
+    cnn_steps: int = Field(default=300, gt=0, description="steps of 16 examples of the small CNN; ours")
+    splits: int = Field(
+        default=4,
+        ge=1,
+        description="repeated splits into halves, fitted both ways; slow learners take one half of one; ours",
+    )
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_learners(names)

@@ -1,9 +1,9 @@
-"""Logistic regression on standardised features; the scaler is folded into the weights."""
+"""Linear heads on standardised features: logistic regression, and linear discriminant analysis with a ridge."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,76 +11,152 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
-_LARGEST = 1e4
+NEVER = -1e4
+"""Logit of a label that no training clip has."""
+_CONSTANT = 1e-4
+"""A feature whose deviation is smaller, relative to its mean, is constant."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """An affine map from features to logits.
+    """An affine map from standardised features to logits.
 
     Attributes:
+        mean: (D,) subtracted from the features.
+        inverse: (D,) then multiplied; 0 for a feature that is constant in training.
         weight: (labels, D).
         bias: (labels,).
+        limit: standardised features are cut off at ± this.
     """
 
+    mean: Floats
+    inverse: Floats
     weight: Floats
     bias: Floats
+    limit: float = float("inf")
 
     def logits(self, features: NDArray[np.floating]) -> Floats:
         """(N, labels) for features (N, D)."""
-        return np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias
+        standard = (np.asarray(features, dtype=np.float64) - self.mean) * self.inverse
+        return np.asarray(np.clip(standard, -self.limit, self.limit) @ self.weight.T + self.bias)
+
+    def folded(self) -> tuple[Floats, Floats]:
+        """Weights (labels, D) and bias (labels,) for features as they are; only without a limit."""
+        weight = self.weight * self.inverse
+        return weight, self.bias - weight @ self.mean
+
+    def divided(self, temperature: float) -> Linear:
+        """The same map with its logits divided by `temperature`."""
+        return replace(self, weight=self.weight / temperature, bias=self.bias / temperature)
 
 
-def fit_linear(
+def fit_logistic(
     features: NDArray[np.floating], targets: Floats, weights: Floats, inverse_penalty: float, multi_label: bool
 ) -> Linear:
-    """Fit a logistic regression (scikit-learn, L2) on features standardised with the same weights.
+    """Logistic regression (scikit-learn, L2).
 
-    A feature that is constant gets no weight. A label that no clip has, where labels exclude each other, gets logits
-    far below the others; where they do not, a label that all clips have, or none, gets a constant logit.
+    A label that no clip has, where labels exclude each other, gets logits far below the others; where they do not, a
+    label that all clips have, or none, gets a constant logit.
 
     Args:
         features: (N, D), N ≥ 1.
         targets: (N, labels) 1 where a clip has the label.
-        weights: (N,) weight of each clip's loss, at least 0 and somewhere above.
-        inverse_penalty: scikit-learn's C, for a sum of weights that equals the number of clips with weight.
+        weights: (N,) weight of each clip's loss, above 0.
+        inverse_penalty: scikit-learn's C, for a sum of weights that equals the number of clips.
         multi_label: whether labels are independent; then each has a regression of its own.
     """
-    used = weights > 0
-    features, targets, weights = np.asarray(features[used], dtype=np.float64), targets[used], weights[used]
-    mean = np.average(features, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
-    scale = np.where(deviation > 1e-9 * (1 + np.abs(mean)), deviation, np.inf)
-    standard = (features - mean) / scale
-    labels = targets.shape[1]
-    weight, bias = np.zeros((labels, features.shape[1])), np.full(labels, -_LARGEST)
+    standard, mean, inverse = _standardised(features, weights)
+    made = Linear(mean, inverse, np.zeros((targets.shape[1], standard.shape[1])), np.full(targets.shape[1], NEVER))
+
+    def regression(of: NDArray[np.generic]) -> LogisticRegression:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return LogisticRegression(C=inverse_penalty, max_iter=300).fit(standard, of, sample_weight=weights)
+
     if multi_label:
-        for label in range(labels):
-            has = targets[:, label] > 0
+        for label, has in enumerate(targets.T > 0):
             if has.all() or not has.any():
-                bias[label] = _LARGEST if has.all() else -_LARGEST
+                made.bias[label] = -NEVER if has.all() else NEVER
             else:
-                made = _regression(standard, has, weights, inverse_penalty)
-                weight[label], bias[label] = made.coef_[0], made.intercept_[0]
+                fitted = regression(has)
+                made.weight[label], made.bias[label] = fitted.coef_[0], fitted.intercept_[0]
+        return made
+    ids = targets.argmax(axis=1)
+    known = np.unique(ids)
+    made.bias[known] = 0.0
+    if len(known) == 2:
+        # scikit-learn has one row for two classes.
+        fitted = regression(ids)
+        made.weight[known[1]], made.bias[known[1]] = fitted.coef_[0], fitted.intercept_[0]
+    elif len(known) > 2:
+        fitted = regression(ids)
+        made.weight[known], made.bias[known] = fitted.coef_, fitted.intercept_
+    return made
+
+
+def fit_discriminant(
+    features: NDArray[np.floating],
+    targets: Floats,
+    weights: Floats,
+    ridge: float,
+    multi_label: bool,
+    scales: Floats,
+    limit: float = 4.0,
+) -> Linear:
+    """Linear discriminant analysis with a ridge, in the span of the clips.
+
+    Directions in which clips of one class differ from each other, or from their own copies, count little. Labels that
+    no clip has are treated as in `fit_logistic`; independent ones have a discriminant each.
+
+    Args:
+        features: (N, D), N ≥ 1.
+        targets: (N, labels) 1 where a clip has the label.
+        weights: (N,) above 0.
+        ridge: added to the within-class variance of each direction, for scaled features.
+        multi_label: whether labels are independent.
+        scales: (D,) factors of the standardised features.
+        limit: standardised features are cut off at ± this.
+    """
+    standard, mean, inverse = _standardised(features, weights)
+    scaled = np.clip(standard, -limit, limit) * scales
+    share = weights / weights.sum()
+    centre = share @ scaled
+    scaled = scaled - centre
+    # Outside the span of the clips every direction gets the weight 0.
+    values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    kept = values > 1e-7 * max(values[-1], 1e-12)
+    basis = scaled.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+    inside = scaled @ basis
+
+    def discriminant(classes: Floats) -> tuple[Floats, Floats]:
+        counts = share @ classes
+        means = (classes * share[:, None]).T @ inside / counts[:, None]
+        rest = inside - classes @ means
+        scatter = (rest * share[:, None]).T @ rest
+        solved = np.linalg.solve(scatter + ridge * np.eye(len(scatter)), means.T).T
+        return solved @ basis.T, -0.5 * (means * solved).sum(axis=1)
+
+    weight, bias = np.zeros((targets.shape[1], standard.shape[1])), np.full(targets.shape[1], NEVER)
+    if multi_label:
+        for label, has in enumerate(targets.T > 0):
+            if has.all() or not has.any():
+                bias[label] = -NEVER if has.all() else NEVER
+            else:
+                pair, constants = discriminant(np.stack([~has, has], axis=1).astype(np.float64))
+                odds = np.log(share[has].sum() / share[~has].sum())
+                weight[label], bias[label] = pair[1] - pair[0], constants[1] - constants[0] + odds
     else:
-        ids = targets.argmax(axis=1)
-        known = np.unique(ids)
-        if len(known) == 1:
-            bias[known] = 0.0
-        else:
-            made = _regression(standard, ids, weights, inverse_penalty)
-            if len(known) == 2:
-                # scikit-learn has one row for two classes.
-                weight[known[1]], bias[known[1]], bias[known[0]] = made.coef_[0], made.intercept_[0], 0.0
-            else:
-                weight[known], bias[known] = made.coef_, made.intercept_
-    weight = weight / scale
-    return Linear(weight, bias - weight @ mean)
+        known = np.unique(targets.argmax(axis=1))
+        weight[known], bias[known] = discriminant(np.eye(targets.shape[1])[targets.argmax(axis=1)][:, known])
+    bias = np.where(np.abs(bias) < -NEVER, bias - weight @ centre, bias)
+    return Linear(mean, inverse, weight * scales, bias, limit)
 
 
-def _regression(
-    features: Floats, labels: NDArray[np.generic], weights: Floats, inverse_penalty: float
-) -> LogisticRegression:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=inverse_penalty, max_iter=300).fit(features, labels, sample_weight=weights)
+def _standardised(features: NDArray[np.floating], weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Standardised features, and mean and inverse deviation (D,) of each; inverse 0 for constant ones."""
+    rows = np.asarray(features, dtype=np.float64)
+    mean = np.average(rows, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weights))
+    varies = deviation > _CONSTANT * (1 + np.abs(mean))
+    inverse = np.where(varies, 1 / np.where(varies, deviation, 1), 0.0)
+    return (rows - mean) * inverse, mean, inverse

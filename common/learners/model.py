@@ -1,4 +1,7 @@
-"""The directory of a learner that is no transformers model: `learner.json` and `weights.safetensors`."""
+"""A learner that is no transformers model: from the waveform of a clip to probabilities, and its directory.
+
+The directory holds `learner.json` and `weights.safetensors`, no code and no pickle.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +12,72 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from common.classifier.inference import probabilities
 from common.errors import DataError
-from common.learners.linear import Linear
-from common.learners.statistics import SAMPLE_RATE_HZ, statistics
+from common.learners.front_ends import MODULES, Features, Traced, front_end
+from common.learners.heads import HEADS, head_logits
 from common.storage import read_json, write_json
 
 RECORD, WEIGHTS = "learner.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
-class StatisticsClassifier:
-    """Logistic regression on `statistics`.
+class LearnerModel:
+    """A front end and a head.
 
     Attributes:
+        learner: its name in `LEARNERS`.
+        front_end: name of the front end in `MODULES`.
+        head: features of a clip to logits.
         labels: by output index.
         multi_label: whether labels are independent.
-        linear: features to logits.
+        temperature: divides the logits; chosen so that probabilities are calibrated.
     """
 
+    learner: str
+    front_end: str
+    head: nn.Module
     labels: tuple[str, ...]
     multi_label: bool
-    linear: Linear
-    sample_rate_hz: int = SAMPLE_RATE_HZ
+    temperature: float = 1.0
 
-    def probabilities(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """(N, labels) for mono waveforms (T,) at `sample_rate_hz`."""
-        if not clips:
+    @property
+    def encoder(self) -> Traced:
+        """The front end."""
+        return front_end(self.front_end)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the waveforms."""
+        return self.encoder.sample_rate_hz
+
+    def of_features(self, features: Sequence[Features]) -> NDArray[np.float64]:
+        """(N, labels) probabilities of clips whose features are computed."""
+        if not features:
             return np.zeros((0, len(self.labels)))
-        return probabilities(self.linear.logits(statistics(clips)), self.multi_label)
+        return probabilities(head_logits(self.head, features) / self.temperature, self.multi_label)
+
+    def of_waveforms(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """(N, labels) probabilities of mono waveforms (T,) at `sample_rate_hz`."""
+        return self.of_features(self.encoder(waveforms))
 
     def save(self, folder: Path) -> None:
         """Write the directory."""
-        weights = {"weight": self.linear.weight.astype(np.float32), "bias": self.linear.bias.astype(np.float32)}
-        save_file(weights, folder / WEIGHTS)
-        record = {"learner": "stats", "labels": list(self.labels), "multi_label": self.multi_label}
-        write_json(folder / RECORD, {**record, "sample_rate_hz": self.sample_rate_hz})
+        kind = next(name for name, known in HEADS.items() if type(self.head) is known)
+        save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / WEIGHTS)
+        record = {
+            "learner": self.learner,
+            "front_end": self.front_end,
+            "head": {"kind": kind, **self.head.arguments()},  # type: ignore[operator]
+            "labels": list(self.labels),
+            "multi_label": self.multi_label,
+            "temperature": self.temperature,
+            "sample_rate_hz": self.sample_rate_hz,
+        }
+        write_json(folder / RECORD, record)
 
 
 def is_learner(folder: Path) -> bool:
@@ -54,7 +85,7 @@ def is_learner(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def load_learner(folder: Path) -> StatisticsClassifier:
+def load_learner(folder: Path) -> LearnerModel:
     """Load a learner's directory.
 
     Raises:
@@ -62,11 +93,15 @@ def load_learner(folder: Path) -> StatisticsClassifier:
     """
     try:
         record = read_json(folder / RECORD)
-        weights = load_file(folder / WEIGHTS)
-        weight, bias = weights["weight"].astype(np.float64), weights["bias"].astype(np.float64)
+        arguments = dict(record["head"])
+        head = HEADS[arguments.pop("kind")](**arguments)
+        head.load_state_dict(load_file(folder / WEIGHTS))
         labels = tuple(str(label) for label in record["labels"])
-        if weight.ndim != 2 or (len(labels), len(labels)) != (len(weight), len(bias)):
-            raise ValueError(f"{len(labels)} labels, weights of the shape {weight.shape}")
-        return StatisticsClassifier(labels, bool(record["multi_label"]), Linear(weight, bias))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if len(labels) != arguments["labels"] or record["front_end"] not in MODULES:
+            raise ValueError(f"{len(labels)} labels and the front end {record['front_end']!r} do not fit the weights")
+        temperature = float(record["temperature"])
+        return LearnerModel(
+            record["learner"], record["front_end"], head.eval(), labels, bool(record["multi_label"]), temperature
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"cannot load the classifier at {folder}: {error}; make it again or copy it whole") from error

@@ -171,6 +171,11 @@ def learner_and_method(name: str) -> tuple[str, str]:
     return (learner, method) if slash else (AST, name)
 
 
+def model_name(learner: str, method: str) -> str:
+    """Name of a model, as `learner_and_method` reads it."""
+    return method if learner == AST else f"{learner}/{method}"
+
+
 def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> dict[str, Any]:
     """Figure of each learner on each method's clips; AST's are those of the methods."""
     found: dict[str, Any] = {}

@@ -20,14 +20,15 @@ from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method, in_order
 from common.errors import DataError
+from common.learners.calibration import tempered
 from common.records.clips import SyntheticClip, all_labels
 from common.runtime.seeding import derive_seed
-from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare, learner_and_method
+from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare, learner_and_method, model_name
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.leaks import ClipSet, find_leaks
 from components.evaluate_classifier.multi_label import choose_threshold
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
-from components.evaluate_classifier.scoring import embedded, predicted, zero_shot_probabilities
+from components.evaluate_classifier.scoring import PredictTask, embedded, predicted, zero_shot_probabilities
 from components.evaluate_classifier.statistics import Key
 
 COMPARE_RATE_HZ = 16000
@@ -54,6 +55,10 @@ def evaluate(
     for (method, replicate), task in inputs.predict.items():
         if (method, replicate) not in failed:
             predictions.setdefault(method, {})[replicate] = predicted(task)
+    for (name, replicate), members in inputs.blends.items():
+        made = _blended(inputs, inputs.predict, name, replicate, members, failed)
+        if made is not None:
+            predictions.setdefault(name, {})[replicate] = made
     if not predictions:
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
     thresholds = _thresholds(inputs, predictions, plan.seeds[0])
@@ -86,6 +91,25 @@ def evaluate(
     }, predictions
 
 
+def _blended(
+    inputs: Inputs,
+    tasks: Mapping[Key, PredictTask],
+    name: str,
+    replicate: int,
+    members: Sequence[Mapping[str, Any]],
+    failed: Mapping[Key, str],
+) -> NDArray[np.float64] | None:
+    """Mean of the members' probabilities; None where one has none."""
+    _, method = learner_and_method(name)
+    rows = []
+    for member in members:
+        key = (model_name(member["learner"], method), replicate)
+        if key not in tasks or key in failed:
+            return None
+        rows.append(tempered(predicted(tasks[key]), member["temperature"], inputs.gold.multi_label))
+    return np.asarray(np.mean(rows, axis=0))
+
+
 def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key, float]:
     """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on those of `seed`."""
     if not inputs.gold.multi_label:
@@ -95,6 +119,10 @@ def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key
         for (method, replicate), task in inputs.validate.items()
         if replicate in predictions.get(method, {})
     }
+    for (name, replicate), members in inputs.blends.items():
+        heard = _blended(inputs, inputs.validate, name, replicate, members, {})
+        if heard is not None and replicate in predictions.get(name, {}):
+            found[name, replicate] = choose_threshold(inputs.truth(inputs.gold.val(replicate)), heard)
     validation = {clip.clip_id for clip in inputs.gold.val(seed)}
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]

@@ -22,6 +22,7 @@ from common.storage.items import ItemStore
 from components.evaluate_classifier.scoring import Clips, EmbedTask, PredictTask, embed_tasks
 
 ORACLE = "oracle"
+MEMBERS = "members.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Inputs:
         learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<seed>`.
         predict: prediction tasks on the test clips, by method and seed; of other learners, by `<learner>/<method>`.
         validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
+        blends: members of the blends, as {learner, temperature}, by `blend/<method>` and seed.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
 
@@ -52,6 +54,7 @@ class Inputs:
     embed: dict[str, list[EmbedTask]]
     predict: dict[tuple[str, int], PredictTask]
     validate: dict[tuple[str, int], PredictTask]
+    blends: dict[tuple[str, int], list[dict[str, Any]]]
     oracle: dict[str, PredictTask]
 
     @property
@@ -112,7 +115,7 @@ def read_inputs(
         (method, seed): (model, hash_dir(model))
         for method, folder in _models(classifiers, plan)
         for seed in plan.seeds
-        if (model := folder / str(seed)).is_dir()
+        if (model := folder / str(seed)).is_dir() and not (model / MEMBERS).is_file()
     }
     validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
     oracle = classifiers / ORACLE
@@ -131,6 +134,12 @@ def read_inputs(
             for seed, clips in validation.items()
             for method, _ in _models(classifiers, plan)
             if (method, seed) in models
+        },
+        blends={
+            (method, seed): read_json(folder / str(seed) / MEMBERS)
+            for method, folder in _models(classifiers, plan)
+            for seed in plan.seeds
+            if (folder / str(seed) / MEMBERS).is_file()
         },
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()

@@ -18,6 +18,7 @@ from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import load_classifier
+from common.learners.front_ends import front_end
 from common.learners.model import is_learner, load_learner
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
@@ -145,7 +146,7 @@ class PredictTask:
     def _make(self, folder: Path) -> None:
         if is_learner(self.model):
             learner = load_learner(self.model)
-            np.save(folder / "probabilities.npy", learner.probabilities(self.clips.load_all(learner.sample_rate_hz)))
+            np.save(folder / "probabilities.npy", learner.of_features(_heard(self.clips, learner.front_end)))
             return
         loaded = load_classifier(self.model)
         features = _features(self.clips, loaded.front_end)
@@ -158,6 +159,12 @@ class PredictTask:
 @lru_cache(maxsize=1)
 def _features(clips: Clips, front_end: FrontEnd) -> tuple[torch.Tensor, ...]:
     return tuple(front_end(clips.load_all(front_end.sample_rate_hz)))
+
+
+@lru_cache(maxsize=4)
+def _heard(clips: Clips, name: str) -> list[Floats]:
+    encoder = front_end(name)
+    return encoder(clips.load_all(encoder.sample_rate_hz))
 
 
 def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[EmbedTask]:

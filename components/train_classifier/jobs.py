@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 from torch import Tensor
 
+from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig, Waveform
@@ -32,6 +33,8 @@ from components.train_classifier.waveform import Backgrounds, augmented_copies, 
 
 MODEL = "model"
 RESULT = "result.json"
+VALIDATION = "validation.npy"
+"""Probabilities of the validation clips."""
 
 log = get_logger("train_classifier")
 
@@ -78,8 +81,7 @@ class Job:
 
     def key(self) -> dict[str, Any]:
         """Store key of the item; settings of unused augmentations are left out."""
-        linear = {"learners", "regularisation", "synthetic_weights", "splits"}
-        apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment", *linear}
+        apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment", "learners"}
         shared = self.settings.model_dump(mode="json", exclude=apart)
         used = {}
         if self.classic != "none":
@@ -134,7 +136,7 @@ def run_contrastive(job: Job) -> Path:
 def run_job(job: Job) -> Path:
     """Train the job, or find it in the store; returns the item folder.
 
-    The item has `model/` and `result.json`.
+    The item has `model/`, `result.json` and, with validation clips, `validation.npy`.
     """
     key = job.key()
     made = job.store.get_or_make(lambda folder: _make(job, folder, job.store.checkpoints(**key)), **key)
@@ -175,6 +177,9 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         seed=derive_seed(job.seed, "steps"),
         checkpoints=checkpoints,
     )
+    if (validation := _validation(job)) is not None:
+        logits = feature_logits(classifier, [variants[0] for variants in validation.features])
+        np.save(folder / VALIDATION, probabilities(logits.cpu().numpy(), job.multi_label))
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)
     write_json(folder / RESULT, {**_budget_figures(job, budget), **result})

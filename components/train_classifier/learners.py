@@ -1,4 +1,4 @@
-"""Every other learner on every method's clips, beside AST."""
+"""Every other learner on every method's clips, beside AST, and their blend."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 from common.config.classifier import TrainClassifierPlan, Waveform
-from common.config.learners import LEARNERS
+from common.config.learners import BLEND, LEARNERS
 from common.config.methods import Augmentation, Method
 from common.errors import SynthioError
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
+from common.storage import write_json
+from components.train_classifier.blend import MEMBERS, blend
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, read_result
-from components.train_classifier.linear_learners import LinearJob, Pretrained, run_linear
+from components.train_classifier.learner_fitting import hear, hearings, run_learner
+from components.train_classifier.learner_job import LearnerJob, Pretrained
+from components.train_classifier.learner_kinds import KINDS
+from components.train_classifier.selection import Outcome
 
 FOLDER = "learners"
 Cell = tuple[str, str, int]
@@ -29,26 +34,32 @@ log = get_logger("train_classifier")
 
 @dataclass
 class Learned:
-    """Item folders by cell, and `{method, seed, error}` of each failure."""
+    """Finished learners.
+
+    Attributes:
+        items: item folder by cell.
+        blends: members and figures of each blend, by method and replicate.
+        failures: `{method, seed, error}` of each failure.
+    """
 
     items: dict[Cell, Path] = field(default_factory=dict)
+    blends: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train_learners(inputs: Inputs, plan: TrainClassifierPlan) -> Learned:
-    """Train the run's linear learners; one that fails does not stop the others.
+def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> Learned:
+    """Train the run's learners; one that fails does not stop the others.
 
-    A method whose augmentation changes spectrograms (SpecAugment) does not apply to them. Where a method joins the best
-    classic augmentation, each learner takes the one that its own splits found best.
+    SpecAugment changes spectrograms, so it applies only to learners that are trained on them. Where a method joins the
+    best classic augmentation, each learner takes the one that its own splits found best.
     """
     plan = inputs.possible(plan)
-    names = [name for name in plan.settings.learners if LEARNERS[name].linear]
+    names = [name for name in plan.settings.learners.names if name in KINDS]
     pretrained = Pretrained(inputs.base_dir, inputs.base_hash, inputs.window_s)
-    waveform = tuple(classic for classic in classics_of(plan.methods) if classic in get_args(Waveform))
     learned = Learned()
 
-    def job(learner: str, method: str, seed: int, of: Method, classic: Augmentation) -> LinearJob:
-        return LinearJob(
+    def job(learner: str, method: str, seed: int, of: Method, classic: Augmentation) -> LearnerJob:
+        return LearnerJob(
             learner=learner,
             method=method,
             seed=seed,
@@ -70,34 +81,45 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan) -> Learned:
         for learner in names
         for name, method in plan.methods.items()
         for seed in plan.seeds
-        if method.classic == "none" or method.classic in waveform
+        if method.classic != "best" and (method.classic == "none" or _applies(method.classic, learner))
     }
-    alone: dict[tuple[str, int, Augmentation], LinearJob] = {
-        (learner, seed, classic): job(learner, classic, seed, Method(title=classic), classic)
+    tried: dict[tuple[str, str, int], LearnerJob] = {
+        (learner, classic, seed): job(learner, classic, seed, Method(title=classic), classic)
         for learner in names
         for seed in plan.seeds
-        for classic in waveform
-        if any(method.classic == "best" for method in plan.methods.values())
+        for classic in classics_of(plan.methods)
+        if _applies(classic, learner) and any(method.classic == "best" for method in plan.methods.values())
     }
-    found = _run(direct, learned)
-    classics = _run(alone, learned)
+    every = [*direct.values(), *tried.values()]
+    run_items(hear, hearings(every), model_workers())
+    # What all jobs of a learner and a replicate compare with is fitted once, before them.
+    alone = {(each.learner, "gold", each.seed): each.alone() for each in every}
+    _run(alone, Learned())
+    learned.items = _run(direct, learned)
+    classics = _run(tried, learned)
     best: dict[tuple[str, int], Augmentation] = {}
-    for learner, seed in dict.fromkeys((learner, seed) for learner, seed, _ in classics):
-        own = {c: read_result(item)["split_loss"] for (x, s, c), item in classics.items() if (x, s) == (learner, seed)}
-        best[learner, seed] = min(own, key=lambda classic: own[classic])
+    for learner, seed in dict.fromkeys((learner, seed) for learner, _, seed in classics):
+        own = {c: read_result(item)["split_loss"] for (x, c, s), item in classics.items() if (x, s) == (learner, seed)}
+        best[learner, seed] = tried[learner, min(own, key=lambda classic: own[classic]), seed].classic
     joined = {
         (learner, name, seed): job(learner, name, seed, method, classic)
         for (learner, seed), classic in best.items()
         for name, method in plan.methods.items()
         if method.classic == "best"
     }
-    learned.items = {**found, **_run(joined, learned)}
+    learned.items |= _run(joined, learned)
+    if BLEND in plan.settings.learners.names:
+        _blend(inputs, plan, asts, learned)
     return learned
 
 
-def _run(jobs: Mapping[Any, LinearJob], learned: Learned) -> dict[Any, Path]:
+def _applies(classic: Augmentation, learner: str) -> bool:
+    return classic in get_args(Waveform) or LEARNERS[learner].on_spectrograms
+
+
+def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
     keys, done = list(jobs), {}
-    for place, result in run_items(run_linear, list(jobs.values()), model_workers()):
+    for place, result in run_items(run_learner, list(jobs.values()), model_workers()):
         job = jobs[keys[place]]
         if isinstance(result, BaseException):
             text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
@@ -108,8 +130,23 @@ def _run(jobs: Mapping[Any, LinearJob], learned: Learned) -> dict[Any, Path]:
     return {key: done[key] for key in keys if key in done}
 
 
+def _blend(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
+    for method in plan.methods:
+        for seed in plan.seeds:
+            members = {name: item for (name, of, s), item in learned.items.items() if (of, s) == (method, seed)}
+            if (method, seed) in asts.chosen:
+                members["ast"] = asts.chosen[method, seed][0]
+            if members:
+                targets = inputs.validation[seed].targets(len(inputs.labels))
+                learned.blends[method, seed] = blend(members, targets, inputs.multi_label)
+
+
 def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
-    """Copy each model to `learners/<learner>/<method>/<seed>/`; returns the figures by `<learner>/<method>/<seed>`."""
+    """Copy each model to `learners/<learner>/<method>/<seed>/`, and write the members of each blend there.
+
+    Returns:
+        Figures by `<learner>/<method>/<seed>`.
+    """
     figures = {}
     for (learner, method, seed), item in sorted(learned.items.items()):
         target = folder / FOLDER / learner / method / str(seed)
@@ -117,4 +154,9 @@ def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(item / MODEL, target)
         figures[f"{learner}/{method}/{seed}"] = read_result(item)
+    for (method, seed), told in sorted(learned.blends.items()):
+        target = folder / FOLDER / BLEND / method / str(seed)
+        target.mkdir(parents=True, exist_ok=True)
+        write_json(target / MEMBERS, told["members"])
+        figures[f"{BLEND}/{method}/{seed}"] = told
     return figures

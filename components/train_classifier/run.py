@@ -49,7 +49,7 @@ def run(
         corpus = None if corpus_path is None else Path(corpus_path)
         inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus)
         outcome = train_all(inputs, plan)
-        learned = train_learners(inputs, plan)
+        learned = train_learners(inputs, plan, outcome)
         outcome.failures += learned.failures
         folder = Path(classifiers_path)
         write_json(folder / "failures.json", outcome.failures)

@@ -80,7 +80,7 @@ def _learners(options: argparse.Namespace) -> None:
     """Move the chosen learners into the overrides, which travel to the cluster."""
     names, options.learners = options.learners, ""
     if names := names.replace(",", " ").split():
-        options.overrides = f"{options.overrides} train_classifier.learners=[{','.join(names)}]".strip()
+        options.overrides = f"{options.overrides} train_classifier.learners.names=[{','.join(names)}]".strip()
 
 
 def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: RunConfig) -> list[dict[str, Any]]:

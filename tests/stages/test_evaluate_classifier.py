@@ -17,9 +17,9 @@ from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
 from common.errors import DataError
-from common.learners.linear import Linear
-from common.learners.model import StatisticsClassifier
-from common.learners.statistics import statistics
+from common.learners.heads import LinearHead
+from common.learners.model import LearnerModel
+from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip, read_clips, write_audio_folder
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
@@ -64,10 +64,9 @@ def write_learner(folder: Path) -> dict[str, Any]:
         for seed in SEEDS:
             place = folder / "stats" / method / str(seed)
             place.mkdir(parents=True)
-            width = statistics([np.zeros(400, np.float32)]).shape[1]
-            weight = np.random.default_rng(seed).normal(size=(len(CLAP_LABELS), width)) / 100
-            linear = Linear(weight, np.zeros(len(CLAP_LABELS)))
-            StatisticsClassifier(tuple(CLAP_LABELS), False, linear).save(place)
+            head = LinearHead(len(CLAP_LABELS), len(SCALES))
+            head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) / 100)
+            LearnerModel("stats", "statistics", head, tuple(CLAP_LABELS), False).save(place)
             figures[f"stats/{method}/{seed}"] = {"val_accuracy": 0.95, "val_loss": 0.3}
     return figures
 

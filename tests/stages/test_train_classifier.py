@@ -75,11 +75,14 @@ def world(built: World, tmp_path: Path) -> World:
     shutil.copytree(built.gold.parent, tmp_path / "world")
     return World(*(tmp_path / "world" / name for name in World._fields))
 
+FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
+"""All learners."""
+
 
 def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[str, Any]:
     optim = {"steps": 8.0, "batch_size": 6, "learning_rate": 3e-3, "record_every": 2, "evaluate_every": 4}
     return {
-        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, "learners": ["ast"], **settings},
+        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, "learners": {"names": ["ast"]}, **settings},
         "seeds": [0.0, 1.0],
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
         "augmentation_factors": [2.0],
@@ -244,9 +247,9 @@ def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and
 def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> None:
     broken = next((world.vanilla / "clips").glob("*.s0.*.flac"))
     broken.write_bytes(b"no audio")
-    train(world, tmp_path / "out", methods=("gold", "vanilla", "synthio"), learners=["probe", "stats"])
+    train(world, tmp_path / "out", methods=("gold", "vanilla", "synthio"), learners=FAST)
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
-    lost = [("vanilla", 0), ("probe on vanilla", 0), ("stats on vanilla", 0)]
+    lost = [("vanilla", 0), ("probe on vanilla", 0), ("stats on vanilla", 0), ("cnn on vanilla", 0)]
     assert [(row["method"], row["seed"]) for row in failures] == lost
     assert all(broken.name in row["error"] for row in failures)
     selection = json.loads((tmp_path / "out" / "selection.json").read_text())
@@ -257,18 +260,27 @@ def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> Non
 def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: Path) -> None:
     methods = ("gold", "noise", "specaugment", "synthio", "synthio_classic")
     out = tmp_path / "out"
-    train(world, out, methods=methods, learners=["ast", "probe", "stats"])
+    train(world, out, methods=methods, learners=FAST)
     figures = json.loads((out / "learners.json").read_text())
-    # Masks on spectrograms do not apply to regressions.
-    fitted = [name for name in methods if name != "specaugment"]
-    names = {f"{learner}/{name}/{seed}" for learner in ("probe", "stats") for name in fitted for seed in (0, 1)}
+    # Masks on spectrograms do not apply to learners on other features.
+    names = {
+        f"{learner}/{name}/{seed}"
+        for learner in ("probe", "stats", "cnn", "blend")
+        for name in methods
+        for seed in (0, 1)
+        if name != "specaugment" or learner in ("cnn", "blend")
+    }
     assert set(figures) == names
     assert all(0 <= row["val_accuracy"] <= 1 for row in figures.values())
-    assert all(row["weight"] == 0 for name, row in figures.items() if "/gold/" in name)
+    assert all(row["chosen"]["weight"] == 0 for name, row in figures.items() if "/gold/" in name and "blend" not in name)
     for name in names:
         folder = out / "learners" / name
         if name.startswith("probe/"):
             assert load_classifier(folder).labels == list(CLASS_LABELS)
+        elif name.startswith("blend/"):
+            members = json.loads((folder / "members.json").read_text())
+            assert members == figures[name]["members"]
+            assert {member["learner"] for member in members} <= {"ast", "probe", "stats", "cnn"}
         else:
             assert list(load_learner(folder).labels) == list(CLASS_LABELS)
     selection = (out / "selection.json").read_bytes()

@@ -1,0 +1,49 @@
+"""Calibration of probabilities by one temperature (arXiv 1706.04599), and figures on validation clips."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit, softmax
+
+from common.classifier.scores import macro_f1, multi_label_macro_f1, multi_label_map
+
+Floats = NDArray[np.float64]
+TEMPERATURES = np.geomspace(0.25, 16, 25)
+_LEAST = 1e-6
+
+
+def tempered(probabilities: Floats, temperature: float, multi_label: bool) -> Floats:
+    """Probabilities (N, labels) whose logits are divided by `temperature`."""
+    kept = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    if multi_label:
+        return np.asarray(expit(logit(kept) / temperature))
+    return np.asarray(softmax(np.log(kept) / temperature, axis=1))
+
+
+def fit_temperature(probabilities: Floats, targets: Floats, multi_label: bool) -> float:
+    """Temperature of the lowest cross-entropy, among `TEMPERATURES`."""
+    losses = [cross_entropy(tempered(probabilities, each, multi_label), targets, multi_label) for each in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def cross_entropy(probabilities: Floats, targets: Floats, multi_label: bool) -> float:
+    """Mean cross-entropy of probabilities (N, labels), of each label where they are independent."""
+    kept = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    if multi_label:
+        return float(-np.mean(targets * np.log(kept) + (1 - targets) * np.log(1 - kept)))
+    return float(-np.mean(np.log(kept[np.arange(len(kept)), targets.argmax(axis=1)])))
+
+
+def validation_figures(probabilities: Floats, targets: Floats, multi_label: bool) -> dict[str, float]:
+    """`val_loss`, `val_macro_f1`, and `val_accuracy` (or `val_map` for several labels)."""
+    loss = {"val_loss": cross_entropy(probabilities, targets, multi_label)}
+    if multi_label:
+        truth = targets > 0
+        return {
+            "val_map": multi_label_map(truth, probabilities),
+            "val_macro_f1": multi_label_macro_f1(truth, probabilities),
+            **loss,
+        }
+    ids, guess = targets.argmax(axis=1), probabilities.argmax(axis=1)
+    return {"val_accuracy": float((ids == guess).mean()), "val_macro_f1": macro_f1(ids, guess), **loss}

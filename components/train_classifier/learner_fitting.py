@@ -1,0 +1,247 @@
+"""Fitting of a learner, as an item of the store.
+
+Settings are chosen by repeated splits of training and validation clips together: the few validation clips alone tell
+them apart badly. The learner is then fitted to the training clips and scored on validation clips, as AST is. Clips
+beyond the gold ones, synthetic or augmented copies, enter with a weight that the splits choose, 0 among them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import nn
+
+from common.classifier.inference import probabilities
+from common.config.classifier import Waveform
+from common.config.learners import LEARNERS
+from common.learners.calibration import fit_temperature, tempered, validation_figures
+from common.learners.front_ends import Features
+from common.learners.heads import head_logits
+from common.log import event, get_logger
+from common.records.clips import SyntheticClip
+from common.runtime.seeding import derive_seed
+from common.storage import read_json, write_json
+from common.storage.hashing import hash_json
+from common.storage.items import ItemStore
+from components.train_classifier.candidates import Strength
+from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.jobs import MODEL, RESULT, VALIDATION
+from components.train_classifier.learner_job import LearnerJob, Pretrained
+from components.train_classifier.learner_kinds import KINDS, Rows, copies_of, features_of
+
+Floats = NDArray[np.float64]
+log = get_logger("train_classifier")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting and what the splits say of it: loss at the best temperature, and the score."""
+
+    option: float
+    weight: float
+    strength: Strength | None
+    further: Rows
+    loss: float
+    score: float
+    temperature: float
+
+    def figures(self) -> dict[str, Any]:
+        """The trial as JSON values."""
+        names = ("option", "weight", "strength", "loss", "score", "temperature")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """The features of one set of clips, for one learner."""
+
+    learner: str
+    pretrained: Pretrained
+    clips: ClipSet
+    store: ItemStore
+
+
+def hear(hearing: Hearing) -> None:
+    """Compute the features, which the jobs then find."""
+    features_of(hearing.learner, hearing.pretrained, hearing.clips, hearing.store)
+
+
+def hearings(jobs: Sequence[LearnerJob]) -> list[Hearing]:
+    """Sets of clips that the jobs hear, each once."""
+    found: dict[str, Hearing] = {}
+    for job in jobs:
+        for clips in (job.gold, job.validation, job.synthetic):
+            if clips is not None and clips.clips:
+                key = hash_json([KINDS[job.learner].front_end_key(job.pretrained), clips.identity])
+                found.setdefault(key, Hearing(job.learner, job.pretrained, clips, job.store))
+    return list(found.values())
+
+
+def run_learner(job: LearnerJob) -> Path:
+    """Fit the job's learner, or find it in the store; the item is like AST's.
+
+    The item has `model/`, `result.json` and `validation.npy`.
+    """
+    return job.store.get_or_make(lambda folder: _make(job, folder), **job.key())
+
+
+def _make(job: LearnerJob, folder: Path) -> None:
+    start = time.monotonic()
+    real, splits = _Real.of(job), _splits(job)
+    none = Rows.none(len(job.labels))
+    if job.plain:
+        tried = [
+            _trial(job, real, splits, option, 0.0, None, none)
+            for option in KINDS[job.learner].options(job.settings.learners)
+        ]
+        best = min(tried, key=lambda trial: trial.loss)
+    else:
+        alone = run_learner(job.alone())
+        told = read_json(alone / RESULT)
+        best = Trial(further=none, **told["chosen"])
+        tried = []
+        slow = LEARNERS[job.learner].slow
+        for strength in job.strengths[len(job.strengths) // 2 :][:1] if slow else job.strengths:
+            further = _further(job, strength, real)
+            weights = [weight for weight in job.settings.learners.synthetic_weights if weight]
+            for weight in weights[-1:] if slow else weights:
+                tried.append(_trial(job, real, splits, best.option, weight, strength, further))
+        best = min([best, *tried], key=lambda trial: trial.loss)
+        if not best.weight:
+            shutil.copytree(alone / MODEL, folder / MODEL)
+            if job.validation is not None:
+                shutil.copyfile(alone / VALIDATION, folder / VALIDATION)
+            spent = {"tried": [trial.figures() for trial in tried], "seconds": time.monotonic() - start}
+            write_json(folder / RESULT, {**told, **spent})
+            return
+    head = _fit(job, real, np.arange(len(job.gold.clips)), best)
+    (folder / MODEL).mkdir()
+    KINDS[job.learner].save(job, head, best.temperature, folder / MODEL)
+    figures = {}
+    if job.validation is not None:
+        held = np.arange(len(job.gold.clips), len(real.features))
+        heard = probabilities(head_logits(head, real.at(held)) / best.temperature, job.multi_label)
+        figures = validation_figures(heard, real.targets[held], job.multi_label)
+        np.save(folder / VALIDATION, heard)
+    result = {
+        **figures,
+        "split_score": best.score,
+        "split_loss": best.loss,
+        "chosen": best.figures(),
+        "further_clips": len(best.further.features),
+        "tried": [trial.figures() for trial in tried],
+        "seconds": time.monotonic() - start,
+    }
+    write_json(folder / RESULT, result)
+    shown = {key: result[key] for key in ("val_accuracy", "val_map", "split_score") if key in result}
+    event(log, "fitted", name=job.name, weight=best.weight, **shown)
+
+
+@dataclass(frozen=True)
+class _Real:
+    """Gold and validation clips together, in this order, each with its copies."""
+
+    features: list[Features]
+    copies: list[list[Features]]
+    targets: Floats
+    places: dict[str, int]
+
+    @classmethod
+    def of(cls, job: LearnerJob) -> _Real:
+        sets = [job.gold, *([job.validation] if job.validation else [])]
+        rows = [clip for clips in sets for clip in features_of(job.learner, job.pretrained, clips, job.store)]
+        copies = KINDS[job.learner].copies
+        targets = np.concatenate([clips.targets(len(job.labels)) for clips in sets]).astype(np.float64)
+        places = {clip.clip_id: place for place, clip in enumerate(job.gold.clips)}
+        return cls([row[0] for row in rows], [row[1:] if copies else [] for row in rows], targets, places)
+
+    def at(self, places: NDArray[np.int64]) -> list[Features]:
+        return [self.features[place] for place in places]
+
+    def rows(self, places: NDArray[np.int64]) -> Rows:
+        """The clips at `places` with their copies."""
+        found = [(place, each) for place in places for each in (self.features[place], *self.copies[place])]
+        of = np.array([place for place, _ in found], dtype=np.int64)
+        return Rows([each for _, each in found], self.targets[of], of)
+
+
+def _trial(
+    job: LearnerJob,
+    real: _Real,
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    option: float,
+    weight: float,
+    strength: Strength | None,
+    further: Rows,
+) -> Trial:
+    """Fit one side of each split, predict the other."""
+    setting = Trial(option, weight, strength, further, 0.0, 0.0, 1.0)
+    logits, truth = [], []
+    for fit, scored in splits:
+        logits.append(head_logits(_fit(job, real, fit, setting), real.at(scored)))
+        truth.append(real.targets[scored])
+    outputs, targets = probabilities(np.concatenate(logits), job.multi_label), np.concatenate(truth)
+    temperature = fit_temperature(outputs, targets, job.multi_label)
+    found = validation_figures(tempered(outputs, temperature, job.multi_label), targets, job.multi_label)
+    score = found["val_map" if job.multi_label else "val_accuracy"]
+    return replace(setting, loss=found["val_loss"], score=score, temperature=temperature)
+
+
+def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial) -> nn.Module:
+    """Fit to the real clips at `places` and to the further clips that come from them, or from none."""
+    further = trial.further.of(places) if trial.weight else Rows.none(len(job.labels))
+    share = trial.weight / (1 + trial.weight) if len(further.features) else 0.0
+    return KINDS[job.learner].fit(job, real.rows(places), further, share, trial.option, trial.strength)
+
+
+def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Halves of training and validation clips together, by class and whole groups: places to fit, places to score."""
+    clips = [*job.gold.clips, *(job.validation.clips if job.validation else ())]
+    ids = np.array([clip.label_id for clip in clips])
+    groups = [getattr(clip, "group", None) or clip.clip_id for clip in clips]
+    made = []
+    for repeat in range(1 if LEARNERS[job.learner].slow else job.settings.learners.splits):
+        seed = derive_seed(job.seed, "splits", repeat) % 2**32
+        grouped = len(set(groups)) < len(groups)
+        fold = (StratifiedGroupKFold if grouped else StratifiedKFold)(2, shuffle=True, random_state=seed)
+        try:
+            with warnings.catch_warnings():
+                # A class of one clip lies on one side.
+                warnings.simplefilter("ignore", UserWarning)
+                halves = list(fold.split(np.zeros(len(clips)), ids, groups))
+        except ValueError:
+            # One group, or a single clip in every class.
+            halves = []
+        made += halves[:1] if LEARNERS[job.learner].slow else halves
+    usable = [(fit, score) for fit, score in made if len(fit) and len(score)]
+    if usable:
+        return usable
+    count, every = len(job.gold.clips), np.arange(len(clips))
+    # The given split stands; a single set is judged by itself.
+    return [(every[:count], every[count:] if len(clips) > count else every)]
+
+
+def _further(job: LearnerJob, strength: Strength | None, real: _Real) -> Rows:
+    """Synthetic clips, and copies of gold and of synthetic clips under an augmentation of waveforms."""
+    own = [
+        real.places.get(clip.source_clip_id, -1) if isinstance(clip, SyntheticClip) else -1
+        for clip in job.synthetic.clips
+    ]
+    made = Rows.none(len(job.labels))
+    if job.synthetic.clips:
+        rows = features_of(job.learner, job.pretrained, job.synthetic, job.store)
+        targets = job.synthetic.targets(len(job.labels)).astype(np.float64)
+        made = made.joined(Rows([row[0] for row in rows], targets, np.array(own, dtype=np.int64)))
+    if strength is not None and job.classic in get_args(Waveform):
+        for clips, sources in ((job.gold, list(range(len(job.gold.clips)))), (job.synthetic, own)):
+            made = made.joined(copies_of(job, clips, sources, strength))
+    return made

@@ -1,0 +1,96 @@
+"""What a learner is fitted to: one learner on one method's clips in one replicate, with its key in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from common.config.classifier import TrainClassifierConfig
+from common.config.learners import LEARNERS
+from common.config.methods import Augmentation
+from common.storage.items import ItemStore
+from components.train_classifier.candidates import Strength
+from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.waveform import Backgrounds
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The pretrained classifier, compared by content.
+
+    Attributes:
+        folder: its directory.
+        content: hash of the directory.
+        window_s: seconds that the new classifier sees at once; None = as many as this one.
+    """
+
+    folder: Path = field(compare=False)
+    content: str
+    window_s: float | None
+
+    @property
+    def key(self) -> list[str | float | None]:
+        """What decides its features, as JSON values."""
+        return [self.content, self.window_s]
+
+
+@dataclass(frozen=True)
+class LearnerJob:
+    """One learner on one method's clips in one replicate.
+
+    Attributes:
+        learner: one of `LEARNERS`, not AST.
+        method: for log lines.
+        seed: the replicate.
+        gold: training clips.
+        validation: validation clips; None = the splits alone tell how good the learner is.
+        synthetic: further clips of the method, may be empty.
+        classic: augmentation; its copies of waveforms are further clips.
+        strengths: to choose from; `(None,)` without augmentation.
+    """
+
+    learner: str
+    method: str
+    seed: int
+    pretrained: Pretrained
+    labels: tuple[str, ...]
+    multi_label: bool
+    gold: ClipSet
+    validation: ClipSet | None
+    synthetic: ClipSet
+    classic: Augmentation
+    strengths: tuple[Strength | None, ...]
+    settings: TrainClassifierConfig
+    store: ItemStore
+    backgrounds: Backgrounds | None = None
+
+    @property
+    def name(self) -> str:
+        """Display name."""
+        return f"{self.learner} on {self.method}/{self.seed}"
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing beyond the gold clips."""
+        return not self.synthetic.clips and self.classic == "none"
+
+    def alone(self) -> LearnerJob:
+        """The same learner on the gold clips alone."""
+        nothing = ClipSet((), self.gold.folder, ())
+        return replace(self, method="gold", synthetic=nothing, classic="none", strengths=(None,), backgrounds=None)
+
+    def key(self) -> dict[str, Any]:
+        """Store key of the item."""
+        chosen = None if self.classic == "none" else getattr(self.settings, self.classic).model_dump(mode="json")
+        return {
+            "learner": self.learner,
+            "pretrained": self.pretrained.key if LEARNERS[self.learner].frozen else None,
+            "labels": self.labels,
+            "multi_label": self.multi_label,
+            "seed": self.seed,
+            "clips": [clips and clips.identity for clips in (self.gold, self.validation, self.synthetic)],
+            "classic": [self.classic, self.strengths, chosen],
+            "backgrounds": self.backgrounds and self.backgrounds.identity,
+            "settings": self.settings.learners.model_dump(mode="json", exclude={"names"}),
+        }

@@ -1,0 +1,248 @@
+"""How each learner gets its features, is fitted to them, and is saved: one record for each in `KINDS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from common.classifier.augmentation import spec_augment
+from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
+from common.classifier.probe import embeddings, set_last_layer
+from common.config.classifier import Waveform
+from common.config.learners import LearnersConfig
+from common.learners.cnn import Change, fit_convnet
+from common.learners.copies import recorded_copies
+from common.learners.front_ends import Features, FrontEnd, front_end
+from common.learners.heads import LinearHead
+from common.learners.linear import fit_discriminant, fit_logistic
+from common.learners.model import LearnerModel
+from common.learners.statistics import SCALES
+from common.records.audio_folder import load_clip
+from common.runtime.seeding import derive_seed, numpy_generator
+from common.storage.items import ItemStore
+from components.train_classifier.candidates import Strength
+from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.learner_job import LearnerJob, Pretrained
+from components.train_classifier.waveform import augmented_copies, load_backgrounds
+
+Floats = NDArray[np.float64]
+FEATURES = "features.npz"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Clips to fit to.
+
+    Attributes:
+        features: of each.
+        targets: (N, labels) 1 where it has the label.
+        sources: (N,) place of the gold clip that each comes from, -1 for none.
+    """
+
+    features: list[Features]
+    targets: Floats
+    sources: NDArray[np.int64]
+
+    @classmethod
+    def none(cls, labels: int) -> Rows:
+        """No clips."""
+        return cls([], np.zeros((0, labels)), np.zeros(0, np.int64))
+
+    def joined(self, other: Rows) -> Rows:
+        """These clips, then `other`."""
+        targets = np.concatenate([self.targets, other.targets])
+        return Rows(self.features + other.features, targets, np.concatenate([self.sources, other.sources]))
+
+    def of(self, places: NDArray[np.int64]) -> Rows:
+        """Those that come from the gold clips at `places`, or from none."""
+        kept = np.flatnonzero(np.isin(self.sources, [-1, *places]))
+        return Rows([self.features[row] for row in kept], self.targets[kept], self.sources[kept])
+
+
+class Fit(Protocol):
+    """Fits a head."""
+
+    def __call__(
+        self, job: LearnerJob, gold: Rows, further: Rows, share: float, option: float, strength: Strength | None
+    ) -> nn.Module:
+        """Fit to gold clips, and to `further` with `share` of the weight; 0 leaves them out."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A learner's implementation.
+
+    Attributes:
+        front_end: of the run's pretrained models.
+        fit: makes the head.
+        save: writes the model's directory: job, head, temperature, folder.
+        options: values of its setting to choose from.
+        copies: whether it is fitted to recorded copies of the gold clips too.
+        front_end_name: of a front end without weights.
+    """
+
+    front_end: Callable[[Pretrained], FrontEnd]
+    fit: Fit
+    save: Callable[[LearnerJob, nn.Module, float, Path], None]
+    options: Callable[[LearnersConfig], tuple[float, ...]] = lambda _: (0.0,)
+    copies: bool = True
+    front_end_name: str = ""
+
+    def front_end_key(self, pretrained: Pretrained) -> list[Any]:
+        """What decides the features, as JSON values."""
+        return [self.front_end_name or pretrained.key, self.copies]
+
+
+def features_of(learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore) -> list[list[Features]]:
+    """Features of each clip, followed by those of its recorded copies if the learner wants them; computed once."""
+    key = KINDS[learner].front_end_key(pretrained)
+    item = store.get_or_make(
+        lambda folder: _save_features(learner, pretrained, clips, folder), features=key, clips=clips.identity
+    )
+    return _saved_features(item, len(clips.clips))
+
+
+def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength: Strength) -> Rows:
+    """Copies of `clips` under the job's augmentation of waveforms; `sources` as in `Rows`."""
+    hears = KINDS[job.learner].front_end(job.pretrained)
+    noises = load_backgrounds(job.backgrounds, hears.sample_rate_hz) if job.backgrounds else ()
+    made = Rows.none(len(job.labels))
+    targets = clips.targets(len(job.labels)).astype(np.float64)
+    for clip, target, source in zip(clips.clips, targets, sources, strict=True):
+        waveform, rate = load_clip(clips.folder, clip, hears.sample_rate_hz), hears.sample_rate_hz
+        kind: Waveform = job.classic  # type: ignore[assignment]
+        found = hears(augmented_copies(kind, waveform, rate, job.settings, strength, job.seed, clip.clip_id, noises))
+        made = made.joined(Rows(found, np.repeat(target[None], len(found), axis=0), np.full(len(found), source)))
+    return made
+
+
+def _weights(gold: Rows, further: Rows, share: float) -> Floats:
+    """Weights whose sum is the number of gold clips, with or without others, so that a penalty means the same."""
+    clips, total = len(set(gold.sources.tolist())), len(gold.features)
+    ours, others = len(gold.features), len(further.features)
+    return np.concatenate([np.full(ours, clips * (1 - share) / total), np.full(others, clips * share / max(others, 1))])
+
+
+def _joined(gold: Rows, further: Rows, share: float) -> tuple[NDArray[np.float32], Floats, Floats]:
+    """Features, targets and weights of a linear learner."""
+    used = gold.joined(further) if share else gold
+    weights = _weights(gold, further, share)[: len(used.features)]
+    return np.stack(used.features), used.targets, weights
+
+
+def _logistic(
+    job: LearnerJob, gold: Rows, further: Rows, share: float, option: float, strength: Strength | None
+) -> nn.Module:
+    return LinearHead.of(fit_logistic(*_joined(gold, further, share), option, job.multi_label))
+
+
+def _discriminant(
+    job: LearnerJob, gold: Rows, further: Rows, share: float, option: float, strength: Strength | None
+) -> nn.Module:
+    ridge = option / len(set(gold.sources.tolist()))
+    return LinearHead.of(fit_discriminant(*_joined(gold, further, share), ridge, job.multi_label, SCALES))
+
+
+def _convnet(
+    job: LearnerJob, gold: Rows, further: Rows, share: float, option: float, strength: Strength | None
+) -> nn.Module:
+    change: Change | None = None
+    if job.classic == "specaugment" and isinstance(strength, float):
+        masks, rate = job.settings.specaugment, front_end("log_mel").sample_rate_hz
+        change = lambda batch, generator: spec_augment(batch, masks, strength, rate, generator)  # noqa: E731
+    return fit_convnet(
+        gold.features,
+        gold.targets,
+        further.features,
+        further.targets,
+        share,
+        multi_label=job.multi_label,
+        steps=job.settings.learners.cnn_steps,
+        seed=derive_seed(job.seed, "cnn") % 2**31,
+        change=change,
+    )
+
+
+def _save_module(name: str) -> Callable[[LearnerJob, nn.Module, float, Path], None]:
+    def save(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
+        LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature).save(folder)
+
+    return save
+
+
+def _save_probe(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
+    """Fold scaler, weights and temperature into the last layer of an ordinary AST."""
+    made = with_fresh_head(_body(job.pretrained), job.labels, 0, job.multi_label, job.pretrained.window_s)
+    weight = head.weight * head.inverse  # type: ignore[operator]
+    bias = head.bias - weight @ head.mean  # type: ignore[operator]
+    set_last_layer(made, (weight / temperature).numpy(), (bias / temperature).numpy())
+    save_classifier(made, folder)
+
+
+class _Body:
+    """The frozen classifier without its last layer."""
+
+    def __init__(self, pretrained: Pretrained) -> None:
+        # The head that `_save_probe` writes, but for its last layer.
+        self._seen = with_fresh_head(_body(pretrained), ["a", "b"], 0, False, pretrained.window_s)
+        self.sample_rate_hz = self._seen.sample_rate_hz
+
+    def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Features]:
+        return list(embeddings(self._seen, self._seen.front_end(waveforms)))
+
+
+# Caches of what successive jobs of one process share; the keys include content hashes, so entries never become stale.
+@lru_cache(maxsize=1)
+def _body(pretrained: Pretrained) -> Classifier:
+    return load_classifier(pretrained.folder)
+
+
+@lru_cache(maxsize=1)
+def _encoder(pretrained: Pretrained) -> FrontEnd:
+    return _Body(pretrained)
+
+
+def _without_weights(
+    name: str, fit: Fit, options: Callable[[LearnersConfig], tuple[float, ...]] = lambda _: (0.0,), copies: bool = True
+) -> Kind:
+    return Kind(lambda _: front_end(name), fit, _save_module(name), options, copies, name)
+
+
+KINDS: dict[str, Kind] = {
+    "probe": Kind(_encoder, _logistic, _save_probe, lambda c: c.inverse_penalties),
+    "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
+    "cnn": _without_weights("log_mel", _convnet, copies=False),
+}
+
+
+def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, folder: Path) -> None:
+    kind = KINDS[learner]
+    hears = kind.front_end(pretrained)
+    found: list[Features] = []
+    for clip in clips.clips:
+        waveform = load_clip(clips.folder, clip, hears.sample_rate_hz)
+        copies = []
+        if kind.copies:
+            copies = recorded_copies(waveform, hears.sample_rate_hz, numpy_generator(0, "recorded", clip.clip_id))
+        found += hears([waveform, *copies])
+    # Features of clips of several lengths lie one behind the other.
+    lengths = np.array([len(rows) if rows.ndim > 1 else 0 for rows in found], dtype=np.int64)
+    rows = np.concatenate([np.atleast_2d(rows) for rows in found]) if found else np.zeros((0, 0), np.float32)
+    np.savez(folder / FEATURES, rows=rows, lengths=lengths)
+
+
+@lru_cache(maxsize=32)
+def _saved_features(item: Path, clips: int) -> list[list[Features]]:
+    with np.load(item / FEATURES, allow_pickle=False) as saved:
+        rows, lengths = saved["rows"], saved["lengths"]
+    parts = np.split(rows, np.maximum(lengths, 1).cumsum()[:-1]) if len(lengths) else []
+    found = [part if length else part[0] for part, length in zip(parts, lengths, strict=True)]
+    each = len(found) // max(clips, 1)
+    return [found[start : start + each] for start in range(0, len(found), max(each, 1))]
