@@ -99,13 +99,14 @@ class Statistics(nn.Module):
         power, level = power.index_select(0, heard), level.index_select(0, heard)
         bands = _decibel(power).clamp_min(_FLOOR_DB)
         change = bands[_LAG:] - bands[:-_LAG]
+        modulation = self._modulation(torch.cat([level[:, None], _pooled(bands, 16), bands @ self._cepstra], dim=1))
         made = {
             "deviation": [_deviation(bands)],
             "thirds": _thirds(bands),
             "change": [change.abs().mean(dim=0), change.amax(dim=0), change.amin(dim=0)],
-            "modulation_of_level": [self._modulation(level[:, None])],
-            "modulation_of_bands": [self._modulation(_pooled(bands, 16))],
-            "modulation_of_cepstra": [self._modulation(bands @ self._cepstra)],
+            "modulation_of_level": [modulation[:, :1]],
+            "modulation_of_bands": [modulation[:, 1:17]],
+            "modulation_of_cepstra": [modulation[:, 17:]],
             "envelope": _envelope(level),
             "shape": self._shape(power, bands, level),
             "correlation": [self._correlation(_pooled(bands, 8))],

@@ -1,8 +1,9 @@
-"""The blend: the mean of the probabilities of those learners that validation keeps."""
+"""What each learner says of the validation clips, and the blend: the mean of those that validation keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,49 @@ GAIN = 0.01
 Floats = NDArray[np.float64]
 
 
-def blend(items: Mapping[str, Path], targets: NDArray[np.floating], multi_label: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Heard:
+    """Probabilities (N, labels) of the validation clips, calibrated by the temperature, and their cross-entropy."""
+
+    probabilities: Floats
+    temperature: float
+    loss: float
+
+    @classmethod
+    def of(cls, item: Path, targets: Floats, multi_label: bool) -> Heard:
+        """Read and calibrate what the model of an item says."""
+        raw = np.load(item / VALIDATION, allow_pickle=False)
+        temperature = fit_temperature(raw, targets, multi_label)
+        probabilities = tempered(raw, temperature, multi_label)
+        return cls(probabilities, temperature, cross_entropy(probabilities, targets, multi_label))
+
+
+def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool) -> dict[str, Any]:
     """Choose members greedily: the best learner, then each that lowers the loss of the mean on validation.
 
     Args:
-        items: item folder by learner, with its probabilities of the validation clips.
-        targets: (N, labels) of these clips.
+        heard: by learner.
+        targets: (N, labels) of the validation clips.
         multi_label: whether labels are independent.
 
     Returns:
-        Figures with the names of AST's, `members` as {learner, temperature}.
+        Figures with the names of AST's, and `members` as {learner, temperature}.
     """
-    truth = np.asarray(targets, dtype=np.float64)
-    found: dict[str, tuple[float, Floats]] = {}
-    for name, item in items.items():
-        heard = np.load(item / VALIDATION, allow_pickle=False)
-        temperature = fit_temperature(heard, truth, multi_label)
-        found[name] = temperature, tempered(heard, temperature, multi_label)
     chosen: list[str] = []
     loss = np.inf
-
-    def with_member(name: str) -> Floats:
-        return np.asarray(np.mean([found[each][1] for each in [*chosen, name]], axis=0))
-
-    while len(chosen) < len(found):
+    while len(chosen) < len(heard):
         losses = {
-            name: cross_entropy(with_member(name), truth, multi_label) for name in sorted(found) if name not in chosen
+            name: cross_entropy(_mean(heard, [*chosen, name]), targets, multi_label)
+            for name in sorted(heard)
+            if name not in chosen
         }
         best = min(losses, key=lambda name: losses[name])
         if losses[best] > loss * (1 - GAIN):
             break
         chosen, loss = [*chosen, best], losses[best]
-    mean = np.mean([found[name][1] for name in chosen], axis=0)
-    members = [{"learner": name, "temperature": found[name][0]} for name in chosen]
-    return {**validation_figures(mean, truth, multi_label), "members": members}
+    members = [{"learner": name, "temperature": heard[name].temperature} for name in chosen]
+    return {**validation_figures(_mean(heard, chosen), targets, multi_label), "members": members}
+
+
+def _mean(heard: Mapping[str, Heard], names: list[str]) -> Floats:
+    return np.asarray(np.mean([heard[name].probabilities for name in names], axis=0))

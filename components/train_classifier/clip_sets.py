@@ -39,6 +39,11 @@ class ClipSet:
             row[own] = 1
         return made
 
+    def parts(self, size: int) -> list[ClipSet]:
+        """The set in parts of at most `size` clips, in order."""
+        starts = range(0, len(self.clips), size)
+        return [ClipSet(self.identity[i : i + size], self.folder, self.clips[i : i + size]) for i in starts]
+
     def first(self, factor: int | None) -> ClipSet:
         """Keep only the first `factor` synthetic clips of each gold clip; None = all."""
         chosen = [

@@ -36,7 +36,7 @@ from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.jobs import MODEL, RESULT, VALIDATION
 from components.train_classifier.learner_job import LearnerJob, Pretrained
-from components.train_classifier.learner_kinds import KINDS, Rows, copies_of, features_of
+from components.train_classifier.learner_kinds import KINDS, PART, Rows, copies_of, features_of
 
 Floats = NDArray[np.float64]
 log = get_logger("train_classifier")
@@ -62,7 +62,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Hearing:
-    """The features of one set of clips, for one learner."""
+    """The features of some clips, for one learner."""
 
     learner: str
     pretrained: Pretrained
@@ -76,13 +76,13 @@ def hear(hearing: Hearing) -> None:
 
 
 def hearings(jobs: Sequence[LearnerJob]) -> list[Hearing]:
-    """Sets of clips that the jobs hear, each once."""
+    """Parts of the sets of clips that the jobs hear, each once."""
     found: dict[str, Hearing] = {}
     for job in jobs:
         for clips in (job.gold, job.validation, job.synthetic):
-            if clips is not None and clips.clips:
-                key = hash_json([KINDS[job.learner].front_end_key(job.pretrained), clips.identity])
-                found.setdefault(key, Hearing(job.learner, job.pretrained, clips, job.store))
+            for part in clips.parts(PART) if clips is not None else ():
+                key = hash_json([KINDS[job.learner].front_end_key(job.pretrained), part.identity])
+                found.setdefault(key, Hearing(job.learner, job.pretrained, part, job.store))
     return list(found.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ from components.train_classifier.waveform import augmented_copies, load_backgrou
 
 Floats = NDArray[np.float64]
 FEATURES = "features.npz"
+PART = 64
+"""Clips whose features are computed together."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ class Kind:
 
 def features_of(learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore) -> list[list[Features]]:
     """Features of each clip, followed by those of its recorded copies if the learner wants them; computed once."""
-    key = KINDS[learner].front_end_key(pretrained)
-    item = store.get_or_make(
-        lambda folder: _save_features(learner, pretrained, clips, folder), features=key, clips=clips.identity
-    )
-    return _saved_features(item, len(clips.clips))
+    key, found = KINDS[learner].front_end_key(pretrained), []
+    for part in clips.parts(PART):
+        item = store.get_or_make(partial(_save_features, learner, pretrained, part), features=key, clips=part.identity)
+        found += _saved_features(item, len(part.clips))
+    return found
 
 
 def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength: Strength) -> Rows:
@@ -238,7 +240,7 @@ def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, folder:
     np.savez(folder / FEATURES, rows=rows, lengths=lengths)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _saved_features(item: Path, clips: int) -> list[list[Features]]:
     with np.load(item / FEATURES, allow_pickle=False) as saved:
         rows, lengths = saved["rows"], saved["lengths"]

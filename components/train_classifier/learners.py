@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from common.config.classifier import TrainClassifierPlan, Waveform
-from common.config.learners import BLEND, LEARNERS
+from common.config.learners import AST, BLEND, LEARNERS
 from common.config.methods import Augmentation, Method
 from common.errors import SynthioError
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.storage import write_json
-from components.train_classifier.blend import MEMBERS, blend
+from components.train_classifier.blend import MEMBERS, Heard, blend
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, read_result
@@ -39,11 +42,13 @@ class Learned:
     Attributes:
         items: item folder by cell.
         blends: members and figures of each blend, by method and replicate.
+        calibrated: temperature and loss of every model on validation, AST's too, by cell.
         failures: `{method, seed, error}` of each failure.
     """
 
     items: dict[Cell, Path] = field(default_factory=dict)
     blends: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    calibrated: dict[Cell, dict[str, float]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -108,8 +113,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
         if method.classic == "best"
     }
     learned.items |= _run(joined, learned)
-    if BLEND in plan.settings.learners.names:
-        _blend(inputs, plan, asts, learned)
+    _listen(inputs, plan, asts, learned)
     return learned
 
 
@@ -130,30 +134,37 @@ def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
     return {key: done[key] for key in keys if key in done}
 
 
-def _blend(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
-    for method in plan.methods:
-        for seed in plan.seeds:
-            members = {name: item for (name, of, s), item in learned.items.items() if (of, s) == (method, seed)}
-            if (method, seed) in asts.chosen:
-                members["ast"] = asts.chosen[method, seed][0]
-            if members:
-                targets = inputs.validation[seed].targets(len(inputs.labels))
-                learned.blends[method, seed] = blend(members, targets, inputs.multi_label)
+def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
+    """Calibrate every model on its replicate's validation clips, and blend those of a method."""
+    for method, seed in itertools.product(plan.methods, plan.seeds):
+        items = {name: item for (name, of, s), item in learned.items.items() if (of, s) == (method, seed)}
+        if (method, seed) in asts.chosen:
+            items[AST] = asts.chosen[method, seed][0]
+        targets = inputs.validation[seed].targets(len(inputs.labels)).astype(np.float64)
+        heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
+        for name, told in heard.items():
+            figures = {"temperature": told.temperature, "calibrated_loss": told.loss}
+            learned.calibrated[name, method, seed] = figures
+        if heard and BLEND in plan.settings.learners.names:
+            made = blend(heard, targets, inputs.multi_label)
+            learned.blends[method, seed] = {**made, "calibrated_loss": made["val_loss"]}
 
 
 def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
     """Copy each model to `learners/<learner>/<method>/<seed>/`, and write the members of each blend there.
 
     Returns:
-        Figures by `<learner>/<method>/<seed>`.
+        Figures by `<learner>/<method>/<seed>`; of AST only how it is calibrated.
     """
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {
+        f"{learner}/{method}/{seed}": dict(told) for (learner, method, seed), told in sorted(learned.calibrated.items())
+    }
     for (learner, method, seed), item in sorted(learned.items.items()):
         target = folder / FOLDER / learner / method / str(seed)
         # A retried task finds the files of its first attempt.
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(item / MODEL, target)
-        figures[f"{learner}/{method}/{seed}"] = read_result(item)
+        figures[f"{learner}/{method}/{seed}"] |= read_result(item)
     for (method, seed), told in sorted(learned.blends.items()):
         target = folder / FOLDER / BLEND / method / str(seed)
         target.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def write_learner(folder: Path) -> dict[str, Any]:
             head = LinearHead(len(CLAP_LABELS), len(SCALES))
             head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) / 100)
             LearnerModel("stats", "statistics", head, tuple(CLAP_LABELS), False).save(place)
-            figures[f"stats/{method}/{seed}"] = {"val_accuracy": 0.95, "val_loss": 0.3}
+            figures[f"stats/{method}/{seed}"] = {"calibrated_loss": 0.3}
     return figures
 
 
@@ -79,7 +79,8 @@ def write_classifiers(folder: Path) -> None:
         selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
     write_json(folder / "selection.json", selection)
     write_json(folder / "failures.json", [])
-    write_json(folder / "learners.json", write_learner(folder / "learners"))
+    asts = {f"ast/{name}": {"calibrated_loss": 1.0} for name in selection if "/" in name}
+    write_json(folder / "learners.json", {**asts, **write_learner(folder / "learners")})
 
 
 @pytest.fixture(scope="module")
