@@ -277,11 +277,14 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
         for seed in (0, 1)
         if name != "specaugment" or learner in ("cnn", "blend")
     }
-    assert set(figures) == names
-    assert all(0 <= row["val_accuracy"] <= 1 for row in figures.values())
-    assert all(
-        row["chosen"]["weight"] == 0 for name, row in figures.items() if "/gold/" in name and "blend" not in name
-    )
+    assert set(figures) == names | {f"ast/{name}/{seed}" for name in methods for seed in (0, 1)}
+    assert all(row["calibrated_loss"] > 0 for row in figures.values())
+    assert all(0 <= figures[name]["val_accuracy"] <= 1 for name in names)
+    assert all(figures[name]["chosen"]["weight"] == 0 for name in names if "/gold/" in name and "blend" not in name)
+    for name in names:
+        if name.startswith("blend/"):
+            alone = [figures[f"{member['learner']}{name[5:]}"] for member in figures[name]["members"]]
+            assert figures[name]["calibrated_loss"] <= min(row["calibrated_loss"] for row in alone) + 1e-9
     for name in names:
         folder = out / "learners" / name
         if name.startswith("probe/"):
