@@ -102,16 +102,25 @@ class LogMel:
     def _transform(self, waveform: Tensor) -> Tensor:
         # Double precision: in single precision a quiet band beside a loud one misses the 1e-5.
         frames = waveform.double().unfold(0, FRAME_LENGTH, HOP_LENGTH)
-        mel = torch.cat([self._mel_power(chunk) for chunk in frames.split(_CHUNK_FRAMES)])
-        return mel.clamp_min_(_MEL_FLOOR).log_().sub_(self._mean).div_(self._scale)
+        spectra = (self.spectrum(chunk) for chunk in frames.split(_CHUNK_FRAMES))
+        mel = torch.cat([self.mel_power(spectrum.real, spectrum.imag) for spectrum in spectra])
+        return self.normalised(mel)
 
-    def _mel_power(self, frames: Tensor) -> Tensor:
+    def spectrum(self, frames: Tensor) -> Tensor:
+        """Complex spectra (N, 257) of frames (N, 400), double precision; a linear map."""
         frames = frames - frames.mean(dim=1, keepdim=True)
         windowed = frames * self._window
         windowed[:, 1:].addcmul_(frames[:, :-1], self._previous_window)
-        spectrum = torch.fft.rfft(windowed, n=_FFT_LENGTH)
-        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        return torch.fft.rfft(windowed, n=_FFT_LENGTH)
+
+    def mel_power(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Energies (N, num_mel_bins) of the parts (N, 257) of spectra."""
+        power = real.square().addcmul_(imaginary, imaginary)
         return power.float() @ self._filters
+
+    def normalised(self, mel: Tensor) -> Tensor:
+        """Features (N, num_mel_bins) of mel energies, which are overwritten."""
+        return mel.clamp_min_(_MEL_FLOOR).log_().sub_(self._mean).div_(self._scale)
 
 
 def checked(clip: np.ndarray, index: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from common.audio.signal import resample
 from common.classifier.features import fixed_window_features, fixed_window_starts
-from common.classifier.front_end import FrontEnd
 from common.classifier.model import Classifier, load_classifier
 
 BATCH_SIZE = 32
@@ -62,23 +61,33 @@ def stream_logits(
     """
     front_end = classifier.front_end
     total, count = np.zeros(len(classifier.labels), np.float32), 0
-    for batch in _batches(_windows(front_end, blocks, samples), batch_size):
+    lengths = front_end.max_length, front_end.frame_length, front_end.hop_length
+    for batch in _batches(stream_windows(blocks, samples, *lengths), batch_size):
         logits = feature_logits(classifier, front_end(batch), batch_size)
         total += logits.sum(dim=0).cpu().numpy()
         count += len(batch)
     return np.asarray(total / count, dtype=np.float32)
 
 
-def _windows(front_end: FrontEnd, blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Samples of each fixed window of a clip."""
-    spare = front_end.frame_length - front_end.hop_length
-    frames = 1 + max(0, samples - front_end.frame_length) // front_end.hop_length
-    starts = fixed_window_starts(frames, front_end.max_length)
-    length = samples if len(starts) == 1 else front_end.max_length * front_end.hop_length + spare
+def stream_windows(
+    blocks: Iterable[np.ndarray], samples: int, max_length: int, frame_length: int = 1, hop_length: int = 1
+) -> Iterator[np.ndarray]:
+    """Samples of each fixed window of a clip, which comes in parts; memory holds one window.
+
+    Args:
+        blocks: the clip, mono (T,) float32, in parts of any length.
+        samples: length of the clip.
+        max_length: frames of a window.
+        frame_length: samples of a frame.
+        hop_length: samples between the starts of two frames.
+    """
+    frames = 1 + max(0, samples - frame_length) // hop_length
+    starts = fixed_window_starts(frames, max_length)
+    length = samples if len(starts) == 1 else (max_length - 1) * hop_length + frame_length
     held, first = np.zeros(0, np.float32), 0
     waiting = iter(blocks)
     for start in starts:
-        place = start * front_end.hop_length
+        place = start * hop_length
         parts = [held[place - first :]]
         first = place
         while sum(map(len, parts)) < length and (block := next(waiting, None)) is not None:

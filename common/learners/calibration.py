@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
@@ -10,15 +12,21 @@ from common.classifier.scores import macro_f1, multi_label_macro_f1, multi_label
 
 Floats = NDArray[np.float64]
 TEMPERATURES = np.geomspace(0.25, 16, 25)
-_LEAST = 1e-6
+LEAST = 1e-6
+"""Probabilities are cut off this far from 0 and 1 before they become logits."""
 
 
 def tempered(probabilities: Floats, temperature: float, multi_label: bool) -> Floats:
     """Probabilities (N, labels) whose logits are divided by `temperature`."""
-    kept = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    kept = np.clip(probabilities, LEAST, 1 - LEAST)
     if multi_label:
         return np.asarray(expit(logit(kept) / temperature))
     return np.asarray(softmax(np.log(kept) / temperature, axis=1))
+
+
+def blended(members: Iterable[tuple[Floats, float]], multi_label: bool) -> Floats:
+    """Mean of the tempered probabilities (N, labels) of members, each with its temperature."""
+    return np.asarray(np.mean([tempered(*member, multi_label) for member in members], axis=0))
 
 
 def fit_temperature(probabilities: Floats, targets: Floats, multi_label: bool) -> float:
@@ -29,7 +37,7 @@ def fit_temperature(probabilities: Floats, targets: Floats, multi_label: bool) -
 
 def cross_entropy(probabilities: Floats, targets: Floats, multi_label: bool) -> float:
     """Mean cross-entropy of probabilities (N, labels), of each label where they are independent."""
-    kept = np.clip(probabilities, _LEAST, 1 - _LEAST)
+    kept = np.clip(probabilities, LEAST, 1 - LEAST)
     if multi_label:
         return float(-np.mean(targets * np.log(kept) + (1 - targets) * np.log(1 - kept)))
     return float(-np.mean(np.log(kept[np.arange(len(kept)), targets.argmax(axis=1)])))

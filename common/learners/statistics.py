@@ -193,7 +193,7 @@ def _deviation(rows: Tensor) -> Tensor:
 
 def _pooled(bands: Tensor, count: int) -> Tensor:
     """(frames, count) means of neighbouring bands."""
-    return bands.unflatten(1, (count, -1)).mean(dim=2)
+    return bands.reshape(-1, count, _BANDS // count).mean(dim=2)
 
 
 def _thirds(bands: Tensor) -> list[Tensor]:

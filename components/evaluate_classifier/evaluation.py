@@ -20,7 +20,7 @@ from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method, in_order
 from common.errors import DataError
-from common.learners.calibration import tempered
+from common.learners.calibration import blended
 from common.records.clips import SyntheticClip, all_labels
 from common.runtime.seeding import derive_seed
 from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare, learner_and_method, model_name
@@ -101,13 +101,13 @@ def _blended(
 ) -> NDArray[np.float64] | None:
     """Mean of the members' probabilities; None where one has none."""
     _, method = learner_and_method(name)
-    rows = []
+    heard = []
     for member in members:
         key = (model_name(member["learner"], method), replicate)
         if key not in tasks or key in failed:
             return None
-        rows.append(tempered(predicted(tasks[key]), member["temperature"], inputs.gold.multi_label))
-    return np.asarray(np.mean(rows, axis=0))
+        heard.append((predicted(tasks[key]), float(member["temperature"])))
+    return blended(heard, inputs.gold.multi_label)
 
 
 def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key, float]:

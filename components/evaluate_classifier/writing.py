@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from common.config.evaluation import EvaluateClassifierPlan
-from common.storage import read_json, write_json, write_text
+from common.learners.opened import set_threshold
+from common.storage import read_json, write_text
 from components.evaluate_classifier.comparison import Predictions
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.model_card import model_card
@@ -46,8 +47,7 @@ def write_classifier(
     chosen = evaluation["selected"]
     shutil.copytree(classifiers / chosen["method"] / str(chosen["seed"]), target, dirs_exist_ok=True)
     if "threshold" in chosen:
-        config = read_json(target / "config.json")
-        write_json(target / "config.json", {**config, "threshold": chosen["threshold"]})
+        set_threshold(target, chosen["threshold"])
     splits = read_json(gold / "splits.json")["replicates"][str(chosen["seed"])]
     window_s = read_json(target / "preprocessor_config.json")["max_length"] / 100
     card = model_card(

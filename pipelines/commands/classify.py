@@ -14,7 +14,7 @@ from common.errors import DataError, Interrupted, one_line
 from pipelines.commands.printing import print_json_array
 
 if TYPE_CHECKING:
-    from common.classifier.model import Classifier
+    from common.learners.opened import Opened
 
 
 def audio_files(place: Path) -> list[tuple[Path, str]]:
@@ -38,10 +38,10 @@ def audio_files(place: Path) -> list[tuple[Path, str]]:
 
 
 def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[str, Any]]:
-    """Classify files one by one, each by the mean logits over its windows; memory does not grow with their length.
+    """Classify files one by one, window by window where they are long; memory does not grow with their length.
 
     Args:
-        model: a classifier directory.
+        model: a classifier directory of any kind; see `open_classifier`.
         files: as `audio_files` gives them.
 
     Yields:
@@ -52,9 +52,9 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
         ConfigError: the model takes features of an unsupported kind.
         DataError: there is no classifier.
     """
-    from common.classifier.model import load_classifier
+    from common.learners.opened import open_classifier
 
-    classifier = load_classifier(model)
+    classifier = open_classifier(model)
     for file, untaken in files:
         try:
             found = {"error": untaken} if untaken else _classified(classifier, file)
@@ -65,18 +65,13 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
         yield {"file": str(file), **found}
 
 
-def _classified(classifier: Classifier, file: Path) -> dict[str, Any]:
-    from common.audio.stream import open_mono
-    from common.classifier.inference import probabilities, stream_logits
-
-    with open_mono(file, classifier.sample_rate_hz) as audio:
-        logits = stream_logits(classifier, audio.blocks, audio.samples)
-    row = probabilities(logits[None], classifier.multi_label)[0]
+def _classified(classifier: Opened, file: Path) -> dict[str, Any]:
+    row = classifier.of_file(file)
     best = int(row.argmax())
     by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
     found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
     if classifier.multi_label:
-        threshold = getattr(classifier.model.config, "threshold", 0.5)
+        threshold = 0.5 if classifier.threshold is None else classifier.threshold
         found["labels"] = sorted((x for x in by_label if by_label[x] >= threshold), key=lambda x: -by_label[x])
     return found
 

@@ -1,13 +1,16 @@
-"""Export a classifier on spectrograms to ONNX and check it against PyTorch (`make export-onnx MODEL=<dir> [OUT=…]`)."""
+"""Export a classifier to ONNX, waveform in and probabilities out, and check it (`make export-onnx MODEL=<dir>`)."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import ConfigError, DataError
+import numpy as np
+
+from common.errors import DataError
 from common.storage import publish_file
 from pipelines.commands.arguments import place
 
@@ -15,23 +18,23 @@ TOLERANCE = 1e-4
 
 
 def export_onnx(model: Path, target: Path) -> float:
-    """Export a classifier to `target`, which is written only if ONNX Runtime gives the model's logits.
+    """Export a classifier to `target`, which is written only if ONNX Runtime gives the model's probabilities.
 
-    The graph starts after the feature extractor, whose settings are in the directory's `preprocessor_config.json`.
-    Input `input_values` is (B, frames, mel bins), normalised log-mel windows; output `logits` is (B, labels), in the
-    order of the metadata `labels`, a JSON list. Classify a longer clip by the mean logits of its windows, as
-    `make classify` does.
+    Input `waveform` is one mono clip (samples,), float32, full scale ±1, of any length, at the rate of the metadata
+    `sample_rate_hz`; output `probabilities` is (labels,). All metadata are JSON: `labels` by output index,
+    `sample_rate_hz`, `multi_label`, `shortest` (samples up to which the graph itself fills a shorter clip with zeros),
+    and `threshold` where the classifier states one.
 
     Args:
-        model: directory of a classifier on spectrograms.
+        model: directory of a classifier of any kind.
         target: file to write.
 
     Returns:
-        Largest difference of logits between ONNX Runtime and PyTorch on random windows.
+        Largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
 
     Raises:
-        ConfigError: the classifier takes waveforms.
-        DataError: there is no classifier, or the exported graph gives other logits; nothing is written then.
+        ConfigError: the classifier's front end cannot be part of a graph, or a blend's members hear at several rates.
+        DataError: there is no classifier, or the exported graph gives other answers; nothing is written then.
         StorageError: `target` cannot be written.
     """
     with publish_file(target) as made:
@@ -39,56 +42,69 @@ def export_onnx(model: Path, target: Path) -> float:
 
 
 def _export(model: Path, made: Path) -> float:
-    import numpy as np
     import onnx
     import onnxruntime
     import torch
 
-    from common.classifier.model import load_classifier
+    from common.learners.graph import answer
+    from common.learners.opened import open_classifier
 
-    classifier = load_classifier(model)
-    if not classifier.front_end.spectral:
-        raise ConfigError(
-            f"{model} holds a {type(classifier.model).__name__}, which takes waveforms through transformers' own "
-            "extractor; only classifiers on spectrograms (AST) are exported"
-        )
-
-    class Logits(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = classifier.model.eval().cpu()
-
-        def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(input_values=input_values).logits
-            return logits
-
-    shape = (5, classifier.front_end.max_length, classifier.model.config.num_mel_bins)
-    windows = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    module = Logits()
+    opened = open_classifier(model)
+    module = answer(model, opened)
+    rate = opened.sample_rates_hz[0]
+    sounds = trial_sounds(rate, module.window_s)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The newer exporter writes the weights to a separate file; this one writes a single file.
         torch.onnx.export(
             module,
-            (windows[:2],),
+            (torch.from_numpy(sounds[0]),),
             str(made),
-            input_names=["input_values"],
-            output_names=["logits"],
-            dynamic_axes={"input_values": {0: "batch"}, "logits": {0: "batch"}},
+            input_names=["waveform"],
+            output_names=["probabilities"],
+            dynamic_axes={"waveform": {0: "samples"}},
             dynamo=False,
         )
-        expected = module(windows).numpy()
     graph = onnx.load(str(made))
-    onnx.helper.set_model_props(graph, {"labels": json.dumps(classifier.labels, ensure_ascii=False)})
+    told = {
+        "labels": opened.labels,
+        "sample_rate_hz": rate,
+        "multi_label": opened.multi_label,
+        "shortest": module.shortest,
+        **({} if opened.threshold is None else {"threshold": opened.threshold}),
+    }
+    onnx.helper.set_model_props(graph, {name: json.dumps(value, ensure_ascii=False) for name, value in told.items()})
     onnx.save(graph, str(made))
     session = onnxruntime.InferenceSession(str(made))
-    difference = float(np.abs(session.run(None, {"input_values": windows.numpy()})[0] - expected).max())
-    if difference > TOLERANCE:
+    found = np.stack([session.run(None, {"waveform": sound})[0] for sound in sounds])
+    difference = float(np.abs(found - opened.probabilities(sounds, rate)).max())
+    if not difference <= TOLERANCE:
         raise DataError(
-            f"{model}: the exported graph's logits differ by {difference:.2g}, expected at most {TOLERANCE:g}; use "
-            "`make classify`, and report the versions of torch, onnx and onnxruntime"
+            f"{model}: the exported graph's probabilities differ by {difference:.2g}, expected at most {TOLERANCE:g}; "
+            "use `make classify`, and report the versions of torch, onnx and onnxruntime"
         )
     return difference
+
+
+def trial_sounds(sample_rate_hz: int, window_s: float) -> Sequence[np.ndarray]:
+    """Sounds of several lengths and levels (T,) float32; the first lasts one and a half windows."""
+    rng = np.random.default_rng(0)
+    time = np.arange(round(2.6 * window_s * sample_rate_hz)) / sample_rate_hz
+    strokes = np.exp(-5 * (time % 0.7)) * np.sin(2 * np.pi * (400 + 150 * np.sin(2 * time)) * time)
+    pink = np.fft.irfft(
+        np.fft.rfft(rng.standard_normal(time.size)) / np.sqrt(1 + np.arange(time.size // 2 + 1)), time.size
+    )
+    sound = (0.4 * strokes + pink / np.abs(pink).max() * 0.03).astype(np.float32)
+
+    def part(share: float) -> np.ndarray:
+        return sound[: round(share * window_s * sample_rate_hz)]
+
+    silence = np.zeros(sample_rate_hz // 3, np.float32)
+    return [
+        *(part(1.5), part(0.3), part(0.97), part(1.03), sound),
+        *(part(0.6) * np.float32(1e-3), np.clip(20 * part(0.7), -1, 1), part(0.5) + np.float32(0.1)),
+        *(silence, np.concatenate([silence, part(0.4), silence]), sound[:100]),
+    ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export the classifier and print the largest difference of logits; exit status 0 = written, 2 = bad input."""
+    """Export the classifier and print how near its answers are; exit status 0 = written, 2 = bad input."""
     difference = export_onnx(options.model, options.out)
-    print(f"{options.out}: logits within {difference:.1g} of the model's")
+    print(f"{options.out}: probabilities within {difference:.1g} of the model's")
     return 0

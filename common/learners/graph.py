@@ -1,0 +1,117 @@
+"""A classifier as one module for ONNX: the waveform of a clip in, its probabilities out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.classifier.graph import WaveformLogits, places
+from common.errors import ConfigError
+from common.learners.calibration import LEAST
+from common.learners.front_ends import MODULES
+from common.learners.model import LearnerModel
+from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
+
+
+class LearnerLogits(nn.Module):
+    """Logits (labels,) of one mono waveform (T,), divided by the learner's temperature.
+
+    Attributes:
+        shortest: samples of the shortest waveform.
+    """
+
+    def __init__(self, model: LearnerModel) -> None:
+        super().__init__()
+        self.front_end, self.head, self.temperature = model.encoder.module, model.head, model.temperature
+        self.shortest = model.encoder.shortest
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Logits of a waveform, T ≥ `shortest`."""
+        logits: Tensor = self.head(self.front_end(waveform)).double() / self.temperature
+        return logits
+
+
+class Answer(nn.Module):
+    """Probabilities (labels,) of one mono waveform (T,) of any length: the mean of those of the members.
+
+    Args:
+        members: each gives logits of a waveform of at least its `shortest` samples; shorter ones get zeros at the end.
+        temperatures: of each; None = the only member's probabilities as they are.
+        multi_label: whether labels are independent.
+
+    Attributes:
+        shortest: samples to which a shorter waveform is filled.
+        window_s: seconds of the longest window of a member that hears windows; 2 where none does.
+    """
+
+    def __init__(self, members: list[nn.Module], temperatures: list[float] | None, multi_label: bool) -> None:
+        super().__init__()
+        self.members, self.temperatures, self.multi_label = nn.ModuleList(members), temperatures, multi_label
+        self.shortest = max(int(member.shortest) for member in members)  # type: ignore[arg-type]
+        self.window_s = max([getattr(member, "window_s", 0.0) for member in members]) or 2.0
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Probabilities of a waveform, float32."""
+        found = [
+            self._probabilities(member(_filled(waveform, member.shortest)).double())  # type: ignore[arg-type]
+            for member in self.members
+        ]
+        if self.temperatures is not None:
+            found = [self._tempered(one, t) for one, t in zip(found, self.temperatures, strict=True)]
+        return torch.stack(found).mean(dim=0).float()
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=0)
+
+    def _tempered(self, probabilities: Tensor, temperature: float) -> Tensor:
+        """As `calibration.tempered`, in double precision like there."""
+        kept = probabilities.clamp(LEAST, 1 - LEAST)
+        logits = kept.log() - (1 - kept).log() if self.multi_label else kept.log()
+        return self._probabilities(logits / temperature)
+
+
+def _filled(waveform: Tensor, length: int) -> Tensor:
+    """The waveform, with zeros up to `length` samples; its size may not become a Python number."""
+    filled = torch.cat([waveform, waveform.new_zeros(length)])
+    count = torch.ones_like(waveform, dtype=torch.int64).sum().clamp_min(length)
+    return filled.index_select(0, torch.nonzero(places(filled) < count)[:, 0])
+
+
+def answer(folder: Path, opened: Opened) -> Answer:
+    """The module of an opened classifier.
+
+    Args:
+        folder: its directory, for messages.
+        opened: all members of a blend hear clips at one rate.
+
+    Raises:
+        ConfigError: the classifier has a front end outside the graph, or members of several rates.
+    """
+    if not isinstance(opened, OpenedBlend):
+        return Answer([_logits(folder, opened)], None, opened.multi_label).eval()
+    if len(opened.sample_rates_hz) > 1:
+        rates = " and ".join(map(str, opened.sample_rates_hz))
+        raise ConfigError(
+            f"{folder} is a blend whose members hear clips at {rates} Hz; a graph takes one rate: export the members, "
+            "each a classifier of its own, or use `make classify`"
+        )
+    members = [_logits(folder, member) for member, _ in opened.members]
+    return Answer(members, [temperature for _, temperature in opened.members], opened.multi_label).eval()
+
+
+def _logits(folder: Path, opened: Opened) -> nn.Module:
+    if isinstance(opened, OpenedLearner):
+        if opened.model.front_end in MODULES:
+            return LearnerLogits(opened.model)
+        found = f"the front end {opened.model.front_end!r}, which is no part of a graph"
+    else:
+        assert isinstance(opened, OpenedTransformer)
+        if opened.classifier.front_end.spectral:
+            return WaveformLogits(opened.classifier)
+        found = f"a {type(opened.classifier.model).__name__}, which takes waveforms through transformers' own extractor"
+    raise ConfigError(
+        f"{folder} holds {found}; only classifiers on AST's spectrograms and learners with the front ends "
+        f"{', '.join(sorted(MODULES))} are exported: use `make classify`"
+    )

@@ -1,0 +1,288 @@
+"""Whatever classifier a run delivers, opened from its directory: a transformers model, a learner, or a blend.
+
+A blend is a directory with `learner.json` that names its members, whose directories stand under `members/`; its answer
+is the mean of their tempered probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.audio.signal import resample
+from common.audio.stream import MonoStream, open_mono
+from common.classifier.features import checked
+from common.classifier.inference import predict_logits, probabilities, stream_logits, stream_windows
+from common.classifier.model import Classifier, load_classifier
+from common.config.learners import BLEND, LEARNERS
+from common.errors import DataError, StorageError, unknown_name
+from common.learners.calibration import Floats, blended
+from common.learners.model import RECORD, LearnerModel, load_learner
+from common.storage import read_json, write_json
+
+LONGEST_S = 60
+"""A learner hears a clip of up to so many seconds whole, as it was trained; `prepare_dataset` keeps no longer ones."""
+_CONFIG = "config.json"
+_MEMBERS = "members"
+Source = Callable[[int], AbstractContextManager[MonoStream]]
+"""Opens a clip at a rate."""
+
+
+@dataclass(frozen=True)
+class Opened(ABC):
+    """A classifier that is ready to hear clips.
+
+    Attributes:
+        labels: by output index.
+        multi_label: whether labels are independent.
+        threshold: least probability of a label that counts as heard, where labels are independent; None = not stated.
+    """
+
+    labels: tuple[str, ...]
+    multi_label: bool
+    threshold: float | None
+
+    @property
+    @abstractmethod
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """Rates at which it hears clips, ascending; several only in a blend."""
+
+    @abstractmethod
+    def heard(self, source: Source) -> Floats:
+        """Probabilities (labels,) of one clip, while memory does not grow with its length."""
+
+    def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
+        """Probabilities of clips.
+
+        Args:
+            waveforms: mono (T,) float32; they are resampled to the model's rate.
+            sample_rate_hz: rate of the clips.
+
+        Returns:
+            (clips, labels) float64.
+
+        Raises:
+            DataError: a clip is not mono or not finite.
+        """
+        rows = [self.heard(partial(_stream, clip, index, sample_rate_hz)) for index, clip in enumerate(waveforms)]
+        return np.stack(rows) if rows else np.zeros((0, len(self.labels)))
+
+    def of_file(self, path: Path) -> Floats:
+        """Probabilities (labels,) of a file of any length.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        return self.heard(partial(open_mono, path))
+
+
+@dataclass(frozen=True)
+class OpenedTransformer(Opened):
+    """A transformers directory: an Audio Spectrogram Transformer, fine-tuned or with a fitted last layer, or another.
+
+    A clip's logits are the mean over its fixed windows.
+    """
+
+    classifier: Classifier
+
+    @property
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """The model's rate."""
+        return (self.classifier.sample_rate_hz,)
+
+    def heard(self, source: Source) -> Floats:
+        """Probabilities (labels,) of one clip."""
+        with source(self.classifier.sample_rate_hz) as audio:
+            logits = stream_logits(self.classifier, audio.blocks, audio.samples)
+        return probabilities(logits[None], self.multi_label)[0]
+
+    def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
+        """Probabilities (clips, labels), with the windows of all clips in batches."""
+        return probabilities(predict_logits(self.classifier, waveforms, sample_rate_hz), self.multi_label)
+
+
+@dataclass(frozen=True)
+class OpenedLearner(Opened):
+    """A learner's directory.
+
+    A clip of at most `LONGEST_S` is heard whole; of a longer one the mean of the probabilities of its windows of that
+    length counts: the fewest that cover it, evenly spaced.
+    """
+
+    model: LearnerModel
+
+    @property
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """The front end's rate."""
+        return (self.model.sample_rate_hz,)
+
+    def heard(self, source: Source) -> Floats:
+        """Probabilities (labels,) of one clip."""
+        rate = self.model.sample_rate_hz
+        with source(rate) as audio:
+            windows = stream_windows(audio.blocks, audio.samples, LONGEST_S * rate)
+            total, count = np.zeros(len(self.labels)), 0
+            for window in windows:
+                total, count = total + self.model.of_waveforms([window])[0], count + 1
+        return np.asarray(total / count)
+
+
+@dataclass(frozen=True)
+class OpenedBlend(Opened):
+    """A blend's directory.
+
+    Attributes:
+        members: each with its temperature.
+    """
+
+    members: tuple[tuple[Opened, float], ...]
+
+    @property
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """Rates of the members."""
+        return tuple(sorted({rate for member, _ in self.members for rate in member.sample_rates_hz}))
+
+    def heard(self, source: Source) -> Floats:
+        """Probabilities (labels,) of one clip."""
+        return blended(((member.heard(source)[None], t) for member, t in self.members), self.multi_label)[0]
+
+    def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
+        """Probabilities (clips, labels)."""
+        heard = ((member.probabilities(waveforms, sample_rate_hz), t) for member, t in self.members)
+        return blended(heard, self.multi_label)
+
+
+def _stream(
+    clip: NDArray[np.float32], index: int, sample_rate_hz: int, rate_hz: int
+) -> AbstractContextManager[MonoStream]:
+    waveform = checked(resample(clip, sample_rate_hz, rate_hz), index)
+    return nullcontext(MonoStream(len(waveform), iter([waveform])))
+
+
+def open_classifier(folder: Path) -> Opened:
+    """Open a classifier's directory, of any kind.
+
+    Raises:
+        ConfigError: the model takes features of a kind that is not supported.
+        DataError: there is no classifier, or its files are damaged or do not fit each other.
+    """
+    # Unlike Path.is_file, os.path.isfile takes a name that is too long.
+    if os.path.isfile(folder / RECORD):
+        record = _record(folder)
+        return _open_blend(folder, record) if record.get("learner") == BLEND else _open_single(folder)
+    if not os.path.isfile(folder / _CONFIG):
+        raise DataError(
+            f"no classifier at {folder}: expected a folder with config.json, preprocessor_config.json and "
+            f"model.safetensors, or with {RECORD}"
+        )
+    return _open_single(folder)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        found = read_json(folder / RECORD)
+    except StorageError as error:
+        raise _damaged(folder, f"{RECORD} cannot be read") from error
+    if not isinstance(found, dict):
+        raise _damaged(folder, f"{RECORD} holds no object")
+    return found
+
+
+def _open_single(folder: Path) -> Opened:
+    """Open a directory that is no blend: a blend in a blend could name itself."""
+    if os.path.isfile(folder / RECORD):
+        model = load_learner(folder)
+        return OpenedLearner(model.labels, model.multi_label, _record(folder).get("threshold"), model)
+    made = load_classifier(folder)
+    threshold = getattr(made.model.config, "threshold", None)
+    return OpenedTransformer(tuple(made.labels), made.multi_label, threshold, made)
+
+
+def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
+    try:
+        labels = tuple(str(label) for label in record["labels"])
+        told = [(str(each["learner"]), float(each["temperature"]), str(each["folder"])) for each in record["members"]]
+        several, threshold = bool(record["multi_label"]), record.get("threshold")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, f"{RECORD} describes no blend ({type(error).__name__}: {error})") from error
+    members = []
+    for place, (name, temperature, at) in enumerate(told):
+        if name not in LEARNERS or name == BLEND or at != f"{_MEMBERS}/{place}":
+            known = ", ".join(sorted(LEARNERS.keys() - {BLEND}))
+            raise _damaged(
+                folder, f"member {place} is {name!r} in {at!r}; expected one of {known} in '{_MEMBERS}/{place}'"
+            )
+        members.append((_open_single(folder / at), temperature))
+    _check_members(folder, members, labels, several)
+    return OpenedBlend(labels, several, threshold, tuple(members))
+
+
+def _check_members(
+    folder: Path, members: Sequence[tuple[Opened, float]], labels: tuple[str, ...], multi_label: bool
+) -> None:
+    if not members:
+        raise _damaged(folder, "a blend without members")
+    for place, (member, temperature) in enumerate(members):
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise _damaged(folder, f"the temperature of member {place} is {temperature:g}; expected a number above 0")
+        if (member.labels, member.multi_label) != (labels, multi_label):
+            raise _damaged(
+                folder,
+                f"member {place} gives {'several' if member.multi_label else 'one'} of {', '.join(member.labels)}; "
+                f"expected {'several' if multi_label else 'one'} of {', '.join(labels)}",
+            )
+
+
+def _damaged(folder: Path, found: str) -> DataError:
+    return DataError(f"cannot load the classifier at {folder}: {found}; make it again or copy it whole")
+
+
+def save_blend(folder: Path, members: Sequence[tuple[str, float, Path]]) -> None:
+    """Write the directory of a blend, with copies of its members' directories.
+
+    Args:
+        folder: directory; members of an earlier attempt there are replaced.
+        members: name in `LEARNERS`, temperature, and directory of each.
+
+    Raises:
+        ConfigError: a name is no learner's, or the blend's.
+        DataError: there is no member, one cannot be opened, or their labels differ.
+    """
+    for name, _, _ in members:
+        if name not in LEARNERS or name == BLEND:
+            raise unknown_name("member of a blend", name, LEARNERS.keys() - {BLEND})
+    opened = [(_open_single(source), temperature) for _, temperature, source in members]
+    first = opened[0][0] if opened else None
+    _check_members(folder, opened, first.labels if first else (), bool(first and first.multi_label))
+    shutil.rmtree(folder / _MEMBERS, ignore_errors=True)
+    for place, (_, _, source) in enumerate(members):
+        shutil.copytree(source, folder / _MEMBERS / str(place))
+    record = {
+        "learner": BLEND,
+        "labels": list(opened[0][0].labels),
+        "multi_label": opened[0][0].multi_label,
+        # The highest: from audio at this rate each member gets all that it can hear.
+        "sample_rate_hz": max(rate for member, _ in opened for rate in member.sample_rates_hz),
+        "members": [
+            {"learner": name, "temperature": temperature, "folder": f"{_MEMBERS}/{place}"}
+            for place, (name, temperature, _) in enumerate(members)
+        ],
+    }
+    write_json(folder / RECORD, record)
+
+
+def set_threshold(folder: Path, threshold: float) -> None:
+    """State the `threshold` of a classifier with independent labels in its directory, of any kind."""
+    path = folder / (RECORD if os.path.isfile(folder / RECORD) else _CONFIG)
+    write_json(path, {**read_json(path), "threshold": threshold})

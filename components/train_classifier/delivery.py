@@ -1,0 +1,148 @@
+"""What a run delivers: the learner and method that do best on validation, trained again on all labelled clips.
+
+No clip of the test split is among them: it is no input of this stage.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.config.classifier import TrainClassifierPlan
+from common.config.learners import AST, BLEND
+from common.errors import SynthioError
+from common.learners.opened import save_blend, set_temperature
+from common.log import event, get_logger
+from common.runtime.devices import model_workers
+from common.runtime.parallel import run_items
+from common.storage import write_json
+from components.train_classifier.candidates import Candidate
+from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.inputs import Inputs
+from components.train_classifier.jobs import MODEL, Job, read_result, run_job
+from components.train_classifier.learner_fitting import hear, hearings, run_learner
+from components.train_classifier.learner_job import LearnerJob
+from components.train_classifier.learners import Learned
+from components.train_classifier.selection import Outcome
+
+DELIVERED = "delivered"
+
+log = get_logger("train_classifier")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A learner and a method, with the mean loss of its calibrated models on validation."""
+
+    learner: str
+    method: str
+    loss: float
+
+
+def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
+    """Pairs that finished in every replicate, the best first; ceilings are left out: no user has their clips."""
+    losses: dict[tuple[str, str], list[float]] = {}
+    figures = learned.calibrated | {(BLEND, *cell): told for cell, told in learned.blends.items()}
+    for (learner, method, _), told in sorted(figures.items()):
+        if not plan.methods[method].ceiling:
+            losses.setdefault((learner, method), []).append(told["calibrated_loss"])
+    most = max(map(len, losses.values()), default=0)
+    pairs = [Pair(*names, sum(own) / len(own)) for names, own in losses.items() if len(own) == most]
+    return sorted(pairs, key=lambda pair: pair.loss)
+
+
+def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, folder: Path) -> dict[str, Any]:
+    """Train the best pair on all labelled clips and write it to `folder`; the next pair where that fails.
+
+    Returns:
+        `learner`, `method`, `members` (learners of a blend), `clips` (labelled clips), and the mean `loss`.
+    """
+    plan = inputs.possible(plan)
+    failed: list[dict[str, str]] = []
+    for pair in best_pairs(plan, learned):
+        members = _members(pair, learned)
+        results = _train(inputs, plan, asts, learned, pair, list(members))
+        errors = {name: item for name, item in results.items() if isinstance(item, BaseException)}
+        if errors:
+            for name, error in errors.items():
+                text = str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"
+                failed.append({"learner": name, "method": pair.method, "error": text})
+                event(log, "failed", name=f"{name} on {pair.method}, all clips", error=text)
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        found = [(name, temperature, results[name] / MODEL) for name, temperature in members.items()]
+        if pair.learner == BLEND:
+            folder.mkdir(parents=True)
+            save_blend(folder, found)
+        else:
+            shutil.copytree(found[0][2], folder)
+            set_temperature(folder, found[0][1])
+        made = {"learner": pair.learner, "method": pair.method, "members": list(members), "loss": pair.loss}
+        event(log, "delivered", **made)
+        return {**made, "clips": len(inputs.everything.clips), "failed": failed}
+    return {"failed": failed}
+
+
+def _members(pair: Pair, learned: Learned) -> dict[str, float]:
+    """Learners to train and their temperatures: of a blend those that at least half of the replicates chose."""
+    if pair.learner != BLEND:
+        names = [pair.learner]
+    else:
+        blends = [told for (method, _), told in learned.blends.items() if method == pair.method]
+        votes = Counter(member["learner"] for told in blends for member in told["members"])
+        names = [name for name, count in votes.most_common() if 2 * count >= len(blends)] or [votes.most_common(1)[0][0]]
+    logs: dict[str, list[float]] = {name: [] for name in names}
+    for (name, method, _), told in learned.calibrated.items():
+        if name in logs and method == pair.method:
+            logs[name].append(math.log(told["temperature"]))
+    return {name: math.exp(sum(values) / len(values)) for name, values in logs.items()}
+
+
+def _train(
+    inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, pair: Pair, names: Sequence[str]
+) -> dict[str, Path | BaseException]:
+    """Item of each learner on all labelled clips, or its error."""
+    fits = {name: _learner_job(inputs, learned, name, pair.method) for name in names if name != AST}
+    list(run_items(hear, hearings(list(fits.values())), model_workers()))
+    made: dict[str, Path | BaseException] = {}
+    for place, result in run_items(run_learner, list(fits.values()), model_workers()):
+        made[list(fits)[place]] = result
+    if AST in names:
+        (_, made[AST]), = run_items(run_job, [_ast_job(inputs, plan, asts, pair.method)], 1)
+    return made
+
+
+def _learner_job(inputs: Inputs, learned: Learned, learner: str, method: str) -> LearnerJob:
+    """The learner's job in the first replicate, on all labelled clips and the further clips of all replicates."""
+    jobs = {seed: job for (name, of, seed), job in sorted(learned.jobs.items()) if (name, of) == (learner, method)}
+    first = next(iter(jobs.values()))
+    synthetic = _joined([job.synthetic for job in jobs.values()])
+    return replace(first, gold=inputs.everything, validation=None, synthetic=synthetic)
+
+
+def _ast_job(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, method: str) -> Job:
+    """AST's job as validation chose it in the first replicate, on all labelled clips; its last checkpoint is kept."""
+    seed = next(seed for name, seed in asts.chosen if name == method)
+    item, choice = asts.chosen[method, seed]
+    told = read_result(item)
+    recipe = plan.methods[method].recipe
+    job = inputs.job(Candidate(seed, recipe, told["classic"], told["strength"], choice["factor"]), plan)
+    synthetic = _joined([inputs.synthetic[recipe, each].first(choice["factor"]) for each in plan.seeds])
+    return replace(job, name=f"{method}, all clips", gold=inputs.everything, validation=None, synthetic=synthetic)
+
+
+def _joined(sets: Sequence[ClipSet]) -> ClipSet:
+    """Clips of all sets of one folder, each once."""
+    found = {row[0]: (row, clip) for clips in sets for row, clip in zip(clips.identity, clips.clips, strict=True)}
+    rows = [found[name] for name in sorted(found)]
+    return ClipSet(tuple(row for row, _ in rows), sets[0].folder, tuple(clip for _, clip in rows))
+
+
+def write_delivered(told: dict[str, Any], folder: Path) -> None:
+    """Write `delivered.json` beside the other figures."""
+    write_json(folder / "delivered.json", told)

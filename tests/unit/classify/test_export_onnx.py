@@ -1,0 +1,84 @@
+"""ONNX Runtime gives every kind of classifier's probabilities from the waveform."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from common.learners.opened import open_classifier, save_blend, set_threshold
+from pipelines.commands import export_onnx as command
+from pipelines.commands import main
+from tests.kit.learners import KINDS, write_kind
+from tests.kit.models import write_other_classifier
+from tests.kit.sounds import CLASS_LABELS, class_sound
+
+RATE = 16000
+
+
+def sounds() -> list[np.ndarray]:
+    """Clips of other lengths than those of the export: from one sample to several windows of the AST."""
+    rng = np.random.default_rng(9)
+    long = np.concatenate([class_sound(label, rng) for label in (0, 1, 2, 0, 1)])
+    sizes = (1, 399, 400, 560, 1519, 1520, 5001, 7999, 8001, 15679, 16001, len(long))
+    quiet, loud = long[:9000] * np.float32(1e-3), np.clip(long[5000:16000] * 9, -1, 1)
+    padded = np.concatenate([np.zeros(3000, np.float32), long[:4000], np.zeros(5000, np.float32)])
+    return [*(long[:size] for size in sizes), quiet, loud, padded, np.zeros(12345, np.float32), long[:8000] + 0.2]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_runtime_gives_the_probabilities_of_every_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, multi_label: bool
+) -> None:
+    model = write_kind(kind, tmp_path / "model", multi_label)
+    if multi_label:
+        set_threshold(model, 0.25)
+    assert main(["export-onnx", "--model", str(model), "--out", str(tmp_path / "m.onnx")]) == 0
+    assert "probabilities within" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    told = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+    shortest = {"stats": 1520, "cnn": 400, "probe": 400, "blend": 1520}[kind]
+    expected = {"labels": CLASS_LABELS, "sample_rate_hz": RATE, "multi_label": multi_label, "shortest": shortest}
+    assert told == expected | ({"threshold": 0.25} if multi_label else {})
+    found = np.stack([session.run(["probabilities"], {"waveform": sound})[0] for sound in sounds()])
+    np.testing.assert_allclose(found, open_classifier(model).probabilities(sounds(), RATE), atol=1e-4)
+    assert np.ptp(found, axis=0).max() > 0.1
+
+
+def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_other_classifier("wav2vec2", tmp_path / "wave")
+    slow = write_kind("probe", tmp_path / "slow", rate=8000)
+    stats = write_kind("stats", tmp_path / "stats")
+    save_blend(tmp_path / "rates", [("probe", 1.0, slow), ("stats", 1.0, stats)])
+    save_blend(tmp_path / "waves", [("ast", 1.0, tmp_path / "wave")])
+    for name, message in (
+        ("wave", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
+        ("waves", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
+        ("rates", "members hear clips at 8000 and 16000 Hz; a graph takes one rate"),
+    ):
+        assert main(["export-onnx", "--model", str(tmp_path / name), "--out", str(tmp_path / "m.onnx")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_kind("stats", tmp_path / "model")
+    monkeypatch.setattr(command, "TOLERANCE", -1.0)
+    assert main(["export-onnx", "--model", str(model), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "the exported graph's probabilities differ by" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_trial_sounds_are_of_many_lengths_and_levels() -> None:
+    made = command.trial_sounds(8000, 1.0)
+    assert min(map(len, made)) < 400 and max(map(len, made)) > 2 * 8000
+    peaks = [float(np.abs(sound).max()) for sound in made]
+    assert min(peaks) == 0 and max(peaks) == 1 and all(sound.dtype == np.float32 for sound in made)
