@@ -24,7 +24,8 @@ from common.audio.signal import resample
 from common.audio.stream import MonoStream, open_mono
 from common.classifier.features import checked
 from common.classifier.inference import predict_logits, probabilities, stream_logits, stream_windows
-from common.classifier.model import Classifier, load_classifier
+from common.classifier.model import Classifier, load_classifier, save_classifier
+from common.classifier.probe import last_layer, set_last_layer
 from common.config.learners import BLEND, LEARNERS
 from common.errors import DataError, StorageError, unknown_name
 from common.learners.calibration import Floats, blended
@@ -286,3 +287,15 @@ def set_threshold(folder: Path, threshold: float) -> None:
     """State the `threshold` of a classifier with independent labels in its directory, of any kind."""
     path = folder / (RECORD if os.path.isfile(folder / RECORD) else _CONFIG)
     write_json(path, {**read_json(path), "threshold": threshold})
+
+
+def set_temperature(folder: Path, temperature: float) -> None:
+    """Divide the logits of a learner or a transformers model by `temperature`, in its directory."""
+    if os.path.isfile(folder / RECORD):
+        record = read_json(folder / RECORD)
+        write_json(folder / RECORD, {**record, "temperature": record["temperature"] * temperature})
+        return
+    classifier = load_classifier(folder)
+    layer = last_layer(classifier)
+    set_last_layer(classifier, layer.weight.detach().numpy() / temperature, layer.bias.detach().numpy() / temperature)
+    save_classifier(classifier, folder)

@@ -25,6 +25,9 @@ Arms = dict[str, dict[int, Key]]
 ZERO_SHOT: Key = ("zero_shot", 0)
 """Key of the CLAP that was not trained on the dataset."""
 
+DELIVERED_MODEL: Key = ("delivered", 0)
+"""Key of the delivered classifier, which was trained on all labelled clips."""
+
 
 class Scorer(Protocol):
     """Figures of models from their predictions on the test clips: `OneLabel` or `SeveralLabels`."""
@@ -103,6 +106,7 @@ def compare(
     zero_shot: NDArray[np.float64] | None = None,
     thresholds: Mapping[Key, float] | None = None,
     best: Mapping[str, Mapping[int, str]] | None = None,
+    delivered: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Scores, differences and per-class gains.
 
@@ -118,6 +122,7 @@ def compare(
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
         thresholds: threshold per model, for a multi-label dataset.
         best: under `without` and `with`, the model without or with synthetic audio that validation chose, by seed.
+        delivered: (N, K) probabilities of the delivered classifier.
 
     Returns:
         `figure` ("accuracy" or "map", the figure of the differences), `methods` (see `OneLabel.score` and
@@ -125,7 +130,7 @@ def compare(
         on validation in each replicate, or None), `differences` (see `Scorer`; those against gold have `p_holm`,
         corrected for their number), `per_class` (gains of the first pair), `resampled` ("clips" or "groups"),
         `resamples` (number of draws), `zero_shot` (as a method, or None), `learners` (figure, by learner and method),
-        `best` (see `_best`).
+        `best` (see `_best`), `delivered` (its scores, as of a method, or None).
     """
     several = truth.ndim == 2
     count = affordable(settings.resamples, *truth.shape) if several else settings.resamples
@@ -133,6 +138,8 @@ def compare(
     answers = {(name, s): rows for name, arm in predictions.items() for s, rows in arm.items()}
     if zero_shot is not None:
         answers[ZERO_SHOT] = zero_shot
+    if delivered is not None:
+        answers[DELIVERED_MODEL] = delivered
     bins = settings.calibration_bins
     scorer: Scorer = (
         SeveralLabels(truth, answers, thresholds or {}, draws, bins)
@@ -162,6 +169,7 @@ def compare(
         "zero_shot": None if zero_shot is None else {"title": "Zero-shot CLAP", **scorer.score([ZERO_SHOT])},
         "learners": _learners(scorer, trained, methods),
         "best": _best(scorer, best or {}),
+        "delivered": None if delivered is None else scorer.score([DELIVERED_MODEL]),
     }
 
 

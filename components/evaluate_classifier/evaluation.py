@@ -23,7 +23,14 @@ from common.errors import DataError
 from common.learners.calibration import blended
 from common.records.clips import SyntheticClip, all_labels
 from common.runtime.seeding import derive_seed
-from components.evaluate_classifier.comparison import ZERO_SHOT, Predictions, compare, learner_and_method, model_name
+from components.evaluate_classifier.comparison import (
+    DELIVERED_MODEL,
+    ZERO_SHOT,
+    Predictions,
+    compare,
+    learner_and_method,
+    model_name,
+)
 from components.evaluate_classifier.inputs import Inputs
 from components.evaluate_classifier.leaks import ClipSet, find_leaks
 from components.evaluate_classifier.multi_label import choose_threshold
@@ -77,9 +84,15 @@ def evaluate(
         zero_shot_probabilities(inputs.embed["test"], inputs.labels),
         thresholds,
         _best(inputs, predictions, plan),
+        None if DELIVERED_MODEL in failed else predicted(inputs.delivered[1]),
     )
+    if comparison["delivered"] is not None:
+        threshold = {"threshold": thresholds[DELIVERED_MODEL]} if thresholds else {}
+        told = {name: inputs.delivered[0][name] for name in ("learner", "method", "members", "clips")}
+        comparison["delivered"] = {**told, **threshold, **comparison["delivered"]}
     return {
         "labels": inputs.labels,
+        "n_train": len(inputs.gold.train(plan.seeds[0])),
         "confidence": plan.settings.confidence,
         **comparison,
         "selected": _selected(inputs, predictions, plan, thresholds),
@@ -127,6 +140,11 @@ def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
     heard = zero_shot_probabilities(inputs.embed["gold"], inputs.labels)[places]
+    told = inputs.delivered[0]
+    pair = model_name(told["learner"], told["method"])
+    of_pair = [threshold for (name, _), threshold in found.items() if name == pair]
+    # Its own clips were all trained on: the threshold is the mean of those of its replicates.
+    found[DELIVERED_MODEL] = sum(of_pair) / len(of_pair) if of_pair else 0.5
     return {**found, ZERO_SHOT: choose_threshold(inputs.truth([records[place] for place in places]), heard)}
 
 

@@ -21,7 +21,7 @@ from common.storage.hashing import hash_dir, hash_json
 from common.storage.items import ItemStore
 from components.evaluate_classifier.scoring import Clips, EmbedTask, PredictTask, embed_tasks
 
-ORACLE = "oracle"
+ORACLE, DELIVERED = "oracle", "delivered"
 MEMBERS = "members.json"
 
 
@@ -41,6 +41,7 @@ class Inputs:
         predict: prediction tasks on the test clips, by method and seed; of other learners, by `<learner>/<method>`.
         validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
         blends: members of the blends, as {learner, temperature}, by `blend/<method>` and seed.
+        delivered: what train_classifier says of the delivered classifier, and its prediction task on the test clips.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
 
@@ -55,6 +56,7 @@ class Inputs:
     predict: dict[tuple[str, int], PredictTask]
     validate: dict[tuple[str, int], PredictTask]
     blends: dict[tuple[str, int], list[dict[str, Any]]]
+    delivered: tuple[dict[str, Any], PredictTask]
     oracle: dict[str, PredictTask]
 
     @property
@@ -125,7 +127,7 @@ def read_inputs(
         sets=sets,
         train_ids=frozenset(clip.clip_id for seed in plan.seeds for clip in gold_set.train(seed)),
         selection=read_json(classifiers / "selection.json"),
-        failures=read_json(classifiers / "failures.json"),
+        failures=read_json(classifiers / "failures.json") + read_json(classifiers / "delivered.json")["failures"],
         learners=read_json(classifiers / "learners.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
         predict={key: PredictTask(store, *model, test_clips, batch) for key, model in models.items()},
@@ -141,6 +143,10 @@ def read_inputs(
             for seed in plan.seeds
             if (folder / str(seed) / MEMBERS).is_file()
         },
+        delivered=(
+            read_json(classifiers / "delivered.json"),
+            PredictTask(store, classifiers / DELIVERED, hash_dir(classifiers / DELIVERED), test_clips, batch),
+        ),
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()
         else {},

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.config.learners import BLEND, LEARNERS
 from common.config.licence import DeclaredUse, LicensedPart
 from common.study.comparisons import FIGURES
 
@@ -17,21 +18,13 @@ _TEMPLATE = """---
 
 Classifies {domain} into {count} classes: {labels}.
 
-An Audio Spectrogram Transformer trained by the method "{title}" (`{method}`), which had the best mean {by} on
-validation clips in its run. This is its best replicate there, number {seed} ({validation}); test clips had no part
-in the choice.
+{learner}, trained by the method "{title}" (`{method}`): of all learners and methods of its run this pair had the lowest
+loss on validation clips. It was then trained again on all {clips} labelled clips outside the test split; test clips had
+no part in either.
 
 ## Use
 
-```python
-from transformers import pipeline
-
-classify = pipeline("audio-classification", model="<this folder>")
-classify("recording.wav")
-```
-
-The pipeline hears the first {window_s:.2f} s of a file. Longer recordings: cut them into windows of that length
-and average the logits, as was done for the figures below.
+{usage}
 
 Intended use: {domain}, recorded as in the training data. {answers} Do not rely on it where a wrong label does harm.
 
@@ -42,13 +35,15 @@ On {n_test} test clips that no part of this run's training, generation or choice
 | | {figure} | macro-F1 | calibration error |
 | --- | --- | --- | --- |
 | this model | {headline} | {macro_f1} | {ece} |
-| its method, mean of {replicates} ({confidence} interval) | {mean_headline} | {mean_macro_f1} | {mean_ece} |
+| the same pair on the run's {n_train} clips, mean of {replicates} ({confidence} interval) | {mean_headline} | | |
+
+Probabilities are calibrated by a temperature that validation clips chose.
 
 {by_label}
 
 ## Training data
 
-- Real clips: dataset "{name}", {n_train} training and {n_val} validation clips. Licence: {licence}.
+- Real clips: dataset "{name}", {clips} labelled clips. Licence: {licence}.
 - Synthetic clips: {synthetic}.
 - Leak guard: {leaks}.
 - Published models: {heard}
@@ -62,22 +57,36 @@ The run that made this model was declared for {use} use. What went into the mode
 Made with Synthio (arXiv 2410.02056).
 """
 
+_PIPELINE = """```python
+from transformers import pipeline
+
+classify = pipeline("audio-classification", model="<this folder>")
+classify("recording.wav")
+```
+
+The pipeline hears the first seconds of a file, as many as the model's window has. `make classify MODEL=<this folder>
+AUDIO=<file or folder>` of Synthio hears it whole, and `make export-onnx` makes one ONNX graph of it, front end included."""
+
+_SYNTHIO = """`make classify MODEL=<this folder> AUDIO=<file or folder>` of Synthio classifies recordings;
+`make export-onnx MODEL=<this folder> OUT=model.onnx` makes one ONNX graph of it: waveform in, probabilities out. It is
+no model of transformers."""
+
 MAX_TABLE_CLASSES = 12
 """Largest confusion matrix shown; with more classes only the most frequent mistakes are listed."""
 MISTAKES = 10
 
 _SEVERAL = """Each clip may have several labels; the probability of each is the sigmoid of its logit. mAP is the mean
 over labels of the average precision. For macro-F1 a label counts as heard from a probability of {threshold:.3g} on
-(`threshold` in config.json), chosen on validation clips. The calibration error is that of all labels of all clips.
+(`threshold` in its JSON file), chosen on validation clips. The calibration error is that of all labels of all clips.
 
-Average precision by label, mean over the replicates of the method: {precisions}."""
+Average precision by label: {precisions}."""
 
 
 def model_card(
     evaluation: Mapping[str, Any],
     dataset: Mapping[str, Any],
-    counts: Mapping[str, int],
-    window_s: float,
+    *,
+    transformers: bool,
     synthetic: bool,
     use: DeclaredUse = "research",
     licences: Sequence[LicensedPart] = (),
@@ -87,41 +96,38 @@ def model_card(
     Args:
         evaluation: content of evaluation.json.
         dataset: name, domain and licence of the dataset.
-        counts: `n_train` and `n_val`.
-        window_s: length of the model's input in seconds.
-        synthetic: whether the selected method trains on synthetic clips.
+        transformers: whether `transformers.pipeline` opens the model.
+        synthetic: whether it was trained on synthetic clips.
         use: declared use of the run.
         licences: licences of everything that went into the run.
     """
-    chosen, figure = evaluation["selected"], evaluation.get("figure", "accuracy")
-    scores = evaluation["methods"][chosen["method"]]
-    place = scores["seeds"].index(chosen["seed"])
+    told, figure = evaluation["delivered"], evaluation.get("figure", "accuracy")
+    pair = evaluation["learners"][told["learner"]][told["method"]]
+    learner = LEARNERS[told["learner"]].title
+    if told["learner"] == BLEND:
+        learner += f" ({', '.join(LEARNERS[name].title for name in told['members'])})"
     return _TEMPLATE.format(
-        metadata=_metadata(dataset, figure, scores[figure]["per_seed"][place]),
+        metadata=_metadata(dataset, figure, told[figure]["mean"], transformers),
         name=_inline(str(dataset.get("name", "custom"))),
         domain=_inline(str(dataset.get("domain") or "sounds")),
         count=len(evaluation["labels"]),
         labels=", ".join(_inline(label) for label in evaluation["labels"]),
-        by=FIGURES[chosen.get("by", "accuracy")],
         figure=FIGURES[figure],
         answers=_answers(evaluation),
-        by_label=_by_label(evaluation, scores),
-        title=scores["title"],
-        method=chosen["method"],
-        seed=chosen["seed"],
-        validation=_percent(chosen["score"]),
-        window_s=window_s,
+        by_label=_by_label(evaluation, told),
+        learner=learner[0].upper() + learner[1:],
+        title=evaluation["methods"][told["method"]]["title"],
+        method=told["method"],
+        clips=told["clips"],
+        usage=_PIPELINE if transformers else _SYNTHIO,
         n_test=evaluation["test"]["clips"],
-        replicates=len(scores["seeds"]),
+        n_train=evaluation["n_train"],
+        replicates=len(pair["seeds"]),
         confidence=f"{evaluation['confidence']:.0%}",
-        headline=_percent(scores[figure]["per_seed"][place]),
-        macro_f1=_percent(scores["macro_f1"]["per_seed"][place]),
-        ece=f"{scores['ece']['per_seed'][place]:.3f}",
-        mean_headline=_with_interval(scores[figure]),
-        mean_macro_f1=_with_interval(scores["macro_f1"]),
-        mean_ece=f"{scores['ece']['mean']:.3f}",
-        n_train=counts["n_train"],
-        n_val=counts["n_val"],
+        headline=_percent(told[figure]["mean"]),
+        macro_f1=_percent(told["macro_f1"]["mean"]),
+        ece=f"{told['ece']['mean']:.3f}",
+        mean_headline=_with_interval(pair[figure]),
         licence=_inline(str(dataset.get("licence") or "not stated")),
         synthetic="generated from captions, each with its provenance, in the run's folder `synthetic/`"
         if synthetic
@@ -144,12 +150,9 @@ def _by_label(evaluation: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     """Figures per label: average precision, or recall and confusion."""
     if evaluation.get("figure") == "map":
         precisions = _listed(evaluation["labels"], scores["average_precision"])
-        return _SEVERAL.format(threshold=evaluation["selected"]["threshold"], precisions=precisions)
+        return _SEVERAL.format(threshold=scores["threshold"], precisions=precisions)
     recall = _listed(evaluation["labels"], scores["recall"])
-    return (
-        f"Recall by class, mean over the replicates of the method: {recall}.\n\n"
-        f"{_confusion(evaluation['labels'], scores['confusion'])}"
-    )
+    return f"Recall by class: {recall}.\n\n{_confusion(evaluation['labels'], scores['confusion'])}"
 
 
 def _listed(labels: Sequence[str], values: Sequence[float | None]) -> str:
@@ -166,7 +169,7 @@ def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
             for name, row, total in zip(names, matrix, totals, strict=True)
         ]
         lines = ["| " + " | ".join(cells) + " |" for cells in [["", *names], ["---"] * (len(names) + 1), *rows]]
-        start = "Confusion matrix in percent of each true class, in rows; columns are what the method's models said:"
+        start = "Confusion matrix in percent of each true class, in rows; columns are what the model said:"
         return start + "\n\n" + "\n".join(lines)
     mistakes = sorted(
         (-count / totals[i], names[i], names[j])
@@ -178,7 +181,7 @@ def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
     return f"Most frequent mistakes, in percent of the true class: {listed or 'none'}."
 
 
-def _metadata(dataset: Mapping[str, Any], figure: str, value: float) -> str:
+def _metadata(dataset: Mapping[str, Any], figure: str, value: float, transformers: bool) -> str:
     # JSON is valid YAML, and no name can break out of a JSON string.
     name = str(dataset.get("name", "custom"))
     result = {
@@ -187,7 +190,7 @@ def _metadata(dataset: Mapping[str, Any], figure: str, value: float) -> str:
         "metrics": [{"type": figure, "value": round(value, 4)}],
     }
     fields: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": "transformers" if transformers else "synthio",
         "pipeline_tag": "audio-classification",
         "license": "other",
         "license_name": str(dataset.get("licence") or "not stated"),

@@ -1,4 +1,4 @@
-"""Reads classifiers and clips, evaluates on the test split, writes the evaluation and the selected classifier."""
+"""Reads classifiers and clips, evaluates on the test split, writes the evaluation and the delivered classifier."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from common.models.exposure import exposure_sentences
 from common.runtime.stage import stage
 from common.storage import read_json, write_json
 from common.storage.local import rounded
+from components.evaluate_classifier.comparison import DELIVERED_MODEL
 from components.evaluate_classifier.evaluation import evaluate
 from components.evaluate_classifier.inputs import Inputs, read_inputs
 from components.evaluate_classifier.scoring import perform
@@ -38,7 +39,7 @@ def run(
     """Evaluate all classifiers on the test split; arguments as in `component.py`.
 
     Writes `evaluation.json` with the test split's health, and `predictions.npz`, to `evaluation_path`;
-    the classifier chosen on validation, with a model card, to `classifier_path`.
+    the delivered classifier, with a model card, to `classifier_path`.
 
     Raises:
         DataError: the inputs do not match each other, or nothing was trained.
@@ -69,9 +70,11 @@ def run(
 
 def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
     """Run all tasks; returns the errors of failed predictions."""
-    names = [*inputs.predict, *inputs.validate, *((f"oracle on {name}", 0) for name in inputs.oracle)]
+    names = [*inputs.predict, *inputs.validate, *((f"oracle on {name}", 0) for name in inputs.oracle), DELIVERED_MODEL]
     embed = [task for tasks in inputs.embed.values() for task in tasks]
-    failures = perform([*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), *embed])
+    failures = perform(
+        [*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), inputs.delivered[1], *embed]
+    )
     failed = {}
     for index, error in sorted(failures.items()):
         if index >= len(names):

@@ -17,9 +17,9 @@ from common.audio.signal import rms_dbfs
 from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
-from common.classifier.model import load_classifier
+from common.learners.calibration import blended
 from common.learners.front_ends import front_end
-from common.learners.model import is_learner, load_learner
+from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer, open_classifier
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.text import template_caption
@@ -144,15 +144,20 @@ class PredictTask:
         self.store.get_or_make(self._make, **self._key)
 
     def _make(self, folder: Path) -> None:
-        if is_learner(self.model):
-            learner = load_learner(self.model)
-            np.save(folder / "probabilities.npy", learner.of_features(_heard(self.clips, learner.front_end)))
-            return
-        loaded = load_classifier(self.model)
-        features = _features(self.clips, loaded.front_end)
-        loaded.model.to(device())
-        logits = feature_logits(loaded, features, self.batch_size)
-        np.save(folder / "probabilities.npy", probabilities(logits.cpu().numpy(), loaded.multi_label))
+        np.save(folder / "probabilities.npy", self._probabilities(open_classifier(self.model)))
+
+    def _probabilities(self, model: Opened) -> NDArray[np.float64]:
+        """What `model.probabilities` gives, with features that all models of a run share."""
+        if isinstance(model, OpenedBlend):
+            return blended([(self._probabilities(each), t) for each, t in model.members], model.multi_label)
+        if isinstance(model, OpenedLearner):
+            return model.model.of_features(_heard(self.clips, model.model.front_end))
+        if not isinstance(model, OpenedTransformer):
+            raise TypeError(f"no kind of classifier: {type(model).__name__}")
+        features = _features(self.clips, model.classifier.front_end)
+        model.classifier.model.to(device())
+        logits = feature_logits(model.classifier, features, self.batch_size)
+        return probabilities(logits.cpu().numpy(), model.multi_label)
 
 
 # All models of a run have equal front ends; each process therefore computes the features of a set once.

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.config.evaluation import EvaluateClassifierPlan
+from common.errors import DataError
 from common.learners.opened import set_threshold
 from common.storage import read_json, write_text
 from components.evaluate_classifier.comparison import Predictions
-from components.evaluate_classifier.inputs import Inputs
+from components.evaluate_classifier.inputs import DELIVERED, Inputs
 from components.evaluate_classifier.model_card import model_card
 
 
@@ -36,26 +37,29 @@ def write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> N
 def write_classifier(
     target: Path, classifiers: Path, gold: Path, evaluation: dict[str, Any], plan: EvaluateClassifierPlan
 ) -> None:
-    """Write the classifier chosen on validation, with its model card.
+    """Write the delivered classifier, with its model card.
 
     Args:
         target: new folder.
         classifiers: artifact of train_classifier.
         gold: artifact with the dataset's facts and splits.
         evaluation: content of evaluation.json.
+
+    Raises:
+        DataError: the delivered classifier could not be evaluated.
     """
-    chosen = evaluation["selected"]
-    shutil.copytree(classifiers / chosen["method"] / str(chosen["seed"]), target, dirs_exist_ok=True)
-    if "threshold" in chosen:
-        set_threshold(target, chosen["threshold"])
-    splits = read_json(gold / "splits.json")["replicates"][str(chosen["seed"])]
-    window_s = read_json(target / "preprocessor_config.json")["max_length"] / 100
+    told = evaluation["delivered"]
+    if told is None:
+        failed = next(row["error"] for row in evaluation["failures"] if row["method"] == DELIVERED)
+        raise DataError(f"the delivered classifier could not be evaluated: {failed}")
+    shutil.copytree(classifiers / DELIVERED, target, dirs_exist_ok=True)
+    if "threshold" in told:
+        set_threshold(target, told["threshold"])
     card = model_card(
         evaluation,
         read_json(gold / "dataset.json"),
-        {"n_train": len(splits["train"]), "n_val": len(splits["val"])},
-        window_s,
-        synthetic=plan.methods[chosen["method"]].recipe is not None,
+        transformers=(target / "config.json").is_file(),
+        synthetic=plan.methods[told["method"]].recipe is not None,
         use=plan.use,
         licences=plan.licences,
     )

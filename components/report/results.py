@@ -34,7 +34,7 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
     Returns:
         figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text, state,
         cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; learners (the
-        figure by learner and method); best (chosen without and with synthetic audio, and the difference); rounds;
+        figure by learner and method); best (chosen without and with synthetic audio, and the difference); delivered; rounds;
         data {n_train, n_val, n_test, dropped, …}; failures, oracle, distances, leaks, alignment, captions, writing,
         likeness, empty_classes, provenance.
     """
@@ -62,6 +62,7 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
             "differences": evaluation["differences"],
             "learners": evaluation["learners"],
             "best": evaluation["best"],
+            "delivered": delivered(evaluation),
             "rounds": inputs.filtered["rounds"],
             "data": _data(inputs, plan),
             "failures": evaluation["failures"] + _failed_alignments(inputs),
@@ -88,6 +89,13 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
             **further,
         }
     )
+
+
+def delivered(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run delivers: learner, method, members of a blend, its clips, and its figures on the test clips."""
+    told, figure = evaluation["delivered"], figure_of(evaluation)
+    kept = {name: told[name] for name in ("learner", "method", "members", "clips")}
+    return {**kept, f"test_{figure}": told[figure]["mean"], "interval": told[figure], "ece": told["ece"]["mean"]}
 
 
 def caption_sets(inputs: Inputs) -> dict[str, Any]:

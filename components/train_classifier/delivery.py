@@ -15,17 +15,16 @@ from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND
-from common.errors import SynthioError
+from common.errors import DataError, SynthioError
 from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
-from common.storage import write_json
 from components.train_classifier.candidates import Candidate
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, Job, read_result, run_job
-from components.train_classifier.learner_fitting import hear, hearings, run_learner
+from components.train_classifier.learner_fitting import hear_all, run_learner
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learners import Learned
 from components.train_classifier.selection import Outcome
@@ -60,22 +59,22 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
     """Train the best pair on all labelled clips and write it to `folder`; the next pair where that fails.
 
     Returns:
-        `learner`, `method`, `members` (learners of a blend), `clips` (labelled clips), and the mean `loss`.
+        `learner`, `method`, `members` (learners of a blend), `clips` (labelled clips), the mean `loss`, and `failures`
+        as {method, seed, error}.
+
+    Raises:
+        DataError: no pair could be trained.
     """
     plan = inputs.possible(plan)
-    failed: list[dict[str, str]] = []
+    failed: list[dict[str, Any]] = []
     for pair in best_pairs(plan, learned):
         members = _members(pair, learned)
-        results = _train(inputs, plan, asts, learned, pair, list(members))
-        errors = {name: item for name, item in results.items() if isinstance(item, BaseException)}
+        items, errors = _train(inputs, plan, asts, learned, pair, list(members))
         if errors:
-            for name, error in errors.items():
-                text = str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"
-                failed.append({"learner": name, "method": pair.method, "error": text})
-                event(log, "failed", name=f"{name} on {pair.method}, all clips", error=text)
+            failed += errors
             continue
         shutil.rmtree(folder, ignore_errors=True)
-        found = [(name, temperature, results[name] / MODEL) for name, temperature in members.items()]
+        found = [(name, temperature, items[name] / MODEL) for name, temperature in members.items()]
         if pair.learner == BLEND:
             folder.mkdir(parents=True)
             save_blend(folder, found)
@@ -84,8 +83,13 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
             set_temperature(folder, found[0][1])
         made = {"learner": pair.learner, "method": pair.method, "members": list(members), "loss": pair.loss}
         event(log, "delivered", **made)
-        return {**made, "clips": len(inputs.everything.clips), "failed": failed}
-    return {"failed": failed}
+        return {**made, "clips": len(inputs.everything.clips), "failures": failed}
+    raise DataError(
+        "no classifier could be trained on all labelled clips, though each was on its replicate's; the first failure, "
+        f"of {failed[0]['method']}: {failed[0]['error']}"
+        if failed
+        else "no learner finished in every replicate"
+    )
 
 
 def _members(pair: Pair, learned: Learned) -> dict[str, float]:
@@ -95,7 +99,9 @@ def _members(pair: Pair, learned: Learned) -> dict[str, float]:
     else:
         blends = [told for (method, _), told in learned.blends.items() if method == pair.method]
         votes = Counter(member["learner"] for told in blends for member in told["members"])
-        names = [name for name, count in votes.most_common() if 2 * count >= len(blends)] or [votes.most_common(1)[0][0]]
+        names = [name for name, count in votes.most_common() if 2 * count >= len(blends)] or [
+            votes.most_common(1)[0][0]
+        ]
     logs: dict[str, list[float]] = {name: [] for name in names}
     for (name, method, _), told in learned.calibrated.items():
         if name in logs and method == pair.method:
@@ -105,16 +111,23 @@ def _members(pair: Pair, learned: Learned) -> dict[str, float]:
 
 def _train(
     inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, pair: Pair, names: Sequence[str]
-) -> dict[str, Path | BaseException]:
-    """Item of each learner on all labelled clips, or its error."""
-    fits = {name: _learner_job(inputs, learned, name, pair.method) for name in names if name != AST}
-    list(run_items(hear, hearings(list(fits.values())), model_workers()))
-    made: dict[str, Path | BaseException] = {}
-    for place, result in run_items(run_learner, list(fits.values()), model_workers()):
-        made[list(fits)[place]] = result
+) -> tuple[dict[str, Path], list[dict[str, Any]]]:
+    """Item of each learner on all labelled clips, and `{method, seed, error}` of each that failed."""
+    fits = [_learner_job(inputs, learned, name, pair.method) for name in names if name != AST]
+    hear_all(fits)
+    results = {fits[place].learner: result for place, result in run_items(run_learner, fits, model_workers())}
     if AST in names:
-        (_, made[AST]), = run_items(run_job, [_ast_job(inputs, plan, asts, pair.method)], 1)
-    return made
+        ((_, results[AST]),) = run_items(run_job, [_ast_job(inputs, plan, asts, pair.method)], 1)
+    items, failed = {}, []
+    for name, result in results.items():
+        if isinstance(result, BaseException):
+            text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
+            what = f"{name} on {pair.method}, all labelled clips"
+            failed.append({"method": what, "seed": plan.seeds[0], "error": text})
+            event(log, "failed", name=what, error=text)
+        else:
+            items[name] = result
+    return items, failed
 
 
 def _learner_job(inputs: Inputs, learned: Learned, learner: str, method: str) -> LearnerJob:
@@ -141,8 +154,3 @@ def _joined(sets: Sequence[ClipSet]) -> ClipSet:
     found = {row[0]: (row, clip) for clips in sets for row, clip in zip(clips.identity, clips.clips, strict=True)}
     rows = [found[name] for name in sorted(found)]
     return ClipSet(tuple(row for row, _ in rows), sets[0].folder, tuple(clip for _, clip in rows))
-
-
-def write_delivered(told: dict[str, Any], folder: Path) -> None:
-    """Write `delivered.json` beside the other figures."""
-    write_json(folder / "delivered.json", told)

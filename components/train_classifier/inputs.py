@@ -44,6 +44,7 @@ class Inputs:
         train: gold training clips by replicate.
         validation: gold validation clips by replicate.
         oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
+        everything: all labelled clips outside the test split.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
         store: item store of finished trainings.
         backgrounds: background noise; None where no method needs it.
@@ -57,6 +58,7 @@ class Inputs:
     train: dict[int, ClipSet]
     validation: dict[int, ClipSet]
     oracle: ClipSet
+    everything: ClipSet
     synthetic: dict[tuple[Recipe | None, int], ClipSet]
     store: ItemStore
     backgrounds: Backgrounds | None = None
@@ -178,6 +180,7 @@ def read_inputs(
         train={seed: real(gold_set.train(seed), f"training clips for seed {seed}") for seed in plan.seeds},
         validation={seed: real(gold_set.val(seed), f"validation clips for seed {seed}") for seed in plan.seeds},
         oracle=real(gold_set.oracle(), "labelled clips"),
+        everything=real(sorted(gold_set.clips.values(), key=lambda clip: clip.clip_id), "labelled clips"),
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version),
         backgrounds=_backgrounds(corpus, plan),

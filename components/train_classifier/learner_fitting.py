@@ -28,6 +28,8 @@ from common.learners.front_ends import Features
 from common.learners.heads import head_logits
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
+from common.runtime.devices import model_workers
+from common.runtime.parallel import run_items
 from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_json
@@ -61,7 +63,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class _Hearing:
     """The features of some clips, for one learner."""
 
     learner: str
@@ -70,20 +72,20 @@ class Hearing:
     store: ItemStore
 
 
-def hear(hearing: Hearing) -> None:
-    """Compute the features, which the jobs then find."""
+def _hear(hearing: _Hearing) -> None:
     features_of(hearing.learner, hearing.pretrained, hearing.clips, hearing.store)
 
 
-def hearings(jobs: Sequence[LearnerJob]) -> list[Hearing]:
-    """Parts of the sets of clips that the jobs hear, each once."""
-    found: dict[str, Hearing] = {}
+def hear_all(jobs: Sequence[LearnerJob]) -> None:
+    """Compute the features of all clips of the jobs, each once; a job whose clips fail meets the error again."""
+    found: dict[str, _Hearing] = {}
     for job in jobs:
         for clips in (job.gold, job.validation, job.synthetic):
             for part in clips.parts(PART) if clips is not None else ():
                 key = hash_json([KINDS[job.learner].front_end_key(job.pretrained), part.identity])
-                found.setdefault(key, Hearing(job.learner, job.pretrained, part, job.store))
-    return list(found.values())
+                found.setdefault(key, _Hearing(job.learner, job.pretrained, part, job.store))
+    for _ in run_items(_hear, list(found.values()), model_workers()):
+        pass
 
 
 def run_learner(job: LearnerJob) -> Path:

@@ -23,7 +23,7 @@ from components.train_classifier.blend import MEMBERS, Heard, blend
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, read_result
-from components.train_classifier.learner_fitting import hear, hearings, run_learner
+from components.train_classifier.learner_fitting import hear_all, run_learner
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS
 from components.train_classifier.selection import Outcome
@@ -40,12 +40,14 @@ class Learned:
     """Finished learners.
 
     Attributes:
+        jobs: by cell, finished or not.
         items: item folder by cell.
         blends: members and figures of each blend, by method and replicate.
         calibrated: temperature and loss of every model on validation, AST's too, by cell.
         failures: `{method, seed, error}` of each failure.
     """
 
+    jobs: dict[Cell, LearnerJob] = field(default_factory=dict)
     items: dict[Cell, Path] = field(default_factory=dict)
     blends: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     calibrated: dict[Cell, dict[str, float]] = field(default_factory=dict)
@@ -96,7 +98,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
         if _applies(classic, learner) and any(method.classic == "best" for method in plan.methods.values())
     }
     every = [*direct.values(), *tried.values()]
-    run_items(hear, hearings(every), model_workers())
+    hear_all(every)
     # What all jobs of a learner and a replicate compare with is fitted once, before them.
     alone = {(each.learner, "gold", each.seed): each.alone() for each in every}
     _run(alone, Learned())
@@ -113,6 +115,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
         if method.classic == "best"
     }
     learned.items |= _run(joined, learned)
+    learned.jobs = {**direct, **joined}
     _listen(inputs, plan, asts, learned)
     return learned
 

@@ -9,6 +9,7 @@ from common.config.classifier import TrainClassifierPlan
 from common.errors import DataError
 from common.runtime.stage import stage
 from common.storage import write_json
+from components.train_classifier.delivery import DELIVERED, deliver
 from components.train_classifier.inputs import read_inputs
 from components.train_classifier.learners import train_learners, write_learners
 from components.train_classifier.selection import mean_scores, train_all, write_classifiers
@@ -29,10 +30,10 @@ def run(
 ) -> dict[str, Any]:
     """Train every method in every replicate; `component.py` describes the arguments.
 
-    Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, `selection.json`,
-    `learners.json` (figures) and `failures.json`. The test split is no
-    input of this stage. `retrieved_path` is None where no method retrieves, `corpus_path` where no method mixes in
-    noise from the corpus.
+    Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, `delivered/` (the
+    best pair of learner and method, trained on all labelled clips), and their figures and failures: `selection.json`,
+    `learners.json`, `delivered.json`, `failures.json`. The test split is no input of this stage. `retrieved_path` is
+    None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels.
@@ -59,6 +60,7 @@ def run(
         selection = write_classifiers(outcome, folder)
         write_json(folder / "learners.json", write_learners(learned, folder))
         write_json(folder / "selection.json", selection)
+        write_json(folder / "delivered.json", deliver(inputs, plan, outcome, learned, folder / DELIVERED))
         running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
         running.record(mean_scores(selection))
     return running.figures
