@@ -15,13 +15,15 @@ class Learner(Frozen):
     """A way from labelled clips to a classifier.
 
     Attributes:
-        title: name in tables.
+        title: name in tables and sentences.
+        simple: whether a sceptic would try it first; the verdict says so where it does best.
         slow: whether one training takes seconds; its settings are then chosen by a single split.
         frozen: the pretrained model whose features it takes.
         on_spectrograms: whether it is trained on spectrograms, which SpecAugment can mask.
     """
 
     title: str
+    simple: bool = False
     slow: bool = False
     frozen: str | None = None
     on_spectrograms: bool = False
@@ -31,11 +33,11 @@ AST, BLEND = "ast", "blend"
 """The paper's learner, which is always trained; and the mean of the others' probabilities."""
 
 LEARNERS: dict[str, Learner] = {
-    AST: Learner(title="AST, fine-tuned", slow=True, on_spectrograms=True),
-    "probe": Learner(title="AST, frozen, with logistic regression", frozen="classifier"),
-    "stats": Learner(title="log-mel statistics, linear discriminant"),
-    "cnn": Learner(title="small CNN from scratch", slow=True, on_spectrograms=True),
-    BLEND: Learner(title="mean of those that validation keeps"),
+    AST: Learner(title="fine-tuned AST", slow=True, on_spectrograms=True),
+    "probe": Learner(title="logistic regression on frozen AST", simple=True, frozen="classifier"),
+    "stats": Learner(title="linear discriminant on log-mel statistics", simple=True),
+    "cnn": Learner(title="small CNN from scratch", simple=True, slow=True, on_spectrograms=True),
+    BLEND: Learner(title="mean of learners"),
 }
 
 

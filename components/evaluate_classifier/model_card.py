@@ -65,7 +65,8 @@ classify("recording.wav")
 ```
 
 The pipeline hears the first seconds of a file, as many as the model's window has. `make classify MODEL=<this folder>
-AUDIO=<file or folder>` of Synthio hears it whole, and `make export-onnx` makes one ONNX graph of it, front end included."""
+AUDIO=<file or folder>` of Synthio hears it whole; `make export-onnx MODEL=<this folder> OUT=model.onnx` makes one ONNX
+graph of it: waveform in, probabilities out."""
 
 _SYNTHIO = """`make classify MODEL=<this folder> AUDIO=<file or folder>` of Synthio classifies recordings;
 `make export-onnx MODEL=<this folder> OUT=model.onnx` makes one ONNX graph of it: waveform in, probabilities out. It is

@@ -84,11 +84,14 @@ def _best(evaluation: Mapping[str, Any]) -> str:
         meaning = f"{_plural(count, 'replicate')} cannot tell a gain from chance"
     name = FIGURES[figure]
     start = f"The best classifier without synthetic audio reaches {name}"
-    return f"{start} {reached[0]}, with it {reached[1]}: {meaning} ({gain})"
+    higher = max(without, synthetic, key=lambda side: side[figure]["mean"])
+    simple = higher is without and LEARNERS[without["learner"]].simple and without["method"] == BASELINE
+    plainly = f". A simple baseline does best: {_pair(without, evaluation)}" if simple else ""
+    return f"{start} {reached[0]}, with it {reached[1]}: {meaning} ({gain}){plainly}"
 
 
 def _pair(side: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    return f"{LEARNERS[side['learner']].title}, on {evaluation['methods'][side['method']]['title']}"
+    return f"{LEARNERS[side['learner']].title}; {evaluation['methods'][side['method']]['title']}"
 
 
 def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

@@ -125,16 +125,17 @@ def _applies(classic: Augmentation, learner: str) -> bool:
 
 
 def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
-    keys, done = list(jobs), {}
-    for place, result in run_items(run_learner, list(jobs.values()), model_workers()):
-        job = jobs[keys[place]]
+    keys, results = list(jobs), dict(run_items(run_learner, list(jobs.values()), model_workers()))
+    done = {}
+    for place, key in enumerate(keys):
+        job, result = jobs[key], results[place]
         if isinstance(result, BaseException):
             text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
             learned.failures.append({"method": f"{job.learner} on {job.method}", "seed": job.seed, "error": text})
             event(log, "failed", name=job.name, error=text)
         else:
-            done[keys[place]] = result
-    return {key: done[key] for key in keys if key in done}
+            done[key] = result
+    return done
 
 
 def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:

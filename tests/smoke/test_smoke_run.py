@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.learners.opened import open_classifier
 from components.catalogue import STAGES
 from pipelines.commands import main
 from tests.kit.smoke import ROOT, SmokeRun, executed, record, run_pipeline, succeeded
@@ -48,12 +49,12 @@ def test_report_json_has_what_scripts_rely_on(smoke: SmokeRun) -> None:
     assert report["failures"] == []
 
 
-def test_published_models_load_in_the_plain_libraries(smoke: SmokeRun) -> None:
-    from transformers import pipeline
-
-    classify = pipeline("audio-classification", model=str((smoke.folder / "classifier").resolve()))
-    found = classify({"raw": np.zeros(16000, dtype=np.float32), "sampling_rate": 16000}, top_k=None)
-    assert sum(row["score"] for row in found) == pytest.approx(1.0, abs=1e-3)
+def test_what_the_run_publishes_opens(smoke: SmokeRun) -> None:
+    report = json.loads((smoke.folder / "report.json").read_text(encoding="utf-8"))
+    told = report["delivered"]
+    assert told["method"] in report["learners"][told["learner"]] and 0 < told["test_accuracy"] <= 1
+    found = open_classifier(smoke.folder / "classifier").probabilities([np.zeros(16000, dtype=np.float32)], 16000)
+    assert found.sum() == pytest.approx(1.0, abs=1e-3)
     assert (smoke.folder / "t2a" / "model_index.json").is_file()
     assert (smoke.folder / "synthetic" / "metadata.jsonl").is_file()
 

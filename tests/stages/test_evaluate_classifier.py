@@ -19,6 +19,7 @@ from common.config.methods import METHODS
 from common.errors import DataError
 from common.learners.heads import LinearHead
 from common.learners.model import LearnerModel
+from common.learners.opened import open_classifier
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip, read_clips, write_audio_folder
 from common.records.clips import GoldClip
@@ -67,6 +68,7 @@ def write_learner(folder: Path) -> dict[str, Any]:
             head = LinearHead(len(CLAP_LABELS), len(SCALES))
             head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) / 100)
             LearnerModel("stats", "statistics", head, tuple(CLAP_LABELS), False).save(place)
+            shutil.copytree(place, folder.parent / "delivered", dirs_exist_ok=True)
             figures[f"stats/{method}/{seed}"] = {"calibrated_loss": 0.3}
     return figures
 
@@ -79,6 +81,8 @@ def write_classifiers(folder: Path) -> None:
         selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
     write_json(folder / "selection.json", selection)
     write_json(folder / "failures.json", [])
+    delivered = {"learner": "stats", "method": "synthio", "members": ["stats"], "clips": 12, "failures": []}
+    write_json(folder / "delivered.json", delivered)
     asts = {f"ast/{name}": {"calibrated_loss": 1.0} for name in selection if "/" in name}
     write_json(folder / "learners.json", {**asts, **write_learner(folder / "learners")})
 
@@ -198,15 +202,33 @@ def test_the_classifier_is_chosen_on_validation_whatever_the_test_split_says(bui
     assert chosen == [("noise", 1)] * 3
 
 
-def test_the_classifier_that_is_handed_on_loads_in_the_plain_pipeline(
+def test_the_delivered_classifier_opens_and_its_card_says_what_it_is(
     evaluated: tuple[dict[str, Any], Path], built: World
 ) -> None:
-    folder = evaluated[1] / "classifier"
+    evaluation, out = evaluated
+    told = evaluation["delivered"]
+    assert (told["learner"], told["method"], told["clips"]) == ("stats", "synthio", 12)
+    test = [json.loads(line) for line in (built.test / "clips" / "metadata.jsonl").read_text().splitlines()]
+    opened = open_classifier(out / "classifier")
+    right = [opened.of_file(built.test / "clips" / row["file_name"]).argmax() == row["label_id"] for row in test]
+    assert told["accuracy"]["mean"] == pytest.approx(np.mean(right), abs=1e-6)
+    card = (out / "classifier" / "README.md").read_text(encoding="utf-8")
+    assert "all 12 labelled clips outside the test split" in card and "no model of transformers" in card
+    assert "CC0-1.0" in card and "| this model |" in card
+
+
+def test_a_delivered_transformer_loads_in_the_plain_pipeline(world: World, tmp_path: Path) -> None:
+    shutil.rmtree(world.classifiers / "delivered")
+    shutil.copytree(world.classifiers / "gold" / "0", world.classifiers / "delivered")
+    told = {"learner": "ast", "method": "gold", "members": ["ast"], "clips": 12, "failures": []}
+    write_json(world.classifiers / "delivered.json", told)
+    evaluate(world, tmp_path / "out")
+    folder = tmp_path / "out" / "classifier"
     classify = pipeline("audio-classification", model=str(folder))
     answers = classify(clap_sound(CLAP_LABELS[0], np.random.default_rng(1)), top_k=3)
     assert {answer["label"] for answer in answers} == set(CLAP_LABELS)
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "pipeline_tag" in card and "CC0-1.0" in card and "| this model |" in card
+    assert "pipeline_tag" in card and "transformers import pipeline" in card
 
 
 def test_oracle_and_distances_cover_vanilla_and_every_recipe(evaluated: tuple[dict[str, Any], Path]) -> None:
@@ -251,7 +273,7 @@ def test_a_second_run_predicts_nothing(built: World, tmp_path: Path, monkeypatch
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished prediction was made again")
 
-    monkeypatch.setattr(scoring, "load_classifier", refuse)
+    monkeypatch.setattr(scoring, "open_classifier", refuse)
     monkeypatch.setattr(scoring.ClapScorer, "load", refuse)
     assert evaluate(built, tmp_path / "second") == first
 
@@ -265,11 +287,13 @@ def test_a_damaged_classifier_is_reported_and_the_others_are_evaluated(world: Wo
     assert row["seeds"] == [1]
 
 
-def test_a_damaged_classifier_is_not_handed_on_even_if_validation_chose_it(world: World, tmp_path: Path) -> None:
+def test_a_damaged_classifier_is_neither_selected_nor_delivered(world: World, tmp_path: Path) -> None:
     (world.classifiers / "noise" / "1" / "model.safetensors").write_bytes(b"broken")
     found = evaluate(world, tmp_path / "out")
     assert (found["selected"]["method"], found["selected"]["seed"]) != ("noise", 1)
-    assert pipeline("audio-classification", model=str(tmp_path / "out" / "classifier")) is not None
+    (world.classifiers / "delivered" / "weights.safetensors").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"delivered classifier could not be evaluated.*copy it whole"):
+        evaluate(world, tmp_path / "again")
 
 
 def _empty(world: World) -> None:

@@ -114,7 +114,10 @@ def make_evaluation(
         {seed: name for seed, name in classics.items() if name in gains},
         settings,
         0,
+        delivered=next(iter(next(iter(predictions.values())).values())),
     )
+    told = {"learner": "ast", "method": next(iter(gains)), "members": ["ast"], "clips": 60, "threshold": 0.5}
+    compared["delivered"] = {**told, **compared["delivered"]}
     per_class_counts = {label: per_class for label in LABELS}
     leaks = {name: {"clips": 18, "exact": 0, "near": 0, "checked": 2} for name in ("gold", "vanilla", "accepted")}
     evaluation: dict[str, Any] = rounded(
@@ -122,6 +125,7 @@ def make_evaluation(
             "labels": LABELS,
             "confidence": 0.95,
             "resamples": resamples,
+            "n_train": 12,
             **compared,
             "selected": {
                 "method": "synthio" if "synthio" in gains else next(iter(gains)),

@@ -107,7 +107,7 @@ def test_a_run_without_synthetic_clips_has_no_distances() -> None:
 def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
     dataset = {"name": 'x"\n---\nevil: <script>', "domain": "sounds", "licence": "CC0\nlicense: mit"}
     evaluation = {**make_evaluation(resamples=200), "heard": ["All 9 test clips come from AudioSet."]}
-    card = model_card(evaluation, dataset, {"n_train": 12, "n_val": 6}, 1.04, synthetic=True)
+    card = model_card(evaluation, dataset, transformers=False, synthetic=True)
     assert "- Published models: All 9 test clips come from AudioSet." in card
     metadata, text = card.removeprefix("---\n").split("\n---\n", 1)
     fields = yaml.safe_load(metadata)
@@ -122,9 +122,9 @@ def card_of(classes: int) -> str:
     names = [f"class {k:02d}" for k in range(classes)]
     matrix = np.eye(classes, dtype=int) * 90
     matrix[0, 1:] = np.arange(classes - 1, 0, -1)
-    chosen = evaluation["methods"][evaluation["selected"]["method"]]
+    chosen = evaluation["delivered"]
     chosen |= {"confusion": matrix.tolist(), "recall": [0.5] * classes}
-    return model_card({**evaluation, "labels": names}, {"name": "x"}, {"n_train": 1, "n_val": 1}, 1.0, synthetic=True)
+    return model_card({**evaluation, "labels": names}, {"name": "x"}, transformers=True, synthetic=True)
 
 
 def test_the_model_card_has_the_confusion_matrix_of_a_few_classes() -> None:
