@@ -97,7 +97,7 @@ def trial_sounds(sample_rate_hz: int, window_s: float) -> Sequence[np.ndarray]:
     sound = (0.4 * strokes + pink / np.abs(pink).max() * 0.03).astype(np.float32)
 
     def part(share: float) -> np.ndarray:
-        return sound[: round(share * window_s * sample_rate_hz)]
+        return np.asarray(sound[: round(share * window_s * sample_rate_hz)])
 
     silence = np.zeros(sample_rate_hz // 3, np.float32)
     return [
