@@ -117,7 +117,7 @@ def _train(
     hear_all(fits)
     results = {fits[place].learner: result for place, result in run_items(run_learner, fits, model_workers())}
     if AST in names:
-        ((_, results[AST]),) = run_items(run_job, [_ast_job(inputs, plan, asts, pair.method)], 1)
+        ((_, results[AST]),) = run_items(run_job, [_ast_job(inputs, plan, asts, pair.method)], model_workers())
     items, failed = {}, []
     for name, result in results.items():
         if isinstance(result, BaseException):
