@@ -75,7 +75,6 @@ def world(built: World, tmp_path: Path) -> World:
     shutil.copytree(built.gold.parent, tmp_path / "world")
     return World(*(tmp_path / "world" / name for name in World._fields))
 
-
 FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
 """All learners."""
 
@@ -83,13 +82,7 @@ FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
 def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[str, Any]:
     optim = {"steps": 8.0, "batch_size": 6, "learning_rate": 3e-3, "record_every": 2, "evaluate_every": 4}
     return {
-        "settings": {
-            "optim": optim,
-            "oracle_steps": 10,
-            "noise": {"copies": 1},
-            "learners": {"names": ["ast"]},
-            **settings,
-        },
+        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, "learners": {"names": ["ast"]}, **settings},
         "seeds": [0.0, 1.0],
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
         "augmentation_factors": [2.0],
@@ -279,9 +272,7 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
     }
     assert set(figures) == names
     assert all(0 <= row["val_accuracy"] <= 1 for row in figures.values())
-    assert all(
-        row["chosen"]["weight"] == 0 for name, row in figures.items() if "/gold/" in name and "blend" not in name
-    )
+    assert all(row["chosen"]["weight"] == 0 for name, row in figures.items() if "/gold/" in name and "blend" not in name)
     for name in names:
         folder = out / "learners" / name
         if name.startswith("probe/"):
