@@ -63,7 +63,8 @@ def stream_logits(
     total, count = np.zeros(len(classifier.labels), np.float32), 0
     lengths = front_end.max_length, front_end.frame_length, front_end.hop_length
     for batch in _batches(stream_windows(blocks, samples, *lengths), batch_size):
-        logits = feature_logits(classifier, front_end(batch), batch_size)
+        # Not padded: no other clip is in the batch, and for a short clip that would cost many times its own window.
+        logits = feature_logits(classifier, front_end(batch), len(batch))
         total += logits.sum(dim=0).cpu().numpy()
         count += len(batch)
     return np.asarray(total / count, dtype=np.float32)

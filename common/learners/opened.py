@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from common.audio.signal import resample
 from common.audio.stream import MonoStream, open_mono
 from common.classifier.features import checked
-from common.classifier.inference import predict_logits, probabilities, stream_logits, stream_windows
+from common.classifier.inference import probabilities, stream_logits, stream_windows
 from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.classifier.probe import last_layer, set_last_layer
 from common.config.learners import BLEND, LEARNERS
@@ -107,10 +107,6 @@ class OpenedTransformer(Opened):
         with source(self.classifier.sample_rate_hz) as audio:
             logits = stream_logits(self.classifier, audio.blocks, audio.samples)
         return probabilities(logits[None], self.multi_label)[0]
-
-    def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
-        """Probabilities (clips, labels), with the windows of all clips in batches."""
-        return probabilities(predict_logits(self.classifier, waveforms, sample_rate_hz), self.multi_label)
 
 
 @dataclass(frozen=True)

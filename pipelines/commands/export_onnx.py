@@ -87,22 +87,21 @@ def _export(model: Path, made: Path) -> float:
 
 
 def trial_sounds(sample_rate_hz: int, window_s: float) -> Sequence[np.ndarray]:
-    """Sounds of several lengths and levels (T,) float32; the first lasts one and a half windows."""
+    """Sounds of several lengths and levels (T,) float32; the first lasts one and a half windows, others are shorter."""
     rng = np.random.default_rng(0)
-    time = np.arange(round(2.6 * window_s * sample_rate_hz)) / sample_rate_hz
+    time = np.arange(round(1.5 * window_s * sample_rate_hz)) / sample_rate_hz
     strokes = np.exp(-5 * (time % 0.7)) * np.sin(2 * np.pi * (400 + 150 * np.sin(2 * time)) * time)
     pink = np.fft.irfft(
         np.fft.rfft(rng.standard_normal(time.size)) / np.sqrt(1 + np.arange(time.size // 2 + 1)), time.size
     )
-    sound = (0.4 * strokes + pink / np.abs(pink).max() * 0.03).astype(np.float32)
+    sound: np.ndarray = (0.4 * strokes + pink / np.abs(pink).max() * 0.03).astype(np.float32)
 
     def part(share: float) -> np.ndarray:
         return np.asarray(sound[: round(share * window_s * sample_rate_hz)])
 
     silence = np.zeros(sample_rate_hz // 3, np.float32)
     return [
-        *(part(1.5), part(0.3), part(0.97), part(1.03), sound),
-        *(part(0.6) * np.float32(1e-3), np.clip(20 * part(0.7), -1, 1), part(0.5) + np.float32(0.1)),
+        *(sound, np.float32(1e-3) * part(0.3), np.clip(20 * part(0.7), -1, 1), part(0.9) + np.float32(0.1)),
         *(silence, np.concatenate([silence, part(0.4), silence]), sound[:100]),
     ]
 

@@ -142,10 +142,10 @@ def test_every_method_gets_equal_budget_and_a_loadable_model(finished: Path) -> 
             assert (row["steps"], row["examples"]) == (8, 48)
             assert sum(row["slot"].values()) == 24
             assert row["curve"][-1]["step"] == 8
-            assert load_classifier(out / method / str(seed)).labels == tuple(CLASS_LABELS)
+            assert load_classifier(out / method / str(seed)).labels == list(CLASS_LABELS)
             uses_clips = METHODS[method].recipe is not None
             assert (row["slot"]["synthetic"] > 0) == uses_clips
-    assert load_classifier(out / "oracle").labels == tuple(CLASS_LABELS)
+    assert load_classifier(out / "oracle").labels == list(CLASS_LABELS)
     assert selection["vanilla/0"]["gold_stands_in_for"] == ["siren"]
     assert selection["vanilla/0"]["synthetic_clips"] == 2 * 2
     assert selection["synthio/0"]["synthetic_clips"] == 3 * 2
