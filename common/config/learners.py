@@ -17,7 +17,7 @@ class Learner(Frozen):
     Attributes:
         title: name in tables.
         slow: whether one training takes seconds; its settings are then chosen by a single split.
-        frozen: the pretrained model whose features it takes.
+        frozen: the pretrained model whose features it takes, `classifier` or `clap`.
         on_spectrograms: whether it is trained on spectrograms, which SpecAugment can mask.
     """
 
@@ -33,6 +33,8 @@ AST, BLEND = "ast", "blend"
 LEARNERS: dict[str, Learner] = {
     AST: Learner(title="AST, fine-tuned", slow=True, on_spectrograms=True),
     "probe": Learner(title="AST, frozen, with logistic regression", frozen="classifier"),
+    "probe_clap": Learner(title="CLAP, frozen, with logistic regression", frozen="clap"),
+    "few_shot_clap": Learner(title="CLAP, zero-shot and labelled clips", frozen="clap"),
     "stats": Learner(title="log-mel statistics, linear discriminant"),
     "cnn": Learner(title="small CNN from scratch", slow=True, on_spectrograms=True),
     BLEND: Learner(title="mean of those that validation keeps"),
@@ -67,6 +69,16 @@ class LearnersConfig(Frozen):
         default=(0.1, 0.3, 1.0),
         min_length=1,
         description="of the linear discriminant, over the number of clips; ours: 0.2 did best on average",
+    )
+    cache_shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.5, 0.8, 0.95, 1.0),
+        min_length=1,
+        description="say of the labelled clips in few_shot_clap; 0 is zero-shot, 1 asks no text; ours",
+    )
+    cache_sharpness: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 5.0, 25.0),
+        min_length=1,
+        description="how fast a labelled clip's say falls with its distance in few_shot_clap; near Tip-Adapter's",
     )
     synthetic_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=(0.0, 0.25, 1.0),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import in_order
 from common.errors import DataError
+from common.learners.model import hears_clap
 from common.records.audio_folder import read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
@@ -119,6 +120,11 @@ def read_inputs(
     }
     validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
     oracle = classifiers / ORACLE
+
+    def predict(model: tuple[Path, str], clips: Clips) -> PredictTask:
+        embed = embed_tasks(store, clap, digest, clips, batch) if hears_clap(model[0]) else []
+        return PredictTask(store, *model, clips, batch, tuple(embed))
+
     return Inputs(
         gold=gold_set,
         test=test_clips,
@@ -128,9 +134,9 @@ def read_inputs(
         failures=read_json(classifiers / "failures.json"),
         learners=read_json(classifiers / "learners.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
-        predict={key: PredictTask(store, *model, test_clips, batch) for key, model in models.items()},
+        predict={key: predict(model, test_clips) for key, model in models.items()},
         validate={
-            (method, seed): PredictTask(store, *models[method, seed], clips, batch)
+            (method, seed): predict(models[method, seed], clips)
             for seed, clips in validation.items()
             for method, _ in _models(classifiers, plan)
             if (method, seed) in models

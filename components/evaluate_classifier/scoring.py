@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from common.audio.signal import rms_dbfs
+from common.audio.signal import levelled
 from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
@@ -29,9 +29,6 @@ from common.storage.items import ItemStore
 from components.evaluate_classifier.leaks import fingerprint
 
 Floats = NDArray[np.float32]
-
-LEVEL_DBFS = -20.0
-MAX_GAIN_DB = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,15 +53,12 @@ class Clips:
         return [self.load(index, sample_rate_hz) for index in range(len(self.records))]
 
 
-def levelled(waveform: Floats) -> Floats:
-    """Waveform (T,) scaled to `LEVEL_DBFS`, so that gain does not hide copies and loudness does not pass as quality."""
-    gain_db = min(LEVEL_DBFS - rms_dbfs(waveform), MAX_GAIN_DB)
-    return np.asarray(waveform * 10 ** (gain_db / 20), dtype=np.float32)
-
-
 @dataclass(frozen=True)
 class EmbedTask:
-    """Task: CLAP embeddings (of audio at one level) and fingerprints of the clips from `start` to `stop`."""
+    """Task: CLAP embeddings and fingerprints of the clips from `start` to `stop`.
+
+    Audio is at one level, so that gain does not hide copies and loudness does not pass as quality.
+    """
 
     store: ItemStore
     clap: Path
@@ -122,13 +116,14 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
 
 @dataclass(frozen=True)
 class PredictTask:
-    """Task: probabilities of all clips from one model."""
+    """Task: probabilities of all clips from one model; `embed` are those of a CLAP that the model hears through."""
 
     store: ItemStore
     model: Path
     model_hash: str
     clips: Clips
     batch_size: int
+    embed: tuple[EmbedTask, ...] = ()
 
     @property
     def item(self) -> Path:
@@ -137,7 +132,8 @@ class PredictTask:
 
     @property
     def _key(self) -> dict[str, Any]:
-        return {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+        key = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+        return {**key, "clap": self.embed[0].clap_hash} if self.embed else key
 
     def __call__(self) -> None:
         """Make the item unless the store has it."""
@@ -146,7 +142,10 @@ class PredictTask:
     def _make(self, folder: Path) -> None:
         if is_learner(self.model):
             learner = load_learner(self.model)
-            np.save(folder / "probabilities.npy", learner.of_features(_heard(self.clips, learner.front_end)))
+            for part in self.embed:
+                part()
+            heard = list(embedded(self.embed)[0]) if self.embed else _heard(self.clips, learner.front_end)
+            np.save(folder / "probabilities.npy", learner.of_features(heard))
             return
         loaded = load_classifier(self.model)
         features = _features(self.clips, loaded.front_end)
