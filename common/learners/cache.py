@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logit
 from torch import Tensor, nn
 
 from common.clap.scorer import ClapScorer
@@ -111,18 +112,18 @@ def fit_cache(
         sharpness: how fast a clip's say falls with its distance, above 0.
         multi_label: whether labels are independent.
     """
-    keys, has = np.asarray(features, dtype=np.float64), targets > 0
+    keys = np.asarray(features, dtype=np.float64)
     part = weights / weights.sum()
-    counts = part @ has
-    bias, values = np.zeros(len(texts)), targets
-    if share or multi_label:
-        present = counts > 0
-        centre = ((part[:, None] * has)[:, present] / counts[present]).mean(axis=1) @ keys
-        bias = -scale * (1 - share) * (texts @ centre)
+    rates = part @ targets
     if multi_label:
-        odds = np.clip(counts, 0.5 / len(keys), 1 - 0.5 / len(keys))
-        bias = bias + np.log(odds / (1 - odds))
-        values = values - counts
+        least = 0.5 / len(keys)
+        bias = logit(rates.clip(least, 1 - least)) - scale * (1 - share) * (texts @ (part @ keys))
+        values = targets - rates
+    else:
+        # Each label counts equally, however many clips it has.
+        means = (part[:, None] * targets).T[rates > 0] @ keys / rates[rates > 0, None]
+        bias = -scale * (1 - share) * (texts @ means.mean(axis=0)) if share else np.zeros(len(texts))
+        values = targets
     labels, width = texts.shape
     values = scale * share * labels * part[:, None] * values
     head = CacheHead(labels, width, len(keys))
