@@ -91,9 +91,9 @@ def classifiers(built: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return trained(built, folder / "classifiers", built.clap, LEARNERS, NAMES)
 
 
-def predictions(world: World, classifiers: Path, out: Path) -> dict[str, np.ndarray]:
+def predictions(world: World, classifiers: Path, out: Path, names: tuple[str, ...] = NAMES) -> dict[str, np.ndarray]:
     inputs = [str(path) for path in (classifiers, world.gold, world.test, world.vanilla, world.accepted, world.clap)]
-    methods = {name: METHODS[name].model_dump(mode="json") for name in NAMES}
+    methods = {name: METHODS[name].model_dump(mode="json") for name in names}
     config = {"settings": {"resamples": 200}, "seeds": list(SEEDS), "methods": methods}
     outputs = [str(out / name) for name in ("evaluation", "classifier", "evaluated.json")]
     evaluate(*inputs, *outputs, config=config, code_version="c")
@@ -121,6 +121,20 @@ def test_both_learn_from_every_methods_clips_and_are_right_on_the_test_clips_at_
         assert (heard[name].argmax(axis=1) == quiet[name].argmax(axis=1)).all()
     evaluation = read_json(tmp_path / "evaluation" / "evaluation.json")
     assert {*LEARNERS} <= set(evaluation["learners"])
+
+
+def test_independent_labels_are_learned_and_scored_too(built: World, tmp_path: Path) -> None:
+    gold = shutil.copytree(built.gold, tmp_path / "gold")
+    write_json(gold / "dataset.json", read_json(gold / "dataset.json") | {"multi_label": True})
+    world = built._replace(gold=gold)
+    out = trained(world, tmp_path / "out", built.clap, LEARNERS)
+    assert read_json(out / "failures.json") == []
+    heard = predictions(world, out, tmp_path, ("gold",))
+    for learner in LEARNERS:
+        assert read_json(out / "learners.json")[f"{learner}/gold/0"]["val_map"] > 0.8
+        rows = heard[f"{learner}/gold/0"]
+        assert (rows.argmax(axis=1) == heard["label_id"]).mean() > 0.8
+        assert ((rows > 0.5) == heard["truth"]).mean() > 0.8
 
 
 def test_without_a_clap_they_are_left_out(built: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
