@@ -23,6 +23,7 @@ __all__ = [
     "check_signal",
     "fixed_windows",
     "is_silent",
+    "levelled",
     "loudest_window",
     "match_loudness",
     "pcm16",
@@ -36,6 +37,8 @@ __all__ = [
 
 SILENCE_DBFS = -60.0
 FLOOR_DBFS = -120.0
+LEVEL_DBFS = -20.0
+MAX_GAIN_DB = 60.0
 _BLOCK_S = 0.1
 
 
@@ -248,6 +251,12 @@ def _click_count(x: np.ndarray) -> int:
     # A lone sample shifts its neighbours by half as much, the edge of a square wave by as much.
     alone &= off[places] > 1.4 * np.maximum(off[places - 1], off[places + 1])
     return int(alone.sum())
+
+
+def levelled(x: np.ndarray) -> np.ndarray:
+    """Scale to an RMS level of `LEVEL_DBFS`, by `MAX_GAIN_DB` at most, so that gain tells no two clips apart."""
+    gain_db = min(LEVEL_DBFS - rms_dbfs(x), MAX_GAIN_DB)
+    return np.asarray(x * 10 ** (gain_db / 20), dtype=np.float32)
 
 
 def match_loudness(x: np.ndarray, target_rms_dbfs: float, peak_limit_dbfs: float) -> tuple[np.ndarray, float]:

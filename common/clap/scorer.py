@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapProcessor, PreTrainedTokenizerBase
 
@@ -67,7 +68,7 @@ class ClapScorer:
             model = ClapModel.from_pretrained(path, use_safetensors=True, local_files_only=True)
             extractor = ClapFeatureExtractor.from_pretrained(path, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise DataError(f"no CLAP in {path}: {error}; expected a directory written by pretrain_clap") from error
         model.to(device or default_device())
         return cls(model, tokenizer, extractor, batch_size)

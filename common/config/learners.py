@@ -18,7 +18,7 @@ class Learner(Frozen):
         title: name in tables and sentences.
         simple: whether a sceptic would try it first; the verdict says so where it does best.
         slow: whether one training takes seconds; its settings are then chosen by a single split.
-        frozen: the pretrained model whose features it takes.
+        frozen: the pretrained model whose features it takes, `classifier` or `clap`.
         on_spectrograms: whether it is trained on spectrograms, which SpecAugment can mask.
     """
 
@@ -35,6 +35,8 @@ AST, BLEND = "ast", "blend"
 LEARNERS: dict[str, Learner] = {
     AST: Learner(title="fine-tuned AST", slow=True, on_spectrograms=True),
     "probe": Learner(title="logistic regression on frozen AST", simple=True, frozen="classifier"),
+    "probe_clap": Learner(title="logistic regression on frozen CLAP", simple=True, frozen="clap"),
+    "few_shot_clap": Learner(title="zero-shot CLAP with labelled clips", simple=True, frozen="clap"),
     "stats": Learner(title="linear discriminant on log-mel statistics", simple=True),
     "cnn": Learner(title="small CNN from scratch", simple=True, slow=True, on_spectrograms=True),
     BLEND: Learner(title="mean of learners"),
@@ -69,6 +71,16 @@ class LearnersConfig(Frozen):
         default=(0.1, 0.3, 1.0),
         min_length=1,
         description="of the linear discriminant, over the number of clips; ours: 0.2 did best on average",
+    )
+    cache_shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.5, 0.8, 0.95, 1.0),
+        min_length=1,
+        description="say of the labelled clips in few_shot_clap; 0 is zero-shot, 1 asks no text; ours",
+    )
+    cache_sharpness: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 5.0, 25.0),
+        min_length=1,
+        description="how fast a labelled clip's say falls with its distance in few_shot_clap; near Tip-Adapter's",
     )
     synthetic_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=(0.0, 0.25, 1.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from common.audio.signal import levelled
+from common.clap.scorer import ClapScorer
 from common.classifier.features import checked
 from common.learners.cnn import LogMel
 from common.learners.statistics import Statistics
@@ -57,6 +60,30 @@ class Traced:
             found.append(self.module(torch.from_numpy(padded)).numpy())
         return found
 
+
+class Clap:
+    """The audio tower of a CLAP, which hears every clip at one level: embeddings (D,) of norm 1.
+
+    Args:
+        folder: of the CLAP.
+
+    Raises:
+        DataError: it holds none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # A clip and its recorded copies come together; a larger batch would mostly be padding.
+        self.scorer = ClapScorer.load(folder, batch_size=4)
+        self.sample_rate_hz = self.scorer.sample_rate_hz
+
+    def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Features]:
+        """Embeddings of mono waveforms (T,)."""
+        clips = (levelled(checked(waveform, index)) for index, waveform in enumerate(waveforms))
+        return list(self.scorer.embed_audio(clips, self.sample_rate_hz))
+
+
+CLAP = "clap"
+"""Name of the front end `Clap`, and of a CLAP's folder in the directory of a learner."""
 
 MODULES: dict[str, Callable[[], nn.Module]] = {"statistics": Statistics, "log_mel": LogMel}
 """Front ends without weights, by name."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.classifier.graph import WaveformLogits, places
 from common.errors import ConfigError
 from common.learners.calibration import LEAST
-from common.learners.front_ends import MODULES
+from common.learners.front_ends import MODULES, front_end
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
 
@@ -24,8 +24,9 @@ class LearnerLogits(nn.Module):
 
     def __init__(self, model: LearnerModel) -> None:
         super().__init__()
-        self.front_end, self.head, self.temperature = model.encoder.module, model.head, model.temperature
-        self.shortest = model.encoder.shortest
+        hears = front_end(model.front_end)
+        self.front_end, self.head, self.temperature = hears.module, model.head, model.temperature
+        self.shortest = hears.shortest
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Logits of a waveform, T ≥ `shortest`."""

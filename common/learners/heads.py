@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.learners.cache import CacheHead
 from common.learners.cnn import ConvNet
 from common.learners.linear import Linear
 
@@ -70,11 +71,13 @@ class LinearHead(nn.Module):
         return {"labels": len(self.bias), "width": len(self.mean)}
 
 
-HEADS: dict[str, type[nn.Module]] = {"linear": LinearHead, "convnet": ConvNet}
+HEADS: dict[str, type[nn.Module]] = {"linear": LinearHead, "convnet": ConvNet, "cache": CacheHead}
 """Classes of heads by the name that a saved learner states."""
 
 
 @torch.inference_mode()
 def head_logits(head: nn.Module, features: Sequence[NDArray[np.float32]]) -> Floats:
     """(N, labels) logits of clips with features of any lengths."""
+    if features[0].ndim == 1:
+        return np.asarray(head(torch.from_numpy(np.stack(features))).numpy(), dtype=np.float64)
     return np.stack([head(torch.from_numpy(clip)).numpy() for clip in features]).astype(np.float64)

@@ -6,7 +6,7 @@ The directory holds `learner.json` and `weights.safetensors`, no code and no pic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import nn
 
 from common.classifier.inference import probabilities
 from common.errors import DataError
-from common.learners.front_ends import MODULES, Features, Traced, front_end
+from common.learners.front_ends import CLAP, MODULES, Clap, Features, FrontEnd, front_end
 from common.learners.heads import HEADS, head_logits
 from common.storage import read_json, write_json
 
@@ -30,11 +30,12 @@ class LearnerModel:
 
     Attributes:
         learner: its name in `LEARNERS`.
-        front_end: name of the front end in `MODULES`.
+        front_end: name of the front end in `MODULES`, or `CLAP`.
         head: features of a clip to logits.
         labels: by output index.
         multi_label: whether labels are independent.
         temperature: divides the logits; chosen so that probabilities are calibrated.
+        clap: what it hears through where the front end is `CLAP`; None = features are given, not waveforms.
     """
 
     learner: str
@@ -43,11 +44,23 @@ class LearnerModel:
     labels: tuple[str, ...]
     multi_label: bool
     temperature: float = 1.0
+    clap: Clap | None = None
 
     @property
-    def encoder(self) -> Traced:
-        """The front end."""
-        return front_end(self.front_end)
+    def encoder(self) -> FrontEnd:
+        """The front end.
+
+        Raises:
+            DataError: it is a CLAP, which is not there.
+        """
+        if self.front_end != CLAP:
+            return front_end(self.front_end)
+        if self.clap is None:
+            raise DataError(
+                f"the learner {self.learner} hears through a CLAP, and none was given; expected the folder {CLAP}/ in "
+                "its directory, or the folder of the run's pretrained CLAP"
+            )
+        return self.clap
 
     @property
     def sample_rate_hz(self) -> int:
@@ -85,8 +98,17 @@ def is_learner(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def load_learner(folder: Path) -> LearnerModel:
+def hears_clap(folder: Path) -> bool:
+    """Whether the folder holds a learner whose front end is a CLAP."""
+    return is_learner(folder) and read_json(folder / RECORD).get("front_end") == CLAP
+
+
+def load_learner(folder: Path, clap: Path | None = None) -> LearnerModel:
     """Load a learner's directory.
+
+    Args:
+        folder: the directory; its sub-folder `CLAP` goes before `clap`.
+        clap: the CLAP of the learner's run, where it hears through one; not needed for features that are computed.
 
     Raises:
         DataError: it holds none, or its files are damaged or do not fit each other.
@@ -97,11 +119,12 @@ def load_learner(folder: Path) -> LearnerModel:
         head = HEADS[arguments.pop("kind")](**arguments)
         head.load_state_dict(load_file(folder / WEIGHTS))
         labels = tuple(str(label) for label in record["labels"])
-        if len(labels) != arguments["labels"] or record["front_end"] not in MODULES:
+        if len(labels) != arguments["labels"] or record["front_end"] not in (*MODULES, CLAP):
             raise ValueError(f"{len(labels)} labels and the front end {record['front_end']!r} do not fit the weights")
         temperature = float(record["temperature"])
-        return LearnerModel(
-            record["learner"], record["front_end"], head.eval(), labels, bool(record["multi_label"]), temperature
-        )
+        multi_label = bool(record["multi_label"])
+        model = LearnerModel(record["learner"], record["front_end"], head.eval(), labels, multi_label, temperature)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"cannot load the classifier at {folder}: {error}; make it again or copy it whole") from error
+    own = folder / CLAP if (folder / CLAP).is_dir() else clap
+    return replace(model, clap=Clap(own)) if model.front_end == CLAP and own else model

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import in_order
 from common.errors import DataError
+from common.learners.model import hears_clap
 from common.records.audio_folder import read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
@@ -120,7 +121,14 @@ def read_inputs(
         if (model := folder / str(seed)).is_dir() and not (model / MEMBERS).is_file()
     }
     validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
-    oracle = classifiers / ORACLE
+    oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
+
+    def predict(model: tuple[Path, str], clips: Clips) -> PredictTask:
+        embed = embed_tasks(store, clap, digest, clips, batch) if hears_clap(model[0]) else []
+        return PredictTask(store, *model, clips, batch, tuple(embed))
+
+    through_clap = tuple(embed_tasks(store, clap, digest, test_clips, batch))
+
     return Inputs(
         gold=gold_set,
         test=test_clips,
@@ -130,9 +138,9 @@ def read_inputs(
         failures=read_json(classifiers / "failures.json") + read_json(classifiers / "delivered.json")["failures"],
         learners=read_json(classifiers / "learners.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
-        predict={key: PredictTask(store, *model, test_clips, batch) for key, model in models.items()},
+        predict={key: predict(model, test_clips) for key, model in models.items()},
         validate={
-            (method, seed): PredictTask(store, *models[method, seed], clips, batch)
+            (method, seed): predict(models[method, seed], clips)
             for seed, clips in validation.items()
             for method, _ in _models(classifiers, plan)
             if (method, seed) in models
@@ -145,7 +153,10 @@ def read_inputs(
         },
         delivered=(
             read_json(classifiers / "delivered.json"),
-            PredictTask(store, classifiers / DELIVERED, hash_dir(classifiers / DELIVERED), test_clips, batch),
+            # It may be a blend, and any member may hear through the CLAP.
+            PredictTask(
+                store, classifiers / DELIVERED, hash_dir(classifiers / DELIVERED), test_clips, batch, through_clap
+            ),
         ),
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()

@@ -72,13 +72,14 @@ def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
     """Run all tasks; returns the errors of failed predictions."""
     names = [*inputs.predict, *inputs.validate, *((f"oracle on {name}", 0) for name in inputs.oracle), DELIVERED_MODEL]
     embed = [task for tasks in inputs.embed.values() for task in tasks]
-    failures = perform(
-        [*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), inputs.delivered[1], *embed]
-    )
+    # Embeddings come first: some learners hear through the same CLAP.
+    tasks = [*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), inputs.delivered[1]]
+    failures = perform([*embed, *tasks])
     failed = {}
     for index, error in sorted(failures.items()):
-        if index >= len(names):
+        if index < len(embed):
             raise error
-        failed[names[index]] = str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"
-        event(log, "failed", what=names[index], error=failed[names[index]])
+        name = names[index - len(embed)]
+        failed[name] = str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"
+        event(log, "failed", what=name, error=failed[name])
     return failed

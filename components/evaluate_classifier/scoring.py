@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from common.audio.signal import rms_dbfs
+from common.audio.signal import levelled
 from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.learners.calibration import blended
-from common.learners.front_ends import front_end
+from common.learners.front_ends import CLAP, front_end
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer, open_classifier
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
@@ -29,9 +29,6 @@ from common.storage.items import ItemStore
 from components.evaluate_classifier.leaks import fingerprint
 
 Floats = NDArray[np.float32]
-
-LEVEL_DBFS = -20.0
-MAX_GAIN_DB = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,15 +53,12 @@ class Clips:
         return [self.load(index, sample_rate_hz) for index in range(len(self.records))]
 
 
-def levelled(waveform: Floats) -> Floats:
-    """Waveform (T,) scaled to `LEVEL_DBFS`, so that gain does not hide copies and loudness does not pass as quality."""
-    gain_db = min(LEVEL_DBFS - rms_dbfs(waveform), MAX_GAIN_DB)
-    return np.asarray(waveform * 10 ** (gain_db / 20), dtype=np.float32)
-
-
 @dataclass(frozen=True)
 class EmbedTask:
-    """Task: CLAP embeddings (of audio at one level) and fingerprints of the clips from `start` to `stop`."""
+    """Task: CLAP embeddings and fingerprints of the clips from `start` to `stop`.
+
+    Audio is at one level, so that gain does not hide copies and loudness does not pass as quality.
+    """
 
     store: ItemStore
     clap: Path
@@ -122,13 +116,14 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
 
 @dataclass(frozen=True)
 class PredictTask:
-    """Task: probabilities of all clips from one model."""
+    """Task: probabilities of all clips from one model; `embed` are those of the CLAP that it may hear through."""
 
     store: ItemStore
     model: Path
     model_hash: str
     clips: Clips
     batch_size: int
+    embed: tuple[EmbedTask, ...] = ()
 
     @property
     def item(self) -> Path:
@@ -137,7 +132,8 @@ class PredictTask:
 
     @property
     def _key(self) -> dict[str, Any]:
-        return {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+        key = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+        return {**key, "clap": self.embed[0].clap_hash} if self.embed else key
 
     def __call__(self) -> None:
         """Make the item unless the store has it."""
@@ -151,18 +147,25 @@ class PredictTask:
         if isinstance(model, OpenedBlend):
             return blended([(self._probabilities(each), t) for each, t in model.members], model.multi_label)
         if isinstance(model, OpenedLearner):
-            return model.model.of_features(_heard(self.clips, model.model.front_end))
+            return model.model.of_features(self._features(model.model.front_end))
         if not isinstance(model, OpenedTransformer):
             raise TypeError(f"no kind of classifier: {type(model).__name__}")
-        features = _features(self.clips, model.classifier.front_end)
+        features = _frames(self.clips, model.classifier.front_end)
         model.classifier.model.to(device())
         logits = feature_logits(model.classifier, features, self.batch_size)
         return probabilities(logits.cpu().numpy(), model.multi_label)
 
+    def _features(self, front_end: str) -> Sequence[Floats]:
+        if front_end != CLAP:
+            return _heard(self.clips, front_end)
+        for part in self.embed:
+            part()
+        return list(embedded(self.embed)[0])
+
 
 # All models of a run have equal front ends; each process therefore computes the features of a set once.
 @lru_cache(maxsize=1)
-def _features(clips: Clips, front_end: FrontEnd) -> tuple[torch.Tensor, ...]:
+def _frames(clips: Clips, front_end: FrontEnd) -> tuple[torch.Tensor, ...]:
     return tuple(front_end(clips.load_all(front_end.sample_rate_hz)))
 
 

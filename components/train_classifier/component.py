@@ -12,6 +12,7 @@ def train_classifier(
     accepted: Input[Dataset],
     retrieved: Input[Dataset],
     corpus: Input[Dataset],
+    clap: Input[Model],
     config: dict,
     code_version: str,
     classifiers: Output[Model],
@@ -26,6 +27,7 @@ def train_classifier(
         accepted: accepted synthetic clips of all recipes, from filter_audio.
         retrieved: retrieved corpus clips, from retrieve_audio.
         corpus: pretraining corpus, from prepare_corpus; provides background noise.
+        clap: pretrained CLAP, from pretrain_clap; two learners hear through it.
         config: settings of this stage, resolved by plan.
         code_version: hash of this stage's source, part of the cache key.
         classifiers: one model directory per method and replicate, with the oracle, selection.json and failures.json.
@@ -44,6 +46,7 @@ def train_classifier(
         code_version=code_version,
         retrieved_path=retrieved.path,
         corpus_path=corpus.path,
+        clap_path=clap.path,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from typing import Any
 from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND
 from common.errors import DataError, SynthioError
+from common.learners.front_ends import CLAP
+from common.learners.model import hears_clap
 from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
@@ -74,13 +77,17 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
             failed += errors
             continue
         shutil.rmtree(folder, ignore_errors=True)
-        found = [(name, temperature, items[name] / MODEL) for name, temperature in members.items()]
-        if pair.learner == BLEND:
-            folder.mkdir(parents=True)
-            save_blend(folder, found)
-        else:
-            shutil.copytree(found[0][2], folder)
-            set_temperature(folder, found[0][1])
+        with tempfile.TemporaryDirectory() as made_in:
+            found = [
+                (name, temperature, _whole(items[name] / MODEL, inputs, Path(made_in) / name))
+                for name, temperature in members.items()
+            ]
+            if pair.learner == BLEND:
+                folder.mkdir(parents=True)
+                save_blend(folder, found)
+            else:
+                shutil.copytree(found[0][2], folder)
+                set_temperature(folder, found[0][1])
         made = {"learner": pair.learner, "method": pair.method, "members": list(members), "loss": pair.loss}
         event(log, "delivered", **made)
         return {**made, "clips": len(inputs.everything.clips), "failures": failed}
@@ -90,6 +97,15 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         if failed
         else "no learner finished in every replicate"
     )
+
+
+def _whole(model: Path, inputs: Inputs, folder: Path) -> Path:
+    """The model's directory, or a copy with the CLAP that it hears through."""
+    if inputs.clap is None or not hears_clap(model):
+        return model
+    shutil.copytree(model, folder)
+    shutil.copytree(inputs.clap.folder, folder / CLAP)
+    return folder
 
 
 def _members(pair: Pair, learned: Learned) -> dict[str, float]:

@@ -22,6 +22,7 @@ from components.train_classifier.candidates import Candidate
 from components.train_classifier.clip_sets import ClipSet, clip_set, main_label
 from components.train_classifier.clips import check_labels, extra_real_clips, synthetic_clips
 from components.train_classifier.jobs import Job
+from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import selection_figure
 from components.train_classifier.waveform import Backgrounds
 
@@ -49,6 +50,7 @@ class Inputs:
         store: item store of finished trainings.
         backgrounds: background noise; None where no method needs it.
         window_s: seconds that all classifiers see at once; None = as many as the pretrained one.
+        clap: the pretrained CLAP; None leaves the learners out that hear through it.
     """
 
     base_dir: Path
@@ -63,6 +65,7 @@ class Inputs:
     store: ItemStore
     backgrounds: Backgrounds | None = None
     window_s: float | None = None
+    clap: Pretrained | None = None
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """Build the job of a candidate."""
@@ -130,6 +133,7 @@ def read_inputs(
     plan: TrainClassifierPlan,
     code_version: str,
     corpus: Path | None = None,
+    clap: Path | None = None,
 ) -> Inputs:
     """Read and check the inputs; audio is hashed, not decoded.
 
@@ -140,6 +144,7 @@ def read_inputs(
         plan: resolved settings.
         code_version: hash of the stage's code, part of every job's key.
         corpus: folder of the pretraining corpus, where a method mixes in its clips.
+        clap: folder of the pretrained CLAP.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels.
@@ -187,6 +192,7 @@ def read_inputs(
         window_s=window_for([clip.duration_s for clip in gold_set.clips.values()])
         if plan.settings.window == "clips"
         else None,
+        clap=None if clap is None else Pretrained(clap, hash_dir(clap), None),
     )
 
 

@@ -48,7 +48,7 @@ log = get_logger("train_classifier")
 class Trial:
     """One setting and what the splits say of it: loss at the best temperature, and the score."""
 
-    option: float
+    option: Any
     weight: float
     strength: Strength | None
     further: Rows
@@ -180,7 +180,7 @@ def _trial(
     job: LearnerJob,
     real: _Real,
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    option: float,
+    option: Any,
     weight: float,
     strength: Strength | None,
     further: Rows,

@@ -17,12 +17,12 @@ from components.train_classifier.waveform import Backgrounds
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The pretrained classifier, compared by content.
+    """A pretrained model, compared by content.
 
     Attributes:
         folder: its directory.
         content: hash of the directory.
-        window_s: seconds that the new classifier sees at once; None = as many as this one.
+        window_s: seconds that a new classifier sees at once; None = as many as this one.
     """
 
     folder: Path = field(compare=False)
@@ -43,6 +43,7 @@ class LearnerJob:
         learner: one of `LEARNERS`, not AST.
         method: for log lines.
         seed: the replicate.
+        pretrained: the model that the learner's `frozen` names; ignored where it names none.
         gold: training clips.
         validation: validation clips; None = the splits alone tell how good the learner is.
         synthetic: further clips of the method, may be empty.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,9 +18,10 @@ from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.classifier.probe import embeddings, set_last_layer
 from common.config.classifier import Waveform
 from common.config.learners import LearnersConfig
+from common.learners.cache import LabelTexts, fit_cache, label_texts
 from common.learners.cnn import Change, fit_convnet
 from common.learners.copies import recorded_copies
-from common.learners.front_ends import Features, FrontEnd, front_end
+from common.learners.front_ends import CLAP, Clap, Features, FrontEnd, front_end
 from common.learners.heads import LinearHead
 from common.learners.linear import fit_discriminant, fit_logistic
 from common.learners.model import LearnerModel
@@ -72,9 +74,12 @@ class Fit(Protocol):
     """Fits a head."""
 
     def __call__(
-        self, job: LearnerJob, gold: Rows, further: Rows, share: float, option: float, strength: Strength | None
+        self, job: LearnerJob, gold: Rows, further: Rows, share: float, option: Any, strength: Strength | None
     ) -> nn.Module:
-        """Fit to gold clips, and to `further` with `share` of the weight; 0 leaves them out."""
+        """Fit to gold clips, and to `further` with `share` of the weight; 0 leaves them out.
+
+        `option` is one of the kind's.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,10 @@ class Kind:
     """A learner's implementation.
 
     Attributes:
-        front_end: of the run's pretrained models.
+        front_end: of the pretrained model that the learner takes.
         fit: makes the head.
         save: writes the model's directory: job, head, temperature, folder.
-        options: values of its setting to choose from.
+        options: values of its setting, or of its settings together, to choose from; JSON values.
         copies: whether it is fitted to recorded copies of the gold clips too.
         front_end_name: of a front end without weights.
     """
@@ -93,7 +98,7 @@ class Kind:
     front_end: Callable[[Pretrained], FrontEnd]
     fit: Fit
     save: Callable[[LearnerJob, nn.Module, float, Path], None]
-    options: Callable[[LearnersConfig], tuple[float, ...]] = lambda _: (0.0,)
+    options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,)
     copies: bool = True
     front_end_name: str = ""
 
@@ -172,9 +177,26 @@ def _convnet(
     )
 
 
+def _few_shot(
+    job: LearnerJob, gold: Rows, further: Rows, share: float, option: Any, strength: Strength | None
+) -> nn.Module:
+    of_clips, sharpness, several = option
+    told = _label_texts(job.pretrained, job.labels)
+    texts = told.several if several else told.plain
+    return fit_cache(*_joined(gold, further, share), texts, told.scale, of_clips, sharpness, job.multi_label)
+
+
+def _few_shot_options(config: LearnersConfig) -> list[tuple[float, float, bool]]:
+    """Share of the labelled clips, sharpness, and whether labels are put in several words."""
+    found = itertools.product(config.cache_shares, config.cache_sharpness, (False, True))
+    # Clips without a say need no sharpness, texts without one no words.
+    return list(dict.fromkeys((a, b if a else config.cache_sharpness[0], words and a < 1) for a, b, words in found))
+
+
 def _save_module(name: str) -> Callable[[LearnerJob, nn.Module, float, Path], None]:
     def save(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
-        LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature).save(folder)
+        clap = _clap(job.pretrained) if name == CLAP else None
+        LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature, clap).save(folder)
 
     return save
 
@@ -207,18 +229,30 @@ def _body(pretrained: Pretrained) -> Classifier:
 
 
 @lru_cache(maxsize=1)
+def _clap(pretrained: Pretrained) -> Clap:
+    return Clap(pretrained.folder)
+
+
+@lru_cache(maxsize=1)
+def _label_texts(pretrained: Pretrained, labels: tuple[str, ...]) -> LabelTexts:
+    return label_texts(_clap(pretrained).scorer, labels)
+
+
+@lru_cache(maxsize=1)
 def _encoder(pretrained: Pretrained) -> FrontEnd:
     return _Body(pretrained)
 
 
 def _without_weights(
-    name: str, fit: Fit, options: Callable[[LearnersConfig], tuple[float, ...]] = lambda _: (0.0,), copies: bool = True
+    name: str, fit: Fit, options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,), copies: bool = True
 ) -> Kind:
     return Kind(lambda _: front_end(name), fit, _save_module(name), options, copies, name)
 
 
 KINDS: dict[str, Kind] = {
     "probe": Kind(_encoder, _logistic, _save_probe, lambda c: c.inverse_penalties),
+    "probe_clap": Kind(_clap, _logistic, _save_module(CLAP), lambda c: c.inverse_penalties),
+    "few_shot_clap": Kind(_clap, _few_shot, _save_module(CLAP), _few_shot_options),
     "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
     "cnn": _without_weights("log_mel", _convnet, copies=False),
 }

@@ -61,8 +61,14 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     best classic augmentation, each learner takes the one that its own splits found best.
     """
     plan = inputs.possible(plan)
-    names = [name for name in plan.settings.learners.names if name in KINDS]
-    pretrained = Pretrained(inputs.base_dir, inputs.base_hash, inputs.window_s)
+    frozen = {"classifier": Pretrained(inputs.base_dir, inputs.base_hash, inputs.window_s), "clap": inputs.clap}
+    pretrained: dict[str, Pretrained] = {}
+    for name in plan.settings.learners.names:
+        model = frozen[LEARNERS[name].frozen or "classifier"]
+        if model is None:
+            event(log, "left_out", learner=name, reason="it hears through a CLAP, and none was given")
+        elif name in KINDS:
+            pretrained[name] = model
     learned = Learned()
 
     def job(learner: str, method: str, seed: int, of: Method, classic: Augmentation) -> LearnerJob:
@@ -70,7 +76,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
             learner=learner,
             method=method,
             seed=seed,
-            pretrained=pretrained,
+            pretrained=pretrained[learner],
             labels=inputs.labels,
             multi_label=inputs.multi_label,
             gold=inputs.train[seed],
@@ -85,14 +91,14 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
 
     direct = {
         (learner, name, seed): job(learner, name, seed, method, method.classic)
-        for learner in names
+        for learner in pretrained
         for name, method in plan.methods.items()
         for seed in plan.seeds
         if method.classic != "best" and (method.classic == "none" or _applies(method.classic, learner))
     }
     tried: dict[tuple[str, str, int], LearnerJob] = {
         (learner, classic, seed): job(learner, classic, seed, Method(title=classic), classic)
-        for learner in names
+        for learner in pretrained
         for seed in plan.seeds
         for classic in classics_of(plan.methods)
         if _applies(classic, learner) and any(method.classic == "best" for method in plan.methods.values())

@@ -27,13 +27,15 @@ def run(
     code_version: str,
     retrieved_path: str | None = None,
     corpus_path: str | None = None,
+    clap_path: str | None = None,
 ) -> dict[str, Any]:
     """Train every method in every replicate; `component.py` describes the arguments.
 
     Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, `delivered/` (the
     best pair of learner and method, trained on all labelled clips), and their figures and failures: `selection.json`,
     `learners.json`, `delivered.json`, `failures.json`. The test split is no input of this stage. `retrieved_path` is
-    None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus.
+    None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus, `clap_path` where no
+    learner hears through CLAP.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels.
@@ -44,11 +46,11 @@ def run(
     if retrieved_path is not None:
         clips["retrieved"] = retrieved_path
     # The corpus is not verified here: it checks the hash of each shard that it opens.
-    artifacts = {"classifier": classifier_path, "gold": gold_path, **clips}
+    artifacts = {"classifier": classifier_path, "gold": gold_path, "clap": clap_path, **clips}
     with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}, artifacts) as running:
         folders = {name: Path(path) for name, path in clips.items()}
-        corpus = None if corpus_path is None else Path(corpus_path)
-        inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus)
+        corpus, clap = (None if path is None else Path(path) for path in (corpus_path, clap_path))
+        inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus, clap)
         outcome = train_all(inputs, plan)
         learned = train_learners(inputs, plan, outcome)
         outcome.failures += learned.failures

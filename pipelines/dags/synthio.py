@@ -205,6 +205,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             accepted=sets["accepted"],
             retrieved=retrieved,
             corpus=corpus,
+            clap=clap,
             config=config["train_classifier"],
         ).outputs["classifiers"]
         evaluated = stage(

@@ -57,6 +57,7 @@ def inputs(dag: dict[str, Any], task: str) -> dict[str, str]:
         ("filter-audio", "clap", "finetune-clap.finetuned"),
         ("train-classifier", "classifier", "pretrain-classifier.classifier"),
         ("train-classifier", "retrieved", "retrieve-audio.retrieved"),
+        ("train-classifier", "clap", "pretrain-clap.clap"),
         ("evaluate-classifier", "classifiers", "train-classifier.classifiers"),
         ("evaluate-classifier", "test", "prepare-dataset.test"),
     ],

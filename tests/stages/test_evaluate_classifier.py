@@ -13,6 +13,7 @@ from transformers import ClapModel, ClapProcessor, pipeline
 
 import common.runtime.parallel
 import components.evaluate_classifier.scoring as scoring
+from common.audio.signal import levelled
 from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
@@ -148,7 +149,7 @@ def test_the_zero_shot_row_is_what_the_plain_clap_answers(built: World, evaluate
     prompts = processor.tokenizer([f"sound of a {label}" for label in CLAP_LABELS], padding=True, return_tensors="pt")
     right = []
     for clip in read_clips(built.test, GoldClip):
-        waveform = scoring.levelled(load_clip(built.test, clip, CLAP_RATE))
+        waveform = levelled(load_clip(built.test, clip, CLAP_RATE))
         features = processor.feature_extractor(waveform, sampling_rate=CLAP_RATE, return_tensors="pt")
         with torch.inference_mode():
             answer = model(**prompts, **features).logits_per_audio[0]

@@ -131,6 +131,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             str(root / "trained.json"),
             config=made.plans["train_classifier"],
             code_version="c",
+            clap_path=str(root / "clap"),
         )
         evaluated(made, root)
     return made
