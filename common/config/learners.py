@@ -27,11 +27,12 @@ class Learner(Frozen):
     on_spectrograms: bool = False
 
 
-AST, BLEND = "ast", "blend"
-"""The paper's learner, which is always trained; and the mean of the others' probabilities."""
+AST, PROBE_FIRST, BLEND = "ast", "ast_probe_first", "blend"
+"""The paper's learner, which is always trained; the same with another start; the mean of all others' probabilities."""
 
 LEARNERS: dict[str, Learner] = {
     AST: Learner(title="AST, fine-tuned", slow=True, on_spectrograms=True),
+    PROBE_FIRST: Learner(title="AST, head first, then all", slow=True, on_spectrograms=True),
     "probe": Learner(title="AST, frozen, with logistic regression", frozen="classifier"),
     "stats": Learner(title="log-mel statistics, linear discriminant"),
     "cnn": Learner(title="small CNN from scratch", slow=True, on_spectrograms=True),
