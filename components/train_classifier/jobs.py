@@ -180,6 +180,7 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         select_by=selection_figure(job.settings.select_by, job.multi_label),
         specaugment=_specaugment(job),
         mixup_alpha=job.settings.mixup_alpha,
+        recording=job.settings.recording,
         seed=derive_seed(job.seed, "steps"),
         checkpoints=checkpoints,
     )
