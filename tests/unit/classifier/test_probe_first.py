@@ -14,6 +14,8 @@ from common.classifier.model import Classifier, with_fresh_head
 from common.classifier.probe import embeddings
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig
+from common.config.learners import LEARNERS, PROBE_FIRST
+from common.config.run import load_preset, preset_names
 from common.learners.linear import fit_logistic
 from common.storage.items import ItemStore
 from components.train_classifier.clip_sets import ClipSet
@@ -90,3 +92,9 @@ def test_only_such_a_training_has_another_key(tmp_path: Path) -> None:
     assert "probe_first" not in job.key()
     assert first.key() != job.key()
     assert replace(first, settings=other).key() != first.key()
+
+
+def test_only_the_tiny_preset_leaves_it_out() -> None:
+    names = {preset: load_preset(preset).train_classifier.learners.names for preset in preset_names()}
+    assert names.pop("tiny") == tuple(name for name in LEARNERS if name != PROBE_FIRST)
+    assert set(names.values()) == {tuple(LEARNERS)}
