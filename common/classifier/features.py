@@ -7,6 +7,7 @@ features: a clip is transformed once, and every window is a slice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from common.errors import DataError
 
 FRAME_LENGTH = 400
 HOP_LENGTH = 160
+LOWEST_HZ = 20
 _FFT_LENGTH = 512
 _PREEMPHASIS = 0.97
 _MEL_FLOOR = 1.192092955078125e-07
@@ -38,6 +40,8 @@ class LogMel:
         max_length: frames in the model's window.
         num_mel_bins: mel bins.
         pad_value: value of a padded frame: 0 before normalisation, as in `ASTFeatureExtractor`.
+        silence: value of digital silence.
+        decibel: difference that a decibel makes.
     """
 
     spectral = True
@@ -51,10 +55,12 @@ class LogMel:
         self._mean = float(extractor.mean) if normalize else 0.0
         self._scale = 2 * float(extractor.std) if normalize else 1.0
         self.pad_value = -self._mean / self._scale
+        self.silence = (math.log(_MEL_FLOOR) - self._mean) / self._scale
+        self.decibel = math.log(10) / 10 / self._scale
         filters = mel_filter_bank(
             num_frequency_bins=_FFT_LENGTH // 2 + 1,
             num_mel_filters=self.num_mel_bins,
-            min_frequency=20,
+            min_frequency=LOWEST_HZ,
             max_frequency=self.sample_rate_hz // 2,
             sampling_rate=self.sample_rate_hz,
             norm=None,

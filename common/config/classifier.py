@@ -10,6 +10,7 @@ from common.config.base import Frozen, OptimConfig, Plan
 from common.config.classifier_recipes import RECIPES, ContrastiveConfig
 from common.config.learners import LearnersConfig
 from common.config.methods import Method
+from common.config.recording import RecordingConfig
 
 
 class ASTArchitecture(Frozen):
@@ -184,6 +185,7 @@ class PretrainClassifierConfig(Frozen):
     specaugment_strength: float = Field(
         default=0.0, ge=0, lt=1, description="largest share under one mask in pretraining; 0 = no masks"
     )
+    recording: RecordingConfig = RecordingConfig()
 
     @model_validator(mode="after")
     def _revision_of_something(self) -> PretrainClassifierConfig:
@@ -243,6 +245,7 @@ class TrainClassifierConfig(Frozen):
         description="final share of the steps in which gold copies fill every method's slot; "
         "ours: 0.5 protects from bad clips, and hides good ones",
     )
+    recording: RecordingConfig = RecordingConfig()
     learners: LearnersConfig = LearnersConfig()
     class_balanced: bool = Field(default=False, description="draw classes equally often instead of clips; ours")
     select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(

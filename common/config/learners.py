@@ -29,11 +29,12 @@ class Learner(Frozen):
     on_spectrograms: bool = False
 
 
-AST, BLEND = "ast", "blend"
-"""The paper's learner, which is always trained; and the mean of the others' probabilities."""
+AST, PROBE_FIRST, BLEND = "ast", "ast_probe_first", "blend"
+"""The paper's learner, which is always trained; the same with another start; the mean of all others' probabilities."""
 
 LEARNERS: dict[str, Learner] = {
     AST: Learner(title="fine-tuned AST", slow=True, on_spectrograms=True),
+    PROBE_FIRST: Learner(title="AST, head first, then all", slow=True, on_spectrograms=True),
     "probe": Learner(title="logistic regression on frozen AST", simple=True, frozen="classifier"),
     "probe_clap": Learner(title="logistic regression on frozen CLAP", simple=True, frozen="clap"),
     "few_shot_clap": Learner(title="zero-shot CLAP with labelled clips", simple=True, frozen="clap"),

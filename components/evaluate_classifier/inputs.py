@@ -154,9 +154,7 @@ def read_inputs(
         delivered=(
             read_json(classifiers / "delivered.json"),
             # It may be a blend, and any member may hear through the CLAP.
-            PredictTask(
-                store, classifiers / DELIVERED, hash_dir(classifiers / DELIVERED), test_clips, batch, through_clap
-            ),
+            PredictTask(store, delivered, hash_dir(delivered), test_clips, batch, through_clap),
         ),
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()

@@ -18,6 +18,7 @@ from common.classifier.augmentation import spec_augment
 from common.classifier.features import random_window_features
 from common.classifier.inference import feature_logits, predict_logits, probabilities
 from common.classifier.model import Classifier, build_classifier, load_classifier, save_classifier
+from common.classifier.recording import draw_conditions
 from common.classifier.scores import accuracy, mean_average_precision
 from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
 from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, write_features
@@ -154,12 +155,14 @@ class BatchLoss:
         chosen = self._chosen[step]
         own = part.rows(len(chosen))
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
+        # Drawn for the whole batch, so that the number of processes does not change them.
+        conditions = draw_conditions(self._settings.recording, len(chosen), self._front_end, generator)
         with data_wait():
             windows = [
                 random_window_features(
-                    self._clips[index], self._front_end.max_length, self._front_end.pad_value, position
+                    change(self._clips[index]), self._front_end.max_length, self._front_end.pad_value, position
                 )
-                for index, position in zip(chosen[own].tolist(), positions[own], strict=True)
+                for index, position, change in zip(chosen[own].tolist(), positions[own], conditions[own], strict=True)
             ]
         batch = torch.stack(windows)
         if self._settings.specaugment_strength:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
-from common.config.learners import AST, BLEND
+from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.errors import DataError, SynthioError
 from common.learners.front_ends import CLAP
 from common.learners.model import hears_clap
@@ -23,10 +23,9 @@ from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
-from components.train_classifier.candidates import Candidate
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import MODEL, Job, read_result, run_job
+from components.train_classifier.jobs import MODEL, Job, run_job
 from components.train_classifier.learner_fitting import hear_all, run_learner
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learners import Learned
@@ -129,11 +128,12 @@ def _train(
     inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, pair: Pair, names: Sequence[str]
 ) -> tuple[dict[str, Path], list[dict[str, Any]]]:
     """Item of each learner on all labelled clips, and `{method, seed, error}` of each that failed."""
-    fits = [_learner_job(inputs, learned, name, pair.method) for name in names if name != AST]
+    networks = [name for name in names if name in (AST, PROBE_FIRST)]
+    fits = [_learner_job(inputs, learned, name, pair.method) for name in names if name not in networks]
     hear_all(fits)
     results = {fits[place].learner: result for place, result in run_items(run_learner, fits, model_workers())}
-    if AST in names:
-        ((_, results[AST]),) = run_items(run_job, [_ast_job(inputs, plan, asts, pair.method)], model_workers())
+    jobs = [_ast_job(inputs, plan, asts, name, pair.method) for name in networks]
+    results |= {networks[place]: result for place, result in run_items(run_job, jobs, model_workers())}
     items, failed = {}, []
     for name, result in results.items():
         if isinstance(result, BaseException):
@@ -154,15 +154,18 @@ def _learner_job(inputs: Inputs, learned: Learned, learner: str, method: str) ->
     return replace(first, gold=inputs.everything, validation=None, synthetic=synthetic)
 
 
-def _ast_job(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, method: str) -> Job:
+def _ast_job(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learner: str, method: str) -> Job:
     """AST's job as validation chose it in the first replicate, on all labelled clips; its last checkpoint is kept."""
-    seed = next(seed for name, seed in asts.chosen if name == method)
-    item, choice = asts.chosen[method, seed]
-    told = read_result(item)
-    recipe = plan.methods[method].recipe
-    job = inputs.job(Candidate(seed, recipe, told["classic"], told["strength"], choice["factor"]), plan)
-    synthetic = _joined([inputs.synthetic[recipe, each].first(choice["factor"]) for each in plan.seeds])
-    return replace(job, name=f"{method}, all clips", gold=inputs.everything, validation=None, synthetic=synthetic)
+    candidate = asts.candidates[next(cell for cell in asts.candidates if cell[0] == method)]
+    synthetic = _joined([inputs.synthetic[candidate.recipe, each].first(candidate.factor) for each in plan.seeds])
+    return replace(
+        inputs.job(candidate, plan),
+        name=f"{learner} on {method}, all clips",
+        gold=inputs.everything,
+        validation=None,
+        synthetic=synthetic,
+        probe_first=learner == PROBE_FIRST,
+    )
 
 
 def _joined(sets: Sequence[ClipSet]) -> ClipSet:

@@ -28,6 +28,7 @@ from common.storage.items import ItemStore
 from components.train_classifier.budget import Budget, make_budget
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.contrastive import train_body
+from components.train_classifier.probe_first import fit_head
 from components.train_classifier.training import Examples, selection_figure, train
 from components.train_classifier.waveform import Backgrounds, augmented_copies, load_backgrounds
 
@@ -60,6 +61,7 @@ class Job:
         store: receives the item.
         backgrounds: noise for the augmentation `background`.
         window_s: seconds that the classifier sees at once, at most the pretrained one's; None = the pretrained one's.
+        probe_first: whether the head starts as a logistic regression on frozen features, instead of at random.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Job:
     store: ItemStore
     backgrounds: Backgrounds | None = None
     window_s: float | None = None
+    probe_first: bool = False
 
     def key(self) -> dict[str, Any]:
         """Store key of the item; settings of unused augmentations are left out."""
@@ -105,6 +108,7 @@ class Job:
             "window_s": self.window_s,
             "optim": self.optim.model_dump(mode="json"),
             "settings": shared,
+            **({"probe_first": self.settings.learners.inverse_penalties} if self.probe_first else {}),
         }
 
     def contrastive_key(self) -> dict[str, Any]:
@@ -154,6 +158,8 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     base = load_classifier(run_contrastive(job) / MODEL) if job.settings.contrastive else _base(job)
     classifier = _fresh(job, base)
     examples = job.examples(_variants(job, job.gold), _variants(job, job.synthetic))
+    if job.probe_first:
+        fit_head(classifier, examples, len(job.gold.clips), _validation(job), job.settings.learners.inverse_penalties)
     budget = make_budget(
         job.gold.labels,
         job.synthetic.labels,
@@ -174,6 +180,7 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         select_by=selection_figure(job.settings.select_by, job.multi_label),
         specaugment=_specaugment(job),
         mixup_alpha=job.settings.mixup_alpha,
+        recording=job.settings.recording,
         seed=derive_seed(job.seed, "steps"),
         checkpoints=checkpoints,
     )

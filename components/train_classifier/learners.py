@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from common.config.classifier import TrainClassifierPlan, Waveform
-from common.config.learners import AST, BLEND, LEARNERS
+from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST
 from common.config.methods import Augmentation, Method
 from common.errors import SynthioError
 from common.log import event, get_logger
@@ -26,7 +26,7 @@ from components.train_classifier.jobs import MODEL, read_result
 from components.train_classifier.learner_fitting import hear_all, run_learner
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS
-from components.train_classifier.selection import Outcome
+from components.train_classifier.selection import Outcome, train_jobs
 
 FOLDER = "learners"
 Cell = tuple[str, str, int]
@@ -52,6 +52,10 @@ class Learned:
     blends: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     calibrated: dict[Cell, dict[str, float]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def fail(self, learner: str, method: str, seed: int, error: str) -> None:
+        """Note that a learner failed."""
+        self.failures.append({"method": f"{learner} on {method}", "seed": seed, "error": error})
 
 
 def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> Learned:
@@ -122,6 +126,8 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     }
     learned.items |= _run(joined, learned)
     learned.jobs = {**direct, **joined}
+    if PROBE_FIRST in plan.settings.learners.names:
+        _probe_first(inputs, plan, asts, learned)
     _listen(inputs, plan, asts, learned)
     return learned
 
@@ -137,11 +143,23 @@ def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
         job, result = jobs[key], results[place]
         if isinstance(result, BaseException):
             text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
-            learned.failures.append({"method": f"{job.learner} on {job.method}", "seed": job.seed, "error": text})
+            learned.fail(job.learner, job.method, job.seed, text)
             event(log, "failed", name=job.name, error=text)
         else:
             done[key] = result
     return done
+
+
+def _probe_first(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
+    """Train what was chosen for AST, in strength and factor, once more from a fitted head."""
+    cells = list(asts.candidates)
+    jobs = [inputs.job(asts.candidates[cell], plan) for cell in cells]
+    done, errors = train_jobs([replace(job, name=f"{PROBE_FIRST} on {job.name}", probe_first=True) for job in jobs])
+    for place, (method, seed) in enumerate(cells):
+        if place in errors:
+            learned.fail(PROBE_FIRST, method, seed, errors[place])
+        else:
+            learned.items[PROBE_FIRST, method, seed] = done[place]
 
 
 def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:

@@ -41,6 +41,7 @@ class Outcome:
 
     Attributes:
         chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
+        candidates: the training that was chosen, by method and replicate.
         best_classic: best classic candidate by replicate.
         oracle: item folder; None = its training failed.
         select_by: validation figure that decided.
@@ -48,6 +49,7 @@ class Outcome:
     """
 
     chosen: dict[tuple[str, int], tuple[Path, dict[str, Any]]] = field(default_factory=dict)
+    candidates: dict[tuple[str, int], Candidate] = field(default_factory=dict)
     best_classic: dict[int, Candidate] = field(default_factory=dict)
     oracle: Path | None = None
     select_by: str = "accuracy"
@@ -60,7 +62,7 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
     first = first_phase(plan.methods, plan.seeds, plan.settings, plan.augmentation_factors)
-    done, errors = _train([inputs.oracle_job(plan), *(inputs.job(candidate, plan) for candidate in first)])
+    done, errors = train_jobs([inputs.oracle_job(plan), *(inputs.job(candidate, plan) for candidate in first)])
     outcome.oracle = done.pop(0, None)
     if 0 in errors:
         outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": errors.pop(0)})
@@ -72,7 +74,7 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
         if best is not None:
             outcome.best_classic[seed] = best
     second = _second_phase(plan, outcome.best_classic)
-    done, errors = _train([inputs.job(candidate, plan) for candidate in second])
+    done, errors = train_jobs([inputs.job(candidate, plan) for candidate in second])
     items |= {second[index]: item for index, item in done.items()}
     failed |= {second[index]: error for index, error in errors.items()}
     results |= {candidate: read_result(item) for candidate, item in items.items() if candidate not in results}
@@ -117,6 +119,7 @@ def _choose_all(
             chosen = choose(own, results, outcome.select_by)
             if chosen is not None:
                 tried = [{**results[c], "factor": c.factor} for c in own if c in results]
+                outcome.candidates[name, seed] = chosen
                 outcome.chosen[name, seed] = items[chosen], {"factor": chosen.factor, "tried": tried}
     for candidate in failed:
         if candidate not in reported:
@@ -129,7 +132,7 @@ def _failure(name: str, seed: int, candidate: Candidate, error: str) -> dict[str
     return {"method": name, "seed": seed, "error": error, **strength, **factor}
 
 
-def _train(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
+def train_jobs(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
     """Run all jobs, equal ones only once; return items of finished and messages of failed jobs, by index."""
     equal: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from common.classifier.augmentation import spec_augment
-from common.classifier.features import random_window_features
+from common.classifier.features import LogMel, random_window_features
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier
+from common.classifier.recording import CLEAN, draw_conditions
 from common.classifier.scores import accuracy, macro_f1, multi_label_macro_f1, multi_label_map
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
+from common.config.recording import RecordingConfig
 from common.errors import ConfigError
 from common.storage.checkpoints import Checkpoints
 from common.training import LossFunction, Part, fit
@@ -71,6 +73,7 @@ def batch_loss(
     slot_weight: float,
     specaugment: tuple[SpecAugmentConfig, float] | None,
     mixup_alpha: float = 0.0,
+    recording: RecordingConfig = CLEAN,
 ) -> LossFunction:
     """Build the loss of a step, in the form that `common.training.fit` takes.
 
@@ -84,14 +87,20 @@ def batch_loss(
         slot_weight: weight of each example in the slot.
         specaugment: settings and strength; None = no masks.
         mixup_alpha: parameter of the Beta distribution; 0 = no mixup.
+        recording: conditions that vary.
 
     Raises:
-        ConfigError: masks are requested for a model that takes no spectrograms.
+        ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
     """
     if specaugment is not None and not classifier.front_end.spectral:
         raise ConfigError(
             "SpecAugment masks spectrograms, and this classifier takes waveforms; leave the method out, or name a "
             "classifier on spectrograms in pretrain_classifier.checkpoint"
+        )
+    if recording.on and not isinstance(classifier.front_end, LogMel):
+        raise ConfigError(
+            "train_classifier.recording changes spectrograms, and this classifier takes waveforms; leave it out, or "
+            "name a classifier on spectrograms in pretrain_classifier.checkpoint"
         )
     device = next(classifier.model.parameters()).device
     gold_size, slot_size = budget.gold.shape[1], budget.slot.shape[1]
@@ -100,7 +109,7 @@ def batch_loss(
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
         chosen = np.concatenate([budget.gold[step], budget.slot[step]])
-        batch = draw_windows(examples.features, chosen, front_end, generator)
+        batch = draw_windows(examples.features, chosen, front_end, generator, recording)
         if specaugment is not None:
             config, strength = specaugment
             batch = spec_augment(batch, config, strength, front_end.sample_rate_hz, generator)
@@ -122,14 +131,19 @@ def batch_loss(
 
 
 def draw_windows(
-    features: Sequence[Sequence[Tensor]], chosen: np.ndarray, front_end: FrontEnd, generator: torch.Generator
+    features: Sequence[Sequence[Tensor]],
+    chosen: np.ndarray,
+    front_end: FrontEnd,
+    generator: torch.Generator,
+    recording: RecordingConfig = CLEAN,
 ) -> Tensor:
-    """Draw one window of one variant of each chosen clip, (B, max_length, bins)."""
+    """Draw one window of one variant of each chosen clip, under one recording condition; (B, max_length, bins)."""
     draws = torch.rand(len(chosen), 2, generator=generator, dtype=torch.float64).tolist()
+    conditions = draw_conditions(recording, len(chosen), front_end, generator)
     windows = []
-    for index, (variant, position) in zip(chosen.tolist(), draws, strict=True):
+    for index, (variant, position), change in zip(chosen.tolist(), draws, conditions, strict=True):
         variants = features[index]
-        clip = variants[int(variant * len(variants))]
+        clip = change(variants[int(variant * len(variants))])
         windows.append(random_window_features(clip, front_end.max_length, front_end.pad_value, position))
     return torch.stack(windows)
 
@@ -193,6 +207,7 @@ def train(
     select_by: str,
     specaugment: tuple[SpecAugmentConfig, float] | None,
     mixup_alpha: float = 0.0,
+    recording: RecordingConfig = CLEAN,
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
@@ -212,12 +227,12 @@ def train(
         `curve`; with validation also `best_step` and the figures of that checkpoint.
 
     Raises:
-        ConfigError: masks are requested for a model that takes no spectrograms.
+        ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
         DataError: the loss is not finite.
     """
     curve = fit(
         classifier.model,
-        batch_loss(classifier, examples, budget, slot_weight, specaugment, mixup_alpha),
+        batch_loss(classifier, examples, budget, slot_weight, specaugment, mixup_alpha, recording),
         optim,
         seed=seed,
         name=NAME,

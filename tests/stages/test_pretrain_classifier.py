@@ -206,13 +206,13 @@ def test_bf16_learns_and_keeps_weights_in_single_precision(tmp_path: Path) -> No
     assert {parameter.dtype for parameter in weights} == {torch.float32}
 
 
-@pytest.mark.parametrize("masks", [0.0, 0.3])
-def test_the_loss_of_a_batch_is_the_mean_over_its_parts(tmp_path: Path, masks: float) -> None:
+@pytest.mark.parametrize("changes", [{}, {"specaugment_strength": 0.3}, {"recording": {"gain_db": 40, "lead_s": 0.1}}])
+def test_the_loss_of_a_batch_is_the_mean_over_its_parts(tmp_path: Path, changes: dict[str, Any]) -> None:
     shards = audio_shards(write_corpus(tmp_path / "corpus"), "train", None)
     architecture, labels = ASTArchitecture(**SIZES), tuple(sorted(LABELS))
     clips = LabelledClips(write_features(tmp_path / "features", shards, ClipReader(architecture, labels)), -5.0, 4.0)
     classifier = build_classifier(architecture, labels, -5.0, 4.0, seed=1)
-    settings = PretrainClassifierPlan.model_validate(config(specaugment_strength=masks)).settings
+    settings = PretrainClassifierPlan.model_validate(config(**changes)).settings
     loss = BatchLoss(classifier, clips, settings, seed=1)
     values = [loss(3, torch.Generator().manual_seed(3), part)[0] for part in (WHOLE, Part(0, 2, 2), Part(1, 2, 2))]
     torch.testing.assert_close(values[0], (values[1] + values[2]) / 2)

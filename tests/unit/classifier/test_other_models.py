@@ -16,6 +16,7 @@ from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
 from common.config.classifier_recipes import ContrastiveConfig
+from common.config.recording import RecordingConfig
 from common.errors import ConfigError
 from components.train_classifier.budget import make_budget
 from components.train_classifier.contrastive import train_body
@@ -117,6 +118,8 @@ def test_a_model_on_waveforms_is_trained_and_repeats_bit_for_bit(wave: Classifie
     assert results[0]["curve"][-1]["loss"] < results[0]["curve"][0]["loss"]
     with pytest.raises(ConfigError, match="takes waveforms"):
         train(fresh, data, data, budget, optim, specaugment=(SpecAugmentConfig(), 0.1), **options)
+    with pytest.raises(ConfigError, match="takes waveforms"):
+        train(fresh, data, data, budget, optim, specaugment=None, recording=RecordingConfig(gain_db=10), **options)
 
 
 def test_the_body_of_a_model_on_waveforms_is_trained_contrastively(wave: Classifier) -> None:

@@ -1,0 +1,100 @@
+"""A fine-tuning whose head starts as a logistic regression on frozen features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.classifier.inference import feature_logits
+from common.classifier.model import Classifier, with_fresh_head
+from common.classifier.probe import embeddings
+from common.config.base import OptimConfig
+from common.config.classifier import TrainClassifierConfig
+from common.config.learners import LEARNERS, PROBE_FIRST
+from common.config.run import load_preset, preset_names
+from common.learners.linear import fit_logistic
+from common.storage.items import ItemStore
+from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.jobs import Job
+from components.train_classifier.probe_first import fit_head
+from components.train_classifier.training import Examples
+
+LABELS = ["a", "b", "c"]
+
+
+def examples(per_class: int, seed: int, classes: int = 3) -> Examples:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), per_class)
+    features = []
+    for label in labels:
+        clip = 0.3 * rng.standard_normal((48, 32))
+        clip[:, 10 * label : 10 * label + 8] += 1.0
+        features.append([torch.from_numpy(clip.astype(np.float32))])
+    return Examples(features, labels)
+
+
+def logits(classifier: Classifier, data: Examples) -> np.ndarray:
+    return feature_logits(classifier, [variants[0] for variants in data.features]).numpy()
+
+
+@pytest.fixture
+def fresh(classifier: Classifier) -> Classifier:
+    return with_fresh_head(classifier, LABELS, seed=11)
+
+
+def test_the_head_is_the_regression_on_gold_clips_that_validation_chooses(fresh: Classifier) -> None:
+    gold, unseen = examples(4, 0), examples(4, 1)
+    clips = Examples([*gold.features, *examples(2, 2).features], np.concatenate([gold.labels, [2, 2, 1, 1, 0, 0]]))
+    features = embeddings(fresh, [variants[0] for variants in gold.features])
+    held = embeddings(fresh, [variants[0] for variants in unseen.features])
+    expected = {c: fit_logistic(features, np.eye(3)[gold.labels], np.ones(12), c, False) for c in (1e-6, 1.0)}
+    fit_head(fresh, clips, 12, unseen, (1e-6, 1.0))
+    np.testing.assert_allclose(logits(fresh, unseen), expected[1.0].logits(held), atol=1e-3)
+    assert (logits(fresh, gold).argmax(axis=1) == gold.labels).all()
+    fit_head(fresh, clips, 12, None, (0.1, 1e-6, 10.0))
+    np.testing.assert_allclose(logits(fresh, unseen), expected[1e-6].logits(held), atol=1e-3)
+
+
+def test_a_label_without_gold_clips_stays_within_reach(fresh: Classifier) -> None:
+    fit_head(fresh, examples(4, 0, classes=2), 8, None, (0.1,))
+    heard = logits(fresh, examples(4, 1))
+    assert (heard[:, 2] < heard[:, :2].max(axis=1)).all()
+    assert heard.min() > -50
+
+
+def test_several_labels_have_a_regression_each(classifier: Classifier) -> None:
+    made = with_fresh_head(classifier, LABELS, seed=11, multi_label=True)
+    gold = examples(6, 0)
+    targets = np.eye(3, dtype=np.float32)[gold.labels]
+    targets[gold.labels == 1, 0] = 1
+    fit_head(made, replace(gold, targets=targets), 18, replace(gold, targets=targets), (100.0,))
+    assert ((logits(made, gold) > 0) == (targets > 0)).all()
+
+
+def test_only_such_a_training_has_another_key(tmp_path: Path) -> None:
+    clips = ClipSet((("a", "hash", 0),), tmp_path, ())
+    settings = TrainClassifierConfig()
+    optim = OptimConfig(steps=2, batch_size=4, learning_rate=1e-3)
+    job = Job(
+        "gold/0",
+        *(0, tmp_path, "base", ("a", "b"), False, clips, clips, None, "none", None),
+        optim,
+        settings,
+        ItemStore("train_classifier", "v1", tmp_path),
+    )
+    other = settings.model_copy(update={"learners": settings.learners.model_copy(update={"inverse_penalties": (0.5,)})})
+    assert replace(job, settings=other).key() == job.key()
+    first = replace(job, probe_first=True)
+    assert "probe_first" not in job.key()
+    assert first.key() != job.key()
+    assert replace(first, settings=other).key() != first.key()
+
+
+def test_only_the_tiny_preset_leaves_it_out() -> None:
+    names = {preset: load_preset(preset).train_classifier.learners.names for preset in preset_names()}
+    assert names.pop("tiny") == tuple(name for name in LEARNERS if name != PROBE_FIRST)
+    assert set(names.values()) == {tuple(LEARNERS)}
