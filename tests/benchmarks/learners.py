@@ -110,7 +110,8 @@ def run(cell: Cell, asked: argparse.Namespace) -> Path:
         SynthioError: the run failed.
     """
     runs: Path = asked.folder / "runs"
-    log = asked.folder / f"{cell.name}-{cell.fold}-{cell.n}.log"
+    log = asked.folder / "logs" / f"{cell.name}{cell.fold and f'-{cell.fold}'}-{cell.n}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
     before = (runs / "latest").resolve()
     command = [sys.executable, "-m", "pipelines", "run-pipeline", f"--dataset={cell.dataset}", f"--n={cell.n}"]
     command += [f"--seeds={asked.replicates}", f"--methods={asked.methods}", f"--preset={asked.preset}"]
