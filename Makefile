@@ -28,6 +28,10 @@ IMAGE_BUILDER ?= docker build
 REGISTRY ?=
 BUILD_ARGUMENTS ?=
 STAGES ?=
+SETS ?=
+DATA ?=
+REPLICATES ?=
+FOLDS ?=
 GPUS ?= 1
 GPU ?=
 JOBS ?= 2
@@ -48,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -166,6 +170,11 @@ bench-classifier: setup ## Measure ingest, features and training of the classifi
 
 bench-filter: setup ## Measure what each threshold of the filter lets through and loses
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.filter_thresholds
+
+bench-learners: setup ## Measure what the pipeline chooses from n clips beside plain regression: [DATA=folder SETS=demo,digits,foley8,esc10 REPLICATES=5 FOLDS=0]
+	@$(PY) -m tests.benchmarks.learners --sets=$(call quoted,SETS) --data=$(call quoted,DATA) --replicates=$(call quoted,REPLICATES,5) \
+	  --folds=$(call quoted,FOLDS,0) --methods=$(call quoted,METHODS) --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) \
+	  --store=$(call quoted,STORE)
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
 	@$(PY) -m pipelines classify $(call given,--model,MODEL) $(call given,--audio,AUDIO) $(call flag,--json,JSON)

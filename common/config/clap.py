@@ -122,10 +122,10 @@ class FinetuneClapConfig(Frozen):
 
 
 class FinetuneClapPlan(Plan):
-    """Input of `finetune_clap`: one item per seed."""
+    """Input of `finetune_clap`: one item per seed, none where no clips are filtered."""
 
     settings: FinetuneClapConfig
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...]
 
 
 class ThresholdConfig(Frozen):

@@ -167,6 +167,7 @@ class PretrainT2APlan(Plan):
 
     settings: PretrainT2AConfig = PretrainT2AConfig()
     seed: int
+    wanted: bool = Field(default=True, description="false = no method of the run generates clips: there is no model")
 
 
 class SynthesizeAudioConfig(Frozen):
@@ -217,7 +218,7 @@ class SynthesizeAudioPlan(Plan):
     settings: SynthesizeAudioConfig = SynthesizeAudioConfig()
     seeds: tuple[int, ...]
     recipes: tuple[Recipe, ...] = ()
-    template_clips_per_gold: int = Field(gt=0)
+    template_clips_per_gold: int = Field(ge=0)
 
 
 class AlignT2AConfig(Frozen):

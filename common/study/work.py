@@ -95,7 +95,8 @@ def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, seeds: 
     written = [recipe.captions != "template" for recipe in recipes]
     again = [sum(REJECTED**number for number in range(1, r + 1)) if recipe.filter else 0.0
              for recipe, r in zip(recipes, rounds, strict=True)]  # fmt: skip
-    losers = n * seeds * max(config.losers_per_clip, max(factors) if vanilla else 0)
+    alignments = {recipe.alignment for recipe in recipes} - {"none"}
+    losers = n * seeds * max(config.losers_per_clip if alignments else 0, max(factors) if vanilla else 0)
     trained = sum(
         (1 if method.classic in ("none", "best") else 3) * (len(factors) if method.recipe else 1)
         for method in methods.values()
@@ -106,7 +107,7 @@ def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, seeds: 
         losers=losers,
         captioned=each * sum(written),
         revised=each * sum(again),
-        alignments=seeds * len({recipe.alignment for recipe in recipes} - {"none"}),
+        alignments=seeds * len(alignments),
         trained=trained * seeds,
     )
 

@@ -38,7 +38,7 @@ def run(
     config: dict[str, Any],
     code_version: str,
 ) -> dict[str, float | int | str]:
-    """Write the prompts of round 0 for every recipe, replicate and training clip.
+    """Write the prompts of round 0 for every recipe, replicate and training clip; without recipes there are none.
 
     `synthesize_audio` makes the template prompts of the unaligned model (`LOSERS`) itself.
     """
@@ -61,7 +61,7 @@ def run(
             references = {
                 source: [work.drafts(source, seed, grammar) for seed in plan.seeds]
                 for source in REFERENCES
-                if source not in drafts
+                if recipes and source not in drafts
             }
         report: dict[str, dict[str, Any]] = {
             source: source_figures(found, in_run=source in drafts) for source, found in (drafts | references).items()

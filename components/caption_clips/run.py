@@ -35,7 +35,7 @@ class Refusal(Record):
 def run(
     gold_path: str, captions_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
 ) -> dict[str, float | int | str]:
-    """Caption the training clips of all replicates, never validation or test clips.
+    """Caption the training clips of all replicates, never validation or test clips; without replicates there are none.
 
     Raises:
         DataError: a larger share of captions than `max_replaced_share` failed the checks.
@@ -63,6 +63,8 @@ def run(
 def _caption(
     gold: GoldSet, clips: Sequence[GoldClip], settings: CaptionClipsConfig, store: ItemStore
 ) -> tuple[list[Caption], list[Refusal]]:
+    if not clips:
+        return [], []
     captioner = open_captioner(settings)
     fallback = captioner if isinstance(captioner, AcousticCaptioner) else AcousticCaptioner(captioner.sample_rate_hz)
     progress = Progress(log, "captions", len(clips))

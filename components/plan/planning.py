@@ -78,20 +78,22 @@ def resolve(
     vanilla = any(method.recipe == LOSERS for method in methods.values())
     most = max(config.augmentation_factors)
     retrieves = any(method.recipe == RETRIEVED for method in methods.values())
-    templates = max(config.losers_per_clip, most if vanilla else 0)
+    templates = max(config.losers_per_clip if alignments else 0, most if vanilla else 0)
+    # Stages whose work only generated clips use have nothing to do in a run without them.
+    generating = replicates if recipes else ()
     run_level: dict[str, dict[str, Any]] = {
         "prepare_corpus": {"seed": config.seed, "excluded_ids_files": _excluded_ids_files(config, dataset)},
-        "pretrain_t2a": {"seed": config.seed},
+        "pretrain_t2a": {"seed": config.seed, "wanted": bool(recipes) or vanilla},
         "pretrain_clap": {"seed": config.seed},
         "pretrain_classifier": {"seed": config.seed},
         "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates, "data_version": data_version},
-        "finetune_clap": {"seeds": replicates},
+        "finetune_clap": {"seeds": generating},
         "retrieve_audio": {"seeds": replicates, "clips_per_gold": most if retrieves else 0},
-        "caption_clips": {"seeds": replicates, "domain": dataset.domain},
+        "caption_clips": {"seeds": generating, "domain": dataset.domain},
         "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
         "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
         "augment_captions": {
-            "seeds": replicates,
+            "seeds": generating,
             "recipes": recipes,
             "augmentation_factor": most,
             "domain": dataset.domain,

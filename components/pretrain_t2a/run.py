@@ -12,7 +12,7 @@ from common.log import event, get_logger
 from common.models.registry import locate
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
-from common.storage import open_store, read_json
+from common.storage import open_store, read_json, write_json
 from common.storage.items import ItemStore
 from components.pretrain_t2a.published import (
     PIPELINE_FILES,
@@ -41,13 +41,17 @@ def run(
 ) -> dict[str, float | int | str]:
     """Reuse, verify or pretrain a text-to-audio model; `component.py` describes the arguments.
 
+    In a run that generates no clips there is no model, only `training.json` with an empty curve.
+
     Returns:
         The figures written to `metrics_path`.
     """
     plan = PretrainT2APlan.model_validate(config)
     settings, target = plan.settings, Path(t2a_path)
     with stage(NAME, config, metrics_path, {"t2a": t2a_path}, {"corpus": corpus_path, "clap": clap_path}) as running:
-        if settings.reuse is not None:
+        if not plan.wanted:
+            write_json(target / TRAINING_FILE, {"curve": []})
+        elif settings.reuse is not None:
             reuse(settings.reuse, settings.reuse_sha256, target)
         elif settings.optim is None:
             folder = _located(settings.start, settings.revision)

@@ -196,7 +196,7 @@ def limits(facts: Mapping[str, Any], named: Callable[[str], Markup]) -> list[str
         named: marks up and escapes a name.
     """
     lines: list[str | Markup] = []
-    if facts["codec"] != TRAINED_CODEC:
+    if facts["codec"] not in (TRAINED_CODEC, ""):
         lines.append(
             Markup(
                 "Audio is coded by {}, a fixed transform in the place of a trained autoencoder: fine detail of the "

@@ -46,7 +46,7 @@ class Inputs:
         selection: selection.json of train_classifier.
         align: align.json.
         filtered: filter.json.
-        codec: class in the `vae` slot of the text-to-audio model.
+        codec: class in the `vae` slot of the text-to-audio model; empty without one.
         corpus: manifest.json of the corpus.
         captions: captions of the gold clips.
         writing: captions.json of the last round's prompts; describes how the captions of all rounds were written.
@@ -93,7 +93,7 @@ def read_inputs(folders: Folders) -> Inputs:
         selection=read_json(folders.classifiers / "selection.json"),
         align=read_json(folders.aligned / "align.json"),
         filtered=read_json(folders.accepted / "filter.json"),
-        codec=read_json(folders.t2a / "model_index.json").get("vae", ["", ""])[1],
+        codec=_codec(folders.t2a),
         corpus=read_json(folders.corpus / "manifest.json"),
         captions=read_records(folders.captions / "captions.jsonl", Caption),
         writing=read_json(folders.prompts / "captions.json"),
@@ -112,6 +112,12 @@ def read_inputs(folders: Folders) -> Inputs:
             "accepted clips": hash_json([[clip.clip_id, _flac(folders.accepted, clip.file_name)] for clip in accepted]),
         },
     )
+
+
+def _codec(t2a: Path) -> str:
+    """Class in the `vae` slot; "" in a run that generates no clips and has no model."""
+    index = t2a / "model_index.json"
+    return str(read_json(index).get("vae", ["", ""])[1]) if index.is_file() else ""
 
 
 def _placeless(manifest: dict[str, Any]) -> dict[str, Any]:

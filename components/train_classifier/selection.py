@@ -43,7 +43,7 @@ class Outcome:
         chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
         candidates: the training that was chosen, by method and replicate.
         best_classic: best classic candidate by replicate.
-        oracle: item folder; None = its training failed.
+        oracle: item folder; None = its training failed, or there are no generated clips to judge.
         select_by: validation figure that decided.
         failures: `{method, seed, error}` of each failed training.
     """
@@ -57,17 +57,19 @@ class Outcome:
 
 
 def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
-    """Train the oracle and every method in every replicate; a failed training does not stop the others."""
+    """Train every method in every replicate, and the oracle if need be; a failed training does not stop the others."""
     plan = inputs.possible(plan)
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
     first = first_phase(plan.methods, plan.seeds, plan.settings, plan.augmentation_factors)
-    done, errors = train_jobs([inputs.oracle_job(plan), *(inputs.job(candidate, plan) for candidate in first)])
-    outcome.oracle = done.pop(0, None)
-    if 0 in errors:
-        outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": errors.pop(0)})
-    items = {first[index - 1]: item for index, item in done.items()}
-    failed = {first[index - 1]: error for index, error in errors.items()}
+    oracle = [inputs.oracle_job(plan)] if _generates(plan) else []
+    done, errors = train_jobs([*oracle, *(inputs.job(candidate, plan) for candidate in first)])
+    if oracle:
+        outcome.oracle = done.pop(0, None)
+        if 0 in errors:
+            outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": errors.pop(0)})
+    items = {first[index - len(oracle)]: item for index, item in done.items()}
+    failed = {first[index - len(oracle)]: error for index, error in errors.items()}
     results = {candidate: read_result(item) for candidate, item in items.items()}
     for seed in plan.seeds:
         best = choose(classic_candidates(seed, plan.settings, classics_of(plan.methods)), results, select_by)
@@ -80,6 +82,11 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     results |= {candidate: read_result(item) for candidate, item in items.items() if candidate not in results}
     _choose_all(plan, outcome, items, results, failed)
     return outcome
+
+
+def _generates(plan: TrainClassifierPlan) -> bool:
+    """Whether there are generated clips, whose labels the oracle judges."""
+    return any(method.recipe is not None and method.recipe.source == "generate" for method in plan.methods.values())
 
 
 def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:

@@ -184,7 +184,9 @@ def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list
     shutil.copytree(outputs["classifier"], folder / "classifier")
     shutil.copytree(outputs["synthetic"] / "clips", folder / "synthetic")
     aligned = sorted(path.parent for path in outputs["aligned"].glob("*/*/model_index.json"))
-    shutil.copytree(aligned[0] if aligned else outputs["t2a"], folder / "t2a")
+    model = aligned[0] if aligned else outputs["t2a"]
+    if (model / "model_index.json").is_file():
+        shutil.copytree(model, folder / "t2a")
     write_text(folder / "report.html", insert_run_section(html, run))
     failures: list[dict[str, Any]] = read_json(folder / "report.json")["failures"]
     return failures

@@ -161,6 +161,13 @@ def test_a_run_without_recipes_writes_no_prompt_and_asks_nobody(inputs: tuple[Pa
     assert prompts == [] and figures["prompts"] == 0 and figures["requests"] == 0
 
 
+def test_without_replicates_nothing_is_written_and_nothing_measured(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    write_records(inputs[1] / "captions.jsonl", [])
+    (inputs[1] / "SHA256SUMS").unlink()
+    prompts, _ = augment(inputs, tmp_path / "out", config(recipes=[], seeds=[]))
+    assert prompts == [] and json.loads((tmp_path / "out" / "captions.json").read_text())["sources"] == {}
+
+
 def test_a_clip_without_caption_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     write_records(inputs[1] / "captions.jsonl", [])
     (inputs[1] / "SHA256SUMS").unlink()

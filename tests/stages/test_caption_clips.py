@@ -38,6 +38,12 @@ def test_exactly_the_training_clips_of_the_replicates_are_captioned(tmp_path: Pa
     assert figures["captions"] == len(both) and figures["replaced"] == 0
 
 
+def test_without_replicates_no_captioner_is_loaded(tmp_path: Path) -> None:
+    settings = config(backend="audio_llm", audio_llm={"checkpoint": {"model": "/nowhere", "revision": None}})
+    captions, figures = caption(tmp_path, settings | {"seeds": []})
+    assert captions == [] and figures["captions"] == figures["replaced"] == 0
+
+
 def test_no_clip_but_those_for_training_is_ever_opened(tmp_path: Path) -> None:
     gold = caption_gold(tmp_path / "gold")
     trained = {*caption_train_ids(0), *caption_train_ids(1)}

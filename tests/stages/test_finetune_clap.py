@@ -43,6 +43,13 @@ def test_finetuning_raises_validation_auc_and_its_model_is_kept(inputs: tuple[Pa
         ClapScorer.load(tmp_path / "out" / seed)
 
 
+def test_without_replicates_nothing_is_tuned(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    config = {"settings": {"optim": OPTIM}, "seeds": []}
+    paths = (*map(str, inputs), str(tmp_path / "out"), str(tmp_path / "out.json"))
+    assert run(*paths, config=config, code_version=CODE) == {"kept_finetuned": 0}
+    assert read_json(tmp_path / "out" / "finetune.json") == {}
+
+
 @pytest.mark.e2e
 def test_finetuning_repeats_bit_for_bit_and_replicates_differ(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     finetune(inputs, tmp_path / "a")

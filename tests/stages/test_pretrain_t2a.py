@@ -158,3 +158,15 @@ def test_a_published_text_encoder_is_loaded_and_kept(corpus, tmp_path):
     before = load_backend(tmp_path / "own" / "t2a").text_encoder.state_dict()
     after = load_backend(tmp_path / "next" / "t2a").text_encoder.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_run_without_generated_clips_trains_and_reads_nothing(tmp_path):
+    config = {"settings": PRETRAIN_T2A | {"start": "/nowhere", "optim": None}, "seed": 0, "wanted": False}
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "manifest.json").write_text("{}")
+    figures = run(
+        str(tmp_path / "corpus"), str(tmp_path / "t2a"), str(tmp_path / "metrics.json"), config=config, code_version="t"
+    )
+    assert figures == {}
+    assert json.loads((tmp_path / "t2a" / "training.json").read_text()) == {"curve": []}
+    assert not list((tmp_path / "t2a").rglob("*.safetensors"))

@@ -23,6 +23,7 @@ from tests.unit.report.artifacts import (
     make_evaluation,
     make_plan,
     make_run,
+    make_writing,
     synthetic_clips,
     write_folder,
 )
@@ -280,10 +281,16 @@ def test_a_run_of_gold_only_has_a_report_without_synthetic_clips(tmp_path: Path)
     account: dict[str, Any] = {"rounds": [], "candidates": [], "thresholds": {}, "empty_classes": []}
     write_json(paths["accepted"] / "filter.json", account)
     write_json(paths["aligned"] / "align.json", {"failures": {}})
+    # Neither text-to-audio model, nor fine-tuned CLAP, nor captions.
+    shutil.rmtree(paths["t2a"])
+    write_json(paths["t2a"] / "training.json", {"curve": []})
+    write_records(paths["captions"] / "captions.jsonl", [])
+    write_json(paths["prompts"] / "captions.json", make_writing() | {"sources": {}, "rounds": []})
     make(paths, tmp_path / "out", methods={"gold": METHODS["gold"].model_dump(mode="json")})
     report = read_json(tmp_path / "out" / "results" / "report.json")
     assert report["verdict"]["improved"] is None and report["differences"] == []
     text = (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+    assert "SpectralCodec" not in text and "fixed transform" not in text
     assert "No verdict" in text and "no synthetic clips to listen to" in text and 'href="#alignment"' not in text
 
 

@@ -114,6 +114,10 @@ def test_without_prompts_every_training_clip_gets_its_template_clips(synthesize:
     assert {round(clip.duration_s, 3) for clip in clips} == {0.5, 0.51}
 
 
+def test_a_run_that_asks_for_no_template_clips_gets_none(synthesize: Callable[..., Path]) -> None:
+    assert read_clips(synthesize(template_clips_per_gold=0), SyntheticClip) == []
+
+
 def test_loudness_is_that_of_the_source_clip_or_limited_by_the_peak(
     synthesize: Callable[..., Path], inputs: Path
 ) -> None:

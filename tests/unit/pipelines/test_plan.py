@@ -114,6 +114,26 @@ def test_vanilla_asks_for_as_many_clips_as_the_others() -> None:
 
     assert templates("gold,vanilla") == config.augmentation_factor
     assert templates("gold,synthio") == config.losers_per_clip
+    assert templates("gold,llm_captions") == templates("gold,noise,retrieval") == 0
+
+
+@pytest.mark.parametrize(
+    ("methods", "model", "captions"),
+    [
+        ("gold,noise,extra_real", False, False),
+        ("gold,vanilla", True, False),
+        ("gold,llm_captions", True, True),
+        ("gold,synthio_classic", True, True),
+    ],
+)
+def test_what_only_generated_clips_need_is_made_only_for_them(methods: str, model: bool, captions: bool) -> None:
+    asked = {"preset": "tiny", "dataset": {}, "n": 32, "command": ""}
+    plans = resolve(load_preset("tiny"), resolve_dataset("demo"), 32, resolve_methods(methods), 2, asked)
+    assert plans["pretrain_t2a"]["wanted"] is model
+    for stage in ("caption_clips", "augment_captions", "finetune_clap"):
+        assert bool(plans[stage]["seeds"]) is captions, stage
+    for stage in ("train_classifier", "evaluate_classifier", "report"):
+        assert len(plans[stage]["seeds"]) == 2, stage
 
 
 def test_an_automatic_factor_makes_eight_clips_and_lets_validation_choose() -> None:
