@@ -21,6 +21,7 @@ from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method, in_order
 from common.errors import DataError
 from common.learners.calibration import blended
+from common.learners.choice import best_of
 from common.records.clips import SyntheticClip, all_labels
 from common.runtime.seeding import derive_seed
 from components.evaluate_classifier.comparison import (
@@ -161,11 +162,7 @@ def _selected(
 
 
 def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan) -> dict[str, dict[int, str]]:
-    """Model without and with synthetic audio that does best on validation, by seed; ceilings are left out.
-
-    The loss of calibrated probabilities decides: on few clips it tells models apart better than the share of right
-    answers does.
-    """
+    """Model without and with synthetic audio that `best_of` chooses, by seed; ceilings are left out."""
     best: dict[str, dict[int, str]] = {"without": {}, "with": {}}
     for seed in plan.seeds:
         for side, synthetic in (("without", False), ("with", True)):
@@ -175,9 +172,9 @@ def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan
                 told = inputs.learners.get(f"{learner}/{method}/{seed}")
                 kind = plan.methods[method]
                 if told and seed in arm and not kind.ceiling and (kind.recipe is not None) == synthetic:
-                    order[name] = told["calibrated_loss"]
+                    order[name] = told
             if order:
-                best[side][seed] = min(order, key=lambda name: order[name])
+                best[side][seed] = best_of(order)
     return best
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
-from components.train_classifier.jobs import VALIDATION
+from components.train_classifier.jobs import SPLITS, VALIDATION
 
 MEMBERS = "members.json"
 GAIN = 0.01
@@ -21,23 +21,55 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Heard:
-    """Probabilities (N, labels) of the validation clips, calibrated by the temperature, and their cross-entropy."""
+    """What a learner says of clips that it was not fitted to, calibrated by its temperature.
 
-    probabilities: Floats
+    Attributes:
+        validation: (N, labels) probabilities of the validation clips.
+        judged: (M, labels) of the clips that judge it: those outside the first split, and the validation clips too
+            unless clips come in groups that validation may share with training. None = it has no splits (AST).
+        targets: (M, labels) of these clips.
+        temperature: divides the logits.
+    """
+
+    validation: Floats
+    judged: Floats | None
+    targets: Floats
     temperature: float
-    loss: float
 
     @classmethod
     def of(cls, item: Path, targets: Floats, multi_label: bool) -> Heard:
-        """Read and calibrate what the model of an item says."""
+        """Read and calibrate what the model of an item says; `targets` are those of the validation clips."""
         raw = np.load(item / VALIDATION, allow_pickle=False)
-        temperature = fit_temperature(raw, targets, multi_label)
-        probabilities = tempered(raw, temperature, multi_label)
-        return cls(probabilities, temperature, cross_entropy(probabilities, targets, multi_label))
+        judged = None
+        if (item / SPLITS).is_file():
+            with np.load(item / SPLITS, allow_pickle=False) as kept:
+                parts = [(kept["probabilities"], kept["targets"])]
+                parts += [] if kept["grouped"] else [(raw, targets)]
+            judged, targets = (np.concatenate(each) for each in zip(*parts, strict=True))
+        temperature = fit_temperature(raw if judged is None else judged, targets, multi_label)
+        calm = None if judged is None else tempered(judged, temperature, multi_label)
+        return cls(tempered(raw, temperature, multi_label), calm, targets, temperature)
+
+
+def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> dict[str, Any]:
+    """Cross-entropy of the mean of what `heard` says.
+
+    Returns:
+        `calibrated_loss` on the validation clips, whose targets are `targets`, and `judged_loss` of those learners that
+        have splits, or None.
+    """
+    validation = np.mean([each.validation for each in heard], axis=0)
+    judged = [(each.judged, each.targets) for each in heard if each.judged is not None]
+    told = None
+    if judged:
+        told = cross_entropy(np.mean([rows for rows, _ in judged], axis=0), judged[0][1], multi_label)
+    return {"calibrated_loss": cross_entropy(validation, targets, multi_label), "judged_loss": told}
 
 
 def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool) -> dict[str, Any]:
-    """Choose members greedily: the best learner, then each that lowers the loss of the mean on validation.
+    """Choose members greedily: the best learner, then each that lowers the loss of the mean.
+
+    Learners with splits come first, by their judges; then the others, on validation.
 
     Args:
         heard: by learner.
@@ -45,23 +77,24 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool) -> dic
         multi_label: whether labels are independent.
 
     Returns:
-        Figures with the names of AST's, and `members` as {learner, temperature}.
+        Figures with the names of AST's, `losses`, and `members` as {learner, temperature}.
     """
     chosen: list[str] = []
-    loss = np.inf
-    while len(chosen) < len(heard):
-        losses = {
-            name: cross_entropy(_mean(heard, [*chosen, name]), targets, multi_label)
-            for name in sorted(heard)
-            if name not in chosen
-        }
-        best = min(losses, key=lambda name: losses[name])
-        if losses[best] > loss * (1 - GAIN):
-            break
-        chosen, loss = [*chosen, best], losses[best]
-    members = [{"learner": name, "temperature": heard[name].temperature} for name in chosen]
-    return {**validation_figures(_mean(heard, chosen), targets, multi_label), "members": members}
-
-
-def _mean(heard: Mapping[str, Heard], names: list[str]) -> Floats:
-    return np.asarray(np.mean([heard[name].probabilities for name in names], axis=0))
+    for figure, names in (
+        ("judged_loss", [name for name in sorted(heard) if heard[name].judged is not None]),
+        ("calibrated_loss", [name for name in sorted(heard) if heard[name].judged is None]),
+    ):
+        while len(names) > 0:
+            before = losses([heard[name] for name in chosen], targets, multi_label)[figure] if chosen else np.inf
+            found = {n: losses([heard[each] for each in [*chosen, n]], targets, multi_label)[figure] for n in names}
+            best = min(found, key=lambda name: float(found[name]))
+            if found[best] > before * (1 - GAIN):
+                break
+            chosen.append(best)
+            names.remove(best)
+    members = [heard[name] for name in chosen]
+    return {
+        **validation_figures(np.mean([each.validation for each in members], axis=0), targets, multi_label),
+        **losses(members, targets, multi_label),
+        "members": [{"learner": name, "temperature": heard[name].temperature} for name in chosen],
+    }

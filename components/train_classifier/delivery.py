@@ -17,6 +17,7 @@ from typing import Any
 from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.errors import DataError, SynthioError
+from common.learners.choice import best_of
 from common.learners.front_ends import CLAP
 from common.learners.model import hears_clap
 from common.learners.opened import save_blend, set_temperature
@@ -38,30 +39,43 @@ log = get_logger("train_classifier")
 
 @dataclass(frozen=True)
 class Pair:
-    """A learner and a method, with the mean loss of its calibrated models on validation."""
+    """A learner and a method, with the mean losses of its models, as `best_of` compares them."""
 
     learner: str
     method: str
-    loss: float
+    losses: dict[str, float | None]
 
 
 def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
     """Pairs that finished in every replicate, the best first; ceilings are left out: no user has their clips."""
-    losses: dict[tuple[str, str], list[float]] = {}
-    figures = learned.calibrated | {(BLEND, *cell): told for cell, told in learned.blends.items()}
-    for (learner, method, _), told in sorted(figures.items()):
+    told: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    figures = learned.calibrated | {(BLEND, *cell): row for cell, row in learned.blends.items()}
+    for (learner, method, _), row in sorted(figures.items()):
         if not plan.methods[method].ceiling:
-            losses.setdefault((learner, method), []).append(told["calibrated_loss"])
-    most = max(map(len, losses.values()), default=0)
-    pairs = [Pair(*names, sum(own) / len(own)) for names, own in losses.items() if len(own) == most]
-    return sorted(pairs, key=lambda pair: pair.loss)
+            told.setdefault((learner, method), []).append(row)
+    most = max(map(len, told.values()), default=0)
+    means = {
+        names: {figure: _mean([row[figure] for row in rows]) for figure in ("calibrated_loss", "judged_loss")}
+        for names, rows in told.items()
+        if len(rows) == most
+    }
+    pairs = []
+    while means:
+        best = best_of(means)
+        pairs.append(Pair(*best, means.pop(best)))
+    return pairs
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, folder: Path) -> dict[str, Any]:
     """Train the best pair on all labelled clips and write it to `folder`; the next pair where that fails.
 
     Returns:
-        `learner`, `method`, `members` (learners of a blend), `clips` (labelled clips), the mean `loss`, and `failures`
+        `learner`, `method`, `members` (learners of a blend), `clips` (labelled clips), the mean losses, and `failures`
         as {method, seed, error}.
 
     Raises:
@@ -87,7 +101,7 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
             else:
                 shutil.copytree(found[0][2], folder)
                 set_temperature(folder, found[0][1])
-        made = {"learner": pair.learner, "method": pair.method, "members": list(members), "loss": pair.loss}
+        made = {"learner": pair.learner, "method": pair.method, "members": list(members), **pair.losses}
         event(log, "delivered", **made)
         return {**made, "clips": len(inputs.everything.clips), "failures": failed}
     raise DataError(

@@ -34,7 +34,7 @@ from components.train_classifier.waveform import Backgrounds, augmented_copies, 
 
 MODEL = "model"
 RESULT = "result.json"
-VALIDATION = "validation.npy"
+VALIDATION, SPLITS = "validation.npy", "splits.npz"
 """Probabilities of the validation clips."""
 
 log = get_logger("train_classifier")

@@ -36,7 +36,7 @@ from common.storage.hashing import hash_json
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
-from components.train_classifier.jobs import MODEL, RESULT, VALIDATION
+from components.train_classifier.jobs import MODEL, RESULT, SPLITS, VALIDATION
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS, PART, Rows, copies_of, features_of
 
@@ -55,6 +55,8 @@ class Trial:
     loss: float
     score: float
     temperature: float
+    unseen: Floats
+    """(N, labels) calibrated probabilities of the clips that the first split does not fit to."""
 
     def figures(self) -> dict[str, Any]:
         """The trial as JSON values."""
@@ -91,7 +93,7 @@ def hear_all(jobs: Sequence[LearnerJob]) -> None:
 def run_learner(job: LearnerJob) -> Path:
     """Fit the job's learner, or find it in the store; the item is like AST's.
 
-    The item has `model/`, `result.json` and `validation.npy`.
+    The item has `model/`, `result.json`, `validation.npy` and `splits.npz` (what the first split did not fit to).
     """
     return job.store.get_or_make(lambda folder: _make(job, folder), **job.key())
 
@@ -109,7 +111,8 @@ def _make(job: LearnerJob, folder: Path) -> None:
     else:
         alone = run_learner(job.alone())
         told = read_json(alone / RESULT)
-        best = Trial(further=none, **told["chosen"])
+        with np.load(alone / SPLITS, allow_pickle=False) as kept:
+            best = Trial(further=none, unseen=kept["probabilities"], **told["chosen"])
         tried = []
         slow = LEARNERS[job.learner].slow
         for strength in job.strengths[len(job.strengths) // 2 :][:1] if slow else job.strengths:
@@ -119,9 +122,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
                 tried.append(_trial(job, real, splits, best.option, weight, strength, further))
         best = min([best, *tried], key=lambda trial: trial.loss)
         if not best.weight:
-            shutil.copytree(alone / MODEL, folder / MODEL)
-            if job.validation is not None:
-                shutil.copyfile(alone / VALIDATION, folder / VALIDATION)
+            shutil.copytree(alone, folder, dirs_exist_ok=True)
             spent = {"tried": [trial.figures() for trial in tried], "seconds": time.monotonic() - start}
             write_json(folder / RESULT, {**told, **spent})
             return
@@ -134,6 +135,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
         heard = probabilities(head_logits(head, real.at(held)) / best.temperature, job.multi_label)
         figures = validation_figures(heard, real.targets[held], job.multi_label)
         np.save(folder / VALIDATION, heard)
+    np.savez(folder / SPLITS, probabilities=best.unseen, targets=real.targets[splits[0][1]], grouped=_grouped(job))
     result = {
         **figures,
         "split_score": best.score,
@@ -186,16 +188,18 @@ def _trial(
     further: Rows,
 ) -> Trial:
     """Fit one side of each split, predict the other."""
-    setting = Trial(option, weight, strength, further, 0.0, 0.0, 1.0)
+    setting = Trial(option, weight, strength, further, 0.0, 0.0, 1.0, real.targets[:0])
     logits, truth = [], []
     for fit, scored in splits:
         logits.append(head_logits(_fit(job, real, fit, setting), real.at(scored)))
         truth.append(real.targets[scored])
     outputs, targets = probabilities(np.concatenate(logits), job.multi_label), np.concatenate(truth)
     temperature = fit_temperature(outputs, targets, job.multi_label)
-    found = validation_figures(tempered(outputs, temperature, job.multi_label), targets, job.multi_label)
+    heard = tempered(outputs, temperature, job.multi_label)
+    found = validation_figures(heard, targets, job.multi_label)
     score = found["val_map" if job.multi_label else "val_accuracy"]
-    return replace(setting, loss=found["val_loss"], score=score, temperature=temperature)
+    unseen = heard[: len(splits[0][1])]
+    return replace(setting, loss=found["val_loss"], score=score, temperature=temperature, unseen=unseen)
 
 
 def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial) -> nn.Module:
@@ -207,19 +211,16 @@ def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial) 
 
 def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Halves of training and validation clips together, by class and whole groups: places to fit, places to score."""
-    clips = [*job.gold.clips, *(job.validation.clips if job.validation else ())]
-    ids = np.array([clip.label_id for clip in clips])
-    groups = [getattr(clip, "group", None) or clip.clip_id for clip in clips]
+    ids = np.array([clip.label_id for clip in job.real_clips])
     made = []
     for repeat in range(1 if LEARNERS[job.learner].slow else job.settings.learners.splits):
         seed = derive_seed(job.seed, "splits", repeat) % 2**32
-        grouped = len(set(groups)) < len(groups)
-        fold = (StratifiedGroupKFold if grouped else StratifiedKFold)(2, shuffle=True, random_state=seed)
+        fold = (StratifiedGroupKFold if _grouped(job) else StratifiedKFold)(2, shuffle=True, random_state=seed)
         try:
             with warnings.catch_warnings():
                 # A class of one clip lies on one side.
                 warnings.simplefilter("ignore", UserWarning)
-                halves = list(fold.split(np.zeros(len(clips)), ids, groups))
+                halves = list(fold.split(np.zeros(len(ids)), ids, _groups(job)))
         except ValueError:
             # One group, or a single clip in every class.
             halves = []
@@ -227,9 +228,19 @@ def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]
     usable = [(fit, score) for fit, score in made if len(fit) and len(score)]
     if usable:
         return usable
-    count, every = len(job.gold.clips), np.arange(len(clips))
+    count, every = len(job.gold.clips), np.arange(len(ids))
     # The given split stands; a single set is judged by itself.
-    return [(every[:count], every[count:] if len(clips) > count else every)]
+    return [(every[:count], every[count:] if len(ids) > count else every)]
+
+
+def _groups(job: LearnerJob) -> list[str]:
+    return [getattr(clip, "group", None) or clip.clip_id for clip in job.real_clips]
+
+
+def _grouped(job: LearnerJob) -> bool:
+    """Whether some clips belong together, so that splits keep whole groups."""
+    groups = _groups(job)
+    return len(set(groups)) < len(groups)
 
 
 def _further(job: LearnerJob, strength: Strength | None, real: _Real) -> Rows:

@@ -9,6 +9,7 @@ from typing import Any
 from common.config.classifier import TrainClassifierConfig
 from common.config.learners import LEARNERS
 from common.config.methods import Augmentation
+from common.records.clips import GoldClip, SyntheticClip
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
@@ -70,6 +71,11 @@ class LearnerJob:
     def name(self) -> str:
         """Display name."""
         return f"{self.learner} on {self.method}/{self.seed}"
+
+    @property
+    def real_clips(self) -> list[GoldClip | SyntheticClip]:
+        """Training and validation clips together, in this order."""
+        return [*self.gold.clips, *(self.validation.clips if self.validation else ())]
 
     @property
     def plain(self) -> bool:

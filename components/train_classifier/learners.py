@@ -19,7 +19,7 @@ from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.storage import write_json
-from components.train_classifier.blend import MEMBERS, Heard, blend
+from components.train_classifier.blend import MEMBERS, Heard, blend, losses
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, read_result
@@ -43,14 +43,14 @@ class Learned:
         jobs: by cell, finished or not.
         items: item folder by cell.
         blends: members and figures of each blend, by method and replicate.
-        calibrated: temperature and loss of every model on validation, AST's too, by cell.
+        calibrated: temperature and `losses` of every model, AST's too, by cell.
         failures: `{method, seed, error}` of each failure.
     """
 
     jobs: dict[Cell, LearnerJob] = field(default_factory=dict)
     items: dict[Cell, Path] = field(default_factory=dict)
     blends: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    calibrated: dict[Cell, dict[str, float]] = field(default_factory=dict)
+    calibrated: dict[Cell, dict[str, Any]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
     def fail(self, learner: str, method: str, seed: int, error: str) -> None:
@@ -171,11 +171,10 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         targets = inputs.validation[seed].targets(len(inputs.labels)).astype(np.float64)
         heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
         for name, told in heard.items():
-            figures = {"temperature": told.temperature, "calibrated_loss": told.loss}
-            learned.calibrated[name, method, seed] = figures
+            found = losses([told], targets, inputs.multi_label)
+            learned.calibrated[name, method, seed] = {"temperature": told.temperature, **found}
         if heard and BLEND in plan.settings.learners.names:
-            made = blend(heard, targets, inputs.multi_label)
-            learned.blends[method, seed] = {**made, "calibrated_loss": made["val_loss"]}
+            learned.blends[method, seed] = blend(heard, targets, inputs.multi_label)
 
 
 def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
