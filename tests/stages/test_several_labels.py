@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import build_classifier, save_classifier
+from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip, SyntheticClip, all_labels
 from common.records.gold import GoldSet
