@@ -75,6 +75,7 @@ def world(built: World, tmp_path: Path) -> World:
     shutil.copytree(built.gold.parent, tmp_path / "world")
     return World(*(tmp_path / "world" / name for name in World._fields))
 
+
 FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
 """All learners."""
 
@@ -82,7 +83,13 @@ FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
 def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[str, Any]:
     optim = {"steps": 8.0, "batch_size": 6, "learning_rate": 3e-3, "record_every": 2, "evaluate_every": 4}
     return {
-        "settings": {"optim": optim, "oracle_steps": 10, "noise": {"copies": 1}, "learners": {"names": ["ast"]}, **settings},
+        "settings": {
+            "optim": optim,
+            "oracle_steps": 10,
+            "noise": {"copies": 1},
+            "learners": {"names": ["ast"]},
+            **settings,
+        },
         "seeds": [0.0, 1.0],
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
         "augmentation_factors": [2.0],
