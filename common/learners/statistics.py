@@ -100,6 +100,7 @@ class Statistics(nn.Module):
         bands = _decibel(power).clamp_min(_FLOOR_DB)
         change = bands[_LAG:] - bands[:-_LAG]
         modulation = self._modulation(torch.cat([level[:, None], _pooled(bands, 16), bands @ self._cepstra], dim=1))
+        median, peaks = _quantiles(bands, 0.5, 0.98)
         made = {
             "deviation": [_deviation(bands)],
             "thirds": _thirds(bands),
@@ -110,17 +111,24 @@ class Statistics(nn.Module):
             "envelope": _envelope(level),
             "shape": self._shape(power, bands, level),
             "correlation": [self._correlation(_pooled(bands, 8))],
-            "median": [_quantile(bands, 0.5)],
-            "peaks": [_quantile(bands, 0.98)],
+            "median": [median],
+            "peaks": [peaks],
         }
         return torch.cat([part.reshape(-1) for name in GROUPS for part in made[name]])
 
     def _modulation(self, tracks: Tensor) -> Tensor:
         """(bands of modulation, C) log power of how tracks (frames, C) swing about their mean."""
         tracks = tracks - tracks.mean(dim=0)
-        places = (self._bins * _places(tracks)[None]) % _TRANSFORM
-        power = (self._cosine[places] @ tracks).square() + (self._sine[places] @ tracks).square()
-        power = power / _count(tracks)
+        if torch.onnx.is_in_onnx_export():
+            places = (self._bins * _places(tracks)[None]) % _TRANSFORM
+            real, imaginary = self._cosine[places] @ tracks, self._sine[places] @ tracks
+        else:
+            # At these frequencies parts of the length of the transform, laid over each other, give the same sum.
+            whole = nn.functional.pad(tracks, (0, 0, 0, -len(tracks) % _TRANSFORM))
+            spectrum = torch.fft.rfft(whole.unflatten(0, (-1, _TRANSFORM)).sum(dim=0), dim=0)
+            spectrum = spectrum[_MODULATION[0] : _MODULATION[-1]]
+            real, imaginary = spectrum.real, spectrum.imag
+        power = (real.square() + imaginary.square()) / _count(tracks)
         start = _MODULATION[0]
         edges = itertools.pairwise(_MODULATION)
         parts = [power[low - start : high - start].mean(dim=0) for low, high in edges]
@@ -132,11 +140,11 @@ class Statistics(nn.Module):
         centroid = share @ self._ramp
         spread = (share * (self._ramp - centroid[:, None]).square()).sum(dim=1).add(1e-9).sqrt()
         flatness = (power + 1e-9).log().mean(dim=1) - (power.mean(dim=1) + 1e-9).log()
-        contrast = _quantile(bands.T, 0.9) - _quantile(bands.T, 0.2)
+        low, high = _quantiles(bands.T, 0.2, 0.9)
         flux = (share[1:] - share[:-1]).square().sum(dim=1).add(1e-9).sqrt()
         roughness = (bands[:, 1:] - bands[:, :-1]).abs().mean(dim=1)
         peak = (share.amax(dim=1) + 1e-9).log()
-        tracks = [centroid, spread, flatness.clamp_min(-6), peak, roughness, contrast, torch.cat([flux[:1], flux])]
+        tracks = [centroid, spread, flatness.clamp_min(-6), peak, roughness, high - low, torch.cat([flux[:1], flux])]
         stacked = torch.stack(tracks, dim=1)
         weight = level.clamp_min(_ACTIVE_DB) - _ACTIVE_DB + 1e-3
         weight = weight / weight.sum()
@@ -178,13 +186,15 @@ def _span(active: Tensor) -> Tensor:
     return torch.nonzero((places >= first) & (places <= last))[:, 0]
 
 
-def _quantile(rows: Tensor, share: float) -> Tensor:
-    """Quantile over the first axis, between neighbours linearly."""
-    ordered = rows.sort(dim=0).values
-    place = (_count(rows) - 1) * share
-    low = place.floor()
-    below, above = (ordered.index_select(0, at.long()[None])[0] for at in (low, place.ceil()))
-    return below + (above - below) * (place - low)
+def _quantiles(rows: Tensor, *shares: float) -> list[Tensor]:
+    """Quantiles over the first axis, between neighbours linearly."""
+    ordered, last, found = rows.sort(dim=0).values, _count(rows) - 1, []
+    for share in shares:
+        place = last * share
+        low = place.floor()
+        below, above = (ordered.index_select(0, at.long()[None])[0] for at in (low, place.ceil()))
+        found.append(below + (above - below) * (place - low))
+    return found
 
 
 def _deviation(rows: Tensor) -> Tensor:
@@ -215,7 +225,7 @@ def _envelope(level: Tensor) -> list[Tensor]:
     place = _places(rows).float() / count
     middle = (energy @ place) / energy.sum()
     numbers = [
-        *(_quantile(rows, share)[0] for share in (0.05, 0.25, 0.5, 0.75, 0.95)),
+        *(quantile[0] for quantile in _quantiles(rows, 0.05, 0.25, 0.5, 0.75, 0.95)),
         middle,
         ((energy @ (place - middle).square()) / energy.sum() + 1e-9).sqrt(),
         level.mean(),
