@@ -44,6 +44,7 @@ class Inputs:
         dataset: dataset.json: name, domain, licence.
         health: health.json of the gold set.
         selection: selection.json of train_classifier.
+        seconds: seconds.json of train_classifier: of a training, by learner and method; for the page alone.
         align: align.json.
         filtered: filter.json.
         codec: class in the `vae` slot of the text-to-audio model; empty without one.
@@ -62,6 +63,7 @@ class Inputs:
     dataset: dict[str, Any]
     health: dict[str, Any]
     selection: dict[str, Any]
+    seconds: dict[str, dict[str, float]]
     align: dict[str, Any]
     filtered: dict[str, Any]
     codec: str
@@ -83,7 +85,6 @@ def read_inputs(folders: Folders) -> Inputs:
     """
     gold = GoldSet(folders.gold)
     vanilla, accepted, rejected = (_clips(path) for path in (folders.vanilla, folders.accepted, folders.rejected))
-    chosen = read_json(folders.evaluation / "evaluation.json")["selected"]
     return Inputs(
         folders=folders,
         evaluation=read_json(folders.evaluation / "evaluation.json"),
@@ -91,6 +92,7 @@ def read_inputs(folders: Folders) -> Inputs:
         dataset=read_json(folders.gold / "dataset.json"),
         health=read_json(folders.gold / "health.json"),
         selection=read_json(folders.classifiers / "selection.json"),
+        seconds=read_json(folders.classifiers / "seconds.json"),
         align=read_json(folders.aligned / "align.json"),
         filtered=read_json(folders.accepted / "filter.json"),
         codec=_codec(folders.t2a),
@@ -108,7 +110,7 @@ def read_inputs(folders: Folders) -> Inputs:
             "text-to-audio model": weights_hash(folders.t2a),
             "aligned models": weights_hash(folders.aligned),
             "fine-tuned CLAP": weights_hash(folders.clap),
-            "classifier handed on": weights_hash(folders.classifiers / chosen["method"] / str(chosen["seed"])),
+            "classifier handed on": weights_hash(folders.classifiers / "delivered"),
             "accepted clips": hash_json([[clip.clip_id, _flac(folders.accepted, clip.file_name)] for clip in accepted]),
         },
     )

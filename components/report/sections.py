@@ -70,8 +70,8 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
     return {"rows": list(rows.values()), "domain": domain, "tiles": [rows[name] for name in TILES if name in rows]}
 
 
-def learner_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Table of learners (columns) by methods (rows); None with AST alone."""
+def learner_rows(results: Mapping[str, Any], seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    """Table of learners (columns) by methods (rows), with the mean seconds of each; None with AST alone."""
     figure, learners = figure_of(results), results["learners"]
     if len(learners) < 2:
         return None
@@ -81,6 +81,7 @@ def learner_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
     }
     return {
         "titles": [LEARNERS[learner].title for learner in learners],
+        "seconds": [_mean(list(seconds[learner].values())) if seconds.get(learner) else None for learner in learners],
         "rows": [
             {
                 "title": title(method, results),
@@ -92,6 +93,18 @@ def learner_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
             for method in names
         ],
     }
+
+
+def delivered(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The delivered classifier in words: what it is, its clips, its figure on the test clips."""
+    told = results["delivered"]
+    members = ", ".join(LEARNERS[name].title for name in told["members"])
+    named = LEARNERS[told["learner"]].title + (f" ({members})" if told["members"] != [told["learner"]] else "")
+    return {**told, "what": f"{named}; {title(told['method'], results)}"}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def difference_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:

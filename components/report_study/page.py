@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.learners import LEARNERS
 from common.pages.page import page_environment
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -17,7 +18,13 @@ COLOURS = ("#1b6ca8", "#c2571a", "#2e7d4f", "#8a3ea0", "#a8324a", "#5b6770", "#8
 def render(study: Mapping[str, Any]) -> str:
     """Render study.html as self-contained HTML with every value escaped."""
     filters: dict[str, Callable[..., str]] = {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
-    charts = {name: chart(curves) for name, curves in study["curves"].items() if len(_numbers(curves)) > 1}
+    titles = {"curves": study["methods"], "learner_curves": {name: row.title for name, row in LEARNERS.items()}}
+    charts = [
+        {"title": f"{dataset} over training clips{what}", "titles": titles[kind], **chart(curves)}
+        for kind, what in (("curves", ""), ("learner_curves", ": learners, on real clips alone"))
+        for dataset, curves in study[kind].items()
+        if len(_numbers(curves)) > 1
+    ]
     template = page_environment(TEMPLATES, filters).get_template("study.html.j2")
     return template.render(study=study, sizes=_sizes(study), charts=charts)
 

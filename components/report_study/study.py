@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.config.methods import Method
+from common.config.methods import BASELINE, Method
 from common.storage.local import rounded
 from common.study.cells import Cell, Record
 from common.study.paper import published
@@ -40,7 +40,8 @@ def study(
             "correction": correct(rows),
             "win_rates": pooled(rows),
             "ablations": ablations(rows),
-            "curves": _curves(rows),
+            "curves": _curves(rows, "methods"),
+            "learner_curves": _curves(rows, "learners"),
             "failures": [
                 {"dataset": row["dataset"], "n": row["n"], **failure} for row in rows for failure in row["failures"]
             ],
@@ -61,6 +62,8 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> d
             "factors": {},
             "figure": "accuracy",
             "methods": {},
+            "learners": {},
+            "best": None,
             "differences": [],
             "verdict": None,
             "long_tail": None,
@@ -77,6 +80,9 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> d
         "seconds": record.seconds,
         "figure": figure,
         "methods": {name: _method(found[name], dataset, n, name, figure) for name in methods if name in found},
+        # Each learner on real clips alone, so that curves show what n clips give.
+        "learners": {name: own[BASELINE] for name, own in report.get("learners", {}).items() if BASELINE in own},
+        "best": report.get("best"),
         "factors": report.get("factors", {}).get("methods", {}),
         "differences": [dict(difference) for difference in report["differences"]],
         "verdict": {key: report["verdict"][key] for key in ("state", "text", "improved", "beats_classic")},
@@ -98,11 +104,11 @@ def _method(row: Mapping[str, Any], dataset: str, n: int, name: str, figure: str
     return {"title": row["title"], **kept, "published": value, "difference": difference}
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _curves(rows: Sequence[Mapping[str, Any]], of: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
     curves: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in sorted(rows, key=lambda row: (row["dataset"], row["n"])):
-        for name, method in row["methods"].items():
-            scores = method[row["figure"]]
+        for name, told in row[of].items():
+            scores = told[row["figure"]]
             point = {"n": row["n"], **{key: scores.get(key) for key in ("mean", "low", "high")}}
             curves.setdefault(row["dataset"], {}).setdefault(name, []).append(point)
     return curves

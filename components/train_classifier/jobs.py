@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,8 @@ from components.train_classifier.waveform import Backgrounds, augmented_copies, 
 
 MODEL = "model"
 RESULT = "result.json"
+SECONDS = "seconds.json"
+"""Seconds that the training took; after a kill, since it went on."""
 VALIDATION, SPLITS = "validation.npy", "splits.npz"
 """Probabilities of the validation clips."""
 
@@ -155,6 +158,7 @@ def read_result(item: Path) -> dict[str, Any]:
 
 
 def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
+    start = time.monotonic()
     base = load_classifier(run_contrastive(job) / MODEL) if job.settings.contrastive else _base(job)
     classifier = _fresh(job, base)
     examples = job.examples(_variants(job, job.gold), _variants(job, job.synthetic))
@@ -189,6 +193,7 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         np.save(folder / VALIDATION, probabilities(logits.cpu().numpy(), job.multi_label))
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)
+    write_json(folder / SECONDS, time.monotonic() - start)
     write_json(folder / RESULT, {**_budget_figures(job, budget), **result})
     shown = ("val_accuracy", "val_map", "best_step")
     event(log, "trained", name=job.name, **{key: result[key] for key in shown if key in result})

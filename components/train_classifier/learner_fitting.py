@@ -36,7 +36,7 @@ from common.storage.hashing import hash_json
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
-from components.train_classifier.jobs import MODEL, RESULT, SPLITS, VALIDATION
+from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS, PART, Rows, copies_of, features_of
 
@@ -123,8 +123,8 @@ def _make(job: LearnerJob, folder: Path) -> None:
         best = min([best, *tried], key=lambda trial: trial.loss)
         if not best.weight:
             shutil.copytree(alone, folder, dirs_exist_ok=True)
-            spent = {"tried": [trial.figures() for trial in tried], "seconds": time.monotonic() - start}
-            write_json(folder / RESULT, {**told, **spent})
+            write_json(folder / RESULT, {**told, "tried": [trial.figures() for trial in tried]})
+            write_json(folder / SECONDS, time.monotonic() - start)
             return
     head = _fit(job, real, np.arange(len(job.gold.clips)), best)
     (folder / MODEL).mkdir()
@@ -143,9 +143,9 @@ def _make(job: LearnerJob, folder: Path) -> None:
         "chosen": best.figures(),
         "further_clips": len(best.further.features),
         "tried": [trial.figures() for trial in tried],
-        "seconds": time.monotonic() - start,
     }
     write_json(folder / RESULT, result)
+    write_json(folder / SECONDS, time.monotonic() - start)
     shown = {key: result[key] for key in ("val_accuracy", "val_map", "split_score") if key in result}
     event(log, "fitted", name=job.name, weight=best.weight, **shown)
 

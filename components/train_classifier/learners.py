@@ -18,11 +18,11 @@ from common.errors import SynthioError
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
-from common.storage import write_json
+from common.storage import read_json, write_json
 from components.train_classifier.blend import MEMBERS, Heard, blend, losses
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import MODEL, read_result
+from components.train_classifier.jobs import MODEL, SECONDS, read_result
 from components.train_classifier.learner_fitting import hear_all, run_learner
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS
@@ -198,3 +198,18 @@ def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
         write_json(target / MEMBERS, told["members"])
         figures[f"{BLEND}/{method}/{seed}"] = told
     return figures
+
+
+def seconds(asts: Outcome, learned: Learned) -> dict[str, dict[str, float]]:
+    """Mean seconds of a training with the choice of its settings, by learner and method.
+
+    Of a blend: those of all learners that it chose from. AST's are those of the chosen training.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    items = {**learned.items, **{(AST, *cell): item for cell, (item, _) in asts.chosen.items()}}
+    for (learner, method, _), item in sorted(items.items()):
+        found.setdefault(learner, {}).setdefault(method, []).append(float(read_json(item / SECONDS)))
+    means = {x: {m: sum(own) / len(own) for m, own in cells.items()} for x, cells in found.items()}
+    blended = {method for method, _ in learned.blends}
+    sums = {m: sum(cells[m] for cells in means.values() if m in cells) for m in sorted(blended)}
+    return {**means, **({BLEND: sums} if sums else {})}

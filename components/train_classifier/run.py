@@ -11,7 +11,7 @@ from common.runtime.stage import stage
 from common.storage import write_json
 from components.train_classifier.delivery import DELIVERED, deliver
 from components.train_classifier.inputs import read_inputs
-from components.train_classifier.learners import train_learners, write_learners
+from components.train_classifier.learners import seconds, train_learners, write_learners
 from components.train_classifier.selection import mean_scores, train_all, write_classifiers
 
 
@@ -32,10 +32,10 @@ def run(
     """Train every method in every replicate; `component.py` describes the arguments.
 
     Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, `delivered/` (the
-    best pair of learner and method, trained on all labelled clips), and their figures and failures: `selection.json`,
-    `learners.json`, `delivered.json`, `failures.json`. The test split is no input of this stage. `retrieved_path` is
-    None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus, `clap_path` where no
-    learner hears through CLAP.
+    best pair of learner and method, trained on all labelled clips), and what is known of them: `selection.json`,
+    `learners.json`, `delivered.json`, `seconds.json`, `failures.json`. The test split is no input of this stage.
+    `retrieved_path` is None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus,
+    `clap_path` where no learner hears through CLAP.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels.
@@ -61,6 +61,7 @@ def run(
             raise DataError(f"no classifier was trained; the first failure, of {first['method']}: {first['error']}")
         selection = write_classifiers(outcome, folder)
         write_json(folder / "learners.json", write_learners(learned, folder))
+        write_json(folder / "seconds.json", seconds(outcome, learned))
         write_json(folder / "selection.json", selection)
         write_json(folder / "delivered.json", deliver(inputs, plan, outcome, learned, folder / DELIVERED))
         running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})

@@ -21,6 +21,7 @@ and history. The task `report-study` writes the artifact `study` with study.html
      "correction": {…}, "ablations": […],
      "win_rates": [{"method", "versus", "wins", "cells", "reliable", "worse"}],
      "curves": {dataset: {method: [{"n", "mean", "low", "high"}]}},
+     "learner_curves": {dataset: {learner: [the same]}}, on real clips alone,
      "estimate": {"items", "hours", "gpu_hours", "cpu_hours", "storage_gb", "money", …},
      "failures": [{"dataset", "n", …}], "seconds": 5400.0}
 
