@@ -40,6 +40,8 @@ def report(gold: float, synthio: float, dataset: str = "demo", n: int = 16) -> d
     return {
         "dataset": {"name": dataset, "n": n},
         "methods": methods,
+        "learners": {"stats": {"gold": {"accuracy": scores(gold + 0.2)}}},
+        "best": None,
         "differences": [difference],
         "verdict": verdict,
         "failures": [],
@@ -143,7 +145,11 @@ def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
     page = render(content)
     assert "Synthio &lt;raised&gt; it." in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
-    assert page.count("<polyline") == 2
+    # The curves of two methods, and that of one learner on real clips.
+    assert page.count("<polyline") == 3
+    assert "over training clips: learners, on real clips alone" in page
+    points = content["learner_curves"]["demo"]["stats"]
+    assert [(point["n"], point["mean"]) for point in points] == [(16, 0.7), (32, 0.7)]
     assert render(content) == page
 
 
