@@ -1,4 +1,4 @@
-"""Output files of the stage: predictions, and the selected classifier with its model card."""
+"""Output files of the stage: predictions, and the delivered classifier with its model card."""
 
 from __future__ import annotations
 

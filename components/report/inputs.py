@@ -110,7 +110,7 @@ def read_inputs(folders: Folders) -> Inputs:
             "text-to-audio model": weights_hash(folders.t2a),
             "aligned models": weights_hash(folders.aligned),
             "fine-tuned CLAP": weights_hash(folders.clap),
-            "classifier handed on": weights_hash(folders.classifiers / "delivered"),
+            "delivered classifier": weights_hash(folders.classifiers / "delivered"),
             "accepted clips": hash_json([[clip.clip_id, _flac(folders.accepted, clip.file_name)] for clip in accepted]),
         },
     )

@@ -45,9 +45,9 @@ def verdict(
             f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
         )
     )
-    if best:
+    if evaluation["best"]["without"]:
         text = f"{_best(evaluation)}." + (f" The paper's question, with AST: {text}" if clauses else "")
-    if fixed_gold_set and (clauses or best):
+    if fixed_gold_set and (clauses or evaluation["best"]["without"]):
         text = "For this gold set: " + text
     return {
         "improved": _above(best or main),
@@ -73,21 +73,24 @@ def _state(row: Mapping[str, Any] | None) -> str:
 
 
 def _best(evaluation: Mapping[str, Any]) -> str:
-    """What the best classifiers without and with synthetic audio reach."""
+    """What the best classifiers without and with synthetic audio reach; the latter only if the run has one."""
     figure, best = figure_of(evaluation), evaluation["best"]
     without, synthetic, row = best["without"], best["with"], best["difference"]
-    reached = [f"{percent(side[figure]['mean'])} ({_pair(side, evaluation)})" for side in (without, synthetic)]
-    gain = f"{points(row['mean'])} points, {points(row['low'])} to {points(row['high'])}"
-    count = len(row["per_seed"])
-    meaning = {1: "it helps", -1: "it harms", 0: "no reliable gain"}[reliable(row)]
-    if count < MIN_REPLICATES:
-        meaning = f"{_plural(count, 'replicate')} cannot tell a gain from chance"
-    name = FIGURES[figure]
-    start = f"The best classifier without synthetic audio reaches {name}"
-    higher = max(without, synthetic, key=lambda side: side[figure]["mean"])
-    simple = higher is without and LEARNERS[without["learner"]].simple and without["method"] == BASELINE
-    plainly = f". A simple baseline does best: {_pair(without, evaluation)}" if simple else ""
-    return f"{start} {reached[0]}, with it {reached[1]}: {meaning} ({gain}){plainly}"
+    found = f"The best classifier without synthetic audio reaches {FIGURES[figure]} {_reached(without, evaluation)}"
+    if row:
+        gain = f"{points(row['mean'])} points, {points(row['low'])} to {points(row['high'])}"
+        meaning = {1: "it helps", -1: "it harms", 0: "no reliable gain"}[reliable(row)]
+        if len(row["per_seed"]) < MIN_REPLICATES:
+            meaning = f"{_plural(len(row['per_seed']), 'replicate')} cannot tell a gain from chance"
+        found += f", with it {_reached(synthetic, evaluation)}: {meaning} ({gain})"
+    ahead = not row or without[figure]["mean"] >= synthetic[figure]["mean"]
+    if ahead and LEARNERS[without["learner"]].simple and without["method"] == BASELINE:
+        found += f". A simple baseline does best: {_pair(without, evaluation)}"
+    return found
+
+
+def _reached(side: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    return f"{percent(side[figure_of(evaluation)]['mean'])} ({_pair(side, evaluation)})"
 
 
 def _pair(side: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

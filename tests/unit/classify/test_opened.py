@@ -138,7 +138,10 @@ def test_damaged_blends_are_told(blend: Path, kinds: dict[str, Path]) -> None:
     whole = json.loads((blend / "learner.json").read_text())
     first = whole["members"][0]
     for changes, message in (
-        ({"members": [{**first, "learner": "guess"}]}, "member 0 is 'guess' in 'members/0'; expected one of ast, ast_probe_first, cnn"),
+        (
+            {"members": [{**first, "learner": "guess"}]},
+            "member 0 is 'guess' in 'members/0'; expected one of ast, ast_probe_first, cnn",
+        ),
         ({"members": [{**first, "folder": "../elsewhere"}]}, "in '../elsewhere'; expected one of"),
         ({"members": [{**first, "temperature": -1}]}, "temperature of member 0 is -1; expected a number above 0"),
         ({"members": [{"learner": "cnn"}]}, "describes no blend"),

@@ -148,3 +148,17 @@ def test_the_best_classifiers_decide_and_come_first_whatever_learner_they_are() 
     assert text.startswith(start)
     assert "A simple baseline does best: linear discriminant on log-mel statistics; Gold only." in text
     assert "The paper's question, with AST: Synthio raised" in found["text"]
+
+
+def test_a_run_without_synthetic_audio_says_what_its_best_classifier_reaches() -> None:
+    evaluation = make_evaluation({"gold": 0.0, "noise": 0.1})
+    side = {"learner": "blend", "method": "noise", "accuracy": {"mean": 0.7}}
+    evaluation["best"] = {"without": side, "with": None, "difference": None}
+    found = verdict(evaluation, False)
+    text = found["text"].replace("\u202f", " ")
+    assert (
+        text == "The best classifier without synthetic audio reaches accuracy 70.0 % (mean of learners; Random noise)."
+    )
+    assert (found["improved"], found["state"]) == (None, "none")
+    evaluation["best"]["without"] = {**side, "learner": "stats", "method": "gold"}
+    assert "A simple baseline does best: linear" in verdict(evaluation, False)["text"]
