@@ -28,8 +28,8 @@ class ClapFeatures:
     def __init__(self, extractor: ClapFeatureExtractor) -> None:
         self.sample_rate_hz = int(extractor.sampling_rate)
         self.window_length = int(extractor.max_length_s * extractor.sampling_rate)
-        self._hop_length = int(extractor.hop_length)
-        self._fft_size = int(extractor.fft_window_size)
+        self.hop_length = int(extractor.hop_length)
+        self.fft_size = int(extractor.fft_window_size)
         if extractor.truncation not in ("rand_trunc", "fusion"):
             raise ConfigError(
                 f"CLAP feature extractor with truncation {extractor.truncation!r}: expected 'rand_trunc' or 'fusion'"
@@ -38,11 +38,11 @@ class ClapFeatures:
             raise ConfigError(
                 f"CLAP feature extractor with padding {extractor.padding!r}: expected 'repeatpad', 'repeat' or 'pad'"
             )
-        self._padding = str(extractor.padding)
+        self.padding = str(extractor.padding)
         self._fused = extractor.truncation == "fusion"
         filters = extractor.mel_filters if self._fused else extractor.mel_filters_slaney
-        self._filters = torch.from_numpy(np.asarray(filters, dtype=np.float32))
-        self._window = torch.hann_window(self._fft_size)
+        self.filters = torch.from_numpy(np.asarray(filters, dtype=np.float32))
+        self.window = torch.hann_window(self.fft_size)
 
     def windows(self, clip: np.ndarray) -> np.ndarray:
         """Cut or fill one clip to the model's windows.
@@ -65,9 +65,9 @@ class ClapFeatures:
 
     def _fill(self, clip: np.ndarray) -> np.ndarray:
         length = self.window_length
-        if self._padding == "repeat":
+        if self.padding == "repeat":
             return np.resize(clip, length)
-        if self._padding == "repeatpad":
+        if self.padding == "repeatpad":
             clip = np.tile(clip, length // clip.size)
         return np.pad(clip, (0, length - clip.size))
 
@@ -78,7 +78,7 @@ class ClapFeatures:
 
     def frames(self, samples: int) -> int:
         """Number of unpadded frames in the first window of a clip of `samples` samples."""
-        return min(samples, self.window_length) // self._hop_length + 1
+        return min(samples, self.window_length) // self.hop_length + 1
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Log-mel spectrograms in dB.
@@ -94,6 +94,10 @@ class ClapFeatures:
         """
         # One window at a time, so that its frames stay in the CPU's cache; this halves the time.
         mel = torch.cat([self._mel_power(window) for window in windows.float().split(1)])
+        return self.decibel(mel)
+
+    def decibel(self, mel: Tensor) -> Tensor:
+        """(B, 1 or 4, frames, mel_bins) in dB of mel powers (B, frames, mel_bins)."""
         decibel = 10.0 * mel.clamp_min(FLOOR).log10()[:, None]
         return decibel.expand(-1, 4, -1, -1) if self._fused else decibel
 
@@ -101,12 +105,12 @@ class ClapFeatures:
         """(1, window_length) to (1, frames, mel_bins)."""
         spectrum = torch.stft(
             window,
-            self._fft_size,
-            self._hop_length,
-            window=self._window.to(window.device),
+            self.fft_size,
+            self.hop_length,
+            window=self.window.to(window.device),
             center=True,
             pad_mode="reflect",
             return_complex=True,
         )
         power = spectrum.real.square() + spectrum.imag.square()
-        return power.transpose(1, 2) @ self._filters.to(window.device)
+        return power.transpose(1, 2) @ self.filters.to(window.device)

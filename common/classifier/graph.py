@@ -51,12 +51,9 @@ class WaveformLogits(nn.Module):
         return self.front_end.normalised(self.front_end.mel_power(frames @ self._spectra[0], frames @ self._spectra[1]))
 
     def _windows(self, features: Tensor) -> Tensor:
-        """(windows, max_length, bins); no size of the clip may become a Python number, see `fixed_window_starts`."""
+        """(windows, max_length, bins)."""
         length = self.front_end.max_length
-        frames = places(features[:, 0])
-        window = frames[::length] // length
-        spare = (frames[-1] + 1 - length).clamp_min(0).double()
-        starts = (window.double() * (spare / window[-1].clamp_min(1).double())).round().long()
+        starts = window_starts(places(features[:, 0]), length)
         silence = features.new_full((length, features.shape[1]), self.front_end.pad_value)
         return torch.cat([features, silence])[starts[:, None] + self._row]
 
@@ -64,3 +61,13 @@ class WaveformLogits(nn.Module):
 def places(values: Tensor) -> Tensor:
     """(T,) 0, 1, 2 … for values (T,)."""
     return torch.ones_like(values, dtype=torch.int64).cumsum(dim=0) - 1
+
+
+def window_starts(values: Tensor, length: int) -> Tensor:
+    """First places of the fixed windows of `length` places, as `fixed_window_starts`, for all `places` (T,).
+
+    No size of the clip may become a Python number: a traced graph would keep that of the example.
+    """
+    window = values[::length] // length
+    spare = (values[-1] + 1 - length).clamp_min(0).double()
+    return (window.double() * (spare / window[-1].clamp_min(1).double())).round().long()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from common.classifier.graph import WaveformLogits, places
 from common.errors import ConfigError
 from common.learners.calibration import LEAST
-from common.learners.front_ends import MODULES, front_end
+from common.learners.clap_graph import ClapEmbedding
+from common.learners.front_ends import Clap, front_end
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
 
@@ -20,13 +21,18 @@ class LearnerLogits(nn.Module):
 
     Attributes:
         shortest: samples of the shortest waveform.
+        window_s: seconds of a window; 0 where the front end hears a clip whole.
+
+    Raises:
+        DataError: the learner hears through a CLAP, which is not there.
     """
 
     def __init__(self, model: LearnerModel) -> None:
         super().__init__()
-        hears = front_end(model.front_end)
-        self.front_end, self.head, self.temperature = hears.module, model.head, model.temperature
-        self.shortest = hears.shortest
+        hears = model.encoder
+        module = ClapEmbedding(hears.scorer) if isinstance(hears, Clap) else front_end(model.front_end).module
+        self.front_end, self.head, self.temperature = module, model.head, model.temperature
+        self.shortest, self.window_s = module.shortest, getattr(module, "window_s", 0.0)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Logits of a waveform, T ≥ `shortest`."""
@@ -88,7 +94,8 @@ def answer(folder: Path, opened: Opened) -> Answer:
         opened: all members of a blend hear clips at one rate.
 
     Raises:
-        ConfigError: the classifier has a front end outside the graph, or members of several rates.
+        ConfigError: the classifier is a model on waveforms, or has members of several rates.
+        DataError: it hears through a CLAP, which is not there.
     """
     if not isinstance(opened, OpenedBlend):
         return Answer([_logits(folder, opened)], None, opened.multi_label).eval()
@@ -104,15 +111,11 @@ def answer(folder: Path, opened: Opened) -> Answer:
 
 def _logits(folder: Path, opened: Opened) -> nn.Module:
     if isinstance(opened, OpenedLearner):
-        if opened.model.front_end in MODULES:
-            return LearnerLogits(opened.model)
-        found = f"the front end {opened.model.front_end!r}, which is no part of a graph"
-    else:
-        assert isinstance(opened, OpenedTransformer)
-        if opened.classifier.front_end.spectral:
-            return WaveformLogits(opened.classifier)
-        found = f"a {type(opened.classifier.model).__name__}, which takes waveforms through transformers' own extractor"
+        return LearnerLogits(opened.model)
+    assert isinstance(opened, OpenedTransformer)
+    if opened.classifier.front_end.spectral:
+        return WaveformLogits(opened.classifier)
     raise ConfigError(
-        f"{folder} holds {found}; only classifiers on AST's spectrograms and learners with the front ends "
-        f"{', '.join(sorted(MODULES))} are exported: use `make classify`"
+        f"{folder} holds a {type(opened.classifier.model).__name__}, which takes waveforms through transformers' own "
+        "extractor; only learners and classifiers on AST's spectrograms are exported: use `make classify`"
     )

@@ -33,8 +33,8 @@ def export_onnx(model: Path, target: Path) -> float:
         Largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
 
     Raises:
-        ConfigError: the classifier's front end cannot be part of a graph, or a blend's members hear at several rates.
-        DataError: there is no classifier, or the exported graph gives other answers; nothing is written then.
+        ConfigError: the classifier is a model on waveforms, or a blend's members hear at several rates.
+        DataError: there is no classifier or not all of it, or the graph gives other answers; nothing is written then.
         StorageError: `target` cannot be written.
     """
     with publish_file(target) as made:

@@ -1,4 +1,4 @@
-"""Tiny classifiers of every kind that a run delivers: a learner, an AST with a fitted last layer, a blend."""
+"""Tiny classifiers of every kind that a run delivers: learners, an AST with a fitted last layer, blends."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ from pathlib import Path
 import numpy as np
 
 from common.config.classifier import ASTArchitecture
-from tests.kit.sounds import CLASS_LABELS, class_sound
+from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
 
 KINDS = ("stats", "cnn", "probe", "blend")
 BLENDED = (("cnn", 0.5), ("probe", 2.0), ("stats", 1.3))
 """Members of the blend, with their temperatures."""
+CLAP_KINDS = ("probe_clap", "few_shot_clap", "clap_blend")
+"""Kinds that hear through a CLAP, which lies beside the learner."""
+_BLENDS = {"blend": BLENDED, "clap_blend": (("stats", 1.3), ("few_shot_clap", 0.8))}
 
 
 def write_kind(kind: str, folder: Path, multi_label: bool = False, rate: int = 16000) -> Path:
-    """Write a classifier of `CLASS_LABELS` to `folder`; `rate` is that of the AST."""
-    if kind == "blend":
+    """Write a classifier of `CLASS_LABELS` to `folder`; `rate` is that of the AST or the CLAP."""
+    if kind in _BLENDS:
         from common.learners.opened import save_blend
 
-        sources = [(name, t, write_kind(name, folder / "sources" / name, multi_label, rate)) for name, t in BLENDED]
+        sources = [
+            (name, t, write_kind(name, folder / "sources" / name, multi_label, rate)) for name, t in _BLENDS[kind]
+        ]
         save_blend(folder / "blend", sources)
         return folder / "blend"
     folder.mkdir(parents=True)
     if kind == "probe":
         _write_probe(folder, multi_label, rate)
+    elif kind in CLAP_KINDS:
+        _write_clap_learner(kind, folder, multi_label, rate)
     else:
         _write_learner(kind, folder, multi_label)
     return folder
@@ -47,6 +54,26 @@ def _write_learner(kind: str, folder: Path, multi_label: bool) -> None:
     else:
         net = fit_convnet(features, targets, [], targets[:0], 0.0, multi_label=multi_label, steps=10, seed=1)
         LearnerModel(kind, name, net, tuple(CLASS_LABELS), multi_label, 0.7).save(folder)
+
+
+def _write_clap_learner(kind: str, folder: Path, multi_label: bool, rate: int) -> None:
+    from common.audio.signal import resample
+    from common.learners.cache import fit_cache, label_texts
+    from common.learners.front_ends import CLAP, Clap
+    from common.learners.heads import LinearHead
+    from common.learners.linear import fit_logistic
+    from common.learners.model import LearnerModel
+    from tests.kit.models import write_clap
+
+    hears = Clap(write_clap(folder / CLAP, steps=10, rate=rate))
+    features = np.stack(hears([resample(class_sound(i % 3, np.random.default_rng(i)), RATE, rate) for i in range(12)]))
+    targets, weights = np.eye(3)[np.arange(12) % 3], np.ones(12)
+    if kind == "few_shot_clap":
+        told = label_texts(hears.scorer, CLASS_LABELS)
+        head = fit_cache(features, targets, weights, told.several, told.scale, 0.5, 5.0, multi_label)
+    else:
+        head = LinearHead.of(fit_logistic(features, targets, weights, 1.0, multi_label))
+    LearnerModel(kind, CLAP, head, tuple(CLASS_LABELS), multi_label, 1.5, hears).save(folder)
 
 
 def _write_probe(folder: Path, multi_label: bool, rate: int) -> None:

@@ -136,14 +136,16 @@ def fill_zero_weights(transformer: Any, seed: int = 0) -> None:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
-def write_clap(folder: Path, steps: int = 0) -> Path:
-    """A CLAP as it begins, or trained for some steps on `clap_sound`."""
+def write_clap(folder: Path, steps: int = 0, rate: int = CLAP_RATE) -> Path:
+    """A CLAP as it begins, or trained for some steps on `clap_sound`; it hears clips at `rate`."""
     from common.clap.model import build_clap, set_input_statistics
     from common.clap.training import train_contrastive, window_features
     from common.config.base import OptimConfig
 
     captions = {label: template_caption(label) for label in CLAP_SOUNDS}
-    scorer = build_clap(CLAP_ARCHITECTURE, build_vocabulary([*captions.values()] * 3), seed=1)
+    frames = {"fft_size": 256 * rate // CLAP_RATE, "hop_length": 128 * rate // CLAP_RATE}
+    architecture = CLAP_ARCHITECTURE.model_copy(update={"sample_rate_hz": rate, **frames})
+    scorer = build_clap(architecture, build_vocabulary([*captions.values()] * 3), seed=1)
     labels = [CLAP_SOUNDS[index % 3] for index in range(24)]
     clips = [clap_sound(label, np.random.default_rng(index)) for index, label in enumerate(labels)]
     features, _ = window_features(scorer, clips, CLAP_RATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from common.learners.opened import open_classifier, save_blend, set_threshold
 from pipelines.commands import export_onnx as command
 from pipelines.commands import main
-from tests.kit.learners import KINDS, write_kind
+from tests.kit.learners import CLAP_KINDS, KINDS, write_kind
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import CLASS_LABELS, class_sound
 
@@ -20,17 +21,17 @@ RATE = 16000
 
 
 def sounds() -> list[np.ndarray]:
-    """Clips of other lengths than those of the export: from one sample to several windows of the AST."""
+    """Clips of other lengths than those of the export: from one sample to several windows of the AST and the CLAP."""
     rng = np.random.default_rng(9)
     long = np.concatenate([class_sound(label, rng) for label in (0, 1, 2, 0, 1)])
-    sizes = (1, 399, 400, 560, 1519, 1520, 5001, 7999, 8001, 15679, 16001, len(long))
+    sizes = (1, 399, 400, 560, 1519, 1520, 5001, 7999, 8001, 15679, 16000, 16001, len(long))
     quiet, loud = long[:9000] * np.float32(1e-3), np.clip(long[5000:16000] * 9, -1, 1)
     padded = np.concatenate([np.zeros(3000, np.float32), long[:4000], np.zeros(5000, np.float32)])
     return [*(long[:size] for size in sizes), quiet, loud, padded, np.zeros(12345, np.float32), long[:8000] + 0.2]
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *CLAP_KINDS])
 def test_onnx_runtime_gives_the_probabilities_of_every_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, multi_label: bool
 ) -> None:
@@ -41,7 +42,7 @@ def test_onnx_runtime_gives_the_probabilities_of_every_kind(
     assert "probabilities within" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     told = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-    shortest = {"stats": 1520, "cnn": 400, "probe": 400, "blend": 1520}[kind]
+    shortest = 1520 if kind in ("stats", "blend", "clap_blend") else 400
     expected = {"labels": CLASS_LABELS, "sample_rate_hz": RATE, "multi_label": multi_label, "shortest": shortest}
     assert told == expected | ({"threshold": 0.25} if multi_label else {})
     found = np.stack([session.run(["probabilities"], {"waveform": sound})[0] for sound in sounds()])
@@ -57,9 +58,11 @@ def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
     stats = write_kind("stats", tmp_path / "stats")
     save_blend(tmp_path / "rates", [("probe", 1.0, slow), ("stats", 1.0, stats)])
     save_blend(tmp_path / "waves", [("ast", 1.0, tmp_path / "wave")])
+    shutil.rmtree(write_kind("few_shot_clap", tmp_path / "deaf") / "clap")
     for name, message in (
         ("wave", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
         ("waves", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
+        ("deaf", "the learner few_shot_clap hears through a CLAP, and none was given"),
         ("rates", "members hear clips at 8000 and 16000 Hz; a graph takes one rate"),
     ):
         assert main(["export-onnx", "--model", str(tmp_path / name), "--out", str(tmp_path / "m.onnx")]) == 2
