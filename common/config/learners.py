@@ -89,6 +89,9 @@ class LearnersConfig(Frozen):
         description="total weight of a method's further clips, that of gold clips being 1; 0 leaves them out",
     )
     cnn_steps: int = Field(default=300, gt=0, description="steps of 16 examples of the small CNN; ours")
+    copies: int = Field(
+        default=2, ge=1, description="augmented copies of each clip, where AST has those of the augmentation; ours"
+    )
     splits: int = Field(
         default=4,
         ge=1,

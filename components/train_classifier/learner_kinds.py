@@ -122,10 +122,12 @@ def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength:
     noises = load_backgrounds(job.backgrounds, hears.sample_rate_hz) if job.backgrounds else ()
     made = Rows.none(len(job.labels))
     targets = clips.targets(len(job.labels)).astype(np.float64)
+    kind: Waveform = job.classic  # type: ignore[assignment]
+    fewer = {"copies": min(job.settings.learners.copies, getattr(job.settings, kind).copies)}
+    settings = job.settings.model_copy(update={kind: getattr(job.settings, kind).model_copy(update=fewer)})
     for clip, target, source in zip(clips.clips, targets, sources, strict=True):
         waveform, rate = load_clip(clips.folder, clip, hears.sample_rate_hz), hears.sample_rate_hz
-        kind: Waveform = job.classic  # type: ignore[assignment]
-        found = hears(augmented_copies(kind, waveform, rate, job.settings, strength, job.seed, clip.clip_id, noises))
+        found = hears(augmented_copies(kind, waveform, rate, settings, strength, job.seed, clip.clip_id, noises))
         made = made.joined(Rows(found, np.repeat(target[None], len(found), axis=0), np.full(len(found), source)))
     return made
 

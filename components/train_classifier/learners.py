@@ -62,7 +62,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     """Train the run's learners; one that fails does not stop the others.
 
     SpecAugment changes spectrograms, so it applies only to learners that are trained on them. Where a method joins the
-    best classic augmentation, each learner takes the one that its own splits found best.
+    best classic augmentation, each learner takes the one, and the strength, that its own splits found best.
     """
     plan = inputs.possible(plan)
     frozen = {"classifier": Pretrained(inputs.base_dir, inputs.base_hash, inputs.window_s), "clap": inputs.clap}
@@ -114,16 +114,17 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     _run(alone, Learned())
     learned.items = _run(direct, learned)
     classics = _run(tried, learned)
-    best: dict[tuple[str, int], Augmentation] = {}
+    joined: dict[Cell, LearnerJob] = {}
     for learner, seed in dict.fromkeys((learner, seed) for learner, _, seed in classics):
-        own = {c: read_result(item)["split_loss"] for (x, c, s), item in classics.items() if (x, s) == (learner, seed)}
-        best[learner, seed] = tried[learner, min(own, key=lambda classic: own[classic]), seed].classic
-    joined = {
-        (learner, name, seed): job(learner, name, seed, method, classic)
-        for (learner, seed), classic in best.items()
-        for name, method in plan.methods.items()
-        if method.classic == "best"
-    }
+        own = {c: read_result(item) for (x, c, s), item in classics.items() if (x, s) == (learner, seed)}
+        best = min(own, key=lambda classic: float(own[classic]["split_loss"]))
+        of = tried[learner, best, seed]
+        strength = own[best]["chosen"]["strength"]
+        # A strength that was left out has weight 0, and is none.
+        kept = of.strengths if strength is None else (strength,)
+        for name, method in plan.methods.items():
+            if method.classic == "best":
+                joined[learner, name, seed] = replace(job(learner, name, seed, method, of.classic), strengths=kept)
     learned.items |= _run(joined, learned)
     learned.jobs = {**direct, **joined}
     if PROBE_FIRST in plan.settings.learners.names:
