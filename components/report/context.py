@@ -96,6 +96,7 @@ def page_context(
         "confidence": f"{100 * evaluation['confidence']:g} %".replace(" ", "\u202f"),
         "methods": sections.method_rows(results, plan.n),
         "learners": sections.learner_rows(results, inputs.seconds),
+        "best_tiles": sections.best_tiles(results),
         "delivered": sections.delivered(results),
         "impossible": sections.impossible(results, plan.methods),
         "ablations": effects.ablations(results),

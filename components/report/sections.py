@@ -72,7 +72,8 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
 
 def learner_rows(results: Mapping[str, Any], seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
     """Table of learners (columns) by methods (rows), with the mean seconds of each; None with AST alone."""
-    figure, learners = figure_of(results), results["learners"]
+    # JSON sorts names; the catalogue's order is the page's.
+    figure, learners = figure_of(results), {x: results["learners"][x] for x in LEARNERS if x in results["learners"]}
     if len(learners) < 2:
         return None
     names = in_order({method for cells in learners.values() for method in cells})
@@ -93,6 +94,22 @@ def learner_rows(results: Mapping[str, Any], seconds: Mapping[str, Mapping[str, 
             for method in names
         ],
     }
+
+
+def best_tiles(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What validation chose without and with synthetic audio, where another learner than AST could be chosen."""
+    if len(results["learners"]) < 2:
+        return []
+    sides = {"without": "Best without synthetic audio", "with": "Best with synthetic audio"}
+    return [
+        {
+            "title": words,
+            "score": side[figure_of(results)],
+            "what": f"{LEARNERS[side['learner']].title}; {title(side['method'], results)}",
+        }
+        for name, words in sides.items()
+        if (side := results["best"][name])
+    ]
 
 
 def delivered(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from common.config.learners import LEARNERS
 from common.errors import DataError
 from common.pages import charts, numbers
 from common.pages.spectrogram import png, spectrogram
 from common.pages.times import duration, insert_run_section
 from components.report.budget import factor_rows, strength_rows
 from components.report.players import Carrier, choose, make_player
-from components.report.sections import confusions
+from components.report.sections import best_tiles, confusions, learner_rows
 from tests.unit.report.artifacts import RECIPE, synthetic_clips, tone
 
 PAGE = '<main><section id="run"><h2>Time</h2><p>later</p></section><section id="x">kept</section></main>'
@@ -166,3 +167,22 @@ def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
     assert [(entry["factor"], entry["chosen"]) for entry in factors["curve"]] == [(1, False), (2, False), (4, True)]
     (strengths,) = strength_rows(selection, results)
     assert [(entry["strength"], entry["chosen"]) for entry in strengths["tried"]] == [(0.1, False), (0.2, True)]
+
+
+def test_learners_stand_in_the_catalogues_order_with_what_they_cost_and_the_best_come_first() -> None:
+    score = {"mean": 0.8, "low": 0.7, "high": 0.9}
+    side = {"learner": "stats", "method": "gold", "accuracy": score}
+    results = {
+        "figure": "accuracy",
+        "methods": {"gold": {"title": "Gold only"}},
+        "learners": {name: {"gold": {"accuracy": score}} for name in ("stats", "ast", "blend")},
+        "best": {"without": side, "with": None},
+    }
+    rows = learner_rows(results, {"ast": {"gold": 9.0, "noise": 3.0}, "stats": {"gold": 0.5}})
+    assert rows is not None
+    assert rows["titles"] == [LEARNERS[name].title for name in ("ast", "stats", "blend")]
+    assert rows["seconds"] == [6.0, 0.5, None]
+    assert [cell["chosen"] for cell in rows["rows"][0]["cells"]] == [False, True, False]
+    (tile,) = best_tiles(results)
+    assert tile["title"] == "Best without synthetic audio" and tile["what"].endswith("statistics; Gold only")
+    assert best_tiles({**results, "learners": {"ast": {}}}) == []
