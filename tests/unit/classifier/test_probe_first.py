@@ -94,7 +94,8 @@ def test_only_such_a_training_has_another_key(tmp_path: Path) -> None:
     assert replace(first, settings=other).key() != first.key()
 
 
-def test_only_the_tiny_preset_leaves_it_out() -> None:
+def test_presets_of_laptops_leave_it_out_and_the_others_try_every_learner() -> None:
     names = {preset: load_preset(preset).train_classifier.learners.names for preset in preset_names()}
     assert names.pop("tiny") == tuple(name for name in LEARNERS if name != PROBE_FIRST)
+    assert PROBE_FIRST not in names.pop("smoke")
     assert set(names.values()) == {tuple(LEARNERS)}
