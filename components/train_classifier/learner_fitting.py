@@ -72,20 +72,22 @@ class _Hearing:
     pretrained: Pretrained
     clips: ClipSet
     store: ItemStore
+    copies: bool
 
 
 def _hear(hearing: _Hearing) -> None:
-    features_of(hearing.learner, hearing.pretrained, hearing.clips, hearing.store)
+    features_of(hearing.learner, hearing.pretrained, hearing.clips, hearing.store, hearing.copies)
 
 
 def hear_all(jobs: Sequence[LearnerJob]) -> None:
     """Compute the features of all clips of the jobs, each once; a job whose clips fail meets the error again."""
     found: dict[str, _Hearing] = {}
     for job in jobs:
-        for clips in (job.gold, job.validation, job.synthetic):
+        kind = KINDS[job.learner]
+        for clips, copies in ((job.gold, kind.copies), (job.validation, kind.copies), (job.synthetic, False)):
             for part in clips.parts(PART) if clips is not None else ():
-                key = hash_json([KINDS[job.learner].front_end_key(job.pretrained), part.identity])
-                found.setdefault(key, _Hearing(job.learner, job.pretrained, part, job.store))
+                key = hash_json([kind.front_end_key(job.pretrained), copies, part.identity])
+                found.setdefault(key, _Hearing(job.learner, job.pretrained, part, job.store, copies))
     for _ in run_items(_hear, list(found.values()), model_workers()):
         pass
 
@@ -162,11 +164,11 @@ class _Real:
     @classmethod
     def of(cls, job: LearnerJob) -> _Real:
         sets = [job.gold, *([job.validation] if job.validation else [])]
-        rows = [clip for clips in sets for clip in features_of(job.learner, job.pretrained, clips, job.store)]
         copies = KINDS[job.learner].copies
+        rows = [row for clips in sets for row in features_of(job.learner, job.pretrained, clips, job.store, copies)]
         targets = np.concatenate([clips.targets(len(job.labels)) for clips in sets]).astype(np.float64)
         places = {clip.clip_id: place for place, clip in enumerate(job.gold.clips)}
-        return cls([row[0] for row in rows], [row[1:] if copies else [] for row in rows], targets, places)
+        return cls([row[0] for row in rows], [row[1:] for row in rows], targets, places)
 
     def at(self, places: NDArray[np.int64]) -> list[Features]:
         return [self.features[place] for place in places]
@@ -251,7 +253,7 @@ def _further(job: LearnerJob, strength: Strength | None, real: _Real) -> Rows:
     ]
     made = Rows.none(len(job.labels))
     if job.synthetic.clips:
-        rows = features_of(job.learner, job.pretrained, job.synthetic, job.store)
+        rows = features_of(job.learner, job.pretrained, job.synthetic, job.store, copies=False)
         targets = job.synthetic.targets(len(job.labels)).astype(np.float64)
         made = made.joined(Rows([row[0] for row in rows], targets, np.array(own, dtype=np.int64)))
     if strength is not None and job.classic in get_args(Waveform):

@@ -102,16 +102,20 @@ class Kind:
     copies: bool = True
     front_end_name: str = ""
 
-    def front_end_key(self, pretrained: Pretrained) -> list[Any]:
-        """What decides the features, as JSON values."""
-        return [self.front_end_name or pretrained.key, self.copies]
+    def front_end_key(self, pretrained: Pretrained) -> str | list[Any]:
+        """What decides the features of a waveform, as a JSON value."""
+        return self.front_end_name or pretrained.key
 
 
-def features_of(learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore) -> list[list[Features]]:
-    """Features of each clip, followed by those of its recorded copies if the learner wants them; computed once."""
-    key, found = KINDS[learner].front_end_key(pretrained), []
+def features_of(
+    learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore, copies: bool
+) -> list[list[Features]]:
+    """Features of each clip, followed with `copies` by those of its recorded copies; computed once."""
+    key, found = [KINDS[learner].front_end_key(pretrained), copies], []
     for part in clips.parts(PART):
-        item = store.get_or_make(partial(_save_features, learner, pretrained, part), features=key, clips=part.identity)
+        item = store.get_or_make(
+            partial(_save_features, learner, pretrained, part, copies), features=key, clips=part.identity
+        )
         found += _saved_features(item, len(part.clips))
     return found
 
@@ -260,14 +264,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, folder: Path) -> None:
-    kind = KINDS[learner]
-    hears = kind.front_end(pretrained)
+def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, with_copies: bool, folder: Path) -> None:
+    hears = KINDS[learner].front_end(pretrained)
     found: list[Features] = []
     for clip in clips.clips:
         waveform = load_clip(clips.folder, clip, hears.sample_rate_hz)
         copies = []
-        if kind.copies:
+        if with_copies:
             copies = recorded_copies(waveform, hears.sample_rate_hz, numpy_generator(0, "recorded", clip.clip_id))
         found += hears([waveform, *copies])
     # Features of clips of several lengths lie one behind the other.
