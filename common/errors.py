@@ -45,3 +45,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ConfigError(f"unknown {kind} {name!r}: {hint}valid: {', '.join(names)}")
+
+
+def failure_text(error: BaseException) -> str:
+    """What to say of an error in a list of failures: the message of one of ours, which says all; else the class too."""
+    return str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +17,6 @@ from common.learners.linear import Linear
 Floats = NDArray[np.float64]
 LARGEST = 1e6
 """Stands for no limit: ONNX clips at finite numbers."""
-
-
-class Head(Protocol):
-    """A module with what it takes to build it again."""
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Logits (labels,) of one clip's features."""
-
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of its class, JSON values."""
 
 
 class LinearHead(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +44,6 @@ class Linear:
         """Weights (labels, D) and bias (labels,) for features as they are; only without a limit."""
         weight = self.weight * self.inverse
         return weight, self.bias - weight @ self.mean
-
-    def divided(self, temperature: float) -> Linear:
-        """The same map with its logits divided by `temperature`."""
-        return replace(self, weight=self.weight / temperature, bias=self.bias / temperature)
 
 
 def fit_logistic(

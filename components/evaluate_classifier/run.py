@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.evaluation import EvaluateClassifierPlan
-from common.errors import SynthioError
+from common.errors import failure_text
 from common.log import event, get_logger
 from common.models.exposure import exposure_sentences
 from common.runtime.stage import stage
@@ -80,6 +80,6 @@ def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
         if index < len(embed):
             raise error
         name = names[index - len(embed)]
-        failed[name] = str(error) if isinstance(error, SynthioError) else f"{type(error).__name__}: {error}"
+        failed[name] = failure_text(error)
         event(log, "failed", what=name, error=failed[name])
     return failed

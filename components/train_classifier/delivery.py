@@ -16,7 +16,7 @@ from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST
-from common.errors import DataError, SynthioError
+from common.errors import DataError, failure_text
 from common.learners.choice import best_of
 from common.learners.front_ends import CLAP
 from common.learners.model import hears_clap
@@ -151,7 +151,7 @@ def _train(
     items, failed = {}, []
     for name, result in results.items():
         if isinstance(result, BaseException):
-            text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
+            text = failure_text(result)
             what = f"{name} on {pair.method}, all labelled clips"
             failed.append({"method": what, "seed": plan.seeds[0], "error": text})
             event(log, "failed", name=what, error=text)

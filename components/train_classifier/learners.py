@@ -14,7 +14,7 @@ import numpy as np
 from common.config.classifier import TrainClassifierPlan, Waveform
 from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST
 from common.config.methods import Augmentation, Method
-from common.errors import SynthioError
+from common.errors import failure_text
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
@@ -143,7 +143,7 @@ def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
     for place, key in enumerate(keys):
         job, result = jobs[key], results[place]
         if isinstance(result, BaseException):
-            text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
+            text = failure_text(result)
             learned.fail(job.learner, job.method, job.seed, text)
             event(log, "failed", name=job.name, error=text)
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
-from common.errors import SynthioError
+from common.errors import failure_text
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
@@ -153,7 +153,7 @@ def train_jobs(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
         list(run_items(run_contrastive, list(bodies.values()), model_workers()))
     for number, result in run_items(run_job, [jobs[same[0]] for same in places], model_workers()):
         if isinstance(result, BaseException):
-            text = str(result) if isinstance(result, SynthioError) else f"{type(result).__name__}: {result}"
+            text = failure_text(result)
             errors |= dict.fromkeys(places[number], text)
             event(log, "failed", name=jobs[places[number][0]].name, error=text)
         else:

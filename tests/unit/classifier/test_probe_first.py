@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from common.classifier.inference import feature_logits
 from common.classifier.model import Classifier, with_fresh_head
@@ -22,19 +21,9 @@ from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.jobs import Job
 from components.train_classifier.probe_first import fit_head
 from components.train_classifier.training import Examples
+from tests.kit.examples import examples
 
 LABELS = ["a", "b", "c"]
-
-
-def examples(per_class: int, seed: int, classes: int = 3) -> Examples:
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(classes), per_class)
-    features = []
-    for label in labels:
-        clip = 0.3 * rng.standard_normal((48, 32))
-        clip[:, 10 * label : 10 * label + 8] += 1.0
-        features.append([torch.from_numpy(clip.astype(np.float32))])
-    return Examples(features, labels)
 
 
 def logits(classifier: Classifier, data: Examples) -> np.ndarray:

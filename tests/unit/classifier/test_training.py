@@ -26,19 +26,9 @@ from components.train_classifier.training import (
     train,
     validation_figures,
 )
+from tests.kit.examples import examples
 
 OPTIM = OptimConfig(steps=90, batch_size=8, learning_rate=5e-3, record_every=5, evaluate_every=15)
-
-
-def examples(per_class: int, seed: int, classes: int = 3, shuffled: bool = False) -> Examples:
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(classes), per_class)
-    features = []
-    for label in labels:
-        clip = 0.3 * rng.standard_normal((48, 32))
-        clip[:, 10 * label : 10 * label + 8] += 1.0
-        features.append([torch.from_numpy(clip.astype(np.float32))])
-    return Examples(features, rng.permutation(labels) if shuffled else labels)
 
 
 def budget(data: Examples, optim: OptimConfig = OPTIM) -> Budget:
