@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -18,7 +19,7 @@ class Learner(Frozen):
         title: name in tables and sentences.
         simple: whether a sceptic would try it first; the verdict says so where it does best.
         slow: whether one training takes seconds; its settings are then chosen by a single split.
-        frozen: the pretrained model whose features it takes, `classifier` or `clap`.
+        frozen: the pretrained model whose features it takes, `classifier`, `clap` or `encoder` (one of the settings).
         on_spectrograms: whether it is trained on spectrograms, which SpecAugment can mask.
     """
 
@@ -44,6 +45,36 @@ LEARNERS: dict[str, Learner] = {
 }
 
 
+def probe_of(encoder: str) -> str:
+    """Name of the learner that takes the features of an encoder of the settings."""
+    return f"probe_{encoder}"
+
+
+def is_encoder_probe(name: str) -> bool:
+    """Whether a learner's name is that of an encoder's probe, see `probe_of`."""
+    return name not in LEARNERS and re.fullmatch("probe_[a-z0-9_]+", name) is not None
+
+
+def find_learner(name: str) -> Learner:
+    """A learner by its name in `LEARNERS`, or the probe of an encoder.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
+    if is_encoder_probe(name):
+        encoder = name.removeprefix("probe_").replace("_", " ")
+        return Learner(title=f"logistic regression on frozen {encoder}", simple=True, frozen="encoder")
+    if name not in LEARNERS:
+        raise unknown_name("learner", name, LEARNERS)
+    return LEARNERS[name]
+
+
+def learners_in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of `LEARNERS`, the probes of encoders beside that of CLAP."""
+    order = list(LEARNERS)
+    return sorted(names, key=lambda name: (order.index("probe_clap" if is_encoder_probe(name) else name), name))
+
+
 def checked_learners(names: Iterable[str]) -> tuple[str, ...]:
     """Check the names of learners and return them.
 
@@ -59,11 +90,25 @@ def checked_learners(names: Iterable[str]) -> tuple[str, ...]:
     return listed
 
 
+class Encoder(Frozen):
+    """A pretrained audio encoder that stays frozen."""
+
+    checkpoint: str = Field(
+        min_length=1, description="hub id, or a folder (starting with `/` or `.`), of a CLAP, a Whisper or a PE-AV"
+    )
+    revision: str | None = Field(
+        default=None, description="commit of the hub id; null = the one in common/models/models.yaml, if there is one"
+    )
+
+
 class LearnersConfig(Frozen):
     """Learners beside AST; repeated splits of training and validation clips together choose among the values."""
 
     names: tuple[str, ...] = Field(
         default=tuple(LEARNERS), description="learners that are trained on every method's clips; ast always is"
+    )
+    encoders: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_]*$")], Encoder] = Field(
+        default={}, description="further frozen encoders: each gives the learner probe_<name>, beside those of `names`"
     )
     inverse_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(0.01, 0.1, 1.0), min_length=1, description="scikit-learn's C, of logistic regressions on features"
@@ -102,3 +147,11 @@ class LearnersConfig(Frozen):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return checked_learners(names)
+
+    @field_validator("encoders")
+    @classmethod
+    def _free(cls, encoders: dict[str, Encoder]) -> dict[str, Encoder]:
+        for name in encoders:
+            if probe_of(name) in LEARNERS:
+                raise ValueError(f"an encoder cannot be called {name}: {probe_of(name)} is another learner")
+        return encoders

@@ -82,8 +82,10 @@ class Clap:
         return list(self.scorer.embed_audio(clips, self.sample_rate_hz))
 
 
-CLAP = "clap"
-"""Name of the front end `Clap`, and of a CLAP's folder in the directory of a learner."""
+CLAP, ENCODER = "clap", "encoder"
+PRETRAINED = (CLAP, ENCODER)
+"""Names of front ends with weights, the run's CLAP or an encoder of the settings, and of their folders in the directory
+of a learner."""
 
 MODULES: dict[str, Callable[[], nn.Module]] = {"statistics": Statistics, "log_mel": LogMel}
 """Front ends without weights, by name."""

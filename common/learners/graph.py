@@ -11,7 +11,7 @@ from common.classifier.graph import WaveformLogits, places
 from common.errors import ConfigError
 from common.learners.calibration import LEAST
 from common.learners.clap_graph import ClapEmbedding
-from common.learners.front_ends import Clap, front_end
+from common.learners.front_ends import Clap, FrontEnd, Traced
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
 
@@ -24,13 +24,13 @@ class LearnerLogits(nn.Module):
         window_s: seconds of a window; 0 where the front end hears a clip whole.
 
     Raises:
-        DataError: the learner hears through a CLAP, which is not there.
+        ConfigError: the learner hears through a Whisper or a PE-AV.
+        DataError: the learner hears through a pretrained model, which is not there.
     """
 
     def __init__(self, model: LearnerModel) -> None:
         super().__init__()
-        hears = model.encoder
-        module = ClapEmbedding(hears.scorer) if isinstance(hears, Clap) else front_end(model.front_end).module
+        module = _module(model.encoder, model.learner)
         self.front_end, self.head, self.temperature = module, model.head, model.temperature
         self.shortest, self.window_s = module.shortest, getattr(module, "window_s", 0.0)
 
@@ -38,6 +38,17 @@ class LearnerLogits(nn.Module):
         """Logits of a waveform, T ≥ `shortest`."""
         logits: Tensor = self.head(self.front_end(waveform)).double() / self.temperature
         return logits
+
+
+def _module(hears: FrontEnd, learner: str) -> nn.Module:
+    if isinstance(hears, Clap):
+        return ClapEmbedding(hears.scorer)
+    if isinstance(hears, Traced):
+        return hears.module
+    raise ConfigError(
+        f"the learner {learner} hears through {type(hears).__name__}, which takes clips through transformers' own "
+        "extractor; of pretrained encoders only CLAP is exported: use `make classify`"
+    )
 
 
 class Answer(nn.Module):
@@ -94,8 +105,9 @@ def answer(folder: Path, opened: Opened) -> Answer:
         opened: all members of a blend hear clips at one rate.
 
     Raises:
-        ConfigError: the classifier is a model on waveforms, or has members of several rates.
-        DataError: it hears through a CLAP, which is not there.
+        ConfigError: the classifier, or a member, takes waveforms through transformers' own extractor, or members hear
+            clips at several rates.
+        DataError: it hears through a pretrained model, which is not there.
     """
     if not isinstance(opened, OpenedBlend):
         return Answer([_logits(folder, opened)], None, opened.multi_label).eval()

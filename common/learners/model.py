@@ -17,7 +17,8 @@ from torch import nn
 
 from common.classifier.inference import probabilities
 from common.errors import DataError
-from common.learners.front_ends import CLAP, MODULES, Clap, Features, FrontEnd, front_end
+from common.learners.encoders import open_encoder
+from common.learners.front_ends import MODULES, PRETRAINED, Features, FrontEnd, front_end
 from common.learners.heads import HEADS, head_logits
 from common.storage import read_json, write_json
 
@@ -29,13 +30,13 @@ class LearnerModel:
     """A front end and a head.
 
     Attributes:
-        learner: its name in `LEARNERS`.
-        front_end: name of the front end in `MODULES`, or `CLAP`.
+        learner: its name.
+        front_end: name of the front end, one of `MODULES` or `PRETRAINED`.
         head: features of a clip to logits.
         labels: by output index.
         multi_label: whether labels are independent.
         temperature: divides the logits; chosen so that probabilities are calibrated.
-        clap: what it hears through where the front end is `CLAP`; None = features are given, not waveforms.
+        pretrained: the front end where it is one of `PRETRAINED`; None = features are given, not waveforms.
     """
 
     learner: str
@@ -44,23 +45,23 @@ class LearnerModel:
     labels: tuple[str, ...]
     multi_label: bool
     temperature: float = 1.0
-    clap: Clap | None = None
+    pretrained: FrontEnd | None = None
 
     @property
     def encoder(self) -> FrontEnd:
         """The front end.
 
         Raises:
-            DataError: it is a CLAP, which is not there.
+            DataError: it is a pretrained one, which is not there.
         """
-        if self.front_end != CLAP:
+        if self.front_end not in PRETRAINED:
             return front_end(self.front_end)
-        if self.clap is None:
+        if self.pretrained is None:
             raise DataError(
-                f"the learner {self.learner} hears through a CLAP, and none was given; expected the folder {CLAP}/ in "
-                "its directory, or the folder of the run's pretrained CLAP"
+                f"the learner {self.learner} hears through a pretrained model, and none was given; expected the folder "
+                f"{self.front_end}/ in its directory, or the folder of the run's model"
             )
-        return self.clap
+        return self.pretrained
 
     @property
     def sample_rate_hz(self) -> int:
@@ -98,17 +99,18 @@ def is_learner(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def hears_clap(folder: Path) -> bool:
-    """Whether the folder holds a learner whose front end is a CLAP."""
-    return is_learner(folder) and read_json(folder / RECORD).get("front_end") == CLAP
+def hears_through(folder: Path) -> str | None:
+    """Which of `PRETRAINED` is the front end of the learner in the folder; None = none, or no learner."""
+    name = read_json(folder / RECORD).get("front_end") if is_learner(folder) else None
+    return name if name in PRETRAINED else None
 
 
-def load_learner(folder: Path, clap: Path | None = None) -> LearnerModel:
+def load_learner(folder: Path, pretrained: Path | None = None) -> LearnerModel:
     """Load a learner's directory.
 
     Args:
-        folder: the directory; its sub-folder `CLAP` goes before `clap`.
-        clap: the CLAP of the learner's run, where it hears through one; not needed for features that are computed.
+        folder: the directory; its sub-folder of the front end's name goes before `pretrained`.
+        pretrained: the folder of a front end of `PRETRAINED`; not needed for features that are computed.
 
     Raises:
         DataError: it holds none, or its files are damaged or do not fit each other.
@@ -119,12 +121,14 @@ def load_learner(folder: Path, clap: Path | None = None) -> LearnerModel:
         head = HEADS[arguments.pop("kind")](**arguments)
         head.load_state_dict(load_file(folder / WEIGHTS))
         labels = tuple(str(label) for label in record["labels"])
-        if len(labels) != arguments["labels"] or record["front_end"] not in (*MODULES, CLAP):
+        if len(labels) != arguments["labels"] or record["front_end"] not in (*MODULES, *PRETRAINED):
             raise ValueError(f"{len(labels)} labels and the front end {record['front_end']!r} do not fit the weights")
         temperature = float(record["temperature"])
         multi_label = bool(record["multi_label"])
         model = LearnerModel(record["learner"], record["front_end"], head.eval(), labels, multi_label, temperature)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"cannot load the classifier at {folder}: {error}; make it again or copy it whole") from error
-    own = folder / CLAP if (folder / CLAP).is_dir() else clap
-    return replace(model, clap=Clap(own)) if model.front_end == CLAP and own else model
+    if model.front_end not in PRETRAINED:
+        return model
+    own = folder / model.front_end if (folder / model.front_end).is_dir() else pretrained
+    return replace(model, pretrained=open_encoder(own)) if own else model

@@ -26,7 +26,7 @@ from common.classifier.features import checked
 from common.classifier.inference import probabilities, stream_logits, stream_windows
 from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.classifier.probe import last_layer, set_last_layer
-from common.config.learners import BLEND, LEARNERS
+from common.config.learners import BLEND, LEARNERS, is_encoder_probe
 from common.errors import DataError, StorageError, unknown_name
 from common.learners.calibration import Floats, blended
 from common.learners.model import RECORD, LearnerModel, load_learner
@@ -215,7 +215,7 @@ def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
         raise _damaged(folder, f"{RECORD} describes no blend ({type(error).__name__}: {error})") from error
     members = []
     for place, (name, temperature, at) in enumerate(told):
-        if name not in LEARNERS or name == BLEND or at != f"{_MEMBERS}/{place}":
+        if not _may_join(name) or at != f"{_MEMBERS}/{place}":
             known = ", ".join(sorted(LEARNERS.keys() - {BLEND}))
             raise _damaged(
                 folder, f"member {place} is {name!r} in {at!r}; expected one of {known} in '{_MEMBERS}/{place}'"
@@ -223,6 +223,11 @@ def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
         members.append((_open_single(folder / at), temperature))
     _check_members(folder, members, labels, several)
     return OpenedBlend(labels, several, threshold, tuple(members))
+
+
+def _may_join(learner: str) -> bool:
+    """Whether a blend may have the learner as a member."""
+    return is_encoder_probe(learner) or (learner in LEARNERS and learner != BLEND)
 
 
 def _check_members(
@@ -250,14 +255,14 @@ def save_blend(folder: Path, members: Sequence[tuple[str, float, Path]]) -> None
 
     Args:
         folder: directory; members of an earlier attempt there are replaced.
-        members: name in `LEARNERS`, temperature, and directory of each.
+        members: learner's name, temperature, and directory of each.
 
     Raises:
         ConfigError: a name is no learner's, or the blend's.
         DataError: there is no member, one cannot be opened, or their labels differ.
     """
     for name, _, _ in members:
-        if name not in LEARNERS or name == BLEND:
+        if not _may_join(name):
             raise unknown_name("member of a blend", name, LEARNERS.keys() - {BLEND})
     opened = [(_open_single(source), temperature) for _, temperature, source in members]
     first = opened[0][0] if opened else None

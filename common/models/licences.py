@@ -23,13 +23,14 @@ def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPar
 
 
 def _models(config: RunConfig) -> tuple[LicensedPart, ...]:
+    heard_through = {each.checkpoint for each in config.train_classifier.learners.encoders.values()}
     parts = []
     for name in sorted(named_models(config)):
         known = published_models().get(name)
         parts.append(
             LicensedPart(
                 name=name,
-                kind="classifier" if name == config.pretrain_classifier.checkpoint else "generation",
+                kind="classifier" if name in {config.pretrain_classifier.checkpoint, *heard_through} else "generation",
                 licence=known.licence if known else "not known",
                 use=known.use if known else None,
                 conditions=known.restrictions if known else "",

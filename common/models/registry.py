@@ -176,6 +176,7 @@ def _loaded(config: RunConfig) -> dict[str, str | None]:
     for judge in (config.pretrain_clap, config.pretrain_classifier):
         if judge.checkpoint is not None:
             named[judge.checkpoint] = judge.revision
+    named |= {each.checkpoint: each.revision for each in config.train_classifier.learners.encoders.values()}
     if captions.backend == "audio_llm":
         named[captions.audio_llm.checkpoint.model] = captions.audio_llm.checkpoint.revision
     for writer in (config.augment_captions.writer, config.revise_captions.writer):

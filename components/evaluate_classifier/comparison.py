@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config.evaluation import EvaluateClassifierConfig
-from common.config.learners import AST, LEARNERS
+from common.config.learners import AST, learners_in_order
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT, Method, in_order
 from common.study.comparisons import holm
 from components.evaluate_classifier import statistics
@@ -192,7 +192,7 @@ def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> d
         if arm and method in methods:
             row = scorer.score(list(arm.values()))
             found.setdefault(learner, {})[method] = {"seeds": list(arm), scorer.figure: row[scorer.figure]}
-    return {name: found[name] for name in LEARNERS if name in found}
+    return {name: found[name] for name in learners_in_order(found)}
 
 
 def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:

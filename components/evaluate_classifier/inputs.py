@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import in_order
 from common.errors import DataError
-from common.learners.model import hears_clap
+from common.learners.architectures import hash_encoder
+from common.learners.front_ends import CLAP, ENCODER
+from common.learners.model import hears_through
 from common.records.audio_folder import read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json
 from common.storage.hashing import hash_dir, hash_json
 from common.storage.items import ItemStore
-from components.evaluate_classifier.scoring import Clips, EmbedTask, PredictTask, embed_tasks
+from components.evaluate_classifier.scoring import Clips, EmbedTask, Encoder, PredictTask, embed_tasks
 
 ORACLE, DELIVERED = "oracle", "delivered"
 MEMBERS = "members.json"
@@ -122,10 +124,12 @@ def read_inputs(
     }
     validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
+    encoders = {path.name: Encoder(hash_encoder(path), path) for path in sorted((classifiers / "encoders").glob("*"))}
 
     def predict(model: tuple[Path, str], clips: Clips) -> PredictTask:
-        embed = embed_tasks(store, clap, digest, clips, batch) if hears_clap(model[0]) else []
-        return PredictTask(store, *model, clips, batch, tuple(embed))
+        through = hears_through(model[0])
+        embed = embed_tasks(store, clap, digest, clips, batch) if through == CLAP else []
+        return PredictTask(store, *model, clips, batch, tuple(embed), encoders if through == ENCODER else {})
 
     through_clap = tuple(embed_tasks(store, clap, digest, test_clips, batch))
 
@@ -153,8 +157,8 @@ def read_inputs(
         },
         delivered=(
             read_json(classifiers / "delivered.json"),
-            # It may be a blend, and any member may hear through the CLAP.
-            PredictTask(store, delivered, hash_dir(delivered), test_clips, batch, through_clap),
+            # It may be a blend, and any member may hear through the CLAP or an encoder.
+            PredictTask(store, delivered, hash_dir(delivered), test_clips, batch, through_clap, encoders),
         ),
         oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.config.learners import BLEND, LEARNERS
+from common.config.learners import BLEND, find_learner
 from common.config.licence import DeclaredUse, LicensedPart
 from common.study.comparisons import FIGURES
 
@@ -104,9 +104,9 @@ def model_card(
     """
     told, figure = evaluation["delivered"], evaluation.get("figure", "accuracy")
     pair = evaluation["learners"][told["learner"]][told["method"]]
-    learner = LEARNERS[told["learner"]].title
+    learner = find_learner(told["learner"]).title
     if told["learner"] == BLEND:
-        learner += f" ({', '.join(LEARNERS[name].title for name in told['members'])})"
+        learner += f" ({', '.join(find_learner(name).title for name in told['members'])})"
     return _TEMPLATE.format(
         metadata=_metadata(dataset, figure, told[figure]["mean"], transformers),
         name=_inline(str(dataset.get("name", "custom"))),

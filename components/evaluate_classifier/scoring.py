@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,9 @@ from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.learners.calibration import blended
-from common.learners.front_ends import CLAP, front_end
+from common.learners.encoders import open_encoder
+from common.learners.front_ends import CLAP, ENCODER, front_end
+from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer, open_classifier
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
@@ -115,8 +117,25 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder of a run, compared by content.
+
+    Attributes:
+        content: hash of its files.
+    """
+
+    content: str
+    folder: Path = field(compare=False)
+
+
+@dataclass(frozen=True)
 class PredictTask:
-    """Task: probabilities of all clips from one model; `embed` are those of the CLAP that it may hear through."""
+    """Task: probabilities of all clips from one model.
+
+    Attributes:
+        embed: embedding tasks of the CLAP that it may hear through.
+        encoders: encoders that it may hear through, by the name of the learner.
+    """
 
     store: ItemStore
     model: Path
@@ -124,6 +143,7 @@ class PredictTask:
     clips: Clips
     batch_size: int
     embed: tuple[EmbedTask, ...] = ()
+    encoders: Mapping[str, Encoder] = field(default_factory=dict)
 
     @property
     def item(self) -> Path:
@@ -132,8 +152,12 @@ class PredictTask:
 
     @property
     def _key(self) -> dict[str, Any]:
-        key = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
-        return {**key, "clap": self.embed[0].clap_hash} if self.embed else key
+        key: dict[str, Any] = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+        if self.embed:
+            key["clap"] = self.embed[0].clap_hash
+        if self.encoders:
+            key["encoders"] = {name: encoder.content for name, encoder in self.encoders.items()}
+        return key
 
     def __call__(self) -> None:
         """Make the item unless the store has it."""
@@ -147,7 +171,7 @@ class PredictTask:
         if isinstance(model, OpenedBlend):
             return blended([(self._probabilities(each), t) for each, t in model.members], model.multi_label)
         if isinstance(model, OpenedLearner):
-            return model.model.of_features(self._features(model.model.front_end))
+            return model.model.of_features(self._features(model.model))
         if not isinstance(model, OpenedTransformer):
             raise TypeError(f"no kind of classifier: {type(model).__name__}")
         features = _frames(self.clips, model.classifier.front_end)
@@ -155,9 +179,11 @@ class PredictTask:
         logits = feature_logits(model.classifier, features, self.batch_size)
         return probabilities(logits.cpu().numpy(), model.multi_label)
 
-    def _features(self, front_end: str) -> Sequence[Floats]:
-        if front_end != CLAP:
-            return _heard(self.clips, front_end)
+    def _features(self, model: LearnerModel) -> Sequence[Floats]:
+        if model.front_end == ENCODER:
+            return _encoded(self.store, self.encoders[model.learner], self.clips)
+        if model.front_end != CLAP:
+            return _heard(self.clips, model.front_end)
         for part in self.embed:
             part()
         return list(embedded(self.embed)[0])
@@ -173,6 +199,18 @@ def _frames(clips: Clips, front_end: FrontEnd) -> tuple[torch.Tensor, ...]:
 def _heard(clips: Clips, name: str) -> list[Floats]:
     encoder = front_end(name)
     return encoder(clips.load_all(encoder.sample_rate_hz))
+
+
+def _encoded(store: ItemStore, encoder: Encoder, clips: Clips) -> list[Floats]:
+    """Features of clips from an encoder, computed once for all its learners."""
+
+    def make(folder: Path) -> None:
+        hears = open_encoder(encoder.folder)
+        found = [hears([clips.load(index, hears.sample_rate_hz)])[0] for index in range(len(clips.records))]
+        np.save(folder / "features.npy", np.stack(found))
+
+    item = store.get_or_make(make, kind="features", encoder=encoder.content, clips=clips.content)
+    return list(np.load(item / "features.npy", allow_pickle=False))
 
 
 def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[EmbedTask]:

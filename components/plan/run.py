@@ -8,6 +8,7 @@ from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets.registry import find_dataset
 from common.errors import ConfigError
+from common.learners.architectures import check_encoders
 from common.log import event, get_logger
 from common.models.licences import check_use
 from common.models.registry import check_fetched, check_pinned
@@ -35,12 +36,14 @@ def run(
     Raises:
         ConfigError: a name, number or setting is wrong, the dataset is not to be found, a licence forbids the declared
             use, the estimated cost exceeds the budget, or a model was not fetched.
+        DataError: the folder of an encoder holds none that is supported.
         StorageError: the store does not respond.
     """
     spec = find_dataset(dataset)
     config = with_llm_endpoint(with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from), llm_endpoint)
     check_pinned(config)
     check_use(config, spec)
+    check_encoders(config)
     chosen = resolve_methods(methods)
     _check_budget(budget, n or spec.n, spec.clip_s, preset, chosen, seeds, config)
     asked = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from common.config.learners import LEARNERS
+from common.config.learners import find_learner, learners_in_order
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
 from common.pages import charts
 from common.pages.numbers import decimals
@@ -73,7 +73,7 @@ def method_rows(results: Mapping[str, Any], n: int | None = None) -> dict[str, A
 def learner_rows(results: Mapping[str, Any], seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
     """Table of learners (columns) by methods (rows), with the mean seconds of each; None with AST alone."""
     # JSON sorts names; the catalogue's order is the page's.
-    figure, learners = figure_of(results), {x: results["learners"][x] for x in LEARNERS if x in results["learners"]}
+    figure, learners = figure_of(results), {x: results["learners"][x] for x in learners_in_order(results["learners"])}
     if len(learners) < 2:
         return None
     names = in_order({method for cells in learners.values() for method in cells})
@@ -81,7 +81,7 @@ def learner_rows(results: Mapping[str, Any], seconds: Mapping[str, Mapping[str, 
         (side["learner"], side["method"]) for side in (results["best"]["without"], results["best"]["with"]) if side
     }
     return {
-        "titles": [LEARNERS[learner].title for learner in learners],
+        "titles": [find_learner(learner).title for learner in learners],
         "seconds": [_mean(list(seconds[learner].values())) if seconds.get(learner) else None for learner in learners],
         "rows": [
             {
@@ -105,7 +105,7 @@ def best_tiles(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "title": words,
             "score": side[figure_of(results)],
-            "what": f"{LEARNERS[side['learner']].title}; {title(side['method'], results)}",
+            "what": f"{find_learner(side['learner']).title}; {title(side['method'], results)}",
         }
         for name, words in sides.items()
         if (side := results["best"][name])
@@ -115,8 +115,8 @@ def best_tiles(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def delivered(results: Mapping[str, Any]) -> dict[str, Any]:
     """The delivered classifier in words: what it is, its clips, its figure on the test clips."""
     told = results["delivered"]
-    members = ", ".join(LEARNERS[name].title for name in told["members"])
-    named = LEARNERS[told["learner"]].title + (f" ({members})" if told["members"] != [told["learner"]] else "")
+    members = ", ".join(find_learner(name).title for name in told["members"])
+    named = find_learner(told["learner"]).title + (f" ({members})" if told["members"] != [told["learner"]] else "")
     return {**told, "what": f"{named}; {title(told['method'], results)}"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.config.learners import LEARNERS
+from common.config.learners import find_learner
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
 from common.pages.numbers import percent, points
 from common.study.comparisons import FIGURES, MIN_REPLICATES, reliable
@@ -84,7 +84,7 @@ def _best(evaluation: Mapping[str, Any]) -> str:
             meaning = f"{_plural(len(row['per_seed']), 'replicate')} cannot tell a gain from chance"
         found += f", with it {_reached(synthetic, evaluation)}: {meaning} ({gain})"
     ahead = not row or without[figure]["mean"] >= synthetic[figure]["mean"]
-    if ahead and LEARNERS[without["learner"]].simple and without["method"] == BASELINE:
+    if ahead and find_learner(without["learner"]).simple and without["method"] == BASELINE:
         found += f". A simple baseline does best: {_pair(without, evaluation)}"
     return found
 
@@ -94,7 +94,7 @@ def _reached(side: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
 
 
 def _pair(side: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    return f"{LEARNERS[side['learner']].title}; {evaluation['methods'][side['method']]['title']}"
+    return f"{find_learner(side['learner']).title}; {evaluation['methods'][side['method']]['title']}"
 
 
 def _main(row: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

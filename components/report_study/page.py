@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.learners import LEARNERS
+from common.config.learners import find_learner
 from common.pages.page import page_environment
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -18,7 +18,8 @@ COLOURS = ("#1b6ca8", "#c2571a", "#2e7d4f", "#8a3ea0", "#a8324a", "#5b6770", "#8
 def render(study: Mapping[str, Any]) -> str:
     """Render study.html as self-contained HTML with every value escaped."""
     filters: dict[str, Callable[..., str]] = {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
-    titles = {"curves": study["methods"], "learner_curves": {name: row.title for name, row in LEARNERS.items()}}
+    learners = {name for curves in study["learner_curves"].values() for name in curves}
+    titles = {"curves": study["methods"], "learner_curves": {name: find_learner(name).title for name in learners}}
     charts = [
         {"title": f"{dataset} over training clips{what}", "titles": titles[kind], **chart(curves)}
         for kind, what in (("curves", ""), ("learner_curves", ": learners, on real clips alone"))

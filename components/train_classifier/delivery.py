@@ -17,9 +17,9 @@ from typing import Any
 from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.errors import DataError, failure_text
+from common.learners.architectures import copy_encoder
 from common.learners.choice import best_of
-from common.learners.front_ends import CLAP
-from common.learners.model import hears_clap
+from common.learners.model import hears_through
 from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
@@ -92,7 +92,7 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         shutil.rmtree(folder, ignore_errors=True)
         with tempfile.TemporaryDirectory() as made_in:
             found = [
-                (name, temperature, _whole(items[name] / MODEL, inputs, Path(made_in) / name))
+                (name, temperature, _whole(items[name] / MODEL, name, learned, Path(made_in) / name))
                 for name, temperature in members.items()
             ]
             if pair.learner == BLEND:
@@ -112,12 +112,12 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
     )
 
 
-def _whole(model: Path, inputs: Inputs, folder: Path) -> Path:
-    """The model's directory, or a copy with the CLAP that it hears through."""
-    if inputs.clap is None or not hears_clap(model):
+def _whole(model: Path, learner: str, learned: Learned, folder: Path) -> Path:
+    """The model's directory, or a copy with the pretrained model that it hears through."""
+    if (name := hears_through(model)) is None:
         return model
     shutil.copytree(model, folder)
-    shutil.copytree(inputs.clap.folder, folder / CLAP)
+    copy_encoder(learned.pretrained(learner), folder / name)
     return folder
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierPlan
+from common.config.learners import Encoder, probe_of
 from common.config.methods import LOSERS, Recipe
 from common.errors import DataError
+from common.learners.architectures import hash_encoder
 from common.log import event, get_logger
+from common.models.registry import WEIGHTS, locate
 from common.records.audio_folder import read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
@@ -51,6 +54,7 @@ class Inputs:
         backgrounds: background noise; None where no method needs it.
         window_s: seconds that all classifiers see at once; None = as many as the pretrained one.
         clap: the pretrained CLAP; None leaves the learners out that hear through it.
+        encoders: further frozen encoders, by the learner that hears through each.
     """
 
     base_dir: Path
@@ -66,6 +70,7 @@ class Inputs:
     backgrounds: Backgrounds | None = None
     window_s: float | None = None
     clap: Pretrained | None = None
+    encoders: Mapping[str, Pretrained] = field(default_factory=dict)
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """Build the job of a candidate."""
@@ -147,7 +152,7 @@ def read_inputs(
         clap: folder of the pretrained CLAP.
 
     Raises:
-        ConfigError: the selection figure does not suit the dataset's labels.
+        ConfigError: the selection figure does not suit the dataset's labels, or an encoder was not fetched.
         DataError: a replicate lacks training or validation clips, synthetic clips have other labels, or a method needs
             a corpus that is not given.
     """
@@ -193,7 +198,13 @@ def read_inputs(
         if plan.settings.window == "clips"
         else None,
         clap=None if clap is None else Pretrained(clap, hash_dir(clap), None),
+        encoders={probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()},
     )
+
+
+def _encoder(settings: Encoder) -> Pretrained:
+    folder = locate(settings.checkpoint, settings.revision, WEIGHTS)
+    return Pretrained(folder, hash_encoder(folder), None)
 
 
 def window_for(durations_s: Sequence[float]) -> float:

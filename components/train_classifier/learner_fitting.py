@@ -22,7 +22,7 @@ from torch import nn
 
 from common.classifier.inference import probabilities
 from common.config.classifier import Waveform
-from common.config.learners import LEARNERS
+from common.config.learners import find_learner
 from common.learners.calibration import fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
 from common.learners.heads import head_logits
@@ -38,7 +38,7 @@ from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
 from components.train_classifier.learner_job import LearnerJob, Pretrained
-from components.train_classifier.learner_kinds import KINDS, PART, Rows, copies_of, features_of
+from components.train_classifier.learner_kinds import PART, Rows, copies_of, features_of, kind_of
 
 Floats = NDArray[np.float64]
 log = get_logger("train_classifier")
@@ -83,7 +83,7 @@ def hear_all(jobs: Sequence[LearnerJob]) -> None:
     """Compute the features of all clips of the jobs, each once; a job whose clips fail meets the error again."""
     found: dict[str, _Hearing] = {}
     for job in jobs:
-        kind = KINDS[job.learner]
+        kind = kind_of(job.learner)
         for clips, copies in ((job.gold, kind.copies), (job.validation, kind.copies), (job.synthetic, False)):
             for part in clips.parts(PART) if clips is not None else ():
                 key = hash_json([kind.front_end_key(job.pretrained), copies, part.identity])
@@ -107,7 +107,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
     if job.plain:
         tried = [
             _trial(job, real, splits, option, 0.0, None, none)
-            for option in KINDS[job.learner].options(job.settings.learners)
+            for option in kind_of(job.learner).options(job.settings.learners)
         ]
         best = min(tried, key=lambda trial: trial.loss)
     else:
@@ -116,7 +116,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
         with np.load(alone / SPLITS, allow_pickle=False) as kept:
             best = Trial(further=none, unseen=kept["probabilities"], **told["chosen"])
         tried = []
-        slow = LEARNERS[job.learner].slow
+        slow = find_learner(job.learner).slow
         for strength in job.strengths[len(job.strengths) // 2 :][:1] if slow else job.strengths:
             further = _further(job, strength, real)
             weights = [weight for weight in job.settings.learners.synthetic_weights if weight]
@@ -130,7 +130,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
             return
     head = _fit(job, real, np.arange(len(job.gold.clips)), best)
     (folder / MODEL).mkdir()
-    KINDS[job.learner].save(job, head, best.temperature, folder / MODEL)
+    kind_of(job.learner).save(job, head, best.temperature, folder / MODEL)
     figures = {}
     if job.validation is not None:
         held = np.arange(len(job.gold.clips), len(real.features))
@@ -164,7 +164,7 @@ class _Real:
     @classmethod
     def of(cls, job: LearnerJob) -> _Real:
         sets = [job.gold, *([job.validation] if job.validation else [])]
-        copies = KINDS[job.learner].copies
+        copies = kind_of(job.learner).copies
         rows = [row for clips in sets for row in features_of(job.learner, job.pretrained, clips, job.store, copies)]
         targets = np.concatenate([clips.targets(len(job.labels)) for clips in sets]).astype(np.float64)
         places = {clip.clip_id: place for place, clip in enumerate(job.gold.clips)}
@@ -208,14 +208,14 @@ def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial) 
     """Fit to the real clips at `places` and to the further clips that come from them, or from none."""
     further = trial.further.of(places) if trial.weight else Rows.none(len(job.labels))
     share = trial.weight / (1 + trial.weight) if len(further.features) else 0.0
-    return KINDS[job.learner].fit(job, real.rows(places), further, share, trial.option, trial.strength)
+    return kind_of(job.learner).fit(job, real.rows(places), further, share, trial.option, trial.strength)
 
 
 def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Halves of training and validation clips together, by class and whole groups: places to fit, places to score."""
     ids = np.array([clip.label_id for clip in job.real_clips])
-    made = []
-    for repeat in range(1 if LEARNERS[job.learner].slow else job.settings.learners.splits):
+    made, slow = [], find_learner(job.learner).slow
+    for repeat in range(1 if slow else job.settings.learners.splits):
         seed = derive_seed(job.seed, "splits", repeat) % 2**32
         fold = (StratifiedGroupKFold if _grouped(job) else StratifiedKFold)(2, shuffle=True, random_state=seed)
         try:
@@ -226,7 +226,7 @@ def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]
         except ValueError:
             # One group, or a single clip in every class.
             halves = []
-        made += halves[:1] if LEARNERS[job.learner].slow else halves
+        made += halves[:1] if slow else halves
     usable = [(fit, score) for fit, score in made if len(fit) and len(score)]
     if usable:
         return usable

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.classifier import TrainClassifierConfig
-from common.config.learners import LEARNERS
+from common.config.learners import find_learner
 from common.config.methods import Augmentation
 from common.records.clips import GoldClip, SyntheticClip
 from common.storage.items import ItemStore
@@ -41,7 +41,7 @@ class LearnerJob:
     """One learner on one method's clips in one replicate.
 
     Attributes:
-        learner: one of `LEARNERS`, not AST.
+        learner: its name, not AST's.
         method: for log lines.
         seed: the replicate.
         pretrained: the model that the learner's `frozen` names; ignored where it names none.
@@ -92,12 +92,12 @@ class LearnerJob:
         chosen = None if self.classic == "none" else getattr(self.settings, self.classic).model_dump(mode="json")
         return {
             "learner": self.learner,
-            "pretrained": self.pretrained.key if LEARNERS[self.learner].frozen else None,
+            "pretrained": self.pretrained.key if find_learner(self.learner).frozen else None,
             "labels": self.labels,
             "multi_label": self.multi_label,
             "seed": self.seed,
             "clips": [clips and clips.identity for clips in (self.gold, self.validation, self.synthetic)],
             "classic": [self.classic, self.strengths, chosen],
             "backgrounds": self.backgrounds and self.backgrounds.identity,
-            "settings": self.settings.learners.model_dump(mode="json", exclude={"names"}),
+            "settings": self.settings.learners.model_dump(mode="json", exclude={"names", "encoders"}),
         }

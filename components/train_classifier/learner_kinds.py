@@ -1,4 +1,4 @@
-"""How each learner gets its features, is fitted to them, and is saved: one record for each in `KINDS`."""
+"""How each learner gets its features, is fitted to them, and is saved: one record for each, see `kind_of`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from common.config.learners import LearnersConfig
 from common.learners.cache import LabelTexts, fit_cache, label_texts
 from common.learners.cnn import Change, fit_convnet
 from common.learners.copies import recorded_copies
-from common.learners.front_ends import CLAP, Clap, Features, FrontEnd, front_end
+from common.learners.encoders import open_encoder
+from common.learners.front_ends import CLAP, ENCODER, PRETRAINED, Clap, Features, FrontEnd, front_end
 from common.learners.heads import LinearHead
 from common.learners.linear import fit_discriminant, fit_logistic
 from common.learners.model import LearnerModel
@@ -111,7 +112,7 @@ def features_of(
     learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore, copies: bool
 ) -> list[list[Features]]:
     """Features of each clip, followed with `copies` by those of its recorded copies; computed once."""
-    key, found = [KINDS[learner].front_end_key(pretrained), copies], []
+    key, found = [kind_of(learner).front_end_key(pretrained), copies], []
     for part in clips.parts(PART):
         item = store.get_or_make(
             partial(_save_features, learner, pretrained, part, copies), features=key, clips=part.identity
@@ -122,7 +123,7 @@ def features_of(
 
 def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength: Strength) -> Rows:
     """Copies of `clips` under the job's augmentation of waveforms; `sources` as in `Rows`."""
-    hears = KINDS[job.learner].front_end(job.pretrained)
+    hears = kind_of(job.learner).front_end(job.pretrained)
     noises = load_backgrounds(job.backgrounds, hears.sample_rate_hz) if job.backgrounds else ()
     made = Rows.none(len(job.labels))
     targets = clips.targets(len(job.labels)).astype(np.float64)
@@ -201,8 +202,8 @@ def _few_shot_options(config: LearnersConfig) -> list[tuple[float, float, bool]]
 
 def _save_module(name: str) -> Callable[[LearnerJob, nn.Module, float, Path], None]:
     def save(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
-        clap = _clap(job.pretrained) if name == CLAP else None
-        LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature, clap).save(folder)
+        hears = _pretrained(job.pretrained) if name in PRETRAINED else None
+        LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature, hears).save(folder)
 
     return save
 
@@ -235,13 +236,15 @@ def _body(pretrained: Pretrained) -> Classifier:
 
 
 @lru_cache(maxsize=1)
-def _clap(pretrained: Pretrained) -> Clap:
-    return Clap(pretrained.folder)
+def _pretrained(pretrained: Pretrained) -> FrontEnd:
+    return open_encoder(pretrained.folder)
 
 
 @lru_cache(maxsize=1)
 def _label_texts(pretrained: Pretrained, labels: tuple[str, ...]) -> LabelTexts:
-    return label_texts(_clap(pretrained).scorer, labels)
+    clap = _pretrained(pretrained)
+    assert isinstance(clap, Clap)
+    return label_texts(clap.scorer, labels)
 
 
 @lru_cache(maxsize=1)
@@ -257,15 +260,21 @@ def _without_weights(
 
 KINDS: dict[str, Kind] = {
     "probe": Kind(_encoder, _logistic, _save_probe, lambda c: c.inverse_penalties),
-    "probe_clap": Kind(_clap, _logistic, _save_module(CLAP), lambda c: c.inverse_penalties),
-    "few_shot_clap": Kind(_clap, _few_shot, _save_module(CLAP), _few_shot_options),
+    "probe_clap": Kind(_pretrained, _logistic, _save_module(CLAP), lambda c: c.inverse_penalties),
+    "few_shot_clap": Kind(_pretrained, _few_shot, _save_module(CLAP), _few_shot_options),
     "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
     "cnn": _without_weights("log_mel", _convnet, copies=False),
 }
+ENCODER_PROBE = Kind(_pretrained, _logistic, _save_module(ENCODER), lambda c: c.inverse_penalties)
+
+
+def kind_of(learner: str) -> Kind:
+    """Implementation of a learner; one that is not in `KINDS` is the probe of an encoder."""
+    return KINDS.get(learner, ENCODER_PROBE)
 
 
 def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, with_copies: bool, folder: Path) -> None:
-    hears = KINDS[learner].front_end(pretrained)
+    hears = kind_of(learner).front_end(pretrained)
     found: list[Features] = []
     for clip in clips.clips:
         waveform = load_clip(clips.folder, clip, hears.sample_rate_hz)

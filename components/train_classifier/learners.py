@@ -12,9 +12,11 @@ from typing import Any, get_args
 import numpy as np
 
 from common.config.classifier import TrainClassifierPlan, Waveform
-from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST
+from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner
 from common.config.methods import Augmentation, Method
 from common.errors import failure_text
+from common.learners.architectures import copy_encoder
+from common.learners.front_ends import ENCODER
 from common.log import event, get_logger
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
@@ -28,7 +30,7 @@ from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS
 from components.train_classifier.selection import Outcome, train_jobs
 
-FOLDER = "learners"
+FOLDER, ENCODERS = "learners", "encoders"
 Cell = tuple[str, str, int]
 """Learner, method and replicate."""
 
@@ -53,6 +55,10 @@ class Learned:
     calibrated: dict[Cell, dict[str, Any]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
+    def pretrained(self, learner: str) -> Path:
+        """Folder of the pretrained model that a learner hears through."""
+        return next(job.pretrained.folder for (name, _, _), job in self.jobs.items() if name == learner)
+
     def fail(self, learner: str, method: str, seed: int, error: str) -> None:
         """Note that a learner failed."""
         self.failures.append({"method": f"{learner} on {method}", "seed": seed, "error": error})
@@ -66,9 +72,9 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     """
     plan = inputs.possible(plan)
     frozen = {"classifier": Pretrained(inputs.base_dir, inputs.base_hash, inputs.window_s), "clap": inputs.clap}
-    pretrained: dict[str, Pretrained] = {}
+    pretrained = dict(inputs.encoders)
     for name in plan.settings.learners.names:
-        model = frozen[LEARNERS[name].frozen or "classifier"]
+        model = frozen[find_learner(name).frozen or "classifier"]
         if model is None:
             event(log, "left_out", learner=name, reason="it hears through a CLAP, and none was given")
         elif name in KINDS:
@@ -134,7 +140,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
 
 
 def _applies(classic: Augmentation, learner: str) -> bool:
-    return classic in get_args(Waveform) or LEARNERS[learner].on_spectrograms
+    return classic in get_args(Waveform) or find_learner(learner).on_spectrograms
 
 
 def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
@@ -181,6 +187,8 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
 def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
     """Copy each model to `learners/<learner>/<method>/<seed>/`, and write the members of each blend there.
 
+    An encoder that learners hear through is copied once, to `encoders/<learner>/`.
+
     Returns:
         Figures by `<learner>/<method>/<seed>`; of AST only how it is calibrated.
     """
@@ -193,6 +201,8 @@ def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(item / MODEL, target)
         figures[f"{learner}/{method}/{seed}"] |= read_result(item)
+    for learner in sorted({name for name, _, _ in learned.items if find_learner(name).frozen == ENCODER}):
+        copy_encoder(learned.pretrained(learner), folder / ENCODERS / learner)
     for (method, seed), told in sorted(learned.blends.items()):
         target = folder / FOLDER / BLEND / method / str(seed)
         target.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from common.config.learners import LEARNERS
+from common.config.learners import learners_in_order
 from common.config.methods import BASELINE, DEFAULT_METHODS, METHODS
 from common.errors import DataError, SynthioError, unknown_name
 from common.records.audio_folder import load_clip, read_clips
@@ -207,7 +207,7 @@ def figures(
 
 def cell_table(results: Sequence[Result]) -> str:
     """A row for each cell, as Markdown: accuracies in percent, and each learner's mean on gold clips alone."""
-    learners = [name for name in LEARNERS if any(name in result.learners for result in results)]
+    learners = learners_in_order({name for result in results for name in result.learners})
     head = ["set", "n", "fold", "chosen", *STATISTICS, "chosen pairs", "delivered, all labelled clips", *learners]
     head += ["warnings", "failed", "s", "s of training"]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]

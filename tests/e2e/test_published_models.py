@@ -23,9 +23,11 @@ from tests.kit.published import (
     CLAP,
     ESC50_LABELS,
     FLAN_T5,
+    LARGER_CLAP,
     QWEN_AUDIO,
     QWEN_CHAT,
     STABLE_AUDIO,
+    WHISPER,
     list_stand_ins,
     publish_models,
     write_esc50,
@@ -94,10 +96,11 @@ def run_preset(
 
 
 def test_small_from_an_empty_cache_to_the_report(tmp_path: Path, compiled: Compiled) -> None:
-    models = (STABLE_AUDIO, CLAP, AST, QWEN_AUDIO, QWEN_CHAT)
+    models = (STABLE_AUDIO, CLAP, LARGER_CLAP, WHISPER, AST, QWEN_AUDIO, QWEN_CHAT)
     methods = ("--methods", "gold,vanilla,synthio")
     report, run = run_preset("small", models, BRIEF, tmp_path, compiled, *methods)
     assert report["methods"].keys() == {"gold", "vanilla", "synthio"} and report["failures"] == []
+    assert {"probe_larger_clap", "probe_whisper"} <= report["learners"].keys()
     assert all(row["state"] == "succeeded" for row in run["stages"])
     assert any("come from Freesound" in caution for caution in report["verdict"]["cautions"])
     assert sum(row["accepted"] for row in report["rounds"]) and sum(row["rejected"] for row in report["rounds"])
@@ -132,7 +135,7 @@ def test_paper_from_a_corpus_of_ones_own_to_the_report(tmp_path: Path, compiled:
     }
     with serve(good) as writer:
         options = ("--methods", "gold,retrieval,background_noise,synthio", "--llm-endpoint", writer.url)
-        models = (STABLE_AUDIO, FLAN_T5, CLAP, AST, QWEN_AUDIO)
+        models = (STABLE_AUDIO, FLAN_T5, CLAP, LARGER_CLAP, WHISPER, AST, QWEN_AUDIO)
         report, run = run_preset("paper", models, BRIEF | tiny, tmp_path, compiled, *options)
     assert writer.requests and report["failures"] == []
     assert report["methods"].keys() == {"gold", "retrieval", "background_noise", "synthio"}

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 from common.models.registry import MODELS_FILE
+from tests.kit.encoders import write_encoder
 from tests.kit.hub import Hub, publish
 from tests.kit.models import AST_ARCHITECTURE, CLAP_ARCHITECTURE, T2A_SHAPES, fill_zero_weights
 from tests.kit.scripted import save_scripted_audio_llm, save_scripted_chat
@@ -26,6 +27,8 @@ from tests.kit.scripted import save_scripted_audio_llm, save_scripted_chat
 STABLE_AUDIO = "stabilityai/stable-audio-open-1.0"
 FLAN_T5 = "google/flan-t5-large"
 CLAP = "laion/clap-htsat-unfused"
+LARGER_CLAP = "laion/larger_clap_general"
+WHISPER = "openai/whisper-small"
 AST = "MIT/ast-finetuned-audioset-10-10-0.4593"
 QWEN_AUDIO = "Qwen/Qwen2-Audio-7B-Instruct"
 QWEN_CHAT = "Qwen/Qwen2.5-7B-Instruct"
@@ -150,6 +153,13 @@ def save_ast(folder: Path) -> None:
     _about(folder)
 
 
+def save_whisper(folder: Path) -> None:
+    """A Whisper of encoder and decoder."""
+    write_encoder("whisper", folder)
+    (folder / "pytorch_model.bin").write_bytes(b"the same weights")
+    _about(folder)
+
+
 def _about(folder: Path) -> None:
     for name in (".gitattributes", "README.md", "LICENSE.md"):
         (folder / name).write_text("About this model.\n", encoding="utf-8")
@@ -168,6 +178,8 @@ def publish_models(hub: Hub, folder: Path, labels: Sequence[str], names: Sequenc
         STABLE_AUDIO: save_stable_audio,
         FLAN_T5: save_flan_t5,
         CLAP: save_clap,
+        LARGER_CLAP: save_clap,
+        WHISPER: save_whisper,
         AST: save_ast,
         QWEN_AUDIO: save_scripted_audio_llm,
         QWEN_CHAT: partial(save_scripted_chat, labels=labels),

@@ -1,9 +1,11 @@
-"""The learners that hear through the run's CLAP, from training to evaluation."""
+"""The learners that hear through the run's CLAP, or through encoders of the settings, from training to evaluation."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,10 @@ import pytest
 import components.train_classifier.learner_fitting as fitting
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
+from common.learners.encoders import open_encoder
+from common.learners.front_ends import FrontEnd
 from common.learners.model import load_learner
+from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips, write_audio_folder
 from common.records.clips import GoldClip
 from common.storage import read_json, write_json
@@ -20,6 +25,7 @@ from components.evaluate_classifier.run import run as evaluate
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.run import run as train
 from tests.kit.clips import gold_clip
+from tests.kit.encoders import write_encoder
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
@@ -66,10 +72,16 @@ def write_test(folder: Path, gain_db: float) -> None:
 
 
 def trained(
-    world: World, out: Path, clap: Path | None, learners: tuple[str, ...], methods: tuple[str, ...] = ("gold",)
+    world: World,
+    out: Path,
+    clap: Path | None,
+    learners: tuple[str, ...],
+    methods: tuple[str, ...] = ("gold",),
+    encoders: Mapping[str, Path] = MappingProxyType({}),
 ) -> Path:
     optim = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "record_every": 2, "evaluate_every": 2}
-    asked = {"names": list(learners), "splits": 1, "synthetic_weights": [0, 1]}
+    asked: dict[str, Any] = {"names": list(learners), "splits": 1, "synthetic_weights": [0, 1]}
+    asked["encoders"] = {name: {"checkpoint": str(folder)} for name, folder in encoders.items()}
     config: dict[str, Any] = {
         "settings": {"optim": optim, "oracle_steps": 2, "noise": {"copies": 1}, "learners": asked},
         "seeds": list(SEEDS),
@@ -174,3 +186,43 @@ def test_another_clap_is_heard_anew_and_others_learners_are_found_again(
     assert made == []
     trained(built, tmp_path / "c", write_clap(tmp_path / "other", steps=1), (*LEARNERS, "stats"))
     assert set(made) == set(LEARNERS)
+
+
+def test_every_encoder_gives_a_learner_on_every_methods_clips_and_an_unknown_one_fails_alone(
+    built: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders = {"whisper": write_encoder("whisper", tmp_path / "whisper"), "clap2": built.clap}
+    encoders["bad"] = write_encoder("whisper", tmp_path / "bad")
+    write_json(tmp_path / "bad" / "config.json", {"model_type": "bert"})
+    out = trained(built, tmp_path / "out", built.clap, ("blend",), NAMES, encoders)
+    failures = read_json(out / "failures.json")
+    assert {row["method"].split()[0] for row in failures} == {"probe_bad"}
+    assert all("holds a model of the type 'bert'" in row["error"] for row in failures)
+    told = read_json(out / "learners.json")
+    assert {f"{name}/{method}/1" for name in ("probe_whisper", "probe_clap2") for method in NAMES} <= set(told)
+    assert [path.name for path in sorted((out / "encoders").iterdir())] == ["probe_clap2", "probe_whisper"]
+    members = {
+        member["learner"] for name, row in told.items() if name.startswith("blend/") for member in row["members"]
+    }
+    assert members & {"probe_whisper", "probe_clap2"}
+    opened: list[Path] = []
+
+    def counted(folder: Path) -> FrontEnd:
+        opened.append(folder)
+        return open_encoder(folder)
+
+    monkeypatch.setattr("components.evaluate_classifier.scoring.open_encoder", counted)
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
+    heard = predictions(built, out, tmp_path / "heard")
+    assert sorted(path.name for path in opened) == ["probe_clap2", "probe_whisper"], "features are computed once"
+    evaluation = read_json(tmp_path / "heard" / "evaluation" / "evaluation.json")
+    assert [*evaluation["learners"]] == ["ast", "blend", "probe_clap2", "probe_whisper"]
+    assert evaluation["delivered"]["accuracy"]["mean"] > 0.8
+    assert set(evaluation["delivered"]["members"]) <= {"probe_whisper", "probe_clap2"}
+    clips = sorted(read_clips(built.test, GoldClip), key=lambda clip: clip.clip_id)
+    waveforms = [load_clip(built.test, clip, CLAP_RATE) for clip in clips]
+    model = load_learner(out / "learners" / "probe_clap2" / "synthio" / "1", built.clap)
+    assert heard["probe_clap2/synthio/1"] == pytest.approx(model.of_waveforms(waveforms), abs=1e-4)
+    delivered = open_classifier(tmp_path / "heard" / "classifier")
+    answers = delivered.probabilities(waveforms, CLAP_RATE)
+    assert (answers.argmax(axis=1) == heard["label_id"]).mean() == evaluation["delivered"]["accuracy"]["mean"]

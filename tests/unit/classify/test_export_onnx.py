@@ -13,6 +13,7 @@ import pytest
 from common.learners.opened import open_classifier, save_blend, set_threshold
 from pipelines.commands import export_onnx as command
 from pipelines.commands import main
+from tests.kit.encoders import encoder_probe, write_encoder
 from tests.kit.learners import CLAP_KINDS, KINDS, write_kind
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import CLASS_LABELS, class_sound
@@ -50,6 +51,12 @@ def test_onnx_runtime_gives_the_probabilities_of_every_kind(
     assert np.ptp(found, axis=0).max() > 0.1
 
 
+def test_a_clap_of_the_settings_comes_with_its_learner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder_probe(write_encoder("clap", tmp_path / "ear" / "encoder"), "probe_ear").save(tmp_path / "ear")
+    assert main(["export-onnx", "--model", str(tmp_path / "ear"), "--out", str(tmp_path / "m.onnx")]) == 0
+    assert "probabilities within" in capsys.readouterr().out
+
+
 def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,10 +66,12 @@ def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
     save_blend(tmp_path / "rates", [("probe", 1.0, slow), ("stats", 1.0, stats)])
     save_blend(tmp_path / "waves", [("ast", 1.0, tmp_path / "wave")])
     shutil.rmtree(write_kind("few_shot_clap", tmp_path / "deaf") / "clap")
+    encoder_probe(write_encoder("whisper", tmp_path / "ear" / "encoder"), "probe_ear").save(tmp_path / "ear")
     for name, message in (
+        ("ear", "the learner probe_ear hears through Whisper, which takes clips through transformers' own extractor"),
         ("wave", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
         ("waves", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
-        ("deaf", "the learner few_shot_clap hears through a CLAP, and none was given"),
+        ("deaf", "the learner few_shot_clap hears through a pretrained model, and none was given"),
         ("rates", "members hear clips at 8000 and 16000 Hz; a graph takes one rate"),
     ):
         assert main(["export-onnx", "--model", str(tmp_path / name), "--out", str(tmp_path / "m.onnx")]) == 2

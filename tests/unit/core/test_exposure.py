@@ -15,16 +15,17 @@ from components.plan.planning import PLANS
 from components.plan.run import run
 
 STABLE_AUDIO, CLAP = "stabilityai/stable-audio-open-1.0", "laion/clap-htsat-unfused"
+LARGER_CLAP = "laion/larger_clap_general"
 AST = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
 
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("esc50", [(CLAP, "Freesound"), (STABLE_AUDIO, "Freesound")]),
-        ("urbansound8k", [(CLAP, "Freesound"), (STABLE_AUDIO, "Freesound")]),
-        ("fsd50k", [(CLAP, "Freesound"), (STABLE_AUDIO, "Freesound")]),
-        ("dcase2017_task4", [(AST, "AudioSet"), (CLAP, "AudioSet")]),
+        ("esc50", [(CLAP, "Freesound"), (LARGER_CLAP, "Freesound"), (STABLE_AUDIO, "Freesound")]),
+        ("urbansound8k", [(CLAP, "Freesound"), (LARGER_CLAP, "Freesound"), (STABLE_AUDIO, "Freesound")]),
+        ("fsd50k", [(CLAP, "Freesound"), (LARGER_CLAP, "Freesound"), (STABLE_AUDIO, "Freesound")]),
+        ("dcase2017_task4", [(AST, "AudioSet"), (CLAP, "AudioSet"), (LARGER_CLAP, "AudioSet")]),
         ("gtzan", []),
         ("demo", []),
     ],
@@ -57,4 +58,4 @@ def test_plan_tells_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.plan.run.find_dataset", resolve_dataset)
     plans = dict(zip(PLANS, run("esc50", "small", 0, "gold", 1, "", ""), strict=True))
     received = PLANS["evaluate_classifier"].model_validate(plans["evaluate_classifier"])
-    assert {each.model for each in received.heard} == {CLAP, STABLE_AUDIO}  # type: ignore[attr-defined]
+    assert {each.model for each in received.heard} == {CLAP, LARGER_CLAP, STABLE_AUDIO}  # type: ignore[attr-defined]

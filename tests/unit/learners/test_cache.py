@@ -14,7 +14,7 @@ from common.errors import DataError
 from common.learners.cache import CacheHead, fit_cache, label_texts
 from common.learners.front_ends import CLAP, Clap
 from common.learners.heads import head_logits
-from common.learners.model import LearnerModel, hears_clap, load_learner
+from common.learners.model import LearnerModel, hears_through, load_learner
 from common.records.text import label_prompts, template_caption
 from tests.kit.models import write_clap
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, clap_sound
@@ -138,14 +138,14 @@ def test_a_saved_learner_answers_as_before_whether_its_clap_lies_beside_it_or_is
 ) -> None:
     made = learner(clap)
     made.save(tmp_path)
-    assert hears_clap(tmp_path) and not hears_clap(clap)
+    assert hears_through(tmp_path) == CLAP and hears_through(clap) is None
     assert not list(tmp_path.glob("**/model*")), "it copies the CLAP"
     clips = [clap_sound(label, np.random.default_rng(9)) for label in CLAP_SOUNDS]
     expected = made.of_waveforms(clips)
     assert load_learner(tmp_path, clap).of_waveforms(clips) == pytest.approx(expected, abs=1e-5)
     alone = load_learner(tmp_path)
     assert alone.of_features(made.encoder(clips)) == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(DataError, match=r"hears through a CLAP.*expected the folder clap/"):
+    with pytest.raises(DataError, match=r"hears through a pretrained model.*expected the folder clap/"):
         alone.of_waveforms(clips)
     write_clap(tmp_path / CLAP)
     assert load_learner(tmp_path, tmp_path / "nothing").of_waveforms(clips) == pytest.approx(expected, abs=1e-5)
