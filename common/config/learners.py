@@ -133,6 +133,11 @@ class LearnersConfig(Frozen):
         min_length=1,
         description="total weight of a method's further clips, that of gold clips being 1; 0 leaves them out",
     )
+    real_last: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        default=(0.0,),
+        min_length=1,
+        description="final share of the small CNN's steps that see real clips alone, after those with synthetic ones",
+    )
     cnn_steps: int = Field(default=300, gt=0, description="steps of 16 examples of the small CNN; ours")
     copies: int = Field(
         default=2, ge=1, description="augmented copies of each clip, where AST has those of the augmentation; ours"

@@ -112,6 +112,7 @@ def fit_convnet(
     further_targets: NDArray[np.floating],
     share: float,
     *,
+    real_last: float = 0.0,
     multi_label: bool,
     steps: int,
     seed: int,
@@ -125,6 +126,7 @@ def fit_convnet(
         further: clips that fill `share` of each batch.
         further_targets: their targets.
         share: in [0, 1); 0 leaves `further` out.
+        real_last: final share of the steps that see gold clips alone.
         multi_label: whether labels are independent.
         steps: of 16 examples.
         seed: of weights, order and augmentation.
@@ -148,9 +150,9 @@ def fit_convnet(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, _LEARNING_RATE, total_steps=steps, pct_start=0.25, cycle_momentum=False
         )
-        filled = round(share * _BATCH)
         orders = [_order(0, len(gold), generator), _order(len(gold), len(clips), generator)]
-        for _ in range(steps):
+        for step in range(steps):
+            filled = round(share * _BATCH) if step < (1 - real_last) * steps else 0
             chosen = [next(orders[0]) for _ in range(_BATCH - filled)] + [next(orders[1]) for _ in range(filled)]
             examples = _augmented(batch[chosen], generator)[:, :_TRAINED_FRAMES]
             if change is not None:

@@ -7,6 +7,7 @@ beyond the gold ones, synthetic or augmented copies, enter with a weight that th
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 import warnings
@@ -116,12 +117,13 @@ def _make(job: LearnerJob, folder: Path) -> None:
         with np.load(alone / SPLITS, allow_pickle=False) as kept:
             best = Trial(further=none, unseen=kept["probabilities"], **told["chosen"])
         tried = []
-        slow = find_learner(job.learner).slow
+        slow, later = find_learner(job.learner).slow, kind_of(job.learner).further_options
+        options = later(job.settings.learners) if later else (best.option,)
         for strength in job.strengths[len(job.strengths) // 2 :][:1] if slow else job.strengths:
             further = _further(job, strength, real)
             weights = [weight for weight in job.settings.learners.synthetic_weights if weight]
-            for weight in weights[-1:] if slow else weights:
-                tried.append(_trial(job, real, splits, best.option, weight, strength, further))
+            for weight, option in itertools.product(weights[-1:] if slow else weights, options):
+                tried.append(_trial(job, real, splits, option, weight, strength, further))
         best = min([best, *tried], key=lambda trial: trial.loss)
         if not best.weight:
             shutil.copytree(alone, folder, dirs_exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +92,7 @@ class Kind:
         fit: makes the head.
         save: writes the model's directory: job, head, temperature, folder.
         options: values of its setting, or of its settings together, to choose from; JSON values.
+        further_options: the same where there are further clips; None = what was chosen without them.
         copies: whether it is fitted to recorded copies of the gold clips too.
         front_end_name: of a front end without weights.
     """
@@ -102,6 +103,7 @@ class Kind:
     options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,)
     copies: bool = True
     front_end_name: str = ""
+    further_options: Callable[[LearnersConfig], Sequence[Any]] | None = None
 
     def front_end_key(self, pretrained: Pretrained) -> str | list[Any]:
         """What decides the features of a waveform, as a JSON value."""
@@ -177,6 +179,7 @@ def _convnet(
         further.features,
         further.targets,
         share,
+        real_last=option,
         multi_label=job.multi_label,
         steps=job.settings.learners.cnn_steps,
         seed=derive_seed(job.seed, "cnn") % 2**31,
@@ -263,7 +266,7 @@ KINDS: dict[str, Kind] = {
     "probe_clap": Kind(_pretrained, _logistic, _save_module(CLAP), lambda c: c.inverse_penalties),
     "few_shot_clap": Kind(_pretrained, _few_shot, _save_module(CLAP), _few_shot_options),
     "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
-    "cnn": _without_weights("log_mel", _convnet, copies=False),
+    "cnn": replace(_without_weights("log_mel", _convnet, copies=False), further_options=lambda c: c.real_last),
 }
 ENCODER_PROBE = Kind(_pretrained, _logistic, _save_module(ENCODER), lambda c: c.inverse_penalties)
 

@@ -282,7 +282,7 @@ def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> Non
 def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: Path) -> None:
     methods = ("gold", "noise", "specaugment", "synthio", "synthio_classic")
     out = tmp_path / "out"
-    train(world, out, methods=methods, learners=FAST)
+    train(world, out, methods=methods, learners={**FAST, "real_last": [0, 0.5]})
     figures = json.loads((out / "learners.json").read_text())
     # Masks on spectrograms do not apply to learners on other features.
     names = {
@@ -294,6 +294,8 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
     }
     assert set(figures) == names | {f"ast/{name}/{seed}" for name in methods for seed in (0, 1)}
     assert all(row["calibrated_loss"] > 0 for row in figures.values())
+    assert [trial["option"] for trial in figures["cnn/synthio/0"]["tried"]] == [0, 0.5], "real clips alone come last"
+    assert len(figures["stats/synthio/0"]["tried"]) == 1
     assert all(0 <= figures[name]["val_accuracy"] <= 1 for name in names)
     assert all(
         figures[name]["chosen"]["weight"] == 0 for name in names if "/gold/" in name and "chosen" in figures[name]

@@ -106,6 +106,8 @@ def test_the_network_learns_from_gold_and_from_further_clips() -> None:
     # Half of each batch says the contrary for two of the classes.
     confused = fit_convnet(features, targets, features, targets[:, [1, 0, 2]], 0.5, **options)
     assert right(confused) < right(learned)
+    corrected = fit_convnet(features, targets, features, targets[:, [1, 0, 2]], 0.5, real_last=0.5, **options)
+    assert right(corrected) > right(confused)
     again = fit_convnet(features, targets, [], targets[:0], 0.0, **options)
     assert head_logits(again, features) == pytest.approx(head_logits(learned, features), abs=1e-5)
 
