@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from common.audio.signal import LEVEL_DBFS, MAX_GAIN_DB
-from common.clap.features import ClapFeatures
 from common.clap.scorer import ClapScorer
 from common.classifier.features import FRAME_LENGTH
 from common.classifier.graph import places, window_starts
@@ -34,15 +33,16 @@ class ClapEmbedding(nn.Module):
         # Copied, because tracing turns sizes in it into tensors.
         self.tower = copy.deepcopy(scorer.model.audio_model).cpu()
         self.projection = copy.deepcopy(scorer.model.audio_projection).cpu()
-        self.decibel = Decibel(scorer.features)
-        self.padding, self.length = scorer.features.padding, scorer.features.window_length
+        features = scorer.features
+        self.features, self.padding, self.length = features, features.padding, features.window_length
+        self.power = MelPower(features.window, features.hop_length, features.filters)
         self.sample_rate_hz, self.shortest = scorer.sample_rate_hz, FRAME_LENGTH
         self.window_s = self.length / self.sample_rate_hz
         self.register_buffer("_place", torch.arange(self.length))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """The embedding of a waveform, T ≥ `shortest`."""
-        features = self.decibel(self._windows(levelled(waveform)))
+        features = self.features.decibel(self.power(self._windows(levelled(waveform))))
         # No window is marked as longer than the input, see `ClapFeatures`.
         longer = torch.zeros_like(features[:, 0, 0, :1], dtype=torch.bool)
         projected = self.projection(self.tower(input_features=features, is_longer=longer).pooler_output)
@@ -61,32 +61,33 @@ class ClapEmbedding(nn.Module):
         return windows * (rows < whole * count)
 
 
-class Decibel(nn.Module):
-    """Log-mel spectrograms of windows, as those of `ClapFeatures`.
+class MelPower(nn.Module):
+    """Mel powers of windows, with the frames of a centred `torch.stft`.
 
     Args:
-        features: source of all settings.
+        window: (fft_size,) of each frame.
+        hop_length: samples between two frames.
+        filters: (fft_size // 2 + 1, mel_bins).
     """
 
     _spectra: Tensor
     _filters: Tensor
 
-    def __init__(self, features: ClapFeatures) -> None:
+    def __init__(self, window: Tensor, hop_length: int, filters: Tensor) -> None:
         super().__init__()
-        self.features = features
-        turns = np.outer(np.arange(features.fft_size), np.arange(features.fft_size // 2 + 1))
-        waves = np.exp(turns % features.fft_size * (2j * np.pi / features.fft_size))
-        waves = waves.T * features.window.double().numpy()
+        self.size, self.hop_length = len(window), hop_length
+        turns = np.outer(np.arange(self.size), np.arange(self.size // 2 + 1))
+        waves = np.exp(turns % self.size * (2j * np.pi / self.size)).T * window.double().numpy()
         self.register_buffer("_spectra", torch.from_numpy(np.concatenate([waves.real, waves.imag])).float()[:, None])
-        self.register_buffer("_filters", features.filters)
+        self.register_buffer("_filters", filters)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """(B, 1 or 4, frames, mel_bins) of windows (B, window_length)."""
-        half = self.features.fft_size // 2
+        """(B, frames, mel_bins) of windows (B, window_length)."""
+        half = self.size // 2
         filled = nn.functional.pad(windows[:, None], (half, half), mode="reflect")
-        parts = nn.functional.conv1d(filled, self._spectra, stride=self.features.hop_length)
+        parts = nn.functional.conv1d(filled, self._spectra, stride=self.hop_length)
         real, imaginary = parts.transpose(1, 2).chunk(2, dim=2)
-        return self.features.decibel((real.square() + imaginary.square()) @ self._filters)
+        return (real.square() + imaginary.square()) @ self._filters
 
 
 def levelled(waveform: Tensor) -> Tensor:

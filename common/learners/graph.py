@@ -11,9 +11,11 @@ from common.classifier.graph import WaveformLogits, places
 from common.errors import ConfigError
 from common.learners.calibration import LEAST
 from common.learners.clap_graph import ClapEmbedding
+from common.learners.encoders import Whisper
 from common.learners.front_ends import Clap, FrontEnd, Traced
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
+from common.learners.whisper_graph import WhisperEmbedding
 
 
 class LearnerLogits(nn.Module):
@@ -24,7 +26,7 @@ class LearnerLogits(nn.Module):
         window_s: seconds of a window; 0 where the front end hears a clip whole.
 
     Raises:
-        ConfigError: the learner hears through a Whisper or a PE-AV.
+        ConfigError: the learner hears through a PE-AV.
         DataError: the learner hears through a pretrained model, which is not there.
     """
 
@@ -43,11 +45,13 @@ class LearnerLogits(nn.Module):
 def _module(hears: FrontEnd, learner: str) -> nn.Module:
     if isinstance(hears, Clap):
         return ClapEmbedding(hears.scorer)
+    if isinstance(hears, Whisper):
+        return WhisperEmbedding(hears)
     if isinstance(hears, Traced):
         return hears.module
     raise ConfigError(
         f"the learner {learner} hears through {type(hears).__name__}, which takes clips through transformers' own "
-        "extractor; of pretrained encoders only CLAP is exported: use `make classify`"
+        "extractor; of pretrained encoders CLAP and Whisper are exported: use `make classify`"
     )
 
 

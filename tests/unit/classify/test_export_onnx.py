@@ -51,10 +51,18 @@ def test_onnx_runtime_gives_the_probabilities_of_every_kind(
     assert np.ptp(found, axis=0).max() > 0.1
 
 
-def test_a_clap_of_the_settings_comes_with_its_learner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    encoder_probe(write_encoder("clap", tmp_path / "ear" / "encoder"), "probe_ear").save(tmp_path / "ear")
+@pytest.mark.parametrize("kind", ["clap", "whisper"])
+def test_onnx_runtime_gives_the_probabilities_of_learners_that_hear_through_other_encoders(
+    tmp_path: Path, kind: str
+) -> None:
+    made = encoder_probe(write_encoder(kind, tmp_path / "ear" / "encoder"), "probe_ear")
+    made.save(tmp_path / "ear")
     assert main(["export-onnx", "--model", str(tmp_path / "ear"), "--out", str(tmp_path / "m.onnx")]) == 0
-    assert "probabilities within" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    found = np.stack([session.run(["probabilities"], {"waveform": sound})[0] for sound in sounds()])
+    expected = open_classifier(tmp_path / "ear").probabilities(sounds(), made.sample_rate_hz)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.ptp(found, axis=0).max() > 0.1
 
 
 def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
@@ -66,9 +74,9 @@ def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
     save_blend(tmp_path / "rates", [("probe", 1.0, slow), ("stats", 1.0, stats)])
     save_blend(tmp_path / "waves", [("ast", 1.0, tmp_path / "wave")])
     shutil.rmtree(write_kind("few_shot_clap", tmp_path / "deaf") / "clap")
-    encoder_probe(write_encoder("whisper", tmp_path / "ear" / "encoder"), "probe_ear").save(tmp_path / "ear")
+    encoder_probe(write_encoder("pe_audio", tmp_path / "ear" / "encoder"), "probe_ear").save(tmp_path / "ear")
     for name, message in (
-        ("ear", "the learner probe_ear hears through Whisper, which takes clips through transformers' own extractor"),
+        ("ear", "the learner probe_ear hears through PeAudio, which takes clips through transformers' own extractor"),
         ("wave", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
         ("waves", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
         ("deaf", "the learner few_shot_clap hears through a pretrained model, and none was given"),
