@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -99,7 +100,7 @@ def fit_discriminant(
     scales: Floats,
     limit: float = 4.0,
 ) -> Linear:
-    """Linear discriminant analysis with a ridge, in the span of the clips.
+    """Linear discriminant analysis with a ridge.
 
     Directions in which clips of one class differ from each other, or from their own copies, count little. Labels that
     no clip has are treated as in `fit_logistic`; independent ones have a discriminant each.
@@ -114,23 +115,16 @@ def fit_discriminant(
         limit: standardised features are cut off at ± this.
     """
     standard, mean, inverse = _standardised(features, weights)
-    scaled = np.clip(standard, -limit, limit) * scales
     share = weights / weights.sum()
+    scaled = np.clip(standard, -limit, limit) * scales
     centre = share @ scaled
-    scaled = scaled - centre
-    # Outside the span of the clips every direction gets the weight 0.
-    values, vectors = np.linalg.eigh(scaled @ scaled.T)
-    kept = values > 1e-7 * max(values[-1], 1e-12)
-    basis = scaled.T @ (vectors[:, kept] / np.sqrt(values[kept]))
-    inside = scaled @ basis
+    scaled -= centre
 
     def discriminant(classes: Floats) -> tuple[Floats, Floats]:
-        counts = share @ classes
-        means = (classes * share[:, None]).T @ inside / counts[:, None]
-        rest = inside - classes @ means
-        scatter = (rest * share[:, None]).T @ rest
-        solved = np.linalg.solve(scatter + ridge * np.eye(len(scatter)), means.T).T
-        return solved @ basis.T, -0.5 * (means * solved).sum(axis=1)
+        means = (classes * share[:, None]).T @ scaled / (share @ classes)[:, None]
+        rest = (scaled - classes @ means) * np.sqrt(share)[:, None]
+        solved = _solve_ridge(rest, ridge, means)
+        return solved, -0.5 * (means * solved).sum(axis=1)
 
     weight, bias = np.zeros((targets.shape[1], standard.shape[1])), np.full(targets.shape[1], NEVER)
     if multi_label:
@@ -146,6 +140,16 @@ def fit_discriminant(
         weight[known], bias[known] = discriminant(np.eye(targets.shape[1])[targets.argmax(axis=1)][:, known])
     bias = np.where(np.abs(bias) < -NEVER, bias - weight @ centre, bias)
     return Linear(mean, inverse, weight * scales, bias, limit)
+
+
+def _solve_ridge(rows: Floats, ridge: float, wanted: Floats) -> Floats:
+    """(C, D) solutions x of (rows' rows + ridge) x = wanted, for rows (N, D) and wanted (C, D)."""
+    count, size = rows.shape
+    if count < size:
+        # The same by the smaller matrix (Woodbury's identity).
+        inner = cho_solve(cho_factor(rows @ rows.T + ridge * np.eye(count)), rows @ wanted.T)
+        return np.asarray((wanted - inner.T @ rows) / ridge)
+    return np.asarray(cho_solve(cho_factor(rows.T @ rows + ridge * np.eye(size)), wanted.T).T)
 
 
 def _standardised(features: NDArray[np.floating], weights: Floats) -> tuple[Floats, Floats, Floats]:
