@@ -3,6 +3,9 @@
 Equal to the NumPy path of transformers' `ASTFeatureExtractor` to 1e-5. DC removal and pre-emphasis
 are done per frame there, so features of a window that starts on a hop are rows of the whole clip's
 features: a clip is transformed once, and every window is a slice.
+
+An extractor with `LEVEL` among its attributes hears every clip at one level, above a higher floor, so that neither the
+level of a recording nor its noise floor decides. transformers keeps these attributes and does not apply them.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor,
 )
 
+from common.audio.signal import MAX_GAIN_DB
 from common.errors import DataError
 
 FRAME_LENGTH = 400
 HOP_LENGTH = 160
 LOWEST_HZ = 20
+LEVEL = ("peak_dbfs", "floor_db")
+"""Attributes of a feature extractor, as in `LevelConfig`."""
 _FFT_LENGTH = 512
 _PREEMPHASIS = 0.97
 _MEL_FLOOR = 1.192092955078125e-07
@@ -33,7 +39,7 @@ class LogMel:
     """Normalised log-mel features of waveforms.
 
     Args:
-        extractor: source of rate, mel bins, length, mean and deviation.
+        extractor: source of rate, mel bins, length, mean and deviation, and of `LEVEL`, if it has them.
 
     Attributes:
         sample_rate_hz: rate of the waveforms.
@@ -41,6 +47,7 @@ class LogMel:
         num_mel_bins: mel bins.
         pad_value: value of a padded frame: 0 before normalisation, as in `ASTFeatureExtractor`.
         silence: value of digital silence.
+        peak: largest sample to which each clip is scaled; None = clips are heard as they are.
         decibel: difference that a decibel makes.
     """
 
@@ -54,8 +61,11 @@ class LogMel:
         normalize = bool(extractor.do_normalize)
         self._mean = float(extractor.mean) if normalize else 0.0
         self._scale = 2 * float(extractor.std) if normalize else 1.0
+        peak_dbfs, floor_db = (getattr(extractor, name, None) for name in LEVEL)
+        self.peak = None if peak_dbfs is None else 10 ** (peak_dbfs / 20)
+        self._floor = _MEL_FLOOR if floor_db is None else max(_MEL_FLOOR, 10 ** (floor_db / 10))
         self.pad_value = -self._mean / self._scale
-        self.silence = (math.log(_MEL_FLOOR) - self._mean) / self._scale
+        self.silence = (math.log(self._floor) - self._mean) / self._scale
         self.decibel = math.log(10) / 10 / self._scale
         filters = mel_filter_bank(
             num_frequency_bins=_FFT_LENGTH // 2 + 1,
@@ -75,7 +85,7 @@ class LogMel:
         self._window[0] *= 1 - _PREEMPHASIS
         self._previous_window = -_PREEMPHASIS * window[1:]
 
-    def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
+    def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
         """Features of each whole clip.
 
         Each clip is transformed by itself, so that its bits do not depend on its neighbours.
@@ -83,6 +93,7 @@ class LogMel:
         Args:
             clips: mono waveforms (T,), float, full scale ±1, at `sample_rate_hz`. One shorter than
                 a frame (400 samples) is padded with zeros.
+            peak: largest sample of the clip that all of `clips` are parts of; None = each is whole.
 
         Returns:
             One (frames, num_mel_bins) float32 tensor per clip, frames = 1 + (T - 400) // 160.
@@ -90,7 +101,7 @@ class LogMel:
         Raises:
             DataError: a clip is not one-dimensional or not finite.
         """
-        return [self._transform(torch.from_numpy(checked(clip, index))) for index, clip in enumerate(clips)]
+        return [self._transform(torch.from_numpy(checked(clip, index)), peak) for index, clip in enumerate(clips)]
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
         """Keyword arguments of the model for windows (B, max_length, num_mel_bins)."""
@@ -102,15 +113,28 @@ class LogMel:
     def __hash__(self) -> int:
         return hash(self._identity())
 
-    def _identity(self) -> tuple[float, ...]:
-        return self.sample_rate_hz, self.max_length, self.num_mel_bins, self._mean, self._scale
+    def _identity(self) -> tuple[float | None, ...]:
+        sizes = self.sample_rate_hz, self.max_length, self.num_mel_bins
+        return *sizes, self._mean, self._scale, self.peak, self._floor
 
-    def _transform(self, waveform: Tensor) -> Tensor:
-        # Double precision: in single precision a quiet band beside a loud one misses the 1e-5.
-        frames = waveform.double().unfold(0, FRAME_LENGTH, HOP_LENGTH)
+    def _transform(self, waveform: Tensor, peak: float | None) -> Tensor:
+        frames = self.levelled(waveform, peak).unfold(0, FRAME_LENGTH, HOP_LENGTH)
         spectra = (self.spectrum(chunk) for chunk in frames.split(_CHUNK_FRAMES))
         mel = torch.cat([self.mel_power(spectrum.real, spectrum.imag) for spectrum in spectra])
         return self.normalised(mel)
+
+    def levelled(self, waveform: Tensor, peak: float | None = None) -> Tensor:
+        """A waveform (T,) in double precision, scaled to the level that the model hears; by `MAX_GAIN_DB` at most.
+
+        Args:
+            peak: largest sample of the whole clip; None = of `waveform`.
+        """
+        # Double precision: in single precision a quiet band beside a loud one misses the 1e-5.
+        waveform = waveform.double()
+        if self.peak is None:
+            return waveform
+        found = waveform.abs().max() if peak is None else torch.tensor(peak, dtype=torch.float64)
+        return waveform * (self.peak / found.clamp_min(self.peak * 10 ** (-MAX_GAIN_DB / 20)))
 
     def spectrum(self, frames: Tensor) -> Tensor:
         """Complex spectra (N, 257) of frames (N, 400), double precision; a linear map."""
@@ -126,7 +150,7 @@ class LogMel:
 
     def normalised(self, mel: Tensor) -> Tensor:
         """Features (N, num_mel_bins) of mel energies, which are overwritten."""
-        return mel.clamp_min_(_MEL_FLOOR).log_().sub_(self._mean).div_(self._scale)
+        return mel.clamp_min_(self._floor).log_().sub_(self._mean).div_(self._scale)
 
 
 def checked(clip: np.ndarray, index: int) -> np.ndarray:

@@ -32,6 +32,7 @@ class FrontEnd(Protocol):
         spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
         frame_length: samples of a frame.
         hop_length: samples between the starts of two frames.
+        peak: largest sample to which each clip is scaled; None = clips are heard as they are.
     """
 
     sample_rate_hz: int
@@ -40,9 +41,13 @@ class FrontEnd(Protocol):
     spectral: bool
     frame_length: int
     hop_length: int
+    peak: float | None
 
-    def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
-        """Frames (frames, bins) float32 of each whole clip, mono (T,) at `sample_rate_hz`."""
+    def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
+        """Frames (frames, bins) float32 of each whole clip, mono (T,) at `sample_rate_hz`.
+
+        With `peak`, `clips` are parts of a clip whose largest sample this is.
+        """
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
         """Keyword arguments of the model for windows (B, max_length, bins)."""
@@ -64,13 +69,14 @@ class Waveforms:
     pad_value = float("nan")  # marks padding, and never reaches a model
     spectral = False
     frame_length = hop_length = 1
+    peak: float | None = None
 
     def __init__(self, extractor: Any, window_s: float) -> None:
         self.sample_rate_hz = int(extractor.sampling_rate)
         self.max_length = int(getattr(extractor, "n_samples", 0)) or round(window_s * self.sample_rate_hz)
         self._extractor = extractor
 
-    def __call__(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
+    def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
         """Samples as frames, (T, 1) of each clip.
 
         Raises:

@@ -47,7 +47,7 @@ class WaveformLogits(nn.Module):
     def _features(self, waveform: Tensor) -> Tensor:
         """(frames, bins)."""
         starts = places(waveform)[: 1 - self.front_end.frame_length : self.front_end.hop_length]
-        frames = waveform.double()[starts[:, None] + self._frame]
+        frames = self.front_end.levelled(waveform)[starts[:, None] + self._frame]
         return self.front_end.normalised(self.front_end.mel_power(frames @ self._spectra[0], frames @ self._spectra[1]))
 
     def _windows(self, features: Tensor) -> Tensor:

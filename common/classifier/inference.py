@@ -43,7 +43,11 @@ def predict_logits(
 
 
 def stream_logits(
-    classifier: Classifier, blocks: Iterable[np.ndarray], samples: int, batch_size: int = BATCH_SIZE
+    classifier: Classifier,
+    blocks: Iterable[np.ndarray],
+    samples: int,
+    batch_size: int = BATCH_SIZE,
+    peak: float | None = None,
 ) -> np.ndarray:
     """Logits of one clip as `predict_logits` gives them, to rounding, while memory holds one batch of windows.
 
@@ -52,6 +56,7 @@ def stream_logits(
         blocks: the clip, mono (T,) float32 at the model's rate, in parts of any length.
         samples: length of the clip.
         batch_size: windows per pass.
+        peak: largest sample of the clip, as `peak_of` gives it; needed where the front end scales clips.
 
     Returns:
         (labels,) float32.
@@ -64,10 +69,15 @@ def stream_logits(
     lengths = front_end.max_length, front_end.frame_length, front_end.hop_length
     for batch in _batches(stream_windows(blocks, samples, *lengths), batch_size):
         # Not padded: no other clip is in the batch, and for a short clip that would cost many times its own window.
-        logits = feature_logits(classifier, front_end(batch), len(batch))
+        logits = feature_logits(classifier, front_end(batch, peak), len(batch))
         total += logits.sum(dim=0).cpu().numpy()
         count += len(batch)
     return np.asarray(total / count, dtype=np.float32)
+
+
+def peak_of(blocks: Iterable[np.ndarray]) -> float:
+    """Largest absolute sample of a clip (T,), which comes in parts."""
+    return max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
 
 
 def stream_windows(

@@ -21,8 +21,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from common.classifier.features import HOP_LENGTH, LogMel
 from common.classifier.front_end import WINDOW_S, FrontEnd, front_end_of
-from common.config.classifier import ASTArchitecture
-from common.errors import DataError
+from common.config.classifier import ASTArchitecture, LevelConfig
+from common.errors import ConfigError, DataError
 from common.storage import read_json
 
 AST = "audio-spectrogram-transformer"
@@ -70,7 +70,12 @@ class Classifier:
 
 
 def build_classifier(
-    architecture: ASTArchitecture, labels: Sequence[str], mean: float, std: float, seed: int
+    architecture: ASTArchitecture,
+    labels: Sequence[str],
+    mean: float,
+    std: float,
+    seed: int,
+    level: LevelConfig | None = None,
 ) -> Classifier:
     """Build a classifier with random weights.
 
@@ -79,6 +84,7 @@ def build_classifier(
         labels: by output index.
         mean: mean of the log-mel features before normalisation.
         std: their standard deviation; features become (x - mean) / (2 std).
+        level: at which it hears every clip; None = clips are heard as they are.
     """
     config = ASTConfig(
         hidden_size=architecture.hidden_size,
@@ -94,17 +100,37 @@ def build_classifier(
         num_mel_bins=architecture.num_mel_bins,
         **_label_maps(labels),
     )
-    extractor = ASTFeatureExtractor(
-        sampling_rate=architecture.sample_rate_hz,
-        num_mel_bins=architecture.num_mel_bins,
-        max_length=architecture.max_length,
-        mean=mean,
-        std=std,
-    )
+    extractor = build_extractor(architecture, level, mean=mean, std=std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ASTForAudioClassification(config)
     return Classifier(model.eval(), extractor, LogMel(extractor))
+
+
+def build_extractor(architecture: ASTArchitecture, level: LevelConfig | None, **settings: Any) -> ASTFeatureExtractor:
+    """Feature extractor of an architecture, with further `settings` of its class."""
+    return ASTFeatureExtractor(
+        sampling_rate=architecture.sample_rate_hz,
+        num_mel_bins=architecture.num_mel_bins,
+        max_length=architecture.max_length,
+        **settings,
+        **(level.model_dump() if level else {}),
+    )
+
+
+def at_level(classifier: Classifier, level: LevelConfig) -> Classifier:
+    """The same model, which hears every clip at one level.
+
+    Raises:
+        ConfigError: it takes waveforms, whose extractor has a normalisation of its own.
+    """
+    if not isinstance(classifier.front_end, LogMel):
+        raise ConfigError(
+            f"pretrain_classifier.level is given for a {type(classifier.model).__name__}, which transformers' own "
+            "extractor feeds; leave it out, or name an Audio Spectrogram Transformer"
+        )
+    extractor = type(classifier.extractor).from_dict({**classifier.extractor.to_dict(), **level.model_dump()})
+    return Classifier(classifier.model, extractor, LogMel(extractor))
 
 
 def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
@@ -237,7 +263,10 @@ def cut_positions(embeddings: Tensor, config: ASTConfig, frames: int) -> Tensor:
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """Save a directory that `transformers.pipeline("audio-classification")` loads."""
+    """Save a directory that `transformers.pipeline("audio-classification")` loads.
+
+    The pipeline does not apply `LEVEL`: it answers alike for a clip of that peak with nothing below that floor.
+    """
     disable_progress_bar()
     classifier.model.save_pretrained(folder)
     classifier.extractor.save_pretrained(folder)

@@ -1,7 +1,7 @@
 """Clips as other recorders would have made them, on log-mel features: what differs between recorders decides nothing.
 
-The front end of AST has an absolute floor and no level, and a saved model keeps the one that transformers knows. So
-the model learns from clips whose level, noise floor, silence and band are random.
+The front end of AST has an absolute floor and no level, unless its classifier was made with one. So the model learns
+from clips whose level, noise floor, silence and band are random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def vary_recording(features: Tensor, config: RecordingConfig, front_end: LogMel,
     Args:
         features: (frames, bins) of the whole clip, before any padding.
         config: which conditions vary, and how far.
-        front_end: that computed the features.
+        front_end: that computed the features; one that hears all clips at one level hears no gain.
         draws: (DRAWS,) uniform in [0, 1).
 
     Returns:
@@ -42,7 +42,7 @@ def vary_recording(features: Tensor, config: RecordingConfig, front_end: LogMel,
     decibel, nothing = front_end.decibel, front_end.silence
     if config.floor_db and floor < SHARE:
         features = features.clamp_min(float(features.max()) - decibel * (config.floor_db + _SPAN_DB * far[0]))
-    if config.gain_db:
+    if config.gain_db and front_end.peak is None:
         features = (features - decibel * config.gain_db * gain).clamp_min(nothing)
     if config.silence_db and silence < SHARE:
         loudness = features.amax(dim=1)

@@ -40,6 +40,19 @@ class ASTArchitecture(Frozen):
         return self
 
 
+class LevelConfig(Frozen):
+    """The level at which an Audio Spectrogram Transformer hears every clip, and what it does not hear below that."""
+
+    peak_dbfs: float = Field(default=-10.0, ge=-60, le=0, description="each clip is scaled to this peak")
+    floor_db: float = Field(
+        default=-56.0,
+        ge=-69,
+        le=0,
+        description="mel energies of the scaled clip are raised to this; ASTFeatureExtractor's own floor is -69.2; the "
+        "loudest bin of a clip lies about 70 dB above -56",
+    )
+
+
 class SpecAugmentConfig(Frozen):
     """Masks on the log-mel features (arXiv 1904.08779), with a roll in place of time warping."""
 
@@ -186,6 +199,11 @@ class PretrainClassifierConfig(Frozen):
         default=0.0, ge=0, lt=1, description="largest share under one mask in pretraining; 0 = no masks"
     )
     recording: RecordingConfig = RecordingConfig()
+    level: LevelConfig | None = Field(
+        default=None,
+        description="hear all clips at one level, kept in preprocessor_config.json; null = as the checkpoint, or for "
+        "random weights as they are",
+    )
 
     @model_validator(mode="after")
     def _revision_of_something(self) -> PretrainClassifierConfig:

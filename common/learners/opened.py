@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from common.audio.signal import resample
 from common.audio.stream import MonoStream, open_mono
 from common.classifier.features import checked
-from common.classifier.inference import probabilities, stream_logits, stream_windows
+from common.classifier.inference import peak_of, probabilities, stream_logits, stream_windows
 from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.classifier.probe import last_layer, set_last_layer
 from common.config.learners import BLEND, LEARNERS, is_encoder_probe
@@ -103,9 +103,13 @@ class OpenedTransformer(Opened):
         return (self.classifier.sample_rate_hz,)
 
     def heard(self, source: Source) -> Floats:
-        """Probabilities (labels,) of one clip."""
-        with source(self.classifier.sample_rate_hz) as audio:
-            logits = stream_logits(self.classifier, audio.blocks, audio.samples)
+        """Probabilities (labels,) of one clip, which is read twice where the front end scales it."""
+        rate, peak = self.classifier.sample_rate_hz, None
+        if self.classifier.front_end.peak is not None:
+            with source(rate) as audio:
+                peak = peak_of(audio.blocks)
+        with source(rate) as audio:
+            logits = stream_logits(self.classifier, audio.blocks, audio.samples, peak=peak)
         return probabilities(logits[None], self.multi_label)[0]
 
 

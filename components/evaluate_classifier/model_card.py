@@ -68,6 +68,11 @@ The pipeline hears the first seconds of a file, as many as the model's window ha
 AUDIO=<file or folder>` of Synthio hears it whole; `make export-onnx MODEL=<this folder> OUT=model.onnx` makes one ONNX
 graph of it: waveform in, probabilities out."""
 
+_LEVEL = """
+
+The model was trained on clips scaled to one peak, and `make classify` and the graph scale each clip; the pipeline does
+not. Give it samples of that peak: `classify(samples * {peak:.3g} / abs(samples).max())`."""
+
 _SYNTHIO = """`make classify MODEL=<this folder> AUDIO=<file or folder>` of Synthio classifies recordings;
 `make export-onnx MODEL=<this folder> OUT=model.onnx` makes one ONNX graph of it: waveform in, probabilities out. It is
 no model of transformers."""
@@ -88,6 +93,7 @@ def model_card(
     dataset: Mapping[str, Any],
     *,
     transformers: bool,
+    peak_dbfs: float | None = None,
     synthetic: bool,
     use: DeclaredUse = "research",
     licences: Sequence[LicensedPart] = (),
@@ -98,6 +104,7 @@ def model_card(
         evaluation: content of evaluation.json.
         dataset: name, domain and licence of the dataset.
         transformers: whether `transformers.pipeline` opens the model.
+        peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
         synthetic: whether it was trained on synthetic clips.
         use: declared use of the run.
         licences: licences of everything that went into the run.
@@ -120,7 +127,7 @@ def model_card(
         title=evaluation["methods"][told["method"]]["title"],
         method=told["method"],
         clips=told["clips"],
-        usage=_PIPELINE if transformers else _SYNTHIO,
+        usage=_usage(transformers, peak_dbfs),
         n_test=evaluation["test"]["clips"],
         n_train=evaluation["n_train"],
         replicates=len(pair["seeds"]),
@@ -138,6 +145,12 @@ def model_card(
         use=use,
         parts=licence_lines(licences, synthetic),
     )
+
+
+def _usage(transformers: bool, peak_dbfs: float | None) -> str:
+    if not transformers:
+        return _SYNTHIO
+    return _PIPELINE if peak_dbfs is None else _PIPELINE + _LEVEL.format(peak=10 ** (peak_dbfs / 20))
 
 
 def _answers(evaluation: Mapping[str, Any]) -> str:

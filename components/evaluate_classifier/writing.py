@@ -55,10 +55,12 @@ def write_classifier(
     shutil.copytree(classifiers / DELIVERED, target, dirs_exist_ok=True)
     if "threshold" in told:
         set_threshold(target, told["threshold"])
+    transformers = (target / "config.json").is_file()
     card = model_card(
         evaluation,
         read_json(gold / "dataset.json"),
-        transformers=(target / "config.json").is_file(),
+        transformers=transformers,
+        peak_dbfs=read_json(target / "preprocessor_config.json").get("peak_dbfs") if transformers else None,
         synthetic=plan.methods[told["method"]].recipe is not None,
         use=plan.use,
         licences=plan.licences,

@@ -8,25 +8,17 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
-    ASTFeatureExtractor,
-)
 
 from common.audio.signal import resample, to_mono
 from common.classifier.features import LogMel
-from common.config.classifier import ASTArchitecture
+from common.classifier.model import build_extractor
+from common.config.classifier import ASTArchitecture, LevelConfig
 from common.corpus.features import ShardClips, StoredFeatures
 
 
-def raw_log_mel(architecture: ASTArchitecture) -> LogMel:
-    """Log-mel feature extractor of an architecture, without normalisation."""
-    extractor = ASTFeatureExtractor(
-        sampling_rate=architecture.sample_rate_hz,
-        num_mel_bins=architecture.num_mel_bins,
-        max_length=architecture.max_length,
-        do_normalize=False,
-    )
-    return LogMel(extractor)
+def raw_log_mel(architecture: ASTArchitecture, level: LevelConfig | None = None) -> LogMel:
+    """Log-mel feature extractor of an architecture at a level, without normalisation."""
+    return LogMel(build_extractor(architecture, level, do_normalize=False))
 
 
 @dataclass(frozen=True)
@@ -38,10 +30,11 @@ class ClipReader:
 
     architecture: ASTArchitecture
     labels: tuple[str, ...]
+    level: LevelConfig | None = None
 
     def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         """Yield for each labelled clip its features (frames, bins), not normalised, and its label id."""
-        log_mel = raw_log_mel(self.architecture)
+        log_mel = raw_log_mel(self.architecture, self.level)
         for clip in source.read():
             if clip.label is not None:
                 waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, log_mel.sample_rate_hz)

@@ -60,7 +60,7 @@ def pretrain(job: Job, processes: int | None = None) -> None:
         Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
     settings = job.plan.settings
-    reader = ClipReader(settings.architecture, tuple(Corpus(job.corpus_dir).labels))
+    reader = ClipReader(settings.architecture, tuple(Corpus(job.corpus_dir).labels), settings.level)
     for split, what, count in (
         (TRAIN, "training", settings.max_clips),
         (HELD_OUT, "held-out", settings.max_held_out_clips),
@@ -81,7 +81,8 @@ def train(job: Job) -> None:
     values = stored.sample().double()
     mean, std = float(values.mean()), float(values.std())
     del values
-    classifier = build_classifier(settings.architecture, names, mean, std, derive_seed(job.plan.seed, "weights"))
+    seed = derive_seed(job.plan.seed, "weights")
+    classifier = build_classifier(settings.architecture, names, mean, std, seed, settings.level)
     classifier.model.to(device())
     training = LabelledClips(stored, mean, std)
     held_out = LabelledClips(StoredFeatures(job.scratch / HELD_OUT), mean, std)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from common.classifier.model import save_classifier
+from common.classifier.model import at_level, save_classifier
 from common.config.classifier import PretrainClassifierPlan
 from common.corpus.shards import Corpus
 from common.runtime.stage import stage
@@ -28,7 +28,7 @@ def run(
         Numbers of labels and clips; after training also accuracy and mAP on held-out clips.
 
     Raises:
-        ConfigError: the checkpoint is not available, or takes features of an unsupported kind.
+        ConfigError: the checkpoint is not available, takes features of an unsupported kind, or has no level to set.
         DataError: the checkpoint is damaged or no audio classifier, or the corpus has no labels.
     """
     plan = PretrainClassifierPlan.model_validate(config)
@@ -39,7 +39,7 @@ def run(
         else:
             with model_time():
                 classifier = get_published(plan.settings.checkpoint, plan.settings.revision, plan.settings.window_s)
-            save_classifier(classifier, target)
+            save_classifier(at_level(classifier, plan.settings.level) if plan.settings.level else classifier, target)
             origin = {"checkpoint": plan.settings.checkpoint, "revision": plan.settings.revision}
             write_json(target / TRAINING, {**origin, "labels": len(classifier.labels), "curve": []})
         done = read_json(target / TRAINING)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config.classifier import ASTArchitecture
+from common.config.classifier import ASTArchitecture, LevelConfig
 from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
 
-KINDS = ("stats", "cnn", "probe", "blend")
+KINDS = ("stats", "cnn", "probe", "levelled_probe", "blend")
 BLENDED = (("cnn", 0.5), ("probe", 2.0), ("stats", 1.3))
 """Members of the blend, with their temperatures."""
 CLAP_KINDS = ("probe_clap", "few_shot_clap", "clap_blend")
@@ -28,8 +28,8 @@ def write_kind(kind: str, folder: Path, multi_label: bool = False, rate: int = 1
         save_blend(folder / "blend", sources)
         return folder / "blend"
     folder.mkdir(parents=True)
-    if kind == "probe":
-        _write_probe(folder, multi_label, rate)
+    if kind in ("probe", "levelled_probe"):
+        _write_probe(folder, multi_label, rate, LevelConfig() if kind == "levelled_probe" else None)
     elif kind in CLAP_KINDS:
         _write_clap_learner(kind, folder, multi_label, rate)
     else:
@@ -76,13 +76,13 @@ def _write_clap_learner(kind: str, folder: Path, multi_label: bool, rate: int) -
     LearnerModel(kind, CLAP, head, tuple(CLASS_LABELS), multi_label, 1.5, hears).save(folder)
 
 
-def _write_probe(folder: Path, multi_label: bool, rate: int) -> None:
+def _write_probe(folder: Path, multi_label: bool, rate: int, level: LevelConfig | None) -> None:
     from common.classifier.model import build_classifier, save_classifier, with_fresh_head
     from common.classifier.probe import last_layer, set_last_layer
     from tests.kit.models import AST_ARCHITECTURE
 
     architecture = ASTArchitecture.model_validate({**AST_ARCHITECTURE.model_dump(), "sample_rate_hz": rate})
-    built = build_classifier(architecture, ["a", "b"], -6.0, 3.0, seed=2)
+    built = build_classifier(architecture, ["a", "b"], -6.0, 3.0, seed=2, level=level)
     made = with_fresh_head(built, CLASS_LABELS, 0, multi_label)
     weight = np.random.default_rng(3).standard_normal(tuple(last_layer(made).weight.shape))
     set_last_layer(made, weight, np.array([0.5, -0.5, 0.0]))

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from transformers import pipeline
 
+from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.classifier.scores import mean_average_precision
 from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
@@ -161,6 +162,25 @@ def test_another_classifier_of_transformers_is_handed_on_with_its_window(tmp_pat
     assert figures["labels"] == 3
     handed = load_classifier(tmp_path / "out")
     assert (handed.sample_rate_hz, handed.front_end.max_length) == (16000, 8000)
+
+
+def test_a_level_is_kept_with_what_was_trained_at_it_and_can_be_given_to_a_published_checkpoint(tmp_path: Path) -> None:
+    level = {"peak_dbfs": -12.0, "floor_db": -50.0}
+    figures = pretrain(write_corpus(tmp_path / "corpus"), tmp_path / "out", level=level)
+    assert figures["held_out_accuracy"] >= 0.9
+    made = load_classifier(tmp_path / "out")
+    noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    loud, quiet = predict_logits(made, [0.2 * noise, 0.002 * noise], 16000)
+    assert quiet == pytest.approx(loud, abs=1e-4)
+    for checkpoint, given in (("out", None), ("plain", level)):
+        if checkpoint == "plain":
+            save_classifier(build_classifier(ASTArchitecture(**SIZES), ["a"], -4.0, 4.5, seed=1), tmp_path / "plain")
+        pretrain(tmp_path, tmp_path / "handed", checkpoint=str(tmp_path / checkpoint), level=given)
+        extractor = json.loads((tmp_path / "handed" / "preprocessor_config.json").read_text())
+        assert {name: extractor[name] for name in level} == level
+    write_other_classifier("wav2vec2", tmp_path / "waves")
+    with pytest.raises(ConfigError, match=r"level is given for a Wav2Vec2.*leave it out"):
+        pretrain(tmp_path, tmp_path / "refused", checkpoint=str(tmp_path / "waves"), level=level)
 
 
 def test_a_damaged_or_unreachable_checkpoint_is_refused(tmp_path: Path) -> None:

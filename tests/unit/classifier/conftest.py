@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.classifier.model import Classifier, build_classifier, save_classifier
-from common.config.classifier import ASTArchitecture
+from common.config.classifier import ASTArchitecture, LevelConfig
 from tests.kit.models import AST_ARCHITECTURE
 
 LABELS = ["Glass / break", "dog bark", "müsic"]
@@ -22,6 +22,12 @@ def architecture() -> ASTArchitecture:
 @pytest.fixture(scope="session")
 def classifier(architecture: ASTArchitecture) -> Classifier:
     return build_classifier(architecture, LABELS, mean=-6.0, std=3.0, seed=7)
+
+
+@pytest.fixture(scope="session")
+def levelled(architecture: ASTArchitecture) -> Classifier:
+    """One that hears every clip at one level."""
+    return build_classifier(architecture, LABELS, mean=-6.0, std=3.0, seed=7, level=LevelConfig())
 
 
 @pytest.fixture(scope="session")

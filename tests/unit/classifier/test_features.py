@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import ASTFeatureExtractor
 
+from common.audio.signal import MAX_GAIN_DB
 from common.classifier.features import LogMel, fit_length, fixed_window_features, random_window_features
 from common.errors import DataError
 
@@ -46,6 +47,29 @@ def test_log_mel_settings_survive_saving(tmp_path) -> None:
     ASTFeatureExtractor(num_mel_bins=24, max_length=60, mean=-1.5, std=2.5).save_pretrained(tmp_path)
     log_mel = LogMel(ASTFeatureExtractor.from_pretrained(tmp_path))
     assert (log_mel.num_mel_bins, log_mel.max_length, log_mel.pad_value) == (24, 60, 1.5 / 5.0)
+
+
+def test_an_extractor_with_a_level_hears_no_gain_and_nothing_below_its_floor() -> None:
+    plain, level = {"num_mel_bins": 64, "max_length": 104}, {"peak_dbfs": -20.0, "floor_db": -50.0}
+    log_mel, as_it_is = LogMel(ASTFeatureExtractor(**plain, **level)), LogMel(ASTFeatureExtractor(**plain))
+    clip = signals(8000)[0] * np.linspace(0, 1, 8000, dtype=np.float32)
+    clip[:2000] *= 1e-4
+    (found,) = log_mel([clip])
+    assert found[0].max() - log_mel.silence < 1e-6 < 0.5 < found.max() - log_mel.silence
+    for gain in (0.03, 3.0):
+        torch.testing.assert_close(log_mel([gain * clip])[0], found, rtol=0, atol=1e-4)
+    scaled = as_it_is([clip * np.float32(0.1 / np.abs(clip).max())])[0]
+    torch.testing.assert_close(scaled.clamp_min(log_mel.silence), found, rtol=0, atol=1e-4)
+    (part,) = log_mel([clip[160 * 20 :]], peak=float(np.abs(clip).max()))
+    torch.testing.assert_close(part, found[20:], rtol=0, atol=1e-6)
+
+
+def test_silence_is_not_made_loud() -> None:
+    log_mel = LogMel(ASTFeatureExtractor(num_mel_bins=64, max_length=104, peak_dbfs=-10.0, floor_db=-56.0))
+    noise = np.random.default_rng(1).standard_normal(8000).astype(np.float32)
+    nothing, faint, quiet = log_mel([np.zeros(8000, np.float32), 1e-7 * noise, 1e-2 * noise])
+    assert (nothing - log_mel.silence).abs().max() < 1e-6
+    assert faint.max() < quiet.max() - (MAX_GAIN_DB - 50) * log_mel.decibel
 
 
 def test_a_clips_features_do_not_depend_on_its_neighbours() -> None:

@@ -58,6 +58,11 @@ def test_a_quieter_clip_has_the_features_of_the_scaled_waveform(front_end: LogMe
     assert varied(front_end, clip, 0.999, gain_db=60.0).min() >= front_end.silence - 1e-6
 
 
+def test_a_front_end_with_a_level_hears_no_gain(levelled: Classifier, clip: np.ndarray) -> None:
+    assert isinstance(levelled.front_end, LogMel)
+    torch.testing.assert_close(varied(levelled.front_end, clip, 0.5, gain_db=60.0), levelled.front_end([clip])[0])
+
+
 def test_silence_is_that_of_a_waveform_without_its_quiet_frames(front_end: LogMel, clip: np.ndarray) -> None:
     silent = clip.copy()
     silent[RATE // 2 :] = 0

@@ -13,7 +13,7 @@ from common.audio import stream
 from common.audio.signal import AudioError, read_audio, resample, to_mono
 from common.audio.stream import open_mono
 from common.classifier import inference
-from common.classifier.inference import predict_logits, stream_logits
+from common.classifier.inference import peak_of, predict_logits, stream_logits
 from common.classifier.model import Classifier, load_classifier
 from tests.kit.models import write_other_classifier
 
@@ -33,16 +33,17 @@ def parts(x: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
     return iter([part for part in np.split(x, cuts) if len(part)])
 
 
-@pytest.mark.parametrize("kind", ["classifier", "wave"])
+@pytest.mark.parametrize("kind", ["classifier", "levelled", "wave"])
 @pytest.mark.parametrize("samples", [1, 399, 400, 3999, 4000, 4001, 7919, 8080, 8081, 30000, 120001])
 def test_logits_of_a_stream_are_those_of_the_whole_clip(
-    kind: str, samples: int, classifier: Classifier, wave: Classifier
+    kind: str, samples: int, classifier: Classifier, levelled: Classifier, wave: Classifier
 ) -> None:
-    loaded = {"classifier": classifier, "wave": wave}[kind]
+    loaded = {"classifier": classifier, "levelled": levelled, "wave": wave}[kind]
     clip = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
     clip *= np.linspace(0, 1, samples, dtype=np.float32)
     whole = predict_logits(loaded, [clip], RATE, 3)[0]
-    np.testing.assert_allclose(stream_logits(loaded, parts(clip), samples, 3), whole, atol=1e-5)
+    found = stream_logits(loaded, parts(clip), samples, 3, peak_of(parts(clip)))
+    np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])

@@ -44,7 +44,8 @@ def edit(folder: Path, **changes: object) -> None:
 
 def test_each_kind_gives_the_probabilities_of_its_model(kinds: dict[str, Path]) -> None:
     expected = {name: load_learner(kinds[name]).of_waveforms(CLIPS) for name in ("stats", "cnn")}
-    expected["probe"] = softmax(predict_logits(kinds["probe"], CLIPS, RATE).astype(float), axis=1)
+    for name in ("probe", "levelled_probe"):
+        expected[name] = softmax(predict_logits(kinds[name], CLIPS, RATE).astype(float), axis=1)
     expected["blend"] = np.mean([softmax(np.log(expected[name]) / t, axis=1) for name, t in BLENDED], axis=0)
     for kind, folder in kinds.items():
         made = open_classifier(folder)
@@ -75,6 +76,19 @@ def test_a_file_at_any_rate_is_heard_as_its_resampled_samples(
     for bad, message in ((np.zeros((2, 900), np.float32), "expected mono"), (np.full(900, np.nan, np.float32), "NaN")):
         with pytest.raises(DataError, match=message):
             made.probabilities([bad], RATE)
+
+
+@pytest.mark.parametrize("loud_first", [False, True])
+def test_a_long_recording_is_heard_at_the_level_of_its_loudest_part(
+    kinds: dict[str, Path], tmp_path: Path, loud_first: bool
+) -> None:
+    made = open_classifier(kinds["levelled_probe"])
+    parts = [CLIPS[2], 0.01 * CLIPS[1], 0.02 * CLIPS[0]]
+    samples = np.concatenate(parts if loud_first else parts[::-1])
+    expected = softmax(predict_logits(kinds["levelled_probe"], [samples], RATE)[0].astype(float))
+    for gain in (1.0, 0.03):
+        soundfile.write(tmp_path / "a.wav", gain * samples, RATE, subtype="FLOAT")
+        np.testing.assert_allclose(made.of_file(tmp_path / "a.wav"), expected, atol=1e-4)
 
 
 def test_a_long_recording_is_the_mean_of_windows_and_memory_holds_one(

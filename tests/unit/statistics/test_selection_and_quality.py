@@ -116,6 +116,13 @@ def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
     assert "<script>" not in text
 
 
+def test_the_model_card_tells_the_peak_that_the_pipeline_needs() -> None:
+    evaluation, dataset = make_evaluation(resamples=200), {"name": "x"}
+    levelled = model_card(evaluation, dataset, transformers=True, peak_dbfs=-10.0, synthetic=True)
+    assert "classify(samples * 0.316 / abs(samples).max())" in levelled
+    assert "abs(samples)" not in model_card(evaluation, dataset, transformers=True, synthetic=True)
+
+
 def card_of(classes: int) -> str:
     """The card of a run in which only the first class is mistaken, for each other one more often than for the next."""
     evaluation = make_evaluation(resamples=200)
