@@ -35,6 +35,7 @@ TARGETS = {
     "trend": "STORE HISTORY",
     "report": "RUN",
     "remake": "RUN CLIP OUT",
+    "nano-corpus": "DATA OUT COLLECTIONS LEAVE_OUT NOTES WORDS SHARDS SEED",
     "classify": "MODEL AUDIO",
     "export-onnx": "MODEL OUT",
     "bench-synthesis": "T2A CLAP GOLD",
