@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,6 +39,10 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """Name of the collection."""
+        ...
+
+    def key(self) -> Any:
+        """What the clips are made of, as JSON values."""
         ...
 
     def groups(self) -> list[str]:

@@ -57,7 +57,7 @@ class Work(NamedTuple):
         """The clips of shard `number`."""
         return self.folder / "shards" / f"{number:03d}.tar"
 
-    def list(self, number: int) -> Path:
+    def captions(self, number: int) -> Path:
         """Its captions, written last."""
         return self.tar(number).with_suffix(".jsonl")
 
@@ -66,7 +66,7 @@ def make_corpus(sources: Sequence[Source], folder: Path, seed: int, shards: int,
     """Make the shards that are missing, then the captions, the list of licences and the card.
 
     Returns:
-        The card: clips and hours by collection, licence and label, and the hash of each shard.
+        The card: files, clips and hours by collection and by licence, and the hash of each shard.
 
     Raises:
         ConfigError: the folder holds a corpus of other settings, or a program or package is missing.
@@ -74,7 +74,7 @@ def make_corpus(sources: Sequence[Source], folder: Path, seed: int, shards: int,
     """
     work = Work(tuple(sources), folder, seed, shards)
     _check_same(work)
-    missing = [number for number in range(shards) if not work.list(number).is_file()]
+    missing = [number for number in range(shards) if not work.captions(number).is_file()]
     progress = Progress(log, "shards", shards, done=shards - len(missing))
     for _, result in run_items(partial(_make_shard, work), missing, workers):
         if isinstance(result, BaseException):
@@ -84,8 +84,8 @@ def make_corpus(sources: Sequence[Source], folder: Path, seed: int, shards: int,
 
 
 def _check_same(work: Work) -> None:
-    units = {source.name: hash_json([source.groups(), source.credits()]) for source in work.sources}
-    settings = {"version": VERSION, "seed": work.seed, "shards": work.shards, "units": units}
+    made_of = {source.name: hash_json(source.key()) for source in work.sources}
+    settings = {"version": VERSION, "seed": work.seed, "shards": work.shards, "sources": made_of}
     file = work.folder / SETTINGS
     if file.is_file() and read_json(file) != settings:
         raise ConfigError(
@@ -101,7 +101,7 @@ def _make_shard(work: Work, number: int) -> None:
             key = f"{number:03d}-{place:05d}"
             writer.add(key, {"flac": _flac(clip)})
             lines += _lines(f"{key}.flac", source.name, clip)
-    write_text(work.list(number), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+    write_text(work.captions(number), "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
 
 
 def _clips(work: Work, number: int) -> Iterator[tuple[Source, Clip]]:
@@ -122,7 +122,7 @@ def _flac(clip: Clip) -> bytes:
 
 
 def _finish(work: Work) -> dict[str, Any]:
-    text = "".join(work.list(number).read_text(encoding="utf-8") for number in range(work.shards))
+    text = "".join(work.captions(number).read_text(encoding="utf-8") for number in range(work.shards))
     lines = [json.loads(line) for line in text.splitlines()]
     clips = list({line["file"]: line for line in lines}.values())
     credits = {(source.name, credit.path): credit for source in work.sources for credit in source.credits()}

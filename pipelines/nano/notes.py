@@ -58,6 +58,10 @@ class Notes:
     count: int
     name: str = "notes"
 
+    def key(self) -> int:
+        """Number of sounds."""
+        return self.count
+
     def groups(self) -> list[str]:
         """Each sound is a group of its own."""
         return [str(unit) for unit in range(self.count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +56,20 @@ class Recordings:
     """A collection without what is left out.
 
     Attributes:
+        rows: its list.
+        families: licence family of each row.
         left_out: number of rows left out.
     """
 
     name: str
     folder: Path
     rows: tuple[Row, ...]
-    left_out: int = 0
-    families: tuple[str, ...] = field(default=())
+    families: tuple[str, ...]
+    left_out: int
+
+    def key(self) -> list[Row]:
+        """The list."""
+        return list(self.rows)
 
     def groups(self) -> list[str]:
         """Groups of the rows."""
@@ -107,7 +113,7 @@ def read_collection(folder: Path, left_out: str) -> Recordings:
     rows = _read_rows(folder / "metadata.csv")
     used = tuple(row for row in rows if not any(holds(row) for holds in kept_apart))
     families = tuple(licence_family(row["licence"], f"{folder / row['path']}") for row in used)
-    return Recordings(folder.name, folder, used, len(rows) - len(used), families)
+    return Recordings(folder.name, folder, used, families, len(rows) - len(used))
 
 
 def _kept_apart(part: str) -> Callable[[Row], bool]:

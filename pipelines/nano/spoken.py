@@ -31,6 +31,10 @@ class Spoken:
     count: int
     name: str = "spoken"
 
+    def key(self) -> int:
+        """Number of words."""
+        return self.count
+
     def groups(self) -> list[str]:
         """Each word is a group of its own."""
         return [str(unit) for unit in range(self.count)]

@@ -31,8 +31,8 @@ class Wording(NamedTuple):
     def captions(self, clip: int, count: int) -> tuple[str, ...]:
         """`count` captions of clip number `clip`, told and named in turn; the next clip gets other ones."""
         pools = [pool for pool in (self.told, self.named) if pool]
-        turns = range(clip * count, (clip + 1) * count)
-        return tuple(dict.fromkeys(pools[n % len(pools)][n // len(pools) % len(pools[n % len(pools)])] for n in turns))
+        turns = (divmod(turn, len(pools)) for turn in range(clip * count, (clip + 1) * count))
+        return tuple(dict.fromkeys(pools[kind][place % len(pools[kind])] for place, kind in turns))
 
     def shuffled(self, rng: np.random.Generator) -> Wording:
         """The same in another order."""

@@ -124,7 +124,7 @@ def test_a_stopped_corpus_goes_on_where_it_was_and_becomes_the_same(data: Path, 
     collection = read_collection(data / "corpus_16k", "")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     make_corpus([collection], whole, seed=0, shards=3)
-    slow = Stopping(collection.name, collection.folder, collection.rows, 0, collection.families)
+    slow = Stopping(collection.name, collection.folder, collection.rows, collection.families, 0)
     with pytest.raises(KeyboardInterrupt):
         make_corpus([slow], stopped, seed=0, shards=3)
     finished = sorted(file.name for file in (stopped / "shards").iterdir())
