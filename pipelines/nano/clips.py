@@ -95,7 +95,10 @@ def faded(x: np.ndarray, begin: bool, end: bool) -> np.ndarray:
 
 
 def at_some_level(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scale a clip to a drawn peak of -12 to -1 dBFS."""
+    """Scale a clip to a drawn peak of -12 to -1 dBFS; an offset that is stronger than the sound is taken away first."""
+    offset = float(x.mean())
+    if abs(offset) > float(x.std()):
+        x = x - offset
     peak = float(np.abs(x).max())
     return np.asarray(x * (10 ** (rng.uniform(*_PEAK_DBFS) / 20) / peak), dtype=np.float32)
 

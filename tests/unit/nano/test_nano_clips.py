@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from common.audio.signal import check_signal
 from common.errors import DataError
 from pipelines.nano.clips import LONGEST_S, RATE_HZ, at_some_level, windows
 from pipelines.nano.licences import licence_family
@@ -55,6 +56,12 @@ def test_clips_are_scaled_to_peaks_between_12_and_1_dbfs() -> None:
     peaks = [20 * np.log10(np.abs(at_some_level(tone(0.1, level=0.01), rng)).max()) for _ in range(50)]
     assert -12.1 < min(peaks) < -9
     assert -4 < max(peaks) < -0.9
+
+
+def test_an_offset_that_would_make_a_clip_unusable_is_taken_away() -> None:
+    clip = at_some_level(0.5 + tone(0.5, level=0.1), np.random.default_rng(0))
+    assert abs(float(clip.mean())) < 1e-3
+    assert check_signal(clip, RATE_HZ) == "ok"
 
 
 @pytest.mark.parametrize(
