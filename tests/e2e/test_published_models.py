@@ -58,6 +58,9 @@ BRIEF: dict[str, Any] = {
     "train_classifier.optim.batch_size": 4,
     "train_classifier.optim.evaluate_every": 2,
     "train_classifier.oracle_steps": 2,
+    "train_classifier.learners.cnn_steps": 2,
+    "train_classifier.learners.splits": 1,
+    "train_classifier.learners.synthetic_weights": [0, 1],
     "evaluate_classifier.neighbours_checked": 2,
 }
 """Settings that leave of each training and each sampling what shows that it works."""
