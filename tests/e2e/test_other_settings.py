@@ -19,7 +19,7 @@ def runs(smoke: SmokeRun, tmp_path: Path) -> Path:
 
 
 def test_another_setting_of_training_leaves_all_stages_before_it_cached(smoke: SmokeRun, runs: Path) -> None:
-    succeeded(run_pipeline(runs, smoke.dataset, overrides="train_classifier.slot_weight=0.5"))
+    succeeded(run_pipeline(runs, smoke.dataset, overrides='train_classifier.learners.names=["ast","stats"]'))
     assert executed(runs) == {"plan", "train-classifier", "evaluate-classifier", "report"}
 
 
