@@ -31,8 +31,11 @@ def sounds() -> list[np.ndarray]:
     return [*(long[:size] for size in sizes), quiet, loud, padded, np.zeros(12345, np.float32), long[:8000] + 0.2]
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("kind", [*KINDS, *CLAP_KINDS])
+@pytest.mark.parametrize(
+    ("kind", "multi_label"),
+    # Independent labels of a model alone, and of every other head as a member.
+    [*((kind, False) for kind in (*KINDS, *CLAP_KINDS)), *((kind, True) for kind in ("probe", "blend", "clap_blend"))],
+)
 def test_onnx_runtime_gives_the_probabilities_of_every_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, multi_label: bool
 ) -> None:
