@@ -59,13 +59,14 @@ help: ## List the targets
 	@echo
 	@echo "  make run-pipeline [DATASET=demo|name|file.yaml] [PRESET=tiny] [N=…] [SEEDS=3] [METHODS=a,b] [LEARNERS=a,b] [OVERRIDES='stage.field=value'] [RUNS=runs] [FRESH=1] [FETCH=0]"
 
+# Most modules of the packages are never imported: Python compiles the others when it first imports them.
 setup: ## Make the virtual environment with all pinned packages
 	@if [ requirements.txt -nt $(INSTALLED) ] || [ requirements-dev.txt -nt $(INSTALLED) ]; then \
 	  $(call quoted,PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	    { echo "error: Python 3.11 not found (the pins are for 3.11); install it or name it with PYTHON="; exit 2; }; \
 	  test -x $(PY) || $(call quoted,PYTHON) -m venv -- $(call quoted,VENV) || exit 2; \
 	  echo installing pinned packages into $(call quoted,VENV) '(once, about a minute)'; \
-	  $(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt && \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -r requirements-dev.txt && \
 	  touch -- $(INSTALLED); \
 	fi
 
