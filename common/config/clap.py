@@ -192,7 +192,7 @@ class FilterAudioPlan(Plan):
 
 
 class RetrieveAudioConfig(Frozen):
-    """Retrieval of the nearest clips of the pretraining corpus, the baseline "Retrieval" of the paper's Table 1."""
+    """Retrieval of clips of the pretraining corpus: the nearest ones (paper, Table 1), or those of the label."""
 
     batch_size: int = Field(default=32, gt=0, description="CLAP windows per pass; changes speed only")
 
@@ -202,4 +202,5 @@ class RetrieveAudioPlan(Plan):
 
     settings: RetrieveAudioConfig = RetrieveAudioConfig()
     seeds: tuple[int, ...] = Field(min_length=1)
-    clips_per_gold: int = Field(ge=0, description="0 = no method of the run retrieves")
+    recipes: tuple[Recipe, ...] = Field(description="those that take clips of the corpus")
+    clips_per_gold: int = Field(ge=1)

@@ -26,11 +26,12 @@ MAX_ROUNDS = 3
 class Recipe(Frozen):
     """Origin of the clips in the synthetic slot. Methods with equal recipes share their clips.
 
-    `source="corpus"` takes the clips of the pretraining corpus nearest by CLAP; `source="real"` takes labelled clips
-    of the dataset that the replicate uses neither for training nor for validation.
+    `source="corpus"` takes the clips of the pretraining corpus nearest by CLAP; `source="corpus_label"` those of the
+    clip's label, or whose caption names it; `source="real"` takes labelled clips of the dataset that the replicate uses
+    neither for training nor for validation.
     """
 
-    source: Literal["generate", "corpus", "real"] = "generate"
+    source: Literal["generate", "corpus", "corpus_label", "real"] = "generate"
     alignment: Alignment = "none"
     captions: CaptionSource = "template"
     filter: bool = False
@@ -41,8 +42,13 @@ class Recipe(Frozen):
     def name(self) -> str:
         """Readable, unique name; part of clip ids."""
         if self.source != "generate":
-            return {"corpus": "retrieved", "real": "extra-real"}[self.source]
+            return {"corpus": "retrieved", "corpus_label": "of-label", "real": "extra-real"}[self.source]
         return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
+
+    @property
+    def from_corpus(self) -> bool:
+        """Whether its clips are those of the pretraining corpus."""
+        return self.source in ("corpus", "corpus_label")
 
 
 class Method(Frozen):
@@ -63,11 +69,24 @@ class Method(Frozen):
         """Whether the method is a ceiling for any generator; it uses real clips that a user of n clips lacks."""
         return self.recipe is not None and self.recipe.source == "real"
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether the method trains on generated clips."""
+        return self.recipe is not None and self.recipe.source == "generate"
+
+    @property
+    def without_clips(self) -> str | None:
+        """Why there may be no clips for the method, so that it is left out; None = there always are."""
+        if self.ceiling:
+            return "the dataset has no labelled clips beyond those of the run"
+        return "the corpus holds no clip of the labels" if self.recipe == OF_LABEL else None
+
 
 LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)
 """Template prompts through the unaligned model: the losers of preference pairs, and `vanilla`."""
 
 RETRIEVED = Recipe(source="corpus", rounds=0)
+OF_LABEL = Recipe(source="corpus_label", rounds=0)
 
 _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
 
@@ -82,6 +101,7 @@ METHODS: dict[str, Method] = {
     "specaugment": Method(title="SpecAugment", classic="specaugment"),
     "audiomentations": Method(title="Audiomentations", classic="audiomentations"),
     "retrieval": Method(title="Retrieval", recipe=RETRIEVED),
+    "corpus_label": Method(title="Corpus clips of the label", recipe=OF_LABEL),
     "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),
     "llm_captions": Method(title="+ LLM captions", recipe=Recipe(captions="label_only", rounds=0)),
     "synthio": Method(title="Synthio", recipe=_SYNTHIO),

@@ -171,7 +171,7 @@ def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan
                 learner, method = learner_and_method(name)
                 told = inputs.learners.get(f"{learner}/{method}/{seed}")
                 kind = plan.methods[method]
-                if told and seed in arm and not kind.ceiling and (kind.recipe is not None) == synthetic:
+                if told and seed in arm and not kind.ceiling and kind.synthetic == synthetic:
                     order[name] = told
             if order:
                 best[side][seed] = best_of(order)

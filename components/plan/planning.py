@@ -16,7 +16,7 @@ from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
 from common.config.corpus import PrepareCorpusPlan
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
 from common.config.evaluation import EvaluateClassifierPlan, ReportPlan
-from common.config.methods import LOSERS, RETRIEVED, Method, resolve_recipes
+from common.config.methods import LOSERS, Method, Recipe, resolve_recipes
 from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
 from common.datasets.registry import corpus_id_files
@@ -77,7 +77,6 @@ def resolve(
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
     vanilla = any(method.recipe == LOSERS for method in methods.values())
     most = max(config.augmentation_factors)
-    retrieves = any(method.recipe == RETRIEVED for method in methods.values())
     templates = max(config.losers_per_clip if alignments else 0, most if vanilla else 0)
     # Stages whose work only generated clips use have nothing to do in a run without them.
     generating = replicates if recipes else ()
@@ -88,7 +87,7 @@ def resolve(
         "pretrain_classifier": {"seed": config.seed},
         "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates, "data_version": data_version},
         "finetune_clap": {"seeds": generating},
-        "retrieve_audio": {"seeds": replicates, "clips_per_gold": most if retrieves else 0},
+        "retrieve_audio": {"seeds": replicates, "recipes": _from_corpus(methods).values(), "clips_per_gold": most},
         "caption_clips": {"seeds": generating, "domain": dataset.domain},
         "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
         "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
@@ -127,6 +126,11 @@ def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, .
     return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
 
 
+def _from_corpus(methods: dict[str, Method]) -> dict[str, Recipe]:
+    """Recipes of clips of the pretraining corpus, by method."""
+    return {name: each.recipe for name, each in methods.items() if each.recipe and each.recipe.from_corpus}
+
+
 def _check_corpus(config: RunConfig, methods: dict[str, Method]) -> None:
     corpus = config.prepare_corpus
     if corpus.source in ("folder", "tar") and not (corpus.audio_dir and corpus.captions_file):
@@ -145,7 +149,7 @@ def _check_corpus(config: RunConfig, methods: dict[str, Method]) -> None:
     for user, uses, instead in (
         ("pretrain_clap", config.pretrain_clap.optim is not None, "name a checkpoint and set pretrain_clap.optim=null"),
         ("pretrain_classifier", config.pretrain_classifier.checkpoint is None, "name a checkpoint"),
-        ("method retrieval", any(method.recipe == RETRIEVED for method in methods.values()), "leave it out"),
+        *((f"method {name}", True, "leave it out") for name in _from_corpus(methods)),
         ("method background_noise", any(each.classic == "background" for each in methods.values()), "leave it out"),
     ):
         if uses:

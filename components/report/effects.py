@@ -184,7 +184,7 @@ def own_stages(method: Method) -> list[str]:
     recipe = method.recipe
     if recipe is None or recipe.source == "real":
         return []
-    if recipe.source == "corpus":
+    if recipe.from_corpus:
         return ["retrieve-audio*"]
     if recipe == LOSERS:
         return ["synthesize-audio"]

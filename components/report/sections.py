@@ -351,10 +351,12 @@ def reasons_of(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
-def impossible(results: Mapping[str, Any], methods: Mapping[str, Method]) -> list[str]:
-    """Titles of requested ceilings that were not trained, because the dataset has no further clips."""
+def impossible(results: Mapping[str, Any], methods: Mapping[str, Method]) -> list[tuple[str, str]]:
+    """Titles of requested methods that were not trained for want of clips, and the reason."""
     tried = {*results["methods"], *(row["method"] for row in results["failures"])}
-    return [method.title for name, method in methods.items() if method.ceiling and name not in tried]
+    return [
+        (each.title, each.without_clips) for name, each in methods.items() if each.without_clips and name not in tried
+    ]
 
 
 def acoustic_rows(results: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ def run(
     """Retrieve clips for every replicate; `component.py` describes the arguments.
 
     Returns:
-        Number of retrieved clips, number of corpus clips, and mean cosine with the gold clips.
+        Figures of `retrieve`, or no clips.
 
     Raises:
         DataError: the corpus has no audio.
@@ -31,7 +31,7 @@ def run(
     plan = RetrieveAudioPlan.model_validate(config)
     artifacts = {"corpus": corpus_path, "gold": gold_path, "clap": clap_path}
     with stage("retrieve_audio", config, metrics_path, {"retrieved": retrieved_path}, artifacts) as running:
-        if plan.clips_per_gold:
+        if plan.recipes:
             from components.retrieve_audio.retrieval import retrieve
 
             places = (Path(corpus_path), Path(gold_path), Path(clap_path))

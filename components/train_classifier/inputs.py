@@ -95,14 +95,14 @@ class Inputs:
         )
 
     def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
-        """Remove from `plan` the methods that need more labelled clips than the dataset has."""
+        """Remove from `plan` the methods whose clips neither dataset nor corpus has."""
         lacking = [
             name
             for name, method in plan.methods.items()
-            if method.ceiling and not all(self.synthetic[method.recipe, seed].clips for seed in plan.seeds)
+            if method.without_clips and not all(self.synthetic[method.recipe, seed].clips for seed in plan.seeds)
         ]
         for name in lacking:
-            event(log, "left_out", method=name, reason="the dataset has no labelled clips beyond those of the run")
+            event(log, "left_out", method=name, reason=plan.methods[name].without_clips)
         return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
 
     def oracle_job(self, plan: TrainClassifierPlan) -> Job:
@@ -226,7 +226,7 @@ def _backgrounds(corpus: Path | None, plan: TrainClassifierPlan) -> Backgrounds 
 
 def _origin(recipe: Recipe) -> str:
     """Name of the folder that holds a recipe's clips."""
-    if recipe.source == "corpus":
+    if recipe.from_corpus:
         return "retrieved"
     return "vanilla" if recipe.name == LOSERS.name else "accepted"
 

@@ -86,7 +86,7 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
 
 def _generates(plan: TrainClassifierPlan) -> bool:
     """Whether there are generated clips, whose labels the oracle judges."""
-    return any(method.recipe is not None and method.recipe.source == "generate" for method in plan.methods.values())
+    return any(method.synthetic for method in plan.methods.values())
 
 
 def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:

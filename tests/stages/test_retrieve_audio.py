@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from common.clap.scorer import ClapScorer
+from common.config.methods import OF_LABEL, RETRIEVED, Recipe
 from common.corpus.shards import Corpus
 from common.errors import DataError
 from common.records.audio_folder import load_clip, read_clips
@@ -14,6 +16,7 @@ from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_dir
+from components.retrieve_audio.by_label import Names
 from components.retrieve_audio.neighbours import Nearest, assign
 from components.retrieve_audio.run import run
 from tests.kit.corpus import write_corpus
@@ -30,8 +33,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return write_corpus(folder / "corpus", train=17), clap_gold(folder / "gold"), write_clap(folder / "clap")
 
 
-def retrieve(inputs: tuple[Path, Path, Path], out: Path, clips_per_gold: int = 2, code: str = CODE) -> dict[str, Any]:
-    config = {"settings": {"batch_size": 4}, "seeds": [0, 1], "clips_per_gold": clips_per_gold}
+def retrieve(
+    inputs: tuple[Path, Path, Path], out: Path, *recipes: Recipe, clips_per_gold: int = 2, code: str = CODE
+) -> dict[str, Any]:
+    config = {
+        "settings": {"batch_size": 4},
+        "seeds": [0, 1],
+        "recipes": [recipe.model_dump() for recipe in recipes],
+        "clips_per_gold": clips_per_gold,
+    }
     return dict(run(*map(str, inputs), str(out), str(out) + ".json", config=config, code_version=code))
 
 
@@ -69,7 +79,7 @@ def test_a_corpus_clip_goes_to_its_nearest_gold_clip_only_and_none_runs_short() 
 def test_retrieved_clips_are_corpus_clips_under_the_labels_of_their_gold_clips(
     inputs: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    figures = retrieve(inputs, tmp_path / "out")
+    figures = retrieve(inputs, tmp_path / "out", RETRIEVED)
     clips, gold = read_clips(tmp_path / "out", SyntheticClip), GoldSet(inputs[1])
     assert figures["clips"] == len(clips) == 2 * 6 * 2 and figures["corpus_clips"] == 17
     corpus = {clip.key: clip for clip in Corpus(inputs[0]).audio("train")}
@@ -86,22 +96,67 @@ def test_retrieved_clips_are_corpus_clips_under_the_labels_of_their_gold_clips(
         assert len({clip.sampler["corpus_clip"] for clip in clips if clip.seed == seed}) == 12
 
 
+def test_clips_of_the_label_are_drawn_for_every_gold_clip(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    corpus, gold = Corpus(inputs[0]), GoldSet(inputs[1])
+    figures = retrieve(inputs, tmp_path / "out", OF_LABEL)
+    clips = read_clips(tmp_path / "out", SyntheticClip)
+    known = {clip.key: clip for clip in corpus.audio("train")}
+    assert figures == {"clips": len(clips), "corpus_clips": 17, "labels_without_clips": 0}
+    for seed in (0, 1):
+        own = [clip for clip in clips if clip.seed == seed]
+        assert len({clip.sampler["corpus_clip"] for clip in own}) == len(own) == 2 * len(gold.train(seed))
+        assert {(clip.source_clip_id, clip.index) for clip in own} == {
+            (clip.clip_id, index) for clip in gold.train(seed) for index in (0, 1)
+        }
+    assert all(clip.label == known[clip.sampler["corpus_clip"]].label for clip in clips)
+    clip = clips[0]
+    audio = load_clip(tmp_path / "out", clip, CLAP_RATE)
+    np.testing.assert_allclose(audio, known[clip.sampler["corpus_clip"]].audio[0], atol=1e-4)
+    drawn = {seed: {clip.sampler["corpus_clip"] for clip in clips if clip.seed == seed} for seed in (0, 1)}
+    assert drawn[0] != drawn[1]
+
+
+def test_a_label_that_the_corpus_lacks_is_counted_and_the_others_are_served(
+    inputs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(inputs[1], tmp_path / "gold")
+    gold = tmp_path / "gold"
+    labels = read_json(gold / "labels.json")
+    write_json(gold / "labels.json", [f"no {label}" if label == labels[0] else label for label in labels])
+    metadata = gold / "clips" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace(f'"{labels[0]}"', f'"no {labels[0]}"'))
+    figures = retrieve((inputs[0], gold, inputs[2]), tmp_path / "out", OF_LABEL, clips_per_gold=8)
+    held = read_json(tmp_path / "out" / "held.json")
+    assert figures["labels_without_clips"] == 1 and held[f"no {labels[0]}"] == 0
+    assert {clip.label for clip in read_clips(tmp_path / "out", SyntheticClip)} == set(labels[1:])
+    assert figures["clips"] == 2 * sum(held.values())
+
+
+def test_a_text_names_a_label_by_all_its_words_in_any_form_and_the_longest_label_counts() -> None:
+    names = Names(["dog", "dog_bark", "Crying_baby", "clap", "glass", "string"])
+    assert names("a large dog, which barks") == {"dog_bark"}
+    assert names("babies cry far away") == {"Crying_baby"}
+    assert names("clapping and a dog") == {"clap", "dog"}
+    assert names("glasses beside strings") == {"glass", "string"}
+    assert names("a catalogue of dogma") == frozenset()
+
+
 def test_retrieval_repeats_bit_for_bit(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    retrieve(inputs, tmp_path / "a")
-    retrieve(inputs, tmp_path / "b", code="other version, so nothing is taken from the store")
+    retrieve(inputs, tmp_path / "a", RETRIEVED, OF_LABEL)
+    retrieve(inputs, tmp_path / "b", RETRIEVED, OF_LABEL, code="other version, so nothing is taken from the store")
     assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
 
 
 def test_a_small_corpus_gives_each_of_its_clips_once(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    assert retrieve(inputs, tmp_path / "out", clips_per_gold=8)["clips"] == 2 * 17
+    assert retrieve(inputs, tmp_path / "out", RETRIEVED, clips_per_gold=8)["clips"] == 2 * 17
 
 
 def test_no_clips_where_no_method_asks(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    assert retrieve(inputs, tmp_path / "out", clips_per_gold=0) == {"clips": 0}
+    assert retrieve(inputs, tmp_path / "out") == {"clips": 0}
     assert read_clips(tmp_path / "out", SyntheticClip) == []
 
 
 def test_a_corpus_without_audio_is_refused(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     write_json(tmp_path / "corpus" / "manifest.json", {**read_json(inputs[0] / "manifest.json"), "shards": []})
     with pytest.raises(DataError, match="no audio to retrieve clips from"):
-        retrieve((tmp_path / "corpus", *inputs[1:]), tmp_path / "out")
+        retrieve((tmp_path / "corpus", *inputs[1:]), tmp_path / "out", RETRIEVED)

@@ -35,7 +35,9 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
     monkeypatch.setattr("components.plan.run.find_dataset", resolve_dataset)
     monkeypatch.setattr("components.plan.planning.corpus_id_files", lambda _: ())
     lacking = (
-        {"retrieval", "background_noise"} if load_preset(preset, CORPUS).prepare_corpus.source == "none" else set()
+        {"retrieval", "corpus_label", "background_noise"}
+        if load_preset(preset, CORPUS).prepare_corpus.source == "none"
+        else set()
     )
     plans = run(dataset, preset, 0, ",".join(METHODS.keys() - lacking), 2, CORPUS, "")
     assert len(plans) == len(PLANS)
@@ -47,6 +49,7 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
     ("methods", "overrides", "message"),
     [
         ("gold,retrieval", "", "method retrieval takes clips"),
+        ("gold,corpus_label", "", "method corpus_label takes clips"),
         ("gold,background_noise", "", "method background_noise takes clips"),
         ("", "pretrain_classifier.checkpoint=null pretrain_classifier.revision=null", "pretrain_classifier takes"),
         ("", f"pretrain_clap.optim={OPTIM} pretrain_clap.checkpoint=null", "pretrain_clap takes clips"),

@@ -42,7 +42,9 @@ def test_ceilings_stand_last_are_never_best_and_the_papers_figures_stand_beside(
 
 def test_a_ceiling_that_was_asked_for_and_not_trained_is_called_impossible_unless_it_failed() -> None:
     asked = {name: METHODS[name] for name in ("gold", "extra_real")}
-    assert impossible(scored("gold"), asked) == [METHODS["extra_real"].title]
+    assert impossible(scored("gold"), asked) == [
+        (METHODS["extra_real"].title, "the dataset has no labelled clips beyond those of the run")
+    ]
     assert impossible(scored("gold", "extra_real"), asked) == []
     assert impossible({**scored("gold"), "failures": [{"method": "extra_real"}]}, asked) == []
 
