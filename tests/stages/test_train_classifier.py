@@ -1,74 +1,34 @@
+"""Every method's trainings: their budget, what is chosen, the learners, and what fails."""
+
 from __future__ import annotations
 
 import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
 import common.runtime.parallel
-import components.train_classifier.jobs as jobs
-from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS
+from common.classifier.model import load_classifier, save_classifier
+from common.config.methods import DEFAULT_METHODS, METHODS
 from common.errors import ConfigError, DataError
 from common.learners.model import load_learner
 from common.learners.opened import open_classifier
 from common.records.gold import GoldSet
-from common.storage.checkpoints import Checkpoints
 from common.storage.hashing import hash_dir
 from components.train_classifier.run import run
-from tests.kit.clips import generated_clip
-from tests.kit.corpus import write_corpus
-from tests.kit.gold import classes_gold, write_synthetic
-from tests.kit.models import AST_ARCHITECTURE, write_other_classifier
-from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
+from tests.kit.models import write_other_classifier
+from tests.kit.sounds import CLASS_LABELS
+from tests.kit.trainings import World, config, give_further_labels, make_multi_label, train, write_world
 
-SYNTHIO = METHODS["synthio"].recipe.name  # type: ignore[union-attr]
-
-
-class World(NamedTuple):
-    classifier: Path
-    gold: Path
-    vanilla: Path
-    accepted: Path
-
-
-def write_generated(
-    folder: Path, recipe: str, classes: tuple[int, ...], rounds: tuple[int, ...], seed: int = 1
-) -> None:
-    rng = np.random.default_rng(seed)
-    clips, audio = [], {}
-    for replicate in (0, 1):
-        for label_id in classes:
-            for index, round_ in enumerate(rounds):
-                clip = generated_clip(
-                    recipe,
-                    replicate,
-                    f"train{replicate}-{label_id}-0",
-                    index,
-                    round_,
-                    label=CLASS_LABELS[label_id],
-                    label_id=label_id,
-                    duration_s=7000 / RATE,
-                )
-                clips.append(clip)
-                audio[clip.clip_id] = class_sound(label_id, rng)
-    write_synthetic(folder, clips, audio)
+FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
+"""All learners."""
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("world")
-    world = World(*(folder / name for name in World._fields))
-    save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
-    classes_gold(world.gold)
-    write_generated(world.vanilla, LOSERS.name, (0, 1), (0, 0, 0))
-    write_generated(world.accepted, SYNTHIO, (0, 1, 2), (0, 1))
-    return world
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -76,49 +36,6 @@ def world(built: World, tmp_path: Path) -> World:
     """A copy that a test may change."""
     shutil.copytree(built.gold.parent, tmp_path / "world")
     return World(*(tmp_path / "world" / name for name in World._fields))
-
-
-FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
-"""All learners."""
-
-
-def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[str, Any]:
-    optim = {"steps": 8.0, "batch_size": 6, "learning_rate": 3e-3, "record_every": 2, "evaluate_every": 4}
-    return {
-        "settings": {
-            "optim": optim,
-            "oracle_steps": 10,
-            "noise": {"copies": 1},
-            "learners": {"names": ["ast"]},
-            **settings,
-        },
-        "seeds": [0.0, 1.0],
-        "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
-        "augmentation_factors": [2.0],
-        "rounds": 1.0,
-    }
-
-
-def train(world: World, out: Path, **kwargs: Any) -> dict[str, Any]:
-    return run(*map(str, world), str(out), str(out.parent / "metrics.json"), config=config(**kwargs), code_version="v1")
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names of the trainings that were not found in the store; one process, so that they can be counted.
-
-    Without that of the delivered classifier.
-    """
-    names: list[str] = []
-    real: Callable[..., None] = jobs._make
-
-    def counted(job: jobs.Job, folder: Path, kept: Checkpoints) -> None:
-        names.extend([job.name] if "all clips" not in job.name else [])
-        real(job, folder, kept)
-
-    monkeypatch.setattr(jobs, "_make", counted)
-    monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda: 1)
-    yield names
 
 
 @pytest.fixture(scope="module")
@@ -208,61 +125,6 @@ def test_results_do_not_depend_on_the_number_of_workers(
         (tmp_path / f"out{workers}" / "seconds.json").unlink()
         hashes.append(hash_dir(tmp_path / f"out{workers}"))
     assert hashes[0] == hashes[1]
-
-
-def test_finished_trainings_are_found_again(world: World, tmp_path: Path, trained: list[str]) -> None:
-    train(world, tmp_path / "a")
-    assert len(trained) == 1 + 2 * (1 + 3 + 3 + 1 + 1 + 1)
-    trained.clear()
-    train(world, tmp_path / "b")
-    assert trained == []
-    assert hash_dir(tmp_path / "a") == hash_dir(tmp_path / "b")
-    shutil.rmtree(world.accepted)
-    write_generated(world.accepted, SYNTHIO, (0, 1, 2), (0, 1), seed=2)
-    train(world, tmp_path / "c")
-    assert len(trained) == 4
-    assert all(name.startswith(SYNTHIO) for name in trained)
-    trained.clear()
-    train(world, tmp_path / "d", methods=("gold", "noise"), noise={"copies": 1, "strengths": [20.0, 10.0, 5.0]})
-    assert sorted(trained) == ["gold+noise=5/0", "gold+noise=5/1"]
-
-
-def test_without_generated_clips_no_oracle_is_trained(world: World, tmp_path: Path, trained: list[str]) -> None:
-    train(world, tmp_path / "out", methods=("gold", "extra_real"))
-    assert trained and not any("oracle" in name for name in trained)
-    assert not (tmp_path / "out" / "oracle").exists()
-    assert "oracle" not in json.loads((tmp_path / "out" / "selection.json").read_text())
-
-
-def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and_only_then(
-    world: World, tmp_path: Path, trained: list[str]
-) -> None:
-    corpus, other = write_corpus(tmp_path / "corpus"), write_corpus(tmp_path / "other", train=24)
-    combinations: dict[str, Any] = {"gentle": {"shift": 0.25}, "usual": {}, "strong": {"semitones": 6.0}}
-    plain = {"noise_snr_db": None, "stretch": 0, "semitones": 0}
-
-    def go(name: str, corpus: Path, **settings: Any) -> list[str]:
-        trained.clear()
-        methods = ("gold", "background_noise", "audiomentations")
-        asked = config(
-            methods,
-            background={"copies": 1, "clips": 30, **settings},
-            audiomentations={"copies": 1, "combinations": {k: {**plain, **v} for k, v in combinations.items()}},
-        )
-        out = tmp_path / name
-        run(*map(str, world), str(out), str(out) + ".json", config=asked, code_version="v1", corpus_path=str(corpus))
-        chosen = json.loads((out / "selection.json").read_text())["audiomentations/0"]
-        assert [row["strength"] for row in chosen["tried"]] == list(combinations)
-        return sorted(trained)
-
-    assert len(go("a", corpus)) == 2 * (1 + 3 + 3)
-    assert go("b", corpus) == []
-    made = go("c", other)
-    assert len(made) == 6 and all(name.startswith("gold+background=") for name in made)
-    combinations["strong"] = {"shift": 1.0}
-    assert go("d", other) == ["gold+audiomentations=strong/0", "gold+audiomentations=strong/1"]
-    with pytest.raises(DataError, match="no corpus was given"):
-        train(world, tmp_path / "e", methods=("gold", "background_noise"))
 
 
 def test_a_failure_does_not_lose_the_others(world: World, tmp_path: Path) -> None:
@@ -358,22 +220,6 @@ def test_clips_of_another_dataset_are_refused(world: World, tmp_path: Path) -> N
         train(world, tmp_path / "out", methods=("vanilla",))
 
 
-def give_further_labels(folder: Path, unknown: bool = False) -> None:
-    """Every clip of the first label also holds the last one."""
-    metadata = folder / "clips" / "metadata.jsonl"
-    rows = [json.loads(line) for line in metadata.read_text().splitlines()]
-    for row in rows:
-        if row["label_id"] == 0:
-            row["further_labels"] = ["no such label" if unknown else CLASS_LABELS[2]]
-    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def make_multi_label(world: World) -> None:
-    (world.gold / "dataset.json").write_text(json.dumps({"multi_label": True}))
-    for folder in (world.gold, world.vanilla, world.accepted):
-        give_further_labels(folder)
-
-
 def test_clips_of_several_labels_are_trained_with_all_of_them_and_chosen_by_map(world: World, tmp_path: Path) -> None:
     make_multi_label(world)
     figures = train(world, tmp_path / "out", methods=("gold", "noise", "synthio"))
@@ -388,20 +234,6 @@ def test_clips_of_several_labels_are_trained_with_all_of_them_and_chosen_by_map(
     assert load_classifier(tmp_path / "out" / "oracle").multi_label
     with pytest.raises(ConfigError, match="several labels"):
         train(world, tmp_path / "again", methods=("gold",), select_by="accuracy")
-
-
-def test_further_labels_are_part_of_what_a_training_is_made_from(
-    world: World, tmp_path: Path, trained: list[str]
-) -> None:
-    make_multi_label(world)
-    train(world, tmp_path / "a", methods=("gold",))
-    trained.clear()
-    train(world, tmp_path / "b", methods=("gold",))
-    assert trained == []
-    metadata = world.gold / "clips" / "metadata.jsonl"
-    metadata.write_text(metadata.read_text().replace(f'["{CLASS_LABELS[2]}"]', f'["{CLASS_LABELS[1]}"]'))
-    train(world, tmp_path / "c", methods=("gold",))
-    assert len(trained) == 2
 
 
 def test_a_clip_with_an_unknown_further_label_is_refused(world: World, tmp_path: Path) -> None:
@@ -419,30 +251,6 @@ def test_a_recipe_gives_every_method_the_same_epochs(world: World, tmp_path: Pat
         assert (selection[name]["steps"], selection[name]["examples"]) == (50, 50 * 48)
         assert [row["step"] for row in selection[name]["curve"]] == list(range(1, 51))
     assert selection["oracle"]["steps"] == 10
-
-
-def test_the_body_is_trained_contrastively_once_for_all_augmentations(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[str]
-) -> None:
-    bodies = []
-    real = jobs._make_body
-
-    def counted(job: jobs.Job, folder: Path, kept: Checkpoints) -> None:
-        bodies.extend([job.seed] if "all clips" not in job.name else [])
-        real(job, folder, kept)
-
-    monkeypatch.setattr(jobs, "_make_body", counted)
-    optim = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "record_every": 2}
-    contrastive = {"optim": optim, "hidden_size": 16, "dimensions": 8}
-    train(world, tmp_path / "out", methods=("gold", "noise", "synthio"), contrastive=contrastive)
-    # Gold with and without noise share a body; synthio and the oracle have other clips.
-    assert sorted(bodies) == [0, 0, 0, 1, 1]
-    assert len(trained) == 1 + 2 * 5
-    assert json.loads((tmp_path / "out" / "failures.json").read_text()) == []
-    plain = tmp_path / "plain"
-    train(world, plain, methods=("gold",))
-    first = (tmp_path / "out" / "gold" / "0" / "model.safetensors").read_bytes()
-    assert first != (plain / "gold" / "0" / "model.safetensors").read_bytes()
 
 
 def test_mixup_changes_the_training_and_not_the_budget(world: World, tmp_path: Path) -> None:
