@@ -1,8 +1,8 @@
 """An analytic audio codec with the interface of diffusers' `AutoencoderOobleck`.
 
-A learned autoencoder needs days on a GPU; this one is fitted in a second by one eigendecomposition
-and lets the whole diffusion pipeline run on a CPU. Encoding projects log-mel patches onto their
-principal components; decoding inverts that and finds phases by fast Griffin-Lim.
+A learned autoencoder needs days on a GPU; this one is fitted in seconds by one eigendecomposition and one regression,
+and lets the whole diffusion pipeline run on a CPU. Encoding projects log-mel patches onto their principal components.
+Decoding inverts that, puts back as noise what the components leave out, and finds a waveform with these mel bands.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from common.config.codec import SpectralCodecConfig
+from common.diffusion.mel_bands import MelBands
 from common.errors import DataError
 
-_MOMENTUM = 0.99
-_PHASE_SEED = 20240814
-_SPECTRUM_STEPS = 8
+_TEXTURE_SEED = 20240814
+_TEXTURE_FLOOR = 1e-2
+"""Energy (squared nepers) below which texture is not heard; keeps its logarithm finite."""
+_TEXTURE_LIMIT = 1.0
+_TEXTURE_PATCHES = 20_000
+"""Latent frames of which the texture is learned, at most."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,13 @@ class SpectralCodec(ModelMixin, ConfigMixin):
     def __init__(
         self,
         sampling_rate: int = 16000,
-        n_fft: int = 1024,
-        frame_hop: int = 256,
-        frames_per_latent: int = 2,
+        n_fft: int = 512,
+        frame_hop: int = 128,
+        frames_per_latent: int = 4,
         n_mels: int = 64,
         latent_channels: int = 48,
         std_exponent: float = 0.6,
-        floor_db: float = -80.0,
+        floor_db: float = -100.0,
         griffin_lim_steps: int = 16,
         peak_limit: float = 0.98,
         audio_channels: int = 1,
@@ -79,19 +83,16 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         self.sampling_rate = sampling_rate
         self.hop_length = frame_hop * frames_per_latent
         size = n_mels * frames_per_latent
-        window = torch.hann_window(n_fft, dtype=torch.float64)
-        mel = mel_filters(n_mels, n_fft, sampling_rate)
-        self.register_buffer("window", window.float())
-        self.register_buffer("mel", torch.from_numpy(mel).float())
-        self.register_buffer("mel_inverse", torch.from_numpy(np.linalg.pinv(mel)).float())
+        self.bands = MelBands(sampling_rate, n_fft, frame_hop, n_mels)
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("analysis", torch.zeros(latent_channels, size))
         self.register_buffer("synthesis", torch.zeros(size, latent_channels))
+        self.register_buffer("texture", torch.zeros(n_mels, 2 * latent_channels + 1))
         self.register_buffer("ceiling", torch.zeros(()))
 
     @classmethod
     def fit(cls, clips: Iterable[np.ndarray], config: SpectralCodecConfig) -> SpectralCodec:
-        """Fit components and scale to mono clips `(T,)`, float32 in [-1, 1], at `config.sampling_rate`.
+        """Fit components, scale and texture to mono clips `(T,)`, float32 in [-1, 1], at `config.sampling_rate`.
 
         Raises:
             DataError: there are fewer patches than components.
@@ -99,9 +100,13 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         codec = cls(**config.model_dump())
         size = config.n_mels * config.frames_per_latent
         count, total, square, ceiling = 0, np.zeros(size), np.zeros((size, size)), -np.inf
+        kept: list[Tensor] = []
         for clip in clips:
             audio = torch.from_numpy(np.ascontiguousarray(clip, dtype=np.float32)).reshape(1, -1)
-            patches = codec._patches(audio)[0].T.double().numpy()
+            found = codec._patches(audio)[0]
+            if count < _TEXTURE_PATCHES:
+                kept.append(found)
+            patches = found.T.double().numpy()
             count += len(patches)
             total += patches.sum(0)
             square += patches.T @ patches
@@ -121,6 +126,7 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         codec.analysis.copy_(torch.from_numpy((vectors * scale).T))
         codec.synthesis.copy_(torch.from_numpy(vectors / scale))
         codec.ceiling.fill_(ceiling)
+        codec._fit_texture(torch.cat(kept, dim=1))
         return codec
 
     @torch.no_grad()
@@ -137,15 +143,15 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> Decoded | tuple[Tensor]:
         """Decode latents `(B, D, L)` to audio `(B, 1, L * hop_length)`; deterministic."""
-        # One clip at a time, because Griffin-Lim amplifies the rounding differences between batch sizes.
-        sample = torch.stack([self._decode_clip(latent) for latent in z])[:, None]
+        # One clip at a time, because the search for phases amplifies the rounding differences between batch sizes.
+        sample = torch.stack([self._decode_clip(latent.float()) for latent in z])[:, None]
         return Decoded(sample) if return_dict else (sample,)
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """`(B, T)` -> natural log of mel magnitudes `(B, n_mels, frames)`, 0 = a full-scale sine in one bin."""
-        spectrum = self._stft(self._padded(audio)).abs() * (2.0 / self.window.sum())
-        floor = 10.0 ** (self.config.floor_db / 20)
-        return (self.mel @ spectrum).clamp(min=floor).log()
+        missing = max(1, -(-audio.shape[-1] // self.hop_length)) * self.hop_length - audio.shape[-1]
+        bands: Tensor = self.bands(torch.nn.functional.pad(audio, (0, missing)))
+        return bands.clamp(min=10.0 ** (self.config.floor_db / 20)).log()
 
     def _patches(self, audio: Tensor) -> Tensor:
         log_mel = self.log_mel(audio)
@@ -153,76 +159,39 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         step = self.config.frames_per_latent
         return log_mel.reshape(batch, mels, frames // step, step).permute(0, 3, 1, 2).reshape(batch, step * mels, -1)
 
-    def _padded(self, audio: Tensor) -> Tensor:
-        missing = max(1, -(-audio.shape[-1] // self.hop_length)) * self.hop_length - audio.shape[-1]
-        return torch.nn.functional.pad(audio, (0, missing))
+    def _fit_texture(self, patches: Tensor) -> None:
+        """Regress the log energy, by band, of what the components leave out of `patches` `(size, L)` on the latents."""
+        centered = patches - self.center[:, None]
+        latents = self.analysis @ centered
+        left_out = (centered - self.synthesis @ latents).reshape(self.config.frames_per_latent, self.config.n_mels, -1)
+        energy = left_out.square().mean(dim=0).double()
+        heard = _powers(latents).double()
+        ridge = 1e-3 * heard.shape[1] * torch.eye(len(heard), dtype=torch.float64)
+        weights = torch.linalg.solve(heard @ heard.T + ridge, heard @ (energy + _TEXTURE_FLOOR).log().T).T
+        # The mean of a logarithm lies below the logarithm of the mean.
+        weights[:, -1] += ((energy + _TEXTURE_FLOOR).mean(dim=1) / (weights @ heard).exp().mean(dim=1)).log()
+        self.texture.copy_(weights)
 
-    def _stft(self, audio: Tensor) -> Tensor:
-        # Half a window minus half a hop on both sides gives exactly T / frame_hop spectra.
-        margin = (self.config.n_fft - self.config.frame_hop) // 2
-        audio = torch.nn.functional.pad(audio[:, None], (margin, margin), mode="reflect")[:, 0]
-        frames = audio.unfold(-1, self.config.n_fft, self.config.frame_hop) * self.window
-        return torch.fft.rfft(frames).transpose(1, 2)
-
-    def _istft(self, spectrum: Tensor, overlap: Tensor) -> Tensor:
-        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.config.n_fft) * self.window
-        return self._overlap_add(frames) / overlap
-
-    def _overlap_add(self, frames: Tensor) -> Tensor:
-        count, margin = frames.shape[1], (self.config.n_fft - self.config.frame_hop) // 2
-        length = (count - 1) * self.config.frame_hop + self.config.n_fft
-        summed = torch.nn.functional.fold(
-            frames.transpose(1, 2), (1, length), (1, self.config.n_fft), stride=(1, self.config.frame_hop)
-        )
-        return summed[:, 0, 0, margin : length - margin]
-
-    def _magnitudes(self, mel: Tensor) -> Tensor:
-        # Clipped least squares leaves holes where it would be negative; multiplicative updates keep the fit
-        # to the mel spectrum and the magnitudes positive.
-        spectrum = (self.mel_inverse @ mel).clamp(min=1e-7)
-        target = self.mel.T @ mel
-        for _ in range(_SPECTRUM_STEPS):
-            spectrum = spectrum * target / (self.mel.T @ (self.mel @ spectrum)).clamp(min=1e-9)
-        return spectrum
+    def _texture(self, latent: Tensor) -> Tensor:
+        """Noise `(size, L)` in the place of what the components leave out of a clip: they are blind to it."""
+        step, mels = self.config.frames_per_latent, self.config.n_mels
+        energy = ((self.texture @ _powers(latent)).exp() - _TEXTURE_FLOOR).clamp(0, _TEXTURE_LIMIT)
+        noise = np.random.default_rng(_TEXTURE_SEED).standard_normal((latent.shape[1], step, mels), dtype=np.float32)
+        texture = (torch.from_numpy(noise).to(energy) * energy.T.sqrt()[:, None]).reshape(-1, step * mels).T
+        return texture - self.synthesis @ (self.analysis @ texture)
 
     def _decode_clip(self, latent: Tensor) -> Tensor:
         step, mels = self.config.frames_per_latent, self.config.n_mels
-        patches = self.synthesis @ latent.float() + self.center[:, None]
+        smooth = self.synthesis @ latent + self.center[:, None]
+        # Classifiers hear a clip relative to its loudest moment, which noise must not make louder.
+        patches = (smooth + self._texture(latent)).minimum(smooth.max())
         log_mel = patches.reshape(step, mels, -1).permute(1, 2, 0).reshape(mels, -1)
         floor = float(np.log(10.0) * self.config.floor_db / 20)
-        mel = log_mel.clamp(min=floor).minimum(self.ceiling).exp()
-        magnitude = (self._magnitudes(mel) * (self.window.sum() / 2))[None]
-        audio = self._griffin_lim(magnitude)[0]
+        bands = log_mel.clamp(min=floor).minimum(self.ceiling).exp()
+        audio = self.bands.waveform(bands, self.config.griffin_lim_steps)
         return audio * (self.config.peak_limit / audio.abs().max().clamp(min=self.config.peak_limit))
 
-    def _griffin_lim(self, magnitude: Tensor) -> Tensor:
-        frames = magnitude.shape[-1]
-        phase = np.random.default_rng(_PHASE_SEED).random((frames, magnitude.shape[1]), dtype=np.float32)
-        angle = torch.from_numpy(2 * np.pi * phase.T[None]).to(magnitude)
-        overlap = self._overlap_add((self.window**2).expand(1, frames, -1))
-        estimate = torch.polar(magnitude, angle)
-        previous = torch.zeros_like(estimate)
-        for _ in range(self.config.griffin_lim_steps):
-            rebuilt = self._stft(self._istft(estimate, overlap))
-            moved = rebuilt + _MOMENTUM * (rebuilt - previous)
-            previous = rebuilt
-            estimate = magnitude * moved / moved.abs().clamp(min=1e-9)
-        return self._istft(estimate, overlap)
 
-
-def mel_filters(n_mels: int, n_fft: int, sampling_rate: int) -> np.ndarray:
-    """Triangular filters of unit peak, evenly spaced in mel (HTK formula), 30 Hz to Nyquist: `(n_mels, n_fft/2+1)`."""
-
-    def to_mel(hz: float) -> float:
-        return float(2595.0 * np.log10(1.0 + hz / 700.0))
-
-    edges_mel = np.linspace(to_mel(30.0), to_mel(sampling_rate / 2), n_mels + 2)
-    edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
-    # Widen narrow low filters to at least one bin; they would be empty otherwise.
-    bins_hz = np.linspace(0.0, sampling_rate / 2, n_fft // 2 + 1)
-    width = bins_hz[1]
-    lower = np.minimum(edges_hz[:-2], edges_hz[1:-1] - width)[:, None]
-    upper = np.maximum(edges_hz[2:], edges_hz[1:-1] + width)[:, None]
-    peak = edges_hz[1:-1, None]
-    rising, falling = (bins_hz - lower) / (peak - lower), (upper - bins_hz) / (upper - peak)
-    return np.maximum(0.0, np.minimum(rising, falling))
+def _powers(latents: Tensor) -> Tensor:
+    """`(2 D + 1, L)`: latents `(D, L)`, their squares, and 1."""
+    return torch.cat([latents, latents.square(), torch.ones_like(latents[:1])])

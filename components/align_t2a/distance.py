@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.audio.signal import is_silent, rms_dbfs
 from common.clap.distance import frechet_distance
-from common.diffusion.spectral_codec import mel_filters
+from common.diffusion.mel_bands import mel_filters
 
 Spectrum = NDArray[np.float64]
 

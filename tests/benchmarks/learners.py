@@ -30,7 +30,7 @@ from common.runtime.split_guard import READER, running_as
 from common.storage import read_json
 from tests.benchmarks.figures import FOLDER, Figure, publish
 from tests.benchmarks.learner_sets import SETS, folds, read_rows, write_dataset
-from tests.benchmarks.plain_regression import STATISTICS, accuracies, statistics
+from tests.benchmarks.plain_regression import STATISTICS, fitted, scores, statistics
 
 RATE = 16000
 LOSS = 1.0
@@ -162,7 +162,7 @@ def plain(gold: GoldSet, test: Path, seeds: Sequence[int]) -> dict[str, tuple[fl
     for seed in seeds:
         train = gold.train(seed)
         heard = [statistics(gold.load(clip, RATE), RATE) for clip in train]
-        found.append(accuracies(heard, [clip.label_id for clip in train], unseen, truth))
+        found.append(scores(fitted(heard, [clip.label_id for clip in train]), unseen, truth))
     return {name: tuple(100 * row[name] for row in found) for name in STATISTICS}
 
 

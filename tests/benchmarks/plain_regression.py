@@ -7,8 +7,9 @@ regression falls by 5 points on `demo`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,23 +46,24 @@ def statistics(waveform: Floats, rate: int) -> NDArray[np.float64]:
     return np.concatenate([rows.mean(axis=0), *spread, *parts])
 
 
-def accuracies(
-    heard: Iterable[Floats], labels: Sequence[int], unseen: Iterable[Floats], truth: Sequence[int]
-) -> dict[str, float]:
-    """Share of test clips that a regression on the training clips gets right, by name of its `STATISTICS`.
+def fitted(heard: Iterable[Floats], labels: Sequence[int]) -> dict[str, Any]:
+    """Regressions on the `statistics` of clips with these labels, by name of their `STATISTICS`."""
+    rows = np.stack(list(heard))
+    return {
+        name: make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(rows[:, :count], labels)
+        for name, count in STATISTICS.items()
+    }
+
+
+def scores(models: Mapping[str, Any], unseen: Iterable[Floats], truth: Sequence[int]) -> dict[str, float]:
+    """Share of clips that each of the `fitted` regressions gets right.
 
     Args:
-        heard: `statistics` of the training clips.
-        labels: their labels.
-        unseen: `statistics` of the test clips.
+        unseen: `statistics` of the clips.
         truth: their labels.
     """
-    rows, others = np.stack(list(heard)), np.stack(list(unseen))
-    found = {}
-    for name, count in STATISTICS.items():
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-        found[name] = float(model.fit(rows[:, :count], labels).score(others[:, :count], truth))
-    return found
+    rows = np.stack(list(unseen))
+    return {name: float(model.score(rows[:, : STATISTICS[name]], truth)) for name, model in models.items()}
 
 
 @cache

@@ -67,7 +67,7 @@ def spectral_corpus(folder: Path) -> Path:
         "vae": "spectral",
         "tokenizer": "embedded",
         "max_tokens": 64,
-        "codec": {"latent_channels": 16, "griffin_lim_steps": 2},
+        "codec": {"n_mels": 32, "latent_channels": 16, "griffin_lim_steps": 2},
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHIO_STORE", str(folder.with_name(f"{folder.name}_store")))

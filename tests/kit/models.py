@@ -116,7 +116,7 @@ def build_t2a(seed: int = 0, backend: str = "stable_audio", vae: Any = None) -> 
     from components.pretrain_t2a.architecture import build_pipeline
 
     if vae is None:
-        codec_config = SpectralCodecConfig(latent_channels=8, griffin_lim_steps=2)
+        codec_config = SpectralCodecConfig(n_mels=32, latent_channels=8, griffin_lim_steps=2)
         vae = SpectralCodec.fit([tone(label, i) for label in TONES for i in range(4)], codec_config)
     config = PretrainT2AConfig.model_validate({**T2A_SHAPES, "backend": backend})
     tokenizer = build_tokenizer(build_vocabulary(["sound of a dog bark"] * 3), 64)

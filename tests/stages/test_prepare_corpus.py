@@ -105,7 +105,7 @@ def folder_settings(root: Path) -> dict[str, Any]:
         "audio_dir": str(root),
         "captions_file": str(root / "captions.csv"),
         "durations_s": [1.024],
-        "codec": {"latent_channels": 8},
+        "codec": {"n_mels": 32, "latent_channels": 8},
     }
 
 

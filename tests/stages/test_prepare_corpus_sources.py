@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "clips_per_shard": 8,
     "heldout_fraction": 0.3,
     "vae": "spectral",
-    "codec": {"latent_channels": 4},
+    "codec": {"n_mels": 32, "latent_channels": 4},
     "tokenizer": "embedded",
     "max_tokens": 64,
 }

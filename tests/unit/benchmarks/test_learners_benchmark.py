@@ -20,7 +20,7 @@ from components.prepare_dataset.run import run as prepare_dataset
 from tests.benchmarks.figures import table
 from tests.benchmarks.learner_sets import SETS, Layout, folds, read_rows, write_dataset
 from tests.benchmarks.learners import CLASSIC, Cell, Result, cell_table, cells, figures, parse, plain
-from tests.benchmarks.plain_regression import BANDS, FLOOR_DB, STATISTICS, accuracies, statistics
+from tests.benchmarks.plain_regression import BANDS, FLOOR_DB, STATISTICS, fitted, scores, statistics
 from tests.kit.sounds import RATE, TONES, tone
 
 LABELS = TONES[:2]
@@ -104,7 +104,7 @@ def test_plain_regression_hears_pitch_whatever_level_and_floor() -> None:
     clips = [tone(LABELS[label], number) for number, label in enumerate(ids)]
     quiet = [(0.01 * clip).astype(np.float32) for clip in clips]
     heard, unseen = ([statistics(clip, RATE) for clip in found] for found in (clips[:8], quiet[8:]))
-    assert accuracies(heard, ids[:8], unseen, ids[8:]) == dict.fromkeys(STATISTICS, 1.0)
+    assert scores(fitted(heard, ids[:8]), unseen, ids[8:]) == dict.fromkeys(STATISTICS, 1.0)
     np.testing.assert_allclose(statistics(quiet[0], RATE), statistics(clips[0], RATE), atol=1e-3)
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from common.config.codec import SpectralCodecConfig
 from common.diffusion.autoencoder import load_autoencoder
-from common.diffusion.spectral_codec import SpectralCodec, mel_filters
+from common.diffusion.mel_bands import mel_filters
+from common.diffusion.spectral_codec import SpectralCodec
 from common.errors import DataError
 
 
@@ -39,11 +42,40 @@ def test_round_trip_keeps_the_log_mel_spectrum_within_five_decibels(codec, clips
 
 
 def test_without_truncation_encoding_is_inverted_exactly_up_to_the_phase(clips):
-    config = SpectralCodecConfig(latent_channels=128)
+    config = SpectralCodecConfig(latent_channels=256)
     codec = SpectralCodec.fit(clips, config)
     patches = codec._patches(torch.from_numpy(clips[:2]))
     z = codec.encode(torch.from_numpy(clips[:2])[:, None]).latent_dist.mode()
     assert torch.allclose(codec.synthesis @ z + codec.center[:, None], patches, atol=2e-3)
+
+
+def test_a_round_trip_keeps_how_much_the_bands_fluctuate(codec, clips):
+    audio = torch.from_numpy(clips[:14])[:, None]
+    latents = codec.encode(audio).latent_dist.mode()
+    codec_without = copy.deepcopy(codec)
+    codec_without.texture[:] = 0
+    codec_without.texture[:, -1] = -99
+    heard = codec.log_mel(audio[:, 0]).diff().std().item()
+    kept, lost = (
+        codec.log_mel(each.decode(latents).sample[:, 0]).diff().std().item() for each in (codec, codec_without)
+    )
+    assert kept == pytest.approx(heard, rel=0.1)
+    assert lost < kept
+
+
+def test_latents_hear_nothing_of_the_texture_that_decoding_adds(codec, clips):
+    latents = codec.encode(torch.from_numpy(clips[:1])[:, None]).latent_dist.mode()[0]
+    texture = codec._texture(latents)
+    assert texture.std() > 0.05
+    assert (codec.analysis @ texture).abs().max() < 1e-3
+
+
+def test_the_quietest_bands_of_a_recording_are_kept(codec, clips):
+    quiet = torch.from_numpy(clips[:4])[:, None] * 0.02
+    decoded = codec.decode(codec.encode(quiet).latent_dist.mode()).sample
+    assert codec.log_mel(decoded[:, 0]).mean().item() == pytest.approx(
+        codec.log_mel(quiet[:, 0]).mean().item(), abs=0.2
+    )
 
 
 def test_decoding_is_deterministic_and_independent_of_the_batch(codec, clips):

@@ -1,0 +1,97 @@
+"""Levels of a waveform's mel bands, and the search for a waveform that has given levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
+
+_MOMENTUM = 0.99
+_EXCITATION_SEED = 20240814
+_LARGEST_CHANGE = 20.0
+"""Factor by which one step may change the level of a band."""
+
+
+class MelBands(nn.Module):
+    """Magnitudes in mel bands: `(B, T)` -> `(B, n_mels, T / hop)`, 1 = a full-scale sine in one bin.
+
+    Args:
+        sampling_rate: Hz.
+        n_fft: samples of a window, a multiple of 4.
+        hop: samples between windows, at most a quarter of one.
+        n_mels: number of bands.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, sampling_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop = n_fft, hop
+        self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float64).float())
+        self.register_buffer("filters", torch.from_numpy(mel_filters(n_mels, n_fft, sampling_rate)).float())
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Levels of the bands; T is a multiple of `hop` and longer than (n_fft - hop) / 2."""
+        return self._levels(self._stft(audio).abs()) * (2 / self.window.sum())
+
+    def waveform(self, bands: Tensor, steps: int) -> Tensor:
+        """`(frames * hop,)` with the levels `bands` `(n_mels, frames)`, as near as `steps` steps come.
+
+        Fast Griffin-Lim, but that a step scales the spectrum it has found to the levels of the bands, where the
+        original puts a spectrum in its place: inside a band the spectrum stays free to become one that a waveform
+        has. It begins with noise.
+        """
+        target = bands[None] * (self.window.sum() / 2)
+        noise = np.random.default_rng(_EXCITATION_SEED).standard_normal(bands.shape[1] * self.hop, dtype=np.float32)
+        estimate = self._scaled(self._stft(torch.from_numpy(noise).to(bands)[None]), target)
+        overlap = self._overlap_add((self.window**2).expand(1, bands.shape[1], -1))
+        previous = torch.zeros_like(estimate)
+        for _ in range(steps):
+            rebuilt = self._stft(self._istft(estimate, overlap))
+            moved = rebuilt + _MOMENTUM * (rebuilt - previous)
+            previous = rebuilt
+            estimate = self._scaled(rebuilt, target).abs() * moved / moved.abs().clamp(min=1e-9)
+        return self._istft(estimate, overlap)[0]
+
+    def _levels(self, magnitude: Tensor) -> Tensor:
+        return (self.filters @ magnitude.square()).sqrt()
+
+    def _scaled(self, spectrum: Tensor, target: Tensor) -> Tensor:
+        change = target / self._levels(spectrum.abs()).clamp(min=1e-7)
+        change = change.clamp(1 / _LARGEST_CHANGE, _LARGEST_CHANGE)
+        return spectrum * ((self.filters.T @ change) / self.filters.sum(dim=0).clamp(min=1e-2)[:, None])
+
+    def _stft(self, audio: Tensor) -> Tensor:
+        # Half a window minus half a hop on both sides gives exactly T / hop spectra.
+        margin = (self.n_fft - self.hop) // 2
+        audio = nn.functional.pad(audio[:, None], (margin, margin), mode="reflect")[:, 0]
+        return torch.fft.rfft(audio.unfold(-1, self.n_fft, self.hop) * self.window).transpose(1, 2)
+
+    def _istft(self, spectrum: Tensor, overlap: Tensor) -> Tensor:
+        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.n_fft) * self.window
+        return self._overlap_add(frames) / overlap
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        count, margin = frames.shape[1], (self.n_fft - self.hop) // 2
+        length = (count - 1) * self.hop + self.n_fft
+        summed = nn.functional.fold(frames.transpose(1, 2), (1, length), (1, self.n_fft), stride=(1, self.hop))
+        return summed[:, 0, 0, margin : length - margin]
+
+
+def mel_filters(n_mels: int, n_fft: int, sampling_rate: int) -> np.ndarray:
+    """Triangular filters of unit peak, evenly spaced in Slaney's mel, 30 Hz to Nyquist: `(n_mels, n_fft/2+1)`.
+
+    The scale is linear up to 1 kHz, where others have more bands than a window of 32 ms tells apart.
+    """
+    mels = np.linspace(hertz_to_mel(30.0, "slaney"), hertz_to_mel(sampling_rate / 2, "slaney"), n_mels + 2)
+    edges_hz = mel_to_hertz(mels, "slaney")
+    # Widen narrow low filters to at least one bin; they would be empty otherwise.
+    bins_hz = np.linspace(0.0, sampling_rate / 2, n_fft // 2 + 1)
+    width = bins_hz[1]
+    lower = np.minimum(edges_hz[:-2], edges_hz[1:-1] - width)[:, None]
+    upper = np.maximum(edges_hz[2:], edges_hz[1:-1] + width)[:, None]
+    peak = edges_hz[1:-1, None]
+    rising, falling = (bins_hz - lower) / (peak - lower), (upper - bins_hz) / (upper - peak)
+    return np.maximum(0.0, np.minimum(rising, falling))
