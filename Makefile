@@ -52,11 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-<<<<<<< HEAD
-.PHONY: help setup run-pipeline benchmark test test-e2e test-all test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners nano-corpus classify export-onnx clean clean-runs
-=======
-.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec classify export-onnx clean clean-runs
->>>>>>> deb9f70 (Keep the texture of sounds in the spectral codec, and measure what its round trip costs two classifiers)
+.PHONY: help setup run-pipeline benchmark test test-e2e test-all test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec nano-corpus classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -184,16 +180,14 @@ bench-learners: setup ## Measure what the pipeline chooses from n clips beside p
 	  --folds=$(call quoted,FOLDS,0) --methods=$(call quoted,METHODS) --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) \
 	  --store=$(call quoted,STORE)
 
-<<<<<<< HEAD
+bench-codec: setup ## Measure what a round trip through the spectral codec costs two classifiers: [DATA=folder SETS=demo,esc10,digits FOLDS=1]
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.codec --sets=$(call quoted,SETS) --data=$(call quoted,DATA) --folds=$(call quoted,FOLDS,1)
+
 nano-corpus: setup ## Put together the corpus of the shipped weights: DATA=folder OUT=folder [COLLECTIONS=a,b LEAVE_OUT='foley8 esc50' NOTES=20000 WORDS=10000]
 	@$(PY) -c 'import tinysoundfont' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nano.txt
 	@$(PY) -m pipelines nano-corpus --data=$(call quoted,DATA) --out=$(call quoted,OUT) --collections=$(call quoted,COLLECTIONS) \
 	  --leave-out=$(call quoted,LEAVE_OUT,foley8 esc50) --notes=$(call quoted,NOTES,20000) --words=$(call quoted,WORDS,10000) \
 	  --shards=$(call quoted,SHARDS,40) --seed=$(call quoted,SEED,0) --jobs=$(call quoted,JOBS)
-=======
-bench-codec: setup ## Measure what a round trip through the spectral codec costs two classifiers: [DATA=folder SETS=demo,esc10,digits FOLDS=1]
-	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.codec --sets=$(call quoted,SETS) --data=$(call quoted,DATA) --folds=$(call quoted,FOLDS,1)
->>>>>>> deb9f70 (Keep the texture of sounds in the spectral codec, and measure what its round trip costs two classifiers)
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
 	@$(PY) -m pipelines classify $(call given,--model,MODEL) $(call given,--audio,AUDIO) $(call flag,--json,JSON)
