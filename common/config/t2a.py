@@ -221,18 +221,31 @@ class SynthesizeAudioPlan(Plan):
     template_clips_per_gold: int = Field(ge=0)
 
 
-class AlignT2AConfig(Frozen):
-    """Preference alignment; arXiv 2410.02056, 2311.12908, 2412.21037."""
+PreferenceLoss = Literal["dpo", "crpo", "sdpo", "linear"]
 
-    preference_loss: Literal["dpo", "crpo"] = Field(
+
+class AlignT2AConfig(Frozen):
+    """Preference alignment; arXiv 2410.02056, 2311.12908, 2412.21037, 2511.03317, 2605.21123."""
+
+    preference_loss: PreferenceLoss | tuple[PreferenceLoss, ...] = Field(
         default="dpo",
-        description="of the alignment `dpo`: arXiv 2410.02056, or with the winner's own error added (arXiv 2412.21037)",
+        description="of the alignment `dpo`: arXiv 2410.02056; `crpo` adds the winner's own error (arXiv 2412.21037); "
+        "`sdpo` scales the loser's gradient so that the winner's error does not rise (arXiv 2511.03317); `linear` has "
+        "a utility in place of the sigmoid that does not saturate (arXiv 2605.21123). Of a list each is tried, and "
+        "`keep_best_by` chooses among them",
     )
     beta: float = Field(
         default=2000.0, gt=0, description="official code; on mean errors per element, with the factor 0.5"
     )
     winner_weight: float = Field(
         default=1.0, ge=0, description="lambda of crpo: weight of the winner's own error (arXiv 2412.21037)"
+    )
+    winner_margin: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="mu of sdpo, official code: share of the winner's own descent that the loser must leave; at 0 the "
+        "winner's error just does not rise, at 1 the loser counts only where it helps",
     )
     condition_dropout: float = Field(
         default=0.1,
@@ -286,11 +299,19 @@ class AlignT2AConfig(Frozen):
     held_out_draws: int = Field(
         default=8, gt=0, description="ours: noise levels per validation clip, spread evenly over (0, 1)"
     )
-    keep_best_by: Literal["spectrum_db", "latent_frechet", "held_out_error", "none"] = Field(
+    learner_clips_per_class: int = Field(
+        default=4,
+        gt=0,
+        description="ours, with `keep_best_by: learner_gain`: generated at each probe in place of the distance's, for "
+        "at most as many gold clips as a class has",
+    )
+    keep_best_by: Literal["spectrum_db", "latent_frechet", "held_out_error", "learner_gain", "none"] = Field(
         default="spectrum_db",
         description="ours: of the states whose held-out error is within `max_error_rise` of the lowest, the one "
         "nearest to the gold set is kept. The distance tells how far alignment has come, but keeps falling while a few "
-        "dozen clips are memorised; the error shows that, but hardly tells good states apart. The unaligned model "
+        "dozen clips are memorised; the error shows that, but hardly tells good states apart. `learner_gain` "
+        "keeps the state, whatever its error, whose clips help a learner most: a linear discriminant on log-mel "
+        "statistics, fitted to gold and generated clips, is scored on validation clips. The unaligned model "
         "competes too; `none` keeps the last",
     )
     max_error_rise: float = Field(
@@ -308,6 +329,23 @@ class AlignT2AConfig(Frozen):
     patience: int = Field(
         default=2, gt=0, description="ours: probes in a row that must be that much worse before alignment stops"
     )
+
+    @property
+    def preference_losses(self) -> tuple[PreferenceLoss, ...]:
+        """The losses to try."""
+        return (self.preference_loss,) if isinstance(self.preference_loss, str) else self.preference_loss
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> AlignT2AConfig:
+        names = self.preference_losses
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"preference_loss must name losses, each once; found {list(names)}")
+        if len(names) > 1 and self.keep_best_by == "none":
+            raise ValueError(
+                f"preference_loss names {', '.join(names)}, but keep_best_by is none, which cannot choose among them; "
+                "set keep_best_by=learner_gain, or name one loss"
+            )
+        return self
 
 
 class AlignT2APlan(Plan):

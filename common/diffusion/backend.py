@@ -329,7 +329,12 @@ def model_hash(path: str | Path) -> str:
     return hash_dir(Path(path), skip=frozenset({"training.json", "monitor"}))
 
 
+def residual(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """The network's prediction less its target: `(B, D, L)` in fp32, differentiable."""
+    predicted = backend.predict(backend.objective.noisy(z, eps, t), t, condition)
+    return predicted.float() - backend.objective.target(z, eps, t)
+
+
 def error(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:
     """Squared error of the network's prediction, mean over channels and frames: `(B,)`, differentiable."""
-    predicted = backend.predict(backend.objective.noisy(z, eps, t), t, condition)
-    return (predicted.float() - backend.objective.target(z, eps, t)).square().mean(dim=(1, 2))
+    return residual(backend, z, eps, t, condition).square().mean(dim=(1, 2))

@@ -1,27 +1,24 @@
 """The idea of the stage: train the text-to-audio model to prefer real clips (winners) over its own clips (losers).
 
 One item of the store is one aligned model: a replicate and an alignment, `dpo` (preference loss) or `erm` (plain
-fine-tuning). Read next: `pairs.py` (winners matched with losers, equal in level and length), `encoding.py` (their
-latents and conditions), `loss.py` (diffusion-DPO), `adapter.py` (full weights or LoRA, and the reference model),
-`memory.py` (pairs at a time), `probes.py` (figures of a model, from `distance.py` and `held_out.py`), `selection.py`
-(best step and early stop).
+fine-tuning); of several preference losses each is an item. Read next: `pairs.py` (winners matched with losers, equal
+in level and length), `encoding.py` (their latents and conditions), `step.py` and `loss.py` (a step, diffusion-DPO and
+its kin), `adapter.py` (full weights or LoRA, and the reference model), `memory.py` (pairs at a time), `probes.py`
+(figures of a model, from `distance.py`, `held_out.py` and `learner.py`), `selection.py` (best step and early stop).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from common.config.t2a import AlignT2AConfig, AlignT2APlan
-from common.diffusion.backend import T2ABackend, error, load_backend, model_hash
-from common.diffusion.objective import draw_times, drop_condition
+from common.diffusion.backend import T2ABackend, load_backend, model_hash
 from common.log import event, get_logger
 from common.records.audio_folder import clip_path, load_clip, read_clips
 from common.records.clips import SyntheticClip
@@ -31,29 +28,34 @@ from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_file, hash_json
 from common.storage.items import ItemStore
-from common.training import LossFunction, Part, fit
+from common.training import fit
 from components.align_t2a.adapter import Policy, make_policy
 from components.align_t2a.distance import Spectrum
-from components.align_t2a.encoding import Bucket, EncodedPairs, encode_pairs
+from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.held_out import HeldOut, encode_held_out
-from components.align_t2a.loss import PairErrors, crpo_loss, dpo_loss, implicit_accuracy, pair_errors
+from components.align_t2a.learner import HeldOutLearner
 from components.align_t2a.memory import fit_memory
 from components.align_t2a.pairs import LoadedGroup, groups
 from components.align_t2a.probes import Probes, choose_probes
 from components.align_t2a.selection import best_step, criterion, stop_reason
+from components.align_t2a.step import Figures, step_loss
 
 if TYPE_CHECKING:
     from common.storage.checkpoints import Checkpoints
 
-Figures = dict[str, float]
 log = get_logger("align_t2a")
 
 MODEL, ACCOUNT, BEFORE = "model", "account.json", "before.json"
+
+UNALIGNED = "alignment did not help: the unaligned model is used"
+"""`note` in the account of an alignment whose every step was worse than none."""
 
 MEASURED_WITH = (
     "sampler",
     "distance_clips_per_class",
     "distance_clips",
+    "keep_best_by",
+    "learner_clips_per_class",
     "held_out_clips",
     "held_out_draws",
     "peak_limit_dbfs",
@@ -63,7 +65,7 @@ MEASURED_WITH = (
 
 @dataclass(frozen=True)
 class Alignment:
-    """One model to align: a replicate and a loss.
+    """One model to align: a replicate, an alignment and a loss.
 
     Attributes:
         t2a: folder of the model to start from.
@@ -92,7 +94,7 @@ class Alignment:
 
 
 def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: ItemStore) -> list[Alignment]:
-    """Items of the run, one per replicate and alignment; each key hashes the content of all inputs.
+    """Items of the run, one per replicate, alignment and loss; each key hashes the content of all inputs.
 
     Args:
         t2a: folder of the model to start from.
@@ -110,17 +112,25 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
             "held_out": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in held_out],
             "losers": [[clip.clip_id, hash_file(clip_path(losers, clip))] for clip in own],
         }
-        for alignment in plan.alignments:
+        for alignment, settings in _variants(plan):
             key = {
                 "t2a": model,
                 "content": hash_json(content),
                 "seed": seed,
                 "alignment": alignment,
-                "settings": plan.settings.model_dump(mode="json"),
+                "settings": settings.model_dump(mode="json"),
                 "losers_per_clip": plan.losers_per_clip,
             }
-            items.append(Alignment(t2a, gold, losers, seed, alignment, plan.settings, plan.losers_per_clip, store, key))
+            items.append(Alignment(t2a, gold, losers, seed, alignment, settings, plan.losers_per_clip, store, key))
     return items
+
+
+def _variants(plan: AlignT2APlan) -> Iterator[tuple[Literal["dpo", "erm"], AlignT2AConfig]]:
+    """Each alignment with its settings; `dpo` once for each loss, `erm`, which has none, once."""
+    losses = plan.settings.preference_losses
+    for alignment in plan.alignments:
+        for loss in losses if alignment == "dpo" else losses[:1]:
+            yield alignment, plan.settings.model_copy(update={"preference_loss": loss})
 
 
 def align_item(item: Alignment) -> None:
@@ -139,8 +149,11 @@ def _make(item: Alignment, folder: Path) -> None:
         backend, _load(item, gold, backend.sample_rate_hz), settings.sampler.bucket_frames, settings.peak_limit_dbfs
     )
     heard = [clip for clip in gold.train(item.seed) if clip.label in pairs.spectra]
-    clips = choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
-    probes = Probes(clips, pairs, _held_out(item, gold, backend), settings, item.seed)
+    if settings.keep_best_by == "learner_gain":
+        learner, clips = HeldOutLearner.of(gold, item.seed), choose_probes(heard, settings.learner_clips_per_class)
+    else:
+        learner, clips = None, choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
+    probes = Probes(clips, pairs, _held_out(item, gold, backend), settings, item.seed, learner)
     before, spectrum_before = _before(item, probes, backend)
     policy = make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing)
     result = align(
@@ -166,6 +179,7 @@ def _make(item: Alignment, folder: Path) -> None:
             "spectra_db": {name: [round(float(band), 3) for band in spectrum] for name, spectrum in spectra.items()},
             "probes": len(clips),
             "held_out_clips": sum(len(batch.clip_ids) for batch in probes.held_out),
+            **({"learner_loss_of_gold": learner.loss()} if learner else {}),
         },
     )
 
@@ -178,6 +192,7 @@ def _account(item: Alignment, pairs: EncodedPairs, result: Aligned) -> dict[str,
         "best_step": result.best_step,
         "keep_best_by": criterion(result.during, settings),
         "stopped_by": result.stopped,
+        "note": "" if result.best_step else UNALIGNED,
         "pairs": pairs.pairs,
         "silent_losers": pairs.silent_losers,
         "silent_winners": list(pairs.silent_winners),
@@ -286,77 +301,6 @@ def align(
     result = Aligned(curve, seen, best_step(seen, settings), stop_reason(seen, settings))
     last = int(curve[-1]["step"])
     event(log, "aligned_state", name=name, kept_step=result.best_step, last_step=last, stopped_by=result.stopped or "-")
+    if not result.best_step:
+        event(log, "unaligned_kept", name=name, note=UNALIGNED)
     return result
-
-
-def step_loss(
-    policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig, alignment: Literal["dpo", "erm"]
-) -> LossFunction:
-    """Loss function of a training step; it draws its own batch, noise, levels and dropped conditions."""
-    weights = torch.tensor([float(len(bucket.losers)) for bucket in pairs.buckets])
-
-    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Figures]:
-        bucket = pairs.buckets[int(torch.multinomial(weights, 1, generator=generator))]
-        rows = draw_rows(len(bucket.losers), settings.optim.batch_size, generator)
-        return batch_loss(policy, bucket, rows, settings, alignment, generator, part)
-
-    return loss
-
-
-def draw_rows(count: int, batch_size: int, generator: torch.Generator) -> Tensor:
-    """`batch_size` random row numbers below `count`; no row repeats before all have occurred."""
-    rounds = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
-    return torch.cat(rounds)[:batch_size]
-
-
-def batch_loss(
-    policy: Policy,
-    bucket: Bucket,
-    rows: Tensor,
-    settings: AlignT2AConfig,
-    alignment: Literal["dpo", "erm"],
-    generator: torch.Generator,
-    part: Part,
-) -> tuple[Tensor, Figures]:
-    """Loss and figures of one `part` of a batch, the pairs `rows` of a bucket.
-
-    Every draw covers the whole batch, so the result does not depend on how the batch is split.
-    """
-    device = policy.backend.device
-    eps = torch.randn((len(rows), *bucket.losers.shape[1:]), generator=generator)
-    t = draw_times(len(rows), generator, settings.timestep_sampling)
-    captions = bucket.caption_of[rows].to(bucket.condition.cross.device)
-    condition = drop_condition(bucket.condition[captions], bucket.null[captions], settings.condition_dropout, generator)
-    own = part.rows(len(rows))
-    rows, condition, eps, t = rows[own], condition[own], eps[own].to(device), t[own].to(device)
-    winner = bucket.winners[bucket.winner_of[rows]].to(device)
-    if alignment == "erm":
-        with torch.no_grad(), policy.reference() as reference:
-            before = error(reference, winner, eps, t, condition)
-        now = error(policy.backend, winner, eps, t, condition)
-        return now.mean(), {"winner_error": _mean(now), "d_winner": _mean(now - before)}
-    loser = bucket.losers[rows].to(device)
-    with torch.no_grad(), policy.reference() as reference:
-        of_reference = pair_errors(partial(error, reference), winner, loser, eps, t, condition)
-    of_policy = pair_errors(partial(error, policy.backend), winner, loser, eps, t, condition)
-    return _preference_loss(of_policy, of_reference, settings), _figures(of_policy, of_reference)
-
-
-def _preference_loss(policy: PairErrors, reference: PairErrors, settings: AlignT2AConfig) -> Tensor:
-    if settings.preference_loss == "crpo":
-        return crpo_loss(policy, reference, settings.beta, settings.winner_weight)
-    return dpo_loss(policy, reference, settings.beta)
-
-
-def _figures(policy: PairErrors, reference: PairErrors) -> Figures:
-    return {
-        "winner_error": _mean(policy.winner),
-        "loser_error": _mean(policy.loser),
-        "d_winner": _mean(policy.winner - reference.winner),
-        "d_loser": _mean(policy.loser - reference.loser),
-        "implicit_accuracy": _mean(implicit_accuracy(policy, reference)),
-    }
-
-
-def _mean(value: Tensor) -> float:
-    return float(value.detach().mean())

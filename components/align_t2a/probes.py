@@ -1,4 +1,4 @@
-"""Measurement of a model during alignment: a small fixed batch of generations, and the held-out error."""
+"""Measurement of a model during alignment: a fixed batch of generations, what a learner gains, the held-out error."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from common.runtime.seeding import derive_seed
 from components.align_t2a.distance import Spectrum, clip_spectrum, latent_frechet, spectrum_distance
 from components.align_t2a.encoding import EncodedPairs
 from components.align_t2a.held_out import HeldOut, held_out_error
+from components.align_t2a.learner import HeldOutLearner
+from components.align_t2a.selection import DISTANCE, ERROR, LEARNER
 
 
-def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int) -> list[GoldClip]:
-    """Fixed selection of gold clips to measure with: up to `per_class` of each label, `limit` in all.
+def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int | None = None) -> list[GoldClip]:
+    """Fixed selection of gold clips to measure with: up to `per_class` of each label, `limit` in all (None = any).
 
     If the limit is reached, every label loses its last clips first.
     """
@@ -46,6 +48,7 @@ class Probes:
         held_out: validation clips; may be empty.
         settings: sampler, draws, precision.
         seed: seeds all noise.
+        learner: given the generations as further clips; None = no learner.
     """
 
     clips: Sequence[GoldClip]
@@ -53,20 +56,21 @@ class Probes:
     held_out: HeldOut
     settings: AlignT2AConfig
     seed: int
+    learner: HeldOutLearner | None = None
 
     def measure(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
         """Figures of the current model; smaller is better.
 
         Returns:
-            `held_out_error` (if there are validation clips), `spectrum_db` and `latent_frechet`
-            (see `distance`); and the mean spectrum of the generations.
+            `held_out_error` (if there are validation clips), `spectrum_db` and `latent_frechet` (see `distance`),
+            `learner_loss` (with a learner); and the mean spectrum of the generations.
         """
         backend.transformer.eval()
         figures = {}
         if self.held_out:
             draws, batch_size = self.settings.held_out_draws, self.settings.optim.batch_size
             with self._precision(backend):
-                figures["held_out_error"] = held_out_error(backend, self.held_out, draws, batch_size, self.seed)
+                figures[ERROR] = held_out_error(backend, self.held_out, draws, batch_size, self.seed)
         distances, spectrum = self._distances(backend)
         return figures | distances, spectrum
 
@@ -76,7 +80,8 @@ class Probes:
             frames = bucket_frames(backend, clip.duration_s, self.settings.sampler.bucket_frames)
             by_length.setdefault(frames, []).append(clip)
         spectra: dict[str, list[Spectrum]] = {}
-        latents = []
+        latents: list[np.ndarray] = []
+        heard: list[tuple[GoldClip, np.ndarray]] = []
         for frames, clips in sorted(by_length.items()):
             durations = [min(clip.duration_s, backend.window_s) for clip in clips]
             seeds = [derive_seed(self.seed, "align_t2a", "probe", clip.clip_id) for clip in clips]
@@ -94,11 +99,14 @@ class Probes:
             for clip, samples, duration_s in zip(clips, audio, durations, strict=True):
                 cut = samples[: round(duration_s * backend.sample_rate_hz)]
                 spectra.setdefault(clip.label, []).append(clip_spectrum(cut, backend.sample_rate_hz))
+                heard.append((clip, cut))
         winners = [latent.numpy() for bucket in self.gold.buckets for latent in bucket.winners]
         figures = {
-            "spectrum_db": spectrum_distance(spectra, self.gold.spectra),
+            DISTANCE: spectrum_distance(spectra, self.gold.spectra),
             "latent_frechet": latent_frechet(latents, winners),
         }
+        if self.learner is not None:
+            figures[LEARNER] = self.learner.loss(heard, backend.sample_rate_hz)
         return figures, np.mean([spectrum for label in spectra.values() for spectrum in label], axis=0)
 
     def _precision(self, backend: T2ABackend) -> AbstractContextManager[None]:

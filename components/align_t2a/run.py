@@ -34,7 +34,8 @@ def run(
 ) -> dict[str, float | int | str]:
     """Write pipelines `<seed>/<alignment>/` and `align.json` to `aligned_path`; arguments as in `component.py`.
 
-    `align.json` has one entry per model, named `<seed>/<alignment>`, and `failures`, errors by the same names.
+    `align.json` has one entry per model, named `<seed>/<alignment>`, and `failures`, errors by the same names. Of
+    several losses the entry is that of the best model; its `tried` has the deciding figure of each.
 
     Returns:
         Distances to the gold set before and after alignment, means over the models.
@@ -56,23 +57,35 @@ def run(
             store = ItemStore("align_t2a", code_version)
             items = plan_items(plan, Path(t2a_path), Path(gold_path), Path(losers_path), store)
             failures = _align(items)
-        for item in items:
-            if item.name in failures:
-                accounts["failures"][item.name] = failures[item.name]
+        names = list(dict.fromkeys(item.name for item in items))
+        for name in names:
+            if name in failures:
+                accounts["failures"][name] = failures[name]
                 continue
-            made = item.store.path(**item.key)
-            shutil.copytree(made / "model", target / item.name, dirs_exist_ok=True)
-            accounts[item.name] = read_json(made / "account.json")
+            made, accounts[name] = _best([item for item in items if item.name == name])
+            shutil.copytree(made / "model", target / name, dirs_exist_ok=True)
         write_json(target / ACCOUNTS, accounts)
         if failures:
             name, reason = next(iter(failures.items()))
             raise DataError(
-                f"{len(failures)} of {len(items)} alignments failed, first {name}: {reason}. The others are kept: "
+                f"{len(failures)} of {len(names)} alignments failed, first {name}: {reason}. The others are kept: "
                 "the same command does the failed ones again"
             )
-        running.record({"models": len(items)})
-        running.record(_means([accounts[item.name] for item in items]))
+        running.record({"models": len(names)})
+        running.record(_means([accounts[name] for name in names]))
     return running.figures
+
+
+def _best(items: list[Alignment]) -> tuple[Path, dict[str, Any]]:
+    """Folder and account of the item whose deciding figure ended smallest, the first among equals."""
+    folders = [item.store.path(**item.key) for item in items]
+    accounts = [read_json(folder / "account.json") for folder in folders]
+    if len(items) == 1:
+        return folders[0], accounts[0]
+    figures = [account["after"][account["keep_best_by"]] for account in accounts]
+    best = figures.index(min(figures))
+    tried = {account["loss"]: figure for account, figure in zip(accounts, figures, strict=True)}
+    return folders[best], {**accounts[best], "tried": tried}
 
 
 def _align(items: list[Alignment]) -> dict[str, str]:

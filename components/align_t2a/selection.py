@@ -13,20 +13,21 @@ from common.config.t2a import AlignT2AConfig
 Probe = Mapping[str, float]
 """Figures of one measurement, with its `step`; smaller is better."""
 
-ERROR, DISTANCE = "held_out_error", "spectrum_db"
+ERROR, DISTANCE, LEARNER = "held_out_error", "spectrum_db", "learner_loss"
 
 
 def criterion(probes: Sequence[Probe], settings: AlignT2AConfig) -> str:
-    """Deciding figure: `keep_best_by`; without validation clips the spectral distance replaces the error."""
-    wanted = settings.keep_best_by
-    return DISTANCE if wanted == ERROR and ERROR not in probes[0] else wanted
+    """Deciding figure, of `keep_best_by`; without validation clips the spectral distance replaces what needs them."""
+    wanted = LEARNER if settings.keep_best_by == "learner_gain" else settings.keep_best_by
+    return DISTANCE if wanted in (ERROR, LEARNER) and wanted not in probes[0] else wanted
 
 
 def best_step(probes: Sequence[Probe], settings: AlignT2AConfig) -> int:
     """Step whose weights are kept.
 
     Candidates are steps whose held-out error exceeds the lowest so far by at most `max_error_rise`, a
-    share of the unaligned model's error. The smallest deciding figure wins, the first among equals.
+    share of the unaligned model's error; all steps, if a learner's loss decides. The smallest deciding figure wins,
+    the first among equals.
     Each candidate is compared only with the step kept until then; the weights of others are gone.
 
     Args:
@@ -36,9 +37,10 @@ def best_step(probes: Sequence[Probe], settings: AlignT2AConfig) -> int:
     by = criterion(probes, settings)
     if by == "none":
         return int(probes[-1]["step"])
+    rise = float("inf") if by == LEARNER else settings.max_error_rise
     kept = probes[0]
     for end, probe in enumerate(probes[1:], start=2):
-        limit = _limit(probes[:end], ERROR, settings.max_error_rise)
+        limit = _limit(probes[:end], ERROR, rise)
         if probe.get(ERROR, limit) <= limit and (kept.get(ERROR, limit) > limit or probe[by] < kept[by]):
             kept = probe
     return int(kept["step"])

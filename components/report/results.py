@@ -71,7 +71,11 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
             "distances": evaluation["distances"],
             "leaks": evaluation["leaks"],
             "alignment": {
-                name: {key: account[key] for key in ("before", "after", "best_step", "stopped_by") if key in account}
+                name: {
+                    key: account[key]
+                    for key in ("before", "after", "best_step", "stopped_by", "note")
+                    if key in account
+                }
                 for name, account in sorted(inputs.align.items())
                 if "/" in name
             },

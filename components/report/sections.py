@@ -24,11 +24,13 @@ DISTANCES = {
     "spectrum_db": "mean spectrum, dB",
     "latent_frechet": "latent frames, Fréchet",
     "held_out_error": "error on validation clips",
+    "learner_loss": "loss of a learner that gets the clips",
 }
 KEPT_BY = {
     "spectrum_db": "distance in mean spectrum",
     "latent_frechet": "distance of latent frames",
     "held_out_error": "error on validation clips",
+    "learner_loss": "loss of a learner that gets its clips, on validation clips",
 }
 """Names of an alignment's figures: `DISTANCES` as titles, `KEPT_BY` within a sentence."""
 
@@ -255,7 +257,11 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
             if (chart := _curve(own, key, what)) is not None
         ] + [
             {"title": what, "chart": chart}
-            for key, what in (("held_out_error", "Error on validation clips"), ("spectrum_db", "Distance to gold, dB"))
+            for key, what in (
+                ("held_out_error", "Error on validation clips"),
+                ("spectrum_db", "Distance to gold, dB"),
+                ("learner_loss", "Loss of a learner that gets the clips"),
+            )
             if (chart := _curve(own, key, what, "during")) is not None
         ]
         parts.append(
@@ -273,6 +279,7 @@ def alignment(align: Mapping[str, Any]) -> list[dict[str, Any]]:
                     for seed, account in own
                     if "best_step" in account
                 ],
+                "by_learner": own[0][1].get("keep_best_by") == "learner_loss",
                 "kept_by": KEPT_BY.get(own[0][1].get("keep_best_by", ""), "none"),
             }
         )

@@ -25,8 +25,8 @@ from common.diffusion.condition import Condition, join
 from common.diffusion.stable_audio import StableAudio
 from common.training import WHOLE
 from components.align_t2a.adapter import Policy, make_policy
-from components.align_t2a.alignment import batch_loss
 from components.align_t2a.encoding import Bucket
+from components.align_t2a.step import batch_loss
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer, latent_channels
 from tests.benchmarks.figures import Figure
 

@@ -14,7 +14,7 @@ import pytest
 from diffusers import StableAudioPipeline
 
 import components.align_t2a.alignment as item
-import components.align_t2a.alignment as training
+import components.align_t2a.step as training
 from common.config.t2a import AlignT2APlan
 from common.errors import DataError, Interrupted
 from common.records.gold import GoldSet
@@ -126,6 +126,40 @@ def test_a_model_that_alignment_made_worse_is_kept_as_it_was(
     entry = json.loads((aligned / "align.json").read_text())["0/dpo"]
     assert (entry["best_step"], entry["stopped_by"]) == (0, "held_out_error") and entry["curve"][-1]["step"] == 4
     assert entry["after"] == entry["before"] and figures["kept_unaligned"] == figures["stopped_early"] == 1
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (aligned / "0" / "dpo" / weights).read_bytes() == (inputs / "t2a" / weights).read_bytes()
+
+
+def test_of_several_losses_the_one_that_a_learner_gains_most_from_is_used(
+    align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, inputs: Path
+) -> None:
+    monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
+    changes = {"keep_best_by": "learner_gain", "preference_loss": ["crpo", "sdpo"], "patience": 9}
+    aligned, figures = align(settings=SETTINGS | changes, seeds=[0])
+    account = json.loads((aligned / "align.json").read_text())
+    chosen, plain = account["0/dpo"], account["0/erm"]
+    assert figures["models"] == 2 and chosen["keep_best_by"] == "learner_loss" and "tried" not in plain
+    assert chosen["tried"].keys() == {"crpo", "sdpo"} and chosen["loss"] == min(
+        chosen["tried"], key=chosen["tried"].get
+    )
+    lowest = min(row["learner_loss"] for row in chosen["during"])
+    assert chosen["after"]["learner_loss"] == pytest.approx(lowest, rel=1e-2)
+    assert chosen["before"] == plain["before"] and chosen["learner_loss_of_gold"] > 0
+    # Two clips of each label are all that the gold set has.
+    assert chosen["probes"] == 6
+
+    class Never(item.HeldOutLearner):
+        """Finds every clip worse than the one before."""
+
+        def loss(self, *_: Any) -> float:
+            seen.append(0)
+            return float(len(seen))
+
+    seen: list[int] = []
+    monkeypatch.setattr(item, "HeldOutLearner", Never)
+    aligned, figures = align(settings=SETTINGS | changes | {"preference_loss": "sdpo", "beta": 60}, seeds=[0])
+    entry = json.loads((aligned / "align.json").read_text())["0/dpo"]
+    assert entry["best_step"] == 0 and entry["note"] == "alignment did not help: the unaligned model is used"
     weights = "transformer/diffusion_pytorch_model.safetensors"
     assert (aligned / "0" / "dpo" / weights).read_bytes() == (inputs / "t2a" / weights).read_bytes()
 

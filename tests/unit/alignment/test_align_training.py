@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
-import components.align_t2a.alignment as training
+import components.align_t2a.step as training
 from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import sample
@@ -19,11 +19,12 @@ from common.storage import open_store
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Part, fit
 from components.align_t2a.adapter import Policy, make_policy
-from components.align_t2a.alignment import Aligned, align, draw_rows, step_loss
+from components.align_t2a.alignment import Aligned, align
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
 from components.align_t2a.probes import Probes
+from components.align_t2a.step import draw_rows, step_loss
 from tests.kit.models import build_t2a
 from tests.kit.sounds import TONES, tone
 
@@ -94,6 +95,12 @@ def test_crpo_starts_at_log_2_plus_the_winner_error(pairs: EncodedPairs) -> None
     policy = make_policy(build_t2a(), "full", 4, 0)
     loss, figures = first_step(policy, pairs, config(preference_loss="crpo", winner_weight=0.5))
     assert loss.item() == pytest.approx(math.log(2) + 0.5 * figures["winner_error"], rel=1e-5)
+
+
+def test_sdpo_and_linear_learn_the_preference_and_harm_the_winners_less_than_dpo(pairs: EncodedPairs) -> None:
+    ends = {loss: run_align(config(preference_loss=loss), pairs)[0].curve[-1] for loss in ("dpo", "sdpo", "linear")}
+    assert all(end["implicit_accuracy"] > 0.5 for end in ends.values())
+    assert ends["sdpo"]["d_winner"] < ends["dpo"]["d_winner"]
 
 
 def test_erm_is_the_winner_error_alone_on_the_draws_of_dpo(pairs: EncodedPairs) -> None:

@@ -56,6 +56,30 @@ def test_without_validation_clips_the_distance_decides() -> None:
     assert criterion(seen, settings(keep_best_by="latent_frechet")) == "latent_frechet"
 
 
+def test_the_step_that_a_learner_gains_most_from_is_kept_whatever_its_error() -> None:
+    def kept(losses: list[float]) -> int:
+        seen = probes([1.0, 1.1, 1.2], [5, 7, 9])
+        by = settings(keep_best_by="learner_gain")
+        return best_step([row | {"learner_loss": loss} for row, loss in zip(seen, losses, strict=True)], by)
+
+    assert [kept([1.0, 0.9, 0.8]), kept([1.0, 0.7, 0.8]), kept([0.7, 0.7, 0.8])] == [20, 10, 0]
+    assert criterion(probes([1.0], [5]), settings(keep_best_by="learner_gain")) == "spectrum_db"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preference_loss": []}, "must name losses"),
+        ({"preference_loss": ["dpo", "dpo"]}, "each once"),
+        ({"preference_loss": ["dpo", "sdpo"], "keep_best_by": "none"}, "cannot choose among them"),
+        ({"preference_loss": "ipo"}, "preference_loss"),
+    ],
+)
+def test_losses_that_cannot_be_chosen_among_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
 @pytest.mark.parametrize(
     ("errors", "distances", "reason"),
     [
