@@ -35,6 +35,8 @@ class Recipe(Frozen):
     alignment: Alignment = "none"
     captions: CaptionSource = "template"
     filter: bool = False
+    matched: bool = False
+    """Whether clips are matched to gold's recording conditions, whatever `synthesize_audio.match_recording` says."""
     rounds: int | None = None
     """Rounds of self-reflection; None = `rounds` of the run."""
 
@@ -43,7 +45,8 @@ class Recipe(Frozen):
         """Readable, unique name; part of clip ids."""
         if self.source != "generate":
             return {"corpus": "retrieved", "corpus_label": "of-label", "real": "extra-real"}[self.source]
-        return "-".join([self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"])
+        parts = [self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"]
+        return "-".join([*parts, "matched"] if self.matched else parts)
 
     @property
     def from_corpus(self) -> bool:
@@ -103,6 +106,7 @@ METHODS: dict[str, Method] = {
     "retrieval": Method(title="Retrieval", recipe=RETRIEVED),
     "corpus_label": Method(title="Corpus clips of the label", recipe=OF_LABEL),
     "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),
+    "vanilla_matched": Method(title="+ recording matched to gold", recipe=Recipe(matched=True, rounds=0)),
     "llm_captions": Method(title="+ LLM captions", recipe=Recipe(captions="label_only", rounds=0)),
     "synthio": Method(title="Synthio", recipe=_SYNTHIO),
     "synthio_template": Method(title="w/ template captions", recipe=Recipe(alignment="dpo", filter=True, rounds=0)),

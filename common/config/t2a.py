@@ -187,6 +187,12 @@ class SynthesizeAudioConfig(Frozen):
         description="of `start: source`: the diffusion time from which it is denoised; 1 forgets the source. ours, "
         "because half way labels survive and details change",
     )
+    match_recording: Literal["none", "gold"] = Field(
+        default="none",
+        description="ours: `gold` gives generated clips the equaliser, band limit and noise floor of the replicate's "
+        "training clips, by one filter per replicate and model; losers and `vanilla` stay as they are, and the method "
+        "`vanilla_matched` is matched in any case. A clip always has the level of its source clip",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="of the transformer. auto: bf16 where the GPU has it, fp32 elsewhere, which repeats bit for bit; "

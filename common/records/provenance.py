@@ -46,6 +46,9 @@ class Provenance(Record):
     noise_level: float | None = Field(description="of a start from the source clip")
     source_sha256: str | None = Field(description="of the source clip's file, where it is the start")
     target_rms_dbfs: float = Field(description="loudness of the source clip")
+    recording: dict[str, tuple[float, ...]] | None = Field(
+        default=None, description="equaliser and noise that matched it to gold's recording conditions, in dB per band"
+    )
     gain_db: float = Field(description="applied to reach it, or as much as the peak limit allowed")
     signal: str = Field(description="ok, or the reason code of the signal checks")
     settings: dict[str, Any] = Field(description="of synthesize_audio: sampler, batch size, precision, loudness")

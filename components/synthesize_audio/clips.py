@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from common.storage import read_json, write_json
 from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 from components.synthesize_audio.generate import Generated
-from components.synthesize_audio.requests import Request, alignment_of, synthetic_clip
+from components.synthesize_audio.requests import Request, recipe_of, synthetic_clip
 
 AUDIO, RECORD = "clip.flac", "made.json"
 """File names of a finished clip in the item store."""
@@ -92,7 +93,7 @@ class Published:
         """Yield the provenance of each clip."""
         for clip_id in sorted(self._requests):
             request = self._requests[clip_id]
-            alignment = alignment_of(request.prompt, self._plan.recipes)
+            alignment = recipe_of(request.prompt, self._plan.recipes).alignment
             yield provenance(
                 request,
                 self._plan.settings,
@@ -149,6 +150,7 @@ def provenance(
         noise_level=source.noise_level if source else None,
         source_sha256=source.sha256 if source else None,
         target_rms_dbfs=request.target_rms_dbfs,
+        recording=asdict(request.recording) if request.recording else None,
         gain_db=made["gain_db"],
         signal=made["signal"],
         settings=settings.model_dump(mode="json"),

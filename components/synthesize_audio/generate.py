@@ -90,7 +90,7 @@ def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: Synt
 
 
 def finish(audio: np.ndarray, request: Request, rate: int, settings: SynthesizeAudioConfig) -> Generated:
-    """Cut to length, check, resample, and match the source clip's loudness.
+    """Cut to length, check, match the wanted recording conditions if any, resample, and match the source's loudness.
 
     One gain for the whole clip brings its RMS level to `request.target_rms_dbfs`, or as near below it as the peak limit
     allows. A clip that fails the checks is kept with its reason code, for the filter to reject. A silent clip gets no
@@ -105,8 +105,11 @@ def finish(audio: np.ndarray, request: Request, rate: int, settings: SynthesizeA
     audio = np.ascontiguousarray(audio[:, : round(request.duration_s * rate)], dtype=np.float32)
     signal = check_signal(to_mono(audio), rate)
     target_hz = settings.sample_rate_hz or rate
-    audio = resample(np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0), rate, target_hz)
+    audio = np.nan_to_num(audio, nan=0.0, posinf=0.0, neginf=0.0)
     if signal in ("nan", "silence"):
-        return Generated(audio, target_hz, 0.0, signal)
+        return Generated(resample(audio, rate, target_hz), target_hz, 0.0, signal)
+    if request.recording:
+        audio = request.recording.applied(audio, rate, request.sampling_seed)
+    audio = resample(audio, rate, target_hz)
     matched, gain_db = match_loudness(audio, request.target_rms_dbfs, settings.peak_limit_dbfs)
     return Generated(matched, target_hz, float(gain_db), signal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.audio.matching import Recording
 from common.audio.signal import write_flac
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import model_hash
@@ -65,4 +66,5 @@ def _request(provenance: Provenance, model: Path, source: Path | None) -> Reques
         frames=provenance.frames,
         target_rms_dbfs=provenance.target_rms_dbfs,
         source=start,
+        recording=Recording(**provenance.recording) if provenance.recording else None,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config.methods import LOSERS, Alignment, Recipe
+from common.audio.matching import Recording
+from common.config.methods import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt, SyntheticClip
@@ -15,8 +16,8 @@ from common.records.text import template_caption
 from common.runtime.seeding import derive_seed
 
 TEMPLATE_WRITER = "template"
-_START = {"start", "noise_level"}
-"""Settings left out of a clip's key, since `Request.source` carries them for clips that have a source."""
+_OWN = {"start", "noise_level", "match_recording"}
+"""Settings left out of a clip's key; `Request.source` and `Request.recording` carry them for the clips they concern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Request:
         frames: latent length: `duration_s` rounded up to the bucket.
         target_rms_dbfs: loudness of the source clip.
         source: gold clip to start from; None = start from pure noise.
+        recording: conditions to give the clip; None = as the model makes it.
     """
 
     prompt: Prompt
@@ -57,13 +59,15 @@ class Request:
     frames: int
     target_rms_dbfs: float
     source: Source | None = None
+    recording: Recording | None = None
 
     def key(self, settings: SynthesizeAudioConfig) -> dict[str, Any]:
         """Store key of the clip: everything that determines its samples."""
         return {
             **self.latent_key(),
             "target_rms_dbfs": self.target_rms_dbfs,
-            "settings": settings.model_dump(mode="json", exclude=_START),
+            "settings": settings.model_dump(mode="json", exclude=_OWN),
+            **({"recording": asdict(self.recording)} if self.recording else {}),
         }
 
     def latent_key(self) -> dict[str, Any]:
@@ -131,15 +135,15 @@ def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> No
             )
 
 
-def alignment_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Alignment:
-    """Alignment of the model that a prompt needs.
+def recipe_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Recipe:
+    """Recipe of a prompt.
 
     Raises:
         ConfigError: the prompt's recipe is not one of the run.
     """
     for recipe in (LOSERS, *recipes):
         if recipe.name == prompt.recipe:
-            return recipe.alignment
+            return recipe
     known = ", ".join(sorted({LOSERS.name, *(recipe.name for recipe in recipes)}))
     raise ConfigError(f"prompt {prompt.prompt_id!r} has the recipe {prompt.recipe!r}; recipes of this run: {known}")
 

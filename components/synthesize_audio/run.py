@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.methods import LOSERS
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
 from common.records.audio_folder import copy_audio_folder
@@ -14,7 +15,7 @@ from common.records.gold import GoldSet
 from common.records.provenance import write_provenance
 from common.runtime.stage import stage
 from common.storage.items import ItemStore
-from components.synthesize_audio.requests import alignment_of, check_prompts, template_prompts
+from components.synthesize_audio.requests import check_prompts, recipe_of, template_prompts
 
 
 def run(
@@ -57,10 +58,12 @@ def run(
         models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
         # Imported here, so that a round without prompts does not import torch.
         from components.synthesize_audio.clips import Published
+        from components.synthesize_audio.recording import with_recordings
         from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
-        requests = plan_requests(prompts, gold, models, plan.settings)
         store = ItemStore("synthesize_audio", code_version)
+        requests = plan_requests(prompts, gold, models, plan.settings)
+        requests = with_recordings(requests, _matched(plan, prompts), gold, plan.settings, store)
         made = generate_missing(requests, plan.settings, store)
         running.record({"new_clips": made["clips"], "sampled_clips": made["sampled"], "texts": made["encoded"]})
         clips = Published(requests, plan, store, Path(t2a_path), gold.path, code_version)
@@ -72,11 +75,18 @@ def run(
     return running.figures
 
 
+def _matched(plan: SynthesizeAudioPlan, prompts: Sequence[Prompt]) -> set[str]:
+    """Ids of the prompts whose clips are matched to gold's recording conditions."""
+    every = plan.settings.match_recording == "gold"
+    recipes = ((prompt.prompt_id, recipe_of(prompt, plan.recipes)) for prompt in prompts)
+    return {prompt_id for prompt_id, recipe in recipes if recipe.matched or (every and recipe.name != LOSERS.name)}
+
+
 def _models(plan: SynthesizeAudioPlan, prompts: Sequence[Prompt], t2a: Path, aligned: Path | None) -> dict[str, Path]:
     """Map each prompt id to the folder of its model."""
     models = {}
     for prompt in prompts:
-        alignment = alignment_of(prompt, plan.recipes)
+        alignment = recipe_of(prompt, plan.recipes).alignment
         if alignment == "none":
             models[prompt.prompt_id] = t2a
             continue

@@ -2,8 +2,8 @@
 
 Only missing clips are generated. A clip depends on its own request, not on the other clips of its batch or on the
 process, so a killed run resumes with the same clips. Read next: requests.py (what is generated, and in which batches),
-generate.py (sampling and decoding), model.py (the loaded model), clips.py (records and provenance), run.py (the order
-of the steps), remake.py (a clip made again from its provenance).
+generate.py (sampling and decoding), model.py (the loaded model), recording.py (the filter that matches clips to gold),
+clips.py (records and provenance), run.py (the order of the steps), remake.py (a clip made again from its provenance).
 """
 
 from __future__ import annotations

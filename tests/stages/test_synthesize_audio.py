@@ -236,6 +236,35 @@ def test_provenance_and_the_model_folder_make_any_clip_again_byte_for_byte(
             remake(account, model, again)
 
 
+def test_matched_clips_have_one_filter_per_replicate_and_model_and_losers_have_none(
+    synthesize: Callable[..., Path], inputs: Path, tmp_path: Path
+) -> None:
+    control = METHODS["vanilla_matched"].recipe
+    assert control is not None
+    recipes = CONFIG["recipes"] + [control.model_dump(mode="json")]
+    prompts = aligned_prompts(1)
+    name = f"{control.name}.s0.bus-0.0.r0"
+    prompts.append(prompts[0].model_copy(update={"prompt_id": name, "recipe": control.name, "round": 0}))
+
+    def recordings(**changes: Any) -> tuple[Path, dict[str, Any]]:
+        folder = synthesize("one", prompts, recipes=recipes, settings=CONFIG["settings"] | changes)
+        return folder, {prompt.prompt_id: read_provenance(folder, prompt.prompt_id).recording for prompt in prompts}
+
+    plain, alone = recordings()
+    matched, every = recordings(match_recording="gold")
+    assert [key for key, value in alone.items() if value] == [name]
+    assert all(every.values()) and every[name] == alone[name]
+    # Two replicates, each with its aligned model, and the unaligned model of one.
+    assert len({json.dumps(value) for value in every.values()}) == 3
+    assert {file for file, digest in files(plain).items() if digest == files(matched)[file]} == {f"{name}.flac"}
+    again = tmp_path / "again.flac"
+    remake(read_provenance(matched, name), inputs / "t2a", again)
+    assert again.read_bytes() == (matched / "clips" / f"{name}.flac").read_bytes()
+    assert files(synthesize("one")) == files(
+        synthesize("one", settings=CONFIG["settings"] | {"match_recording": "gold"})
+    )
+
+
 def test_provenance_names_weights_licences_versions_and_every_setting(
     synthesize: Callable[..., Path], inputs: Path
 ) -> None:

@@ -10,9 +10,9 @@ from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt
 from components.synthesize_audio.requests import (
     Request,
-    alignment_of,
     batches,
     check_prompts,
+    recipe_of,
     sampling_seed,
     template_prompts,
 )
@@ -57,11 +57,11 @@ def test_the_model_follows_from_the_recipe() -> None:
     synthio = METHODS["synthio"].recipe
     assert synthio is not None
     prompt = template_prompts([clip("a")], 0, 1)[0]
-    assert alignment_of(prompt, []) == "none"
+    assert recipe_of(prompt, []).alignment == "none"
     aligned = prompt.model_copy(update={"recipe": synthio.name})
-    assert alignment_of(aligned, [synthio]) == "dpo"
+    assert recipe_of(aligned, [synthio]).alignment == "dpo"
     with pytest.raises(ConfigError, match="recipes of this run: none-template-all"):
-        alignment_of(aligned, [])
+        recipe_of(aligned, [])
 
 
 def test_batches_hold_one_model_and_length_and_do_not_depend_on_order() -> None:

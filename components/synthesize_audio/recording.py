@@ -1,0 +1,94 @@
+"""Matching of generated clips to the recording conditions of gold: one filter for each replicate and model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.audio.matching import Recording, fit_recording
+from common.audio.signal import to_mono
+from common.config.t2a import SynthesizeAudioConfig
+from common.records.audio_folder import clip_path
+from common.records.clips import GoldClip
+from common.records.gold import GoldSet
+from common.storage import read_json, write_json
+from common.storage.hashing import hash_file
+from common.storage.items import ItemStore
+from components.synthesize_audio.generate import decode, sample_batch
+from components.synthesize_audio.model import devices, load_model
+from components.synthesize_audio.requests import Request, batches, template_prompts
+from components.synthesize_audio.synthesis import plan_requests
+
+REFERENCES = 32
+"""Gold clips, at most, whose template clips a filter is fitted to."""
+_FILE = "recording.json"
+
+
+def with_recordings(
+    requests: Sequence[Request],
+    matched: Collection[str],
+    gold: GoldSet,
+    settings: SynthesizeAudioConfig,
+    store: ItemStore,
+) -> list[Request]:
+    """Requests whose clips will be matched to the training clips of their replicate.
+
+    Args:
+        requests: all requests.
+        matched: ids of the prompts to match; the other requests stay as they are.
+        gold: the gold set.
+        settings: sampler and audio.
+        store: keeps the filters.
+    """
+    found: dict[tuple[int, str], Recording | None] = {}
+    made = []
+    for request in requests:
+        if request.prompt.prompt_id in matched:
+            place = request.prompt.seed, request.model_path
+            if place not in found:
+                found[place] = _recording(*place, gold, settings, store)
+            request = replace(request, recording=found[place])
+        made.append(request)
+    return made
+
+
+def _recording(
+    seed: int, model: str, gold: GoldSet, settings: SynthesizeAudioConfig, store: ItemStore
+) -> Recording | None:
+    """The filter of a replicate and a model, fitted to template clips of the replicate's training clips."""
+    train = gold.train(seed)
+    clips = {clip.clip_id: clip for clip in train[:: -(-len(train) // REFERENCES)]}
+    prompts = template_prompts(list(clips.values()), seed, 1)
+    requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings)
+    hashes = [hash_file(clip_path(gold.path, clip)) for clip in clips.values()]
+    key: dict[str, Any] = {"recording": [request.key(settings) for request in requests], "gold": hashes}
+    write = partial(_fit, requests, clips, gold, settings)
+    told = read_json(store.get_or_make(write, **key) / _FILE)
+    return Recording(tuple(told["gains_db"]), tuple(told["noise_db"])) if told else None
+
+
+def _fit(
+    requests: Sequence[Request],
+    clips: dict[str, GoldClip],
+    gold: GoldSet,
+    settings: SynthesizeAudioConfig,
+    folder: Path,
+) -> None:
+    # As in the processes that generate: the number of threads changes the rounding of sums.
+    torch.set_num_threads(1)
+    loaded = load_model(requests[0].model_path, devices()[0], settings)
+    rate, made = loaded.backend.sample_rate_hz, []
+    own = settings.model_copy(update={"sample_rate_hz": None})
+    for batch in batches(requests, settings.sampler.batch_size):
+        latents = sample_batch(loaded.backend, batch, settings, loaded.texts)
+        made += [
+            to_mono(decode(loaded.backend, latent, request, own).audio)
+            for request, latent in zip(batch, latents, strict=True)
+        ]
+    found = fit_recording(made, [gold.load(clip, rate) for clip in clips.values()], rate)
+    write_json(folder / _FILE, asdict(found) if found else {})
