@@ -66,8 +66,8 @@ def conditions(audio: np.ndarray, rate: int) -> tuple[Floats, Floats]:
 def fit_recording(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray], rate: int) -> Recording | None:
     """Filter and noise that turn the conditions of `made` clips into those of `wanted` ones.
 
-    The equaliser is the difference of the mean log spectra, smoothed over bands. Noise is added where the wanted floor lies
-    above that of the filtered clips. Both sets should have the same labels in equal shares.
+    The equaliser is the difference of the mean log spectra, smoothed over bands. Noise is added where the wanted floor
+    lies above that of the filtered clips. Both sets should have the same labels in equal shares.
 
     Args:
         made: mono (T,), at `rate`.

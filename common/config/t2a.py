@@ -317,7 +317,8 @@ class AlignT2AConfig(Frozen):
         "nearest to the gold set is kept. The distance tells how far alignment has come, but keeps falling while a few "
         "dozen clips are memorised; the error shows that, but hardly tells good states apart. `learner_gain` "
         "keeps the state, whatever its error, whose clips help a learner most: a linear discriminant on log-mel "
-        "statistics, fitted to gold and generated clips, is scored on validation clips. The unaligned model "
+        "statistics, fitted to gold and generated clips, is scored on validation clips (32 of them chose worse than "
+        "`spectrum_db`, docs/RESULTS.md). The unaligned model "
         "competes too; `none` keeps the last",
     )
     max_error_rise: float = Field(
