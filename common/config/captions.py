@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 from urllib.parse import urlsplit
@@ -183,7 +184,14 @@ class AugmentCaptionsPlan(Plan):
     seeds: tuple[int, ...]
     recipes: tuple[Recipe, ...]
     augmentation_factor: int = Field(ge=1, le=20)
+    surplus: float = Field(default=1.0, ge=1, description="captions for each one wanted, of recipes with a filter")
     domain: str = ""
+
+    @property
+    def captions_per_clip(self) -> int:
+        """Captions per gold clip, with the surplus where a recipe has a filter."""
+        surplus = self.surplus if any(recipe.filter for recipe in self.recipes) else 1
+        return math.ceil(self.augmentation_factor * surplus)
 
 
 class ReviseCaptionsConfig(Frozen):

@@ -157,10 +157,33 @@ class ThresholdConfig(Frozen):
         return self
 
 
+class SecondJudgeConfig(Frozen):
+    """A second judge beside CLAP, fitted to the gold training clips; a clip must pass both."""
+
+    kind: Literal["none", "stats"] = Field(
+        default="none",
+        description="stats: linear discriminant on spectral statistics, as the learner of this name; cross-fitted, so "
+        "that no clip is judged by a model that met its gold clip",
+    )
+    least: float = Field(
+        default=0.25,
+        gt=0,
+        description="a label is accepted from this many times its probability by chance: 1 / labels, or where clips "
+        "have several labels its share of the gold clips. Ours, measured (docs/FILTER.md): on demo more labels are "
+        "right and no class runs empty, as some do from 0.5",
+    )
+    folds: int = Field(default=10, ge=2, description="models; fewer where no class has as many gold clips")
+    ridge: float = Field(default=0.2, gt=0, description="of the discriminant, over the number of clips; as the learner")
+
+
+Keep = Literal["first", "unsure", "sure"]
+
+
 class FilterAudioConfig(Frozen):
-    """Thresholds of the filter."""
+    """Thresholds of the filter, and how many clips it chooses from."""
 
     threshold: ThresholdConfig = ThresholdConfig()
+    second_judge: SecondJudgeConfig = SecondJudgeConfig()
     duplicate_similarity: float = Field(
         default=0.95, gt=0, le=1, description="ours: CLAP cosine from which two synthetic clips are compared closely"
     )
@@ -180,7 +203,25 @@ class FilterAudioConfig(Frozen):
         description="ours: clips nearest in CLAP cosine that a clip is compared closely with; bounds the work where "
         "all clips of a class lie close together, as they do for a small CLAP. A copy is among the very nearest",
     )
+    surplus: float = Field(
+        default=1.0,
+        ge=1,
+        le=5,
+        description="clips generated for each one wanted, for methods with a filter. Training still takes, of each "
+        "class, as many as there are gold clips, times augmentation_factor",
+    )
+    keep: Keep = Field(
+        default="first",
+        description="which of a surplus of accepted clips training takes: those whose label the second judge is least "
+        "sure of (Deliberate Practice, arXiv 2502.15588) or surest of, or the first",
+    )
     batch_size: int = Field(default=32, gt=0)
+
+    @model_validator(mode="after")
+    def _judged(self) -> FilterAudioConfig:
+        if self.keep != "first" and self.second_judge.kind == "none":
+            raise ValueError(f"keep {self.keep!r} asks the second judge: set second_judge.kind to stats")
+        return self
 
 
 class FilterAudioPlan(Plan):

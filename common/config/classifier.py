@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
+from common.config.clap import Keep
 from common.config.classifier_recipes import RECIPES, ContrastiveConfig
 from common.config.learners import LearnersConfig
 from common.config.methods import Method
@@ -328,3 +329,4 @@ class TrainClassifierPlan(Plan):
         min_length=1, description="synthetic clips per gold clip: validation chooses for each method and replicate"
     )
     rounds: int = Field(ge=0)
+    keep: Keep | None = Field(default=None, description="of a surplus of filtered clips; null = there is none")

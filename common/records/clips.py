@@ -58,7 +58,7 @@ class Prompt(Record):
     label: str
     label_id: int
     further_labels: tuple[str, ...] = Field(default=(), description="those of the gold clip")
-    index: int = Field(ge=0, description="0 … augmentation_factor-1")
+    index: int = Field(ge=0, description="0 … augmentation_factor-1, or more with a surplus")
     round: int = Field(ge=0, description="0, or the round of self-reflection that revised it")
     caption: str
     writer: str = Field(description="what wrote the caption, with version")
@@ -97,6 +97,8 @@ class SyntheticClip(Record):
     reason: str | None = Field(default=None, description="why the filter rejected it; null = accepted or not filtered")
     nearest_clip_id: str | None = Field(default=None, description="nearest gold clip by CLAP embedding")
     nearest_similarity: float | None = None
+    second_probability: float | None = Field(default=None, description="of its label, by the filter's second judge")
+    second_passes: bool | None = Field(default=None, description="whether that judge accepts it; null = not asked")
 
 
 def all_labels(clip: GoldClip | Prompt | SyntheticClip) -> tuple[str, ...]:

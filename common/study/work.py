@@ -90,7 +90,8 @@ def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, seeds: 
     """Count the work of one cell of `n` training clips."""
     recipes, factors = resolve_recipes(dict(methods)), config.augmentation_factors
     vanilla = any(method.recipe == LOSERS for method in methods.values())
-    each = n * seeds * max(factors)
+    surplus = config.filter_audio.surplus
+    each = [n * seeds * math.ceil(max(factors) * (surplus if recipe.filter else 1)) for recipe in recipes]
     rounds = [config.rounds if recipe.rounds is None else min(recipe.rounds, config.rounds) for recipe in recipes]
     written = [recipe.captions != "template" for recipe in recipes]
     again = [sum(REJECTED**number for number in range(1, r + 1)) if recipe.filter else 0.0
@@ -102,11 +103,11 @@ def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, seeds: 
         for method in methods.values()
     )
     return Counts(
-        at_most=losers + each * sum(1 + r for r in rounds),
-        expected=losers + each * sum(1 + more for more in again),
+        at_most=losers + sum(clips * (1 + r) for clips, r in zip(each, rounds, strict=True)),
+        expected=losers + sum(clips * (1 + more) for clips, more in zip(each, again, strict=True)),
         losers=losers,
-        captioned=each * sum(written),
-        revised=each * sum(again),
+        captioned=sum(clips for clips, new in zip(each, written, strict=True) if new),
+        revised=sum(clips * more for clips, more in zip(each, again, strict=True)),
         alignments=seeds * len(alignments),
         trained=trained * seeds,
     )

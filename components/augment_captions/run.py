@@ -55,6 +55,7 @@ def run(
             for recipe in recipes
             for seed, (found, _) in zip(plan.seeds, drafts[recipe.captions], strict=True)
             for prompt in make_prompts(recipe, seed, found)
+            if recipe.filter or prompt.index < plan.augmentation_factor
         ]
         write_records(Path(prompts_path) / "prompts.jsonl", prompts)
         with open_desk(WriterConfig(backend="grammar", grammar=plan.settings.writer.grammar)) as grammar:
@@ -95,7 +96,7 @@ class _Work:
                 self._captions,
                 desk,
                 plan.settings,
-                factor=plan.augmentation_factor,
+                factor=plan.captions_per_clip,
                 domain=plan.domain,
                 seed=seed,
             )
@@ -112,7 +113,7 @@ class _Work:
             settings=content_settings(plan.settings.writer),
             clips=[[own.clip.clip_id, own.labels, own.label_ids] for own in clips],
             captions=[caption.caption if caption else "" for caption in captions],
-            factor=plan.augmentation_factor,
+            factor=plan.captions_per_clip,
             domain=plan.domain,
             captions_per_call=plan.settings.captions_per_call,
             pool_share=plan.settings.pool_share,

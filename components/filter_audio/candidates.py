@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from sys import intern
+from typing import NamedTuple
 
 from common.records.clips import SyntheticClip
 
@@ -16,6 +17,7 @@ class Candidate:
         seed: the replicate.
         labels: requested labels: the main one, and further ones in a multi-label dataset.
         signal: result of the signal checks: `ok`, or a reason code.
+        source: id of its gold clip.
     """
 
     clip_id: str
@@ -24,12 +26,24 @@ class Candidate:
     recipe: str
     labels: tuple[str, ...]
     signal: str
+    source: str
 
     @classmethod
     def of(cls, clip: SyntheticClip) -> Candidate:
         """Candidate of a record; repeated names are interned to save memory."""
         labels = tuple(map(intern, (clip.label, *clip.further_labels)))
-        return cls(clip.clip_id, clip.file_name, clip.seed, intern(clip.recipe), labels, intern(clip.signal))
+        source = intern(clip.source_clip_id)
+        return cls(clip.clip_id, clip.file_name, clip.seed, intern(clip.recipe), labels, intern(clip.signal), source)
+
+
+class Opinion(NamedTuple):
+    """What the second judge says of a clip: the probability of its label, the lowest of several, and whether it passes.
+
+    The probability is None where the judge has no say.
+    """
+
+    probability: float | None
+    passes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,7 @@ class Decision:
         margin: score minus the highest cosine with a label that the clip does not claim.
         nearest_clip_id: nearest gold training clip, or the one that the clip copies.
         nearest_similarity: cosine of both embeddings.
+        second: opinion of the second judge; None if it was not asked.
     """
 
     clip_id: str
@@ -50,6 +65,7 @@ class Decision:
     margin: float | None = None
     nearest_clip_id: str | None = None
     nearest_similarity: float | None = None
+    second: Opinion | None = None
 
     def on(self, clip: SyntheticClip) -> SyntheticClip:
         """The record with this decision filled in."""
@@ -60,5 +76,7 @@ class Decision:
                 "clap_margin": self.margin,
                 "nearest_clip_id": self.nearest_clip_id,
                 "nearest_similarity": self.nearest_similarity,
+                "second_probability": self.second.probability if self.second else None,
+                "second_passes": self.second.passes if self.second else None,
             }
         )

@@ -1,9 +1,9 @@
-"""The idea of the stage: accept a generated clip if CLAP hears its label in it and it copies no other clip.
+"""The idea of the stage: accept a generated clip if its judges hear its label in it and it copies no other clip.
 
 `decide` gives each clip of a replicate a score, a margin and, if it is rejected, a reason. Read next: `thresholds.py`
-(score, margin, and the threshold from gold validation clips), `recordings.py` (detection of copies), `replicate.py`
-(embeds the clips of a replicate and calls `decide`), `candidates.py` and `folders.py` (records in memory and on disk),
-`summary.py` (the account of all rounds).
+(score, margin, and the threshold from gold validation clips), `second_judge.py` (the judge beside CLAP),
+`recordings.py` (detection of copies), `replicate.py` (hears the clips of a replicate and calls `decide`),
+`candidates.py` and `folders.py` (records in memory and on disk), `summary.py` (the account of all rounds).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from common.config.clap import FilterAudioConfig
 from common.errors import DataError
-from components.filter_audio.candidates import Candidate, Decision
+from components.filter_audio.candidates import Candidate, Decision, Opinion
 from components.filter_audio.recordings import first_copy, nearest_first
 from components.filter_audio.thresholds import Threshold, claim_scores
 
@@ -42,11 +42,12 @@ def decide(
     threshold: Threshold,
     config: FilterAudioConfig,
     filtered: Mapping[str, bool],
+    opinions: Mapping[str, Opinion],
 ) -> list[Decision]:
     """Score every clip, and give each rejected clip a reason.
 
     A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order:
-    the code of the signal check; `low_score` or `low_margin`; `near_copy` (of a gold clip);
+    the code of the signal check; `low_score` or `low_margin`; `second_judge`; `near_copy` (of a gold clip);
     `near_duplicate` (of a clip with the same recipe and labels, accepted earlier or with a higher score).
 
     Args:
@@ -60,6 +61,7 @@ def decide(
         threshold: from `calibrate`.
         config: similarities from which a pair is compared or counts as one recording.
         filtered: whether a recipe is filtered, by name.
+        opinions: of the second judge, by the ids of clips that it was asked about.
 
     Returns:
         Decisions, in the order of `clips`.
@@ -78,9 +80,12 @@ def decide(
             found.append(Decision(clip.clip_id, clip.signal))
             continue
         score, margin = float(scores[row]), float(margins[row])
+        second = opinions.get(clip.clip_id)
         reason = threshold.reason(score, margin) if filtered[clip.recipe] else None
+        if reason is None and second is not None and not second.passes:
+            reason = "second_judge"
         source = gold.ids[nearest[row]]
-        found.append(Decision(clip.clip_id, reason, score, margin, source, float(similarity[row])))
+        found.append(Decision(clip.clip_id, reason, score, margin, source, float(similarity[row]), second))
     checked = [row for row, clip in enumerate(clips) if filtered[clip.recipe] and found[row].reason is None]
     _refuse_copies(found, checked, embeddings, gold, fingerprints, config)
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}

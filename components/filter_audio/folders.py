@@ -18,7 +18,7 @@ from common.records.clips import SyntheticClip
 from common.records.provenance import copy_provenance
 from common.storage.hashing import hash_file
 from common.storage.packing import CLIPS, METADATA
-from components.filter_audio.candidates import Candidate, Decision
+from components.filter_audio.candidates import Candidate, Decision, Opinion
 
 DECISIONS = "decisions.jsonl"
 
@@ -110,7 +110,9 @@ def write_decisions(folder: Path, decisions: Sequence[Decision]) -> None:
 def read_decisions(folder: Path) -> Iterator[Decision]:
     """Decisions of an item, in the order of the clips."""
     with (folder / DECISIONS).open(encoding="utf-8") as lines:
-        yield from (Decision(**json.loads(line)) for line in lines)
+        for told in map(json.loads, lines):
+            second = told.pop("second")
+            yield Decision(**told, second=Opinion(*second) if second else None)
 
 
 def read_embeddings(folder: Path, seed: int) -> np.ndarray:

@@ -14,16 +14,20 @@ from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
 from common.errors import DataError
+from common.learners.copies import recorded_copies
+from common.learners.front_ends import front_end
 from common.log import Progress, get_logger
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.records.text import template_caption
+from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage import write_json
 from common.storage.items import ItemStore
-from components.filter_audio.candidates import Candidate, Decision
+from components.filter_audio.candidates import Candidate, Decision, Opinion
 from components.filter_audio.filtering import Embedded, decide
 from components.filter_audio.folders import read_embeddings, write_decisions
 from components.filter_audio.recordings import Fingerprints
+from components.filter_audio.second_judge import FRONT_END, fit_second_judge
 from components.filter_audio.thresholds import Threshold, calibrate, claim_scores, planted_trial
 
 log = get_logger("filter_audio")
@@ -61,6 +65,7 @@ def _make(job: Replicate, folder: Path) -> None:
     prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
     train = gold.train(job.seed)
     threshold, figures = _calibrated(job, scorer, gold, prompts)
+    opinions, figures["second_planted"] = _opinions(job, gold)
     audio = _Audio(job, gold, rate)
     with Fingerprints(lambda clip_id: scorer.features.spectrogram(audio.load(clip_id))) as marks:
         references = Embedded(
@@ -81,6 +86,7 @@ def _make(job: Replicate, folder: Path) -> None:
             threshold,
             job.plan.settings,
             {recipe.name: recipe.filter for recipe in job.plan.recipes},
+            opinions,
         )
     write_decisions(folder, decided)
     np.save(folder / "embeddings.npy", embeddings)
@@ -104,6 +110,41 @@ def _calibrated(
         "gold_margins": [float(margin) for margin in margins],
         "planted": planted_trial(threshold, similarity, claims) if claims else {},
     }
+
+
+def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[str, float]]:
+    """Opinions of the second judge by clip id, and its trial on gold training clips; empty if there is none."""
+    config, filtered = job.plan.settings.second_judge, {recipe.name for recipe in job.plan.recipes if recipe.filter}
+    asked = [clip for clip in job.clips if clip.signal == "ok" and clip.recipe in filtered]
+    if config.kind == "none" or not asked:
+        return {}, {}
+    hears, train = front_end(FRONT_END), gold.train(job.seed)
+    rate = hears.sample_rate_hz
+    audio, features = _Audio(job, gold, rate), []
+    for clip in train:
+        waveform = audio.load(clip.clip_id)
+        copies = recorded_copies(waveform, rate, numpy_generator(0, "recorded", clip.clip_id))
+        features.append(hears([waveform, *copies]))
+    ids, own = [clip.clip_id for clip in train], [gold.label_ids(clip) for clip in train]
+    judge = fit_second_judge(
+        features,
+        own,
+        ids,
+        [clip.group or clip.clip_id for clip in train],
+        len(gold.labels),
+        gold.multi_label,
+        config,
+        derive_seed(job.seed, "second judge") % 2**32,
+    )
+    if judge is None:
+        log.warning(
+            "event=no_second_judge seed=%d hint='it needs two groups of gold clips, and a class of two clips'", job.seed
+        )
+        return {}, {}
+    heard = judge.hear([hears([audio.load(clip.clip_id)])[0] for clip in asked], [clip.source for clip in asked])
+    opinions = judge.opinions(heard, _claims(asked, gold))
+    trial = planted_trial(judge, judge.hear([rows[0] for rows in features], ids), own)
+    return {clip.clip_id: opinion for clip, opinion in zip(asked, opinions, strict=True)}, trial
 
 
 def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprints) -> np.ndarray:

@@ -22,7 +22,8 @@ def summarize(
 
     Returns:
         `rounds`, `thresholds` by seed, `candidates` (one row per generated clip of any round: caption, score, reason,
-        round), and `empty_classes` (seed, recipe and label without an accepted clip).
+        round), and `empty_classes` (seed, recipe and label without an accepted clip). Where there is a second judge, a
+        round's `judged` counts the clips that both heard, and those that one or both of them rejected.
     """
     before = previous or {"rounds": [], "thresholds": {}, "candidates": []}
     number = len(before["rounds"])
@@ -42,7 +43,7 @@ def reason_counts(decided: Iterable[Decision]) -> dict[str, int]:
 
 
 def _candidate(clip: SyntheticClip, number: int) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "clip_id": clip.clip_id,
         "round": number,
         "seed": clip.seed,
@@ -54,6 +55,8 @@ def _candidate(clip: SyntheticClip, number: int) -> dict[str, Any]:
         "nearest_similarity": clip.nearest_similarity,
         "reason": clip.reason,
     }
+    if clip.second_passes is not None:
+        row |= {"second_probability": clip.second_probability, "second_passes": clip.second_passes}
     return row | {"further_labels": list(clip.further_labels)} if clip.further_labels else row
 
 
@@ -63,13 +66,21 @@ def _round(number: int, decided: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         counts = by_recipe.setdefault(row["recipe"], {"accepted": 0, "rejected": 0})
         counts["accepted" if row["reason"] is None else "rejected"] += 1
     reasons = Counter(row["reason"] for row in decided if row["reason"] is not None)
+    judged = _judged([row for row in decided if "second_passes" in row])
     return {
         "round": number,
         "accepted": sum(counts["accepted"] for counts in by_recipe.values()),
         "rejected": sum(counts["rejected"] for counts in by_recipe.values()),
         "by_recipe": by_recipe,
         "reasons": dict(sorted(reasons.items())),
+        **({"judged": judged} if judged["clips"] else {}),
     }
+
+
+def _judged(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    refused = Counter((row["reason"] in ("low_score", "low_margin"), not row["second_passes"]) for row in rows)
+    alone = {"clap": refused[True, False], "second": refused[False, True]}
+    return {"clips": len(rows), **alone, "both": refused[True, True]}
 
 
 def _empty_classes(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

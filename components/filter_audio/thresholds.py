@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +20,11 @@ class Threshold(BaseModel):
     min_score: float | None = None
     min_margin: float | None = None
     calibration_clips: int = 0
+
+    def passes(self, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> np.ndarray:
+        """(N,) whether clips pass, from cosines (N, K) with the label prompts and the ids of the labels they claim."""
+        found = zip(*claim_scores(similarity, claims), strict=True)
+        return np.array([self.reason(float(score), float(margin)) is None for score, margin in found], dtype=bool)
 
     def reason(self, score: float, margin: float) -> str | None:
         """`low_score`, `low_margin`, or None for a clip that passes."""
@@ -74,20 +80,27 @@ def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) 
     return Threshold(kind="margin", min_margin=bound, calibration_clips=len(values))
 
 
-def planted_trial(threshold: Threshold, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Trial of a threshold on right claims (each clip's own labels) and on planted ones (see `planted_claims`).
+class Judge(Protocol):
+    """Decides by what it heard in clips whether they are what they claim."""
+
+    def passes(self, heard: np.ndarray, claims: Sequence[Sequence[int]], /) -> np.ndarray:
+        """(N,) whether clips pass; `heard` (N, K) is what the judge says of each label, `claims` the claimed ids."""
+
+
+def planted_trial(judge: Judge, heard: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Trial of a judge on right claims (each clip's own labels) and on planted ones (see `planted_claims`).
 
     Args:
-        similarity: (N, K) cosines of real clips and label prompts.
+        heard: (N, K) what the judge says of real clips that it was not fitted to.
         claims: ids of the true labels of each clip.
 
     Returns:
         `recall` (share of right claims that pass), `wrong_kept` (share of wrong claims that pass),
         `precision` (share of right claims among those kept, if half of all candidates were right).
     """
-    rows, planted = planted_claims(similarity.shape[1], claims)
-    recall = _passed(threshold, similarity, claims)
-    kept = _passed(threshold, similarity[rows], planted) if rows else 0.0
+    rows, planted = planted_claims(heard.shape[1], claims)
+    recall = float(judge.passes(heard, claims).mean())
+    kept = float(judge.passes(heard[rows], planted).mean()) if rows else 0.0
     return {"recall": recall, "wrong_kept": kept, "precision": recall / max(recall + kept, 1e-12)}
 
 
@@ -97,9 +110,3 @@ def planted_claims(labels: int, claims: Sequence[Sequence[int]]) -> tuple[list[i
         (row, (label, *own[1:])) for row, own in enumerate(claims) for label in range(labels) if label not in set(own)
     ]
     return [row for row, _ in pairs], [claim for _, claim in pairs]
-
-
-def _passed(threshold: Threshold, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> float:
-    scores, margins = claim_scores(similarity, claims)
-    reasons = [threshold.reason(float(score), float(margin)) for score, margin in zip(scores, margins, strict=True)]
-    return sum(reason is None for reason in reasons) / len(reasons)

@@ -95,6 +95,7 @@ def resolve(
             "seeds": generating,
             "recipes": recipes,
             "augmentation_factor": most,
+            "surplus": config.filter_audio.surplus,
             "domain": dataset.domain,
         },
         "filter_audio": {"seeds": replicates, "recipes": recipes},
@@ -104,6 +105,7 @@ def resolve(
             "methods": methods,
             "augmentation_factors": config.augmentation_factors,
             "rounds": config.rounds,
+            "keep": config.filter_audio.keep if config.filter_audio.surplus > 1 else None,
         },
         "evaluate_classifier": {
             "seeds": replicates,

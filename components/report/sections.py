@@ -190,7 +190,11 @@ def confusions(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
-    """Histograms of CLAP score and margin with thresholds, overall, and by class for the thresholded figure."""
+    """Histograms of CLAP score and margin with thresholds, overall, and by class for the thresholded figure.
+
+    `second` tells of the second judge: clips that both judges heard, those that one or both rejected, and its trial;
+    None where there was none.
+    """
     candidates = [c for c in filtered["candidates"] if c["recipe"] == recipe and c["score"] is not None]
     limits = [entry["threshold"] for _, entry in sorted(filtered["thresholds"].items())]
     bounds = {
@@ -198,7 +202,7 @@ def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
         "margin": [limit["min_margin"] for limit in limits if limit.get("min_margin") is not None],
     }
     if not candidates:
-        return {"overall": [], "classes": [], "bounds": bounds, "planted": None}
+        return {"overall": [], "classes": [], "bounds": bounds, "planted": None, "second": None}
     deciding = "margin" if bounds["margin"] else "score"
     names = {"score": "CLAP score (cosine with the label)", "margin": "CLAP margin (over the best other label)"}
     domains = {key: charts.span([c[key] for c in candidates] + bounds[key], 0.05, 0.1) for key in names}
@@ -209,7 +213,13 @@ def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
         return charts.histogram(good, bad, bounds[key], domains[key], names[key], label, bins)
 
     labels = sorted({c["label"] for c in candidates})
-    planted = [entry["planted"] for entry in filtered["thresholds"].values() if entry.get("planted")]
+
+    def planted(kind: str) -> dict[str, float] | None:
+        trials = [entry[kind] for entry in filtered["thresholds"].values() if entry.get(kind)]
+        return {key: sum(trial[key] for trial in trials) / len(trials) for key in trials[0]} if trials else None
+
+    judged = [row["judged"] for row in filtered["rounds"] if "judged" in row]
+    second = {key: sum(row[key] for row in judged) for key in judged[0]} if judged else None
     return {
         "overall": [{"title": names[key], "chart": chart(candidates, key, "All classes", 28)} for key in names],
         "classes": [
@@ -217,7 +227,8 @@ def filter_charts(filtered: Mapping[str, Any], recipe: str) -> dict[str, Any]:
             for label in labels
         ],
         "bounds": bounds,
-        "planted": {key: sum(p[key] for p in planted) / len(planted) for key in planted[0]} if planted else None,
+        "planted": planted("planted"),
+        "second": second and {**second, "planted": planted("second_planted")},
     }
 
 

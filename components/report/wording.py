@@ -13,6 +13,7 @@ TITLES = {"accuracy": "Accuracy", "map": "mAP", "macro_f1": "Macro-F1"}
 REASONS = {
     "low_score": "too little like its label",
     "low_margin": "not clearly its label",
+    "second_judge": "not its label to the second judge",
     "near_copy": "nearly a copy of a real clip",
     "near_duplicate": "nearly a duplicate of another synthetic clip",
     "silence": "silent",

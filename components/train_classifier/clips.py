@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from common.config.clap import Keep
 from common.config.methods import Recipe
 from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip
@@ -12,7 +13,14 @@ from common.runtime.seeding import numpy_generator
 
 
 def synthetic_clips(
-    recipe: Recipe, seed: int, clips: Sequence[SyntheticClip], *, augmentation_factor: int, rounds: int
+    recipe: Recipe,
+    seed: int,
+    clips: Sequence[SyntheticClip],
+    *,
+    augmentation_factor: int,
+    rounds: int,
+    train: Sequence[GoldClip] = (),
+    keep: Keep | None = None,
 ) -> list[SyntheticClip]:
     """Select the clips of a recipe in one replicate, ordered by id.
 
@@ -23,14 +31,30 @@ def synthetic_clips(
             `augmentation_factor` (losers), of which the first ones count.
         augmentation_factor: largest number of synthetic clips per gold clip.
         rounds: number of rounds for recipes that state none.
+        train: training clips of the replicate; needed with `keep`.
+        keep: which clips to take of a surplus, for recipes with a filter; the `index` of a clip is then the turn in
+            which it was taken, where each gold clip of its class takes one in a turn.
     """
     last = rounds if recipe.rounds is None else recipe.rounds
-    chosen = [
-        clip
-        for clip in clips
-        if (clip.recipe, clip.seed) == (recipe.name, seed) and clip.index < augmentation_factor and clip.round <= last
-    ]
-    return sorted(chosen, key=lambda clip: clip.clip_id)
+    chosen = [clip for clip in clips if (clip.recipe, clip.seed) == (recipe.name, seed) and clip.round <= last]
+    if keep and recipe.filter:
+        chosen = _in_turns(chosen, train, keep)
+    return sorted((clip for clip in chosen if clip.index < augmentation_factor), key=lambda clip: clip.clip_id)
+
+
+def _in_turns(clips: Sequence[SyntheticClip], train: Sequence[GoldClip], keep: Keep) -> list[SyntheticClip]:
+    """The clips with the turn in which each is taken as `index`."""
+    order: Callable[[SyntheticClip], float] = {
+        "first": lambda clip: clip.index,
+        "unsure": lambda clip: clip.second_probability or 0.0,
+        "sure": lambda clip: -(clip.second_probability or 0.0),
+    }[keep]
+    wanted, taken = Counter(clip.label for clip in train), Counter[str]()
+    made = []
+    for clip in sorted(clips, key=lambda clip: (order(clip), clip.clip_id)):
+        made.append(clip.model_copy(update={"index": taken[clip.label] // max(wanted[clip.label], 1)}))
+        taken[clip.label] += 1
+    return made
 
 
 def extra_real_clips(

@@ -171,7 +171,15 @@ def read_inputs(
             synthetic[recipe, seed] = clip_set(gold, list[GoldClip](), label_ids)
         elif recipe in origin:
             name = origin[recipe]
-            chosen = synthetic_clips(recipe, seed, known[name], augmentation_factor=most, rounds=plan.rounds)
+            chosen = synthetic_clips(
+                recipe,
+                seed,
+                known[name],
+                augmentation_factor=most,
+                rounds=plan.rounds,
+                train=gold_set.train(seed),
+                keep=plan.keep,
+            )
             synthetic[recipe, seed] = clip_set(clips[name], chosen, label_ids)
         else:
             extra = extra_real_clips(gold_set.train(seed), gold_set.val(seed), gold_set.oracle(), most, seed)

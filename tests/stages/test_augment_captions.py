@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def augment(
 
 def endpoint(url: str) -> dict[str, Any]:
     return {"writer": {"backend": "endpoint", "endpoint": {"base_url": url, "model": "stub"}}}
+
+
+def test_a_surplus_is_written_for_recipes_with_a_filter_alone(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    filtered, plain = Recipe(alignment="dpo", filter=True), Recipe(alignment="dpo")
+    recipes = [recipe.model_dump(mode="json") for recipe in (filtered, plain)]
+    prompts, _ = augment(inputs, tmp_path / "out", config(augmentation_factor=2, surplus=1.5, recipes=recipes))
+    counts = Counter((prompt.recipe, prompt.seed, prompt.source_clip_id) for prompt in prompts)
+    assert {(name, count) for (name, _, _), count in counts.items()} == {(filtered.name, 3), (plain.name, 2)}
 
 
 def test_every_recipe_replicate_clip_and_index_has_one_prompt(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -123,6 +123,23 @@ def test_wrong_clips_are_rejected_more_often_than_right_ones(
     assert len(kept & wrong) / len(wrong) < 0.35 < 0.6 < len(kept - wrong) / len(filtered - wrong)
 
 
+def test_the_second_judge_refuses_what_clap_lets_pass_and_the_account_tells_of_it(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    everything = {"kind": "fixed", "min_score": -1}
+    accepted, rejected, figures = filter_round(inputs, tmp_path, threshold=everything, second_judge={"kind": "stats"})
+    filtered = {clip_id for clip_id in ids(inputs.synthetic) if clip_id.startswith(FILTERED.name)}
+    kept, wrong = ids(accepted) & filtered, inputs.wrong & filtered
+    assert len(kept & wrong) / len(wrong) < 0.2 < 0.8 < len(kept - wrong) / len(filtered - wrong)
+    account = read_json(accepted / "filter.json")
+    refused = figures["rejected_second_judge"]
+    assert account["rounds"][0]["judged"] == {"clips": len(filtered), "clap": 0, "second": refused, "both": 0}
+    assert all(entry["second_planted"]["recall"] > 0.8 for entry in account["thresholds"].values())
+    for clip in (*read_clips(accepted, SyntheticClip), *read_clips(rejected, SyntheticClip)):
+        assert (clip.second_passes is not None) == (clip.clip_id in filtered)
+        assert clip.second_passes is None or clip.second_passes == (clip.reason is None)
+
+
 def test_a_recipe_without_filter_keeps_all_but_failed_signals(inputs: Inputs, tmp_path: Path) -> None:
     accepted, rejected, figures = filter_round(inputs, tmp_path)
     plain = [clip for clip in read_clips(rejected, SyntheticClip) if clip.recipe == PLAIN.name]

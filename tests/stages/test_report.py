@@ -246,6 +246,12 @@ def test_how_near_clips_come_to_real_ones_is_shown(made: Path, page: str) -> Non
     assert "How near they come to real clips" in page
 
 
+def test_what_each_judge_rejected_is_told(page: str) -> None:
+    section = page[page.index("What CLAP heard") :].replace("\u202f", " ")
+    assert "9 by CLAP alone, 6 by the second judge alone" in section
+    assert "it lets 90.0 % with right and 8.0 % with wrong labels pass" in section
+
+
 def test_a_class_without_an_accepted_clip_is_a_caution_of_the_verdict(tmp_path: Path) -> None:
     paths = make_run(tmp_path / "run")
     account = read_json(paths["accepted"] / "filter.json")

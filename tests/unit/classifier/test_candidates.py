@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from common.config.clap import Keep
 from common.config.classifier import (
     AudiomentationsConfig,
     Combination,
@@ -29,7 +30,7 @@ from components.train_classifier.candidates import (
 )
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.clips import check_labels, synthetic_clips
-from tests.kit.clips import generated_clip
+from tests.kit.clips import generated_clip, gold_clip
 
 CONFIG = TrainClassifierConfig()
 
@@ -134,6 +135,28 @@ def test_clips_are_those_of_recipe_replicate_and_rounds() -> None:
     assert ids(synthio) == [(0, 0), (1, 1)]
     assert ids(frozen) == [(0, 0)]
     assert ids(LOSERS) == [(0, 0), (1, 0)]
+
+
+def test_of_a_surplus_each_class_takes_the_wanted_number_by_the_second_judge() -> None:
+    recipe = METHODS["synthio"].recipe
+    assert recipe is not None
+    train = [gold_clip("g0"), gold_clip("g1"), gold_clip("h0", "b", 1)]
+    sure = {"a": [0.9, 0.2, 0.6, 0.4, 0.7, 0.3], "b": [0.5, 0.8, 0.1]}
+    accepted = [
+        generated_clip(recipe.name, 0, f"{label}{number}", number, label=label, second_probability=probability)
+        for label, found in sure.items()
+        for number, probability in enumerate(found)
+    ]
+
+    def taken(keep: Keep, factor: int) -> dict[str, list[float]]:
+        found = synthetic_clips(recipe, 0, accepted, augmentation_factor=2, rounds=1, train=train, keep=keep)
+        kept = [clip for clip in found if clip.index < factor]
+        return {label: sorted(clip.second_probability or 0 for clip in kept if clip.label == label) for label in "ab"}
+
+    assert taken("unsure", 2) == {"a": [0.2, 0.3, 0.4, 0.6], "b": [0.1, 0.5]}
+    assert taken("unsure", 1) == {"a": [0.2, 0.3], "b": [0.1]}
+    assert taken("sure", 1) == {"a": [0.7, 0.9], "b": [0.8]}
+    assert taken("first", 2) == {"a": [0.2, 0.4, 0.6, 0.9], "b": [0.5, 0.8]}
 
 
 def test_clips_of_another_dataset_are_refused() -> None:

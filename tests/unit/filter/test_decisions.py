@@ -10,7 +10,7 @@ import pytest
 from common.config.clap import FilterAudioConfig
 from common.errors import DataError
 from common.records.clips import SyntheticClip
-from components.filter_audio.candidates import Candidate, Decision
+from components.filter_audio.candidates import Candidate, Decision, Opinion
 from components.filter_audio.filtering import Embedded, decide
 from components.filter_audio.summary import summarize
 from components.filter_audio.thresholds import Threshold
@@ -45,6 +45,7 @@ def decisions(
     before: dict[tuple[str, tuple[str, ...]], Embedded] | None = None,
     marks: Callable[[str], np.ndarray] = fingerprints,
     threshold: Threshold = THRESHOLD,
+    opinions: dict[str, Opinion] | None = None,
     **config: Any,
 ) -> list[Decision]:
     labels = [f"label {number}" for number in range(3)]
@@ -60,6 +61,7 @@ def decisions(
         threshold,
         FilterAudioConfig(**config),
         {FILTERED: True, PLAIN: False},
+        opinions or {},
     )
     assert [decision.clip_id for decision in decided] == [clip.clip_id for clip in clips]
     return decided
@@ -83,6 +85,19 @@ def test_a_clip_that_fails_the_signal_check_is_rejected_under_any_recipe() -> No
     good = unit(0.9, 0.1, 0, 0)
     reasons = run([make("a", signal="silence"), make("b", recipe=PLAIN, signal="clipping")], [good, good])
     assert reasons == {"a": "silence", "b": "clipping"}
+
+
+def test_a_clip_must_pass_both_judges_and_the_account_tells_which_rejected_it() -> None:
+    right, wrong = unit(0.9, 0.1, 0, 0), unit(0.1, 0.9, 0, 0)
+    clips = [make(clip_id) for clip_id in "abcde"]
+    heard = {"a": Opinion(0.9, True), "b": Opinion(0.1, False), "c": Opinion(0.8, True), "d": Opinion(0.2, False)}
+    decided = decisions(clips, [right, right, wrong, wrong, right], opinions=heard)
+    assert [each.reason for each in decided] == [None, "second_judge", "low_margin", "low_margin", None]
+    records = [decision.on(clip) for decision, clip in zip(decided, clips, strict=True)]
+    assert [clip.second_probability for clip in records] == [0.9, 0.1, 0.8, 0.2, None]
+    (told,) = summarize(None, records, {})["rounds"]
+    assert told["judged"] == {"clips": 4, "clap": 1, "second": 1, "both": 1}
+    assert "judged" not in summarize(None, [clips[4]], {})["rounds"][0]
 
 
 def test_a_near_copy_of_a_gold_clip_is_rejected_and_an_alike_embedding_alone_is_not() -> None:

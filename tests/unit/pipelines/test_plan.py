@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from common.config.base import WIRE_NULL
+from common.config.captions import AugmentCaptionsPlan
 from common.config.methods import METHODS, resolve_methods, resolve_recipes
 from common.config.run import load_preset, preset_names
 from common.datasets.registry import dataset_names, resolve_dataset
@@ -137,6 +140,24 @@ def test_what_only_generated_clips_need_is_made_only_for_them(methods: str, mode
         assert bool(plans[stage]["seeds"]) is captions, stage
     for stage in ("train_classifier", "evaluate_classifier", "report"):
         assert len(plans[stage]["seeds"]) == 2, stage
+
+
+def test_a_surplus_scales_generation_and_not_what_training_takes() -> None:
+    asked = {"preset": "tiny", "dataset": {}, "n": 32, "command": ""}
+
+    def plans(overrides: str) -> dict[str, dict[str, Any]]:
+        config = load_preset("tiny", f"augmentation_factor=2 {overrides}")
+        return resolve(config, resolve_dataset("demo"), 32, resolve_methods("gold,synthio"), 1, asked)
+
+    plain, more = plans(""), plans("filter_audio.surplus=1.6")
+    assert AugmentCaptionsPlan.model_validate(plain["augment_captions"]).captions_per_clip == 2
+    assert AugmentCaptionsPlan.model_validate(more["augment_captions"]).captions_per_clip == 4
+    assert plain["train_classifier"]["augmentation_factors"] == more["train_classifier"]["augmentation_factors"] == [2]
+    assert (plain["train_classifier"]["keep"], more["train_classifier"]["keep"]) == (WIRE_NULL, "first")
+    with pytest.raises(ConfigError, match="asks the second judge"):
+        plans("filter_audio.surplus=2 filter_audio.keep=unsure")
+    judged = plans("filter_audio.surplus=2 filter_audio.second_judge.kind=stats filter_audio.keep=unsure")
+    assert judged["train_classifier"]["keep"] == "unsure"
 
 
 def test_an_automatic_factor_makes_eight_clips_and_lets_validation_choose() -> None:

@@ -254,7 +254,9 @@ def make_filter() -> dict[str, Any]:
         good = sum(c["reason"] is None for c in own)
         counts = {"accepted": good, "rejected": len(own) - good}
         reasons = {"low_margin": len(own) - good}
-        rounds.append({"round": number, **counts, "by_recipe": {RECIPE: counts}, "reasons": reasons})
+        judged = {"clips": len(own), "clap": 3, "second": 2, "both": len(own) - good - 3}
+        told = {"by_recipe": {RECIPE: counts}, "reasons": reasons, "judged": judged}
+        rounds.append({"round": number, **counts, **told})
     threshold = {"kind": "margin", "min_score": None, "calibration_clips": 6}
     planted = {"recall": 0.94, "wrong_kept": 0.08, "precision": 0.92}
     return {
@@ -262,7 +264,11 @@ def make_filter() -> dict[str, Any]:
         "candidates": candidates,
         "empty_classes": [],
         "thresholds": {
-            str(seed): {"threshold": {**threshold, "min_margin": -0.02 + 0.01 * seed}, "planted": planted}
+            str(seed): {
+                "threshold": {**threshold, "min_margin": -0.02 + 0.01 * seed},
+                "planted": planted,
+                "second_planted": {**planted, "recall": 0.9},
+            }
             for seed in SEEDS
         },
     }

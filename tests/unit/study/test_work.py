@@ -175,6 +175,8 @@ def test_counts_are_those_of_the_methods() -> None:
     counts = count_work(load_preset("small"), SIX, N, SEEDS)
     assert (counts.trained, counts.alignments, counts.losers) == (30, 3, 600)
     assert (counts.at_most, counts.expected) == (600 + 600 * 4, 600 + 600 * 1.875)
+    more = count_work(load_preset("small", "filter_audio.surplus=1.5"), SIX, N, SEEDS)
+    assert (more.at_most, more.losers, more.captioned) == (600 + 900 * 4, 600, 900)
     alone = count_work(load_preset("small"), resolve_methods("gold"), N, SEEDS)
     assert (alone.trained, alone.alignments, alone.captioned, alone.revised) == (3, 0, 0, 0)
 

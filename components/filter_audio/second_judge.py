@@ -1,0 +1,142 @@
+"""The second judge: the learner `stats`, fitted to the gold training clips alone, hears details that CLAP does not.
+
+It is cross-fitted: a synthetic clip is judged by a model that has not met its source, nor anything recorded with it. So
+a clip is not accepted for being like the one that it was made from.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from common.classifier.inference import probabilities
+from common.config.clap import SecondJudgeConfig
+from common.errors import DataError
+from common.learners.calibration import fit_temperature, tempered
+from common.learners.front_ends import Features
+from common.learners.linear import Linear, fit_discriminant
+from common.learners.statistics import SCALES
+from components.filter_audio.candidates import Opinion
+
+FRONT_END = "statistics"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SecondJudge:
+    """Models that are each fitted to all gold clips but those of one fold.
+
+    Attributes:
+        models: by fold.
+        folds: fold of each gold clip, by its id.
+        known: (folds, labels) whether a model has met the label; it has no say on others.
+        bounds: (labels,) probability from which a label is accepted.
+        temperature: divides the logits.
+        multi_label: whether labels are independent.
+    """
+
+    models: tuple[Linear, ...]
+    folds: Mapping[str, int]
+    known: NDArray[np.bool_]
+    bounds: Floats
+    temperature: float
+    multi_label: bool
+
+    def hear(self, features: Sequence[Features], sources: Sequence[str]) -> Floats:
+        """Calibrated probabilities (N, labels) of clips from their gold clips `sources`; NaN where a model has no say.
+
+        Raises:
+            DataError: a source is not one of the gold clips.
+        """
+        strangers = set(sources) - self.folds.keys()
+        if strangers:
+            raise DataError(
+                f"{len(strangers)} source clips, for example {min(strangers)!r}, are no gold training clips of the "
+                "replicate; clips and gold must come from the same run"
+            )
+        of = np.array([self.folds[source] for source in sources], dtype=np.int64)
+        heard = np.zeros((len(of), len(self.bounds)))
+        for fold, model in enumerate(self.models):
+            rows = np.flatnonzero(of == fold).tolist()
+            if rows:
+                logits = model.logits(np.stack([features[row] for row in rows]))
+                heard[rows] = tempered(probabilities(logits, self.multi_label), self.temperature, self.multi_label)
+        return np.where(self.known[of], heard, np.nan)
+
+    def opinions(self, heard: Floats, claims: Sequence[Sequence[int]]) -> list[Opinion]:
+        """Opinion of each clip: the lowest probability of the labels that it claims, and whether it passes."""
+        found = []
+        for row, own, passes in zip(heard, claims, self.passes(heard, claims), strict=True):
+            told = [float(row[label]) for label in own if not np.isnan(row[label])]
+            found.append(Opinion(min(told, default=None), bool(passes)))
+        return found
+
+    def passes(self, heard: Floats, claims: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+        """(N,) whether every claimed label reaches its bound; one that a model has no say on does."""
+        reached = np.isnan(heard) | (heard >= self.bounds)
+        return np.array([reached[row, list(own)].all() for row, own in enumerate(claims)], dtype=bool)
+
+
+def fit_second_judge(
+    features: Sequence[Sequence[Features]],
+    claims: Sequence[Sequence[int]],
+    ids: Sequence[str],
+    groups: Sequence[str],
+    labels: int,
+    multi_label: bool,
+    config: SecondJudgeConfig,
+    seed: int,
+) -> SecondJudge | None:
+    """Cross-fit to the gold training clips of a replicate, and calibrate on what each model did not meet.
+
+    Args:
+        features: of each clip, followed by those of its recorded copies.
+        claims: label ids of each clip, the main one first.
+        ids: of the clips.
+        groups: which clips belong together, such as parts of a recording; they share a fold.
+        labels: number of labels.
+        multi_label: whether labels are independent.
+        config: number of folds, ridge, and the bound.
+        seed: of the folds.
+
+    Returns:
+        None if the clips cannot be divided: all are of one group, or each is alone in its class.
+    """
+    targets = np.zeros((len(claims), labels))
+    for row, own in enumerate(claims):
+        targets[row, list(own)] = 1
+    mains = [own[0] for own in claims]
+    folds = min(config.folds, len(set(groups)), int(np.bincount(mains).max()))
+    if folds < 2:
+        return None
+    places = _places(mains, groups, folds, seed)
+    models, known = [], []
+    for fold in range(folds):
+        rows = np.flatnonzero(places != fold).tolist()
+        heard = np.stack([each for row in rows for each in features[row]])
+        truth = targets[[row for row in rows for _ in features[row]]]
+        weights = np.full(len(heard), len(rows) / len(heard))
+        models.append(fit_discriminant(heard, truth, weights, config.ridge / len(rows), multi_label, SCALES))
+        known.append(truth.any(axis=0))
+    chance = targets.mean(axis=0) if multi_label else np.full(labels, 1 / labels)
+    unseen = np.concatenate([models[places[row]].logits(features[row][0][None]) for row in range(len(places))])
+    temperature = fit_temperature(probabilities(unseen, multi_label), targets, multi_label)
+    fold_of = dict(zip(ids, places.tolist(), strict=True))
+    return SecondJudge(tuple(models), fold_of, np.stack(known), config.least * chance, temperature, multi_label)
+
+
+def _places(mains: Sequence[int], groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+    """(N,) fold of each clip, with classes spread over the folds and groups whole."""
+    places = np.zeros(len(mains), np.int64)
+    with warnings.catch_warnings():
+        # A class may have fewer clips than there are folds.
+        warnings.simplefilter("ignore", UserWarning)
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(places, list(mains), list(groups))
+        for fold, (_, left_out) in enumerate(split):
+            places[left_out] = fold
+    return places
