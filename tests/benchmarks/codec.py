@@ -39,8 +39,7 @@ _TINY = load_preset("tiny").prepare_corpus.codec
 CODECS: dict[str, SpectralCodecConfig] = {
     "tiny": _TINY,
     "tiny, 128 channels": _TINY.model_copy(update={"latent_channels": 128}),
-    "tiny, 64 channels": _TINY.model_copy(update={"latent_channels": 64}),
-    "tiny, all 512 channels": _TINY.model_copy(update={"latent_channels": 512}),
+    "tiny, all channels": _TINY.model_copy(update={"latent_channels": _TINY.n_mels * _TINY.frames_per_latent}),
     "settings of 0.6": SpectralCodecConfig.model_validate(_EARLIER),
 }
 Floats = NDArray[np.floating]
@@ -249,6 +248,7 @@ def main() -> int:
             continue
         for split in found:
             trips += measure(name, split, CODECS)
+        print(f"{name}: {len(found)} fold(s) measured", flush=True)
     if trips:
         print(f"\n{codec_table(trips, CODECS)}\n")
     publish("codec", figures(trips, left_out, asked.sets))
