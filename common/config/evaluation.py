@@ -88,4 +88,6 @@ class ReportPlan(Plan):
     methods: dict[str, Method] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     command: str
-    run_config: dict[str, Any]
+    run_config: dict[str, Any] = Field(
+        description="settings of the run that differ from the defaults: Argo keeps each task's input several times"
+    )

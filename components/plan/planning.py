@@ -117,7 +117,7 @@ def resolve(
     }
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
     # `scope` only says where work is kept; it does not affect the results.
-    settings = config.model_dump(mode="json", exclude={"scope"})
+    settings = config.model_dump(mode="json", exclude={"scope"}, exclude_defaults=True)
     plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": settings}
     made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
     return {stage: to_wire(plan.model_dump(mode="json")) for stage, plan in made.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.evaluation import ReportPlan
+from common.config.run import RunConfig
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from common.runtime.stage import stage
@@ -48,7 +49,7 @@ def run(
         The run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose; the
         matrix is None where clips have several labels.
     """
-    plan = ReportPlan.model_validate(config)
+    plan = _with_all_settings(ReportPlan.model_validate(config))
     folders = Folders(
         *map(
             Path,
@@ -116,3 +117,9 @@ def _card(inputs: Inputs, carrier: Carrier, clip: SyntheticClip, folder: Path, a
 
 def _load(folder: Path, clip: GoldClip | SyntheticClip) -> tuple[Floats, int]:
     return load_clip(folder, clip, clip.sample_rate_hz), clip.sample_rate_hz
+
+
+def _with_all_settings(plan: ReportPlan) -> ReportPlan:
+    """The plan with the defaults among its `run_config` too."""
+    whole = RunConfig.model_validate(plan.run_config).model_dump(mode="json", exclude={"scope"})
+    return plan.model_copy(update={"run_config": whole})

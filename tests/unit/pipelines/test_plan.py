@@ -9,7 +9,7 @@ import pytest
 from common.config.base import WIRE_NULL
 from common.config.captions import AugmentCaptionsPlan
 from common.config.methods import METHODS, resolve_methods, resolve_recipes
-from common.config.run import load_preset, preset_names
+from common.config.run import RunConfig, load_preset, preset_names
 from common.datasets.registry import dataset_names, resolve_dataset
 from common.errors import ConfigError
 from components.plan.planning import PLANS, resolve
@@ -155,7 +155,7 @@ def test_a_surplus_scales_generation_and_not_what_training_takes() -> None:
     assert plain["train_classifier"]["augmentation_factors"] == more["train_classifier"]["augmentation_factors"] == [2]
     assert (plain["train_classifier"]["keep"], more["train_classifier"]["keep"]) == (WIRE_NULL, "first")
     with pytest.raises(ConfigError, match="asks the second judge"):
-        plans("filter_audio.surplus=2 filter_audio.keep=unsure")
+        plans("filter_audio.second_judge.kind=none filter_audio.surplus=2 filter_audio.keep=unsure")
     judged = plans("filter_audio.surplus=2 filter_audio.second_judge.kind=stats filter_audio.keep=unsure")
     assert judged["train_classifier"]["keep"] == "unsure"
 
@@ -248,3 +248,10 @@ def test_a_scope_reaches_every_stage_and_no_result() -> None:
     assert "scope" not in plans["report"]["run_config"]
     with pytest.raises(ConfigError, match="scope"):
         run("demo", "tiny", 0, "", 1, "scope=../elsewhere", "")
+
+
+def test_the_report_gets_the_settings_that_differ_and_completes_them() -> None:
+    plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "align_t2a.beta=7", ""), strict=True))
+    told = plans["report"]["run_config"]
+    assert told["align_t2a"]["beta"] == 7 and "seed" not in told
+    assert RunConfig.model_validate(told) == load_preset("tiny", "align_t2a.beta=7")

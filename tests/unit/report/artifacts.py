@@ -11,6 +11,7 @@ import numpy as np
 from common.captions.records import Price, Tally, Usage
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.methods import DEFAULT_METHODS, METHODS
+from common.config.run import load_preset
 from common.records.clips import Caption, GoldClip, SyntheticClip, write_records
 from common.storage import write_json
 from common.storage.local import rounded
@@ -371,6 +372,6 @@ def make_plan(**changes: Any) -> dict[str, Any]:
         "seeds": list(SEEDS),
         "methods": {name: METHODS[name].model_dump(mode="json") for name in DEFAULT_METHODS},
         "command": "make run-pipeline DATASET=fixture PRESET=tiny",
-        "run_config": {"seed": 0, "rounds": 2},
+        "run_config": load_preset("tiny").model_dump(mode="json", exclude_defaults=True),
         **changes,
     }
