@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from common.config.base import SCOPE, Frozen
 from common.config.captions import AugmentCaptionsConfig, CaptionClipsConfig, ReviseCaptionsConfig
@@ -22,8 +18,9 @@ from common.config.dataset import PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.licence import DeclaredUse
 from common.config.methods import MAX_ROUNDS
+from common.config.overrides import validated, with_overrides
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
-from common.errors import ConfigError, unknown_name
+from common.errors import unknown_name
 
 AUTO_FACTORS = (1, 2, 4, 8)
 """Factors tried by `augmentation_factor: auto`."""
@@ -97,8 +94,7 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
 
     Args:
         name: a file in `PRESETS_DIR`, without `.yaml`.
-        overrides: space-separated `section.field=value` pairs, values in YAML,
-            for example `align_t2a.optim.steps=50 rounds=1`.
+        overrides: as in `with_overrides`.
 
     Raises:
         ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.
@@ -106,16 +102,7 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())
     values = yaml.safe_load((PRESETS_DIR / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-    base = _validated(values, f"preset {name}")
-    if not overrides.split():
-        return base
-    values = base.model_dump()
-    for pair in overrides.split():
-        _override(values, pair)
-        # A later override may make this one valid, so ignore errors here; a valid state gains new defaults.
-        with suppress(ValidationError):
-            values = RunConfig.model_validate(copy.deepcopy(values)).model_dump()
-    return _validated(values, f"overrides {overrides!r}")
+    return with_overrides(validated(RunConfig, values, f"preset {name}"), overrides)
 
 
 def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
@@ -128,7 +115,7 @@ def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
         return config
     values = config.model_dump()
     values["pretrain_t2a"]["reuse"] = uri
-    return _validated(values, f"reuse_t2a_from {uri!r}")
+    return validated(RunConfig, values, f"reuse_t2a_from {uri!r}")
 
 
 def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
@@ -146,52 +133,4 @@ def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
         writer = values[stage]["writer"]
         writer["backend"], writer["endpoint"]["base_url"] = "endpoint", address
     # The message omits the address, which may contain the credentials that it is refused for.
-    return _validated(values, "llm_endpoint", secret=True)
-
-
-def _override(values: dict[str, Any], pair: str) -> None:
-    path, separator, text = pair.partition("=")
-    if not separator:
-        raise ConfigError(f"override {pair!r} is no section.field=value, for example align_t2a.beta=100")
-    node: Any = values
-    keys = path.split(".")
-    for depth, key in enumerate(keys):
-        if not isinstance(node, dict) or key not in node:
-            where = ".".join(keys[:depth]) or "the run"
-            known = node if isinstance(node, dict) else []
-            raise unknown_name(f"override (field of {where})", key, known)
-        if depth == len(keys) - 1:
-            try:
-                node[key] = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ConfigError(
-                    f"override {pair!r}: its value is no valid YAML; put text in double quotes"
-                ) from error
-        node = node[key]
-
-
-def _validated(values: dict[str, Any], where: str, secret: bool = False) -> RunConfig:
-    try:
-        config = RunConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the run"
-        found = "" if secret else f" (found {first.get('input')!r:.80})"
-        raise ConfigError(f"{where}: {field}: {first['msg']}{found}") from (None if secret else error)
-    # Settings travel as JSON, which has neither.
-    for field, value in _leaves(config.model_dump()):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{where}: {field}: expected a finite number (found {value})")
-    return config
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Values of nested settings with their paths, such as `align_t2a.optim.steps`."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item, path)
-    else:
-        yield path, value
+    return validated(RunConfig, values, "llm_endpoint", secret=True)

@@ -15,6 +15,7 @@ from common.config.exposure import Learnt
 from common.config.licence import PermittedUse
 from common.errors import ConfigError, DataError
 from common.models.files import ModelRecord, check, hub_cache, read_record, snapshot, stored_record, take
+from common.models.shipped import shipped_folder, shipped_models
 from common.storage import cache_root, open_store, whole_store
 
 if TYPE_CHECKING:
@@ -70,27 +71,29 @@ def fetched_patterns(model: str) -> tuple[str, ...]:
 
 
 def is_published(name: str) -> bool:
-    """Whether `name` is a hub id rather than a folder."""
-    return not Path(name).is_dir() and not name.startswith(("/", "."))
+    """Whether `name` is a hub id rather than a folder or a model that comes with the project."""
+    return not Path(name).is_dir() and not name.startswith(("/", ".")) and name not in shipped_models()
 
 
 def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -> Path:
-    """Folder of a model: `model` itself if it is a folder, else its fetched files, all verified.
+    """Folder of a model: `model` itself if it is a folder, else that of a shipped or fetched one, all files verified.
 
-    They are looked up in the cache of this machine (`HF_HOME`) and then in the run store, from which they are copied
-    to `SYNTHIO_CACHE`. Nothing is read from the network; that is the task of `make fetch-models`.
+    Fetched ones are looked up in the cache of this machine (`HF_HOME`) and then in the run store, from which they are
+    copied to `SYNTHIO_CACHE`. Nothing is read from the network; that is the task of `make fetch-models`.
 
     Args:
-        model: folder or hub id.
+        model: folder, name of a model that comes with the project, or hub id.
         revision: commit of the hub id; None = the one in `models.yaml`.
         patterns: required files; others need not be present.
 
     Raises:
         ConfigError: the model was not fetched.
-        DataError: a file differs from the fetched one, or from the one in `models.yaml`.
+        DataError: a file differs from the fetched one, from the one in `models.yaml`, or from the shipped one.
     """
     if Path(model).is_dir():
         return Path(model)
+    if model in shipped_models():
+        return shipped_folder(model)
     commit = pinned_revision(model, revision)
     if commit is None or not is_published(model):
         raise ConfigError(

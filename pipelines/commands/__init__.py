@@ -19,7 +19,7 @@ from pipelines.local.stopping import Stopped
 
 COMMANDS = (
     *("run-pipeline", "benchmark", "report", "remake", "classify", "export-onnx"),
-    *("list-datasets", "fetch-data", "fetch-models", "doctor", "estimate", "nano-corpus"),
+    *("list-datasets", "fetch-data", "fetch-models", "doctor", "estimate", "nano-corpus", "nano"),
     *("compile", "images", "push-data", "schedule-nightly", "trend", "train-job"),
 )
 """Names of the commands; the module of `run-pipeline` is `run_pipeline`."""

@@ -23,7 +23,7 @@ ENVIRONMENT = {
     ),
     *("pipelines/local/run.py", "pipelines/local/stopping.py"),
     *("pipelines/local/warm.py", "pipelines/local/warm_process.py"),
-    "pipelines/cluster/api.py",
+    *("pipelines/cluster/api.py", "pipelines/commands/nano.py"),
 }
 """The files that read the environment."""
 MODULES = {

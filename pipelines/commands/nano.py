@@ -1,0 +1,38 @@
+"""Train the models in models/nano from a corpus folder and record them (`make nano CORPUS=<folder>`)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from common.errors import ConfigError
+from common.models.shipped import FOLDER, RECORDS
+from common.storage import STORE_VARIABLE
+from pipelines.commands.arguments import place
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--corpus", required=True, type=place, help="folder that make nano-corpus made")
+    parser.add_argument("--work", default="build/nano", type=place, help="finished stages and checkpoints")
+    parser.add_argument("--parts", default="clap,encoder,t2a", help="comma-separated")
+    parser.add_argument("--overrides", default="", help="section.field=value … of pipelines/nano/settings.yaml")
+    parser.add_argument("--export", default="1", choices=("0", "1"), help="0: leave models/ as it is")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train the parts, then write them to `models/` and their sizes and hashes to `records.yaml`."""
+    from pipelines.nano.training import export, load_settings, train
+
+    if not options.corpus.is_dir():
+        raise ConfigError(f"CORPUS={options.corpus} is no folder: make it with make nano-corpus")
+    parts = [name for name in options.parts.split(",") if name]
+    settings = load_settings(options.overrides)
+    work: Path = options.work
+    os.environ[STORE_VARIABLE] = str((work / "store").resolve())
+    train(options.corpus, work, parts, settings)
+    if options.export == "1":
+        export(work, FOLDER, RECORDS, parts)
+        print(f"models/nano: {', '.join(parts)} written")
+    return 0
