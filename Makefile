@@ -52,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-all test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec nano-corpus classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-all test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec nano-corpus nano classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -188,6 +188,10 @@ nano-corpus: setup ## Put together the corpus of the shipped weights: DATA=folde
 	@$(PY) -m pipelines nano-corpus --data=$(call quoted,DATA) --out=$(call quoted,OUT) --collections=$(call quoted,COLLECTIONS) \
 	  --leave-out=$(call quoted,LEAVE_OUT,foley8 esc50) --notes=$(call quoted,NOTES,20000) --words=$(call quoted,WORDS,10000) \
 	  --shards=$(call quoted,SHARDS,40) --seed=$(call quoted,SEED,0) --jobs=$(call quoted,JOBS)
+
+nano: setup ## Train the shipped weights in models/nano: CORPUS=folder of nano-corpus [WORK=build/nano PARTS=clap,encoder,t2a OVERRIDES='section.field=value' EXPORT=1]
+	@$(PY) -m pipelines nano --corpus=$(call quoted,CORPUS) --work=$(call quoted,WORK,build/nano) --parts=$(call quoted,PARTS) \
+	  --overrides=$(call quoted,OVERRIDES) --export=$(call quoted,EXPORT,1)
 
 classify: setup ## Classify audio: MODEL=<dir> AUDIO=<file or folder> [JSON=1]
 	@$(PY) -m pipelines classify $(call given,--model,MODEL) $(call given,--audio,AUDIO) $(call flag,--json,JSON)

@@ -16,18 +16,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--corpus", required=True, type=place, help="folder that make nano-corpus made")
     parser.add_argument("--work", default="build/nano", type=place, help="finished stages and checkpoints")
-    parser.add_argument("--parts", default="clap,encoder,t2a", help="comma-separated")
+    parser.add_argument("--parts", default="", help="of clap, encoder, t2a, comma-separated; default: all")
     parser.add_argument("--overrides", default="", help="section.field=value … of pipelines/nano/settings.yaml")
     parser.add_argument("--export", default="1", choices=("0", "1"), help="0: leave models/ as it is")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train the parts, then write them to `models/` and their sizes and hashes to `records.yaml`."""
-    from pipelines.nano.training import export, load_settings, train
+    from pipelines.nano.corpus import CAPTIONS
+    from pipelines.nano.training import CORPUS, PARTS, export, load_settings, train
 
-    if not options.corpus.is_dir():
-        raise ConfigError(f"CORPUS={options.corpus} is no folder: make it with make nano-corpus")
-    parts = [name for name in options.parts.split(",") if name]
+    if not (options.corpus / CAPTIONS).is_file():
+        raise ConfigError(f"CORPUS={options.corpus} holds no {CAPTIONS}: make it with make nano-corpus")
+    parts = options.parts.split(",") if options.parts else [name for name in PARTS if name != CORPUS]
     settings = load_settings(options.overrides)
     work: Path = options.work
     os.environ[STORE_VARIABLE] = str((work / "store").resolve())

@@ -31,6 +31,7 @@ from pipelines.nano.clips import RATE_HZ, Clip, Credit, Source
 VERSION = 1
 """Raised when the same settings give other clips."""
 SETTINGS, CAPTIONS, CARD, LICENCES = "settings.json", "captions.jsonl", "corpus.json", "LICENCES.csv"
+SHARDS = "shards"
 
 log = get_logger("nano_corpus")
 
@@ -55,7 +56,7 @@ class Work(NamedTuple):
 
     def tar(self, number: int) -> Path:
         """The clips of shard `number`."""
-        return self.folder / "shards" / f"{number:03d}.tar"
+        return self.folder / SHARDS / f"{number:03d}.tar"
 
     def captions(self, number: int) -> Path:
         """Its captions, written last."""

@@ -20,7 +20,7 @@ from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.overrides import validated, with_overrides
 from common.config.t2a import PretrainT2AConfig
-from common.errors import ConfigError, unknown_name
+from common.errors import unknown_name
 from common.models.files import ModelFile, fits
 from common.storage import publish_dir, read_json, write_json, write_text
 from common.storage.hashing import hash_file, hash_json
@@ -29,6 +29,7 @@ from components.pretrain_clap.run import run as pretrain_clap
 from components.pretrain_classifier.run import run as pretrain_classifier
 from components.pretrain_t2a.run import run as pretrain_t2a
 from pipelines.dags.code_version import code_version
+from pipelines.nano.corpus import CAPTIONS, SHARDS
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 NAME = "nano"
@@ -94,45 +95,40 @@ def train(corpus: Path, work: Path, names: Sequence[str], settings: NanoSettings
     """Make parts below `work`, each in a folder of its name; finished ones are found in the store.
 
     Args:
-        corpus: folder with `captions.csv` or `captions.jsonl`, and the audio that it names.
+        corpus: folder that `make nano-corpus` made.
         names: of parts; the corpus is always among them.
 
     Raises:
-        ConfigError: a part is unknown, or the corpus has no captions file.
+        ConfigError: a part is unknown.
         DataError: the corpus cannot be read.
     """
     for name in names:
         if name not in PARTS:
             raise unknown_name("part", name, PARTS)
-    place = {"audio_dir": str(corpus.resolve()), "captions_file": str(captions_of(corpus).resolve())}
+    place = {"audio_dir": str((corpus / SHARDS).resolve()), "captions_file": str((corpus / CAPTIONS).resolve())}
     for name, part in PARTS.items():
         if name != CORPUS and name not in names:
             continue
-        own = getattr(settings, part.stage)
-        plan = {"settings": own.model_copy(update=place if name == CORPUS else {}), "seed": settings.seed}
-        target = work / name
+        own = getattr(settings, part.stage).model_copy(update=place if name == CORPUS else {})
+        config = {"settings": own.model_dump(mode="json"), "seed": settings.seed}
+        made_of, target = hash_json([config, code_version(part.stage)]), work / name
+        record = work / f"{name}.made-of"
+        if target.is_dir() and record.is_file() and record.read_text(encoding="utf-8") == made_of:
+            # Another process may be reading it.
+            continue
         shutil.rmtree(target, ignore_errors=True)
         part.run(
             **{argument: str(work / source) for argument, source in part.reads.items()},
             **{part.output: str(target)},
-            metrics_path=str(work / f"{name}-metrics.json"),
-            config={**plan, "settings": plan["settings"].model_dump(mode="json")},
+            metrics_path=str(_metrics(work, name)),
+            config=config,
             code_version=code_version(part.stage),
         )
+        write_text(record, made_of)
 
 
-def captions_of(corpus: Path) -> Path:
-    """The captions file of a corpus folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    for name in ("captions.jsonl", "captions.csv"):
-        if (corpus / name).is_file():
-            return corpus / name
-    raise ConfigError(
-        f"{corpus} holds no captions.jsonl or captions.csv: make it with make nano-corpus, or name another"
-    )
+def _metrics(work: Path, name: str) -> Path:
+    return work / f"{name}-metrics.json"
 
 
 def export(work: Path, models: Path, records: Path, names: Sequence[str]) -> None:
@@ -151,7 +147,7 @@ def export(work: Path, models: Path, records: Path, names: Sequence[str]) -> Non
         with publish_dir(target) as made:
             files = _copied(work / name, made, PARTS[name])
         known[f"{NAME}/{name}"] = {"revision": hash_json(files)[:12], "files": files}
-        figures = read_json(work / f"{name}-metrics.json")
+        figures = read_json(_metrics(work, name))
         write_json(models / NAME / f"{name}.json", {"figures": figures})
     write_text(records, yaml.safe_dump(known, sort_keys=True))
 

@@ -36,6 +36,7 @@ TARGETS = {
     "report": "RUN",
     "remake": "RUN CLIP OUT",
     "nano-corpus": "DATA OUT COLLECTIONS LEAVE_OUT NOTES WORDS SHARDS SEED",
+    "nano": "CORPUS WORK PARTS OVERRIDES EXPORT",
     "classify": "MODEL AUDIO",
     "export-onnx": "MODEL OUT",
     "bench-synthesis": "T2A CLAP GOLD",
