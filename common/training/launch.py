@@ -81,6 +81,9 @@ def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
 
 def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port: int, outcome: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not torch.cuda.is_available():
+        # OpenMP's threads do not survive a fork: a sum over several would wait for ever.
+        torch.set_num_threads(1)
     where = {"rank": rank, "local_rank": rank, "world_size": processes, "local_world_size": processes}
     with patch_environment(**where, master_addr="127.0.0.1", master_port=port, omp_num_threads=torch.get_num_threads()):
         PartialState._reset_state()

@@ -5,12 +5,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from common.errors import Interrupted, SynthioError
@@ -22,6 +23,15 @@ from tests.unit.training.test_processes import Job
 pytestmark = pytest.mark.e2e
 
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch with one thread: those of OpenMP do not survive a fork, and the child would wait for them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def terminate_at(last: int) -> Callable[[int], None]:
