@@ -52,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-all test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec nano-corpus nano classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec nano-corpus nano classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -89,9 +89,6 @@ test: setup ## Run the tests: minutes
 
 test-e2e: setup ## Run the long tests: whole repeated runs, kills, stores on S3, studies
 	@$(PY) -m pytest -n $(call quoted,JOBS) --dist worksteal -m e2e
-
-test-all: setup ## Run both at once: they share the run that many of them read
-	@$(PY) -m pytest -n $(call quoted,JOBS) --dist worksteal
 
 test-containers: images ## Run the tests that need a container engine, in freshly built images
 	@SYNTHIO_TEST_CONTAINERS=1 $(PY) -m pytest -n 0 tests/containers

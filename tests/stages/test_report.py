@@ -113,7 +113,8 @@ def test_the_page_needs_nothing_from_outside_and_runs_no_script(page: str, paths
         assert not name.startswith("on")
         if name in ("src", "href", "poster", "data", "action"):
             assert value.startswith(("data:image/png;base64,", "data:audio/flac;base64,", "#"))
-    assert not re.search(r"https?://|url\((?!#)|@import", page)
+    # The settings may name a server; they are text.
+    assert not re.search(r"https?://|url\((?!#)|@import", re.sub(r"<code>.*?</code>", "", page, flags=re.DOTALL))
     assert str(paths["gold"].parent) not in page
 
 
@@ -201,7 +202,7 @@ def test_clips_are_heard_beside_the_real_clip_nearest_to_them(page: str) -> None
 
 def test_which_state_of_each_alignment_was_kept_is_told_and_how_it_came_about(page: str) -> None:
     section = " ".join(page[page.index('<section id="alignment"') : page.index('<section id="budget"')].split())
-    assert "the one with the smallest distance in mean spectrum was kept: replicate 0 the unaligned model" in section
+    assert "the one with the smallest distance in mean spectrum was kept: replicate 0 alignment did not help" in section
     assert "replicate 1 step 100 (ended early, error on validation clips rose)" in section
     assert "Error on validation clips: replicate 0 from 0.964 to 0.949" in section
     assert "Distance to gold, dB: replicate 0 from 14.2 to 7.95" in section
