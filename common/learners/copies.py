@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.audio.signal import resample
+from common.runtime.seeding import numpy_generator
 
 Waveform = NDArray[np.float32]
 BAND_HZ = 8000
@@ -13,8 +14,12 @@ BAND_HZ = 8000
 _BLOCK = 400
 
 
-def recorded_copies(waveform: Waveform, sample_rate_hz: int, generator: np.random.Generator) -> list[Waveform]:
-    """Copies of a mono waveform (T,): without its upper band, with a noise floor, and after some silence."""
+def recorded_copies(waveform: Waveform, sample_rate_hz: int, clip_id: str) -> list[Waveform]:
+    """Copies of a mono waveform (T,): without its upper band, with a noise floor, and after some silence.
+
+    `clip_id` is the seed: whoever copies a clip gets the same copies.
+    """
+    generator = numpy_generator(0, "recorded", clip_id)
     narrow = resample(resample(waveform, sample_rate_hz, BAND_HZ), BAND_HZ, sample_rate_hz)
     silence = np.zeros(int(sample_rate_hz * generator.uniform(0.05, 0.3)), np.float32)
     return [narrow.astype(np.float32), _with_floor(waveform, generator), np.concatenate([silence, waveform])]

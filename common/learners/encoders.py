@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from common.learners.front_ends import Clap, Features, FrontEnd
 from common.runtime.devices import device
 
 
-class _Windowed:
+class _Windowed(ABC):
     """Mean of the features of a clip's windows, each computed alone, so that no other clip changes them.
 
     Args:
@@ -52,9 +53,9 @@ class _Windowed:
             found.append(torch.stack([self._features(window) for window in windows]).mean(dim=0).cpu().numpy())
         return found
 
+    @abstractmethod
     def _features(self, window: NDArray[np.float32]) -> Tensor:
         """(D,) of a window of at most `window_length` samples."""
-        raise NotImplementedError
 
 
 class Whisper(_Windowed):

@@ -17,7 +17,6 @@ from common.learners.linear import fit_discriminant
 from common.learners.statistics import SAMPLE_RATE_HZ, SCALES
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
-from common.runtime.seeding import numpy_generator
 
 Floats = NDArray[np.float64]
 RIDGE = 0.2
@@ -53,7 +52,7 @@ class HeldOutLearner:
         rows = []
         for clip in train:
             audio = source.load(clip, SAMPLE_RATE_HZ)
-            copies = recorded_copies(audio, SAMPLE_RATE_HZ, numpy_generator(0, "recorded", clip.clip_id))
+            copies = recorded_copies(audio, SAMPLE_RATE_HZ, clip.clip_id)
             rows.append(hears([audio, *copies]))
         targets = np.repeat(_targets(source, train), [len(own) for own in rows], axis=0)
         heard = hears([source.load(clip, SAMPLE_RATE_HZ) for clip in held_out])

@@ -20,7 +20,7 @@ from common.log import Progress, get_logger
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.records.text import template_caption
-from common.runtime.seeding import derive_seed, numpy_generator
+from common.runtime.seeding import derive_seed
 from common.storage import write_json
 from common.storage.items import ItemStore
 from components.filter_audio.candidates import Candidate, Decision, Opinion
@@ -123,7 +123,7 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
     audio, features = _Audio(job, gold, rate), []
     for clip in train:
         waveform = audio.load(clip.clip_id)
-        copies = recorded_copies(waveform, rate, numpy_generator(0, "recorded", clip.clip_id))
+        copies = recorded_copies(waveform, rate, clip.clip_id)
         features.append(hears([waveform, *copies]))
     ids, own = [clip.clip_id for clip in train], [gold.label_ids(clip) for clip in train]
     judge = fit_second_judge(

@@ -28,7 +28,7 @@ from common.learners.linear import fit_discriminant, fit_logistic
 from common.learners.model import LearnerModel
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip
-from common.runtime.seeding import derive_seed, numpy_generator
+from common.runtime.seeding import derive_seed
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
@@ -283,7 +283,7 @@ def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, with_co
         waveform = load_clip(clips.folder, clip, hears.sample_rate_hz)
         copies = []
         if with_copies:
-            copies = recorded_copies(waveform, hears.sample_rate_hz, numpy_generator(0, "recorded", clip.clip_id))
+            copies = recorded_copies(waveform, hears.sample_rate_hz, clip.clip_id)
         found += hears([waveform, *copies])
     # Features of clips of several lengths lie one behind the other.
     lengths = np.array([len(rows) if rows.ndim > 1 else 0 for rows in found], dtype=np.int64)
