@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.kit.models import write_clap
+from tests.kit.models import TINY_WHISPER, write_clap
 from tests.kit.sounds import CLASS_LABELS, class_sound
 
 if TYPE_CHECKING:
@@ -53,17 +53,7 @@ def _write_whisper(folder: Path) -> None:
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
     config = WhisperConfig(
-        vocab_size=60,
-        d_model=16,
-        encoder_layers=1,
-        encoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_layers=1,
-        decoder_attention_heads=2,
-        decoder_ffn_dim=32,
-        num_mel_bins=16,
-        max_source_positions=50,
-        **{f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "decoder_start")},
+        vocab_size=60, **TINY_WHISPER, **{f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "decoder_start")}
     )
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=16, chunk_length=1).save_pretrained(folder)

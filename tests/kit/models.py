@@ -90,6 +90,18 @@ PRETRAIN_T2A: dict[str, Any] = {
 }
 """Settings of a pretraining on `spectral_corpus`."""
 
+TINY_WHISPER = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 32,
+    "num_mel_bins": 16,
+    "max_source_positions": 50,
+}
+"""Sizes of a Whisper that hears a second at a time."""
 _LABELS = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
 _ON_WAVEFORMS: dict[str, Any] = {
     "hidden_size": 16,
@@ -180,19 +192,7 @@ def write_other_classifier(name: str, folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(4)
         if name == "whisper":
-            config = WhisperConfig(
-                d_model=16,
-                encoder_layers=1,
-                encoder_attention_heads=2,
-                encoder_ffn_dim=32,
-                decoder_layers=1,
-                decoder_attention_heads=2,
-                decoder_ffn_dim=32,
-                num_mel_bins=16,
-                max_source_positions=50,
-                classifier_proj_size=8,
-                **_LABELS,
-            )
+            config = WhisperConfig(**TINY_WHISPER, classifier_proj_size=8, **_LABELS)
             WhisperForAudioClassification(config).save_pretrained(folder)
             WhisperFeatureExtractor(feature_size=16, chunk_length=1).save_pretrained(folder)
         elif name == "hubert":
