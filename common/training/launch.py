@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
@@ -57,10 +57,11 @@ def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
     if processes == 1 or state.num_processes > 1:
         job(argument)
         return
-    # Forking saves the imports, but a forked process cannot use CUDA.
-    context: SpawnContext | ForkContext = get_context("fork")
-    if torch.cuda.is_available():
-        context = get_context("spawn")
+    # Neither CUDA nor the threads of OpenMP and autograd survive a fork of this process.
+    context: SpawnContext | ForkServerContext = get_context("spawn")
+    if not torch.cuda.is_available():
+        context = get_context("forkserver")  # imports the libraries once for all processes
+        context.set_forkserver_preload([job.__module__])
     port = _free_port()
     started: list[tuple[BaseProcess, Connection]] = []
     with forwarded_sigterm() as interruption:
@@ -82,7 +83,6 @@ def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
 def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port: int, outcome: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not torch.cuda.is_available():
-        # OpenMP's threads do not survive a fork: a sum over several would wait for ever.
         torch.set_num_threads(1)
     where = {"rank": rank, "local_rank": rank, "world_size": processes, "local_world_size": processes}
     with patch_environment(**where, master_addr="127.0.0.1", master_port=port, omp_num_threads=torch.get_num_threads()):

@@ -8,7 +8,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from accelerate import PartialState
 from accelerate.utils import patch_environment
 
 from common.config.t2a import PretrainT2APlan
@@ -24,11 +23,11 @@ def corpus(tmp_path: Path) -> Path:
     return spectral_corpus(tmp_path / "corpus")
 
 
-def node(rank: int, port: int, cache: Path, job: list[str]) -> None:
+def node(rank: int, port: int, store: Path, cache: Path, job: list[str]) -> None:
     """What torchrun starts on a node with one process, with the variables that it sets."""
-    PartialState._reset_state()
     where = {"rank": rank, "local_rank": 0, "world_size": 2, "local_world_size": 1}
-    with patch_environment(**where, master_addr="127.0.0.1", master_port=port, synthio_cache=str(cache)):
+    folders = {"synthio_store": str(store), "synthio_cache": str(cache)}
+    with patch_environment(**where, **folders, master_addr="127.0.0.1", master_port=port):
         main(job)
 
 
@@ -41,8 +40,10 @@ def test_two_nodes_train_one_model_and_the_stage_finds_it_in_the_store(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = get_context("fork")
-    nodes = [context.Process(target=node, args=(rank, port, tmp_path / f"node{rank}", job)) for rank in range(2)]
+    context = get_context("forkserver")
+    nodes = [
+        context.Process(target=node, args=(rank, port, run_store, tmp_path / f"node{rank}", job)) for rank in range(2)
+    ]
     for process in nodes:
         process.start()
     try:

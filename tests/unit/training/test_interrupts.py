@@ -125,19 +125,20 @@ def test_training_that_is_killed_at_twenty_random_moments_ends_bit_equal(tmp_pat
     assert all(resumed[key].equal(value) for key, value in expected.state_dict().items())
 
 
+def terminates(task: tuple[Job, int]) -> None:
+    job, parent = task
+
+    def before(step: int) -> None:
+        if step == 3:
+            os.kill(parent, signal.SIGTERM)
+        time.sleep(0.05)
+
+    train(job.folder, before=before, optim={"checkpoint_every_s": 1e9, "steps": 1000, "batch_size": 8})
+
+
 def test_sigterm_to_the_process_that_launched_others_saves_in_them_and_raises(tmp_path: Path) -> None:
-    parent = os.getpid()
-
-    def sleepy(job: Job) -> None:
-        def before(step: int) -> None:
-            if step == 3:
-                os.kill(parent, signal.SIGTERM)
-            time.sleep(0.05)
-
-        train(job.folder, before=before, optim={"checkpoint_every_s": 1e9, "steps": 1000, "batch_size": 8})
-
     with pytest.raises(Interrupted):
-        launch(sleepy, Job(tmp_path), 2)
+        launch(terminates, (Job(tmp_path), os.getpid()), 2)
     with checkpoints(tmp_path).latest() as found:
         assert found is not None and 3 < found[0] < 100
 

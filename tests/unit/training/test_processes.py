@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -205,7 +204,6 @@ def test_a_process_that_is_killed_ends_the_others(monkeypatch: pytest.MonkeyPatc
 def as_torchrun_does(job: Job, rank: int, port: int) -> None:
     where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in where.items()}, MASTER_ADDR="127.0.0.1")
-    PartialState._reset_state()
     launch(work, job, 1)
 
 
@@ -216,7 +214,7 @@ def test_processes_that_torchrun_started_join_each_other(tmp_path: Path) -> None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
     arguments = [(Job(tmp_path / "torchrun"), rank, port) for rank in range(2)]
     ranks = [context.Process(target=as_torchrun_does, args=each) for each in arguments]
     for rank in ranks:
