@@ -47,6 +47,11 @@ class TransformerConfig(Frozen):
     cross_attention_dim: int = Field(default=768, gt=0)
     time_proj_dim: int = Field(default=256, gt=0, multiple_of=2)
     window_s: float = Field(default=10.0, gt=0, description="longest clip; official code: 441,000 samples of 44.1 kHz")
+    precondition: bool = Field(
+        default=False,
+        description="of stable_audio: the linear part of the prediction goes around the network "
+        "(common/diffusion/preconditioned.py), for one that is hardly wider than its latents",
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TransformerConfig:

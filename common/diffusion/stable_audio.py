@@ -17,6 +17,7 @@ from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfi
 from common.diffusion.backend import T2ABackend, masked_states
 from common.diffusion.condition import Condition, Text
 from common.diffusion.objective import V
+from common.diffusion.preconditioned import PreconditionedDiT
 from common.diffusion.solver import Noise, first_step
 
 
@@ -28,7 +29,7 @@ class StableAudio(T2ABackend):
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_encoder": ("T5EncoderModel",),
         "projection_model": ("StableAudioProjectionModel",),
-        "transformer": ("StableAudioDiTModel",),
+        "transformer": ("StableAudioDiTModel", "PreconditionedDiT"),
         "scheduler": ("CosineDPMSolverMultistepScheduler",),
     }
 
@@ -50,7 +51,8 @@ class StableAudio(T2ABackend):
         cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int
     ) -> StableAudioDiTModel:
         """See `T2ABackend`."""
-        return StableAudioDiTModel(
+        kind = PreconditionedDiT if shape.precondition else StableAudioDiTModel
+        return kind(
             sample_size=frames,
             in_channels=channels,
             out_channels=channels,

@@ -23,6 +23,7 @@ from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
 from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.backend import T2ABackend, load_backend, model_hash
+from common.diffusion.preconditioned import PreconditionedDiT
 from common.errors import ConfigError, DataError
 from common.log import event, get_logger
 from common.storage import open_store, write_json
@@ -71,6 +72,8 @@ def run_job(job: Job) -> None:
     backend = _starting_point(job, corpus)
     backend.pipeline.to(state.device)
     held_out = list(islice(corpus.latents("heldout"), settings.held_out_max_clips))
+    if job.start is None and isinstance(backend.transformer, PreconditionedDiT):
+        backend.transformer.fit_scale([torch.from_numpy(clip.latent) for clip in held_out])
     looked_at = held_out[: settings.monitor.clips]
     main = state.is_main_process
     store = open_store(job.monitor_uri)
