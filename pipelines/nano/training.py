@@ -30,6 +30,8 @@ from components.pretrain_classifier.run import run as pretrain_classifier
 from components.pretrain_t2a.run import run as pretrain_t2a
 from pipelines.dags.code_version import code_version
 from pipelines.nano.corpus import CAPTIONS, SHARDS
+from pipelines.nano.text_encoder import NanoTextConfig
+from pipelines.nano.text_encoder import run as train_text_encoder
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 NAME = "nano"
@@ -42,6 +44,7 @@ class NanoSettings(Frozen):
     prepare_corpus: PrepareCorpusConfig
     pretrain_clap: PretrainClapConfig
     pretrain_classifier: PretrainClassifierConfig
+    text_encoder: NanoTextConfig
     pretrain_t2a: PretrainT2AConfig
 
 
@@ -50,23 +53,28 @@ class Part:
     """One of the models.
 
     Attributes:
-        stage: that trains it.
-        run: the stage.
+        settings: section of the settings.
+        run: the stage that trains it.
         output: of the stage, the argument that names it.
         reads: arguments of its inputs and the parts that make them.
         files: patterns of what is exported.
         exact: patterns of weights that stay in float32.
     """
 
-    stage: str
+    settings: str
     run: Callable[..., dict[str, Any]]
     output: str
     reads: dict[str, str]
     files: tuple[str, ...]
     exact: tuple[str, ...] = ()
 
+    @property
+    def stage(self) -> str:
+        """The stage whose code makes it."""
+        return "pretrain_t2a" if self.settings == "text_encoder" else self.settings
 
-CORPUS = "corpus"
+
+CORPUS, TEXT = "corpus", "text"
 MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
 PARTS = {
     CORPUS: Part("prepare_corpus", prepare_corpus, "corpus_path", {}, ()),
@@ -74,6 +82,7 @@ PARTS = {
     "encoder": Part(
         "pretrain_classifier", pretrain_classifier, "classifier_path", {"corpus_path": CORPUS}, MODEL_FILES
     ),
+    TEXT: Part("text_encoder", train_text_encoder, "text_path", {"corpus_path": CORPUS}, ()),
     # The codec has to be the corpus's to the bit when training goes on.
     "t2a": Part("pretrain_t2a", pretrain_t2a, "t2a_path", {"corpus_path": CORPUS}, MODEL_FILES, ("vae/*",)),
 }
@@ -109,7 +118,11 @@ def train(corpus: Path, work: Path, names: Sequence[str], settings: NanoSettings
     for name, part in PARTS.items():
         if name != CORPUS and name not in names:
             continue
-        own = getattr(settings, part.stage).model_copy(update=place if name == CORPUS else {})
+        own = getattr(settings, part.settings).model_copy(update=place if name == CORPUS else {})
+        if name == "t2a":
+            own = own.model_copy(
+                update={"text_encoder": own.text_encoder.model_copy(update={"start": str((work / TEXT).resolve())})}
+            )
         config = {"settings": own.model_dump(mode="json"), "seed": settings.seed}
         made_of, target = hash_json([config, code_version(part.stage)]), work / name
         record = work / f"{name}.made-of"
@@ -140,7 +153,7 @@ def export(work: Path, models: Path, records: Path, names: Sequence[str]) -> Non
     """
     known = yaml.safe_load(records.read_text(encoding="utf-8")) or {} if records.is_file() else {}
     for name in names:
-        if name == CORPUS:
+        if not PARTS[name].files:
             continue
         target = models / NAME / name
         shutil.rmtree(target, ignore_errors=True)
