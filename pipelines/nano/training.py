@@ -74,7 +74,7 @@ class Part:
         return "pretrain_t2a" if self.settings == "text_encoder" else self.settings
 
 
-CORPUS, TEXT = "corpus", "text"
+CORPUS, TEXT, T2A = "corpus", "text", "t2a"
 MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
 PARTS = {
     CORPUS: Part("prepare_corpus", prepare_corpus, "corpus_path", {}, ()),
@@ -84,7 +84,7 @@ PARTS = {
     ),
     TEXT: Part("text_encoder", train_text_encoder, "text_path", {"corpus_path": CORPUS}, ()),
     # The codec has to be the corpus's to the bit when training goes on.
-    "t2a": Part("pretrain_t2a", pretrain_t2a, "t2a_path", {"corpus_path": CORPUS}, MODEL_FILES, ("vae/*",)),
+    T2A: Part("pretrain_t2a", pretrain_t2a, "t2a_path", {"corpus_path": CORPUS}, MODEL_FILES, ("vae/*",)),
 }
 """By name; a part comes after those that it reads."""
 LEFT_OUT = ("training.json", "monitor/*", "*SHA256SUMS")
@@ -105,7 +105,7 @@ def train(corpus: Path, work: Path, names: Sequence[str], settings: NanoSettings
 
     Args:
         corpus: folder that `make nano-corpus` made.
-        names: of parts; the corpus is always among them.
+        names: of parts; those that they read are made too.
 
     Raises:
         ConfigError: a part is unknown.
@@ -114,15 +114,15 @@ def train(corpus: Path, work: Path, names: Sequence[str], settings: NanoSettings
     for name in names:
         if name not in PARTS:
             raise unknown_name("part", name, PARTS)
+    wanted = {CORPUS, *names} | ({TEXT} if T2A in names else set())
     place = {"audio_dir": str((corpus / SHARDS).resolve()), "captions_file": str((corpus / CAPTIONS).resolve())}
     for name, part in PARTS.items():
-        if name != CORPUS and name not in names:
+        if name not in wanted:
             continue
-        own = getattr(settings, part.settings).model_copy(update=place if name == CORPUS else {})
-        if name == "t2a":
-            own = own.model_copy(
-                update={"text_encoder": own.text_encoder.model_copy(update={"start": str((work / TEXT).resolve())})}
-            )
+        own: Any = getattr(settings, part.settings).model_copy(update=place if name == CORPUS else {})
+        if name == T2A:
+            text = own.text_encoder.model_copy(update={"start": str((work / TEXT).resolve())})
+            own = own.model_copy(update={"text_encoder": text})
         config = {"settings": own.model_dump(mode="json"), "seed": settings.seed}
         made_of, target = hash_json([config, code_version(part.stage)]), work / name
         record = work / f"{name}.made-of"

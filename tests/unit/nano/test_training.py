@@ -26,8 +26,8 @@ QUICK = " ".join(
         "prepare_corpus.procedural_clips=84 prepare_corpus.heldout_fraction=0.4",
         "pretrain_t2a.monitor.clips=0 pretrain_t2a.monitor.prompt_count=0 pretrain_t2a.held_out_max_clips=4",
         *(
-            f"pretrain_{stage}.optim.{field}"
-            for stage in ("clap", "classifier", "t2a")
+            f"{section}.optim.{field}"
+            for section in ("pretrain_clap", "pretrain_classifier", "text_encoder", "pretrain_t2a")
             for field in ("warmup_steps=1", "steps=2", "batch_size=8")
         ),
     )
