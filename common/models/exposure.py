@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from common.config.dataset import DatasetSpec
 from common.config.exposure import Heard
 from common.config.run import RunConfig
-from common.models.registry import named_models, published_models
+from common.models.registry import licensed_models, published_models
 
 
 def heard_before(config: RunConfig, dataset: DatasetSpec) -> tuple[Heard, ...]:
     """Pairs of a model of the run and a collection that both it and the dataset were made from, sorted."""
     found = []
-    for name in sorted(named_models(config)):
+    for name in licensed_models(config):
         known = published_models().get(name)
         for collection, what in (known.trained_on if known else {}).items():
             if collection in dataset.recordings_of:

@@ -10,13 +10,13 @@ from common.config.licence import DeclaredUse, LicensedPart, PermittedUse
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.log import event, get_logger
-from common.models.registry import named_models, published_models
+from common.models.registry import licensed_models, published_models
 
 log = get_logger("licences")
 
 
 def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPart, ...]:
-    """The dataset and the published models of a run, with their licences."""
+    """The dataset and the models of a run, with their licences."""
     stated = dataset.licence != DatasetSpec.model_fields["licence"].default
     use = dataset.use if stated else None
     return (LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use), *_models(config))
@@ -25,7 +25,7 @@ def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPar
 def _models(config: RunConfig) -> tuple[LicensedPart, ...]:
     heard_through = {each.checkpoint for each in config.train_classifier.learners.encoders.values()}
     parts = []
-    for name in sorted(named_models(config)):
+    for name in licensed_models(config):
         known = published_models().get(name)
         parts.append(
             LicensedPart(

@@ -166,6 +166,11 @@ def named_models(config: RunConfig) -> dict[str, str | None]:
     return {name: revision for name, revision in _loaded(config).items() if "/" in name and is_published(name)}
 
 
+def licensed_models(config: RunConfig) -> list[str]:
+    """Names of the models that a run loads, but for users' folders: hub ids, and those that come with the project."""
+    return sorted({*named_models(config), *(name for name in _loaded(config) if name in shipped_models())})
+
+
 def _loaded(config: RunConfig) -> dict[str, str | None]:
     """Hub ids and folders that a run loads, with the commits in its settings, and words that name no model."""
     corpus, t2a, captions = config.prepare_corpus, config.pretrain_t2a, config.caption_clips
