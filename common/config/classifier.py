@@ -160,28 +160,25 @@ class AudiomentationsConfig(CopiesConfig):
 
 
 class PretrainClassifierConfig(Frozen):
-    """A published checkpoint, or training from random weights on the corpus labels."""
+    """A published checkpoint as it is, or training on the corpus's labels, from a checkpoint or from random weights."""
 
     checkpoint: str | None = Field(
         default="MIT/ast-finetuned-audioset-10-10-0.4593",
         description="hub id or directory of an AST (paper) or another AutoModelForAudioClassification; "
-        "null = train on the corpus from random weights",
+        "null = random weights of `architecture`",
     )
     revision: str | None = Field(
         default="f826b80d28226b62986cc218e5cec390b1096902", description="commit of the checkpoint; null for a directory"
     )
-    architecture: ASTArchitecture = Field(default=ASTArchitecture(), description="used when checkpoint is null")
+    architecture: ASTArchitecture = ASTArchitecture()
     window_s: float = Field(
         default=10.0,
         gt=0,
         description="seconds that a checkpoint on waveforms (wav2vec 2.0, HuBERT, WavLM …) sees at once; ours: as "
         "AudioSet's clips; spectrogram models state it themselves",
     )
-    optim: OptimConfig = Field(
-        default=OptimConfig(
-            steps=20000, batch_size=32, learning_rate=1e-4, warmup_steps=500, evaluate_every=1000, precision="bf16"
-        ),
-        description="used when checkpoint is null; ours",
+    optim: OptimConfig | None = Field(
+        default=None, description="null = take the checkpoint as it is; else it gets a new head for the corpus's labels"
     )
     max_clips: int | None = Field(
         default=None, gt=0, description="training clips of the corpus that are used, the first ones; null = all"
@@ -207,9 +204,11 @@ class PretrainClassifierConfig(Frozen):
     )
 
     @model_validator(mode="after")
-    def _revision_of_something(self) -> PretrainClassifierConfig:
+    def _has_weights(self) -> PretrainClassifierConfig:
         if self.checkpoint is None and self.revision is not None:
             raise ValueError("revision is given without a checkpoint; set revision: null as well")
+        if self.checkpoint is None and self.optim is None:
+            raise ValueError("without a checkpoint the model must be trained: set optim or checkpoint")
         return self
 
 

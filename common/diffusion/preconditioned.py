@@ -27,7 +27,7 @@ class PreconditionedDiT(StableAudioDiTModel):
     channel_std: Tensor
 
     # diffusers reads the names of a config from the signature.
-    @wraps(StableAudioDiTModel.__init__)
+    @wraps(StableAudioDiTModel.__init__)  # type: ignore[misc]  # mypy knows no such decorator of a constructor
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.register_buffer("channel_std", torch.ones(self.config.in_channels))

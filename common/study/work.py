@@ -122,7 +122,7 @@ def shared_seconds(config: RunConfig, gpu: GPU) -> dict[str, float]:
         made["pretrain_t2a"] = training_s(gpu, t2a.optim, t2a.transformer.window_s / 10 * TRANSFORMER, passes)
     if clap.optim is not None:
         made["pretrain_clap"] = training_s(gpu, clap.optim, CLAP)
-    if classifier.checkpoint is None:
+    if classifier.optim is not None:
         made["pretrain_classifier"] = training_s(gpu, classifier.optim, CLASSIFIER)
     return made
 

@@ -150,7 +150,11 @@ def _check_corpus(config: RunConfig, methods: dict[str, Method]) -> None:
         return
     for user, uses, instead in (
         ("pretrain_clap", config.pretrain_clap.optim is not None, "name a checkpoint and set pretrain_clap.optim=null"),
-        ("pretrain_classifier", config.pretrain_classifier.checkpoint is None, "name a checkpoint"),
+        (
+            "pretrain_classifier",
+            config.pretrain_classifier.optim is not None,
+            "name a checkpoint and set pretrain_classifier.optim=null",
+        ),
         *((f"method {name}", True, "leave it out") for name in _from_corpus(methods)),
         ("method background_noise", any(each.classic == "background" for each in methods.values()), "leave it out"),
     ):

@@ -11,14 +11,7 @@ from torch import Tensor
 
 from common.audio.signal import resample, to_mono
 from common.classifier.features import LogMel
-from common.classifier.model import build_extractor
-from common.config.classifier import ASTArchitecture, LevelConfig
 from common.corpus.features import ShardClips, StoredFeatures
-
-
-def raw_log_mel(architecture: ASTArchitecture, level: LevelConfig | None = None) -> LogMel:
-    """Log-mel feature extractor of an architecture at a level, without normalisation."""
-    return LogMel(build_extractor(architecture, level, do_normalize=False))
 
 
 @dataclass(frozen=True)
@@ -28,17 +21,15 @@ class ClipReader:
     Clips without a label are skipped.
     """
 
-    architecture: ASTArchitecture
+    front_end: LogMel
     labels: tuple[str, ...]
-    level: LevelConfig | None = None
 
     def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """Yield for each labelled clip its features (frames, bins), not normalised, and its label id."""
-        log_mel = raw_log_mel(self.architecture, self.level)
+        """Yield for each labelled clip its features (frames, bins) and its label id."""
         for clip in source.read():
             if clip.label is not None:
-                waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, log_mel.sample_rate_hz)
-                yield log_mel([waveform])[0], {"label_id": self.labels.index(clip.label)}
+                waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, self.front_end.sample_rate_hz)
+                yield self.front_end([waveform])[0], {"label_id": self.labels.index(clip.label)}
 
 
 class LabelledClips:
@@ -46,8 +37,8 @@ class LabelledClips:
 
     Args:
         stored: features written with `ClipReader`.
-        mean: mean of the training clips' features.
-        std: standard deviation of the training clips' features.
+        mean: mean of the training clips' features; 0 for features that are normalised already.
+        std: standard deviation of the training clips' features; 0.5 for features that are normalised already.
 
     Attributes:
         labels: (clips,) label ids.

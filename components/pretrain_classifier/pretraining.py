@@ -1,13 +1,14 @@
-"""The idea of the stage: train an audio classifier (AST) from random weights on the corpus's labelled clips.
+"""The idea of the stage: train an audio classifier (AST) on the corpus's labelled clips.
 
-The step that does best on held-out clips is kept. With a published checkpoint nothing is trained: `get_published`
-verifies it. One or several processes train. Read next: features.py (log-mel features and labels of the corpus's clips),
-run.py (which of the two happens, and the result as an item of the store). The loop is in `common.training`.
+It starts from random weights or a checkpoint, and keeps the step that does best on held-out clips. Without `optim`
+nothing is trained: `get_published` verifies the checkpoint. One or several processes train. Read next: features.py
+(log-mel features and labels of the corpus's clips), run.py (which of the two happens, and the result as an item of the
+store). The loop is in `common.training`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from common.classifier.augmentation import spec_augment
-from common.classifier.features import random_window_features
+from common.classifier.features import LogMel, random_window_features
 from common.classifier.inference import feature_logits, predict_logits, probabilities
-from common.classifier.model import Classifier, build_classifier, load_classifier, save_classifier
+from common.classifier.model import (
+    Classifier,
+    at_level,
+    build_classifier,
+    build_extractor,
+    load_classifier,
+    save_classifier,
+    with_fresh_head,
+)
 from common.classifier.recording import draw_conditions
 from common.classifier.scores import accuracy, mean_average_precision
+from common.config.base import OptimConfig
 from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
 from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, write_features
 from common.corpus.shards import Corpus, Split
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.models.registry import locate
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed, numpy_generator
@@ -47,20 +57,23 @@ FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetens
 def pretrain(job: Job, processes: int | None = None) -> None:
     """Train on the corpus's training split, evaluate on its held-out split, write a classifier and `training.json`.
 
-    Features are computed first, once and in bounded memory; a killed run resumes. They are normalised by mean and
-    standard deviation of the training split, as AST does with AudioSet. Clips without a label are left out and counted.
+    Features are computed first, once and in bounded memory; a killed run resumes. They are normalised as the checkpoint
+    does it, or by mean and standard deviation of the training split, as AST does with AudioSet. Clips without a label
+    are left out and counted.
 
     Args:
         job: settings, corpus and folders.
         processes: number of training processes; default: one per GPU.
 
     Raises:
-        ConfigError: the batch cannot be split over the processes.
+        ConfigError: the batch cannot be split over the processes, or the checkpoint cannot be trained here.
         DataError: a split has no labelled clips, a shard is damaged, or the loss is not finite.
         Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
-    settings = job.plan.settings
-    reader = ClipReader(settings.architecture, tuple(Corpus(job.corpus_dir).labels), settings.level)
+    settings, names = job.plan.settings, tuple(Corpus(job.corpus_dir).labels)
+    start = starting_point(job.plan, names)
+    unscaled = build_extractor(settings.architecture, settings.level, do_normalize=False)
+    reader = ClipReader(log_mel_of(start) if start else LogMel(unscaled), names)
     for split, what, count in (
         (TRAIN, "training", settings.max_clips),
         (HELD_OUT, "held-out", settings.max_held_out_clips),
@@ -77,12 +90,16 @@ def pretrain(job: Job, processes: int | None = None) -> None:
 def train(job: Job) -> None:
     """Train in one process of `pretrain`; the first process writes the result."""
     settings, names = job.plan.settings, Corpus(job.corpus_dir).labels
+    if settings.optim is None:
+        raise ConfigError("pretrain_classifier.optim is null: there is nothing to train")
     stored = StoredFeatures(job.scratch / TRAIN)
-    values = stored.sample().double()
-    mean, std = float(values.mean()), float(values.std())
-    del values
-    seed = derive_seed(job.plan.seed, "weights")
-    classifier = build_classifier(settings.architecture, names, mean, std, seed, settings.level)
+    classifier, mean, std = starting_point(job.plan, names), 0.0, 0.5
+    if classifier is None:
+        values = stored.sample().double()
+        mean, std = float(values.mean()), float(values.std())
+        del values
+        seed = derive_seed(job.plan.seed, "weights")
+        classifier = build_classifier(settings.architecture, names, mean, std, seed, settings.level)
     classifier.model.to(device())
     training = LabelledClips(stored, mean, std)
     held_out = LabelledClips(StoredFeatures(job.scratch / HELD_OUT), mean, std)
@@ -93,7 +110,7 @@ def train(job: Job) -> None:
 
     curve = fit(
         classifier.model,
-        BatchLoss(classifier, training, settings, job.plan.seed),
+        BatchLoss(classifier, training, settings, settings.optim, job.plan.seed),
         settings.optim,
         seed=job.plan.seed,
         name=NAME,
@@ -104,7 +121,8 @@ def train(job: Job) -> None:
     if is_main():
         best = next(row for row in curve if row["step"] == curve.best_step)
         figures = {
-            "checkpoint": None,
+            "checkpoint": settings.checkpoint,
+            "revision": settings.revision,
             "labels": len(names),
             "clips": len(training),
             "unlabelled_clips": clips_read(job.corpus_dir, settings.max_clips) - len(training),
@@ -118,6 +136,35 @@ def train(job: Job) -> None:
         classifier.model.to("cpu")
         save_classifier(classifier, job.folder)
         write_json(job.folder / TRAINING, figures)
+
+
+def starting_point(plan: PretrainClassifierPlan, labels: Sequence[str]) -> Classifier | None:
+    """The checkpoint of the settings, at their level and with a new head for `labels`; None without a checkpoint.
+
+    Raises:
+        ConfigError: it is not available, or takes features of an unsupported kind.
+        DataError: it is damaged, or is no audio classifier.
+    """
+    settings = plan.settings
+    if settings.checkpoint is None:
+        return None
+    published = get_published(settings.checkpoint, settings.revision, settings.window_s)
+    heard = at_level(published, settings.level) if settings.level else published
+    return with_fresh_head(heard, labels, derive_seed(plan.seed, "head"))
+
+
+def log_mel_of(classifier: Classifier) -> LogMel:
+    """Front end of a classifier on spectrograms.
+
+    Raises:
+        ConfigError: it takes waveforms, of which no corpus of features is made.
+    """
+    if not isinstance(classifier.front_end, LogMel):
+        raise ConfigError(
+            f"pretrain_classifier.optim is given for a {type(classifier.model).__name__}, which takes waveforms; leave "
+            "it out, or name an Audio Spectrogram Transformer"
+        )
+    return classifier.front_end
 
 
 def clips_read(corpus_dir: Path, max_clips: int | None) -> int:
@@ -142,14 +189,19 @@ class BatchLoss:
     """Mean cross-entropy of a step's batch; each epoch is a random permutation, windows are drawn at random."""
 
     def __init__(
-        self, classifier: Classifier, clips: LabelledClips, settings: PretrainClassifierConfig, seed: int
+        self,
+        classifier: Classifier,
+        clips: LabelledClips,
+        settings: PretrainClassifierConfig,
+        optim: OptimConfig,
+        seed: int,
     ) -> None:
         self._model, self._front_end, self._settings = classifier.model, classifier.front_end, settings
         self._clips = clips
-        count = settings.optim.steps * settings.optim.batch_size
+        count = optim.steps * optim.batch_size
         clips_each = len(clips)
         orders = [numpy_generator(seed, "epoch", n).permutation(clips_each) for n in range(-(-count // clips_each))]
-        self._chosen = np.concatenate(orders)[:count].reshape(settings.optim.steps, -1)
+        self._chosen = np.concatenate(orders)[:count].reshape(optim.steps, -1)
 
     def __call__(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
         """Loss of `step`, in the form that `common.training.fit` takes."""

@@ -34,7 +34,7 @@ def run(
     plan = PretrainClassifierPlan.model_validate(config)
     target = Path(classifier_path)
     with stage(NAME, config, metrics_path, {"classifier": classifier_path}, {"corpus": corpus_path}) as running:
-        if plan.settings.checkpoint is None:
+        if plan.settings.checkpoint is None or plan.settings.optim is not None:
             _train(Path(corpus_path), target, plan, code_version)
         else:
             with model_time():

@@ -12,8 +12,9 @@ import soundfile
 import torch
 from transformers import pipeline
 
+from common.classifier.features import LogMel
 from common.classifier.inference import predict_logits
-from common.classifier.model import build_classifier, load_classifier, save_classifier
+from common.classifier.model import build_classifier, build_extractor, load_classifier, save_classifier
 from common.classifier.scores import mean_average_precision
 from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
 from common.corpus.features import audio_shards, write_features
@@ -39,6 +40,7 @@ SIZES = {
     "num_mel_bins": 32,
 }
 LABELS = ["hum", "hiss"]
+OPTIM = {"steps": 60.0, "batch_size": 8, "learning_rate": 5e-3, "record_every": 5}
 
 
 def samples(count: int, seed: int, labelled: bool, unlabelled: int = 0) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -76,7 +78,7 @@ def write_corpus(folder: Path, labelled: bool = True, unlabelled: int = 0) -> Pa
 
 
 def config(**settings: Any) -> dict[str, Any]:
-    optim = {"steps": 60.0, "batch_size": 8, "learning_rate": 5e-3, "record_every": 5}
+    optim = None if "checkpoint" in settings else OPTIM
     return {
         "settings": {"checkpoint": None, "revision": None, "architecture": SIZES, "optim": optim, **settings},
         "seed": 3.0,
@@ -106,6 +108,33 @@ def test_features_are_normalised_by_the_corpus(tmp_path: Path) -> None:
     assert 0 < extractor["std"] < 10
 
 
+def unscaled(architecture: ASTArchitecture) -> LogMel:
+    return LogMel(build_extractor(architecture, None, do_normalize=False))
+
+
+def test_training_goes_on_from_a_checkpoint_with_the_labels_of_the_corpus(tmp_path: Path) -> None:
+    sizes = ASTArchitecture(**SIZES)
+    save_classifier(build_classifier(sizes, ["dog", "cat", "bell"], -5.0, 4.0, seed=7), tmp_path / "first")
+    corpus = write_corpus(tmp_path / "corpus")
+    optim = {**OPTIM, "steps": 1, "learning_rate": 1e-9}
+    first = {"checkpoint": str(tmp_path / "first")}
+    pretrain(corpus, tmp_path / "out", optim=optim, **first)
+    trained, start = load_classifier(tmp_path / "out"), load_classifier(tmp_path / "first")
+    assert trained.labels == sorted(LABELS)
+    assert (trained.extractor.mean, trained.extractor.std) == (-5.0, 4.0)
+    body = start.model.audio_spectrogram_transformer.state_dict()
+    for name, value in trained.model.audio_spectrogram_transformer.state_dict().items():
+        torch.testing.assert_close(value, body[name], atol=1e-6, rtol=0)
+    pretrain(corpus, tmp_path / "as it is", optim=None, **first)
+    assert load_classifier(tmp_path / "as it is").labels == ["dog", "cat", "bell"]
+
+
+def test_a_checkpoint_on_waveforms_is_not_trained_on(tmp_path: Path) -> None:
+    write_other_classifier("wav2vec2", tmp_path / "first")
+    with pytest.raises(ConfigError, match="takes waveforms"):
+        pretrain(write_corpus(tmp_path / "corpus"), tmp_path / "out", checkpoint=str(tmp_path / "first"), optim=OPTIM)
+
+
 def dies_at(call: int) -> Callable[..., Any]:
     real, calls = Engine.step, 0
 
@@ -125,7 +154,7 @@ def test_a_repeat_and_a_resumed_run_are_equal_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: float
 ) -> None:
     corpus = write_corpus(tmp_path / "corpus")
-    optim = {**config()["settings"]["optim"], "steps": 20, "checkpoint_every_s": 1e-9}
+    optim = {**OPTIM, "steps": 20, "checkpoint_every_s": 1e-9}
     settings = {"optim": optim, "specaugment_strength": masks}
     hashes = []
     for name in ("a", "b"):
@@ -204,7 +233,7 @@ def test_clips_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("select_by", ["accuracy", "map"])
 def test_the_best_evaluation_is_kept(tmp_path: Path, select_by: str) -> None:
-    optim = {**config()["settings"]["optim"], "steps": 24, "evaluate_every": 3, "learning_rate": 0.02}
+    optim = {**OPTIM, "steps": 24, "evaluate_every": 3, "learning_rate": 0.02}
     corpus = write_corpus(tmp_path / "corpus")
     pretrain(corpus, tmp_path / "out", optim={**optim, "schedule": "constant"}, select_by=select_by)
     training = json.loads((tmp_path / "out" / "training.json").read_text())
@@ -213,13 +242,14 @@ def test_the_best_evaluation_is_kept(tmp_path: Path, select_by: str) -> None:
     assert set(told) == set(range(3, 25, 3))
     assert training[figure] == max(told.values()) == told[training["best_step"]]
     shards = audio_shards(corpus, "heldout", None)
-    stored = write_features(tmp_path / "features", shards, ClipReader(ASTArchitecture(**SIZES), tuple(sorted(LABELS))))
+    reader = ClipReader(unscaled(ASTArchitecture(**SIZES)), tuple(sorted(LABELS)))
+    stored = write_features(tmp_path / "features", shards, reader)
     clips = LabelledClips(stored, training["mean"], training["std"])
     assert held_out_figures(load_classifier(tmp_path / "out"), clips)[figure] == training[figure]
 
 
 def test_bf16_learns_and_keeps_weights_in_single_precision(tmp_path: Path) -> None:
-    optim = {**config()["settings"]["optim"], "precision": "bf16"}
+    optim = {**OPTIM, "precision": "bf16"}
     figures = pretrain(write_corpus(tmp_path / "corpus"), tmp_path / "out", optim=optim)
     assert figures["held_out_accuracy"] >= 0.9
     weights = load_classifier(tmp_path / "out").model.parameters()
@@ -230,10 +260,12 @@ def test_bf16_learns_and_keeps_weights_in_single_precision(tmp_path: Path) -> No
 def test_the_loss_of_a_batch_is_the_mean_over_its_parts(tmp_path: Path, changes: dict[str, Any]) -> None:
     shards = audio_shards(write_corpus(tmp_path / "corpus"), "train", None)
     architecture, labels = ASTArchitecture(**SIZES), tuple(sorted(LABELS))
-    clips = LabelledClips(write_features(tmp_path / "features", shards, ClipReader(architecture, labels)), -5.0, 4.0)
+    reader = ClipReader(unscaled(architecture), labels)
+    clips = LabelledClips(write_features(tmp_path / "features", shards, reader), -5.0, 4.0)
     classifier = build_classifier(architecture, labels, -5.0, 4.0, seed=1)
     settings = PretrainClassifierPlan.model_validate(config(**changes)).settings
-    loss = BatchLoss(classifier, clips, settings, seed=1)
+    assert settings.optim is not None
+    loss = BatchLoss(classifier, clips, settings, settings.optim, seed=1)
     values = [loss(3, torch.Generator().manual_seed(3), part)[0] for part in (WHOLE, Part(0, 2, 2), Part(1, 2, 2))]
     torch.testing.assert_close(values[0], (values[1] + values[2]) / 2)
 
