@@ -9,6 +9,8 @@ from typing import Any
 from common.config.methods import LOSERS
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
+from common.log import event, get_logger
+from common.models.concepts import spelled_words
 from common.records.audio_folder import copy_audio_folder
 from common.records.clips import Prompt, read_records
 from common.records.gold import GoldSet
@@ -16,6 +18,8 @@ from common.records.provenance import write_provenance
 from common.runtime.stage import stage
 from common.storage.items import ItemStore
 from components.synthesize_audio.requests import check_prompts, recipe_of, template_prompts
+
+log = get_logger("synthesize_audio")
 
 
 def run(
@@ -56,6 +60,11 @@ def run(
             return running.figures
         running.verify({"t2a": t2a_path, "aligned": aligned_path})
         models = _models(plan, prompts, Path(t2a_path), Path(aligned_path) if aligned_path else None)
+        for label in gold.labels:
+            if words := spelled_words(Path(t2a_path) / "tokenizer", label):
+                event(
+                    log, "label_spelled", label=label, words=words, hint="unknown to the text encoder: read by letters"
+                )
         # Imported here, so that a round without prompts does not import torch.
         from components.synthesize_audio.clips import Published
         from components.synthesize_audio.recording import with_recordings

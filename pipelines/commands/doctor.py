@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from common.config.dataset import DatasetSpec
@@ -13,6 +13,7 @@ from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.located import root_of
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
+from common.models.concepts import Nearness, concepts_of, nearness
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
 from common.runtime.parallel import cpu_count
@@ -93,9 +94,10 @@ def run(options: argparse.Namespace) -> int:
     profile = load_profile(options.profile or "one-gpu")
     if connection is not None:
         checks += examine_cluster(connection, profile, config, options.store)
-    place = _place(data or spec)
+    place, near = _place(data or spec), _nearness(config, methods, found.health)
     if options.json:
         told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
+        told |= {"concepts": near and [asdict(each) for each in near]}
         told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
         print_json(told)
     else:
@@ -103,6 +105,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"  place      {place}")
         print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
+        if near:
+            print(_nearness_text(config.pretrain_t2a.start, near))
         if found.health["counts"]["listed"]:
             print(_estimate_text(options.preset, work))
         if checks:
@@ -127,6 +131,26 @@ def _place(spec: DatasetSpec) -> str:
     if spec.reader == "procedural_demo":
         return "built in"
     return str(root_of(spec) if spec.reader in LAYOUTS else spec.pushed or spec.labels or spec.audio)
+
+
+def _nearness(config: RunConfig, methods: dict[str, Method], health: dict[str, Any]) -> list[Nearness] | None:
+    """How near the classes are to what the text-to-audio model knows; None = not known, or it has nothing to do."""
+    t2a = config.pretrain_t2a
+    if t2a.reuse is not None or not any(method.synthetic for method in methods.values()):
+        return None
+    concepts = concepts_of(t2a.start)
+    return None if concepts is None else nearness(health["classes"], concepts)
+
+
+def _nearness_text(model: str, near: list[Nearness]) -> str:
+    known = sum(each.shared == 1 for each in near)
+    lines = [f"concepts: {model} was trained on {known} of {len(near)} classes by name"]
+    for each in near:
+        if each.concept is None:
+            lines.append(f"  {each.label}: nothing like it by name; clips of it will hardly sound right")
+        elif each.shared < 1:
+            lines.append(f"  {each.label}: nearest is {each.concept} ({each.shared:.0%} of the words)")
+    return "\n".join(lines)
 
 
 def _refused(config: RunConfig, spec: DatasetSpec) -> str | None:

@@ -21,6 +21,7 @@ from common.config.corpus import PrepareCorpusConfig
 from common.config.overrides import validated, with_overrides
 from common.config.t2a import PretrainT2AConfig
 from common.errors import unknown_name
+from common.models.concepts import CONCEPTS
 from common.models.files import ModelFile, fits
 from common.storage import publish_dir, read_json, write_json, write_text
 from common.storage.hashing import hash_file, hash_json
@@ -158,6 +159,8 @@ def export(work: Path, models: Path, records: Path, names: Sequence[str]) -> Non
         target = models / NAME / name
         shutil.rmtree(target, ignore_errors=True)
         with publish_dir(target) as made:
+            if name == "t2a":
+                write_json(work / name / CONCEPTS, read_json(work / CORPUS / "manifest.json")["labels"])
             files = _copied(work / name, made, PARTS[name])
         known[f"{NAME}/{name}"] = {"revision": hash_json(files)[:12], "files": files}
         figures = read_json(_metrics(work, name))

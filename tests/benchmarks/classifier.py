@@ -25,7 +25,6 @@ from common.classifier.model import Classifier, build_classifier, save_classifie
 from common.config.base import OptimConfig
 from common.config.classifier import ASTArchitecture, TrainClassifierConfig
 from common.config.dataset import PrepareDatasetConfig
-from common.config.run import load_preset
 from common.datasets.rows import Row
 from common.records.audio_folder import clip_path, write_audio_folder
 from common.records.clips import GoldClip
@@ -36,6 +35,7 @@ from components.train_classifier.budget import make_budget
 from components.train_classifier.clip_sets import ClipSet, clip_set
 from components.train_classifier.jobs import Job, run_job
 from components.train_classifier.training import Examples, train
+from pipelines.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
 from tests.kit.clips import gold_clip
 
@@ -141,7 +141,7 @@ def training_figure(folder: Path, seconds: float, rate: int, rounds: int) -> Fig
     """A whole training from files, beside the stock Trainer."""
     gold = folder / f"gold-{seconds:g}"
     records = write_clips(gold, seconds, rate)
-    base = build_classifier(load_preset("tiny").pretrain_classifier.architecture, LABELS, -6.0, 3.0, seed=0)
+    base = build_classifier(load_settings().pretrain_classifier.architecture, LABELS, -6.0, 3.0, seed=0)
     save_classifier(base, folder / "base")
     optim = OptimConfig(steps=STEPS, batch_size=BATCH, learning_rate=1e-3, checkpoint_every_s=1e6)
     settings = TrainClassifierConfig(optim=optim)

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from common.audio.signal import read_audio, resample, to_mono
 from common.config.codec import SpectralCodecConfig
-from common.config.run import load_preset
 from common.diffusion.spectral_codec import SpectralCodec
 from common.errors import DataError, SynthioError, unknown_name
 from common.learners.cnn import LogMel, fit_convnet
 from common.procedural.demo import DEMO_RATE_HZ, demo_clips
+from pipelines.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
 from tests.benchmarks.learner_sets import DEMO, SETS, folds, read_rows
 from tests.benchmarks.plain_regression import fitted, scores, statistics
@@ -35,11 +35,11 @@ LOSS, DECODING = 4.0, 0.08
 DEFAULT_SETS = (DEMO, "esc10", "digits")
 CNN_STEPS = 1200
 _EARLIER = {"n_fft": 1024, "frame_hop": 256, "frames_per_latent": 4, "latent_channels": 64, "floor_db": -80.0}
-_TINY = load_preset("tiny").prepare_corpus.codec
+_NANO = load_settings().prepare_corpus.codec
 CODECS: dict[str, SpectralCodecConfig] = {
-    "tiny": _TINY,
-    "tiny, 128 channels": _TINY.model_copy(update={"latent_channels": 128}),
-    "tiny, all channels": _TINY.model_copy(update={"latent_channels": _TINY.n_mels * _TINY.frames_per_latent}),
+    "nano": _NANO,
+    "nano, 256 channels": _NANO.model_copy(update={"latent_channels": 256}),
+    "nano, all channels": _NANO.model_copy(update={"latent_channels": _NANO.n_mels * _NANO.frames_per_latent}),
     "settings of 0.6": SpectralCodecConfig.model_validate(_EARLIER),
 }
 Floats = NDArray[np.floating]
@@ -166,7 +166,7 @@ def mean(trips: Sequence[Trip], value: Callable[[Trip], float]) -> float:
 
 
 def figures(
-    trips: Sequence[Trip], left_out: Mapping[str, str], names: Sequence[str], codec: str = "tiny"
+    trips: Sequence[Trip], left_out: Mapping[str, str], names: Sequence[str], codec: str = "nano"
 ) -> list[Figure]:
     """Points that each oracle loses to a codec on each set, and the slowest decoding."""
     made, own = [], [trip for trip in trips if trip.codec == codec]

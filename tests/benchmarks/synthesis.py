@@ -24,7 +24,6 @@ from transformers import ClapProcessor
 from common.audio.signal import read_audio, to_mono, write_flac
 from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
-from common.config.run import load_preset
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.buckets import bucket_frames
@@ -133,8 +132,7 @@ def _stock(pipeline: Any, which: int, duration_s: float, sampler: SamplerConfig,
 
 def cpu_figures() -> list[Figure]:
     """The tiny model against the stock pipeline, at full length and at the lengths of its corpus."""
-    preset = load_preset("tiny")
-    backend = tiny_model(preset)
+    backend = tiny_model()
     lengths = {"the whole window, as stock denoises": (1.024,), "0.512, 0.768 and 1.024 s": (0.512, 0.768, 1.024)}
     figures = []
     for name, durations in lengths.items():

@@ -1,4 +1,4 @@
-"""Models with random weights: of the tiny preset's sizes, and of Stable Audio Open's."""
+"""Models with random weights: of the sizes of nano, the tiny preset's models, and of Stable Audio Open's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
 from common.clap.model import build_clap
 from common.clap.scorer import ClapScorer
-from common.config.run import RunConfig, load_preset
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig
 from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from common.diffusion.backend import T2ABackend
@@ -20,6 +19,7 @@ from common.procedural import CLASSES, make_clip
 from common.records.text import template_caption
 from common.runtime.seeding import numpy_generator
 from components.pretrain_t2a.architecture import build_pipeline
+from pipelines.nano.training import load_settings
 
 TINY_RATE_HZ = 16000
 OOBLECK = {"decoder_input_channels": 64, "audio_channels": 2, "sampling_rate": 44100}
@@ -41,17 +41,17 @@ def vocabulary() -> Vocabulary:
     return build_vocabulary([template_caption(label) for label in CLASSES] * 2)
 
 
-def tiny_model(config: RunConfig | None = None) -> T2ABackend:
-    """The tiny preset's text-to-audio model."""
-    config = config or load_preset("tiny")
+def tiny_model() -> T2ABackend:
+    """A text-to-audio model of nano's sizes."""
+    config = load_settings()
     codec = SpectralCodec.fit(clips(64, 1.024), config.prepare_corpus.codec)
     tokenizer = build_tokenizer(vocabulary(), config.prepare_corpus.max_tokens)
     return randomised(build_pipeline(config.pretrain_t2a, codec, tokenizer, seed=0))
 
 
 def tiny_clap() -> ClapScorer:
-    """The tiny preset's CLAP."""
-    return build_clap(load_preset("tiny").pretrain_clap.architecture, vocabulary(), seed=0)
+    """A CLAP of nano's sizes."""
+    return build_clap(load_settings().pretrain_clap.architecture, vocabulary(), seed=0)
 
 
 def full_size_model(config: PretrainT2AConfig | None = None, oobleck: dict[str, int] | None = None) -> T2ABackend:

@@ -29,6 +29,7 @@ from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.batches import Clips, stack
 from components.pretrain_t2a.stream import CorpusShards, LatentStream
 from components.pretrain_t2a.trainer import loss_function
+from pipelines.nano.training import load_settings
 from tests.benchmarks.alignment_memory import alignment_figures
 from tests.benchmarks.corpus_encoding import figures as corpus_figures
 from tests.benchmarks.figures import Figure, publish
@@ -99,7 +100,6 @@ def _train(backend: T2ABackend, stream: Any, settings: PretrainT2AConfig) -> Cur
 
 
 def _small_model(folder: Path) -> tuple[T2ABackend, Corpus]:
-    preset = load_preset("tiny")
     vae = AutoencoderOobleck(
         encoder_hidden_size=12,
         downsampling_ratios=[4, 8, 16],
@@ -125,7 +125,7 @@ def _small_model(folder: Path) -> tuple[T2ABackend, Corpus]:
     corpus = Corpus(target)
     loaded = AutoencoderOobleck.from_pretrained(folder / "published", subfolder="vae").eval()
     tokenizer = AutoTokenizer.from_pretrained(str(corpus.tokenizer_dir))
-    return build_pipeline(preset.pretrain_t2a, loaded, tokenizer, 0), corpus
+    return build_pipeline(load_settings().pretrain_t2a, loaded, tokenizer, 0), corpus
 
 
 def _cost_ratio(backend: T2ABackend) -> float:

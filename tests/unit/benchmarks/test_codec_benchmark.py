@@ -15,7 +15,7 @@ from tests.benchmarks.learner_sets import SETS
 from tests.kit.sounds import TONES, tone
 from tests.unit.benchmarks.test_learners_benchmark import FOLDS, miniature
 
-CODECS = {"tiny": SpectralCodecConfig(n_mels=32, latent_channels=48, griffin_lim_steps=2)}
+CODECS = {"nano": SpectralCodecConfig(n_mels=32, latent_channels=48, griffin_lim_steps=2)}
 
 
 def clips(numbers: range) -> list[Clip]:
@@ -42,7 +42,7 @@ def test_a_fold_that_tests_is_left_out_of_the_clips_that_are_learned(tmp_path: P
 
 def test_tables_state_what_is_lost_and_why_a_set_is_missing() -> None:
     none = Trip("none", "demo", {"plain": 90.0, "CNN": 95.0}, {"plain": 0.0, "CNN": 0.0}, 0.0)
-    tiny = Trip("tiny", "demo", {"plain": 84.0, "CNN": 94.0}, {"plain": 6.0, "CNN": 1.0}, 0.05)
+    tiny = Trip("nano", "demo", {"plain": 84.0, "CNN": 94.0}, {"plain": 6.0, "CNN": 1.0}, 0.05)
     other = replace(tiny, accuracy={"plain": 86.0, "CNN": 94.0}, lost={"plain": 4.0, "CNN": 1.0}, decoding=0.02)
     plain, cnn, esc, decoding = figures([none, tiny, other], {"esc10": "left out: no audio"}, ["demo", "esc10"])
     assert (plain.value, plain.met) == (pytest.approx(5.0), False) and cnn.met

@@ -20,9 +20,10 @@ from common.classifier.model import (
     save_classifier,
     with_fresh_head,
 )
-from common.config.run import load_preset
+from common.config.run import RunConfig, load_preset
 from components.train_classifier.inputs import window_for
 from components.train_classifier.training import draw_windows
+from pipelines.nano.training import NanoSettings, load_settings
 from tests.kit.models import wav2vec2_config
 
 
@@ -62,7 +63,7 @@ def test_the_window_holds_nine_of_ten_clips_whole(durations_s: list[float], wind
 
 @pytest.mark.parametrize(("window_s", "frames"), [(None, 104), (1.28, 104), (10.24, 104), (0.64, 64), (0.1, 104)])
 def test_the_window_is_never_longer_than_the_pretrained_models(window_s: float | None, frames: int) -> None:
-    architecture = load_preset("tiny").pretrain_classifier.architecture
+    architecture = load_settings().pretrain_classifier.architecture
     base = build_classifier(architecture, ["a", "b"], -6.0, 3.0, seed=1)
     made = with_fresh_head(base, ["x", "y", "z"], seed=2, window_s=window_s)
     assert made.front_end.max_length == made.model.config.max_length == made.extractor.max_length == frames
@@ -72,9 +73,9 @@ def test_the_window_is_never_longer_than_the_pretrained_models(window_s: float |
     assert base.front_end.max_length == base.extractor.max_length == 104
 
 
-@pytest.mark.parametrize("preset", ["smoke", "tiny"])
-def test_clips_of_the_demo_leave_the_small_presets_as_they_are(preset: str) -> None:
-    assert window_for([1.0] * 320) * 100 >= load_preset(preset).pretrain_classifier.architecture.max_length
+@pytest.mark.parametrize("settings", [load_preset("smoke"), load_settings()])
+def test_clips_of_the_demo_leave_the_small_presets_as_they_are(settings: RunConfig | NanoSettings) -> None:
+    assert window_for([1.0] * 320) * 100 >= settings.pretrain_classifier.architecture.max_length
 
 
 def short(classifier: Classifier, frames: int = 24) -> Classifier:

@@ -39,7 +39,7 @@ def test_the_models_of_small_heard_what_public_datasets_were_taken_from(
 
 def test_models_trained_in_the_run_heard_nothing_and_users_may_name_collections(tmp_path: Path) -> None:
     own = DatasetSpec(name="own", audio=tmp_path, recordings_of=("AudioSet", "Somewhere else"))
-    assert heard_before(load_preset("tiny"), own) == ()
+    assert heard_before(load_preset("smoke"), own) == ()
     found = heard_before(load_preset("small"), own)
     assert {each.model: each.what for each in found}[AST] == "audio with labels"
     (sentence,) = exposure_sentences(found, 12)

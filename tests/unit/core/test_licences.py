@@ -50,40 +50,40 @@ def test_a_licence_permits_its_own_use_and_every_lesser_one(permitted: Any, decl
 
 def test_a_model_whose_licence_forbids_the_declared_use_is_refused(publish: Any) -> None:
     publish("non-commercial")
-    check_use(load_preset("tiny", f"{AST} use=non-commercial"), dataset())
+    check_use(load_preset("smoke", f"{AST} use=non-commercial"), dataset())
     with pytest.raises(ConfigError, match=r"commercial use, which is not allowed by the licence of model someone/ast"):
-        check_use(load_preset("tiny", f"{AST} use=commercial"), dataset())
+        check_use(load_preset("smoke", f"{AST} use=commercial"), dataset())
 
 
 def test_a_dataset_whose_licence_forbids_the_declared_use_is_refused() -> None:
-    check_use(load_preset("tiny"), dataset("research"))
+    check_use(load_preset("smoke"), dataset("research"))
     for use in ("non-commercial", "commercial"):
         with pytest.raises(ConfigError, match=r"the licence of dataset own .*research only"):
-            check_use(load_preset("tiny", f"use={use}"), dataset("research"))
+            check_use(load_preset("smoke", f"use={use}"), dataset("research"))
 
 
 def test_an_unknown_licence_is_no_ground_for_commercial_use(publish: Any, caplog: pytest.LogCaptureFixture) -> None:
     publish("any")
     unknown = "pretrain_classifier.checkpoint=someone/else"
-    check_use(load_preset("tiny", unknown), dataset())
+    check_use(load_preset("smoke", unknown), dataset())
     with pytest.raises(ConfigError, match=r"model someone/else .not known: what it allows is not known"):
-        check_use(load_preset("tiny", f"{unknown} use=commercial"), dataset())
+        check_use(load_preset("smoke", f"{unknown} use=commercial"), dataset())
     with pytest.raises(ConfigError, match=r"dataset own .not stated"):
-        check_use(load_preset("tiny", "use=commercial"), dataset(licence="not stated"))
+        check_use(load_preset("smoke", "use=commercial"), dataset(licence="not stated"))
 
 
 def test_plan_refuses_before_anything_is_trained_and_hands_the_licences_to_evaluation(tmp_path: Path) -> None:
     text = f"name: own\naudio: {tmp_path}\nlicence: CC-BY-NC-4.0\nuse: non-commercial\n"
     with pytest.raises(ConfigError, match=r"CC-BY-NC-4.0: non-commercial use only"):
-        plan(text, "tiny", 0, "", 2, "use=commercial", "v")
-    *_, evaluation, _ = plan(text, "tiny", 0, "", 2, "use=non-commercial", "v")
+        plan(text, "smoke", 0, "", 2, "use=commercial", "v")
+    *_, evaluation, _ = plan(text, "smoke", 0, "", 2, "use=non-commercial", "v")
     assert evaluation["use"] == "non-commercial"
     assert evaluation["licences"][0]["licence"] == "CC-BY-NC-4.0" and evaluation["licences"][0]["kind"] == "dataset"
 
 
 def test_the_model_card_names_the_licences_of_what_went_into_the_model(publish: Any) -> None:
     publish("any", "below a revenue limit")
-    config = load_preset("tiny", f"{AST} caption_clips.backend=audio_llm")
+    config = load_preset("smoke", f"{AST} caption_clips.backend=audio_llm")
     parts = licensed_parts(config, dataset("research"))
     assert {part.kind for part in parts} == {"dataset", "classifier", "generation"}
     plain, synthetic = licence_lines(parts, False), licence_lines(parts, True)
@@ -93,4 +93,4 @@ def test_the_model_card_names_the_licences_of_what_went_into_the_model(publish: 
 
 @pytest.mark.parametrize("name", dataset_names())
 def test_every_registered_dataset_may_be_used_for_research(name: str) -> None:
-    check_use(load_preset("tiny"), resolve_dataset(name))
+    check_use(load_preset("smoke"), resolve_dataset(name))

@@ -1,0 +1,80 @@
+"""How near a dataset's labels are to what a text-to-audio model was trained on. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.models.shipped import shipped_folder, shipped_models
+from common.records.text import normalize_label
+from common.storage import read_json
+
+CONCEPTS = "concepts.json"
+"""File of a shipped text-to-audio model: the labels of its training clips."""
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """A label and the concept of the model that shares most words with it.
+
+    Attributes:
+        concept: None = none shares a word.
+        shared: words in both, as a share of the words in either; 1 = the same words.
+    """
+
+    label: str
+    concept: str | None
+    shared: float
+
+
+def concepts_of(model: str) -> list[str] | None:
+    """Concepts of a text-to-audio model; None where they are not known, as for published ones.
+
+    Raises:
+        DataError: a file of a shipped model is missing or changed.
+    """
+    if model not in shipped_models():
+        return None
+    path = shipped_folder(model) / CONCEPTS
+    return list(read_json(path)) if path.is_file() else None
+
+
+def nearness(labels: Iterable[str], concepts: Sequence[str]) -> list[Nearness]:
+    """For each label the concept that shares the largest part of its words; of equal ones the first."""
+    return [_nearest(label, concepts) for label in labels]
+
+
+def _nearest(label: str, concepts: Sequence[str]) -> Nearness:
+    words = _words(label)
+    shares = [len(words & _words(each)) / len(words | _words(each)) for each in concepts]
+    best = max(range(len(shares)), key=shares.__getitem__, default=None)
+    if best is None or not shares[best]:
+        return Nearness(label, None, 0.0)
+    return Nearness(label, concepts[best], round(shares[best], 3))
+
+
+def _words(text: str) -> set[str]:
+    """Words without the plural's s, which labels use at random."""
+    return {word.removesuffix("s") if len(word) > 3 else word for word in normalize_label(text).split()}
+
+
+def spelled_words(tokenizer: Path, label: str) -> list[str]:
+    """Words of a label that a text encoder reads letter by letter, having met none of their parts.
+
+    Args:
+        tokenizer: folder with `tokenizer.json`; without this file nothing is known and nothing found.
+    """
+    from tokenizers import Tokenizer
+
+    file = tokenizer / "tokenizer.json"
+    if not file.is_file():
+        return []
+    opened = Tokenizer.from_file(str(file))
+    opened.no_padding()
+    pieces = {word: opened.encode(word, add_special_tokens=False).tokens for word in normalize_label(label).split()}
+    return [word for word, parts in pieces.items() if len(parts) > 1 and all(map(_is_letter, parts))]
+
+
+def _is_letter(part: str) -> bool:
+    return len(part.lstrip("▁")) <= 1 or part.startswith("<0x")  # a byte
