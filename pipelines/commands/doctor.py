@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     place, near = _place(data or spec), _nearness(config, methods, found.health)
     if options.json:
         told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
-        told |= {"concepts": near and [asdict(each) for each in near]}
+        told |= {"concepts": None if near is None else list(map(asdict, near))}
         told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
         print_json(told)
     else:
