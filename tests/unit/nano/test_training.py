@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
+from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from common.clap.scorer import ClapScorer
 from common.classifier.model import load_classifier
 from common.diffusion.backend import load_backend
 from common.errors import ConfigError
+from common.models.concepts import CONCEPTS
 from common.models.files import ModelRecord, damage
-from common.storage import STORE_VARIABLE
+from common.storage import STORE_VARIABLE, read_json
 from pipelines.nano import training
 from pipelines.nano.training import export, load_settings, train
 
@@ -73,6 +76,9 @@ def test_all_parts_are_trained_once_and_exported_as_models_that_load(
     scorer, backend = ClapScorer.load(folder / "clap"), load_backend(folder / "t2a")
     assert scorer.sample_rate_hz == backend.sample_rate_hz == 16_000
     assert "tone 0" in load_classifier(folder / "encoder").labels
+    assert "tone 0" in read_json(folder / "t2a" / CONCEPTS)
+    taught, used = T5EncoderModel.from_pretrained(work / "text").state_dict(), backend.text_encoder.state_dict()
+    assert all(torch.allclose(value, used[name], atol=1e-3) for name, value in taught.items())
     told = yaml.safe_load(records.read_text())
     for name in PARTS:
         record = ModelRecord.model_validate({"model": f"nano/{name}", **told[f"nano/{name}"]})
