@@ -12,6 +12,9 @@ from functools import wraps
 from typing import Any
 
 import torch
+
+# diffusers looks in a class's module for the base by which it loads it.
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401
 from diffusers.models.transformers.stable_audio_transformer import StableAudioDiTModel
 from torch import Tensor
 
