@@ -186,5 +186,6 @@ def _copied(source: Path, target: Path, part: Part) -> dict[str, dict[str, Any]]
             save_file({k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, made, told)
         else:
             shutil.copyfile(path, made)
+        made.chmod(0o644)  # safetensors writes for the owner alone, and images run as another user
         found[name] = ModelFile(bytes=made.stat().st_size, sha256=hash_file(made)).model_dump(exclude_none=True)
     return found
