@@ -189,7 +189,8 @@ def image_tag(stage: str) -> str:
 
 def image_sources(stage: str) -> list[Path]:
     """Files that the Dockerfile copies into the image of `stage`, sorted."""
-    folders = [ROOT / "common", ROOT / "components" / stage]
+    models = re.findall(r"^COPY (models/\S+)", image_recipe(target_of(stage)), flags=re.MULTILINE)
+    folders = [ROOT / "common", ROOT / "components" / stage, *(ROOT / model for model in models)]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     files += [ROOT / name for name in ("docker/install-pinned", "requirements.txt", "components/__init__.py")]
     return sorted(path for path in files if "__pycache__" not in path.parts)

@@ -41,7 +41,10 @@ def test_a_stages_image_adds_its_own_sources_to_installed_packages_and_runs_unpr
     assert lines[0].endswith("/opt/sbom/python.cdx.json")
     folder = stage.replace("-", "_")
     copied = [line.split()[1] for line in lines[1:-1] if line.startswith("COPY ")]
-    assert copied == ["common", "components/__init__.py", f"components/{folder}"] and len(lines) == len(copied) + 2
+    shipped = {"pretrain-t2a": "t2a", "pretrain-clap": "clap", "pretrain-classifier": "encoder"}
+    models = [f"models/nano/{shipped[stage]}"] if stage in shipped else []
+    assert copied == ["common", "components/__init__.py", f"components/{folder}", *models]
+    assert len(lines) == len(copied) + 2
     assert lines[-1] == "USER 10001:10001"
 
 
@@ -110,7 +113,7 @@ def test_the_context_of_a_build_is_a_list_of_what_may_enter() -> None:
 def test_a_changed_stage_renames_its_own_image_only_and_a_docstring_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in ("common", "components", "docker"):
+    for folder in ("common", "components", "docker", "models"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     for module in (placement, sources):

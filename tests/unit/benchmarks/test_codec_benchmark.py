@@ -23,10 +23,10 @@ def clips(numbers: range) -> list[Clip]:
 
 
 def test_oracles_hear_clips_before_and_after_a_codec_that_is_fitted_outside_the_test_split() -> None:
-    none, tiny = measure("demo", Split(clips(range(8)), clips(range(8, 12))), CODECS, steps=20)
+    none, nano = measure("demo", Split(clips(range(8)), clips(range(8, 12))), CODECS, steps=20)
     assert none.accuracy["plain"] == 100 and set(none.lost.values()) == {0.0}
-    assert tiny.accuracy["plain"] == 100 - tiny.lost["plain"] > 60
-    assert tiny.decoding > 0
+    assert nano.accuracy["plain"] == 100 - nano.lost["plain"] > 60
+    assert nano.decoding > 0
 
 
 def test_a_fold_that_tests_is_left_out_of_the_clips_that_are_learned(tmp_path: Path) -> None:
@@ -42,15 +42,15 @@ def test_a_fold_that_tests_is_left_out_of_the_clips_that_are_learned(tmp_path: P
 
 def test_tables_state_what_is_lost_and_why_a_set_is_missing() -> None:
     none = Trip("none", "demo", {"plain": 90.0, "CNN": 95.0}, {"plain": 0.0, "CNN": 0.0}, 0.0)
-    tiny = Trip("nano", "demo", {"plain": 84.0, "CNN": 94.0}, {"plain": 6.0, "CNN": 1.0}, 0.05)
-    other = replace(tiny, accuracy={"plain": 86.0, "CNN": 94.0}, lost={"plain": 4.0, "CNN": 1.0}, decoding=0.02)
-    plain, cnn, esc, decoding = figures([none, tiny, other], {"esc10": "left out: no audio"}, ["demo", "esc10"])
+    nano = Trip("nano", "demo", {"plain": 84.0, "CNN": 94.0}, {"plain": 6.0, "CNN": 1.0}, 0.05)
+    other = replace(nano, accuracy={"plain": 86.0, "CNN": 94.0}, lost={"plain": 4.0, "CNN": 1.0}, decoding=0.02)
+    plain, cnn, esc, decoding = figures([none, nano, other], {"esc10": "left out: no audio"}, ["demo", "esc10"])
     assert (plain.value, plain.met) == (pytest.approx(5.0), False) and cnn.met
     assert (decoding.value, decoding.met) == (0.05, True)
     assert "left out: no audio" in table([esc])
-    assert "| none | - | - | - | 90.0 | 95.0 |" in codec_table([none, tiny], CODECS)
-    assert "| tiny | 32 / 512 / 128 / 2 | 31.2 x 48 | 0.050 | 84.0 (-6.0) | 94.0 (-1.0) |" in codec_table(
-        [tiny], CODECS
+    assert "| none | - | - | - | 90.0 | 95.0 |" in codec_table([none, nano], CODECS)
+    assert "| nano | 32 / 512 / 128 / 2 | 31.2 x 48 | 0.050 | 84.0 (-6.0) | 94.0 (-1.0) |" in codec_table(
+        [nano], CODECS
     )
 
 

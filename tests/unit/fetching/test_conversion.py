@@ -217,7 +217,7 @@ def test_a_use_that_a_licence_forbids_is_refused_before_anything_is_sent(
 ) -> None:
     lists.add(MODEL, use="non-commercial")
     run = f"pretrain_clap.checkpoint={MODEL} pretrain_clap.revision={COMMIT} use=commercial"
-    assert main(["fetch-models", "--preset", "tiny", "--overrides", run]) == 2
+    assert main(["fetch-models", "--preset", "smoke", "--overrides", run]) == 2
     assert "not allowed by the licence of model someone/tiny" in capsys.readouterr().err and not hub.sent
 
 

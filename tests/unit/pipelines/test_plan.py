@@ -54,7 +54,12 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
         ("gold,retrieval", "", "method retrieval takes clips"),
         ("gold,corpus_label", "", "method corpus_label takes clips"),
         ("gold,background_noise", "", "method background_noise takes clips"),
-        ("", "pretrain_classifier.checkpoint=null pretrain_classifier.revision=null", "pretrain_classifier takes"),
+        (
+            "",
+            f"pretrain_classifier.optim={OPTIM} pretrain_classifier.checkpoint=null pretrain_classifier.revision=null",
+            "pretrain_classifier takes",
+        ),
+        ("", f"pretrain_classifier.optim={OPTIM}", "pretrain_classifier takes"),
         ("", f"pretrain_clap.optim={OPTIM} pretrain_clap.checkpoint=null", "pretrain_clap takes clips"),
         ("", f"pretrain_clap.optim={OPTIM}", "pretrain_clap takes clips"),
         ("", f"pretrain_t2a.optim={OPTIM}", "pretrain_t2a trains on the pretraining corpus"),
@@ -92,8 +97,8 @@ def test_changed_files_of_a_dataset_change_what_prepare_dataset_gets_and_nothing
 
 
 def test_null_survives_the_wire() -> None:
-    config = load_preset("tiny")
-    plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", ""), strict=True))
+    config = load_preset("smoke")
+    plans = dict(zip(PLANS, run("demo", "smoke", 0, "", 1, "", ""), strict=True))
     assert plans["pretrain_clap"]["settings"]["checkpoint"] == WIRE_NULL
     received = PLANS["pretrain_clap"].model_validate(plans["pretrain_clap"])
     assert received.settings == config.pretrain_clap  # type: ignore[attr-defined]
