@@ -110,7 +110,7 @@ def test_compiling_elsewhere_gives_the_same_bytes_and_imports_no_model_library(
     compiled: Compiled, tmp_path: Path
 ) -> None:
     """In another folder, with another environment and another order of sets and dictionaries."""
-    for name in ("common", "components", "pipelines", "docker"):
+    for name in ("common", "components", "pipelines", "docker", "models"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     code = """
