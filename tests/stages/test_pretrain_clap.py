@@ -12,6 +12,7 @@ from transformers import ClapModel, ClapProcessor
 from common.clap.scorer import ClapScorer
 from common.config.clap import PretrainClapPlan
 from common.corpus.features import audio_shards, write_features
+from common.corpus.shards import Corpus
 from common.errors import ConfigError, DataError
 from common.storage import read_json
 from common.storage.hashing import hash_dir
@@ -152,21 +153,19 @@ def test_a_killed_run_goes_on_bit_for_bit_and_leaves_nothing_behind(
     assert not [path for path in left if "scratch" in path.parts or "work" in path.parts]
 
 
-def without_dropout(*arguments: Any) -> ClapScorer:
-    scorer = starting_point(*arguments)
-    for module in scorer.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return scorer
-
-
 @pytest.mark.e2e
-def test_two_processes_train_what_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     """Dropout is off: each process draws its own."""
-    monkeypatch.setattr(pretraining, "starting_point", without_dropout)
     corpus = write_corpus(tmp_path / "corpus")
     optim = {**TRAINED["optim"], "steps": 5, "warmup_steps": 0, "evaluate_every": 2, "learning_rate": 1e-3}
-    plan = PretrainClapPlan.model_validate({"settings": {**TRAINED, "optim": optim}, "seed": 0})
+    scorer = starting_point(
+        PretrainClapPlan.model_validate({"settings": TRAINED, "seed": 0}).settings, Corpus(corpus).vocabulary(), 0
+    )
+    for part in (scorer.model.config.audio_config, scorer.model.config.text_config):
+        part.hidden_dropout_prob = part.attention_probs_dropout_prob = 0.0
+    scorer.save(tmp_path / "start")
+    settings = {**TRAINED, "optim": optim, "checkpoint": str(tmp_path / "start"), "revision": None}
+    plan = PretrainClapPlan.model_validate({"settings": settings, "seed": 0})
     found = {}
     for processes in (1, 2):
         folder = tmp_path / str(processes)
