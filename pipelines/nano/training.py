@@ -88,6 +88,8 @@ PARTS = {
     T2A: Part("pretrain_t2a", pretrain_t2a, "t2a_path", {"corpus_path": CORPUS}, MODEL_FILES, ("vae/*",)),
 }
 """By name; a part comes after those that it reads."""
+PLACE = "_name_or_path"
+"""Entry of a config for the folder it was loaded from, which is of the machine that trained."""
 LEFT_OUT = ("training.json", "monitor/*", "*SHA256SUMS")
 
 
@@ -159,7 +161,7 @@ def export(work: Path, models: Path, records: Path, names: Sequence[str]) -> Non
         target = models / NAME / name
         shutil.rmtree(target, ignore_errors=True)
         with publish_dir(target) as made:
-            if name == "t2a":
+            if name == T2A:
                 write_json(work / name / CONCEPTS, read_json(work / CORPUS / "manifest.json")["labels"])
             files = _copied(work / name, made, PARTS[name])
         known[f"{NAME}/{name}"] = {"revision": hash_json(files)[:12], "files": files}
@@ -182,10 +184,12 @@ def _copied(source: Path, target: Path, part: Part) -> dict[str, dict[str, Any]]
         if path.suffix == ".safetensors" and not fits(name, part.exact):
             with safe_open(path, "pt") as opened:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-                told = opened.metadata()
-            save_file({k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, made, told)
+                metadata = opened.metadata()
+            save_file({k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, made, metadata)
         else:
             shutil.copyfile(path, made)
+        if path.suffix == ".json" and PLACE in (told := read_json(path)):
+            write_json(made, {key: value for key, value in told.items() if key != PLACE})
         made.chmod(0o644)  # safetensors writes for the owner alone, and images run as another user
         found[name] = ModelFile(bytes=made.stat().st_size, sha256=hash_file(made)).model_dump(exclude_none=True)
     return found

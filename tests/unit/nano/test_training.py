@@ -80,6 +80,7 @@ def test_all_parts_are_trained_once_and_exported_as_models_that_load(
     taught, used = T5EncoderModel.from_pretrained(work / "text").state_dict(), backend.text_encoder.state_dict()
     assert all(torch.allclose(value, used[name], rtol=1e-3, atol=1e-3) for name, value in taught.items())
     told = yaml.safe_load(records.read_text())
+    assert not [path for path in folder.rglob("*.json") if str(tmp_path) in path.read_text()], "a path of this machine"
     for name in PARTS:
         record = ModelRecord.model_validate({"model": f"nano/{name}", **told[f"nano/{name}"]})
         assert damage(folder / name, record.files) is None
