@@ -9,12 +9,13 @@ from typing import Any
 from common.classifier.model import at_level, save_classifier
 from common.config.classifier import PretrainClassifierPlan
 from common.corpus.shards import Corpus
+from common.models.registry import locate
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_json
+from common.storage.hashing import hash_dir, hash_json
 from common.storage.items import ItemStore
-from components.pretrain_classifier.pretraining import NAME, TRAINING, Job, get_published, pretrain
+from components.pretrain_classifier.pretraining import FILES, NAME, TRAINING, Job, get_published, pretrain
 
 FIGURES = ("labels", "clips", "unlabelled_clips", "held_out_accuracy", "held_out_map")
 
@@ -49,7 +50,10 @@ def run(
 
 def _train(corpus_dir: Path, target: Path, plan: PretrainClassifierPlan, code_version: str) -> None:
     store = ItemStore(NAME, code_version)
-    key = {"corpus": hash_json(Corpus(corpus_dir).manifest), "plan": plan.model_dump(mode="json")}
+    key: dict[str, Any] = {"corpus": hash_json(Corpus(corpus_dir).manifest), "plan": plan.model_dump(mode="json")}
+    if plan.settings.checkpoint is not None:
+        # A folder may hold other weights under the same name.
+        key["start"] = hash_dir(locate(plan.settings.checkpoint, plan.settings.revision, FILES))
 
     def make(folder: Path) -> None:
         with model_time():
