@@ -96,3 +96,4 @@ class PrepareCorpusPlan(Plan):
     excluded_ids_files: tuple[str, ...] = Field(
         default=(), description="files that name the AudioSet and Freesound clips of datasets"
     )
+    wanted: bool = Field(default=True, description="false = nothing of the run takes clips from it: it stays empty")

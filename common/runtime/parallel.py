@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Literal, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from common.errors import ConfigError, DataError, Interrupted, StorageError
 from common.runtime.interrupts import forwarded_sigterm
 from common.runtime.split_guard import go_on_as, running_stage
@@ -115,5 +117,7 @@ def _begin_worker(stage: str | None) -> None:
 
 
 def _one_thread() -> None:
+    # NumPy's and SciPy's BLAS have thread pools of their own.
+    threadpool_limits(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 
 Floats = NDArray[np.float32]
 
@@ -58,8 +60,8 @@ def waveform_correlation(first: Floats, second: Floats) -> float:
         In [0, 1]; 0 if one of them is silent.
     """
     a, b = first.astype(np.float64), second.astype(np.float64)
-    length = 1 << (len(a) + len(b) - 2).bit_length()
-    products = np.fft.irfft(np.fft.rfft(a, length) * np.conj(np.fft.rfft(b, length)), length)
+    length = next_fast_len(len(a) + len(b) - 1, real=True)
+    products = irfft(rfft(a, length) * np.conj(rfft(b, length)), length)
     least = -(-min(len(a), len(b)) // 2)
     lags = np.arange(least - len(b), len(a) - least + 1)
     start, stop = np.maximum(lags, 0), np.minimum(lags + len(b), len(a))
@@ -121,6 +123,8 @@ def _near(
     test: ClipSet, other: ClipSet, known: set[tuple[int, int]], cosine: float, correlation: float, neighbours: int
 ) -> tuple[list[tuple[int, int, float, float]], int]:
     found, checked = [], 0
+    # Many test clips ask for the same neighbours.
+    load = lru_cache(maxsize=512)(other.load)
     for i, row in enumerate(test.embeddings):
         similarity = other.embeddings @ row
         # Stable sort: equal similarities keep the order of the clips.
@@ -131,7 +135,7 @@ def _near(
         checked += len(near)
         waveform = test.load(i)
         for j in near:
-            value = waveform_correlation(waveform, other.load(j))
+            value = waveform_correlation(waveform, load(j))
             if value >= correlation:
                 found.append((i, j, float(similarity[j]), value))
     return found, checked

@@ -71,7 +71,8 @@ def resolve(
         raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
     if n < 0:
         raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
-    _check_corpus(config, methods)
+    corpus_users = _corpus_users(config, methods)
+    _check_corpus(config, corpus_users)
     replicates = tuple(range(config.seed, config.seed + seeds))
     recipes = resolve_recipes(methods)
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
@@ -80,9 +81,14 @@ def resolve(
     templates = max(config.losers_per_clip if alignments else 0, most if vanilla else 0)
     # Stages whose work only generated clips use have nothing to do in a run without them.
     generating = replicates if recipes else ()
+    generates = bool(recipes) or vanilla
     run_level: dict[str, dict[str, Any]] = {
-        "prepare_corpus": {"seed": config.seed, "excluded_ids_files": _excluded_ids_files(config, dataset)},
-        "pretrain_t2a": {"seed": config.seed, "wanted": bool(recipes) or vanilla},
+        "prepare_corpus": {
+            "seed": config.seed,
+            "excluded_ids_files": _excluded_ids_files(config, dataset),
+            "wanted": bool(corpus_users) or (generates and _trains_t2a(config)),
+        },
+        "pretrain_t2a": {"seed": config.seed, "wanted": generates},
         "pretrain_clap": {"seed": config.seed},
         "pretrain_classifier": {"seed": config.seed},
         "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates, "data_version": data_version},
@@ -133,33 +139,36 @@ def _from_corpus(methods: dict[str, Method]) -> dict[str, Recipe]:
     return {name: each.recipe for name, each in methods.items() if each.recipe and each.recipe.from_corpus}
 
 
-def _check_corpus(config: RunConfig, methods: dict[str, Method]) -> None:
+def _trains_t2a(config: RunConfig) -> bool:
+    return config.pretrain_t2a.optim is not None and config.pretrain_t2a.reuse is None
+
+
+def _corpus_users(config: RunConfig, methods: dict[str, Method]) -> dict[str, str]:
+    """What needs audio of the pretraining corpus, and what to do where there is none."""
+    without = "name a checkpoint and set {}.optim=null"
+    stages = {"pretrain_clap": config.pretrain_clap.optim, "pretrain_classifier": config.pretrain_classifier.optim}
+    noisy = [name for name, each in methods.items() if each.classic == "background"]
+    return {
+        **{stage: without.format(stage) for stage, optim in stages.items() if optim is not None},
+        **{f"method {name}": "leave it out" for name in (*_from_corpus(methods), *noisy)},
+    }
+
+
+def _check_corpus(config: RunConfig, users: dict[str, str]) -> None:
     corpus = config.prepare_corpus
     if corpus.source in ("folder", "tar") and not (corpus.audio_dir and corpus.captions_file):
         raise ConfigError(
             "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
             "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"
         )
-    t2a = config.pretrain_t2a
-    if corpus.source == "none" and t2a.optim is not None and t2a.reuse is None:
+    if corpus.source == "none" and _trains_t2a(config):
         raise ConfigError(
             "pretrain_t2a trains on the pretraining corpus, and prepare_corpus.source is none: set source, or take a "
             "published model as it is (pretrain_t2a.start names it, pretrain_t2a.optim=null)"
         )
-    if corpus.source != "none" and corpus.keep_audio:
-        return
-    for user, uses, instead in (
-        ("pretrain_clap", config.pretrain_clap.optim is not None, "name a checkpoint and set pretrain_clap.optim=null"),
-        (
-            "pretrain_classifier",
-            config.pretrain_classifier.optim is not None,
-            "name a checkpoint and set pretrain_classifier.optim=null",
-        ),
-        *((f"method {name}", True, "leave it out") for name in _from_corpus(methods)),
-        ("method background_noise", any(each.classic == "background" for each in methods.values()), "leave it out"),
-    ):
-        if uses:
-            raise ConfigError(
-                f"{user} takes clips from the pretraining corpus, and this run has none with audio: {instead}, or set "
-                "prepare_corpus.source, and prepare_corpus.keep_audio=true"
-            )
+    if users and (corpus.source == "none" or not corpus.keep_audio):
+        user, instead = next(iter(users.items()))
+        raise ConfigError(
+            f"{user} takes clips from the pretraining corpus, and this run has none with audio: {instead}, or set "
+            "prepare_corpus.source, and prepare_corpus.keep_audio=true"
+        )

@@ -40,7 +40,7 @@ def run(
     plan = PrepareCorpusPlan.model_validate(config)
     target = Path(corpus_path)
     with stage(NAME, config, metrics_path, {"corpus": corpus_path}) as running:
-        if plan.settings.source == "none":
+        if plan.settings.source == "none" or not plan.wanted:
             write_json(target / "vocabulary.json", [])
             write_json(target / "manifest.json", EMPTY)
             return running.figures

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.classifier.augmentation import spec_augment
+from common.classifier.inference import BATCH_SIZE
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.classifier.probe import embeddings, set_last_layer
 from common.config.classifier import Waveform
@@ -126,17 +128,43 @@ def features_of(
 def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength: Strength) -> Rows:
     """Copies of `clips` under the job's augmentation of waveforms; `sources` as in `Rows`."""
     hears = kind_of(job.learner).front_end(job.pretrained)
-    noises = load_backgrounds(job.backgrounds, hears.sample_rate_hz) if job.backgrounds else ()
-    made = Rows.none(len(job.labels))
-    targets = clips.targets(len(job.labels)).astype(np.float64)
+    rate = hears.sample_rate_hz
+    noises = load_backgrounds(job.backgrounds, rate) if job.backgrounds else ()
     kind: Waveform = job.classic  # type: ignore[assignment]
     fewer = {"copies": min(job.settings.learners.copies, getattr(job.settings, kind).copies)}
     settings = job.settings.model_copy(update={kind: getattr(job.settings, kind).model_copy(update=fewer)})
-    for clip, target, source in zip(clips.clips, targets, sources, strict=True):
-        waveform, rate = load_clip(clips.folder, clip, hears.sample_rate_hz), hears.sample_rate_hz
-        found = hears(augmented_copies(kind, waveform, rate, settings, strength, job.seed, clip.clip_id, noises))
-        made = made.joined(Rows(found, np.repeat(target[None], len(found), axis=0), np.full(len(found), source)))
-    return made
+    changed = (
+        augmented_copies(
+            kind, load_clip(clips.folder, clip, rate), rate, settings, strength, job.seed, clip.clip_id, noises
+        )
+        for clip in clips.clips
+    )
+    found = _heard(hears, changed)
+    each = [len(rows) for rows in found]
+    targets = clips.targets(len(job.labels)).astype(np.float64)
+    return Rows(
+        [row for rows in found for row in rows],
+        np.repeat(targets, each, axis=0),
+        np.repeat(np.array(sources, dtype=np.int64), each),
+    )
+
+
+def _heard(hears: FrontEnd, clips: Iterable[list[NDArray[np.float32]]]) -> list[list[Features]]:
+    """Features of the waveforms of each clip, many at once: a model pads a small batch to its full size."""
+    found: list[list[Features]] = []
+    waiting: list[list[NDArray[np.float32]]] = []
+
+    def hear() -> None:
+        rows = iter(hears([waveform for waveforms in waiting for waveform in waveforms]))
+        found.extend(list(islice(rows, len(waveforms))) for waveforms in waiting)
+        waiting.clear()
+
+    for waveforms in clips:
+        waiting.append(waveforms)
+        if sum(map(len, waiting)) >= BATCH_SIZE:
+            hear()
+    hear()
+    return found
 
 
 def _weights(gold: Rows, further: Rows, share: float) -> Floats:
@@ -278,13 +306,16 @@ def kind_of(learner: str) -> Kind:
 
 def _save_features(learner: str, pretrained: Pretrained, clips: ClipSet, with_copies: bool, folder: Path) -> None:
     hears = kind_of(learner).front_end(pretrained)
-    found: list[Features] = []
-    for clip in clips.clips:
-        waveform = load_clip(clips.folder, clip, hears.sample_rate_hz)
-        copies = []
-        if with_copies:
-            copies = recorded_copies(waveform, hears.sample_rate_hz, clip.clip_id)
-        found += hears([waveform, *copies])
+    rate = hears.sample_rate_hz
+    waveforms = ((clip, load_clip(clips.folder, clip, rate)) for clip in clips.clips)
+    heard = _heard(
+        hears,
+        (
+            [waveform, *(recorded_copies(waveform, rate, clip.clip_id) if with_copies else ())]
+            for clip, waveform in waveforms
+        ),
+    )
+    found = [row for rows in heard for row in rows]
     # Features of clips of several lengths lie one behind the other.
     lengths = np.array([len(rows) if rows.ndim > 1 else 0 for rows in found], dtype=np.int64)
     rows = np.concatenate([np.atleast_2d(rows) for rows in found]) if found else np.zeros((0, 0), np.float32)

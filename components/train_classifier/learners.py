@@ -144,10 +144,14 @@ def _applies(classic: Augmentation, learner: str) -> bool:
 
 
 def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
-    keys, results = list(jobs), dict(run_items(run_learner, list(jobs.values()), model_workers()))
+    # The slow ones begin, so that no core waits for the last of them.
+    keys = sorted(jobs, key=lambda cell: not find_learner(cell[0]).slow)
+    results = {
+        keys[place]: result for place, result in run_items(run_learner, [jobs[key] for key in keys], model_workers())
+    }
     done = {}
-    for place, key in enumerate(keys):
-        job, result = jobs[key], results[place]
+    for key, job in jobs.items():
+        result = results[key]
         if isinstance(result, BaseException):
             text = failure_text(result)
             learned.fail(job.learner, job.method, job.seed, text)

@@ -47,6 +47,13 @@ def test_every_clip_is_in_one_shard_with_latents_tokens_and_audio(tmp_path: Path
     assert 0.8 < scale < 1.2
 
 
+def test_a_corpus_that_nothing_takes_clips_of_stays_empty(tmp_path: Path, run_store: Path) -> None:
+    config = {"settings": SETTINGS, "seed": 3, "wanted": False}
+    run(str(tmp_path / "c"), str(tmp_path / "metrics.json"), config=config, code_version="test")
+    assert Corpus(tmp_path / "c").manifest["clips"] == 0
+    assert not (run_store / "prepare_corpus").exists()
+
+
 @pytest.mark.e2e
 def test_a_rerun_gives_equal_bytes_and_remakes_only_a_missing_shard(tmp_path: Path, run_store: Path) -> None:
     build(tmp_path / "a")

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from common.errors import DataError
 from common.runtime.parallel import cpu_count, run_items
@@ -50,6 +52,19 @@ def test_workers_are_part_of_the_stage_that_started_them(start: Literal["fork", 
     with running_as("evaluate_classifier"):
         assert dict(run_items(stage_of, [1, 2], 2, start)) == dict.fromkeys(range(2), "evaluate_classifier")
     assert set(dict(run_items(stage_of, [1, 2], 2, start)).values()) == {None}
+
+
+def threads_of_blas(x: int) -> list[int]:
+    import scipy.linalg
+
+    scipy.linalg.eigh(np.eye(2))
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_a_workers_linear_algebra_has_one_thread() -> None:
+    with threadpool_limits(2):
+        found = dict(run_items(threads_of_blas, [1, 2], workers=2))
+    assert all(threads and set(threads) == {1} for threads in found.values()), found
 
 
 def test_cpu_count_is_within_the_machine() -> None:

@@ -147,6 +147,25 @@ def test_what_only_generated_clips_need_is_made_only_for_them(methods: str, mode
         assert len(plans[stage]["seeds"]) == 2, stage
 
 
+@pytest.mark.parametrize(
+    ("preset", "methods", "overrides", "made"),
+    [
+        ("tiny", "", "", False),
+        ("tiny", "gold,retrieval", "", True),
+        ("tiny", "gold,background_noise", "", True),
+        ("tiny", "gold", f"pretrain_clap.optim={OPTIM}", True),
+        ("tiny", "gold", f"pretrain_t2a.optim={OPTIM}", False),
+        ("tiny", "gold,vanilla", f"pretrain_t2a.optim={OPTIM}", True),
+        ("smoke", "gold", "", True),
+    ],
+)
+def test_a_corpus_is_made_where_something_takes_clips_of_it(
+    preset: str, methods: str, overrides: str, made: bool
+) -> None:
+    plans = dict(zip(PLANS, run("demo", preset, 0, methods, 1, overrides, ""), strict=True))
+    assert plans["prepare_corpus"]["wanted"] is made
+
+
 def test_a_surplus_scales_generation_and_not_what_training_takes() -> None:
     asked = {"preset": "tiny", "dataset": {}, "n": 32, "command": ""}
 

@@ -31,6 +31,11 @@ def {stage}(mode: str) -> str:
         os.kill(os.getpid(), 9)
     if mode == "exit":
         sys.exit(7)
+    if mode == "leave":
+        import atexit, concurrent.futures, time
+        atexit.register(lambda: Path("left").write_text("tidied"))
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        pool.submit(lambda: (time.sleep(0.2), Path("late").write_text("written")))
     Path("seen.json").write_text(json.dumps({{
         "pid": os.getpid(), "session": os.getsid(0), "parent": os.getppid(), "library": "colorsys" in sys.modules,
         "variables": dict(os.environ), "folder": os.getcwd(), "stdin": os.read(0, 9).decode(),
@@ -99,6 +104,11 @@ def test_a_task_that_ends_badly_says_so_and_the_next_one_runs(
     found, output = run(process, mode)
     assert found == status and all(word in output for word in words)
     assert run(process, "work")[0] == 0
+
+
+def test_a_task_waits_for_its_threads_and_tidies_up_as_an_interpreter_does(process: Warm) -> None:
+    assert run(process, "leave")[0] == 0
+    assert Path("late").read_text() == "written" and Path("left").read_text() == "tidied"
 
 
 def sleeping(process: Warm) -> Task:
