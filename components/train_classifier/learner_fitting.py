@@ -84,10 +84,9 @@ def hear_all(jobs: Sequence[LearnerJob]) -> None:
     """Compute the features of all clips of the jobs, each once; a job whose clips fail meets the error again."""
     found: dict[str, _Hearing] = {}
     for job in jobs:
-        kind = kind_of(job.learner)
-        for clips, copies in ((job.gold, kind.copies), (job.validation, kind.copies), (job.synthetic, False)):
+        for clips, copies in ((job.gold, True), (job.validation, True), (job.synthetic, False)):
             for part in clips.parts(PART) if clips is not None else ():
-                key = hash_json([kind.front_end_key(job.pretrained), copies, part.identity])
+                key = hash_json([kind_of(job.learner).front_end_key(job.pretrained), copies, part.identity])
                 found.setdefault(key, _Hearing(job.learner, job.pretrained, part, job.store, copies))
     for _ in run_items(_hear, list(found.values()), model_workers()):
         pass
@@ -166,8 +165,9 @@ class _Real:
     @classmethod
     def of(cls, job: LearnerJob) -> _Real:
         sets = [job.gold, *([job.validation] if job.validation else [])]
-        copies = kind_of(job.learner).copies
-        rows = [row for clips in sets for row in features_of(job.learner, job.pretrained, clips, job.store, copies)]
+        rows = [
+            row for clips in sets for row in features_of(job.learner, job.pretrained, clips, job.store, copies=True)
+        ]
         targets = np.concatenate([clips.targets(len(job.labels)) for clips in sets]).astype(np.float64)
         places = {clip.clip_id: place for place, clip in enumerate(job.gold.clips)}
         return cls([row[0] for row in rows], [row[1:] for row in rows], targets, places)

@@ -95,7 +95,6 @@ class Kind:
         save: writes the model's directory: job, head, temperature, folder.
         options: values of its setting, or of its settings together, to choose from; JSON values.
         further_options: the same where there are further clips; None = what was chosen without them.
-        copies: whether it is fitted to recorded copies of the gold clips too.
         front_end_name: of a front end without weights.
     """
 
@@ -103,7 +102,6 @@ class Kind:
     fit: Fit
     save: Callable[[LearnerJob, nn.Module, float, Path], None]
     options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,)
-    copies: bool = True
     front_end_name: str = ""
     further_options: Callable[[LearnersConfig], Sequence[Any]] | None = None
 
@@ -284,9 +282,9 @@ def _encoder(pretrained: Pretrained) -> FrontEnd:
 
 
 def _without_weights(
-    name: str, fit: Fit, options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,), copies: bool = True
+    name: str, fit: Fit, options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,)
 ) -> Kind:
-    return Kind(lambda _: front_end(name), fit, _save_module(name), options, copies, name)
+    return Kind(lambda _: front_end(name), fit, _save_module(name), options, name)
 
 
 KINDS: dict[str, Kind] = {
@@ -294,7 +292,7 @@ KINDS: dict[str, Kind] = {
     "probe_clap": Kind(_pretrained, _logistic, _save_module(CLAP), lambda c: c.inverse_penalties),
     "few_shot_clap": Kind(_pretrained, _few_shot, _save_module(CLAP), _few_shot_options),
     "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
-    "cnn": replace(_without_weights("log_mel", _convnet, copies=False), further_options=lambda c: c.real_last),
+    "cnn": replace(_without_weights("log_mel", _convnet), further_options=lambda c: c.real_last),
 }
 ENCODER_PROBE = Kind(_pretrained, _logistic, _save_module(ENCODER), lambda c: c.inverse_penalties)
 
