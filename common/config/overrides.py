@@ -17,6 +17,10 @@ from common.errors import ConfigError, unknown_name
 Settings = TypeVar("Settings", bound=Frozen)
 
 
+class _Begun(dict[str, Any]):
+    """A section that was null and has got some fields; whether it has all that it needs, validation says."""
+
+
 def with_overrides(settings: Settings, overrides: str) -> Settings:
     """Apply space-separated `section.field=value` pairs, values in YAML, such as `align_t2a.optim.steps=50 rounds=1`.
 
@@ -41,7 +45,7 @@ def _override(values: dict[str, Any], pair: str) -> None:
     node: Any = values
     keys = path.split(".")
     for depth, key in enumerate(keys):
-        if not isinstance(node, dict) or key not in node:
+        if not isinstance(node, dict) or (key not in node and not isinstance(node, _Begun)):
             where = ".".join(keys[:depth]) or "the run"
             known = node if isinstance(node, dict) else []
             raise unknown_name(f"override (field of {where})", key, known)
@@ -52,6 +56,8 @@ def _override(values: dict[str, Any], pair: str) -> None:
                 raise ConfigError(
                     f"override {pair!r}: its value is no valid YAML; put text in double quotes"
                 ) from error
+        elif node.get(key) is None:
+            node[key] = _Begun()
         node = node[key]
 
 

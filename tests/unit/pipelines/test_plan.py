@@ -220,6 +220,18 @@ def test_an_override_changes_one_field() -> None:
     assert changed.pretrain_t2a == plain.pretrain_t2a
 
 
+def test_overrides_begin_a_section_that_is_null() -> None:
+    fields = "pretrain_t2a.optim.batch_size=4 pretrain_t2a.optim.steps=7"
+    optim = load_preset("tiny", f"{fields} pretrain_t2a.optim.learning_rate=0.1").pretrain_t2a.optim
+    assert optim is not None and (optim.steps, optim.batch_size, optim.learning_rate) == (7, 4, 0.1)
+    with pytest.raises(ConfigError, match="optim.learning_rate: Field required"):
+        load_preset("tiny", fields)
+    with pytest.raises(ConfigError, match="'stps': did you mean steps"):
+        load_preset("tiny", f"{fields} pretrain_t2a.optim.learning_rate=0.1 pretrain_t2a.optim.stps=7")
+    with pytest.raises(ConfigError, match=r"field of pretrain_t2a.optim.steps\) 'more'"):
+        load_preset("tiny", f"{fields} pretrain_t2a.optim.steps.more=1")
+
+
 @pytest.mark.parametrize("value", ["[1", "{a", "'open", "caf\udce9", "@x", "\x07", "a:b:\udcff"])
 def test_an_override_whose_value_cannot_be_read_is_told(value: str) -> None:
     with pytest.raises(ConfigError, match="its value is no valid YAML"):
