@@ -224,7 +224,7 @@ def test_overrides_begin_a_section_that_is_null() -> None:
     fields = "pretrain_t2a.optim.batch_size=4 pretrain_t2a.optim.steps=7"
     optim = load_preset("tiny", f"{fields} pretrain_t2a.optim.learning_rate=0.1").pretrain_t2a.optim
     assert optim is not None and (optim.steps, optim.batch_size, optim.learning_rate) == (7, 4, 0.1)
-    with pytest.raises(ConfigError, match="optim.learning_rate: Field required"):
+    with pytest.raises(ConfigError, match=r"optim\.learning_rate: Field required"):
         load_preset("tiny", fields)
     with pytest.raises(ConfigError, match="'stps': did you mean steps"):
         load_preset("tiny", f"{fields} pretrain_t2a.optim.learning_rate=0.1 pretrain_t2a.optim.stps=7")
