@@ -66,15 +66,17 @@ def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> dict[s
     return {"calibrated_loss": cross_entropy(validation, targets, multi_label), "judged_loss": told}
 
 
-def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool) -> dict[str, Any]:
+def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> dict[str, Any]:
     """Choose members greedily: the best learner, then each that lowers the loss of the mean.
 
-    Learners with splits come first, by their judges; then the others, on validation.
+    Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
 
     Args:
         heard: by learner.
         targets: (N, labels) of the validation clips.
         multi_label: whether labels are independent.
+        fair: whether no validation clip shares its group with a training clip. If some do, validation flatters learners
+            without splits, and these join no others.
 
     Returns:
         Figures with the names of AST's, `losses`, and `members` as {learner, temperature}.
@@ -84,7 +86,7 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool) -> dic
         ("judged_loss", [name for name in sorted(heard) if heard[name].judged is not None]),
         ("calibrated_loss", [name for name in sorted(heard) if heard[name].judged is None]),
     ):
-        while len(names) > 0:
+        while names and (fair or not chosen or figure == "judged_loss"):
             before = losses([heard[name] for name in chosen], targets, multi_label)[figure] if chosen else np.inf
             found = {n: losses([heard[each] for each in [*chosen, n]], targets, multi_label)[figure] for n in names}
             best = min(found, key=lambda name: float(found[name]))

@@ -18,11 +18,13 @@ from common.errors import failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.front_ends import ENCODER
 from common.log import event, get_logger
+from common.records.clips import GoldClip
 from common.runtime.devices import model_workers
 from common.runtime.parallel import run_items
 from common.storage import read_json, write_json
 from components.train_classifier.blend import MEMBERS, Heard, blend, losses
 from components.train_classifier.candidates import classics_of, strengths
+from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, SECONDS, read_result
 from components.train_classifier.learner_fitting import hear_all, run_learner
@@ -185,7 +187,12 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
             found = losses([told], targets, inputs.multi_label)
             learned.calibrated[name, method, seed] = {"temperature": told.temperature, **found}
         if heard and BLEND in plan.settings.learners.names:
-            learned.blends[method, seed] = blend(heard, targets, inputs.multi_label)
+            fair = _groups(inputs.train[seed]).isdisjoint(_groups(inputs.validation[seed]))
+            learned.blends[method, seed] = blend(heard, targets, inputs.multi_label, fair)
+
+
+def _groups(clips: ClipSet) -> set[str]:
+    return {clip.group for clip in clips.clips if isinstance(clip, GoldClip) and clip.group}
 
 
 def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:

@@ -59,3 +59,14 @@ def test_a_blend_keeps_those_that_lower_the_loss_and_no_others(tmp_path: Path) -
     assert {row["learner"] for row in made["members"]} == {"good", "other", "network"}
     alone = blend({"good": heard["good"]}, TARGETS, False)
     assert made["judged_loss"] < alone["judged_loss"] and made["val_accuracy"] >= alone["val_accuracy"]
+
+
+def test_where_validation_flatters_a_learner_without_splits_joins_no_others(tmp_path: Path) -> None:
+    good = Heard.of(item(tmp_path / "good", answers(0.8, 0), answers(0.8, 1), True), TARGETS, False)
+    networks = {
+        n: Heard.of(item(tmp_path / n, answers(0.9, k), None, False), TARGETS, False) for k, n in enumerate("ab")
+    }
+    made = blend({"good": good, **networks}, TARGETS, False, fair=False)
+    assert [row["learner"] for row in made["members"]] == ["good"]
+    assert len(blend(networks, TARGETS, False, fair=False)["members"]) == 1
+    assert len(blend(networks, TARGETS, False)["members"]) == 2
