@@ -22,6 +22,7 @@ from common.records.audio_folder import read_clips
 from common.records.clips import Prompt, SyntheticClip, write_records
 from common.records.provenance import read_provenance
 from common.storage.hashing import hash_file
+from components.synthesize_audio.model import _load
 from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
 from tests.kit.gold import tones_gold
@@ -318,6 +319,8 @@ def test_distinct_captions_are_encoded_once_in_each_process(
     synthesize: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(production, "devices", lambda: ("cpu",))
+    # With one core, tests before this one have encoded captions in this process.
+    _load.cache_clear()
     folder = synthesize()
     figures = json.loads((folder.parent / "metrics.json").read_text())
     assert figures["new_clips"] == figures["sampled_clips"] == 24
