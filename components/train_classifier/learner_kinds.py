@@ -161,7 +161,8 @@ def _heard(hears: FrontEnd, clips: Iterable[list[NDArray[np.float32]]]) -> list[
         waiting.append(waveforms)
         if sum(map(len, waiting)) >= BATCH_SIZE:
             hear()
-    hear()
+    if waiting:
+        hear()
     return found
 
 

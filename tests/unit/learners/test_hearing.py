@@ -32,5 +32,8 @@ def test_clips_with_their_copies_come_in_batches_and_leave_in_order() -> None:
     assert hears.sizes == [BATCH_SIZE, BATCH_SIZE, 80 - 2 * BATCH_SIZE]
 
 
-def test_no_clips_give_no_features() -> None:
-    assert _heard(Counting(), iter([])) == []
+def test_a_front_end_is_never_asked_about_nothing() -> None:
+    hears = Counting()
+    assert _heard(hears, iter([])) == [] and hears.sizes == []
+    _heard(hears, iter([[np.zeros(4, np.float32)]] * 2 * BATCH_SIZE))
+    assert hears.sizes == [BATCH_SIZE, BATCH_SIZE]
