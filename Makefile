@@ -120,7 +120,7 @@ train-job: setup ## Render pretraining on several nodes as a Kubeflow TrainJob: 
 	  --overrides=$(call quoted,OVERRIDES) --corpus=$(call quoted,CORPUS) --clap=$(call quoted,CLAP) --nodes=$(call quoted,NODES,2) \
 	  --profile=$(call quoted,PROFILE,eight-gpus)
 
-images: setup ## Build the image of every stage: [IMAGE_BUILDER='docker build'] [STAGES=a,b] [BUILD_ARGUMENTS='--build-arg TORCH=…']
+images: setup ## Build the images that stages run in: [IMAGE_BUILDER='docker build'] [STAGES=a,b] [BUILD_ARGUMENTS='--build-arg TORCH=…']
 	@$(PY) -m pipelines images build --builder=$(call quoted,IMAGE_BUILDER) --profile=$(call quoted,PROFILE,local) --registry=$(call quoted,REGISTRY) \
 	  --stages=$(call quoted,STAGES) --arguments=$(call quoted,BUILD_ARGUMENTS)
 

@@ -1,4 +1,4 @@
-"""Catalogue of the stages: names, task titles, and image names on this machine."""
+"""Catalogue of the stages: names, task titles, images, and image names on this machine."""
 
 from __future__ import annotations
 
@@ -31,11 +31,24 @@ STAGES = {
 """Every stage with its task title on a run's page."""
 
 
-def target_of(stage: str) -> str:
-    """Dockerfile target of a stage."""
-    return stage.replace("_", "-")
+LAYERS = {
+    "base": ("plan", "prepare_dataset", "plan_study", "record_cell", "report_study", "record_night", "judge_study"),
+    "torch": (
+        *("finetune_clap", "retrieve_audio", "caption_clips", "augment_captions", "filter_audio", "revise_captions"),
+        *("evaluate_classifier", "report"),
+    ),
+    "diffusion": ("prepare_corpus", "synthesize_audio", "align_t2a"),
+    "augmentation": ("train_classifier",),
+    "nano": ("pretrain_t2a", "pretrain_clap", "pretrain_classifier"),
+}
+"""Every image, named by its layer of the Dockerfile, with its stages; those on `base` import no model library."""
+
+
+def layer_of(stage: str) -> str:
+    """Layer of the Dockerfile, and name of the image, that a stage runs in."""
+    return next(layer for layer, stages in LAYERS.items() if stage in stages)
 
 
 def local_image(stage: str) -> str:
-    """Name that `make images` gives to a stage's image on this machine."""
-    return f"{LOCAL_REGISTRY}/{target_of(stage)}:{LOCAL_TAG}"
+    """Name that `make images` gives on this machine to the image that a stage runs in."""
+    return f"{LOCAL_REGISTRY}/{layer_of(stage)}:{LOCAL_TAG}"

@@ -152,7 +152,7 @@ def _store(store: str) -> Check:
 
 
 def _images(profile: Profile) -> list[Check]:
-    names = [image(stage, profile) for stage in STAGES]
+    names = list(dict.fromkeys(image(stage, profile) for stage in STAGES))
     answers = {name: _manifest(name) for name in names}
     missing = [name for name, answer in answers.items() if answer == "missing"]
     unknown = {name: answer for name, answer in answers.items() if answer not in ("ok", "missing")}

@@ -1,4 +1,4 @@
-"""Commands that build and push the stages' images (`make images`, `make images push`)."""
+"""Commands that build and push the images (`make images`, `make images push`)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Sequence
 
-from components.catalogue import STAGES, local_image, target_of
+from components.catalogue import LAYERS
 from pipelines.cluster.placement import Profile, image
 from pipelines.sources import ROOT
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
-def build_command(builder: str, stage: str, profile: Profile, extra: Sequence[str] = ()) -> list[str]:
-    """Command that builds a stage's image.
-
-    The image gets two names: one by content under the profile's prefix, and the local name.
+def build_command(
+    builder: str, layer: str, names: Sequence[str], extra: Sequence[str] = (), target: str = "stages"
+) -> list[str]:
+    """Command that builds `target` of the Dockerfile on one of its layers.
 
     Args:
         builder: program with its arguments, such as `docker build`; the context is passed last.
-        stage: name of the stage.
-        profile: gives the prefix of the name.
+        layer: one of `LAYERS`.
+        names: names of the image.
         extra: further arguments.
+        target: the stages' code, or `test`.
     """
-    target = target_of(stage)
-    labels = {"version": VERSION, "revision": _commit(), "title": f"synthio {target}", "licenses": "Apache-2.0"}
+    labels = {"version": VERSION, "revision": _commit(), "title": f"synthio {layer}", "licenses": "Apache-2.0"}
     command = [*shlex.split(builder), "--file", str(ROOT / "docker" / "Dockerfile"), "--target", target]
+    command += ["--build-arg", f"LAYER={layer}"]
     for key, value in labels.items():
         command += ["--label", f"org.opencontainers.image.{key}={value}"]
-    for name in (image(stage, profile), local_image(stage)):
+    for name in names:
         command += ["--tag", name]
     return [*command, *extra, str(ROOT)]
 
@@ -40,8 +41,8 @@ def push_commands(builder: str, profile: Profile) -> Iterator[list[str]]:
     """Commands that push every image, with the builder's engine (docker, podman or nerdctl), else with docker."""
     program = shlex.split(builder)[0]
     engine = program if re.search(r"(docker|podman|nerdctl)$", program) else "docker"
-    for stage in STAGES:
-        yield [engine, "push", image(stage, profile)]
+    for stages in LAYERS.values():
+        yield [engine, "push", image(stages[0], profile)]
 
 
 def _commit() -> str:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from common.config.base import Frozen
 from common.errors import ConfigError, unknown_name
 from common.storage.packing import PACK
-from components.catalogue import LOCAL_REGISTRY, STAGES, local_image, target_of
+from components.catalogue import LOCAL_REGISTRY, STAGES, layer_of, local_image
 from pipelines.sources import ROOT, digest
 
 if TYPE_CHECKING:
@@ -174,34 +174,33 @@ def load_profile(name: str) -> Profile:
 
 
 def image(stage: str, profile: Profile | None = None) -> str:
-    """Image name of a stage; without a profile the local name that `make images` gives."""
+    """Name of the image that a stage runs in; without a profile the local name that `make images` gives."""
     if profile is None:
         return local_image(stage)
-    return f"{profile.registry}/{target_of(stage)}:{profile.tag or image_tag(stage)}"
+    return f"{profile.registry}/{layer_of(stage)}:{profile.tag or image_tag(layer_of(stage))}"
 
 
 @cache
-def image_tag(stage: str) -> str:
-    """16 hex digits over the content of a stage's image: the meaning of its sources, and its Dockerfile parts."""
-    recipe = hashlib.sha256(image_recipe(target_of(stage)).encode()).hexdigest()
-    return hashlib.sha256(f"{recipe}{digest(image_sources(stage))}".encode()).hexdigest()[:16]
+def image_tag(layer: str) -> str:
+    """16 hex digits over the content of a layer's image: the meaning of its sources, and its Dockerfile parts."""
+    recipe = hashlib.sha256(image_recipe(layer).encode()).hexdigest()
+    return hashlib.sha256(f"{recipe}{digest(image_sources(layer))}".encode()).hexdigest()[:16]
 
 
-def image_sources(stage: str) -> list[Path]:
-    """Files that the Dockerfile copies into the image of `stage`, sorted."""
-    models = re.findall(r"^COPY (models/\S+)", image_recipe(target_of(stage)), flags=re.MULTILINE)
-    folders = [ROOT / "common", ROOT / "components" / stage, *(ROOT / model for model in models)]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += [ROOT / name for name in ("docker/install-pinned", "requirements.txt", "components/__init__.py")]
-    return sorted(path for path in files if "__pycache__" not in path.parts)
+def image_sources(layer: str) -> list[Path]:
+    """Files that the Dockerfile copies into the image on `layer`, sorted."""
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*) \S+$", image_recipe(layer), flags=re.MULTILINE)
+    sources = [ROOT / name for names in copied for name in names.split()]
+    files = [path for source in sources for path in (source, *source.rglob("*")) if path.is_file()]
+    return sorted({path for path in files if "__pycache__" not in path.parts})
 
 
-def image_recipe(target: str) -> str:
-    """Parts of the Dockerfile that build the image of `target`: its own part and those it builds on."""
-    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+def image_recipe(layer: str) -> str:
+    """Parts of the Dockerfile that build the image on `layer`: its own part and those it builds on."""
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("FROM ${LAYER}", f"FROM {layer}")
     head, *parts = re.split(r"^(?=FROM )", text, flags=re.MULTILINE)
     by_name = {part.split()[3]: part for part in parts}
-    needed, queue = dict[str, str](), [target]
+    needed, queue = dict[str, str](), ["stages"]
     while queue:
         name = queue.pop()
         if name in by_name and name not in needed:

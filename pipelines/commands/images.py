@@ -1,4 +1,4 @@
-"""Build the stages' container images (`make images`), or push them (`make images push REGISTRY=…`)."""
+"""Build the container images that stages run in (`make images`), or push them (`make images push REGISTRY=…`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 from common.errors import ConfigError, unknown_name
-from components.catalogue import LOCAL_REGISTRY, STAGES
+from components.catalogue import LAYERS, LOCAL_REGISTRY, STAGES, layer_of, local_image
 from pipelines.cluster.images import build_command, push_commands
-from pipelines.cluster.placement import Profile, load_profile
+from pipelines.cluster.placement import Profile, image, load_profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="local", help="its registry is the images' prefix")
     parser.add_argument("--registry", default="", help="another prefix; the profile that you compile with must name it")
     parser.add_argument("--arguments", default="", help="further arguments, such as --build-arg TORCH=…")
-    parser.add_argument("--stages", default="", help="comma-separated; default: all")
+    parser.add_argument("--stages", default="", help="comma-separated: only the images of these; default: all")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,8 +44,11 @@ def _commands(options: argparse.Namespace, profile: Profile) -> Iterator[list[st
     for stage in stages:
         if stage not in STAGES:
             raise unknown_name("stage", stage, STAGES)
-    for stage in stages:
-        yield build_command(options.builder, stage, profile, shlex.split(options.arguments))
+    for layer in sorted({layer_of(stage) for stage in stages}, key=list(LAYERS).index):
+        first = LAYERS[layer][0]
+        # By content for clusters, and by the fixed name for this machine.
+        names = (image(first, profile), local_image(first))
+        yield build_command(options.builder, layer, names, shlex.split(options.arguments))
 
 
 def _run(commands: Sequence[Sequence[str]]) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from components.catalogue import STAGES
+from components.catalogue import LAYERS, STAGES
 from pipelines.local.warm_process import EXECUTOR
 
 LIBRARIES = (
@@ -36,10 +36,6 @@ LIBRARIES = (
     "peft",
     "kfp.dsl.executor_main",
 )
-WITHOUT_MODELS = frozenset(
-    {"plan", "prepare_dataset", "plan_study", "record_cell", "report_study", "record_night", "judge_study"}
-)
-"""Stages that import no model library; the warm process is not started for them."""
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")
 _RUNTIME = {"_KFP_RUNTIME": "true"}
 """As kfp's script sets it: else importing kfp, in a task or in a process that it spawns, imports the whole SDK."""
@@ -112,7 +108,7 @@ class Warm:
             return False
         found = _FUNCTION.search(command[3])
         stage = found[1] if found else ""
-        return stage in STAGES and (stage not in WITHOUT_MODELS or self._process is not None)
+        return stage in STAGES and (stage not in LAYERS["base"] or self._process is not None)
 
     def _start(self, command: Sequence[str], variables: Mapping[str, str]) -> Task:
         connection, messages = self._open()

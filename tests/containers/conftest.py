@@ -12,7 +12,7 @@ import pytest
 
 from components.catalogue import LOCAL_REGISTRY, LOCAL_TAG, STAGES
 from pipelines.cluster.images import build_command
-from pipelines.cluster.placement import image, load_profile
+from pipelines.cluster.placement import image
 from pipelines.local.containers import container_runner
 
 REQUIRED = "SYNTHIO_TEST_CONTAINERS"
@@ -29,7 +29,7 @@ def engine() -> Iterator[Any]:
 
         client = docker.from_env(timeout=600)
         known = {tag for found in client.images.list() for tag in found.tags}
-        missing = [image(stage) for stage in STAGES if image(stage) not in known]
+        missing = sorted({image(stage) for stage in STAGES} - known)
         if missing:
             reason = f"{len(missing)} images are not built ({missing[0]}); run make images"
     except Exception as error:
@@ -44,14 +44,14 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def build(engine: Any) -> Build:
-    """`build(target, name, *arguments, context=…)` builds a target as `make images` does; returns the image's name."""
+    """`build(target, layer, name, *arguments, context=…)` builds as `make images` does; returns the image's name."""
     if not os.environ.get(REQUIRED):
         pytest.skip("builds an image, which takes minutes; make test-containers does")
 
-    def built(target: str, name: str, *arguments: str, context: str = "", **environment: str) -> str:
+    def built(target: str, layer: str, name: str, *arguments: str, context: str = "", **environment: str) -> str:
         tag = f"{LOCAL_REGISTRY}/{name}:{LOCAL_TAG}"
-        more = [*shlex.split(os.environ.get("BUILD_ARGUMENTS", "")), *arguments, "--tag", tag]
-        command = build_command(os.environ.get("IMAGE_BUILDER", "docker build"), target, load_profile("local"), more)
+        more = [*shlex.split(os.environ.get("BUILD_ARGUMENTS", "")), *arguments]
+        command = build_command(os.environ.get("IMAGE_BUILDER", "docker build"), layer, [tag], more, target)
         command[-1] = context or command[-1]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
-from components.catalogue import STAGES, target_of
+from components.catalogue import STAGES, layer_of
 from pipelines.cluster.placement import image
 from pipelines.local.containers import run_container
 from tests.containers.conftest import Build, limits
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE_OF_EACH_LAYER = ("prepare_dataset", "augment_captions", "align_t2a", "train_classifier", "report")
+ONE_OF_EACH_LAYER = ("prepare_dataset", "augment_captions", "align_t2a", "train_classifier", "pretrain_t2a")
 """Stages that between them have every layer of dependencies."""
 CANARY = "sk-CANARY-containers-7d20"
 PROBE = """
@@ -81,7 +81,7 @@ def test_an_image_tells_what_is_in_it(engine: Any) -> None:
 
 @pytest.mark.parametrize("stage", ONE_OF_EACH_LAYER)
 def test_a_stages_own_tests_pass_in_its_image(engine: Any, build: Build, stage: str) -> None:
-    name = build("test", f"test-of-{target_of(stage)}", "--build-arg", f"TEST_OF={target_of(stage)}")
+    name = build("test", layer_of(stage), f"test-on-{layer_of(stage)}")
     command = ["python", "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", f"tests/stages/test_{stage}.py"]
     assert run_container(engine, name, command, {}, **limits()) == 0
 

@@ -37,7 +37,7 @@ print("KEYS", *open_store({STORE!r}).list())
 @pytest.fixture(scope="module")
 def neighbours(engine: Any, build: Build) -> Iterator[tuple[str, dict[str, str]]]:
     """The network of both, for other containers, and the address of each in it."""
-    name = build("test", "test-of-augment-captions", "--build-arg", "TEST_OF=augment-captions")
+    name = build("test", "torch", "test-on-torch")
     container = engine.containers.create(name, ["python", "-m", "tests.containers.neighbours"], **limits())
     container.start()
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.config.run import load_preset, with_llm_endpoint
-from components.catalogue import STAGES
+from components.catalogue import LAYERS
 from pipelines.cluster import doctor
 from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import examine_cluster
@@ -120,7 +120,7 @@ def test_images_that_are_missing_and_registries_that_do_not_tell_are_told_apart(
 ) -> None:
     with answering({"/v2/": (status, {}, {})}) as (address, _):
         check = states(profile_at(f"{address}/synthio"))["images"]
-    assert check.state == state and said in check.text and f"{len(STAGES)} of {len(STAGES)}" in check.text
+    assert check.state == state and said in check.text and f"{len(LAYERS)} of {len(LAYERS)}" in check.text
 
 
 def test_a_registry_that_nobody_answers_for_is_not_called_fine() -> None:
@@ -131,13 +131,13 @@ def test_a_registry_that_nobody_answers_for_is_not_called_fine() -> None:
 def test_a_registry_s_challenge_is_answered_with_the_account_of_docker_login(tmp_path: Path) -> None:
     answers: Answers = {"/token": (200, {}, {"token": "given"})}
     with answering(answers) as (address, asked):
-        realm = f'Bearer realm="http://{address}/token",service="registry",scope="repository:synthio/plan:pull"'
+        realm = f'Bearer realm="http://{address}/token",service="registry",scope="repository:synthio/base:pull"'
         answers["/v2/"] = (401, {"WWW-Authenticate": realm}, {})
         (tmp_path / ".docker").mkdir()
         (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {address: {"auth": "bWU6c2VjcmV0"}}}))
         check = states(profile_at(f"{address}/synthio"))["images"]
     assert check.state == "ok"
-    assert ("/token?service=registry&scope=repository%3Asynthio%2Fplan%3Apull", "Basic bWU6c2VjcmV0") in asked
+    assert ("/token?service=registry&scope=repository%3Asynthio%2Fbase%3Apull", "Basic bWU6c2VjcmV0") in asked
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from components.catalogue import STAGES
 from pipelines.local import warm
 from pipelines.local.warm import Task, Warm
 
@@ -200,4 +199,3 @@ def test_every_library_and_stage_that_is_named_exists() -> None:
         assert found is not None and found.origin is not None
         place = Path(found.origin).parent.joinpath(*rest)
         assert place.is_dir() or place.with_suffix(".py").is_file(), library
-    assert set(STAGES) >= warm.WITHOUT_MODELS
