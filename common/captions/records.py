@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.records.clips import Record
+from common.records.clips import Record, Written
 from common.storage.hashing import hash_json
 
 PromptName = Literal["extract", "mixcap", "revise", "plain", "label_only", "multi_label"]
@@ -151,14 +151,6 @@ class Kept(Record):
 
     checked: Checked
     price: Price
-
-
-class Written(Record):
-    """One caption that passed all checks."""
-
-    caption: str
-    writer: str
-    prompt_hash: str
 
 
 class Answer(Record):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import DataError
+from common.records.text import template_caption
 from common.storage import write_text
 
 
@@ -22,16 +23,26 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GoldClip(Record):
-    """A real labelled clip."""
+class Labelled(Record):
+    """What is heard in a clip."""
 
-    file_name: str = Field(description="FLAC file, relative to the folder of metadata.jsonl")
-    clip_id: str
-    label: str
+    label: str = Field(description="as the dataset spells it; of several the main one")
     label_id: int = Field(ge=0, description="index into the dataset's sorted list of labels")
     further_labels: tuple[str, ...] = Field(
         default=(), description="what else is heard, where clips have several labels"
     )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The main label, then the further ones."""
+        return (self.label, *self.further_labels)
+
+
+class GoldClip(Labelled):
+    """A real labelled clip."""
+
+    file_name: str = Field(description="FLAC file, relative to the folder of metadata.jsonl")
+    clip_id: str
     group: str | None = Field(default=None, description="recording, speaker or artist; never on both sides of a split")
     source: str = Field(description="the user's path, relative to the audio root")
     duration_s: float = Field(gt=0)
@@ -48,45 +59,50 @@ class Caption(Record):
     captioner: str = Field(description="what wrote it, with version")
 
 
-class Prompt(Record):
-    """One clip to be generated."""
+class Written(Record):
+    """A caption for a clip to be generated."""
 
-    prompt_id: str = Field(description="{recipe}.s{seed}.{source_clip_id}.{index}.r{round}; becomes the clip's id")
+    caption: str
+    writer: str = Field(description="what wrote the caption, with version: LLM, grammar or template")
+    prompt_hash: str = Field(default="", description="hash of the writer's input")
+
+
+class Prompt(Labelled, Written):
+    """What a clip to be generated is to be, and its descent. Records of generated clips extend it."""
+
     recipe: str
     seed: int = Field(description="the replicate")
     source_clip_id: str = Field(description="the gold clip that it augments")
-    label: str
-    label_id: int
-    further_labels: tuple[str, ...] = Field(default=(), description="those of the gold clip")
     index: int = Field(ge=0, description="0 … augmentation_factor-1, or more with a surplus")
-    round: int = Field(ge=0, description="0, or the round of self-reflection that revised it")
-    caption: str
-    writer: str = Field(description="what wrote the caption, with version")
-    prompt_hash: str = Field(default="", description="hash of the writer's input")
+    round: int = Field(default=0, ge=0, description="0, or the round of self-reflection that revised it")
     parents: tuple[str, ...] = Field(default=(), description="clip ids whose elements went into the caption")
     history: tuple[dict[str, Any], ...] = Field(default=(), description="earlier rounds: caption, score, reason")
 
+    @property
+    def prompt_id(self) -> str:
+        """Id of the clip to be generated."""
+        return f"{self.recipe}.s{self.seed}.{self.source_clip_id}.{self.index}.r{self.round}"
 
-class SyntheticClip(Record):
+    @property
+    def descent(self) -> dict[str, Any]:
+        """Fields to build a record that extends this one from, or a prompt from such a record."""
+        return {name: getattr(self, name) for name in Prompt.model_fields}
+
+    @classmethod
+    def of(cls, clip: GoldClip, **fields: Any) -> Self:
+        """Record of a clip that augments a gold clip and has its labels."""
+        return cls(
+            source_clip_id=clip.clip_id, **{name: getattr(clip, name) for name in Labelled.model_fields}, **fields
+        )
+
+
+class SyntheticClip(Prompt):
     """A generated clip with everything needed to regenerate it."""
 
     file_name: str
     clip_id: str
-    label: str
-    label_id: int
-    further_labels: tuple[str, ...] = Field(default=(), description="those of the gold clip")
-    caption: str
-    recipe: str
-    seed: int
-    source_clip_id: str
-    index: int
-    round: int
     duration_s: float
     sample_rate_hz: int
-    writer: str
-    prompt_hash: str = ""
-    parents: tuple[str, ...] = ()
-    history: tuple[dict[str, Any], ...] = ()
     model_hash: str = Field(description="hash of the text-to-audio directory")
     sampling_seed: int
     sampler: dict[str, Any] = Field(description="steps, guidance scale, batch size and the like")
@@ -101,9 +117,21 @@ class SyntheticClip(Record):
     second_passes: bool | None = Field(default=None, description="whether that judge accepts it; null = not asked")
 
 
-def all_labels(clip: GoldClip | Prompt | SyntheticClip) -> tuple[str, ...]:
-    """Main label of a clip followed by its further labels, as the dataset spells them."""
-    return (clip.label, *clip.further_labels)
+def template_prompts(clips: Iterable[GoldClip], seed: int, count: int, recipe: str) -> list[Prompt]:
+    """`count` prompts for each gold clip, all with the caption that names its labels and no more."""
+    return [
+        Prompt.of(
+            clip,
+            recipe=recipe,
+            seed=seed,
+            index=index,
+            caption=template_caption(*clip.labels),
+            writer="template",
+            parents=(clip.clip_id,),
+        )
+        for clip in clips
+        for index in range(count)
+    ]
 
 
 R = TypeVar("R", bound=Record)

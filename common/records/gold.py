@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import DataError
 from common.records.audio_folder import load_clip, read_clips
-from common.records.clips import GoldClip, Prompt, SyntheticClip
+from common.records.clips import GoldClip, Labelled
 from common.storage import read_json
 
 
@@ -73,7 +73,7 @@ class GoldSet:
         """Training clips of the oracle: all labelled data outside the test split."""
         return [self.clips[clip_id] for clip_id in self._splits["oracle"]]
 
-    def label_ids(self, clip: GoldClip | Prompt | SyntheticClip) -> tuple[int, ...]:
+    def label_ids(self, clip: Labelled) -> tuple[int, ...]:
         """Ids of all labels of a clip, its main label first.
 
         Raises:

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from common.errors import DataError, StorageError
-from common.records.clips import Record
+from common.records.clips import Prompt
 
 PROVENANCE = "provenance.jsonl"
 
 
-class Provenance(Record):
+class Provenance(Prompt):
     """Everything that determines a clip's samples, and the clip's place in the run.
 
     With the model folder (and the gold clip's file, where sampling started from it) the same bytes come out wherever
@@ -26,16 +26,6 @@ class Provenance(Record):
 
     clip_id: str
     sha256: str = Field(description="of the FLAC file")
-    recipe: str
-    seed: int = Field(description="the replicate")
-    source_clip_id: str = Field(description="the gold clip that it augments")
-    index: int
-    round: int
-    label: str
-    caption: str
-    writer: str = Field(description="what wrote the caption: LLM with version, or grammar or template")
-    prompt_hash: str = Field(description="hash of the writer's input")
-    parents: tuple[str, ...] = Field(description="clip ids whose elements went into the caption")
     model_hash: str = Field(description="hash of the text-to-audio folder")
     model: dict[str, Any] = Field(description="where the model comes from: id, revision, licence, as far as known")
     gold_licence: str = Field(description="of the dataset that the gold clips belong to")

@@ -7,7 +7,7 @@ Read next: `run.py` (sources and replicates, kept in the item store; prompts and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from common.captions.asking import Desk
@@ -16,38 +16,13 @@ from common.captions.metrics import diversity, diversity_by_label, mean_figures
 from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
 from common.captions.records import PromptName, Tally, Task
 from common.config.captions import AugmentCaptionsConfig
-from common.config.methods import CaptionSource, Recipe
+from common.config.methods import CaptionSource
 from common.errors import DataError
-from common.records.clips import Caption, GoldClip, Prompt, Record, all_labels
-from common.records.text import normalize_label, template_caption
+from common.records.clips import Caption, GoldClip, Prompt, template_prompts
+from common.records.text import normalize_label
 
-TEMPLATE_WRITER = "template"
-
-
-class Draft(Record):
-    """A caption for one clip to be generated; recipes with the same caption source share it."""
-
-    source_clip_id: str
-    label: str
-    label_id: int
-    further_labels: tuple[str, ...] = ()
-    index: int
-    caption: str
-    writer: str
-    prompt_hash: str = ""
-    parents: tuple[str, ...]
-
-
-class Labelled(NamedTuple):
-    """A clip with the ids of all its labels."""
-
-    clip: GoldClip
-    label_ids: tuple[int, ...]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Texts of all its labels, in the dataset's spelling."""
-        return all_labels(self.clip)
+LabelIds = Callable[[GoldClip], tuple[int, ...]]
+"""Ids of all labels of a clip."""
 
 
 class Call(NamedTuple):
@@ -61,7 +36,8 @@ class Call(NamedTuple):
 
 def write_drafts(
     source: CaptionSource,
-    clips: Sequence[Labelled],
+    clips: Sequence[GoldClip],
+    label_ids: LabelIds,
     captions: Mapping[str, Caption],
     desk: Desk,
     settings: AugmentCaptionsConfig,
@@ -69,12 +45,12 @@ def write_drafts(
     factor: int,
     domain: str,
     seed: int,
-) -> tuple[list[Draft], Tally]:
-    """Drafts of one replicate: `factor` captions per clip, independent of the order of `clips`.
+) -> tuple[list[Prompt], Tally]:
+    """Prompts of one replicate, which all recipes with this caption source share; `recipe` is the source.
 
     Args:
         source: prompt of the writer; `template` needs no writer.
-        clips: training clips of one replicate, with label ids.
+        clips: training clips of one replicate, in any order.
         captions: existing captions by clip id, of at least these clips.
         desk: the writer, with checks.
         settings: captions per call, share of the pool.
@@ -84,23 +60,20 @@ def write_drafts(
     Raises:
         DataError: a clip has no caption.
     """
-    clips = sorted(clips, key=lambda own: own.clip.clip_id)
-    _check_captioned([own.clip for own in clips], captions)
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
+    _check_captioned(clips, captions)
     if source == "template":
-        return [_template_draft(own.clip, index) for own in clips for index in range(factor)], Tally()
-    pools, extracted = _pools(clips, captions, desk, seed) if source == "mixcap" else ({}, Tally())
-    calls = _calls(source, clips, captions, pools, settings, factor=factor, domain=domain, seed=seed)
+        return template_prompts(clips, seed, factor, source), Tally()
+    pools, extracted = _pools(clips, label_ids, captions, desk, seed) if source == "mixcap" else ({}, Tally())
+    calls = _calls(source, clips, label_ids, captions, pools, settings, factor=factor, domain=domain, seed=seed)
     answers, tally = desk.ask([call.task for call in calls])
     drafts = [
-        Draft(
-            source_clip_id=call.clip.clip_id,
-            label=call.clip.label,
-            label_id=call.clip.label_id,
-            further_labels=call.clip.further_labels,
+        Prompt.of(
+            call.clip,
+            recipe=source,
+            seed=seed,
             index=call.first + offset,
-            caption=written.caption,
-            writer=written.writer,
-            prompt_hash=written.prompt_hash,
+            **dict(written),
             parents=parents(written.caption, call.pool, call.clip.clip_id),
         )
         for call in calls
@@ -118,33 +91,19 @@ def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption])
         )
 
 
-def _template_draft(clip: GoldClip, index: int) -> Draft:
-    return Draft(
-        source_clip_id=clip.clip_id,
-        label=clip.label,
-        label_id=clip.label_id,
-        further_labels=clip.further_labels,
-        index=index,
-        caption=template_caption(clip.label, *clip.further_labels),
-        writer=TEMPLATE_WRITER,
-        parents=(clip.clip_id,),
-    )
-
-
 def _pools(
-    clips: Sequence[Labelled], captions: Mapping[str, Caption], desk: Desk, seed: int
+    clips: Sequence[GoldClip], label_ids: LabelIds, captions: Mapping[str, Caption], desk: Desk, seed: int
 ) -> tuple[dict[int, Pool], Tally]:
-    pairs = {own.clip.clip_id: (own.labels, captions[own.clip.clip_id].caption) for own in clips}
+    pairs = {clip.clip_id: (clip.labels, captions[clip.clip_id].caption) for clip in clips}
     found, tally = extract(desk, pairs.values())
-    elements = (
-        (label_id, own.clip.clip_id, found[pairs[own.clip.clip_id]]) for own in clips for label_id in own.label_ids
-    )
+    elements = ((label, clip.clip_id, found[pairs[clip.clip_id]]) for clip in clips for label in label_ids(clip))
     return build_pools(elements, seed), tally
 
 
 def _calls(
     source: PromptName,
-    clips: Sequence[Labelled],
+    clips: Sequence[GoldClip],
+    label_ids: LabelIds,
     captions: Mapping[str, Caption],
     pools: Mapping[int, Pool],
     settings: AugmentCaptionsConfig,
@@ -155,16 +114,17 @@ def _calls(
 ) -> list[Call]:
     """Writer calls: enough per clip for `factor` captions, each with its own draw of the pool."""
     calls = []
-    for own in clips:
-        clip, whole = own.clip, joined(pools, own.label_ids)
+    for clip in clips:
+        ids = label_ids(clip)
+        whole = joined(pools, ids)
         for number, first in enumerate(range(0, factor, settings.captions_per_call)):
             pool = draw(whole, settings.pool_share, seed, clip.clip_id, number)
             shown = texts(pool)
             task = Task(
                 task_id=f"{source}.{clip.clip_id}.{number}",
-                scope=".".join((source, *map(str, sorted(own.label_ids)))),
+                scope=".".join((source, *map(str, sorted(ids)))),
                 prompt=source,
-                labels=tuple(map(normalize_label, own.labels)),
+                labels=tuple(map(normalize_label, clip.labels)),
                 domain=domain,
                 caption="" if source == "label_only" else captions[clip.clip_id].caption,
                 events=shown.events,
@@ -176,21 +136,7 @@ def _calls(
     return calls
 
 
-def make_prompts(recipe: Recipe, seed: int, drafts: Sequence[Draft]) -> list[Prompt]:
-    """Prompts of one recipe and replicate, all of round 0."""
-    return [
-        Prompt(
-            prompt_id=f"{recipe.name}.s{seed}.{draft.source_clip_id}.{draft.index}.r0",
-            recipe=recipe.name,
-            seed=seed,
-            round=0,
-            **draft.model_dump(),
-        )
-        for draft in drafts
-    ]
-
-
-def source_figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bool) -> dict[str, Any]:
+def source_figures(found: Sequence[tuple[Sequence[Prompt], Tally]], *, in_run: bool) -> dict[str, Any]:
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
     Args:
@@ -213,11 +159,11 @@ def source_figures(found: Sequence[tuple[Sequence[Draft], Tally]], *, in_run: bo
     }
 
 
-def _by_label(drafts: Sequence[Draft]) -> dict[str, list[str]]:
+def _by_label(drafts: Sequence[Prompt]) -> dict[str, list[str]]:
     """Captions by label; a caption with several labels counts for each."""
     captions: dict[str, list[str]] = {}
     for draft in drafts:
-        for label in (draft.label, *draft.further_labels):
+        for label in draft.labels:
             captions.setdefault(normalize_label(label), []).append(draft.caption)
     return captions
 

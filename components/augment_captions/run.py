@@ -10,19 +10,12 @@ from common.captions.records import Tally
 from common.captions.writers import content_settings, open_desk
 from common.config.captions import AugmentCaptionsPlan, WriterConfig
 from common.config.methods import LOSERS, CaptionSource
-from common.records.clips import Caption, read_records, write_records
+from common.records.clips import Caption, Prompt, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.stage import stage
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
-from components.augment_captions.augmentation import (
-    Draft,
-    Labelled,
-    flat_figures,
-    make_prompts,
-    source_figures,
-    write_drafts,
-)
+from components.augment_captions.augmentation import flat_figures, source_figures, write_drafts
 
 NAME = "augment_captions"
 REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
@@ -51,11 +44,11 @@ def run(
         with open_desk(plan.settings.writer) as desk:
             drafts = {source: [work.drafts(source, seed, desk) for seed in plan.seeds] for source in sources}
         prompts = [
-            prompt
+            draft.model_copy(update={"recipe": recipe.name})
             for recipe in recipes
-            for seed, (found, _) in zip(plan.seeds, drafts[recipe.captions], strict=True)
-            for prompt in make_prompts(recipe, seed, found)
-            if recipe.filter or prompt.index < plan.augmentation_factor
+            for found, _ in drafts[recipe.captions]
+            for draft in found
+            if recipe.filter or draft.index < plan.augmentation_factor
         ]
         write_records(Path(prompts_path) / "prompts.jsonl", prompts)
         with open_desk(WriterConfig(backend="grammar", grammar=plan.settings.writer.grammar)) as grammar:
@@ -85,14 +78,15 @@ class _Work:
         self.now = Tally()
         """Tally of the captions made in this execution, not found in the store."""
 
-    def drafts(self, source: CaptionSource, seed: int, desk: Desk) -> tuple[list[Draft], Tally]:
+    def drafts(self, source: CaptionSource, seed: int, desk: Desk) -> tuple[list[Prompt], Tally]:
         plan = self._plan
-        clips = [Labelled(clip, self._gold.label_ids(clip)) for clip in self._gold.train(seed)]
+        clips = self._gold.train(seed)
 
         def make(folder: Path) -> None:
             drafts, tally = write_drafts(
                 source,
                 clips,
+                self._gold.label_ids,
                 self._captions,
                 desk,
                 plan.settings,
@@ -104,18 +98,18 @@ class _Work:
             write_json(folder / "tally.json", tally.model_dump(mode="json"))
             self.now += tally
 
-        captions = [self._captions.get(own.clip.clip_id) for own in clips]
+        captions = [self._captions.get(clip.clip_id) for clip in clips]
         item = self._store.get_or_make(
             make,
             source=source,
             seed=seed,
             writer=desk.writer_name,
             settings=content_settings(plan.settings.writer),
-            clips=[[own.clip.clip_id, own.labels, own.label_ids] for own in clips],
+            clips=[[clip.clip_id, clip.labels, self._gold.label_ids(clip)] for clip in clips],
             captions=[caption.caption if caption else "" for caption in captions],
             factor=plan.captions_per_clip,
             domain=plan.domain,
             captions_per_call=plan.settings.captions_per_call,
             pool_share=plan.settings.pool_share,
         )
-        return read_records(item / "drafts.jsonl", Draft), Tally.model_validate(read_json(item / "tally.json"))
+        return read_records(item / "drafts.jsonl", Prompt), Tally.model_validate(read_json(item / "tally.json"))

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from common.captions.checks import check_sentence, plain_caption
 from common.config.captions import CaptionClipsConfig
 from common.errors import DataError
-from common.records.clips import Caption, all_labels
+from common.records.clips import Caption
 from common.records.text import joined_labels, normalize_label
 from components.caption_clips.acoustics import Recording, describe, measure
 
@@ -49,7 +49,7 @@ class AcousticCaptioner:
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
         """Captions from measurements; `seeds` are ignored."""
         return [
-            describe(joined_labels(all_labels(recording.clip)), measure(recording.audio, self.sample_rate_hz))
+            describe(joined_labels(recording.clip.labels), measure(recording.audio, self.sample_rate_hz))
             for recording in recordings
         ]
 
@@ -95,7 +95,7 @@ def checked_captions(
                     clip_id=clip.clip_id,
                     label=clip.label,
                     label_id=clip.label_id,
-                    caption=plain_caption(text, [normalize_label(label) for label in all_labels(clip)])
+                    caption=plain_caption(text, [normalize_label(label) for label in clip.labels])
                     if captioner is fallback or refused
                     else plain_caption(text),
                     captioner=writer,

@@ -22,7 +22,7 @@ from common.config.methods import Method, in_order
 from common.errors import DataError
 from common.learners.calibration import blended
 from common.learners.choice import best_of
-from common.records.clips import SyntheticClip, all_labels
+from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 from components.evaluate_classifier.comparison import (
     DELIVERED_MODEL,
@@ -185,7 +185,7 @@ def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
 
 def _test(inputs: Inputs) -> dict[str, Any]:
     records = inputs.test.records
-    counts = Counter(label for clip in records for label in all_labels(clip))
+    counts = Counter(label for clip in records for label in clip.labels)
     groups = {group for clip in records if (group := getattr(clip, "group", None)) is not None}
     per_class = {label: counts[label] for label in inputs.labels}
     return {"clips": len(records), "groups": len(groups), "per_class": per_class}

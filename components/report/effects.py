@@ -8,7 +8,6 @@ from typing import Any
 
 from common.config.methods import ABLATIONS, BASELINE, LOSERS, SUBJECT, Method
 from common.pages import charts
-from common.records.clips import all_labels
 from common.study.comparisons import reliable
 from components.report.acoustics import acoustics
 from components.report.budget import chosen_by, factor_rows
@@ -24,7 +23,7 @@ def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[st
         most: largest number of clips per set for acoustic statistics.
     """
     train = inputs.gold.train(inputs.gold.seeds[0])
-    counts = Counter(label for clip in train for label in all_labels(clip))
+    counts = Counter(label for clip in train for label in clip.labels)
     return {
         "acoustics": acoustics(inputs, most),
         "cost": cost(inputs.evaluation, methods),

@@ -13,7 +13,6 @@ from typing import Any
 
 from common.captions.metrics import diversity
 from common.config.evaluation import ReportPlan
-from common.records.clips import all_labels
 from common.records.text import normalize_label
 from common.storage.hashing import hash_json
 from common.storage.local import rounded
@@ -122,7 +121,7 @@ def caption_sets(inputs: Inputs) -> dict[str, Any]:
 def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
     seed, gold, test = plan.seeds[0], inputs.gold, inputs.evaluation["test"]
     parts = {"train": gold.train(seed), "val": gold.val(seed)}
-    counts = {name: Counter(label for clip in clips for label in all_labels(clip)) for name, clips in parts.items()}
+    counts = {name: Counter(label for clip in clips for label in clip.labels) for name, clips in parts.items()}
     dropped = dropped_clips(inputs)
     return {
         "n_train": len(parts["train"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.config.methods import OF_LABEL
 from common.corpus.shards import Corpus, Shard, read_shard
-from common.records.clips import GoldClip, all_labels
+from common.records.clips import GoldClip
 from common.records.text import normalize_label
 from common.runtime.seeding import numpy_generator
 from components.retrieve_audio.found import Found
@@ -76,7 +76,7 @@ def find_of_label(
     for seed, clips in train.items():
         alike: dict[frozenset[str], list[GoldClip]] = {}
         for clip in sorted(clips, key=lambda clip: clip.clip_id):
-            alike.setdefault(frozenset(all_labels(clip)), []).append(clip)
+            alike.setdefault(frozenset(clip.labels), []).append(clip)
         for named, sources in alike.items():
             known = held.get(named, [])
             drawn = numpy_generator(seed, "clips of label", *sorted(named)).permutation(len(known))

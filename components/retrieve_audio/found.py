@@ -39,18 +39,14 @@ class Found(NamedTuple):
 
     def record(self, sample_rate_hz: int) -> SyntheticClip:
         """Record of the clip at a sample rate."""
-        return SyntheticClip(
+        return SyntheticClip.of(
+            self.source,
             file_name=f"{self.clip_id}.flac",
             clip_id=self.clip_id,
-            label=self.source.label,
-            label_id=self.source.label_id,
-            further_labels=self.source.further_labels,
             caption=self.caption,
             recipe=self.recipe.name,
             seed=self.seed,
-            source_clip_id=self.source.clip_id,
             index=self.rank,
-            round=0,
             duration_s=self.duration_s,
             sample_rate_hz=sample_rate_hz,
             writer="corpus",

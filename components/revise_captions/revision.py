@@ -14,7 +14,7 @@ from common.captions.extraction import extract
 from common.captions.pools import Pool, build_pools, draw, joined, texts
 from common.captions.records import Tally, Task
 from common.config.captions import ReviseCaptionsConfig
-from common.records.clips import Caption, GoldClip, Prompt, SyntheticClip, all_labels
+from common.records.clips import Caption, GoldClip, Prompt, SyntheticClip, Written
 from common.records.text import normalize_label
 
 
@@ -47,8 +47,7 @@ def revise(
         The prompts, and the tally of captions and extracted elements.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
-    ids = {clip.clip_id: tuple(label_ids[label] for label in all_labels(clip)) for clip in rejected}
-    scopes = {clip_id: ".".join(map(str, sorted(own))) for clip_id, own in ids.items()}
+    ids = {clip.clip_id: tuple(label_ids[label] for label in clip.labels) for clip in rejected}
     wanted = {label_id for own in ids.values() for label_id in own}
     pools, extracted = _pools(wanted, accepted, train, captions, label_ids, desk)
     tasks = {}
@@ -57,9 +56,9 @@ def revise(
         shown = texts(draw(pool, settings.pool_share, clip.seed, clip.clip_id, number))
         tasks[clip.clip_id] = Task(
             task_id=f"revise.{clip.clip_id}.{number}",
-            scope=scopes[clip.clip_id],
+            scope=_scope(ids[clip.clip_id]),
             prompt="revise",
-            labels=tuple(map(normalize_label, all_labels(clip))),
+            labels=tuple(map(normalize_label, clip.labels)),
             domain=domain,
             caption=clip.caption,
             score=None if clip.clap_score is None else round(clip.clap_score, 3),
@@ -69,14 +68,14 @@ def revise(
         )
     taken: dict[str, set[str]] = {}
     for clip in (*accepted, *rejected):
-        scope = ".".join(map(str, sorted(label_ids[label] for label in all_labels(clip))))
-        taken.setdefault(scope, set()).add(clip.caption)
+        taken.setdefault(_scope(label_ids[label] for label in clip.labels), set()).add(clip.caption)
     answers, tally = desk.ask(list(tasks.values()), taken)
-    prompts = []
-    for clip in rejected:
-        written = answers[tasks[clip.clip_id].task_id].captions[0]
-        prompts.append(_prompt(clip, written.caption, written.writer, written.prompt_hash, number))
+    prompts = [_revised(clip, answers[tasks[clip.clip_id].task_id].captions[0], number) for clip in rejected]
     return prompts, extracted + tally
+
+
+def _scope(ids: Iterable[int]) -> str:
+    return ".".join(map(str, sorted(ids)))
 
 
 def _pools(
@@ -93,9 +92,9 @@ def _pools(
         described: Iterable[tuple[SyntheticClip | GoldClip, str]], ids: set[int]
     ) -> list[tuple[int, str, tuple[str, ...], str]]:
         return [
-            (label_ids[label], clip.clip_id, all_labels(clip), caption)
+            (label_ids[label], clip.clip_id, clip.labels, caption)
             for clip, caption in described
-            for label in all_labels(clip)
+            for label in clip.labels
             if label_ids[label] in ids
         ]
 
@@ -108,7 +107,7 @@ def _pools(
     ), tally
 
 
-def _prompt(clip: SyntheticClip, caption: str, writer: str, prompt_hash: str, number: int) -> Prompt:
+def _revised(clip: SyntheticClip, written: Written, number: int) -> Prompt:
     rejected = {
         "round": clip.round,
         "caption": clip.caption,
@@ -117,20 +116,11 @@ def _prompt(clip: SyntheticClip, caption: str, writer: str, prompt_hash: str, nu
         "reason": clip.reason,
         "signal": clip.signal,
     }
-    return Prompt(
-        prompt_id=f"{clip.recipe}.s{clip.seed}.{clip.source_clip_id}.{clip.index}.r{number}",
-        recipe=clip.recipe,
-        seed=clip.seed,
-        source_clip_id=clip.source_clip_id,
-        index=clip.index,
-        round=number,
-        label=clip.label,
-        label_id=clip.label_id,
-        further_labels=clip.further_labels,
-        caption=caption,
-        writer=writer,
-        prompt_hash=prompt_hash,
+    revised = {
+        **dict(written),
+        "round": number,
         # A revision goes beyond the pool, so the clips behind the shown elements are not recorded as parents.
-        parents=(clip.source_clip_id,),
-        history=(*clip.history, rejected),
-    )
+        "parents": (clip.source_clip_id,),
+        "history": (*clip.history, rejected),
+    }
+    return Prompt(**clip.descent | revised)

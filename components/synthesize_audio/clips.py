@@ -126,20 +126,11 @@ def provenance(
         gold_licence: licence of the dataset.
         code_version: hash of the stage's code.
     """
-    prompt, source = request.prompt, request.source
+    source = request.source
     return Provenance(
-        clip_id=prompt.prompt_id,
+        **request.prompt.descent,
+        clip_id=request.prompt.prompt_id,
         sha256=made["sha256"],
-        recipe=prompt.recipe,
-        seed=prompt.seed,
-        source_clip_id=prompt.source_clip_id,
-        index=prompt.index,
-        round=prompt.round,
-        label=prompt.label,
-        caption=prompt.caption,
-        writer=prompt.writer,
-        prompt_hash=prompt.prompt_hash,
-        parents=prompt.parents,
         model_hash=request.model_hash,
         model=dict(model),
         gold_licence=gold_licence,

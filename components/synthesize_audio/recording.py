@@ -12,16 +12,17 @@ import torch
 
 from common.audio.matching import Recording, fit_recording
 from common.audio.signal import to_mono
+from common.config.methods import LOSERS
 from common.config.t2a import SynthesizeAudioConfig
 from common.records.audio_folder import clip_path
-from common.records.clips import GoldClip
+from common.records.clips import GoldClip, template_prompts
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import devices, load_model
-from components.synthesize_audio.requests import Request, batches, template_prompts
+from components.synthesize_audio.requests import Request, batches
 from components.synthesize_audio.synthesis import plan_requests
 
 REFERENCES = 32
@@ -63,7 +64,7 @@ def _recording(
     """The filter of a replicate and a model, fitted to template clips of the replicate's training clips."""
     train = gold.train(seed)
     clips = {clip.clip_id: clip for clip in train[:: -(-len(train) // REFERENCES)]}
-    prompts = template_prompts(list(clips.values()), seed, 1)
+    prompts = template_prompts(clips.values(), seed, 1, LOSERS.name)
     requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings)
     hashes = [hash_file(clip_path(gold.path, clip)) for clip in clips.values()]
     key: dict[str, Any] = {"recording": [request.key(settings) for request in requests], "gold": hashes}

@@ -16,8 +16,6 @@ from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import load_model
 from components.synthesize_audio.requests import Request, Source
 
-_SHARED = ("recipe", "seed", "source_clip_id", "label", "index", "round", "caption", "writer")
-
 
 def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None, device: str = "cpu") -> None:
     """Generate a clip again and write its FLAC file to `target`.
@@ -56,9 +54,8 @@ def _request(provenance: Provenance, model: Path, source: Path | None) -> Reques
                 f"{provenance.source_sha256[:12]}; name that file, found {source}"
             )
         start = Source(str(source), provenance.source_sha256, provenance.noise_level)
-    prompt = Prompt(prompt_id=provenance.clip_id, label_id=0, **{name: getattr(provenance, name) for name in _SHARED})
     return Request(
-        prompt=prompt,
+        prompt=Prompt(**provenance.descent),
         model_path=str(model),
         model_hash=provenance.model_hash,
         sampling_seed=provenance.sampling_seed,

@@ -12,10 +12,8 @@ from common.config.methods import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt, SyntheticClip
-from common.records.text import template_caption
 from common.runtime.seeding import derive_seed
 
-TEMPLATE_WRITER = "template"
 _OWN = {"start", "noise_level", "match_recording"}
 """Settings left out of a clip's key; `Request.source` and `Request.recording` carry them for the clips they concern."""
 
@@ -86,28 +84,6 @@ def batch_key(requests: Sequence[Request], settings: SynthesizeAudioConfig) -> d
     """Store key of a batch's latents; settings of the decoding and the audio do not count."""
     sampling = settings.model_dump(mode="json", include={"sampler", "precision", "compile"})
     return {"latents": [request.latent_key() for request in requests], **sampling}
-
-
-def template_prompts(clips: Sequence[GoldClip], seed: int, clips_per_gold: int) -> list[Prompt]:
-    """Build template prompts for the gold clips of a replicate, for the losers and the method `vanilla`."""
-    return [
-        Prompt(
-            prompt_id=f"{LOSERS.name}.s{seed}.{clip.clip_id}.{index}.r0",
-            recipe=LOSERS.name,
-            seed=seed,
-            source_clip_id=clip.clip_id,
-            label=clip.label,
-            label_id=clip.label_id,
-            further_labels=clip.further_labels,
-            index=index,
-            round=0,
-            caption=template_caption(clip.label, *clip.further_labels),
-            writer=TEMPLATE_WRITER,
-            parents=(clip.clip_id,),
-        )
-        for clip in clips
-        for index in range(clips_per_gold)
-    ]
 
 
 def sampling_seed(prompt: Prompt) -> int:
@@ -204,25 +180,12 @@ def synthetic_clip(request: Request, settings: SynthesizeAudioConfig, made: Mapp
         settings: settings of the sampler.
         made: `duration_s`, `sample_rate_hz`, `gain_db` and `signal` of the generated clip.
     """
-    prompt = request.prompt
     return SyntheticClip(
-        file_name=f"{prompt.prompt_id}.flac",
-        clip_id=prompt.prompt_id,
-        label=prompt.label,
-        label_id=prompt.label_id,
-        further_labels=prompt.further_labels,
-        caption=prompt.caption,
-        recipe=prompt.recipe,
-        seed=prompt.seed,
-        source_clip_id=prompt.source_clip_id,
-        index=prompt.index,
-        round=prompt.round,
+        **request.prompt.descent,
+        file_name=f"{request.prompt.prompt_id}.flac",
+        clip_id=request.prompt.prompt_id,
         duration_s=made["duration_s"],
         sample_rate_hz=made["sample_rate_hz"],
-        writer=prompt.writer,
-        prompt_hash=prompt.prompt_hash,
-        parents=prompt.parents,
-        history=prompt.history,
         model_hash=request.model_hash,
         sampling_seed=request.sampling_seed,
         sampler={

@@ -12,12 +12,12 @@ from common.errors import DataError
 from common.log import event, get_logger
 from common.models.concepts import spelled_words
 from common.records.audio_folder import copy_audio_folder
-from common.records.clips import Prompt, read_records
+from common.records.clips import Prompt, read_records, template_prompts
 from common.records.gold import GoldSet
 from common.records.provenance import write_provenance
 from common.runtime.stage import stage
 from common.storage.items import ItemStore
-from components.synthesize_audio.requests import check_prompts, recipe_of, template_prompts
+from components.synthesize_audio.requests import check_prompts, recipe_of
 
 log = get_logger("synthesize_audio")
 
@@ -50,7 +50,7 @@ def run(
             prompts = read_records(Path(prompts_path) / "prompts.jsonl", Prompt)
         else:
             count = plan.template_clips_per_gold
-            prompts = [p for seed in plan.seeds for p in template_prompts(gold.train(seed), seed, count)]
+            prompts = [p for seed in plan.seeds for p in template_prompts(gold.train(seed), seed, count, LOSERS.name)]
         check_prompts(prompts, gold.clips)
         target = Path(synthetic_path)
         if not prompts:

@@ -24,17 +24,18 @@ from transformers import ClapProcessor
 from common.audio.signal import read_audio, to_mono, write_flac
 from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
+from common.config.methods import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import TextCache, sample
 from common.procedural import CLASSES
-from common.records.clips import GoldClip
+from common.records.clips import GoldClip, template_prompts
 from common.records.gold import GoldSet
 from common.records.text import template_caption
 from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import compile_blocks
-from components.synthesize_audio.requests import Request, template_prompts
+from components.synthesize_audio.requests import Request
 from tests.benchmarks.figures import Figure, publish
 from tests.benchmarks.synthesis_models import TINY_RATE_HZ, clips, full_size_model, tiny_clap, tiny_model
 from tests.benchmarks.synthesis_stage import stage_figures
@@ -102,7 +103,7 @@ def _ours(
     width = settings.sampler.bucket_frames
     groups: dict[int, list[Request]] = {}
     for index, duration_s in enumerate(durations_s):
-        prompt = template_prompts([_gold_clip(index, duration_s)], 0, 1)[0]
+        prompt = template_prompts([_gold_clip(index, duration_s)], 0, 1, LOSERS.name)[0]
         frames = bucket_frames(backend, duration_s, width)
         groups.setdefault(frames, []).append(Request(prompt, "", "", index, duration_s, frames, -20.0))
     for requests in groups.values():

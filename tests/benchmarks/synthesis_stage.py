@@ -85,7 +85,6 @@ def write_prompts(folder: Path, count: int) -> str:
         source, index = f"{label}-{number // len(TONES) % 4}", number // (4 * len(TONES))
         prompts.append(
             Prompt(
-                prompt_id=f"{RECIPE.name}.s0.{source}.{index}.r0",
                 recipe=RECIPE.name,
                 seed=0,
                 source_clip_id=source,

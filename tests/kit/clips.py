@@ -49,8 +49,8 @@ def generated_clip(recipe: str, seed: int, source: str, index: int = 0, round: i
 def account(clip_id: str, caption: str = "a") -> Provenance:
     """How a generated clip was made."""
     return Provenance(
-        clip_id=clip_id, sha256="0", recipe="r", seed=0, source_clip_id="g", index=0, round=0, label="l",
-        caption=caption, writer="w", prompt_hash="", parents=(), model_hash="m", model={}, gold_licence="CC0-1.0",
+        clip_id=clip_id, sha256="0", recipe="r", seed=0, source_clip_id="g", index=0, label="l", label_id=0,
+        caption=caption, writer="w", model_hash="m", model={}, gold_licence="CC0-1.0",
         sampling_seed=1, duration_s=1.0, frames=8, start="noise", noise_level=None, source_sha256=None,
         target_rms_dbfs=-20.0, gain_db=0.0, signal="ok", settings={}, code_version="1", environment={},
     )  # fmt: skip

@@ -17,7 +17,7 @@ from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import build_classifier, save_classifier
 from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips
-from common.records.clips import GoldClip, SyntheticClip, all_labels
+from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
 from common.runtime.split_guard import TEST_SPLIT
 from common.storage import read_json
@@ -90,7 +90,7 @@ def write_generated(folder: Path, gold: GoldSet, recipe: str) -> None:
                 label_id=source.label_id,
                 further_labels=source.further_labels,
             )
-            audio[clip.clip_id] = sound(all_labels(source), np.random.default_rng([seed, len(clips)]))
+            audio[clip.clip_id] = sound(source.labels, np.random.default_rng([seed, len(clips)]))
             clips.append(clip)
     write_synthetic(folder, clips, audio)
 

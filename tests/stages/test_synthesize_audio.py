@@ -80,7 +80,6 @@ def synthesize(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def aligned_prompts(count: int = 3) -> list[Prompt]:
     return [
         Prompt(
-            prompt_id=f"{SYNTHIO.name}.s{seed}.{label}-0.{index}.r1",
             recipe=SYNTHIO.name,
             seed=seed,
             source_clip_id=f"{label}-0",
@@ -245,7 +244,7 @@ def test_matched_clips_have_one_filter_per_replicate_and_model_and_losers_have_n
     recipes = CONFIG["recipes"] + [control.model_dump(mode="json")]
     prompts = aligned_prompts(1)
     name = f"{control.name}.s0.bus-0.0.r0"
-    prompts.append(prompts[0].model_copy(update={"prompt_id": name, "recipe": control.name, "round": 0}))
+    prompts.append(prompts[0].model_copy(update={"recipe": control.name, "round": 0}))
 
     def recordings(**changes: Any) -> tuple[Path, dict[str, Any]]:
         folder = synthesize("one", prompts, recipes=recipes, settings=CONFIG["settings"] | changes)

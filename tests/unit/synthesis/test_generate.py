@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from common.audio.signal import rms_dbfs, write_flac
+from common.config.methods import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import load_backend
 from common.diffusion.condition import Condition
 from common.errors import ConfigError
+from common.records.clips import template_prompts
 from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import finish, sample_batch
 from components.synthesize_audio.model import compile_blocks, load_model, resolve_precision
-from components.synthesize_audio.requests import Request, Source, template_prompts
+from components.synthesize_audio.requests import Request, Source
 from tests.kit.clips import gold_clip
 from tests.kit.gpu import pretend_gpu
 from tests.kit.models import build_t2a
@@ -32,7 +34,14 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def request(source: Source | None = None, frames: int = 16, level_dbfs: float = -20.0) -> Request:
     return Request(
-        template_prompts([gold_clip("a", "dog_bark")], 0, 1)[0], "m", "m", 7, 0.5, frames, level_dbfs, source
+        template_prompts([gold_clip("a", "dog_bark")], 0, 1, LOSERS.name)[0],
+        "m",
+        "m",
+        7,
+        0.5,
+        frames,
+        level_dbfs,
+        source,
     )
 
 

@@ -7,14 +7,15 @@ import pytest
 from common.config.methods import LOSERS, METHODS
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
-from common.records.clips import GoldClip, Prompt
+from common.records.clips import GoldClip, Prompt, template_prompts
+from components.synthesize_audio.clips import provenance
 from components.synthesize_audio.requests import (
     Request,
     batches,
     check_prompts,
     recipe_of,
     sampling_seed,
-    template_prompts,
+    synthetic_clip,
 )
 from tests.kit.clips import gold_clip
 
@@ -28,7 +29,7 @@ def request(prompt: Prompt, frames: int = 32, model: str = "base") -> Request:
 
 
 def test_every_gold_clip_of_a_replicate_gets_its_template_prompts() -> None:
-    prompts = [p for seed in (0, 1) for p in template_prompts([clip("a"), clip("b", "jazz")], seed, 3)]
+    prompts = [p for seed in (0, 1) for p in template_prompts([clip("a"), clip("b", "jazz")], seed, 3, LOSERS.name)]
     assert {(p.seed, p.source_clip_id, p.index) for p in prompts} == {
         (seed, name, index) for seed in (0, 1) for name in "ab" for index in range(3)
     }
@@ -39,12 +40,14 @@ def test_every_gold_clip_of_a_replicate_gets_its_template_prompts() -> None:
 
 
 def test_sampling_seeds_differ_between_clips_and_replicates() -> None:
-    prompts = [p for seed in range(3) for p in template_prompts([clip(str(i)) for i in range(20)], seed, 4)]
+    prompts = [
+        p for seed in range(3) for p in template_prompts([clip(str(i)) for i in range(20)], seed, 4, LOSERS.name)
+    ]
     assert len({sampling_seed(p) for p in prompts}) == len(prompts)
 
 
 def test_duplicate_ids_empty_captions_and_unknown_sources_are_refused_by_name() -> None:
-    prompt = template_prompts([clip("a")], 0, 1)[0]
+    prompt = template_prompts([clip("a")], 0, 1, LOSERS.name)[0]
     with pytest.raises(DataError, match=r"two prompts have the id 'none-template-all\.s0\.a\.0\.r0'"):
         check_prompts([prompt, prompt], {"a": clip("a")})
     with pytest.raises(DataError, match="empty caption"):
@@ -56,7 +59,7 @@ def test_duplicate_ids_empty_captions_and_unknown_sources_are_refused_by_name() 
 def test_the_model_follows_from_the_recipe() -> None:
     synthio = METHODS["synthio"].recipe
     assert synthio is not None
-    prompt = template_prompts([clip("a")], 0, 1)[0]
+    prompt = template_prompts([clip("a")], 0, 1, LOSERS.name)[0]
     assert recipe_of(prompt, []).alignment == "none"
     aligned = prompt.model_copy(update={"recipe": synthio.name})
     assert recipe_of(aligned, [synthio]).alignment == "dpo"
@@ -65,7 +68,7 @@ def test_the_model_follows_from_the_recipe() -> None:
 
 
 def test_batches_hold_one_model_and_length_and_do_not_depend_on_order() -> None:
-    prompts = template_prompts([clip(str(i)) for i in range(7)], 0, 1)
+    prompts = template_prompts([clip(str(i)) for i in range(7)], 0, 1, LOSERS.name)
     requests = [request(p, frames=8 if i % 2 else 16, model=f"m{i // 4}") for i, p in enumerate(prompts)]
     made = batches(requests, 4)
     shuffled = requests.copy()
@@ -82,7 +85,7 @@ def test_no_prompts_give_no_batches() -> None:
 
 def test_the_key_of_a_clip_changes_with_all_that_decides_its_samples() -> None:
     settings = SynthesizeAudioConfig()
-    first = request(template_prompts([clip("a")], 0, 1)[0])
+    first = request(template_prompts([clip("a")], 0, 1, LOSERS.name)[0])
     changed = [
         Request(first.prompt, "base", "other", first.sampling_seed, 1.0, 32, -20.0),
         Request(first.prompt.model_copy(update={"caption": "x"}), "base", "base", first.sampling_seed, 1.0, 32, -20.0),
@@ -96,3 +99,25 @@ def test_the_key_of_a_clip_changes_with_all_that_decides_its_samples() -> None:
     assert len(set(keys)) == len(keys)
     moved = Request(first.prompt, "elsewhere", "base", first.sampling_seed, 1.0, 32, -20.0)
     assert moved.key(settings) == first.key(settings)
+
+
+def test_clip_and_provenance_carry_every_field_of_their_prompt() -> None:
+    fields = {
+        "caption": "a dog in the rain",
+        "round": 1,
+        "history": ({"caption": "a dog"},),
+        "further_labels": ("rain",),
+    }
+    prompt = template_prompts([clip("a")], 0, 1, LOSERS.name)[0].model_copy(update=fields)
+    made = {
+        "duration_s": 1.0,
+        "sample_rate_hz": 16000,
+        "gain_db": 0.0,
+        "signal": "ok",
+        "sha256": "0",
+        "environment": {},
+    }
+    settings = SynthesizeAudioConfig()
+    found = synthetic_clip(request(prompt), settings, made)
+    told = provenance(request(prompt), settings, made, model={}, gold_licence="CC0-1.0", code_version="1")
+    assert Prompt(**found.descent) == Prompt(**told.descent) == prompt
