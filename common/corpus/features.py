@@ -21,7 +21,7 @@ from torch import Tensor
 
 from common.corpus.shards import Corpus, CorpusClip, Shard, Split, read_audio_shard
 from common.errors import DataError
-from common.runtime.parallel import run_items
+from common.runtime.parallel import run_all
 from common.storage import publish_dir, read_json, write_json
 from common.storage.items import ItemStore
 
@@ -87,9 +87,7 @@ def write_features(
     missing = [(number, source) for number, source in enumerate(sources) if not _part(folder, number).is_dir()]
     threads = torch.get_num_threads()
     try:
-        for _, result in run_items(partial(_write_part, folder, read, precision), missing, None):
-            if isinstance(result, BaseException):
-                raise result
+        run_all(partial(_write_part, folder, read, precision), missing)
     finally:
         torch.set_num_threads(threads)
     return StoredFeatures(folder)

@@ -37,18 +37,39 @@ def cpu_count() -> int:
 
 def run_items(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int | None, start: Literal["fork", "spawn"] = "fork"
-) -> Iterator[tuple[int, Result | BaseException]]:
+) -> Iterator[tuple[int, Result | Exception]]:
     """Yield `(index, result or exception)` in order of completion.
 
     `work` and `items` must be picklable. With one worker or one item everything runs in this process. Each worker gets
     one thread; two busy processes with two threads each are several times slower. Workers that use a GPU must be
-    spawned: CUDA does not survive a fork.
+    spawned: CUDA does not survive a fork. Items of a store that a model makes: `common.runtime.work`.
 
     Args:
-        workers: `common.runtime.devices.model_workers()` where items run a model; None = one per core.
+        workers: number of processes; None = one per core.
     """
     with model_time():
         yield from _run_items(work, items, min(workers or cpu_count(), len(items)), start)
+
+
+def run_all(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None = None,
+    start: Literal["fork", "spawn"] = "fork",
+    advance: Callable[[], object] = lambda: None,
+) -> list[Result]:
+    """Results of `run_items` in the order of the items; `advance` is called after each.
+
+    Raises:
+        Exception: the first failure; items that have not begun then do not begin.
+    """
+    made: dict[int, Result] = {}
+    for index, result in run_items(work, items, workers, start):
+        if isinstance(result, Exception):
+            raise result
+        made[index] = result
+        advance()
+    return [made[index] for index in range(len(items))]
 
 
 def abandoned() -> bool:
@@ -59,7 +80,7 @@ def abandoned() -> bool:
 
 def _run_items(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int, start: Literal["fork", "spawn"]
-) -> Iterator[tuple[int, Result | BaseException]]:
+) -> Iterator[tuple[int, Result | Exception]]:
     if workers <= 1:
         for index, item in enumerate(items):
             try:
@@ -79,9 +100,10 @@ def _run_items(
         try:
             for future in as_completed(futures):
                 failure = future.exception()
-                if isinstance(failure, Interrupted):
-                    raise failure
-                yield futures[future], failure if failure is not None else future.result()
+                if isinstance(failure, Exception) and not isinstance(failure, Interrupted):
+                    yield futures[future], failure
+                else:
+                    yield futures[future], future.result()
         except Interrupted:
             pool.shutdown(cancel_futures=True)
             raise

@@ -83,6 +83,11 @@ class ItemStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def clear_unfinished(self, **key: Any) -> None:
+        """Remove checkpoints and scratch of the item of `key`, once it is finished."""
+        self.checkpoints(**key).clear()
+        shutil.rmtree(self._folder / "scratch" / PurePosixPath(self._name(key)).name, ignore_errors=True)
+
     def _name(self, key: dict[str, Any]) -> str:
         digest = hash_json({"code": self._code_version, **key})
         return f"{digest[:2]}/{digest[:32]}"

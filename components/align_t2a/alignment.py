@@ -74,7 +74,7 @@ class Alignment:
         seed: the replicate.
         losers_per_clip: generated clips that each gold clip wins against.
         store: store of aligned models.
-        key: content hashes and settings that identify the item in the store.
+        content: hashes of the model and of the clips.
     """
 
     t2a: Path
@@ -85,12 +85,69 @@ class Alignment:
     settings: AlignT2AConfig
     losers_per_clip: int
     store: ItemStore
-    key: dict[str, Any]
+    content: dict[str, str]
 
     @property
     def name(self) -> str:
         """`<seed>/<alignment>`: the folder of the aligned model, and its entry in `align.json`."""
         return f"{self.seed}/{self.alignment}"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Content and settings that identify the item in the store."""
+        return {**self.shared_key, "alignment": self.alignment, "settings": self.settings.model_dump(mode="json")}
+
+    @property
+    def shared_key(self) -> dict[str, Any]:
+        """What all alignments of a replicate share."""
+        return {**self.content, "seed": self.seed, "losers_per_clip": self.losers_per_clip}
+
+    def make(self, folder: Path) -> None:
+        """Align the model; unfinished training resumes from its last checkpoint."""
+        # Sums depend on the number of threads; each of several workers has one thread, so a single one must too.
+        torch.set_num_threads(1)
+        settings, seed = self.settings, derive_seed(self.seed, "align_t2a", self.alignment)
+        gold = GoldSet(self.gold)
+        backend = load_backend(self.t2a, device())
+        pairs = encode_pairs(
+            backend, _load(self, gold, backend.sample_rate_hz), settings.sampler.bucket_frames, settings.peak_limit_dbfs
+        )
+        heard = [clip for clip in gold.train(self.seed) if clip.label in pairs.spectra]
+        if settings.keep_best_by == "learner_gain":
+            learner, clips = HeldOutLearner.of(gold, self.seed), choose_probes(heard, settings.learner_clips_per_class)
+        else:
+            learner, clips = None, choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
+        probes = Probes(clips, pairs, _held_out(self, gold, backend), settings, self.seed, learner)
+        before, spectrum_before = _before(self, probes, backend)
+        policy = make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing)
+        result = align(
+            policy,
+            pairs,
+            fit_memory(policy, pairs, settings),
+            self.alignment,
+            before,
+            lambda: probes.measure(backend)[0],
+            seed=seed,
+            name=f"align {self.name}",
+            checkpoints=self.store.checkpoints(**self.key),
+        )
+        after, spectrum_after = probes.measure(backend)
+        backend.save(folder / MODEL)
+        spectra = {"gold": _mean_spectrum(pairs), "before": spectrum_before, "after": spectrum_after}
+        write_json(
+            folder / ACCOUNT,
+            {
+                "before": before,
+                "after": after,
+                **_account(self, pairs, result),
+                "spectra_db": {
+                    name: [round(float(band), 3) for band in spectrum] for name, spectrum in spectra.items()
+                },
+                "probes": len(clips),
+                "held_out_clips": sum(len(batch.clip_ids) for batch in probes.held_out),
+                **({"learner_loss_of_gold": learner.loss()} if learner else {}),
+            },
+        )
 
 
 def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: ItemStore) -> list[Alignment]:
@@ -112,16 +169,9 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
             "held_out": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in held_out],
             "losers": [[clip.clip_id, hash_file(clip_path(losers, clip))] for clip in own],
         }
+        hashes = {"t2a": model, "content": hash_json(content)}
         for alignment, settings in _variants(plan):
-            key = {
-                "t2a": model,
-                "content": hash_json(content),
-                "seed": seed,
-                "alignment": alignment,
-                "settings": settings.model_dump(mode="json"),
-                "losers_per_clip": plan.losers_per_clip,
-            }
-            items.append(Alignment(t2a, gold, losers, seed, alignment, settings, plan.losers_per_clip, store, key))
+            items.append(Alignment(t2a, gold, losers, seed, alignment, settings, plan.losers_per_clip, store, hashes))
     return items
 
 
@@ -131,57 +181,6 @@ def _variants(plan: AlignT2APlan) -> Iterator[tuple[Literal["dpo", "erm"], Align
     for alignment in plan.alignments:
         for loss in losses if alignment == "dpo" else losses[:1]:
             yield alignment, plan.settings.model_copy(update={"preference_loss": loss})
-
-
-def align_item(item: Alignment) -> None:
-    """Align one model unless the store has it; unfinished training resumes from its last checkpoint."""
-    # Sums depend on the number of threads; each of several workers has one thread, so a single one must too.
-    torch.set_num_threads(1)
-    item.store.get_or_make(lambda folder: _make(item, folder), **item.key)
-    item.store.checkpoints(**item.key).clear()
-
-
-def _make(item: Alignment, folder: Path) -> None:
-    settings, seed = item.settings, derive_seed(item.seed, "align_t2a", item.alignment)
-    gold = GoldSet(item.gold)
-    backend = load_backend(item.t2a, device())
-    pairs = encode_pairs(
-        backend, _load(item, gold, backend.sample_rate_hz), settings.sampler.bucket_frames, settings.peak_limit_dbfs
-    )
-    heard = [clip for clip in gold.train(item.seed) if clip.label in pairs.spectra]
-    if settings.keep_best_by == "learner_gain":
-        learner, clips = HeldOutLearner.of(gold, item.seed), choose_probes(heard, settings.learner_clips_per_class)
-    else:
-        learner, clips = None, choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
-    probes = Probes(clips, pairs, _held_out(item, gold, backend), settings, item.seed, learner)
-    before, spectrum_before = _before(item, probes, backend)
-    policy = make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing)
-    result = align(
-        policy,
-        pairs,
-        fit_memory(policy, pairs, settings),
-        item.alignment,
-        before,
-        lambda: probes.measure(backend)[0],
-        seed=seed,
-        name=f"align {item.name}",
-        checkpoints=item.store.checkpoints(**item.key),
-    )
-    after, spectrum_after = probes.measure(backend)
-    backend.save(folder / MODEL)
-    spectra = {"gold": _mean_spectrum(pairs), "before": spectrum_before, "after": spectrum_after}
-    write_json(
-        folder / ACCOUNT,
-        {
-            "before": before,
-            "after": after,
-            **_account(item, pairs, result),
-            "spectra_db": {name: [round(float(band), 3) for band in spectrum] for name, spectrum in spectra.items()},
-            "probes": len(clips),
-            "held_out_clips": sum(len(batch.clip_ids) for batch in probes.held_out),
-            **({"learner_loss_of_gold": learner.loss()} if learner else {}),
-        },
-    )
 
 
 def _account(item: Alignment, pairs: EncodedPairs, result: Aligned) -> dict[str, Any]:
@@ -208,14 +207,15 @@ def _before(item: Alignment, probes: Probes, backend: T2ABackend) -> tuple[dict[
     A resumed alignment must compare with the same figures that it started from.
     """
     settings = item.settings.model_dump(mode="json")
-    key: dict[str, Any] = {name: item.key[name] for name in ("t2a", "content", "seed", "losers_per_clip")}
-    key["settings"] = {name: settings[name] for name in MEASURED_WITH} | {"precision": item.settings.optim.precision}
+    measured_with = {name: settings[name] for name in MEASURED_WITH} | {"precision": item.settings.optim.precision}
 
     def measure(folder: Path) -> None:
         figures, spectrum = probes.measure(backend)
         write_json(folder / BEFORE, {"figures": figures, "spectrum": spectrum.tolist()})
 
-    found = read_json(item.store.get_or_make(measure, kind="before", **key) / BEFORE)
+    found = read_json(
+        item.store.get_or_make(measure, kind="before", settings=measured_with, **item.shared_key) / BEFORE
+    )
     return found["figures"], np.array(found["spectrum"])
 
 

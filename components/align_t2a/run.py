@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.t2a import AlignT2APlan
-from common.errors import DataError, Interrupted
-from common.log import event, get_logger
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
+from common.errors import DataError
 from common.runtime.stage import stage
+from common.runtime.work import item_of, perform
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from components.align_t2a.alignment import Alignment
 
 ACCOUNTS = "align.json"
-log = get_logger("align_t2a")
 
 
 def run(
@@ -48,7 +45,6 @@ def run(
     with stage("align_t2a", config, metrics_path, {"aligned": aligned_path}) as running:
         accounts: dict[str, Any] = {"failures": {}}
         items: list[Alignment] = []
-        failures: dict[str, str] = {}
         if plan.alignments:
             # Imported here, so that a run without aligned methods does not load torch.
             from components.align_t2a.alignment import plan_items
@@ -56,11 +52,12 @@ def run(
             running.verify({"t2a": t2a_path, "gold": gold_path, "losers": losers_path})
             store = ItemStore("align_t2a", code_version)
             items = plan_items(plan, Path(t2a_path), Path(gold_path), Path(losers_path), store)
-            failures = _align(items)
+        failures = accounts["failures"]
+        for index, error in perform(dict(enumerate(items))).failures.items():
+            failures[items[index].name] = f"{type(error).__name__}: {error}"
         names = list(dict.fromkeys(item.name for item in items))
         for name in names:
             if name in failures:
-                accounts["failures"][name] = failures[name]
                 continue
             made, accounts[name] = _best([item for item in items if item.name == name])
             shutil.copytree(made / "model", target / name, dirs_exist_ok=True)
@@ -78,7 +75,7 @@ def run(
 
 def _best(items: list[Alignment]) -> tuple[Path, dict[str, Any]]:
     """Folder and account of the item whose deciding figure ended smallest, the first among equals."""
-    folders = [item.store.path(**item.key) for item in items]
+    folders = [item_of(item) for item in items]
     accounts = [read_json(folder / "account.json") for folder in folders]
     if len(items) == 1:
         return folders[0], accounts[0]
@@ -86,21 +83,6 @@ def _best(items: list[Alignment]) -> tuple[Path, dict[str, Any]]:
     best = figures.index(min(figures))
     tried = {account["loss"]: figure for account, figure in zip(accounts, figures, strict=True)}
     return folders[best], {**accounts[best], "tried": tried}
-
-
-def _align(items: list[Alignment]) -> dict[str, str]:
-    """Make all items in the store; returns the errors of failed ones, by name."""
-    from components.align_t2a.alignment import align_item
-
-    failures = {}
-    missing = [item for item in items if not item.store.has(**item.key)]
-    for index, result in run_items(align_item, missing, model_workers()):
-        if isinstance(result, Interrupted):
-            raise result
-        if isinstance(result, BaseException):
-            failures[missing[index].name] = f"{type(result).__name__}: {result}"
-        event(log, "aligned", name=missing[index].name, state="failed" if result is not None else "ok")
-    return failures
 
 
 def _means(accounts: list[dict[str, Any]]) -> dict[str, float | int | str]:

@@ -24,6 +24,7 @@ from common.learners.calibration import blended
 from common.learners.choice import best_of
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
+from common.runtime.work import item_of
 from components.evaluate_classifier.comparison import (
     DELIVERED_MODEL,
     ZERO_SHOT,
@@ -201,7 +202,7 @@ def _synthetic(inputs: Inputs) -> tuple[list[SyntheticClip], list[SyntheticClip]
 
 def _oracle(inputs: Inputs, truth: NDArray[Any]) -> dict[str, Any] | None:
     tasks = inputs.oracle
-    if not tasks or not all((task.item / "probabilities.npy").is_file() for task in tasks.values()):
+    if not tasks or not all(item_of(task).is_dir() for task in tasks.values()):
         return None
     vanilla, accepted = _synthetic(inputs)
     guesses = [predicted(tasks[name]).argmax(axis=1) for name in ("vanilla", "accepted") if name in tasks]

@@ -7,18 +7,15 @@ from typing import Any
 
 from common.config.evaluation import EvaluateClassifierPlan
 from common.errors import failure_text
-from common.log import event, get_logger
 from common.models.exposure import exposure_sentences
 from common.runtime.stage import stage
+from common.runtime.work import obtain_all, perform
 from common.storage import read_json, write_json
 from common.storage.local import rounded
 from components.evaluate_classifier.comparison import DELIVERED_MODEL
 from components.evaluate_classifier.evaluation import evaluate
 from components.evaluate_classifier.inputs import Inputs, read_inputs
-from components.evaluate_classifier.scoring import perform
 from components.evaluate_classifier.writing import write_classifier, write_predictions
-
-log = get_logger("evaluate_classifier")
 
 
 def run(
@@ -70,16 +67,12 @@ def run(
 
 def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
     """Run all tasks; returns the errors of failed predictions."""
-    names = [*inputs.predict, *inputs.validate, *((f"oracle on {name}", 0) for name in inputs.oracle), DELIVERED_MODEL]
-    embed = [task for tasks in inputs.embed.values() for task in tasks]
     # Embeddings come first: some learners hear through the same CLAP.
-    tasks = [*inputs.predict.values(), *inputs.validate.values(), *inputs.oracle.values(), inputs.delivered[1]]
-    failures = perform([*embed, *tasks])
-    failed = {}
-    for index, error in sorted(failures.items()):
-        if index < len(embed):
-            raise error
-        name = names[index - len(embed)]
-        failed[name] = failure_text(error)
-        event(log, "failed", what=name, error=failed[name])
-    return failed
+    obtain_all(dict(enumerate(task for tasks in inputs.embed.values() for task in tasks)))
+    works = {
+        **{("test", name): task for name, task in inputs.predict.items()},
+        **{("validation", name): task for name, task in inputs.validate.items()},
+        **{("test", (f"oracle on {name}", 0)): task for name, task in inputs.oracle.items()},
+        ("test", DELIVERED_MODEL): inputs.delivered[1],
+    }
+    return {name: failure_text(error) for (_, name), error in perform(works).failures.items()}

@@ -25,8 +25,8 @@ from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTra
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.text import template_caption
-from common.runtime.devices import device, model_workers
-from common.runtime.parallel import run_items
+from common.runtime.devices import device
+from common.runtime.work import item_of, obtain
 from common.storage.items import ItemStore
 from components.evaluate_classifier.leaks import fingerprint
 
@@ -71,20 +71,13 @@ class EmbedTask:
     batch_size: int
 
     @property
-    def item(self) -> Path:
-        """Folder of the item, independent of the batch size."""
-        return self.store.path(**self._key)
-
-    @property
-    def _key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
+        """What determines the embeddings; the batch size does not."""
         content, part = self.clips.content, [self.start, self.stop]
         return {"kind": "embeddings", "clap": self.clap_hash, "clips": content, "part": part}
 
-    def __call__(self) -> None:
-        """Make the item unless the store has it."""
-        self.store.get_or_make(self._make, **self._key)
-
-    def _make(self, folder: Path) -> None:
+    def make(self, folder: Path) -> None:
+        """Write `embeddings.npy` and `fingerprints.npy`."""
         scorer = ClapScorer.load(self.clap, batch_size=self.batch_size)
         places = range(self.start, self.stop)
         prints = [fingerprint(self.clips.load(i, self.clips.records[i].sample_rate_hz)) for i in places]
@@ -146,12 +139,8 @@ class PredictTask:
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
 
     @property
-    def item(self) -> Path:
-        """Folder of the item, independent of the batch size."""
-        return self.store.path(**self._key)
-
-    @property
-    def _key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
+        """What determines the probabilities; the batch size does not."""
         key: dict[str, Any] = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
         if self.embed:
             key["clap"] = self.embed[0].clap_hash
@@ -159,11 +148,8 @@ class PredictTask:
             key["encoders"] = {name: encoder.content for name, encoder in self.encoders.items()}
         return key
 
-    def __call__(self) -> None:
-        """Make the item unless the store has it."""
-        self.store.get_or_make(self._make, **self._key)
-
-    def _make(self, folder: Path) -> None:
+    def make(self, folder: Path) -> None:
+        """Write `probabilities.npy`."""
         np.save(folder / "probabilities.npy", self._probabilities(open_classifier(self.model)))
 
     def _probabilities(self, model: Opened) -> NDArray[np.float64]:
@@ -185,7 +171,7 @@ class PredictTask:
         if model.front_end != CLAP:
             return _heard(self.clips, model.front_end)
         for part in self.embed:
-            part()
+            obtain(part)
         return list(embedded(self.embed)[0])
 
 
@@ -222,27 +208,13 @@ def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batc
     ]
 
 
-def perform(tasks: Sequence[EmbedTask | PredictTask]) -> dict[int, BaseException]:
-    """Run all tasks; finished ones are kept if another one fails.
-
-    Returns:
-        Errors, by index of the task.
-    """
-    results = run_items(_perform, tasks, model_workers())
-    return {index: result for index, result in results if isinstance(result, BaseException)}
-
-
-def _perform(task: EmbedTask | PredictTask) -> None:
-    task()
-
-
 def embedded(tasks: Sequence[EmbedTask]) -> tuple[Floats, list[str]]:
     """(N, D) embeddings and N fingerprints of finished tasks."""
-    rows = np.concatenate([np.load(task.item / "embeddings.npy") for task in tasks])
-    return rows, [str(value) for task in tasks for value in np.load(task.item / "fingerprints.npy")]
+    rows = np.concatenate([np.load(item_of(task) / "embeddings.npy") for task in tasks])
+    return rows, [str(value) for task in tasks for value in np.load(item_of(task) / "fingerprints.npy")]
 
 
 def predicted(task: PredictTask) -> NDArray[np.float64]:
     """(N, K) probabilities of a finished task."""
-    values: NDArray[np.float64] = np.load(task.item / "probabilities.npy")
+    values: NDArray[np.float64] = np.load(item_of(task) / "probabilities.npy")
     return values

@@ -48,50 +48,41 @@ class Replicate:
     store: ItemStore
     key: dict[str, Any]
 
-
-def filter_replicate(job: Replicate) -> Path:
-    """Folder of the replicate's item, made unless the store has it.
-
-    The item holds `decisions.jsonl` (one line per clip), `embeddings.npy` (one row per clip) and
-    `replicate.json` (threshold and figures).
-    """
-    return job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
-
-
-def _make(job: Replicate, folder: Path) -> None:
-    scorer = ClapScorer.load(job.clap_dir, batch_size=job.plan.settings.batch_size)
-    rate = scorer.sample_rate_hz
-    gold = GoldSet(job.gold_dir)
-    prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
-    train = gold.train(job.seed)
-    threshold, figures = _calibrated(job, scorer, gold, prompts)
-    opinions, figures["second_planted"] = _opinions(job, gold)
-    audio = _Audio(job, gold, rate)
-    with Fingerprints(lambda clip_id: scorer.features.spectrogram(audio.load(clip_id))) as marks:
-        references = Embedded(
-            tuple(clip.clip_id for clip in train),
-            scorer.embed_audio(
-                (gold.load(clip, rate) for clip in train), rate, lambda i, heard: marks.put(train[i].clip_id, heard)
-            ),
-        )
-        embeddings = _embed(job, scorer, audio, marks)
-        decided = decide(
-            job.clips,
-            _claims(job.clips, gold),
-            embeddings,
-            prompts,
-            references,
-            _accepted_before(job),
-            marks.get,
-            threshold,
-            job.plan.settings,
-            {recipe.name: recipe.filter for recipe in job.plan.recipes},
-            opinions,
-        )
-    write_decisions(folder, decided)
-    np.save(folder / "embeddings.npy", embeddings)
-    figures["kernel_distance"] = _distances(job.clips, decided, embeddings, references.embeddings)
-    write_json(folder / "replicate.json", figures)
+    def make(self, folder: Path) -> None:
+        """Write `decisions.jsonl` (one line per clip), `embeddings.npy` (one row per clip) and `replicate.json`."""
+        scorer = ClapScorer.load(self.clap_dir, batch_size=self.plan.settings.batch_size)
+        rate = scorer.sample_rate_hz
+        gold = GoldSet(self.gold_dir)
+        prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
+        train = gold.train(self.seed)
+        threshold, figures = _calibrated(self, scorer, gold, prompts)
+        opinions, figures["second_planted"] = _opinions(self, gold)
+        audio = _Audio(self, gold, rate)
+        with Fingerprints(lambda clip_id: scorer.features.spectrogram(audio.load(clip_id))) as marks:
+            references = Embedded(
+                tuple(clip.clip_id for clip in train),
+                scorer.embed_audio(
+                    (gold.load(clip, rate) for clip in train), rate, lambda i, heard: marks.put(train[i].clip_id, heard)
+                ),
+            )
+            embeddings = _embed(self, scorer, audio, marks)
+            decided = decide(
+                self.clips,
+                _claims(self.clips, gold),
+                embeddings,
+                prompts,
+                references,
+                _accepted_before(self),
+                marks.get,
+                threshold,
+                self.plan.settings,
+                {recipe.name: recipe.filter for recipe in self.plan.recipes},
+                opinions,
+            )
+        write_decisions(folder, decided)
+        np.save(folder / "embeddings.npy", embeddings)
+        figures["kernel_distance"] = _distances(self.clips, decided, embeddings, references.embeddings)
+        write_json(folder / "replicate.json", figures)
 
 
 def _calibrated(

@@ -10,10 +10,8 @@ from common.config.clap import FilterAudioPlan
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
 from common.runtime.stage import stage
-from common.runtime.timing import model_time
+from common.runtime.work import obtain_all
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_dir
 from common.storage.items import ItemStore
@@ -94,10 +92,10 @@ def _filter(
         event(log, "nothing_to_filter")
         return {}
     # Imported here, so that a round with nothing to do does not load torch.
-    from components.filter_audio.replicate import Replicate, filter_replicate
+    from components.filter_audio.replicate import Replicate
 
     store, gold_hash = ItemStore("filter_audio", code_version), hash_dir(gold)
-    jobs = []
+    works = {}
     for seed in seeds:
         own, earlier = (
             tuple(clip for clip in listing.clips if clip.seed == seed) if listing else () for listing in (clips, before)
@@ -112,11 +110,5 @@ def _filter(
             "previous": before.content(seed) if before else "",
         }
         folders = (clips.folder, gold, clap / str(seed), before.folder if before else None)
-        jobs.append(Replicate(seed, plan, own, earlier, *folders, store=store, key=key))
-    items: dict[int, Path] = {}
-    with model_time():
-        for index, result in run_items(filter_replicate, jobs, model_workers()):
-            if isinstance(result, BaseException):
-                raise result
-            items[jobs[index].seed] = result
-    return dict(sorted(items.items()))
+        works[seed] = Replicate(seed, plan, own, earlier, *folders, store=store, key=key)
+    return obtain_all(works)

@@ -116,35 +116,28 @@ class Replicate:
     store: ItemStore
     key: dict[str, Any]
 
+    def make(self, folder: Path) -> None:
+        """Write `clap/` and `figures.json`."""
+        scorer, gold = ClapScorer.load(self.clap_dir), GoldSet(self.gold_dir)
+        rate = scorer.sample_rate_hz
+        train, validation = gold.train(self.seed), gold.val(self.seed)
 
-def finetune_replicate(job: Replicate) -> Path:
-    """Folder of the replicate's item, made unless the store has it: `clap/` and `figures.json`."""
-    made = job.store.get_or_make(lambda folder: _make(job, folder), **job.key)
-    job.store.checkpoints(**job.key).clear()
-    return made
+        def judge(judged: ClapScorer) -> dict[str, float]:
+            clips = (gold.load(clip, rate) for clip in validation)
+            return label_figures(judged, clips, [clip.label_id for clip in validation], gold.labels, rate)
 
-
-def _make(job: Replicate, folder: Path) -> None:
-    scorer, gold = ClapScorer.load(job.clap_dir), GoldSet(job.gold_dir)
-    rate = scorer.sample_rate_hz
-    train, validation = gold.train(job.seed), gold.val(job.seed)
-
-    def judge(judged: ClapScorer) -> dict[str, float]:
-        clips = (gold.load(clip, rate) for clip in validation)
-        return label_figures(judged, clips, [clip.label_id for clip in validation], gold.labels, rate)
-
-    tuned, curve, before, after = tune(
-        scorer,
-        [gold.load(clip, rate) for clip in train],
-        [clip.label for clip in train],
-        rate,
-        job.settings.optim,
-        seed=job.seed,
-        judge=judge,
-        equalizer_db=job.settings.equalizer_db,
-        checkpoints=job.store.checkpoints(**job.key),
-    )
-    tuned.save(folder / "clap")
-    kept = "finetuned" if curve.best_step else "pretrained"
-    figures = {"before": before, "after": after, "kept": kept, "best_step": curve.best_step, "curve": curve}
-    write_json(folder / "figures.json", figures)
+        tuned, curve, before, after = tune(
+            scorer,
+            [gold.load(clip, rate) for clip in train],
+            [clip.label for clip in train],
+            rate,
+            self.settings.optim,
+            seed=self.seed,
+            judge=judge,
+            equalizer_db=self.settings.equalizer_db,
+            checkpoints=self.store.checkpoints(**self.key),
+        )
+        tuned.save(folder / "clap")
+        kept = "finetuned" if curve.best_step else "pretrained"
+        figures = {"before": before, "after": after, "kept": kept, "best_step": curve.best_step, "curve": curve}
+        write_json(folder / "figures.json", figures)

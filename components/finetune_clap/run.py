@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FinetuneClapPlan
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
 from common.runtime.stage import stage
-from common.runtime.timing import model_time
+from common.runtime.work import obtain_all
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_dir
 from common.storage.items import ItemStore
@@ -50,14 +48,10 @@ def run(
 
 
 def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str) -> dict[int, Path]:
-    from components.finetune_clap.finetuning import Replicate, finetune_replicate
+    from components.finetune_clap.finetuning import Replicate
 
     store = ItemStore("finetune_clap", code_version)
     inputs = {"clap": hash_dir(clap), "gold": hash_dir(gold), "settings": plan.settings.model_dump()}
-    jobs = [Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds]
-    with model_time():
-        results = dict(run_items(finetune_replicate, jobs, model_workers()))
-    for result in results.values():
-        if isinstance(result, BaseException):
-            raise result
-    return {job.seed: job.store.path(**job.key) for job in jobs}
+    return obtain_all(
+        {seed: Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds}
+    )

@@ -26,7 +26,7 @@ from common.config.corpus import PrepareCorpusConfig
 from common.corpus.shards import ShardWriter, read_audio_shard
 from common.errors import DataError, Interrupted
 from common.log import Progress, get_logger
-from common.runtime.parallel import abandoned, run_items
+from common.runtime.parallel import abandoned, run_all
 from components.prepare_corpus.sources import Source
 from components.prepare_corpus.store import ShardStore
 from components.prepare_corpus.survey import Dropped, SourceClip
@@ -191,14 +191,7 @@ def make_all(
     make: Callable[[int], Made], count: int, workers: int | None = None, start: Literal["fork", "spawn"] = "fork"
 ) -> list[Made]:
     """Results of `make(number)` for every number below `count`, made in parallel, in order of the numbers."""
-    made: dict[int, Made] = {}
-    progress = Progress(log, "shards", count)
-    for index, result in run_items(make, range(count), workers, start):
-        if isinstance(result, BaseException):
-            raise result
-        made[index] = result
-        progress.advance()
-    return [made[index] for index in range(count)]
+    return run_all(make, range(count), workers, start, Progress(log, "shards", count).advance)
 
 
 def first_clips(maker: ShardMaker, count: int) -> Iterator[np.ndarray]:

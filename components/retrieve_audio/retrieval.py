@@ -1,7 +1,7 @@
 """The idea of the stage: find clips of the pretraining corpus that could stand in for generated ones.
 
 A generator has to beat them, since it learned from the same corpus. Read next: nearest.py (the clips that CLAP finds
-nearest; shards.py embeds the corpus, neighbours.py searches it), by_label.py (the clips that are called alike),
+nearest; neighbours.py searches the corpus), by_label.py (the clips that are called alike),
 found.py (a clip that was found, and its record), run.py (nothing to do without a method that takes them).
 """
 

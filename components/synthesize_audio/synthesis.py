@@ -29,7 +29,7 @@ from common.log import Progress, event, get_logger
 from common.records.audio_folder import clip_path
 from common.records.clips import GoldClip, Prompt
 from common.records.gold import GoldSet
-from common.runtime.parallel import abandoned, cpu_count, run_items
+from common.runtime.parallel import abandoned, cpu_count, run_all
 from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 from components.synthesize_audio.clips import write_clip
@@ -202,18 +202,15 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
     with ThreadPoolExecutor(_STORE_THREADS) as pool:
         lacks = pool.map(lambda batch: bool(batch.missing()), planned)
         missing = [batch for batch, lacking in zip(planned, lacks, strict=True) if lacking]
-    where, made = devices()[: max(1, len(missing))], Counter[str]()
+    where = devices()[: max(1, len(missing))]
     event(log, "planned", clips=len(requests), batches=len(planned), missing=len(missing), processes=len(where))
     threads = max(1, cpu_count() // len(where))
     shares = [
         Share(tuple(missing[index :: len(where)]), device, threads, logged=index == 0)
         for index, device in enumerate(where if missing else ())
     ]
-    for _, result in run_items(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn"):
-        if isinstance(result, BaseException):
-            raise result
-        made.update(result)
-    return made
+    made = run_all(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn")
+    return sum(made, start=Counter())
 
 
 class Trailing:

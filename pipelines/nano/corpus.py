@@ -22,7 +22,7 @@ from common.audio.signal import pcm16
 from common.corpus.shards import ShardWriter
 from common.errors import ConfigError
 from common.log import Progress, get_logger
-from common.runtime.parallel import run_items
+from common.runtime.parallel import run_all
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage import publish_file, read_json, write_json, write_text
 from common.storage.hashing import hash_file, hash_json
@@ -77,10 +77,7 @@ def make_corpus(sources: Sequence[Source], folder: Path, seed: int, shards: int,
     _check_same(work)
     missing = [number for number in range(shards) if not work.captions(number).is_file()]
     progress = Progress(log, "shards", shards, done=shards - len(missing))
-    for _, result in run_items(partial(_make_shard, work), missing, workers):
-        if isinstance(result, BaseException):
-            raise result
-        progress.advance()
+    run_all(partial(_make_shard, work), missing, workers, advance=progress.advance)
     return _finish(work)
 
 

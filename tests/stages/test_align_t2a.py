@@ -185,8 +185,8 @@ def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
 ) -> None:
     first, _ = align(seeds=[0])
     made: list[str] = []
-    real = item._make
-    monkeypatch.setattr(item, "_make", lambda job, folder: made.append(job.name) or real(job, folder))
+    real = item.Alignment.make
+    monkeypatch.setattr(item.Alignment, "make", lambda job, folder: made.append(job.name) or real(job, folder))
     monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     again, _ = align(seeds=[0])
     assert made == [] and digest(again) == digest(first)
@@ -235,14 +235,14 @@ def test_workers_do_not_change_the_models(
 def test_a_failure_is_recorded_and_the_others_are_kept(
     align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = item._make
+    real = item.Alignment.make
 
     def broken(job: Any, folder: Path) -> None:
         if job.name == "0/erm":
             raise DataError("the loss is not finite")
         real(job, folder)
 
-    monkeypatch.setattr(item, "_make", broken)
+    monkeypatch.setattr(item.Alignment, "make", broken)
     monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     with pytest.raises(DataError, match="1 of 4 alignments failed, first 0/erm: DataError: the loss is not finite"):
         align()

@@ -301,7 +301,7 @@ def test_a_finished_replicate_is_not_made_again(
     def fail(*_: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr("components.filter_audio.replicate._make", fail)
+    monkeypatch.setattr("components.filter_audio.replicate.Replicate.make", fail)
     second = filter_round(inputs, tmp_path / "b")
     assert hash_dir(first[0]) == hash_dir(second[0]) and first[2] == second[2]
 

@@ -142,10 +142,8 @@ def test_clips_are_bit_equal_whatever_the_order_shares_processes_or_how_they_sta
     monkeypatch.setattr(production, "devices", lambda: ("cpu", "cpu", "cpu"))
     assert files(synthesize("forked", list(reversed(prompts)))) == expected
     monkeypatch.setattr(production, "devices", lambda: ("cpu", "cpu"))
-    real = production.run_items
-    monkeypatch.setattr(
-        production, "run_items", lambda work, items, workers, start: real(work, items, workers, "spawn")
-    )
+    real = production.run_all
+    monkeypatch.setattr(production, "run_all", lambda work, items, workers, start: real(work, items, workers, "spawn"))
     assert files(synthesize("spawned", prompts)) == expected
 
 

@@ -30,16 +30,17 @@ def calls(name: str) -> list[tuple[str, ast.Call]]:
 
 
 OWN = {
-    "common/corpus/features.py": "None",  # no model: features of audio
-    "components/prepare_corpus/corpus.py": "workers",  # one per core, or one spawned process per GPU
-    "components/synthesize_audio/synthesis.py": "len(where)",  # one spawned process per GPU
+    "common/corpus/features.py",  # no model: features of audio
+    "components/prepare_corpus/corpus.py",  # one per core, or one spawned process per GPU
+    "components/synthesize_audio/synthesis.py",  # one spawned process per GPU
 }
 
 
 def test_every_stage_that_maps_over_items_leaves_the_number_of_processes_to_the_device() -> None:
+    assert {path for path, _ in calls("run_all")} == OWN
+    own = {"common/runtime/parallel.py": "workers", "common/runtime/work.py": "model_workers() if firsts else None"}
     said = {(path, ast.unparse(call.args[2])) for path, call in calls("run_items")}
-    assert {path for path, _ in said} > set(OWN)
-    assert {(path, OWN.get(path, "model_workers()")) for path, _ in said} == said
+    assert {(path, own.get(path, "model_workers()")) for path, _ in said} == said
 
 
 @pytest.mark.parametrize(
