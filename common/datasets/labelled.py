@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from common.audio.walk import escaped, is_text
+from common.contracts.gold import Drop
 from common.datasets.label_file import COLUMNS, read_label_file
 from common.datasets.labels import NO_VALUE, Notice, Spellings, canonical, shown
 from common.datasets.names import NameFinder, is_folder, near
-from common.datasets.rows import Drop, Listing, Row
+from common.datasets.rows import Listing, Row
 from common.datasets.split_names import SPLITS, check_split_names
 from common.errors import DataError
 

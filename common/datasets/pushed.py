@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from common.config.dataset import DatasetSpec
+from common.contracts.gold import Drop
 from common.datasets.label_file import COLUMNS
 from common.datasets.listing import list_clips
-from common.datasets.rows import Drop, Row
+from common.datasets.rows import Row
 from common.errors import DataError
 from common.storage import ObjectStore, open_store, split_uri, write_text
 from common.storage.hashing import hash_file

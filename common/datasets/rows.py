@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.contracts.gold import Drop
 from common.datasets.labels import Notice, Spellings
 
 
@@ -45,16 +46,6 @@ class Row:
 def clip_id_of(source: str) -> str:
     """Hash of the relative path, 12 hex digits; never of the content."""
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A clip that is left out: reason code, details in words, and the split that it was listed for."""
-
-    source: str
-    reason: str
-    detail: str
-    split: str | None = None
 
 
 @dataclass

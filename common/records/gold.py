@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from common.contracts.base import read
+from common.contracts.gold import Dataset, Replicate, Splits
 from common.errors import DataError
 from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip, Labelled
-from common.storage import read_json
 
 
 class GoldSet:
@@ -18,6 +18,7 @@ class GoldSet:
 
     Attributes:
         path: folder of the artifact.
+        dataset: facts about it.
         labels: sorted; a clip's `label_id` is the index.
         clips: by clip id.
 
@@ -27,31 +28,25 @@ class GoldSet:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.labels: list[str] = read_json(self.path / "labels.json")
+        self.labels = read(list[str], self.path / "labels.json")
         self.clips: dict[str, GoldClip] = {clip.clip_id: clip for clip in read_clips(self.path, GoldClip)}
-        self._splits: dict[str, Any] = read_json(self.path / "splits.json")
+        self.dataset = read(Dataset, self.path / "dataset.json")
+        self._splits = read(Splits, self.path / "splits.json")
 
     @property
     def seeds(self) -> list[int]:
         """Seeds of the replicates, sorted."""
-        return sorted(int(seed) for seed in self._splits["replicates"])
+        return sorted(self._splits.replicates)
 
     @property
     def shared(self) -> bool:
         """Whether all replicates have the same training clips."""
-        return bool(self._splits["shared_gold"])
+        return self._splits.shared_gold
 
     @property
     def multi_label(self) -> bool:
         """Whether clips may have several labels."""
-        facts = self.path / "dataset.json"
-        return bool(read_json(facts).get("multi_label", False)) if facts.is_file() else False
-
-    @property
-    def health(self) -> dict[str, Any]:
-        """Findings of the dataset check, from `health.json`."""
-        found: dict[str, Any] = read_json(self.path / "health.json")
-        return found
+        return self.dataset.multi_label
 
     def train(self, seed: int) -> list[GoldClip]:
         """Training clips of a replicate.
@@ -59,7 +54,7 @@ class GoldSet:
         Raises:
             DataError: there is no such replicate.
         """
-        return self._of(seed, "train")
+        return [self.clips[clip_id] for clip_id in self._of(seed).train]
 
     def val(self, seed: int) -> list[GoldClip]:
         """Validation clips of a replicate.
@@ -67,11 +62,11 @@ class GoldSet:
         Raises:
             DataError: there is no such replicate.
         """
-        return self._of(seed, "val")
+        return [self.clips[clip_id] for clip_id in self._of(seed).val]
 
     def oracle(self) -> list[GoldClip]:
         """Training clips of the oracle: all labelled data outside the test split."""
-        return [self.clips[clip_id] for clip_id in self._splits["oracle"]]
+        return [self.clips[clip_id] for clip_id in self._splits.oracle]
 
     def label_ids(self, clip: Labelled) -> tuple[int, ...]:
         """Ids of all labels of a clip, its main label first.
@@ -91,8 +86,7 @@ class GoldSet:
         """Load a clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""
         return load_clip(self.path, clip, sample_rate_hz)
 
-    def _of(self, seed: int, split: str) -> list[GoldClip]:
-        replicate = self._splits["replicates"].get(str(seed))
-        if replicate is None:
+    def _of(self, seed: int) -> Replicate:
+        if seed not in self._splits.replicates:
             raise DataError(f"{self.path}: no replicate for seed {seed}, only {self.seeds}; prepare the dataset again")
-        return [self.clips[clip_id] for clip_id in replicate[split]]
+        return self._splits.replicates[seed]

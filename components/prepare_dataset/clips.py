@@ -6,9 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,8 @@ from common.audio.signal import (
     write_flac,
 )
 from common.config.dataset import PrepareDatasetConfig
-from common.datasets.rows import Drop, Row
+from common.contracts.gold import Drop
+from common.datasets.rows import Row
 from common.errors import DataError, SynthioError, one_line
 
 _CANCEL_DB = 10.0
@@ -159,20 +159,6 @@ def read_rows(
         yield from pool.map(lambda row: read_row(row, settings, folder), rows)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def to_json(results: Iterable[Clip | Drop]) -> list[dict[str, Any]]:
-    """Clips and drops as JSON values; see `from_json`."""
-    return [asdict(result) for result in results]
-
-
-def from_json(values: Iterable[dict[str, Any]]) -> list[Clip | Drop]:
-    """Inverse of `to_json`."""
-    return [_clip(value) if "clip_id" in value else Drop(**value) for value in values]
-
-
-def _clip(value: dict[str, Any]) -> Clip:
-    return Clip(**{**value, "notes": tuple(value["notes"]), "further_labels": tuple(value["further_labels"])})
 
 
 def check_ids(clips: list[Clip]) -> None:

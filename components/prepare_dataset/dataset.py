@@ -12,17 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from common.audio.signal import AudioInfo
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
+from common.contracts.gold import Drop
 from common.datasets.labels import Notice
 from common.datasets.listing import list_clips
 from common.datasets.names import NameFinder
-from common.datasets.rows import Drop, Listing, Row
+from common.datasets.rows import Listing, Row
 from common.errors import DataError
 from common.log import get_logger, track
-from components.prepare_dataset.clips import Clip, check_ids, from_json, read_rows, store, to_json
+from components.prepare_dataset.clips import Clip, check_ids, read_rows, store
 from components.prepare_dataset.drawing import draw_candidates
 from components.prepare_dataset.splits import SHARED_SEED
 
@@ -55,18 +55,6 @@ class Reading:
     ignored_files: list[str]
     unread: int = 0
     notices: tuple[Notice, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**vars(self), "clips": to_json(self.clips), "dropped": to_json(self.dropped)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Reading:
-        """Inverse of `to_json`."""
-        clips = [item for item in from_json(value["clips"]) if isinstance(item, Clip)]
-        dropped = [item for item in from_json(value["dropped"]) if isinstance(item, Drop)]
-        notices = tuple(Notice(*notice) for notice in value["notices"])
-        return cls(**{**value, "clips": clips, "dropped": dropped, "notices": notices})
 
 
 def copies(clips: Iterable[Clip]) -> list[list[Clip]]:

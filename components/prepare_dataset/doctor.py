@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
+from common.contracts.gold import Findings, Health
 from common.datasets.registry import fingerprint
 from common.errors import SynthioError
 from common.runtime.parallel import cpu_count
-from components.prepare_dataset.dataset import Reading, check_quality, copies, read_dataset
-from components.prepare_dataset.health import describe, noted, whole_health
+from components.prepare_dataset.dataset import Reading, check_quality, read_dataset
+from components.prepare_dataset.health import findings, whole_health
 from components.prepare_dataset.splitting import split_clips
 
 _SHOWN = 10
@@ -29,7 +32,7 @@ class DoctorReport:
     name: str
     domain: str
     licence: str
-    health: dict[str, Any]
+    health: Findings
     problems: tuple[str, ...]
 
     @property
@@ -39,7 +42,7 @@ class DoctorReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**asdict(self), "problems": list(self.problems), "ok": self.ok}
+        return {**to_jsonable_python(self), "ok": self.ok}
 
     def to_text(self) -> str:
         """As text for a terminal."""
@@ -64,10 +67,10 @@ def examine(
         fingerprint(spec)
         reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)
     except SynthioError as error:
-        nothing = _without_splits(Reading([], [], [], 0, [], []))
+        nothing = findings(Reading([], [], [], 0, [], []))
         return DoctorReport(spec.name, spec.domain, spec.licence, nothing, (str(error),))
     problems: list[str] = []
-    health: dict[str, Any] = _without_splits(reading)
+    health = findings(reading)
     try:
         check_quality(reading, settings)
     except SynthioError as error:
@@ -80,62 +83,49 @@ def examine(
     return DoctorReport(spec.name, spec.domain, spec.licence, health, tuple(problems))
 
 
-def _without_splits(reading: Reading) -> dict[str, Any]:
-    return {
-        **describe(reading.clips),
-        "counts": {"listed": reading.listed, "usable": len(reading.clips), "dropped": len(reading.dropped)},
-        "dropped": [asdict(drop) for drop in reading.dropped],
-        "duplicates": [[clip.source for clip in same] for same in copies(reading.clips)],
-        "ignored_columns": reading.ignored_columns,
-        "ignored_files": reading.ignored_files,
-        "notes": noted(reading.clips),
-        "warnings": [notice.message for notice in reading.notices],
-    }
-
-
 def _lines(report: DoctorReport) -> list[str]:
     ending = [_row("PROBLEM", problem) for problem in report.problems]
     ending.append(_row("verdict", "ready" if report.ok else "not ready"))
     health = report.health
-    if not health["counts"]["listed"]:
+    if not health.counts["listed"]:
         return [f"{report.name}: no clip can be listed", *ending]
-    seconds, counts = health["duration_s"], health["counts"]
+    seconds, counts = health.duration_s, health.counts
     lines = [
         f"{report.name}: {report.domain}; licence {report.licence}",
         _row("clips", _joined(counts)),
-        _row("classes", f"{len(health['classes'])}: {_joined(health['classes'])}"),
-        _row("groups", health["groups"] or "none given"),
-        _row("rates", _joined(health["sample_rates_hz"], " Hz")),
-        _row("channels", _joined(health["channels"])),
-        _row("formats", _joined(health["formats"])),
+        _row("classes", f"{len(health.classes)}: {_joined(health.classes)}"),
+        _row("groups", health.groups or "none given"),
+        _row("rates", _joined(health.sample_rates_hz, " Hz")),
+        _row("channels", _joined(health.channels)),
+        _row("formats", _joined(health.formats)),
         _row(
             "durations",
-            f"{seconds['shortest']} to {seconds['longest']} s, median {seconds['median']} s, "
-            f"{seconds['total'] / 60:.1f} min in all",
+            f"{seconds.shortest} to {seconds.longest} s, median {seconds.median} s, "
+            f"{seconds.total / 60:.1f} min in all",
         ),
     ]
-    if "test_split_by" in health:
-        source = health["validation_from"]
+    if isinstance(health, Health):
+        source = health.validation_from
         lines.append(
             _row(
                 "splits",
-                f"test by {health['test_split_by']}, validation by {health['validation_split_by']} "
+                f"test by {health.test_split_by}, validation by {health.validation_split_by} "
                 f"({'of its own' if source == 'official' else f'from {source} clips'})",
             )
         )
-    if health["ignored_columns"]:
-        lines.append(_row("ignored", f"columns {', '.join(health['ignored_columns'])}"))
-    if health["ignored_files"]:
-        count = health.get("ignored_files_count", len(health["ignored_files"]))
-        lines.append(_row("ignored", _listed(health["ignored_files"], "files", count)))
-    for note, found in health["notes"].items():
-        lines.append(_row("note", f"{note}: {_listed(found['sources'], 'clips', found['clips'])}"))
-    lines += [_row("duplicates", " = ".join(sources)) for sources in health["duplicates"][:_SHOWN]]
-    for drop in health["dropped"][:_SHOWN]:
-        lines.append(_row("left out", f"{drop['source']}: {drop['reason']} ({drop['detail']})"))
-    if len(health["dropped"]) > _SHOWN:
-        lines.append(_row("left out", f"and {len(health['dropped']) - _SHOWN} more"))
-    lines += [_row("warning", warning) for warning in health["warnings"]]
+    if health.ignored_columns:
+        lines.append(_row("ignored", f"columns {', '.join(health.ignored_columns)}"))
+    if health.ignored_files:
+        count = health.ignored_files_count if isinstance(health, Health) else len(health.ignored_files)
+        lines.append(_row("ignored", _listed(health.ignored_files, "files", count)))
+    for note, found in health.notes.items():
+        lines.append(_row("note", f"{note}: {_listed(found.sources, 'clips', found.clips)}"))
+    lines += [_row("duplicates", " = ".join(sources)) for sources in health.duplicates[:_SHOWN]]
+    for drop in health.dropped[:_SHOWN]:
+        lines.append(_row("left out", f"{drop.source}: {drop.reason} ({drop.detail})"))
+    if len(health.dropped) > _SHOWN:
+        lines.append(_row("left out", f"and {len(health.dropped) - _SHOWN} more"))
+    lines += [_row("warning", warning) for warning in health.warnings]
     return [*lines, *ending]
 
 

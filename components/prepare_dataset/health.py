@@ -5,43 +5,62 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from common.datasets.rows import Drop
+from common.contracts.gold import Drop, Durations, Facts, Findings, Health, HeldOutHealth, Noted
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.dataset import Reading, copies
 from components.prepare_dataset.splits import Splits, Warned
+
+F = TypeVar("F", bound=Facts)
 
 _LISTED = 200
 """Largest number of sources listed; the full number is given beside the list."""
 
 
-def describe(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Classes of `clips`, and rates, channels, formats and durations of the user's files behind them."""
+def _facts(kind: type[F], clips: Sequence[Clip], dropped: Sequence[Drop], warnings: list[str], **more: Any) -> F:
+    """Build `kind` with the facts on `clips` and the user's files behind them."""
     seconds = [clip.file_duration_s for clip in clips]
-    return {
-        "clips": len(clips),
-        "classes": _counted(label for clip in clips for label in clip.labels),
-        "sample_rates_hz": _counted(clip.file_rate_hz for clip in clips),
-        "channels": _counted(clip.file_channels for clip in clips),
-        "formats": _counted(f"{clip.container} {clip.encoding}" for clip in clips),
-        "groups": len({clip.group for clip in clips if clip.group}),
-        "duration_s": {
-            "shortest": round(min(seconds, default=0.0), 3),
-            "longest": round(max(seconds, default=0.0), 3),
-            "median": round(statistics.median(seconds), 3) if seconds else 0.0,
-            "total": round(sum(seconds), 1),
-        },
-    }
+    sources: dict[str, list[str]] = {}
+    for clip in clips:
+        for note in clip.notes:
+            sources.setdefault(note, []).append(clip.source)
+    return kind(
+        clips=len(clips),
+        classes=_counted(label for clip in clips for label in clip.labels),
+        sample_rates_hz=_counted(clip.file_rate_hz for clip in clips),
+        channels=_counted(clip.file_channels for clip in clips),
+        formats=_counted(f"{clip.container} {clip.encoding}" for clip in clips),
+        groups=len({clip.group for clip in clips if clip.group}),
+        duration_s=Durations(
+            shortest=round(min(seconds, default=0.0), 3),
+            longest=round(max(seconds, default=0.0), 3),
+            median=round(statistics.median(seconds), 3) if seconds else 0.0,
+            total=round(sum(seconds), 1),
+        ),
+        dropped=list(dropped),
+        warnings=warnings,
+        notes={note: Noted(clips=len(own), sources=own[:_LISTED]) for note, own in sorted(sources.items())},
+        **more,
+    )
 
 
-def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
-    """health.json of the gold set; independent of the clips of the test split.
+def findings(reading: Reading) -> Findings:
+    """What is known of a dataset that was not split."""
+    return _facts(
+        Findings,
+        reading.clips,
+        reading.dropped,
+        [notice.message for notice in reading.notices],
+        counts={"listed": reading.listed, "usable": len(reading.clips), "dropped": len(reading.dropped)},
+        duplicates=[[clip.source for clip in same] for same in copies(reading.clips)],
+        ignored_columns=reading.ignored_columns,
+        ignored_files=reading.ignored_files,
+    )
 
-    `dropped` holds `{source, reason, detail, split}` of every clip left out; `warnings` holds sentences,
-    `warning_codes` their codes; `notes` holds sources of odd but usable clips, by code.
-    """
+
+def data_health(reading: Reading, splits: Splits) -> Health:
+    """health.json of the gold set; independent of the clips of the test split."""
     held_back = {clip.clip_id for clip in [*splits.test, *splits.test_copies]}
     clips = [clip for clip in reading.clips if clip.clip_id not in held_back]
     unread = [drop for drop in reading.dropped if not _is_of_test(drop, splits)]
@@ -50,28 +69,28 @@ def data_health(reading: Reading, splits: Splits) -> dict[str, Any]:
     return _health(reading, splits, clips, [*unread, *splits.dropped], warnings, listed)
 
 
-def test_health(reading: Reading, splits: Splits) -> dict[str, Any]:
+def test_health(reading: Reading, splits: Splits) -> HeldOutHealth:
     """health.json of the test split."""
     dropped = [*(drop for drop in reading.dropped if _is_of_test(drop, splits)), *splits.test_dropped]
     warnings = [warning for warning in splits.warnings if warning.of_test]
-    return {
-        **describe(splits.test),
-        "test_split_by": splits.test_by,
-        "dropped": [asdict(drop) for drop in dropped],
-        "dropped_by_reason": _counted(drop.reason for drop in dropped),
-        "warnings": [warning.message for warning in warnings],
-        "warning_codes": [warning.code for warning in warnings],
-        "notes": noted(splits.test),
-    }
+    return _facts(
+        HeldOutHealth,
+        splits.test,
+        dropped,
+        [warning.message for warning in warnings],
+        test_split_by=splits.test_by,
+        dropped_by_reason=_counted(drop.reason for drop in dropped),
+        warning_codes=[warning.code for warning in warnings],
+    )
 
 
-def whole_health(reading: Reading, splits: Splits) -> dict[str, Any]:
+def whole_health(reading: Reading, splits: Splits) -> Health:
     """As `data_health`, but over all splits together, for a look at the dataset before a run."""
     dropped = [*reading.dropped, *splits.dropped, *splits.test_dropped]
     found = _health(reading, splits, reading.clips, dropped, splits.warnings, reading.listed)
-    counts = list(found["counts"].items())
-    place = [name for name, _ in counts].index("pool")
-    return {**found, "counts": dict([*counts[:place], ("test", len(splits.test)), *counts[place:]])}
+    counts = list(found.counts.items())
+    counts.insert(list(found.counts).index("pool"), ("test", len(splits.test)))
+    return found.model_copy(update={"counts": dict(counts)})
 
 
 def _is_of_test(drop: Drop, splits: Splits) -> bool:
@@ -85,7 +104,7 @@ def _health(
     dropped: Sequence[Drop],
     warnings: Sequence[Warned],
     listed: int,
-) -> dict[str, Any]:
+) -> Health:
     cut = [clip for clip in clips if "cut" in clip.notes]
     train, validation = next(iter(splits.replicates.values()))
     duplicates = copies(clips)
@@ -106,9 +125,12 @@ def _health(
             f"{reading.unread} listed clips outside the test split were not read: training and validation are drawn "
             "from the others, which were drawn by class; raise prepare_dataset.max_pool_clips to read more"
         )
-    return {
-        **describe(clips),
-        "counts": {
+    return _facts(
+        Health,
+        clips,
+        dropped,
+        sentences,
+        counts={
             "listed": listed,
             "usable": len(clips),
             "dropped": len(dropped),
@@ -117,32 +139,20 @@ def _health(
             "pool": len(splits.pool),
             "oracle": len(splits.oracle),
         },
-        "dropped": [asdict(drop) for drop in dropped],
-        "dropped_by_reason": _counted(drop.reason for drop in dropped),
-        "warnings": sentences,
-        "warning_codes": codes,
-        "notes": noted(clips),
-        "duplicates": [[clip.source for clip in same] for same in duplicates[:_LISTED]],
-        "duplicate_sets": len(duplicates),
-        "ignored_columns": reading.ignored_columns,
-        "ignored_files": reading.ignored_files[:_LISTED],
-        "ignored_files_count": len(reading.ignored_files),
-        "clips_cut": len(cut),
-        "seconds_cut": round(sum(clip.file_duration_s - clip.duration_s for clip in cut), 1),
-        "test_split_by": splits.test_by,
-        "validation_from": splits.validation,
-        "validation_split_by": splits.validation_by,
-        "validation_from_training": splits.validation == "training",
-    }
-
-
-def noted(clips: Iterable[Clip]) -> dict[str, dict[str, Any]]:
-    """Number of clips and first sources, by note."""
-    sources: dict[str, list[str]] = {}
-    for clip in clips:
-        for note in clip.notes:
-            sources.setdefault(note, []).append(clip.source)
-    return {note: {"clips": len(found), "sources": found[:_LISTED]} for note, found in sorted(sources.items())}
+        dropped_by_reason=_counted(drop.reason for drop in dropped),
+        warning_codes=codes,
+        duplicates=[[clip.source for clip in same] for same in duplicates[:_LISTED]],
+        duplicate_sets=len(duplicates),
+        ignored_columns=reading.ignored_columns,
+        ignored_files=reading.ignored_files[:_LISTED],
+        ignored_files_count=len(reading.ignored_files),
+        clips_cut=len(cut),
+        seconds_cut=round(sum(clip.file_duration_s - clip.duration_s for clip in cut), 1),
+        test_split_by=splits.test_by,
+        validation_from=splits.validation,
+        validation_split_by=splits.validation_by,
+        validation_from_training=splits.validation == "training",
+    )
 
 
 def _counted(values: Iterable[str | int]) -> dict[str, int]:

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from common.config.dataset import DESCRIPTIVE, PrepareDatasetPlan
+from common.contracts.base import read, write
 from common.datasets.pushed import fetch_dataset
 from common.datasets.registry import fingerprint
 from common.log import event, get_logger
 from common.runtime.parallel import cpu_count
 from common.runtime.split_guard import mark_test_split
 from common.runtime.stage import stage
-from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 from components.prepare_dataset.dataset import Reading, check_quality, limit_candidates, most_candidates, read_dataset
 from components.prepare_dataset.health import data_health, test_health
 from components.prepare_dataset.splitting import split_clips
-from components.prepare_dataset.writing import dataset_json, splits_json, write_clips
+from components.prepare_dataset.writing import dataset_facts, split_ids, write_clips
 
 log = get_logger("prepare_dataset")
 
@@ -50,13 +50,13 @@ def run(
         write_clips(gold, list(used.values()), reading.labels, folder, plan)
         mark_test_split(test)
         write_clips(test, splits.test, reading.labels, folder, plan)
-        write_json(gold / "splits.json", splits_json(splits))
+        write(gold / "splits.json", split_ids(splits))
         health = data_health(reading, splits)
-        write_json(gold / "health.json", health)
-        write_json(gold / "dataset.json", dataset_json(plan))
-        write_json(test / "health.json", test_health(reading, splits))
-        running.record({f"clips_{name}": count for name, count in health["counts"].items()})
-        running.record({"classes": len(reading.labels), "warnings": len(health["warnings"])})
+        write(gold / "health.json", health)
+        write(gold / "dataset.json", dataset_facts(plan))
+        write(test / "health.json", test_health(reading, splits))
+        running.record({f"clips_{name}": count for name, count in health.counts.items()})
+        running.record({"classes": len(reading.labels), "warnings": len(health.warnings)})
     return running.figures
 
 
@@ -71,7 +71,7 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
         scratch = store.scratch_dir(pushed=plan.dataset.pushed)
         dataset = fetch_dataset(plan.dataset, scratch, lambda rows: limit_candidates(rows, plan.dataset, most))
         reading = read_dataset(dataset, settings, folder / "clips", cpu_count(), plan.n)
-        write_json(folder / "reading.json", reading.to_json())
+        write(folder / "reading.json", reading)
 
     folder = store.get_or_make(
         make,
@@ -84,4 +84,4 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
         silence=settings.silence_dbfs,
         most=most,
     )
-    return folder / "clips", Reading.from_json(read_json(folder / "reading.json"))
+    return folder / "clips", read(Reading, folder / "reading.json")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from common.datasets.rows import Drop
+from common.contracts.gold import Drop, SplitBy, ValidationFrom
 from components.prepare_dataset.clips import Clip
 
 SHARED_SEED = 0
@@ -42,9 +41,6 @@ class Splits:
         dropped: clips outside the test split that are left out as copies of clips in another split, or because their
             group is in a given test split.
         test_dropped: `test_copies` with reasons.
-        test_by: origin of the test split: `official`, or drawn by `group` or `clip`.
-        validation: source of the validation split: `official`, `remaining` or `training`.
-        validation_by: origin of the validation split: `official`, or drawn by `group` or `clip`.
     """
 
     test: list[Clip] = field(default_factory=list)
@@ -57,9 +53,9 @@ class Splits:
     dropped: list[Drop] = field(default_factory=list)
     test_dropped: list[Drop] = field(default_factory=list)
     warnings: list[Warned] = field(default_factory=list)
-    test_by: Literal["official", "group", "clip"] = "official"
-    validation: Literal["official", "remaining", "training"] = "official"
-    validation_by: Literal["official", "group", "clip"] = "official"
+    test_by: SplitBy = "official"
+    validation: ValidationFrom = "official"
+    validation_by: SplitBy = "official"
 
     def warn(self, code: str, message: str, of_test: bool = False) -> None:
         """Add a warning unless it is there already."""

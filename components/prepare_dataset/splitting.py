@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.datasets.rows import Drop
+from common.contracts.gold import Drop
 from common.errors import DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import count_labels, draw, hold_out_groups, labels_of, without_content

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from common.config.dataset import PrepareDatasetPlan
+from common.contracts import gold as contract
+from common.contracts.base import write
 from common.records.audio_folder import copy_audio_folder
 from common.records.clips import GoldClip
-from common.storage import write_json
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.splits import Splits
 
@@ -32,21 +32,20 @@ def write_clips(target: Path, clips: Sequence[Clip], labels: list[str], folder: 
         for clip in sorted(clips, key=lambda clip: clip.clip_id)
     ]
     copy_audio_folder(target, records, {clip.clip_id: folder / f"{clip.clip_id}.flac" for clip in clips})
-    write_json(target / "labels.json", labels)
+    write(target / "labels.json", labels)
 
 
-def splits_json(splits: Splits) -> dict[str, Any]:
-    """Content of splits.json: clip ids by replicate and split, those of the oracle, and `shared_gold`."""
+def split_ids(splits: Splits) -> contract.Splits:
+    """Content of splits.json."""
     replicates = {
-        str(seed): {"train": [clip.clip_id for clip in train], "val": [clip.clip_id for clip in validation]}
+        seed: contract.Replicate(train=[clip.clip_id for clip in train], val=[clip.clip_id for clip in validation])
         for seed, (train, validation) in splits.replicates.items()
     }
     oracle = [clip.clip_id for clip in splits.oracle]
-    return {"replicates": replicates, "oracle": oracle, "shared_gold": splits.shared}
+    return contract.Splits(replicates=replicates, oracle=oracle, shared_gold=splits.shared)
 
 
-def dataset_json(plan: PrepareDatasetPlan) -> dict[str, Any]:
-    """Content of dataset.json: facts about the dataset for later stages."""
-    # Paths are left out: they differ between machines, and the report must not depend on that.
-    kept = plan.dataset.model_dump(mode="json", include={"name", "domain", "licence", "reader", "test"})
-    return {**kept, "n": plan.n, **({"multi_label": True} if plan.dataset.multi_label else {})}
+def dataset_facts(plan: PrepareDatasetPlan) -> contract.Dataset:
+    """Content of dataset.json."""
+    told = plan.dataset.model_dump(include={"name", "domain", "licence", "reader", "test", "multi_label"})
+    return contract.Dataset(**told, n=plan.n)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from common.config.evaluation import ReportPlan
 from common.config.methods import SUBJECT, Method, in_order
+from common.contracts.gold import Health
 from common.pages.numbers import number
 from common.records.clips import SyntheticClip
 from common.study.comparisons import FIGURES
@@ -83,8 +84,8 @@ def page_context(
     rounds = sections.round_rows(inputs.filtered)
     classics = (evaluation["best_classic"] or {}).get("chosen", {})
     return {
-        "name": str(inputs.dataset.get("name") or plan.dataset.get("name") or "dataset"),
-        "licence": str(inputs.dataset.get("licence") or ""),
+        "name": inputs.gold.dataset.name,
+        "licence": inputs.gold.dataset.licence,
         "plan": plan,
         "results": results,
         "evaluation": evaluation,
@@ -151,12 +152,12 @@ def _writers(inputs: Inputs) -> list[str]:
 
 
 def _provenance(inputs: Inputs, plan: ReportPlan, results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    corpus = inputs.corpus
+    corpus, dataset = inputs.corpus, inputs.gold.dataset
     samplers = {json.dumps(clip.sampler, sort_keys=True) for clip in [*inputs.vanilla, *inputs.accepted]}
     facts = {
-        "Dataset": str(inputs.dataset.get("name", "")),
-        "Licence of the data": str(inputs.dataset.get("licence") or "not stated"),
-        "Domain": str(inputs.dataset.get("domain") or ""),
+        "Dataset": dataset.name,
+        "Licence of the data": dataset.licence or "not stated",
+        "Domain": dataset.domain,
         "Pretraining corpus": ", ".join(str(corpus[key]) for key in ("name", "licence") if corpus.get(key)),
         "Replicates (seeds)": ", ".join(map(str, plan.seeds)),
         "Methods": ", ".join(in_order(plan.methods)),
@@ -230,37 +231,26 @@ def limits(facts: Mapping[str, Any], named: Callable[[str], Markup]) -> list[str
     return lines
 
 
-def health_facts(health: Mapping[str, Any]) -> list[str]:
-    """Sentences on files, splits and irregularities of the data; facts missing in health.json are left out.
-
-    Args:
-        health: content of the gold set's health.json.
-    """
-    lines = []
-    if "sample_rates_hz" in health:
-        rates, formats = _listed(health["sample_rates_hz"], " Hz"), _listed(health["formats"])
-        lines.append(f"Files: {formats}; {rates}; {_listed(health['channels'], ' channel(s)')}.")
-    if "duration_s" in health:
-        seconds = {key: number(float(value)) for key, value in health["duration_s"].items()}
-        lines.append(
-            f"Durations: {seconds['shortest']} to {seconds['longest']} s, median {seconds['median']} s, "
-            f"{seconds['total']} s in all."
-        )
-    if "test_split_by" in health:
-        lines.append(f"Test clips: {_SPLIT.get(health['test_split_by'], health['test_split_by'])}.")
-    if "validation_from" in health:
-        lines.append(f"Validation clips: {_VALIDATION.get(health['validation_from'], health['validation_from'])}.")
-    if health.get("clips_cut"):
-        lost = number(float(health["seconds_cut"]))
-        lines.append(f"{health['clips_cut']} long clip(s) were cut to their loudest part: {lost} s left out.")
-    if health.get("duplicate_sets"):
-        lines.append(f"{health['duplicate_sets']} recording(s) are listed more than once; no copy crosses the splits.")
-    if health.get("ignored_columns"):
-        lines.append(f"Columns that were not used: {', '.join(health['ignored_columns'])}.")
-    if health.get("ignored_files_count"):
-        lines.append(f"{health['ignored_files_count']} file(s) were not listed or are no audio, and were not used.")
-    notes = health.get("notes", {}).items()
-    return lines + [f"{note['clips']} clip(s) were used although {reason(code)}." for code, note in notes]
+def health_facts(health: Health) -> list[str]:
+    """Sentences on files, splits and irregularities of the data."""
+    rates, seconds = _listed(health.sample_rates_hz, " Hz"), health.duration_s
+    lines = [
+        f"Files: {_listed(health.formats)}; {rates}; {_listed(health.channels, ' channel(s)')}.",
+        f"Durations: {number(seconds.shortest)} to {number(seconds.longest)} s, median {number(seconds.median)} s, "
+        f"{number(seconds.total)} s in all.",
+        f"Test clips: {_SPLIT[health.test_split_by]}.",
+        f"Validation clips: {_VALIDATION[health.validation_from]}.",
+    ]
+    if health.clips_cut:
+        lost = number(health.seconds_cut)
+        lines.append(f"{health.clips_cut} long clip(s) were cut to their loudest part: {lost} s left out.")
+    if health.duplicate_sets:
+        lines.append(f"{health.duplicate_sets} recording(s) are listed more than once; no copy crosses the splits.")
+    if health.ignored_columns:
+        lines.append(f"Columns that were not used: {', '.join(health.ignored_columns)}.")
+    if health.ignored_files_count:
+        lines.append(f"{health.ignored_files_count} file(s) were not listed or are no audio, and were not used.")
+    return lines + [f"{note.clips} clip(s) were used although {reason(code)}." for code, note in health.notes.items()]
 
 
 def _listed(counts: Mapping[str, int], unit: str = "") -> str:

@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from common.contracts.base import read
+from common.contracts.gold import Health
 from common.records.audio_folder import read_clips
 from common.records.clips import Caption, SyntheticClip, read_records
 from common.records.gold import GoldSet
@@ -41,8 +43,7 @@ class Inputs:
         folders: folders of the artifacts.
         evaluation: evaluation.json.
         gold: the gold set.
-        dataset: dataset.json: name, domain, licence.
-        health: health.json of the gold set.
+        health: of the gold set.
         selection: selection.json of train_classifier.
         seconds: seconds.json of train_classifier: of a training, by learner and method; for the page alone.
         align: align.json.
@@ -60,8 +61,7 @@ class Inputs:
     folders: Folders
     evaluation: dict[str, Any]
     gold: GoldSet
-    dataset: dict[str, Any]
-    health: dict[str, Any]
+    health: Health
     selection: dict[str, Any]
     seconds: dict[str, dict[str, float]]
     align: dict[str, Any]
@@ -89,8 +89,7 @@ def read_inputs(folders: Folders) -> Inputs:
         folders=folders,
         evaluation=read_json(folders.evaluation / "evaluation.json"),
         gold=gold,
-        dataset=read_json(folders.gold / "dataset.json"),
-        health=read_json(folders.gold / "health.json"),
+        health=read(Health, folders.gold / "health.json"),
         selection=read_json(folders.classifiers / "selection.json"),
         seconds=read_json(folders.classifiers / "seconds.json"),
         align=read_json(folders.aligned / "align.json"),

@@ -45,7 +45,7 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
     kept = (figure, "macro_f1", "ece")
     return rounded(
         {
-            "dataset": inputs.dataset,
+            "dataset": inputs.gold.dataset.model_dump(mode="json"),
             "figure": figure,
             "verdict": verdict(evaluation, inputs.gold.shared, empty_cautions(empty)),
             "methods": {
@@ -136,15 +136,15 @@ def _data(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
         "oracle_pool": len(gold.oracle()),
         "fixed_gold_set": gold.shared,
         "test_groups": test["groups"],
-        "warnings": [*inputs.health.get("warnings", []), *inputs.evaluation["test_health"].get("warnings", [])],
+        "warnings": [*inputs.health.warnings, *inputs.evaluation["test_health"]["warnings"]],
     }
 
 
 def dropped_clips(inputs: Inputs) -> list[dict[str, str]]:
     """Quarantined clips of all splits, each with source and reason."""
-    rows = [*inputs.health.get("dropped", []), *inputs.evaluation["test_health"].get("dropped", [])]
-    unique = {(str(row["source"]), str(row["reason"])): None for row in rows}
-    return [{"source": source, "reason": reason} for source, reason in sorted(unique)]
+    test = [(row["source"], row["reason"]) for row in inputs.evaluation["test_health"]["dropped"]]
+    rows = {*((drop.source, drop.reason) for drop in inputs.health.dropped), *test}
+    return [{"source": source, "reason": reason} for source, reason in sorted(rows)]
 
 
 def _failed_alignments(inputs: Inputs) -> list[dict[str, Any]]:

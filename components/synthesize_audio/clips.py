@@ -10,6 +10,8 @@ from typing import Any
 
 from common.audio.signal import write_flac
 from common.config.t2a import SynthesizeAudioConfig, SynthesizeAudioPlan
+from common.contracts.base import read
+from common.contracts.gold import Dataset
 from common.models.registry import published_models
 from common.records.clips import SyntheticClip
 from common.records.provenance import Provenance
@@ -72,7 +74,7 @@ class Published:
         self._models = {
             path: model_account(t2a) | model_account(Path(path)) for path in {r.model_path for r in requests}
         }
-        self._licence = str(read_json(gold / "dataset.json").get("licence", "unknown"))
+        self._licence = read(Dataset, gold / "dataset.json").licence
         self.signals: Counter[str] = Counter()
         self.audio_s = 0.0
 

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     connection = Connection.from_environment()
     data, checks = (None, []) if connection is None else _for_pods(Wanted(options.dataset, spec, n), options.store)
     found = examine(data or spec, config.prepare_dataset, n or spec.n)
-    work = estimate(config, methods, int(found.health["counts"].get("train", n or spec.n or 0)), seeds)
+    work = estimate(config, methods, found.health.counts.get("train", n or spec.n or 0), seeds)
     models = describe(config)
     refused = _refused(config, spec)
     found = replace(found, problems=(*found.problems, *([refused] if refused else ())))
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     profile = load_profile(options.profile or "one-gpu")
     if connection is not None:
         checks += examine_cluster(connection, profile, config, options.store)
-    place, near = _place(data or spec), _nearness(config, methods, found.health)
+    place, near = _place(data or spec), _nearness(config, methods, found.health.classes)
     if options.json:
         told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
         told |= {"concepts": None if near is None else list(map(asdict, near))}
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         if near:
             print(_nearness_text(config.pretrain_t2a.start, near))
-        if found.health["counts"]["listed"]:
+        if found.health.counts["listed"]:
             print(_estimate_text(options.preset, work))
         if checks:
             print("\n".join(["cluster:", *(f"  {check}" for check in checks), f"  {'verdict':<10} {verdict(checks)}"]))
@@ -133,13 +133,13 @@ def _place(spec: DatasetSpec) -> str:
     return str(root_of(spec) if spec.reader in LAYOUTS else spec.pushed or spec.labels or spec.audio)
 
 
-def _nearness(config: RunConfig, methods: dict[str, Method], health: dict[str, Any]) -> list[Nearness] | None:
+def _nearness(config: RunConfig, methods: dict[str, Method], classes: dict[str, int]) -> list[Nearness] | None:
     """How near the classes are to what the text-to-audio model knows; None = not known, or it has nothing to do."""
     t2a = config.pretrain_t2a
     if t2a.reuse is not None or not any(method.synthetic for method in methods.values()):
         return None
     concepts = concepts_of(t2a.start)
-    return None if concepts is None else nearness(health["classes"], concepts)
+    return None if concepts is None else nearness(classes, concepts)
 
 
 def _nearness_text(model: str, near: list[Nearness]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from common.contracts.gold import Drop
 from common.datasets.pushed import push_dataset
 from common.datasets.registry import resolve_dataset
-from common.datasets.rows import Drop
 from common.errors import ConfigError
 from common.log import Progress, get_logger
 from common.storage import open_store, store_uri

@@ -22,6 +22,8 @@ import numpy as np
 
 from common.config.learners import learners_in_order
 from common.config.methods import BASELINE, DEFAULT_METHODS, METHODS
+from common.contracts import base
+from common.contracts.gold import Health
 from common.errors import DataError, SynthioError, unknown_name
 from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip
@@ -144,7 +146,7 @@ def read(cell: Cell, folder: Path) -> Result:
             for name, rows in report["learners"].items()
             if BASELINE in rows
         },
-        warnings=tuple(gold.health["warning_codes"]),
+        warnings=tuple(base.read(Health, gold.path / "health.json").warning_codes),
         failures=len(report["failures"]),
         seconds=record["wall_seconds"],
         train_s=train_s,

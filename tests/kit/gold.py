@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from common.contracts.base import write
+from common.contracts.gold import Dataset, Health, Replicate, Splits
 from common.records.audio_folder import write_audio_folder
 from common.records.clips import GoldClip, SyntheticClip
-from common.storage import write_json
 from tests.kit.clips import gold_clip, synthetic_clip
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, CLASS_LABELS, RATE, TONES, clap_sound, class_sound, tone
 
@@ -31,7 +32,8 @@ def write_gold(
     *,
     oracle: Iterable[str] | None = None,
     shared: bool = True,
-    **files: Any,
+    health: Health | None = None,
+    **dataset: Any,
 ) -> Path:
     """Write a gold set, whose labels are those of its clips.
 
@@ -42,19 +44,30 @@ def write_gold(
         replicates: by seed, the ids of the clips for training (`train`) and for validation (`val`).
         oracle: ids of the clips that the oracle is trained on; default: all.
         shared: all replicates have the same clips.
-        files: contents of further JSON files, by their names.
+        health: default: none is written.
+        dataset: facts about the dataset.
     """
     write_audio_folder(folder, clips, audio, _rate(clips))
     labels = dict(sorted((clip.label_id, clip.label) for clip in clips))
-    write_json(folder / "labels.json", list(labels.values()))
-    splits = {
-        "replicates": {str(seed): parts for seed, parts in replicates.items()},
-        "oracle": [clip.clip_id for clip in clips] if oracle is None else list(oracle),
-        "shared_gold": shared,
-    }
-    for name, content in {"splits": splits, **files}.items():
-        write_json(folder / f"{name}.json", content)
+    write(folder / "labels.json", list(labels.values()))
+    write(
+        folder / "splits.json",
+        Splits(
+            replicates={seed: Replicate(**parts) for seed, parts in replicates.items()},
+            oracle=[clip.clip_id for clip in clips] if oracle is None else list(oracle),
+            shared_gold=shared,
+        ),
+    )
+    write_dataset(folder, **dataset)
+    if health is not None:
+        write(folder / "health.json", health)
     return folder
+
+
+def write_dataset(folder: Path, **dataset: Any) -> None:
+    """Write dataset.json of a gold set, with those facts of `Dataset` that are given."""
+    told = {"name": "fixture", "domain": "everyday sounds", "licence": "CC0-1.0", "reader": "folder", "test": "split"}
+    write(folder / "dataset.json", Dataset.model_validate({"n": None, **told, **dataset}))
 
 
 def write_synthetic(folder: Path, clips: Sequence[SyntheticClip], audio: Mapping[str, np.ndarray]) -> Path:
@@ -76,7 +89,7 @@ def tones_gold(
             clips.append(gold_clip(clip_id, label, label_id, duration_s=len(audio[clip_id]) / RATE))
             parts["train" if number < per_label else "val"].append(clip_id)
     replicates = {seed: parts for seed in seeds}
-    return write_gold(folder, clips, audio, replicates, oracle=parts["train"], health={}, dataset={"name": "tones"})
+    return write_gold(folder, clips, audio, replicates, oracle=parts["train"], name="tones")
 
 
 def caption_gold(folder: Path, labels: Sequence[str] = CAPTION_LABELS, *, further: bool = False) -> Path:

@@ -12,7 +12,7 @@ from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS
 from components.train_classifier.run import run
 from tests.kit.clips import generated_clip
-from tests.kit.gold import classes_gold, write_synthetic
+from tests.kit.gold import classes_gold, write_dataset, write_synthetic
 from tests.kit.models import AST_ARCHITECTURE
 from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
 
@@ -97,6 +97,6 @@ def give_further_labels(folder: Path, unknown: bool = False) -> None:
 
 def make_multi_label(world: World) -> None:
     """Let labels be independent, and every clip of the first label also hold the last one."""
-    (world.gold / "dataset.json").write_text(json.dumps({"multi_label": True}))
+    write_dataset(world.gold, multi_label=True)
     for folder in (world.gold, world.vanilla, world.accepted):
         give_further_labels(folder)

@@ -14,6 +14,7 @@ import pytest
 import components.train_classifier.learner_fitting as fitting
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
+from common.contracts.base import write
 from common.learners.encoders import open_encoder
 from common.learners.front_ends import FrontEnd
 from common.learners.model import load_learner
@@ -26,7 +27,8 @@ from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.run import run as train
 from tests.kit.clips import gold_clip
 from tests.kit.encoders import write_encoder
-from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip
+from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset
+from tests.kit.health import TEST_HEALTH
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
 
@@ -52,7 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), world.classifier)
     write_clap(world.clap, steps=30)
     clap_gold(world.gold)
-    write_json(world.gold / "dataset.json", {"name": "beeps", "domain": "test sounds", "licence": "CC0-1.0"})
+    write_dataset(world.gold, name="beeps", domain="test sounds")
     clap_synthetic(world.vanilla, [clap_synthetic_clip(x, "none-template-all", 0, 0) for x in CLAP_LABELS])
     clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in SEEDS])
     write_test(world.test, 0.0)
@@ -68,7 +70,7 @@ def write_test(folder: Path, gain_db: float) -> None:
         clips.append(gold_clip(clip_id, label, index % 3, duration_s=0.8, sample_rate_hz=CLAP_RATE))
     write_audio_folder(folder, clips, audio, CLAP_RATE)
     write_json(folder / "labels.json", CLAP_LABELS)
-    write_json(folder / "health.json", {"clips": 12, "dropped": []})
+    write(folder / "health.json", TEST_HEALTH)
 
 
 def trained(
@@ -137,7 +139,7 @@ def test_both_learn_from_every_methods_clips_and_are_right_on_the_test_clips_at_
 
 def test_independent_labels_are_learned_and_scored_too(built: World, tmp_path: Path) -> None:
     gold = shutil.copytree(built.gold, tmp_path / "gold")
-    write_json(gold / "dataset.json", read_json(gold / "dataset.json") | {"multi_label": True})
+    write_dataset(gold, multi_label=True)
     world = built._replace(gold=gold)
     out = trained(world, tmp_path / "out", built.clap, LEARNERS)
     assert read_json(out / "failures.json") == []

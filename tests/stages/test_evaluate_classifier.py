@@ -17,6 +17,7 @@ from common.audio.signal import levelled
 from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
+from common.contracts.base import write
 from common.errors import DataError
 from common.learners.heads import LinearHead
 from common.learners.model import LearnerModel
@@ -27,7 +28,8 @@ from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run
 from tests.kit.clips import gold_clip
-from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip
+from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset
+from tests.kit.health import TEST_HEALTH
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
 
@@ -56,7 +58,7 @@ def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> Non
         clips.append(gold_clip(clip_id, label, index % 3, group=group, duration_s=0.8, sample_rate_hz=CLAP_RATE))
     write_audio_folder(folder, clips, audio | (copies or {}), CLAP_RATE)
     write_json(folder / "labels.json", CLAP_LABELS)
-    write_json(folder / "health.json", {"clips": 12, "dropped": []})
+    write(folder / "health.json", TEST_HEALTH)
 
 
 def write_learner(folder: Path) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(*(folder / name for name in World._fields))
     write_clap(world.clap)
     clap_gold(world.gold)
-    write_json(world.gold / "dataset.json", {"name": "beeps", "domain": "test sounds", "licence": "CC0-1.0"})
+    write_dataset(world.gold, name="beeps", domain="test sounds")
     write_test(world.test)
     write_classifiers(world.classifiers)
     losers = [clap_synthetic_clip(label, "none-template-all", 0, index) for label in CLAP_LABELS for index in range(2)]

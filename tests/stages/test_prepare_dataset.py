@@ -17,6 +17,8 @@ import soundfile
 
 from common.audio.signal import read_audio
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
+from common.contracts.base import read
+from common.contracts.gold import Health, HeldOutHealth
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.records import audio_folder
@@ -57,6 +59,10 @@ def prepare(out: Path, spec: DatasetSpec, n: int | None = None, **settings: Any)
     return run(str(out / "gold"), str(out / "test"), str(out / "metrics.json"), config=config, code_version="c")
 
 
+def health_of(gold: Path) -> Health:
+    return read(Health, gold / "health.json")
+
+
 def read_test(out: Path) -> list[GoldClip]:
     with running_as("evaluate_classifier"):
         return read_clips(out / "test", GoldClip)
@@ -78,9 +84,9 @@ def test_the_gold_set_holds_what_the_splits_name_and_the_test_split_stands_apart
             assert len(set().union(*values)) == sum(map(len, values)), key
     assert not set(gold.clips) & {clip.clip_id for clip in test}
     assert gold.load(gold.train(0)[0], 16000).shape == (3200,)
-    health = gold.health
-    assert health["ignored_columns"] == ["take"] and health["test_split_by"] == "group"
-    assert health["counts"]["train"] == figures["clips_train"] == 16 and "clips_test" not in figures
+    health = health_of(gold.path)
+    assert health.ignored_columns == ["take"] and health.test_split_by == "group"
+    assert health.counts["train"] == figures["clips_train"] == 16 and "clips_test" not in figures
     assert read_json(tmp_path / "out" / "metrics.json") == figures
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert all(name.isascii() for name in names) and not list(tmp_path.rglob("up*"))
@@ -98,10 +104,10 @@ def test_a_second_run_gives_the_same_bytes_and_reads_no_audio(tmp_path: Path, mo
 
 def test_bad_clips_are_listed_with_reasons_and_too_many_stop_the_stage(tmp_path: Path) -> None:
     prepare(tmp_path / "out", dataset(tmp_path / "data", bad=4))
-    health = GoldSet(tmp_path / "out" / "gold").health
-    assert health["dropped_by_reason"] == {"empty_file": 4}
-    assert [row["source"] for row in health["dropped"]] == [f"c3/{number}.wav" for number in range(16, 20)]
-    assert health["counts"] == {**health["counts"], "listed": 65, "usable": 61, "dropped": 4}
+    health = health_of(tmp_path / "out" / "gold")
+    assert health.dropped_by_reason == {"empty_file": 4}
+    assert [drop.source for drop in health.dropped] == [f"c3/{number}.wav" for number in range(16, 20)]
+    assert health.counts == {**health.counts, "listed": 65, "usable": 61, "dropped": 4}
     with pytest.raises(DataError, match=r"5 of 80 clips .*c3/19.wav \(empty_file\)"):
         prepare(tmp_path / "worse", dataset(tmp_path / "data", bad=5))
     assert not list((tmp_path / "worse").rglob("*.flac"))
@@ -153,9 +159,9 @@ def test_another_test_split_leaves_every_byte_of_the_gold_set_and_of_the_figures
     assert hash_dir(tmp_path / "first" / "gold") == hash_dir(tmp_path / "second" / "gold")
     assert read_json(tmp_path / "first" / "metrics.json") == read_json(tmp_path / "second" / "metrics.json")
     assert hash_dir(tmp_path / "first" / "test") != hash_dir(tmp_path / "second" / "test")
-    health = read_json(tmp_path / "second" / "test" / "health.json")
-    assert health["dropped_by_reason"] == {"duplicate_of_training": 1, "unreadable": 1} and health["clips"] == 16
-    assert GoldSet(tmp_path / "second" / "gold").health["dropped_by_reason"] == {"group_in_test": 4}
+    health = read(HeldOutHealth, tmp_path / "second" / "test" / "health.json")
+    assert health.dropped_by_reason == {"duplicate_of_training": 1, "unreadable": 1} and health.clips == 16
+    assert health_of(tmp_path / "second" / "gold").dropped_by_reason == {"group_in_test": 4}
 
 
 def test_a_group_that_cannot_be_taken_apart_is_told_where_the_test_split_is(tmp_path: Path) -> None:
@@ -164,7 +170,7 @@ def test_a_group_that_cannot_be_taken_apart_is_told_where_the_test_split_is(tmp_
     table.write_text(re.sub(r",[gt]\d$", ",everyone", table.read_text(), flags=re.MULTILINE))
     prepare(tmp_path / "out", spec, n=8)
     assert "groups_shared" in read_json(tmp_path / "out" / "test" / "health.json")["warning_codes"]
-    assert not any("test" in warning for warning in GoldSet(tmp_path / "out" / "gold").health["warnings"])
+    assert not any("test" in warning for warning in health_of(tmp_path / "out" / "gold").warnings)
 
 
 def test_the_test_split_opens_in_evaluation_only(tmp_path: Path) -> None:
@@ -225,7 +231,7 @@ def test_the_demo_has_32_training_clips_of_each_class_alike(tmp_path: Path) -> N
     gold = GoldSet(tmp_path / "out" / "gold")
     assert len(gold.labels) >= 6 and len(gold.train(0)) == len(gold.val(0)) == 32
     assert set(Counter(clip.label for clip in gold.train(0)).values()) == {32 // len(gold.labels)}
-    assert gold.train(0) != gold.train(1) and not gold.health["warnings"] and not gold.health["notes"]
+    assert gold.train(0) != gold.train(1) and not health_of(gold.path).warnings and not health_of(gold.path).notes
     assert min(Counter(clip.label for clip in read_test(tmp_path / "out")).values()) >= 40
 
 
@@ -252,7 +258,7 @@ def test_clips_of_several_labels_keep_them_and_every_class_is_drawn(tmp_path: Pa
         train = gold.train(seed)
         assert len(train) == 4 and {label for clip in train for label in gold.label_ids(clip)} == {0, 1, 2, 3}
     assert all(len(clip.further_labels) == 1 for clip in read_test(tmp_path / "out"))
-    assert gold.health["classes"] == dict.fromkeys("abcd", 8)
+    assert health_of(gold.path).classes == dict.fromkeys("abcd", 8)
 
 
 def test_a_row_with_an_unknown_label_and_a_class_without_training_clips_stop_the_stage(tmp_path: Path) -> None:
@@ -278,7 +284,7 @@ def test_of_a_large_dataset_the_drawn_clips_alone_are_decoded(tmp_path: Path) ->
     for row in [row for row in rows if row["split"] == "train"][::4]:
         (tmp_path / "data" / row["path"]).write_bytes(b"")
     prepare(tmp_path / "part", spec, n=8, max_pool_clips=40, max_bad_fraction=0.5)
-    health = GoldSet(tmp_path / "part" / "gold").health
-    assert health["warning_codes"] == ["pool_limited"] and health["counts"]["listed"] == 64
-    assert 0 < len(health["dropped"]) < 16 and health["counts"]["train"] == 8
+    health = health_of(tmp_path / "part" / "gold")
+    assert health.warning_codes == ["pool_limited"] and health.counts["listed"] == 64
+    assert 0 < len(health.dropped) < 16 and health.counts["train"] == 8
     assert len(read_test(tmp_path / "part")) == 16

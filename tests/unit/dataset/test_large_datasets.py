@@ -74,5 +74,5 @@ def test_what_is_not_drawn_is_not_opened_and_the_doctor_says_so(
             (tmp_path / name).write_bytes(b"")
     assert read_dataset(spec, limited, None, 1, n=8) == first
     found = examine(spec, limited, n=8)
-    assert found.ok and found.health["warning_codes"] == ["pool_limited"] and "16 listed clips" in found.to_text()
-    assert found.health["counts"]["train"] == found.health["counts"]["val"] == 8
+    assert found.ok and found.health.warning_codes == ["pool_limited"] and "16 listed clips" in found.to_text()
+    assert found.health.counts["train"] == found.health.counts["val"] == 8

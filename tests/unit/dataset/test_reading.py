@@ -12,6 +12,7 @@ import soundfile
 
 from common.audio.signal import read_audio
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
+from common.contracts.base import read, write
 from common.errors import DataError
 from components.prepare_dataset import clips as clips_module
 from components.prepare_dataset.clips import Clip
@@ -66,7 +67,8 @@ def test_every_bad_file_has_its_reason_and_the_odd_ones_are_kept(
     audio, rate = read_audio(folder / f"{kept['deep.wav'].clip_id}.flac")
     assert (audio.shape, rate) == ((1, round(8000 / 6)), 8000)
     assert np.abs(read_audio(folder / f"{kept['double.wav'].clip_id}.flac")[0]).max() <= 1
-    assert Reading.from_json(reading.to_json()) == reading
+    write(tmp_path / "reading.json", reading)
+    assert read(Reading, tmp_path / "reading.json") == reading
 
 
 def test_clips_that_are_all_silent_name_the_setting(
@@ -181,7 +183,7 @@ def test_the_doctor_tells_what_a_run_would_meet(
 ) -> None:
     rows = [(f"{i}.wav", "xy"[i % 2], "test" if i < 10 else "train", f"s{i % 3}") for i in range(50)]
     good = examine(write_dataset(rows, "path,label,split,group"), settings, n=20)
-    assert good.ok and "groups_shared" in good.health["warning_codes"]
+    assert good.ok and "groups_shared" in good.health.warning_codes
     text = good.to_text()
     assert "8000 Hz 50" in text and "train 20, val 20, test 10" in text and "verdict    ready" in text
     assert good.to_dict()["ok"] is True

@@ -18,6 +18,7 @@ from common.storage.local import rounded
 from components.evaluate_classifier.comparison import Predictions, compare
 from tests.kit.clips import gold_clip, synthetic_clip
 from tests.kit.gold import write_gold, write_synthetic
+from tests.kit.health import HEALTH, TEST_HEALTH
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
 LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
@@ -153,7 +154,7 @@ def make_evaluation(
             },
             "leaks": {"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
             "failures": [],
-            "test_health": {"dropped": [{"source": "broken <i>.wav", "reason": "truncated"}]},
+            "test_health": TEST_HEALTH.model_dump(mode="json"),
         }
     )
     return evaluation
@@ -325,19 +326,7 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
         tones(clips),
         {seed: {"train": train, "val": val} for seed in SEEDS},
         oracle=train,
-        health={
-            "dropped": [{"source": "a/silent.wav", "reason": "silent", "detail": "nothing above -60 dBFS"}],
-            "warnings": ["class <b>rain</b> has few clips"],
-            "sample_rates_hz": {"16000": 20, "44100": 3},
-            "channels": {"1": 20, "2": 3},
-            "formats": {"WAV PCM_16": 23},
-            "test_split_by": "clip",
-            "validation_from": "remaining",
-            "notes": {"clipping": {"clips": 1, "sources": ["loud.wav"]}},
-            "duration_s": {"shortest": 0.4, "longest": 2.0, "median": 0.6, "total": 14.2},
-            "duplicate_sets": 1,
-        },
-        dataset={"name": "fixture", "domain": "everyday sounds", "licence": "CC0-1.0"},
+        health=HEALTH,
     )
     write_json(paths["corpus"] / "manifest.json", {"name": "procedural", "clips": 100})
     write_json(paths["t2a"] / "model_index.json", {"_class_name": "StableAudioPipeline", "vae": ["x", "SpectralCodec"]})
