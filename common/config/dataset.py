@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from common.config.base import Frozen, Plan
+from common.registered import one_of
 
 
 def _text(value: Any) -> Any:
@@ -22,19 +23,6 @@ Place = Annotated[Path, BeforeValidator(_text)]
 
 DESCRIPTIVE = ("source", "access", "instructions", "archives", "split_rule", "grouping", "use", "recordings_of")
 """Fields of `DatasetSpec` that are descriptions only and do not change which data are read."""
-
-LayoutName = Literal[
-    "esc50",
-    "urbansound8k",
-    "gtzan",
-    "medley_solos_db",
-    "tut2018",
-    "nsynth",
-    "vocalsound",
-    "musdb18",
-    "dcase2017_task4",
-    "fsd50k",
-]
 
 
 class Archive(Frozen):
@@ -59,7 +47,7 @@ class DatasetSpec(Frozen):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="letters, digits, '.', '_' and '-': it becomes part of folder names",
     )
-    reader: Literal["files", "procedural_demo"] | LayoutName = Field(
+    reader: Annotated[str, one_of("common.datasets.layouts", "files", "procedural_demo")] = Field(
         default="files",
         description="files of the user, the built-in procedural demo, or the native layout of a published dataset",
     )
@@ -116,13 +104,18 @@ class DatasetSpec(Frozen):
         "them out",
     )
 
+    @property
+    def native(self) -> bool:
+        """Whether the dataset has the native layout of a published one."""
+        return self.reader not in ("files", "procedural_demo")
+
     @model_validator(mode="after")
     def _has_a_source(self) -> DatasetSpec:
         if self.pushed is not None and (self.labels or self.audio):
             raise ValueError("expected `pushed:` alone, or `labels:` and `audio:`")
         if self.reader != "files" and (self.labels or self.audio or self.pushed):
             raise ValueError(f"expected no `labels:`, `audio:` or `pushed:` with `reader: {self.reader}`")
-        if self.reader in ("files", "procedural_demo") and (self.root or self.test_folds or self.validation_folds):
+        if not self.native and (self.root or self.test_folds or self.validation_folds):
             raise ValueError(f"expected no `root:` and no folds with `reader: {self.reader}`")
         if both := set(self.test_folds) & set(self.validation_folds):
             raise ValueError(f"fold {min(both)} is both in `test_folds:` and in `validation_folds:`")

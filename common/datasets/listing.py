@@ -6,6 +6,7 @@ from common.config.dataset import DatasetSpec
 from common.datasets.folders import list_folders
 from common.datasets.labelled import list_labelled
 from common.datasets.labels import check_labels
+from common.datasets.located import list_located
 from common.datasets.rows import Listing, Row
 from common.errors import DataError, unknown_name
 
@@ -18,9 +19,6 @@ def list_clips(spec: DatasetSpec) -> Listing:
         DataError: the label file or folder is missing, empty or malformed, or the labels are not valid classes.
     """
     if spec.reader != "files":
-        # Imported here, because the layouts import this module.
-        from common.datasets.layouts.located import list_located
-
         listing = list_located(spec)
     elif spec.labels is not None:
         listing = list_labelled(spec.labels, spec.audio or spec.labels.parent, spec.multi_label)

@@ -14,11 +14,10 @@ from pydantic import ValidationError
 
 from common.audio.walk import escaped, is_text
 from common.config.dataset import DatasetSpec
-from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import is_here, root_of, where_to_get
-from common.datasets.layouts.native import folder_with
 from common.datasets.listing import list_clips
+from common.datasets.located import is_here, root_of, where_to_get
 from common.datasets.names import is_folder
+from common.datasets.native import folder_with
 from common.errors import ConfigError, unknown_name
 from common.storage import ObjectStore, open_uri, whole_store
 from common.storage.hashing import hash_file, hash_json
@@ -87,7 +86,7 @@ def find_dataset(source: str) -> DatasetSpec:
         with open_uri(spec.pushed):
             return spec
     to_cluster = f"for runs on a cluster: make push-data DATASET={spec.name} STORE=s3://… puts it where pods read"
-    if spec.reader in LAYOUTS and not is_here(spec):
+    if spec.native and not is_here(spec):
         store = whole_store() if source in dataset_names() else None
         found = pushed_copy(source, store) if store is not None else None
         if found is None:
@@ -142,7 +141,7 @@ def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
         ConfigError: `spec` is not on this machine, or one of its files is missing.
     """
     for place in spec.corpus_ids:
-        if spec.reader in LAYOUTS and not is_folder(root_of(spec)):
+        if spec.native and not is_folder(root_of(spec)):
             raise ConfigError(where_to_get(spec))
         if not _is_there(place):
             raise ConfigError(
@@ -224,7 +223,7 @@ def _validated(values: dict[str, Any], where: str, base: Path | None) -> Dataset
         first = error.errors()[0]
         raise ConfigError(f"{where}: {_named(first)}") from error
     # Resolved here, because later stages may run in another environment.
-    if spec.reader not in LAYOUTS:
+    if not spec.native:
         ids = tuple(
             place if "://" in place else _absolute(place, f"{where}: corpus_ids", base) for place in spec.corpus_ids
         )

@@ -9,8 +9,7 @@ from typing import Any
 from common.config.dataset import DatasetSpec
 from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint
-from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import root_of
+from common.datasets.located import root_of
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearness
@@ -130,7 +129,7 @@ def _place(spec: DatasetSpec) -> str:
     """Location of the data."""
     if spec.reader == "procedural_demo":
         return "built in"
-    return str(root_of(spec) if spec.reader in LAYOUTS else spec.pushed or spec.labels or spec.audio)
+    return str(root_of(spec) if spec.native else spec.pushed or spec.labels or spec.audio)
 
 
 def _nearness(config: RunConfig, methods: dict[str, Method], classes: dict[str, int]) -> list[Nearness] | None:

@@ -16,8 +16,7 @@ from urllib.parse import unquote, urlsplit
 from common.archives import ArchiveLimits, unpack_into
 from common.audio import AUDIO_SUFFIXES
 from common.config.dataset import Archive, DatasetSpec
-from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import is_here, list_located, root_of, where_to_get
+from common.datasets.located import is_here, list_located, root_of, where_to_get
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.log import event, get_logger
@@ -71,7 +70,7 @@ def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
         DataError: an archive is not the expected one or breaks a limit, or the layout is another one.
         StorageError: the server does not answer, or the disk is full; the same call resumes.
     """
-    if spec.reader not in LAYOUTS:
+    if not spec.native:
         raise ConfigError(f"dataset {spec.name} has nothing to download: use it as it is")
     root = root_of(spec)
     if is_here(spec):

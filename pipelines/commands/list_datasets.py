@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.dataset import DatasetSpec
-from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import root_of
+from common.datasets.located import root_of
 from common.datasets.registry import dataset_names, resolve_dataset
 from pipelines.commands.printing import print_json
 
@@ -20,7 +19,7 @@ def describe(spec: DatasetSpec) -> dict[str, Any]:
         name, source, licence, use, split, grouping, reader, multi_label, access, root, and `here`, whether it is on
         this machine (None = it needs no files).
     """
-    native = spec.reader in LAYOUTS
+    native = spec.native
     root = root_of(spec) if native else None
     return {
         "name": spec.name,

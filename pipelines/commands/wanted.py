@@ -10,8 +10,7 @@ import yaml
 
 from common.config.dataset import DatasetSpec
 from common.config.run import RunConfig
-from common.datasets.layouts import LAYOUTS
-from common.datasets.layouts.located import is_here, where_to_get
+from common.datasets.located import is_here, where_to_get
 from common.datasets.registry import check_training_clips, dataset_names, fingerprint, pushed_copy, resolve_dataset
 from common.errors import ConfigError
 from common.models.licences import check_use
@@ -30,7 +29,7 @@ class Wanted:
     @property
     def missing(self) -> bool:
         """Whether it is a published dataset that is not on this machine."""
-        return self.spec.reader in LAYOUTS and not is_here(self.spec)
+        return self.spec.native and not is_here(self.spec)
 
 
 def want(source: str, n: int, config: RunConfig) -> Wanted:
@@ -107,7 +106,7 @@ def cluster_parameters(wanted: Wanted, store: str) -> dict[str, Any]:
 
 def remark(wanted: Sequence[Wanted], preset: str, config: RunConfig) -> str | None:
     """A line for published datasets under a preset of small models made in the run; None = there is nothing to say."""
-    names = list(dict.fromkeys(each.spec.name for each in wanted if each.spec.reader in LAYOUTS))
+    names = list(dict.fromkeys(each.spec.name for each in wanted if each.spec.native))
     if not names or config.prepare_corpus.source != "procedural":
         return None
     return (

@@ -46,7 +46,7 @@ def joint_code_version(stages: Iterable[str]) -> str:
 
 @cache
 def _imports(path: Path, changed_ns: int) -> tuple[Path, ...]:
-    """Files of `common` that a module imports, or names in a string for a later import, with their packages."""
+    """Files of `common` that a module imports, or names in a string for a later import, or looks up in a registry."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -55,6 +55,9 @@ def _imports(path: Path, changed_ns: int) -> tuple[Path, ...]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE.fullmatch(node.value):
             names.add(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "member":
+            package = ast.literal_eval(node.args[0])
+            names |= {f"{package}.{file.stem}" for file in ROOT.joinpath(*package.split(".")).glob("*.py")}
     found = set()
     for name in names:
         parts = name.split(".")

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.datasets.layouts.native import check_folder, contents, entries, read_table
+from common.datasets.native import check_folder, contents, entries, read_table
 from common.datasets.rows import Listing, Row
 from common.errors import DataError, unknown_name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.datasets.layouts.native import check_folder, check_folds, home, read_table, whole_number
+from common.datasets.native import check_folder, check_folds, home, read_table, whole_number
 from common.datasets.rows import Listing, Row
 
 TABLE = "meta/esc50.csv"

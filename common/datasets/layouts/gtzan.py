@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from common.datasets.layouts.native import check_folder, contents, entries, home
+from common.datasets.native import check_folder, contents, entries, home
 from common.datasets.rows import Listing, Row
 from common.errors import DataError
 

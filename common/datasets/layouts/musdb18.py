@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.datasets.layouts.native import check_folder, contents, entries, home
+from common.datasets.native import check_folder, contents, entries, home
 from common.datasets.rows import Listing, Row
 from common.errors import DataError
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.datasets.layouts.native import check_folder, home, read_object, text_of
+from common.datasets.native import check_folder, home, read_object, text_of
 from common.datasets.rows import Listing, Row
 from common.errors import DataError, unknown_name
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from common.datasets.layouts.native import check_folder, contents, home, read_object, text_of
+from common.datasets.native import check_folder, contents, home, read_object, text_of
 from common.datasets.rows import Listing, Row
 from common.errors import DataError, unknown_name
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.datasets.layouts import list_layout
-from common.datasets.layouts.located import list_located
+from common.datasets.located import list_layout, list_located
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.config.dataset import DatasetSpec
-from common.datasets.layouts import list_layout
-from common.datasets.layouts.native import entries
 from common.datasets.names import is_folder
+from common.datasets.native import entries
 from common.datasets.rows import Listing, Row
 from common.errors import ConfigError, DataError
+from common.registered import member
 from common.storage import data_folder
 
 
@@ -46,6 +46,21 @@ def list_located(spec: DatasetSpec) -> Listing:
     if not spec.multi_label and any(row.further_labels for row in listing.rows):
         raise DataError(f"dataset {spec.name}: clips have several labels; add `multi_label: true` to the dataset file")
     return _with_folds(spec, listing)
+
+
+def list_layout(reader: str, root: Path) -> Listing:
+    """List the clips below `root` with a module of `common.datasets.layouts`.
+
+    Raises:
+        DataError: the layout is not the expected one, or a file or folder cannot be read.
+    """
+    try:
+        listing: Listing = member("common.datasets.layouts", reader).list_clips(root)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename or root}: {error.strerror}; allow this user to read and enter the folder"
+        ) from error
+    return listing
 
 
 def where_to_get(spec: DatasetSpec) -> str:
