@@ -21,10 +21,9 @@ from common.archives.names import Names
 from common.archives.streams import MAGIC_BYTES, ZIP_MAGICS, Inflated, read_fully
 from common.archives.tar import read_tar
 from common.archives.zip import read_zip
-from common.errors import DataError, StorageError
-from common.storage import publish_dir
+from common.errors import DataError
 
-__all__ = ["ArchiveLimits", "extract_archive", "read_members", "unpack_into"]
+__all__ = ["ArchiveLimits", "read_members", "unpack_into"]
 
 _CHUNK = 1 << 20
 _NO_LIMITS_GIVEN = ArchiveLimits()
@@ -65,36 +64,6 @@ def read_members(
         yield from _read(source, where, Names(suffixes, limits, skip_others), limits)
 
 
-def extract_archive(
-    path: str | Path,
-    folder: str | Path,
-    suffixes: Sequence[str],
-    limits: ArchiveLimits = _NO_LIMITS_GIVEN,
-    skip_others: bool = False,
-) -> int:
-    """Unpack an archive into a new `folder`, atomically: the folder appears only if the whole archive is valid.
-
-    Args:
-        path: the archive.
-        folder: must not exist.
-        suffixes: as for `read_members`.
-        limits: as for `read_members`.
-        skip_others: as for `read_members`.
-
-    Returns:
-        The number of files.
-
-    Raises:
-        DataError: as in `read_members`.
-        StorageError: `folder` exists, or cannot be written.
-    """
-    target = Path(folder)
-    if os.path.lexists(target):
-        raise StorageError(f"cannot unpack {path}: {target} exists; remove it or name another folder")
-    with publish_dir(target) as temporary:
-        return unpack_into(path, temporary, suffixes, limits, skip_others)
-
-
 def unpack_into(
     path: str | Path,
     folder: Path,
@@ -105,11 +74,8 @@ def unpack_into(
     """Unpack an archive into an existing `folder`; after an error some of its files remain there.
 
     Args:
-        path: the archive.
         folder: private to the caller and without links, such as one that is not published yet.
-        suffixes: as for `read_members`.
-        limits: as for `read_members`.
-        skip_others: as for `read_members`.
+        suffixes, limits, skip_others: as for `read_members`.
 
     Returns:
         The number of files.

@@ -253,19 +253,8 @@ class TrainClassifierConfig(Frozen):
     synthetic_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours: half and half did best"
     )
-    slot_weight: float = Field(
-        default=1.0, gt=0, le=1, description="loss weight of each example in the slot, whatever fills it; ours"
-    )
-    cool_down: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="final share of the steps in which gold copies fill every method's slot; "
-        "ours: 0.5 protects from bad clips, and hides good ones",
-    )
     recording: RecordingConfig = RecordingConfig()
     learners: LearnersConfig = LearnersConfig()
-    class_balanced: bool = Field(default=False, description="draw classes equally often instead of clips; ours")
     select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(
         default=None,
         description="validation figure that picks checkpoint and strength; null = accuracy (official code), map where "

@@ -156,7 +156,6 @@ class PretrainT2AConfig(Frozen):
         "2502.15602) on CLAP embeddings, which is unbiased for few clips; of the evaluation with the smallest error; "
         "or the last ones",
     )
-    dry_run: bool = Field(default=False, description="print what training takes in memory and time, and stop")
 
     @model_validator(mode="after")
     def _something_to_do(self) -> PretrainT2AConfig:

@@ -273,16 +273,6 @@ def read_shard(source: Path | BinaryIO, name: str = "") -> Iterator[tuple[str, d
         yield key, parts
 
 
-def write_shard(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]]) -> int:
-    """Write samples to a tar and return their number; fixed times and owners make equal samples give equal bytes."""
-    count = 0
-    with ShardWriter(path) as writer:
-        for key, parts in samples:
-            writer.add(key, parts)
-            count += 1
-    return count
-
-
 class ShardWriter:
     """Context manager that writes a shard sample by sample."""
 

@@ -56,10 +56,3 @@ def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         if mask[-1] and (length := len(tokenizer(caption)["input_ids"])) > limit:
             event(log, "caption_cut", caption=caption, tokens=length, limit=limit)
     return torch.from_numpy(np.array(batch["input_ids"])), torch.from_numpy(np.array(batch["attention_mask"]))
-
-
-def uncovered(tokenizer: Any, captions: Sequence[str]) -> list[str]:
-    """Captions longer than the tokenizer's limit or with an unknown token."""
-    rows = tokenizer([caption.lower() for caption in captions])["input_ids"]
-    limit, unknown = tokenizer.model_max_length, tokenizer.unk_token_id
-    return [text for text, row in zip(captions, rows, strict=True) if len(row) > limit or unknown in row]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 BANDS = 72
 MAX_COLUMNS = 300
@@ -39,14 +39,11 @@ def spectrogram(waveform: NDArray[np.float32], rate: int) -> NDArray[np.uint8]:
 
 def png(image: NDArray[np.uint8]) -> bytes:
     """Encode (height, width) shades 0 to 255, from dark to bright, as PNG; equal shades give equal bytes."""
-    height, width = image.shape
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), image], axis=1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"PLTE", _palette()), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+    picture = Image.fromarray(image, "P")
+    picture.putpalette(_palette())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _palette() -> bytes:

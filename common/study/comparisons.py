@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,11 +44,10 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str
     Returns:
         mean, low, high; the latter two null for a single value.
     """
-    from scipy.stats import t
+    from scipy.stats import sem, t
 
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1) * sem(values))
     return {"mean": mean, "low": mean - half, "high": mean + half}

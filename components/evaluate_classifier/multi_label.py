@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
-from common.classifier.scores import multi_label_macro_f1
+from common.classifier.scores import calibration_error, multi_label_macro_f1
 from components.evaluate_classifier.intervals import Floats, interval, paired
 from components.evaluate_classifier.statistics import Key, Resampling
 
@@ -99,19 +99,6 @@ def macro_f1_draws(truth: Flags, heard: Flags, weights: Floats) -> Floats:
     return means
 
 
-def calibration_error(probabilities: Floats, truth: Flags, bins: int) -> float:
-    """Expected calibration error over all pairs of a clip and a label, with equal-width bins of the probability.
-
-    Args:
-        probabilities: (N, K).
-        truth: (N, K).
-    """
-    stated, true = probabilities.ravel(), truth.ravel().astype(np.float64)
-    index = np.minimum((stated * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(index, stated - true, bins)
-    return float(np.abs(gaps).sum() / len(stated))
-
-
 class _OfModel(NamedTuple):
     """Figures of one model: on the test set (labels with test clips only), and on each draw."""
 
@@ -150,6 +137,7 @@ class SeveralLabels:
             label without test clips), thresholds (of macro_f1, by replicate), confusion and recall (None).
         """
         found = [self._of(model) for model in models]
+        # Over all pairs of a clip and a label.
         errors = [calibration_error(self._answers[model], self._truth, self._bins) for model in models]
         by_label = dict(zip(self._labels.tolist(), np.mean([one.precisions for one in found], axis=0), strict=True))
         maps, map_draws = _map(found)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import confusion_matrix
 
+from common.classifier.scores import calibration_error, macro_f1
 from common.runtime.seeding import numpy_generator
 from components.evaluate_classifier.intervals import Floats, interval, paired
 
@@ -87,29 +88,6 @@ def macro_f1_draws(truth: Ints, predicted: Ints, resampling: Resampling) -> Floa
     return np.stack(columns, axis=1)
 
 
-def macro_f1(truth: Ints, predicted: Ints) -> float:
-    """Macro-F1 over the classes that are true or predicted (scikit-learn)."""
-    return float(f1_score(truth, predicted, average="macro", zero_division=0))
-
-
-def calibration_error(probabilities: Floats, truth: Ints, bins: int) -> float:
-    """Expected calibration error of the top class, with equal-width bins (arXiv 1706.04599).
-
-    Args:
-        probabilities: (N, K), rows sum to 1.
-        truth: (N,) label ids.
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    index = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    error = 0.0
-    for number in range(bins):
-        inside = index == number
-        if inside.any():
-            error += inside.mean() * abs(float(right[inside].mean()) - float(confidence[inside].mean()))
-    return float(error)
-
-
 def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling) -> dict[str, Any]:
     """All scores of one method.
 
@@ -126,7 +104,7 @@ def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling)
     predicted = probabilities.argmax(axis=2)
     correct = (predicted == truth).astype(np.float64)
     f1_scores = np.array([macro_f1(truth, row) for row in predicted])
-    errors = [calibration_error(row, truth, bins) for row in probabilities]
+    errors = [calibration_error(row.max(axis=1), row.argmax(axis=1) == truth, bins) for row in probabilities]
     confusion = sum(confusion_matrix(truth, row, labels=labels) for row in predicted)
     totals = confusion.sum(axis=1)
     recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from common.config.t2a import PretrainT2APlan
-from common.errors import ConfigError
 from common.log import event, get_logger
 from common.models.registry import locate
 from common.runtime.stage import stage
@@ -96,11 +95,9 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     key = {"inputs": hashes, "plan": plan.model_dump(mode="json")}
     checkpoints = store.checkpoints(**key)
     monitor_uri = f"{checkpoints.uri}-monitor"
-    if settings.dry_run or not store.has(**key):
+    if not store.has(**key):
         for line in estimate_training(settings, corpus_numbers(Corpus(corpus_path)), default_processes()).lines():
             event(log, "estimate", text=line)
-    if settings.dry_run:
-        raise ConfigError("pretrain_t2a.dry_run is true: the estimate is printed, nothing is trained; set it to false")
 
     def make(folder: Path) -> None:
         job = Job(corpus_path, clap_path, plan, start, text_encoder, folder, checkpoints.uri, monitor_uri)

@@ -39,8 +39,6 @@ def make_budget(
     steps: int,
     batch_size: int,
     synthetic_fraction: float,
-    cool_down: float,
-    balanced: bool,
     seed: int,
 ) -> Budget:
     """Plan the batches of a whole training.
@@ -51,34 +49,20 @@ def make_budget(
         steps: number of optimiser steps.
         batch_size: examples per step.
         synthetic_fraction: share of the batch that is the slot.
-        cool_down: final share of the steps, in which the slot has only gold clips.
-        balanced: draw all classes equally often, instead of all clips equally often.
         seed: seed of the replicate, the same for all methods.
     """
     slot_size = round(batch_size * synthetic_fraction)
     gold_size = batch_size - slot_size
-    gold = _stream(gold_labels, steps * gold_size, balanced, seed, "gold").reshape(steps, gold_size)
-    slot = _stream(gold_labels, steps * slot_size, balanced, seed, "slot").reshape(steps, slot_size)
-    warm = slot[: round(steps * (1 - cool_down))]
-    warm_labels = gold_labels[warm]
+    clips = np.arange(len(gold_labels))
+    gold = _epochs(clips, steps * gold_size, seed, "gold").reshape(steps, gold_size)
+    slot = _epochs(clips, steps * slot_size, seed, "slot").reshape(steps, slot_size)
+    slot_labels = gold_labels[slot]
     for label in np.unique(synthetic_labels):
         of_label = np.flatnonzero(synthetic_labels == label)
-        places = warm_labels == label
+        places = slot_labels == label
         order = _epochs(of_label, int(places.sum()), seed, f"synthetic {label}")
-        warm[places] = len(gold_labels) + order
+        slot[places] = len(gold_labels) + order
     return Budget(gold, slot)
-
-
-def _stream(labels: np.ndarray, count: int, balanced: bool, seed: int, name: str) -> np.ndarray:
-    if not balanced:
-        return _epochs(np.arange(len(labels)), count, seed, name)
-    classes = np.unique(labels)
-    order = _epochs(classes, count, seed, f"{name} classes")
-    chosen = np.empty(count, dtype=np.int64)
-    for label in classes:
-        places = order == label
-        chosen[places] = _epochs(np.flatnonzero(labels == label), int(places.sum()), seed, f"{name} {label}")
-    return chosen
 
 
 def _epochs(items: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:

@@ -170,8 +170,6 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         steps=job.optim.steps,
         batch_size=job.optim.batch_size,
         synthetic_fraction=job.settings.synthetic_fraction,
-        cool_down=job.settings.cool_down,
-        balanced=job.settings.class_balanced,
         seed=job.seed,
     )
     result = train(
@@ -180,7 +178,6 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         _validation(job),
         budget,
         job.optim,
-        slot_weight=job.settings.slot_weight,
         select_by=selection_figure(job.settings.select_by, job.multi_label),
         specaugment=_specaugment(job),
         mixup_alpha=job.settings.mixup_alpha,

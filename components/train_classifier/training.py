@@ -70,21 +70,19 @@ def batch_loss(
     classifier: Classifier,
     examples: Examples,
     budget: Budget,
-    slot_weight: float,
     specaugment: tuple[SpecAugmentConfig, float] | None,
     mixup_alpha: float = 0.0,
     recording: RecordingConfig = CLEAN,
 ) -> LossFunction:
     """Build the loss of a step, in the form that `common.training.fit` takes.
 
-    The loss is the weighted mean over the examples, with weight 1 in the gold part and `slot_weight` in the slot.
-    Variant and window of each example are drawn before any augmentation, with as many draws for every method.
+    The loss is the mean over the examples. Variant and window of each example are drawn before any augmentation, with
+    as many draws for every method.
 
     Args:
         classifier: its model is trained.
         examples: gold clips first, then synthetic ones, as indexed by `budget`.
         budget: the clips of each step.
-        slot_weight: weight of each example in the slot.
         specaugment: settings and strength; None = no masks.
         mixup_alpha: parameter of the Beta distribution; 0 = no mixup.
         recording: conditions that vary.
@@ -103,8 +101,6 @@ def batch_loss(
             "name a classifier on spectrograms in pretrain_classifier.checkpoint"
         )
     device = next(classifier.model.parameters()).device
-    gold_size, slot_size = budget.gold.shape[1], budget.slot.shape[1]
-    weights = torch.tensor([1.0] * gold_size + [slot_weight] * slot_size, device=device)
     front_end = classifier.front_end
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
@@ -117,15 +113,15 @@ def batch_loss(
         truth = examples.truth(chosen)
         if not mixup_alpha:
             losses = example_losses(classifier.logits(batch[own]), truth[own].to(device))
-            return (losses * weights[own]).sum() * part.count / weights.sum(), {}
+            return losses.sum() * part.count / len(chosen), {}
         mixing = draw_mixing(len(chosen), mixup_alpha, generator)
         logits = classifier.logits(mixing.features(batch)[own])
         total = logits.new_zeros(())
         for share, rows in ((mixing.share, torch.arange(len(chosen))), (1 - mixing.share, mixing.partners)):
             # Both losses are linear in the labels, so mixing losses equals mixing labels.
             losses = example_losses(logits, truth[rows[own]].to(device))
-            total = total + share * (losses * weights[rows[own].to(device)]).sum()
-        return total * part.count / weights.sum(), {}
+            total = total + share * losses.sum()
+        return total * part.count / len(chosen), {}
 
     return loss
 
@@ -203,7 +199,6 @@ def train(
     budget: Budget,
     optim: OptimConfig,
     *,
-    slot_weight: float,
     select_by: str,
     specaugment: tuple[SpecAugmentConfig, float] | None,
     mixup_alpha: float = 0.0,
@@ -232,7 +227,7 @@ def train(
     """
     curve = fit(
         classifier.model,
-        batch_loss(classifier, examples, budget, slot_weight, specaugment, mixup_alpha, recording),
+        batch_loss(classifier, examples, budget, specaugment, mixup_alpha, recording),
         optim,
         seed=seed,
         name=NAME,

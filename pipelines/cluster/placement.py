@@ -158,7 +158,8 @@ def load_profile(name: str) -> Profile:
     """Load a profile.
 
     Args:
-        name: name of a profile in `pipelines/profiles`, or path of a YAML file.
+        name: name of a profile in `pipelines/profiles`, or path of a YAML file; its fields replace those of the profile
+            that it `extends`, if it names one.
 
     Raises:
         ConfigError: the profile is unknown, or has a bad value.
@@ -167,7 +168,10 @@ def load_profile(name: str) -> Profile:
     if not path.is_file():
         raise unknown_name("profile", name, profile_names())
     try:
-        return Profile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if base := stated.pop("extends", ""):
+            stated = load_profile(base).model_dump(exclude_unset=True) | stated
+        return Profile.model_validate(stated)
     except (yaml.YAMLError, ValidationError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         raise ConfigError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

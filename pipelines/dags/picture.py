@@ -22,7 +22,7 @@ CROWDED = 8
 """Limit of arrows. An artifact with more readers is named in their boxes instead. A task that reads more artifacts gets
 arrows only from tasks that no other path connects to it."""
 
-_MARKED = re.compile(r"(<!-- flowchart: (\w+) -->\n).*?(<!-- end of the flowchart -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- flowchart: (\w+) -->\n).*?(<!-- end of the flowchart -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -249,15 +249,10 @@ def fenced(spec: Mapping[str, Any]) -> str:
     return f"```mermaid\n{picture(spec)}```\n"
 
 
-def pipelines_shown(text: str) -> dict[str, str]:
-    """Blocks between the markers of a Markdown text, by pipeline."""
-    return {match[2]: match[0][len(match[1]) : -len(match[3])] for match in _MARKED.finditer(text)}
-
-
 def main(path: Path) -> None:
     """Rewrite the flowcharts of a Markdown file."""
     text = path.read_text(encoding="utf-8")
-    path.write_text(_MARKED.sub(lambda match: match[1] + flowchart(match[2]) + match[3], text), encoding="utf-8")
+    path.write_text(MARKED.sub(lambda match: match[1] + flowchart(match[2]) + match[3], text), encoding="utf-8")
 
 
 if __name__ == "__main__":

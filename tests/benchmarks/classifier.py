@@ -199,10 +199,10 @@ def real_training_s(architecture: ASTArchitecture, clips: int, epochs: int, step
         steps=steps, batch_size=BATCH, learning_rate=1e-5, precision="bf16", record_every=1, checkpoint_every_s=1e6
     )
     budget = make_budget(
-        labels, np.array([], dtype=np.int64), steps=steps, batch_size=BATCH, synthetic_fraction=0.5, cool_down=0.0,
-        balanced=False, seed=0,
+        labels, np.array([], dtype=np.int64), steps=steps, batch_size=BATCH, synthetic_fraction=0.5,
+        seed=0,
     )  # fmt: skip
-    result = train(model, data, None, budget, optim, slot_weight=1.0, select_by="accuracy", specaugment=None, seed=0)
+    result = train(model, data, None, budget, optim, select_by="accuracy", specaugment=None, seed=0)
     return clips * epochs / float(result["curve"].speed["clips_per_s"])
 
 

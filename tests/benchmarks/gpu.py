@@ -341,7 +341,7 @@ def classifier(sizes: Sizes) -> Iterator[Figure]:
         for steps in (2, sizes.steps):
             budget = make_budget(
                 labels, np.array([], dtype=np.int64), steps=steps, batch_size=sizes.examples, synthetic_fraction=0.5,
-                cool_down=0.0, balanced=False, seed=0,
+                seed=0,
             )  # fmt: skip
             made = train(
                 model, data, None, budget, optimiser(steps, sizes.examples, precision), slot_weight=1.0,

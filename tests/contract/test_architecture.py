@@ -10,7 +10,7 @@ import pytest
 
 from components.catalogue import STAGES, layer_of
 from pipelines.dags.compile import PIPELINES
-from pipelines.dags.picture import fenced, picture, pipelines_shown
+from pipelines.dags.picture import MARKED, fenced, picture
 from tests.kit.once import Compiled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ def specs(compiled: Compiled) -> dict[str, Any]:
 
 
 def test_the_pictures_are_those_of_the_compiled_pipelines(specs: dict[str, Any]) -> None:
-    shown = pipelines_shown(TEXT)
+    shown = {match[2]: match[0][len(match[1]) : -len(match[3])] for match in MARKED.finditer(TEXT)}
     assert set(shown) == set(PIPELINES)
     for name, spec in specs.items():
         assert shown[name] == fenced(spec), (

@@ -5,17 +5,25 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from common.corpus.shards import ShardWriter
 from common.corpus.vocabulary import build_vocabulary
 from common.records.text import template_caption
 from common.storage import write_json
 from common.storage.hashing import hash_file
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, RATE, clap_sound
+
+
+def write_shard(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> int:
+    """Write samples to a tar, and return their number."""
+    with ShardWriter(path) as writer:
+        return sum(writer.add(key, parts) is None for key, parts in samples)
 
 
 def write_corpus(folder: Path, train: int = 36, heldout: int = 9) -> Path:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from common.clap.model import build_clap
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import load_backend, model_hash
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.procedural import CLASSES
 from common.records.text import template_caption
 from components.pretrain_t2a.run import run
@@ -135,14 +134,6 @@ def test_what_is_heard_and_measured_with_a_clap_is_part_of_the_result(corpus, cl
     assert json.loads((monitor / "step-5" / "prompts.json").read_text()) == training["prompts"]
     assert training["sha256"] == model_hash(tmp_path / "t2a")
     StableAudioPipeline.from_pretrained(tmp_path / "t2a")
-
-
-def test_a_dry_run_prints_what_training_takes_and_stops(corpus, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("synthio"), "propagate", True)
-    with caplog.at_level("INFO"), pytest.raises(ConfigError, match="dry_run"):
-        pretrain(corpus, tmp_path, dry_run=True)
-    assert "clips/s" in caplog.text
-    assert not (tmp_path / "t2a" / "training.json").exists()
 
 
 def test_a_model_of_the_other_back_end_comes_out_of_the_same_stage(corpus, clap, tmp_path):

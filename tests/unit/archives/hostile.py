@@ -9,14 +9,23 @@ import lzma
 import struct
 import tarfile
 import zipfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from common.archives import ArchiveLimits
+from common.archives import ArchiveLimits, unpack_into
+from common.storage import publish_dir
 
 SUFFIXES = (".flac", ".json")
 LIMITS = ArchiveLimits(members=500, member_bytes=2**22, total_bytes=2**23, ratio=100, ratio_from_bytes=2**18)
 AUDIO = b"fLaC" + bytes(range(256)) * 3
 END = bytes(1024)
+
+
+def extract(path: Path, folder: Path, suffixes: Sequence[str], *options: object, **more: object) -> int:
+    """Unpack an archive into a new folder, which appears only whole."""
+    with publish_dir(folder) as temporary:
+        return unpack_into(path, temporary, suffixes, *options, **more)  # type: ignore[arg-type]
 
 
 class Hostile(NamedTuple):

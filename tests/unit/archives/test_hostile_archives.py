@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from common.archives import ArchiveLimits, extract_archive, read_members
+from common.archives import ArchiveLimits, read_members
 from common.errors import DataError
-from tests.unit.archives.hostile import ALL, AUDIO, END, LIMITS, SUFFIXES, Hostile, header, member, pax, zip_of
+from tests.unit.archives.hostile import ALL, AUDIO, END, LIMITS, SUFFIXES, Hostile, extract, header, member, pax, zip_of
 
 XZ_DICTIONARY_BYTES = 2**23
 IDS = [archive.name for archive in ALL]
@@ -45,7 +45,7 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path: Path, archive
     outside = {name: status for name, status in tree(tmp_path).items() if not name.endswith("run")}
     tracemalloc.start()
     with pytest.raises(DataError, match="outside-archive") as refusal:
-        extract_archive(path, tmp_path / "run" / "unpacked", SUFFIXES, LIMITS)
+        extract(path, tmp_path / "run" / "unpacked", SUFFIXES, LIMITS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert archive.refusal in str(refusal.value)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from components.train_classifier.budget import Budget, make_budget
 
@@ -11,7 +10,7 @@ NONE = np.array([], dtype=np.int64)
 
 
 def budget(synthetic: np.ndarray, **changes: object) -> Budget:
-    settings = {"steps": 40, "batch_size": 6, "synthetic_fraction": 0.5, "cool_down": 0.0, "balanced": False, "seed": 3}
+    settings = {"steps": 40, "batch_size": 6, "synthetic_fraction": 0.5, "seed": 3}
     return make_budget(GOLD, synthetic, **{**settings, **changes})  # type: ignore[arg-type]
 
 
@@ -19,12 +18,10 @@ def classes(indices: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
     return np.concatenate([GOLD, synthetic])[indices]
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-@pytest.mark.parametrize("cool_down", [0.0, 0.5])
-def test_every_method_sees_the_same_classes_at_each_step(balanced: bool, cool_down: float) -> None:
-    gold = budget(NONE, balanced=balanced)
+def test_every_method_sees_the_same_classes_at_each_step() -> None:
+    gold = budget(NONE)
     for synthetic in (SYNTHETIC, SYNTHETIC[:2], np.array([2])):
-        other = budget(synthetic, balanced=balanced, cool_down=cool_down)
+        other = budget(synthetic)
         assert other.examples == gold.examples == 40 * 6
         np.testing.assert_array_equal(gold.gold, other.gold)
         np.testing.assert_array_equal(classes(gold.slot, NONE), classes(other.slot, synthetic))
@@ -50,25 +47,12 @@ def test_clips_are_used_equally_often() -> None:
     assert abs(first_class[0] - first_class[1]) <= 1
 
 
-def test_balanced_sampling_draws_classes_equally_often() -> None:
-    drawn = classes(budget(NONE, balanced=True).gold, NONE)
-    assert np.bincount(drawn.ravel()).tolist() == [40, 40, 40]
-
-
-def test_the_cool_down_holds_gold_only() -> None:
-    slot = budget(np.array([0, 1, 2]), cool_down=0.25).slot
-    assert (slot[:30] >= len(GOLD)).all()
-    assert (slot[30:] < len(GOLD)).all()
-
-
 def test_the_order_depends_on_the_seed() -> None:
     np.testing.assert_array_equal(budget(SYNTHETIC).slot, budget(SYNTHETIC).slot)
     assert (budget(NONE).gold != budget(NONE, seed=4).gold).any()
 
 
 def test_one_gold_clip_is_enough() -> None:
-    made = make_budget(
-        np.array([0]), NONE, steps=2, batch_size=4, synthetic_fraction=0.25, cool_down=0.0, balanced=True, seed=0
-    )
+    made = make_budget(np.array([0]), NONE, steps=2, batch_size=4, synthetic_fraction=0.25, seed=0)
     assert made.gold.shape == (2, 3)
     assert made.slot.tolist() == [[0], [0]]

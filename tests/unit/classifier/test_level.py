@@ -44,12 +44,12 @@ def test_a_classifier_can_be_given_a_level(classifier: Classifier, levelled: Cla
 def fine_tuned(base: Classifier, clips: list[NDArray[np.float32]], ids: NDArray[np.int64]) -> Classifier:
     made = with_fresh_head(base, CLASS_LABELS, seed=1)
     budget = make_budget(
-        ids, np.zeros(0, np.int64), steps=150, batch_size=9, synthetic_fraction=0.5, cool_down=0.0, balanced=False,
+        ids, np.zeros(0, np.int64), steps=150, batch_size=9, synthetic_fraction=0.5, 
         seed=0,
     )  # fmt: skip
     optim = OptimConfig(steps=150, batch_size=9, learning_rate=5e-3)
     examples = Examples([[clip] for clip in made.front_end(clips)], ids)
-    train(made, examples, None, budget, optim, slot_weight=1.0, select_by="accuracy", specaugment=None, seed=2)
+    train(made, examples, None, budget, optim, select_by="accuracy", specaugment=None, seed=2)
     return made
 
 

@@ -57,9 +57,9 @@ def test_every_label_of_a_clip_is_learned(classifier: Classifier, tmp_path) -> N
     data, validation = examples(24, 0), examples(40, 1)
     budget = make_budget(
         data.labels, np.array([], dtype=np.int64), steps=OPTIM.steps, batch_size=8, synthetic_fraction=0.5,
-        cool_down=0.0, balanced=False, seed=0,
+        seed=0,
     )  # fmt: skip
-    result = train(fresh, data, validation, budget, OPTIM, slot_weight=1.0, select_by="map", specaugment=None, seed=1)
+    result = train(fresh, data, validation, budget, OPTIM, select_by="map", specaugment=None, seed=1)
     assert "val_accuracy" not in result
     assert result["val_map"] > 0.9
     assert result["val_macro_f1"] > 0.8

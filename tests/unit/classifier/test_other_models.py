@@ -103,10 +103,10 @@ def test_a_model_on_waveforms_is_trained_and_repeats_bit_for_bit(wave: Classifie
     data = Examples([[clip] for clip in front_end(clips)], labels)
     optim = OptimConfig(steps=60, batch_size=6, learning_rate=3e-3, evaluate_every=20, record_every=20)
     budget = make_budget(
-        labels, np.array([], dtype=np.int64), steps=60, batch_size=6, synthetic_fraction=0.5, cool_down=0.0,
-        balanced=False, seed=0,
+        labels, np.array([], dtype=np.int64), steps=60, batch_size=6, synthetic_fraction=0.5,
+        seed=0,
     )  # fmt: skip
-    options: dict[str, Any] = {"slot_weight": 1.0, "select_by": "accuracy", "seed": 2, "mixup_alpha": 0.1}
+    options: dict[str, Any] = {"select_by": "accuracy", "seed": 2, "mixup_alpha": 0.1}
     results = []
     for unrelated in (1, 2):
         torch.manual_seed(unrelated)

@@ -150,7 +150,7 @@ def test_a_model_that_heard_other_levels_agrees_with_itself(classifier: Classifi
     data = Examples([[clip] for clip in classifier.front_end(clips)], labels)
     optim = OptimConfig(steps=200, batch_size=9, learning_rate=5e-3)
     budget = make_budget(
-        labels, np.zeros(0, np.int64), steps=200, batch_size=9, synthetic_fraction=0.5, cool_down=0.0, balanced=False,
+        labels, np.zeros(0, np.int64), steps=200, batch_size=9, synthetic_fraction=0.5, 
         seed=0,
     )  # fmt: skip
     unseen, truth = hums(30, 1)
@@ -158,7 +158,7 @@ def test_a_model_that_heard_other_levels_agrees_with_itself(classifier: Classifi
     for recording, agrees in ((RecordingConfig(), False), (RecordingConfig(gain_db=40.0), True)):
         made = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
         train(
-            made, data, None, budget, optim, slot_weight=1.0, select_by="accuracy", specaugment=None,
+            made, data, None, budget, optim, select_by="accuracy", specaugment=None,
             recording=recording, seed=2,
         )  # fmt: skip
         before, after = (predict_logits(made, of, RATE).argmax(axis=1) for of in (unseen, changed))

@@ -38,8 +38,6 @@ def budget(data: Examples, optim: OptimConfig = OPTIM) -> Budget:
         steps=optim.steps,
         batch_size=optim.batch_size,
         synthetic_fraction=0.5,
-        cool_down=0.0,
-        balanced=False,
         seed=1,
     )
 
@@ -48,13 +46,7 @@ def budget(data: Examples, optim: OptimConfig = OPTIM) -> Budget:
 def train_once(classifier: Classifier) -> Callable[..., tuple[Classifier, dict[str, Any]]]:
     def once(data: Examples, validation: Examples | None, **changes: Any) -> tuple[Classifier, dict[str, Any]]:
         fresh = with_fresh_head(classifier, ["a", "b", "c"], seed=11, multi_label=data.targets is not None)
-        options: dict[str, Any] = {
-            "slot_weight": 1.0,
-            "select_by": "accuracy",
-            "specaugment": None,
-            "seed": 5,
-            **changes,
-        }
+        options: dict[str, Any] = {"select_by": "accuracy", "specaugment": None, "seed": 5, **changes}
         optim = options.pop("optim", OPTIM)
         return fresh, train(fresh, data, validation, budget(data), optim, **options)
 
@@ -133,14 +125,12 @@ def test_the_model_ends_with_the_weights_of_its_best_row(train_once: Callable[..
     assert measured == {key: result[key] for key in measured}
 
 
-def test_the_slot_weight_weighs_the_slot(classifier: Classifier) -> None:
+def test_gold_and_slot_weigh_the_same(classifier: Classifier) -> None:
     data = examples(2, 0)
     plan = budget(data)
     model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
 
-    def value(weight: float) -> float:
-        loss, _ = batch_loss(model, data, plan, weight, None)(0, torch.Generator().manual_seed(0), WHOLE)
-        return float(loss.detach())
+    loss, _ = batch_loss(model, data, plan, None)(0, torch.Generator().manual_seed(0), WHOLE)
 
     def mean(indices: np.ndarray) -> float:
         batch = torch.stack([data.features[index][0] for index in indices])
@@ -148,15 +138,14 @@ def test_the_slot_weight_weighs_the_slot(classifier: Classifier) -> None:
         return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.labels[indices])).detach())
 
     gold, slot = mean(plan.gold[0]), mean(plan.slot[0])
-    assert value(1.0) == pytest.approx((gold + slot) / 2, abs=1e-5)
-    assert value(0.5) == pytest.approx((gold + 0.5 * slot) / 1.5, abs=1e-5)
+    assert float(loss.detach()) == pytest.approx((gold + slot) / 2, abs=1e-5)
 
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_the_parts_of_a_batch_average_to_the_whole(classifier: Classifier, parts: int) -> None:
     model = with_fresh_head(classifier, ["a", "b", "c"], seed=1)
     data = examples(2, 0)
-    loss = batch_loss(model, data, budget(data), 0.3, None)
+    loss = batch_loss(model, data, budget(data), None)
 
     def value(part: Part) -> float:
         return float(loss(0, torch.Generator().manual_seed(0), part)[0].detach())

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from common.corpus.cache import ShardCache
-from common.corpus.shards import Corpus, write_shard
+from common.corpus.shards import Corpus
 from common.errors import DataError
 from common.storage import open_store, write_json
 from common.storage.hashing import hash_file
+from tests.kit.corpus import write_shard
 
 Parts = tuple[str, dict[str, bytes]]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.corpus.shards import read_shard, write_shard
+from common.corpus.shards import read_shard
 from common.errors import DataError
+from tests.kit.corpus import write_shard
 
 SAMPLES = [("000", {"json": b"{}", "flac": b"aa"}), ("001", {"json": b"{}", "flac": b"bb"})]
 

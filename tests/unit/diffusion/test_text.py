@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.corpus.vocabulary import build_vocabulary
-from common.diffusion.text import build_tokenizer, tokenize, uncovered
+from common.diffusion.text import build_tokenizer, tokenize
 from common.errors import DataError
 from common.procedural import CLASSES, write_caption
 from common.records.text import template_caption
@@ -15,7 +15,9 @@ UNSEEN = ["accordion", "Children Playing", "GLASS-breaking", "naïve übung", "�
 
 def test_no_label_or_caption_is_truncated_or_unknown(tokenizer):
     captions = [write_caption(label, numpy_generator(i, label)) for label in CLASSES for i in range(20)]
-    assert uncovered(tokenizer, captions + [template_caption(label) for label in UNSEEN]) == []
+    for caption in captions + [template_caption(label) for label in UNSEEN]:
+        ids = tokenizer(caption.lower())["input_ids"]
+        assert len(ids) <= tokenizer.model_max_length and tokenizer.unk_token_id not in ids, caption
 
 
 def test_two_unseen_labels_have_different_embeddings(backend):
@@ -42,7 +44,6 @@ def test_a_caption_that_is_too_long_is_cut_and_reported(tokenizer):
     long = "q" * 100
     ids, mask = tokenize(tokenizer, [long])
     assert ids.shape == mask.shape == (1, 64)
-    assert uncovered(tokenizer, [long, "sound of a bell"]) == [long]
 
 
 def test_a_vocabulary_without_special_pieces_is_an_error():

@@ -5,13 +5,12 @@ import pytest
 from scipy.stats import ttest_1samp
 from sklearn.metrics import f1_score
 
+from common.classifier.scores import calibration_error, macro_f1
 from common.study.comparisons import holm, mean_interval
 from components.evaluate_classifier.intervals import interval, paired
 from components.evaluate_classifier.statistics import (
     accuracy_draws,
-    calibration_error,
     difference,
-    macro_f1,
     macro_f1_draws,
     recall_gains,
     resampling,
@@ -215,8 +214,9 @@ def test_a_swap_of_methods_turns_the_difference_around() -> None:
 def test_perfectly_calibrated_predictions_have_no_calibration_error() -> None:
     probabilities = np.tile([0.75, 0.25], (400, 1))
     truth = np.where(np.arange(400) < 300, 0, 1)
-    assert calibration_error(probabilities, truth, 15) == pytest.approx(0)
-    assert calibration_error(probabilities, np.ones(400, dtype=np.int64), 15) == pytest.approx(0.75)
+    stated, guess = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    assert calibration_error(stated, guess == truth, 15) == pytest.approx(0)
+    assert calibration_error(stated, guess == 1, 15) == pytest.approx(0.75)
 
 
 def test_recall_gains_hold_every_class_of_the_test_set() -> None:

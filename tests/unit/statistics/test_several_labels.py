@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
+from common.classifier.scores import calibration_error
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.methods import METHODS
 from components.evaluate_classifier.comparison import compare
@@ -16,7 +17,6 @@ from components.evaluate_classifier.multi_label import (
     SeveralLabels,
     affordable,
     average_precision_draws,
-    calibration_error,
     choose_threshold,
     macro_f1_draws,
 )
