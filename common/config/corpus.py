@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, Plan
 from common.config.codec import SpectralCodecConfig
+from common.registered import one_of
 
 SPECTRAL, EMBEDDED = "spectral", "embedded"
 
@@ -30,7 +31,7 @@ class PrepareCorpusConfig(Frozen):
         description="`folder`, `tar`: captions, joined with the audio by file name or YouTube id. For `ontology` "
         "AudioSet's segments CSV, with class_labels_indices.csv and ontology.json beside it. A path, file:// or s3://",
     )
-    captions_format: Literal["auto", "plain", "sound_vecaps", "audiocaps", "wavcaps", "auto_acd", "ontology"] = Field(
+    captions_format: Annotated[str, one_of("components.prepare_corpus.formats", "auto")] = Field(
         default="auto",
         description="`plain`: CSV or JSONL with the columns file, caption and, if known, label; `ontology`: captions "
         "are worded from AudioSet's classes; the others as published; `auto`: told by the columns",

@@ -11,7 +11,7 @@ from common.datasets.names import is_folder
 from common.errors import DataError
 from common.storage import ObjectStore, open_store, split_uri
 from common.storage.items import ItemStore
-from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
+from components.prepare_corpus.captions import formats
 from components.prepare_corpus.index import order
 
 
@@ -79,7 +79,7 @@ def local_captions(file: str, items: ItemStore) -> Path:
         return local
     folder = items.scratch_dir(captions_file=file)
     prefix = name.rpartition("/")[0]
-    for other in (LABELS_FILE, ONTOLOGY_FILE):
+    for other in {name for each in formats().values() for name in each.beside}:
         key = f"{prefix}/{other}".lstrip("/")
         if opened.size(key) is not None:
             opened.download(key, folder / other)

@@ -21,8 +21,7 @@ from common.errors import SynthioError, one_line
 from common.storage import open_store, open_uri, split_uri
 from common.storage.hashing import hash_file, hash_json
 from common.storage.items import ItemStore
-from components.prepare_corpus.captions import detect_format, read_captions
-from components.prepare_corpus.captions.ontology import LABELS_FILE, ONTOLOGY_FILE
+from components.prepare_corpus.captions import detect_format, formats, read_captions
 from components.prepare_corpus.excluded import ExcludedIds
 from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest
 from components.prepare_corpus.listing import audio_files, local_captions, tar_shards
@@ -50,7 +49,7 @@ def open_recordings(
     kind = detect_format(captions) if settings.captions_format == "auto" else settings.captions_format
     excluded = ExcludedIds.read(excluded_files)
     tars = tar_shards(root, seed) if settings.source == "tar" else None
-    read = [captions, *((captions.with_name(LABELS_FILE), captions.with_name(ONTOLOGY_FILE)) * (kind == "ontology"))]
+    read = [captions, *(captions.with_name(name) for name in formats()[kind].beside)]
     scratch = items.scratch_dir(
         captions=[hash_file(path) if path.is_file() else None for path in read],
         format=kind,

@@ -56,7 +56,7 @@ def _imports(path: Path, changed_ns: int) -> tuple[Path, ...]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE.fullmatch(node.value):
             names.add(node.value)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "member":
-            package = ast.literal_eval(node.args[0])
+            package = str(ast.literal_eval(node.args[0]))
             names |= {f"{package}.{file.stem}" for file in ROOT.joinpath(*package.split(".")).glob("*.py")}
     found = set()
     for name in names:

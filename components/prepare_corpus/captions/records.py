@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from common.audio import AUDIO_SUFFIXES
@@ -38,6 +39,24 @@ class CaptionRow(NamedTuple):
     file: str | None
     caption: str
     label: str | None
+
+
+class Format(NamedTuple):
+    """How caption files of one format are read, and told from others.
+
+    Attributes:
+        read: file, callback and seed to the captions, streamed in bounded memory, in the order of the file.
+        columns: those that every header has.
+        suffix: of files that are of this format whatever they hold.
+        beside: names of files that it needs in the same folder.
+        starts: whether a first row that is no header is of this format.
+    """
+
+    read: Callable[[Path, OnBad, int], Iterator[CaptionRow]]
+    columns: frozenset[str]
+    suffix: str | None = None
+    beside: tuple[str, ...] = ()
+    starts: Callable[[Sequence[str]], bool] = lambda cells: False
 
 
 class BadRow(Exception):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from common.errors import DataError
-from components.prepare_corpus.captions.records import OnBad
+from components.prepare_corpus.captions.records import CaptionRow, Format, OnBad, convert
 
 MAX_RECORD_CHARACTERS = 1 << 16
 """Limit per row; real rows have some hundreds. A longer row is never held in memory as a whole."""
@@ -164,6 +164,15 @@ def read_table(
             on_bad(where, f"columns: {len(cells)} cells, expected {expected}")
         else:
             yield where, values
+
+
+def table_format(columns: Sequence[str], expected: str, make: Callable[[dict[str, str]], list[CaptionRow]]) -> Format:
+    """Format of a CSV with a header; arguments as in `read_table` and `convert`."""
+
+    def read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
+        return convert(read_table(path, on_bad, columns, expected), make, on_bad)
+
+    return Format(read, frozenset(columns))
 
 
 def column_names(cells: Sequence[str]) -> list[str]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from common.errors import ConfigError, DataError
-from components.prepare_corpus.captions import FORMATS, CaptionRow, clip_key, detect_format, read_captions, youtube_id
+from common.config.corpus import PrepareCorpusConfig
+from common.errors import DataError
+from components.prepare_corpus import formats as package
+from components.prepare_corpus.captions import CaptionRow, clip_key, detect_format, formats, read_captions, youtube_id
+
+FORMATS = tuple(formats())
 
 NATIVE: dict[str, tuple[str, str, list[CaptionRow]]] = {
     "plain": (
@@ -136,9 +142,28 @@ def test_other_spellings_of_the_formats_are_found_and_read(tmp_path: Path) -> No
     }
 
 
+def test_a_format_is_one_module(tmp_path: Path) -> None:
+    module, path = tmp_path / "toy_format.py", tmp_path / "x.csv"
+    module.write_text(
+        "from components.prepare_corpus.captions.records import CaptionRow, clean_caption\n"
+        "from components.prepare_corpus.captions.tables import table_format\n"
+        "def rows(cells):\n"
+        "    return [CaptionRow(cells['clip'], None, clean_caption(cells['said']), None)]\n"
+        "FORMAT = table_format(('clip', 'said'), 'clip and said', rows)\n"
+    )
+    path.write_text("clip,said\na,Rain\n")
+    package.__path__.append(str(tmp_path))
+    try:
+        assert PrepareCorpusConfig(captions_format="toy_format").captions_format == detect_format(path) == "toy_format"
+        assert list(read_captions(path, "toy_format", no_bad)) == [CaptionRow("a", None, "rain", None)]
+    finally:
+        package.__path__.remove(str(tmp_path))
+        sys.modules.pop(f"{package.__name__}.toy_format", None)
+
+
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="valid: plain, sound_vecaps"):
-        read_captions(tmp_path / "x.csv", "clotho", no_bad)
+    with pytest.raises(ValidationError, match="Input should be 'auto', 'audiocaps', 'auto_acd'"):
+        PrepareCorpusConfig(captions_format="clotho")
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="fits none of the formats"):

@@ -11,6 +11,7 @@ from components.prepare_corpus.captions.records import (
     MAX_FILE_CHARACTERS,
     BadRow,
     CaptionRow,
+    Format,
     OnBad,
     check_text,
     clean_caption,
@@ -23,7 +24,7 @@ from components.prepare_corpus.captions.tables import read_table
 _MOST_CAPTIONS = 5
 
 
-def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
+def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
     """Captions of a WavCaps JSON, or of its CSV with `file_name` and `caption`.
 
     The JSON is `{"num_captions_per_audio": …, "data": [{"id": "Yb0RFKhbpFJA.wav", "caption": …, "audio": …, "duration":
@@ -66,3 +67,6 @@ def _clip_id(name: Any) -> str:
     stem = file_stem(text)
     found = youtube_id(stem)
     return stem[1:] if found and stem.startswith("Y" + found) else stem
+
+
+FORMAT = Format(_read, frozenset({"file_name", "caption"}), suffix=".json")

@@ -12,6 +12,7 @@ from components.prepare_corpus.captions.records import (
     MAX_FILE_CHARACTERS,
     BadRow,
     CaptionRow,
+    Format,
     OnBad,
     check_text,
     clean_caption,
@@ -25,7 +26,7 @@ COLUMNS = ("file", "caption")
 _EXPECTED = "`file` and a `caption` (and a `label`, where known)"
 
 
-def read(path: Path, on_bad: OnBad) -> Iterator[CaptionRow]:
+def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
     """Captions of a CSV, or of JSON lines (suffix `.jsonl`): `file`, `caption` and optionally `label`.
 
     Source: ours.
@@ -70,3 +71,6 @@ def _rows(values: dict[str, Any]) -> list[CaptionRow]:
 
 def _text(value: Any) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+FORMAT = Format(_read, frozenset(COLUMNS), suffix=".jsonl")

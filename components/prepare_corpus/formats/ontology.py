@@ -12,6 +12,7 @@ from common.errors import DataError
 from components.prepare_corpus.captions.records import (
     BadRow,
     CaptionRow,
+    Format,
     OnBad,
     clean_caption,
     clean_youtube_id,
@@ -78,7 +79,7 @@ class Ontology:
         return self.ancestors.get(mid, frozenset())
 
 
-def read(path: Path, on_bad: OnBad, seed: int = 0) -> Iterator[CaptionRow]:
+def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
     """One caption per segment of an AudioSet segments CSV; the ontology's files must lie beside it.
 
     Rows are `YTID, start_seconds, end_seconds, positive_labels`, after comment lines; the machine ids of the labels
@@ -172,3 +173,10 @@ def _above(mid: str, parents: Mapping[str, Sequence[str]]) -> frozenset[str]:
             found.add(parent)
             waiting += parents.get(parent, ())
     return frozenset(found)
+
+
+def _starts(cells: Sequence[str]) -> bool:
+    return len(cells) == 4 and youtube_id(cells[0]) is not None and cells[3].startswith("/")
+
+
+FORMAT = Format(_read, frozenset({"ytid", "positive_labels"}), beside=(LABELS_FILE, ONTOLOGY_FILE), starts=_starts)
