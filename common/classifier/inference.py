@@ -142,14 +142,14 @@ def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
     """Softmax over the labels, or the sigmoid of each.
 
     Args:
-        logits: (clips, labels).
+        logits: (…, labels).
         multi_label: whether labels are independent.
 
     Returns:
-        (clips, labels) float64.
+        (…, labels) float64.
     """
     wide = logits.astype(np.float64)
     if multi_label:
         return 1.0 / (1.0 + np.exp(-wide))
-    exponents = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+    exponents = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))

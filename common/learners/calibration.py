@@ -17,11 +17,11 @@ LEAST = 1e-6
 
 
 def tempered(probabilities: Floats, temperature: float, multi_label: bool) -> Floats:
-    """Probabilities (N, labels) whose logits are divided by `temperature`."""
+    """Probabilities (…, labels) whose logits are divided by `temperature`."""
     kept = np.clip(probabilities, LEAST, 1 - LEAST)
     if multi_label:
         return np.asarray(expit(logit(kept) / temperature))
-    return np.asarray(softmax(np.log(kept) / temperature, axis=1))
+    return np.asarray(softmax(np.log(kept) / temperature, axis=-1))
 
 
 def blended(members: Iterable[tuple[Floats, float]], multi_label: bool) -> Floats:
@@ -36,11 +36,11 @@ def fit_temperature(probabilities: Floats, targets: Floats, multi_label: bool) -
 
 
 def cross_entropy(probabilities: Floats, targets: Floats, multi_label: bool) -> float:
-    """Mean cross-entropy of probabilities (N, labels), of each label where they are independent."""
+    """Mean cross-entropy of probabilities (…, N, labels), of each label where they are independent."""
     kept = np.clip(probabilities, LEAST, 1 - LEAST)
     if multi_label:
         return float(-np.mean(targets * np.log(kept) + (1 - targets) * np.log(1 - kept)))
-    return float(-np.mean(np.log(kept[np.arange(len(kept)), targets.argmax(axis=1)])))
+    return float(-np.mean(np.log(kept[..., np.arange(len(targets)), targets.argmax(axis=1)])))
 
 
 def validation_figures(probabilities: Floats, targets: Floats, multi_label: bool) -> dict[str, float]:

@@ -24,9 +24,10 @@ class Heard:
     """What a learner says of clips that it was not fitted to, calibrated by its temperature.
 
     Attributes:
-        validation: (N, labels) probabilities of the validation clips.
-        judged: (M, labels) of the clips that judge it: those outside the first split, and the validation clips too
-            unless clips come in groups that validation may share with training. None = it has no splits (AST).
+        validation: (conditions, N, labels) probabilities of the validation clips, first as they are, then as each
+            recorded copy.
+        judged: (conditions, M, labels) of the clips that judge it: those outside the first split, and the validation
+            clips too unless clips come in groups that validation may share with training. None = no splits (AST).
         targets: (M, labels) of these clips.
         temperature: divides the logits.
     """
@@ -43,16 +44,17 @@ class Heard:
         judged = None
         if (item / SPLITS).is_file():
             with np.load(item / SPLITS, allow_pickle=False) as kept:
-                parts = [(kept["probabilities"], kept["targets"])]
-                parts += [] if kept["grouped"] else [(raw, targets)]
-            judged, targets = (np.concatenate(each) for each in zip(*parts, strict=True))
-        temperature = fit_temperature(raw if judged is None else judged, targets, multi_label)
+                judged, own = kept["probabilities"], kept["targets"]
+                if not kept["grouped"]:
+                    judged, own = np.concatenate([judged, raw], axis=1), np.concatenate([own, targets])
+            targets = own
+        temperature = fit_temperature((raw if judged is None else judged)[0], targets, multi_label)
         calm = None if judged is None else tempered(judged, temperature, multi_label)
         return cls(tempered(raw, temperature, multi_label), calm, targets, temperature)
 
 
 def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> dict[str, Any]:
-    """Cross-entropy of the mean of what `heard` says.
+    """Cross-entropy of the mean of what `heard` says, over all conditions alike.
 
     Returns:
         `calibrated_loss` on the validation clips, whose targets are `targets`, and `judged_loss` of those learners that
@@ -96,7 +98,7 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: 
             names.remove(best)
     members = [heard[name] for name in chosen]
     return {
-        **validation_figures(np.mean([each.validation for each in members], axis=0), targets, multi_label),
+        **validation_figures(np.mean([each.validation[0] for each in members], axis=0), targets, multi_label),
         **losses(members, targets, multi_label),
         "members": [{"learner": name, "temperature": heard[name].temperature} for name in chosen],
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from common.classifier.inference import feature_logits, probabilities
@@ -18,6 +19,7 @@ from common.config.base import OptimConfig
 from common.config.classifier import TrainClassifierConfig, Waveform
 from common.config.methods import Augmentation
 from common.errors import ConfigError
+from common.learners.copies import recorded_copies
 from common.log import event, get_logger
 from common.records.audio_folder import load_clip
 from common.records.clips import SyntheticClip
@@ -38,7 +40,7 @@ RESULT = "result.json"
 SECONDS = "seconds.json"
 """Seconds that the training took; after a kill, since it went on."""
 VALIDATION, SPLITS = "validation.npy", "splits.npz"
-"""Probabilities of the validation clips."""
+"""(conditions, N, labels) probabilities of the N validation clips: as they are, then as each recorded copy."""
 
 log = get_logger("train_classifier")
 
@@ -185,9 +187,9 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         seed=derive_seed(job.seed, "steps"),
         checkpoints=checkpoints,
     )
-    if (validation := _validation(job)) is not None:
-        logits = feature_logits(classifier, [variants[0] for variants in validation.features])
-        np.save(folder / VALIDATION, probabilities(logits.cpu().numpy(), job.multi_label))
+    if job.validation is not None:
+        heard = [feature_logits(classifier, clips) for clips in _recorded(job.base_dir, job.base_hash, job.validation)]
+        np.save(folder / VALIDATION, probabilities(torch.stack(heard).cpu().numpy(), job.multi_label))
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)
     write_json(folder / SECONDS, time.monotonic() - start)
@@ -290,3 +292,13 @@ def _pretrained(base_dir: Path, base_hash: str) -> Classifier:
 def _features(base_dir: Path, base_hash: str, clips: ClipSet) -> tuple[Tensor, ...]:
     front_end = _pretrained(base_dir, base_hash).front_end
     return tuple(front_end([load_clip(clips.folder, clip, front_end.sample_rate_hz) for clip in clips.clips]))
+
+
+@lru_cache(maxsize=2)
+def _recorded(base_dir: Path, base_hash: str, clips: ClipSet) -> tuple[tuple[Tensor, ...], ...]:
+    """Features of the clips as they are, then of each of their recorded copies."""
+    front_end = _pretrained(base_dir, base_hash).front_end
+    rate = front_end.sample_rate_hz
+    copies = [recorded_copies(load_clip(clips.folder, clip, rate), rate, clip.clip_id) for clip in clips.clips]
+    changed = (tuple(front_end(list(each))) for each in zip(*copies, strict=True))
+    return (_features(base_dir, base_hash, clips), *changed)

@@ -1,7 +1,8 @@
 """Fitting of a learner, as an item of the store.
 
 Settings are chosen by repeated splits of training and validation clips together: the few validation clips alone tell
-them apart badly. The learner is then fitted to the training clips and scored on validation clips, as AST is. Clips
+them apart badly. The learner is then fitted to the training clips and scored on validation clips, as AST is. Losses are
+means over the clips as they are and over their recorded copies, for another recorder must not change an answer. Clips
 beyond the gold ones, synthetic or augmented copies, enter with a weight that the splits choose, 0 among them.
 """
 
@@ -24,7 +25,7 @@ from torch import nn
 from common.classifier.inference import probabilities
 from common.config.classifier import Waveform
 from common.config.learners import find_learner
-from common.learners.calibration import fit_temperature, tempered, validation_figures
+from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
 from common.learners.heads import head_logits
 from common.log import event, get_logger
@@ -57,7 +58,7 @@ class Trial:
     score: float
     temperature: float
     unseen: Floats
-    """(N, labels) calibrated probabilities of the clips that the first split does not fit to."""
+    """(conditions, N, labels) calibrated probabilities of the clips that the first split does not fit to."""
 
     def figures(self) -> dict[str, Any]:
         """The trial as JSON values."""
@@ -135,8 +136,8 @@ def _make(job: LearnerJob, folder: Path) -> None:
     figures = {}
     if job.validation is not None:
         held = np.arange(len(job.gold.clips), len(real.features))
-        heard = probabilities(head_logits(head, real.at(held)) / best.temperature, job.multi_label)
-        figures = validation_figures(heard, real.targets[held], job.multi_label)
+        heard = probabilities(real.logits(head, held) / best.temperature, job.multi_label)
+        figures = validation_figures(heard[0], real.targets[held], job.multi_label)
         np.save(folder / VALIDATION, heard)
     np.savez(folder / SPLITS, probabilities=best.unseen, targets=real.targets[splits[0][1]], grouped=_grouped(job))
     result = {
@@ -172,8 +173,11 @@ class _Real:
         places = {clip.clip_id: place for place, clip in enumerate(job.gold.clips)}
         return cls([row[0] for row in rows], [row[1:] for row in rows], targets, places)
 
-    def at(self, places: NDArray[np.int64]) -> list[Features]:
-        return [self.features[place] for place in places]
+    def logits(self, head: nn.Module, places: NDArray[np.int64]) -> Floats:
+        """(conditions, places, labels) of the clips at `places`, first as they are, then as each recorded copy."""
+        told = [[self.features[place], *self.copies[place]] for place in places]
+        rows = head_logits(head, [each for condition in zip(*told, strict=True) for each in condition])
+        return rows.reshape(-1, len(places), rows.shape[-1])
 
     def rows(self, places: NDArray[np.int64]) -> Rows:
         """The clips at `places` with their copies."""
@@ -195,15 +199,14 @@ def _trial(
     setting = Trial(option, weight, strength, further, 0.0, 0.0, 1.0, real.targets[:0])
     logits, truth = [], []
     for fit, scored in splits:
-        logits.append(head_logits(_fit(job, real, fit, setting), real.at(scored)))
+        logits.append(real.logits(_fit(job, real, fit, setting), scored))
         truth.append(real.targets[scored])
-    outputs, targets = probabilities(np.concatenate(logits), job.multi_label), np.concatenate(truth)
-    temperature = fit_temperature(outputs, targets, job.multi_label)
+    outputs, targets = probabilities(np.concatenate(logits, axis=1), job.multi_label), np.concatenate(truth)
+    temperature = fit_temperature(outputs[0], targets, job.multi_label)
     heard = tempered(outputs, temperature, job.multi_label)
-    found = validation_figures(heard, targets, job.multi_label)
-    score = found["val_map" if job.multi_label else "val_accuracy"]
-    unseen = heard[: len(splits[0][1])]
-    return replace(setting, loss=found["val_loss"], score=score, temperature=temperature, unseen=unseen)
+    score = validation_figures(heard[0], targets, job.multi_label)["val_map" if job.multi_label else "val_accuracy"]
+    loss, unseen = cross_entropy(heard, targets, job.multi_label), heard[:, : len(splits[0][1])]
+    return replace(setting, loss=loss, score=score, temperature=temperature, unseen=unseen)
 
 
 def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial) -> nn.Module:

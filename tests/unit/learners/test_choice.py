@@ -21,11 +21,16 @@ def answers(right: float, seed: int) -> NDArray[np.float64]:
     return np.eye(3)[guess] * (right - (1 - right) / 2) + (1 - right) / 2
 
 
+def conditions(told: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The clips as they are, unless other conditions are told too."""
+    return told if told.ndim == 3 else told[None]
+
+
 def item(folder: Path, validation: NDArray[np.float64], splits: NDArray[np.float64] | None, grouped: bool) -> Path:
     folder.mkdir()
-    np.save(folder / VALIDATION, validation)
+    np.save(folder / VALIDATION, conditions(validation))
     if splits is not None:
-        np.savez(folder / SPLITS, probabilities=splits, targets=TARGETS, grouped=grouped)
+        np.savez(folder / SPLITS, probabilities=conditions(splits), targets=TARGETS, grouped=grouped)
     return folder
 
 
@@ -59,6 +64,17 @@ def test_a_blend_keeps_those_that_lower_the_loss_and_no_others(tmp_path: Path) -
     assert {row["learner"] for row in made["members"]} == {"good", "other", "network"}
     alone = blend({"good": heard["good"]}, TARGETS, False)
     assert made["judged_loss"] < alone["judged_loss"] and made["val_accuracy"] >= alone["val_accuracy"]
+
+
+def test_a_learner_that_another_recorder_confuses_joins_no_others(tmp_path: Path) -> None:
+    steady = np.stack([answers(0.8, 0)] * 4)
+    confused = np.stack([answers(0.9, 1), *[answers(0.9, 1)[:, [1, 2, 0]]] * 3])
+    heard = {
+        "steady": Heard.of(item(tmp_path / "steady", steady, steady, False), TARGETS, False),
+        "confused": Heard.of(item(tmp_path / "confused", confused, confused, False), TARGETS, False),
+        "network": Heard.of(item(tmp_path / "network", confused, None, False), TARGETS, False),
+    }
+    assert [row["learner"] for row in blend(heard, TARGETS, False)["members"]] == ["steady"]
 
 
 def test_where_validation_flatters_a_learner_without_splits_joins_no_others(tmp_path: Path) -> None:
