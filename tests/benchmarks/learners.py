@@ -25,6 +25,7 @@ from common.config.methods import BASELINE, DEFAULT_METHODS, METHODS
 from common.contracts import base
 from common.contracts.gold import Health
 from common.errors import DataError, SynthioError, unknown_name
+from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
@@ -33,8 +34,10 @@ from common.storage import read_json
 from tests.benchmarks.figures import FOLDER, Figure, publish
 from tests.benchmarks.learner_sets import SETS, folds, read_rows, write_dataset
 from tests.benchmarks.plain_regression import STATISTICS, fitted, scores, statistics
+from tests.benchmarks.recorders import CONDITIONS, agreement
 
 RATE = 16000
+MOST_CLIPS = 160
 LOSS = 1.0
 """Points by which the pipeline's choice may fall below plain regression."""
 CLASSIC = tuple(name for name in DEFAULT_METHODS if METHODS[name].recipe is None)
@@ -59,6 +62,7 @@ class Result:
         pairs: these choices, as "learner on method".
         plain: accuracy of plain regression, by its statistics and replicate.
         delivered: the classifier that is handed on, trained on all labelled clips outside the test split, in words.
+        kept: percent of test clips whose answer it keeps under other recording conditions, by condition.
         learners: mean accuracy on gold clips alone, by learner.
         warnings: codes of the warnings about the data and its splits.
         failures: trainings that failed.
@@ -71,6 +75,7 @@ class Result:
     pairs: tuple[str, ...]
     plain: dict[str, tuple[float, ...]]
     delivered: str
+    kept: dict[str, float]
     learners: dict[str, float]
     warnings: tuple[str, ...]
     failures: int
@@ -141,6 +146,7 @@ def read(cell: Cell, folder: Path) -> Result:
         pairs=tuple(f"{pair['learner']} on {pair['method']}" for pair in best["chosen"].values()),
         plain=plain(gold, Path(prepared["test"]), seeds),
         delivered=in_words(report.get("delivered")),
+        kept=kept(Path(record["artifacts"]["evaluate-classifier"]["classifier"]), Path(prepared["test"])),
         learners={
             name: 100 * rows[BASELINE]["accuracy"]["mean"]
             for name, rows in report["learners"].items()
@@ -166,6 +172,14 @@ def plain(gold: GoldSet, test: Path, seeds: Sequence[int]) -> dict[str, tuple[fl
         heard = [statistics(gold.load(clip, RATE), RATE) for clip in train]
         found.append(scores(fitted(heard, [clip.label_id for clip in train]), unseen, truth))
     return {name: tuple(100 * row[name] for row in found) for name in STATISTICS}
+
+
+def kept(classifier: Path, test: Path) -> dict[str, float]:
+    """`agreement` of the delivered classifier on the test clips, `MOST_CLIPS` at most, evenly drawn."""
+    with running_as(READER):
+        held_out = read_clips(test, GoldClip)
+        unseen = [load_clip(test, clip, RATE) for clip in held_out[:: -(-len(held_out) // MOST_CLIPS)]]
+    return agreement(open_classifier(classifier), unseen, RATE)
 
 
 def in_words(delivered: dict[str, Any] | None) -> str:
@@ -210,7 +224,8 @@ def figures(
 def cell_table(results: Sequence[Result]) -> str:
     """A row for each cell, as Markdown: accuracies in percent, and each learner's mean on gold clips alone."""
     learners = learners_in_order({name for result in results for name in result.learners})
-    head = ["set", "n", "fold", "chosen", *STATISTICS, "chosen pairs", "delivered, all labelled clips", *learners]
+    head = ["set", "n", "fold", "chosen", *STATISTICS, "chosen pairs", "delivered, all labelled clips"]
+    head += [f"kept: {name}" for name in CONDITIONS] + learners
     head += ["warnings", "failed", "s", "s of training"]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for result in results:
@@ -218,7 +233,7 @@ def cell_table(results: Sequence[Result]) -> str:
         of = [f"{result.learners[name]:.1f}" if name in result.learners else "-" for name in learners]
         row = [result.cell.name, str(result.cell.n), result.cell.fold or "-", f"{np.mean(result.chosen):.1f}"]
         row += [f"{np.mean(result.plain[kind]):.1f}" for kind in STATISTICS]
-        row += [pairs, result.delivered or "-", *of]
+        row += [pairs, result.delivered or "-", *(f"{result.kept[name]:.1f}" for name in CONDITIONS), *of]
         row += [", ".join(result.warnings) or "-", str(result.failures), f"{result.seconds:.0f}"]
         lines.append(f"| {' | '.join([*row, f'{result.train_s:.0f}'])} |")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from tests.benchmarks.figures import table
 from tests.benchmarks.learner_sets import SETS, Layout, folds, read_rows, write_dataset
 from tests.benchmarks.learners import CLASSIC, Cell, Result, cell_table, cells, figures, parse, plain
 from tests.benchmarks.plain_regression import BANDS, FLOOR_DB, STATISTICS, fitted, scores, statistics
+from tests.benchmarks.recorders import CONDITIONS
 from tests.kit.sounds import RATE, TONES, tone
 
 LABELS = TONES[:2]
@@ -122,6 +123,7 @@ RESULT = Result(
     pairs=("stats on gold", "blend on noise"),
     plain={"plain": (66.0, 68.0), "plain, thirds": (60.0, 60.0)},
     delivered="stats on gold: 91.0",
+    kept=dict.fromkeys(CONDITIONS, 97.5),
     learners={"ast": 20.0, "stats": 71.0},
     warnings=("validation_by_clip",),
     failures=0,
