@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -17,6 +17,9 @@ from common.pages.numbers import number, percent, points
 
 WIDTH, HEIGHT = 320, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
+_BOX = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+STYLES = 8
+"""Number of the classes `line0`, `line1`, … in page.css."""
 
 
 def span(values: Sequence[float], step: float = 0.1, least: float = 0.2) -> tuple[float, float]:
@@ -48,7 +51,7 @@ def interval_bar(score: Mapping[str, float], domain: tuple[float, float], baseli
         f'<line class="whisker" x1="{low}%" x2="{high}%" y1="12" y2="12"/>{_caps(low, high)}'
         f'<circle class="dot" cx="{mean}%" cy="12" r="4.5"/>'
     )
-    return Markup(f'<svg class="bar" role="img" aria-label="{label}" width="100%" height="24">{body}</svg>')
+    return _bar(label, body)
 
 
 def gain_bar(gain: Mapping[str, float], domain: tuple[float, float]) -> Markup:
@@ -67,23 +70,24 @@ def gain_bar(gain: Mapping[str, float], domain: tuple[float, float]) -> Markup:
         f'<rect class="{kind}" x="{left:.3f}%" width="{width:.3f}%" y="5" height="14" />{_dashed(zero)}'
         f'<line class="whisker" x1="{low}%" x2="{high}%" y1="12" y2="12"/>{_caps(low, high)}'
     )
-    return Markup(f'<svg class="bar" role="img" aria-label="{label}" width="100%" height="24">{body}</svg>')
+    return _bar(label, body)
 
 
 def share_bar(parts: Sequence[tuple[str, float]], label: str) -> Markup:
     """One bar split into parts.
 
     Args:
-        parts: CSS class and size of each.
+        parts: CSS class and size of each; the class "" leaves its place empty.
         label: the same in words.
     """
     total = sum(size for _, size in parts) or 1.0
     body, left = "", 0.0
     for kind, size in parts:
         width = 100 * size / total
-        body += f'<rect class="{kind}" x="{left:.3f}%" width="{width:.3f}%" y="5" height="14"/>'
+        if kind:
+            body += f'<rect class="{kind}" x="{left:.3f}%" width="{width:.3f}%" y="5" height="14"/>'
         left += width
-    return Markup(f'<svg class="bar" role="img" aria-label="{escape(label)}" width="100%" height="24">{body}</svg>')
+    return _bar(label, body)
 
 
 def histogram(
@@ -106,73 +110,124 @@ def histogram(
     """
     counts = [_counts(values, domain, bins) for values in (accepted, rejected)]
     top = max(1, *(a + b for a, b in zip(*counts, strict=True)))
-    box_width, box_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     bars = ""
     for index, (good, bad) in enumerate(zip(*counts, strict=True)):
-        x, width = _LEFT + box_width * index / bins, box_width / bins - 1
+        x, width = _LEFT + _BOX[0] * index / bins, _BOX[0] / bins - 1
         for kind, count, under in (("gain", good, 0), ("loss", bad, good)):
             if count:
-                height = box_height * count / top
-                y = _TOP + box_height * (1 - (count + under) / top)
+                height = _BOX[1] * count / top
+                y = _TOP + _BOX[1] * (1 - (count + under) / top)
                 bars += f'<rect class="{kind}" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"/>'
-    for value in thresholds:
-        x = _LEFT + box_width * _place(value, domain) / 100
-        bars += f'<line class="mark" x1="{x:.2f}" x2="{x:.2f}" y1="{_TOP}" y2="{_TOP + box_height}"/>'
+    bars += "".join(_mark(_LEFT + _BOX[0] * _place(value, domain) / 100) for value in thresholds)
     words = f"{label}: {len(accepted)} accepted, {len(rejected)} rejected, by {axis}"
-    return _chart(words, bars, domain, (0.0, float(top)), axis, "clips")
+    ticks = [(_LEFT, _tick(domain[0])), (WIDTH - _RIGHT, _tick(domain[1]))]
+    return _chart(words, bars, ticks, (0.0, float(top)), axis, "clips")
 
 
-def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, x_axis: str = "step") -> Markup:
-    """Line chart, by default over training steps; each line has its own dash.
+class Line(NamedTuple):
+    """A line of `curves`, with the low and high end of each point's interval where there are any."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    intervals: Sequence[tuple[float, float]] = ()
+
+
+def curves(
+    lines: Sequence[Line],
+    label: str,
+    x_axis: str = "step",
+    y_axis: str = "",
+    *,
+    ticks: Mapping[float, str] = {},
+    log: bool = False,
+    floor: float | None = None,
+    dots: Literal["none", "last", "all"] = "none",
+    marks: Sequence[float] = (),
+) -> Markup:
+    """Line chart, by default over training steps; each line has its own colour and dash, which `legend` explains.
 
     Args:
-        series: name, steps, values.
         label: name of the values.
         x_axis: name of the steps.
+        ticks: x of the labels below the axis, which reaches from the first to the last; default: 0 and the largest x.
+        log: whether the x axis is logarithmic.
+        floor: value at the foot of the y axis; default: the smallest.
+        dots: which points are marked.
+        marks: x of dashed vertical lines.
     """
-    xs = [x for _, steps, _ in series for x in steps]
-    ys = [y for _, _, values in series for y in values]
-    x_domain = (0.0, float(max(xs)))
-    y_domain = (min(ys), max(ys))
-    box_width, box_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
-    body, words = "", []
-    for index, (name, steps, values) in enumerate(series):
-        path = " ".join(
-            f"{_LEFT + box_width * _place(x, x_domain) / 100:.2f},"
-            f"{_TOP + box_height * (1 - _place(y, y_domain) / 100):.2f}"
-            for x, y in zip(steps, values, strict=True)
-        )
-        body += f'<polyline class="line line{index % 6}" points="{path}"/>'
-        words.append(f"{name} from {number(values[0])} to {number(values[-1])}")
-    return _chart(f"{label}: {'; '.join(words)}", body, x_domain, y_domain, x_axis, "")
+    xs = [x for line in lines for x in line.xs]
+    ys = [y for line in lines for y in (*line.ys, *(end for ends in line.intervals for end in ends))]
+    named = dict(ticks) or {0.0: "0", float(max(xs)): _tick(float(max(xs)))}
+    scale = (lambda x: math.log(max(1, x))) if log else float
+    x_domain = (scale(min(named)), scale(max(named)))
+    y_domain = (min(ys) if floor is None else floor, max(ys))
+
+    def x_of(x: float) -> float:
+        return round(_LEFT + _BOX[0] * _place(scale(x), x_domain) / 100, 2)
+
+    def y_of(y: float) -> float:
+        return round(_TOP + _BOX[1] * (1 - _place(y, y_domain) / 100), 2)
+
+    body, words = "".join(_mark(x_of(x)) for x in marks), []
+    for index, line in enumerate(lines):
+        path = " ".join(f"{x_of(x):.2f},{y_of(y):.2f}" for x, y in zip(line.xs, line.ys, strict=True))
+        style = f"line{index % STYLES}"
+        body += f'<polyline class="line {style}" points="{path}"/>'
+        for x, (low, high) in zip(line.xs, line.intervals, strict=False):
+            body += f'<line class="within {style}" x1="{x_of(x)}" x2="{x_of(x)}" y1="{y_of(low)}" y2="{y_of(high)}"/>'
+        for x, y in list(zip(line.xs, line.ys, strict=True))[{"none": len(line.xs), "last": -1, "all": 0}[dots] :]:
+            title = f"<title>{escape(line.name)}, {escape(named.get(x, number(x)))}: {number(y)}</title>"
+            body += f'<circle class="point {style}" cx="{x_of(x)}" cy="{y_of(y)}" r="2.5">{title}</circle>'
+        words.append(f"{line.name} {_first_to_last(line)}")
+    unit = f" in {y_axis}" if y_axis else ""
+    texts = [(x_of(x), text) for x, text in sorted(named.items())]
+    return _chart(f"{label}{unit}: {'; '.join(words)}", body, texts, y_domain, x_axis, y_axis)
 
 
-def line_key(index: int) -> Markup:
-    """Legend sample of the line that `curves` draws for series number `index`."""
-    line = f'<polyline class="line line{index % 6}" points="0,5 26,5"/>'
-    return Markup(f'<svg class="key" width="26" height="10" aria-hidden="true">{line}</svg>')
+def legend(lines: Sequence[Line], values: bool = False) -> Markup:
+    """Names of the lines of `curves` with a sample of each; with `values` also the first and the last one."""
+    keys = [
+        f'<li><svg class="key" width="26" height="10" aria-hidden="true">'
+        f'<polyline class="line line{index % STYLES}" points="0,5 26,5"/></svg>'
+        f"{escape(f'{line.name} {_first_to_last(line)}' if values else line.name)}</li>"
+        for index, line in enumerate(lines)
+    ]
+    return Markup(f'<ul class="legend">{"".join(keys)}</ul>')
+
+
+def _first_to_last(line: Line) -> str:
+    ends = [number(line.ys[place]) for place in (0, -1)]
+    return f"from {ends[0]} to {ends[1]}" if len(line.ys) > 1 else ends[0]
 
 
 def _chart(
-    label: str, body: str, x_domain: tuple[float, float], y_domain: tuple[float, float], x_axis: str, y_axis: str
+    label: str, body: str, ticks: Sequence[tuple[float, str]], y_domain: tuple[float, float], x_axis: str, y_axis: str
 ) -> Markup:
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    middle = (_LEFT + right) / 2
-    texts = [
-        (_LEFT, bottom + 13, "start", _tick(x_domain[0])),
-        (right, bottom + 13, "end", _tick(x_domain[1])),
-        (middle, bottom + 27, "middle", x_axis),
+    anchors = {ticks[0][0]: "start", ticks[-1][0]: "end"} if len(ticks) > 1 else {}
+    texts = [(x, bottom + 13, anchors.get(x, "middle"), text) for x, text in ticks]
+    texts += [
+        ((_LEFT + right) / 2, bottom + 27, "middle", x_axis),
         (_LEFT - 5, bottom, "end", _tick(y_domain[0])),
         (_LEFT - 5, _TOP + 8, "end", _tick(y_domain[1])),
     ]
-    ticks = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(t)}</text>' for x, y, anchor, t in texts)
+    words = "".join(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(t)}</text>' for x, y, anchor, t in texts)
     turn = f"translate(11 {(bottom + _TOP) / 2:g}) rotate(-90)"
     turned = f'<text transform="{turn}" text-anchor="middle">{escape(y_axis)}</text>'
     frame = f'<path class="frame" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>'
     return Markup(
         f'<svg class="chart" role="img" aria-label="{escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
-        f"{body}{frame}{ticks}{turned}</svg>"
+        f"{body}{frame}{words}{turned}</svg>"
     )
+
+
+def _bar(label: str, body: str) -> Markup:
+    return Markup(f'<svg class="bar" role="img" aria-label="{escape(label)}" width="100%" height="24">{body}</svg>')
+
+
+def _mark(x: float) -> str:
+    return f'<line class="mark" x1="{x:.2f}" x2="{x:.2f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
 
 
 def _tick(value: float) -> str:

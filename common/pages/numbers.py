@@ -42,3 +42,13 @@ def _signed(value: float, places: int, *, plus: bool) -> str:
     rounded = round(value, places) + 0.0
     sign = MINUS if rounded < 0 else "+" if plus else ""
     return f"{sign}{abs(rounded):.{places}f}"
+
+
+def duration(seconds: float) -> str:
+    """Format seconds: `3.2 s`, `4 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

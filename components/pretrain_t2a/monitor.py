@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.audio.picture import png, spectrogram
 from common.audio.signal import to_mono, write_flac
 from common.clap.distance import frechet_distance, kernel_distance
 from common.clap.scorer import ClapScorer
@@ -20,7 +21,6 @@ from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.backend import T2ABackend
 from common.diffusion.sampling import sample
 from common.log import event, get_logger
-from common.pages.spectrogram import png, spectrogram
 from common.runtime.seeding import derive_seed
 from common.storage import ObjectStore, write_bytes, write_json
 from components.pretrain_t2a.trainer import DISTANCE

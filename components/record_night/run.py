@@ -13,7 +13,7 @@ from common.study.cells import night_scope
 from common.study.nights import History, Night
 from components.record_night.comparison import failures, fallen, good_before, slower
 from components.record_night.night import figures_of, seconds_of
-from components.record_night.page import render
+from components.record_night.page import page
 
 log = get_logger("record_night")
 
@@ -50,10 +50,10 @@ def run(
             seconds=seconds,
             findings=tuple(findings),
         )
-        page = render(history, kept.add(told))
+        trend = page(history, kept.add(told))
         write_json(Path(night_path) / "night.json", told.model_dump(mode="json"))
-        write_text(Path(night_path) / "trend.html", page)
-        write_text(Path(html_path), page)
+        write_text(Path(night_path) / "trend.html", trend)
+        write_text(Path(html_path), trend)
         for finding in findings:
             event(log, "finding", text=finding)
         if told.state == "good":

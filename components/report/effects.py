@@ -1,17 +1,16 @@
-"""Effects behind the gains: ablations, augmentation factor, class size, and the cost of each method."""
+"""What stands behind the gains: budget, strength, augmentation factor, class size, and the cost of each method."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from common.config.methods import ABLATIONS, BASELINE, LOSERS, SUBJECT, Method
-from common.pages import charts
+from common.config.methods import BASELINE, LOSERS, Method, in_order
 from common.study.comparisons import reliable
 from components.report.acoustics import acoustics
-from components.report.budget import chosen_by, factor_rows
 from components.report.inputs import Inputs
+from components.report.wording import title
 
 
 def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[str, Any]:
@@ -32,27 +31,6 @@ def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[st
     }
 
 
-def ablations(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Difference of each ablation (the subject without one part) from the subject, with bars on one axis."""
-    rows = [
-        {
-            "name": row["versus"],
-            "title": results["methods"][row["versus"]]["title"],
-            "mean": -row["mean"],
-            "low": -row["high"],
-            "high": -row["low"],
-            "reliable": reliable(row) != 0,
-        }
-        for row in results["differences"]
-        if row["method"] == SUBJECT and row["versus"] in ABLATIONS
-    ]
-    domain = charts.gain_domain(rows)
-    return [
-        {**row, "bar": charts.gain_bar(row, domain)}
-        for row in sorted(rows, key=lambda row: ABLATIONS.index(row["name"]))
-    ]
-
-
 def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Mean validation score by augmentation factor, for methods that tried several factors.
 
@@ -61,8 +39,8 @@ def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict
         replicates tried.
     """
     curves: dict[str, list[dict[int, float]]] = {}
-    for row in factor_rows(selection, evaluation):
-        curves.setdefault(row["name"], []).append({entry["factor"]: entry["score"] for entry in row["curve"]})
+    for row in tried_rows(selection, evaluation, "factor"):
+        curves.setdefault(row["name"], []).append({entry["value"]: entry["score"] for entry in row["tried"]})
     found = {}
     for name, seeds in curves.items():
         common = sorted(set.intersection(*(set(curve) for curve in seeds)))
@@ -73,21 +51,6 @@ def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict
         "split": "validation",
         "methods": {name: rows for name, rows in found.items() if len(rows) > 1},
     }
-
-
-def factor_chart(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Chart of `factors` with one line per method; None without data."""
-    found = results["factors"]["methods"]
-    if not found:
-        return None
-    titles = {name: str(results["methods"][name]["title"]) for name in found}
-    series = [
-        (titles[name], [float(row["factor"]) for row in rows], [100 * row["mean"] for row in rows])
-        for name, rows in found.items()
-    ]
-    keys = [{"name": titles[name], "line": charts.line_key(index)} for index, name in enumerate(found)]
-    label = "Validation score in percent by augmentation factor"
-    return {"chart": charts.curves(series, label, "synthetic clips for each real one"), "keys": keys}
 
 
 def long_tail(evaluation: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any] | None:
@@ -145,19 +108,6 @@ def _thirds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return thirds
 
 
-def tail_rows(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Add bars to `long_tail`; None where all classes have equally many clips."""
-    found = results["long_tail"]
-    if found is None or found["balanced"]:
-        return None
-    domain = charts.gain_domain(found["classes"])
-    return {
-        **found,
-        "classes": [{**row, "bar": charts.gain_bar(row, domain)} for row in found["classes"]],
-        "few": min(row["test"] for row in found["classes"]),
-    }
-
-
 def cost(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
     """Gain of each method over gold, and the stages that it needs.
 
@@ -194,3 +144,57 @@ def own_stages(method: Method) -> list[str]:
     stages += ["finetune-clap*", "filter-audio*"] if recipe.filter else []
     stages += ["revise-captions*"] if recipe.rounds != 0 else []
     return stages
+
+
+def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Steps, examples and clips of each method in one replicate; equal steps and examples make the comparison fair."""
+    rows = []
+    for name in in_order(results["methods"]):
+        told = selection.get(f"{name}/{seed}")
+        if told is None:
+            continue
+        slot = told.get("slot", {})
+        rows.append(
+            {
+                "title": title(name, results),
+                "steps": told.get("steps"),
+                "examples": told.get("examples"),
+                "synthetic_clips": told.get("synthetic_clips", 0),
+                "synthetic": slot.get("synthetic", 0),
+                "stands_in": told.get("gold_stands_in_for", []),
+                "classic": told.get("classic", "none"),
+                "strength": told.get("strength"),
+            }
+        )
+    return rows
+
+
+def chosen_by(results: Mapping[str, Any]) -> str:
+    """Validation figure that decided the selection: `accuracy`, `macro_f1` or `map`."""
+    return str(results["selected"].get("by", "accuracy"))
+
+
+def tried_rows(
+    selection: Mapping[str, Any], results: Mapping[str, Any], what: Literal["strength", "factor"]
+) -> list[dict[str, Any]]:
+    """Strengths (at the chosen factor) or factors (at the chosen strength) among which validation chose.
+
+    Returns:
+        For each method and replicate that had a choice: name, title, seed, and `tried` [{value, score, chosen}].
+    """
+    rows, fixed = [], {"strength": "factor", "factor": "strength"}[what]
+    for name in in_order(results["methods"]):
+        for seed in results["methods"][name]["seeds"]:
+            told = selection.get(f"{name}/{seed}", {})
+            tried = [entry for entry in told.get("tried", []) if entry.get(fixed) == told.get(fixed)]
+            if len(tried) > 1:
+                values = [
+                    {
+                        "value": entry[what],
+                        "score": entry[f"val_{chosen_by(results)}"],
+                        "chosen": entry[what] == told.get(what),
+                    }
+                    for entry in tried
+                ]
+                rows.append({"name": name, "title": title(name, results), "seed": seed, "tried": values})
+    return rows

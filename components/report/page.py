@@ -1,71 +1,77 @@
-"""HTML page and Markdown summary of the report."""
+"""The page as a function of report.json, page.json and, where it is known, run.json; and the Markdown summary."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
+from common.contracts.base import read
 from common.pages import numbers
-from common.pages.page import page_environment
+from common.pages.page import render
+from common.storage import read_json
 from common.study.comparisons import FIGURES
-from components.report import wording
+from components.report import sections, times, wording
+from components.report.effects import chosen_by
+from components.report.shown import Shown
+from components.report.synthetic import SOURCES
 
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-def render(context: Mapping[str, Any]) -> str:
-    """Render the HTML page; every value is escaped except the charts, which this package draws itself.
-
-    Args:
-        context: variables of `templates/report.html.j2`.
-    """
-    filters = {
-        "percent": _narrow(numbers.percent),
-        "points": numbers.points,
-        "number": numbers.number,
-        "decimals": numbers.decimals,
-        "reason": wording.reason,
-        "refusal": wording.refusal,
-        "fixed": partial(numbers.decimals, places=2),
-        "between": numbers.between,
-        "narrow": _narrow(str),
-    }
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    return page_environment(TEMPLATES, filters).get_template("report.html.j2").render(style=style, **context)
+TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 
 
-def _narrow(format_value: Any) -> Any:
-    # A narrow no-break space keeps a number and its percent sign together.
-    def filtered(value: Any) -> str:
-        return str(format_value(value)).replace(" %", "\u202f%")
-
-    return filtered
-
-
-def code(name: str) -> Markup:
-    """Mark up `name` as code and escape it."""
-    return Markup("<code>{}</code>").format(name)
-
-
-def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format the verdict and the table of methods for a run's page.
+def page(report: Mapping[str, Any], shown: Shown, run: Mapping[str, Any] | None = None) -> str:
+    """Render the HTML page.
 
     Args:
-        results: content of report.json.
-        rows: rows of the table of methods.
+        report: content of report.json.
+        shown: content of page.json, with the players.
+        run: content of run.json, for the section of times; None = the run has not ended.
     """
-    lines = [f"**{_cell(results['verdict']['text'])}**", ""]
-    figure = wording.figure_of(results)
+    figure = wording.figure_of(report)
+    return render(
+        TEMPLATE,
+        {"reason": wording.reason, "refusal": wording.refusal},
+        report=report,
+        shown=shown,
+        plan=shown.plan,
+        run=run,
+        sections=sections,
+        times=times,
+        titled=lambda method: wording.title(method, report),
+        sources=SOURCES,
+        name=report["dataset"]["name"],
+        figure=figure,
+        measure=FIGURES[figure],
+        measure_title=wording.TITLES[figure],
+        chosen_by=FIGURES[chosen_by(report)],
+        settings=json.dumps(shown.plan.run_config, indent=2, sort_keys=True, ensure_ascii=False),
+        confidence=f"{100 * shown.confidence:g}\u202f%",
+    )
+
+
+def page_of(folder: Path, run: Mapping[str, Any] | None = None) -> str:
+    """Render the page from report.json and page.json in `folder`.
+
+    Raises:
+        StorageError: a file is missing.
+        DataError: another version of the code wrote it.
+    """
+    return page(read_json(folder / "report.json"), read(Shown, folder / "page.json"), run)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Format the verdict and the table of methods for a run's page."""
+    lines = [f"**{_cell(report['verdict']['text'])}**", ""]
+    figure = wording.figure_of(report)
     lines += [f"| method | {FIGURES[figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
-    for row in [*rows, *([results["zero_shot"]] if results.get("zero_shot") else [])]:
+    for row in [*sections.method_rows(report)["rows"], *([report["zero_shot"]] if report.get("zero_shot") else [])]:
         score, f1_score = row[figure], row["macro_f1"]
         cells = [_cell(row["title"]), numbers.percent(score["mean"]), numbers.between(score)]
         lines.append(f"| {' | '.join(cells)} | {numbers.percent(f1_score['mean'])} |")
-    lines += ["", *(f"- {_cell(caution)}" for caution in results["verdict"]["cautions"])]
+    lines += ["", *(f"- {_cell(caution)}" for caution in report["verdict"]["cautions"])]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -5,36 +5,28 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from pydantic import Field
 
-from common.pages.spectrogram import png, spectrogram
+from common.audio.picture import png, spectrogram
+from common.contracts.base import Contract
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Player:
-    """Player of one clip.
+class Player(Contract):
+    """Player of one clip."""
 
-    Attributes:
-        audio: data URI of a FLAC file.
-        spectrogram: data URI of a PNG.
-        size: bytes of the FLAC file.
-        duration_s: duration of the whole clip.
-        cut: whether the player has only the start of the clip.
-    """
-
-    audio: str
-    spectrogram: str
-    size: int
-    duration_s: float
-    cut: bool
+    audio: str = Field(description="data URI of a FLAC file")
+    spectrogram: str = Field(description="data URI of a PNG")
+    size: int = Field(description="bytes of the FLAC file")
+    duration_s: float = Field(description="of the whole clip")
+    cut: bool = Field(description="whether the player has only the start of the clip")
 
 
 def choose(clips: Sequence[SyntheticClip], recipe: str, per_class: int, total: int) -> list[SyntheticClip]:

@@ -1,8 +1,8 @@
 """The idea of the stage: `report.json` has all results and no times, so equal inputs give equal bytes.
 
 The page shows these results. Read next: inputs.py (what is read), verdict.py (the sentence on whether synthetic audio
-helped), effects.py, acoustics.py and synthetic.py (further figures), sections.py and budget.py (tables and charts),
-context.py, players.py, page.py and wording.py (the page), run.py (the order of the steps).
+helped), effects.py, acoustics.py and synthetic.py (further figures), shown.py and players.py (what the page shows
+beside them), sections.py, page.py and wording.py (the page), run.py (the order of the steps).
 """
 
 from __future__ import annotations

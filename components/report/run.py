@@ -1,4 +1,4 @@
-"""Reads the figures and clips of all stages, computes the results, writes `report.json` and the pages."""
+"""Reads the figures and clips of all stages, computes the results, writes `report.json`, `page.json` and the pages."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 
 from common.config.evaluation import ReportPlan
 from common.config.run import RunConfig
-from common.records.audio_folder import load_clip
-from common.records.clips import GoldClip, SyntheticClip
+from common.contracts.base import write
 from common.runtime.stage import stage
 from common.storage import write_json, write_text
-from components.report.context import Card, main_recipe, page_context
 from components.report.effects import further
-from components.report.inputs import Folders, Inputs, read_inputs
-from components.report.page import markdown, render
-from components.report.players import Carrier, Floats, choose
+from components.report.inputs import Folders, read_inputs
+from components.report.page import markdown, page_of
 from components.report.results import results
-from components.report.sections import method_rows
+from components.report.shown import shown
 
 
 def run(
@@ -73,50 +70,22 @@ def run(
     with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
         inputs = read_inputs(folders)
         found = results(inputs, plan, further(inputs, plan.methods, plan.settings.acoustic_clips))
-        recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
-        cards, left_out = _cards(inputs, plan, recipe)
-        page = render(page_context(inputs, plan, found, cards, left_out, recipe))
-        write_json(Path(results_path) / "report.json", found)
-        write_text(Path(results_path) / "report.html", page)
+        extra = shown(inputs, plan, found)
+        out = Path(results_path)
+        write_json(out / "report.json", found)
+        write(out / "page.json", extra)
+        # From the files, as `make report` draws it again.
+        page = page_of(out)
+        write_text(out / "report.html", page)
         write_text(Path(html_path), page)
-        write_text(Path(markdown_path), markdown(found, method_rows(found)["rows"]))
+        write_text(Path(markdown_path), markdown(found))
         labels = inputs.evaluation["labels"]
         matrix = inputs.evaluation["methods"][found["selected"]["method"]]["confusion"]
         write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
         figure = found["figure"]
         running.record({f"{figure}_{name}": row[figure]["mean"] for name, row in found["methods"].items()})
-        running.record({"verdict": found["verdict"]["state"], "players": len(cards)})
+        running.record({"verdict": found["verdict"]["state"], "players": len(extra.cards)})
     return running.figures, labels, matrix
-
-
-def _cards(inputs: Inputs, plan: ReportPlan, recipe: str) -> tuple[list[Card], int]:
-    """Build players of accepted, then rejected clips, as many as the page can hold; also count those left out."""
-    settings, folders = plan.settings, inputs.folders
-    carrier = Carrier(int(settings.max_audio_mb * 2**20), settings.max_player_s)
-    sets = [(inputs.accepted, folders.accepted, True), (inputs.rejected, folders.rejected, False)]
-    if not inputs.accepted and not inputs.rejected:
-        sets = [(inputs.vanilla, folders.vanilla, True)]
-    chosen = [
-        (clip, folder, accepted)
-        for clips, folder, accepted in sets
-        for clip in choose(clips, recipe, settings.examples_per_class, settings.max_examples)
-    ]
-    cards = [card for clip, folder, accepted in chosen if (card := _card(inputs, carrier, clip, folder, accepted))]
-    return cards, len(chosen) - len(cards)
-
-
-def _card(inputs: Inputs, carrier: Carrier, clip: SyntheticClip, folder: Path, accepted: bool) -> Card | None:
-    folders = inputs.folders
-    gold = inputs.gold.clips.get(clip.nearest_clip_id or clip.source_clip_id)
-    own = carrier.carry(clip.clip_id, lambda: _load(folder, clip))
-    if own is None:
-        return None
-    nearest = carrier.carry(gold.clip_id, lambda: _load(folders.gold, gold)) if gold is not None else None
-    return Card(clip, accepted, own, nearest, gold.label if gold is not None else "")
-
-
-def _load(folder: Path, clip: GoldClip | SyntheticClip) -> tuple[Floats, int]:
-    return load_clip(folder, clip, clip.sample_rate_hz), clip.sample_rate_hz
 
 
 def _with_all_settings(plan: ReportPlan) -> ReportPlan:

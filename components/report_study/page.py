@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.config.learners import find_learner
-from common.pages.page import page_environment
+from common.pages.charts import Line
+from common.pages.page import render
 
-TEMPLATES = Path(__file__).parent / "templates"
-WIDTH, HEIGHT, MARGIN = 340.0, 200.0, 30.0
-COLOURS = ("#1b6ca8", "#c2571a", "#2e7d4f", "#8a3ea0", "#a8324a", "#5b6770", "#8c7a12", "#157f86")
+TEMPLATE = Path(__file__).parent / "templates" / "study.html.j2"
 
 
-def render(study: Mapping[str, Any]) -> str:
-    """Render study.html as self-contained HTML with every value escaped."""
-    filters: dict[str, Callable[..., str]] = {"percent": _percent, "signed": _signed, "gain": _gain, "number": _number}
-    learners = {name for curves in study["learner_curves"].values() for name in curves}
-    titles = {"curves": study["methods"], "learner_curves": {name: find_learner(name).title for name in learners}}
-    charts = [
-        {"title": f"{dataset} over training clips{what}", "titles": titles[kind], **chart(curves)}
-        for kind, what in (("curves", ""), ("learner_curves", ": learners, on real clips alone"))
-        for dataset, curves in study[kind].items()
-        if len(_numbers(curves)) > 1
-    ]
-    template = page_environment(TEMPLATES, filters).get_template("study.html.j2")
-    return template.render(study=study, sizes=_sizes(study), charts=charts)
+def page(study: Mapping[str, Any]) -> str:
+    """Render study.html from the content of study.json."""
+    curves = {}
+    for kind, what in (("curves", ""), ("learner_curves", ": learners, on real clips alone")):
+        for dataset, found in study[kind].items():
+            lines = [_line(study, kind, name, points) for name, points in found.items()]
+            if len(_ticks(lines)) > 1:
+                curves[f"{dataset} over training clips{what}"] = lines
+    filters: dict[str, Callable[..., str]] = {"share": _percent, "signed": _signed, "gain": _gain, "figure": _number}
+    return render(TEMPLATE, filters, study=study, sizes=_sizes(study), curves=curves, ticks=_ticks)
+
+
+def _line(study: Mapping[str, Any], kind: str, name: str, points: Sequence[Mapping[str, Any]]) -> Line:
+    title = study["methods"][name] if kind == "curves" else find_learner(name).title
+    ends = [[100 * (row["mean"] if row[end] is None else row[end]) for end in ("low", "high")] for row in points]
+    intervals = [(low, high) for low, high in ends]
+    return Line(title, [row["n"] for row in points], [100 * row["mean"] for row in points], intervals)
+
+
+def _ticks(lines: Sequence[Line]) -> dict[float, str]:
+    return {n: str(n) for n in sorted({n for line in lines for n in line.xs})}
 
 
 def markdown(study: Mapping[str, Any]) -> str:
@@ -47,49 +53,6 @@ def markdown(study: Mapping[str, Any]) -> str:
         place = f"{failure['dataset']}, n = {failure['n']}, {failure.get('stage', 'cell')}"
         lines.append(f"- failed: {place}: {failure.get('error', failure)}")
     return "\n".join(lines) + "\n"
-
-
-def chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Lay out the learning curves over n (logarithmic) as SVG points.
-
-    Returns:
-        lines (per method: name, colour, line "x,y x,y", points [{x, y, y_low, y_high, n, mean}]), low and high (values
-        at the ends of the axis), sizes [{n, x}].
-    """
-    sizes = _numbers(curves)
-    values = [point[key] for points in curves.values() for point in points for key in ("mean", "low", "high")]
-    known = [value for value in values if value is not None]
-    left, right = math.log(max(1, sizes[0])), math.log(max(1, sizes[-1]))
-    low, high = min(known), max(known)
-
-    def x(n: int) -> float:
-        share = (math.log(max(1, n)) - left) / (right - left) if right > left else 0.5
-        return round(MARGIN + share * (WIDTH - 2 * MARGIN), 1)
-
-    def y(value: float) -> float:
-        share = (value - low) / (high - low) if high > low else 0.5
-        return round(HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN), 1)
-
-    rows = []
-    for number, (name, points) in enumerate(curves.items()):
-        placed = [
-            {
-                "x": x(point["n"]),
-                "y": y(point["mean"]),
-                "y_low": y(point["mean"] if point["low"] is None else point["low"]),
-                "y_high": y(point["mean"] if point["high"] is None else point["high"]),
-                "n": point["n"],
-                "mean": point["mean"],
-            }
-            for point in points
-        ]
-        line = " ".join(f"{point['x']},{point['y']}" for point in placed)
-        rows.append({"name": name, "colour": COLOURS[number % len(COLOURS)], "line": line, "points": placed})
-    return {"lines": rows, "low": low, "high": high, "sizes": [{"n": n, "x": x(n)} for n in sizes]}
-
-
-def _numbers(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
-    return sorted({point["n"] for points in curves.values() for point in points})
 
 
 def _sizes(study: Mapping[str, Any]) -> dict[int, list[Mapping[str, Any]]]:

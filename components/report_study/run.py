@@ -11,7 +11,7 @@ from common.runtime.stage import stage
 from common.storage import write_json, write_text
 from common.study.cells import Records, parse_cells, study_id
 from common.study.costs import estimate
-from components.report_study.page import markdown, render
+from components.report_study.page import markdown, page
 from components.report_study.study import study
 
 
@@ -44,11 +44,11 @@ def run(
             chosen,
             {"preset": preset, "seeds": seeds, "overrides": overrides, "estimate": cost, "seconds": records.seconds()},
         )
-        page, text = render(content), markdown(content)
+        html, text = page(content), markdown(content)
         write_json(Path(study_path) / "study.json", content)
-        write_text(Path(study_path) / "study.html", page)
+        write_text(Path(study_path) / "study.html", html)
         write_text(Path(study_path) / "study.md", text)
-        write_text(Path(html_path), page)
+        write_text(Path(html_path), html)
         write_text(Path(markdown_path), text)
         records.finish(content["state"])
         done = sum(row["state"] == "done" for row in content["cells"])

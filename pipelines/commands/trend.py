@@ -8,7 +8,7 @@ from pathlib import Path
 from common.errors import ConfigError
 from common.storage import open_store, store_uri, write_text
 from common.study.nights import History
-from components.record_night.page import render
+from components.record_night.page import page
 from pipelines.commands.schedule_nightly import NAME
 
 
@@ -25,6 +25,6 @@ def run(options: argparse.Namespace) -> int:
     nights = History(store, options.history).nights()
     if not nights:
         raise ConfigError(f"no history {options.history!r} in {store.uri}; a night is recorded when its study ends")
-    write_text(options.out, render(options.history, nights))
+    write_text(options.out, page(options.history, nights))
     print(f"{len(nights)} nights, the last one {nights[-1].state}: {options.out}")
     return 0

@@ -60,13 +60,11 @@ class Observer:
         stages: one row per task in order: name, seconds, cached, state, and the error when it failed; `cell` is the
             number of its iteration in a loop, else None.
         artifacts: `{task: {output: path}}`.
-        report_config: settings of the report, as resolved by `plan`.
     """
 
     def __init__(self) -> None:
         self.stages: list[dict[str, Any]] = []
         self.artifacts: dict[str, dict[str, str]] = {}
-        self.report_config: dict[str, Any] = {}
         self._entries: dict[str, list[Path]] = {}
         self._count: Counter[str] = Counter()
         self._cached = False
@@ -118,8 +116,6 @@ class Observer:
             finally:
                 row["seconds"] = round(time.monotonic() - start, 2)
                 row["cached"] = self._cached
-            if name == "plan":
-                self.report_config = outputs.get("report", {})
             self.artifacts[label] = {key: value.path for key, value in outputs.items() if isinstance(value, Artifact)}
             row["state"] = "succeeded" if state == status.Status.SUCCESS else "failed"
             if state != status.Status.SUCCESS:

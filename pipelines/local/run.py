@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from common.errors import DataError, StorageError
-from common.pages.times import insert_run_section
 from common.runtime.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
+from components.report.page import page_of
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.console import Console
 from pipelines.local.containers import container_runner, containers_with, make_writable
@@ -152,7 +152,6 @@ def run_local(
             "machine": machine(),
             "arguments": arguments,
             "artifacts": observer.artifacts,
-            "report_config": observer.report_config,
         }
         write_json(folder / "run.json", run)
         console.close()
@@ -179,15 +178,15 @@ def tell_failures(failures: Sequence[dict[str, Any]], folder: Path) -> None:
 
 def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
     """Copy the run's results to `folder`; return the failed items named in report.json."""
-    html = (outputs["results"] / "report.html").read_text(encoding="utf-8")
-    shutil.copyfile(outputs["results"] / "report.json", folder / "report.json")
+    for name in ("report.json", "page.json"):
+        shutil.copyfile(outputs["results"] / name, folder / name)
     shutil.copytree(outputs["classifier"], folder / "classifier")
     shutil.copytree(outputs["synthetic"] / "clips", folder / "synthetic")
     aligned = sorted(path.parent for path in outputs["aligned"].glob("*/*/model_index.json"))
     model = aligned[0] if aligned else outputs["t2a"]
     if (model / "model_index.json").is_file():
         shutil.copytree(model, folder / "t2a")
-    write_text(folder / "report.html", insert_run_section(html, run))
+    write_text(folder / "report.html", page_of(folder, run))
     failures: list[dict[str, Any]] = read_json(folder / "report.json")["failures"]
     return failures
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import yaml
 
-from common.pages.times import own_seconds
 from common.storage import read_json, write_json, write_text
-from components.report_study.page import markdown, render
+from components.report.page import page_of
+from components.report.times import own_seconds
+from components.report_study.page import markdown, page
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.console import Console
 from pipelines.local.observe import Observer
@@ -145,12 +146,16 @@ def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, A
     source = Path(artifacts["report-study"]["study"])
     study = with_run(read_json(source / "study.json"), run)
     write_json(folder / "study.json", study)
-    write_text(folder / "study.html", render(study))
+    write_text(folder / "study.html", page(study))
     write_text(folder / "study.md", markdown(study))
     if "record-night" in artifacts:
         shutil.copyfile(Path(artifacts["record-night"]["night"]) / "trend.html", folder / "trend.html")
-    for label, outputs in artifacts.items():
-        if label.rstrip("-0123456789") == "report" and "results" in outputs:
-            dataset = read_json(Path(outputs["results"]) / "report.json")["dataset"]
-            shutil.copytree(outputs["results"], folder / "cells" / f"{dataset['name']}-{dataset['n']}")
+    for row in run["stages"]:
+        results = artifacts.get(row["name"], {}).get("results")
+        if results:
+            dataset, own = read_json(Path(results) / "report.json")["dataset"], rows_of_cell(run["stages"], row["cell"])
+            place = folder / "cells" / f"{dataset['name']}-{dataset['n']}"
+            shutil.copytree(results, place)
+            known = {"stages": own, "wall_seconds": sum(each["seconds"] for each in own), "machine": run["machine"]}
+            write_text(place / "report.html", page_of(place, known))
     return study

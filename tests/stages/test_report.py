@@ -7,13 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from common.config.methods import METHODS
-from common.pages.times import insert_run_section
 from common.records.clips import SyntheticClip, write_records
 from common.storage import read_json, write_json
+from components.report.page import page_of
 from components.report.run import run
+from components.report.sections import confusions
+from components.report.shown import Shown
 from tests.unit.report.artifacts import (
     HOSTILE,
     LABELS,
@@ -159,11 +162,38 @@ def test_the_sections_stand_in_order(page: str) -> None:
     assert page.index('class="verdict') < places[0]
 
 
-def test_times_can_be_put_into_the_page(page: str) -> None:
-    stages = [{"name": "report", "seconds": 1.0, "cached": False, "state": "succeeded"}]
-    timed = insert_run_section(page, {"stages": stages})
-    assert Page(timed).open == []
-    assert "Filled in when the run has ended" not in timed
+RUN = {
+    "stages": [
+        {"name": "prepare-corpus", "seconds": 45.2, "cached": False, "state": "succeeded"},
+        {"name": "<b>odd</b>", "seconds": 0.0, "cached": True, "state": "succeeded"},
+    ],
+    "wall_seconds": 412.3,
+    "outside_models_share": 0.214,
+    "machine": {"cpu": "2 x <fast>", "cores": 2},
+}
+
+
+def test_the_page_is_drawn_again_with_the_times_of_the_run(made: Path, page: str) -> None:
+    timed = page_of(made / "results", RUN)
+    assert Page(timed).open == [] and page_of(made / "results") == page
+    assert "Known when the run has ended" in page and "Known when the run has ended" not in timed
+    section = timed[timed.index('<section id="run"') : timed.index('<section id="provenance"')]
+    assert "6 min 52 s" in section and "21.4 %" in section and "from the cache" in section
+    assert "&lt;b&gt;odd" in section and "<b>odd" not in section and "2 x &lt;fast&gt;, 2 cores" in section
+    assert "Time for each point gained" in section
+    before, after = (text[: text.index('<section id="run"')] for text in (page, timed))
+    assert before == after
+
+
+def test_confusion_matrices_of_many_classes_show_shades_only(made: Path) -> None:
+    shown = Shown.model_validate(read_json(made / "results" / "page.json"))
+    matrix = (5 * np.eye(40, dtype=int) + np.eye(40, k=1, dtype=int)).tolist()
+    labels = [f"class {index}" for index in range(40)]
+    many = shown.model_copy(update={"labels": labels, "confusions": {"gold": matrix}})
+    (table,) = confusions(read_json(made / "results" / "report.json"), many)
+    assert not table["numbered"]
+    assert (table["worst"][0]["true"], table["worst"][0]["heard"]) == ("class 0", "class 1")
+    assert table["rows"][0][1]["share"] == pytest.approx(1 / 6)
 
 
 def test_no_date_no_time_and_no_machine_is_in_the_results(made: Path) -> None:

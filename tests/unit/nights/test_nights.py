@@ -17,7 +17,7 @@ from common.study.nights import Figure, History, Night, check_history
 from components.judge_study.run import run as judge_study
 from components.record_night.comparison import fallen, good_before, slower
 from components.record_night.night import seconds_of
-from components.record_night.page import render
+from components.record_night.page import page
 from components.record_night.run import run as record_night
 from tests.kit.s3_server import BUCKET, s3_server
 
@@ -107,8 +107,8 @@ def test_nights_are_kept_compared_and_judged_on_either_store(store: str, tmp_pat
         judge("5")
     kept = History(open_store(store), "try").nights()
     assert [row.state for row in kept] == ["good"] * 4 + ["worse"]
-    page = (worse / "trend.html").read_text()
-    assert "fell to 50.0" in page and page == Path(str(worse) + ".html").read_text()
+    trend = (worse / "trend.html").read_text()
+    assert "fell to 50.0" in trend and trend == Path(str(worse) + ".html").read_text()
     # A bad night is no measure for the next.
     measure(tmp_path, "6", study())
     judge("6")
@@ -204,11 +204,11 @@ def test_false_alarms_are_as_rare_as_stated_when_every_night_draws_anew_and_none
 def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
     nights = [night(str(index + 1), mean=0.5 + index / 100) for index in range(9)]
     nights.append(night("10", state="worse", findings=("<b>fell</b>",)))
-    page = render("nightly", nights)
-    assert "&lt;b&gt;fell" in page and "<b>" not in page
-    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
-    assert page.count("<polyline") == 2 and 'class="bad"' in page
-    assert render("nightly", nights[:1]).count("<polyline") == 2
+    html = page("nightly", nights)
+    assert "&lt;b&gt;fell" in html and "<b>" not in html
+    assert "http" not in html.replace("http-equiv", "") and "<script" not in html
+    assert html.count("<polyline") == 4 and 'class="mark"' in html
+    assert page("nightly", nights[:1]).count("<polyline") == 4
 
 
 def test_the_artifact_of_a_night_is_whole(store: str, tmp_path: Path) -> None:

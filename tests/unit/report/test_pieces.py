@@ -8,53 +8,18 @@ import pytest
 import soundfile
 from PIL import Image
 
+from common.audio.picture import png, spectrogram
 from common.config.learners import LEARNERS
-from common.errors import DataError
 from common.pages import charts, numbers
-from common.pages.spectrogram import png, spectrogram
-from common.pages.times import duration, insert_run_section
-from components.report.budget import factor_rows, strength_rows
+from components.report.effects import tried_rows
 from components.report.players import Carrier, choose, make_player
-from components.report.sections import best_tiles, confusions, learner_rows
+from components.report.sections import best_tiles, learner_rows
 from tests.unit.report.artifacts import RECIPE, synthetic_clips, tone
-
-PAGE = '<main><section id="run"><h2>Time</h2><p>later</p></section><section id="x">kept</section></main>'
-RUN = {
-    "stages": [
-        {"name": "prepare-corpus", "seconds": 45.2, "cached": False, "state": "succeeded"},
-        {"name": "<b>odd</b>", "seconds": 0.0, "cached": True, "state": "succeeded"},
-    ],
-    "wall_seconds": 412.3,
-    "outside_models_share": 0.214,
-    "machine": {"cpu": "2 x <fast>"},
-}
-
-
-def test_inserting_times_twice_equals_inserting_them_once() -> None:
-    once = insert_run_section(PAGE, RUN)
-    assert insert_run_section(once, RUN) == once
-    assert once.endswith('<section id="x">kept</section></main>')
-    assert "later" not in once and "6 min 52 s" in once and "21.4 %" in once and "from the cache" in once
-
-
-def test_a_second_runs_times_replace_the_first_ones() -> None:
-    again = insert_run_section(insert_run_section(PAGE, RUN), {**RUN, "wall_seconds": 7.0})
-    assert "7.0 s" in again and "6 min 52 s" not in again
-
-
-def test_names_in_the_times_are_escaped() -> None:
-    page = insert_run_section(PAGE, RUN)
-    assert "&lt;b&gt;odd" in page and "<b>odd" not in page and "<fast>" not in page
-
-
-def test_a_page_without_the_section_is_an_error() -> None:
-    with pytest.raises(DataError, match="section"):
-        insert_run_section("<main></main>", RUN)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (245, "4 min 05 s"), (7810, "2 h 10 min")])
 def test_durations_in_words(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert numbers.duration(seconds) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.4128, "41.3 %"), (0.0, "0.0 %"), (1.0, "100.0 %"), (-0.00001, "0.0 %")])
@@ -119,25 +84,25 @@ def test_players_are_drawn_alike_for_every_class_and_not_by_score() -> None:
     assert choose(clips, "another", 2, 5) == []
 
 
-def test_confusion_matrices_of_many_classes_show_shades_only() -> None:
-    labels = [f"class {index}" for index in range(40)]
-    matrix = (5 * np.eye(40, dtype=int) + np.eye(40, k=1, dtype=int)).tolist()
-    methods = {"gold": {"title": "Gold", "confusion": matrix}}
-    evaluation = {"labels": labels, "selected": {"method": "gold"}, "methods": methods}
-    table = confusions(evaluation)[0]
-    assert not table["numbered"]
-    assert (table["worst"][0]["true"], table["worst"][0]["heard"]) == ("class 0", "class 1")
-    assert table["rows"][0][1]["share"] == pytest.approx(1 / 6)
-
-
 def test_all_values_of_a_histogram_are_drawn() -> None:
     chart = str(charts.histogram([0.1, 0.9, 1.0], [0.0], [0.5], (0.0, 1.0), "score", "All", bins=10))
     assert chart.count('class="gain"') == 2 and chart.count('class="loss"') == 1 and chart.count('class="mark"') == 1
 
 
 def test_charts_say_their_data_in_words_and_escape_names() -> None:
-    chart = str(charts.curves([("<b>", [1.0, 2.0], [0.5, 0.25])], "Loss"))
+    chart = str(charts.curves([charts.Line("<b>", [1.0, 2.0], [0.5, 0.25])], "Loss"))
     assert 'aria-label="Loss: &lt;b&gt; from 0.5 to 0.25"' in chart
+
+
+def test_a_chart_places_points_intervals_and_ticks_on_a_logarithmic_axis() -> None:
+    line = charts.Line("Gold", [10, 100, 1000], [1.0, 2.0, 3.0], [(0.5, 1.5), (2.0, 2.0), (3.0, 4.0)])
+    ticks = {n: str(n) for n in line.xs}
+    chart = str(charts.curves([line], "Scores", "clips", "percent", ticks=ticks, log=True, dots="all"))
+    ends, middle = (charts.WIDTH - 54) / 2, 46 + (charts.WIDTH - 54) / 2
+    assert f'<circle class="point line0" cx="{middle:.1f}"' in chart and ends > 0
+    assert chart.count('class="within line0"') == 3 and chart.count("<circle") == 3
+    assert "<title>Gold, 1000: 3</title>" in chart and ">4</text>" in chart and ">percent</text>" in chart
+    assert str(charts.legend([line], values=True)).endswith("Gold from 1 to 3</li></ul>")
 
 
 @pytest.mark.parametrize("values", [[0.3], [0.3, 0.3], [-1.0, 2.0]])
@@ -154,10 +119,10 @@ def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
     selection = {"synthio/0": {"factor": 4, "strength": 0.2, "tried": entries}, "gold/0": {"tried": [{}]}}
     methods = {name: {"seeds": [0], "title": name} for name in ("gold", "synthio")}
     results = {"methods": methods, "selected": {"by": "accuracy"}}
-    (factors,) = factor_rows({"synthio/0": selection["synthio/0"]}, results)
-    assert [(entry["factor"], entry["chosen"]) for entry in factors["curve"]] == [(1, False), (2, False), (4, True)]
-    (strengths,) = strength_rows(selection, results)
-    assert [(entry["strength"], entry["chosen"]) for entry in strengths["tried"]] == [(0.1, False), (0.2, True)]
+    (factors,) = tried_rows({"synthio/0": selection["synthio/0"]}, results, "factor")
+    assert [(entry["value"], entry["chosen"]) for entry in factors["tried"]] == [(1, False), (2, False), (4, True)]
+    (strengths,) = tried_rows(selection, results, "strength")
+    assert [(entry["value"], entry["chosen"]) for entry in strengths["tried"]] == [(0.1, False), (0.2, True)]
 
 
 def test_learners_stand_in_the_catalogues_order_with_what_they_cost_and_the_best_come_first() -> None:

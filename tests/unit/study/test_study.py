@@ -16,7 +16,7 @@ from common.study.cells import Cell, Record, Records, parse_cells
 from common.study.costs import check_budget, cost_table, estimate
 from common.study.paper import DATASETS, METHODS, published
 from components.plan_study.run import run as plan_study
-from components.report_study.page import markdown, render
+from components.report_study.page import markdown, page
 from components.report_study.run import run as report_study
 from components.report_study.study import study
 from pipelines.commands import main
@@ -142,15 +142,15 @@ def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
     content = study(
         cells, chosen, {**ASKED, "estimate": estimate([16, 32], "tiny", resolve_methods("gold,synthio"), 3)}
     )
-    page = render(content)
-    assert "Synthio &lt;raised&gt; it." in page
-    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    html = page(content)
+    assert "Synthio &lt;raised&gt; it." in html
+    assert "http" not in html.replace("http-equiv", "") and "<script" not in html
     # The curves of two methods, and that of one learner on real clips.
-    assert page.count("<polyline") == 3
-    assert "over training clips: learners, on real clips alone" in page
+    assert html.count("<polyline class=") - html.count('<svg class="key"') == 3
+    assert "over training clips: learners, on real clips alone" in html
     points = content["learner_curves"]["demo"]["stats"]
     assert [(point["n"], point["mean"]) for point in points] == [(16, 0.7), (32, 0.7)]
-    assert render(content) == page
+    assert page(content) == html
 
 
 def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_reliable() -> None:
@@ -182,8 +182,8 @@ def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_re
     found = with_run(content, {"wall_seconds": 3600.0, "stages": ran, "machine": machine})
     # What came from the cache says nothing about the first cell.
     assert [cell["seconds_per_point"] for cell in found["cells"]] == [{}, {"synthio": 10.0}]
-    page = render(found)
-    assert "own work of Synthio for each point over gold: 10 s" in page and "rarest third +12.5" in page
+    html = page(found)
+    assert "own work of Synthio for each point over gold: 10 s" in html and "rarest third +12.5" in html
 
 
 def test_a_cell_that_failed_is_named_with_its_stage_error_and_real_cost() -> None:
@@ -203,4 +203,4 @@ def test_a_cell_that_failed_is_named_with_its_stage_error_and_real_cost() -> Non
     assert found["cells"][1]["failures"] == [{"stage": "align-t2a", "error": "DataError: <no> clips"}]
     assert found["cells"][1]["stages"] == {"align-t2a": 4.0}
     assert found["real"]["money"] == 2.0
-    assert "stage align-t2a: DataError: &lt;no&gt; clips" in render(found)
+    assert "stage align-t2a: DataError: &lt;no&gt; clips" in page(found)
