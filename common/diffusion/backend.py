@@ -26,7 +26,6 @@ import common.diffusion.spectral_codec  # noqa: F401
 from common.diffusion.condition import Condition, Text
 from common.diffusion.text import tokenize
 from common.errors import DataError
-from common.storage.hashing import hash_dir
 
 if TYPE_CHECKING:
     from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
@@ -322,11 +321,6 @@ def _quiet() -> Iterator[None]:
             logging.set_verbosity(level)
             if bar:
                 logging.enable_progress_bar()
-
-
-def model_hash(path: str | Path) -> str:
-    """SHA-256 of a pipeline folder's content, without the records of its training."""
-    return hash_dir(Path(path), skip=frozenset({"training.json", "monitor"}))
 
 
 def residual(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:

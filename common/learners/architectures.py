@@ -10,7 +10,6 @@ from common.config.run import RunConfig
 from common.errors import DataError
 from common.models.files import fits
 from common.models.registry import WEIGHTS
-from common.storage.hashing import hash_file, hash_json
 
 ARCHITECTURES = {"clap": "CLAP", "pe_audio": "PE-AV, audio alone", "pe_audio_video": "PE-AV", "whisper": "Whisper"}
 """What is supported, by `model_type` of transformers."""
@@ -51,11 +50,6 @@ def check_encoders(config: RunConfig) -> None:
 def encoder_files(folder: Path) -> list[Path]:
     """Weights and settings in an encoder's folder, which may hold more."""
     return sorted(path for path in folder.iterdir() if path.is_file() and fits(path.name, WEIGHTS))
-
-
-def hash_encoder(folder: Path) -> str:
-    """Hash of names and content of `encoder_files`."""
-    return hash_json([[path.name, hash_file(path)] for path in encoder_files(folder)])
 
 
 def copy_encoder(source: Path, target: Path) -> None:

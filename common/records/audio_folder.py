@@ -5,6 +5,7 @@ The folder `clips` opens with `datasets.load_dataset("audiofolder", data_dir=…
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip, read_records, write_records
 from common.runtime.split_guard import check_may_open
 from common.storage import publish_dir
+from common.storage.artifacts import file_hash
 from common.storage.packing import CLIPS, METADATA
 
 Clip = TypeVar("Clip", GoldClip, SyntheticClip)
@@ -113,6 +115,14 @@ def clip_path(folder: Path, record: GoldClip | SyntheticClip) -> Path:
     """
     check_may_open(folder)
     return folder / CLIPS / _plain(record)
+
+
+def clips_hash(folder: Path, records: Iterable[GoldClip | SyntheticClip]) -> str:
+    """SHA-256 (hex) over records and audio of some clips, in this order."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(f"{record.model_dump_json()}\0{file_hash(clip_path(folder, record))}\n".encode())
+    return digest.hexdigest()
 
 
 def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from common.log import event, get_logger
 from common.runtime.split_guard import running_as
 from common.runtime.timing import model_seconds
 from common.storage import store_below, write_json
-from common.storage.artifacts import finish_artifact, verify_artifact
+from common.storage.artifacts import finish_artifact, forget_verified, verify_artifact
 from common.storage.hashing import hash_json
 
 
@@ -81,11 +81,14 @@ def stage(
         machine=platform.machine(),
     )
     running = Stage(name)
-    running.verify(inputs or {})
-    for folder in outputs.values():
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with running_as(name), store_below(config.get("scope", "")):
-        yield running
+    try:
+        running.verify(inputs or {})
+        for folder in outputs.values():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        with running_as(name), store_below(config.get("scope", "")):
+            yield running
+    finally:
+        forget_verified()
     empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
     if empty:
         raise StorageError(

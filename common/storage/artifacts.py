@@ -1,12 +1,14 @@
 """Artifacts between stages: their files are hashed and packed when a stage ends, unpacked and verified when one starts.
 
-The hashes are stored in the artifact as `SHA256SUMS`, a file that `sha256sum -c` can check.
+The hashes are stored in the artifact as `SHA256SUMS`, a file that `sha256sum -c` can check. While a stage runs, the
+hashes of the inputs that it has verified are known, and `artifact_hash` reads no file of theirs again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,33 @@ _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _MOUNTS = ("s3", "minio", "gcs")
 """Mount points of KFP's launcher for object-store artifacts: `/s3/bucket/key`."""
 _THREADS = 4
+_APART = {SUMS_FILE, "training.json", "monitor"}
+"""Names at the top of an artifact that are not its content; the records of a training may hold times."""
+_verified: dict[Path, str] = {}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes; the file is not read if it belongs to a verified input of the running stage."""
+    return _verified.get(path.absolute()) or hash_file(path)
+
+
+def artifact_hash(folder: Path, files: Iterable[Path] | None = None) -> str:
+    """SHA-256 (hex) over the names and bytes of a folder's files, or of these `files` in it.
+
+    Without `files`, its `SHA256SUMS` and the records of a training (`training.json`, `monitor/`) are left out.
+    """
+    if files is None:
+        files = (p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] not in _APART)
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{file_hash(file)}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def forget_verified() -> None:
+    """Forget the hashes of verified inputs, whose files may change once the stage has ended."""
+    _verified.clear()
 
 
 def finish_artifact(folder: Path) -> None:
@@ -84,6 +113,7 @@ def verify_artifact(stage: str, name: str, folder: Path) -> None:
     for file, found in zip(expected, _hashes(folder, list(expected)), strict=True):
         if found != expected[file]:
             raise _gone(stage, name, folder, f"{folder / file} does not have the hash in {SUMS_FILE}")
+    _verified.update({(folder / file).absolute(): digest for file, digest in expected.items()})
 
 
 def _hashes(folder: Path, names: Sequence[str]) -> list[str]:

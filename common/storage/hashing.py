@@ -35,17 +35,3 @@ def hash_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_dir(path: Path, skip: frozenset[str] = frozenset()) -> str:
-    """SHA-256 (hex) over the names and bytes of all files below `path`, except relative paths in `skip`.
-
-    `SHA256SUMS` at the top is ignored. A folder in `skip` is left out with everything below it.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        relative = file.relative_to(path)
-        name = relative.as_posix()
-        if name not in {SUMS_FILE, *skip} and not any(parent.as_posix() in skip for parent in relative.parents):
-            digest.update(f"{name}\0{hash_file(file)}\n".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()

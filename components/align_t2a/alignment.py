@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from common.config.t2a import AlignT2AConfig, AlignT2APlan
-from common.diffusion.backend import T2ABackend, load_backend, model_hash
+from common.diffusion.backend import T2ABackend, load_backend
 from common.log import event, get_logger
-from common.records.audio_folder import clip_path, load_clip, read_clips
+from common.records.audio_folder import clips_hash, load_clip, read_clips
 from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_file, hash_json
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from common.training import fit
 from components.align_t2a.adapter import Policy, make_policy
@@ -159,17 +159,17 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
         losers: folder of the generated clips.
         store: store of aligned models.
     """
-    model, clips, gold_set = model_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
+    model, clips, gold_set = artifact_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
     items = []
     for seed in plan.seeds:
         winners, held_out = gold_set.train(seed), gold_set.val(seed)
         own = [clip for group in groups(winners, clips, seed, plan.losers_per_clip) for clip in group.losers]
-        content = {
-            "gold": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in winners],
-            "held_out": [[clip.model_dump(), hash_file(clip_path(gold, clip))] for clip in held_out],
-            "losers": [[clip.clip_id, hash_file(clip_path(losers, clip))] for clip in own],
+        hashes = {
+            "t2a": model,
+            "gold": clips_hash(gold, winners),
+            "held_out": clips_hash(gold, held_out),
+            "losers": clips_hash(losers, own),
         }
-        hashes = {"t2a": model, "content": hash_json(content)}
         for alignment, settings in _variants(plan):
             items.append(Alignment(t2a, gold, losers, seed, alignment, settings, plan.losers_per_clip, store, hashes))
     return items

@@ -9,12 +9,12 @@ from typing import Any
 
 from common.config.captions import CaptionClipsConfig, CaptionClipsPlan
 from common.log import Progress, get_logger
+from common.records.audio_folder import clips_hash
 from common.records.clips import Caption, GoldClip, Record, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.seeding import derive_seed
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
-from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 from components.caption_clips.acoustics import Recording
 from components.caption_clips.captioning import AcousticCaptioner, checked_captions, open_captioner, refuse_too_many
@@ -85,10 +85,7 @@ def _caption(
 
         item = store.get_or_make(
             make,
-            clips=[
-                [clip.clip_id, [clip.label, *clip.further_labels], hash_file(gold.path / "clips" / clip.file_name)]
-                for clip in batch
-            ],
+            clips=clips_hash(gold.path, batch),
             settings=settings.model_dump(mode="json", exclude={"max_replaced_share"}),
         )
         captions += read_records(item / CAPTIONS, Caption)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import in_order
 from common.errors import DataError
-from common.learners.architectures import hash_encoder
+from common.learners.architectures import encoder_files
 from common.learners.front_ends import CLAP, ENCODER
 from common.learners.model import hears_through
-from common.records.audio_folder import read_clips
+from common.records.audio_folder import clips_hash, read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json
-from common.storage.hashing import hash_dir, hash_json
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.evaluate_classifier.scoring import Clips, EmbedTask, Encoder, PredictTask, embed_tasks
 
@@ -114,17 +114,20 @@ def read_inputs(
     sets = {name: clips for name, clips in found.items() if clips.records}
     everything = {"test": test_clips, **sets}
     store, batch = ItemStore("evaluate_classifier", code_version), plan.settings.batch_size
-    digest = hash_dir(clap)
+    digest = artifact_hash(clap)
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
     models = {
-        (method, seed): (model, hash_dir(model))
+        (method, seed): (model, artifact_hash(model))
         for method, folder in _models(classifiers, plan)
         for seed in plan.seeds
         if (model := folder / str(seed)).is_dir() and not (model / MEMBERS).is_file()
     }
-    validation = {seed: _validation(gold_set, found["gold"], seed) for seed in plan.seeds if gold_set.multi_label}
+    validation = {seed: _validation(gold_set, seed) for seed in plan.seeds if gold_set.multi_label}
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
-    encoders = {path.name: Encoder(hash_encoder(path), path) for path in sorted((classifiers / "encoders").glob("*"))}
+    encoders = {
+        path.name: Encoder(artifact_hash(path, encoder_files(path)), path)
+        for path in sorted((classifiers / "encoders").glob("*"))
+    }
 
     def predict(model: tuple[Path, str], clips: Clips) -> PredictTask:
         through = hears_through(model[0])
@@ -158,9 +161,9 @@ def read_inputs(
         delivered=(
             read_json(classifiers / "delivered.json"),
             # It may be a blend, and any member may hear through the CLAP or an encoder.
-            PredictTask(store, delivered, hash_dir(delivered), test_clips, batch, through_clap, encoders),
+            PredictTask(store, delivered, artifact_hash(delivered), test_clips, batch, through_clap, encoders),
         ),
-        oracle={name: PredictTask(store, oracle, hash_dir(oracle), clips, batch) for name, clips in judged.items()}
+        oracle={name: PredictTask(store, oracle, artifact_hash(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()
         else {},
     )
@@ -176,10 +179,10 @@ def _models(classifiers: Path, plan: EvaluateClassifierPlan) -> list[tuple[str, 
     ]
 
 
-def _validation(gold: GoldSet, clips: Clips, seed: int) -> Clips:
+def _validation(gold: GoldSet, seed: int) -> Clips:
     """Validation clips of a replicate."""
-    records = tuple(gold.val(seed))
-    return Clips(hash_json([clips.content, [clip.clip_id for clip in records]]), clips.folder, records)
+    records = gold.val(seed)
+    return Clips(clips_hash(gold.path, records), gold.path, tuple(records))
 
 
 def _clips(folder: Path, kind: type[GoldClip] | type[SyntheticClip]) -> Clips:
@@ -187,4 +190,4 @@ def _clips(folder: Path, kind: type[GoldClip] | type[SyntheticClip]) -> Clips:
         read_clips(folder, GoldClip) if kind is GoldClip else read_clips(folder, SyntheticClip)
     )
     records: list[GoldClip | SyntheticClip] = sorted(found, key=lambda clip: clip.clip_id)
-    return Clips(hash_dir(folder / "clips") if records else "", folder, tuple(records))
+    return Clips(clips_hash(folder, records), folder, tuple(records))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -13,10 +12,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from common.errors import DataError
-from common.records.audio_folder import copy_audio_folder
+from common.records.audio_folder import clips_hash, copy_audio_folder
 from common.records.clips import SyntheticClip
 from common.records.provenance import copy_provenance
-from common.storage.hashing import hash_file
 from common.storage.packing import CLIPS, METADATA
 from components.filter_audio.candidates import Candidate, Decision, Opinion
 
@@ -69,12 +67,8 @@ class Listing:
         return self.folder / CLIPS / clip.file_name
 
     def content(self, seed: int) -> str:
-        """SHA-256 (hex) over the records and audio of a seed."""
-        digest = hashlib.sha256()
-        for clip in self:
-            if clip.seed == seed:
-                digest.update(f"{clip.model_dump_json()}\0{hash_file(self.audio_file(clip))}\n".encode())
-        return digest.hexdigest()
+        """Hash of the records and audio of a seed."""
+        return clips_hash(self.folder, (clip for clip in self if clip.seed == seed))
 
 
 def write_clips(folder: Path, *sets: tuple[Listing, Iterable[SyntheticClip]]) -> None:

@@ -13,7 +13,7 @@ from common.records.clips import SyntheticClip
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_dir
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.filter_audio.candidates import Decision
 from components.filter_audio.folders import Listing, read_decisions, write_clips, write_embeddings
@@ -94,7 +94,7 @@ def _filter(
     # Imported here, so that a round with nothing to do does not load torch.
     from components.filter_audio.replicate import Replicate
 
-    store, gold_hash = ItemStore("filter_audio", code_version), hash_dir(gold)
+    store, gold_hash = ItemStore("filter_audio", code_version), artifact_hash(gold)
     works = {}
     for seed in seeds:
         own, earlier = (
@@ -104,7 +104,7 @@ def _filter(
             "seed": seed,
             "settings": plan.settings.model_dump(),
             "gold": gold_hash,
-            "clap": hash_dir(clap / str(seed)),
+            "clap": artifact_hash(clap / str(seed)),
             "recipes": {recipe.name: recipe.filter for recipe in plan.recipes},
             "clips": clips.content(seed),
             "previous": before.content(seed) if before else "",

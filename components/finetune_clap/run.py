@@ -10,7 +10,7 @@ from common.config.clap import FinetuneClapPlan
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_dir
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 
 _NOT_COPIED = shutil.ignore_patterns("training.json")
@@ -51,7 +51,7 @@ def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str)
     from components.finetune_clap.finetuning import Replicate
 
     store = ItemStore("finetune_clap", code_version)
-    inputs = {"clap": hash_dir(clap), "gold": hash_dir(gold), "settings": plan.settings.model_dump()}
+    inputs = {"clap": artifact_hash(clap), "gold": artifact_hash(gold), "settings": plan.settings.model_dump()}
     return obtain_all(
         {seed: Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds}
     )

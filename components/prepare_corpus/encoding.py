@@ -21,7 +21,7 @@ from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
 from common.errors import ConfigError, DataError
 from common.models.registry import locate
-from common.storage.hashing import hash_dir
+from common.storage.artifacts import artifact_hash
 
 Item = TypeVar("Item")
 
@@ -63,7 +63,7 @@ def save(vae: Any, tokenizer: Any, folder: Path) -> Models:
     """Save `vae/` and `tokenizer/` in `folder`."""
     vae.save_pretrained(folder / "vae")
     tokenizer.save_pretrained(folder / "tokenizer")
-    return Models(folder, hash_dir(folder / "vae"), hash_dir(folder / "tokenizer"))
+    return Models(folder, artifact_hash(folder / "vae"), artifact_hash(folder / "tokenizer"))
 
 
 def gpu_count() -> int:

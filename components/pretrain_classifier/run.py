@@ -13,7 +13,8 @@ from common.models.registry import locate
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_dir, hash_json
+from common.storage.artifacts import artifact_hash
+from common.storage.hashing import hash_json
 from common.storage.items import ItemStore
 from components.pretrain_classifier.pretraining import FILES, NAME, TRAINING, Job, get_published, pretrain
 
@@ -53,7 +54,7 @@ def _train(corpus_dir: Path, target: Path, plan: PretrainClassifierPlan, code_ve
     key: dict[str, Any] = {"corpus": hash_json(Corpus(corpus_dir).manifest), "plan": plan.model_dump(mode="json")}
     if plan.settings.checkpoint is not None:
         # A folder may hold other weights under the same name.
-        key["start"] = hash_dir(locate(plan.settings.checkpoint, plan.settings.revision, FILES))
+        key["start"] = artifact_hash(locate(plan.settings.checkpoint, plan.settings.revision, FILES))
 
     def make(folder: Path) -> None:
         with model_time():

@@ -22,11 +22,12 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel
 from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
 from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.autoencoder import load_autoencoder
-from common.diffusion.backend import T2ABackend, load_backend, model_hash
+from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.preconditioned import PreconditionedDiT
 from common.errors import ConfigError, DataError
 from common.log import event, get_logger
 from common.storage import open_store, write_json
+from common.storage.artifacts import artifact_hash
 from common.storage.checkpoints import Checkpoints
 from common.training import Part
 from components.pretrain_t2a.architecture import build_pipeline
@@ -99,7 +100,7 @@ def run_job(job: Job) -> None:
     )
     if main:
         backend.save(job.folder)
-        record = {**record, "prompts": monitor.prompts, "sha256": model_hash(job.folder)}
+        record = {**record, "prompts": monitor.prompts, "sha256": artifact_hash(job.folder)}
         write_json(job.folder / TRAINING_FILE, record)
         collect(store, job.folder)
 

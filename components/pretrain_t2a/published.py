@@ -57,14 +57,14 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> int:
 
 def hand_on(folder: Path, target: Path, record: Mapping[str, Any]) -> None:
     """Copy only the pipeline's files (links resolved) to `target`, and write `record` as its `training.json`."""
-    from common.diffusion.backend import model_hash
+    from common.storage.artifacts import artifact_hash
 
     for pattern in PIPELINE_FILES:
         for file in sorted(folder.glob(pattern)):
             copy = target / file.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-    write_json(target / TRAINING_FILE, {**record, "sha256": model_hash(target)})
+    write_json(target / TRAINING_FILE, {**record, "sha256": artifact_hash(target)})
 
 
 def reuse(uri: str, expected: str | None, target: Path) -> None:
@@ -80,7 +80,7 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
         DataError: the model has another hash or architecture.
         StorageError: a key leads out of the folder.
     """
-    from common.diffusion.backend import model_hash
+    from common.storage.artifacts import artifact_hash
 
     store = open_store(uri)
     keys = list(store.list())
@@ -98,7 +98,7 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
     record = read_json(target / TRAINING_FILE)
     if (wanted := expected or record.get("sha256")) is None:
         raise ConfigError(f"{uri} states no hash of its model: give it as pretrain_t2a.reuse_sha256")
-    if (found := model_hash(target)) != wanted:
+    if (found := artifact_hash(target)) != wanted:
         raise DataError(
             f"the model in {uri} has hash {found}, expected {wanted}: it was changed or is another one; correct "
             "reuse_sha256, or train anew"

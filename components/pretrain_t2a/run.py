@@ -73,7 +73,7 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
 
     from common.corpus.shards import Corpus
     from common.runtime.parallel import cpu_count
-    from common.storage.hashing import hash_dir
+    from common.storage.artifacts import artifact_hash
     from common.training import launch
     from common.training.launch import default_processes, is_main
     from components.pretrain_t2a.estimate import corpus_numbers, estimate_training
@@ -91,7 +91,7 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     torch.set_num_threads(cpu_count())
     store = ItemStore(NAME, code_version)
     inputs = {"corpus": corpus_path, "clap": clap_path, "start": start, "text_encoder": text_encoder}
-    hashes = {name: hash_dir(path) for name, path in inputs.items() if path is not None}
+    hashes = {name: artifact_hash(path) for name, path in inputs.items() if path is not None}
     key = {"inputs": hashes, "plan": plan.model_dump(mode="json")}
     checkpoints = store.checkpoints(**key)
     monitor_uri = f"{checkpoints.uri}-monitor"

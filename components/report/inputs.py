@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from common.contracts.base import read
 from common.contracts.gold import Health
-from common.records.audio_folder import read_clips
+from common.records.audio_folder import clips_hash, read_clips
 from common.records.clips import Caption, SyntheticClip, read_records
 from common.records.gold import GoldSet
 from common.storage import read_json
-from common.storage.hashing import hash_file, hash_json
+from common.storage.artifacts import artifact_hash
+from common.storage.hashing import hash_json
 from common.storage.packing import CLIPS, METADATA
 
 
@@ -102,15 +102,13 @@ def read_inputs(folders: Folders) -> Inputs:
         accepted=accepted,
         rejected=rejected,
         hashes={
-            "gold clips": hash_json(
-                [[clip.clip_id, clip.label, _flac(folders.gold, clip.file_name)] for clip in gold.clips.values()]
-            ),
+            "gold clips": clips_hash(folders.gold, gold.clips.values()),
             "corpus": hash_json(_placeless(read_json(folders.corpus / "manifest.json"))),
-            "text-to-audio model": weights_hash(folders.t2a),
-            "aligned models": weights_hash(folders.aligned),
-            "fine-tuned CLAP": weights_hash(folders.clap),
-            "delivered classifier": weights_hash(folders.classifiers / "delivered"),
-            "accepted clips": hash_json([[clip.clip_id, _flac(folders.accepted, clip.file_name)] for clip in accepted]),
+            "text-to-audio model": _weights_hash(folders.t2a),
+            "aligned models": _weights_hash(folders.aligned),
+            "fine-tuned CLAP": _weights_hash(folders.clap),
+            "delivered classifier": _weights_hash(folders.classifiers / "delivered"),
+            "accepted clips": clips_hash(folders.accepted, accepted),
         },
     )
 
@@ -127,22 +125,12 @@ def _placeless(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "shards": shards}
 
 
-def weights_hash(folder: Path) -> str:
-    """SHA-256 (hex) over names and bytes of all safetensors files below `folder`.
-
-    Training records are left out, since they may contain times.
-    """
-    digest = sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{hash_file(file)}\n".encode())
-    return digest.hexdigest()
+def _weights_hash(folder: Path) -> str:
+    """Hash of all safetensors files; training records may contain times."""
+    return artifact_hash(folder, folder.rglob("*.safetensors"))
 
 
 def _clips(folder: Path) -> list[SyntheticClip]:
     if not (folder / CLIPS / METADATA).is_file():
         return []
     return sorted(read_clips(folder, SyntheticClip), key=lambda clip: clip.clip_id)
-
-
-def _flac(folder: Path, name: str) -> str:
-    return hash_file(folder / CLIPS / name)

@@ -20,7 +20,7 @@ from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.runtime.work import obtain_all
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_dir
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.retrieve_audio.found import Found
 from components.retrieve_audio.neighbours import Nearest, assign
@@ -74,7 +74,7 @@ def find_nearest(
         train: training clips by replicate.
         clap: folder of the CLAP.
     """
-    store, digest, size = ItemStore("retrieve_audio", code_version), hash_dir(clap), plan.settings.batch_size
+    store, digest, size = ItemStore("retrieve_audio", code_version), artifact_hash(clap), plan.settings.batch_size
     made = obtain_all(
         {place: EmbeddedShard(store, corpus_dir, shard, clap, digest, size) for place, shard in enumerate(shards)}
     )

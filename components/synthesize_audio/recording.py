@@ -14,11 +14,10 @@ from common.audio.matching import Recording, fit_recording
 from common.audio.signal import to_mono
 from common.config.methods import LOSERS
 from common.config.t2a import SynthesizeAudioConfig
-from common.records.audio_folder import clip_path
+from common.records.audio_folder import clips_hash
 from common.records.clips import GoldClip, template_prompts
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import devices, load_model
@@ -66,8 +65,8 @@ def _recording(
     clips = {clip.clip_id: clip for clip in train[:: -(-len(train) // REFERENCES)]}
     prompts = template_prompts(clips.values(), seed, 1, LOSERS.name)
     requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings)
-    hashes = [hash_file(clip_path(gold.path, clip)) for clip in clips.values()]
-    key: dict[str, Any] = {"recording": [request.key(settings) for request in requests], "gold": hashes}
+    wanted = [request.key(settings) for request in requests]
+    key: dict[str, Any] = {"recording": wanted, "gold": clips_hash(gold.path, clips.values())}
     write = partial(_fit, requests, clips, gold, settings)
     told = read_json(store.get_or_make(write, **key) / _FILE)
     return Recording(tuple(told["gains_db"]), tuple(told["noise_db"])) if told else None

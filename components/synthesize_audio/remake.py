@@ -7,10 +7,10 @@ from pathlib import Path
 from common.audio.matching import Recording
 from common.audio.signal import write_flac
 from common.config.t2a import SynthesizeAudioConfig
-from common.diffusion.backend import model_hash
 from common.errors import DataError
 from common.records.clips import Prompt
 from common.records.provenance import Provenance
+from common.storage.artifacts import artifact_hash
 from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import decode, sample_batch
 from components.synthesize_audio.model import load_model
@@ -30,7 +30,7 @@ def remake(provenance: Provenance, model: Path, target: Path, source: Path | Non
     Raises:
         DataError: the model or the source differs from the one used.
     """
-    found = model_hash(model)
+    found = artifact_hash(model)
     if found != provenance.model_hash:
         raise DataError(
             f"{model} has the hash {found[:12]}, but {provenance.clip_id} was made by {provenance.model_hash[:12]}; "

@@ -23,14 +23,13 @@ import torch
 from torch import Tensor
 
 from common.config.t2a import SynthesizeAudioConfig
-from common.diffusion.backend import model_hash
 from common.diffusion.buckets import bucket_frames
 from common.log import Progress, event, get_logger
 from common.records.audio_folder import clip_path
 from common.records.clips import GoldClip, Prompt
 from common.records.gold import GoldSet
 from common.runtime.parallel import abandoned, cpu_count, run_all
-from common.storage.hashing import hash_file
+from common.storage.artifacts import artifact_hash, file_hash
 from common.storage.items import ItemStore
 from components.synthesize_audio.clips import write_clip
 from components.synthesize_audio.generate import decode, sample_batch, source_level
@@ -173,7 +172,7 @@ def plan_requests(
     return make_requests(
         prompts,
         models=models,
-        hashes={path: model_hash(path) for path in set(models.values())},
+        hashes={path: artifact_hash(path) for path in set(models.values())},
         durations_s=durations,
         frames={name: bucket_frames(backend, duration_s, width) for name, duration_s in durations.items()},
         levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in clips.items()},
@@ -183,7 +182,7 @@ def plan_requests(
 
 def _sources(clips: Mapping[str, GoldClip], gold: GoldSet, noise_level: float) -> dict[str, Source]:
     files = {name: clip_path(gold.path, clip) for name, clip in clips.items()}
-    return {name: Source(str(file), hash_file(file), noise_level) for name, file in files.items()}
+    return {name: Source(str(file), file_hash(file), noise_level) for name, file in files.items()}
 
 
 def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> Counter[str]:

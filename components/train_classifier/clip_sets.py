@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.records.clips import GoldClip, SyntheticClip
-from common.storage.hashing import hash_file
+from common.storage.artifacts import file_hash
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ def clip_set(
     label_ids: Callable[[GoldClip | SyntheticClip], tuple[int, ...]] = main_label,
 ) -> ClipSet:
     """Build the set of `clips` of the AudioFolder at `folder`; hashes their audio files."""
-    identity = tuple((c.clip_id, hash_file(folder / "clips" / c.file_name), *label_ids(c)) for c in clips)
+    identity = tuple((c.clip_id, file_hash(folder / "clips" / c.file_name), *label_ids(c)) for c in clips)
     return ClipSet(identity, folder, tuple(clips))

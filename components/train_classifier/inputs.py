@@ -13,13 +13,13 @@ from common.config.classifier import TrainClassifierPlan
 from common.config.learners import Encoder, probe_of
 from common.config.methods import LOSERS, Recipe
 from common.errors import DataError
-from common.learners.architectures import hash_encoder
+from common.learners.architectures import encoder_files
 from common.log import event, get_logger
 from common.models.registry import WEIGHTS, locate
 from common.records.audio_folder import read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
-from common.storage.hashing import hash_dir
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Candidate
 from components.train_classifier.clip_sets import ClipSet, clip_set, main_label
@@ -192,7 +192,7 @@ def read_inputs(
 
     return Inputs(
         base_dir=classifier,
-        base_hash=hash_dir(classifier),
+        base_hash=artifact_hash(classifier),
         labels=tuple(gold_set.labels),
         multi_label=gold_set.multi_label,
         train={seed: real(gold_set.train(seed), f"training clips for seed {seed}") for seed in plan.seeds},
@@ -205,14 +205,14 @@ def read_inputs(
         window_s=window_for([clip.duration_s for clip in gold_set.clips.values()])
         if plan.settings.window == "clips"
         else None,
-        clap=None if clap is None else Pretrained(clap, hash_dir(clap), None),
+        clap=None if clap is None else Pretrained(clap, artifact_hash(clap), None),
         encoders={probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()},
     )
 
 
 def _encoder(settings: Encoder) -> Pretrained:
     folder = locate(settings.checkpoint, settings.revision, WEIGHTS)
-    return Pretrained(folder, hash_encoder(folder), None)
+    return Pretrained(folder, artifact_hash(folder, encoder_files(folder)), None)
 
 
 def window_for(durations_s: Sequence[float]) -> float:

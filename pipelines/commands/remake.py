@@ -24,7 +24,7 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     Raises:
         DataError: there is no such run or clip, or the run's artifacts were removed.
     """
-    from common.diffusion.backend import model_hash
+    from common.storage.artifacts import artifact_hash
     from components.synthesize_audio.remake import remake
 
     record = read_run(run_dir)
@@ -40,7 +40,7 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
         )
     aligned = sorted(path.parent for path in Path(artifacts["align-t2a"]["aligned"]).glob("*/*/model_index.json"))
     models = [Path(artifacts["pretrain-t2a"]["t2a"]), *aligned]
-    model = next((folder for folder in models if model_hash(folder) == provenance.model_hash), None)
+    model = next((folder for folder in models if artifact_hash(folder) == provenance.model_hash), None)
     if model is None:
         raise DataError(
             f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again, which "

@@ -28,7 +28,6 @@ from common.config.dataset import PrepareDatasetConfig
 from common.datasets.rows import Row
 from common.records.audio_folder import clip_path, write_audio_folder
 from common.records.clips import GoldClip
-from common.storage.hashing import hash_dir
 from common.storage.items import ItemStore
 from components.prepare_dataset.clips import Clip, read_row
 from components.train_classifier.budget import make_budget
@@ -38,6 +37,7 @@ from components.train_classifier.training import Examples, train
 from pipelines.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
 from tests.kit.clips import gold_clip
+from tests.kit.hashing import hash_dir
 
 RATE = 16000
 FILES, FILE_RATE_HZ, FILE_S = 48, 44100, 10

@@ -18,10 +18,11 @@ from common.records.clips import SyntheticClip, write_records
 from common.records.provenance import PROVENANCE, read_provenance, write_provenance
 from common.storage import read_json, write_json
 from common.storage.artifacts import SUMS_FILE
-from common.storage.hashing import hash_dir, hash_file
+from common.storage.hashing import hash_file
 from components.filter_audio.run import run
 from tests.kit.clips import account
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip
+from tests.kit.hashing import hash_dir
 from tests.kit.models import write_clap
 
 FILTERED, PLAIN = Recipe(alignment="dpo", captions="mixcap", filter=True), Recipe()

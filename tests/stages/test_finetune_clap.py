@@ -12,10 +12,10 @@ from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.storage import read_json
-from common.storage.hashing import hash_dir
 from components.finetune_clap.finetuning import label_captions, label_figures, tune
 from components.finetune_clap.run import run
 from tests.kit.gold import clap_gold
+from tests.kit.hashing import hash_dir
 from tests.kit.models import write_clap
 from tests.kit.sounds import CLAP_RATE
 

@@ -10,8 +10,8 @@ from common.audio.signal import write_flac
 from common.corpus.shards import Corpus
 from common.errors import ConfigError, DataError
 from common.procedural.clips import make_clip
-from common.storage.hashing import hash_dir
 from components.prepare_corpus.run import run
+from tests.kit.hashing import hash_dir
 
 SETTINGS: dict[str, Any] = {
     "source": "procedural",

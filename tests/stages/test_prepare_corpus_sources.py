@@ -20,10 +20,10 @@ from common.config.corpus import PrepareCorpusConfig
 from common.corpus.shards import Corpus
 from common.errors import DataError
 from common.storage import open_store
-from common.storage.hashing import hash_dir
 from components.prepare_corpus import recordings
 from components.prepare_corpus.run import run
 from components.prepare_corpus.store import ShardStore
+from tests.kit.hashing import hash_dir
 from tests.kit.s3_server import BUCKET, s3_server
 
 RATE_HZ, CLIPS = 16000, 24

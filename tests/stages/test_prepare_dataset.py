@@ -27,9 +27,9 @@ from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.runtime.split_guard import running_as
 from common.storage import read_json
-from common.storage.hashing import hash_dir
 from components.prepare_dataset import run as stage_module
 from components.prepare_dataset.run import run
+from tests.kit.hashing import hash_dir
 
 LABELS = ['say "hi", now', "../../up", "Straße / 雨", "two words"]
 

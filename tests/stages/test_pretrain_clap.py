@@ -15,7 +15,6 @@ from common.corpus.features import audio_shards, write_features
 from common.corpus.shards import Corpus
 from common.errors import ConfigError, DataError
 from common.storage import read_json
-from common.storage.hashing import hash_dir
 from common.storage.items import ItemStore
 from common.training.engine import Engine
 from components.prepare_corpus.run import run as prepare_corpus
@@ -24,6 +23,7 @@ from components.pretrain_clap.features import ClipReader
 from components.pretrain_clap.pretraining import HeldOut, starting_point
 from components.pretrain_clap.run import run
 from tests.kit.corpus import write_corpus
+from tests.kit.hashing import hash_dir
 from tests.kit.models import CLAP_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE
 

@@ -19,13 +19,14 @@ from common.classifier.scores import mean_average_precision
 from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
 from common.corpus.features import audio_shards, write_features
 from common.errors import ConfigError, DataError
-from common.storage.hashing import hash_dir, hash_file
+from common.storage.hashing import hash_file
 from common.training import WHOLE, Part
 from common.training.engine import Engine
 from components.pretrain_classifier.features import ClipReader, LabelledClips
 from components.pretrain_classifier.pretraining import BatchLoss, held_out_figures
 from components.pretrain_classifier.run import run
 from tests.kit.corpus import write_shard
+from tests.kit.hashing import hash_dir
 from tests.kit.models import write_other_classifier
 
 SIZES = {

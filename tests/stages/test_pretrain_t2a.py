@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from common.clap.model import build_clap
 from common.corpus.vocabulary import build_vocabulary
-from common.diffusion.backend import load_backend, model_hash
+from common.diffusion.backend import load_backend
 from common.errors import DataError
 from common.procedural import CLASSES
 from common.records.text import template_caption
+from common.storage.artifacts import artifact_hash
 from components.pretrain_t2a.run import run
 from tests.kit.corpus import spectral_corpus
 from tests.kit.models import CLAP_ARCHITECTURE, PRETRAIN_T2A
@@ -72,7 +73,7 @@ def test_a_second_run_takes_the_finished_item_and_gives_the_same_bytes(corpus, t
         pretrain(corpus, tmp_path / "second")
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "empty store"))
     pretrain(corpus, tmp_path / "third")
-    hashes = {model_hash(tmp_path / name / "t2a") for name in ("first", "second", "third")}
+    hashes = {artifact_hash(tmp_path / name / "t2a") for name in ("first", "second", "third")}
     assert len(hashes) == 1
 
 
@@ -82,7 +83,7 @@ def test_a_published_pipeline_is_verified_and_handed_on(corpus, tmp_path):
     figures = pretrain(corpus, tmp_path / "next", start=start, optim=None)
     assert figures["parameters"] > 0
     assert json.loads((tmp_path / "next" / "t2a" / "training.json").read_text())["curve"] == []
-    assert model_hash(tmp_path / "own" / "t2a") == model_hash(tmp_path / "next" / "t2a")
+    assert artifact_hash(tmp_path / "own" / "t2a") == artifact_hash(tmp_path / "next" / "t2a")
     load_backend(tmp_path / "next" / "t2a")
     with pytest.raises(DataError, match="sha256"):
         pretrain(corpus, tmp_path / "wrong", start=start, optim=None, sha256={"model_index.json": "0" * 64})
@@ -114,10 +115,10 @@ def test_an_earlier_run_is_reused_when_its_hash_fits(corpus, tmp_path, monkeypat
     pretrain(corpus, tmp_path / "own")
     own = tmp_path / "own" / "t2a"
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "empty store"))
-    figures = pretrain(corpus, tmp_path / "next", reuse=str(own), reuse_sha256=model_hash(own))
+    figures = pretrain(corpus, tmp_path / "next", reuse=str(own), reuse_sha256=artifact_hash(own))
     assert figures["steps"] == 10
     assert not (tmp_path / "empty store").exists()
-    assert model_hash(own) == model_hash(tmp_path / "next" / "t2a")
+    assert artifact_hash(own) == artifact_hash(tmp_path / "next" / "t2a")
     with pytest.raises(DataError, match="expected 00000"):
         pretrain(corpus, tmp_path / "wrong", reuse=str(own), reuse_sha256="0" * 64)
 
@@ -132,7 +133,7 @@ def test_what_is_heard_and_measured_with_a_clap_is_part_of_the_result(corpus, cl
     monitor = tmp_path / "t2a" / "monitor"
     assert sorted(path.name for path in monitor.iterdir()) == ["step-10", "step-5"]
     assert json.loads((monitor / "step-5" / "prompts.json").read_text()) == training["prompts"]
-    assert training["sha256"] == model_hash(tmp_path / "t2a")
+    assert training["sha256"] == artifact_hash(tmp_path / "t2a")
     StableAudioPipeline.from_pretrained(tmp_path / "t2a")
 
 

@@ -15,12 +15,12 @@ from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_dir
 from components.retrieve_audio.by_label import Names
 from components.retrieve_audio.neighbours import Nearest, assign
 from components.retrieve_audio.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.gold import clap_gold
+from tests.kit.hashing import hash_dir
 from tests.kit.models import write_clap
 from tests.kit.sounds import CLAP_RATE
 

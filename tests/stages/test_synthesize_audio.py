@@ -337,14 +337,14 @@ def test_records_hold_the_provenance(synthesize: Callable[..., Path], inputs: Pa
     prompts = aligned_prompts(1)
     clips = {clip.clip_id: clip for clip in read_clips(synthesize("p", prompts), SyntheticClip)}
     assert clips.keys() == {prompt.prompt_id for prompt in prompts}
-    from common.diffusion.backend import model_hash
+    from common.storage.artifacts import artifact_hash
 
     for prompt in prompts:
         clip = clips[prompt.prompt_id]
         shared = set(Prompt.model_fields) & set(SyntheticClip.model_fields)
         assert {"caption", "parents", "history", "writer", "prompt_hash", "round", "index"} <= shared
         assert all(getattr(clip, name) == getattr(prompt, name) for name in shared)
-        assert clip.model_hash == model_hash(inputs / "aligned" / str(prompt.seed) / "dpo")
+        assert clip.model_hash == artifact_hash(inputs / "aligned" / str(prompt.seed) / "dpo")
         assert clip.sampler == CONFIG["settings"]["sampler"] | {"frames": 16}
         assert clip.signal and clip.sampling_seed > 0
 

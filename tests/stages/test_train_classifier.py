@@ -16,8 +16,8 @@ from common.errors import ConfigError, DataError
 from common.learners.model import load_learner
 from common.learners.opened import open_classifier
 from common.records.gold import GoldSet
-from common.storage.hashing import hash_dir
 from components.train_classifier.run import run
+from tests.kit.hashing import hash_dir
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import CLASS_LABELS
 from tests.kit.trainings import World, config, give_further_labels, make_multi_label, train, write_world

@@ -14,9 +14,9 @@ import common.runtime.parallel
 import components.train_classifier.jobs as jobs
 from common.errors import DataError
 from common.storage.checkpoints import Checkpoints
-from common.storage.hashing import hash_dir
 from components.train_classifier.run import run
 from tests.kit.corpus import write_corpus
+from tests.kit.hashing import hash_dir
 from tests.kit.sounds import CLASS_LABELS
 from tests.kit.trainings import SYNTHIO, World, config, make_multi_label, train, write_generated, write_world
 

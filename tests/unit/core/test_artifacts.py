@@ -14,9 +14,9 @@ import pytest
 from common.errors import StorageError
 from common.runtime.stage import stage
 from common.storage import read_json
-from common.storage.artifacts import verify_artifact, write_sums
-from common.storage.hashing import hash_dir
+from common.storage.artifacts import artifact_hash, file_hash, forget_verified, verify_artifact, write_sums
 from common.storage.packing import PACK, pack, unpack
+from tests.kit.hashing import hash_dir
 
 
 @pytest.fixture
@@ -38,6 +38,26 @@ def test_the_hashes_do_not_change_the_artifacts_own(artifact: Path) -> None:
     before = hash_dir(artifact)
     (artifact / "SHA256SUMS").unlink()
     assert hash_dir(artifact) == before
+
+
+def test_a_verified_input_is_not_read_again_while_the_stage_runs(artifact: Path, tmp_path: Path) -> None:
+    expected, copy = artifact_hash(artifact), Path(shutil.copytree(artifact, tmp_path / "copy"))
+    (copy / "SHA256SUMS").unlink()
+    assert artifact_hash(copy) == expected
+    with stage("align_t2a", {}, str(tmp_path / "m"), {"out": str(copy)}, {"t2a": str(artifact)}):
+        (artifact / "unet" / "weights").write_bytes(b"v")
+        assert artifact_hash(artifact) == expected
+        assert artifact_hash(artifact / "unet") == artifact_hash(copy / "unet")
+        assert file_hash(artifact / "unet" / "weights") == file_hash(copy / "unet" / "weights")
+    assert artifact_hash(artifact) != expected
+
+
+def test_a_changed_file_is_hashed_anew_whatever_an_old_list_says(artifact: Path) -> None:
+    verify_artifact("align_t2a", "t2a", artifact)
+    forget_verified()
+    before = artifact_hash(artifact)
+    (artifact / "config.json").write_text("[]")
+    assert artifact_hash(artifact) != before
 
 
 @pytest.mark.parametrize("damage", ["removed", "changed", "cut", "all gone", "empty", "sums damaged"])

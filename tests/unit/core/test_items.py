@@ -13,8 +13,10 @@ from common.datasets.rows import clip_id_of
 from common.errors import StorageError
 from common.runtime.seeding import derive_seed
 from common.storage import publish_dir, read_json, write_json, write_text
-from common.storage.hashing import hash_dir, hash_json
+from common.storage.artifacts import artifact_hash
+from common.storage.hashing import hash_json
 from common.storage.items import ItemStore
+from tests.kit.hashing import hash_dir
 
 
 def test_a_finished_item_is_made_once() -> None:
@@ -87,11 +89,11 @@ def test_integral_floats_hash_like_integers() -> None:
 
 def test_a_folders_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
-    first = hash_dir(tmp_path)
+    first = artifact_hash(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    second = hash_dir(tmp_path)
+    second = artifact_hash(tmp_path)
     (tmp_path / "b").write_text("2")
-    assert len({first, second, hash_dir(tmp_path)}) == 3
+    assert len({first, second, artifact_hash(tmp_path)}) == 3
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), np.float64("nan")])
@@ -118,4 +120,4 @@ def test_text_that_is_no_unicode_is_hashed_seeded_and_recorded(name: str, tmp_pa
     assert (tmp_path / "a.json").read_bytes().isascii() and read_json(tmp_path / "a.json") == {"source": name}
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"x")
-    assert hash_dir(tmp_path / "folder")
+    assert artifact_hash(tmp_path / "folder")

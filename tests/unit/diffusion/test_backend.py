@@ -9,11 +9,12 @@ from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPi
 from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig
-from common.diffusion.backend import error, load_backend, model_hash
+from common.diffusion.backend import error, load_backend
 from common.diffusion.condition import join
 from common.diffusion.sampling import sample
 from common.diffusion.stable_audio import StableAudio
 from common.errors import DataError
+from common.storage.artifacts import artifact_hash
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer, latent_channels
 
 CAPTIONS = ["sound of a bell", "sound of a dog bark", "a siren"]
@@ -132,10 +133,10 @@ def test_a_folder_without_a_pipeline_is_a_data_error(tmp_path):
 
 def test_model_hash_sees_weights_but_not_the_training_record(backend, tmp_path):
     backend.save(tmp_path / "a")
-    first = model_hash(tmp_path / "a")
+    first = artifact_hash(tmp_path / "a")
     (tmp_path / "a" / "training.json").write_text("{}")
-    assert model_hash(tmp_path / "a") == first
+    assert artifact_hash(tmp_path / "a") == first
     with torch.no_grad():
         backend.transformer.proj_in.weight[0, 0] += 1e-3
     backend.save(tmp_path / "b")
-    assert model_hash(tmp_path / "b") != first
+    assert artifact_hash(tmp_path / "b") != first

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from common.diffusion.backend import load_backend, model_hash
+from common.diffusion.backend import load_backend
 from common.errors import ConfigError, DataError
 from common.storage import open_store
+from common.storage.artifacts import artifact_hash
 from common.storage.hashing import hash_file
 from components.pretrain_t2a.published import hand_on, reuse, verify
 from tests.kit.s3_server import BUCKET, s3_server
@@ -33,7 +34,7 @@ def test_handed_on_copy_loads_and_holds_nothing_else(folder, tmp_path):
     assert not (tmp_path / "copy" / "model.ckpt").exists()
     load_backend(tmp_path / "copy")
     (folder / "model.ckpt").unlink()
-    assert model_hash(folder) == model_hash(tmp_path / "copy")
+    assert artifact_hash(folder) == artifact_hash(tmp_path / "copy")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,10 @@ def test_a_finished_model_of_an_earlier_run_is_taken_over(folder, tmp_path):
     for name, uri in {"path": str(tmp_path / "earlier"), "uri": (tmp_path / "earlier").as_uri()}.items():
         (tmp_path / name).mkdir()
         reuse(uri, None, tmp_path / name)
-        assert model_hash(tmp_path / name) == model_hash(folder)
+        assert artifact_hash(tmp_path / name) == artifact_hash(folder)
         assert json.loads((tmp_path / name / "training.json").read_text())["curve"] == [{"step": 1.0}]
         assert not (tmp_path / name / "monitor").exists()
-    reuse(str(tmp_path / "earlier"), model_hash(folder), tmp_path / "again")
+    reuse(str(tmp_path / "earlier"), artifact_hash(folder), tmp_path / "again")
 
 
 def test_what_is_unfinished_or_changed_is_not_reused(folder, tmp_path):
@@ -98,7 +99,7 @@ def test_a_model_in_an_object_store_is_reused(folder, tmp_path, monkeypatch):
         for file in (tmp_path / "earlier").rglob("*"):
             if file.is_file():
                 store.upload(file.relative_to(tmp_path / "earlier").as_posix(), file)
-        reuse(uri, model_hash(folder), tmp_path / "again")
+        reuse(uri, artifact_hash(folder), tmp_path / "again")
         with pytest.raises(ConfigError, match="no finished text-to-audio model"):
             reuse(f"s3://{BUCKET}/runs/8/t2a", None, tmp_path / "none")
-    assert model_hash(tmp_path / "again") == model_hash(folder)
+    assert artifact_hash(tmp_path / "again") == artifact_hash(folder)

@@ -17,13 +17,14 @@ from common.config.learners import LEARNERS, LearnersConfig, find_learner, is_en
 from common.config.run import load_preset
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
-from common.learners.architectures import check_encoders, copy_encoder, hash_encoder
+from common.learners.architectures import check_encoders, copy_encoder, encoder_files
 from common.learners.encoders import open_encoder
 from common.learners.front_ends import ENCODER, FrontEnd
 from common.learners.model import hears_through, load_learner
 from common.learners.opened import open_classifier, save_blend
 from common.models.licences import licensed_parts
 from common.models.registry import named_models
+from common.storage.artifacts import artifact_hash
 from tests.kit.encoders import ENCODERS, RATE, encoder_probe, write_encoder
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import class_sound
@@ -107,7 +108,7 @@ def test_a_saved_learner_opens_with_its_encoder_and_in_a_blend(
     with pytest.raises(DataError, match=r"hears through a pretrained model.*expected the folder encoder/"):
         load_learner(saved).of_waveforms(clips)
     copy_encoder(folders[kind], saved / ENCODER)
-    assert hash_encoder(saved / ENCODER) == hash_encoder(folders[kind])
+    assert artifact_hash(saved / ENCODER) == artifact_hash(folders[kind], encoder_files(folders[kind]))
     assert open_classifier(saved).probabilities(clips, made.sample_rate_hz) == pytest.approx(expected, abs=1e-6)
     save_blend(tmp_path / "blend", [("probe_own", 1.0, saved)])
     heard = open_classifier(tmp_path / "blend").probabilities(clips, made.sample_rate_hz)
