@@ -65,7 +65,6 @@ def validated(kind: type[Settings], values: dict[str, Any], where: str, secret: 
     """Settings of a kind from their values.
 
     Args:
-        where: what the values are, for the message.
         secret: leave the values out of the message.
 
     Raises:

@@ -28,17 +28,6 @@ AUTO_FACTORS = (1, 2, 4, 8)
 PRESETS_DIR = Path(__file__).parent / "presets"
 
 
-class CostConfig(Frozen):
-    """Measured cost of a preset, on the machine that its comment names; `make doctor` estimates from it."""
-
-    pretraining_cpu_s: float = Field(ge=0, description="corpus, text-to-audio model, CLAP, classifier; paid once")
-    fixed_cpu_s: float = Field(ge=0, description="imports and all that does not grow with the data")
-    align_cpu_s: float = Field(ge=0, description="one alignment")
-    generate_cpu_s: float = Field(ge=0, description="one clip: sampling, decoding, writing, filtering")
-    train_cpu_s: float = Field(ge=0, description="one classifier with its evaluation")
-    memory_gb: float = Field(gt=0, description="peak of the largest process")
-
-
 class RunConfig(Frozen):
     """Every setting of a run, one section per stage."""
 
@@ -60,7 +49,6 @@ class RunConfig(Frozen):
         default="research",
         description="what the run's models and clips are for; `plan` refuses data and models whose licence forbids it",
     )
-    cost: CostConfig | None = Field(default=None, description="measured; null = not measured yet")
     prepare_corpus: PrepareCorpusConfig
     pretrain_t2a: PretrainT2AConfig
     pretrain_clap: PretrainClapConfig
@@ -94,7 +82,6 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
 
     Args:
         name: a file in `PRESETS_DIR`, without `.yaml`.
-        overrides: as in `with_overrides`.
 
     Raises:
         ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.

@@ -77,7 +77,6 @@ def check_cells_per_run(cells: int, most: int) -> None:
     """Check the number of cells of one run on a cluster.
 
     Args:
-        cells: of the run.
         most: that the backend bears; `cells_per_run` of the profile.
 
     Raises:

@@ -14,7 +14,7 @@ from common.config.base import Frozen
 from common.config.methods import Method
 from common.config.run import RunConfig, load_preset
 from common.errors import ConfigError, unknown_name
-from common.study.work import GPU, cell_seconds, shared_seconds
+from common.study.work import GPU, cell_seconds, count_work, shared_seconds
 
 TABLE = Path(__file__).parent / "costs.yaml"
 
@@ -26,7 +26,9 @@ class StageCost(Frozen):
     cell: float = Field(default=0, ge=0)
     replicate: float = Field(default=0, ge=0, description="per cell and replicate")
     clip: float = Field(default=0, ge=0, description="per cell, replicate and training clip")
-    method_clip: float = Field(default=0, ge=0, description="per cell, replicate, training clip and method")
+    alignment: float = Field(default=0, ge=0)
+    generated: float = Field(default=0, ge=0, description="per clip that is generated at most")
+    trained: float = Field(default=0, ge=0, description="per classifier, the oracle too")
 
 
 class PresetCost(Frozen):
@@ -37,6 +39,7 @@ class PresetCost(Frozen):
     price_per_hour: float = Field(default=0, ge=0, description="US dollars, of a CPU machine")
     gb_once: float = Field(ge=0)
     mb_clip: float = Field(ge=0)
+    memory_gb: float | None = Field(default=None, description="peak of the largest process")
     stages: dict[str, StageCost]
 
 
@@ -86,12 +89,9 @@ def estimate(
 
     Args:
         clips: number of training clips of each cell.
-        preset: name of a preset in the table.
-        methods: methods of each cell.
-        seeds: number of replicates.
         price: US dollars per hour; 0 = the table's.
         clip_s: usual seconds of a clip of each cell, which count on a GPU; default: 10.
-        config: settings, where some differ from the preset's; only those of a GPU's preset count.
+        config: settings, where some differ from the preset's.
         gpu: kind of GPU, for presets that need one.
 
     Returns:
@@ -105,15 +105,19 @@ def estimate(
         raise ConfigError(f"no costs are known for preset {preset}; they are for {', '.join(cost_table())}")
     table = cost_table()[preset]
     kind, chosen = find_gpu(gpu)
-    total = sum(clips)
+    settings, total = config or load_preset(preset), sum(clips)
+    counts = [count_work(settings, methods, n, seeds) for n in clips]
     stages = {
         name: cost.once
         + len(clips) * (cost.cell + seeds * cost.replicate)
-        + seeds * total * (cost.clip + len(methods) * cost.method_clip)
+        + seeds * total * cost.clip
+        + sum(
+            cost.alignment * each.alignments + cost.generated * each.at_most + cost.trained * (each.trained + 1)
+            for each in counts
+        )
         for name, cost in table.stages.items()
     }
     if table.unit == "gpu":
-        settings = config or load_preset(preset)
         cells = zip(clips, clip_s or [10.0] * len(clips), strict=True)
         each = [cell_seconds(settings, methods, n, seeds, chosen, seconds) for n, seconds in cells]
         for part in (shared_seconds(settings, chosen), *each):

@@ -53,12 +53,7 @@ def check_history(name: str) -> None:
 
 
 class History:
-    """History of nights in one object of the run store; reading it needs no listing.
-
-    Args:
-        store: the run store.
-        name: name of the history and of its object.
-    """
+    """History of nights in one object of the run store; reading it needs no listing."""
 
     def __init__(self, store: ObjectStore, name: str) -> None:
         self._objects, self._key = store.child("history"), f"{name}.jsonl"

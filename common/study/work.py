@@ -43,7 +43,6 @@ class GPU(Frozen):
 
     Attributes:
         tflops: dense bf16 TFLOP/s.
-        memory_gb: size of its memory.
         gb_s: bandwidth of its memory in GB/s.
         price: assumed US dollars an hour.
     """
@@ -133,8 +132,6 @@ def cell_seconds(
     """Seconds that the models of one cell compute on one GPU, by stage.
 
     Args:
-        n: number of training clips.
-        seeds: number of replicates.
         clip_s: usual duration of the clips in seconds.
     """
     counts, tenths = count_work(config, methods, n, seeds), clip_s / 10

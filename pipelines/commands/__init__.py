@@ -1,4 +1,4 @@
-"""Commands of the Makefile, one module each with `add_arguments(parser)` and `run(options) -> exit status`.
+"""Commands of the Makefile, one module each with `OPTIONS` and `run(options) -> exit status`.
 
 A module's docstring is the command's help text.
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common.errors import ConfigError, SynthioError, unknown_name
+from pipelines.commands.options import declare
 from pipelines.local.stopping import Stopped
 
 COMMANDS = (
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise unknown_name("command", name, COMMANDS)
         command = importlib.import_module(f"pipelines.commands.{name.replace('-', '_')}")
         parser = _Parser(prog=f"make {name}", description=command.__doc__)
-        command.add_arguments(parser)
+        declare(parser, command.OPTIONS)
         status = int(command.run(parser.parse_args(rest[:-1])))
         sys.stdout.flush()
         return status

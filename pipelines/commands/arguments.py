@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,34 +18,13 @@ from common.models.registry import check_fetched
 from common.study.cells import parse_cells
 from common.study.nights import check_history
 from pipelines.cluster.api import Connection
+from pipelines.commands.options import place
 from pipelines.commands.wanted import Wanted, bring, cluster_parameters, local_parameters, remark, want
 
 PARAMETER_BYTES = 16 * 1024
 """Longest text of a parameter. Arguments of a process end at 128 KiB, and a task gets several parameters in one."""
 _MACRO = re.compile(r"\{\{|\[\[(?:RunUUID|ScheduledTime|CurrentTime|Index)\b")
 """Macros of Argo, and of KFP's API (backend/src/common/util/parameter_formatter.go in kubeflow/pipelines)."""
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that a run and a study share."""
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--methods", default="", help="comma-separated")
-    parser.add_argument("--learners", default="", help="comma-separated; default: all")
-    parser.add_argument("--seeds", default="3", help="number of replicates")
-    parser.add_argument("--overrides", default="", help="section.field=value …")
-    parser.add_argument("--budget", default="0", help="US dollars by estimate; 0 = no limit")
-    parser.add_argument("--runs", default="runs", type=place, help="folder of all runs and of the store")
-    parser.add_argument("--store", default="", help="of finished work: a folder or s3://…; default: RUNS/store")
-    parser.add_argument("--fetch", default="1", choices=("0", "1"), help="0: never download a dataset that is missing")
-    parser.add_argument("--runner", default="subprocess", choices=("subprocess", "docker"))
-    parser.add_argument("--profile", default="", help="with KFP_HOST: where the stages run; default: one-gpu")
-    parser.add_argument("--fresh", action="store_true", help="run every task again; the items in the store still count")
-    parser.add_argument("--follow", action="store_true", help="with KFP_HOST: wait until the run ends")
-
-
-def place(text: str) -> Path:
-    """Path of a file or folder; `~` is the home folder, which not every shell puts there after `NAME=`."""
-    return Path(os.path.expanduser(text))
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -155,9 +133,6 @@ def study_request(options: argparse.Namespace) -> list[Wanted]:
 def study_arguments(options: argparse.Namespace, wanted: Sequence[Wanted]) -> dict[str, Any]:
     """Fetch what is missing of the cells' datasets, and convert the options to the benchmark pipeline's parameters.
 
-    Args:
-        wanted: the cells, of `study_request`.
-
     Raises:
         ConfigError: a number is wrong, or a dataset is to be had elsewhere.
         DataError: a dataset cannot be fetched or listed.
@@ -177,9 +152,6 @@ def study_arguments(options: argparse.Namespace, wanted: Sequence[Wanted]) -> di
 
 def check_parameter(name: str, text: str) -> None:
     """Check a text that becomes a parameter of a pipeline.
-
-    Args:
-        name: name of the text in the error message.
 
     Raises:
         ConfigError: the text is too long, or holds what KFP or Argo replaces by something else.

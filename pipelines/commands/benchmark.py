@@ -16,7 +16,8 @@ from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.placement import load_profile
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import add_run_arguments, dollars, number, study_arguments, study_request
+from pipelines.commands.arguments import dollars, number, study_arguments, study_request
+from pipelines.commands.options import RUN_OPTIONS
 from pipelines.commands.wanted import Wanted
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run
@@ -24,18 +25,11 @@ from pipelines.local.stopping import TASKS
 from pipelines.local.study import run_study
 from pipelines.sources import ROOT
 
+OPTIONS = RUN_OPTIONS | {
+    **{"--datasets": "demo", "--n": "", "--price": "0", "--gpu": "", "--history": "", "--dry-run": False}
+}
+
 PIPELINE = "synthio-benchmark"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    add_run_arguments(parser)
-    parser.add_argument("--datasets", default="demo", help="comma-separated registered names or dataset YAMLs")
-    parser.add_argument("--n", default="", help="comma-separated numbers of training clips; default: the datasets'")
-    parser.add_argument("--price", default="0", help="US dollars an hour; 0 = that of common/study/costs.yaml")
-    parser.add_argument("--gpu", default="", help="kind of GPU for the estimate: a name in common/study/costs.yaml")
-    parser.add_argument("--history", default="", help="of nights, to add this study to and to compare it with")
-    parser.add_argument("--dry-run", action="store_true", help="print the cost only")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ from pipelines.commands.printing import print_json_array
 if TYPE_CHECKING:
     from common.learners.opened import Opened
 
+OPTIONS = {"--model": ..., "--audio": ..., "--json": False}
+
 
 def audio_files(place: Path) -> list[tuple[Path, str]]:
     """List the file itself, or all audio files below the folder, sorted, each with the reason why it cannot be taken.
@@ -42,7 +44,6 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
 
     Args:
         model: a classifier directory of any kind; see `open_classifier`.
-        files: as `audio_files` gives them.
 
     Yields:
         Per file `{file, label, probability, probabilities}` with the most probable label; where clips may have several
@@ -74,13 +75,6 @@ def _classified(classifier: Opened, file: Path) -> dict[str, Any]:
         threshold = 0.5 if classifier.threshold is None else classifier.threshold
         found["labels"] = sorted((x for x in by_label if by_label[x] >= threshold), key=lambda x: -by_label[x])
     return found
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--model", required=True, type=Path, help="directory, for example RUNS/latest/classifier")
-    parser.add_argument("--audio", required=True, type=Path, help="audio file, or folder of audio files")
-    parser.add_argument("--json", action="store_true", help="print JSON, with the probabilities of all labels")
 
 
 def run(options: argparse.Namespace) -> int:

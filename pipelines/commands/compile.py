@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pipelines.commands.arguments import place
 from pipelines.dags.compile import PIPELINES, compile_pipeline
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("folder", nargs="?", type=place, default=Path("build"))
-    parser.add_argument("--profile", default="local", help="one of pipelines/profiles, or a YAML file")
+OPTIONS = {"folder": "build", "--profile": "local"}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,7 +15,8 @@ from common.errors import ConfigError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearness
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
-from common.runtime.parallel import cpu_count
+from common.study.costs import cost_table
+from common.study.costs import estimate as cost_of_study
 from common.study.work import count_work
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
@@ -25,51 +26,31 @@ from pipelines.commands.arguments import check_writers, number
 from pipelines.commands.printing import print_json
 from pipelines.commands.wanted import Wanted, cluster_parameters
 
+OPTIONS = {
+    **{"--dataset": "demo", "--preset": "tiny", "--n": "", "--seeds": "3", "--methods": "", "--overrides": ""},
+    **{"--llm-endpoint": "", "--profile": "", "--store": "", "--json": False},
+}
 
-def estimate(config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int) -> dict[str, Any]:
-    """Estimate the work of a run from its settings.
 
-    Args:
-        config: the run's configuration.
-        methods: methods of the run by name.
-        n_train: number of training clips.
-        seeds: number of replicates.
-
-    Returns:
-        Numbers of clips to generate, alignments and classifiers to train; also minutes and gigabytes, which are None
-        where the preset states no measured cost.
-    """
+def estimate(
+    preset: str, config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int, clip_s: float
+) -> dict[str, Any]:
+    """Work of a run with an empty store: clips at most, alignments and classifiers; hours and gigabytes if known."""
     counts = count_work(config, methods, n_train, seeds)
     work = {
         "clips_generated_at_most": counts.at_most,
         "alignments": counts.alignments,
         "classifiers_trained": counts.trained + 1,
     }
-    if config.cost is None:
-        return {**work, "minutes": None, "memory_gb": None}
-    cost = config.cost
-    cpu_s = (
-        cost.pretraining_cpu_s
-        + cost.fixed_cpu_s
-        + cost.generate_cpu_s * counts.at_most
-        + cost.align_cpu_s * work["alignments"]
-        + cost.train_cpu_s * work["classifiers_trained"]
-    )
-    return {**work, "minutes": round(cpu_s / min(cpu_count(), 2) / 60, 1), "memory_gb": cost.memory_gb}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--dataset", default="demo")
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--n", default="")
-    parser.add_argument("--seeds", default="3")
-    parser.add_argument("--methods", default="")
-    parser.add_argument("--overrides", default="")
-    parser.add_argument("--llm-endpoint", default="")
-    parser.add_argument("--profile", default="", help="with KFP_HOST; default: one-gpu")
-    parser.add_argument("--store", default="", help="the run store, where models may lie: a folder or s3://…")
-    parser.add_argument("--json", action="store_true")
+    if preset not in cost_table():
+        return {**work, "minutes": None, "memory_gb": None, "gpu": ""}
+    cost = cost_of_study([n_train], preset, methods, seeds, clip_s=[clip_s], config=config)
+    return {
+        **work,
+        "minutes": round(60 * cost["hours"], 1),
+        "memory_gb": cost_table()[preset].memory_gb,
+        "gpu": cost["gpu"],
+    }
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     connection = Connection.from_environment()
     data, checks = (None, []) if connection is None else _for_pods(Wanted(options.dataset, spec, n), options.store)
     found = examine(data or spec, config.prepare_dataset, n or spec.n)
-    work = estimate(config, methods, found.health.counts.get("train", n or spec.n or 0), seeds)
+    n_train = found.health.counts.get("train", n or spec.n or 0)
+    work = estimate(options.preset, config, methods, n_train, seeds, spec.clip_s)
     models = describe(config)
     refused = _refused(config, spec)
     found = replace(found, problems=(*found.problems, *([refused] if refused else ())))
@@ -177,5 +159,6 @@ def _estimate_text(preset: str, work: dict[str, Any]) -> str:
     )
     if work["minutes"] is None:
         return f"estimate for preset {preset}: {counted}; time and memory of this preset were not measured"
-    cost = f"about {work['minutes']} minutes and {work['memory_gb']} GB on this machine"
+    memory = "" if work["memory_gb"] is None else f" and {work['memory_gb']:g} GB"
+    cost = f"about {work['minutes']} minutes{memory} on {'one ' + work['gpu'] if work['gpu'] else 'two CPU cores'}"
     return f"estimate for preset {preset}: {counted}; {cost}"

@@ -10,12 +10,7 @@ import argparse
 from common.config.run import load_preset
 from common.models.registry import describe
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--preset", default="paper")
-    parser.add_argument("--overrides", default="")
-    parser.add_argument("--gpus", type=int, default=1)
+OPTIONS = {"--preset": "paper", "--overrides": "", "--gpus": 1}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,7 +12,9 @@ import numpy as np
 
 from common.errors import DataError
 from common.storage import publish_file
-from pipelines.commands.arguments import place
+from pipelines.commands.options import place
+
+OPTIONS = {"--model": ..., "--out": ...}
 
 TOLERANCE = 1e-4
 
@@ -24,10 +26,6 @@ def export_onnx(model: Path, target: Path) -> float:
     `sample_rate_hz`; output `probabilities` is (labels,). All metadata are JSON: `labels` by output index,
     `sample_rate_hz`, `multi_label`, `shortest` (samples up to which the graph itself fills a shorter clip with zeros),
     and `threshold` where the classifier states one.
-
-    Args:
-        model: directory of a classifier of any kind.
-        target: file to write.
 
     Returns:
         Largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
@@ -106,14 +104,9 @@ def trial_sounds(sample_rate_hz: int, window_s: float) -> Sequence[np.ndarray]:
     ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--model", required=True, type=place, help="directory, for example RUNS/latest/classifier")
-    parser.add_argument("--out", required=True, type=place, help="file to write")
-
-
 def run(options: argparse.Namespace) -> int:
     """Export the classifier and print how near its answers are; exit status 0 = written, 2 = bad input."""
-    difference = export_onnx(options.model, options.out)
-    print(f"{options.out}: probabilities within {difference:.1g} of the model's")
+    target = place(options.out)
+    difference = export_onnx(options.model, target)
+    print(f"{target}: probabilities within {difference:.1g} of the model's")
     return 0

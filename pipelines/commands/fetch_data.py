@@ -23,6 +23,8 @@ from common.log import event, get_logger
 from common.storage import publish_dir, write_json
 from pipelines.local.download import Expected, Patience, download, remote_size
 
+OPTIONS = {"--dataset": ...}
+
 log = get_logger("fetch_data")
 
 RECORD = "FETCHED.json"
@@ -40,8 +42,6 @@ class Fetched:
     """A dataset on this machine.
 
     Attributes:
-        root: folder of the dataset.
-        clips: number of clips that its layout lists.
         new: whether this call downloaded it.
     """
 
@@ -62,7 +62,6 @@ def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
     unpacked files are published only if the dataset's reader accepts their layout.
 
     Args:
-        spec: specification of the dataset.
         patience: limits of retries, waits and disk space.
 
     Raises:
@@ -191,11 +190,6 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--dataset", required=True, help="a registered name or a dataset YAML")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,6 +18,8 @@ from common.models.registry import named_models, published_models
 from common.storage import open_store
 from pipelines.local.hub import Listing, fetch, fetched, look
 
+OPTIONS = {"--preset": ..., "--overrides": "", "--store": ""}
+
 SPARE_BYTES = 2**30
 """Disk space that must stay free."""
 
@@ -73,15 +75,6 @@ def _announced(wanted: Sequence[Listing]) -> str:
         licence = f"{known.licence} ({known.restrictions})" if known else "licence: see its page"
         lines.append(f"  {listing.model}@{listing.revision[:12]}: {_size(listing.bytes)}; {licence}")
     return "\n".join(lines)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--preset", required=True)
-    parser.add_argument("--overrides", default="", help="as for the run: they may name other models")
-    parser.add_argument(
-        "--store", default="", help="s3://bucket/prefix of the run store: copy the models there as well"
-    )
 
 
 def run(options: argparse.Namespace) -> int:

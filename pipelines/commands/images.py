@@ -12,15 +12,10 @@ from components.catalogue import LAYERS, LOCAL_REGISTRY, STAGES, layer_of, local
 from pipelines.cluster.images import build_command, push_commands
 from pipelines.cluster.placement import Profile, image, load_profile
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("action", choices=("build", "push"))
-    parser.add_argument("--builder", default="docker build", help="IMAGE_BUILDER: takes arguments, then the context")
-    parser.add_argument("--profile", default="local", help="its registry is the images' prefix")
-    parser.add_argument("--registry", default="", help="another prefix; the profile that you compile with must name it")
-    parser.add_argument("--arguments", default="", help="further arguments, such as --build-arg TORCH=…")
-    parser.add_argument("--stages", default="", help="comma-separated: only the images of these; default: all")
+OPTIONS = {
+    **{"action": ..., "--builder": "docker build", "--profile": "local", "--registry": "", "--arguments": ""},
+    "--stages": "",
+}
 
 
 def run(options: argparse.Namespace) -> int:

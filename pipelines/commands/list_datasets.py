@@ -11,6 +11,8 @@ from common.datasets.located import root_of
 from common.datasets.registry import dataset_names, resolve_dataset
 from pipelines.commands.printing import print_json
 
+OPTIONS = {"--json": False}
+
 
 def describe(spec: DatasetSpec) -> dict[str, Any]:
     """Facts on a dataset for its choice.
@@ -66,11 +68,6 @@ def _state(dataset: dict[str, Any]) -> str:
         return f"in {dataset['root']}"
     command = f"make fetch-data DATASET={dataset['name']}"
     return command if dataset["access"] == "download" else f"to be got by hand: {command} says how"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--json", action="store_true")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,16 +9,9 @@ from pathlib import Path
 from common.errors import ConfigError
 from common.models.shipped import FOLDER, RECORDS
 from common.storage import STORE_VARIABLE
-from pipelines.commands.arguments import place
+from pipelines.commands.options import place
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--corpus", required=True, type=place, help="folder that make nano-corpus made")
-    parser.add_argument("--work", default="build/nano", type=place, help="finished stages and checkpoints")
-    parser.add_argument("--parts", default="", help="of clap, encoder, t2a, comma-separated; default: all")
-    parser.add_argument("--overrides", default="", help="section.field=value … of pipelines/nano/settings.yaml")
-    parser.add_argument("--export", default="1", choices=("0", "1"), help="0: leave models/ as it is")
+OPTIONS = {"--corpus": ..., "--work": "build/nano", "--parts": "", "--overrides": "", "--export": "1"}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,13 +19,14 @@ def run(options: argparse.Namespace) -> int:
     from pipelines.nano.corpus import CAPTIONS
     from pipelines.nano.training import CORPUS, PARTS, export, load_settings, train
 
-    if not (options.corpus / CAPTIONS).is_file():
+    corpus = place(options.corpus)
+    if not (corpus / CAPTIONS).is_file():
         raise ConfigError(f"CORPUS={options.corpus} holds no {CAPTIONS}: make it with make nano-corpus")
     parts = options.parts.split(",") if options.parts else [name for name in PARTS if name != CORPUS]
     settings = load_settings(options.overrides)
     work: Path = options.work
     os.environ[STORE_VARIABLE] = str((work / "store").resolve())
-    train(options.corpus, work, parts, settings)
+    train(corpus, work, parts, settings)
     if options.export == "1":
         export(work, FOLDER, RECORDS, parts)
         print(f"models/nano: {', '.join(parts)} written")

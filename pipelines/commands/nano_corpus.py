@@ -5,20 +5,13 @@ from __future__ import annotations
 import argparse
 
 from common.errors import ConfigError
-from pipelines.commands.arguments import number, place
+from pipelines.commands.arguments import number
+from pipelines.commands.options import place
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("--data", default="", help="folder of the collections")
-    parser.add_argument("--out", default="", help="folder of the corpus; what is finished there is kept")
-    parser.add_argument("--collections", default="", help="names with spaces between; default: all")
-    parser.add_argument("--leave-out", default="foley8 esc50", help="kept for evaluation; `none`: nothing")
-    parser.add_argument("--notes", default="20000", help="sounds of General-MIDI banks")
-    parser.add_argument("--words", default="10000", help="spoken words")
-    parser.add_argument("--shards", default="40")
-    parser.add_argument("--seed", default="0")
-    parser.add_argument("--jobs", default="2", help="processes")
+OPTIONS = {
+    **{"--data": "", "--out": "", "--collections": "", "--leave-out": "foley8 esc50", "--notes": "20000"},
+    **{"--words": "10000", "--shards": "40", "--seed": "0", "--jobs": "2"},
+}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,12 +13,7 @@ from common.log import Progress, get_logger
 from common.storage import open_store, store_uri
 from pipelines.commands.wanted import Wanted, bring
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--dataset", required=True, help="a registered name, a dataset YAML or a folder")
-    parser.add_argument("--fetch", default="1", choices=("0", "1"), help="0: never download a dataset that is missing")
-    parser.add_argument("--store", default="", help="s3://bucket/prefix; default: SYNTHIO_STORE")
+OPTIONS = {"--dataset": ..., "--fetch": "1", "--store": ""}
 
 
 def run(options: argparse.Namespace) -> int:

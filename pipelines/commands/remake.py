@@ -11,8 +11,10 @@ from common.errors import DataError
 from common.records.provenance import Provenance, read_provenance
 from common.storage import publish_file
 from common.storage.hashing import hash_file
-from pipelines.commands.arguments import place
+from pipelines.commands.options import place
 from pipelines.local.run import read_run
+
+OPTIONS = {"--run": "runs/latest", "--clip": ..., "--out": ""}
 
 
 def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
@@ -56,13 +58,6 @@ def _provenance(folders: Sequence[str], clip_id: str) -> Provenance | None:
         with contextlib.suppress(DataError):
             return read_provenance(Path(folder), clip_id)
     return None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--run", default="runs/latest", type=place)
-    parser.add_argument("--clip", required=True, help="clip id, as in RUN/synthetic/metadata.jsonl")
-    parser.add_argument("--out", default="", help="file to write; default: CLIP.flac")
 
 
 def run(options: argparse.Namespace) -> int:

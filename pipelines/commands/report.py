@@ -7,13 +7,9 @@ import argparse
 from common.errors import DataError
 from common.storage import read_json, write_text
 from components.report.page import page_of
-from pipelines.commands.arguments import place
 from pipelines.local.run import read_run
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--run", default="runs/latest", type=place)
+OPTIONS = {"--run": "runs/latest"}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,20 +7,14 @@ import argparse
 from common.datasets.registry import resolve_dataset
 from pipelines.cluster.api import Cluster, Connection
 from pipelines.cluster.submit import cluster_profile, submit
-from pipelines.commands.arguments import add_run_arguments, pipeline_arguments
+from pipelines.commands.arguments import pipeline_arguments
+from pipelines.commands.options import RUN_OPTIONS
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run, run_local
 from pipelines.local.stopping import TASKS
 from pipelines.sources import ROOT
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    add_run_arguments(parser)
-    parser.add_argument("--dataset", default="demo", help="a registered name or a dataset YAML")
-    parser.add_argument("--n", default="", help="number of training clips; default: the dataset's")
-    parser.add_argument("--reuse-t2a-from", default="", help="text-to-audio model of an earlier run, folder or s3://…")
-    parser.add_argument("--llm-endpoint", default="", help="OpenAI-compatible server that writes the captions")
+OPTIONS = RUN_OPTIONS | {"--dataset": "demo", "--n": "", "--reuse-t2a-from": "", "--llm-endpoint": ""}
 
 
 def run(options: argparse.Namespace) -> int:

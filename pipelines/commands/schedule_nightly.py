@@ -12,9 +12,12 @@ from common.errors import ConfigError
 from common.study.cells import check_cells_per_run
 from pipelines.cluster.api import Cluster, Connection, with_name
 from pipelines.cluster.placement import load_profile
+from pipelines.commands.arguments import number
 from pipelines.commands.benchmark import PIPELINE
 from pipelines.dags.compile import compile_pipeline
 from pipelines.sources import ROOT
+
+OPTIONS = {"--cells": ..., "--preset": "small", "--methods": "", "--seeds": "3", "--profile": "one-gpu"}
 
 PACKAGE = ROOT / "build" / "nightly.yaml"
 
@@ -35,8 +38,6 @@ def schedule(
         cluster: client of the API.
         pipeline: ids of pipeline and version. Compile it with `fresh=True`: a night with cached tasks would measure the
             cache, and the client's own switch has no effect on an uploaded version.
-        params: the pipeline's parameters.
-        name: name of the recurring run and of its experiment.
         cron: six fields, seconds first.
     """
     client = cluster.client
@@ -94,15 +95,6 @@ def cells_of(text: str) -> list[dict[str, Any]]:
     return cells
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--cells", required=True, help="dataset:n, separated by commas")
-    parser.add_argument("--preset", default="small")
-    parser.add_argument("--methods", default="", help="comma-separated; empty = the default six")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--profile", default="one-gpu")
-
-
 def run(options: argparse.Namespace) -> int:
     """Create or replace the recurring run; exit status 0 = it is in place, 2 = bad input."""
     connection = Connection.from_environment()
@@ -120,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         "cells": json.dumps(cells),
         "preset": options.preset,
         "methods": options.methods,
-        "seeds": options.seeds,
+        "seeds": number("SEEDS", options.seeds, 1),
         "history": NAME,
     }
     package = compile_pipeline(PACKAGE, options.profile, fresh=True, pipeline="benchmark")

@@ -28,8 +28,12 @@ from pipelines.cluster.placement import (
     image,
     load_profile,
 )
-from pipelines.commands.arguments import place
 from pipelines.dags.code_version import code_version
+
+OPTIONS = {
+    **{"target": ..., "--preset": "paper", "--overrides": "", "--profile": "eight-gpus", "--nodes": 2},
+    **{"--corpus": "", "--clap": ""},
+}
 
 STAGE = "pretrain_t2a"
 RUNTIME, JOB, CONTAINER = "torch-distributed", "node", "node"
@@ -150,17 +154,6 @@ def _pod(profile: Profile) -> dict[str, Any]:
             ],
         },
     }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("target", type=place)
-    parser.add_argument("--preset", default="paper")
-    parser.add_argument("--overrides", default="")
-    parser.add_argument("--profile", default="eight-gpus")
-    parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--corpus", default="")
-    parser.add_argument("--clap", default="")
 
 
 def run(options: argparse.Namespace) -> int:

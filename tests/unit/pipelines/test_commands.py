@@ -11,7 +11,8 @@ import pytest
 
 from common.errors import ConfigError
 from pipelines.commands import main
-from pipelines.commands.arguments import check_parameter, place
+from pipelines.commands.arguments import check_parameter
+from pipelines.commands.options import place
 from pipelines.commands.printing import print_json
 
 ADDRESSES = ["--corpus=s3://bucket/corpus", "--clap=s3://bucket/clap"]
