@@ -40,7 +40,6 @@ def read_members(
     Args:
         source: a file, or a readable stream. A tar needs no seeking, a zip does.
         suffixes: allowed suffixes, such as `(".flac", ".json")`; upper or lower case.
-        limits: caps on the archive.
         skip_others: skip hidden files and files of other suffixes, which are common in published collections, instead
             of refusing the archive. All other rules apply, and skipped files count towards the caps.
 
@@ -125,8 +124,6 @@ class MemberFile(io.RawIOBase):
 
     Args:
         read: returns at most the requested number of bytes of the member, none at its end.
-        size: declared in the archive.
-        where: the archive, for messages.
     """
 
     def __init__(self, read: Callable[[int], bytes], size: int, where: str) -> None:

@@ -18,14 +18,12 @@ class ArchiveLimits:
     """Caps on an untrusted archive; the values are ours, at least ten times those of a corpus shard.
 
     Attributes:
-        members: files and folders.
         member_bytes: size of one file, unpacked.
         total_bytes: size of all files and headers, unpacked.
         ratio: unpacked to packed bytes of the whole, from `ratio_from_bytes` unpacked ones on. FLAC and WAV shrink to
             a fifth or less, silence to a thousandth.
         ratio_from_bytes: unpacked size from which `ratio` applies.
         path_bytes: length of a name in UTF-8.
-        depth: parts of a name.
     """
 
     members: int = 200_000

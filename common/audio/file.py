@@ -72,11 +72,6 @@ class _Forward(soundfile.SoundFile):
 class AudioFile:
     """An open audio file.
 
-    Args:
-        path: names the file in messages.
-        descriptor: the open file.
-        layout: how it is decoded.
-
     Attributes:
         info: the header; its `frames` may be wrong, and is a hint only.
     """

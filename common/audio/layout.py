@@ -69,7 +69,6 @@ class Spliced(io.RawIOBase):
     """Pieces of an open file as one stream.
 
     Args:
-        descriptor: the open file.
         pieces: in order.
 
     Attributes:

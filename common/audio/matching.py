@@ -36,9 +36,7 @@ class Recording:
         """Audio (C, T) float32 through the filter, at `LEVEL_DBFS`, with the noise.
 
         Args:
-            audio: of any level.
             rate: in Hz, that of the clips that the filter was fitted to.
-            seed: of the noise.
         """
         filtered = levelled(_shaped(audio, np.array(self.gains_db), rate))
         white = 0.1 * np.random.default_rng(seed).standard_normal(audio.shape)
@@ -71,7 +69,6 @@ def fit_recording(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray], rate
 
     Args:
         made: mono (T,), at `rate`.
-        wanted: likewise.
         rate: in Hz.
 
     Returns:

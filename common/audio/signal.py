@@ -46,7 +46,6 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
     """Decode WAV, FLAC, OGG, MP3 and any other format of libsndfile, by content whatever the suffix.
 
     Args:
-        path: the file.
         max_duration_s: only the loudest window of this length is kept of a longer file; it is
             found block by block, so that memory does not grow with the file.
 
@@ -131,12 +130,7 @@ def to_mono(x: np.ndarray) -> np.ndarray:
 
 
 def channels_cancel(mean_power: float, power: np.ndarray) -> bool:
-    """Whether the mean of the channels holds under 1 % of their mean power.
-
-    Args:
-        mean_power: power of the mean of the channels.
-        power: power of each channel.
-    """
+    """Whether the mean of the channels holds under 1 % of their mean power."""
     return len(power) > 1 and mean_power < 0.01 * float(power.mean())
 
 

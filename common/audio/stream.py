@@ -36,7 +36,6 @@ def open_mono(path: Path, rate_hz: int) -> Iterator[MonoStream]:
     The file is decoded twice: first for its length, and for what its channels have in common.
 
     Args:
-        path: the file.
         rate_hz: sampling rate of the result.
 
     Raises:

@@ -40,9 +40,7 @@ class Desk:
     """Sends tasks to a writer and returns only captions and elements that passed the checks.
 
     Args:
-        writer: asked first.
         grammar: writes the pieces that no reply held.
-        checks: requirements on a caption.
         cache: stored replies of the writer.
     """
 

@@ -32,9 +32,6 @@ class ChatModelWriter:
 
     Decoding is constrained to replies that pass the checks (`common.captions.constrained`). Templates that know a
     switch for thinking are asked for none.
-
-    Args:
-        checks: requirements on a caption.
     """
 
     def __init__(self, config: ChatModelConfig, checks: CheckConfig) -> None:

@@ -209,7 +209,6 @@ def in_other_language(text: str, language: str) -> bool:
 
     Args:
         text: without the labels, which may be in any language.
-        language: name of a list in `languages.yaml`.
     """
     words = {word.replace("’", "'") for word in _WORD.findall(text.lower())}
     lists = _function_words()

@@ -40,7 +40,6 @@ class ReplyForm:
     Every text that `begins` accepts can be ended so that `whole` accepts it; `ending` is one way.
 
     Args:
-        task: what is asked for.
         checks: requirements on a caption.
     """
 
@@ -158,7 +157,6 @@ class KeepToForm(LogitsProcessor):
     After `SeededSampling` that token is a draw from the model's distribution over the tokens that fit.
 
     Args:
-        tokenizer: of the model.
         forms: of each row; None = the row writes freely.
         prompt_tokens: length of the prompt, padding included.
         ends: tokens that end a row; without any, rows end at the limit of tokens.

@@ -24,7 +24,6 @@ def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str,
     """Diversity figures of captions; means over labels, each label counted once.
 
     Args:
-        captions: captions of each normalised label.
         seed: draws the sample for the pairwise measures.
 
     Returns:

@@ -69,9 +69,7 @@ def read_reply(text: str, extraction: bool, max_depth: int) -> Found:
     come as a JSON array or as numbered or marked lines. What is whole in an object that was cut off is used.
 
     Args:
-        text: the reply.
         extraction: whether elements are wanted, rather than captions.
-        max_depth: of brackets.
     """
     answer = without_thought(text)
     if answer is None:

@@ -16,7 +16,6 @@ class SeededSampling(LogitsProcessor):
     depends on its own seed and logits only, not on its position in the batch.
 
     Args:
-        seeds: one per row.
         temperature: 0 = greedy.
         top_p: draw among the most likely tokens that together have this probability.
     """

@@ -67,7 +67,6 @@ def asked_wait_s(headers: Mapping[str, str], body: str, now: datetime) -> float:
 
     Args:
         headers: with names in lower case.
-        body: text of the error.
         now: used with dates if the server does not say its own time.
     """
     now = _date(headers.get("date", "")) or now

@@ -46,7 +46,6 @@ def tidy(text: str, labels: Sequence[str] = ()) -> str:
     """Plain form of a caption or phrase, on one line; the labels in it stand as they are written here.
 
     Args:
-        text: from a model.
         labels: normalised; found whatever their quotes, dashes, case, `_` and `/`, and never changed.
     """
     text = unicodedata.normalize("NFC", text)

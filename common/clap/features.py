@@ -20,9 +20,6 @@ class ClapFeatures:
     There are two differences. A clip longer than the window is cut into fixed windows that together
     cover it, where the extractor takes a random one. For fused checkpoints no window is marked as
     longer than the input, where the extractor marks a random one.
-
-    Args:
-        extractor: source of all settings.
     """
 
     def __init__(self, extractor: ClapFeatureExtractor) -> None:

@@ -23,7 +23,6 @@ def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int
     """Build a CLAP with random weights.
 
     Args:
-        architecture: sizes.
         vocabulary: pieces of the corpus; any text has tokens.
     """
     tokenizer = build_clap_tokenizer(vocabulary, architecture.max_tokens)

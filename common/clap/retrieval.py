@@ -51,7 +51,6 @@ def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
 
     Args:
         similarity: (N, K) cosines of clips and texts.
-        own: for each clip, the index of its text.
 
     Returns:
         Area under the ROC curve of matched against other pairs; NaN without other pairs.

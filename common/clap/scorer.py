@@ -35,7 +35,6 @@ class ClapScorer:
 
     Args:
         model: set to evaluation mode.
-        extractor: source of the feature settings.
         batch_size: windows per pass.
     """
 
@@ -57,7 +56,6 @@ class ClapScorer:
         """Load a directory written by `ClapModel.save_pretrained` and `ClapProcessor.save_pretrained`.
 
         Args:
-            path: the directory.
             batch_size: windows per pass.
             device: default: a GPU where there is one.
 
@@ -96,7 +94,6 @@ class ClapScorer:
         Args:
             clips: mono (T,) arrays in [-1, 1], of any lengths; consumed one by one, so a generator
                 keeps memory flat.
-            sample_rate_hz: the one rate of all clips.
             heard: called with the index of each clip and the log-mel spectrogram of its first window without
                 padding, (T, mel_bins) in dB: `features.spectrogram` at no extra cost.
 

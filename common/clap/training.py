@@ -45,9 +45,7 @@ def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate
     """Compute the features of all windows of all clips.
 
     Args:
-        scorer: source of the features.
         clips: mono (T,) arrays in [-1, 1].
-        sample_rate_hz: the one rate of all clips.
 
     Returns:
         (W, 1 or 4, frames, mel_bins), and for each row the index of its clip.
@@ -127,8 +125,6 @@ def equalizer_gains(count: int, mel_bins: int, deviation_db: float, generator: t
     """Draw random smooth equalisers for log-mel spectrograms (FilterAugment, arXiv 2110.03282).
 
     Args:
-        count: number of spectrograms.
-        mel_bins: per spectrogram.
         deviation_db: standard deviation of the gain at each of six points over the bands.
 
     Returns:

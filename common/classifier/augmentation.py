@@ -20,9 +20,7 @@ def spec_augment(
 
     Args:
         features: (B, frames, bins), normalised.
-        config: number of masks, largest roll.
         strength: largest share of an axis under one mask, in [0, 1].
-        sample_rate_hz: rate of the waveforms, for the roll.
         generator: source of the draws; their number depends on B and the number of masks only.
 
     Returns:

@@ -183,7 +183,6 @@ def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Te
 
     Args:
         features: (frames, bins).
-        length: frames of a window.
 
     Returns:
         (windows, length, bins); one window for a clip of at most `length` frames.
@@ -205,7 +204,6 @@ def random_window_features(features: Tensor, length: int, pad_value: float, posi
 
     Args:
         features: (frames, bins).
-        length: frames of the window.
         position: in [0, 1): fraction of the range of possible starts.
 
     Returns:

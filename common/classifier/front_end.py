@@ -26,11 +26,7 @@ class FrontEnd(Protocol):
     Equal front ends give equal frames.
 
     Attributes:
-        sample_rate_hz: rate of the waveforms.
-        max_length: frames of a window.
-        pad_value: value of frames after the end of a clip.
         spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
-        frame_length: samples of a frame.
         hop_length: samples between the starts of two frames.
         peak: largest sample to which each clip is scaled; None = clips are heard as they are.
     """

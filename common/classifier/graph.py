@@ -12,9 +12,6 @@ from common.classifier.model import Classifier
 class WaveformLogits(nn.Module):
     """Logits (labels,) of one mono waveform (T,): the mean over its fixed windows, as `predict_logits` gives them.
 
-    Args:
-        classifier: on spectrograms.
-
     Attributes:
         shortest: samples of the shortest waveform.
         window_s: seconds of a window.

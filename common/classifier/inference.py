@@ -23,7 +23,6 @@ def predict_logits(
     """Logits of each clip: the mean over its fixed windows.
 
     Args:
-        classifier: loaded, or its directory.
         clips: mono waveforms (T,), float32.
         sample_rate_hz: rate of the clips, which are resampled to the model's rate.
         batch_size: windows per pass; the last batch is padded to it, so that results do not depend
@@ -54,8 +53,6 @@ def stream_logits(
     Args:
         classifier: its model is put into evaluation mode and left there.
         blocks: the clip, mono (T,) float32 at the model's rate, in parts of any length.
-        samples: length of the clip.
-        batch_size: windows per pass.
         peak: largest sample of the clip, as `peak_of` gives it; needed where the front end scales clips.
 
     Returns:
@@ -87,10 +84,6 @@ def stream_windows(
 
     Args:
         blocks: the clip, mono (T,) float32, in parts of any length.
-        samples: length of the clip.
-        max_length: frames of a window.
-        frame_length: samples of a frame.
-        hop_length: samples between the starts of two frames.
     """
     frames = 1 + max(0, samples - frame_length) // hop_length
     starts = fixed_window_starts(frames, max_length)

@@ -80,7 +80,6 @@ def build_classifier(
     """Build a classifier with random weights.
 
     Args:
-        architecture: sizes.
         labels: by output index.
         mean: mean of the log-mel features before normalisation.
         std: their standard deviation; features become (x - mean) / (2 std).
@@ -250,7 +249,6 @@ def cut_positions(embeddings: Tensor, config: ASTConfig, frames: int) -> Tensor:
 
     Args:
         embeddings: (1, 2 + rows * columns, C), of two tokens and of the patches, frequency by frequency.
-        config: of the model that they come from.
         frames: of the window, at most `config.max_length`.
 
     Returns:

@@ -31,7 +31,6 @@ def vary_recording(features: Tensor, config: RecordingConfig, front_end: LogMel,
 
     Args:
         features: (frames, bins) of the whole clip, before any padding.
-        config: which conditions vary, and how far.
         front_end: that computed the features; one that hears all clips at one level hears no gain.
         draws: (DRAWS,) uniform in [0, 1).
 
@@ -63,10 +62,7 @@ def draw_conditions(
     """Draw the recording conditions of `count` clips; nothing is drawn where none vary.
 
     Args:
-        config: which conditions vary, and how far.
-        count: number of clips.
         front_end: a `LogMel` where any varies.
-        generator: source of the draws; their number depends on `count` only.
 
     Returns:
         For each clip the change of its features; see `vary_recording`.

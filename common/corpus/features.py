@@ -71,7 +71,6 @@ def write_features(
     """Write one part per source, in parallel; existing parts are kept.
 
     Args:
-        folder: used for these sources and this `read` only.
         sources: picklable, in the order of the clips.
         read: picklable; yields for each clip its features, (R, …) with R > 0 and otherwise equal shapes,
             and further facts, as JSON values.
@@ -135,9 +134,6 @@ class _Part:
 
 class StoredFeatures:
     """Reader of the parts written by `write_features`. Processes that open the same folder share the memory.
-
-    Args:
-        folder: as given to `write_features`.
 
     Attributes:
         rows: number of rows of all clips.
@@ -227,7 +223,6 @@ class CorpusJob(Generic[Plan]):
     """Arguments of a training process.
 
     Attributes:
-        corpus_dir: folder of the corpus artifact.
         key: key of the trained model's item in `store`.
         folder: output folder of the model.
     """

@@ -82,7 +82,6 @@ class Corpus:
     Shards on S3 are read through a local cache of bounded size.
 
     Attributes:
-        path: folder of the artifact.
         manifest: content of `manifest.json`.
         shards: in the order of the manifest.
 
@@ -251,7 +250,6 @@ def read_shard(source: Path | BinaryIO, name: str = "") -> Iterator[tuple[str, d
     """Yield the samples of a tar shard as `(key, {suffix: bytes})`, streamed; nothing is written to disk.
 
     Args:
-        source: a file, or a readable stream.
         name: for messages; default: the path.
 
     Raises:

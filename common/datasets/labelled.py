@@ -26,7 +26,6 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
     one such file is there and no other row names it.
 
     Args:
-        labels: the label file; see `read_label_file`.
         root: folder of relative paths.
         multi_label: whether a cell may hold several labels.
 

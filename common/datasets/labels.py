@@ -91,11 +91,7 @@ class Notice(NamedTuple):
 
 
 class Spellings:
-    """Spellings of labels, or of groups, before they were made canonical, with the places where they stand.
-
-    Args:
-        what: `label` or `group`, for messages.
-    """
+    """Spellings of labels, or of groups, before they were made canonical, with the places where they stand."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -115,11 +111,7 @@ class Spellings:
         return f" (first in {found[0]})" if found else ""
 
     def notices(self, known: Collection[str] = ()) -> list[Notice]:
-        """Notices of texts in several spellings that were taken as one, and of those that may stand for no value.
-
-        Args:
-            known: texts that the dataset file names as values.
-        """
+        """Notices of texts in several spellings that were taken as one, and of those that may stand for no value."""
         found = []
         for text, spellings in self._places.items():
             if len(spellings) > 1:
@@ -154,11 +146,6 @@ def shown(text: str) -> str:
 
 def check_labels(labels: Iterable[str], where: str, spellings: Spellings) -> None:
     """Check that labels are classes that people and models can tell apart.
-
-    Args:
-        labels: all labels of the dataset.
-        where: label file, folder or dataset, for messages.
-        spellings: where the labels stand.
 
     Raises:
         DataError: a label has no printable character or is too long, two look the same, or there is one class only.

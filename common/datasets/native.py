@@ -38,9 +38,7 @@ def home(root: Path, marker: str, dataset: str) -> Path:
     """Folder that holds `marker`: `root`, or a sub-folder that an archive was unpacked to.
 
     Args:
-        root: folder given by the user.
         marker: path of a file or folder that identifies the layout, relative to the dataset's own top folder.
-        dataset: its name, for messages.
 
     Raises:
         DataError: no folder holds `marker`.
@@ -88,7 +86,6 @@ def read_table(
 
     Args:
         columns: required columns; without a header line, all columns in order.
-        delimiter: between values.
         header: whether the first line names the columns.
 
     Yields:

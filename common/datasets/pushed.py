@@ -36,8 +36,6 @@ def push_dataset(
     """Copy a dataset of files into `store`.
 
     Args:
-        spec: with local paths.
-        store: `datasets/` of a run store, or any other store.
         progress: called with the number of finished files and of all files.
         left_out: called with each clip that is not pushed.
 
@@ -104,8 +102,6 @@ def fetch_dataset(
     """Copy a pushed dataset to `folder`; existing files are kept.
 
     Args:
-        spec: the dataset.
-        folder: for the files and the list of clips.
         choose: selects the rows whose files are needed; None = all.
 
     Returns:

@@ -74,9 +74,6 @@ def find_dataset(source: str) -> DatasetSpec:
 
     A registered dataset that is not on this machine is taken from the run store, where `make push-data` puts it.
 
-    Args:
-        source: as for `resolve_dataset`.
-
     Raises:
         ConfigError: there is no such dataset, or it is in neither place; the message says where to get it.
         StorageError: the store does not answer, or lacks the list of a pushed dataset.

@@ -15,7 +15,6 @@ class Row:
     """A listed clip.
 
     Attributes:
-        path: the audio file.
         source: path relative to the audio root, in POSIX form.
         label: its label, or the first of several.
         split: `train`, `val` or `test`; None = not given.
@@ -57,8 +56,6 @@ class Listing:
         dropped: unusable rows and duplicates.
         ignored_columns: unused columns of the label file.
         ignored_files: files without an audio suffix, or outside the official lists of a dataset.
-        has_splits: whether splits are given.
-        spellings: spellings of the labels, with their places.
         notices: oddities that leave no clip out.
     """
 

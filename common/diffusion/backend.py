@@ -264,9 +264,6 @@ class T2ABackend(ABC):
 def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABackend]:
     """Back end for a pipeline class named in `model_index.json`.
 
-    Args:
-        where: origin of the name, for the message.
-
     Raises:
         DataError: no back end has this pipeline class.
     """

@@ -20,7 +20,6 @@ class MelBands(nn.Module):
         sampling_rate: Hz.
         n_fft: samples of a window, a multiple of 4.
         hop: samples between windows, at most a quarter of one.
-        n_mels: number of bands.
     """
 
     window: Tensor

@@ -38,9 +38,6 @@ def sample(
     full (the last one is padded), so results are bit-equal on one machine; other batch sizes agree within 1e-4.
 
     Args:
-        backend: the model.
-        captions: N captions.
-        duration_s: one for all clips, or one per clip.
         generators: N CPU generators; they or their seeds also drive the solver's noise.
         sampler: steps and their spacing, guidance, batch size.
         init_latents: `(N, D, L)` to start from instead of pure noise (SDEdit, arXiv 2108.01073).
@@ -88,8 +85,6 @@ class TextCache:
 
     Args:
         backend: its text encoder must not change while the cache lives.
-        batch_size: captions per pass.
-        limit: captions kept; at least `batch_size`.
     """
 
     def __init__(self, backend: T2ABackend, batch_size: int, limit: int = 512) -> None:

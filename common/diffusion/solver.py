@@ -16,9 +16,7 @@ class Noise:
     """Unit normal draws `(B, D, L)`, one generator per clip; the last clip's draws fill up the batch.
 
     Args:
-        generators: CPU generators, one per clip.
         shape: `(D, L)`.
-        batch_size: B.
     """
 
     def __init__(self, generators: Sequence[torch.Generator], shape: tuple[int, int], batch_size: int) -> None:

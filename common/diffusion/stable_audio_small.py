@@ -70,8 +70,6 @@ class StableAudioSmallProjection(ModelMixin, ConfigMixin):
     """Projection of text states and seconds to the conditioning width.
 
     Args:
-        text_encoder_dim: width of the text states.
-        conditioning_dim: width of the result.
         min_value: smallest number of seconds.
         max_value: largest number of seconds.
     """

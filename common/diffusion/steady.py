@@ -53,7 +53,6 @@ def steady(transformer: Any, condition: Condition, null_rows: int) -> Iterator[C
 
     Args:
         transformer: must not be trained inside the block.
-        condition: the first `null_rows` rows are null.
         null_rows: 0 without guidance.
 
     Yields:

@@ -38,9 +38,7 @@ class CacheHead(nn.Module):
     """Logits from similarities to the labels' texts and to labelled clips.
 
     Args:
-        labels: number of labels.
         width: size of an embedding.
-        clips: number of labelled clips.
     """
 
     text: Tensor
@@ -106,7 +104,6 @@ def fit_cache(
         targets: (N, labels) 1 where a clip has the label.
         weights: (N,) above 0.
         texts: (labels, D) of norm 1.
-        scale: as `LabelTexts.scale`.
         share: of the labelled clips, in [0, 1]; with 0 the head is zero-shot, and clips do not enter where labels
             exclude each other.
         sharpness: how fast a clip's say falls with its distance, above 0.

@@ -66,7 +66,6 @@ class MelPower(nn.Module):
 
     Args:
         window: (fft_size,) of each frame.
-        hop_length: samples between two frames.
         filters: (fft_size // 2 + 1, mel_bins).
     """
 

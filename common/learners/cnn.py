@@ -48,7 +48,6 @@ class ConvNet(nn.Module):
     """Four convolutions, then the mean and the maximum over time of each of eight zones of frequency.
 
     Args:
-        labels: number of labels.
         frames: shorter clips are filled to this length with silence.
     """
 
@@ -124,7 +123,6 @@ def fit_convnet(
         gold: (frames, bands) of each clip.
         gold_targets: (N, labels) 1 where a clip has the label.
         further: clips that fill `share` of each batch.
-        further_targets: their targets.
         share: in [0, 1); 0 leaves `further` out.
         real_last: final share of the steps that see gold clips alone.
         multi_label: whether labels are independent.

@@ -22,11 +22,7 @@ Features = NDArray[np.float32]
 
 
 class FrontEnd(Protocol):
-    """Features of clips; each clip's depend on no other clip.
-
-    Attributes:
-        sample_rate_hz: rate of the waveforms.
-    """
+    """Features of clips; each clip's depend on no other clip."""
 
     sample_rate_hz: int
 
@@ -63,9 +59,6 @@ class Traced:
 
 class Clap:
     """The audio tower of a CLAP, which hears every clip at one level: embeddings (D,) of norm 1.
-
-    Args:
-        folder: of the CLAP.
 
     Raises:
         DataError: it holds none.

@@ -22,7 +22,6 @@ class LearnerLogits(nn.Module):
     """Logits (labels,) of one mono waveform (T,), divided by the learner's temperature.
 
     Attributes:
-        shortest: samples of the shortest waveform.
         window_s: seconds of a window; 0 where the front end hears a clip whole.
 
     Raises:
@@ -105,7 +104,6 @@ def answer(folder: Path, opened: Opened) -> Answer:
     """The module of an opened classifier.
 
     Args:
-        folder: its directory, for messages.
         opened: all members of a blend hear clips at one rate.
 
     Raises:

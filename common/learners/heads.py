@@ -20,12 +20,7 @@ LARGEST = 1e6
 
 
 class LinearHead(nn.Module):
-    """A `Linear` as a module.
-
-    Args:
-        labels: number of labels.
-        width: number of features.
-    """
+    """A `Linear` as a module."""
 
     mean: Tensor
     inverse: Tensor

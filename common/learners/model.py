@@ -30,7 +30,6 @@ class LearnerModel:
     """A front end and a head.
 
     Attributes:
-        learner: its name.
         front_end: name of the front end, one of `MODULES` or `PRETRAINED`.
         head: features of a clip to logits.
         labels: by output index.

@@ -68,7 +68,6 @@ class Opened(ABC):
 
         Args:
             waveforms: mono (T,) float32; they are resampled to the model's rate.
-            sample_rate_hz: rate of the clips.
 
         Returns:
             (clips, labels) float64.
@@ -141,11 +140,7 @@ class OpenedLearner(Opened):
 
 @dataclass(frozen=True)
 class OpenedBlend(Opened):
-    """A blend's directory.
-
-    Attributes:
-        members: each with its temperature.
-    """
+    """A blend's directory."""
 
     members: tuple[tuple[Opened, float], ...]
 

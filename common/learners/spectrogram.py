@@ -15,10 +15,8 @@ class MelPower(nn.Module):
     """Mel energies of frames of a waveform that is scaled to its peak.
 
     Args:
-        sample_rate_hz: rate of the waveforms.
         bands: mel bands from 0 Hz to half the rate (HTK's scale), each filter with the sum 1.
         fft_length: points of the transform, at least `FRAME_LENGTH`.
-        hop_length: samples between the starts of two frames.
     """
 
     _window: Tensor

@@ -134,9 +134,6 @@ def check_listed(record: ModelRecord) -> None:
 def check_hashes(model: str, found: Mapping[str, str], found_only: bool = False) -> None:
     """Compare SHA-256 by file with those of `models.yaml`, which are of the commit that stands there.
 
-    Args:
-        found_only: skip files that are not in `found`.
-
     Raises:
         DataError: a listed file is missing or differs.
     """
@@ -236,8 +233,6 @@ def check_fetched(config: RunConfig, preset: str, overrides: str, *places: str) 
 
     Args:
         preset: for the command in the message.
-        overrides: likewise.
-        places: as in `missing_models`.
 
     Raises:
         ConfigError: one line that names what is missing and the command that fetches it.

@@ -61,10 +61,6 @@ def stage(
     Inside the block the run store is the sub-store `scope` of `config`.
 
     Args:
-        name: stage name, verb_object.
-        config: settings from `plan`.
-        metrics_path: file for the figures.
-        outputs: artifact name → folder.
         inputs: artifacts that the stage always reads; see `Stage.verify`.
 
     Raises:

@@ -87,10 +87,6 @@ def write_sums(folder: Path) -> None:
 def verify_artifact(stage: str, name: str, folder: Path) -> None:
     """Unpack an input and verify it against its `SHA256SUMS`; one without that file only has to be non-empty.
 
-    Args:
-        stage: the reading stage, for the message.
-        name: name of the input in the message.
-
     Raises:
         StorageError: a file is missing or differs; the one-line message names it and the remedy.
     """

@@ -30,7 +30,6 @@ class Checkpoints:
 
     Args:
         store: `file://` or `s3://`; holds nothing but these checkpoints.
-        keep: number of finished checkpoints kept.
     """
 
     def __init__(self, store: ObjectStore, keep: int = 2) -> None:

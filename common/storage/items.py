@@ -31,7 +31,6 @@ class ItemStore:
     """Items of one stage.
 
     Args:
-        stage: name of the stage (verb_object); the folder in the store.
         code_version: hash of the stage's source; part of every key.
         root: the store, a folder or a URI; default: `SYNTHIO_STORE`.
     """

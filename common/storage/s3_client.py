@@ -28,7 +28,6 @@ class S3Settings:
         cuts: how often a stream may be resumed without a byte in between.
         pause_s: first pause before resuming a stream; it doubles.
         part_bytes: files above twice this size are uploaded in parts of it; S3 allows 10 000 parts of at least 5 MiB.
-        threads: parallel parts.
     """
 
     endpoint: str | None = None

@@ -21,7 +21,6 @@ class ResumingReader(io.RawIOBase):
 
     Args:
         get: `get(**arguments)` returns the response of GetObject.
-        uri: address of the object in messages.
         settings: retries and pauses.
 
     Raises:

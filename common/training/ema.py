@@ -15,7 +15,6 @@ class Ema:
     """Averages of `parameters`, with a decay that rises to `decay`: min(decay, (1 + step) / (10 + step)).
 
     Args:
-        parameters: by name.
         decay: 0 = no averaging; `averages` is then empty and all methods do nothing.
     """
 

@@ -35,7 +35,6 @@ class Curve(list[dict[str, float]]):
     """Recorded rows of figures, with the training speed beside them.
 
     Attributes:
-        speed: figures of `common.training.speed.Speed`.
         best_step: the step that the model's final weights come from.
     """
 

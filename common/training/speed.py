@@ -23,11 +23,7 @@ def data_wait() -> Iterator[None]:
 
 
 class Speed:
-    """Clips per second, share of time spent waiting for data, peak GPU memory.
-
-    Args:
-        batch_size: clips per step.
-    """
+    """Clips per second, share of time spent waiting for data, peak GPU memory."""
 
     def __init__(self, batch_size: int, device: torch.device) -> None:
         self._batch_size, self._device = batch_size, device

@@ -33,10 +33,7 @@ class State:
 
     Attributes:
         engine: model and optimiser.
-        ema: averages.
         best: weights and buffers of step `best_step`, each process its shard, in main memory; None = not kept.
-        done: finished steps.
-        best_step: step of the weights in `best`.
         curve: recorded rows.
         window: figures of the steps since the last row.
     """

@@ -54,8 +54,6 @@ def write_drafts(
         captions: existing captions by clip id, of at least these clips.
         desk: the writer, with checks.
         settings: captions per call, share of the pool.
-        factor: captions per clip.
-        seed: the replicate.
 
     Raises:
         DataError: a clip has no caption.
@@ -140,7 +138,6 @@ def source_figures(found: Sequence[tuple[Sequence[Prompt], Tally]], *, in_run: b
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
     Args:
-        found: drafts and tally of each replicate.
         in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
 
     Returns:
@@ -172,9 +169,7 @@ def flat_figures(report: dict[str, dict[str, Any]], how: Tally, now: Tally) -> d
     """Diversity per caption source and the origin of the captions, for the run's page.
 
     Args:
-        report: by source, from `source_figures`.
         how: tally of all captions, including those found in the store.
-        now: tally of this execution.
     """
     shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
     diverse = {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown}

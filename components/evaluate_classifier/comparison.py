@@ -114,11 +114,8 @@ def compare(
         predictions: a failed replicate is missing.
         truth: (N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
         groups: (N,) group of each test clip.
-        labels: names by label id.
-        methods: methods of this run.
         best_classic: classic method chosen on validation, by seed.
         settings: settings of the intervals and of the calibration error.
-        seed: seeds the resampling.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
         thresholds: threshold per model, for a multi-label dataset.
         best: under `without` and `with`, the model without or with synthetic audio that validation chose, by seed.

@@ -50,7 +50,6 @@ def evaluate(
     """All figures of the stage, from finished tasks.
 
     Args:
-        inputs: inputs whose tasks are finished.
         failed: errors of failed predictions, by method and replicate.
 
     Returns:

@@ -23,7 +23,6 @@ class ClipSet:
     """Clips to compare.
 
     Attributes:
-        name: name of the set in the result.
         ids: clip ids, (N,).
         fingerprints: (N,), from `fingerprint`.
         embeddings: (N, D), rows of norm 1.

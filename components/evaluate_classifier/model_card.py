@@ -102,11 +102,9 @@ def model_card(
 
     Args:
         evaluation: content of evaluation.json.
-        dataset: name, domain and licence of the dataset.
         transformers: whether `transformers.pipeline` opens the model.
         peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
         synthetic: whether it was trained on synthetic clips.
-        use: declared use of the run.
         licences: licences of everything that went into the run.
     """
     told, figure = evaluation["delivered"], evaluation.get("figure", "accuracy")

@@ -114,7 +114,6 @@ class SeveralLabels:
     Args:
         truth: (N, K) whether a clip has a label.
         answers: (N, K) probabilities by model.
-        thresholds: threshold by model, from `choose_threshold`.
         draws: bootstrap draws of the test clips.
         bins: number of bins of the calibration error.
     """

@@ -35,9 +35,6 @@ def label_accuracy(
 
     Args:
         predicted: (M,) label ids of the oracle's top class in each clip.
-        clips: M synthetic clips.
-        sets: places by set, from `synthetic_sets`.
-        labels: names by label id.
 
     Returns:
         Per set: clips, accuracy, and per_class (accuracy by main label; labels without clips are left out).
@@ -74,8 +71,6 @@ def set_distances(
         gold: (G, D).
         held_out: (H, D) of other real clips; their kernel distance is the value to compare with.
         sets: (M, D) by name.
-        seed: seeds the subsampling.
-        max_clips: largest number of clips used per set.
     """
     sizes = [len(rows) for rows in sets.values() if len(rows) > 1]
     if len(gold) < 2 or not sizes:

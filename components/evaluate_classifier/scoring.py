@@ -39,7 +39,6 @@ class Clips:
 
     Attributes:
         content: hash of records and audio.
-        folder: the artifact.
     """
 
     content: str
@@ -91,7 +90,6 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
 
     Args:
         tasks: finished embedding tasks of the clips.
-        labels: names by label id.
 
     Returns:
         (clips, K), rows sum to 1.
@@ -111,11 +109,7 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen encoder of a run, compared by content.
-
-    Attributes:
-        content: hash of its files.
-    """
+    """A frozen encoder of a run, compared by content."""
 
     content: str
     folder: Path = field(compare=False)

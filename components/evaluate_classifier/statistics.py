@@ -43,9 +43,6 @@ def resampling(
     """Draw test clips with replacement: whole groups if there are at least `min_groups`, else single clips.
 
     Args:
-        groups: group of each test clip; a clip without one is its own group.
-        resamples: number of draws B.
-        seed: seeds every draw.
         confidence: confidence level of the intervals.
     """
     named = {group for group in groups if group is not None}

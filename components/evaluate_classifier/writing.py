@@ -40,7 +40,6 @@ def write_classifier(
     """Write the delivered classifier, with its model card.
 
     Args:
-        target: new folder.
         classifiers: artifact of train_classifier.
         gold: artifact with the dataset's facts and splits.
         evaluation: content of evaluation.json.

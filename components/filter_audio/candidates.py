@@ -14,7 +14,6 @@ class Candidate:
     """A clip to be filtered.
 
     Attributes:
-        seed: the replicate.
         labels: requested labels: the main one, and further ones in a multi-label dataset.
         signal: result of the signal checks: `ok`, or a reason code.
         source: id of its gold clip.

@@ -52,13 +52,11 @@ def decide(
 
     Args:
         clips: clips of one replicate, of any recipe.
-        claims: label ids of each clip.
         embeddings: (N, D) of the clips; rows of clips that failed the signal checks are ignored.
         label_embeddings: (K, D) of the label prompts, by label id.
         gold: gold training clips of the replicate.
         accepted_before: clips accepted in earlier rounds, by recipe and labels.
         fingerprints: fingerprint of a synthetic or gold clip, by clip id.
-        threshold: from `calibrate`.
         config: similarities from which a pair is compared or counts as one recording.
         filtered: whether a recipe is filtered, by name.
         opinions: of the second judge, by the ids of clips that it was asked about.

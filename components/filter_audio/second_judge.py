@@ -32,8 +32,6 @@ class SecondJudge:
     """Models that are each fitted to all gold clips but those of one fold.
 
     Attributes:
-        models: by fold.
-        folds: fold of each gold clip, by its id.
         known: (folds, labels) whether a model has met the label; it has no say on others.
         bounds: (labels,) probability from which a label is accepted.
         temperature: divides the logits.
@@ -97,12 +95,9 @@ def fit_second_judge(
     Args:
         features: of each clip, followed by those of its recorded copies.
         claims: label ids of each clip, the main one first.
-        ids: of the clips.
         groups: which clips belong together, such as parts of a recording; they share a fold.
-        labels: number of labels.
         multi_label: whether labels are independent.
         config: number of folds, ridge, and the bound.
-        seed: of the folds.
 
     Returns:
         None if the clips cannot be divided: all are of one group, or each is alone in its class.

@@ -65,10 +65,8 @@ def tune(
     """Fine-tune a copy of a CLAP; keeps the best evaluation, or the original weights if none is better.
 
     Args:
-        scorer: the original; not modified.
         clips: gold training clips, mono (T,).
         optim: steps, rate, schedule; `judge` runs every `evaluate_every` steps and at the end.
-        seed: seeds every draw.
         judge: figures on validation clips; `auc` decides. Without figures the original weights are kept.
         equalizer_db: strength of random equalisers; see `common.clap.training.equalizer_gains`.
         checkpoints: where unfinished work is kept.

@@ -60,7 +60,6 @@ def resolve(
         config: the preset with overrides.
         n: number of training clips; 0 = the dataset's default.
         methods: methods by name, in the order of the report.
-        seeds: number of replicates.
         asked: the user's request, for the report.
         data_version: hash of the dataset's files; `prepare_dataset` gets it, so that changed files are read again.
 

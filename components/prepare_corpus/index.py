@@ -125,7 +125,6 @@ def build_index(
     """Write the index, completely or not at all.
 
     Args:
-        path: file to write.
         rows: caption rows; called with a callback for unusable captions.
         excluded: whether the clip of an id or a file name is excluded.
         seed: seeds the order.

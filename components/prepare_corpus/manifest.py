@@ -92,7 +92,6 @@ def make_manifest(
 
     Args:
         names: names of each latent shard and its audio shard, in order.
-        target: the artifact.
 
     Raises:
         DataError: too much was dropped, or fewer than two shards have clips.

@@ -93,7 +93,6 @@ class ShardStore:
         Args:
             link: artifact folder to hold the shard if that costs no space (a hard link on the same file system);
                 otherwise, or with None, the entry has the address in the store.
-            number: position of the shard in the manifest; names the link.
         """
         relative = f"{kind}/shard-{number:05d}.tar"
         local = self._objects.local_path(f"{name}.tar")

@@ -22,12 +22,7 @@ class SourceClip(NamedTuple):
 
 @dataclass
 class Dropped:
-    """Clips left out, counted by reason.
-
-    Attributes:
-        counts: number of clips by reason code.
-        examples: messages of the first `EXAMPLES` clips.
-    """
+    """Clips left out, counted by reason."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
@@ -62,7 +57,6 @@ class Survey(NamedTuple):
     """Counts of a source that are known before audio is read.
 
     Attributes:
-        captions: number of captions, usable or not.
         dropped: unusable captions.
         excluded: number of captions of clips that belong to datasets.
     """

@@ -38,10 +38,7 @@ class Clip:
 
     Attributes:
         clip_id: hash of the relative path, never of the content.
-        duration_s: duration of the stored clip.
         content: hash of the stored samples; equal for equal audio.
-        file_duration_s: duration of the user's file.
-        container, encoding, file_rate_hz, file_channels: format of the user's file.
         notes: codes of oddities, none of which makes the clip unusable.
         further_labels: labels beside the main one, in a multi-label dataset.
     """

@@ -41,10 +41,7 @@ class Reading:
         clips: usable clips, in the order of the dataset.
         dropped: clips left out, with reasons.
         labels: all listed classes, sorted.
-        listed: number of listed clips.
-        ignored_columns, ignored_files: as in `Listing`.
         unread: number of listed clips that are no candidates; see `limit_candidates`.
-        notices: as in `Listing`.
     """
 
     clips: list[Clip]
@@ -91,7 +88,6 @@ def read_dataset(
 
     Args:
         folder: folder of stored clips; None = store nothing.
-        workers: number of threads.
         n: training clips of a replicate, which limits the candidates; None = read all.
 
     Raises:

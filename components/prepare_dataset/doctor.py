@@ -60,7 +60,6 @@ def examine(
     Args:
         settings: settings of the stage; default: those of production.
         n: training clips of a replicate; default: the dataset's.
-        seeds: the replicates.
     """
     settings = settings or PrepareDatasetConfig()
     try:

@@ -137,7 +137,6 @@ def hold_out_groups(
         target: number of clips wanted; at most half of all clips are held out.
         keep: smallest number of clips that must remain.
         seed: seeds the orders.
-        purpose: names the sub-seed.
         min_groups: with fewer named groups the result is None.
     """
     groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)

@@ -16,8 +16,6 @@ class Warned:
     """A warning about the data or its split, for readers of the results.
 
     Attributes:
-        code: short name.
-        message: one sentence.
         of_test: whether the warning depends on the clips of the test split.
     """
 
@@ -31,12 +29,9 @@ class Splits:
     """Splits of a dataset.
 
     Attributes:
-        test: clips of the test split.
         test_copies: clips of the test split that are left out as copies of training or validation clips.
         pool: clips that training may draw from.
-        official_validation: clips of the dataset's own validation split.
         replicates: (training clips, validation clips) by seed.
-        oracle: training clips of the oracle.
         shared: whether all replicates have the same clips.
         dropped: clips outside the test split that are left out as copies of clips in another split, or because their
             group is in a given test split.

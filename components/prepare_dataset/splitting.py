@@ -29,12 +29,9 @@ def split_clips(
     """Split checked clips.
 
     Args:
-        clips: all usable clips.
-        labels: all classes that the dataset lists.
         spec: dataset; its `test` says how the test split is made.
         settings: fractions and limits.
         n: exact number of training clips of a replicate; None = all.
-        seeds: the replicates.
 
     Raises:
         ConfigError: `n` does not fit the data.

@@ -42,7 +42,6 @@ def pretrain(job: Job, processes: int | None = None) -> None:
     Features of the corpus are computed first, once and in bounded memory; a killed run resumes.
 
     Args:
-        job: settings, corpus and folders.
         processes: number of training processes; default: one per GPU.
 
     Raises:

@@ -62,7 +62,6 @@ def pretrain(job: Job, processes: int | None = None) -> None:
     are left out and counted.
 
     Args:
-        job: settings, corpus and folders.
         processes: number of training processes; default: one per GPU.
 
     Raises:

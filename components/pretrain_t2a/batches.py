@@ -30,7 +30,6 @@ class Clips:
         ids: `(N, S)` int64 token ids.
         mask: `(N, S)` int64, 1 = token, 0 = padding.
         durations_s: `(N,)` float32.
-        captions: N texts.
     """
 
     latents: Tensor
@@ -92,7 +91,6 @@ class Plan:
     clips of that length. A corpus that fits the buffer is one group, the same in every epoch.
 
     Args:
-        lengths: for each shard, the number of clips by latent length.
         batch_size: over all processes together.
         seed: seeds the order of shards and clips.
         buffer_clips: largest number of clips in a group of several shards.

@@ -43,8 +43,6 @@ class Estimate:
     """Estimated cost of a training.
 
     Attributes:
-        trained: number of trained parameters.
-        frozen: number of frozen parameters.
         flops_per_clip: FLOP per clip and training step, of the transformer only.
         fixed_bytes: weights, gradients, optimiser state and averaged weights of one process.
         activation_bytes: activations of one clip; rough.
@@ -97,7 +95,6 @@ def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], proc
 
     Args:
         config: shapes and optimiser; a published start is estimated by the shapes of a random one.
-        corpus: numbers from `corpus_numbers` or `planned_numbers`.
         processes: number of GPUs that train together.
 
     Raises:

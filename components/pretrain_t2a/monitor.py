@@ -37,7 +37,6 @@ class Judge:
     """Scores generated clips with CLAP, against held-out clips and captions.
 
     Attributes:
-        scorer: the CLAP.
         real: CLAP embeddings of held-out clips, `(N, E)`.
         texts: CLAP embeddings of the captions to generate for, `(M, E)`.
     """
@@ -51,7 +50,6 @@ class Judge:
 
         Args:
             clips: mono (T,), one for each caption.
-            sample_rate_hz: sample rate of the clips.
         """
         made = self.scorer.embed_audio(clips, sample_rate_hz)
         return {
@@ -88,10 +86,8 @@ class Monitor:
     Args:
         backend: the model in training.
         config: interval, number of clips, and sampler.
-        held_out: clips whose captions are generated for.
         judge: None except in the first process with a CLAP.
         store: receives clips and spectrograms; None except in the first process.
-        seed: seeds the noise, the same at every monitored step.
         steps: last step of the training, which is monitored too.
 
     Attributes:

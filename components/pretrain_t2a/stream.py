@@ -42,7 +42,6 @@ class CorpusShards:
 
     Args:
         corpus: may be read from several threads, one at a time.
-        split: selects the shards.
     """
 
     def __init__(self, corpus: Corpus, split: Split) -> None:

@@ -40,13 +40,10 @@ def train(
     """Train `backend` in place; it ends with the (averaged) weights of the best evaluation.
 
     Args:
-        backend: the pipeline to train.
-        stream: training clips.
         held_out: clips grouped by length, for `held_out_loss` in the curve.
         config: optimiser, guidance dropout, time sampling, and the figure that decides the best step.
         train_text_encoder: train T5 too; otherwise it is frozen.
         seed: seeds noise, times and dropout.
-        checkpoints: where unfinished training is kept.
         watch: adds figures at every evaluation.
 
     Returns:

@@ -59,9 +59,6 @@ def find_of_label(
     A corpus clip suits a gold clip when its label, or else its caption, names exactly the labels of the gold clip.
 
     Args:
-        shards: audio shards of the corpus.
-        labels: all labels of the dataset.
-        train: training clips by replicate.
         clips_per_gold: clips wanted per training clip; a class gets fewer where the corpus holds fewer.
 
     Returns:

@@ -12,11 +12,9 @@ class Found(NamedTuple):
     """A corpus clip found for a gold clip.
 
     Attributes:
-        seed: the replicate.
         source: the gold clip, whose labels it gets.
         rank: number among the clips of its source, from 0.
         place: its place among all clips of the corpus's audio shards.
-        key: its name in the corpus.
         cosine: of the CLAP embeddings; None where CLAP was not asked.
         clap_hash: hash of that CLAP's folder, or empty.
     """

@@ -26,7 +26,6 @@ class Nearest:
 
     Args:
         queries: (Q, D) float32, rows of norm 1.
-        keep: number of neighbours per query.
 
     Attributes:
         cosines: (Q, at most `keep`), descending along each row; ties keep the order of the corpus.
@@ -61,7 +60,6 @@ def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[M
     Args:
         cosines: (Q, K) from `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
         places: (Q, K) from `Nearest`.
-        per_query: number of clips wanted per query.
     """
     queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
     taken: set[int] = set()

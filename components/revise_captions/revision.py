@@ -33,12 +33,7 @@ def revise(
     """Write new prompts for the rejected clips of one recipe and replicate, ordered by clip id.
 
     Args:
-        rejected: the clips whose captions are revised.
         accepted: clips accepted so far, of the same recipe and replicate; new captions must differ from theirs.
-        train: gold training clips of the replicate, used for labels without an accepted clip.
-        captions: captions of the gold clips, by clip id.
-        label_ids: ids of all labels of the dataset.
-        desk: writes and checks captions.
         settings: share of the pool to show.
         domain: sound domain of the dataset.
         number: number of this round, from 1.

@@ -13,8 +13,6 @@ def due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: in
     """Select the clips for round `number`: rejected in the previous round, of recipes that have this round.
 
     Args:
-        rejected: clips rejected by the filter.
-        recipes: all recipes of the run.
         rounds: number of rounds of recipes that state none.
         number: number of this round, from 1.
 

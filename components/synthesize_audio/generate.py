@@ -24,7 +24,6 @@ class Generated:
 
     Attributes:
         audio: (C, T) float32 in [-1, 1].
-        sample_rate_hz: sample rate of `audio`.
         gain_db: gain applied by loudness matching.
         signal: `ok`, or the reason code of the signal checks.
     """
@@ -50,9 +49,7 @@ def sample_batch(
     its own generator; so it depends neither on the other clips of its batch nor on its position.
 
     Args:
-        backend: the model of all requests.
         requests: all with the same `frames`; all start from noise, or all from a source at one noise level.
-        settings: settings of the sampler.
         texts: cache of captions encoded by this backend.
     """
     source = requests[0].source
@@ -98,7 +95,6 @@ def finish(audio: np.ndarray, request: Request, rate: int, settings: SynthesizeA
 
     Args:
         audio: (C, T) as decoded.
-        request: the clip's request.
         rate: sample rate of `audio` in Hz.
         settings: sample rate and peak limit of the result.
     """

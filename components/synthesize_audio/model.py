@@ -33,7 +33,6 @@ class Loaded:
     Attributes:
         backend: the model on its device, in its precision.
         texts: cache of encoded captions.
-        precision: precision of the transformer.
     """
 
     backend: T2ABackend

@@ -46,8 +46,6 @@ def make_budget(
     Args:
         gold_labels: (G,) label ids, G ≥ 1.
         synthetic_labels: (S,) label ids; may be empty. Classes without synthetic clips keep gold clips in the slot.
-        steps: number of optimiser steps.
-        batch_size: examples per step.
         synthetic_fraction: share of the batch that is the slot.
         seed: seed of the replicate, the same for all methods.
     """

@@ -25,13 +25,8 @@ def synthetic_clips(
     """Select the clips of a recipe in one replicate, ordered by id.
 
     Args:
-        recipe: recipe of the method.
-        seed: the replicate.
         clips: clips of all replicates and rounds, possibly of other recipes; a gold clip may have more than
             `augmentation_factor` (losers), of which the first ones count.
-        augmentation_factor: largest number of synthetic clips per gold clip.
-        rounds: number of rounds for recipes that state none.
-        train: training clips of the replicate; needed with `keep`.
         keep: which clips to take of a surplus, for recipes with a filter; the `index` of a clip is then the turn in
             which it was taken, where each gold clip of its class takes one in a turn.
     """
@@ -69,11 +64,7 @@ def extra_real_clips(
     Groups (recordings, speakers, artists) that only the validation clips have are excluded.
 
     Args:
-        train: training clips of the replicate.
-        validation: validation clips of the replicate.
         labelled: all labelled clips outside the test split.
-        augmentation_factor: number of clips per training clip.
-        seed: seeds the draw.
 
     Returns:
         Clips ordered by id; empty where the dataset has no more clips.

@@ -28,7 +28,6 @@ def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) 
     Args:
         embeddings: (B, D) of any norm; they are normalised.
         positives: (B, B) whether two examples belong together; the diagonal does not count.
-        temperature: temperature of the softmax over all other examples.
 
     Returns:
         The mean over the examples that have a positive; 0 when none has.
@@ -48,10 +47,8 @@ def draw_views(labels: np.ndarray, sources: np.ndarray, clips: int, views: int, 
     Args:
         labels: (G,) label ids of the gold clips.
         sources: (S,) index of the gold clip of each synthetic clip.
-        clips: number of gold clips in the batch.
         views: examples per gold clip; without synthetic clips the gold clip itself is repeated, and training draws
             another window and other masks for each.
-        seed: seed of the replicate.
         step: number of the step, from 0.
 
     Returns:
@@ -84,13 +81,8 @@ def train_body(
     """Train the body of `classifier` in place; embeddings of examples that share a label attract, others repel.
 
     Args:
-        classifier: its head is not trained.
         examples: gold clips first, then synthetic ones.
-        gold_clips: number of gold clips.
         sources: index of the gold clip of each synthetic clip.
-        config: settings of the contrastive training.
-        seed: seed of the replicate.
-        checkpoints: where unfinished training is kept.
 
     Returns:
         The curve.

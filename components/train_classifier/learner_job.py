@@ -21,8 +21,6 @@ class Pretrained:
     """A pretrained model, compared by content.
 
     Attributes:
-        folder: its directory.
-        content: hash of the directory.
         window_s: seconds that a new classifier sees at once; None = as many as this one.
     """
 
@@ -41,11 +39,8 @@ class LearnerJob:
     """One learner on one method's clips in one replicate.
 
     Attributes:
-        learner: its name, not AST's.
         method: for log lines.
-        seed: the replicate.
         pretrained: the model that the learner's `frozen` names; ignored where it names none.
-        gold: training clips.
         validation: validation clips; None = the splits alone tell how good the learner is.
         synthetic: further clips of the method, may be empty.
         classic: augmentation; its copies of waveforms are further clips.

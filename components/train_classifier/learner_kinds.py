@@ -48,7 +48,6 @@ class Rows:
     """Clips to fit to.
 
     Attributes:
-        features: of each.
         targets: (N, labels) 1 where it has the label.
         sources: (N,) place of the gold clip that each comes from, -1 for none.
     """

@@ -42,7 +42,6 @@ class Outcome:
     Attributes:
         chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
         candidates: the training that was chosen, by method and replicate.
-        best_classic: best classic candidate by replicate.
         oracle: item folder; None = its training failed, or there are no generated clips to judge.
         select_by: validation figure that decided.
         failures: `{method, seed, error}` of each failed training.

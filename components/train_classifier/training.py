@@ -80,9 +80,7 @@ def batch_loss(
     as many draws for every method.
 
     Args:
-        classifier: its model is trained.
         examples: gold clips first, then synthetic ones, as indexed by `budget`.
-        budget: the clips of each step.
         specaugment: settings and strength; None = no masks.
         mixup_alpha: parameter of the Beta distribution; 0 = no mixup.
         recording: conditions that vary.
@@ -214,9 +212,7 @@ def train(
     Args:
         classifier: a pretrained body with a fresh head.
         validation: decides the checkpoint; None = keep the last one.
-        budget: has `optim.steps` steps.
         select_by: `accuracy`, `macro_f1` or `map`.
-        checkpoints: where unfinished training is kept.
 
     Returns:
         `curve`; with validation also `best_step` and the figures of that checkpoint.
@@ -269,9 +265,7 @@ def draw_mixing(count: int, alpha: float, generator: torch.Generator) -> Mixing:
     """Draw the mixup of a batch: one share for all pairs from Beta(alpha, alpha), as in the paper's code.
 
     Args:
-        count: number of examples.
         alpha: above 0; 1 gives uniform shares, values near 0 give hardly any mixing.
-        generator: source of the draws.
     """
     partners = torch.randperm(count, generator=generator)
     seed = int(torch.randint(2**31, (1,), generator=generator))

@@ -40,12 +40,8 @@ def augmented_copies(
     """Make augmented copies of a clip.
 
     Args:
-        classic: name of the augmentation.
         waveform: (T,) float32.
-        sample_rate_hz: sample rate of `waveform`.
-        config: number of copies, and the ranges.
         strength: strength in the unit of the augmentation's configuration.
-        seed: seed of the replicate.
         clip_id: seeds the draws too, so that they do not depend on other clips.
         backgrounds: (T,) float32 at the same rate; `background` needs at least one.
 
@@ -167,13 +163,7 @@ def _own_global_draws() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Backgrounds:
-    """First clips of a corpus's training split; equal when shards and number of clips are.
-
-    Attributes:
-        identity: hash of the shards and the number of clips.
-        corpus: folder of the corpus.
-        clips: number of clips.
-    """
+    """First clips of a corpus's training split; equal when shards and number of clips are."""
 
     identity: str
     corpus: Path = field(compare=False)

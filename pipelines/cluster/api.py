@@ -46,7 +46,6 @@ class Connection:
         token: bearer token, from KFP_TOKEN; None = the one in the file that KF_PIPELINES_SA_TOKEN_PATH names, read for
             each request, else none.
         ca_file: certificate authority of the host, from KFP_CA.
-        timeout_s: timeout of one request.
         attempts: attempts of one request when the server fails or does not answer.
     """
 
@@ -171,7 +170,6 @@ class Cluster:
         Args:
             pipeline: ids from `version`.
             experiment: name of the experiment; created when absent.
-            params: the pipeline's parameters.
             root: root of the artifacts; None = the API's default.
         """
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
@@ -206,7 +204,6 @@ class Cluster:
         """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
 
         Args:
-            run_id: id from `start`.
             tell: receives one line per change.
             every_s: seconds between two requests.
             tasks: names of the pipeline's own tasks; KFP also lists its drivers and attempts. None = tell all.

@@ -40,7 +40,6 @@ class Check:
     """Result of one check.
 
     Attributes:
-        name: name of the checked part.
         state: "not checked" where this machine cannot tell.
         text: finding, and what to do.
     """
@@ -62,8 +61,6 @@ def examine_cluster(connection: Connection, profile: Profile, config: RunConfig,
 
     Args:
         connection: address and credentials of the API.
-        profile: profile of the run.
-        config: configuration of the run.
         store: address of the run store; empty = not given, so not checked.
     """
     # A pod of a profile, such as a notebook, knows its namespace without KFP_NAMESPACE.

@@ -22,8 +22,6 @@ def build_command(
 
     Args:
         builder: program with its arguments, such as `docker build`; the context is passed last.
-        layer: one of `LAYERS`.
-        names: names of the image.
         extra: further arguments.
         target: the stages' code, or `test`.
     """

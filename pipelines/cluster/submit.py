@@ -50,10 +50,6 @@ def submit(
 
     Args:
         cluster: client of the API.
-        pipeline: name of the pipeline in the API.
-        package: file of the compiled pipeline.
-        experiment: name of the run's experiment.
-        arguments: the pipeline's parameters.
         follow: wait until the run ends.
         fresh: whether the package was compiled without caching; selects the hint after a failure.
 

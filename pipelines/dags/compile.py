@@ -21,11 +21,8 @@ def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, 
     """Compile a pipeline, placed by a profile, to `target` (atomically); return `target`.
 
     Args:
-        target: file to write.
-        profile: name of a profile, or path of a YAML file.
         fresh: disable caching of every task; KFP's client can do that neither for an uploaded version nor for tasks of
             nested pipelines.
-        pipeline: `synthio` or `benchmark`.
 
     Raises:
         ConfigError: the profile is unknown or wrong.

@@ -25,7 +25,6 @@ def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
     HOME.
 
     Args:
-        environment: variables of every container.
         network: whether containers use the host's network; a remote store or endpoint needs it.
 
     Raises:

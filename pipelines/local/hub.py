@@ -31,7 +31,6 @@ class Listing:
     """Files of a model that belong on this machine, as the hub lists them.
 
     Attributes:
-        files: the hub's entry by name.
         convert: one of the files, a pickle that is converted and not kept; None = safetensors are published.
     """
 
@@ -62,7 +61,6 @@ def fetched(model: str, asked: str | None) -> ModelRecord | None:
     """Record of a model on this machine, whose files were verified; None = it is absent, or a file is damaged.
 
     Args:
-        model: hub id.
         asked: commit; None = the one in `models.yaml`.
 
     Raises:
@@ -89,7 +87,6 @@ def look(model: str, asked: str | None) -> Listing:
     """Ask the hub what it lists, and whether it gives that to this user; no file is sent.
 
     Args:
-        model: hub id.
         asked: commit; None = the one in `models.yaml`.
 
     Raises:

@@ -28,7 +28,6 @@ def licence_family(text: str, where: str) -> str:
 
     Args:
         text: the licence, as written beside the recording.
-        where: the recording, for messages.
 
     Raises:
         DataError: it forbids commercial use or changed copies, or is unknown.

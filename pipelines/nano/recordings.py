@@ -27,9 +27,7 @@ class Kind:
     """How clips are made of a collection.
 
     Attributes:
-        word: wording of a row.
         speeds: each recording is heard at each of these; rare sounds at several.
-        captions: of each clip.
         grouped: rows of one `group` are takes of one recording.
     """
 
@@ -56,9 +54,7 @@ class Recordings:
     """A collection without what is left out.
 
     Attributes:
-        rows: its list.
         families: licence family of each row.
-        left_out: number of rows left out.
     """
 
     name: str
@@ -100,7 +96,6 @@ def read_collection(folder: Path, left_out: str) -> Recordings:
     """Read the list of a collection.
 
     Args:
-        folder: its folder; the name is one of `KINDS`.
         left_out: what is kept for evaluation, with spaces between: `foley8`, `foley8:1,2` (these folds), `esc50`.
 
     Raises:

@@ -54,8 +54,6 @@ class Part:
     """One of the models.
 
     Attributes:
-        settings: section of the settings.
-        run: the stage that trains it.
         output: of the stage, the argument that names it.
         reads: arguments of its inputs and the parts that make them.
         files: patterns of what is exported.
@@ -107,7 +105,6 @@ def train(corpus: Path, work: Path, names: Sequence[str], settings: NanoSettings
     """Make parts below `work`, each in a folder of its name; finished ones are found in the store.
 
     Args:
-        corpus: folder that `make nano-corpus` made.
         names: of parts; those that they read are made too.
 
     Raises:
@@ -151,7 +148,6 @@ def export(work: Path, models: Path, records: Path, names: Sequence[str]) -> Non
     """Publish trained parts below `models/nano`, with their figures, and rewrite their records.
 
     Args:
-        work: as in `train`.
         records: `records.yaml` of `common.models.shipped`.
     """
     known = yaml.safe_load(records.read_text(encoding="utf-8")) or {} if records.is_file() else {}

@@ -109,7 +109,6 @@ def read_rows(
 
     Args:
         on_bad: called for a row that is too long, which is skipped.
-        comments: skip comment lines, as in `Lines`.
         spaces: ignore a space after a comma.
 
     Raises:

@@ -32,7 +32,6 @@ class Ontology:
     """AudioSet's classes by machine id.
 
     Attributes:
-        display_names: names of the classes, by machine id.
         ancestors: all classes above each class, via every parent.
         withheld: classes that name no sound (`abstract`) or were not rated reliably (`blacklist`).
     """
