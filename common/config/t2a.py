@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
 from common.config.methods import Recipe
+from common.registered import one_of
 
 
 class SamplerConfig(Frozen):
@@ -119,7 +120,7 @@ class PretrainT2AConfig(Frozen):
         pattern="^[0-9a-f]{64}$",
         description="of the reused model, as `sha256` in its training.json; null = the one that stands there",
     )
-    backend: Literal["stable_audio", "stable_audio_small"] = Field(
+    backend: Annotated[str, one_of("common.diffusion.backends")] = Field(
         default="stable_audio", description="kind of model that `random` builds; paper: stable_audio"
     )
     transformer: TransformerConfig = TransformerConfig()

@@ -1,7 +1,7 @@
 """Interface of a text-to-audio model: encode, condition, predict, solve, decode.
 
-The rest of the program sees only `T2ABackend`; each model is one module with a subclass, listed in
-`BACKENDS`.
+The rest of the program sees only `T2ABackend`; each model is a module of `common.diffusion.backends` with a subclass,
+its `BACKEND`, under the module's name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -26,17 +25,12 @@ import common.diffusion.spectral_codec  # noqa: F401
 from common.diffusion.condition import Condition, Text
 from common.diffusion.text import tokenize
 from common.errors import DataError
+from common.registered import member, names
 
 if TYPE_CHECKING:
     from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
     from common.diffusion.objective import Objective
     from common.diffusion.solver import Noise, Solver
-
-BACKENDS = {
-    "stable_audio": ("StableAudioPipeline", "common.diffusion.stable_audio", "StableAudio"),
-    "stable_audio_small": ("StableAudioSmallPipeline", "common.diffusion.stable_audio_small", "StableAudioSmall"),
-}
-"""By name: the class in `model_index.json`, the module, and its subclass of `T2ABackend`."""
 
 
 def masked_states(states: Tensor, mask: Tensor) -> Tensor:
@@ -77,9 +71,9 @@ class T2ABackend(ABC):
         self.text_encoder: Any = pipeline.text_encoder
         self.projection: Any = pipeline.projection_model
         self.transformer: Any = pipeline.transformer
-        for part, names in self.parts.items():
-            if (found := type(getattr(pipeline, part)).__name__) not in names:
-                raise DataError(f"{part} is a {found}, expected {' or '.join(names)}: {self.mismatch(part)}")
+        for part, classes in self.parts.items():
+            if (found := type(getattr(pipeline, part)).__name__) not in classes:
+                raise DataError(f"{part} is a {found}, expected {' or '.join(classes)}: {self.mismatch(part)}")
         pipeline.set_progress_bar_config(disable=True)
         for module in (self.vae, self.text_encoder, self.projection, self.transformer):
             module.eval()
@@ -262,22 +256,19 @@ class T2ABackend(ABC):
 
 
 def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABackend]:
-    """Back end for a pipeline class named in `model_index.json`.
-
-    Raises:
-        DataError: no back end has this pipeline class.
-    """
-    for name, module, backend in BACKENDS.values():
-        if name == pipeline_class:
-            found: type[T2ABackend] = getattr(import_module(module), backend)
-            return found
-    known = " or ".join(name for name, _, _ in BACKENDS.values())
-    raise DataError(f"{where} holds a {pipeline_class}, expected a {known}: correct the model's path or name")
+    """Back end for a pipeline class named in `model_index.json`, or a `DataError` that names `where`."""
+    known = [named_backend(name) for name in names("common.diffusion.backends")]
+    for backend in known:
+        if backend.pipeline_class.__name__ == pipeline_class:
+            return backend
+    expected = " or ".join(backend.pipeline_class.__name__ for backend in known)
+    raise DataError(f"{where} holds a {pipeline_class}, expected a {expected}: correct the model's path or name")
 
 
 def named_backend(name: str) -> type[T2ABackend]:
-    """Back end with this name in `BACKENDS`."""
-    return backend_class(BACKENDS[name][0], name)
+    """Back end of a module of `common.diffusion.backends`."""
+    found: type[T2ABackend] = member("common.diffusion.backends", name).BACKEND
+    return found
 
 
 def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> T2ABackend:

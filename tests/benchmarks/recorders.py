@@ -49,6 +49,7 @@ def agreement(classifier: Opened, clips: Sequence[Waveform], rate: int) -> dict[
     """Percent of mono clips that keep their most probable label, by condition."""
     told = classifier.probabilities(clips, rate).argmax(axis=1)
     return {
-        name: 100 * float(np.mean(told == classifier.probabilities([change(c, rate) for c in clips], rate).argmax(axis=1)))
+        name: 100
+        * float(np.mean(told == classifier.probabilities([change(c, rate) for c in clips], rate).argmax(axis=1)))
         for name, change in CONDITIONS.items()
     }

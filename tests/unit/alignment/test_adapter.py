@@ -8,7 +8,7 @@ import torch
 from diffusers import StableAudioPipeline
 
 from common.diffusion.backend import T2ABackend
-from common.diffusion.stable_audio import StableAudio
+from common.diffusion.backends.stable_audio import StableAudio
 from common.errors import ConfigError
 from components.align_t2a.adapter import Policy, make_policy
 from tests.kit.models import build_t2a

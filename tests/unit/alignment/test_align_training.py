@@ -15,6 +15,7 @@ from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import sample
 from common.records.clips import GoldClip
+from common.registered import names
 from common.storage import open_store
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Part, fit
@@ -286,7 +287,7 @@ def stereo_oobleck() -> AutoencoderOobleck:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["stable_audio", "stable_audio_small"])
+@pytest.mark.parametrize("name", names("common.diffusion.backends"))
 def test_every_back_end_aligns_merges_saves_and_generates(
     name: str, group: Callable[..., Group], tmp_path: Path
 ) -> None:

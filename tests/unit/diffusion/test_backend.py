@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -9,13 +10,15 @@ from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPi
 from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig
+from common.diffusion import backends
 from common.diffusion.backend import error, load_backend
+from common.diffusion.backends.stable_audio import StableAudio
 from common.diffusion.condition import join
 from common.diffusion.sampling import sample
-from common.diffusion.stable_audio import StableAudio
 from common.errors import DataError
 from common.storage.artifacts import artifact_hash
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer, latent_channels
+from tests.kit.models import build_t2a
 
 CAPTIONS = ["sound of a bell", "sound of a dog bark", "a siren"]
 
@@ -140,3 +143,23 @@ def test_model_hash_sees_weights_but_not_the_training_record(backend, tmp_path):
         backend.transformer.proj_in.weight[0, 0] += 1e-3
     backend.save(tmp_path / "b")
     assert artifact_hash(tmp_path / "b") != first
+
+
+def test_a_back_end_is_one_module(tmp_path):
+    (tmp_path / "toy_backend.py").write_text(
+        "from common.diffusion.backends.stable_audio import StableAudio\n"
+        "class ToyPipeline(StableAudio.pipeline_class):\n"
+        "    pass\n"
+        "class Toy(StableAudio):\n"
+        "    pipeline_class = ToyPipeline\n"
+        "BACKEND = Toy\n"
+    )
+    backends.__path__.append(str(tmp_path))
+    try:
+        build_t2a(backend="toy_backend").save(tmp_path / "model")
+        assert type(load_backend(tmp_path / "model")).__name__ == "Toy"
+    finally:
+        backends.__path__.remove(str(tmp_path))
+        sys.modules.pop("common.diffusion.backends.toy_backend", None)
+    with pytest.raises(DataError, match="holds a ToyPipeline, expected a StableAudioPipeline or"):
+        load_backend(tmp_path / "model")

@@ -13,10 +13,11 @@ from diffusers.schedulers.scheduling_flow_match_lcm import FlowMatchLCMScheduler
 from common.config.base import OptimConfig
 from common.config.t2a import SamplerConfig
 from common.diffusion.backend import backend_class, error, load_backend
+from common.diffusion.backends.stable_audio_small import FlowSolver, StableAudioSmall, flow_times
 from common.diffusion.objective import FLOW
 from common.diffusion.sampling import sample
 from common.diffusion.solver import Noise
-from common.diffusion.stable_audio_small import FlowSolver, StableAudioSmall, StableAudioSmallDiT, flow_times
+from common.diffusion.stable_audio_small import StableAudioSmallDiT
 from common.errors import DataError
 from components.align_t2a.adapter import make_policy
 from components.pretrain_t2a.architecture import build_pipeline

@@ -135,7 +135,7 @@ def test_the_values_of_a_stages_yaml_count_and_its_comments_do_not(copy: Path) -
 
 def test_a_module_that_is_imported_by_name_counts(copy: Path) -> None:
     before = module.code_version("synthesize_audio")
-    backend = copy / "common" / "diffusion" / "stable_audio_small.py"
+    backend = copy / "common" / "diffusion" / "backends" / "stable_audio_small.py"
     rewritten(backend, backend.read_text(encoding="utf-8") + "\nCHANGED = True\n")
     assert module.code_version("synthesize_audio") != before
 

@@ -13,6 +13,7 @@ from common.diffusion.backend import load_backend
 from common.diffusion.condition import Condition
 from common.errors import ConfigError
 from common.records.clips import template_prompts
+from common.registered import names
 from common.storage.hashing import hash_file
 from components.synthesize_audio.generate import finish, sample_batch
 from components.synthesize_audio.model import compile_blocks, load_model, resolve_precision
@@ -102,7 +103,7 @@ def test_bf16_on_a_gpu_without_it_is_a_config_error(monkeypatch: pytest.MonkeyPa
     assert resolve_precision("auto", "cuda:0") == "bf16"
 
 
-@pytest.mark.parametrize("name", ["stable_audio", "stable_audio_small"])
+@pytest.mark.parametrize("name", names("common.diffusion.backends"))
 def test_in_bf16_the_network_still_tells_all_times_apart(name: str) -> None:
     exact, half = (build_t2a(0, name) for _ in range(2))
     half.to_bf16()

@@ -91,12 +91,7 @@ class StableAudio(T2ABackend):
 
 
 class CosineSolver:
-    """DPM-Solver++ (SDE, second order) by diffusers' Cosine scheduler.
-
-    Args:
-        sampler: number and spacing of noise levels, and the kind of noise added between them.
-        init_level: time to start at; None = pure noise.
-    """
+    """DPM-Solver++ (SDE, second order) by diffusers' Cosine scheduler, from `init_level` or from pure noise."""
 
     def __init__(
         self, config: Any, sampler: SamplerConfig, noise: Noise, init_level: float | None, device: torch.device
@@ -131,3 +126,6 @@ class CosineSolver:
             warnings.filterwarnings("ignore", message="Should have t")
             after: Tensor = self._scheduler.step(predicted, t, latents, generator=self._noise.seeded).prev_sample
         return after
+
+
+BACKEND = StableAudio
