@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.contracts import gold
+from common.contracts import evaluation, gold, training
 
 CONTRACTS: dict[str, Any] = {
     "gold/dataset.json": gold.Dataset,
     "gold/splits.json": gold.Splits,
     "gold/health.json": gold.Health,
     "test/health.json": gold.HeldOutHealth,
+    "classifiers/selection.json": training.Selection,
+    "classifiers/learners.json": training.Learners,
+    "classifiers/delivered.json": training.Delivery,
+    "classifiers/seconds.json": training.Seconds,
+    "classifiers/failures.json": list[training.Failure],
+    "evaluation/evaluation.json": evaluation.Evaluation,
 }
 """By artifact and file, in the order of a run."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from common.contracts.training import Losses
 
 Name = TypeVar("Name")
 
 
-def best_of(models: Mapping[Name, Mapping[str, Any]]) -> Name:
+def best_of(models: Mapping[Name, Losses]) -> Name:
     """The model of the lowest loss.
 
     The loss of calibrated probabilities tells models apart better on few clips than the share of right answers does.
@@ -16,10 +18,9 @@ def best_of(models: Mapping[Name, Mapping[str, Any]]) -> Name:
     the validation clips with those that have none.
 
     Args:
-        models: `calibrated_loss` on validation clips and `judged_loss` (None = no splits) of each; the first of equals
-            is taken.
+        models: losses of each; the first of equals is taken.
     """
-    judged = [name for name, told in models.items() if told.get("judged_loss") is not None]
-    rivals = [min(judged, key=lambda name: float(models[name]["judged_loss"]))] if judged else []
+    judged = {name: told.judged_loss for name, told in models.items() if told.judged_loss is not None}
+    rivals = [min(judged, key=lambda name: judged[name])] if judged else []
     rivals += [name for name in models if name not in judged]
-    return min(rivals, key=lambda name: float(models[name]["calibrated_loss"]))
+    return min(rivals, key=lambda name: models[name].calibrated_loss)

@@ -12,6 +12,23 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.learners import AST, learners_in_order
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT, Method, in_order
+from common.contracts.evaluation import (
+    Best,
+    Bests,
+    ClassGains,
+    ClassicScores,
+    Comparison,
+    Difference,
+    Figure,
+    Gain,
+    LearnerScore,
+    MethodDifference,
+    MethodScores,
+    Pair,
+    Paired,
+    Scores,
+    ZeroShotScores,
+)
 from common.study.comparisons import holm
 from components.evaluate_classifier import statistics
 from components.evaluate_classifier.multi_label import SeveralLabels, affordable
@@ -32,16 +49,16 @@ DELIVERED_MODEL: Key = ("delivered", 0)
 class Scorer(Protocol):
     """Figures of models from their predictions on the test clips: `OneLabel` or `SeveralLabels`."""
 
-    figure: str
+    figure: Figure
 
-    def score(self, models: Sequence[Key]) -> dict[str, Any]:
+    def score(self, models: Sequence[Key]) -> Scores:
         """All scores of one method; `models` are its replicates."""
 
-    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
+    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
         """Paired difference of `figure` and of macro-F1 between equal replicates of two methods."""
 
-    def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
-        """Paired difference per label."""
+    def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
+        """Paired difference per label with test clips."""
 
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -69,26 +86,27 @@ class OneLabel:
         bins: number of bins of the calibration error.
     """
 
-    figure = "accuracy"
+    figure: Figure = "accuracy"
 
     def __init__(
         self, truth: NDArray[np.int64], answers: Mapping[Key, NDArray[np.float64]], draws: Resampling, bins: int
     ) -> None:
         self._truth, self._answers, self._draws, self._bins = truth, answers, draws, bins
 
-    def score(self, models: Sequence[Key]) -> dict[str, Any]:
+    def score(self, models: Sequence[Key]) -> Scores:
         """Scores as in `statistics.score`; `models` are the replicates of one method."""
         return statistics.score(
             np.stack([self._answers[model] for model in models]), self._truth, self._bins, self._draws
         )
 
-    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
+    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
         """Paired difference as in `statistics.difference`."""
         return statistics.difference(self._truth, self._predicted(first), self._predicted(second), self._draws)
 
-    def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
+    def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
         """Paired difference of recall per class as in `statistics.recall_gains`."""
-        return statistics.recall_gains(self._truth, self._predicted(first), self._predicted(second), self._draws)
+        first_, second_ = self._predicted(first), self._predicted(second)
+        return statistics.recall_gains(self._truth, first_, second_, self._draws, labels)
 
     def _predicted(self, models: Sequence[Key]) -> NDArray[np.int64]:
         return np.stack([self._answers[model].argmax(axis=1) for model in models])
@@ -107,7 +125,7 @@ def compare(
     thresholds: Mapping[Key, float] | None = None,
     best: Mapping[str, Mapping[int, str]] | None = None,
     delivered: NDArray[np.float64] | None = None,
-) -> dict[str, Any]:
+) -> tuple[Comparison, Scores | None]:
     """Scores, differences and per-class gains.
 
     Args:
@@ -122,12 +140,7 @@ def compare(
         delivered: (N, K) probabilities of the delivered classifier.
 
     Returns:
-        `figure` ("accuracy" or "map", the figure of the differences), `methods` (see `OneLabel.score` and
-        `SeveralLabels.score`, with seeds and title), `best_classic` (the same for the classic method that was chosen
-        on validation in each replicate, or None), `differences` (see `Scorer`; those against gold have `p_holm`,
-        corrected for their number), `per_class` (gains of the first pair), `resampled` ("clips" or "groups"),
-        `resamples` (number of draws), `zero_shot` (as a method, or None), `learners` (figure, by learner and method),
-        `best` (see `_best`), `delivered` (its scores, as of a method, or None).
+        The comparison, and the scores of the delivered classifier.
     """
     several = truth.ndim == 2
     count = affordable(settings.resamples, *truth.shape) if several else settings.resamples
@@ -148,26 +161,28 @@ def compare(
     chosen = {s: (name, s) for s, name in sorted(best_classic.items()) if (name, s) in answers}
     classic = None
     if chosen:
-        of_seed = {str(s): name for s, (name, _) in chosen.items()}
-        classic = {"chosen": of_seed, "seeds": list(chosen), **scorer.score(list(chosen.values()))}
+        of_seed = {s: name for s, (name, _) in chosen.items()}
+        classic = ClassicScores(chosen=of_seed, seeds=list(chosen), **dict(scorer.score(list(chosen.values()))))
     sides = arms | ({BEST_CLASSIC: chosen} if chosen else {})
     pairs = [pair for pair in compared(list(sides)) if _common(sides, *pair)]
-    return {
-        "figure": scorer.figure,
-        "methods": {
-            name: {"title": methods[name].title, "seeds": list(arm), **scorer.score(list(arm.values()))}
+    comparison = Comparison(
+        figure=scorer.figure,
+        methods={
+            name: MethodScores(title=methods[name].title, seeds=list(arm), **dict(scorer.score(list(arm.values()))))
             for name, arm in arms.items()
         },
-        "best_classic": classic,
-        "differences": _differences(scorer, sides, pairs),
-        "per_class": _per_class(scorer, sides, pairs, labels),
-        "resampled": draws.unit,
-        "resamples": count,
-        "zero_shot": None if zero_shot is None else {"title": "Zero-shot CLAP", **scorer.score([ZERO_SHOT])},
-        "learners": _learners(scorer, trained, methods),
-        "best": _best(scorer, best or {}),
-        "delivered": None if delivered is None else scorer.score([DELIVERED_MODEL]),
-    }
+        best_classic=classic,
+        differences=_differences(scorer, sides, pairs),
+        per_class=_per_class(scorer, sides, pairs, labels),
+        resampled=draws.unit,
+        resamples=count,
+        zero_shot=None
+        if zero_shot is None
+        else ZeroShotScores(title="Zero-shot CLAP", **dict(scorer.score([ZERO_SHOT]))),
+        learners=_learners(scorer, trained, methods),
+        best=_best(scorer, best or {}),
+    )
+    return comparison, None if delivered is None else scorer.score([DELIVERED_MODEL])
 
 
 def learner_and_method(name: str) -> tuple[str, str]:
@@ -181,48 +196,45 @@ def model_name(learner: str, method: str) -> str:
     return method if learner == AST else f"{learner}/{method}"
 
 
-def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> dict[str, Any]:
+def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> dict[str, dict[str, LearnerScore]]:
     """Figure of each learner on each method's clips; AST's are those of the methods."""
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, LearnerScore]] = {}
     for name, arm in trained.items():
         learner, method = learner_and_method(name)
         if arm and method in methods:
-            row = scorer.score(list(arm.values()))
-            found.setdefault(learner, {})[method] = {"seeds": list(arm), scorer.figure: row[scorer.figure]}
+            score = scorer.score(list(arm.values())).score
+            found.setdefault(learner, {})[method] = LearnerScore(seeds=list(arm), **{scorer.figure: score})
     return {name: found[name] for name in learners_in_order(found)}
 
 
-def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
-    """Figure of what validation chose without and with synthetic audio, and their paired difference.
-
-    Returns:
-        `without` and `with` as {learner, method (the pair most often chosen), chosen (by seed), figure}, and
-        `difference` (see `Scorer.difference`); None where there is no such model.
-    """
-    made: dict[str, Any] = {"without": None, "with": None, "difference": None}
+def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> Bests:
+    """Figure of what validation chose without and with synthetic audio, and their paired difference."""
+    sides = {}
     for side, chosen in best.items():
         if chosen:
             pairs = {seed: learner_and_method(chosen[seed]) for seed in sorted(chosen)}
             learner, method = Counter(pairs.values()).most_common(1)[0][0]
-            score = scorer.score([(chosen[seed], seed) for seed in pairs])[scorer.figure]
-            named = {str(seed): {"learner": one, "method": other} for seed, (one, other) in pairs.items()}
-            made[side] = {"learner": learner, "method": method, "chosen": named, scorer.figure: score}
+            score = scorer.score([(chosen[seed], seed) for seed in pairs]).score
+            named = {seed: Pair(learner=one, method=other) for seed, (one, other) in pairs.items()}
+            sides[side] = Best(learner=learner, method=method, chosen=named, **{scorer.figure: score})
     seeds = sorted(set(best.get("without", {})) & set(best.get("with", {})))
+    difference = None
     if seeds:
         first, second = ([(best[side][seed], seed) for seed in seeds] for side in ("with", "without"))
-        made["difference"] = {"seeds": seeds, **scorer.difference(first, second)}
-    return made
+        difference = Difference(seeds=seeds, **dict(scorer.difference(first, second)))
+    return Bests(without=sides.get("without"), synthetic=sides.get("with"), difference=difference)
 
 
-def _differences(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    rows = [
-        {"method": a, "versus": b, "seeds": _common(arms, a, b), **scorer.difference(*_paired(arms, a, b))}
+def _differences(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]]) -> list[MethodDifference]:
+    found = {pair: scorer.difference(*_paired(arms, *pair)) for pair in pairs}
+    against_gold = [pair for pair in pairs if pair[1] == BASELINE]
+    corrected = dict(zip(against_gold, holm([found[pair].p for pair in against_gold]), strict=True))
+    return [
+        MethodDifference(
+            method=a, versus=b, seeds=_common(arms, a, b), p_holm=corrected.get((a, b)), **dict(found[a, b])
+        )
         for a, b in pairs
     ]
-    against_gold = [row for row in rows if row["versus"] == BASELINE]
-    for row, corrected in zip(against_gold, holm([row["p"] for row in against_gold]), strict=True):
-        row["p_holm"] = corrected
-    return rows
 
 
 def _common(arms: Arms, first: str, second: str) -> list[int]:
@@ -234,11 +246,8 @@ def _paired(arms: Arms, first: str, second: str) -> tuple[list[Key], list[Key]]:
     return [arms[first][seed] for seed in seeds], [arms[second][seed] for seed in seeds]
 
 
-def _per_class(
-    scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]], labels: Sequence[str]
-) -> dict[str, Any] | None:
+def _per_class(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]], labels: Sequence[str]) -> ClassGains | None:
     if not pairs:
         return None
     method, versus = pairs[0]
-    rows = scorer.gains(*_paired(arms, method, versus))
-    return {"method": method, "versus": versus, "classes": [{"label": labels[row["label_id"]], **row} for row in rows]}
+    return ClassGains(method=method, versus=versus, classes=scorer.gains(*_paired(arms, method, versus), labels))

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method, in_order
+from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle, Selected
+from common.contracts.training import Chosen, Failure, Member
 from common.errors import DataError
 from common.learners.calibration import blended
 from common.learners.choice import best_of
+from common.models.exposure import exposure_sentences
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 from common.runtime.work import item_of
@@ -46,14 +49,14 @@ COMPARE_RATE_HZ = 16000
 
 def evaluate(
     inputs: Inputs, plan: EvaluateClassifierPlan, failed: Mapping[tuple[str, int], str]
-) -> tuple[dict[str, Any], Predictions]:
+) -> tuple[Evaluation, Predictions]:
     """All figures of the stage, from finished tasks.
 
     Args:
         failed: errors of failed predictions, by method and replicate.
 
     Returns:
-        Content of evaluation.json, and the probabilities on the test clips.
+        Content of evaluation.json, rounded, and the probabilities on the test clips.
 
     Raises:
         DataError: no method has predictions.
@@ -73,13 +76,13 @@ def evaluate(
     records = inputs.test.records
     truth = inputs.truth(records)
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
-    comparison = compare(
+    comparison, scores = compare(
         predictions,
         truth,
         [getattr(clip, "group", None) for clip in records],
         inputs.labels,
         plan.methods,
-        best_classic_methods(inputs.selection, plan.methods),
+        best_classic_methods(inputs.selection.best_classic, plan.methods),
         plan.settings,
         seed,
         zero_shot_probabilities(inputs.embed["test"], inputs.labels),
@@ -87,22 +90,30 @@ def evaluate(
         _best(inputs, predictions, plan),
         None if DELIVERED_MODEL in failed else predicted(inputs.delivered[1]),
     )
-    if comparison["delivered"] is not None:
-        threshold = {"threshold": thresholds[DELIVERED_MODEL]} if thresholds else {}
-        told = {name: inputs.delivered[0][name] for name in ("learner", "method", "members", "clips")}
-        comparison["delivered"] = {**told, **threshold, **comparison["delivered"]}
-    return {
-        "labels": inputs.labels,
-        "n_train": len(inputs.gold.train(plan.seeds[0])),
-        "confidence": plan.settings.confidence,
-        **comparison,
-        "selected": _selected(inputs, predictions, plan, thresholds),
-        "test": _test(inputs),
-        "oracle": _oracle(inputs, truth),
-        "distances": _distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),
-        "leaks": _leaks(inputs, embeddings, plan),
-        "failures": [*inputs.failures, *({"method": m, "seed": s, "error": e} for (m, s), e in sorted(failed.items()))],
-    }, predictions
+    told, delivered = inputs.delivered[0], None
+    if scores is not None:
+        delivered = DeliveredScores(
+            **told.model_dump(include={"learner", "method", "members", "clips"}),
+            threshold=thresholds.get(DELIVERED_MODEL),
+            **dict(scores),
+        )
+    test = _test(inputs)
+    evaluation = Evaluation(
+        labels=inputs.labels,
+        n_train=len(inputs.gold.train(plan.seeds[0])),
+        confidence=plan.settings.confidence,
+        **dict(comparison),
+        delivered=delivered,
+        selected=_selected(inputs, predictions, plan, thresholds),
+        test=test,
+        oracle=_oracle(inputs, truth),
+        distances=_distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),
+        leaks=_leaks(inputs, embeddings, plan),
+        failures=[*inputs.failures, *(Failure(method=m, seed=s, error=e) for (m, s), e in sorted(failed.items()))],
+        heard=exposure_sentences(plan.heard, test.clips),
+        test_health=inputs.test_health,
+    )
+    return evaluation.rounded(), predictions
 
 
 def _blended(
@@ -110,17 +121,17 @@ def _blended(
     tasks: Mapping[Key, PredictTask],
     name: str,
     replicate: int,
-    members: Sequence[Mapping[str, Any]],
+    members: Sequence[Member],
     failed: Mapping[Key, str],
 ) -> NDArray[np.float64] | None:
     """Mean of the members' probabilities; None where one has none."""
     _, method = learner_and_method(name)
     heard = []
     for member in members:
-        key = (model_name(member["learner"], method), replicate)
+        key = (model_name(member.learner, method), replicate)
         if key not in tasks or key in failed:
             return None
-        heard.append((predicted(tasks[key]), float(member["temperature"])))
+        heard.append((predicted(tasks[key]), member.temperature))
     return blended(heard, inputs.gold.multi_label)
 
 
@@ -142,7 +153,7 @@ def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
     heard = zero_shot_probabilities(inputs.embed["gold"], inputs.labels)[places]
     told = inputs.delivered[0]
-    pair = model_name(told["learner"], told["method"])
+    pair = model_name(told.learner, told.method)
     of_pair = [threshold for (name, _), threshold in found.items() if name == pair]
     # Its own clips were all trained on: the threshold is the mean of those of its replicates.
     found[DELIVERED_MODEL] = sum(of_pair) / len(of_pair) if of_pair else 0.5
@@ -151,14 +162,14 @@ def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key
 
 def _selected(
     inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
-) -> dict[str, Any]:
+) -> Selected:
     """The selected model, among evaluated ones that are no ceiling."""
     names = [name for name in in_order(predictions) if name in plan.methods and not _is_ceiling(name, plan)]
     lost = {f"{name}/{seed}" for name in names for seed in plan.seeds if seed not in predictions[name]}
-    selection = {name: figures for name, figures in inputs.selection.items() if name not in lost}
-    method, seed, score = choose(selection, names, plan.seeds)
-    threshold = {"threshold": thresholds[method, seed]} if thresholds else {}
-    return {"method": method, "seed": seed, "score": score, "by": selected_by(selection), **threshold}
+    trained = {name: figures for name, figures in inputs.selection.chosen.items() if name not in lost}
+    by = inputs.selection.select_by
+    method, seed, score = choose(trained, by, names, plan.seeds)
+    return Selected(method=method, seed=seed, score=score, by=by, threshold=thresholds.get((method, seed)))
 
 
 def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan) -> dict[str, dict[int, str]]:
@@ -183,12 +194,12 @@ def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
     return method is not None and method.ceiling
 
 
-def _test(inputs: Inputs) -> dict[str, Any]:
+def _test(inputs: Inputs) -> HeldOut:
     records = inputs.test.records
     counts = Counter(label for clip in records for label in clip.labels)
     groups = {group for clip in records if (group := getattr(clip, "group", None)) is not None}
     per_class = {label: counts[label] for label in inputs.labels}
-    return {"clips": len(records), "groups": len(groups), "per_class": per_class}
+    return HeldOut(clips=len(records), groups=len(groups), per_class=per_class)
 
 
 def _synthetic(inputs: Inputs) -> tuple[list[SyntheticClip], list[SyntheticClip]]:
@@ -199,31 +210,28 @@ def _synthetic(inputs: Inputs) -> tuple[list[SyntheticClip], list[SyntheticClip]
     return vanilla, accepted
 
 
-def _oracle(inputs: Inputs, truth: NDArray[Any]) -> dict[str, Any] | None:
+def _oracle(inputs: Inputs, truth: NDArray[Any]) -> Oracle | None:
     tasks = inputs.oracle
     if not tasks or not all(item_of(task).is_dir() for task in tasks.values()):
         return None
     vanilla, accepted = _synthetic(inputs)
     guesses = [predicted(tasks[name]).argmax(axis=1) for name in ("vanilla", "accepted") if name in tasks]
     heard = predicted(tasks["test"])
-    return {
-        **(
-            {"test_map": multi_label_map(truth, heard)}
-            if inputs.gold.multi_label
-            else {"test_accuracy": float((heard.argmax(axis=1) == truth).mean())}
-        ),
-        "trained_on": len(inputs.gold.oracle()),
-        "sets": label_accuracy(
-            np.concatenate(guesses), [*vanilla, *accepted], synthetic_sets(vanilla, accepted), inputs.labels
-        )
-        if guesses
-        else {},
-    }
+    several, sets = inputs.gold.multi_label, {}
+    if guesses:
+        both = [*vanilla, *accepted]
+        sets = label_accuracy(np.concatenate(guesses), both, synthetic_sets(vanilla, accepted), inputs.labels)
+    return Oracle(
+        test_map=multi_label_map(truth, heard) if several else None,
+        test_accuracy=None if several else float((heard.argmax(axis=1) == truth).mean()),
+        trained_on=len(inputs.gold.oracle()),
+        sets=sets,
+    )
 
 
 def _distances(
     inputs: Inputs, embeddings: Mapping[str, NDArray[np.float32]], plan: EvaluateClassifierPlan, seed: int
-) -> dict[str, Any]:
+) -> Distances:
     vanilla, accepted = _synthetic(inputs)
     rows = [embeddings[name] for name in ("vanilla", "accepted") if name in embeddings]
     both = np.concatenate(rows) if rows else np.zeros((0, embeddings["gold"].shape[1]), np.float32)
@@ -235,7 +243,7 @@ def _distances(
 
 def _leaks(
     inputs: Inputs, embeddings: Mapping[str, tuple[NDArray[np.float32], list[str]]], plan: EvaluateClassifierPlan
-) -> dict[str, Any]:
+) -> Leaks:
     sets = {
         name: ClipSet(
             name,
@@ -247,56 +255,51 @@ def _leaks(
         for name, clips in {"test": inputs.test, **inputs.sets}.items()
     }
     settings = plan.settings
-    found = find_leaks(
+    groups = [{getattr(clip, "group", None) for clip in clips.records} for clips in (inputs.test, inputs.sets["gold"])]
+    return find_leaks(
         sets.pop("test"),
         list(sets.values()),
         cosine=settings.near_duplicate_cosine,
         correlation=settings.near_duplicate_correlation,
         neighbours=settings.neighbours_checked,
+        shared_groups=sorted(str(group) for group in (groups[0] & groups[1]) - {None}),
     )
-    groups = [{getattr(clip, "group", None) for clip in clips.records} for clips in (inputs.test, inputs.sets["gold"])]
-    return {**found, "shared_groups": sorted(str(group) for group in (groups[0] & groups[1]) - {None})}
 
 
-def best_classic_methods(selection: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[int, str]:
+def best_classic_methods(best_classic: Mapping[int, str], methods: Mapping[str, Method]) -> dict[int, str]:
     """Method whose classic augmentation was chosen on validation, by seed.
 
     Args:
-        selection: content of selection.json.
+        best_classic: augmentation by seed.
         methods: methods of this run; a chosen augmentation that is none of them is left out.
     """
     alone = {method.classic: name for name, method in methods.items() if method.recipe is None}
-    chosen = selection.get("best_classic", {})
-    return {int(seed): alone[classic] for seed, classic in sorted(chosen.items()) if classic in alone}
+    return {seed: alone[classic] for seed, classic in sorted(best_classic.items()) if classic in alone}
 
 
-def selected_by(selection: Mapping[str, Any]) -> str:
-    """Validation figure by which train_classifier chose: `accuracy`, `macro_f1` or `map`."""
-    return str(selection.get("select_by", "accuracy"))
-
-
-def choose(selection: Mapping[str, Any], methods: Sequence[str], seeds: Sequence[int]) -> tuple[str, int, float]:
+def choose(
+    trained: Mapping[str, Chosen], by: str, methods: Sequence[str], seeds: Sequence[int]
+) -> tuple[str, int, float]:
     """Method with the best mean validation figure, its best replicate, and that model's figure.
 
-    The figure is the one by which train_classifier chose. Methods are compared by means: each replicate has its own
-    validation clips, and the single largest figure would mostly show whose clips were easiest. Ties go to the lower
-    validation loss, then to the order of the list. Figures of the test split are no input.
+    Methods are compared by means: each replicate has its own validation clips, and the single largest figure would
+    mostly show whose clips were easiest. Ties go to the lower validation loss, then to the order of the list. Figures
+    of the test split are no input.
 
     Args:
-        selection: content of selection.json.
+        trained: by `<method>/<seed>`.
+        by: figure by which train_classifier chose.
         methods: in order of preference for ties.
         seeds: in order of preference for ties.
 
     Raises:
         DataError: nothing was trained.
     """
-    figure = f"val_{selected_by(selection)}"
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for method in methods:
         for seed in seeds:
-            if figures := selection.get(f"{method}/{seed}"):
-                order = (float(figures[figure]), -float(figures.get("val_loss", 0.0)))
-                found.setdefault(method, {})[seed] = order
+            if figures := trained.get(f"{method}/{seed}"):
+                found.setdefault(method, {})[seed] = figures.figure(by), -(figures.val_loss or 0.0)
     if not found:
         raise DataError(
             "no trained classifier to choose from: selection.json lists none of this run's methods and replicates; "

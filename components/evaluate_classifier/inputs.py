@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import in_order
+from common.contracts.base import read
+from common.contracts.gold import HeldOutHealth
+from common.contracts.training import Delivery, Failure, Learners, Member, Selection
 from common.errors import DataError
 from common.learners.architectures import encoder_files
 from common.learners.front_ends import CLAP, ENCODER
@@ -19,7 +22,6 @@ from common.learners.model import hears_through
 from common.records.audio_folder import clips_hash, read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
-from common.storage import read_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.evaluate_classifier.scoring import Clips, EmbedTask, Encoder, PredictTask, embed_tasks
@@ -37,13 +39,14 @@ class Inputs:
         test: test clips.
         sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
         train_ids: ids of gold clips that any replicate trains on.
-        selection: content of selection.json: figures and choices of train_classifier on validation.
+        test_health: health of the test split.
+        selection: what train_classifier chose for AST.
         failures: failed trainings of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
         learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<seed>`.
         predict: prediction tasks on the test clips, by method and seed; of other learners, by `<learner>/<method>`.
         validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
-        blends: members of the blends, as {learner, temperature}, by `blend/<method>` and seed.
+        blends: members of the blends, by `blend/<method>` and seed.
         delivered: what train_classifier says of the delivered classifier, and its prediction task on the test clips.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
@@ -52,14 +55,15 @@ class Inputs:
     test: Clips
     sets: dict[str, Clips]
     train_ids: frozenset[str]
-    selection: dict[str, Any]
-    failures: list[dict[str, Any]]
-    learners: dict[str, Any]
+    test_health: HeldOutHealth
+    selection: Selection
+    failures: list[Failure]
+    learners: Learners
     embed: dict[str, list[EmbedTask]]
     predict: dict[tuple[str, int], PredictTask]
     validate: dict[tuple[str, int], PredictTask]
-    blends: dict[tuple[str, int], list[dict[str, Any]]]
-    delivered: tuple[dict[str, Any], PredictTask]
+    blends: dict[tuple[str, int], list[Member]]
+    delivered: tuple[Delivery, PredictTask]
     oracle: dict[str, PredictTask]
 
     @property
@@ -104,7 +108,7 @@ def read_inputs(
     """
     gold_set = GoldSet(gold)
     labels = list(gold_set.labels)
-    test_labels = read_json(test / "labels.json")
+    test_labels = read(list[str], test / "labels.json")
     if test_labels != labels:
         raise DataError(f"{test}: labels {test_labels} differ from the gold set's {labels}; prepare the dataset again")
     test_clips = _clips(test, GoldClip)
@@ -123,6 +127,7 @@ def read_inputs(
         if (model := folder / str(seed)).is_dir() and not (model / MEMBERS).is_file()
     }
     validation = {seed: _validation(gold_set, seed) for seed in plan.seeds if gold_set.multi_label}
+    told = read(Delivery, classifiers / "delivered.json")
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
     encoders = {
         path.name: Encoder(artifact_hash(path, encoder_files(path)), path)
@@ -141,9 +146,10 @@ def read_inputs(
         test=test_clips,
         sets=sets,
         train_ids=frozenset(clip.clip_id for seed in plan.seeds for clip in gold_set.train(seed)),
-        selection=read_json(classifiers / "selection.json"),
-        failures=read_json(classifiers / "failures.json") + read_json(classifiers / "delivered.json")["failures"],
-        learners=read_json(classifiers / "learners.json"),
+        test_health=read(HeldOutHealth, test / "health.json"),
+        selection=read(Selection, classifiers / "selection.json"),
+        failures=read(list[Failure], classifiers / "failures.json") + told.failures,
+        learners=read(Learners, classifiers / "learners.json"),
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
         predict={key: predict(model, test_clips) for key, model in models.items()},
         validate={
@@ -153,13 +159,13 @@ def read_inputs(
             if (method, seed) in models
         },
         blends={
-            (method, seed): read_json(folder / str(seed) / MEMBERS)
+            (method, seed): read(list[Member], folder / str(seed) / MEMBERS)
             for method, folder in _models(classifiers, plan)
             for seed in plan.seeds
             if (folder / str(seed) / MEMBERS).is_file()
         },
         delivered=(
-            read_json(classifiers / "delivered.json"),
+            told,
             # It may be a blend, and any member may hear through the CLAP or an encoder.
             PredictTask(store, delivered, artifact_hash(delivered), test_clips, batch, through_clap, encoders),
         ),

@@ -11,12 +11,13 @@ more than that, the draws alone give the interval.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, stdtr, stdtrit
+
+from common.contracts.evaluation import Interval, Paired
 
 Floats = NDArray[np.float64]
 
@@ -79,7 +80,7 @@ def _mean(draws: Floats, per_seed: Floats) -> _Mean:
     return _Mean(centre, float(np.sqrt(spread / count)), freedom)
 
 
-def interval(draws: Floats, point: float, per_seed: Floats, confidence: float) -> dict[str, Any]:
+def interval(draws: Floats, point: float, per_seed: Floats, confidence: float) -> Interval:
     """Mean over replicates with its interval.
 
     Args:
@@ -87,32 +88,29 @@ def interval(draws: Floats, point: float, per_seed: Floats, confidence: float) -
         point: score on the test set itself, mean over replicates.
         per_seed: (S,) score of each replicate on the test set.
         confidence: confidence level, such as 0.95.
-
-    Returns:
-        `{"mean", "low", "high", "per_seed"}`.
     """
-    return _row(_mean(draws, per_seed), point, per_seed, confidence)
+    return _interval(_mean(draws, per_seed), point, per_seed, confidence)
 
 
-def paired(gain_draws: Floats, per_seed: Floats, confidence: float) -> dict[str, Any]:
-    """Paired difference: its `interval`, two-sided `p` and `win_rate`.
-
-    `p` falls below 1 - confidence where the interval excludes 0.
+def paired(gain_draws: Floats, per_seed: Floats, confidence: float, macro_f1: Interval) -> Paired:
+    """Paired difference; its `p` falls below 1 - confidence where the interval excludes 0.
 
     Args:
         gain_draws: (B, S) difference of each replicate on each draw.
-        per_seed: (S,) difference of each replicate; `win_rate` is the share above 0, where a tie counts half.
+        per_seed: (S,) difference of each replicate.
         confidence: confidence level, such as 0.95.
+        macro_f1: its own difference.
     """
     mean = _mean(gain_draws, per_seed)
-    return {
-        **_row(mean, float(per_seed.mean()), per_seed, confidence),
-        "p": mean.p(),
-        "win_rate": float(np.mean(np.sign(per_seed) / 2 + 0.5)),
-    }
+    return Paired(
+        **dict(_interval(mean, float(per_seed.mean()), per_seed, confidence)),
+        p=mean.p(),
+        win_rate=float(np.mean(np.sign(per_seed) / 2 + 0.5)),
+        macro_f1=macro_f1,
+    )
 
 
-def _row(mean: _Mean, point: float, per_seed: Floats, confidence: float) -> dict[str, Any]:
+def _interval(mean: _Mean, point: float, per_seed: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = mean.quantile(tail), mean.quantile(1 - tail)
-    return {"mean": point, "low": low, "high": high, "per_seed": [float(value) for value in per_seed]}
+    return Interval(mean=point, low=low, high=high, per_seed=[float(value) for value in per_seed])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
+
+from common.contracts.evaluation import Leak, LeakCounts, Leaks
 
 Floats = NDArray[np.float32]
 
@@ -74,8 +76,14 @@ def waveform_correlation(first: Floats, second: Floats) -> float:
 
 
 def find_leaks(
-    test: ClipSet, others: list[ClipSet], *, cosine: float, correlation: float, neighbours: int
-) -> dict[str, Any]:
+    test: ClipSet,
+    others: list[ClipSet],
+    *,
+    cosine: float,
+    correlation: float,
+    neighbours: int,
+    shared_groups: Sequence[str] = (),
+) -> Leaks:
     """Pairs of a test clip and another clip that are the same recording.
 
     Args:
@@ -83,32 +91,23 @@ def find_leaks(
         cosine: similarity of embeddings from which a pair is checked by its waveforms.
         correlation: correlation of the waveforms that confirms a near copy.
         neighbours: number of pairs considered per test clip and set, the most similar ones.
-
-    Returns:
-        `sets`: per set, clips, exact, near (confirmed pairs that are not exact), checked (pairs from
-        `cosine` on); `pairs`: at most `MAX_LISTED` of them; `test_clips`: number of test clips with a
-        pair; `test`: number of test clips.
+        shared_groups: groups with clips on both sides.
     """
-    sets: dict[str, Any] = {}
-    pairs: list[dict[str, Any]] = []
+    sets, pairs = {}, []
+    kinds: tuple[Literal["exact", "near"], ...] = ("exact", "near")
     for other in others:
         exact = _exact(test, other)
         near, checked = _near(test, other, {(i, j) for i, j, *_ in exact}, cosine, correlation, neighbours)
-        sets[other.name] = {"clips": len(other.ids), "exact": len(exact), "near": len(near), "checked": checked}
-        for kind, found in (("exact", exact), ("near", near)):
-            pairs += [
-                {
-                    "test": test.ids[i],
-                    "set": other.name,
-                    "clip": other.ids[j],
-                    "kind": kind,
-                    "cosine": similarity,
-                    "correlation": value,
-                }
-                for i, j, similarity, value in found
-            ]
-    touched = sorted({pair["test"] for pair in pairs})
-    return {"sets": sets, "pairs": pairs[:MAX_LISTED], "test_clips": len(touched), "test": len(test.ids)}
+        sets[other.name] = LeakCounts(clips=len(other.ids), exact=len(exact), near=len(near), checked=checked)
+        pairs += [
+            Leak(test=test.ids[i], set=other.name, clip=other.ids[j], kind=kind, cosine=similarity, correlation=value)
+            for kind, found in zip(kinds, (exact, near), strict=True)
+            for i, j, similarity, value in found
+        ]
+    touched = len({pair.test for pair in pairs})
+    return Leaks(
+        sets=sets, pairs=pairs[:MAX_LISTED], test_clips=touched, test=len(test.ids), shared_groups=list(shared_groups)
+    )
 
 
 def _exact(test: ClipSet, other: ClipSet) -> list[tuple[int, int, float, float]]:

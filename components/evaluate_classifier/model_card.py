@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from common.config.learners import BLEND, find_learner
 from common.config.licence import DeclaredUse, LicensedPart
+from common.contracts.evaluation import DeliveredScores, Evaluation, Interval, Leaks
+from common.contracts.gold import Dataset
 from common.study.comparisons import FIGURES
 
 _TEMPLATE = """---
@@ -89,8 +90,9 @@ Average precision by label: {precisions}."""
 
 
 def model_card(
-    evaluation: Mapping[str, Any],
-    dataset: Mapping[str, Any],
+    evaluation: Evaluation,
+    told: DeliveredScores,
+    dataset: Dataset,
     *,
     transformers: bool,
     peak_dbfs: float | None = None,
@@ -101,45 +103,48 @@ def model_card(
     """Model card in Markdown, with metadata for the Hugging Face hub.
 
     Args:
+<<<<<<< HEAD
         evaluation: content of evaluation.json.
+=======
+        told: the delivered classifier's own figures.
+>>>>>>> 4b4d628 (Model evaluation.json and what train_classifier hands to it)
         transformers: whether `transformers.pipeline` opens the model.
         peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
         synthetic: whether it was trained on synthetic clips.
         licences: licences of everything that went into the run.
     """
-    told, figure = evaluation["delivered"], evaluation.get("figure", "accuracy")
-    pair = evaluation["learners"][told["learner"]][told["method"]]
-    learner = find_learner(told["learner"]).title
-    if told["learner"] == BLEND:
-        learner += f" ({', '.join(find_learner(name).title for name in told['members'])})"
+    figure, pair = evaluation.figure, evaluation.learners[told.learner][told.method]
+    learner = find_learner(told.learner).title
+    if told.learner == BLEND:
+        learner += f" ({', '.join(find_learner(name).title for name in told.members)})"
     return _TEMPLATE.format(
-        metadata=_metadata(dataset, figure, told[figure]["mean"], transformers),
-        name=_inline(str(dataset.get("name", "custom"))),
-        domain=_inline(str(dataset.get("domain") or "sounds")),
-        count=len(evaluation["labels"]),
-        labels=", ".join(_inline(label) for label in evaluation["labels"]),
+        metadata=_metadata(dataset, figure, told.score.mean, transformers),
+        name=_inline(dataset.name),
+        domain=_inline(dataset.domain),
+        count=len(evaluation.labels),
+        labels=", ".join(_inline(label) for label in evaluation.labels),
         figure=FIGURES[figure],
         answers=_answers(evaluation),
         by_label=_by_label(evaluation, told),
         learner=learner[0].upper() + learner[1:],
-        title=evaluation["methods"][told["method"]]["title"],
-        method=told["method"],
-        clips=told["clips"],
+        title=evaluation.methods[told.method].title,
+        method=told.method,
+        clips=told.clips,
         usage=_usage(transformers, peak_dbfs),
-        n_test=evaluation["test"]["clips"],
-        n_train=evaluation["n_train"],
-        replicates=len(pair["seeds"]),
-        confidence=f"{evaluation['confidence']:.0%}",
-        headline=_percent(told[figure]["mean"]),
-        macro_f1=_percent(told["macro_f1"]["mean"]),
-        ece=f"{told['ece']['mean']:.3f}",
-        mean_headline=_with_interval(pair[figure]),
-        licence=_inline(str(dataset.get("licence") or "not stated")),
+        n_test=evaluation.test.clips,
+        n_train=evaluation.n_train,
+        replicates=len(pair.seeds),
+        confidence=f"{evaluation.confidence:.0%}",
+        headline=_percent(told.score.mean),
+        macro_f1=_percent(told.macro_f1.mean),
+        ece=f"{told.ece.mean:.3f}",
+        mean_headline=_with_interval(pair.score),
+        licence=_inline(dataset.licence or "not stated"),
         synthetic="generated from captions, each with its provenance, in the run's folder `synthetic/`"
         if synthetic
         else "none",
-        leaks=_leaks(evaluation["leaks"]),
-        heard=" ".join(evaluation.get("heard", ())) or "none is known to have heard this dataset's recordings.",
+        leaks=_leaks(evaluation.leaks),
+        heard=" ".join(evaluation.heard) or "none is known to have heard this dataset's recordings.",
         use=use,
         parts=licence_lines(licences, synthetic),
     )
@@ -151,20 +156,20 @@ def _usage(transformers: bool, peak_dbfs: float | None) -> str:
     return _PIPELINE if peak_dbfs is None else _PIPELINE + _LEVEL.format(peak=10 ** (peak_dbfs / 20))
 
 
-def _answers(evaluation: Mapping[str, Any]) -> str:
-    count = len(evaluation["labels"])
-    if evaluation.get("figure") == "map":
+def _answers(evaluation: Evaluation) -> str:
+    count = len(evaluation.labels)
+    if evaluation.figure == "map":
         return f"Every input gets a probability for each of the {count} labels; it\nmay have several of them, or none."
     return f"Every input gets one of the {count} labels, also one that\nholds none of these sounds."
 
 
-def _by_label(evaluation: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+def _by_label(evaluation: Evaluation, scores: DeliveredScores) -> str:
     """Figures per label: average precision, or recall and confusion."""
-    if evaluation.get("figure") == "map":
-        precisions = _listed(evaluation["labels"], scores["average_precision"])
-        return _SEVERAL.format(threshold=scores["threshold"], precisions=precisions)
-    recall = _listed(evaluation["labels"], scores["recall"])
-    return f"Recall by class: {recall}.\n\n{_confusion(evaluation['labels'], scores['confusion'])}"
+    if scores.average_precision is not None:
+        precisions = _listed(evaluation.labels, scores.average_precision)
+        return _SEVERAL.format(threshold=scores.threshold, precisions=precisions)
+    recall = _listed(evaluation.labels, scores.recall or [])
+    return f"Recall by class: {recall}.\n\n{_confusion(evaluation.labels, scores.confusion or [])}"
 
 
 def _listed(labels: Sequence[str], values: Sequence[float | None]) -> str:
@@ -193,19 +198,19 @@ def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
     return f"Most frequent mistakes, in percent of the true class: {listed or 'none'}."
 
 
-def _metadata(dataset: Mapping[str, Any], figure: str, value: float, transformers: bool) -> str:
+def _metadata(dataset: Dataset, figure: str, value: float, transformers: bool) -> str:
     # JSON is valid YAML, and no name can break out of a JSON string.
-    name = str(dataset.get("name", "custom"))
+    name = dataset.name
     result = {
         "task": {"type": "audio-classification"},
         "dataset": {"name": name, "type": "audiofolder"},
         "metrics": [{"type": figure, "value": round(value, 4)}],
     }
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "library_name": "transformers" if transformers else "synthio",
         "pipeline_tag": "audio-classification",
         "license": "other",
-        "license_name": str(dataset.get("licence") or "not stated"),
+        "license_name": dataset.licence or "not stated",
         "tags": ["audio", "synthio"],
         "model-index": [{"name": f"synthio-{name}", "results": [result]}],
     }
@@ -220,8 +225,8 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _with_interval(score: Mapping[str, float]) -> str:
-    return f"{_percent(score['mean'])} ({100 * score['low']:.1f} to {100 * score['high']:.1f})"
+def _with_interval(score: Interval) -> str:
+    return f"{_percent(score.mean)} ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
 def licence_lines(licences: Sequence[LicensedPart], synthetic: bool) -> str:
@@ -236,7 +241,7 @@ def licence_lines(licences: Sequence[LicensedPart], synthetic: bool) -> str:
     return "\n".join(rows) or "- not recorded"
 
 
-def _leaks(leaks: Mapping[str, Any]) -> str:
-    if not leaks["test_clips"]:
+def _leaks(leaks: Leaks) -> str:
+    if not leaks.test_clips:
         return "no test clip stands among the training or synthetic clips"
-    return f"**{leaks['test_clips']} of {leaks['test']} test clips stand among the training or synthetic clips**"
+    return f"**{leaks.test_clips} of {leaks.test} test clips stand among the training or synthetic clips**"

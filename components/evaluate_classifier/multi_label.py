@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 from common.classifier.scores import calibration_error, multi_label_macro_f1
+from common.contracts.evaluation import Calibration, Figure, Gain, Paired, Scores
 from components.evaluate_classifier.intervals import Floats, interval, paired
 from components.evaluate_classifier.statistics import Key, Resampling
 
@@ -118,7 +119,7 @@ class SeveralLabels:
         bins: number of bins of the calibration error.
     """
 
-    figure = "map"
+    figure: Figure = "map"
 
     def __init__(
         self, truth: Flags, answers: Mapping[Key, Floats], thresholds: Mapping[Key, float], draws: Resampling, bins: int
@@ -128,33 +129,28 @@ class SeveralLabels:
         self._labels = np.flatnonzero(truth.any(axis=0))
         self._known: dict[Key, _OfModel] = {}
 
-    def score(self, models: Sequence[Key]) -> dict[str, Any]:
-        """All scores of one method; `models` are its replicates.
-
-        Returns:
-            map and macro_f1 (see `intervals.interval`), ece, average_precision (K, mean over replicates; None for a
-            label without test clips), thresholds (of macro_f1, by replicate), confusion and recall (None).
-        """
+    def score(self, models: Sequence[Key]) -> Scores:
+        """All scores of one method; `models` are its replicates."""
         found = [self._of(model) for model in models]
         # Over all pairs of a clip and a label.
         errors = [calibration_error(self._answers[model], self._truth, self._bins) for model in models]
         by_label = dict(zip(self._labels.tolist(), np.mean([one.precisions for one in found], axis=0), strict=True))
         maps, map_draws = _map(found)
         f1_scores, f1_draws = _f1(found)
-        return {
-            "map": interval(map_draws, float(maps.mean()), maps, self._draws.confidence),
-            "macro_f1": interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws.confidence),
-            "ece": {"mean": float(np.mean(errors)), "per_seed": errors},
-            "average_precision": [
+        return Scores(
+            map=interval(map_draws, float(maps.mean()), maps, self._draws.confidence),
+            macro_f1=interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws.confidence),
+            ece=Calibration(mean=float(np.mean(errors)), per_seed=errors),
+            average_precision=[
                 float(by_label[label]) if label in by_label else None for label in range(self._truth.shape[1])
             ],
-            "thresholds": [self._thresholds[model] for model in models],
-            "confusion": None,
-            "recall": None,
-        }
+            thresholds=[self._thresholds[model] for model in models],
+            confusion=None,
+            recall=None,
+        )
 
-    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> dict[str, Any]:
-        """Paired difference of mean average precision, first minus second; keys as in `statistics.difference`.
+    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
+        """Paired difference of mean average precision, first minus second.
 
         Args:
             first: replicates of one method.
@@ -164,17 +160,11 @@ class SeveralLabels:
         (maps, map_draws), (f1_scores, f1_draws) = (
             tuple(x - y for x, y in zip(figures(a), figures(b), strict=True)) for figures in (_map, _f1)
         )
-        return {
-            **paired(map_draws, maps, self._draws.confidence),
-            "macro_f1": interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws.confidence),
-        }
+        f1 = interval(f1_draws, float(f1_scores.mean()), f1_scores, self._draws.confidence)
+        return paired(map_draws, maps, self._draws.confidence, f1)
 
-    def gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[dict[str, Any]]:
-        """Paired difference of average precision per label with test clips, sorted by label id.
-
-        Returns:
-            Rows as in `statistics.recall_gains`; first and second are average precisions.
-        """
+    def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
+        """Paired difference of average precision per label with test clips, sorted by label id."""
         a, b = ([self._of(model) for model in models] for models in (first, second))
         before, after = (np.stack([one.precisions for one in found]) for found in (b, a))
         rows = []
@@ -186,13 +176,14 @@ class SeveralLabels:
             kept = ~np.isnan(gain).any(axis=1)
             per_seed = after[:, place] - before[:, place]
             rows.append(
-                {
-                    "label_id": label,
-                    "clips": int(self._truth[:, label].sum()),
-                    "first": float(after[:, place].mean()),
-                    "second": float(before[:, place].mean()),
-                    **interval(gain[kept], float(per_seed.mean()), per_seed, self._draws.confidence),
-                }
+                Gain(
+                    label=labels[label],
+                    label_id=label,
+                    clips=int(self._truth[:, label].sum()),
+                    first=float(after[:, place].mean()),
+                    second=float(before[:, place].mean()),
+                    **dict(interval(gain[kept], float(per_seed.mean()), per_seed, self._draws.confidence)),
+                )
             )
         return rows
 

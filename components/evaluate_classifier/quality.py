@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.clap.distance import frechet_distance, kernel_distance
+from common.contracts.evaluation import Distance, Distances, Heard, HeldOutDistance
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import numpy_generator
 
@@ -30,14 +30,20 @@ def label_accuracy(
     clips: Sequence[SyntheticClip],
     sets: Mapping[str, Sequence[int]],
     labels: Sequence[str],
-) -> dict[str, Any]:
+) -> dict[str, Heard]:
     """Share of clips in which the oracle hears the requested label, or one of several.
 
     Args:
         predicted: (M,) label ids of the oracle's top class in each clip.
+<<<<<<< HEAD
 
     Returns:
         Per set: clips, accuracy, and per_class (accuracy by main label; labels without clips are left out).
+=======
+        clips: M synthetic clips.
+        sets: places by set, from `synthetic_sets`.
+        labels: names by label id.
+>>>>>>> 4b4d628 (Model evaluation.json and what train_classifier hands to it)
     """
     right = np.array(
         [p == clip.label_id or labels[p] in clip.further_labels for p, clip in zip(predicted, clips, strict=True)],
@@ -47,11 +53,11 @@ def label_accuracy(
     result = {}
     for name, places in sets.items():
         hits, ids = right[list(places)], of_label[list(places)]
-        result[name] = {
-            "clips": len(hits),
-            "accuracy": float(hits.mean()),
-            "per_class": {labels[k]: float(hits[ids == k].mean()) for k in np.unique(ids)},
-        }
+        result[name] = Heard(
+            clips=len(hits),
+            accuracy=float(hits.mean()),
+            per_class={labels[k]: float(hits[ids == k].mean()) for k in np.unique(ids)},
+        )
     return result
 
 
@@ -61,7 +67,7 @@ def set_distances(
     sets: Mapping[str, NDArray[np.float32]],
     seed: int,
     max_clips: int,
-) -> dict[str, Any]:
+) -> Distances:
     """Fréchet and kernel distance of each set of embeddings to the gold training clips.
 
     The Fréchet distance is larger for fewer clips; every set is therefore subsampled to the size of the
@@ -74,25 +80,23 @@ def set_distances(
     """
     sizes = [len(rows) for rows in sets.values() if len(rows) > 1]
     if len(gold) < 2 or not sizes:
-        return {"gold_clips": len(gold), "clips": 0, "sets": {}, "held_out": None}
+        return Distances(gold_clips=len(gold), clips=0, sets={}, held_out=None)
     size = min([*sizes, max_clips])
     reference = _draw(gold, max_clips, seed, "gold")
     floor = None
     if len(held_out) > 1:
-        floor = {"clips": len(held_out), "kernel": kernel_distance(reference, _draw(held_out, max_clips, seed, "val"))}
-    return {
-        "gold_clips": len(reference),
-        "clips": size,
-        "held_out": floor,
-        "sets": {
-            name: {
-                "frechet": frechet_distance(reference, _draw(rows, size, seed, name)),
-                "kernel": kernel_distance(reference, _draw(rows, size, seed, name)),
-            }
-            for name, rows in sets.items()
-            if len(rows) > 1
+        kernel = kernel_distance(reference, _draw(held_out, max_clips, seed, "val"))
+        floor = HeldOutDistance(clips=len(held_out), kernel=kernel)
+    drawn = {name: _draw(rows, size, seed, name) for name, rows in sets.items() if len(rows) > 1}
+    return Distances(
+        gold_clips=len(reference),
+        clips=size,
+        held_out=floor,
+        sets={
+            name: Distance(frechet=frechet_distance(reference, rows), kernel=kernel_distance(reference, rows))
+            for name, rows in drawn.items()
         },
-    }
+    )
 
 
 def _draw(rows: NDArray[np.float32], size: int, seed: int, name: str) -> NDArray[np.float32]:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config.evaluation import EvaluateClassifierPlan
+from common.contracts.base import write
 from common.errors import failure_text
-from common.models.exposure import exposure_sentences
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all, perform
-from common.storage import read_json, write_json
-from common.storage.local import rounded
 from components.evaluate_classifier.comparison import DELIVERED_MODEL
 from components.evaluate_classifier.evaluation import evaluate
 from components.evaluate_classifier.inputs import Inputs, read_inputs
@@ -52,16 +50,11 @@ def run(
         folders = {name: Path(path) for name, path in clips.items()}
         inputs = read_inputs(classifiers, gold, test, folders, Path(clap_path), plan, code_version)
         evaluation, predictions = evaluate(inputs, plan, _work(inputs))
-        evaluation["heard"] = exposure_sentences(plan.heard, evaluation["test"]["clips"])
-        evaluation["test_health"] = read_json(test / "health.json")
-        evaluation = rounded(evaluation)
-        write_json(Path(evaluation_path) / "evaluation.json", evaluation)
+        write(Path(evaluation_path) / "evaluation.json", evaluation)
         write_predictions(Path(evaluation_path) / "predictions.npz", inputs, predictions)
         write_classifier(Path(classifier_path), classifiers, gold, evaluation, plan)
-        figure = evaluation["figure"]
-        running.record({f"{figure}_{name}": row[figure]["mean"] for name, row in evaluation["methods"].items()})
-        running.record({"test_clips": evaluation["test"]["clips"]})
-        running.record({"leaked_test_clips": evaluation["leaks"]["test_clips"]})
+        running.record({f"{evaluation.figure}_{name}": row.score.mean for name, row in evaluation.methods.items()})
+        running.record({"test_clips": evaluation.test.clips, "leaked_test_clips": evaluation.leaks.test_clips})
     return running.figures
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +69,7 @@ class EmbedTask:
     batch_size: int
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """What determines the embeddings; the batch size does not."""
         content, part = self.clips.content, [self.start, self.stop]
         return {"kind": "embeddings", "clap": self.clap_hash, "clips": content, "part": part}
@@ -133,9 +132,9 @@ class PredictTask:
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """What determines the probabilities; the batch size does not."""
-        key: dict[str, Any] = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
+        key: dict[str, object] = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
         if self.embed:
             key["clap"] = self.embed[0].clap_hash
         if self.encoders:

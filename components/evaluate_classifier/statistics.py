@@ -6,14 +6,16 @@ compared on the same resampled clips. `intervals` adds the variance between repl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from common.classifier.scores import calibration_error, macro_f1
+from common.contracts.evaluation import Calibration, Gain, Paired, Scores
 from common.runtime.seeding import numpy_generator
 from components.evaluate_classifier.intervals import Floats, interval, paired
 
@@ -33,7 +35,7 @@ class Resampling:
     """
 
     weights: Floats
-    unit: str
+    unit: Literal["clips", "groups"]
     confidence: float
 
 
@@ -85,17 +87,13 @@ def macro_f1_draws(truth: Ints, predicted: Ints, resampling: Resampling) -> Floa
     return np.stack(columns, axis=1)
 
 
-def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling) -> dict[str, Any]:
+def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling) -> Scores:
     """All scores of one method.
 
     Args:
         probabilities: (S, N, K).
         truth: (N,) label ids.
         bins: number of bins of the calibration error.
-
-    Returns:
-        accuracy and macro_f1 (see `interval`), ece, confusion (K, K; rows = truth, summed over
-        replicates), recall (K, mean over replicates; None for a class without test clips).
     """
     labels = np.arange(probabilities.shape[2])
     predicted = probabilities.argmax(axis=2)
@@ -106,46 +104,34 @@ def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling)
     totals = confusion.sum(axis=1)
     recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
     per_seed = correct.mean(axis=1)
-    return {
-        "accuracy": interval(
-            accuracy_draws(correct, resampling), float(per_seed.mean()), per_seed, resampling.confidence
-        ),
-        "macro_f1": interval(
+    return Scores(
+        accuracy=interval(accuracy_draws(correct, resampling), float(per_seed.mean()), per_seed, resampling.confidence),
+        macro_f1=interval(
             macro_f1_draws(truth, predicted, resampling), float(f1_scores.mean()), f1_scores, resampling.confidence
         ),
-        "ece": {"mean": float(np.mean(errors)), "per_seed": errors},
-        "confusion": confusion.tolist(),
-        "recall": recall,
-    }
+        ece=Calibration(mean=float(np.mean(errors)), per_seed=errors),
+        confusion=confusion.tolist(),
+        recall=recall,
+    )
 
 
-def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> dict[str, Any]:
+def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> Paired:
     """Paired difference of accuracy, first minus second, on the same clips and replicates.
 
     Args:
         truth: (N,) label ids.
         first: (S, N) predictions.
         second: (S, N) predictions of the same replicates, in the same order.
-
-    Returns:
-        Keys of `paired`, and `macro_f1` (the `interval` of its difference).
     """
     gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
     f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
     f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
-    return {
-        **paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling.confidence),
-        "macro_f1": interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling.confidence),
-    }
+    f1 = interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling.confidence)
+    return paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling.confidence, f1)
 
 
-def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> list[dict[str, Any]]:
-    """Paired difference of recall per class, first minus second, sorted by label id.
-
-    Returns:
-        One row per class with test clips: label_id, clips, first and second (recall), and the
-        `interval` of the difference.
-    """
+def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling, labels: Sequence[str]) -> list[Gain]:
+    """Paired difference of recall, first minus second, of each class with test clips, sorted by label id."""
     rows = []
     for label_id in np.unique(truth):
         inside = truth == label_id
@@ -156,12 +142,13 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling)
         draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
         per_seed = gain.mean(axis=1)
         rows.append(
-            {
-                "label_id": int(label_id),
-                "clips": int(inside.sum()),
-                "first": float((first[:, inside] == label_id).mean()),
-                "second": float((second[:, inside] == label_id).mean()),
-                **interval(draws, float(per_seed.mean()), per_seed, resampling.confidence),
-            }
+            Gain(
+                label=labels[label_id],
+                label_id=int(label_id),
+                clips=int(inside.sum()),
+                first=float((first[:, inside] == label_id).mean()),
+                second=float((second[:, inside] == label_id).mean()),
+                **dict(interval(draws, float(per_seed.mean()), per_seed, resampling.confidence)),
+            )
         )
     return rows

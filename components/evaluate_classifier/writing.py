@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from common.config.evaluation import EvaluateClassifierPlan
+from common.contracts.base import read
+from common.contracts.evaluation import Evaluation
+from common.contracts.gold import Dataset
 from common.errors import DataError
 from common.learners.opened import set_threshold
 from common.storage import read_json, write_text
@@ -35,7 +37,7 @@ def write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> N
 
 
 def write_classifier(
-    target: Path, classifiers: Path, gold: Path, evaluation: dict[str, Any], plan: EvaluateClassifierPlan
+    target: Path, classifiers: Path, gold: Path, evaluation: Evaluation, plan: EvaluateClassifierPlan
 ) -> None:
     """Write the delivered classifier, with its model card.
 
@@ -47,20 +49,21 @@ def write_classifier(
     Raises:
         DataError: the delivered classifier could not be evaluated.
     """
-    told = evaluation["delivered"]
+    told = evaluation.delivered
     if told is None:
-        failed = next(row["error"] for row in evaluation["failures"] if row["method"] == DELIVERED)
+        failed = next(row.error for row in evaluation.failures if row.method == DELIVERED)
         raise DataError(f"the delivered classifier could not be evaluated: {failed}")
     shutil.copytree(classifiers / DELIVERED, target, dirs_exist_ok=True)
-    if "threshold" in told:
-        set_threshold(target, told["threshold"])
+    if told.threshold is not None:
+        set_threshold(target, told.threshold)
     transformers = (target / "config.json").is_file()
     card = model_card(
         evaluation,
-        read_json(gold / "dataset.json"),
+        told,
+        read(Dataset, gold / "dataset.json"),
         transformers=transformers,
         peak_dbfs=read_json(target / "preprocessor_config.json").get("peak_dbfs") if transformers else None,
-        synthetic=plan.methods[told["method"]].recipe is not None,
+        synthetic=plan.methods[told.method].recipe is not None,
         use=plan.use,
         licences=plan.licences,
     )

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from common.contracts.base import read
+from common.contracts.evaluation import Evaluation
 from common.contracts.gold import Health
 from common.records.audio_folder import clips_hash, read_clips
 from common.records.clips import Caption, SyntheticClip, read_records
@@ -87,7 +90,7 @@ def read_inputs(folders: Folders) -> Inputs:
     vanilla, accepted, rejected = (_clips(path) for path in (folders.vanilla, folders.accepted, folders.rejected))
     return Inputs(
         folders=folders,
-        evaluation=read_json(folders.evaluation / "evaluation.json"),
+        evaluation=to_jsonable_python(read(Evaluation, folders.evaluation / "evaluation.json")),
         gold=gold,
         health=read(Health, folders.gold / "health.json"),
         selection=read_json(folders.classifiers / "selection.json"),

@@ -16,6 +16,7 @@ from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST
+from common.contracts.training import Delivery, Failure, Losses
 from common.errors import DataError, failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.choice import best_of
@@ -39,11 +40,11 @@ log = get_logger("train_classifier")
 
 @dataclass(frozen=True)
 class Pair:
-    """A learner and a method, with the mean losses of its models, as `best_of` compares them."""
+    """A learner and a method, with the mean losses of its models."""
 
     learner: str
     method: str
-    losses: dict[str, float | None]
+    losses: Losses
 
 
 def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
@@ -55,7 +56,10 @@ def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
             told.setdefault((learner, method), []).append(row)
     most = max(map(len, told.values()), default=0)
     means = {
-        names: {figure: _mean([row[figure] for row in rows]) for figure in ("calibrated_loss", "judged_loss")}
+        names: Losses(
+            calibrated_loss=_mean([row["calibrated_loss"] for row in rows]),
+            judged_loss=None if None in (judged := [row["judged_loss"] for row in rows]) else _mean(judged),
+        )
         for names, rows in told.items()
         if len(rows) == most
     }
@@ -66,23 +70,18 @@ def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
     return pairs
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, folder: Path) -> dict[str, Any]:
+def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, folder: Path) -> Delivery:
     """Train the best pair on all labelled clips and write it to `folder`; the next pair where that fails.
-
-    Returns:
-        `learner`, `method`, `members` (learners of a blend), `clips` (labelled clips), the mean losses, and `failures`
-        as {method, seed, error}.
 
     Raises:
         DataError: no pair could be trained.
     """
     plan = inputs.possible(plan)
-    failed: list[dict[str, Any]] = []
+    failed: list[Failure] = []
     for pair in best_pairs(plan, learned):
         members = _members(pair, learned)
         items, errors = _train(inputs, plan, asts, learned, pair, list(members))
@@ -101,12 +100,12 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
             else:
                 shutil.copytree(found[0][2], folder)
                 set_temperature(folder, found[0][1])
-        made = {"learner": pair.learner, "method": pair.method, "members": list(members), **pair.losses}
+        made = {"learner": pair.learner, "method": pair.method, "members": list(members), **dict(pair.losses)}
         event(log, "delivered", **made)
-        return {**made, "clips": len(inputs.everything.clips), "failures": failed}
+        return Delivery(**made, clips=len(inputs.everything.clips), failures=failed)
     raise DataError(
         "no classifier could be trained on all labelled clips, though each was on its replicate's; the first failure, "
-        f"of {failed[0]['method']}: {failed[0]['error']}"
+        f"of {failed[0].method}: {failed[0].error}"
         if failed
         else "no learner finished in every replicate"
     )
@@ -140,8 +139,8 @@ def _members(pair: Pair, learned: Learned) -> dict[str, float]:
 
 def _train(
     inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, pair: Pair, names: Sequence[str]
-) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """Item of each learner on all labelled clips, and `{method, seed, error}` of each that failed."""
+) -> tuple[dict[str, Path], list[Failure]]:
+    """Item of each learner on all labelled clips, and those that failed."""
     networks = [name for name in names if name in (AST, PROBE_FIRST)]
     fits = [_learner_job(inputs, learned, name, pair.method) for name in names if name not in networks]
     hear_all(fits)
@@ -153,7 +152,7 @@ def _train(
         if isinstance(result, BaseException):
             text = failure_text(result)
             what = f"{name} on {pair.method}, all labelled clips"
-            failed.append({"method": what, "seed": plan.seeds[0], "error": text})
+            failed.append(Failure(method=what, seed=plan.seeds[0], error=text))
             event(log, "failed", name=what, error=text)
         else:
             items[name] = result

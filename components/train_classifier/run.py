@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
+from common.contracts.base import write
 from common.errors import DataError
 from common.runtime.stage import stage
 from common.storage import write_json
@@ -64,7 +65,7 @@ def run(
         write_json(folder / "learners.json", write_learners(learned, folder))
         write_json(folder / "seconds.json", seconds(outcome, learned))
         write_json(folder / "selection.json", selection)
-        write_json(folder / "delivered.json", deliver(inputs, plan, outcome, learned, folder / DELIVERED))
+        write(folder / "delivered.json", deliver(inputs, plan, outcome, learned, folder / DELIVERED))
         running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
         running.record(mean_scores(selection))
     return running.figures

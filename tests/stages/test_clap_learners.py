@@ -27,8 +27,8 @@ from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.run import run as train
 from tests.kit.clips import gold_clip
 from tests.kit.encoders import write_encoder
+from tests.kit.figures import TEST_HEALTH
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset
-from tests.kit.health import TEST_HEALTH
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
 

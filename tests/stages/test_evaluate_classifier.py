@@ -18,6 +18,7 @@ from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
 from common.contracts.base import write
+from common.contracts.training import Calibrated, Chosen, Delivery, Selection
 from common.errors import DataError
 from common.learners.heads import LinearHead
 from common.learners.model import LearnerModel
@@ -28,8 +29,8 @@ from common.records.clips import GoldClip
 from common.storage import read_json, write_json
 from components.evaluate_classifier.run import run
 from tests.kit.clips import gold_clip
+from tests.kit.figures import TEST_HEALTH, chosen
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset
-from tests.kit.health import TEST_HEALTH
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
 
@@ -61,7 +62,7 @@ def write_test(folder: Path, copies: dict[str, np.ndarray] | None = None) -> Non
     write(folder / "health.json", TEST_HEALTH)
 
 
-def write_learner(folder: Path) -> dict[str, Any]:
+def write_learner(folder: Path) -> dict[str, Calibrated]:
     """The learner `stats` on gold and on Synthio's clips, better on validation than any AST; returns its figures."""
     figures = {}
     for method in ("gold", "synthio"):
@@ -72,22 +73,28 @@ def write_learner(folder: Path) -> dict[str, Any]:
             head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) / 100)
             LearnerModel("stats", "statistics", head, tuple(CLAP_LABELS), False).save(place)
             shutil.copytree(place, folder.parent / "delivered", dirs_exist_ok=True)
-            figures[f"stats/{method}/{seed}"] = {"calibrated_loss": 0.3}
+            figures[f"stats/{method}/{seed}"] = Calibrated(calibrated_loss=0.3, judged_loss=0.3, temperature=1.0)
     return figures
 
 
 def write_classifiers(folder: Path) -> None:
-    selection: dict[str, Any] = {"best_classic": {"0": "noise", "1": "noise"}}
+    trained: dict[str, Chosen] = {}
     for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
         model = build_classifier(AST_ARCHITECTURE, CLAP_LABELS, -6.0, 3.0, seed=index)
         save_classifier(model, folder / "oracle" if name == "oracle" else folder / name / str(seed))
-        selection[f"{name}/{seed}"] = {"val_accuracy": 0.9 if (name, seed) == ("noise", 1) else 0.5, "val_loss": 1.0}
-    write_json(folder / "selection.json", selection)
+        if name != "oracle":
+            trained[f"{name}/{seed}"] = chosen(val_accuracy=0.9 if (name, seed) == ("noise", 1) else 0.5)
+    best = dict.fromkeys(SEEDS, "noise")
+    write(folder / "selection.json", Selection(select_by="accuracy", best_classic=best, **trained))
     write_json(folder / "failures.json", [])
-    delivered = {"learner": "stats", "method": "synthio", "members": ["stats"], "clips": 12, "failures": []}
-    write_json(folder / "delivered.json", delivered)
-    asts = {f"ast/{name}": {"calibrated_loss": 1.0} for name in selection if "/" in name}
-    write_json(folder / "learners.json", {**asts, **write_learner(folder / "learners")})
+    write(folder / "delivered.json", delivery("stats", "synthio"))
+    asts = {f"ast/{name}": Calibrated(calibrated_loss=1.0, judged_loss=None, temperature=1.0) for name in trained}
+    write(folder / "learners.json", {**asts, **write_learner(folder / "learners")})
+
+
+def delivery(learner: str, method: str) -> Delivery:
+    told = {"members": [learner], "clips": 12, "failures": [], "calibrated_loss": 0.3, "judged_loss": None}
+    return Delivery.model_validate({"learner": learner, "method": method, **told})
 
 
 @pytest.fixture(scope="module")
@@ -223,8 +230,7 @@ def test_the_delivered_classifier_opens_and_its_card_says_what_it_is(
 def test_a_delivered_transformer_loads_in_the_plain_pipeline(world: World, tmp_path: Path) -> None:
     shutil.rmtree(world.classifiers / "delivered")
     shutil.copytree(world.classifiers / "gold" / "0", world.classifiers / "delivered")
-    told = {"learner": "ast", "method": "gold", "members": ["ast"], "clips": 12, "failures": []}
-    write_json(world.classifiers / "delivered.json", told)
+    write(world.classifiers / "delivered.json", delivery("ast", "gold"))
     evaluate(world, tmp_path / "out")
     folder = tmp_path / "out" / "classifier"
     classify = pipeline("audio-classification", model=str(folder))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from common.contracts.training import Losses
 from common.learners.choice import best_of
 from components.train_classifier.blend import Heard, blend
 from components.train_classifier.jobs import SPLITS, VALIDATION
@@ -36,12 +37,12 @@ def item(folder: Path, validation: NDArray[np.float64], splits: NDArray[np.float
 
 def test_of_the_learners_with_splits_the_best_there_meets_the_others_on_validation() -> None:
     rows = {
-        "flattered": {"judged_loss": 1.0, "calibrated_loss": 0.1},
-        "honest": {"judged_loss": 0.5, "calibrated_loss": 0.4},
-        "network": {"judged_loss": None, "calibrated_loss": 0.45},
+        "flattered": Losses(judged_loss=1.0, calibrated_loss=0.1),
+        "honest": Losses(judged_loss=0.5, calibrated_loss=0.4),
+        "network": Losses(judged_loss=None, calibrated_loss=0.45),
     }
     assert best_of(rows) == "honest"
-    assert best_of({**rows, "network": {"judged_loss": None, "calibrated_loss": 0.3}}) == "network"
+    assert best_of({**rows, "network": Losses(judged_loss=None, calibrated_loss=0.3)}) == "network"
     assert best_of({"network": rows["network"]}) == "network"
 
 

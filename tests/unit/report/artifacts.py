@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import to_jsonable_python
 
 from common.captions.records import Price, Tally, Usage
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.methods import DEFAULT_METHODS, METHODS
 from common.config.run import load_preset
+from common.contracts.evaluation import Evaluation
 from common.records.clips import Caption, GoldClip, SyntheticClip, write_records
 from common.storage import write_json
-from common.storage.local import rounded
 from components.evaluate_classifier.comparison import Predictions, compare
 from tests.kit.clips import gold_clip, synthetic_clip
+from tests.kit.figures import HEALTH, TEST_HEALTH
 from tests.kit.gold import write_gold, write_synthetic
-from tests.kit.health import HEALTH, TEST_HEALTH
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
 LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
@@ -107,7 +108,7 @@ def make_evaluation(
             predictions[method][seed] = 0.7 * np.eye(len(LABELS))[guess] + 0.3 / len(LABELS)
     classics = {seed: "noise" if seed else "specaugment" for seed in seeds}
     settings = EvaluateClassifierConfig(resamples=resamples)
-    compared = compare(
+    comparison, scores = compare(
         predictions,
         truth,
         [None] * len(truth),
@@ -119,20 +120,20 @@ def make_evaluation(
         delivered=next(iter(next(iter(predictions.values())).values())),
     )
     told = {"learner": "ast", "method": next(iter(gains)), "members": ["ast"], "clips": 60, "threshold": 0.5}
-    compared["delivered"] = {**told, **compared["delivered"]}
     per_class_counts = {label: per_class for label in LABELS}
     leaks = {name: {"clips": 18, "exact": 0, "near": 0, "checked": 2} for name in ("gold", "vanilla", "accepted")}
-    evaluation: dict[str, Any] = rounded(
+    evaluation = Evaluation.model_validate(
         {
             "labels": LABELS,
             "confidence": 0.95,
-            "resamples": resamples,
             "n_train": 12,
-            **compared,
+            **dict(comparison),
+            "delivered": {**told, **dict(scores)} if scores else None,
             "selected": {
                 "method": "synthio" if "synthio" in gains else next(iter(gains)),
                 "seed": seeds[0],
                 "score": 0.75,
+                "by": "accuracy",
             },
             "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
             "oracle": {
@@ -154,10 +155,12 @@ def make_evaluation(
             },
             "leaks": {"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
             "failures": [],
-            "test_health": TEST_HEALTH.model_dump(mode="json"),
+            "test_health": TEST_HEALTH,
+            "heard": [],
         }
     )
-    return evaluation
+    made: dict[str, Any] = to_jsonable_python(evaluation.rounded())
+    return made
 
 
 def make_selection() -> dict[str, Any]:

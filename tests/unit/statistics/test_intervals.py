@@ -6,6 +6,7 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import f1_score
 
 from common.classifier.scores import calibration_error, macro_f1
+from common.contracts.evaluation import Interval
 from common.study.comparisons import holm, mean_interval
 from components.evaluate_classifier.intervals import interval, paired
 from components.evaluate_classifier.statistics import (
@@ -18,6 +19,7 @@ from components.evaluate_classifier.statistics import (
 )
 
 CLASSES = 8
+NONE = Interval(mean=0.0, low=0.0, high=0.0, per_seed=[])
 
 
 def simulated(
@@ -38,14 +40,14 @@ def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
     improved = 0
     for trial in range(20):
         truth, first, second = simulated(np.random.default_rng(trial), (0.0, 0.0))
-        improved += difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
+        improved += difference(truth, first, second, resampling([None] * len(truth), 500, trial)).low > 0
     assert improved <= 2
 
 
 def test_a_clear_gain_of_five_replicates_is_called_in_every_trial() -> None:
     for trial in range(10):
         truth, first, second = simulated(np.random.default_rng(trial), (2.0, 0.0), replicates=5)
-        assert difference(truth, first, second, resampling([None] * len(truth), 500, trial))["low"] > 0
+        assert difference(truth, first, second, resampling([None] * len(truth), 500, trial)).low > 0
 
 
 @pytest.mark.parametrize("replicates", [2, 3, 10])
@@ -61,9 +63,9 @@ def test_simulated_intervals_cover_the_truth_and_no_gain_is_seldom_called_one(
     covered = improved = 0
     for _ in range(trials):
         per_seed = rng.normal(0, np.hypot(training_sd, of_clips), replicates)
-        found = paired(per_seed + rng.normal(0, of_clips, (draws, replicates)), per_seed, 0.95)
-        covered += found["low"] <= 0 <= found["high"]
-        improved += found["low"] > 0
+        found = paired(per_seed + rng.normal(0, of_clips, (draws, replicates)), per_seed, 0.95, NONE)
+        covered += found.low <= 0 <= found.high
+        improved += found.low > 0
     # Three standard deviations of 500 trials around 93 to 98 % and 3 %.
     assert 0.93 - 0.034 <= covered / trials <= 0.98 + 0.019
     assert improved / trials <= 0.03 + 0.023
@@ -73,8 +75,8 @@ def test_p_is_small_just_where_the_interval_excludes_zero() -> None:
     for trial in range(20):
         truth, first, second = simulated(np.random.default_rng(trial), (0.4, 0.0))
         found = difference(truth, first, second, resampling([None] * len(truth), 999, trial))
-        excludes = found["low"] > 0 or found["high"] < 0
-        assert abs(found["p"] - 0.05) < 0.003 or (found["p"] < 0.05) == excludes
+        excludes = found.low > 0 or found.high < 0
+        assert abs(found.p - 0.05) < 0.003 or (found.p < 0.05) == excludes
 
 
 def test_holm_multiplies_by_the_comparisons_left_and_never_falls() -> None:
@@ -92,7 +94,7 @@ def test_among_many_equal_methods_the_correction_keeps_false_calls_rare() -> Non
         for _ in range(10):
             truth, first, second = simulated(rng, (0.0, 0.0))
             gain = (first == truth).astype(float) - (second == truth)
-            p_values.append(paired(accuracy_draws(gain, draws), gain.mean(axis=1), 0.95)["p"])
+            p_values.append(paired(accuracy_draws(gain, draws), gain.mean(axis=1), 0.95, NONE).p)
         called += min(p_values) < 0.05
         corrected += min(holm(p_values)) < 0.05
     assert corrected <= 2 < called
@@ -106,11 +108,11 @@ def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
     other = resampling([None] * len(truth), 2000, 1)
     unpaired = interval(
         accuracy_draws(right[0], draws) - accuracy_draws(right[1], other),
-        together["mean"],
-        np.array(together["per_seed"]),
+        together.mean,
+        np.array(together.per_seed),
         0.95,
     )
-    assert together["high"] - together["low"] < 0.8 * (unpaired["high"] - unpaired["low"])
+    assert together.high - together.low < 0.8 * (unpaired.high - unpaired.low)
 
 
 def test_the_interval_of_one_replicate_is_the_binomial_one() -> None:
@@ -119,8 +121,8 @@ def test_the_interval_of_one_replicate_is_the_binomial_one() -> None:
     draws = resampling([None] * clips, 10000, 0)
     found = interval(accuracy_draws(correct, draws), share, np.array([share]), 0.95)
     half = 1.96 * np.sqrt(share * (1 - share) / clips)
-    assert found["low"] == pytest.approx(share - half, abs=0.006)
-    assert found["high"] == pytest.approx(share + half, abs=0.006)
+    assert found.low == pytest.approx(share - half, abs=0.006)
+    assert found.high == pytest.approx(share + half, abs=0.006)
 
 
 def test_spread_between_replicates_widens_the_interval() -> None:
@@ -133,7 +135,7 @@ def test_spread_between_replicates_widens_the_interval() -> None:
     widths = []
     for correct in (same, spread):
         found = interval(accuracy_draws(correct, draws), 0.5, correct.mean(axis=1), 0.95)
-        widths.append(found["high"] - found["low"])
+        widths.append(found.high - found.low)
     assert widths[1] > 2 * widths[0]
 
 
@@ -141,9 +143,11 @@ def test_where_only_replicates_vary_the_interval_is_students() -> None:
     per_seed = np.array([0.4, 0.5, 0.75])
     found = interval(np.tile(per_seed, (100, 1)), float(per_seed.mean()), per_seed, 0.95)
     expected = ttest_1samp(per_seed, 0).confidence_interval(0.95)
-    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     gains = per_seed - 0.45
-    assert paired(np.tile(gains, (9999, 1)), gains, 0.95)["p"] == pytest.approx(ttest_1samp(gains, 0).pvalue, abs=3e-4)
+    assert paired(np.tile(gains, (9999, 1)), gains, 0.95, NONE).p == pytest.approx(
+        ttest_1samp(gains, 0).pvalue, abs=3e-4
+    )
 
 
 def test_replicates_that_only_differ_by_clips_leave_the_interval_of_the_bootstrap() -> None:
@@ -153,7 +157,7 @@ def test_replicates_that_only_differ_by_clips_leave_the_interval_of_the_bootstra
     draws = accuracy_draws(correct.astype(float), resampling([None] * 400, 1000, 0))
     alike = np.full(4, correct.mean())
     found = interval(draws, float(alike.mean()), alike, 0.95)
-    assert (found["low"], found["high"]) == tuple(np.quantile(draws.mean(axis=1), [0.025, 0.975]))
+    assert (found.low, found.high) == tuple(np.quantile(draws.mean(axis=1), [0.025, 0.975]))
 
 
 def test_clips_of_one_group_are_drawn_together() -> None:
@@ -170,7 +174,7 @@ def test_whole_groups_give_a_wider_interval_when_groups_differ() -> None:
     for named in (groups, [None] * 200):
         draws = resampling(list(named), 2000, 0)
         found = interval(accuracy_draws(correct, draws), 0.5, np.array([0.5]), 0.95)
-        widths.append(found["high"] - found["low"])
+        widths.append(found.high - found.low)
     assert widths[0] > 3 * widths[1]
 
 
@@ -207,8 +211,8 @@ def test_a_swap_of_methods_turns_the_difference_around() -> None:
     truth, first, second = simulated(np.random.default_rng(3), (0.5, 0.0))
     draws = resampling([None] * len(truth), 500, 0)
     there, back = difference(truth, first, second, draws), difference(truth, second, first, draws)
-    assert there["low"] == pytest.approx(-back["high"])
-    assert there["win_rate"] == pytest.approx(1 - back["win_rate"])
+    assert there.low == pytest.approx(-back.high)
+    assert there.win_rate == pytest.approx(1 - back.win_rate)
 
 
 def test_perfectly_calibrated_predictions_have_no_calibration_error() -> None:
@@ -222,19 +226,19 @@ def test_perfectly_calibrated_predictions_have_no_calibration_error() -> None:
 def test_recall_gains_hold_every_class_of_the_test_set() -> None:
     truth = np.array([0, 0, 1, 1, 3, 3])
     first, second = np.array([[0, 0, 1, 1, 3, 0]]), np.array([[0, 1, 1, 1, 0, 0]])
-    rows = recall_gains(truth, first, second, resampling([None] * 6, 300, 0))
-    assert [row["label_id"] for row in rows] == [0, 1, 3]
-    assert [row["mean"] for row in rows] == [0.5, 0.0, 0.5]
-    assert rows[1]["low"] == rows[1]["high"] == 0.0
+    rows = recall_gains(truth, first, second, resampling([None] * 6, 300, 0), "abcd")
+    assert [row.label_id for row in rows] == [0, 1, 3]
+    assert [row.mean for row in rows] == [0.5, 0.0, 0.5]
+    assert rows[1].low == rows[1].high == 0.0
 
 
 def test_scores_of_a_perfect_classifier() -> None:
     truth = np.array([0, 1, 2, 2])
     probabilities = np.eye(4)[truth][None]
     found = score(probabilities, truth, 15, resampling([None] * 4, 300, 0))
-    assert found["accuracy"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0]}
-    assert found["recall"] == [1.0, 1.0, 1.0, None]
-    assert np.array(found["confusion"]).sum() == 4
+    assert found.accuracy == Interval(mean=1.0, low=1.0, high=1.0, per_seed=[1.0])
+    assert found.recall == [1.0, 1.0, 1.0, None]
+    assert np.array(found.confusion).sum() == 4
 
 
 def test_the_mean_of_several_datasets_has_students_interval() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from common.contracts.evaluation import LeakCounts
 from components.evaluate_classifier.leaks import ClipSet, find_leaks, fingerprint, waveform_correlation
 
 
@@ -55,18 +56,18 @@ def test_a_high_cosine_alone_is_no_leak() -> None:
     test = clip_set("t", [noise(0)], np.array([[1.0, 0.0]]))
     other = clip_set("g", [noise(1)], np.array([[1.0, 0.0]]))
     found = find_leaks(test, [other], cosine=0.98, correlation=0.9, neighbours=5)
-    assert found["sets"]["g"] == {"clips": 1, "exact": 0, "near": 0, "checked": 1}
-    assert found["test_clips"] == 0
+    assert found.sets["g"] == LeakCounts(clips=1, exact=0, near=0, checked=1)
+    assert found.test_clips == 0
 
 
 def test_exact_and_near_copies_are_counted_apart() -> None:
     test = clip_set("t", [noise(0), noise(1), noise(2)], np.eye(3))
     other = clip_set("g", [noise(0), 0.5 * noise(1), noise(5)], np.eye(3))
     found = find_leaks(test, [other], cosine=0.98, correlation=0.9, neighbours=5)
-    assert found["sets"]["g"] == {"clips": 3, "exact": 1, "near": 1, "checked": 2}
-    pairs = [(pair["test"], pair["clip"], pair["kind"]) for pair in found["pairs"]]
+    assert found.sets["g"] == LeakCounts(clips=3, exact=1, near=1, checked=2)
+    pairs = [(pair.test, pair.clip, pair.kind) for pair in found.pairs]
     assert pairs == [("t0", "g0", "exact"), ("t1", "g1", "near")]
-    assert found["test_clips"] == 2
+    assert found.test_clips == 2
 
 
 def test_a_fingerprint_hears_samples_and_not_rounding() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,52 +9,51 @@ import yaml
 from numpy.typing import NDArray
 
 from common.config.methods import METHODS, in_order
+from common.contracts.evaluation import Evaluation
+from common.contracts.gold import Dataset
+from common.contracts.training import Chosen
 from common.errors import DataError
 from components.evaluate_classifier.comparison import compared
 from components.evaluate_classifier.evaluation import best_classic_methods, choose
 from components.evaluate_classifier.model_card import model_card
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
+from tests.kit.figures import chosen as chosen_training
 from tests.unit.report.artifacts import LABELS, make_evaluation, synthetic_clips
 
 
-def figures(accuracy: float, loss: float = 1.0) -> dict[str, float]:
-    return {"val_accuracy": accuracy, "val_loss": loss}
+def figures(accuracy: float, loss: float = 1.0, macro_f1: float = 0.5) -> Chosen:
+    return chosen_training(val_accuracy=accuracy, val_macro_f1=macro_f1, val_loss=loss)
 
 
 def test_the_best_mean_validation_accuracy_chooses_the_method_and_then_the_replicate() -> None:
     selection = {"synthio/0": figures(0.6), "synthio/1": figures(0.7), "gold/0": figures(0.4), "gold/1": figures(0.8)}
-    assert choose(selection, ["gold", "synthio"], [0, 1]) == ("synthio", 1, 0.7)
+    assert choose(selection, "accuracy", ["gold", "synthio"], [0, 1]) == ("synthio", 1, 0.7)
 
 
 @pytest.mark.parametrize(("by", "chosen"), [("accuracy", ("gold", 0, 0.9)), ("macro_f1", ("synthio", 0, 0.8))])
 def test_the_figure_that_training_chose_by_chooses_here_too(by: str, chosen: tuple[str, int, float]) -> None:
-    selection = {
-        "gold/0": {"val_accuracy": 0.9, "val_macro_f1": 0.5, "val_loss": 1.0},
-        "synthio/0": {"val_accuracy": 0.6, "val_macro_f1": 0.8, "val_loss": 1.0},
-        "select_by": by,
-    }
-    assert choose(selection, ["gold", "synthio"], [0]) == chosen
+    selection = {"gold/0": figures(0.9), "synthio/0": figures(0.6, macro_f1=0.8)}
+    assert choose(selection, by, ["gold", "synthio"], [0]) == chosen
 
 
 def test_of_equal_models_the_lower_loss_then_the_first_listed_is_chosen() -> None:
     selection = {"gold/0": figures(0.6), "synthio/0": figures(0.6), "synthio/1": figures(0.6, loss=0.9)}
-    assert choose(selection, ["gold", "synthio"], [0, 1])[:2] == ("synthio", 1)
-    assert choose(selection, ["gold", "synthio"], [0])[:2] == ("gold", 0)
+    assert choose(selection, "accuracy", ["gold", "synthio"], [0, 1])[:2] == ("synthio", 1)
+    assert choose(selection, "accuracy", ["gold", "synthio"], [0])[:2] == ("gold", 0)
 
 
 def test_the_choice_gets_no_figures_of_the_test_split() -> None:
-    assert set(inspect.signature(choose).parameters) == {"selection", "methods", "seeds"}
+    assert set(inspect.signature(choose).parameters) == {"trained", "by", "methods", "seeds"}
 
 
 def test_nothing_trained_is_an_error() -> None:
     with pytest.raises(DataError, match=r"failures\.json"):
-        choose({"best_classic": {}}, ["gold"], [0])
+        choose({}, "accuracy", ["gold"], [0])
 
 
 def test_the_best_classic_of_a_replicate_is_the_method_without_synthetic_clips() -> None:
     methods = {name: METHODS[name] for name in ("gold", "noise", "synthio_classic")}
-    selection = {"best_classic": {"0": "noise", "1": "specaugment"}}
-    assert best_classic_methods(selection, methods) == {0: "noise"}
+    assert best_classic_methods({0: "noise", 1: "specaugment"}, methods) == {0: "noise"}
 
 
 def test_methods_are_listed_as_in_the_catalogue() -> None:
@@ -70,9 +70,9 @@ def test_label_accuracy_counts_each_set_alone() -> None:
     sets = synthetic_sets(vanilla, accepted)
     guesses = np.array([clip.label_id for clip in vanilla] + [0] * len(accepted))
     found = label_accuracy(guesses, [*vanilla, *accepted], sets, LABELS)
-    assert found["vanilla"]["accuracy"] == 1.0
-    assert found["r, accepted"]["accuracy"] == pytest.approx(1 / len(LABELS))
-    assert found["r, accepted"]["per_class"][LABELS[0]] == 1.0
+    assert found["vanilla"].accuracy == 1.0
+    assert found["r, accepted"].accuracy == pytest.approx(1 / len(LABELS))
+    assert found["r, accepted"].per_class[LABELS[0]] == 1.0
 
 
 def test_a_clip_of_several_labels_is_right_where_one_of_them_is_heard_most() -> None:
@@ -82,7 +82,7 @@ def test_a_clip_of_several_labels_is_right_where_one_of_them_is_heard_most() -> 
     ]
     for shift, share in ((0, 1.0), (1, 1.0), (2, 0.0)):
         heard = np.array([(clip.label_id + shift) % len(LABELS) for clip in clips])
-        assert label_accuracy(heard, clips, synthetic_sets([], clips), LABELS)["r, accepted"]["accuracy"] == share
+        assert label_accuracy(heard, clips, synthetic_sets([], clips), LABELS)["r, accepted"].accuracy == share
 
 
 def test_distances_compare_sets_of_equal_size_and_rank_a_farther_set_farther() -> None:
@@ -93,56 +93,63 @@ def test_distances_compare_sets_of_equal_size_and_rank_a_farther_set_farther() -
 
     sets = {"near": embeddings(300), "far": embeddings(30, 1.5)}
     found = set_distances(embeddings(40), embeddings(10), sets, seed=0, max_clips=1000)
-    assert found["clips"] == 30
-    for kind in ("frechet", "kernel"):
-        assert found["sets"]["near"][kind] < found["sets"]["far"][kind]
-    assert abs(found["held_out"]["kernel"]) < found["sets"]["far"]["kernel"]
+    assert found.clips == 30
+    assert found.sets["near"].frechet < found.sets["far"].frechet
+    assert found.sets["near"].kernel < found.sets["far"].kernel
+    assert found.held_out is not None and abs(found.held_out.kernel) < found.sets["far"].kernel
 
 
 def test_a_run_without_synthetic_clips_has_no_distances() -> None:
     found = set_distances(np.zeros((5, 2), np.float32), np.zeros((0, 2), np.float32), {}, seed=0, max_clips=10)
-    assert found["sets"] == {} and found["held_out"] is None
+    assert found.sets == {} and found.held_out is None
+
+
+def card_of(
+    changes: dict[str, Any], name: str = "x", licence: str = "CC0-1.0", delivered: Any = None, **how: Any
+) -> str:
+    evaluation = Evaluation.model_validate({**make_evaluation(resamples=200), **changes})
+    assert evaluation.delivered is not None
+    told = evaluation.delivered.model_copy(update=delivered or {})
+    dataset = Dataset(name=name, domain="sounds", licence=licence, reader="files", test="split", n=None)
+    return model_card(evaluation, told, dataset, synthetic=True, **how)
 
 
 def test_no_name_of_a_dataset_breaks_out_of_the_model_cards_metadata() -> None:
-    dataset = {"name": 'x"\n---\nevil: <script>', "domain": "sounds", "licence": "CC0\nlicense: mit"}
-    evaluation = {**make_evaluation(resamples=200), "heard": ["All 9 test clips come from AudioSet."]}
-    card = model_card(evaluation, dataset, transformers=False, synthetic=True)
+    licence = "CC0\nlicense: mit"
+    heard = ["All 9 test clips come from AudioSet."]
+    card = card_of({"heard": heard}, 'x"\n---\nevil: <script>', licence, transformers=False)
     assert "- Published models: All 9 test clips come from AudioSet." in card
     metadata, text = card.removeprefix("---\n").split("\n---\n", 1)
     fields = yaml.safe_load(metadata)
     assert fields["license"] == "other" and "evil" not in fields
-    assert fields["license_name"] == dataset["licence"]
+    assert fields["license_name"] == licence
     assert "<script>" not in text
 
 
 def test_the_model_card_tells_the_peak_that_the_pipeline_needs() -> None:
-    evaluation, dataset = make_evaluation(resamples=200), {"name": "x"}
-    levelled = model_card(evaluation, dataset, transformers=True, peak_dbfs=-10.0, synthetic=True)
+    levelled = card_of({}, transformers=True, peak_dbfs=-10.0)
     assert "classify(samples * 0.316 / abs(samples).max())" in levelled
-    assert "abs(samples)" not in model_card(evaluation, dataset, transformers=True, synthetic=True)
+    assert "abs(samples)" not in card_of({}, transformers=True)
 
 
-def card_of(classes: int) -> str:
+def mistaken(classes: int) -> str:
     """The card of a run in which only the first class is mistaken, for each other one more often than for the next."""
-    evaluation = make_evaluation(resamples=200)
     names = [f"class {k:02d}" for k in range(classes)]
     matrix = np.eye(classes, dtype=int) * 90
     matrix[0, 1:] = np.arange(classes - 1, 0, -1)
-    chosen = evaluation["delivered"]
-    chosen |= {"confusion": matrix.tolist(), "recall": [0.5] * classes}
-    return model_card({**evaluation, "labels": names}, {"name": "x"}, transformers=True, synthetic=True)
+    figures = {"confusion": matrix.tolist(), "recall": [0.5] * classes}
+    return card_of({"labels": names}, delivered=figures, transformers=True)
 
 
 def test_the_model_card_has_the_confusion_matrix_of_a_few_classes() -> None:
-    card = card_of(3)
+    card = mistaken(3)
     # Of 93 clips of the first class 90, 2 and 1.
     assert "|  | class 00 | class 01 | class 02 |\n| --- | --- | --- | --- |\n| **class 00** | 97 | 2 | 1 |" in card
     assert "| **class 02** | 0 | 0 | 100 |" in card
 
 
 def test_the_model_card_names_the_most_frequent_mistakes_among_many_classes() -> None:
-    card = card_of(13)
+    card = mistaken(13)
     listed = card.split("Most frequent mistakes, in percent of the true class: ")[1].split(".\n")[0].split(", ")
     assert len(listed) == 10
     assert listed[0] == "class 00 heard as class 01 7.1 %" and listed[9].startswith("class 00 heard as class 10")

@@ -89,21 +89,21 @@ def test_scores_are_those_of_scikit_learn_over_the_labels_that_have_test_clips()
         warnings.simplefilter("error")
         found = scorer_of(truth, answers, 200).score(keys("gold"))
     expected = [average_precision_score(truth[:, :-1], answers[key][:, :-1], average="macro") for key in keys("gold")]
-    assert found["map"]["per_seed"] == pytest.approx(expected)
-    assert found["map"]["mean"] == pytest.approx(np.mean(expected))
-    assert found["map"]["low"] < found["map"]["mean"] < found["map"]["high"]
-    assert found["average_precision"][-1] is None
-    assert np.mean(found["average_precision"][:-1]) == pytest.approx(np.mean(expected))
+    assert found.map.per_seed == pytest.approx(expected)
+    assert found.map.mean == pytest.approx(np.mean(expected))
+    assert found.map.low < found.map.mean < found.map.high
+    assert found.average_precision[-1] is None
+    assert np.mean(found.average_precision[:-1]) == pytest.approx(np.mean(expected))
     f1_scores = [f1_score(truth[:, :-1], answers[key][:, :-1] >= 0.5, average="macro") for key in keys("gold")]
-    assert found["macro_f1"]["per_seed"] == pytest.approx(f1_scores)
-    assert found["confusion"] is None and found["recall"] is None
+    assert found.macro_f1.per_seed == pytest.approx(f1_scores)
+    assert found.confusion is None and found.recall is None
 
 
 def test_the_mean_over_labels_of_a_draw_leaves_out_labels_that_the_draw_lacks() -> None:
     truth = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [1, 0]], bool)
     perfect = truth.astype(float)
     found = scorer_of(truth, {("gold", 0): perfect}, 300).score([("gold", 0)])
-    assert (found["map"]["low"], found["map"]["high"]) == (1.0, 1.0)
+    assert (found.map.low, found.map.high) == (1.0, 1.0)
 
 
 def test_the_calibration_error_is_the_gap_between_stated_and_found_shares() -> None:
@@ -127,7 +127,7 @@ def test_equal_methods_are_called_improved_at_most_twice_in_twenty() -> None:
     improved = 0
     for trial in range(20):
         truth, answers = simulated(np.random.default_rng(trial), {"gold": 0.0, "synthio": 0.0})
-        improved += scorer_of(truth, answers, 300, trial).difference(keys("synthio"), keys("gold"))["low"] > 0
+        improved += scorer_of(truth, answers, 300, trial).difference(keys("synthio"), keys("gold")).low > 0
     assert improved <= 2
 
 
@@ -137,27 +137,27 @@ def test_a_clear_gain_is_called_in_every_trial_and_turns_around_with_the_methods
         scorer = scorer_of(truth, answers, 300, trial)
         there = scorer.difference(keys("synthio"), keys("gold"))
         back = scorer.difference(keys("gold"), keys("synthio"))
-        assert there["low"] > 0 and there["p"] < 0.05 and there["win_rate"] == 1.0
-        assert (back["high"], back["mean"], back["p"]) == pytest.approx((-there["low"], -there["mean"], there["p"]))
+        assert there.low > 0 and there.p < 0.05 and there.win_rate == 1.0
+        assert (back.high, back.mean, back.p) == pytest.approx((-there.low, -there.mean, there.p))
 
 
 def test_pairing_makes_the_interval_narrower_than_that_of_each_method_alone() -> None:
     truth, answers = simulated(np.random.default_rng(4), {"gold": 0.0, "synthio": 0.1})
     scorer = scorer_of(truth, answers, 500)
-    paired, alone = scorer.difference(keys("synthio"), keys("gold")), scorer.score(keys("gold"))["map"]
-    assert paired["high"] - paired["low"] < 0.9 * (alone["high"] - alone["low"])
+    paired, alone = scorer.difference(keys("synthio"), keys("gold")), scorer.score(keys("gold")).map
+    assert paired.high - paired.low < 0.9 * (alone.high - alone.low)
 
 
 def test_gains_of_labels_add_up_to_the_gain_in_mean_average_precision() -> None:
     truth, answers = simulated(np.random.default_rng(5), {"gold": 0.0, "synthio": 0.5})
     truth[:, 3] = False
     scorer = scorer_of(truth, answers, 200)
-    rows = scorer.gains(keys("synthio"), keys("gold"))
-    assert [row["label_id"] for row in rows] == [0, 1, 2, 4]
-    whole = scorer.difference(keys("synthio"), keys("gold"))["mean"]
-    assert np.mean([row["mean"] for row in rows]) == pytest.approx(whole)
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
-    assert [row["clips"] for row in rows] == [int(truth[:, k].sum()) for k in (0, 1, 2, 4)]
+    rows = scorer.gains(keys("synthio"), keys("gold"), "abcde")
+    assert [row.label_id for row in rows] == [0, 1, 2, 4]
+    whole = scorer.difference(keys("synthio"), keys("gold")).mean
+    assert np.mean([row.mean for row in rows]) == pytest.approx(whole)
+    assert all(row.low <= row.mean <= row.high for row in rows)
+    assert [row.clips for row in rows] == [int(truth[:, k].sum()) for k in (0, 1, 2, 4)]
 
 
 def test_a_comparison_of_several_labels_has_the_same_fields_as_one_of_single_labels() -> None:
@@ -170,18 +170,17 @@ def test_a_comparison_of_several_labels_has_the_same_fields_as_one_of_single_lab
     names = list("abcde")
     common = ([None] * len(truth), names, methods, dict.fromkeys(SEEDS, "noise"), settings, 0)
     thresholds = {**dict.fromkeys(answers, 0.5), ("zero_shot", 0): 0.3}
-    several = compare(predictions, truth, *common, answers["gold", 0], thresholds)
-    single = compare(predictions, truth.argmax(axis=1), *common, answers["gold", 0])
-    assert (several["figure"], single["figure"]) == ("map", "accuracy")
-    assert several.keys() == single.keys()
-    assert [row.keys() for row in several["differences"]] == [row.keys() for row in single["differences"]]
-    rows = [found["per_class"]["classes"][0] for found in (several, single)]
-    assert rows[0].keys() == rows[1].keys()
-    added = {"map", "average_precision", "thresholds"}
-    assert several["methods"]["gold"].keys() == single["methods"]["gold"].keys() - {"accuracy"} | added
-    assert several["best_classic"]["map"] == several["methods"]["noise"]["map"]
-    assert several["zero_shot"]["thresholds"] == [0.3]
-    assert several["zero_shot"]["map"]["per_seed"] == several["methods"]["gold"]["map"]["per_seed"][:1]
+    several, _ = compare(predictions, truth, *common, answers["gold", 0], thresholds)
+    single, _ = compare(predictions, truth.argmax(axis=1), *common, answers["gold", 0])
+    assert (several.figure, single.figure) == ("map", "accuracy")
+    assert len(several.differences) == len(single.differences)
+    rows = [found.per_class.classes[0] for found in (several, single)]
+    assert (rows[0].label_id, rows[0].clips) == (rows[1].label_id, rows[1].clips)
+    assert several.methods["gold"].accuracy is None and single.methods["gold"].map is None
+    assert several.best_classic.map == several.methods["noise"].map
+    assert several.best_classic is not None and several.zero_shot is not None
+    assert several.zero_shot.thresholds == [0.3]
+    assert several.zero_shot.map.per_seed == several.methods["gold"].map.per_seed[:1]
 
 
 def test_draws_are_fewer_only_where_clips_and_labels_are_very_many() -> None:

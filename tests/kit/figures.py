@@ -1,8 +1,11 @@
-"""Health of a small dataset."""
+"""Contents of artifacts: the health of a small dataset, a chosen training."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from common.contracts.gold import Drop, Durations, Health, HeldOutHealth, Noted
+from common.contracts.training import Chosen
 
 HEALTH = Health(
     clips=23,
@@ -34,3 +37,12 @@ TEST_HEALTH = HeldOutHealth(
     **{name: getattr(HEALTH, name) for name in HeldOutHealth.model_fields}
     | {"dropped": [Drop("broken <i>.wav", "truncated", "")], "warnings": []}
 )
+
+
+def chosen(**figures: Any) -> Chosen:
+    """A training that validation chose, with some of its figures."""
+    told = {"val_accuracy": 0.5, "val_macro_f1": 0.5, "val_loss": 1.0, "steps": 10, "examples": 40, "factor": None}
+    clips = {"gold_clips": 4, "synthetic_clips": 0, "slot": {"synthetic": 0, "gold": 20}, "gold_stands_in_for": []}
+    return Chosen.model_validate(
+        {"classic": "none", "strength": None, "curve": [], "tried": [], **told, **clips, **figures}
+    )

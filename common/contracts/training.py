@@ -1,0 +1,158 @@
+"""The artifact `classifiers` beside its models: how each was trained, chosen and calibrated. Figures are shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from common.contracts.base import Contract, absent
+
+Strength = float | str
+"""Strength of a classic augmentation, or the name of a combination."""
+
+
+class Failure(Contract):
+    """A part of a run that failed; the others went on."""
+
+    method: str = Field(description="method, or learner and method, or what else failed")
+    seed: int
+    error: str
+    classic: str | None = absent("classic augmentation of the training")
+    strength: Strength | None = absent()
+    factor: int | None = absent("synthetic clips for each gold clip")
+
+
+class OnValidation(Contract):
+    """Figures on the validation clips of the replicate."""
+
+    val_accuracy: float | None = absent()
+    val_map: float | None = absent("mean average precision, where clips have several labels")
+    val_macro_f1: float | None = absent()
+    val_loss: float | None = absent("cross-entropy")
+
+    def figure(self, by: str) -> float:
+        """`accuracy`, `macro_f1` or `map`."""
+        return float(getattr(self, f"val_{by}"))
+
+
+class Tried(OnValidation):
+    """One of the settings that validation chose among."""
+
+    classic: str
+    strength: Strength | None
+    factor: int | None
+    best_step: float | None = absent()
+
+
+class Slot(Contract):
+    """What stood in the synthetic half of all batches, in examples."""
+
+    synthetic: int
+    gold: int
+
+
+class Training(OnValidation):
+    """Training of an AST."""
+
+    steps: int
+    examples: int
+    classic: str = Field(description="classic augmentation of all examples")
+    strength: Strength | None
+    gold_clips: int
+    synthetic_clips: int
+    slot: Slot
+    gold_stands_in_for: list[str] = Field(description="labels without synthetic clips")
+    curve: list[dict[str, float | None]] = Field(description="rows by step: loss, grad_norm, figures on validation")
+    best_step: float | None = absent("whose weights were kept; absent without validation clips")
+
+
+class Chosen(Training):
+    """The training that validation chose for a method and replicate."""
+
+    factor: int | None = Field(description="synthetic clips for each gold clip; null without")
+    tried: list[Tried]
+
+
+class Selection(Contract):
+    """The chosen trainings of AST, by `<method>/<seed>`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Chosen]
+
+    select_by: str = Field(description="figure on validation that decided: accuracy, macro_f1 or map")
+    best_classic: dict[int, str] = Field(description="classic augmentation that did best on gold alone, by seed")
+    oracle: Training | None = absent()
+
+    @property
+    def chosen(self) -> dict[str, Chosen]:
+        """By `<method>/<seed>`."""
+        return self.__pydantic_extra__
+
+
+class Losses(Contract):
+    """Cross-entropy of calibrated probabilities."""
+
+    calibrated_loss: float = Field(description="on the validation clips")
+    judged_loss: float | None = Field(description="on clips that its own splits left out; null = it has none")
+
+
+class Member(Contract):
+    """A learner of a blend."""
+
+    learner: str
+    temperature: float
+
+
+class Blend(Losses, OnValidation):
+    """Figures of a blend."""
+
+    members: list[Member]
+
+
+class Calibrated(Losses):
+    """Figures of a model with its temperature; all that learners.json says of AST."""
+
+    temperature: float
+
+
+class Trial(Contract):
+    """A setting of a learner, and what its splits say of it."""
+
+    option: Any = Field(description="of the learner, such as a penalty")
+    weight: float = Field(description="of further clips")
+    strength: Strength | None = Field(description="of a classic augmentation")
+    loss: float
+    score: float
+    temperature: float
+
+
+class Fitted(Calibrated, OnValidation):
+    """Figures of a learner that was fitted to frozen features."""
+
+    chosen: Trial
+    tried: list[Trial]
+    further_clips: int
+    split_loss: float
+    split_score: float
+
+
+class ProbeFirst(Calibrated, Training):
+    """Figures of an AST trained from a fitted head."""
+
+
+Learners = dict[str, Blend | Fitted | ProbeFirst | Calibrated]
+"""Figures by `<learner>/<method>/<seed>`."""
+
+Seconds = dict[str, dict[str, float]]
+"""Mean seconds of a training, by learner and method."""
+
+
+class Delivery(Losses):
+    """The pair that is delivered, trained again on all labelled clips; losses are means of its replicates."""
+
+    learner: str
+    method: str
+    members: list[str] = Field(description="learners of a blend")
+    clips: int
+    failures: list[Failure] = Field(description="of better pairs, and of trainings of this one")
