@@ -43,14 +43,10 @@ def read_members(
         skip_others: skip hidden files and files of other suffixes, which are common in published collections, instead
             of refusing the archive. All other rules apply, and skipped files count towards the caps.
 
-    Yields:
-        A name in POSIX form, relative and without `.` or `..`, and its content, readable until the next item is
-        requested. Folders are skipped.
-
-    Raises:
-        DataError: the archive is damaged, truncated, of another format or breaks a rule. A checksum of the archive
-            (gzip, xz, zip) is verified at the end of its data, so only an archive read to the end is known to be
-            undamaged.
+    Yields a name in POSIX form, relative and without `.` or `..`, and its content, readable until the next item is
+    requested. Folders are skipped. Raises DataError: the archive is damaged, truncated, of another format or breaks a
+    rule. A checksum of the archive (gzip, xz, zip) is verified at the end of its data, so only an archive read to the
+    end is known to be undamaged.
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -76,12 +72,11 @@ def unpack_into(
         folder: private to the caller and without links, such as one that is not published yet.
         suffixes, limits, skip_others: as for `read_members`.
 
-    Returns:
-        The number of files.
-
     Raises:
         DataError: as in `read_members`; or a file of that name exists.
         OSError: the disk is full.
+
+    Returns the number of files.
     """
     count = 0
     for name, file in read_members(Path(path), suffixes, limits, skip_others):

@@ -30,8 +30,7 @@ class Names:
     def file(self, name: str) -> str | None:
         """Register a file and return its safe name; None when it is skipped.
 
-        Raises:
-            Refused: the name is unsafe, has another suffix, or is taken.
+        Raises Refused: the name is unsafe, has another suffix, or is taken.
         """
         if self._skip_others and _stays_inside(name) and (_hidden(name) or not self._wanted(name)):
             return None
@@ -47,11 +46,7 @@ class Names:
         return name
 
     def folder(self, name: str) -> None:
-        """Register a folder; `.` is the archive's own.
-
-        Raises:
-            Refused: the name is unsafe, or taken by a file.
-        """
+        """Register a folder; `.` is the archive's own. Raises Refused: the name is unsafe, or taken by a file."""
         name = name.removesuffix("/")
         if name == "." or (self._skip_others and _stays_inside(name) and _hidden(name)):
             return

@@ -32,8 +32,7 @@ class Inflated:
         file: the stream after its first bytes.
         head: these first bytes, at least `MAGIC_BYTES` unless the stream is shorter.
 
-    Raises:
-        Refused: the compression is not supported.
+    Raises Refused: the compression is not supported.
     """
 
     def __init__(self, file: BinaryIO, head: bytes, limits: ArchiveLimits) -> None:
@@ -56,8 +55,7 @@ class Inflated:
     def read(self, size: int) -> bytes:
         """Read at most `size` bytes; a short read does not mean the end.
 
-        Raises:
-            Refused: the ratio of unpacked to packed bytes is too high.
+        Raises Refused: the ratio of unpacked to packed bytes is too high.
         """
         data = self._stream.read(size)
         self._unpacked += len(data)

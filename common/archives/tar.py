@@ -55,8 +55,7 @@ class _Extended:
 def read_tar(stream: Stream, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
     """Yield `(name, size, read)` of each regular file; each must be read to its end before the next is requested.
 
-    Raises:
-        Refused: the archive breaks a rule, is not a tar, or has no end mark.
+    Raises Refused: the archive breaks a rule, is not a tar, or has no end mark.
     """
     members = total = 0
     extended = _Extended()

@@ -23,8 +23,7 @@ _REPARSE_POINT = 0x400
 def read_zip(file: BinaryIO, names: Names, limits: ArchiveLimits) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
     """Yield `(name, size, read)` of each regular file, in the order of the directory.
 
-    Raises:
-        Refused: the archive breaks a rule, or the stream cannot seek.
+    Raises Refused: the archive breaks a rule, or the stream cannot seek.
     """
     if not file.seekable():
         raise Refused("a zip cannot be read as a stream; copy it to a file, or make it a tar")

@@ -96,8 +96,7 @@ def chunk_layout(source: Source) -> Layout | None:
 
     A size that stands for "unknown" (near 2^31, 2^32 or 2^63, or 0 with samples behind it) is replaced by the true one.
 
-    Raises:
-        CutError: the file holds fewer bytes than its header says.
+    Raises CutError: the file holds fewer bytes than its header says.
     """
     magic = source.read(0, 16)
     if magic[:4] in (b".snd", b"dns."):

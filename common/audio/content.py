@@ -50,9 +50,8 @@ def told_by_content(head: bytes) -> tuple[str, str] | None:
     Args:
         head: the first `HEAD_BYTES` bytes of the file.
 
-    Returns:
-        `lfs_pointer`, `annex_pointer`, `web_page`, `foreign_format`, `zeros` or `no_audio` with the sentence; None if
-        the bytes tell nothing.
+    Returns `lfs_pointer`, `annex_pointer`, `web_page`, `foreign_format`, `zeros` or `no_audio` with the sentence; None
+    if the bytes tell nothing.
     """
     for start, code, sentence in _POINTERS:
         if head.startswith(start):

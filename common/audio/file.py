@@ -93,11 +93,7 @@ class AudioFile:
         Args:
             frames: length of each block but the last.
 
-        Yields:
-            `(frames, C)` float32.
-
-        Raises:
-            AudioError: `truncated` or `unreadable`.
+        Yields `(frames, C)` float32. Raises AudioError: `truncated` or `unreadable`.
         """
         size = frames or max(1, _BLOCK_VALUES // self.info.channels)
         with _decoding(self._path):

@@ -71,8 +71,7 @@ def fit_recording(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray], rate
         made: mono (T,), at `rate`.
         rate: in Hz.
 
-    Returns:
-        None where all clips of a set are silent.
+    Returns none where all clips of a set are silent.
     """
     sets = [[conditions(clip, rate) for clip in clips if not is_silent(clip)] for clips in (made, wanted)]
     if not all(sets):

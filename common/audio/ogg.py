@@ -28,8 +28,7 @@ def ogg_layout(source: Source) -> Layout | None:
     libsndfile decodes the first of several streams that follow each other, so each becomes a part; the last page gets
     its end mark where it has none.
 
-    Raises:
-        CutError: the last page is incomplete.
+    Raises CutError: the last page is incomplete.
     """
     if source.read(0, 4) != b"OggS":
         return None

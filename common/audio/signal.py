@@ -49,12 +49,8 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
         max_duration_s: only the loudest window of this length is kept of a longer file; it is
             found block by block, so that memory does not grow with the file.
 
-    Returns:
-        Audio `(C, T)` float32, full scale = 1, and its sampling rate in Hz.
-
-    Raises:
-        AudioError: with reason `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples`
-            or `nan`.
+    Returns audio `(C, T)` float32, full scale = 1, and its sampling rate in Hz. Raises AudioError: with reason
+    `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples` or `nan`.
     """
     audio, info = read_audio_and_info(path, max_duration_s)
     return audio, info.sample_rate_hz
@@ -81,8 +77,7 @@ def _read_whole(file: AudioFile) -> tuple[np.ndarray, int]:
 def _read_loudest(file: AudioFile, length: int) -> tuple[np.ndarray, int]:
     """Read the window `(length, C)` with most energy, starting at a multiple of the block, or all of a shorter file.
 
-    Returns:
-        The window, and the number of frames of the file.
+    Returns the window, and the number of frames of the file.
     """
     block = max(1, min(length, round(_BLOCK_S * file.info.sample_rate_hz)))
     frames, held, energies = 0, list[np.ndarray](), list[np.ndarray]()
@@ -156,8 +151,7 @@ def pcm16(x: np.ndarray) -> np.ndarray:
 def write_flac(path: Path, x: np.ndarray, rate: int) -> None:
     """Write `(T,)` or `(C, T)` as 16-bit FLAC, atomically; values beyond full scale are clipped.
 
-    Raises:
-        StorageError: the disk is full or not writable.
+    Raises StorageError: the disk is full or not writable.
     """
     # Encoded in memory, because libsndfile reports a full disk as an unspecified error.
     encoded = io.BytesIO()
@@ -256,8 +250,7 @@ def levelled(x: np.ndarray) -> np.ndarray:
 def match_loudness(x: np.ndarray, target_rms_dbfs: float, peak_limit_dbfs: float) -> tuple[np.ndarray, float]:
     """Apply one gain that brings `x` to `target_rms_dbfs`, or as near below it as the peak limit allows.
 
-    Returns:
-        The scaled audio (same shape, float32) and the gain in dB; a silent `x` is returned unchanged with gain 0.
+    Returns the scaled audio (same shape, float32) and the gain in dB; a silent `x` is returned unchanged with gain 0.
     """
     level, peak = rms_dbfs(x), float(np.abs(x).max(initial=0.0))
     if level <= FLOOR_DBFS or peak == 0:

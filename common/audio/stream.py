@@ -38,8 +38,7 @@ def open_mono(path: Path, rate_hz: int) -> Iterator[MonoStream]:
     Args:
         rate_hz: sampling rate of the result.
 
-    Raises:
-        AudioError: as by `read_audio`.
+    Raises AudioError: as by `read_audio`.
     """
     with open_audio(path) as file:
         frames, loudest = _survey(path, file)

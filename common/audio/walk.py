@@ -39,11 +39,10 @@ def walk_audio(root: Path) -> Iterator[Found]:
 
     Hidden files and folders are left out at every level. Links are followed, but no folder is entered twice.
 
-    Yields:
-        Each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder` (entered by
-        another way already), `no_file` (pipe, socket or device), `bad_name` (no Unicode text) and `foreign_format`
-        (sound that cannot be read) for what is lost; `hidden` (audio whose name begins with a dot), `other` (no audio)
-        and `empty_folder` for the rest, see `HARMLESS`.
+    Yields each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder` (entered
+    by another way already), `no_file` (pipe, socket or device), `bad_name` (no Unicode text) and `foreign_format`
+    (sound that cannot be read) for what is lost; `hidden` (audio whose name begins with a dot), `other` (no audio) and
+    `empty_folder` for the rest, see `HARMLESS`.
     """
     return map(as_audio, walk(root))
 

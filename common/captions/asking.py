@@ -31,8 +31,7 @@ class CaptionWriter(Protocol):
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield index and reply of every request, in any order. Replies are untrusted; a failure is a reply too.
 
-        Raises:
-            ConfigError: the writer cannot work at all with its settings.
+        Raises ConfigError: the writer cannot work at all with its settings.
         """
 
 

@@ -41,8 +41,7 @@ class ChatModelWriter:
     def _loaded(self) -> tuple[Any, Any, list[int]]:
         """Tokenizer, model and end tokens.
 
-        Raises:
-            ConfigError: the checkpoint cannot be loaded or has no chat template.
+        Raises ConfigError: the checkpoint cannot be loaded or has no chat template.
         """
         checkpoint = self._config.checkpoint
         try:

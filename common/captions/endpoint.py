@@ -130,9 +130,8 @@ class EndpointWriter:
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield index and reply of each request as they arrive, at most `concurrency` in flight.
 
-        Raises:
-            ConfigError: the endpoint refuses the key or the request, does not know the model or the path, has no
-                credit left, or limits requests for longer than `limit_wait_s`.
+        Raises ConfigError: the endpoint refuses the key or the request, does not know the model or the path, has no
+        credit left, or limits requests for longer than `limit_wait_s`.
         """
         if not requests:
             return

@@ -34,8 +34,7 @@ def build_pools(elements: Iterable[tuple[int, str, Elements]], seed: int) -> dic
         elements: label id, clip id and elements of each clip, in any order.
         seed: chooses the owner among several clips with the same phrase.
 
-    Returns:
-        For each label id its distinct phrases, sorted; equal for any order of `elements`.
+    Returns for each label id its distinct phrases, sorted; equal for any order of `elements`.
     """
     owners: dict[int, dict[tuple[Literal["events", "scenes"], str], set[str]]] = {}
     for label_id, clip_id, found in elements:

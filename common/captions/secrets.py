@@ -13,8 +13,7 @@ from common.errors import ConfigError
 def read_key(variable: str) -> SecretStr | None:
     """Read the key from an environment variable; None when it is not set.
 
-    Raises:
-        ConfigError: the key contains characters that an HTTP header cannot carry.
+    Raises ConfigError: the key contains characters that an HTTP header cannot carry.
     """
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):
@@ -25,8 +24,7 @@ def read_key(variable: str) -> SecretStr | None:
 def check_key(endpoint: EndpointConfig) -> None:
     """Refuse an endpoint that costs money where no key is set; servers of one's own may need none.
 
-    Raises:
-        ConfigError: the key is missing or malformed.
+    Raises ConfigError: the key is missing or malformed.
     """
     paid = endpoint.price_per_million_input or endpoint.price_per_million_output
     if paid and endpoint.base_url.startswith("https://") and read_key(endpoint.api_key_variable) is None:

@@ -17,8 +17,7 @@ from common.storage.hashing import hash_json
 def open_desk(config: WriterConfig) -> Iterator[Desk]:
     """Open a `Desk` with the configured writer, the request cache and the grammar as fallback.
 
-    Raises:
-        ConfigError: the endpoint's key cannot be sent.
+    Raises ConfigError: the endpoint's key cannot be sent.
     """
     grammar = GrammarWriter(config.grammar, config.checks)
     if config.backend == "grammar":

@@ -25,8 +25,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
         a: (N, D).
         b: (M, D).
 
-    Raises:
-        DataError: a set has fewer than two rows, or the widths differ.
+    Raises DataError: a set has fewer than two rows, or the widths differ.
     """
     a, b = _checked(a, b)
     centred_a, centred_b = _factor(a), _factor(b)
@@ -48,8 +47,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, bandwidth: float | None = None
         bandwidth: width of the kernel exp(-|x-y|² / (2 bandwidth²)); default: the median distance between
             two rows of the reference.
 
-    Raises:
-        DataError: a set has fewer than two rows, or the widths differ.
+    Raises DataError: a set has fewer than two rows, or the widths differ.
     """
     a, b = _checked(a, b)
     if bandwidth is None:

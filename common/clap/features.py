@@ -47,11 +47,8 @@ class ClapFeatures:
         Args:
             clip: mono (T,) at `sample_rate_hz`, in [-1, 1].
 
-        Returns:
-            (W, window_length) float32; W = 1 for clips up to the window length.
-
-        Raises:
-            DataError: the clip is empty or not mono.
+        Returns (W, window_length) float32; W = 1 for clips up to the window length. Raises DataError: the clip is empty
+        or not mono.
         """
         if clip.ndim != 1 or clip.size == 0:
             raise DataError(f"CLAP features of an array of shape {clip.shape}: expected mono audio (T,) with T > 0")
@@ -86,8 +83,7 @@ class ClapFeatures:
         Args:
             windows: (B, window_length), from `windows`.
 
-        Returns:
-            (B, 1, frames, mel_bins) float32; (B, 4, …), four identical copies, for fused checkpoints.
+        Returns (B, 1, frames, mel_bins) float32; (B, 4, …), four identical copies, for fused checkpoints.
         """
         # One window at a time, so that its frames stay in the CPU's cache; this halves the time.
         mel = torch.cat([self._mel_power(window) for window in windows.float().split(1)])

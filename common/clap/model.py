@@ -147,8 +147,7 @@ def contrastive_loss(
         targets: (G, G), from `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
         part: the rows of other processes are negatives too.
 
-    Returns:
-        The loss (scalar), and the share of clips whose nearest text is a matching one.
+    Returns the loss (scalar), and the share of clips whose nearest text is a matching one.
     """
     audio, text = part.gather(audio_embeddings(model, features)), part.gather(text_embeddings(model, ids, mask))
     similarity = audio @ text.T

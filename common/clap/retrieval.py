@@ -22,8 +22,7 @@ def embed_features(scorer: ClapScorer, clips: Iterable[Tensor]) -> np.ndarray:
         scorer: its model is put into evaluation mode and left there.
         clips: (W, 1 or 4, frames, mel_bins) of each clip, one row per window.
 
-    Returns:
-        (B, D) float32, rows of norm 1.
+    Returns (B, D) float32, rows of norm 1.
     """
     scorer.model.eval()
     windows = [window for clip in clips for window in _marked(clip)]
@@ -52,8 +51,7 @@ def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
     Args:
         similarity: (N, K) cosines of clips and texts.
 
-    Returns:
-        Area under the ROC curve of matched against other pairs; NaN without other pairs.
+    Returns area under the ROC curve of matched against other pairs; NaN without other pairs.
     """
     matched = _matched(similarity, own)
     positive, negative = np.sort(similarity[matched]), np.sort(similarity[~matched])
@@ -87,8 +85,7 @@ def rank_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]
         similarity: (N, K) cosines of clips and distinct texts.
         own: for each clip, the index of its text; each text belongs to at least one clip.
 
-    Returns:
-        `audio_to_text_r1`, …, `audio_to_text_median_rank`, and the same for `text_to_audio`.
+    Returns `audio_to_text_r1`, …, `audio_to_text_median_rank`, and the same for `text_to_audio`.
     """
     matched = _matched(similarity, own)
     figures: dict[str, float] = {}

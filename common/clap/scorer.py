@@ -59,8 +59,7 @@ class ClapScorer:
             batch_size: windows per pass.
             device: default: a GPU where there is one.
 
-        Raises:
-            DataError: the directory holds no CLAP with safetensors weights.
+        Raises DataError: the directory holds no CLAP with safetensors weights.
         """
         try:
             model = ClapModel.from_pretrained(path, use_safetensors=True, local_files_only=True)
@@ -97,11 +96,7 @@ class ClapScorer:
             heard: called with the index of each clip and the log-mel spectrogram of its first window without
                 padding, (T, mel_bins) in dB: `features.spectrogram` at no extra cost.
 
-        Returns:
-            (B, D) float32, rows of norm 1.
-
-        Raises:
-            DataError: a clip is empty or not mono.
+        Returns (B, D) float32, rows of norm 1. Raises DataError: a clip is empty or not mono.
         """
         rows: list[np.ndarray] = []
         pending: list[_Window] = []
@@ -156,11 +151,8 @@ class ClapScorer:
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts, each distinct one once.
 
-        Returns:
-            (B, D) float32, rows of norm 1.
-
-        Raises:
-            DataError: a text has more tokens than the model's limit; texts are never truncated.
+        Returns (B, D) float32, rows of norm 1. Raises DataError: a text has more tokens than the model's limit; texts
+        are never truncated.
         """
         distinct = sorted(set(texts))
         rows: dict[str, np.ndarray] = {}
@@ -175,8 +167,7 @@ class ClapScorer:
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], model: ClapModel) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, both (B, S) int64, padded to the longest text.
 
-    Raises:
-        DataError: a text has more tokens than the model's limit.
+    Raises DataError: a text has more tokens than the model's limit.
     """
     encoded = tokenizer(list(texts), padding=True, truncation=False, return_tensors="pt")
     config = model.config.text_config

@@ -47,8 +47,7 @@ def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate
     Args:
         clips: mono (T,) arrays in [-1, 1].
 
-    Returns:
-        (W, 1 or 4, frames, mel_bins), and for each row the index of its clip.
+    Returns (W, 1 or 4, frames, mel_bins), and for each row the index of its clip.
     """
     rows: list[Tensor] = []
     owners: list[int] = []
@@ -88,8 +87,7 @@ def train_contrastive(
         name: for log lines; enters every draw.
         equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
 
-    Returns:
-        The curve of `common.training.fit`.
+    Returns the curve of `common.training.fit`.
     """
     model = scorer.model
     freeze_batch_norm(model)
@@ -127,8 +125,7 @@ def equalizer_gains(count: int, mel_bins: int, deviation_db: float, generator: t
     Args:
         deviation_db: standard deviation of the gain at each of six points over the bands.
 
-    Returns:
-        (count, 1, 1, mel_bins) dB.
+    Returns (count, 1, 1, mel_bins) dB.
     """
     points = deviation_db * torch.randn(count, 1, 6, generator=generator)
     gains = torch.nn.functional.interpolate(points, mel_bins, mode="linear", align_corners=True)

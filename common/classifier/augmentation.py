@@ -23,8 +23,7 @@ def spec_augment(
         strength: largest share of an axis under one mask, in [0, 1].
         generator: source of the draws; their number depends on B and the number of masks only.
 
-    Returns:
-        (B, frames, bins); `features` is left unchanged.
+    Returns (B, frames, bins); `features` is left unchanged.
     """
     count, frames, bins = features.shape
     draws = torch.rand(count, 1 + 4 * config.masks, generator=generator)

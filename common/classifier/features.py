@@ -95,11 +95,8 @@ class LogMel:
                 a frame (400 samples) is padded with zeros.
             peak: largest sample of the clip that all of `clips` are parts of; None = each is whole.
 
-        Returns:
-            One (frames, num_mel_bins) float32 tensor per clip, frames = 1 + (T - 400) // 160.
-
-        Raises:
-            DataError: a clip is not one-dimensional or not finite.
+        Returns one (frames, num_mel_bins) float32 tensor per clip, frames = 1 + (T - 400) // 160. Raises DataError: a
+        clip is not one-dimensional or not finite.
         """
         return [self._transform(torch.from_numpy(checked(clip, index)), peak) for index, clip in enumerate(clips)]
 
@@ -156,8 +153,7 @@ class LogMel:
 def checked(clip: np.ndarray, index: int) -> np.ndarray:
     """Validate a mono clip (T,) and return it as float32, padded to a frame of 400 samples.
 
-    Raises:
-        DataError: the clip is not one-dimensional or not finite; `index` names it in the message.
+    Raises DataError: the clip is not one-dimensional or not finite; `index` names it in the message.
     """
     if clip.ndim != 1:
         raise DataError(f"clip {index} has the shape {clip.shape}; expected mono samples (T,): mix the channels first")
@@ -184,8 +180,7 @@ def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Te
     Args:
         features: (frames, bins).
 
-    Returns:
-        (windows, length, bins); one window for a clip of at most `length` frames.
+    Returns (windows, length, bins); one window for a clip of at most `length` frames.
     """
     frames = features.shape[0]
     if frames <= length:
@@ -206,8 +201,7 @@ def random_window_features(features: Tensor, length: int, pad_value: float, posi
         features: (frames, bins).
         position: in [0, 1): fraction of the range of possible starts.
 
-    Returns:
-        (length, bins).
+    Returns (length, bins).
     """
     start = int(position * max(1, features.shape[0] - length + 1))
     return fit_length(features[start : start + length], length, pad_value)

@@ -73,11 +73,7 @@ class Waveforms:
         self._extractor = extractor
 
     def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
-        """Samples as frames, (T, 1) of each clip.
-
-        Raises:
-            DataError: a clip is not one-dimensional or not finite.
-        """
+        """Samples as frames, (T, 1) of each clip. Raises DataError: a clip is not one-dimensional or not finite."""
         return [torch.from_numpy(checked(clip, index))[:, None] for index, clip in enumerate(clips)]
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
@@ -106,8 +102,7 @@ class Waveforms:
 def front_end_of(extractor: Any, window_s: float) -> FrontEnd:
     """Front end for a checkpoint's feature extractor.
 
-    Raises:
-        ConfigError: the extractor is of a kind that is not supported.
+    Raises ConfigError: the extractor is of a kind that is not supported.
     """
     if isinstance(extractor, ASTFeatureExtractor):
         return LogMel(extractor)

@@ -120,8 +120,7 @@ def build_extractor(architecture: ASTArchitecture, level: LevelConfig | None, **
 def at_level(classifier: Classifier, level: LevelConfig) -> Classifier:
     """The same model, which hears every clip at one level.
 
-    Raises:
-        ConfigError: it takes waveforms, whose extractor has a normalisation of its own.
+    Raises ConfigError: it takes waveforms, whose extractor has a normalisation of its own.
     """
     if not isinstance(classifier.front_end, LogMel):
         raise ConfigError(
@@ -251,8 +250,7 @@ def cut_positions(embeddings: Tensor, config: ASTConfig, frames: int) -> Tensor:
         embeddings: (1, 2 + rows * columns, C), of two tokens and of the patches, frequency by frequency.
         frames: of the window, at most `config.max_length`.
 
-    Returns:
-        (1, 2 + rows * new columns, C).
+    Returns (1, 2 + rows * new columns, C).
     """
     columns, kept = ((length - config.patch_size) // config.time_stride + 1 for length in (config.max_length, frames))
     first = columns // 2 - kept // 2

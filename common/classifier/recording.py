@@ -34,8 +34,7 @@ def vary_recording(features: Tensor, config: RecordingConfig, front_end: LogMel,
         front_end: that computed the features; one that hears all clips at one level hears no gain.
         draws: (DRAWS,) uniform in [0, 1).
 
-    Returns:
-        (frames, bins), with more frames where silence comes first; `features` is left unchanged.
+    Returns (frames, bins), with more frames where silence comes first; `features` is left unchanged.
     """
     floor, silence, lead, band, gain, *far = draws.tolist()
     decibel, nothing = front_end.decibel, front_end.silence
@@ -64,8 +63,7 @@ def draw_conditions(
     Args:
         front_end: a `LogMel` where any varies.
 
-    Returns:
-        For each clip the change of its features; see `vary_recording`.
+    Returns for each clip the change of its features; see `vary_recording`.
     """
     if not config.on or not isinstance(front_end, LogMel):
         return [lambda features: features] * count

@@ -56,11 +56,7 @@ def is_encoder_probe(name: str) -> bool:
 
 
 def find_learner(name: str) -> Learner:
-    """A learner by its name in `LEARNERS`, or the probe of an encoder.
-
-    Raises:
-        ConfigError: the name is unknown.
-    """
+    """A learner by its name in `LEARNERS`, or the probe of an encoder. Raises ConfigError: the name is unknown."""
     if is_encoder_probe(name):
         encoder = name.removeprefix("probe_").replace("_", " ")
         return Learner(title=f"logistic regression on frozen {encoder}", simple=True, frozen="encoder")
@@ -76,11 +72,7 @@ def learners_in_order(names: Iterable[str]) -> list[str]:
 
 
 def checked_learners(names: Iterable[str]) -> tuple[str, ...]:
-    """Check the names of learners and return them.
-
-    Raises:
-        ConfigError: a name is unknown or stands twice.
-    """
+    """Check the names of learners and return them. Raises ConfigError: a name is unknown or stands twice."""
     listed = tuple(names)
     for name in listed:
         if name not in LEARNERS:

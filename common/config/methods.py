@@ -133,11 +133,7 @@ DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthi
 
 
 def get_method(name: str) -> Method:
-    """Look up a method by name.
-
-    Raises:
-        ConfigError: the name is unknown; the message lists the nearest names.
-    """
+    """Look up a method by name. Raises ConfigError: the name is unknown; the message lists the nearest names."""
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
@@ -152,8 +148,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 def resolve_methods(names: str) -> dict[str, Method]:
     """Parse comma- or space-separated method names; empty = the default six.
 
-    Raises:
-        ConfigError: a name is unknown or listed twice.
+    Raises ConfigError: a name is unknown or listed twice.
     """
     listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
     twice = {name for name in listed if listed.count(name) > 1}

@@ -24,8 +24,7 @@ class _Begun(dict[str, Any]):
 def with_overrides(settings: Settings, overrides: str) -> Settings:
     """Apply space-separated `section.field=value` pairs, values in YAML, such as `align_t2a.optim.steps=50 rounds=1`.
 
-    Raises:
-        ConfigError: unknown field (the message lists near ones), or a bad value.
+    Raises ConfigError: unknown field (the message lists near ones), or a bad value.
     """
     if not overrides.split():
         return settings
@@ -67,8 +66,7 @@ def validated(kind: type[Settings], values: dict[str, Any], where: str, secret: 
     Args:
         secret: leave the values out of the message.
 
-    Raises:
-        ConfigError: a value is wrong; the message names the first one.
+    Raises ConfigError: a value is wrong; the message names the first one.
     """
     try:
         config = kind.model_validate(values)

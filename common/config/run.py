@@ -83,8 +83,7 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
     Args:
         name: a file in `PRESETS_DIR`, without `.yaml`.
 
-    Raises:
-        ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.
+    Raises ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.
     """
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())
@@ -95,8 +94,7 @@ def load_preset(name: str, overrides: str = "") -> RunConfig:
 def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:
     """Set `config` to reuse an earlier run's text-to-audio model at `uri` instead of training; "" changes nothing.
 
-    Raises:
-        ConfigError: the model cannot be reused with these settings.
+    Raises ConfigError: the model cannot be reused with these settings.
     """
     if not uri:
         return config
@@ -110,8 +108,7 @@ def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
 
     The requested model stays that of the settings, `augment_captions.writer.endpoint.model`.
 
-    Raises:
-        ConfigError: `address` is not the URL of a server, or contains credentials.
+    Raises ConfigError: `address` is not the URL of a server, or contains credentials.
     """
     if not address:
         return config

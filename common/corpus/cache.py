@@ -31,8 +31,7 @@ class ShardCache:
     def open(self, uri: str, sha256: str, size: int) -> BinaryIO:
         """Open the shard at `uri`; fetch it when there is no copy of `size` bytes yet.
 
-        Raises:
-            StorageError: the shard is missing or differs from its hash.
+        Raises StorageError: the shard is missing or differs from its hash.
         """
         path = self._folder / f"{sha256}.tar"
         for _ in range(_ATTEMPTS):

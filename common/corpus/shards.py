@@ -85,8 +85,7 @@ class Corpus:
         manifest: content of `manifest.json`.
         shards: in the order of the manifest.
 
-    Raises:
-        DataError: the manifest is of another version.
+    Raises DataError: the manifest is of another version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -127,27 +126,21 @@ class Corpus:
     def audio(self, split: Split) -> Iterator[CorpusClip]:
         """Yield the clips of a split in fixed order, shard by shard.
 
-        Raises:
-            DataError: the corpus was made without audio, or a shard is damaged.
+        Raises DataError: the corpus was made without audio, or a shard is damaged.
         """
         for shard in self._present("audio", split):
             with self.open_shard(shard) as file:
                 yield from _audio_clips(read_shard(file, shard.uri))
 
     def latents(self, split: Split) -> Iterator[CorpusLatent]:
-        """Yield the encoded clips of a split in fixed order, shard by shard.
-
-        Raises:
-            DataError: a shard is damaged.
-        """
+        """Yield the encoded clips of a split in fixed order, shard by shard. Raises DataError: a shard is damaged."""
         for shard in self._present("latents", split):
             yield from self._latents(shard)
 
     def read_latent_shard(self, shard: Shard) -> list[CorpusLatent]:
         """Read the encoded clips of one shard.
 
-        Raises:
-            DataError: the shard is damaged, or its number of clips differs from the manifest.
+        Raises DataError: the shard is damaged, or its number of clips differs from the manifest.
         """
         found = list(self._latents(shard))
         if len(found) != shard.clips:
@@ -157,8 +150,7 @@ class Corpus:
     def open_shard(self, shard: Shard) -> BinaryIO:
         """Open a shard, verified against the hash in the manifest.
 
-        Raises:
-            DataError: the shard is missing or differs.
+        Raises DataError: the shard is missing or differs.
         """
         remote = shard.uri.startswith("s3://")
         file = self._open_remote(shard) if remote else self._open_local(shard)
@@ -230,11 +222,7 @@ _AGAIN = "run prepare_corpus again (`make run-pipeline` with the same settings m
 
 
 def read_audio_shard(source: Path | BinaryIO) -> Iterator[CorpusClip]:
-    """Yield the clips of one audio shard.
-
-    Raises:
-        DataError: as in `read_shard`.
-    """
+    """Yield the clips of one audio shard. Raises DataError: as in `read_shard`."""
     return _audio_clips(read_shard(source))
 
 

@@ -40,9 +40,8 @@ def build_vocabulary(captions: Iterable[str], max_words: int = 8000, min_count: 
         max_words: limit of whole words, the most frequent first.
         min_count: rarer words are spelled, which also trains the letters.
 
-    Returns:
-        `(piece, logprob)`; the ids 0, 1, 2 are padding, end and unknown. Equal for the same
-        multiset of captions in any order.
+    Returns `(piece, logprob)`; the ids 0, 1, 2 are padding, end and unknown. Equal for the same multiset of captions in
+    any order.
     """
     counts = Counter(word for caption in captions for word in _WORD.findall(caption.lower()))
     # The only one-letter word is `a`; other single letters come from words spelled out.

@@ -18,11 +18,8 @@ COLUMNS = ("path", "label", "split", "group")
 def read_label_file(path: Path) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
     """Read a label file: CSV with comma, semicolon or tab, or one JSON object per line.
 
-    Returns:
-        The column names in lower case, and `(line number, values by column)` of each row.
-
-    Raises:
-        DataError: the file is missing, empty or malformed, or has no column path or label.
+    Returns the column names in lower case, and `(line number, values by column)` of each row. Raises DataError: the
+    file is missing, empty or malformed, or has no column path or label.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -29,8 +29,7 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
         root: folder of relative paths.
         multi_label: whether a cell may hold several labels.
 
-    Raises:
-        DataError: the file or the folder is missing or malformed, or no row can be used.
+    Raises DataError: the file or the folder is missing or malformed, or no row can be used.
     """
     if not is_folder(root):
         raise DataError(f"audio folder {root} does not exist; correct `audio:` in the dataset file{near(root)}")

@@ -147,8 +147,7 @@ def shown(text: str) -> str:
 def check_labels(labels: Iterable[str], where: str, spellings: Spellings) -> None:
     """Check that labels are classes that people and models can tell apart.
 
-    Raises:
-        DataError: a label has no printable character or is too long, two look the same, or there is one class only.
+    Raises DataError: a label has no printable character or is too long, two look the same, or there is one class only.
     """
     names = sorted(set(labels))
     for label in names:

@@ -21,11 +21,7 @@ def root_of(spec: DatasetSpec) -> Path:
 
 
 def is_here(spec: DatasetSpec) -> bool:
-    """Whether something lies where the unpacked dataset belongs.
-
-    Raises:
-        DataError: the folder cannot be read.
-    """
+    """Whether something lies where the unpacked dataset belongs. Raises DataError: the folder cannot be read."""
     root = root_of(spec)
     return is_folder(root) and bool(entries(root))
 
@@ -51,8 +47,7 @@ def list_located(spec: DatasetSpec) -> Listing:
 def list_layout(reader: str, root: Path) -> Listing:
     """List the clips below `root` with a module of `common.datasets.layouts`.
 
-    Raises:
-        DataError: the layout is not the expected one, or a file or folder cannot be read.
+    Raises DataError: the layout is not the expected one, or a file or folder cannot be read.
     """
     try:
         listing: Listing = member("common.datasets.layouts", reader).list_clips(root)

@@ -27,8 +27,7 @@ class NameFinder:
             root: folder of relative paths.
             source: listed path, relative or absolute, that is no file.
 
-        Returns:
-            Their paths as in `source`; the nearest spelling only, and so more than one only if equally near.
+        Returns their paths as in `source`; the nearest spelling only, and so more than one only if equally near.
         """
         found = ["/"] if source.startswith("/") else [""]
         for part in (part for part in re.split(r"[/\\]", source) if part):
@@ -58,8 +57,7 @@ class NameFinder:
 def is_folder(path: Path) -> bool:
     """Whether `path` is a folder.
 
-    Raises:
-        DataError: the system does not say, as for a folder of another user or too long a name.
+    Raises DataError: the system does not say, as for a folder of another user or too long a name.
     """
     try:
         return path.is_dir()

@@ -15,11 +15,7 @@ _SHOWN = 8
 
 
 def entries(folder: Path) -> list[Path]:
-    """Entries of a folder, sorted.
-
-    Raises:
-        DataError: the folder cannot be read.
-    """
+    """Entries of a folder, sorted. Raises DataError: the folder cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -40,8 +36,7 @@ def home(root: Path, marker: str, dataset: str) -> Path:
     Args:
         marker: path of a file or folder that identifies the layout, relative to the dataset's own top folder.
 
-    Raises:
-        DataError: no folder holds `marker`.
+    Raises DataError: no folder holds `marker`.
     """
     if found := folder_with(root, marker):
         return found
@@ -59,11 +54,7 @@ def contents(folder: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the non-empty lines of a text file, stripped.
-
-    Raises:
-        DataError: the file is missing, empty or not UTF-8.
-    """
+    """Read the non-empty lines of a text file, stripped. Raises DataError: the file is missing, empty or not UTF-8."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -88,11 +79,8 @@ def read_table(
         columns: required columns; without a header line, all columns in order.
         header: whether the first line names the columns.
 
-    Yields:
-        `("{path}, line {number}", values by column)`, stripped.
-
-    Raises:
-        DataError: the file cannot be read, a column is missing, or a line is short or malformed.
+    Yields `("{path}, line {number}", values by column)`, stripped. Raises DataError: the file cannot be read, a column
+    is missing, or a line is short or malformed.
     """
     reader = csv.reader(io.StringIO("\n".join(read_lines(path)) + "\n"), delimiter=delimiter, strict=True)
     names = list(columns)
@@ -116,11 +104,7 @@ def read_table(
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read the JSON object in a file.
-
-    Raises:
-        DataError: the file cannot be read, or does not hold a JSON object.
-    """
+    """Read the JSON object in a file. Raises DataError: the file cannot be read, or does not hold a JSON object."""
     text = "\n".join(read_lines(path))
     try:
         value = json.loads(text)
@@ -132,11 +116,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def text_of(value: Any, name: str, where: str) -> str:
-    """Text field `name` of a JSON object.
-
-    Raises:
-        DataError: the field is missing, empty or not a text.
-    """
+    """Text field `name` of a JSON object. Raises DataError: the field is missing, empty or not a text."""
     found = value.get(name) if isinstance(value, dict) else None
     if not isinstance(found, str) or not found:
         raise DataError(f"{where}: {name} is {found!r:.60}; expected a text; unpack the original archive again")
@@ -144,11 +124,7 @@ def text_of(value: Any, name: str, where: str) -> str:
 
 
 def whole_number(text: str, where: str, column: str) -> int:
-    """Parse `text` as a whole number.
-
-    Raises:
-        DataError: it is not one.
-    """
+    """Parse `text` as a whole number. Raises DataError: it is not one."""
     if not text.isdecimal():
         raise DataError(f"{where}: {column} is {text!r}; expected a whole number")
     return int(text)
@@ -157,8 +133,7 @@ def whole_number(text: str, where: str, column: str) -> int:
 def check_folds(found: Iterable[int], folds: int, where: Path) -> None:
     """Check that the folds are exactly 1 to `folds`.
 
-    Raises:
-        DataError: folds are missing or unexpected; the message names them.
+    Raises DataError: folds are missing or unexpected; the message names them.
     """
     names, expected = set(found), set(range(1, folds + 1))
     for what, wrong in (("lacks the", expected - names), ("has the unexpected", names - expected)):
@@ -175,8 +150,7 @@ def check_folder(folder: Path, what: str) -> None:
     Args:
         what: expected content, for the message.
 
-    Raises:
-        DataError: the folder is missing or empty.
+    Raises DataError: the folder is missing or empty.
     """
     if not folder.is_dir() or not entries(folder):
         state = "is empty" if folder.is_dir() else f"is missing; found {contents(folder.parent)} in its place"

@@ -39,12 +39,11 @@ def push_dataset(
         progress: called with the number of finished files and of all files.
         left_out: called with each clip that is not pushed.
 
-    Returns:
-        The address of the dataset YAML, for `prepare_dataset` and `DATASET=`.
-
     Raises:
         DataError: the dataset cannot be listed, a file is missing, or a path leads out of the audio root.
         StorageError: the store cannot be written.
+
+    Returns the address of the dataset YAML, for `prepare_dataset` and `DATASET=`.
     """
     listing = list_clips(spec)
     rows = listing.rows
@@ -104,12 +103,11 @@ def fetch_dataset(
     Args:
         choose: selects the rows whose files are needed; None = all.
 
-    Returns:
-        `spec` with local paths; a dataset that was not pushed is returned unchanged.
-
     Raises:
         DataError: the list of clips is damaged or of another version, or a path leads out of the audio root.
         StorageError: a file is missing or differs from its hash.
+
+    Returns `spec` with local paths; a dataset that was not pushed is returned unchanged.
     """
     if spec.pushed is None:
         return spec

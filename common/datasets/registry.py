@@ -134,8 +134,7 @@ def corpus_id_files(spec: DatasetSpec) -> tuple[str, ...]:
 
     Registered datasets that are not on this machine are left out, because nothing is evaluated on them here.
 
-    Raises:
-        ConfigError: `spec` is not on this machine, or one of its files is missing.
+    Raises ConfigError: `spec` is not on this machine, or one of its files is missing.
     """
     for place in spec.corpus_ids:
         if spec.native and not is_folder(root_of(spec)):

@@ -16,8 +16,7 @@ SPLITS = {
 def check_split_names(names: Iterable[str], where: str) -> None:
     """Refuse `eval` beside `test`: in some datasets it is the validation split, in others the test split.
 
-    Raises:
-        DataError: both occur.
+    Raises DataError: both occur.
     """
     words = {name.lower() for name in names}
     if (evaluation := words & {"eval", "evaluation"}) and (test := words & {"test", "testing"}):

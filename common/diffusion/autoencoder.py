@@ -18,8 +18,7 @@ _CLASSES: dict[str, Any] = {"AutoencoderOobleck": AutoencoderOobleck, "SpectralC
 def load_autoencoder(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """Load the autoencoder saved in a folder (`save_pretrained`), in evaluation mode.
 
-    Raises:
-        DataError: the folder holds another class.
+    Raises DataError: the folder holds another class.
     """
     name = read_json(Path(path) / "config.json").get("_class_name")
     if name not in _CLASSES:

@@ -45,11 +45,8 @@ def sample(
         frames: L; default: the frames of the longest duration.
         texts: cache for this model and batch size; avoids encoding a caption twice.
 
-    Returns:
-        `(N, D, L)` float32 latents.
-
-    Raises:
-        ConfigError: the lengths do not match, or only one of `init_latents` and `init_level` is given.
+    Returns `(N, D, L)` float32 latents. Raises ConfigError: the lengths do not match, or only one of `init_latents` and
+    `init_level` is given.
     """
     count = len(captions)
     durations = [float(duration_s)] * count if isinstance(duration_s, int | float) else [float(d) for d in duration_s]

@@ -57,11 +57,7 @@ class Solver(Protocol):
 
 
 def first_step(times: Tensor, level: float) -> int:
-    """Index of the step that begins at time `level` or just below.
-
-    Raises:
-        ConfigError: `level` is not in (0, 1].
-    """
+    """Index of the step that begins at time `level` or just below. Raises ConfigError: `level` is not in (0, 1]."""
     if not 0 < level <= 1:
         raise ConfigError(f"init_level is {level}, expected a time in (0, 1]: 1 starts from pure noise")
     below = [i for i, t in enumerate(times.tolist()) if t <= level or math.isclose(t, level)]

@@ -94,8 +94,7 @@ class SpectralCodec(ModelMixin, ConfigMixin):
     def fit(cls, clips: Iterable[np.ndarray], config: SpectralCodecConfig) -> SpectralCodec:
         """Fit components, scale and texture to mono clips `(T,)`, float32 in [-1, 1], at `config.sampling_rate`.
 
-        Raises:
-            DataError: there are fewer patches than components.
+        Raises DataError: there are fewer patches than components.
         """
         codec = cls(**config.model_dump())
         size = config.n_mels * config.frames_per_latent

@@ -55,8 +55,7 @@ def steady(transformer: Any, condition: Condition, null_rows: int) -> Iterator[C
         transformer: must not be trained inside the block.
         null_rows: 0 without guidance.
 
-    Yields:
-        Condition to call the transformer with, in place of `condition`.
+    Yields condition to call the transformer with, in place of `condition`.
     """
     attentions = _attentions(transformer)
     if not attentions:

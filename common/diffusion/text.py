@@ -28,8 +28,7 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) ->
         vocabulary: `(piece, log probability)`; ids are positions.
         max_length: token limit of the text encoder.
 
-    Raises:
-        DataError: the first three pieces are not padding, end and unknown.
+    Raises DataError: the first three pieces are not padding, end and unknown.
     """
     found, expected = tuple(piece for piece, _ in vocabulary[:3]), (PAD_TOKEN, EOS_TOKEN, UNK_TOKEN)
     if found != expected:

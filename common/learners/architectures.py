@@ -16,11 +16,7 @@ ARCHITECTURES = {"clap": "CLAP", "pe_audio": "PE-AV, audio alone", "pe_audio_vid
 
 
 def architecture(folder: Path) -> str:
-    """The folder's name in `ARCHITECTURES`.
-
-    Raises:
-        DataError: it holds another model, or none.
-    """
+    """The folder's name in `ARCHITECTURES`. Raises DataError: it holds another model, or none."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -39,8 +35,7 @@ def architecture(folder: Path) -> str:
 def check_encoders(config: RunConfig) -> None:
     """Refuse folders of encoders that hold no supported model; hub ids are checked where they are fetched.
 
-    Raises:
-        DataError: the message names the folder and what it holds.
+    Raises DataError: the message names the folder and what it holds.
     """
     for encoder in config.train_classifier.learners.encoders.values():
         if Path(encoder.checkpoint).is_dir():

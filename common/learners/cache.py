@@ -67,11 +67,7 @@ class CacheHead(nn.Module):
 
 
 def label_texts(scorer: ClapScorer, labels: Sequence[str]) -> LabelTexts:
-    """Embed the labels in several wordings.
-
-    Raises:
-        DataError: a label is longer than the CLAP reads.
-    """
+    """Embed the labels in several wordings. Raises DataError: a label is longer than the CLAP reads."""
     wordings = [label_prompts(label) for label in labels]
     rows = scorer.embed_text([text for texts in wordings for text in texts]).astype(np.float64)
     rows = rows.reshape(len(labels), -1, scorer.dim)

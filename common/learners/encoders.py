@@ -36,8 +36,7 @@ class _Windowed(ABC):
     Args:
         folder: of the encoder, written by `save_pretrained`.
 
-    Raises:
-        DataError: it holds no such encoder, or not all of it.
+    Raises DataError: it holds no such encoder, or not all of it.
     """
 
     sample_rate_hz: int
@@ -125,9 +124,5 @@ OPENERS: dict[str, Callable[[Path], FrontEnd]] = {
 
 
 def open_encoder(folder: Path) -> FrontEnd:
-    """The encoder of a folder.
-
-    Raises:
-        DataError: it holds none that is supported, or not all of it.
-    """
+    """The encoder of a folder. Raises DataError: it holds none that is supported, or not all of it."""
     return OPENERS[architecture(folder)](folder)

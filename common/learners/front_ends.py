@@ -29,8 +29,7 @@ class FrontEnd(Protocol):
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Features]:
         """Features of mono waveforms (T,): (D,), or (frames, bands).
 
-        Raises:
-            DataError: a clip is not mono or not finite.
+        Raises DataError: a clip is not mono or not finite.
         """
 
 
@@ -60,8 +59,7 @@ class Traced:
 class Clap:
     """The audio tower of a CLAP, which hears every clip at one level: embeddings (D,) of norm 1.
 
-    Raises:
-        DataError: it holds none.
+    Raises DataError: it holds none.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -48,11 +48,7 @@ class LearnerModel:
 
     @property
     def encoder(self) -> FrontEnd:
-        """The front end.
-
-        Raises:
-            DataError: it is a pretrained one, which is not there.
-        """
+        """The front end. Raises DataError: it is a pretrained one, which is not there."""
         if self.front_end not in PRETRAINED:
             return front_end(self.front_end)
         if self.pretrained is None:
@@ -111,8 +107,7 @@ def load_learner(folder: Path, pretrained: Path | None = None) -> LearnerModel:
         folder: the directory; its sub-folder of the front end's name goes before `pretrained`.
         pretrained: the folder of a front end of `PRETRAINED`; not needed for features that are computed.
 
-    Raises:
-        DataError: it holds none, or its files are damaged or do not fit each other.
+    Raises DataError: it holds none, or its files are damaged or do not fit each other.
     """
     try:
         record = read_json(folder / RECORD)

@@ -69,21 +69,13 @@ class Opened(ABC):
         Args:
             waveforms: mono (T,) float32; they are resampled to the model's rate.
 
-        Returns:
-            (clips, labels) float64.
-
-        Raises:
-            DataError: a clip is not mono or not finite.
+        Returns (clips, labels) float64. Raises DataError: a clip is not mono or not finite.
         """
         rows = [self.heard(partial(_stream, clip, index, sample_rate_hz)) for index, clip in enumerate(waveforms)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)))
 
     def of_file(self, path: Path) -> Floats:
-        """Probabilities (labels,) of a file of any length.
-
-        Raises:
-            AudioError: it cannot be read.
-        """
+        """Probabilities (labels,) of a file of any length. Raises AudioError: it cannot be read."""
         return self.heard(partial(open_mono, path))
 
 

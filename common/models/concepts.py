@@ -31,8 +31,7 @@ class Nearness:
 def concepts_of(model: str) -> list[str] | None:
     """Concepts of a text-to-audio model; None where they are not known, as for published ones.
 
-    Raises:
-        DataError: a file of a shipped model is missing or changed.
+    Raises DataError: a file of a shipped model is missing or changed.
     """
     if model not in shipped_models():
         return None

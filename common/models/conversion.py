@@ -18,8 +18,7 @@ def convert_pickle(source: Path, target: Path) -> None:
         source: written by `torch.save`: names and tensors.
         target: in an existing folder; replaced if it is there.
 
-    Raises:
-        DataError: the file asks for code, is damaged, or holds something other than named tensors.
+    Raises DataError: the file asks for code, is damaged, or holds something other than named tensors.
     """
     import torch
     from safetensors.torch import save_file

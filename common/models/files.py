@@ -87,8 +87,7 @@ def record_path(root: Path, model: str, revision: str) -> Path:
 def read_record(root: Path, model: str, revision: str) -> ModelRecord | None:
     """Read the record of a model on this machine; None = it was not fetched.
 
-    Raises:
-        StorageError: the record cannot be read.
+    Raises StorageError: the record cannot be read.
     """
     path = record_path(root, model, revision)
     if not path.is_file():
@@ -118,11 +117,7 @@ def damage(folder: Path, files: Mapping[str, ModelFile]) -> Path | None:
 
 
 def check(folder: Path, files: Mapping[str, ModelFile]) -> None:
-    """Verify files against their record.
-
-    Raises:
-        DataError: a file is missing or differs.
-    """
+    """Verify files against their record. Raises DataError: a file is missing or differs."""
     if (wrong := damage(folder, files)) is not None:
         raise DataError(
             f"{wrong} is missing or not the file that was fetched (its SHA-256 or size differs from the record): "
@@ -147,8 +142,7 @@ def _content_key(file: ModelFile) -> str:
 def put(store: ObjectStore, root: Path, record: ModelRecord) -> int:
     """Copy a model from this machine into a store; existing files are kept, the record is written last.
 
-    Returns:
-        Number of files copied.
+    Returns number of files copied.
     """
     copied = 0
     for name, file in record.files.items():
@@ -164,11 +158,7 @@ def put(store: ObjectStore, root: Path, record: ModelRecord) -> int:
 def take(store: ObjectStore, record: ModelRecord, files: Mapping[str, ModelFile], root: Path) -> Path:
     """Copy files of a stored model below `root`; existing files are kept.
 
-    Returns:
-        The model's folder.
-
-    Raises:
-        StorageError: an object is missing or damaged.
+    Returns the model's folder. Raises StorageError: an object is missing or damaged.
     """
     folder = snapshot(root, record.model, record.revision)
     for name, file in files.items():

@@ -49,8 +49,7 @@ def permits(permitted: PermittedUse | None, declared: DeclaredUse) -> bool:
 def check_use(config: RunConfig, dataset: DatasetSpec) -> None:
     """Refuse a run whose declared use a licence forbids; log the parts whose licence is not known.
 
-    Raises:
-        ConfigError: the message names each such part and the remedy.
+    Raises ConfigError: the message names each such part and the remedy.
     """
     _check(licensed_parts(config, dataset), config)
 
@@ -58,8 +57,7 @@ def check_use(config: RunConfig, dataset: DatasetSpec) -> None:
 def check_models_use(config: RunConfig) -> None:
     """As `check_use`, of the published models alone.
 
-    Raises:
-        ConfigError: the message names each such model and the remedy.
+    Raises ConfigError: the message names each such model and the remedy.
     """
     _check(_models(config), config)
 

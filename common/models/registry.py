@@ -118,11 +118,7 @@ def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -
 
 
 def check_listed(record: ModelRecord) -> None:
-    """Compare a record with the hashes of `models.yaml`.
-
-    Raises:
-        DataError: a listed file is missing or differs.
-    """
+    """Compare a record with the hashes of `models.yaml`. Raises DataError: a listed file is missing or differs."""
     known = published_models().get(record.model)
     if known is None or known.revision != record.revision:
         return
@@ -134,8 +130,7 @@ def check_listed(record: ModelRecord) -> None:
 def check_hashes(model: str, found: Mapping[str, str], found_only: bool = False) -> None:
     """Compare SHA-256 by file with those of `models.yaml`, which are of the commit that stands there.
 
-    Raises:
-        DataError: a listed file is missing or differs.
+    Raises DataError: a listed file is missing or differs.
     """
     known = published_models()[model]
     listed = {**known.sha256, **({known.convert.file: known.convert.sha256} if known.convert else {})}
@@ -193,8 +188,7 @@ def _loaded(config: RunConfig) -> dict[str, str | None]:
 def check_pinned(config: RunConfig) -> None:
     """Refuse a model without a known commit, because another run could get other weights.
 
-    Raises:
-        ConfigError: a model has no known commit.
+    Raises ConfigError: a model has no known commit.
     """
     for name, asked in named_models(config).items():
         if pinned_revision(name, asked) is None:
@@ -208,8 +202,7 @@ def missing_models(config: RunConfig, *places: str) -> list[str]:
         places: stores (`s3://…`, `file://…`, folders), and "" for the cache of this machine, where folders are looked
             for too; default: that cache.
 
-    Raises:
-        StorageError: a store does not respond.
+    Raises StorageError: a store does not respond.
     """
     places = places or ("",)
     lines = []

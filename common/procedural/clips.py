@@ -85,8 +85,7 @@ def render_clip(label: str, rng: np.random.Generator, duration_s: float, rate: i
     The noise floor lies 12 to 40 dB below the foreground (RMS), because models trained on digital silence
     fail on any recording.
 
-    Raises:
-        ConfigError: there is no class `label`.
+    Raises ConfigError: there is no class `label`.
     """
     n = round(duration_s * rate)
     foreground, pitch, tempo = _foreground(label, rng, n, rate)

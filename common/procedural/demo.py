@@ -39,8 +39,7 @@ def record(x: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
         rate: Hz.
         rng: draws the room, the band, the drive and the noise.
 
-    Returns:
-        `(T,)` float32 in [-1, 1].
+    Returns `(T,)` float32 in [-1, 1].
     """
     decay_s = rng.uniform(0.03, 0.12)
     t = np.arange(round(4 * decay_s * rate)) / rate

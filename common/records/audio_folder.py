@@ -99,9 +99,8 @@ def copy_audio_folder(
 def read_clips(folder: Path, kind: type[Clip]) -> list[Clip]:
     """Read the records of `folder/clips`, in the order of the metadata.
 
-    Raises:
-        DataError: the metadata is missing or a line is not a valid record; or these are test clips and the running
-            stage is not `evaluate_classifier`.
+    Raises DataError: the metadata is missing or a line is not a valid record; or these are test clips and the running
+    stage is not `evaluate_classifier`.
     """
     check_may_open(folder)
     return read_records(folder / CLIPS / METADATA, kind)
@@ -110,8 +109,7 @@ def read_clips(folder: Path, kind: type[Clip]) -> list[Clip]:
 def clip_path(folder: Path, record: GoldClip | SyntheticClip) -> Path:
     """Path of a record's audio file.
 
-    Raises:
-        DataError: these are test clips and the running stage is not `evaluate_classifier`.
+    Raises DataError: these are test clips and the running stage is not `evaluate_classifier`.
     """
     check_may_open(folder)
     return folder / CLIPS / _plain(record)
@@ -128,8 +126,7 @@ def clips_hash(folder: Path, records: Iterable[GoldClip | SyntheticClip]) -> str
 def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: int) -> np.ndarray:
     """Load a clip's audio, mono `(T,)` float32 at `sample_rate_hz`.
 
-    Raises:
-        DataError: the file is missing or damaged.
+    Raises DataError: the file is missing or damaged.
     """
     audio, rate = read_audio(clip_path(folder, record))
     return resample(to_mono(audio), rate, sample_rate_hz)

@@ -143,11 +143,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
-    """Read JSON lines as records of `kind`.
-
-    Raises:
-        DataError: the file is missing, or a line is not a valid record.
-    """
+    """Read JSON lines as records of `kind`. Raises DataError: the file is missing, or a line is not a valid record."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:

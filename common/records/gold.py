@@ -22,8 +22,7 @@ class GoldSet:
         labels: sorted; a clip's `label_id` is the index.
         clips: by clip id.
 
-    Raises:
-        DataError: the folder holds no gold set.
+    Raises DataError: the folder holds no gold set.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -49,19 +48,11 @@ class GoldSet:
         return self.dataset.multi_label
 
     def train(self, seed: int) -> list[GoldClip]:
-        """Training clips of a replicate.
-
-        Raises:
-            DataError: there is no such replicate.
-        """
+        """Training clips of a replicate. Raises DataError: there is no such replicate."""
         return [self.clips[clip_id] for clip_id in self._of(seed).train]
 
     def val(self, seed: int) -> list[GoldClip]:
-        """Validation clips of a replicate.
-
-        Raises:
-            DataError: there is no such replicate.
-        """
+        """Validation clips of a replicate. Raises DataError: there is no such replicate."""
         return [self.clips[clip_id] for clip_id in self._of(seed).val]
 
     def oracle(self) -> list[GoldClip]:
@@ -71,8 +62,7 @@ class GoldSet:
     def label_ids(self, clip: Labelled) -> tuple[int, ...]:
         """Ids of all labels of a clip, its main label first.
 
-        Raises:
-            DataError: a further label is not among the dataset's labels.
+        Raises DataError: a further label is not among the dataset's labels.
         """
         unknown = [label for label in clip.further_labels if label not in self.labels]
         if unknown:

@@ -49,18 +49,13 @@ class Provenance(Prompt):
 def write_provenance(folder: Path, records: Iterable[Provenance]) -> None:
     """Write `folder/provenance.jsonl` atomically; `records` come sorted by clip id, one by one.
 
-    Raises:
-        StorageError: the disk is full or not writable.
+    Raises StorageError: the disk is full or not writable.
     """
     _write(folder, (record.model_dump_json() + "\n" for record in records))
 
 
 def read_provenance(folder: Path, clip_id: str) -> Provenance:
-    """Read the provenance of one clip.
-
-    Raises:
-        DataError: the clip has no provenance in this folder.
-    """
+    """Read the provenance of one clip. Raises DataError: the clip has no provenance in this folder."""
     for found, line in _lines(folder):
         if found == clip_id:
             return Provenance.model_validate_json(line)

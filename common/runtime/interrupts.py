@@ -62,8 +62,7 @@ def sigterm() -> Iterator[Interruption]:
 def forwarded_sigterm() -> Iterator[Interruption]:
     """Forward SIGTERM to the child processes of `multiprocessing`, wait for the block, then raise.
 
-    Raises:
-        Interrupted: SIGTERM arrived; replaces an exception that the block raised after it.
+    Raises Interrupted: SIGTERM arrived; replaces an exception that the block raised after it.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -60,8 +60,7 @@ def run_all(
 ) -> list[Result]:
     """Results of `run_items` in the order of the items; `advance` is called after each.
 
-    Raises:
-        Exception: the first failure; items that have not begun then do not begin.
+    Raises Exception: the first failure; items that have not begun then do not begin.
     """
     made: dict[int, Result] = {}
     for index, result in run_items(work, items, workers, start):

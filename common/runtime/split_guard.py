@@ -22,11 +22,7 @@ _running: str | None = None
 
 
 def mark_test_split(artifact: Path) -> None:
-    """Mark an artifact as a test split.
-
-    Raises:
-        StorageError: the folder is not writable.
-    """
+    """Mark an artifact as a test split. Raises StorageError: the folder is not writable."""
     write_text(artifact / TEST_SPLIT, f"Clips of a test split: only {READER} may open them.\n")
 
 
@@ -58,8 +54,7 @@ def check_may_open(path: Path) -> None:
     Args:
         path: an artifact, its folder of clips, or a file in either.
 
-    Raises:
-        DataError: the path belongs to a test split, and the running stage is another one.
+    Raises DataError: the path belongs to a test split, and the running stage is another one.
     """
     if _running == READER:
         return

@@ -58,8 +58,7 @@ def obtain(work: Work) -> Path:
 def obtain_all(works: Mapping[Name, Work]) -> dict[Name, Path]:
     """Items of all works, made in parallel unless their stores have them.
 
-    Raises:
-        Exception: the first failure; works that have not begun then do not begin.
+    Raises Exception: the first failure; works that have not begun then do not begin.
     """
     items: dict[Name, Path] = {}
     for name, result in _results(works):

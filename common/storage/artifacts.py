@@ -53,8 +53,7 @@ def forget_verified() -> None:
 def finish_artifact(folder: Path) -> None:
     """Hash all files of a finished output, and pack its clips where the environment asks for it.
 
-    Raises:
-        StorageError: the folder cannot be read or written, or a file name contains a line break.
+    Raises StorageError: the folder cannot be read or written, or a file name contains a line break.
     """
     write_sums(folder)
     if packing():
@@ -87,8 +86,7 @@ def write_sums(folder: Path) -> None:
 def verify_artifact(stage: str, name: str, folder: Path) -> None:
     """Unpack an input and verify it against its `SHA256SUMS`; one without that file only has to be non-empty.
 
-    Raises:
-        StorageError: a file is missing or differs; the one-line message names it and the remedy.
+    Raises StorageError: a file is missing or differs; the one-line message names it and the remedy.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         raise _gone(stage, name, folder, f"{folder} is {'empty' if folder.is_dir() else 'not there'}")

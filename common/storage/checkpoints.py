@@ -45,8 +45,7 @@ class Checkpoints:
 
         Afterwards, remove older checkpoints beyond the newest `keep`, and all checkpoints of later steps.
 
-        Raises:
-            StorageError: the store cannot be written.
+        Raises StorageError: the store cannot be written.
         """
         name = f"step-{step}"
         self._remove(name, self._found().get(step, []))

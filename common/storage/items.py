@@ -56,8 +56,7 @@ class ItemStore:
     def get_or_make(self, make: Callable[[Path], None], **key: Any) -> Path:
         """Folder of the item; a missing item is made by `make(folder)`.
 
-        Raises:
-            StorageError: the store has the layout of another version, or cannot be written.
+        Raises StorageError: the store has the layout of another version, or cannot be written.
         """
         self._check_format()
         final = self.path(**key)

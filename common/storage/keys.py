@@ -18,10 +18,6 @@ def differs(uri: str, sha256: str) -> DamagedError:
 
 
 def check_key(key: str, uri: str) -> None:
-    """Reject a key that is absolute or contains `..`.
-
-    Raises:
-        StorageError: the key would leave the store.
-    """
+    """Reject a key that is absolute or contains `..`. Raises StorageError: the key would leave the store."""
     if key.startswith("/") or ".." in key.split("/"):
         raise StorageError(f"key {key!r} leads out of the store {uri}; this is a fault, please report it")

@@ -24,8 +24,7 @@ def publish_dir(final: Path) -> Iterator[Path]:
 
     Nothing is left behind on an error. A `final` that appeared in the meantime is kept (same key, same content).
 
-    Raises:
-        StorageError: the disk is full or not writable.
+    Raises StorageError: the disk is full or not writable.
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +52,7 @@ def publish_file(final: Path) -> Iterator[Path]:
     It is created beside `final`, with the folder, so that a place that cannot be written is told before the work. No
     file is left behind on an error.
 
-    Raises:
-        StorageError: `final` is a folder, or the disk is full or not writable.
+    Raises StorageError: `final` is a folder, or the disk is full or not writable.
     """
     temporary: Path | None = None
     try:
@@ -88,11 +86,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically, creating its folder.
-
-    Raises:
-        StorageError: the disk is full or not writable.
-    """
+    """Write `data` to `path` atomically, creating its folder. Raises StorageError: the disk is full or not writable."""
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +120,7 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        StorageError: the file is missing or not valid JSON.
-    """
+    """Read a JSON file. Raises StorageError: the file is missing or not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -176,8 +176,7 @@ class FileStore:
 def open_store(uri: str | Path) -> ObjectStore:
     """Open the store at a folder, `file://…` or `s3://bucket/prefix`.
 
-    Raises:
-        ConfigError: unknown scheme, or no bucket.
+    Raises ConfigError: unknown scheme, or no bucket.
     """
     text = str(uri)
     if isinstance(uri, Path) or "://" not in text:
@@ -218,8 +217,7 @@ def open_uri(uri: str) -> BinaryIO:
 def store_uri() -> str:
     """URI of the run store, from the environment variable `SYNTHIO_STORE`.
 
-    Raises:
-        StorageError: the variable is not set.
+    Raises StorageError: the variable is not set.
     """
     uri = os.environ.get(STORE_VARIABLE)
     if not uri:

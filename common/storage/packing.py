@@ -28,8 +28,7 @@ def packing() -> bool:
 def pack(folder: Path) -> None:
     """Turn `folder/clips` into `folder/clips.tar`, whose bytes depend on its content alone; nothing to do without it.
 
-    Raises:
-        StorageError: the disk is full or not writable; the clips are still there then.
+    Raises StorageError: the disk is full or not writable; the clips are still there then.
     """
     clips = folder / CLIPS
     if not clips.is_dir():
@@ -47,8 +46,7 @@ def pack(folder: Path) -> None:
 def unpack(folder: Path) -> None:
     """Turn `folder/clips.tar` back into `folder/clips`; nothing to do where that was done or is not needed.
 
-    Raises:
-        StorageError: the shard is damaged or holds other than plain files of `clips`, or the disk is full.
+    Raises StorageError: the shard is damaged or holds other than plain files of `clips`, or the disk is full.
     """
     shard = _shard(folder)
     if not shard.is_file():

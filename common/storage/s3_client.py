@@ -67,11 +67,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def s3_client(settings: S3Settings) -> Any:
-    """boto3 client of this process for these settings.
-
-    Raises:
-        ConfigError: the endpoint is not a URL.
-    """
+    """boto3 client of this process for these settings. Raises ConfigError: the endpoint is not a URL."""
     with _making:
         if settings not in _clients:
             _clients[settings] = _make(settings)

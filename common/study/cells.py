@@ -37,26 +37,20 @@ class Cell(Frozen):
     def names(self) -> tuple[str, int]:
         """Dataset name and number of clips, for people.
 
-        Raises:
-            ConfigError: no such dataset, or neither it nor the cell gives a number of clips.
+        Raises ConfigError: no such dataset, or neither it nor the cell gives a number of clips.
         """
         spec = resolve_dataset(self.dataset)
         return spec.name, self.n or spec.n or 0
 
     def clip_s(self) -> float:
-        """Usual seconds of a clip.
-
-        Raises:
-            ConfigError: no such dataset.
-        """
+        """Usual seconds of a clip. Raises ConfigError: no such dataset."""
         return resolve_dataset(self.dataset).clip_s
 
 
 def parse_cells(text: str) -> tuple[Cell, ...]:
     """Parse a JSON list of `{"dataset": …, "n": …}`.
 
-    Raises:
-        ConfigError: not such a list, empty, too long, or a cell occurs twice.
+    Raises ConfigError: not such a list, empty, too long, or a cell occurs twice.
     """
     try:
         cells = TypeAdapter(tuple[Cell, ...]).validate_python(json.loads(text))
@@ -79,8 +73,7 @@ def check_cells_per_run(cells: int, most: int) -> None:
     Args:
         most: that the backend bears; `cells_per_run` of the profile.
 
-    Raises:
-        ConfigError: there are more.
+    Raises ConfigError: there are more.
     """
     if cells > most:
         raise ConfigError(

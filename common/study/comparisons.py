@@ -41,8 +41,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str
     Args:
         values: independent of each other; a single one says nothing about the spread.
 
-    Returns:
-        mean, low, high; the latter two null for a single value.
+    Returns mean, low, high; the latter two null for a single value.
     """
     from scipy.stats import sem, t
 

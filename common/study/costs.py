@@ -64,8 +64,7 @@ def gpu_table() -> dict[str, GPU]:
 def find_gpu(name: str) -> tuple[str, GPU]:
     """Name and figures of a GPU in the table, whatever the case; "" = the first.
 
-    Raises:
-        ConfigError: the table has no such GPU.
+    Raises ConfigError: the table has no such GPU.
     """
     known = gpu_table()
     for each, gpu in known.items():
@@ -94,12 +93,9 @@ def estimate(
         config: settings, where some differ from the preset's.
         gpu: kind of GPU, for presets that need one.
 
-    Returns:
-        cells, items (classifiers to report), hours, cpu_hours, gpu_hours, storage_gb, price_per_hour, money (US
-        dollars), stages {name: seconds}, source, gpu (kind; empty where none is needed).
-
-    Raises:
-        ConfigError: the table has no such preset or GPU.
+    Returns cells, items (classifiers to report), hours, cpu_hours, gpu_hours, storage_gb, price_per_hour, money (US
+    dollars), stages {name: seconds}, source, gpu (kind; empty where none is needed). Raises ConfigError: the table has
+    no such preset or GPU.
     """
     if preset not in cost_table():
         raise ConfigError(f"no costs are known for preset {preset}; they are for {', '.join(cost_table())}")
@@ -143,8 +139,7 @@ def estimate(
 def check_budget(cost: dict[str, Any], budget: float) -> None:
     """Refuse work that costs more than `budget` (US dollars; 0 = no limit).
 
-    Raises:
-        ConfigError: the estimate exceeds the budget.
+    Raises ConfigError: the estimate exceeds the budget.
     """
     if budget and cost["money"] > budget:
         raise ConfigError(

@@ -45,8 +45,7 @@ class Night(Frozen):
 def check_history(name: str) -> None:
     """Check the name of a history; empty = none.
 
-    Raises:
-        ConfigError: the name is no object key in plain letters, which KFP's conditions also need.
+    Raises ConfigError: the name is no object key in plain letters, which KFP's conditions also need.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]*", name):
         raise ConfigError(f"history {name!r}: expected letters, digits, dots, dashes and underscores")
@@ -59,11 +58,7 @@ class History:
         self._objects, self._key = store.child("history"), f"{name}.jsonl"
 
     def nights(self) -> list[Night]:
-        """Read all nights, oldest first.
-
-        Raises:
-            StorageError: the object is damaged.
-        """
+        """Read all nights, oldest first. Raises StorageError: the object is damaged."""
         if self._objects.size(self._key) is None:
             return []
         lines = self._objects.read_bytes(self._key).decode().splitlines()

@@ -45,8 +45,7 @@ class Engine:
         seed: enters every draw.
         name: enters every random draw.
 
-    Raises:
-        ConfigError: the batch cannot be split evenly.
+    Raises ConfigError: the batch cannot be split evenly.
     """
 
     def __init__(self, model: nn.Module, loss: LossFunction, config: OptimConfig, seed: int, name: str) -> None:
@@ -89,11 +88,8 @@ class Engine:
             step: from 0.
             flags: raised by this process, to be known by all.
 
-        Returns:
-            The figures of the step, means over all parts, and the flags, each true if any process raised it.
-
-        Raises:
-            DataError: loss or gradient is not finite; the weights are those before the step.
+        Returns the figures of the step, means over all parts, and the flags, each true if any process raised it. Raises
+        DataError: loss or gradient is not finite; the weights are those before the step.
         """
         if not all(module.training for module in self._modules):
             self._root.train()

@@ -73,15 +73,14 @@ def fit(
             current step, the previous best, or 0 (the start); None = keep the last step.
         stop: called with the curve after each evaluation; True ends the training.
 
-    Returns:
-        One row `{"step": …, "loss": …, figures…}` every `config.record_every` steps (means over the
-        steps since the last row).
-
     Raises:
         ConfigError: the batch cannot be split over processes and accumulation.
         DataError: loss or gradient is not finite (the message names the step), or the checkpoint is of
             another architecture.
         Interrupted: SIGTERM arrived; a checkpoint is stored.
+
+    Returns one row `{"step": …, "loss": …, figures…}` every `config.record_every` steps (means over the steps since the
+    last row).
     """
     with model_time(), sigterm() as interruption:
         engine = Engine(model, loss, config, seed, name)

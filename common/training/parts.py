@@ -28,11 +28,7 @@ class Part:
     processes: int = 1
 
     def rows(self, size: int) -> slice:
-        """Rows of this part in a batch of `size`.
-
-        Raises:
-            ConfigError: `size` is not a multiple of `count`.
-        """
+        """Rows of this part in a batch of `size`. Raises ConfigError: `size` is not a multiple of `count`."""
         share = _share(size, self.count)
         return slice(self.index * share, (self.index + 1) * share)
 

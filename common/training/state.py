@@ -66,8 +66,7 @@ class State:
     def save(self, checkpoints: Checkpoints) -> None:
         """Store a checkpoint; all processes take part, the first one writes.
 
-        Raises:
-            StorageError: the store cannot be written.
+        Raises StorageError: the store cannot be written.
         """
         if self.engine.is_main:
             checkpoints.save(self.done, self._write)
@@ -79,8 +78,7 @@ class State:
     def load(self, checkpoints: Checkpoints) -> None:
         """Resume from the newest valid checkpoint, if there is one.
 
-        Raises:
-            DataError: the checkpoint is of another architecture.
+        Raises DataError: the checkpoint is of another architecture.
         """
         with checkpoints.latest() if self.engine.is_main else nullcontext() as found:
             folder = found[1] if found else None

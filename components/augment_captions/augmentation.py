@@ -55,8 +55,7 @@ def write_drafts(
         desk: the writer, with checks.
         settings: captions per call, share of the pool.
 
-    Raises:
-        DataError: a clip has no caption.
+    Raises DataError: a clip has no caption.
     """
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     _check_captioned(clips, captions)

@@ -28,8 +28,7 @@ _AUDIO_TURN = {
 class AudioLLMCaptioner:
     """An `AudioCaptioner` that runs on the local GPU or CPU.
 
-    Raises:
-        ConfigError: the checkpoint cannot be loaded, or its type is unknown.
+    Raises ConfigError: the checkpoint cannot be loaded, or its type is unknown.
     """
 
     def __init__(self, config: AudioLLMConfig) -> None:
@@ -99,8 +98,7 @@ class AudioLLMCaptioner:
 def audio_prompt(model_type: str) -> str:
     """Chat with one recording, up to the assistant's turn; `AUDIO_TOKEN` marks the recording.
 
-    Raises:
-        ConfigError: the model type is unknown.
+    Raises ConfigError: the model type is unknown.
     """
     if model_type not in _AUDIO_TURN:
         raise unknown_name("type of audio LLM", model_type, _AUDIO_TURN)

@@ -107,11 +107,7 @@ def checked_captions(
 
 
 def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:
-    """Captioner named in the settings.
-
-    Raises:
-        ConfigError: its checkpoint cannot be loaded.
-    """
+    """Captioner named in the settings. Raises ConfigError: its checkpoint cannot be loaded."""
     if settings.backend == "acoustics":
         return AcousticCaptioner(settings.sample_rate_hz)
     from components.caption_clips.audio_llm import AudioLLMCaptioner
@@ -122,8 +118,7 @@ def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:
 def refuse_too_many(reasons: Mapping[str, int], total: int, settings: CaptionClipsConfig) -> None:
     """Fail if too many captions were replaced.
 
-    Raises:
-        DataError: more than `max_replaced_share` of `total` were refused.
+    Raises DataError: more than `max_replaced_share` of `total` were refused.
     """
     refused = sum(reasons.values())
     if refused > settings.max_replaced_share * total:

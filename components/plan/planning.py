@@ -63,8 +63,7 @@ def resolve(
         asked: the user's request, for the report.
         data_version: hash of the dataset's files; `prepare_dataset` gets it, so that changed files are read again.
 
-    Raises:
-        ConfigError: `n` or `seeds` is out of range, or the pretraining corpus lacks what the run needs.
+    Raises ConfigError: `n` or `seeds` is out of range, or the pretraining corpus lacks what the run needs.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")

@@ -111,11 +111,7 @@ class Encoder:
         return [found[place] for place in range(len(clips))]
 
     def token_ids(self, caption: str) -> NDArray[np.int64]:
-        """Token ids `(S,)` without padding.
-
-        Raises:
-            DataError: the caption has too many tokens.
-        """
+        """Token ids `(S,)` without padding. Raises DataError: the caption has too many tokens."""
         ids = self._tokenizer(caption)["input_ids"]
         if len(ids) > self._tokenizer.model_max_length:
             raise DataError(

@@ -276,11 +276,7 @@ def listing_digest(files: Iterable[Found]) -> str:
 
 
 def check_not_empty(index: CaptionIndex, where: str) -> None:
-    """Fail if the index has no clips.
-
-    Raises:
-        DataError: no caption can be used.
-    """
+    """Fail if the index has no clips. Raises DataError: no caption can be used."""
     if not index.clips():
         survey = index.survey()
         counts = dict(survey.dropped.counts) | {"excluded": survey.excluded}

@@ -18,8 +18,7 @@ from components.prepare_corpus.index import order
 def audio_files(root: str) -> Iterator[Found]:
     """Audio files below a folder or prefix, in any order, and what is lost there, with the reason.
 
-    Raises:
-        DataError: the folder does not exist or cannot be read.
+    Raises DataError: the folder does not exist or cannot be read.
     """
     store = open_store(root)
     local = store.local_path("")
@@ -34,11 +33,7 @@ def audio_files(root: str) -> Iterator[Found]:
 
 
 def tar_shards(root: str, seed: int) -> tuple[str, ...]:
-    """Addresses of the tar shards, shuffled.
-
-    Raises:
-        DataError: there are fewer than two, or one cannot be read.
-    """
+    """Addresses of the tar shards, shuffled. Raises DataError: there are fewer than two, or one cannot be read."""
     if root.endswith(".txt"):
         store, name = split_uri(root)
         lines = open_store(store).read_bytes(name).decode("utf-8-sig").splitlines()

@@ -93,8 +93,7 @@ def make_manifest(
     Args:
         names: names of each latent shard and its audio shard, in order.
 
-    Raises:
-        DataError: too much was dropped, or fewer than two shards have clips.
+    Raises DataError: too much was dropped, or fewer than two shards have clips.
     """
     survey = source.survey()
     with Statistics() as statistics:

@@ -41,8 +41,7 @@ def open_recordings(
 ) -> Source:
     """Folder or tar shards named in the settings, with the index of their captions, built unless it exists.
 
-    Raises:
-        DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.
+    Raises DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.
     """
     root = str(settings.audio_dir)
     captions = local_captions(str(settings.captions_file), items)

@@ -31,8 +31,7 @@ class Source(Protocol):
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
         """Clips of shard `number`, in fixed order; unusable ones are counted in `dropped`.
 
-        Raises:
-            DataError: the shard cannot be read as a whole.
+        Raises DataError: the shard cannot be read as a whole.
         """
         ...
 
@@ -162,8 +161,7 @@ def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
 def check_dropped(dropped: Dropped, total: int, allowed: float) -> None:
     """Fail if too many clips are unusable.
 
-    Raises:
-        DataError: more than `allowed` (a fraction) of `total` were dropped; the message has reasons and examples.
+    Raises DataError: more than `allowed` (a fraction) of `total` were dropped; the message has reasons and examples.
     """
     if dropped.total > allowed * total:
         counts = ", ".join(f"{code} {count}" for code, count in dropped.counts.most_common() if code != "duplicate")

@@ -41,11 +41,7 @@ class ShardStore:
         return f"{kind}/{digest[:2]}/{digest[:32]}"
 
     def facts(self, name: str) -> dict[str, Any]:
-        """Facts of a finished shard, with its `bytes` and `sha256`.
-
-        Raises:
-            StorageError: the shard is not finished.
-        """
+        """Facts of a finished shard, with its `bytes` and `sha256`. Raises StorageError: the shard is not finished."""
         facts: dict[str, Any] = json.loads(self._objects.read_bytes(f"{name}.json"))
         return facts
 

@@ -140,8 +140,7 @@ def _demo(settings: PrepareDatasetConfig, folder: Path | None) -> Iterator[Clip 
 def check_quality(reading: Reading, settings: PrepareDatasetConfig) -> None:
     """Fail if too many clips are bad.
 
-    Raises:
-        DataError: no clip is usable, or too large a share is bad; the message names bad clips.
+    Raises DataError: no clip is usable, or too large a share is bad; the message names bad clips.
     """
     bad = [drop for drop in reading.dropped if drop.reason not in HARMLESS]
     names = "; ".join(f"{drop.source} ({drop.reason})" for drop in bad[:_NAMED])

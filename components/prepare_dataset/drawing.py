@@ -23,8 +23,7 @@ def allocate(counts: Mapping[str, int], total: int) -> dict[str, int]:
 
     If `total` suffices, every class gets at least one, taken from the largest share.
 
-    Raises:
-        ValueError: `total` exceeds the sum of `counts`.
+    Raises ValueError: `total` exceeds the sum of `counts`.
     """
     available = sum(counts.values())
     if not 0 <= total <= available:
@@ -48,8 +47,7 @@ def draw(clips: Sequence[Drawn], total: int, seed: int, purpose: str) -> list[Dr
     clips contains the smaller one's clips of that class. Clips with several labels are drawn by
     `_draw_several`.
 
-    Raises:
-        ValueError: `total` exceeds the number of clips.
+    Raises ValueError: `total` exceeds the number of clips.
     """
     if any(clip.further_labels for clip in clips):
         return _draw_several(clips, total, seed, purpose)

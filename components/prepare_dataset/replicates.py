@@ -12,8 +12,7 @@ from components.prepare_dataset.splits import SHARED_SEED, Splits
 def training_total(splits: Splits, n: int | None) -> int:
     """Number of training clips of a replicate: `n`, or the whole pool.
 
-    Raises:
-        ConfigError: the pool has fewer clips, or `n` is below the number of classes.
+    Raises ConfigError: the pool has fewer clips, or `n` is below the number of classes.
     """
     available, classes = len(splits.pool), len(labels_of(splits.pool))
     if n is None:
@@ -34,8 +33,7 @@ def draw_replicate(
 ) -> tuple[list[Clip], list[Clip]]:
     """Training and validation clips, disjoint by clip, by content, and, where possible, by group.
 
-    Raises:
-        DataError: no clip is left for validation.
+    Raises DataError: no clip is left for validation.
     """
     if splits.official_validation:
         validation = draw(splits.official_validation, min(total, len(splits.official_validation)), seed, "validation")

@@ -21,8 +21,7 @@ _TEXT_GAIN = 2.0
 def latent_channels(vae: Any) -> int:
     """Latent channels of the autoencoder: the codec's `latent_channels` or Oobleck's `decoder_input_channels`.
 
-    Raises:
-        DataError: the autoencoder's config states neither.
+    Raises DataError: the autoencoder's config states neither.
     """
     for name in ("latent_channels", "decoder_input_channels"):
         if name in vae.config:

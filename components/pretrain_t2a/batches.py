@@ -48,11 +48,7 @@ class Clips:
 
 
 def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips]:
-    """Group clips by latent length, shortest first.
-
-    Raises:
-        DataError: there are no clips.
-    """
+    """Group clips by latent length, shortest first. Raises DataError: there are no clips."""
     rows: dict[int, list[CorpusLatent]] = defaultdict(list)
     for clip in clips:
         rows[clip.latent.shape[-1]].append(clip)

@@ -97,8 +97,7 @@ def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], proc
         config: shapes and optimiser; a published start is estimated by the shapes of a random one.
         processes: number of GPUs that train together.
 
-    Raises:
-        ConfigError: there is nothing to train.
+    Raises ConfigError: there is nothing to train.
     """
     optim = config.optim
     if optim is None:

@@ -62,8 +62,7 @@ class Judge:
 def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: Sequence[CorpusLatent]) -> Judge | None:
     """Build a judge from held-out clips: the corpus's audio, or decoded latents where it has no audio.
 
-    Returns:
-        The judge; None with fewer than two clips.
+    Returns the judge; None with fewer than two clips.
     """
     if len(held_out) < 2:
         return None

@@ -29,11 +29,8 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> int:
         folder: a diffusers pipeline.
         sha256: expected hashes by file name.
 
-    Returns:
-        Number of parameters of all parts together.
-
-    Raises:
-        DataError: a part, a hash or the weight format is wrong; the message names it.
+    Returns number of parameters of all parts together. Raises DataError: a part, a hash or the weight format is wrong;
+    the message names it.
     """
     from common.diffusion.backend import backend_class, pipeline_name
 

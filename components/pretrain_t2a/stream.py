@@ -73,8 +73,7 @@ class LatentStream:
         clips: number of clips of all shards.
         plan: the batch plan.
 
-    Raises:
-        DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
+    Raises DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
     """
 
     def __init__(

@@ -46,12 +46,8 @@ def train(
         seed: seeds noise, times and dropout.
         watch: adds figures at every evaluation.
 
-    Returns:
-        The curve: rows with `step`, `loss`, `grad_norm`; at every evaluation and at the end also `held_out_loss` and
-        the figures of `watch`.
-
-    Raises:
-        ConfigError: `optim` is null, so there is nothing to train.
+    Returns the curve: rows with `step`, `loss`, `grad_norm`; at every evaluation and at the end also `held_out_loss`
+    and the figures of `watch`. Raises ConfigError: `optim` is null, so there is nothing to train.
     """
     if config.optim is None:
         raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")

@@ -61,8 +61,7 @@ def find_of_label(
     Args:
         clips_per_gold: clips wanted per training clip; a class gets fewer where the corpus holds fewer.
 
-    Returns:
-        The clips, and how many the corpus holds of each label.
+    Returns the clips, and how many the corpus holds of each label.
     """
     names = Names(labels)
     held: dict[frozenset[str], list[tuple[int, dict[str, Any]]]] = {}

@@ -38,8 +38,7 @@ def revise(
         domain: sound domain of the dataset.
         number: number of this round, from 1.
 
-    Returns:
-        The prompts, and the tally of captions and extracted elements.
+    Returns the prompts, and the tally of captions and extracted elements.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
     ids = {clip.clip_id: tuple(label_ids[label] for label in clip.labels) for clip in rejected}

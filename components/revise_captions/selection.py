@@ -16,8 +16,7 @@ def due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: in
         rounds: number of rounds of recipes that state none.
         number: number of this round, from 1.
 
-    Raises:
-        DataError: a clip has no recipe of the run.
+    Raises DataError: a clip has no recipe of the run.
     """
     allowed = {recipe.name: rounds if recipe.rounds is None else recipe.rounds for recipe in recipes}
     found = []

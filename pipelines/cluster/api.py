@@ -124,8 +124,7 @@ class Cluster:
     def version(self, name: str, package: Path) -> tuple[str, str]:
         """Upload the compiled pipeline `package` as a version of pipeline `name`, unless that version exists.
 
-        Returns:
-            Ids of the pipeline and of the version; `version_name` names the version.
+        Returns ids of the pipeline and of the version; `version_name` names the version.
         """
         version = version_name(package)
         pipeline_id = self._find_pipeline(name)

@@ -161,8 +161,7 @@ def load_profile(name: str) -> Profile:
         name: name of a profile in `pipelines/profiles`, or path of a YAML file; its fields replace those of the profile
             that it `extends`, if it names one.
 
-    Raises:
-        ConfigError: the profile is unknown, or has a bad value.
+    Raises ConfigError: the profile is unknown, or has a bad value.
     """
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{name}.yaml"
     if not path.is_file():

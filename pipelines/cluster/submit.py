@@ -17,8 +17,7 @@ DEFAULT_PROFILE = "one-gpu"
 def cluster_profile(name: str) -> str:
     """Return the profile's name, or the default one for an empty name.
 
-    Raises:
-        ConfigError: the profile is unknown, or for this machine only.
+    Raises ConfigError: the profile is unknown, or for this machine only.
     """
     profile = name or DEFAULT_PROFILE
     if not load_profile(profile).cluster:
@@ -53,12 +52,11 @@ def submit(
         follow: wait until the run ends.
         fresh: whether the package was compiled without caching; selects the hint after a failure.
 
-    Returns:
-        0, or with `follow` the exit status of the run.
-
     Raises:
         ConfigError: the API refuses.
         StorageError: the API does not answer.
+
+    Returns 0, or with `follow` the exit status of the run.
     """
     run_id = cluster.start(cluster.version(pipeline, package), experiment, arguments)
     print(f"run: {cluster.url(run_id)}", flush=True)

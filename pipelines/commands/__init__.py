@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command's name and its options; default: the arguments of this process.
 
-    Returns:
-        Exit status: the command's own (0 = done, 1 = partly failed), 2 = bad input, reported in one line, or
-        128 + the number of the signal that ended it.
+    Returns exit status: the command's own (0 = done, 1 = partly failed), 2 = bad input, reported in one line, or 128 +
+    the number of the signal that ended it.
     """
     for stream in (sys.stdout, sys.stderr):
         # A terminal in Latin-1 lacks characters, and file names of old archives are no Unicode.

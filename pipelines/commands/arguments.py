@@ -99,8 +99,7 @@ def check_writers(config: RunConfig, methods: str) -> None:
     Args:
         methods: comma-separated; a run without generated captions asks no writer.
 
-    Raises:
-        ConfigError: the key is not set.
+    Raises ConfigError: the key is not set.
     """
     recipes = [method.recipe for method in resolve_methods(methods).values() if method.recipe is not None]
     if all(recipe.captions == "template" for recipe in recipes):
@@ -113,8 +112,7 @@ def check_writers(config: RunConfig, methods: str) -> None:
 def study_request(options: argparse.Namespace) -> list[Wanted]:
     """The cells that the options of `benchmark` ask for, before any dataset is fetched.
 
-    Raises:
-        ConfigError: a name or number is wrong, or a licence forbids the use.
+    Raises ConfigError: a name or number is wrong, or a licence forbids the use.
     """
     datasets, sizes = _listed(options.datasets), _listed(options.n) or ["0"]
     if not datasets:
@@ -153,8 +151,7 @@ def study_arguments(options: argparse.Namespace, wanted: Sequence[Wanted]) -> di
 def check_parameter(name: str, text: str) -> None:
     """Check a text that becomes a parameter of a pipeline.
 
-    Raises:
-        ConfigError: the text is too long, or holds what KFP or Argo replaces by something else.
+    Raises ConfigError: the text is too long, or holds what KFP or Argo replaces by something else.
     """
     if len(text.encode()) > PARAMETER_BYTES:
         raise ConfigError(
@@ -170,8 +167,7 @@ def number(name: str, text: str, least: int) -> int:
     Args:
         name: name of the option in the error message.
 
-    Raises:
-        ConfigError: `text` is no such number.
+    Raises ConfigError: `text` is no such number.
     """
     if not text.isdecimal() or int(text) < least:
         raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
@@ -184,8 +180,7 @@ def dollars(name: str, text: str) -> float:
     Args:
         name: name of the option in the error message.
 
-    Raises:
-        ConfigError: `text` is no such amount.
+    Raises ConfigError: `text` is no such amount.
     """
     try:
         value = float(text)

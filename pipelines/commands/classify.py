@@ -22,8 +22,7 @@ OPTIONS = {"--model": ..., "--audio": ..., "--json": False}
 def audio_files(place: Path) -> list[tuple[Path, str]]:
     """List the file itself, or all audio files below the folder, sorted, each with the reason why it cannot be taken.
 
-    Raises:
-        DataError: `place` does not exist, or the folder holds no audio.
+    Raises DataError: `place` does not exist, or the folder holds no audio.
     """
     try:
         is_file, is_folder = place.is_file(), place.is_dir()
@@ -80,8 +79,7 @@ def _classified(classifier: Opened, file: Path) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     """Print each answer as it is made, in a table or as JSON; errors of files go to standard error at their place.
 
-    Returns:
-        Exit status: 0 = every file was classified, 1 = a file could not be read.
+    Returns exit status: 0 = every file was classified, 1 = a file could not be read.
     """
     files = audio_files(options.audio)
     rows = classify(options.model, files)

@@ -27,13 +27,12 @@ def export_onnx(model: Path, target: Path) -> float:
     `sample_rate_hz`, `multi_label`, `shortest` (samples up to which the graph itself fills a shorter clip with zeros),
     and `threshold` where the classifier states one.
 
-    Returns:
-        Largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
-
     Raises:
         ConfigError: the classifier is a model on waveforms, or a blend's members hear at several rates.
         DataError: there is no classifier or not all of it, or the graph gives other answers; nothing is written then.
         StorageError: `target` cannot be written.
+
+    Returns largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
     """
     with publish_file(target) as made:
         return _export(model, made)

@@ -30,13 +30,12 @@ def plan_fetch(models: dict[str, str | None]) -> tuple[list[ModelRecord], list[L
     Args:
         models: hub ids with commits; None = the one in `models.yaml`.
 
-    Returns:
-        Records of models that are here and verified, and listings of the others.
-
     Raises:
         ConfigError: no commit is known, the hub denies access, or it has no such model or commit.
         DataError: a model has no safetensors, or a file differs from the one in `models.yaml`.
         StorageError: the hub does not answer, or the disk has no room for all of them.
+
+    Returns records of models that are here and verified, and listings of the others.
     """
     here, wanted = [], []
     for model, asked in sorted(models.items()):

@@ -17,9 +17,8 @@ OPTIONS = {"--json": False}
 def describe(spec: DatasetSpec) -> dict[str, Any]:
     """Facts on a dataset for its choice.
 
-    Returns:
-        name, source, licence, use, split, grouping, reader, multi_label, access, root, and `here`, whether it is on
-        this machine (None = it needs no files).
+    Returns name, source, licence, use, split, grouping, reader, multi_label, access, root, and `here`, whether it is on
+    this machine (None = it needs no files).
     """
     native = spec.native
     root = root_of(spec) if native else None

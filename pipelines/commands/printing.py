@@ -20,8 +20,7 @@ def print_json_array(values: Iterable[Value]) -> Iterator[Value]:
 
     What is printed is a whole array also where `values` fails after the first.
 
-    Yields:
-        Each value, after it was printed.
+    Yields each value, after it was printed.
     """
     opened = False
     try:

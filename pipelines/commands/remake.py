@@ -20,11 +20,8 @@ OPTIONS = {"--run": "runs/latest", "--clip": ..., "--out": ""}
 def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     """Generate a clip of a finished run again, on the CPU, and write it to `target`.
 
-    Returns:
-        Whether its bytes are those of the old file.
-
-    Raises:
-        DataError: there is no such run or clip, or the run's artifacts were removed.
+    Returns whether its bytes are those of the old file. Raises DataError: there is no such run or clip, or the run's
+    artifacts were removed.
     """
     from common.storage.artifacts import artifact_hash
     from components.synthesize_audio.remake import remake

@@ -15,8 +15,7 @@ OPTIONS = {"--run": "runs/latest"}
 def run(options: argparse.Namespace) -> int:
     """Write the page and print the run's verdict and the page's path; exit status 0.
 
-    Raises:
-        DataError: there is no finished run.
+    Raises DataError: there is no finished run.
     """
     record = read_run(options.run)
     if not (options.run / "page.json").is_file():

@@ -81,8 +81,7 @@ def _others(cluster: Cluster, experiment_id: str, name: str, new: str) -> list[s
 def cells_of(text: str) -> list[dict[str, Any]]:
     """Parse cells such as `esc50:100,s3://bucket/birds.yaml:50` for the benchmark pipeline.
 
-    Raises:
-        ConfigError: a part is not `dataset:n`, or there is none.
+    Raises ConfigError: a part is not `dataset:n`, or there is none.
     """
     cells = []
     for part in text.replace(",", " ").split():

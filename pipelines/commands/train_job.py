@@ -53,8 +53,7 @@ def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, 
         corpus: address of the artifact of prepare_corpus.
         clap: address of the artifact of pretrain_clap.
 
-    Raises:
-        ConfigError: the settings train nothing, or an address or number is wrong.
+    Raises ConfigError: the settings train nothing, or an address or number is wrong.
     """
     if plan.settings.optim is None or plan.settings.reuse is not None:
         raise ConfigError("these settings train no text-to-audio model; take PRESET=paper, or set pretrain_t2a.optim")

@@ -35,8 +35,7 @@ class Wanted:
 def want(source: str, n: int, config: RunConfig) -> Wanted:
     """Resolve a dataset and check what can be checked before its clips are there.
 
-    Raises:
-        ConfigError: there is no such dataset, or its licence forbids the run's use.
+    Raises ConfigError: there is no such dataset, or its licence forbids the run's use.
     """
     spec = resolve_dataset(source)
     check_use(config, spec)
@@ -86,8 +85,7 @@ def cluster_parameters(wanted: Wanted, store: str) -> dict[str, Any]:
     Args:
         store: address of the run store; empty = not given.
 
-    Raises:
-        ConfigError: pods cannot read the dataset.
+    Raises ConfigError: pods cannot read the dataset.
     """
     spec: DatasetSpec | None = wanted.spec
     if wanted.spec.reader != "procedural_demo" and wanted.spec.pushed is None:

@@ -64,8 +64,7 @@ def windows(x: np.ndarray, most: int = 12, longest_s: float = LONGEST_S) -> list
     Silence at both ends is left out. Windows overlap by half at most, and faint ones, 30 dB below the loudest, are
     not taken.
 
-    Returns:
-        Up to `most` windows, the loudest first; none of silence.
+    Returns up to `most` windows, the loudest first; none of silence.
     """
     x = _trimmed(x)
     length = round(longest_s * RATE_HZ)

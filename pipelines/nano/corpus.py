@@ -66,12 +66,11 @@ class Work(NamedTuple):
 def make_corpus(sources: Sequence[Source], folder: Path, seed: int, shards: int, workers: int = 1) -> dict[str, Any]:
     """Make the shards that are missing, then the captions, the list of licences and the card.
 
-    Returns:
-        The card: files, clips and hours by collection and by licence, and the hash of each shard.
-
     Raises:
         ConfigError: the folder holds a corpus of other settings, or a program or package is missing.
         DataError: a recording cannot be read.
+
+    Returns the card: files, clips and hours by collection and by licence, and the hash of each shard.
     """
     work = Work(tuple(sources), folder, seed, shards)
     _check_same(work)

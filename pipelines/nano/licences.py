@@ -29,8 +29,7 @@ def licence_family(text: str, where: str) -> str:
     Args:
         text: the licence, as written beside the recording.
 
-    Raises:
-        DataError: it forbids commercial use or changed copies, or is unknown.
+    Raises DataError: it forbids commercial use or changed copies, or is unknown.
     """
     allowed = f"allowed in weights that ship: {', '.join(_FAMILIES)}; take the recording out of metadata.csv"
     if found := _REFUSED.search(text):

@@ -94,8 +94,7 @@ LEFT_OUT = ("training.json", "monitor/*", "*SHA256SUMS")
 def load_settings(overrides: str = "") -> NanoSettings:
     """Settings of `settings.yaml` with `overrides` applied, as in `common.config.overrides.with_overrides`.
 
-    Raises:
-        ConfigError: an unknown field, or a bad value.
+    Raises ConfigError: an unknown field, or a bad value.
     """
     values = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     return with_overrides(validated(NanoSettings, values, str(SETTINGS)), overrides)

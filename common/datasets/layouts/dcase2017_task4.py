@@ -49,8 +49,7 @@ _SEGMENT = re.compile(r"Y?(?P<id>.{11})_\d+(\.\d+)?_\d+(\.\d+)?\.wav")
 def list_clips(root: Path) -> Listing:
     """List all clips with all their labels and the official split; the group is the YouTube video.
 
-    Raises:
-        DataError: the layout is not the expected one, or a label is unknown.
+    Raises DataError: the layout is not the expected one, or a label is unknown.
     """
     if not (root / "metadata").is_dir():
         raise DataError(

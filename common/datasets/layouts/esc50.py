@@ -19,8 +19,7 @@ FOLDS = 5
 def list_clips(root: Path) -> Listing:
     """List all clips, each with its fold; the group is the Freesound recording (`src_file`).
 
-    Raises:
-        DataError: the layout is not the expected one.
+    Raises DataError: the layout is not the expected one.
     """
     top = home(root, TABLE, "ESC-50")
     check_folder(top / "audio", "the 2000 clips, such as 1-100032-A-0.wav")

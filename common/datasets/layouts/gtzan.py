@@ -41,8 +41,7 @@ def list_clips(root: Path) -> Listing:
     Clips outside the filtered split become ignored files: they are duplicates, distorted, or by an artist of another
     split.
 
-    Raises:
-        DataError: the layout is not the expected one.
+    Raises DataError: the layout is not the expected one.
     """
     split = filtered_split()
     genres = sorted({genre for genre, _ in split})

@@ -25,8 +25,7 @@ def list_clips(root: Path) -> Listing:
 
     The table may be in `annotation/`, and the clips in `audio/` or beside the table.
 
-    Raises:
-        DataError: the layout is not the expected one.
+    Raises DataError: the layout is not the expected one.
     """
     annotated = root / "annotation" / TABLE
     table = annotated if annotated.exists() else home(root, TABLE, "Medley-solos-DB") / TABLE

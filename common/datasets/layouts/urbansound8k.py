@@ -20,8 +20,7 @@ FOLDS = 10
 def list_clips(root: Path) -> Listing:
     """List all clips, each with its fold; the group is the Freesound recording (`fsID`).
 
-    Raises:
-        DataError: the layout is not the expected one.
+    Raises DataError: the layout is not the expected one.
     """
     top = home(root, TABLE, "UrbanSound8K")
     rows = []

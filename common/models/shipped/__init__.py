@@ -27,11 +27,7 @@ def shipped_models() -> Mapping[str, ModelRecord]:
 
 
 def shipped_folder(model: str) -> Path:
-    """Folder of a shipped model, whose files are verified.
-
-    Raises:
-        DataError: a file is missing, cut or changed.
-    """
+    """Folder of a shipped model, whose files are verified. Raises DataError: a file is missing, cut or changed."""
     record, folder = shipped_models()[model], FOLDER / model
     if (wrong := damage(folder, record.files)) is not None:
         expected = record.files[wrong.relative_to(folder).as_posix()]

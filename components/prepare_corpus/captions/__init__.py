@@ -24,8 +24,7 @@ def formats() -> dict[str, Format]:
 def read_captions(path: Path, format: str, on_bad: OnBad, seed: int = 0) -> Iterator[CaptionRow]:
     """Captions of a file, in its order; a clip may have several. `seed` decides the wording of weak captions.
 
-    Raises:
-        DataError: the file is not of that format, its quoting is broken, or it holds no rows.
+    Raises DataError: the file is not of that format, its quoting is broken, or it holds no rows.
     """
     rows = 0
 
@@ -46,8 +45,7 @@ def detect_format(path: Path) -> str:
 
     Of several formats whose columns it has, the project's own comes first, then the one with most columns.
 
-    Raises:
-        DataError: the file fits none of `formats`.
+    Raises DataError: the file fits none of `formats`.
     """
     known = formats()
     for name, each in known.items():

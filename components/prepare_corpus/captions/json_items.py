@@ -135,8 +135,7 @@ def read_items(path: Path, key: str, on_bad: OnBad) -> Iterator[tuple[str, Any]]
 
     Memory holds one item and one chunk of the file. An item that is too long goes to `on_bad`.
 
-    Raises:
-        DataError: the file is no such JSON, or is truncated.
+    Raises DataError: the file is no such JSON, or is truncated.
     """
     with open_text(path) as file:
         window = _Window(file, path)

@@ -94,8 +94,7 @@ def clean_caption(text: str) -> str:
     A caption with an inner line break is refused, not folded: it is mostly two captions, or the end of an unclosed
     quote. White space around a caption, line breaks included, is stripped.
 
-    Raises:
-        BadRow: empty, multi_line, control_characters, not_utf8 or too_long.
+    Raises BadRow: empty, multi_line, control_characters, not_utf8 or too_long.
     """
     text = text.strip()
     if not text or stands_for_no_value(text):
@@ -112,8 +111,7 @@ def clean_caption(text: str) -> str:
 def check_text(text: str) -> None:
     """Refuse characters that no caption, label or file name needs.
 
-    Raises:
-        BadRow: control_characters (including those that change the direction of text) or not_utf8.
+    Raises BadRow: control_characters (including those that change the direction of text) or not_utf8.
     """
     if text.isascii() and text.isprintable():
         return
@@ -127,8 +125,7 @@ def check_text(text: str) -> None:
 def clean_label(text: str | None) -> str | None:
     """Label without surrounding white space, or None if it is empty or only what tools write for a missing value.
 
-    Raises:
-        BadRow: label, control_characters or not_utf8.
+    Raises BadRow: label, control_characters or not_utf8.
     """
     label = (text or "").strip()
     if not label or stands_for_no_value(label):
@@ -140,11 +137,7 @@ def clean_label(text: str | None) -> str | None:
 
 
 def clean_youtube_id(text: str) -> str:
-    """YouTube id named by `text`.
-
-    Raises:
-        BadRow: id.
-    """
+    """YouTube id named by `text`. Raises BadRow: id."""
     found = youtube_id(text.strip())
     if found is None:
         raise BadRow("id", f"expected the 11-character id of a YouTube video, found {text!r:.60}")

@@ -70,8 +70,7 @@ class Lines:
 def open_text(path: Path) -> Iterator[TextIO]:
     """Open a UTF-8 file; invalid bytes become lone surrogates, so that they spoil only their own row.
 
-    Raises:
-        DataError: the file cannot be read.
+    Raises DataError: the file cannot be read.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -111,8 +110,7 @@ def read_rows(
         on_bad: called for a row that is too long, which is skipped.
         spaces: ignore a space after a comma.
 
-    Raises:
-        DataError: broken quoting; the rest of the file cannot be split into records.
+    Raises DataError: broken quoting; the rest of the file cannot be split into records.
     """
     with open_text(path) as file:
         lines = Lines(file, comments)
@@ -142,8 +140,7 @@ def read_table(
     Column names are normalised: lower case, no leading `#`, `_` for spaces. A row without the required columns, or
     with more cells than columns, goes to `on_bad`.
 
-    Raises:
-        DataError: a required column is missing (`expected` names the columns in words), or the quoting is broken.
+    Raises DataError: a required column is missing (`expected` names the columns in words), or the quoting is broken.
     """
     rows = read_rows(path, on_bad)
     columns = column_names(next(rows, (0, []))[1])

@@ -74,8 +74,7 @@ def write_weak_caption(labels: Sequence[str], clip_id: str, seed: int) -> str:
         labels: AudioSet display names, such as `Male speech, man speaking`; see `Ontology.names`.
         seed: seeds the wording together with the clip id.
 
-    Raises:
-        ValueError: no labels.
+    Raises ValueError: no labels.
     """
     if not labels:
         raise ValueError("a caption needs at least one label")

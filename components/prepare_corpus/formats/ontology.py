@@ -49,8 +49,7 @@ class Ontology:
         restricted; github.com/topel/audioset-convnext-inf, `metadata/class_labels_indices.csv` at
         f8e5632ae3ad43dafe12c6a861e16d96a49b70e6: `index,mid,display_name`, 527 classes.
 
-        Raises:
-            DataError: a file is missing or malformed.
+        Raises DataError: a file is missing or malformed.
         """
         nodes = _nodes(folder / ONTOLOGY_FILE)
         parents: dict[str, list[str]] = {}
