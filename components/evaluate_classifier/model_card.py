@@ -103,11 +103,7 @@ def model_card(
     """Model card in Markdown, with metadata for the Hugging Face hub.
 
     Args:
-<<<<<<< HEAD
-        evaluation: content of evaluation.json.
-=======
         told: the delivered classifier's own figures.
->>>>>>> 4b4d628 (Model evaluation.json and what train_classifier hands to it)
         transformers: whether `transformers.pipeline` opens the model.
         peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
         synthetic: whether it was trained on synthetic clips.

@@ -35,15 +35,6 @@ def label_accuracy(
 
     Args:
         predicted: (M,) label ids of the oracle's top class in each clip.
-<<<<<<< HEAD
-
-    Returns:
-        Per set: clips, accuracy, and per_class (accuracy by main label; labels without clips are left out).
-=======
-        clips: M synthetic clips.
-        sets: places by set, from `synthetic_sets`.
-        labels: names by label id.
->>>>>>> 4b4d628 (Model evaluation.json and what train_classifier hands to it)
     """
     right = np.array(
         [p == clip.label_id or labels[p] in clip.further_labels for p, clip in zip(predicted, clips, strict=True)],

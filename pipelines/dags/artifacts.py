@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from common.contracts.base import Contract
 from common.contracts.catalogue import CONTRACTS
 from common.storage import read_json
 from common.storage.local import rounded
@@ -29,8 +30,10 @@ tables are cut). The models are in `common/contracts`; this page is made from th
 examples. A file that is not of its model stops the stage that reads it.
 """
 KEPT = 2
-"""Entries kept of a list, or of a table with more than `MOST` entries."""
-MOST = 6
+"""Numbers and words kept of a list; of a list or long table of tables, one."""
+WIDTH = 100
+MOST = 3
+"""Tables alike in a table that is not long."""
 
 
 def page(examples: dict[str, Any]) -> str:
@@ -39,25 +42,30 @@ def page(examples: dict[str, Any]) -> str:
     parts = [HEAD]
     for name, kind in CONTRACTS.items():
         parts.append(f"## `{name}`\n")
-        shown = [model for model in _models(kind) if model.__name__ not in seen]
-        if kind not in shown:
-            parts.append(f"{_type(kind).capitalize()}.\n")
-        for model in shown:
-            seen.add(model.__name__)
-            parts.append(f"**{model.__name__}**: {(model.__doc__ or '').splitlines()[0]}\n")
-            parts.append("\n".join(["| field | type | |", "| --- | --- | --- |", *_rows(model)]) + "\n")
+        if kind not in _models(kind) or kind.__name__ in seen:
+            parts.append(f"{_type(kind)}.\n")
+        for model in _models(kind):
+            if model.__name__ not in seen:
+                seen.add(model.__name__)
+                bases = " and ".join(base.__name__ for base in model.__bases__ if _is_model(base))
+                more = f" The fields of {bases}, and:" if bases else ""
+                parts.append(f"**{model.__name__}**: {(model.__doc__ or '').splitlines()[0]}{more}\n")
+                parts.append("\n".join(["| field | type | |", "| --- | --- | --- |", *_rows(model)]) + "\n")
         if name in examples:
-            text = json.dumps(examples[name], ensure_ascii=False, indent=1)
-            # What holds no further table stands in one line.
-            text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: " ".join(match[0].split()), text)
-            parts.append(f"```json\n{text}\n```\n")
+            parts.append(f"```json\n{_laid_out(examples[name])}\n```\n")
     return "\n".join(parts)
 
 
+def _is_model(kind: Any) -> bool:
+    return is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, Contract) and kind is not Contract)
+
+
 def _models(kind: Any) -> Iterator[Any]:
-    """The models within a type, outermost first."""
-    if hasattr(kind, "model_fields") or is_dataclass(kind):
+    """The models within a type, and those that they extend, outermost first."""
+    if _is_model(kind):
         yield kind
+        for base in kind.__bases__:
+            yield from _models(base)
         for hint in get_type_hints(kind).values():
             yield from _models(hint)
     for part in get_args(kind):
@@ -65,15 +73,15 @@ def _models(kind: Any) -> Iterator[Any]:
 
 
 def _rows(model: Any) -> Iterator[str]:
-    told = {
-        name: (each.annotation, each.description or "") for name, each in getattr(model, "model_fields", {}).items()
-    }
-    if is_dataclass(model):
-        told = {each.name: (get_type_hints(model)[each.name], "") for each in fields(model)}
-    extra = get_type_hints(model).get("__pydantic_extra__")
-    if "__pydantic_extra__" in model.__annotations__:
-        told["…"] = (get_args(extra)[1], "")
-    return (f"| `{name}` | {_type(kind)} | {words.replace('|', '/')} |" for name, (kind, words) in told.items())
+    known, hints = getattr(model, "model_fields", {}), get_type_hints(model)
+    for name in model.__annotations__:
+        if name == "__pydantic_extra__":
+            yield f"| … | {_type(get_args(hints[name])[1])} | |"
+        elif name in known:
+            words = (known[name].description or "").replace("|", "/")
+            yield f"| `{known[name].serialization_alias or name}` | {_type(known[name].annotation)} | {words} |"
+        elif is_dataclass(model):
+            yield f"| `{name}` | {_type(hints[name])} | |"
 
 
 def _type(kind: Any) -> str:
@@ -90,18 +98,33 @@ def _type(kind: Any) -> str:
     return " or ".join(map(_type, parts)) if parts else str(getattr(kind, "__name__", kind))
 
 
+def _laid_out(value: Any, indent: str = " ") -> str:
+    """JSON in lines that are full."""
+    if not isinstance(value, dict) or len(json.dumps(value)) <= WIDTH:
+        return json.dumps(value, ensure_ascii=False)
+    lines = [""]
+    for name, entry in value.items():
+        text = f"{json.dumps(name, ensure_ascii=False)}: {_laid_out(entry, indent + ' ')},"
+        if not lines[-1] or len(lines[-1] + text) > WIDTH or "\n" in lines[-1] + text:
+            lines.append(indent + text)
+        else:
+            lines[-1] += f" {text}"
+    return "{\n" + "\n".join(lines[1:]).removesuffix(",") + f"\n{indent[1:]}}}"
+
+
 def cut(value: Any) -> Any:
     """A value with its first entries only, wherever it holds many."""
     if isinstance(value, list):
-        return [cut(entry) for entry in value[:KEPT]]
+        return [cut(entry) for entry in value[: 1 if value and isinstance(value[0], dict) else KEPT]]
     if isinstance(value, dict):
-        alike = len(value) > MOST and len({_shape(entry) for entry in value.values()}) == 1
-        return {name: cut(entry) for name, entry in list(value.items())[: KEPT if alike else None]}
+        shapes = [str(sorted(entry)) if isinstance(entry, dict) else name for name, entry in value.items()]
+        shown = [
+            name
+            for place, (name, shape) in enumerate(zip(value, shapes, strict=True))
+            if shapes.count(shape) <= MOST or shape not in shapes[:place]
+        ]
+        return {name: cut(value[name]) for name in shown}
     return rounded(value, 4)
-
-
-def _shape(value: Any) -> str:
-    return str(sorted(value)) if isinstance(value, dict) else type(value).__name__
 
 
 def examples_of(text: str) -> dict[str, Any]:
