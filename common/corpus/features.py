@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from common.corpus.shards import Corpus, CorpusClip, Shard, Split, read_audio_sh
 from common.errors import DataError
 from common.runtime.parallel import run_all
 from common.storage import publish_dir, read_json, write_json
-from common.storage.items import ItemStore
 
 Source = TypeVar("Source")
 Facts = Mapping[str, Any]
@@ -31,7 +30,6 @@ Precision = Literal["float32", "float16"]
 
 SAMPLE_VALUES = 2**25
 """Number of values that statistics are computed from, at most."""
-Plan = TypeVar("Plan")
 
 
 class ShardClips(NamedTuple):
@@ -216,24 +214,3 @@ def _open(folder: Path) -> _Part | None:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"features in {folder} are damaged ({error}); delete {folder.parent} and run again") from error
     return _Part(values, facts, rows, characters)
-
-
-@dataclass(frozen=True)
-class CorpusJob(Generic[Plan]):
-    """Arguments of a training process.
-
-    Attributes:
-        key: key of the trained model's item in `store`.
-        folder: output folder of the model.
-    """
-
-    plan: Plan
-    corpus_dir: Path
-    store: ItemStore
-    key: dict[str, Any]
-    folder: Path
-
-    @property
-    def scratch(self) -> Path:
-        """Folder of the features."""
-        return self.store.scratch_dir(**self.key)

@@ -7,6 +7,8 @@ The loss and the loop are in `common.clap.training`.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
@@ -15,7 +17,8 @@ from common.clap.retrieval import embed_features, matched_auc, rank_figures, ret
 from common.clap.scorer import ClapScorer
 from common.clap.training import train_contrastive
 from common.config.clap import PretrainClapConfig, PretrainClapPlan
-from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, write_features
+from common.corpus.features import StoredFeatures, audio_shards, write_features
+from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus
 from common.corpus.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
@@ -32,12 +35,12 @@ HELD_OUT = "heldout_"
 """Prefix of held-out figures in the curve."""
 
 
-Job = CorpusJob[PretrainClapPlan]
+Job = Pretraining[PretrainClapPlan]
 FILES = ("*.json", "*.txt", "*.safetensors")
 
 
-def pretrain(job: Job, processes: int | None = None) -> None:
-    """Write a CLAP and its `training.json` to the job's folder: trained, or the checkpoint unchanged.
+def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
+    """Write a CLAP and its `training.json` to `folder`: trained, or the checkpoint unchanged.
 
     Features of the corpus are computed first, once and in bounded memory; a killed run resumes.
 
@@ -58,11 +61,12 @@ def pretrain(job: Job, processes: int | None = None) -> None:
             raise DataError(f"{job.corpus_dir}: no audio to train on; run prepare_corpus with keep_audio: true")
     held_out = audio_shards(job.corpus_dir, "heldout", settings.max_heldout_clips)
     write_features(scratch / "heldout", held_out, reader)
-    launch(train, job, processes or default_processes())
+    launch(train, (job, folder), processes or default_processes())
 
 
-def train(job: Job) -> None:
+def train(where: tuple[Job, Path]) -> None:
     """Train in one process of `pretrain`; the first process writes the result."""
+    job, folder = where
     settings = job.plan.settings
     scorer = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed)
     scorer.model.to(device())
@@ -76,11 +80,11 @@ def train(job: Job) -> None:
             row = next(row for row in curve if row["step"] == curve.best_step)
             after = {key.removeprefix(HELD_OUT): value for key, value in row.items() if key.startswith(HELD_OUT)}
     if is_main():
-        scorer.save(job.folder)
+        scorer.save(folder)
         origin = {"checkpoint": settings.checkpoint, "revision": settings.revision}
         best_step = curve.best_step if curve else 0
         figures = {"heldout_before": before, "heldout": after, "best_step": best_step}
-        write_json(job.folder / "training.json", {**origin, **figures, "curve": curve})
+        write_json(folder / "training.json", {**origin, **figures, "curve": curve})
 
 
 def _train(job: Job, scorer: ClapScorer, held_out: HeldOut, start: float | None, channels: int) -> Curve:

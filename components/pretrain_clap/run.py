@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from common.config.clap import PretrainClapPlan
+from common.corpus.pretraining import Pretraining
+from common.models.registry import locate
 from common.runtime.stage import stage
-from common.runtime.timing import model_time
 from common.storage import read_json
-from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
 
 
@@ -24,21 +23,12 @@ def run(
     """
     plan = PretrainClapPlan.model_validate(config)
     with stage("pretrain_clap", config, metrics_path, {"clap": clap_path}, {"corpus": corpus_path}) as running:
-        store = ItemStore("pretrain_clap", code_version)
-        # The manifest holds the hashes of all shards.
-        sources = [hash_file(Path(corpus_path) / name) for name in ("manifest.json", "vocabulary.json")]
-        key = {"corpus": sources, "settings": plan.settings.model_dump(), "seed": plan.seed}
+        # Imported here, since it imports transformers.
+        from components.pretrain_clap.pretraining import FILES, pretrain
 
-        def make(folder: Path) -> None:
-            from components.pretrain_clap.pretraining import Job, pretrain
-
-            pretrain(Job(plan, Path(corpus_path), store, key, folder))
-
-        with model_time():
-            item = store.get_or_make(make, **key)
-        store.checkpoints(**key).clear()
-        shutil.rmtree(store.scratch_dir(**key), ignore_errors=True)
-        shutil.copytree(item, clap_path, dirs_exist_ok=True)
-        heldout = read_json(item / "training.json")["heldout"]
+        settings, store = plan.settings, ItemStore("pretrain_clap", code_version)
+        start = locate(settings.checkpoint, settings.revision, FILES) if settings.checkpoint else None
+        Pretraining.of(pretrain, plan, store, corpus=Path(corpus_path), start=start).write(Path(clap_path))
+        heldout = read_json(Path(clap_path) / "training.json")["heldout"]
         running.record({f"heldout_{name}": value for name, value in heldout.items()})
     return running.figures

@@ -31,7 +31,8 @@ from common.classifier.recording import draw_conditions
 from common.classifier.scores import accuracy, mean_average_precision
 from common.config.base import OptimConfig
 from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
-from common.corpus.features import CorpusJob, StoredFeatures, audio_shards, write_features
+from common.corpus.features import StoredFeatures, audio_shards, write_features
+from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, Split
 from common.errors import ConfigError, DataError
 from common.models.registry import locate
@@ -50,11 +51,11 @@ CHUNK = 256
 """Held-out clips evaluated at a time; bounds memory."""
 
 
-Job = CorpusJob[PretrainClassifierPlan]
+Job = Pretraining[PretrainClassifierPlan]
 FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
-def pretrain(job: Job, processes: int | None = None) -> None:
+def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
     """Train on the corpus's training split, evaluate on its held-out split, write a classifier and `training.json`.
 
     Features are computed first, once and in bounded memory; a killed run resumes. They are normalised as the checkpoint
@@ -83,11 +84,12 @@ def pretrain(job: Job, processes: int | None = None) -> None:
                 f"the corpus has no labelled {what} clips; give its captions file a label column, or name a "
                 "checkpoint in pretrain_classifier.checkpoint"
             )
-    launch(train, job, processes or default_processes())
+    launch(train, (job, folder), processes or default_processes())
 
 
-def train(job: Job) -> None:
+def train(where: tuple[Job, Path]) -> None:
     """Train in one process of `pretrain`; the first process writes the result."""
+    job, folder = where
     settings, names = job.plan.settings, Corpus(job.corpus_dir).labels
     if settings.optim is None:
         raise ConfigError("pretrain_classifier.optim is null: there is nothing to train")
@@ -133,8 +135,8 @@ def train(job: Job) -> None:
             "curve": curve,
         }
         classifier.model.to("cpu")
-        save_classifier(classifier, job.folder)
-        write_json(job.folder / TRAINING, figures)
+        save_classifier(classifier, folder)
+        write_json(folder / TRAINING, figures)
 
 
 def starting_point(plan: PretrainClassifierPlan, labels: Sequence[str]) -> Classifier | None:

@@ -9,7 +9,6 @@ published.py (finished models), estimate.py (memory and time), nodes.py (several
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,18 @@ from transformers import AutoTokenizer
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
+from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.preconditioned import PreconditionedDiT
 from common.errors import ConfigError, DataError
 from common.log import event, get_logger
-from common.storage import open_store, write_json
+from common.storage import ObjectStore, open_store, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.checkpoints import Checkpoints
-from common.training import Part
+from common.training import Part, launch
+from common.training.launch import default_processes
 from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.batches import group_by_length
 from components.pretrain_t2a.monitor import Monitor, collect, make_judge
@@ -40,49 +41,43 @@ from components.pretrain_t2a.trainer import Watch, train
 log = get_logger("pretrain_t2a")
 
 
-@dataclass(frozen=True)
-class Job:
-    """Description of one training; picklable, since every process receives it.
+Job = Pretraining[PretrainT2APlan]
 
-    Attributes:
-        corpus_path: the corpus artifact.
-        clap_path: the CLAP that scores generated clips; None = no scoring.
-        plan: settings and seed.
-        start: folder of the pipeline to train further; None = random weights.
-        text_encoder: folder of the published text encoder; None = the one of `start`, or a random one that is trained.
-        folder: receives the finished model.
-        checkpoints_uri: store of the checkpoints.
-        monitor_uri: store of the clips generated during training.
+
+def make_model(job: Job, folder: Path) -> None:
+    """Train in one process per GPU.
+
+    Of `job.inputs`, `clap` scores clips generated during the training, `start` is the pipeline to train further, and
+    `text_encoder` a published one; without it, a text encoder that does not come from `start` is random, and trained.
     """
-
-    corpus_path: Path
-    clap_path: Path | None
-    plan: PretrainT2APlan
-    start: Path | None
-    text_encoder: Path | None
-    folder: Path
-    checkpoints_uri: str
-    monitor_uri: str
+    launch(run_job, (job, folder), default_processes())
 
 
-def run_job(job: Job) -> None:
+def monitor_store(job: Job) -> ObjectStore:
+    """Store of the clips generated during the training."""
+    return open_store(f"{job.store.checkpoints(**job.key).uri}-monitor")
+
+
+def run_job(where: tuple[Job, Path]) -> None:
     """Train in one process; the first process writes the model with `training.json` and `monitor/`."""
+    job, folder = where
     state = PartialState(cpu=not torch.cuda.is_available())
-    corpus, settings = Corpus(job.corpus_path), job.plan.settings
+    corpus, settings = Corpus(job.corpus_dir), job.plan.settings
+    clap, start, text_encoder = (job.inputs.get(name) for name in ("clap", "start", "text_encoder"))
     optim = training_settings(settings)
     backend = _starting_point(job, corpus)
     backend.pipeline.to(state.device)
     held_out = list(islice(corpus.latents("heldout"), settings.held_out_max_clips))
-    if job.start is None and isinstance(backend.transformer, PreconditionedDiT):
+    if start is None and isinstance(backend.transformer, PreconditionedDiT):
         backend.transformer.fit_scale([torch.from_numpy(clip.latent) for clip in held_out])
     looked_at = held_out[: settings.monitor.clips]
     main = state.is_main_process
-    store = open_store(job.monitor_uri)
+    store = monitor_store(job)
     monitor = Monitor(
         backend,
         settings.monitor,
         held_out,
-        judge=make_judge(job.clap_path, corpus, backend, looked_at) if main and job.clap_path else None,
+        judge=make_judge(clap, corpus, backend, looked_at) if main and clap else None,
         store=store if main else None,
         seed=job.plan.seed,
         steps=optim.steps,
@@ -92,17 +87,17 @@ def run_job(job: Job) -> None:
         held_out,
         backend,
         settings,
-        train_text_encoder=job.start is None and job.text_encoder is None,
+        train_text_encoder=start is None and text_encoder is None,
         seed=job.plan.seed,
-        checkpoints=Checkpoints(open_store(job.checkpoints_uri)),
+        checkpoints=job.store.checkpoints(**job.key),
         watch=monitor,
         processes=(state.process_index, state.num_processes),
     )
     if main:
-        backend.save(job.folder)
-        record = {**record, "prompts": monitor.prompts, "sha256": artifact_hash(job.folder)}
-        write_json(job.folder / TRAINING_FILE, record)
-        collect(store, job.folder)
+        backend.save(folder)
+        record = {**record, "prompts": monitor.prompts, "sha256": artifact_hash(folder)}
+        write_json(folder / TRAINING_FILE, record)
+        collect(store, folder)
 
 
 def pretrain(
@@ -214,15 +209,15 @@ def check_autoencoder(vae: Any, manifest: dict[str, Any], where: str | Path) -> 
 def _starting_point(job: Job, corpus: Corpus) -> T2ABackend:
     vae = load_autoencoder(corpus.vae_dir)
     check_autoencoder(vae, corpus.manifest, corpus.vae_dir)
-    if job.start is not None:
-        backend = load_backend(job.start)
-        check_autoencoder(backend.vae, corpus.manifest, job.start)
-        _check_same(backend.vae, vae, job.start)
+    if (start := job.inputs.get("start")) is not None:
+        backend = load_backend(start)
+        check_autoencoder(backend.vae, corpus.manifest, start)
+        _check_same(backend.vae, vae, start)
         return backend
     tokenizer = AutoTokenizer.from_pretrained(str(corpus.tokenizer_dir))
     text_encoder = None
-    if job.text_encoder is not None:
-        text_encoder = T5EncoderModel.from_pretrained(str(job.text_encoder), use_safetensors=True).eval()
+    if (published := job.inputs.get("text_encoder")) is not None:
+        text_encoder = T5EncoderModel.from_pretrained(str(published), use_safetensors=True).eval()
     return build_pipeline(job.plan.settings, vae, tokenizer, job.plan.seed, text_encoder)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from common.config.t2a import PretrainT2APlan
+from common.corpus.pretraining import Pretraining
 from common.log import event, get_logger
 from common.models.registry import locate
 from common.runtime.stage import stage
-from common.runtime.timing import model_time
-from common.storage import open_store, read_json, write_json
+from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 from components.pretrain_t2a.published import (
     PIPELINE_FILES,
@@ -65,20 +64,15 @@ def run(
 
 
 def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: PretrainT2APlan, code_version: str) -> None:
-    """Train on the corpus, or copy the model from the run store when it was trained before.
-
-    Under torchrun only the first process writes to the store and to `target`.
-    """
+    """Train on the corpus unless the store has the model; under torchrun the first process alone writes."""
     import torch
 
     from common.corpus.shards import Corpus
     from common.runtime.parallel import cpu_count
-    from common.storage.artifacts import artifact_hash
-    from common.training import launch
     from common.training.launch import default_processes, is_main
     from components.pretrain_t2a.estimate import corpus_numbers, estimate_training
     from components.pretrain_t2a.monitor import discard
-    from components.pretrain_t2a.pretraining import Job, run_job
+    from components.pretrain_t2a.pretraining import make_model, monitor_store
 
     settings = plan.settings
     # Published models are verified before a GPU is used.
@@ -89,29 +83,24 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     published = start is None and text.start != RANDOM
     text_encoder = locate(text.start, text.revision, TEXT_ENCODER_FILES) if published else None
     torch.set_num_threads(cpu_count())
-    store = ItemStore(NAME, code_version)
-    inputs = {"corpus": corpus_path, "clap": clap_path, "start": start, "text_encoder": text_encoder}
-    hashes = {name: artifact_hash(path) for name, path in inputs.items() if path is not None}
-    key = {"inputs": hashes, "plan": plan.model_dump(mode="json")}
-    checkpoints = store.checkpoints(**key)
-    monitor_uri = f"{checkpoints.uri}-monitor"
-    if not store.has(**key):
+    work = Pretraining.of(
+        make_model,
+        plan,
+        ItemStore(NAME, code_version),
+        corpus=corpus_path,
+        clap=clap_path,
+        start=start,
+        text_encoder=text_encoder,
+    )
+    made = work.store.has(**work.key)
+    if not made:
         for line in estimate_training(settings, corpus_numbers(Corpus(corpus_path)), default_processes()).lines():
             event(log, "estimate", text=line)
-
-    def make(folder: Path) -> None:
-        job = Job(corpus_path, clap_path, plan, start, text_encoder, folder, checkpoints.uri, monitor_uri)
-        with model_time():
-            launch(run_job, job, default_processes())
-
-    if not is_main():
-        if not store.has(**key):
-            make(target)
-        return
-    item = store.get_or_make(make, **key)
-    checkpoints.clear()
-    discard(open_store(monitor_uri))
-    shutil.copytree(item, target, dirs_exist_ok=True)
+    if is_main():
+        work.write(target)
+        discard(monitor_store(work))
+    elif not made:
+        work.make(target)
 
 
 def _located(start: str, revision: str | None) -> Path:

@@ -12,6 +12,7 @@ from transformers import ClapModel, ClapProcessor
 from common.clap.scorer import ClapScorer
 from common.config.clap import PretrainClapPlan
 from common.corpus.features import audio_shards, write_features
+from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus
 from common.errors import ConfigError, DataError
 from common.storage import read_json
@@ -171,7 +172,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         store = ItemStore("pretrain_clap", CODE, tmp_path / f"store-{processes}")
-        pretraining.pretrain(pretraining.Job(plan, corpus, store, {"a": 1}, folder), processes)
+        pretraining.pretrain(Pretraining.of(pretraining.pretrain, plan, store, corpus=corpus), folder, processes)
         found[processes] = read_json(folder / "training.json"), load_file(folder / "model.safetensors")
     for one, two in zip(found[1][0]["curve"], found[2][0]["curve"], strict=True):
         shared = one.keys() - {"batch_accuracy"}

@@ -53,7 +53,7 @@ def test_two_nodes_train_one_model_and_the_stage_finds_it_in_the_store(
     finally:
         for process in nodes:
             process.kill()
-    monkeypatch.setattr("components.pretrain_t2a.pretraining.run_job", lambda job: pytest.fail("it trains again"))
+    monkeypatch.setattr("components.pretrain_t2a.pretraining.run_job", lambda where: pytest.fail("it trains again"))
     folder = tmp_path / "t2a"
     figures = run(
         str(corpus), str(folder), str(tmp_path / "metrics.json"), config={"settings": PRETRAIN_T2A, "seed": 0.0},
