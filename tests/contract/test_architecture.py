@@ -10,7 +10,7 @@ import pytest
 
 from components.catalogue import STAGES, layer_of
 from pipelines.dags.compile import PIPELINES
-from pipelines.dags.picture import MARKED, fenced, picture
+from tests.kit.flowchart import MARKED, fenced, picture
 from tests.kit.once import Compiled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def test_the_pictures_are_those_of_the_compiled_pipelines(specs: dict[str, Any])
     for name, spec in specs.items():
         assert shown[name] == fenced(spec), (
             f"docs/ARCHITECTURE.md shows another {name} pipeline than the compiled one; draw it again: "
-            "python -m pipelines.dags.picture docs/ARCHITECTURE.md"
+            "python -m tests.kit.flowchart docs/ARCHITECTURE.md"
         )
 
 

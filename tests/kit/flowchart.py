@@ -1,6 +1,6 @@
 """Mermaid flowcharts of the compiled pipelines, for `docs/ARCHITECTURE.md`.
 
-`python -m pipelines.dags.picture docs/ARCHITECTURE.md` rewrites them between the file's markers.
+`python -m tests.kit.flowchart docs/ARCHITECTURE.md` rewrites them between the file's markers.
 """
 
 from __future__ import annotations
