@@ -6,8 +6,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import NamedTuple
+from itertools import accumulate, combinations
+from operator import or_
 
 from common.captions.checks import contains_phrase
 from common.runtime.seeding import numpy_generator
@@ -84,38 +84,16 @@ def self_bleu(captions: Sequence[str]) -> float:
     logs: list[list[float]] = [[] for _ in words]
     for n in range(1, 5):
         counts = [Counter(_grams(own, n)) for own in words]
-        highest = _highest(counts)
+        # The largest count of each n-gram in the captions before each, and after it.
+        before = [*accumulate(counts, or_, initial=Counter[tuple[str, ...]]())]
+        after = [*accumulate(counts[::-1], or_, initial=Counter[tuple[str, ...]]())][::-1]
         smooth = 0 if n == 1 else 1
         for index, own in enumerate(counts):
-            matches = sum(min(count, highest[gram].without(index)) for gram, count in own.items())
+            matches = sum(min(times, max(before[index][gram], after[index + 1][gram])) for gram, times in own.items())
             if own:
                 logs[index].append(_log((matches + smooth) / (own.total() + smooth)))
     lengths = [len(own) for own in words]
     return _mean([math.exp(_brevity(lengths, i) + _mean(found)) if found else 0.0 for i, found in enumerate(logs)])
-
-
-class _Highest(NamedTuple):
-    """Largest count of an n-gram in one caption, the index of that caption, and the largest count in any other."""
-
-    most: int
-    holder: int
-    rest: int
-
-    def without(self, index: int) -> int:
-        """Largest count in captions other than `index`."""
-        return self.rest if index == self.holder else self.most
-
-
-def _highest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], _Highest]:
-    found: dict[tuple[str, ...], _Highest] = {}
-    for index, own in enumerate(counts):
-        for gram, count in own.items():
-            known = found.get(gram, _Highest(0, -1, 0))
-            if count > known.most:
-                found[gram] = _Highest(count, index, known.most)
-            else:
-                found[gram] = known._replace(rest=max(known.rest, count))
-    return found
 
 
 def _log(value: float) -> float:
