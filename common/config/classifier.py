@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from common.config.augmentations import AUGMENTATIONS
 from common.config.base import Frozen, OptimConfig, Plan
 from common.config.clap import Keep
 from common.config.classifier_recipes import RECIPES, ContrastiveConfig
@@ -71,94 +72,6 @@ class SpecAugmentConfig(Frozen):
     )
 
 
-Waveform = Literal["noise", "background", "pitch_shift", "time_stretch", "shift", "audiomentations"]
-"""Classic augmentations of waveforms: section names of `TrainClassifierConfig`."""
-
-
-class CopiesConfig(Frozen):
-    """Base of the waveform augmentations."""
-
-    copies: int = Field(
-        default=8, ge=1, description="copies of each clip, made once; ours: fresh ones at each step double the time"
-    )
-
-
-class NoiseConfig(CopiesConfig):
-    """White Gaussian noise on the waveform."""
-
-    strengths: tuple[float, ...] = Field(
-        default=(20.0, 10.0, 0.0),
-        min_length=3,
-        description="lowest signal-to-noise ratio in dB; ours: around the lower end of audiomentations, 5 dB",
-    )
-    span_db: float = Field(
-        default=10.0, ge=0, description="each copy's ratio is drawn from [strength, strength + span]; ours"
-    )
-
-
-class BackgroundConfig(NoiseConfig):
-    """Clips of the pretraining corpus in place of white noise, as in the paper's second kind of random noise."""
-
-    clips: int = Field(default=64, ge=1, description="of the corpus's training part, the first ones; ours")
-
-
-class PitchShiftConfig(CopiesConfig):
-    """Pitch shift at constant tempo."""
-
-    strengths: tuple[Annotated[float, Field(gt=0, le=24)], ...] = Field(
-        default=(1.0, 2.0, 4.0), min_length=3, description="largest shift in semitones; audiomentations: 4"
-    )
-
-
-class TimeStretchConfig(CopiesConfig):
-    """Time stretch at constant pitch."""
-
-    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.05, 0.1, 0.25),
-        min_length=3,
-        description="rates lie in [1 / (1 + strength), 1 + strength]; audiomentations: 0.8 to 1.25",
-    )
-
-
-class ShiftConfig(CopiesConfig):
-    """Circular shift in time."""
-
-    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.1, 0.25, 0.5), min_length=3, description="largest shift as a share of the clip; audiomentations: 0.5"
-    )
-
-
-class Combination(Frozen):
-    """Noise, time stretch, pitch shift and shift, each with a probability; defaults: audiomentations' own example."""
-
-    probability: float = Field(default=0.5, gt=0, le=1, description="of each of the four")
-    noise_snr_db: tuple[float, float] | None = Field(default=(5.0, 40.0), description="AddGaussianSNR; null = no noise")
-    stretch: float = Field(
-        default=0.25, ge=0, le=1, description="rates lie in [1 / (1 + stretch), 1 + stretch]; 0 = none"
-    )
-    semitones: float = Field(default=4.0, ge=0, le=12, description="largest shift of pitch; 0 = none")
-    shift: float = Field(default=0.5, ge=0, le=1, description="largest shift in time as a share of the clip; 0 = none")
-
-
-class AudiomentationsConfig(CopiesConfig):
-    """Named combinations of augmentations, one of which is chosen on validation."""
-
-    combinations: dict[str, Combination] = Field(
-        default={
-            "gentle": Combination(noise_snr_db=(20.0, 40.0), stretch=0, semitones=0, shift=0.25),
-            "usual": Combination(),
-            "strong": Combination(probability=0.8, noise_snr_db=(0.0, 30.0), semitones=6.0),
-        },
-        min_length=3,
-        description="ours around the usual one: `gentle` leaves pitch and tempo, which may be what tells the classes",
-    )
-
-    @property
-    def strengths(self) -> tuple[str, ...]:
-        """Names of the combinations, used as strengths."""
-        return tuple(self.combinations)
-
-
 class PretrainClassifierConfig(Frozen):
     """A published checkpoint as it is, or training on the corpus's labels, from a checkpoint or from random weights."""
 
@@ -219,7 +132,11 @@ class PretrainClassifierPlan(Plan):
     seed: int
 
 
-class TrainClassifierConfig(Frozen):
+_sections: Any = {name: (kind, kind()) for name, kind in AUGMENTATIONS.items()}
+_Augmentations = create_model("_Augmentations", __base__=Frozen, **_sections)
+
+
+class TrainClassifierConfig(_Augmentations):
     """One recipe for every method; methods differ only in the clips of the synthetic slot and in augmentation."""
 
     optim: OptimConfig = Field(
@@ -267,12 +184,6 @@ class TrainClassifierConfig(Frozen):
         "0 = none, as in the official code",
     )
     contrastive: ContrastiveConfig | None = Field(default=None, description="null = none, as in the paper")
-    noise: NoiseConfig = NoiseConfig()
-    background: BackgroundConfig = BackgroundConfig()
-    pitch_shift: PitchShiftConfig = PitchShiftConfig()
-    time_stretch: TimeStretchConfig = TimeStretchConfig()
-    shift: ShiftConfig = ShiftConfig()
-    audiomentations: AudiomentationsConfig = AudiomentationsConfig()
     specaugment: SpecAugmentConfig = SpecAugmentConfig()
 
     @model_validator(mode="after")

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from common.config.augmentations import AUGMENTATIONS
 from common.config.base import Frozen
 from common.errors import ConfigError, unknown_name
 
 Alignment = Literal["none", "dpo", "erm"]
 CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
-Augmentation = Literal[
-    "none", "noise", "background", "pitch_shift", "time_stretch", "shift", "audiomentations", "specaugment"
-]
-Classic = Augmentation | Literal["best"]
 MAX_ROUNDS = 3
 """Upper bound of `rounds`; loops are unrolled at compile time. The official code stops at three."""
 
@@ -63,7 +60,8 @@ class Method(Frozen):
 
     title: str
     recipe: Recipe | None = None
-    classic: Classic = "none"
+    classic: str = "none"
+    """`none`, `best`, `specaugment`, or the name of an augmentation of waveforms."""
     again: bool = False
     """Train from another seed; an A/A test against the same method without it."""
 
@@ -96,13 +94,8 @@ _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
 METHODS: dict[str, Method] = {
     "gold": Method(title="Gold only"),
     "gold_again": Method(title="Gold only, another seed (A/A)", again=True),
-    "noise": Method(title="Random noise", classic="noise"),
-    "background_noise": Method(title="Corpus background noise", classic="background"),
-    "pitch_shift": Method(title="Pitch shift", classic="pitch_shift"),
-    "time_stretch": Method(title="Time stretch", classic="time_stretch"),
-    "shift": Method(title="Time shift", classic="shift"),
+    **{kind.method or name: Method(title=kind.title, classic=name) for name, kind in AUGMENTATIONS.items()},
     "specaugment": Method(title="SpecAugment", classic="specaugment"),
-    "audiomentations": Method(title="Audiomentations", classic="audiomentations"),
     "retrieval": Method(title="Retrieval", recipe=RETRIEVED),
     "corpus_label": Method(title="Corpus clips of the label", recipe=OF_LABEL),
     "vanilla": Method(title="Vanilla synthetic", recipe=LOSERS),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.config.classifier import TrainClassifierConfig
-from common.config.methods import Augmentation, Method, Recipe
+from common.config.methods import Method, Recipe
 from common.runtime.seeding import derive_seed
 
-CLASSICS: tuple[Augmentation, ...] = ("noise", "specaugment")
+CLASSICS: tuple[str, ...] = ("noise", "specaugment")
 """Classic augmentations among which the best one is chosen where a run lists none."""
 
 
@@ -31,7 +31,7 @@ class Candidate:
 
     seed: int
     recipe: Recipe | None
-    classic: Augmentation = "none"
+    classic: str = "none"
     strength: Strength | None = None
     factor: int | None = None
     again: bool = False
@@ -52,13 +52,13 @@ class Candidate:
         return "+".join(parts) + f"/{self.seed}"
 
 
-def strengths(classic: Augmentation, config: TrainClassifierConfig) -> tuple[Strength | None, ...]:
+def strengths(classic: str, config: TrainClassifierConfig) -> tuple[Strength | None, ...]:
     """Strengths of an augmentation to try, weakest first; `(None,)` without augmentation."""
     found: tuple[Strength | None, ...] = (None,) if classic == "none" else getattr(config, classic).strengths
     return found
 
 
-def classics_of(methods: Mapping[str, Method]) -> tuple[Augmentation, ...]:
+def classics_of(methods: Mapping[str, Method]) -> tuple[str, ...]:
     """Augmentations among which `best` is chosen: the classic methods of the run, else `CLASSICS`."""
     used = [method.classic for method in methods.values() if method.classic != "best"]
     return tuple(dict.fromkeys(classic for classic in used if classic != "none")) or CLASSICS
@@ -87,7 +87,7 @@ def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> 
     ]
 
 
-def classic_candidates(seed: int, config: TrainClassifierConfig, classics: Sequence[Augmentation]) -> list[Candidate]:
+def classic_candidates(seed: int, config: TrainClassifierConfig, classics: Sequence[str]) -> list[Candidate]:
     """Trainings on gold alone with each classic augmentation at all strengths."""
     return [Candidate(seed, None, classic, strength) for classic in classics for strength in strengths(classic, config)]
 

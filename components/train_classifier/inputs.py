@@ -229,7 +229,7 @@ def _backgrounds(corpus: Path | None, plan: TrainClassifierPlan) -> Backgrounds 
         return None
     if corpus is None:
         raise DataError("a method mixes in clips of the pretraining corpus, and no corpus was given; leave it out")
-    return Backgrounds.of(corpus, plan.settings.background.clips)
+    return Backgrounds.of(corpus, plan.settings.model_dump()["background"]["clips"])
 
 
 def _origin(recipe: Recipe) -> str:

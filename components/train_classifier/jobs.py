@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
+from common.config.augmentations import AUGMENTATIONS
 from common.config.base import OptimConfig
-from common.config.classifier import TrainClassifierConfig, Waveform
-from common.config.methods import Augmentation
+from common.config.classifier import TrainClassifierConfig
 from common.errors import ConfigError
 from common.learners.copies import recorded_copies
 from common.log import event, get_logger
@@ -78,7 +78,7 @@ class Job:
     gold: ClipSet
     synthetic: ClipSet
     validation: ClipSet | None
-    classic: Augmentation
+    classic: str
     strength: float | str | None
     optim: OptimConfig
     settings: TrainClassifierConfig
@@ -89,7 +89,7 @@ class Job:
 
     def key(self) -> dict[str, Any]:
         """Store key of the item; settings of unused augmentations are left out."""
-        apart = {"optim", "recipe", "oracle_steps", *get_args(Waveform), "specaugment", "learners"}
+        apart = {"optim", "recipe", "oracle_steps", *AUGMENTATIONS, "specaugment", "learners"}
         shared = self.settings.model_dump(mode="json", exclude=apart)
         used = {}
         if self.classic != "none":
@@ -269,10 +269,9 @@ def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
     for clip, features in zip(clips.clips, clean, strict=True):
         waveform = load_clip(clips.folder, clip, front_end.sample_rate_hz)
         copies = augmented_copies(
-            job.classic,
+            getattr(job.settings, job.classic),
             waveform,
             front_end.sample_rate_hz,
-            job.settings,
             job.strength,
             job.seed,
             clip.clip_id,

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
 from common.classifier.inference import probabilities
-from common.config.classifier import Waveform
+from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import find_learner
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
@@ -261,7 +261,7 @@ def _further(job: LearnerJob, strength: Strength | None, real: _Real) -> Rows:
         rows = features_of(job.learner, job.pretrained, job.synthetic, job.store, copies=False)
         targets = job.synthetic.targets(len(job.labels)).astype(np.float64)
         made = made.joined(Rows([row[0] for row in rows], targets, np.array(own, dtype=np.int64)))
-    if strength is not None and job.classic in get_args(Waveform):
+    if strength is not None and job.classic in AUGMENTATIONS:
         for clips, sources in ((job.gold, list(range(len(job.gold.clips)))), (job.synthetic, own)):
             made = made.joined(copies_of(job, clips, sources, strength))
     return made

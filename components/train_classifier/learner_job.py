@@ -8,7 +8,6 @@ from typing import Any
 
 from common.config.classifier import TrainClassifierConfig
 from common.config.learners import find_learner
-from common.config.methods import Augmentation
 from common.records.clips import GoldClip, SyntheticClip
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
@@ -56,7 +55,7 @@ class LearnerJob:
     gold: ClipSet
     validation: ClipSet | None
     synthetic: ClipSet
-    classic: Augmentation
+    classic: str
     strengths: tuple[Strength | None, ...]
     settings: TrainClassifierConfig
     store: ItemStore

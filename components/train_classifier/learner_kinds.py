@@ -18,7 +18,7 @@ from common.classifier.augmentation import spec_augment
 from common.classifier.inference import BATCH_SIZE
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.classifier.probe import embeddings, set_last_layer
-from common.config.classifier import Waveform
+from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
 from common.learners.cache import LabelTexts, fit_cache, label_texts
 from common.learners.cnn import Change, fit_convnet
@@ -127,13 +127,10 @@ def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength:
     hears = kind_of(job.learner).front_end(job.pretrained)
     rate = hears.sample_rate_hz
     noises = load_backgrounds(job.backgrounds, rate) if job.backgrounds else ()
-    kind: Waveform = job.classic  # type: ignore[assignment]
-    fewer = {"copies": min(job.settings.learners.copies, getattr(job.settings, kind).copies)}
-    settings = job.settings.model_copy(update={kind: getattr(job.settings, kind).model_copy(update=fewer)})
+    augmentation: Augmentation = getattr(job.settings, job.classic)
+    few = augmentation.model_copy(update={"copies": min(job.settings.learners.copies, augmentation.copies)})
     changed = (
-        augmented_copies(
-            kind, load_clip(clips.folder, clip, rate), rate, settings, strength, job.seed, clip.clip_id, noises
-        )
+        augmented_copies(few, load_clip(clips.folder, clip, rate), rate, strength, job.seed, clip.clip_id, noises)
         for clip in clips.clips
     )
     found = _heard(hears, changed)

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from common.config.classifier import TrainClassifierPlan, Waveform
+from common.config.augmentations import AUGMENTATIONS
+from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner
-from common.config.methods import Augmentation, Method
+from common.config.methods import Method
 from common.errors import failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.front_ends import ENCODER
@@ -83,7 +84,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
             pretrained[name] = model
     learned = Learned()
 
-    def job(learner: str, method: str, seed: int, of: Method, classic: Augmentation) -> LearnerJob:
+    def job(learner: str, method: str, seed: int, of: Method, classic: str) -> LearnerJob:
         return LearnerJob(
             learner=learner,
             method=method,
@@ -141,8 +142,8 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     return learned
 
 
-def _applies(classic: Augmentation, learner: str) -> bool:
-    return classic in get_args(Waveform) or find_learner(learner).on_spectrograms
+def _applies(classic: str, learner: str) -> bool:
+    return classic in AUGMENTATIONS or find_learner(learner).on_spectrograms
 
 
 def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:

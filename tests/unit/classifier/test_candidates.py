@@ -6,14 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from common.config.augmentations import Audiomentations, Combination, Noise
 from common.config.clap import Keep
-from common.config.classifier import (
-    AudiomentationsConfig,
-    Combination,
-    NoiseConfig,
-    SpecAugmentConfig,
-    TrainClassifierConfig,
-)
+from common.config.classifier import SpecAugmentConfig, TrainClassifierConfig
 from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
 from common.errors import DataError
 from common.records.clips import SyntheticClip
@@ -43,11 +38,11 @@ def test_every_classic_has_at_least_three_strengths() -> None:
     for classic in classics_of(METHODS):
         assert len(strengths(classic, CONFIG)) >= 3
     with pytest.raises(ValidationError):
-        NoiseConfig(strengths=(10.0, 5.0))
+        Noise(strengths=(10.0, 5.0))
     with pytest.raises(ValidationError):
         SpecAugmentConfig(strengths=(0.1,))
     with pytest.raises(ValidationError):
-        AudiomentationsConfig(combinations={"usual": Combination()})
+        Audiomentations(combinations={"usual": Combination()})
 
 
 def test_combinations_are_chosen_among_as_strengths_are_and_another_one_is_a_record_of_the_configuration() -> None:
@@ -56,7 +51,7 @@ def test_combinations_are_chosen_among_as_strengths_are_and_another_one_is_a_rec
         f"gold+audiomentations={name}/0" for name in ("gentle", "usual", "strong")
     ]
     combinations = {**CONFIG.audiomentations.combinations, "own": Combination(shift=1.0)}
-    more = CONFIG.model_copy(update={"audiomentations": AudiomentationsConfig(combinations=combinations)})
+    more = CONFIG.model_copy(update={"audiomentations": Audiomentations(combinations=combinations)})
     assert len(candidates_of(METHODS["audiomentations"], 0, more, (2,))) == 4
     results = {c: {"val_accuracy": 0.1 * i, "val_loss": 1.0} for i, c in enumerate(made)}
     assert choose(made, results, "accuracy") == made[2]

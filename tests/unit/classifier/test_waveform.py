@@ -1,23 +1,25 @@
 from __future__ import annotations
 
 import random
-from typing import get_args
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from common.config.classifier import (
-    AudiomentationsConfig,
-    BackgroundConfig,
-    NoiseConfig,
-    TrainClassifierConfig,
-    Waveform,
+from common.config.augmentations import (
+    AUGMENTATIONS,
+    Audiomentations,
+    Background,
+    Noise,
+    shift_pitch,
+    shift_time,
+    stretch_time,
 )
-from components.train_classifier.waveform import augmented_copies, shift_pitch, shift_time, stretch_time
+from components.train_classifier.waveform import augmented_copies
 
 RATE_HZ = 16000
-CONFIG = TrainClassifierConfig()
 BACKGROUNDS = [np.random.default_rng(i).standard_normal(n).astype(np.float32) for i, n in enumerate((3000, 20000))]
 
 
@@ -33,8 +35,7 @@ def pitch(waveform: np.ndarray) -> float:
 
 
 def noisy(clip: np.ndarray, copies: int, snr_db: float, span_db: float, clip_id: str) -> list[np.ndarray]:
-    config = CONFIG.model_copy(update={"noise": NoiseConfig(copies=copies, span_db=span_db)})
-    return augmented_copies("noise", clip, RATE_HZ, config, snr_db, 1, clip_id)
+    return augmented_copies(Noise(copies=copies, span_db=span_db), clip, RATE_HZ, snr_db, 1, clip_id)
 
 
 def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
@@ -51,9 +52,8 @@ def test_noise_has_the_ratio_asked_for_and_depends_on_nothing_else() -> None:
 
 
 def test_background_noise_has_the_ratio_asked_for_and_is_a_piece_of_a_background() -> None:
-    clip, settings = tone(), BackgroundConfig(copies=20, span_db=6.0)
-    config = CONFIG.model_copy(update={"background": settings})
-    added = [copy - clip for copy in augmented_copies("background", clip, RATE_HZ, config, 10.0, 1, "x", BACKGROUNDS)]
+    clip, settings = tone(), Background(copies=20, span_db=6.0)
+    added = [copy - clip for copy in augmented_copies(settings, clip, RATE_HZ, 10.0, 1, "x", BACKGROUNDS)]
     ratios = [10 * np.log10(np.mean(clip**2) / np.mean(noise**2)) for noise in added]
     assert min(ratios) > 9.9 and max(ratios) < 16.1 and max(ratios) - min(ratios) > 2
     around = [np.resize(background, 2 * len(clip) + len(background)) for background in BACKGROUNDS]
@@ -63,7 +63,7 @@ def test_background_noise_has_the_ratio_asked_for_and_is_a_piece_of_a_background
         ) > (0.95 * min(np.linalg.norm(piece[: len(clip)]) for piece in around))
     silent = np.zeros(100, np.float32)
     for one, other in ((silent, BACKGROUNDS), (clip[:100], [silent])):
-        made = augmented_copies("background", one, RATE_HZ, config, 0.0, 1, "x", other)
+        made = augmented_copies(settings, one, RATE_HZ, 0.0, 1, "x", other)
         assert all((copy == one).all() for copy in made)
 
 
@@ -76,9 +76,8 @@ def test_a_combination_holds_to_its_ranges() -> None:
         "noise": {**one, "noise_snr_db": (12.0, 12.0)},
         "pitch": {**one, "semitones": 4.0},
     }
-    settings = AudiomentationsConfig.model_validate({"combinations": ranges, "copies": 6})
-    config = CONFIG.model_copy(update={"audiomentations": settings})
-    made = {name: augmented_copies("audiomentations", clip, RATE_HZ, config, name, 1, "x") for name in ranges}
+    settings = Audiomentations.model_validate({"combinations": ranges, "copies": 6})
+    made = {name: augmented_copies(settings, clip, RATE_HZ, name, 1, "x") for name in ranges}
     assert all((copy == clip).all() for copy in made["nothing"])
     assert all(np.sort(copy) == pytest.approx(np.sort(clip)) for copy in made["shift"])
     for copy in made["noise"]:
@@ -109,20 +108,52 @@ def test_a_shift_is_circular() -> None:
     np.testing.assert_array_equal(shift_time(clip, RATE_HZ, 0.25), np.roll(clip, 250))
 
 
-@pytest.mark.parametrize("classic", get_args(Waveform))
-def test_copies_follow_from_seed_and_clip_and_leave_every_other_draw_alone(classic: Waveform) -> None:
+@pytest.mark.parametrize("classic", AUGMENTATIONS)
+def test_copies_follow_from_seed_and_clip_and_leave_every_other_draw_alone(classic: str) -> None:
     clip = tone(duration_s=0.5)
-    strength = getattr(CONFIG, classic).strengths[-1]
+    settings = AUGMENTATIONS[classic]()
+    strength = settings.strengths[-1]
     random.seed(5)
     np.random.seed(5)
-    first = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a", BACKGROUNDS)
+    first = augmented_copies(settings, clip, RATE_HZ, strength, 1, "a", BACKGROUNDS)
     after = random.random(), np.random.random()
     random.seed(5)
     np.random.seed(5)
     assert after == (random.random(), np.random.random())
-    assert len(first) == getattr(CONFIG, classic).copies
+    assert len(first) == settings.copies
     assert all(copy.shape == clip.shape and copy.dtype == np.float32 and np.isfinite(copy).all() for copy in first)
-    again = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "a", BACKGROUNDS)
+    again = augmented_copies(settings, clip, RATE_HZ, strength, 1, "a", BACKGROUNDS)
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
-    other = augmented_copies(classic, clip, RATE_HZ, CONFIG, strength, 1, "b", BACKGROUNDS)
+    other = augmented_copies(settings, clip, RATE_HZ, strength, 1, "b", BACKGROUNDS)
     assert any((one != two).any() for one, two in zip(first, other, strict=True))
+
+
+TOY = """
+import numpy as np
+from common.config.augmentations import Augmentation
+from typing import ClassVar
+
+class Halved(Augmentation):
+    name: ClassVar[str] = "halved"
+    title: ClassVar[str] = "Half as loud"
+    strengths: tuple[float, ...] = (0.1, 0.2, 0.5)
+
+    def change(self, clip, strength):
+        return clip.wave * np.float32(strength)
+
+from common.config.methods import METHODS, resolve_methods
+from common.config.run import load_preset
+from components.train_classifier.candidates import first_phase
+from components.train_classifier.waveform import augmented_copies
+
+settings = load_preset("tiny", "train_classifier.halved.copies=3").train_classifier
+assert METHODS["halved"].title == "Half as loud"
+found = first_phase(resolve_methods("gold,halved"), [0], settings, [1])
+assert [candidate.strength for candidate in found if candidate.classic == "halved"] == [0.1, 0.2, 0.5]
+made = augmented_copies(settings.halved, np.ones(4, np.float32), 16000, 0.5, 0, "a")
+assert len(made) == 3 and (made[0] == 0.5).all()
+"""
+
+
+def test_an_augmentation_is_one_class() -> None:
+    subprocess.run([sys.executable, "-c", TOY], check=True)
