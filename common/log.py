@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+TASK_VARIABLE = "SYNTHIO_TASK"
+"""Environment variable that a local run sets for a task and its workers: the folder of `EVENTS` and stage.json."""
+EVENTS = "events.txt"
+"""The task's events, as the run's terminal shows them."""
+
+
+def task_folder() -> Path | None:
+    """Folder in which this task leaves what its runner shows; None on a cluster and outside a run."""
+    folder = os.environ.get(TASK_VARIABLE)
+    return Path(folder) if folder else None
+
 
 def get_logger(name: str) -> logging.Logger:
-    """Logger of a stage or module, writing to standard error; configured at first use."""
+    """Logger of a stage or module, to standard error and in a local run to `EVENTS`; configured at first use."""
     root = logging.getLogger("synthio")
     if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s event=%(message)s", "%H:%M:%S"))
+        folder = task_folder()
+        if folder is not None:
+            shown = logging.FileHandler(folder / EVENTS, encoding="utf-8", delay=True, errors="backslashreplace")
+            shown.setFormatter(_Shown())
+            # Before the other handler, whose line makes the runner look here.
+            root.addHandler(shown)
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         root.propagate = False
     return root.getChild(name)
 
 
+class _Shown(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"  {record.name.partition('.')[2]}: {record.getMessage()}"
+
+
 def event(logger: logging.Logger, name: str, /, **fields: Any) -> None:
     """Log one event as `event=name key=value …`; values with spaces are quoted."""
-    logger.info("event=%s%s", name, "".join(f" {key}={_text(value)}" for key, value in fields.items()))
+    logger.info("%s%s", name, "".join(f" {key}={_text(value)}" for key, value in fields.items()))
 
 
 def _text(value: Any) -> str:

@@ -77,4 +77,4 @@ def tf32(where: torch.device, precision: str) -> Iterator[None]:
 
 @cache
 def _tell_once() -> None:
-    log.warning("event=no_bf16 hint='this GPU only emulates bf16: training computes in fp32'")
+    log.warning("no_bf16 hint='this GPU only emulates bf16: training computes in fp32'")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.contracts.base import write
 from common.errors import StorageError
-from common.log import event, get_logger
+from common.log import event, get_logger, task_folder
+from common.runtime.record import RECORD, StageRecord, reason
 from common.runtime.split_guard import running_as
 from common.runtime.timing import model_seconds
 from common.storage import store_below, write_json
@@ -24,7 +26,7 @@ class Stage:
 
     def __init__(self, name: str) -> None:
         self.figures: dict[str, float | int | str] = {}
-        self._name = name
+        self.name = name
 
     def verify(self, inputs: Mapping[str, str | None]) -> None:
         """Verify inputs against their hashes; called here for inputs that a stage with nothing to do never opens.
@@ -37,7 +39,7 @@ class Stage:
         """
         for label, folder in inputs.items():
             if folder:
-                verify_artifact(self._name, label, Path(folder))
+                verify_artifact(self.name, label, Path(folder))
 
     def record(self, figures: Mapping[str, float | int | str]) -> None:
         """Add figures for the run's page; NaN and infinity, which KFP cannot store as numbers, become text."""
@@ -45,7 +47,7 @@ class Stage:
             self.figures[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-@contextmanager
+@contextlib.contextmanager
 def stage(
     name: str,
     config: Mapping[str, Any],
@@ -57,7 +59,8 @@ def stage(
 
     Logs settings and versions, unpacks and verifies the inputs and creates the output folders. On success, writes the
     figures to `metrics_path`, and hashes and packs every output (`common.storage.artifacts`). Outputs must not be
-    empty, because KFP silently skips a missing one.
+    empty, because KFP silently skips a missing one. However it ends, `common.runtime.record` tells a
+    local run how.
     Inside the block the run store is the sub-store `scope` of `config`.
 
     Args:
@@ -83,14 +86,34 @@ def stage(
             Path(folder).mkdir(parents=True, exist_ok=True)
         with running_as(name), store_below(config.get("scope", "")):
             yield running
+        empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
+        if empty:
+            raise StorageError(
+                f"{name}: output {', '.join(empty)} is empty; this is a fault of the stage, please report it"
+            )
+        for folder in outputs.values():
+            finish_artifact(Path(folder))
+        write_json(Path(metrics_path), running.figures)
+    except Exception as error:
+        with contextlib.suppress(StorageError):
+            _leave(running, start, reason(error))
+        raise
     finally:
         forget_verified()
-    empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
-    if empty:
-        raise StorageError(
-            f"{name}: output {', '.join(empty)} is empty; this is a fault of the stage, please report it"
-        )
-    for folder in outputs.values():
-        finish_artifact(Path(folder))
-    write_json(Path(metrics_path), running.figures)
-    event(log, "stage_done", wall_s=time.monotonic() - start, model_s=model_seconds(), **running.figures)
+    told = _leave(running, start)
+    event(log, "stage_done", wall_s=told.seconds, model_s=told.model_seconds, **told.figures)
+
+
+def _leave(running: Stage, start: float, error: str = "") -> StageRecord:
+    told = StageRecord(
+        stage=running.name,
+        outcome="failed" if error else "succeeded",
+        seconds=time.monotonic() - start,
+        model_seconds=model_seconds(),
+        figures=running.figures,
+        error=error,
+    )
+    folder = task_folder()
+    if folder is not None:
+        write(folder / RECORD, told)
+    return told

@@ -129,7 +129,7 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
     )
     if judge is None:
         log.warning(
-            "event=no_second_judge seed=%d hint='it needs two groups of gold clips, and a class of two clips'", job.seed
+            "no_second_judge seed=%d hint='it needs two groups of gold clips, and a class of two clips'", job.seed
         )
         return {}, {}
     heard = judge.hear([hears([audio.load(clip.clip_id)])[0] for clip in asked], [clip.source for clip in asked])

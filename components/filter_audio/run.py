@@ -63,7 +63,7 @@ def run(
         write_embeddings(accepted, before, items)
         write_json(accepted / "filter.json", account)
         for empty in account["empty_classes"]:
-            log.warning("event=class_without_clips hint='it is trained on gold alone' %s", empty)
+            log.warning("class_without_clips hint='it is trained on gold alone' %s", empty)
         running.record({"accepted": kept, "rejected": len(decisions) - kept})
         running.record({"accepted_total": earlier + kept, "empty_classes": len(account["empty_classes"])})
         running.record({f"rejected_{reason}": count for reason, count in reason_counts(decisions.values()).items()})

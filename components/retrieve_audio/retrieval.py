@@ -65,7 +65,7 @@ def retrieve(
         write_json(target / HELD, held)
         lacking = [label for label, count in held.items() if not count]
         if lacking:
-            log.warning("event=labels_without_clips hint='they are trained on gold alone' labels=%s", lacking)
+            log.warning("labels_without_clips hint='they are trained on gold alone' labels=%s", lacking)
         figures["labels_without_clips"] = len(lacking)
     rate = next(iter(gold.clips.values())).sample_rate_hz
     records = sorted((each.record(rate) for each in found), key=lambda record: record.clip_id)

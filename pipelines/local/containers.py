@@ -14,8 +14,8 @@ from typing import Any
 
 from common.errors import ConfigError
 from pipelines.cluster.placement import SCRATCH, USER_ID
-from pipelines.local.failures import FailureReader
 from pipelines.local.stopping import TASKS
+from pipelines.local.watch import Watch, with_interpreter
 
 
 def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
@@ -85,26 +85,29 @@ def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> Itera
 def run_container(client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:
     """Run `command` in a container, stream its output, and return its exit status.
 
-    The reason for a failure is left in `TASKS`, as for tasks in processes.
+    How it ended is left in `TASKS`, as for tasks in processes.
 
     Raises:
         ConfigError: the image is missing; it is not pulled, since images are built from these sources.
     """
     import docker
 
+    watch = Watch(command, TASKS.terminal)
+    if watch.folder is not None:
+        make_writable([watch.folder])
+        arguments["environment"] = {**arguments.get("environment", {}), **watch.variables}
     try:
-        container = client.containers.create(image, command, volumes=dict(volumes), **arguments)
+        container = client.containers.create(
+            image, with_interpreter(command, "python3"), volumes=dict(volumes), **arguments
+        )
     except docker.errors.ImageNotFound as error:
         raise ConfigError(f"image {image} is not on this machine; build it with: make images") from error
-    reader = FailureReader()
     try:
         container.start()
         for piece in container.logs(stream=True, follow=True):
-            text = piece.decode(errors="backslashreplace")
-            reader.read(text)
-            print(text, end="")
+            watch.take(piece.decode(errors="backslashreplace"))
         status = int(container.wait()["StatusCode"])
-        TASKS.failure = reader.reason(status)
+        TASKS.model_s, TASKS.failure = watch.end(status)
         return status
     finally:
         container.remove(force=True)

@@ -8,10 +8,10 @@ command, those in users' paths included.
 from __future__ import annotations
 
 import re
-import shlex
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,9 @@ from kfp.local import cache, graph_utils, status, subprocess_task_handler
 from kfp.local.orchestrator import task_executor
 
 from pipelines.local.stopping import TASKS
+from pipelines.local.watch import with_interpreter
 
-_START = "-m kfp.dsl.executor_main"
-"""Part of kfp's script that starts Python, in one element of a command."""
 _ITERATION = re.compile(r"for-loop-\d+-iteration-(\d+)")
-
-
-def with_interpreter(command: Sequence[str], interpreter: str) -> list[str]:
-    """Replace the word `python3` of kfp's script by the path of an interpreter, and leave the rest as it is.
-
-    Replaces kfp's `replace_python_executable`, which replaces it in every argument (kubeflow/pipelines, pull request
-    14459).
-    """
-    replaced = list(command)
-    for index, part in enumerate(command):
-        if f"python3 {_START}" in part:
-            replaced[index] = part.replace(f"python3 {_START}", f"{shlex.quote(interpreter)} {_START}", 1)
-            break
-    return replaced
 
 
 def in_order(tasks: Mapping[str, Any]) -> list[str]:
@@ -57,8 +42,8 @@ class Observer:
     After a task has failed, no other one of its cell, or of a run without cells, is started.
 
     Attributes:
-        stages: one row per task in order: name, seconds, cached, state, and the error when it failed; `cell` is the
-            number of its iteration in a loop, else None.
+        stages: one row per task in order: name, seconds, of these inside models, cached, state, and the error when it
+            failed; `cell` is the number of its iteration in a loop, else None.
         artifacts: `{task: {output: path}}`.
     """
 
@@ -81,7 +66,8 @@ class Observer:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Context in which kfp's local runner is observed."""
+        """Context in which kfp's local runner is observed, and events are shown on what is now standard output."""
+        TASKS.terminal = sys.stdout
         execute, compute_key, get = (
             task_executor.execute_single_task,
             cache.LocalCache.compute_key,
@@ -102,8 +88,9 @@ class Observer:
             name = kwargs["task_spec"].component_ref.name.removeprefix("comp-").rstrip("-0123456789")
             self._count[name] += 1
             label = name if self._count[name] == 1 else f"{name}-{self._count[name]}"
-            self._cached, TASKS.failure, start = False, "", time.monotonic()
-            row: dict[str, Any] = {"name": label, "seconds": 0.0, "cached": False, "state": "running", "cell": cell}
+            self._cached, start = False, time.monotonic()
+            TASKS.model_s, TASKS.failure = 0.0, ""
+            row: dict[str, Any] = {"name": label, "seconds": 0.0, "state": "running", "cell": cell}
             self.stages.append(row)
             try:
                 outputs, state = execute(*args, **kwargs)
@@ -115,7 +102,7 @@ class Observer:
                 raise
             finally:
                 row["seconds"] = round(time.monotonic() - start, 2)
-                row["cached"] = self._cached
+                row |= {"cached": self._cached, "model_seconds": TASKS.model_s}
             self.artifacts[label] = {key: value.path for key, value in outputs.items() if isinstance(value, Artifact)}
             row["state"] = "succeeded" if state == status.Status.SUCCESS else "failed"
             if state != status.Status.SUCCESS:

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,10 +23,15 @@ from common.runtime.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
 from components.report.page import page_of
 from pipelines.dags.compile import compile_pipeline
-from pipelines.local.console import Console
 from pipelines.local.containers import container_runner, containers_with, make_writable
+from pipelines.local.stopping import TASKS
 from pipelines.sources import ROOT
 
+if TYPE_CHECKING:
+    from pipelines.local.observe import Observer
+
+UNFINISHED = {"train-classifier", "evaluate-classifier", "report"}
+"""Stages that succeed with the remaining items when one failed; after a failure their cached results are deleted."""
 PASSED = ("AWS_", "SYNTHIO_LLM_API_KEY", "HF_TOKEN")
 """Prefixes of environment variables that are passed to containers."""
 
@@ -77,7 +82,7 @@ def prepare_local(
         # Waiting threads sleep; spinning ones made training 20 times slower where another process used the cores.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    os.environ |= {**environment, "PYTHONPATH": str(ROOT)}
+    TASKS.variables = {**environment, "PYTHONPATH": str(ROOT)}
     root = runs / "kfp"
     launcher: Any = local.SubprocessRunner(use_venv=False)
     places: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -114,54 +119,20 @@ def run_local(
     Returns:
         Exit status: 0 = everything succeeded, 1 = the run or an item failed.
     """
-    from kfp import components
-
-    from pipelines.local.observe import Observer
-
-    start = time.monotonic()
     spec = yaml.safe_load(arguments["dataset"])
     name = spec["name"]
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs / f"{name}-{arguments['preset']}-{stamp}"
-    folder.mkdir(parents=True)
+    folder = new_folder(runs, f"{name}-{arguments['preset']}")
     compiled = compile_pipeline(ROOT / "build" / "synthio.yaml")
     places = prepare_local(runs, runner, store, fresh, [spec])
     print(f"running {name} with preset {arguments['preset']}; full log: {folder / 'log.txt'}", flush=True)
-    observer, console, outputs = Observer(), Console(folder / "log.txt"), {}
-    state = "failed"
-    try:
-        with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            task = components.load_component_from_file(str(compiled))(**arguments)
-            outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
-        state = "succeeded"
-    except Exception:
-        if not observer.failures():
-            raise
-        tell_failures(observer.failures(), folder)
-    except KeyboardInterrupt:
-        state = "interrupted"
-        raise
-    finally:
-        wall_s = time.monotonic() - start
-        run = {
-            "state": state,
-            "stages": observer.stages,
-            "wall_seconds": round(wall_s, 2),
-            "outside_models_share": round(max(0.0, 1 - console.model_s / wall_s), 4),
-            "machine": machine(),
-            "arguments": arguments,
-            "artifacts": observer.artifacts,
-        }
-        write_json(folder / "run.json", run)
-        console.close()
-    if state != "succeeded":
+    run, outputs, observer = execute(compiled, arguments, folder, places)
+    if run["state"] != "succeeded":
         return 1
     failures = publish(outputs, folder, run)
     _point_latest(runs, folder)
     if failures:
         # A stage with a failed item still succeeds with the others; it must not be cached for the next run.
-        observer.evict({"train-classifier", "evaluate-classifier", "report"})
+        observer.evict(UNFINISHED)
         for failure in failures:
             print(f"failed item: {json.dumps(failure)}", file=sys.stderr)
     print(read_json(folder / "report.json")["verdict"]["text"])
@@ -169,11 +140,56 @@ def run_local(
     return 1 if failures else 0
 
 
-def tell_failures(failures: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Print the failed tasks' rows of run.json with their errors, and the path of the log."""
-    for row in failures:
-        print(f"error in {row['name']}: {row['error']}", file=sys.stderr)
-    print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
+def new_folder(runs: Path, name: str) -> Path:
+    """Make the folder of a run that begins now."""
+    folder = runs / f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def execute(
+    compiled: Path, arguments: dict[str, Any], folder: Path, places: contextlib.AbstractContextManager[None]
+) -> tuple[dict[str, Any], dict[str, Path], Observer]:
+    """Run a compiled pipeline, write `log.txt` and `run.json` to `folder`, and tell which tasks failed.
+
+    Returns:
+        The content of run.json, the paths of the pipeline's outputs, and what was observed.
+    """
+    from kfp import components
+
+    from pipelines.local.observe import Observer
+
+    start, observer, outputs = time.monotonic(), Observer(), dict[str, Path]()
+    run: dict[str, Any] = {"state": "failed"}
+    log = (folder / "log.txt").open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    try:
+        with log, places, observer.watching(), contextlib.redirect_stdout(log), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            task = components.load_component_from_file(str(compiled))(**arguments)
+            outputs = {key: Path(artifact.path) for key, artifact in task.outputs.items()}
+        run["state"] = "succeeded"
+    except Exception:
+        if not observer.failures():
+            raise
+        for row in observer.failures():
+            print(f"error in {row['name']}: {row['error']}", file=sys.stderr)
+        print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        run["state"] = "interrupted"
+        raise
+    finally:
+        wall_s = time.monotonic() - start
+        inside_s = sum(row["model_seconds"] for row in observer.stages)
+        run |= {
+            "stages": observer.stages,
+            "wall_seconds": round(wall_s, 2),
+            "outside_models_share": round(max(0.0, 1 - inside_s / wall_s), 4),
+            "machine": machine(),
+            "arguments": arguments,
+            "artifacts": observer.artifacts,
+        }
+        write_json(folder / "run.json", run)
+    return run, outputs, observer
 
 
 def publish(outputs: dict[str, Path], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:

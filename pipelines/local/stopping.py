@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import Mapping
 from types import FrameType
+from typing import TextIO
 
-from pipelines.local.failures import FailureReader
 from pipelines.local.warm import Task, Warm
+from pipelines.local.watch import Watch
 
 GRACE_S = 10.0
 """Seconds between SIGTERM and SIGKILL, to save a checkpoint."""
@@ -36,11 +39,16 @@ class Tasks:
     """Running processes of a run's tasks.
 
     Attributes:
-        failure: reason for which the task that ended last failed; empty = it did not. Tasks run one after another.
+        variables: environment of all tasks, beside that of this process.
+        terminal: shows the tasks' events.
+        model_s: seconds that the task which ended last spent inside models. Tasks run one after another.
+        failure: reason for which it failed; empty = it did not.
     """
 
     def __init__(self) -> None:
-        self.failure = ""
+        self.variables: Mapping[str, str] = {}
+        self.terminal: TextIO = sys.stdout
+        self.model_s, self.failure = 0.0, ""
         self._warm = Warm()
         self._groups: set[int] = set()
         self._stopped: Stopped | None = None
@@ -62,7 +70,8 @@ class Tasks:
         """
         if self._stopped:
             raise self._stopped
-        variables = os.environ | (env_vars or {})
+        watch = Watch(full_command, self.terminal)
+        variables = os.environ | self.variables | (env_vars or {}) | watch.variables
         process = self._warm.start(full_command, variables) or subprocess.Popen(
             full_command,
             stdout=subprocess.PIPE,
@@ -76,15 +85,14 @@ class Tasks:
             start_new_session=True,
         )
         self._groups.add(process.pid)
-        reader = FailureReader()
         try:
             if self._stopped:
                 self._signal(signal.SIGTERM)
             try:
-                _forward(process, reader)
+                _forward(process, watch)
             except Stopped:
                 # Read until the last process of the task has closed the output.
-                _forward(process, reader)
+                _forward(process, watch)
                 raise
         finally:
             status = process.wait()
@@ -92,7 +100,7 @@ class Tasks:
         if self._stopped:
             raise self._stopped
         print("\n")
-        self.failure = reader.reason(status)
+        self.model_s, self.failure = watch.end(status)
         return status
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -118,7 +126,6 @@ TASKS = Tasks()
 """The tasks of this process; one object, since signal handlers are per process."""
 
 
-def _forward(process: subprocess.Popen[str] | Task, reader: FailureReader) -> None:
+def _forward(process: subprocess.Popen[str] | Task, watch: Watch) -> None:
     for line in process.stdout or ():
-        reader.read(line)
-        print(line, end="")
+        watch.take(line)

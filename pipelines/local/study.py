@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import json
 import shutil
 import sys
-import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +17,8 @@ from components.report.page import page_of
 from components.report.times import own_seconds
 from components.report_study.page import markdown, page
 from pipelines.dags.compile import compile_pipeline
-from pipelines.local.console import Console
-from pipelines.local.observe import Observer
-from pipelines.local.run import machine, prepare_local, tell_failures
+from pipelines.local.run import UNFINISHED, execute, new_folder, prepare_local
 from pipelines.sources import ROOT
-
-LOOPED_UNFINISHED = {"train-classifier", "evaluate-classifier", "report"}
-"""Stages that succeed with the remaining items when one failed; after a failure their cached results are deleted."""
 
 
 def run_study(
@@ -40,53 +31,24 @@ def run_study(
     Returns:
         Exit status: 0 = every cell succeeded, 1 = something failed.
     """
-    from kfp import components
-
-    start = time.monotonic()
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs / f"study-{arguments['preset']}-{stamp}"
-    folder.mkdir(parents=True)
+    folder = new_folder(runs, f"study-{arguments['preset']}")
     compiled = compile_pipeline(ROOT / "build" / "benchmark.yaml", pipeline="benchmark")
     specs = [yaml.safe_load(cell["dataset"]) for cell in json.loads(arguments["cells"])]
     places = prepare_local(runs, runner, store, fresh, specs)
     print(f"running a study of {len(specs)} cells; full log: {folder / 'log.txt'}", flush=True)
-    observer, console = Observer(), Console(folder / "log.txt")
-    state = "failed"
-    try:
-        with places, observer.watching(), contextlib.redirect_stdout(console), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            components.load_component_from_file(str(compiled))(**arguments)
-        state = "succeeded"
-    except Exception:
-        if not observer.failures():
-            raise
-        tell_failures(observer.failures(), folder)
-    except KeyboardInterrupt:
-        state = "interrupted"
-        raise
-    finally:
-        run = {
-            "state": state,
-            "wall_seconds": round(time.monotonic() - start, 2),
-            "stages": observer.stages,
-            "machine": machine(),
-            "arguments": arguments,
-            "artifacts": observer.artifacts,
-        }
-        write_json(folder / "run.json", run)
-        console.close()
+    run, _, observer = execute(compiled, arguments, folder, places)
     if "report-study" not in observer.artifacts or not observer.artifacts["report-study"]:
         return 1
     study = publish(observer.artifacts, folder, run)
     if study["failures"]:
-        observer.evict(LOOPED_UNFINISHED)
+        observer.evict(UNFINISHED)
     for failure in study["failures"]:
         print(f"failed: {json.dumps(failure)}", file=sys.stderr)
     for cell in study["cells"]:
         text = cell["verdict"]["text"] if cell["verdict"] else "did not finish"
         print(f"{cell['dataset']}, n = {cell['n']}: {text}")
     print(f"report: {folder / 'study.html'}")
-    return 0 if state == "succeeded" and study["state"] == "complete" else 1
+    return 0 if run["state"] == "succeeded" and study["state"] == "complete" else 1
 
 
 def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[str, Any]]:

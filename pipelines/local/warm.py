@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from common.runtime import executor
 from components.catalogue import LAYERS, STAGES
-from pipelines.local.warm_process import EXECUTOR
 
 LIBRARIES = (
     "torch",
@@ -104,14 +104,14 @@ class Warm:
         return task
 
     def _takes(self, command: Sequence[str]) -> bool:
-        if len(command) < 4 or EXECUTOR not in command[2] or any(Path(device).exists() for device in _DEVICES):
+        if len(command) < 4 or executor.__name__ not in command[2] or any(Path(device).exists() for device in _DEVICES):
             return False
         found = _FUNCTION.search(command[3])
         stage = found[1] if found else ""
         return stage in STAGES and (stage not in LAYERS["base"] or self._process is not None)
 
     def _start(self, command: Sequence[str], variables: Mapping[str, str]) -> Task:
-        connection, messages = self._open()
+        connection, messages = self._open(variables)
         request = {
             "source": command[3],
             "arguments": list(command[4:]),
@@ -131,7 +131,7 @@ class Warm:
             raise ValueError("the warm process ended")
         return Task(pid, stdout, messages, self._busy)
 
-    def _open(self) -> tuple[socket.socket, IO[str]]:
+    def _open(self, variables: Mapping[str, str]) -> tuple[socket.socket, IO[str]]:
         if self._connection is None or self._messages is None:
             self._connection, other = socket.socketpair()
             self._messages = self._connection.makefile(encoding="utf-8")
@@ -139,7 +139,7 @@ class Warm:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "pipelines.local.warm_process", *self._libraries],
                     stdin=other.fileno(),
-                    env={**os.environ, **_RUNTIME},
+                    env={**variables, **_RUNTIME},
                     start_new_session=True,
                 )
             if self._messages.readline() != "ready\n":

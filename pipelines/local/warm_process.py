@@ -12,7 +12,6 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import socket
 import sys
 import tempfile
@@ -22,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-EXECUTOR = "kfp.dsl.executor_main"
 _PART = 65536
 
 
@@ -96,9 +94,9 @@ def _run(request: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ephemeral_component.py"
         path.write_text(request["source"], encoding="utf-8")
-        sys.argv = [EXECUTOR, "--component_module_path", str(path), *request["arguments"]]
-        sys.modules.pop(EXECUTOR, None)
-        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+        sys.argv = ["executor", "--component_module_path", str(path), *request["arguments"]]
+        # Imported in the task: what it imports reads the task's variables.
+        importlib.import_module("common.runtime.executor").main()
 
 
 if __name__ == "__main__":

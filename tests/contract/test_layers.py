@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 ENVIRONMENT = {
     *(
+        "common/log.py",
         "common/storage/objects.py",
         "common/storage/packing.py",
         "common/storage/s3_client.py",

@@ -71,7 +71,7 @@ def test_the_lack_of_bf16_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: 
     monkeypatch.setattr(devices.log, "propagate", True)
     for _ in range(3):
         computes_bf16(CUDA, "bf16")
-    assert [record.getMessage().split()[0] for record in caplog.records] == ["event=no_bf16"]
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["no_bf16"]
 
 
 def test_autocast_rounds_on_the_cpu_as_it_would_on_a_gpu() -> None:
