@@ -96,10 +96,10 @@ test-containers: images ## Run the tests that need a container engine, in freshl
 check: lint types test ## Lint, types and tests
 
 lint: setup ## Check style and names with ruff
-	@$(PY) -m ruff check common components pipelines tests
+	@$(PY) -m ruff check common components pipelines contrib tests
 
 types: setup ## Check types with mypy
-	@$(PY) -m mypy common components pipelines
+	@$(PY) -m mypy common components pipelines contrib
 
 doctor: setup ## Check a dataset in seconds: DATASET=name|file.yaml; with KFP_HOST=… the cluster too: PROFILE=one-gpu [STORE=s3://…]
 	@$(PY) -m pipelines doctor --dataset=$(call quoted,DATASET) --preset=$(call quoted,PRESET,tiny) --n=$(call quoted,N) \

@@ -1,6 +1,6 @@
 """Pretraining on several nodes; torchrun starts this module in every process of a Kubeflow TrainJob.
 
-`pipelines/commands/train_job.py` renders the TrainJob. The model goes to the run store, where the stage of a run with
+`contrib/train_job.py` renders the TrainJob. The model goes to the run store, where the stage of a run with
 the same settings, corpus, CLAP and code finds it.
 """
 

@@ -25,6 +25,12 @@ COMMANDS = (
 )
 """Names of the commands; the module of `run-pipeline` is `run_pipeline`."""
 
+_CONTRIB = {
+    **{"nano": "nano.train", "nano-corpus": "nano.make", "schedule-nightly": "nightly"},
+    **{"trend": "trend", "train-job": "train_job"},
+}
+"""Commands whose modules are in `contrib`."""
+
 
 class _Parser(argparse.ArgumentParser):
     """Parser that tells a mistake in one line, by the names of make's variables."""
@@ -51,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
-        command = importlib.import_module(f"pipelines.commands.{name.replace('-', '_')}")
+        place = f"contrib.{_CONTRIB[name]}" if name in _CONTRIB else f"pipelines.commands.{name.replace('-', '_')}"
+        command = importlib.import_module(place)
         parser = _Parser(prog=f"make {name}", description=command.__doc__)
         declare(parser, command.OPTIONS)
         status = int(command.run(parser.parse_args(rest[:-1])))

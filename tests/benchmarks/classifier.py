@@ -34,7 +34,7 @@ from components.train_classifier.budget import make_budget
 from components.train_classifier.clip_sets import ClipSet, clip_set
 from components.train_classifier.jobs import Job, run_job
 from components.train_classifier.training import Examples, train
-from pipelines.nano.training import load_settings
+from contrib.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
 from tests.kit.clips import gold_clip
 from tests.kit.hashing import hash_dir

@@ -27,7 +27,7 @@ from common.errors import DataError, SynthioError, unknown_name
 from common.learners.cnn import LogMel, fit_convnet
 from common.models.shipped import shipped_folder
 from common.procedural.demo import DEMO_RATE_HZ, demo_clips
-from pipelines.nano.training import load_settings
+from contrib.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
 from tests.benchmarks.learner_sets import DEMO, SETS, folds, read_rows
 from tests.benchmarks.plain_regression import fitted, scores, statistics

@@ -344,7 +344,7 @@ def classifier(sizes: Sizes) -> Iterator[Figure]:
                 seed=0,
             )  # fmt: skip
             made = train(
-                model, data, None, budget, optimiser(steps, sizes.examples, precision), slot_weight=1.0,
+                model, data, None, budget, optimiser(steps, sizes.examples, precision),
                 select_by="accuracy", specaugment=None, seed=0,
             )  # fmt: skip
             speed = made["curve"].speed["clips_per_s"]

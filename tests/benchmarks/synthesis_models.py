@@ -19,7 +19,7 @@ from common.procedural import CLASSES, make_clip
 from common.records.text import template_caption
 from common.runtime.seeding import numpy_generator
 from components.pretrain_t2a.architecture import build_pipeline
-from pipelines.nano.training import load_settings
+from contrib.nano.training import load_settings
 
 TINY_RATE_HZ = 16000
 OOBLECK = {"decoder_input_channels": 64, "audio_channels": 2, "sampling_rate": 44100}

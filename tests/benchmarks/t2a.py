@@ -29,7 +29,7 @@ from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.batches import Clips, stack
 from components.pretrain_t2a.stream import CorpusShards, LatentStream
 from components.pretrain_t2a.trainer import loss_function
-from pipelines.nano.training import load_settings
+from contrib.nano.training import load_settings
 from tests.benchmarks.alignment_memory import alignment_figures
 from tests.benchmarks.corpus_encoding import figures as corpus_figures
 from tests.benchmarks.figures import Figure, publish

@@ -24,12 +24,13 @@ ENVIRONMENT = {
     ),
     *("pipelines/local/run.py", "pipelines/local/stopping.py"),
     *("pipelines/local/warm.py", "pipelines/local/warm_process.py"),
-    *("pipelines/cluster/api.py", "pipelines/commands/nano.py"),
+    *("pipelines/cluster/api.py", "contrib/nano/train.py"),
 }
 """The files that read the environment."""
+FOLDERS = ("common", "components", "pipelines", "contrib")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in ("common", "components", "pipelines")
+    for folder in FOLDERS
     for path in (ROOT / folder).rglob("*.py")
 }
 
@@ -71,7 +72,12 @@ def test_only_component_imports_kfp_and_stages_do_not_import_each_other(stage: s
 
 
 @pytest.mark.parametrize(
-    ("folder", "above"), [("common", {"components", "pipelines", "kfp"}), ("components", {"pipelines"})]
+    ("folder", "above"),
+    [
+        ("common", {"components", "pipelines", "contrib", "kfp"}),
+        ("components", {"pipelines", "contrib"}),
+        ("pipelines", {"contrib"}),
+    ],
 )
 def test_no_layer_imports_one_above_it(folder: str, above: set[str]) -> None:
     for path in sources(folder):
@@ -103,12 +109,12 @@ def test_imports_run_in_no_circle(depth: int) -> None:
 
 
 def test_no_module_is_a_junk_drawer() -> None:
-    names = {path.stem for folder in ("common", "components", "pipelines") for path in sources(folder)}
+    names = {path.stem for folder in FOLDERS for path in sources(folder)}
     assert not names & {"utils", "util", "helpers", "misc"}
 
 
 def test_the_environment_is_read_in_storage_and_entry_points_only() -> None:
-    for folder in ("common", "components", "pipelines"):
+    for folder in FOLDERS:
         for path in sources(folder):
             name = path.relative_to(ROOT).as_posix()
             if re.search(r"os\.(environ|getenv)", path.read_text(encoding="utf-8")):
@@ -121,7 +127,7 @@ def test_shipped_code_holds_no_unsafe_call() -> None:
     )
     # The one place that reads a pickle of weights, named by its hash: make fetch-models, never a stage.
     allowed = {"common/models/conversion.py": 'torch.load(source, map_location="cpu", weights_only=True)'}
-    for folder in ("common", "components", "pipelines"):
+    for folder in FOLDERS:
         for path in sources(folder):
             text = path.read_text(encoding="utf-8")
             assert not unsafe.search(text.replace(allowed.get(path.relative_to(ROOT).as_posix(), "\0"), "")), path
@@ -132,6 +138,6 @@ def test_shipped_code_holds_no_unsafe_call() -> None:
 def test_no_code_branches_on_a_presets_name() -> None:
     names = "|".join(path.stem for path in (ROOT / "common" / "config" / "presets").glob("*.yaml"))
     branch = re.compile(rf"preset\s*(==|!=|in)\s*[\[\(\"']+({names})")
-    for folder in ("common", "components", "pipelines"):
+    for folder in FOLDERS:
         for path in sources(folder):
             assert not branch.search(path.read_text(encoding="utf-8")), path

@@ -11,7 +11,7 @@ import pytest
 from common.config.codec import SpectralCodecConfig
 from common.diffusion.spectral_codec import SpectralCodec
 from common.errors import ConfigError, DataError
-from pipelines.nano.training import load_settings
+from contrib.nano.training import load_settings
 from tests.benchmarks.codec import NANO, Clip, Split, Trip, codec_table, codecs, figures, measure, parse, splits
 from tests.benchmarks.figures import table
 from tests.benchmarks.learner_sets import SETS

@@ -23,7 +23,7 @@ from common.classifier.model import (
 from common.config.run import RunConfig, load_preset
 from components.train_classifier.inputs import window_for
 from components.train_classifier.training import draw_windows
-from pipelines.nano.training import NanoSettings, load_settings
+from contrib.nano.training import NanoSettings, load_settings
 from tests.kit.models import wav2vec2_config
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, StorageError
+from contrib.nightly import CRON, schedule
 from pipelines.cluster.api import Cluster, Connection, version_name
 from pipelines.commands import main
-from pipelines.commands.schedule_nightly import CRON, schedule
 from tests.kit.once import Compiled
 from tests.unit.cluster.stub import Stub, serving
 
@@ -39,8 +39,8 @@ def commands_take_what_is_compiled(compiled: Compiled, monkeypatch: pytest.Monke
         assert fresh or pipeline == "synthio"
         return compiled.path(pipeline, profile, fresh and pipeline == "synthio")
 
-    for command in ("run_pipeline", "schedule_nightly"):
-        monkeypatch.setattr(f"pipelines.commands.{command}.compile_pipeline", take)
+    for command in ("pipelines.commands.run_pipeline", "contrib.nightly"):
+        monkeypatch.setattr(f"{command}.compile_pipeline", take)
 
 
 def connect(stub: Stub, timeout_s: float = 10.0, **fields: object) -> Cluster:

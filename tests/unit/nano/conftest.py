@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipelines.nano.recordings import COLUMNS
+from contrib.nano.recordings import COLUMNS
 
 RATE = 16000
 

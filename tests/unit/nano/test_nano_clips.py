@@ -7,9 +7,9 @@ import pytest
 
 from common.audio.signal import check_signal
 from common.errors import DataError
-from pipelines.nano.clips import LONGEST_S, RATE_HZ, at_some_level, windows
-from pipelines.nano.licences import licence_family
-from pipelines.nano.wording import common_label, word_sound, word_speech, word_word
+from contrib.nano.clips import LONGEST_S, RATE_HZ, at_some_level, windows
+from contrib.nano.licences import licence_family
+from contrib.nano.wording import common_label, word_sound, word_speech, word_word
 from tests.unit.nano.conftest import tone
 
 LENGTH = round(LONGEST_S * RATE_HZ)

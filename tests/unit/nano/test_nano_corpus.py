@@ -21,13 +21,13 @@ from common.runtime.seeding import numpy_generator
 from common.storage.items import ItemStore
 from components.prepare_corpus.recordings import open_recordings
 from components.prepare_corpus.survey import Dropped
+from contrib.nano import notes
+from contrib.nano.clips import Clip
+from contrib.nano.corpus import make_corpus
+from contrib.nano.notes import Notes, instruments
+from contrib.nano.recordings import Recordings, read_collection
+from contrib.nano.spoken import Spoken
 from pipelines.commands import main
-from pipelines.nano import notes
-from pipelines.nano.clips import Clip
-from pipelines.nano.corpus import make_corpus
-from pipelines.nano.notes import Notes, instruments
-from pipelines.nano.recordings import Recordings, read_collection
-from pipelines.nano.spoken import Spoken
 from tests.unit.nano.conftest import tone, write_collection
 
 

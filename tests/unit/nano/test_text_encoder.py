@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.nano.text_encoder import _course
+from contrib.nano.text_encoder import _course
 
 
 def test_the_course_of_a_clip_is_its_mean_in_each_third_and_its_deviation() -> None:

@@ -21,8 +21,8 @@ from common.errors import ConfigError
 from common.models.concepts import CONCEPTS
 from common.models.files import ModelRecord, damage
 from common.storage import STORE_VARIABLE, read_json
-from pipelines.nano import training
-from pipelines.nano.training import export, load_settings, train
+from contrib.nano import training
+from contrib.nano.training import export, load_settings, train
 
 QUICK = " ".join(
     (

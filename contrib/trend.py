@@ -8,8 +8,8 @@ from common.errors import ConfigError
 from common.storage import open_store, store_uri, write_text
 from common.study.nights import History
 from components.record_night.page import page
+from contrib.nightly import NAME
 from pipelines.commands.options import place
-from pipelines.commands.schedule_nightly import NAME
 
 OPTIONS = {"--history": NAME, "--store": "", "--out": "build/trend.html"}
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from common.audio.signal import is_silent, read_audio, resample, to_mono
 from common.errors import ConfigError, DataError
-from pipelines.nano.clips import RATE_HZ, Clip, Credit, at_some_level, windows
-from pipelines.nano.wording import read_table, word_word
+from contrib.nano.clips import RATE_HZ, Clip, Credit, at_some_level, windows
+from contrib.nano.wording import read_table, word_word
 
 _OFTEN = 5
 _FLITE_EVERY = 6

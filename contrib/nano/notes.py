@@ -13,8 +13,8 @@ import numpy as np
 
 from common.audio.signal import is_silent, resample
 from common.errors import ConfigError
-from pipelines.nano.clips import LONGEST_S, RATE_HZ, Clip, Credit, at_some_level, faded, windows
-from pipelines.nano.wording import name_label, read_table
+from contrib.nano.clips import LONGEST_S, RATE_HZ, Clip, Credit, at_some_level, faded, windows
+from contrib.nano.wording import name_label, read_table
 
 BANKS = {
     "/usr/share/sounds/sf2/FluidR3_GM.sf2": "Frank Wen, FluidR3 GM (Debian fluid-soundfont-gm)",

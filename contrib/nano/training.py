@@ -29,10 +29,10 @@ from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_clap.run import run as pretrain_clap
 from components.pretrain_classifier.run import run as pretrain_classifier
 from components.pretrain_t2a.run import run as pretrain_t2a
+from contrib.nano.corpus import CAPTIONS, SHARDS
+from contrib.nano.text_encoder import NanoTextConfig
+from contrib.nano.text_encoder import run as train_text_encoder
 from pipelines.dags.code_version import code_version
-from pipelines.nano.corpus import CAPTIONS, SHARDS
-from pipelines.nano.text_encoder import NanoTextConfig
-from pipelines.nano.text_encoder import run as train_text_encoder
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 NAME = "nano"

@@ -26,7 +26,7 @@ from common.runtime.parallel import run_all
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage import publish_file, read_json, write_json, write_text
 from common.storage.hashing import hash_file, hash_json
-from pipelines.nano.clips import RATE_HZ, Clip, Credit, Source
+from contrib.nano.clips import RATE_HZ, Clip, Credit, Source
 
 VERSION = 1
 """Raised when the same settings give other clips."""

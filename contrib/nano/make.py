@@ -16,10 +16,10 @@ OPTIONS = {
 
 def run(options: argparse.Namespace) -> int:
     """Make what is missing of the corpus, and print its counts."""
-    from pipelines.nano.corpus import make_corpus
-    from pipelines.nano.notes import Notes
-    from pipelines.nano.recordings import KINDS, read_collection
-    from pipelines.nano.spoken import Spoken
+    from contrib.nano.corpus import make_corpus
+    from contrib.nano.notes import Notes
+    from contrib.nano.recordings import KINDS, read_collection
+    from contrib.nano.spoken import Spoken
 
     if not options.data or not options.out:
         raise ConfigError("DATA and OUT are needed: the folder of the collections, and the folder of the corpus")

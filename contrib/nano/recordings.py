@@ -11,9 +11,9 @@ import numpy as np
 
 from common.audio.signal import is_silent, read_audio, resample, to_mono
 from common.errors import ConfigError, DataError, unknown_name
-from pipelines.nano.clips import RATE_HZ, Clip, Credit, at_some_level, windows
-from pipelines.nano.licences import licence_family
-from pipelines.nano.wording import Wording, common_label, word_sound, word_speech, word_word
+from contrib.nano.clips import RATE_HZ, Clip, Credit, at_some_level, windows
+from contrib.nano.licences import licence_family
+from contrib.nano.wording import Wording, common_label, word_sound, word_speech, word_word
 
 Row = dict[str, str]
 

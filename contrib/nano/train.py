@@ -16,8 +16,8 @@ OPTIONS = {"--corpus": ..., "--work": "build/nano", "--parts": "", "--overrides"
 
 def run(options: argparse.Namespace) -> int:
     """Train the parts, then write them to `models/` and their sizes and hashes to `records.yaml`."""
-    from pipelines.nano.corpus import CAPTIONS
-    from pipelines.nano.training import CORPUS, PARTS, export, load_settings, train
+    from contrib.nano.corpus import CAPTIONS
+    from contrib.nano.training import CORPUS, PARTS, export, load_settings, train
 
     corpus = place(options.corpus)
     if not (corpus / CAPTIONS).is_file():
