@@ -23,15 +23,6 @@ def device() -> Literal["cuda", "cpu"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def model_workers() -> int | None:
-    """Processes for items that each run a model on `device()`: one on a GPU, else None, which is one per core.
-
-    Several processes would hold several models in the memory of the one GPU; and they would fork after CUDA's driver
-    was loaded, which it does not survive.
-    """
-    return 1 if device() == "cuda" else None
-
-
 def has_bf16() -> bool:
     """Whether there is a GPU that computes in bf16; older ones (V100, T4) emulate it, more slowly than fp32."""
     import torch

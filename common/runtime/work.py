@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from common.errors import failure_text
 from common.log import event, get_logger
-from common.runtime.devices import model_workers
+from common.runtime.devices import device
 from common.runtime.parallel import run_items
 from common.runtime.timing import model_time
 from common.storage.items import ItemStore
@@ -31,6 +31,15 @@ class Work(Protocol):
 
     def make(self, folder: Path, /) -> None:
         """Write the item's files; what was begun before a kill may lie in the store's checkpoints and scratch."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work that is done by a picklable function."""
+
+    store: ItemStore
+    key: Mapping[str, Any]
+    make: Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ def _results(works: Mapping[Name, Work]) -> Iterator[tuple[Name, Path | Exceptio
     for name, work in works.items():
         equal.setdefault(item_of(work), []).append(name)
     names = list(equal.values())
-    firsts = [works[same[0]] for same in names]
-    for place, result in run_items(obtain, firsts, model_workers() if firsts else None):
+    # One process on a GPU: several would hold several models in its memory, and CUDA's driver does not survive a fork.
+    workers = 1 if works and device() == "cuda" else None
+    for place, result in run_items(obtain, [works[same[0]] for same in names], workers):
         for name in names[place]:
             yield name, result

@@ -41,9 +41,7 @@ class Candidate:
         """Seed of weights and batches; `seed` decides the clips."""
         return derive_seed(self.seed, "again") if self.again else self.seed
 
-    @property
-    def name(self) -> str:
-        """Display name for log lines."""
+    def __str__(self) -> str:
         parts = [f"{self.recipe.name} x{self.factor}" if self.recipe else "gold"]
         parts += ["again"] if self.again else []
         if self.strength is not None:

@@ -23,12 +23,11 @@ from common.learners.choice import best_of
 from common.learners.model import hears_through
 from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
+from common.runtime.work import perform
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import MODEL, Job, run_job
-from components.train_classifier.learner_fitting import hear_all, run_learner
+from components.train_classifier.jobs import MODEL, Job, training
+from components.train_classifier.learner_fitting import fitting, hear_all
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learners import Learned
 from components.train_classifier.selection import Outcome
@@ -142,21 +141,17 @@ def _train(
 ) -> tuple[dict[str, Path], list[Failure]]:
     """Item of each learner on all labelled clips, and those that failed."""
     networks = [name for name in names if name in (AST, PROBE_FIRST)]
-    fits = [_learner_job(inputs, learned, name, pair.method) for name in names if name not in networks]
-    hear_all(fits)
-    results = {fits[place].learner: result for place, result in run_items(run_learner, fits, model_workers())}
-    jobs = [_ast_job(inputs, plan, asts, name, pair.method) for name in networks]
-    results |= {networks[place]: result for place, result in run_items(run_job, jobs, model_workers())}
-    items, failed = {}, []
-    for name, result in results.items():
-        if isinstance(result, BaseException):
-            text = failure_text(result)
-            what = f"{name} on {pair.method}, all labelled clips"
-            failed.append(Failure(method=what, seed=plan.seeds[0], error=text))
-            event(log, "failed", name=what, error=text)
-        else:
-            items[name] = result
-    return items, failed
+    fits = {name: _learner_job(inputs, learned, name, pair.method) for name in names if name not in networks}
+    hear_all(fits.values())
+    done = perform(
+        {name: fitting(job) for name, job in fits.items()}
+        | {name: training(_ast_job(inputs, plan, asts, name, pair.method)) for name in networks}
+    )
+    what = f"on {pair.method}, all labelled clips"
+    return done.items, [
+        Failure(method=f"{name} {what}", seed=plan.seeds[0], error=failure_text(error))
+        for name, error in done.failures.items()
+    ]
 
 
 def _learner_job(inputs: Inputs, learned: Learned, learner: str, method: str) -> LearnerJob:

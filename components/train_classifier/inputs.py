@@ -76,7 +76,7 @@ class Inputs:
         """Build the job of a candidate."""
         gold = self.train[candidate.seed]
         return Job(
-            name=candidate.name,
+            name=str(candidate),
             seed=candidate.training_seed,
             base_dir=self.base_dir,
             base_hash=self.base_hash,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from common.records.audio_folder import load_clip
 from common.records.clips import SyntheticClip
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
+from common.runtime.work import Task, obtain
 from common.storage import read_json, write_json
-from common.storage.checkpoints import Checkpoints
 from common.storage.items import ItemStore
 from components.train_classifier.budget import Budget, make_budget
 from components.train_classifier.clip_sets import ClipSet
@@ -130,27 +130,14 @@ class Job:
         return Examples([*gold, *synthetic], labels, np.concatenate(targets) if self.multi_label else None)
 
 
-def run_contrastive(job: Job) -> Path:
-    """Train the body that the job starts from, or find it in the store; returns the item folder.
-
-    The item has `model/` and `result.json`.
-    """
-    key = job.contrastive_key()
-    checkpoints = job.store.checkpoints(**key)
-    made = job.store.get_or_make(lambda folder: _make_body(job, folder, checkpoints), **key)
-    checkpoints.clear()
-    return made
+def contrastive_body(job: Job) -> Task:
+    """Training of the body that the job starts from; its item has `model/` and `result.json`."""
+    return Task(job.store, job.contrastive_key(), partial(_make_body, job))
 
 
-def run_job(job: Job) -> Path:
-    """Train the job, or find it in the store; returns the item folder.
-
-    The item has `model/`, `result.json` and, with validation clips, `validation.npy`.
-    """
-    key = job.key()
-    made = job.store.get_or_make(lambda folder: _make(job, folder, job.store.checkpoints(**key)), **key)
-    job.store.checkpoints(**key).clear()
-    return made
+def training(job: Job) -> Task:
+    """Training of the job; its item has `model/`, `result.json` and, with validation clips, `validation.npy`."""
+    return Task(job.store, job.key(), partial(_make, job))
 
 
 def read_result(item: Path) -> dict[str, Any]:
@@ -159,9 +146,9 @@ def read_result(item: Path) -> dict[str, Any]:
     return result
 
 
-def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
+def _make(job: Job, folder: Path) -> None:
     start = time.monotonic()
-    base = load_classifier(run_contrastive(job) / MODEL) if job.settings.contrastive else _base(job)
+    base = load_classifier(obtain(contrastive_body(job)) / MODEL) if job.settings.contrastive else _base(job)
     classifier = _fresh(job, base)
     examples = job.examples(_variants(job, job.gold), _variants(job, job.synthetic))
     if job.probe_first:
@@ -185,7 +172,7 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         mixup_alpha=job.settings.mixup_alpha,
         recording=job.settings.recording,
         seed=derive_seed(job.seed, "steps"),
-        checkpoints=checkpoints,
+        checkpoints=job.store.checkpoints(**job.key()),
     )
     if job.validation is not None:
         heard = [feature_logits(classifier, clips) for clips in _recorded(job.base_dir, job.base_hash, job.validation)]
@@ -198,7 +185,7 @@ def _make(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     event(log, "trained", name=job.name, **{key: result[key] for key in shown if key in result})
 
 
-def _make_body(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
+def _make_body(job: Job, folder: Path) -> None:
     config = job.settings.contrastive
     if config is None:
         raise ConfigError(f"{job.name}: train_classifier.contrastive is null; there is no body to train")
@@ -214,7 +201,7 @@ def _make_body(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         sources,
         config,
         seed=derive_seed(job.seed, "contrastive"),
-        checkpoints=checkpoints,
+        checkpoints=job.store.checkpoints(**job.contrastive_key()),
     )
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)

@@ -12,8 +12,9 @@ import itertools
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,13 @@ from common.learners.front_ends import Features
 from common.learners.heads import head_logits
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
 from common.runtime.seeding import derive_seed
+from common.runtime.work import Task, item_of, obtain, perform
 from common.storage import read_json, write_json
-from common.storage.hashing import hash_json
-from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
-from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
-from components.train_classifier.learner_job import LearnerJob, Pretrained
-from components.train_classifier.learner_kinds import PART, Rows, copies_of, features_of, kind_of
+from components.train_classifier.learner_job import LearnerJob
+from components.train_classifier.learner_kinds import Rows, copies_of, feature_parts, features_of, kind_of
 
 Floats = NDArray[np.float64]
 log = get_logger("train_classifier")
@@ -66,39 +63,23 @@ class Trial:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
-class _Hearing:
-    """The features of some clips, for one learner."""
-
-    learner: str
-    pretrained: Pretrained
-    clips: ClipSet
-    store: ItemStore
-    copies: bool
-
-
-def _hear(hearing: _Hearing) -> None:
-    features_of(hearing.learner, hearing.pretrained, hearing.clips, hearing.store, hearing.copies)
-
-
-def hear_all(jobs: Sequence[LearnerJob]) -> None:
+def hear_all(jobs: Iterable[LearnerJob]) -> None:
     """Compute the features of all clips of the jobs, each once; a job whose clips fail meets the error again."""
-    found: dict[str, _Hearing] = {}
-    for job in jobs:
-        for clips, copies in ((job.gold, True), (job.validation, True), (job.synthetic, False)):
-            for part in clips.parts(PART) if clips is not None else ():
-                key = hash_json([kind_of(job.learner).front_end_key(job.pretrained), copies, part.identity])
-                found.setdefault(key, _Hearing(job.learner, job.pretrained, part, job.store, copies))
-    for _ in run_items(_hear, list(found.values()), model_workers()):
-        pass
+    parts = [
+        part
+        for job in jobs
+        for clips, copies in ((job.gold, True), (job.validation, True), (job.synthetic, False))
+        for part in (feature_parts(job.learner, job.pretrained, clips, job.store, copies) if clips else ())
+    ]
+    perform({item_of(part): part for part in parts})
 
 
-def run_learner(job: LearnerJob) -> Path:
-    """Fit the job's learner, or find it in the store; the item is like AST's.
+def fitting(job: LearnerJob) -> Task:
+    """Fitting of the job's learner; the item is like AST's.
 
-    The item has `model/`, `result.json`, `validation.npy` and `splits.npz` (what the first split did not fit to).
+    It has `model/`, `result.json`, `validation.npy` and `splits.npz` (what the first split did not fit to).
     """
-    return job.store.get_or_make(lambda folder: _make(job, folder), **job.key())
+    return Task(job.store, job.key(), partial(_make, job))
 
 
 def _make(job: LearnerJob, folder: Path) -> None:
@@ -112,7 +93,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
         ]
         best = min(tried, key=lambda trial: trial.loss)
     else:
-        alone = run_learner(job.alone())
+        alone = obtain(fitting(job.alone()))
         told = read_json(alone / RESULT)
         with np.load(alone / SPLITS, allow_pickle=False) as kept:
             best = Trial(further=none, unseen=kept["probabilities"], **told["chosen"])

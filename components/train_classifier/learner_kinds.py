@@ -31,6 +31,7 @@ from common.learners.model import LearnerModel
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip
 from common.runtime.seeding import derive_seed
+from common.runtime.work import Task
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
 from components.train_classifier.clip_sets import ClipSet
@@ -109,16 +110,22 @@ class Kind:
         return self.front_end_name or pretrained.key
 
 
+def feature_parts(learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore, copies: bool) -> list[Task]:
+    """Computation of the features of each clip, followed with `copies` by those of its recorded copies."""
+    key = {"features": [kind_of(learner).front_end_key(pretrained), copies]}
+    return [
+        Task(store, {**key, "clips": part.identity}, partial(_save_features, learner, pretrained, part, copies))
+        for part in clips.parts(PART)
+    ]
+
+
 def features_of(
     learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore, copies: bool
 ) -> list[list[Features]]:
-    """Features of each clip, followed with `copies` by those of its recorded copies; computed once."""
-    key, found = [kind_of(learner).front_end_key(pretrained), copies], []
-    for part in clips.parts(PART):
-        item = store.get_or_make(
-            partial(_save_features, learner, pretrained, part, copies), features=key, clips=part.identity
-        )
-        found += _saved_features(item, len(part.clips))
+    """Result of `feature_parts` for each clip, computed once."""
+    found, works = [], feature_parts(learner, pretrained, clips, store, copies)
+    for work, part in zip(works, clips.parts(PART), strict=True):
+        found += _saved_features(store.get_or_make(work.make, **work.key), len(part.clips))
     return found
 
 

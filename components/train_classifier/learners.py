@@ -20,15 +20,14 @@ from common.learners.architectures import copy_encoder
 from common.learners.front_ends import ENCODER
 from common.log import event, get_logger
 from common.records.clips import GoldClip
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
+from common.runtime.work import perform
 from common.storage import read_json, write_json
 from components.train_classifier.blend import MEMBERS, Heard, blend, losses
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, SECONDS, read_result
-from components.train_classifier.learner_fitting import hear_all, run_learner
+from components.train_classifier.learner_fitting import fitting, hear_all
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS
 from components.train_classifier.selection import Outcome, train_jobs
@@ -62,9 +61,9 @@ class Learned:
         """Folder of the pretrained model that a learner hears through."""
         return next(job.pretrained.folder for (name, _, _), job in self.jobs.items() if name == learner)
 
-    def fail(self, learner: str, method: str, seed: int, error: str) -> None:
+    def fail(self, learner: str, method: str, seed: int, error: Exception) -> None:
         """Note that a learner failed."""
-        self.failures.append({"method": f"{learner} on {method}", "seed": seed, "error": error})
+        self.failures.append({"method": f"{learner} on {method}", "seed": seed, "error": failure_text(error)})
 
 
 def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> Learned:
@@ -148,32 +147,23 @@ def _applies(classic: str, learner: str) -> bool:
 
 def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
     # The slow ones begin, so that no core waits for the last of them.
-    keys = sorted(jobs, key=lambda cell: not find_learner(cell[0]).slow)
-    results = {
-        keys[place]: result for place, result in run_items(run_learner, [jobs[key] for key in keys], model_workers())
-    }
-    done = {}
-    for key, job in jobs.items():
-        result = results[key]
-        if isinstance(result, BaseException):
-            text = failure_text(result)
-            learned.fail(job.learner, job.method, job.seed, text)
-            event(log, "failed", name=job.name, error=text)
-        else:
-            done[key] = result
-    return done
+    cells = sorted(jobs, key=lambda cell: not find_learner(cell[0]).slow)
+    done = perform({cell: fitting(jobs[cell]) for cell in cells})
+    for cell in jobs:
+        if cell in done.failures:
+            learned.fail(*cell, done.failures[cell])
+    return done.items
 
 
 def _probe_first(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
     """Train what was chosen for AST, in strength and factor, once more from a fitted head."""
-    cells = list(asts.candidates)
-    jobs = [inputs.job(asts.candidates[cell], plan) for cell in cells]
-    done, errors = train_jobs([replace(job, name=f"{PROBE_FIRST} on {job.name}", probe_first=True) for job in jobs])
-    for place, (method, seed) in enumerate(cells):
-        if place in errors:
-            learned.fail(PROBE_FIRST, method, seed, errors[place])
-        else:
-            learned.items[PROBE_FIRST, method, seed] = done[place]
+    jobs = {(PROBE_FIRST, *cell): inputs.job(candidate, plan) for cell, candidate in asts.candidates.items()}
+    done = train_jobs(
+        {cell: replace(job, name=f"{PROBE_FIRST} on {job.name}", probe_first=True) for cell, job in jobs.items()}
+    )
+    for cell, error in done.failures.items():
+        learned.fail(*cell, error)
+    learned.items |= done.items
 
 
 def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:

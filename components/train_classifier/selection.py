@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.config.classifier import TrainClassifierPlan
 from common.errors import failure_text
-from common.log import event, get_logger
-from common.runtime.devices import model_workers
-from common.runtime.parallel import run_items
-from common.storage.hashing import hash_json
+from common.runtime.work import Name, Performed, perform
 from components.train_classifier.candidates import (
     Candidate,
     best_candidates,
@@ -28,10 +25,9 @@ from components.train_classifier.candidates import (
     first_phase,
 )
 from components.train_classifier.inputs import ORACLE, Inputs
-from components.train_classifier.jobs import MODEL, Job, read_result, run_contrastive, run_job
+from components.train_classifier.jobs import MODEL, Job, contrastive_body, read_result, training
 from components.train_classifier.training import selection_figure
 
-log = get_logger("train_classifier")
 _TRIED = ("classic", "strength", "factor", "val_accuracy", "val_map", "val_macro_f1", "val_loss", "best_step")
 
 
@@ -61,23 +57,22 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
     first = first_phase(plan.methods, plan.seeds, plan.settings, plan.augmentation_factors)
-    oracle = [inputs.oracle_job(plan)] if _generates(plan) else []
-    done, errors = train_jobs([*oracle, *(inputs.job(candidate, plan) for candidate in first)])
-    if oracle:
-        outcome.oracle = done.pop(0, None)
-        if 0 in errors:
-            outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": errors.pop(0)})
-    items = {first[index - len(oracle)]: item for index, item in done.items()}
-    failed = {first[index - len(oracle)]: error for index, error in errors.items()}
+    jobs: dict[Candidate | str, Job] = {ORACLE: inputs.oracle_job(plan)} if _generates(plan) else {}
+    done = train_jobs(jobs | {candidate: inputs.job(candidate, plan) for candidate in first})
+    outcome.oracle = done.items.get(ORACLE)
+    if ORACLE in done.failures:
+        error = failure_text(done.failures[ORACLE])
+        outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": error})
+    items = {candidate: done.items[candidate] for candidate in first if candidate in done.items}
+    failed = {candidate: done.failures[candidate] for candidate in first if candidate in done.failures}
     results = {candidate: read_result(item) for candidate, item in items.items()}
     for seed in plan.seeds:
         best = choose(classic_candidates(seed, plan.settings, classics_of(plan.methods)), results, select_by)
         if best is not None:
             outcome.best_classic[seed] = best
-    second = _second_phase(plan, outcome.best_classic)
-    done, errors = train_jobs([inputs.job(candidate, plan) for candidate in second])
-    items |= {second[index]: item for index, item in done.items()}
-    failed |= {second[index]: error for index, error in errors.items()}
+    second = train_jobs({each: inputs.job(each, plan) for each in _second_phase(plan, outcome.best_classic)})
+    items |= second.items
+    failed |= second.failures
     results |= {candidate: read_result(item) for candidate, item in items.items() if candidate not in results}
     _choose_all(plan, outcome, items, results, failed)
     return outcome
@@ -105,7 +100,7 @@ def _choose_all(
     outcome: Outcome,
     items: dict[Candidate, Path],
     results: dict[Candidate, dict[str, Any]],
-    failed: dict[Candidate, str],
+    failed: dict[Candidate, Exception],
 ) -> None:
     reported = set()
     for name, method in sorted(plan.methods.items()):
@@ -132,32 +127,17 @@ def _choose_all(
             outcome.failures.append(_failure(candidate.classic, candidate.seed, candidate, failed[candidate]))
 
 
-def _failure(name: str, seed: int, candidate: Candidate, error: str) -> dict[str, Any]:
+def _failure(name: str, seed: int, candidate: Candidate, error: Exception) -> dict[str, Any]:
     strength = {} if candidate.strength is None else {"classic": candidate.classic, "strength": candidate.strength}
     factor = {} if candidate.factor is None else {"factor": candidate.factor}
-    return {"method": name, "seed": seed, "error": error, **strength, **factor}
+    return {"method": name, "seed": seed, "error": failure_text(error), **strength, **factor}
 
 
-def train_jobs(jobs: Sequence[Job]) -> tuple[dict[int, Path], dict[int, str]]:
-    """Run all jobs, equal ones only once; return items of finished and messages of failed jobs, by index."""
-    equal: dict[str, list[int]] = {}
-    for index, job in enumerate(jobs):
-        equal.setdefault(hash_json(job.key()), []).append(index)
-    places = list(equal.values())
-    done: dict[int, Path] = {}
-    errors: dict[int, str] = {}
-    if jobs and jobs[0].settings.contrastive:
-        # Each body is trained once, before the jobs that find it. If one fails, its jobs fail with the same error.
-        bodies = {hash_json(job.contrastive_key()): job for job in jobs}
-        list(run_items(run_contrastive, list(bodies.values()), model_workers()))
-    for number, result in run_items(run_job, [jobs[same[0]] for same in places], model_workers()):
-        if isinstance(result, BaseException):
-            text = failure_text(result)
-            errors |= dict.fromkeys(places[number], text)
-            event(log, "failed", name=jobs[places[number][0]].name, error=text)
-        else:
-            done |= dict.fromkeys(places[number], result)
-    return dict(sorted(done.items())), dict(sorted(errors.items()))
+def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
+    """Run all jobs."""
+    # Each body is trained once, before the jobs that find it. If one fails, its jobs fail with the same error.
+    perform({name: contrastive_body(job) for name, job in jobs.items() if job.settings.contrastive})
+    return perform({name: training(job) for name, job in jobs.items()})
 
 
 def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:

@@ -28,11 +28,12 @@ from common.config.dataset import PrepareDatasetConfig
 from common.datasets.rows import Row
 from common.records.audio_folder import clip_path, write_audio_folder
 from common.records.clips import GoldClip
+from common.runtime.work import obtain
 from common.storage.items import ItemStore
 from components.prepare_dataset.clips import Clip, read_row
 from components.train_classifier.budget import make_budget
 from components.train_classifier.clip_sets import ClipSet, clip_set
-from components.train_classifier.jobs import Job, run_job
+from components.train_classifier.jobs import Job, training
 from components.train_classifier.training import Examples, train
 from contrib.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
@@ -157,7 +158,7 @@ def training_figure(folder: Path, seconds: float, rate: int, rounds: int) -> Fig
             store=ItemStore("bench", "", gold / f"store-{run}"),
         )  # fmt: skip
         forget_features()
-        run_job(job)
+        obtain(training(job))
 
     ours_s, stock_s = best_of(ours, lambda: train_stock(gold, base, records), rounds=rounds)
     return Figure(

@@ -13,7 +13,6 @@ import pytest
 import common.runtime.parallel
 import components.train_classifier.jobs as jobs
 from common.errors import DataError
-from common.storage.checkpoints import Checkpoints
 from components.train_classifier.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.hashing import hash_dir
@@ -35,9 +34,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     real: Callable[..., None] = jobs._make
 
-    def counted(job: jobs.Job, folder: Path, kept: Checkpoints) -> None:
+    def counted(job: jobs.Job, folder: Path) -> None:
         names.extend([job.name] if "all clips" not in job.name else [])
-        real(job, folder, kept)
+        real(job, folder)
 
     monkeypatch.setattr(jobs, "_make", counted)
     monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda: 1)
@@ -119,9 +118,9 @@ def test_the_body_is_trained_contrastively_once_for_all_augmentations(
     bodies = []
     real = jobs._make_body
 
-    def counted(job: jobs.Job, folder: Path, kept: Checkpoints) -> None:
+    def counted(job: jobs.Job, folder: Path) -> None:
         bodies.extend([job.seed] if "all clips" not in job.name else [])
-        real(job, folder, kept)
+        real(job, folder)
 
     monkeypatch.setattr(jobs, "_make_body", counted)
     optim = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "record_every": 2}

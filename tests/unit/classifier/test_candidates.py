@@ -47,7 +47,7 @@ def test_every_classic_has_at_least_three_strengths() -> None:
 
 def test_combinations_are_chosen_among_as_strengths_are_and_another_one_is_a_record_of_the_configuration() -> None:
     made = candidates_of(METHODS["audiomentations"], 0, CONFIG, (2,))
-    assert [candidate.name for candidate in made] == [
+    assert [str(candidate) for candidate in made] == [
         f"gold+audiomentations={name}/0" for name in ("gentle", "usual", "strong")
     ]
     combinations = {**CONFIG.audiomentations.combinations, "own": Combination(shift=1.0)}
@@ -166,4 +166,4 @@ def test_the_twin_of_a_method_has_its_clips_and_another_training_seed() -> None:
     methods = {name: METHODS[name] for name in ("gold", "gold_again")}
     gold, twin = first_phase(methods, (0,), CONFIG, (2,))
     assert gold.seed == twin.seed == 0 and gold.training_seed == 0 != twin.training_seed
-    assert gold.name != twin.name
+    assert str(gold) != str(twin)

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from common.runtime import devices
-from common.runtime.devices import autocast, computes_bf16, device, has_bf16, model_workers, tf32
+from common.runtime.devices import autocast, computes_bf16, device, has_bf16, tf32
 from tests.kit.gpu import pretend_gpu
 
 ROOT = Path(__file__).resolve().parents[3]
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 
-def test_models_share_a_gpu_in_one_process_and_have_a_core_each_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (device(), model_workers(), has_bf16()) == ("cpu", None, False)
+def test_a_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (device(), has_bf16()) == ("cpu", False)
     pretend_gpu(monkeypatch)
-    assert (device(), model_workers(), has_bf16()) == ("cuda", 1, True)
+    assert (device(), has_bf16()) == ("cuda", True)
 
 
 def calls(name: str) -> list[tuple[str, ast.Call]]:
@@ -38,9 +38,7 @@ OWN = {
 
 def test_every_stage_that_maps_over_items_leaves_the_number_of_processes_to_the_device() -> None:
     assert {path for path, _ in calls("run_all")} == OWN
-    own = {"common/runtime/parallel.py": "workers", "common/runtime/work.py": "model_workers() if firsts else None"}
-    said = {(path, ast.unparse(call.args[2])) for path, call in calls("run_items")}
-    assert {(path, own.get(path, "model_workers()")) for path, _ in said} == said
+    assert {path for path, _ in calls("run_items")} == {"common/runtime/parallel.py", "common/runtime/work.py"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from common.errors import DataError
 from common.runtime.work import item_of, obtain, obtain_all, perform
 from common.storage import write_text
 from common.storage.items import ItemStore
+from tests.kit.gpu import pretend_gpu
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,17 @@ def test_what_was_kept_of_unfinished_work_goes_when_the_item_is_there(squares: A
     obtain(work)
     left = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
     assert sorted(path.name for path in left) == ["FORMAT", "square"]
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [(False, None), (True, 1)])
+def test_works_share_a_gpu_in_one_process_and_have_a_core_each_without_one(
+    squares: Any, monkeypatch: pytest.MonkeyPatch, gpu: bool, expected: int | None
+) -> None:
+    if gpu:
+        pretend_gpu(monkeypatch)
+    seen: list[int | None] = []
+    monkeypatch.setattr("common.runtime.work.run_items", lambda work, items, workers: seen.append(workers) or [])
+    assert obtain_all({}) == {} and seen == [None]
+    with pytest.raises(KeyError):
+        obtain_all(squares(1))
+    assert seen == [None, expected]
