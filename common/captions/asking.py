@@ -10,8 +10,9 @@ from common.captions.cache import Cache, NoCache
 from common.captions.checks import check_caption, check_reply, plain_caption
 from common.captions.grammar import GrammarWriter
 from common.captions.prompts import make_request
-from common.captions.records import Answer, Checked, Elements, Kept, Price, Reply, Request, Tally, Task, Usage
+from common.captions.records import Answer, Checked, Elements, Kept, Reply, Request, Task
 from common.config.captions import CheckConfig
+from common.contracts.generation import Price, Tally, Usage
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import Written

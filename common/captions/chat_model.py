@@ -12,9 +12,10 @@ from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from common.captions.constrained import KeepToForm, ReplyForm
-from common.captions.records import Price, Reply, Request, Usage
+from common.captions.records import Reply, Request
 from common.captions.sampling import SeededSampling, default_device, end_tokens
 from common.config.captions import ChatModelConfig, CheckConfig
+from common.contracts.generation import Price, Usage
 from common.errors import ConfigError
 from common.log import Progress, get_logger
 from common.models.registry import locate

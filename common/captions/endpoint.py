@@ -24,10 +24,11 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from tenacity import Retrying, retry_if_exception_type
 
 from common.captions.prompts import reply_schema
-from common.captions.records import Price, Reply, Request, Usage
+from common.captions.records import Reply, Request
 from common.captions.retries import Passing, Refused, Stop, Wait, log_retry
 from common.captions.server_errors import ServerError, asked_wait_s, read_error
 from common.config.captions import EndpointConfig
+from common.contracts.generation import Price, Usage
 from common.errors import ConfigError
 from common.log import Progress, event, get_logger
 

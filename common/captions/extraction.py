@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from common.captions.asking import Desk
-from common.captions.records import Elements, Tally, Task
+from common.captions.records import Elements, Task
+from common.contracts.generation import Tally
 from common.records.text import normalize_label
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.contracts.generation import Price, Usage
 from common.records.clips import Record, Written
 from common.storage.hashing import hash_json
 
@@ -84,51 +84,6 @@ class Request(Record):
         return hash_json([self.prompt_hash, self.seed, self.task.count])[:16]
 
 
-def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}
-
-
-class Price(Record):
-    """Tokens and cost."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float = 0.0
-
-    def __add__(self, other: Price) -> Price:
-        """Sum of both."""
-        return Price(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cost=self.cost + other.cost,
-        )
-
-
-class Usage(Record):
-    """Requests, tokens and cost of writing."""
-
-    requests: int = Field(default=0, description="sent, retries included")
-    failed: dict[str, int] = Field(default_factory=dict, description="of those, without a usable reply, by reason code")
-    cached: int = Field(default=0, description="answered from the request cache")
-    paid: Price = Field(default=Price(), description="of the requests sent")
-    replies: dict[str, Price] = Field(default_factory=dict, description="of each reply used, by its request's key")
-
-    def __add__(self, other: Usage) -> Usage:
-        """Sum of both."""
-        return Usage(
-            requests=self.requests + other.requests,
-            failed=_summed(self.failed, other.failed),
-            cached=self.cached + other.cached,
-            paid=self.paid + other.paid,
-            replies=self.replies | other.replies,
-        )
-
-    @property
-    def whole(self) -> Price:
-        """Price of all replies, each counted once, whoever paid; equal in a first run, a resumed one and a rerun."""
-        return sum((price for _, price in sorted(self.replies.items())), start=Price())
-
-
 class Reply(NamedTuple):
     """A writer's answer: `text`, unchecked, and the reason code `failure` if it is not the whole answer."""
 
@@ -158,42 +113,3 @@ class Answer(Record):
 
     captions: tuple[Written, ...] = ()
     elements: Elements = Elements()
-
-
-class Tally(Record):
-    """Origin of the captions and elements of some tasks. An extraction counts as one piece."""
-
-    pieces: int = 0
-    repaired: int = Field(default=0, description="from the second reply")
-    replaced: int = Field(default=0, description="written by the grammar, since no reply was usable")
-    reasons: dict[str, int] = Field(default_factory=dict, description="refused, by reason code; every refusal counts")
-    usage: Usage = Usage()
-
-    def __add__(self, other: Tally) -> Tally:
-        """Sum of both."""
-        return Tally(
-            pieces=self.pieces + other.pieces,
-            repaired=self.repaired + other.repaired,
-            replaced=self.replaced + other.replaced,
-            reasons=_summed(self.reasons, other.reasons),
-            usage=self.usage + other.usage,
-        )
-
-    def figures(self, now: Tally) -> dict[str, float | int]:
-        """Figures for the run's page.
-
-        Args:
-            now: tally of this execution only; empty if all captions were already finished.
-        """
-        return {
-            "repaired": self.repaired,
-            "replaced": self.replaced,
-            "refused": sum(self.reasons.values()),
-            "input_tokens": self.usage.whole.input_tokens,
-            "output_tokens": self.usage.whole.output_tokens,
-            "cost": self.usage.whole.cost,
-            "requests": now.usage.requests,
-            "requests_failed": sum(now.usage.failed.values()),
-            "requests_cached": now.usage.cached,
-            "cost_paid": now.usage.paid.cost,
-        }

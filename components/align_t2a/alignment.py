@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from common.config.t2a import AlignT2AConfig, AlignT2APlan
+from common.contracts import generation
+from common.contracts.base import write
 from common.diffusion.backend import T2ABackend, load_backend
 from common.log import event, get_logger
 from common.records.audio_folder import clips_hash, load_clip, read_clips
@@ -93,12 +95,12 @@ class Alignment:
         return f"{self.seed}/{self.alignment}"
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Content and settings that identify the item in the store."""
         return {**self.shared_key, "alignment": self.alignment, "settings": self.settings.model_dump(mode="json")}
 
     @property
-    def shared_key(self) -> dict[str, Any]:
+    def shared_key(self) -> dict[str, object]:
         """What all alignments of a replicate share."""
         return {**self.content, "seed": self.seed, "losers_per_clip": self.losers_per_clip}
 
@@ -133,21 +135,37 @@ class Alignment:
         )
         after, spectrum_after = probes.measure(backend)
         backend.save(folder / MODEL)
-        spectra = {"gold": _mean_spectrum(pairs), "before": spectrum_before, "after": spectrum_after}
-        write_json(
+        write(
             folder / ACCOUNT,
-            {
-                "before": before,
-                "after": after,
-                **_account(self, pairs, result),
-                "spectra_db": {
-                    name: [round(float(band), 3) for band in spectrum] for name, spectrum in spectra.items()
-                },
-                "probes": len(clips),
-                "held_out_clips": sum(len(batch.clip_ids) for batch in probes.held_out),
-                **({"learner_loss_of_gold": learner.loss()} if learner else {}),
-            },
+            generation.Alignment(
+                before=dict(before),
+                after=after,
+                curve=result.curve,
+                during=result.during,
+                best_step=result.best_step,
+                keep_best_by=criterion(result.during, settings),
+                stopped_by=result.stopped,
+                note="" if result.best_step else UNALIGNED,
+                pairs=pairs.pairs,
+                silent_losers=pairs.silent_losers,
+                silent_winners=list(pairs.silent_winners),
+                loss=settings.preference_loss if self.alignment == "dpo" else "erm",
+                beta=settings.beta,
+                adapter=settings.adapter,
+                spectra_db=generation.Spectra(
+                    gold=_rounded(_mean_spectrum(pairs)),
+                    before=_rounded(spectrum_before),
+                    after=_rounded(spectrum_after),
+                ),
+                probes=len(clips),
+                held_out_clips=sum(len(batch.clip_ids) for batch in probes.held_out),
+                learner_loss_of_gold=learner.loss() if learner else None,
+            ),
         )
+
+
+def _rounded(spectrum: Spectrum) -> list[float]:
+    return [round(float(band), 3) for band in spectrum]
 
 
 def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: ItemStore) -> list[Alignment]:
@@ -181,24 +199,6 @@ def _variants(plan: AlignT2APlan) -> Iterator[tuple[Literal["dpo", "erm"], Align
     for alignment in plan.alignments:
         for loss in losses if alignment == "dpo" else losses[:1]:
             yield alignment, plan.settings.model_copy(update={"preference_loss": loss})
-
-
-def _account(item: Alignment, pairs: EncodedPairs, result: Aligned) -> dict[str, Any]:
-    settings = item.settings
-    return {
-        "curve": result.curve,
-        "during": result.during,
-        "best_step": result.best_step,
-        "keep_best_by": criterion(result.during, settings),
-        "stopped_by": result.stopped,
-        "note": "" if result.best_step else UNALIGNED,
-        "pairs": pairs.pairs,
-        "silent_losers": pairs.silent_losers,
-        "silent_winners": list(pairs.silent_winners),
-        "loss": settings.preference_loss if item.alignment == "dpo" else "erm",
-        "beta": settings.beta,
-        "adapter": settings.adapter,
-    }
 
 
 def _before(item: Alignment, probes: Probes, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.t2a import AlignT2APlan
+from common.contracts import generation as contract
+from common.contracts.base import read, write
 from common.errors import DataError
 from common.runtime.stage import stage
 from common.runtime.work import item_of, perform
-from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Write pipelines `<seed>/<alignment>/` and `align.json` to `aligned_path`; arguments as in `component.py`.
 
-    `align.json` has one entry per model, named `<seed>/<alignment>`, and `failures`, errors by the same names. Of
-    several losses the entry is that of the best model; its `tried` has the deciding figure of each.
+    Of several losses the entry in `align.json` is that of the best model.
 
     Returns:
         Distances to the gold set before and after alignment, means over the models.
@@ -43,7 +43,7 @@ def run(
     plan = AlignT2APlan.model_validate(config)
     target = Path(aligned_path)
     with stage("align_t2a", config, metrics_path, {"aligned": aligned_path}) as running:
-        accounts: dict[str, Any] = {"failures": {}}
+        accounts: dict[str, contract.Alignment] = {}
         items: list[Alignment] = []
         if plan.alignments:
             # Imported here, so that a run without aligned methods does not load torch.
@@ -52,16 +52,15 @@ def run(
             running.verify({"t2a": t2a_path, "gold": gold_path, "losers": losers_path})
             store = ItemStore("align_t2a", code_version)
             items = plan_items(plan, Path(t2a_path), Path(gold_path), Path(losers_path), store)
-        failures = accounts["failures"]
-        for index, error in perform(dict(enumerate(items))).failures.items():
-            failures[items[index].name] = f"{type(error).__name__}: {error}"
+        errors = perform(dict(enumerate(items))).failures
+        failures = {items[index].name: f"{type(error).__name__}: {error}" for index, error in errors.items()}
         names = list(dict.fromkeys(item.name for item in items))
         for name in names:
             if name in failures:
                 continue
             made, accounts[name] = _best([item for item in items if item.name == name])
             shutil.copytree(made / "model", target / name, dirs_exist_ok=True)
-        write_json(target / ACCOUNTS, accounts)
+        write(target / ACCOUNTS, contract.AlignAccount.model_validate({"failures": failures, **accounts}))
         if failures:
             name, reason = next(iter(failures.items()))
             raise DataError(
@@ -69,33 +68,34 @@ def run(
                 "the same command does the failed ones again"
             )
         running.record({"models": len(names)})
-        running.record(_means([accounts[name] for name in names]))
+        running.record(_means(list(accounts.values())))
     return running.figures
 
 
-def _best(items: list[Alignment]) -> tuple[Path, dict[str, Any]]:
+def _best(items: list[Alignment]) -> tuple[Path, contract.Alignment]:
     """Folder and account of the item whose deciding figure ended smallest, the first among equals."""
     folders = [item_of(item) for item in items]
-    accounts = [read_json(folder / "account.json") for folder in folders]
+    accounts = [read(contract.Alignment, folder / "account.json") for folder in folders]
     if len(items) == 1:
         return folders[0], accounts[0]
-    figures = [account["after"][account["keep_best_by"]] for account in accounts]
+    figures = [account.after[account.keep_best_by] for account in accounts]
     best = figures.index(min(figures))
-    tried = {account["loss"]: figure for account, figure in zip(accounts, figures, strict=True)}
-    return folders[best], {**accounts[best], "tried": tried}
+    tried = {account.loss: figure for account, figure in zip(accounts, figures, strict=True)}
+    return folders[best], accounts[best].model_copy(update={"tried": tried})
 
 
-def _means(accounts: list[dict[str, Any]]) -> dict[str, float | int | str]:
+def _means(accounts: list[contract.Alignment]) -> dict[str, float | int | str]:
     if not accounts:
         return {}
     # A replicate without validation clips has no held-out error.
-    names = sorted(set.intersection(*(set(account["before"]) for account in accounts)))
+    before, after = [account.before for account in accounts], [account.after for account in accounts]
+    names = sorted(set.intersection(*(set(account.before) for account in accounts)))
     return {
         **{
-            f"{name}_{when}": sum(account[when][name] for account in accounts) / len(accounts)
+            f"{name}_{when}": sum(figures[name] for figures in found) / len(accounts)
             for name in names
-            for when in ("before", "after")
+            for when, found in (("before", before), ("after", after))
         },
-        "stopped_early": sum(bool(account["stopped_by"]) for account in accounts),
-        "kept_unaligned": sum(account["best_step"] == 0 for account in accounts),
+        "stopped_early": sum(bool(account.stopped_by) for account in accounts),
+        "kept_unaligned": sum(account.best_step == 0 for account in accounts),
     }

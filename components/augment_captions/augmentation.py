@@ -8,15 +8,16 @@ Read next: `run.py` (sources and replicates, kept in the item store; prompts and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common.captions.asking import Desk
 from common.captions.extraction import extract
 from common.captions.metrics import diversity, diversity_by_label, mean_figures
 from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
-from common.captions.records import PromptName, Tally, Task
+from common.captions.records import PromptName, Task
 from common.config.captions import AugmentCaptionsConfig
 from common.config.methods import CaptionSource
+from common.contracts.generation import SourceAccount, Tally
 from common.errors import DataError
 from common.records.clips import Caption, GoldClip, Prompt, template_prompts
 from common.records.text import normalize_label
@@ -133,26 +134,26 @@ def _calls(
     return calls
 
 
-def source_figures(found: Sequence[tuple[Sequence[Prompt], Tally]], *, in_run: bool) -> dict[str, Any]:
+def source_account(found: Sequence[tuple[Sequence[Prompt], Tally]], *, in_run: bool) -> SourceAccount:
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
     Args:
+        found: captions and tally of each replicate.
         in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
-
-    Returns:
-        The figures of `diversity`, `captions`, `by_label` (the same figures per label), `in_run`, `how` (a `Tally`).
     """
     per_seed = [_by_label(drafts) for drafts, _ in found]
     whole = [diversity(captions) for captions in per_seed]
     by_label = [diversity_by_label(captions) for captions in per_seed]
     labels = sorted({label for one in by_label for label in one})
-    return {
-        **mean_figures(whole),
-        "captions": sum(one["captions"] for one in whole),
-        "by_label": {label: mean_figures([one[label] for one in by_label if label in one]) for label in labels},
-        "in_run": in_run,
-        "how": sum((tally for _, tally in found), start=Tally()).model_dump(mode="json"),
-    }
+    return SourceAccount.model_validate(
+        {
+            **mean_figures(whole),
+            "captions": sum(one["captions"] for one in whole),
+            "by_label": {label: mean_figures([one[label] for one in by_label if label in one]) for label in labels},
+            "in_run": in_run,
+            "how": sum((tally for _, tally in found), start=Tally()),
+        }
+    )
 
 
 def _by_label(drafts: Sequence[Prompt]) -> dict[str, list[str]]:
@@ -164,12 +165,12 @@ def _by_label(drafts: Sequence[Prompt]) -> dict[str, list[str]]:
     return captions
 
 
-def flat_figures(report: dict[str, dict[str, Any]], how: Tally, now: Tally) -> dict[str, float | int]:
+def flat_figures(report: Mapping[CaptionSource, SourceAccount], how: Tally, now: Tally) -> dict[str, float | int]:
     """Diversity per caption source and the origin of the captions, for the run's page.
 
     Args:
         how: tally of all captions, including those found in the store.
     """
     shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
-    diverse = {f"{source}_{name}": report[source][name] for source in sorted(report) for name in shown}
+    diverse = {f"{source}_{name}": getattr(report[source], name) for source in sorted(report) for name in shown}
     return diverse | how.figures(now)

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from common.captions.asking import Desk
-from common.captions.records import Tally
 from common.captions.writers import content_settings, open_desk
 from common.config.captions import AugmentCaptionsPlan, WriterConfig
 from common.config.methods import LOSERS, CaptionSource
+from common.contracts.base import read, write
+from common.contracts.generation import CaptionAccount, Tally, WritingRound
 from common.records.clips import Caption, Prompt, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.stage import stage
-from common.storage import read_json, write_json
 from common.storage.items import ItemStore
-from components.augment_captions.augmentation import flat_figures, source_figures, write_drafts
+from components.augment_captions.augmentation import flat_figures, source_account, write_drafts
 
 NAME = "augment_captions"
 REFERENCES: tuple[CaptionSource, ...] = ("template", "label_only")
@@ -57,13 +57,13 @@ def run(
                 for source in REFERENCES
                 if recipes and source not in drafts
             }
-        report: dict[str, dict[str, Any]] = {
-            source: source_figures(found, in_run=source in drafts) for source, found in (drafts | references).items()
+        report = {
+            source: source_account(found, in_run=source in drafts) for source, found in (drafts | references).items()
         }
         how = sum((tally for found in drafts.values() for _, tally in found), start=Tally())
-        rounds = [{"round": 0, "prompts": len(prompts), "how": how.model_dump(mode="json")}]
-        account = {"writer": desk.writer_name, "sources": report, "rounds": rounds}
-        write_json(Path(prompts_path) / "captions.json", account)
+        rounds = [WritingRound(round=0, prompts=len(prompts), how=how)]
+        account = CaptionAccount(writer=desk.writer_name, sources=report, rounds=rounds)
+        write(Path(prompts_path) / "captions.json", account)
         running.record({"prompts": len(prompts), "writer": desk.writer_name, **flat_figures(report, how, work.now)})
     return running.figures
 
@@ -95,7 +95,7 @@ class _Work:
                 seed=seed,
             )
             write_records(folder / "drafts.jsonl", drafts)
-            write_json(folder / "tally.json", tally.model_dump(mode="json"))
+            write(folder / "tally.json", tally)
             self.now += tally
 
         captions = [self._captions.get(clip.clip_id) for clip in clips]
@@ -112,4 +112,4 @@ class _Work:
             captions_per_call=plan.settings.captions_per_call,
             pool_share=plan.settings.pool_share,
         )
-        return read_records(item / "drafts.jsonl", Prompt), Tally.model_validate(read_json(item / "tally.json"))
+        return read_records(item / "drafts.jsonl", Prompt), read(Tally, item / "tally.json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,8 @@ from common.audio.signal import read_audio, resample, to_mono
 from common.clap.distance import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
+from common.contracts.base import write
+from common.contracts.generation import FilterFigures
 from common.errors import DataError
 from common.learners.copies import recorded_copies
 from common.learners.front_ends import front_end
@@ -21,7 +22,6 @@ from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.records.text import template_caption
 from common.runtime.seeding import derive_seed
-from common.storage import write_json
 from common.storage.items import ItemStore
 from components.filter_audio.candidates import Candidate, Decision, Opinion
 from components.filter_audio.filtering import Embedded, decide
@@ -46,7 +46,7 @@ class Replicate:
     clap_dir: Path
     previous_dir: Path | None
     store: ItemStore
-    key: dict[str, Any]
+    key: dict[str, object]
 
     def make(self, folder: Path) -> None:
         """Write `decisions.jsonl` (one line per clip), `embeddings.npy` (one row per clip) and `replicate.json`."""
@@ -56,7 +56,7 @@ class Replicate:
         prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
         train = gold.train(self.seed)
         threshold, figures = _calibrated(self, scorer, gold, prompts)
-        opinions, figures["second_planted"] = _opinions(self, gold)
+        opinions, trial = _opinions(self, gold)
         audio = _Audio(self, gold, rate)
         with Fingerprints(lambda clip_id: scorer.features.spectrogram(audio.load(clip_id))) as marks:
             references = Embedded(
@@ -81,26 +81,29 @@ class Replicate:
             )
         write_decisions(folder, decided)
         np.save(folder / "embeddings.npy", embeddings)
-        figures["kernel_distance"] = _distances(self.clips, decided, embeddings, references.embeddings)
-        write_json(folder / "replicate.json", figures)
+        distances = _distances(self.clips, decided, embeddings, references.embeddings)
+        told = figures.model_copy(update={"second_planted": trial, "kernel_distance": distances})
+        write(folder / "replicate.json", told)
 
 
 def _calibrated(
     job: Replicate, scorer: ClapScorer, gold: GoldSet, prompts: np.ndarray
-) -> tuple[Threshold, dict[str, Any]]:
-    """Threshold from the gold validation clips, and its entry in `replicate.json`."""
+) -> tuple[Threshold, FilterFigures]:
+    """Threshold from the gold validation clips, and its figures."""
     rate = scorer.sample_rate_hz
     validation = gold.val(job.seed)
     claims = [gold.label_ids(clip) for clip in validation]
     similarity = scorer.embed_audio((gold.load(clip, rate) for clip in validation), rate) @ prompts.T
     scores, margins = claim_scores(similarity, claims)
     threshold = calibrate(job.plan.settings.threshold, scores, margins)
-    return threshold, {
-        "threshold": threshold.model_dump(),
-        "gold_scores": [float(score) for score in scores],
-        "gold_margins": [float(margin) for margin in margins],
-        "planted": planted_trial(threshold, similarity, claims) if claims else {},
-    }
+    return threshold, FilterFigures(
+        threshold=threshold,
+        gold_scores=scores.tolist(),
+        gold_margins=margins.tolist(),
+        planted=planted_trial(threshold, similarity, claims) if claims else {},
+        second_planted={},
+        kernel_distance={},
+    )
 
 
 def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[str, float]]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FilterAudioPlan
+from common.contracts.base import read, write
+from common.contracts.generation import FilterAccount, FilterFigures
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all
-from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.filter_audio.candidates import Decision
@@ -49,9 +50,9 @@ def run(
         running.verify({"gold": gold_path, "clap": clap_path} if clips.clips else {})
         items = _filter(plan, clips, before, Path(gold_path), Path(clap_path), code_version)
         decisions = {decision.clip_id: decision for item in items.values() for decision in read_decisions(item)}
-        figures = {seed: read_json(item / "replicate.json") for seed, item in items.items()}
+        figures = {seed: read(FilterFigures, item / "replicate.json") for seed, item in items.items()}
         account = summarize(
-            read_json(before.folder / "filter.json") if before else None, _decided(clips, decisions), figures
+            read(FilterAccount, before.folder / "filter.json") if before else None, _decided(clips, decisions), figures
         )
         kept = sum(decision.reason is None for decision in decisions.values())
         earlier = len(before.clips) if before else 0
@@ -61,11 +62,11 @@ def run(
             Path(rejected_path), (clips, _decided(clips, decisions, lambda decision: decision.reason is not None))
         )
         write_embeddings(accepted, before, items)
-        write_json(accepted / "filter.json", account)
-        for empty in account["empty_classes"]:
-            log.warning("class_without_clips hint='it is trained on gold alone' %s", empty)
+        write(accepted / "filter.json", account)
+        for empty in account.empty_classes:
+            log.warning("class_without_clips hint='it is trained on gold alone' %s", dict(empty))
         running.record({"accepted": kept, "rejected": len(decisions) - kept})
-        running.record({"accepted_total": earlier + kept, "empty_classes": len(account["empty_classes"])})
+        running.record({"accepted_total": earlier + kept, "empty_classes": len(account.empty_classes)})
         running.record({f"rejected_{reason}": count for reason, count in reason_counts(decisions.values()).items()})
     return running.figures
 

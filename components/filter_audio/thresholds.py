@@ -6,20 +6,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from common.config.clap import ThresholdConfig
+from common.contracts.generation import Bounds
 from common.errors import DataError
 
 
-class Threshold(BaseModel):
-    """Lower bounds that a clip must reach; None = no bound."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: str
-    min_score: float | None = None
-    min_margin: float | None = None
-    calibration_clips: int = 0
+class Threshold(Bounds):
+    """Bounds, as a judge."""
 
     def passes(self, similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> np.ndarray:
         """(N,) whether clips pass, from cosines (N, K) with the label prompts and the ids of the labels they claim."""

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,10 @@ from common.clap.scorer import ClapScorer
 from common.clap.training import train_contrastive, window_features
 from common.config.base import OptimConfig
 from common.config.clap import FinetuneClapConfig
+from common.contracts.base import write
+from common.contracts.generation import Finetuning
 from common.records.gold import GoldSet
 from common.records.text import normalize_label, template_caption
-from common.storage import write_json
 from common.storage.checkpoints import Checkpoints
 from common.storage.items import ItemStore
 from common.training import Curve, best_by
@@ -112,7 +112,7 @@ class Replicate:
     clap_dir: Path
     gold_dir: Path
     store: ItemStore
-    key: dict[str, Any]
+    key: dict[str, object]
 
     def make(self, folder: Path) -> None:
         """Write `clap/` and `figures.json`."""
@@ -136,6 +136,6 @@ class Replicate:
             checkpoints=self.store.checkpoints(**self.key),
         )
         tuned.save(folder / "clap")
+        figures = {"before": before, "after": after, "best_step": curve.best_step, "curve": curve}
         kept = "finetuned" if curve.best_step else "pretrained"
-        figures = {"before": before, "after": after, "kept": kept, "best_step": curve.best_step, "curve": curve}
-        write_json(folder / "figures.json", figures)
+        write(folder / "figures.json", Finetuning.model_validate({"kept": kept, **figures}))

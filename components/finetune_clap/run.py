@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FinetuneClapPlan
+from common.contracts.base import read, write
+from common.contracts.generation import Finetuning
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all
-from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 
@@ -28,20 +29,20 @@ def run(
     artifacts = {"clap": clap_path, "gold": gold_path}
     with stage("finetune_clap", config, metrics_path, {"finetuned": finetuned_path}, artifacts) as running:
         finetuned = Path(finetuned_path)
-        account: dict[str, Any] = {}
+        account: dict[int, Finetuning] = {}
         if plan.settings.enabled:
             for seed, item in _finetune(plan, Path(clap_path), Path(gold_path), code_version).items():
                 shutil.copytree(item / "clap", finetuned / str(seed), dirs_exist_ok=True)
-                account[str(seed)] = read_json(item / "figures.json")
+                account[seed] = read(Finetuning, item / "figures.json")
         else:
             for seed in plan.seeds:
                 shutil.copytree(clap_path, finetuned / str(seed), dirs_exist_ok=True, ignore=_NOT_COPIED)
-                account[str(seed)] = {"kept": "pretrained", "before": {}, "after": {}, "curve": []}
-        write_json(finetuned / "finetune.json", account)
-        running.record({"kept_finetuned": sum(row["kept"] == "finetuned" for row in account.values())})
+                account[seed] = Finetuning(kept="pretrained", before={}, after={}, curve=[])
+        write(finetuned / "finetune.json", account)
+        running.record({"kept_finetuned": sum(row.kept == "finetuned" for row in account.values())})
         for moment in ("before", "after"):
             # Null where a replicate's validation clips allow no comparison.
-            values = [auc for row in account.values() if (auc := row[moment].get("auc")) is not None]
+            values = [auc for row in account.values() if (auc := getattr(row, moment).get("auc")) is not None]
             if values:
                 running.record({f"auc_{moment}": sum(values) / len(values)})
     return running.figures

@@ -10,7 +10,9 @@ from pydantic_core import to_jsonable_python
 
 from common.contracts.base import read
 from common.contracts.evaluation import Evaluation
+from common.contracts.generation import AlignAccount, CaptionAccount, FilterAccount
 from common.contracts.gold import Health
+from common.contracts.training import Seconds, Selection
 from common.records.audio_folder import clips_hash, read_clips
 from common.records.clips import Caption, SyntheticClip, read_records
 from common.records.gold import GoldSet
@@ -93,14 +95,14 @@ def read_inputs(folders: Folders) -> Inputs:
         evaluation=to_jsonable_python(read(Evaluation, folders.evaluation / "evaluation.json")),
         gold=gold,
         health=read(Health, folders.gold / "health.json"),
-        selection=read_json(folders.classifiers / "selection.json"),
-        seconds=read_json(folders.classifiers / "seconds.json"),
-        align=read_json(folders.aligned / "align.json"),
-        filtered=read_json(folders.accepted / "filter.json"),
+        selection=to_jsonable_python(read(Selection, folders.classifiers / "selection.json")),
+        seconds=read(Seconds, folders.classifiers / "seconds.json"),
+        align=to_jsonable_python(read(AlignAccount, folders.aligned / "align.json")),
+        filtered=to_jsonable_python(read(FilterAccount, folders.accepted / "filter.json")),
         codec=_codec(folders.t2a),
         corpus=read_json(folders.corpus / "manifest.json"),
         captions=read_records(folders.captions / "captions.jsonl", Caption),
-        writing=read_json(folders.prompts / "captions.json"),
+        writing=to_jsonable_python(read(CaptionAccount, folders.prompts / "captions.json")),
         vanilla=vanilla,
         accepted=accepted,
         rejected=rejected,

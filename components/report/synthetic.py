@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.captions.records import Tally
 from common.config.methods import Method
+from common.contracts.generation import Tally
 
 SOURCES = {
     "mixcap": "MixCap",

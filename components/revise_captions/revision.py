@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from common.captions.asking import Desk
 from common.captions.extraction import extract
 from common.captions.pools import Pool, build_pools, draw, joined, texts
-from common.captions.records import Tally, Task
+from common.captions.records import Task
 from common.config.captions import ReviseCaptionsConfig
+from common.contracts.generation import Tally
 from common.records.clips import Caption, GoldClip, Prompt, SyntheticClip, Written
 from common.records.text import normalize_label
 

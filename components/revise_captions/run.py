@@ -6,13 +6,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from common.captions.records import Tally
 from common.config.captions import ReviseCaptionsPlan
+from common.contracts.base import read, write
+from common.contracts.generation import CaptionAccount, Tally, WritingRound
 from common.records.audio_folder import read_clips
 from common.records.clips import Caption, Prompt, SyntheticClip, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.stage import stage
-from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 from components.revise_captions.selection import due
 
@@ -52,9 +52,9 @@ def run(
             accepted = read_clips(Path(accepted_path), SyntheticClip)
             prompts, how, now = _revise(plan, clips, accepted, GoldSet(gold_path), captions, round, code_version)
         write_records(Path(prompts_path) / "prompts.jsonl", prompts)
-        account = read_json(Path(previous_path) / "captions.json")
-        account["rounds"].append({"round": round, "prompts": len(prompts), "how": how.model_dump(mode="json")})
-        write_json(Path(prompts_path) / "captions.json", account)
+        account = read(CaptionAccount, Path(previous_path) / "captions.json")
+        rounds = [*account.rounds, WritingRound(round=round, prompts=len(prompts), how=how)]
+        write(Path(prompts_path) / "captions.json", account.model_copy(update={"rounds": rounds}))
         running.record({"rejected": len(rejected), "prompts": len(prompts), **how.figures(now)})
     return running.figures
 
@@ -99,7 +99,7 @@ def _revise(
                 )
                 now += how
                 write_records(folder / "prompts.jsonl", made)
-                write_json(folder / "tally.json", how.model_dump(mode="json"))
+                write(folder / "tally.json", how)
 
             item = store.get_or_make(
                 make,
@@ -114,5 +114,5 @@ def _revise(
                 captions=[captions[clip.clip_id].caption for clip in train if clip.clip_id in captions],
             )
             prompts += read_records(item / "prompts.jsonl", Prompt)
-            tally += Tally.model_validate(read_json(item / "tally.json"))
+            tally += read(Tally, item / "tally.json")
     return prompts, tally, now

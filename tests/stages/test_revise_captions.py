@@ -8,8 +8,8 @@ import pytest
 
 from common.captions.checks import contains_phrase
 from common.captions.grammar import extract_elements
-from common.captions.records import Tally
 from common.config.methods import METHODS
+from common.contracts.generation import Tally
 from common.errors import DataError
 from common.records.clips import Prompt, SyntheticClip, read_records, write_records
 from common.records.text import normalize_label

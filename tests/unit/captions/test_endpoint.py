@@ -15,10 +15,11 @@ from tenacity import RetryCallState, Retrying
 
 from common.captions.asking import Desk
 from common.captions.checks import check_caption
-from common.captions.records import Price, Task
+from common.captions.records import Task
 from common.captions.retries import Passing, Stop, Wait
 from common.captions.writers import open_desk
 from common.config.captions import CheckConfig, EndpointConfig, WriterConfig
+from common.contracts.generation import Price
 from common.errors import ConfigError, DataError
 from common.records.text import normalize_label
 from tests.unit.captions.families import FAMILIES, answer

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from common.config.clap import FilterAudioConfig
+from common.contracts.generation import Bounds, Counts, EmptyClass, FilterFigures, Judged
 from common.errors import DataError
 from common.records.clips import SyntheticClip
 from components.filter_audio.candidates import Candidate, Decision, Opinion
@@ -95,9 +96,9 @@ def test_a_clip_must_pass_both_judges_and_the_account_tells_which_rejected_it() 
     assert [each.reason for each in decided] == [None, "second_judge", "low_margin", "low_margin", None]
     records = [decision.on(clip) for decision, clip in zip(decided, clips, strict=True)]
     assert [clip.second_probability for clip in records] == [0.9, 0.1, 0.8, 0.2, None]
-    (told,) = summarize(None, records, {})["rounds"]
-    assert told["judged"] == {"clips": 4, "clap": 1, "second": 1, "both": 1}
-    assert "judged" not in summarize(None, [clips[4]], {})["rounds"][0]
+    (told,) = summarize(None, records, {}).rounds
+    assert told.judged == Judged(clips=4, clap=1, second=1, both=1)
+    assert summarize(None, [clips[4]], {}).rounds[0].judged is None
 
 
 def test_a_near_copy_of_a_gold_clip_is_rejected_and_an_alike_embedding_alone_is_not() -> None:
@@ -173,17 +174,15 @@ def test_a_recipe_that_the_run_does_not_know_is_an_error() -> None:
 
 def test_the_account_counts_every_clip_once_and_names_empty_classes() -> None:
     first = [make("a"), make("b", 1).model_copy(update={"reason": "low_margin", "clap_score": 0.2})]
-    account = summarize(None, first, {0: {"threshold": {}}})
-    assert account["rounds"][0]["by_recipe"] == {FILTERED: {"accepted": 1, "rejected": 1}}
-    assert account["empty_classes"] == [{"seed": 0, "recipe": FILTERED, "label": "label 1"}]
-    assert {key: account["candidates"][1][key] for key in ("caption", "score", "reason", "round")} == {
-        "caption": "c",
-        "score": 0.2,
-        "reason": "low_margin",
-        "round": 0,
-    }
+    none: dict[str, Any] = {"planted": {}, "second_planted": {}, "kernel_distance": {}}
+    figures = FilterFigures(threshold=Bounds(kind="margin"), gold_scores=[], gold_margins=[], **none)
+    account = summarize(None, first, {0: figures})
+    assert account.rounds[0].by_recipe == {FILTERED: Counts(accepted=1, rejected=1)}
+    assert account.empty_classes == [EmptyClass(seed=0, recipe=FILTERED, label="label 1")]
+    told = account.candidates[1]
+    assert (told.caption, told.score, told.reason, told.round) == ("c", 0.2, "low_margin", 0)
     later = summarize(account, [make("b2", 1)], {})
-    assert [row["accepted"] for row in later["rounds"]] == [1, 1] and len(later["candidates"]) == 3
-    assert later["empty_classes"] == [] and later["thresholds"] == account["thresholds"]
+    assert [row.accepted for row in later.rounds] == [1, 1] and len(later.candidates) == 3
+    assert later.empty_classes == [] and later.thresholds == account.thresholds
     empty = summarize(later, [], {})
-    assert empty["rounds"][2] | {"by_recipe": {}} == empty["rounds"][2] and empty["candidates"] == later["candidates"]
+    assert empty.rounds[2].by_recipe == {} and empty.candidates == later.candidates

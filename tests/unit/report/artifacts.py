@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_jsonable_python
 
-from common.captions.records import Price, Tally, Usage
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.methods import DEFAULT_METHODS, METHODS
 from common.config.run import load_preset
 from common.contracts.evaluation import Evaluation
+from common.contracts.generation import Price, Tally, Usage
 from common.records.clips import Caption, GoldClip, SyntheticClip, write_records
 from common.storage import write_json
 from components.evaluate_classifier.comparison import Predictions, compare
@@ -165,12 +165,13 @@ def make_evaluation(
 
 def make_selection() -> dict[str, Any]:
     """The content of selection.json."""
-    selection: dict[str, Any] = {"best_classic": {"0": "specaugment", "1": "noise", "2": "noise"}}
+    best = {"0": "specaugment", "1": "noise", "2": "noise"}
+    selection: dict[str, Any] = {"best_classic": best, "select_by": "accuracy"}
     strengths = {"noise": (20.0, 10.0, 0.0), "specaugment": (0.1, 0.2, 0.4), "synthio_classic": (10.0,)}
     for place, method in enumerate(DEFAULT_METHODS):
         for seed in SEEDS:
             tried = [
-                {"strength": value, "val_accuracy": 0.4 + 0.02 * i, "classic": method}
+                {"strength": value, "factor": None, "val_accuracy": 0.4 + 0.02 * i, "classic": method}
                 for i, value in enumerate(strengths.get(method, (None,)))
             ]
             synthetic = METHODS[method].recipe is not None
@@ -185,6 +186,8 @@ def make_selection() -> dict[str, Any]:
                 "val_accuracy": 0.4 + 0.05 * place,
                 "slot": {"synthetic": 2400 * synthetic, "gold": 2400 * (not synthetic)},
                 "gold_stands_in_for": [],
+                "factor": None,
+                "curve": [],
                 "tried": tried,
             }
     return selection
@@ -223,6 +226,12 @@ def make_align() -> dict[str, Any]:
             "loss": "crpo",
             "beta": 100.0,
             "adapter": "lora",
+            "note": "",
+            "pairs": 18,
+            "silent_losers": 0,
+            "silent_winners": [],
+            "probes": 12,
+            "held_out_clips": 6,
             "spectra_db": {
                 "gold": (-40 - 0.3 * bands).tolist(),
                 "before": (-35 - 0.5 * bands).tolist(),
@@ -247,6 +256,7 @@ def make_filter() -> dict[str, Any]:
                         "seed": i % 3,
                         "recipe": RECIPE,
                         "label": label,
+                        "caption": f"a {label}",
                         "score": 0.4 + margin,
                         "margin": margin,
                         "nearest_similarity": 0.6 + 0.3 * i / count,
@@ -273,6 +283,9 @@ def make_filter() -> dict[str, Any]:
                 "threshold": {**threshold, "min_margin": -0.02 + 0.01 * seed},
                 "planted": planted,
                 "second_planted": {**planted, "recall": 0.9},
+                "gold_scores": [0.5, 0.6],
+                "gold_margins": [0.1, 0.2],
+                "kernel_distance": {},
             }
             for seed in SEEDS
         },
