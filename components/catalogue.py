@@ -1,52 +1,51 @@
-"""Catalogue of the stages: names, task titles, images, and image names on this machine."""
+"""Catalogue of the stages: what the decorator of each component says of it."""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 LOCAL_REGISTRY, LOCAL_TAG = "localhost/synthio", "dev"
 
-STAGES = {
-    "plan": "Check settings",
-    "prepare_corpus": "Prepare the pretraining corpus",
-    "prepare_dataset": "Prepare your dataset",
-    "pretrain_t2a": "Pretrain text-to-audio",
-    "pretrain_clap": "Pretrain CLAP",
-    "pretrain_classifier": "Pretrain the classifier",
-    "finetune_clap": "Fit CLAP to your dataset",
-    "retrieve_audio": "Retrieve similar clips",
-    "caption_clips": "Caption your clips",
-    "augment_captions": "Write new captions",
-    "synthesize_audio": "Generate clips",
-    "align_t2a": "Align text-to-audio",
-    "filter_audio": "Filter clips",
-    "revise_captions": "Revise captions of rejected clips",
-    "train_classifier": "Train classifiers",
-    "evaluate_classifier": "Evaluate on the test split",
-    "report": "Report",
-    "plan_study": "Check the study",
-    "record_cell": "Record the cell",
-    "report_study": "Report the study",
-    "record_night": "Record the night",
-    "judge_study": "Judge the study",
-}
+
+def component(title: str, layer: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator of a stage's KFP component: its task's title, and the layer of the Dockerfile that it runs on."""
+    from kfp import dsl
+
+    return lambda stage: dsl.component(
+        stage, base_image=f"{LOCAL_REGISTRY}/{layer}:{LOCAL_TAG}", install_kfp_package=False, **options
+    )
+
+
+def _read() -> dict[str, tuple[str, str]]:
+    # Read, not imported: kfp takes a second.
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*/component.py")):
+        stage = next(
+            node
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef) and node.name == path.parent.name
+        )
+        title, layer = (ast.literal_eval(argument) for argument in stage.decorator_list[0].args)  # type: ignore[attr-defined]
+        found[stage.name] = title, layer
+    return found
+
+
+_FOUND = _read()
+STAGES = {stage: title for stage, (title, _) in _FOUND.items()}
 """Every stage with its task title on a run's page."""
-
-
 LAYERS = {
-    "base": ("plan", "prepare_dataset", "plan_study", "record_cell", "report_study", "record_night", "judge_study"),
-    "torch": (
-        *("finetune_clap", "retrieve_audio", "caption_clips", "augment_captions", "filter_audio", "revise_captions"),
-        *("evaluate_classifier", "report"),
-    ),
-    "diffusion": ("prepare_corpus", "synthesize_audio", "align_t2a"),
-    "augmentation": ("train_classifier",),
-    "nano": ("pretrain_t2a", "pretrain_clap", "pretrain_classifier"),
+    layer: tuple(stage for stage in _FOUND if _FOUND[stage][1] == layer)
+    for layer in ("base", "torch", "diffusion", "augmentation", "nano")
 }
 """Every image, named by its layer of the Dockerfile, with its stages; those on `base` import no model library."""
 
 
 def layer_of(stage: str) -> str:
     """Layer of the Dockerfile, and name of the image, that a stage runs in."""
-    return next(layer for layer, stages in LAYERS.items() if stage in stages)
+    return _FOUND[stage][1]
 
 
 def local_image(stage: str) -> str:

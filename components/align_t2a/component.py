@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("align_t2a"), install_kfp_package=False)
+@component("Align text-to-audio", "diffusion")
 def align_t2a(
     t2a: Input[Model],
     gold: Input[Dataset],

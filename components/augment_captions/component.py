@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("augment_captions"), install_kfp_package=False)
+@component("Write new captions", "torch")
 def augment_captions(
     gold: Input[Dataset],
     captions: Input[Dataset],

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("caption_clips"), install_kfp_package=False)
+@component("Caption your clips", "torch")
 def caption_clips(
     gold: Input[Dataset], config: dict, code_version: str, captions: Output[Dataset], metrics: Output[Metrics]
 ) -> None:

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("evaluate_classifier"), install_kfp_package=False)
+@component("Evaluate on the test split", "torch")
 def evaluate_classifier(
     classifiers: Input[Model],
     gold: Input[Dataset],

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("finetune_clap"), install_kfp_package=False)
+@component("Fit CLAP to your dataset", "torch")
 def finetune_clap(
     clap: Input[Model],
     gold: Input[Dataset],

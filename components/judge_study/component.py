@@ -1,9 +1,7 @@
-from kfp import dsl
-
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("judge_study"), install_kfp_package=False)
+@component("Judge the study", "base")
 def judge_study(
     cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str, run_id: str, code_version: str
 ) -> None:

@@ -1,11 +1,16 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kfp import dsl
-
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("plan"), install_kfp_package=False)
+def outputs() -> Any:
+    """One for the settings of each stage, in the order of `PLANS`."""
+    from components.plan.planning import PLANS
+
+    return NamedTuple("Plan", [(stage, dict) for stage in PLANS])
+
+
+@component("Check settings", "base", additional_funcs=[outputs])
 def plan(
     dataset: str,
     preset: str,
@@ -18,27 +23,7 @@ def plan(
     overrides: str,
     data_version: str,
     code_version: str,
-) -> NamedTuple(
-    "Plan",
-    [
-        ("prepare_corpus", dict),
-        ("pretrain_t2a", dict),
-        ("pretrain_clap", dict),
-        ("pretrain_classifier", dict),
-        ("prepare_dataset", dict),
-        ("finetune_clap", dict),
-        ("retrieve_audio", dict),
-        ("caption_clips", dict),
-        ("synthesize_audio", dict),
-        ("align_t2a", dict),
-        ("augment_captions", dict),
-        ("filter_audio", dict),
-        ("revise_captions", dict),
-        ("train_classifier", dict),
-        ("evaluate_classifier", dict),
-        ("report", dict),
-    ],
-):
+) -> outputs():
     """Resolve names to settings of every stage and check them all, before any GPU is used.
 
     Args:

@@ -1,9 +1,7 @@
-from kfp import dsl
-
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("plan_study"), install_kfp_package=False)
+@component("Check the study", "base")
 def plan_study(
     cells: str,
     preset: str,

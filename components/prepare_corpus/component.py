@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("prepare_corpus"), install_kfp_package=False)
+@component("Prepare the pretraining corpus", "diffusion")
 def prepare_corpus(config: dict, code_version: str, corpus: Output[Dataset], metrics: Output[Metrics]) -> None:
     """Build or encode the captioned pretraining corpus as shards with a manifest.
 

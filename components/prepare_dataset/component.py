@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("prepare_dataset"), install_kfp_package=False)
+@component("Prepare your dataset", "base")
 def prepare_dataset(
     config: dict, code_version: str, gold: Output[Dataset], test: Output[Dataset], metrics: Output[Metrics]
 ) -> None:

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("pretrain_clap"), install_kfp_package=False)
+@component("Pretrain CLAP", "nano")
 def pretrain_clap(
     corpus: Input[Dataset], config: dict, code_version: str, clap: Output[Model], metrics: Output[Metrics]
 ) -> None:

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("pretrain_t2a"), install_kfp_package=False)
+@component("Pretrain text-to-audio", "nano")
 def pretrain_t2a(
     corpus: Input[Dataset],
     clap: Input[Model],

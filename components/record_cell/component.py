@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("record_cell"), install_kfp_package=False)
+@component("Record the cell", "base")
 def record_cell(results: Input[Dataset], study: str, key: str, code_version: str) -> None:
     """Copy a finished cell's report to the run store, so that the study's report finds it even when other cells fail.
 

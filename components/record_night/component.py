@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("record_night"), install_kfp_package=False)
+@component("Record the night", "base")
 def record_night(
     study: Input[Dataset],
     history: str,

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import HTML, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("report"), install_kfp_package=False)
+@component("Report", "torch")
 def report(
     evaluation: Input[Dataset],
     gold: Input[Dataset],

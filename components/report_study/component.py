@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import HTML, Dataset, Markdown, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("report_study"), install_kfp_package=False)
+@component("Report the study", "base")
 def report_study(
     cells: str,
     preset: str,

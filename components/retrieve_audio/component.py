@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("retrieve_audio"), install_kfp_package=False)
+@component("Retrieve similar clips", "torch")
 def retrieve_audio(
     corpus: Input[Dataset],
     gold: Input[Dataset],

@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("revise_captions"), install_kfp_package=False)
+@component("Revise captions of rejected clips", "torch")
 def revise_captions(
     gold: Input[Dataset],
     captions: Input[Dataset],

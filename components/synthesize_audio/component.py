@@ -1,12 +1,11 @@
 from typing import Optional
 
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("synthesize_audio"), install_kfp_package=False)
+@component("Generate clips", "diffusion")
 def synthesize_audio(
     t2a: Input[Model],
     gold: Input[Dataset],

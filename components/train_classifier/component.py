@@ -1,10 +1,9 @@
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
-from components.catalogue import local_image
+from components.catalogue import component
 
 
-@dsl.component(base_image=local_image("train_classifier"), install_kfp_package=False)
+@component("Train classifiers", "augmentation")
 def train_classifier(
     classifier: Input[Model],
     gold: Input[Dataset],

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from components import catalogue
+from components.plan import planning
+from components.plan.component import outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
@@ -51,6 +53,17 @@ def sources(folder: str) -> list[Path]:
 
 def test_the_catalogue_names_every_stage() -> None:
     assert sorted(catalogue.STAGES) == STAGES
+
+
+def test_a_stage_is_known_by_its_component_and_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy_stage").mkdir()
+    (tmp_path / "toy_stage" / "component.py").write_text(
+        '@component("Toy", "base")\ndef toy_stage(config: dict, code_version: str) -> None:\n    pass\n'
+    )
+    monkeypatch.setattr(catalogue, "__file__", str(tmp_path / "catalogue.py"))
+    assert catalogue._read() == {"toy_stage": ("Toy", "base")}
+    monkeypatch.setitem(planning.PLANS, "toy_stage", planning.PLANS["report"])
+    assert outputs()._fields[-2:] == ("report", "toy_stage")
 
 
 @pytest.mark.parametrize("stage", STAGES)
