@@ -47,9 +47,9 @@ class RequestCache:
         store: shared by all caption stages, so a code change in a stage costs nothing either.
     """
 
-    def __init__(self, model: str, store: ItemStore | None = None) -> None:
+    def __init__(self, model: str, store: ItemStore) -> None:
         self._model = model
-        self._store = store or ItemStore("caption_requests", FORMAT)
+        self._store = store
 
     def get(self, request: Request) -> Kept | None:
         """Look up a checked reply; None when absent."""

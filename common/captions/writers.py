@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from common.captions.asking import Desk
-from common.captions.cache import RequestCache
+from common.captions.cache import FORMAT, RequestCache
 from common.captions.grammar import GrammarWriter
 from common.captions.secrets import read_key
 from common.config.captions import WriterConfig
 from common.storage.hashing import hash_json
+from common.storage.items import ItemStore
 
 
 @contextmanager
-def open_desk(config: WriterConfig) -> Iterator[Desk]:
+def open_desk(config: WriterConfig, scope: str = "") -> Iterator[Desk]:
     """Open a `Desk` with the configured writer, the request cache and the grammar as fallback.
 
     Raises ConfigError: the endpoint's key cannot be sent.
@@ -23,7 +24,7 @@ def open_desk(config: WriterConfig) -> Iterator[Desk]:
     if config.backend == "grammar":
         yield Desk(grammar, grammar, config.checks)
         return
-    cache = RequestCache(_cache_name(config))
+    cache = RequestCache(_cache_name(config), ItemStore("caption_requests", FORMAT, scope=scope))
     if config.backend == "endpoint":
         from common.captions.endpoint import EndpointWriter
 

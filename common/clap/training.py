@@ -16,7 +16,7 @@ from common.clap.scorer import ClapScorer, tokenize
 from common.config.base import OptimConfig
 from common.runtime.seeding import numpy_generator
 from common.storage.checkpoints import Checkpoints
-from common.training import Curve, Part, data_wait, fit
+from common.training import Curve, Part, fit
 
 
 class Windows(Protocol):
@@ -97,7 +97,7 @@ def train_contrastive(
         chosen = _batch(len(features), optim.batch_size, step, seed, name)
         drawn = torch.randint(0, 2**31 - 1, (len(chosen),), generator=generator).tolist()
         own, together = part.rows(len(chosen)), part.gathered_rows(len(chosen))
-        with data_wait():
+        with part.waiting.running():
             wordings = [captions[row] for row in chosen]
             texts = [said[number % len(said)] for said, number in zip(wordings, drawn, strict=True)]
             matching = [

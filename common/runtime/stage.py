@@ -15,8 +15,8 @@ from common.errors import StorageError
 from common.log import event, get_logger, task_folder
 from common.runtime.record import RECORD, StageRecord, reason
 from common.runtime.split_guard import running_as
-from common.runtime.timing import model_seconds
-from common.storage import store_below, write_json
+from common.runtime.timing import Stopwatch, timing_models
+from common.storage import write_json
 from common.storage.artifacts import finish_artifact, forget_verified, verify_artifact
 from common.storage.hashing import hash_json
 
@@ -27,6 +27,7 @@ class Stage:
     def __init__(self, name: str) -> None:
         self.figures: dict[str, float | int | str] = {}
         self.name = name
+        self.inside_models = Stopwatch()
 
     def verify(self, inputs: Mapping[str, str | None]) -> None:
         """Verify inputs against their hashes; called here for inputs that a stage with nothing to do never opens.
@@ -61,7 +62,6 @@ def stage(
     figures to `metrics_path`, and hashes and packs every output (`common.storage.artifacts`). Outputs must not be
     empty, because KFP silently skips a missing one. However it ends, `common.runtime.record` tells a
     local run how.
-    Inside the block the run store is the sub-store `scope` of `config`.
 
     Args:
         inputs: artifacts that the stage always reads; see `Stage.verify`.
@@ -84,7 +84,7 @@ def stage(
         running.verify(inputs or {})
         for folder in outputs.values():
             Path(folder).mkdir(parents=True, exist_ok=True)
-        with running_as(name), store_below(config.get("scope", "")):
+        with running_as(name), timing_models(running.inside_models):
             yield running
         empty = [label for label, folder in outputs.items() if not any(Path(folder).iterdir())]
         if empty:
@@ -109,7 +109,7 @@ def _leave(running: Stage, start: float, error: str = "") -> StageRecord:
         stage=running.name,
         outcome="failed" if error else "succeeded",
         seconds=time.monotonic() - start,
-        model_seconds=model_seconds(),
+        model_seconds=running.inside_models.seconds,
         figures=running.figures,
         error=error,
     )

@@ -1,29 +1,47 @@
-"""Wall time that a process spends inside models."""
+"""Wall time of parts of a process."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
-_model_s = 0.0
-_depth = 0
+
+class Stopwatch:
+    """Wall time of the blocks that run under it; nested blocks count once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count this block."""
+        self._depth += 1
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self.seconds += time.monotonic() - start
+
+
+_models: ContextVar[Stopwatch | None] = ContextVar("models", default=None)
 
 
 @contextmanager
-def model_time() -> Iterator[None]:
-    """Count the wall time of this block as time inside the models; nested blocks count once."""
-    global _model_s, _depth
-    _depth += 1
-    start = time.monotonic()
+def timing_models(watch: Stopwatch) -> Iterator[None]:
+    """Context whose `model_time` blocks `watch` counts."""
+    token = _models.set(watch)
     try:
         yield
     finally:
-        _depth -= 1
-        if _depth == 0:
-            _model_s += time.monotonic() - start
+        _models.reset(token)
 
 
-def model_seconds() -> float:
-    """Wall time counted so far, in seconds."""
-    return _model_s
+def model_time() -> AbstractContextManager[None]:
+    """Context that counts as time inside the models of the stage that runs."""
+    watch = _models.get()
+    return nullcontext() if watch is None else watch.running()

@@ -24,7 +24,6 @@ from common.storage.objects import (
     open_store,
     open_uri,
     split_uri,
-    store_below,
     store_uri,
     whole_store,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "publish_file",
     "read_json",
     "split_uri",
-    "store_below",
     "store_uri",
     "whole_store",
     "write_bytes",

@@ -33,10 +33,12 @@ class ItemStore:
     Args:
         code_version: hash of the stage's source; part of every key.
         root: the store, a folder or a URI; default: `SYNTHIO_STORE`.
+        scope: part of the store, as in the plan of the stage; empty = the whole.
     """
 
-    def __init__(self, stage: str, code_version: str, root: str | Path | None = None) -> None:
-        self._root: ObjectStore = open_store(root or store_uri())
+    def __init__(self, stage: str, code_version: str, root: str | Path | None = None, scope: str = "") -> None:
+        whole = open_store(root or store_uri())
+        self._root: ObjectStore = whole.child(scope) if scope else whole
         self._objects: ObjectStore = self._root.child(stage)
         self._format_checked = False
         local = self._objects.local_path("")

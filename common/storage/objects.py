@@ -17,8 +17,6 @@ from common.storage.keys import check_key, differs
 from common.storage.local import write_bytes
 
 STORE_VARIABLE = "SYNTHIO_STORE"
-WHOLE_STORE_VARIABLE = "SYNTHIO_WHOLE_STORE"
-"""URI of the run store itself; set by `store_below` inside its block."""
 CACHE_VARIABLE = "SYNTHIO_CACHE"
 DATA_VARIABLE = "SYNTHIO_DATA"
 
@@ -228,29 +226,9 @@ def store_uri() -> str:
     return uri
 
 
-@contextlib.contextmanager
-def store_below(scope: str) -> Iterator[None]:
-    """Move the run store to its sub-store `scope` for this block and the processes that it starts.
-
-    Args:
-        scope: slash-separated keys; empty = the run store itself.
-    """
-    if not scope:
-        yield
-        return
-    uri, outer = store_uri(), os.environ.get(WHOLE_STORE_VARIABLE)
-    os.environ |= {STORE_VARIABLE: open_store(uri).child(scope).uri, WHOLE_STORE_VARIABLE: outer or uri}
-    try:
-        yield
-    finally:
-        os.environ[STORE_VARIABLE] = uri
-        if outer is None:
-            del os.environ[WHOLE_STORE_VARIABLE]
-
-
 def whole_store() -> ObjectStore | None:
-    """The run store ignoring `store_below`, for objects shared by all runs; None without a run store."""
-    uri = os.environ.get(WHOLE_STORE_VARIABLE) or os.environ.get(STORE_VARIABLE)
+    """The run store, for objects shared by all runs; None without one."""
+    uri = os.environ.get(STORE_VARIABLE)
     return open_store(uri) if uri else None
 
 

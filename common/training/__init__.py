@@ -4,7 +4,6 @@ from common.training.engine import LossFunction, learning_rate_factor
 from common.training.launch import is_main, launch
 from common.training.loop import Curve, best_by, fit
 from common.training.parts import WHOLE, Part
-from common.training.speed import data_wait
 
 __all__ = [
     "WHOLE",
@@ -12,7 +11,6 @@ __all__ = [
     "LossFunction",
     "Part",
     "best_by",
-    "data_wait",
     "fit",
     "is_main",
     "launch",

@@ -18,6 +18,7 @@ from common.config.base import OptimConfig
 from common.errors import ConfigError, DataError
 from common.runtime.devices import autocast
 from common.runtime.seeding import derive_seed
+from common.runtime.timing import Stopwatch
 from common.training.parts import Part
 from common.training.sharding import gathered, shard, synchronise, unshard, whole
 
@@ -50,7 +51,7 @@ class Engine:
 
     def __init__(self, model: nn.Module, loss: LossFunction, config: OptimConfig, seed: int, name: str) -> None:
         self.model, self._config, self._seed, self._name = model, config, seed, name
-        self.device = next(model.parameters()).device
+        self.device, self.waiting = next(model.parameters()).device, Stopwatch()
         self._accelerator = Accelerator(
             cpu=self.device.type == "cpu",
             device_placement=False,
@@ -136,7 +137,7 @@ class Engine:
 
     def _micro_step(self, step: int, micro: int) -> dict[str, float]:
         count = self.processes * self._config.accumulation
-        part = Part(micro * self.processes + self._accelerator.process_index, count, self.processes)
+        part = Part(micro * self.processes + self._accelerator.process_index, count, self.processes, self.waiting)
         step_seed = self._step_seed(step)
         self._seed_global(step_seed if count == 1 else derive_seed(step_seed, part.index))
         generator = torch.Generator().manual_seed(step_seed)

@@ -105,7 +105,7 @@ class _Training:
     ) -> None:
         self._state, self._config, self._name, self._checkpoints = state, config, name, checkpoints
         self._evaluate, self._best, self._stop = evaluate, best, stop
-        self._speed = Speed(config.batch_size, state.engine.device)
+        self._speed = Speed(config.batch_size, state.engine.device, state.engine.waiting)
 
     def run(self, interruption: Interruption) -> Curve:
         """Train to the end, or until SIGTERM."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from common.errors import ConfigError
+from common.runtime.timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Part:
         index: from 0.
         count: processes times accumulation.
         processes: number of parts passed at the same time.
+        waiting: counts the blocks in which the loss waits for data.
     """
 
     index: int = 0
     count: int = 1
     processes: int = 1
+    waiting: Stopwatch = field(default_factory=Stopwatch, compare=False, repr=False)
 
     def rows(self, size: int) -> slice:
         """Rows of this part in a batch of `size`. Raises ConfigError: `size` is not a multiple of `count`."""

@@ -8,25 +8,14 @@ from contextlib import contextmanager
 
 import torch
 
-_waited_s = 0.0
-
-
-@contextmanager
-def data_wait() -> Iterator[None]:
-    """Count the wall time of this block as waiting for data."""
-    global _waited_s
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        _waited_s += time.monotonic() - start
+from common.runtime.timing import Stopwatch
 
 
 class Speed:
     """Clips per second, share of time spent waiting for data, peak GPU memory."""
 
-    def __init__(self, batch_size: int, device: torch.device) -> None:
-        self._batch_size, self._device = batch_size, device
+    def __init__(self, batch_size: int, device: torch.device, waiting: Stopwatch) -> None:
+        self._batch_size, self._device, self._waiting = batch_size, device, waiting
         self._steps, self._wall_s, self._wait_s = 0, 0.0, 0.0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -34,11 +23,11 @@ class Speed:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Time one training step; evaluation and checkpoints between steps do not count."""
-        start, waited = time.monotonic(), _waited_s
+        start, waited = time.monotonic(), self._waiting.seconds
         yield
         self._steps += 1
         self._wall_s += time.monotonic() - start
-        self._wait_s += _waited_s - waited
+        self._wait_s += self._waiting.seconds - waited
 
     def figures(self) -> dict[str, float]:
         """`clips_per_s`, `wait_share` and on a GPU `gpu_gib` (peak), over all steps of this process."""

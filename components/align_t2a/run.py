@@ -50,7 +50,7 @@ def run(
             from components.align_t2a.alignment import plan_items
 
             running.verify({"t2a": t2a_path, "gold": gold_path, "losers": losers_path})
-            store = ItemStore("align_t2a", code_version)
+            store = ItemStore("align_t2a", code_version, scope=plan.scope)
             items = plan_items(plan, Path(t2a_path), Path(gold_path), Path(losers_path), store)
         errors = perform(dict(enumerate(items))).failures
         failures = {items[index].name: f"{type(error).__name__}: {error}" for index, error in errors.items()}

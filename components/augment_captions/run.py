@@ -39,9 +39,9 @@ def run(
     recipes = [recipe for recipe in plan.recipes if recipe.name != LOSERS.name]
     artifacts = {"gold": gold_path, "captions": captions_path}
     with stage(NAME, config, metrics_path, {"prompts": prompts_path}, artifacts) as running:
-        work = _Work(plan, gold_path, captions_path, ItemStore(NAME, code_version))
+        work = _Work(plan, gold_path, captions_path, ItemStore(NAME, code_version, scope=plan.scope))
         sources = sorted({recipe.captions for recipe in recipes})
-        with open_desk(plan.settings.writer) as desk:
+        with open_desk(plan.settings.writer, scope=plan.scope) as desk:
             drafts = {source: [work.drafts(source, seed, desk) for seed in plan.seeds] for source in sources}
         prompts = [
             draft.model_copy(update={"recipe": recipe.name})

@@ -44,7 +44,9 @@ def run(
     with stage(NAME, config, metrics_path, {"captions": captions_path}, {"gold": gold_path}) as running:
         gold = GoldSet(gold_path)
         clips = sorted({clip.clip_id: clip for seed in plan.seeds for clip in gold.train(seed)}.items())
-        captions, refusals = _caption(gold, [clip for _, clip in clips], plan.settings, ItemStore(NAME, code_version))
+        captions, refusals = _caption(
+            gold, [clip for _, clip in clips], plan.settings, ItemStore(NAME, code_version, scope=plan.scope)
+        )
         reasons = Counter(refusal.reason for refusal in refusals)
         refuse_too_many(reasons, len(captions), plan.settings)
         write_records(Path(captions_path) / CAPTIONS, captions)

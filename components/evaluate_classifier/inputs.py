@@ -117,7 +117,7 @@ def read_inputs(
     found = {"gold": _clips(gold, GoldClip)} | {name: _clips(path, SyntheticClip) for name, path in clips.items()}
     sets = {name: clips for name, clips in found.items() if clips.records}
     everything = {"test": test_clips, **sets}
-    store, batch = ItemStore("evaluate_classifier", code_version), plan.settings.batch_size
+    store, batch = ItemStore("evaluate_classifier", code_version, scope=plan.scope), plan.settings.batch_size
     digest = artifact_hash(clap)
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
     models = {

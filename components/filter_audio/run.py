@@ -95,7 +95,7 @@ def _filter(
     # Imported here, so that a round with nothing to do does not load torch.
     from components.filter_audio.replicate import Replicate
 
-    store, gold_hash = ItemStore("filter_audio", code_version), artifact_hash(gold)
+    store, gold_hash = ItemStore("filter_audio", code_version, scope=plan.scope), artifact_hash(gold)
     works = {}
     for seed in seeds:
         own, earlier = (

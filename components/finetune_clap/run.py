@@ -51,7 +51,7 @@ def run(
 def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str) -> dict[int, Path]:
     from components.finetune_clap.finetuning import Replicate
 
-    store = ItemStore("finetune_clap", code_version)
+    store = ItemStore("finetune_clap", code_version, scope=plan.scope)
     inputs = {"clap": artifact_hash(clap), "gold": artifact_hash(gold), "settings": plan.settings.model_dump()}
     return obtain_all(
         {seed: Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds}

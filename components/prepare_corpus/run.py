@@ -46,7 +46,7 @@ def run(
             return running.figures
         # Checked first: reading a large corpus takes hours, and a wrong autoencoder shows at once.
         vae = _published_vae(plan.settings)
-        items = ItemStore(NAME, code_version)
+        items = ItemStore(NAME, code_version, scope=plan.scope)
         store = ShardStore(items, code_version)
         store.remove_abandoned()
         maker = ShardMaker(open_source(plan, items), plan.settings, store)

@@ -63,7 +63,7 @@ def run(
 def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
     """Folder of decoded clips, and their facts; from the store if the files have not changed."""
     settings = plan.settings
-    store = ItemStore("prepare_dataset", code_version)
+    store = ItemStore("prepare_dataset", code_version, scope=plan.scope)
     most = most_candidates(settings, plan.n)
 
     def make(folder: Path) -> None:

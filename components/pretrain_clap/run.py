@@ -26,7 +26,7 @@ def run(
         # Imported here, since it imports transformers.
         from components.pretrain_clap.pretraining import FILES, pretrain
 
-        settings, store = plan.settings, ItemStore("pretrain_clap", code_version)
+        settings, store = plan.settings, ItemStore("pretrain_clap", code_version, scope=plan.scope)
         start = locate(settings.checkpoint, settings.revision, FILES) if settings.checkpoint else None
         Pretraining.of(pretrain, plan, store, corpus=Path(corpus_path), start=start).write(Path(clap_path))
         heldout = read_json(Path(clap_path) / "training.json")["heldout"]

@@ -39,7 +39,7 @@ from common.models.registry import locate
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage import write_json
-from common.training import Part, best_by, data_wait, fit, is_main, launch
+from common.training import Part, best_by, fit, is_main, launch
 from common.training.launch import default_processes
 from components.pretrain_classifier.features import ClipReader, LabelledClips
 
@@ -211,7 +211,7 @@ class BatchLoss:
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
         # Drawn for the whole batch, so that the number of processes does not change them.
         conditions = draw_conditions(self._settings.recording, len(chosen), self._front_end, generator)
-        with data_wait():
+        with part.waiting.running():
             windows = [
                 random_window_features(
                     change(self._clips[index]), self._front_end.max_length, self._front_end.pad_value, position

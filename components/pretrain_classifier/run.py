@@ -36,7 +36,7 @@ def run(
         settings = plan.settings
         if settings.checkpoint is None or settings.optim is not None:
             start = locate(settings.checkpoint, settings.revision, FILES) if settings.checkpoint else None
-            store = ItemStore(NAME, code_version)
+            store = ItemStore(NAME, code_version, scope=plan.scope)
             Pretraining.of(pretrain, plan, store, corpus=Path(corpus_path), start=start).write(target)
         else:
             with model_time():

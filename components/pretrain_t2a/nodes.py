@@ -17,7 +17,7 @@ from accelerate import PartialState
 from common.config.t2a import PretrainT2APlan
 from common.errors import ConfigError
 from common.runtime.split_guard import running_as
-from common.storage import cache_root, open_store, publish_dir, store_below
+from common.storage import cache_root, open_store, publish_dir
 from common.storage.artifacts import verify_artifact
 from common.storage.hashing import hash_json
 from common.training.engine import PATIENCE
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     with state.local_main_process_first():
         corpus = _fetched(options.corpus, "corpus")
         clap = _fetched(options.clap, "clap") if options.clap else None
-    with running_as(NAME), store_below(plan.scope), tempfile.TemporaryDirectory() as target:
+    with running_as(NAME), tempfile.TemporaryDirectory() as target:
         pretrain(corpus, clap, Path(target), plan, options.code_version)
     state.destroy_process_group()
 

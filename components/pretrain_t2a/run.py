@@ -86,7 +86,7 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     work = Pretraining.of(
         make_model,
         plan,
-        ItemStore(NAME, code_version),
+        ItemStore(NAME, code_version, scope=plan.scope),
         corpus=corpus_path,
         clap=clap_path,
         start=start,

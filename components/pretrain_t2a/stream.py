@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.corpus.shards import Corpus, CorpusLatent, Split
 from common.errors import DataError
-from common.training import Part, data_wait
+from common.training import Part
 from components.pretrain_t2a.batches import Batch, Clips, Plan, stack
 
 Group = dict[int, tuple[Clips, Tensor]]
@@ -106,7 +106,7 @@ class LatentStream:
 
     def batch(self, step: int, part: Part) -> tuple[Clips, int]:
         """Clips of one part of a step's batch, and the batch size over all parts."""
-        with data_wait():
+        with part.waiting.running():
             batch = self.plan.batch(step)
             clips, places = self._loaded(batch)[batch.length]
             return clips.rows(places[batch.rows[part.rows(self._batch_size)]]), self._batch_size

@@ -74,7 +74,11 @@ def find_nearest(
         train: training clips by replicate.
         clap: folder of the CLAP.
     """
-    store, digest, size = ItemStore("retrieve_audio", code_version), artifact_hash(clap), plan.settings.batch_size
+    store, digest, size = (
+        ItemStore("retrieve_audio", code_version, scope=plan.scope),
+        artifact_hash(clap),
+        plan.settings.batch_size,
+    )
     made = obtain_all(
         {place: EmbeddedShard(store, corpus_dir, shard, clap, digest, size) for place, shard in enumerate(shards)}
     )

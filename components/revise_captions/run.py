@@ -73,7 +73,7 @@ def _revise(
     from common.captions.writers import content_settings, open_desk
     from components.revise_captions.revision import revise
 
-    store = ItemStore(NAME, code_version)
+    store = ItemStore(NAME, code_version, scope=plan.scope)
     prompts: list[Prompt] = []
     tally = now = Tally()
     label_ids = {label: index for index, label in enumerate(gold.labels)}
@@ -81,7 +81,7 @@ def _revise(
     def cell(clip: SyntheticClip) -> tuple[str, int]:
         return clip.recipe, clip.seed
 
-    with open_desk(plan.settings.writer) as desk:
+    with open_desk(plan.settings.writer, scope=plan.scope) as desk:
         for (recipe, seed), group in groupby(sorted(rejected, key=cell), key=cell):
             due_clips = list(group)
             taken = [clip for clip in accepted if cell(clip) == (recipe, seed)]

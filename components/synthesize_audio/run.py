@@ -70,7 +70,7 @@ def run(
         from components.synthesize_audio.recording import with_recordings
         from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
-        store = ItemStore("synthesize_audio", code_version)
+        store = ItemStore("synthesize_audio", code_version, scope=plan.scope)
         requests = plan_requests(prompts, gold, models, plan.settings)
         requests = with_recordings(requests, _matched(plan, prompts), gold, plan.settings, store)
         made = generate_missing(requests, plan.settings, store)

@@ -200,7 +200,7 @@ def read_inputs(
         oracle=real(gold_set.oracle(), "labelled clips"),
         everything=real(sorted(gold_set.clips.values(), key=lambda clip: clip.clip_id), "labelled clips"),
         synthetic=synthetic,
-        store=ItemStore("train_classifier", code_version),
+        store=ItemStore("train_classifier", code_version, scope=plan.scope),
         backgrounds=_backgrounds(corpus, plan),
         window_s=window_for([clip.duration_s for clip in gold_set.clips.values()])
         if plan.settings.window == "clips"

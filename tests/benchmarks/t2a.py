@@ -23,7 +23,7 @@ from common.config.run import load_preset
 from common.config.t2a import PretrainT2AConfig
 from common.corpus.shards import Corpus, CorpusClip, CorpusLatent
 from common.diffusion.backend import T2ABackend
-from common.training import Curve, Part, data_wait, fit
+from common.training import Curve, Part, fit
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_t2a.architecture import build_pipeline
 from components.pretrain_t2a.batches import Clips, stack
@@ -50,7 +50,7 @@ class EncodingStream:
 
     def batch(self, step: int, part: Part) -> tuple[Clips, int]:
         """The clips of a step, in turn."""
-        with data_wait():
+        with part.waiting.running():
             chosen = [self._clips[(step * BATCH + i) % len(self._clips)] for i in range(BATCH)]
             rows = part.rows(BATCH)
             return stack([self._encoded(clip) for clip in chosen[rows]], self._tokenizer), BATCH

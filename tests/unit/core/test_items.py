@@ -121,3 +121,10 @@ def test_text_that_is_no_unicode_is_hashed_seeded_and_recorded(name: str, tmp_pa
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"x")
     assert artifact_hash(tmp_path / "folder")
+
+
+def test_items_of_a_scope_lie_below_it_and_are_its_own(run_store: Path) -> None:
+    scoped = ItemStore("stage", "v1", scope="nights/7")
+    made = scoped.get_or_make(lambda folder: write_text(folder / "x", "1"), seed=1)
+    assert made.is_relative_to(run_store / "nights" / "7" / "stage")
+    assert scoped.has(seed=1) and not ItemStore("stage", "v1").has(seed=1)

@@ -13,7 +13,7 @@ from common.config.run import load_preset
 from common.errors import ConfigError, DataError, StorageError
 from common.models.files import read_record, record_path
 from common.models.registry import describe, locate, missing_models
-from common.storage import open_store, store_below
+from common.storage import open_store
 from pipelines.commands import main
 from tests.kit.hub import Hub
 from tests.kit.s3_server import BUCKET, s3_server
@@ -145,8 +145,7 @@ def test_a_stage_takes_from_the_store_what_it_needs_and_nothing_else(
     assert main(["fetch-models", "--preset", "tiny", "--overrides", RUN, "--store", run_store.as_uri()]) == 0
     assert "3 files copied, 0 were there" in (said := capsys.readouterr().out) and "0 files copied, 3 were" in said
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-    with store_below("a/scope"):
-        folder = locate(MODEL, COMMIT, ["vae/*.safetensors"])
+    folder = locate(MODEL, COMMIT, ["vae/*.safetensors"])
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["model.safetensors"]
     assert torch.equal(load_file(folder / LARGE)["weight"], WEIGHTS["weight"])
     (folder / LARGE).write_bytes(b"damaged")

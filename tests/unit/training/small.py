@@ -27,8 +27,9 @@ def squared_error(model: nn.Module, before: Callable[[int], None] = lambda step:
     """Draws 8 rows a step; `before` is called first in it."""
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
-        before(step)
-        chosen = torch.randint(0, 64, (8,), generator=generator)[part.rows(8)]
+        with part.waiting.running():
+            before(step)
+            chosen = torch.randint(0, 64, (8,), generator=generator)[part.rows(8)]
         error = (model(DATA[chosen]) - DATA[chosen].sum(1, keepdim=True)) ** 2
         return error.mean(), {"size": float(len(chosen))}
 

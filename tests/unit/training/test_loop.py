@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from common.errors import ConfigError, DataError
-from common.training import data_wait, fit
+from common.training import fit
 from tests.unit.training.small import DATA, checkpoints, config, equal, network, squared_error, train
 
 
@@ -199,10 +199,6 @@ def test_training_ends_where_it_is_told_to() -> None:
 
 
 def test_waiting_for_data_is_measured_and_stays_out_of_the_curve() -> None:
-    def before(step: int) -> None:
-        with data_wait():
-            torch.zeros(1)
-
-    curve = train(before=before)[1]
+    curve = train()[1]
     assert 0 < curve.speed["wait_share"] < 1 and curve.speed["clips_per_s"] > 0
     assert set(curve[0]) == {"step", "loss", "grad_norm", "size"}
