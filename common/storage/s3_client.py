@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from common.errors import ConfigError
@@ -52,29 +52,14 @@ class S3Settings:
         )
 
 
-_clients: dict[S3Settings, Any] = {}
-_making = threading.Lock()
-
-
-def _forget() -> None:
-    """Reset the clients in a forked child; connections must not be shared, and the lock may be held for ever."""
-    global _making
-    _clients.clear()
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
-
-
 def s3_client(settings: S3Settings) -> Any:
     """boto3 client of this process for these settings. Raises ConfigError: the endpoint is not a URL."""
-    with _making:
-        if settings not in _clients:
-            _clients[settings] = _make(settings)
-        return _clients[settings]
+    # A forked process must not share its parent's connections.
+    return _client(settings, os.getpid())
 
 
-def _make(settings: S3Settings) -> Any:
+@cache
+def _client(settings: S3Settings, process: int) -> Any:
     import boto3
     from botocore.config import Config
 

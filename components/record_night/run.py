@@ -11,8 +11,7 @@ from common.runtime.stage import stage
 from common.storage import open_store, read_json, store_uri, write_json, write_text
 from common.study.cells import night_scope
 from common.study.nights import History, Night
-from components.record_night.comparison import failures, fallen, good_before, slower
-from components.record_night.night import figures_of, seconds_of
+from components.record_night.night import failures, fallen, figures_of, good_before, seconds_of, slower
 from components.record_night.page import page
 
 log = get_logger("record_night")

@@ -50,26 +50,28 @@ def report(
     """
     from components.report.run import run
 
+    inputs = {
+        "evaluation": evaluation,
+        "gold": gold,
+        "corpus": corpus,
+        "t2a": t2a,
+        "aligned": aligned,
+        "clap": clap,
+        "classifiers": classifiers,
+        "captions": captions,
+        "prompts": prompts,
+        "vanilla": vanilla,
+        "accepted": accepted,
+        "rejected": rejected,
+    }
     figures, labels, matrix = run(
-        evaluation.path,
-        gold.path,
-        corpus.path,
-        t2a.path,
-        aligned.path,
-        clap.path,
-        classifiers.path,
-        captions.path,
-        prompts.path,
-        vanilla.path,
-        accepted.path,
-        rejected.path,
+        {name: artifact.path for name, artifact in inputs.items()},
         results.path,
         html.path,
         markdown.path,
         confusion.path,
         metrics.path,
         config=config,
-        code_version=code_version,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,7 @@ from components.report.shown import shown
 
 
 def run(
-    evaluation_path: str,
-    gold_path: str,
-    corpus_path: str,
-    t2a_path: str,
-    aligned_path: str,
-    clap_path: str,
-    classifiers_path: str,
-    captions_path: str,
-    prompts_path: str,
-    vanilla_path: str,
-    accepted_path: str,
-    rejected_path: str,
+    artifacts: Mapping[str, str],
     results_path: str,
     html_path: str,
     markdown_path: str,
@@ -38,37 +28,19 @@ def run(
     metrics_path: str,
     *,
     config: dict[str, Any],
-    code_version: str,
 ) -> tuple[dict[str, Any], list[str], list[list[int]] | None]:
-    """Write the report; `component.py` describes the arguments.
+    """Write the report.
+
+    Args:
+        artifacts: folders of the inputs, by the names in `component.py`, which describes the other arguments.
 
     Returns:
         The run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose; the
         matrix is None where clips have several labels.
     """
     plan = _with_all_settings(ReportPlan.model_validate(config))
-    folders = Folders(
-        *map(
-            Path,
-            (
-                evaluation_path,
-                gold_path,
-                corpus_path,
-                t2a_path,
-                aligned_path,
-                clap_path,
-                classifiers_path,
-                captions_path,
-                prompts_path,
-                vanilla_path,
-                accepted_path,
-                rejected_path,
-            ),
-        )
-    )
-    artifacts = {name: str(folder) for name, folder in vars(folders).items()}
     with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
-        inputs = read_inputs(folders)
+        inputs = read_inputs(Folders(**{name: Path(folder) for name, folder in artifacts.items()}))
         found = results(inputs, plan, further(inputs, plan.methods, plan.settings.acoustic_clips))
         extra = shown(inputs, plan, found)
         out = Path(results_path)

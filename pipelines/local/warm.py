@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -39,7 +38,7 @@ LIBRARIES = (
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd")
 _RUNTIME = {"_KFP_RUNTIME": "true"}
 """As kfp's script sets it: else importing kfp, in a task or in a process that it spawns, imports the whole SDK."""
-_FUNCTION = re.compile(r"^def (\w+)\(", re.MULTILINE)
+_STAGE = "--function_to_execute"
 
 
 class Task:
@@ -106,8 +105,7 @@ class Warm:
     def _takes(self, command: Sequence[str]) -> bool:
         if len(command) < 4 or executor.__name__ not in command[2] or any(Path(device).exists() for device in _DEVICES):
             return False
-        found = _FUNCTION.search(command[3])
-        stage = found[1] if found else ""
+        stage = command[command.index(_STAGE) + 1] if _STAGE in command else ""
         return stage in STAGES and (stage not in LAYERS["base"] or self._process is not None)
 
     def _start(self, command: Sequence[str], variables: Mapping[str, str]) -> Task:

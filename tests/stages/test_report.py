@@ -60,10 +60,7 @@ class Page(HTMLParser):
 
 def make(paths: dict[str, Path], out: Path, **changes: Any) -> tuple[dict[str, Any], list[str], list[list[int]]]:
     return run(
-        *(str(paths[name]) for name in PATHS),
-        *(str(out / name) for name in OUTPUTS),
-        config=make_plan(**changes),
-        code_version="test",
+        {name: str(paths[name]) for name in PATHS}, *(str(out / name) for name in OUTPUTS), config=make_plan(**changes)
     )
 
 

@@ -259,10 +259,9 @@ def test_the_report_speaks_of_mean_average_precision_and_has_no_confusion_matrix
     paths["accepted"] = tmp_path / "accepted"
     outputs = ("results", "page.html", "summary.md", "confusion.json", "metrics.json")
     figures, labels, matrix = report(
-        *(str(paths[name]) for name in PATHS),
+        {name: str(paths[name]) for name in PATHS},
         *(str(tmp_path / name) for name in outputs),
         config=world.plans["report"],
-        code_version="c",
     )
     assert (labels, matrix) == (LABELS, None)
     assert figures["map_gold"] == pytest.approx(evaluation["methods"]["gold"]["map"]["mean"], abs=1e-5)

@@ -15,8 +15,7 @@ from common.storage.artifacts import write_sums
 from common.study.cells import Records, night_scope, parse_cells, study_id
 from common.study.nights import Figure, History, Night, check_history
 from components.judge_study.run import run as judge_study
-from components.record_night.comparison import fallen, good_before, slower
-from components.record_night.night import seconds_of
+from components.record_night.night import fallen, good_before, seconds_of, slower
 from components.record_night.page import page
 from components.record_night.run import run as record_night
 from tests.kit.s3_server import BUCKET, s3_server
