@@ -6,16 +6,16 @@ pass (kubeflow/pipelines#13332). Here the exit status is read before the contain
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
 from pipelines.cluster.placement import SCRATCH, USER_ID
 from pipelines.local.stopping import TASKS
-from pipelines.local.watch import Watch, with_interpreter
+from pipelines.local.watch import Watch, replaced, with_interpreter
 
 
 def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
@@ -63,23 +63,17 @@ def make_writable(folders: Sequence[Path]) -> None:
                 os.chown(path, USER_ID, USER_ID, follow_symlinks=False)
 
 
-@contextmanager
-def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> Iterator[None]:
+def containers_with(writable: Sequence[Path], readable: Sequence[Path]) -> contextlib.AbstractContextManager[None]:
     """Context in which kfp's containers also mount these folders and return their true exit status."""
     from kfp.local import docker_task_handler
 
     more = {str(path): {"bind": str(path), "mode": "rw"} for path in writable}
     more |= {str(path): {"bind": str(path), "mode": "ro"} for path in readable}
-    original = docker_task_handler.run_docker_container
 
     def run(client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
         return run_container(client, image, command, {**more, **volumes}, **arguments)
 
-    docker_task_handler.run_docker_container = run
-    try:
-        yield
-    finally:
-        docker_task_handler.run_docker_container = original
+    return replaced(docker_task_handler, run_docker_container=run)
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:

@@ -21,7 +21,7 @@ from kfp.local import cache, graph_utils, status, subprocess_task_handler
 from kfp.local.orchestrator import task_executor
 
 from pipelines.local.stopping import TASKS
-from pipelines.local.watch import with_interpreter
+from pipelines.local.watch import replaced, with_interpreter
 
 _ITERATION = re.compile(r"for-loop-\d+-iteration-(\d+)")
 
@@ -68,17 +68,8 @@ class Observer:
     def watching(self) -> Iterator[None]:
         """Context in which kfp's local runner is observed, and events are shown on what is now standard output."""
         TASKS.terminal = sys.stdout
-        execute, compute_key, get = (
-            task_executor.execute_single_task,
-            cache.LocalCache.compute_key,
-            cache.LocalCache.get,
-        )
-
-        run_subprocess, replace_python, sort = (
-            subprocess_task_handler.run_local_subprocess,
-            subprocess_task_handler.replace_python_executable,
-            graph_utils.topological_sort_tasks,
-        )
+        execute, local_cache = task_executor.execute_single_task, cache.LocalCache
+        compute_key, get = local_cache.compute_key, local_cache.get
 
         def observed_execute(*args: Any, **kwargs: Any) -> Any:
             found = _ITERATION.search(str(kwargs["pipeline_resource_name"]))
@@ -120,16 +111,11 @@ class Observer:
             self._cached = found is not None
             return found
 
-        task_executor.execute_single_task = observed_execute
-        cache.LocalCache.compute_key, cache.LocalCache.get = observed_key, observed_get
-        subprocess_task_handler.run_local_subprocess = TASKS.run
-        subprocess_task_handler.replace_python_executable = with_interpreter
-        graph_utils.topological_sort_tasks = in_order
-        try:
+        with (
+            replaced(task_executor, execute_single_task=observed_execute),
+            replaced(local_cache, compute_key=observed_key, get=observed_get),
+            replaced(subprocess_task_handler, run_local_subprocess=TASKS.run),
+            replaced(subprocess_task_handler, replace_python_executable=with_interpreter),
+            replaced(graph_utils, topological_sort_tasks=in_order),
+        ):
             yield
-        finally:
-            task_executor.execute_single_task = execute
-            cache.LocalCache.compute_key, cache.LocalCache.get = compute_key, get
-            subprocess_task_handler.run_local_subprocess = run_subprocess
-            subprocess_task_handler.replace_python_executable = replace_python
-            graph_utils.topological_sort_tasks = sort
