@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue, model_validator
 
 from common.config.base import Frozen, Plan
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

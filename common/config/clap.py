@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 
 
 class ClapArchitecture(Frozen):

@@ -1,17 +1,12 @@
-"""Settings of `pretrain_classifier` and `train_classifier`."""
+"""Settings of Audio Spectrogram Transformers and of `pretrain_classifier`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
-from common.config.augmentations import AUGMENTATIONS
 from common.config.base import Frozen, OptimConfig, Plan
-from common.config.clap import Keep
-from common.config.classifier_recipes import RECIPES, ContrastiveConfig
-from common.config.learners import LearnersConfig
-from common.config.methods import Method
 from common.config.recording import RecordingConfig
 
 
@@ -130,102 +125,3 @@ class PretrainClassifierPlan(Plan):
 
     settings: PretrainClassifierConfig
     seed: int
-
-
-_sections: Any = {name: (kind, kind()) for name, kind in AUGMENTATIONS.items()}
-_Augmentations = create_model("_Augmentations", __base__=Frozen, **_sections)
-
-
-class TrainClassifierConfig(_Augmentations):
-    """One recipe for every method; methods differ only in the clips of the synthetic slot and in augmentation."""
-
-    optim: OptimConfig = Field(
-        default=OptimConfig(
-            steps=3000,
-            batch_size=24,
-            learning_rate=1e-4,
-            warmup_steps=100,
-            record_every=50,
-            evaluate_every=150,
-            precision="bf16",
-        ),
-        description="precision: official code; paper: lr 1e-4, batch 24, 50 epochs (of 500 gold and 1000 synthetic "
-        "clips: 3125 steps); in steps, so that all methods have the same budget",
-    )
-    recipe: Literal["paper", "official"] | None = Field(
-        default=None,
-        description="a published training in epochs (RECIPES) in place of optim's steps, batch, rate and schedule; an "
-        "epoch is all gold clips and as many synthetic ones as the largest augmentation factor gives, for all methods",
-    )
-    oracle_steps: int = Field(
-        default=6000,
-        gt=0,
-        description="steps of the oracle, which trains on all labelled clips left; a recipe's oracle ends there; ours",
-    )
-    window: Literal["clips", "model"] = Field(
-        default="clips",
-        description="seconds that an Audio Spectrogram Transformer sees at once: as many as nine of ten clips last, at "
-        "most the pretrained model's (official code: the mean length of the clips), or always the pretrained model's",
-    )
-    synthetic_fraction: float = Field(
-        default=0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours: half and half did best"
-    )
-    recording: RecordingConfig = RecordingConfig()
-    learners: LearnersConfig = LearnersConfig()
-    select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(
-        default=None,
-        description="validation figure that picks checkpoint and strength; null = accuracy (official code), map where "
-        "clips have several labels",
-    )
-    mixup_alpha: float = Field(
-        default=0.0,
-        ge=0,
-        description="mixup of features, share from Beta(alpha, alpha), for all methods (arXiv 1710.09412: 0.1 to 0.4); "
-        "0 = none, as in the official code",
-    )
-    contrastive: ContrastiveConfig | None = Field(default=None, description="null = none, as in the paper")
-    specaugment: SpecAugmentConfig = SpecAugmentConfig()
-
-    @model_validator(mode="after")
-    def _selection_possible(self) -> TrainClassifierConfig:
-        if self.optim.evaluate_every % self.optim.record_every:
-            raise ValueError(
-                f"optim.evaluate_every ({self.optim.evaluate_every}) must be a multiple of "
-                f"optim.record_every ({self.optim.record_every})"
-            )
-        batch_size = RECIPES[self.recipe].batch_size if self.recipe else self.optim.batch_size
-        slot = round(batch_size * self.synthetic_fraction)
-        if not 0 < slot < batch_size:
-            raise ValueError(
-                f"a batch of {batch_size} cannot be divided at synthetic_fraction "
-                f"{self.synthetic_fraction}; raise optim.batch_size"
-            )
-        if self.oracle_steps <= self.optim.warmup_steps:
-            raise ValueError(
-                f"oracle_steps ({self.oracle_steps}) must exceed optim.warmup_steps ({self.optim.warmup_steps})"
-            )
-        return self
-
-    def optim_for(self, clips: int, steps: int) -> OptimConfig:
-        """Optimiser settings of a training.
-
-        Args:
-            clips: gold and synthetic clips per epoch; used with a `recipe`.
-            steps: used without a `recipe`.
-        """
-        if self.recipe:
-            return RECIPES[self.recipe].optim(clips, self.optim)
-        return self.optim.model_copy(update={"steps": steps})
-
-
-class TrainClassifierPlan(Plan):
-    """Input of `train_classifier`."""
-
-    settings: TrainClassifierConfig
-    seeds: tuple[int, ...] = Field(min_length=1)
-    methods: dict[str, Method] = Field(min_length=1)
-    augmentation_factors: tuple[Annotated[int, Field(ge=1, le=20)], ...] = Field(
-        min_length=1, description="synthetic clips per gold clip: validation chooses for each method and replicate"
-    )
-    rounds: int = Field(ge=0)
-    keep: Keep | None = Field(default=None, description="of a surplus of filtered clips; null = there is none")

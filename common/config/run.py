@@ -12,14 +12,15 @@ from pydantic import Field
 from common.config.base import SCOPE, Frozen
 from common.config.captions import AugmentCaptionsConfig, CaptionClipsConfig, ReviseCaptionsConfig
 from common.config.clap import FilterAudioConfig, FinetuneClapConfig, PretrainClapConfig, RetrieveAudioConfig
-from common.config.classifier import PretrainClassifierConfig, TrainClassifierConfig
+from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
 from common.config.licence import DeclaredUse
-from common.config.methods import MAX_ROUNDS
 from common.config.overrides import validated, with_overrides
+from common.config.recipes import MAX_ROUNDS
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
+from common.config.train_classifier import TrainClassifierConfig
 from common.errors import unknown_name
 
 AUTO_FACTORS = (1, 2, 4, 8)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, OptimConfig, Plan
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.registered import one_of
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from common.config.base import Frozen
 from common.config.methods import Method
 from common.config.run import RunConfig, load_preset
-from common.errors import ConfigError, unknown_name
-from common.study.work import GPU, cell_seconds, count_work, shared_seconds
-
-TABLE = Path(__file__).parent / "costs.yaml"
+from common.errors import ConfigError
+from common.study.gpus import find_gpu, table
+from common.study.work import cell_seconds, count_work, shared_seconds
 
 
 class StageCost(Frozen):
@@ -44,33 +41,9 @@ class PresetCost(Frozen):
 
 
 @cache
-def _table() -> dict[str, Any]:
-    rows: dict[str, Any] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    return rows
-
-
-@cache
 def cost_table() -> dict[str, PresetCost]:
     """Costs by preset."""
-    return {name: PresetCost.model_validate(row) for name, row in _table()["presets"].items()}
-
-
-@cache
-def gpu_table() -> dict[str, GPU]:
-    """Kinds of GPUs by name; the first is that of estimates which name none."""
-    return {name: GPU.model_validate(row) for name, row in _table()["gpus"].items()}
-
-
-def find_gpu(name: str) -> tuple[str, GPU]:
-    """Name and figures of a GPU in the table, whatever the case; "" = the first.
-
-    Raises ConfigError: the table has no such GPU.
-    """
-    known = gpu_table()
-    for each, gpu in known.items():
-        if each.lower() == (name or next(iter(known))).lower():
-            return each, gpu
-    raise unknown_name("GPU", name, known)
+    return {name: PresetCost.model_validate(row) for name, row in table()["presets"].items()}
 
 
 def estimate(

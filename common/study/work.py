@@ -11,16 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.config.base import Frozen, OptimConfig
-from common.config.methods import LOSERS, Method, resolve_recipes
+from common.config.base import OptimConfig
+from common.config.methods import Method, resolve_recipes
+from common.config.recipes import LOSERS
 from common.config.run import RunConfig
 from common.config.t2a import SamplerConfig
+from common.study.gpus import GPU
 
-SHARE_OF_PEAK = 0.35
-"""Assumed; training and sampling of transformers reach 0.3 to 0.5 on these GPUs."""
-SHARE_OF_BANDWIDTH = 0.5
-FP32 = 1 / 16
-"""Speed of fp32 against bf16."""
 REJECTED = 0.5
 """Assumed share of clips that the filter rejects in each round."""
 ENDPOINT_S = 0.25
@@ -36,30 +33,6 @@ PER_ANSWER = 5
 """Captions in one answer of the chat model."""
 WINDOW_S = 10.24
 """Longest window of AST."""
-
-
-class GPU(Frozen):
-    """A kind of GPU.
-
-    Attributes:
-        tflops: dense bf16 TFLOP/s.
-        gb_s: bandwidth of its memory in GB/s.
-        price: assumed US dollars an hour.
-    """
-
-    tflops: float
-    memory_gb: int
-    gb_s: float
-    price: float
-
-    def compute_s(self, operations: float, precision: str = "bf16") -> float:
-        """Seconds of operations."""
-        return operations / (1e12 * self.tflops * SHARE_OF_PEAK * (1.0 if precision == "bf16" else FP32))
-
-    def answers_s(self, count: float, parameters: float, read: int, written: int, batch_size: int) -> float:
-        """Seconds of `count` answers of a language model in bf16; `read` and `written` are tokens of each."""
-        each_token = 2 * parameters / (1e9 * self.gb_s * SHARE_OF_BANDWIDTH)
-        return count * (self.compute_s(2 * parameters * read) + written * each_token / batch_size)
 
 
 @dataclass(frozen=True)

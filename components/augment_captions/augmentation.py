@@ -16,7 +16,7 @@ from common.captions.metrics import diversity, diversity_by_label, mean_figures
 from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
 from common.captions.records import PromptName, Task
 from common.config.captions import AugmentCaptionsConfig
-from common.config.methods import CaptionSource
+from common.config.recipes import CaptionSource
 from common.contracts.generation import SourceAccount, Tally
 from common.errors import DataError
 from common.records.clips import Caption, GoldClip, Prompt, template_prompts
@@ -49,14 +49,7 @@ def write_drafts(
 ) -> tuple[list[Prompt], Tally]:
     """Prompts of one replicate, which all recipes with this caption source share; `recipe` is the source.
 
-    Args:
-        source: prompt of the writer; `template` needs no writer.
-        clips: training clips of one replicate, in any order.
-        captions: existing captions by clip id, of at least these clips.
-        desk: the writer, with checks.
-        settings: captions per call, share of the pool.
-
-    Raises DataError: a clip has no caption.
+    The order of `clips` does not matter. Raises DataError: a clip has no caption.
     """
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     _check_captioned(clips, captions)
@@ -168,8 +161,7 @@ def _by_label(drafts: Sequence[Prompt]) -> dict[str, list[str]]:
 def flat_figures(report: Mapping[CaptionSource, SourceAccount], how: Tally, now: Tally) -> dict[str, float | int]:
     """Diversity per caption source and the origin of the captions, for the run's page.
 
-    Args:
-        how: tally of all captions, including those found in the store.
+    `how` counts all captions, `now` those of this execution.
     """
     shown = ("distinct_1", "distinct_2", "self_bleu", "word_spread", "label_recall")
     diverse = {f"{source}_{name}": getattr(report[source], name) for source in sorted(report) for name in shown}

@@ -8,7 +8,7 @@ from typing import Any
 from common.captions.asking import Desk
 from common.captions.writers import content_settings, open_desk
 from common.config.captions import AugmentCaptionsPlan, WriterConfig
-from common.config.methods import LOSERS, CaptionSource
+from common.config.recipes import LOSERS, CaptionSource
 from common.contracts.base import read, write
 from common.contracts.generation import CaptionAccount, Tally, WritingRound
 from common.records.clips import Caption, Prompt, read_records, write_records

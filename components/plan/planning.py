@@ -12,13 +12,15 @@ from typing import Any
 from common.config.base import Plan, to_wire
 from common.config.captions import AugmentCaptionsPlan, CaptionClipsPlan, ReviseCaptionsPlan
 from common.config.clap import FilterAudioPlan, FinetuneClapPlan, PretrainClapPlan, RetrieveAudioPlan
-from common.config.classifier import PretrainClassifierPlan, TrainClassifierPlan
+from common.config.classifier import PretrainClassifierPlan
 from common.config.corpus import PrepareCorpusPlan
 from common.config.dataset import DatasetSpec, PrepareDatasetPlan
 from common.config.evaluation import EvaluateClassifierPlan, ReportPlan
-from common.config.methods import LOSERS, Method, Recipe, resolve_recipes
+from common.config.methods import Method, resolve_recipes
+from common.config.recipes import LOSERS, Recipe
 from common.config.run import RunConfig
 from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
+from common.config.train_classifier import TrainClassifierPlan
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError
 from common.models.exposure import heard_before

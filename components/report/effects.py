@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from common.config.methods import BASELINE, LOSERS, Method, in_order
+from common.config.methods import BASELINE, Method, in_order
+from common.config.recipes import LOSERS
 from common.study.comparisons import reliable
 from components.report.acoustics import acoustics
 from components.report.inputs import Inputs

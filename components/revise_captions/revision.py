@@ -33,13 +33,7 @@ def revise(
 ) -> tuple[list[Prompt], Tally]:
     """Write new prompts for the rejected clips of one recipe and replicate, ordered by clip id.
 
-    Args:
-        accepted: clips accepted so far, of the same recipe and replicate; new captions must differ from theirs.
-        settings: share of the pool to show.
-        domain: sound domain of the dataset.
-        number: number of this round, from 1.
-
-    Returns the prompts, and the tally of captions and extracted elements.
+    New captions differ from those of the clips accepted so far. `number` is that of this round, from 1.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
     ids = {clip.clip_id: tuple(label_ids[label] for label in clip.labels) for clip in rejected}

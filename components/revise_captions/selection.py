@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.errors import DataError
 from common.records.clips import SyntheticClip
 

@@ -47,14 +47,6 @@ def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) ->
 class Published:
     """Finished clips for the artifact, ordered by clip id and read one at a time to bound memory.
 
-    Args:
-        requests: requests whose clips are all in the store.
-        plan: settings and recipes.
-        store: item store of the finished clips.
-        t2a: folder of the unaligned model, which states the origin of the weights.
-        gold: folder of the gold set, which states the dataset's licence.
-        code_version: hash of the stage's code, for the provenance.
-
     Attributes:
         signals: number of clips read so far by result of the signal checks: `ok` or a reason code.
         audio_s: total duration in seconds of the clips read so far.
@@ -118,16 +110,7 @@ def provenance(
     gold_licence: str,
     code_version: str,
 ) -> Provenance:
-    """Build the provenance of a finished clip, from which it can be made again.
-
-    Args:
-        request: the clip's request.
-        settings: sampler and audio settings.
-        made: stored facts of the finished clip.
-        model: facts on the request's model, from `model_account`, and its alignment.
-        gold_licence: licence of the dataset.
-        code_version: hash of the stage's code.
-    """
+    """Provenance of a finished clip, from its stored facts; `model` is its `model_account`, and its alignment."""
     source = request.source
     return Provenance(
         **request.prompt.descent,

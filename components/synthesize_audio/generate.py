@@ -93,10 +93,7 @@ def finish(audio: np.ndarray, request: Request, rate: int, settings: SynthesizeA
     allows. A clip that fails the checks is kept with its reason code, for the filter to reject. A silent clip gets no
     gain; samples that are not finite become 0, and such a clip gets no gain either.
 
-    Args:
-        audio: (C, T) as decoded.
-        rate: sample rate of `audio` in Hz.
-        settings: sample rate and peak limit of the result.
+    `audio` is (C, T) as decoded, at `rate` Hz.
     """
     audio = np.ascontiguousarray(audio[:, : round(request.duration_s * rate)], dtype=np.float32)
     signal = check_signal(to_mono(audio), rate)

@@ -12,7 +12,7 @@ import torch
 
 from common.audio.matching import Recording, fit_recording
 from common.audio.signal import to_mono
-from common.config.methods import LOSERS
+from common.config.recipes import LOSERS
 from common.config.t2a import SynthesizeAudioConfig
 from common.records.audio_folder import clips_hash
 from common.records.clips import GoldClip, template_prompts
@@ -38,12 +38,7 @@ def with_recordings(
 ) -> list[Request]:
     """Requests whose clips will be matched to the training clips of their replicate.
 
-    Args:
-        requests: all requests.
-        matched: ids of the prompts to match; the other requests stay as they are.
-        gold: the gold set.
-        settings: sampler and audio.
-        store: keeps the filters.
+    Of prompts that are not `matched` they stay as they are.
     """
     found: dict[tuple[int, str], Recording | None] = {}
     made = []

@@ -18,17 +18,9 @@ from components.synthesize_audio.requests import Request, Source
 
 
 def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None, device: str = "cpu") -> None:
-    """Generate a clip again and write its FLAC file to `target`.
+    """Generate a clip again and write its FLAC file to `target`; the same bytes in the same `environment`.
 
-    Args:
-        provenance: provenance of the clip.
-        model: folder of its text-to-audio model.
-        target: the new file; bytes equal the old file's in the same `provenance.environment`.
-        source: file of the gold clip, for a clip that started from one.
-        device: device of the model.
-
-    Raises:
-        DataError: the model or the source differs from the one used.
+    Raises DataError: the model, or the gold clip that it started from (`source`), differs from the one used.
     """
     found = artifact_hash(model)
     if found != provenance.model_hash:

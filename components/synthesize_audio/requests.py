@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.audio.matching import Recording
-from common.config.methods import LOSERS, Recipe
+from common.config.recipes import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt, SyntheticClip
@@ -136,14 +136,7 @@ def make_requests(
 ) -> list[Request]:
     """Combine prompts with everything that generation needs.
 
-    Args:
-        prompts: the prompts to generate.
-        models: prompt id to the folder of its model.
-        hashes: model folder to hash.
-        durations_s: source clip id to duration.
-        frames: source clip id to latent length.
-        levels_dbfs: source clip id to loudness.
-        sources: source clip id to the start of its augmentations; None = noise. Losers always start from noise.
+    `models` is by prompt, `hashes` by model, the rest by source clip. Losers always start from noise.
     """
     return [
         Request(
@@ -173,13 +166,7 @@ def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]
 
 
 def synthetic_clip(request: Request, settings: SynthesizeAudioConfig, made: Mapping[str, Any]) -> SyntheticClip:
-    """Build the record of a generated clip.
-
-    Args:
-        request: the clip's request.
-        settings: settings of the sampler.
-        made: `duration_s`, `sample_rate_hz`, `gain_db` and `signal` of the generated clip.
-    """
+    """Record of a generated clip; `made` has its `duration_s`, `sample_rate_hz`, `gain_db` and `signal`."""
     return SyntheticClip(
         **request.prompt.descent,
         file_name=f"{request.prompt.prompt_id}.flac",

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.config.classifier import TrainClassifierConfig
-from common.config.methods import Method, Recipe
+from common.config.methods import Method
+from common.config.recipes import Recipe
+from common.config.train_classifier import TrainClassifierConfig
 from common.runtime.seeding import derive_seed
 
 CLASSICS: tuple[str, ...] = ("noise", "specaugment")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from common.classifier.augmentation import spec_augment
 from common.classifier.model import Classifier
 from common.config.classifier import SpecAugmentConfig
-from common.config.classifier_recipes import ContrastiveConfig
+from common.config.train_classifier import ContrastiveConfig
 from common.errors import ConfigError
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage.checkpoints import Checkpoints

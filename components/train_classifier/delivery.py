@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST
+from common.config.train_classifier import TrainClassifierPlan
 from common.contracts.training import Delivery, Failure, Losses
 from common.errors import DataError, failure_text
 from common.learners.architectures import copy_encoder

@@ -17,7 +17,7 @@ from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.augmentations import AUGMENTATIONS
 from common.config.base import OptimConfig
-from common.config.classifier import TrainClassifierConfig
+from common.config.train_classifier import TrainClassifierConfig
 from common.errors import ConfigError
 from common.learners.copies import recorded_copies
 from common.log import event, get_logger

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.config.classifier import TrainClassifierConfig
 from common.config.learners import find_learner
+from common.config.train_classifier import TrainClassifierConfig
 from common.records.clips import GoldClip, SyntheticClip
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from common.config.augmentations import AUGMENTATIONS
-from common.config.classifier import TrainClassifierPlan
 from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner
 from common.config.methods import Method
+from common.config.train_classifier import TrainClassifierPlan
 from common.errors import failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.front_ends import ENCODER

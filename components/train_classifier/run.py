@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.config.classifier import TrainClassifierPlan
+from common.config.train_classifier import TrainClassifierPlan
 from common.contracts.base import write
 from common.errors import DataError
 from common.runtime.stage import stage

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.config.classifier import TrainClassifierPlan
+from common.config.train_classifier import TrainClassifierPlan
 from common.errors import failure_text
 from common.runtime.work import Name, Performed, perform
 from components.train_classifier.candidates import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def joint_code_version(stages: Iterable[str]) -> str:
 def _imports(path: Path, changed_ns: int) -> tuple[Path, ...]:
     """Files of `common` that a module imports, or names in a string for a later import, or looks up in a registry."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -66,3 +66,11 @@ def _imports(path: Path, changed_ns: int) -> tuple[Path, ...]:
                 place = ROOT.joinpath(*parts[:depth])
                 found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
     return tuple(sorted(found))
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes of a syntax tree, without imports for types alone."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _executed(child)

@@ -23,8 +23,9 @@ from common.audio.signal import resample
 from common.classifier.features import LogMel
 from common.classifier.model import Classifier, build_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
-from common.config.classifier import ASTArchitecture, TrainClassifierConfig
+from common.config.classifier import ASTArchitecture
 from common.config.dataset import PrepareDatasetConfig
+from common.config.train_classifier import TrainClassifierConfig
 from common.datasets.rows import Row
 from common.records.audio_folder import clip_path, write_audio_folder
 from common.records.clips import GoldClip

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from common.config.augmentations import Audiomentations, Combination, Noise
 from common.config.clap import Keep
-from common.config.classifier import SpecAugmentConfig, TrainClassifierConfig
-from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
+from common.config.classifier import SpecAugmentConfig
+from common.config.methods import DEFAULT_METHODS, METHODS
+from common.config.recipes import LOSERS, Recipe
+from common.config.train_classifier import TrainClassifierConfig
 from common.errors import DataError
 from common.records.clips import SyntheticClip
 from components.train_classifier.candidates import (

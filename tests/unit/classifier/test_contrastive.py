@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import components.train_classifier.contrastive as contrastive
 from common.classifier.model import Classifier, with_fresh_head
 from common.config.base import OptimConfig
-from common.config.classifier_recipes import ContrastiveConfig
+from common.config.train_classifier import ContrastiveConfig
 from common.storage import open_store
 from common.storage.checkpoints import Checkpoints
 from components.train_classifier.contrastive import contrastive_loss, draw_views, train_body

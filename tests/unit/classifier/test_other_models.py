@@ -15,8 +15,8 @@ from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import SpecAugmentConfig
-from common.config.classifier_recipes import ContrastiveConfig
 from common.config.recording import RecordingConfig
+from common.config.train_classifier import ContrastiveConfig
 from common.errors import ConfigError
 from components.train_classifier.budget import make_budget
 from components.train_classifier.contrastive import train_body

@@ -12,9 +12,9 @@ from common.classifier.inference import feature_logits
 from common.classifier.model import Classifier, with_fresh_head
 from common.classifier.probe import embeddings
 from common.config.base import OptimConfig
-from common.config.classifier import TrainClassifierConfig
 from common.config.learners import LEARNERS, PROBE_FIRST
 from common.config.run import load_preset, preset_names
+from common.config.train_classifier import TrainClassifierConfig
 from common.learners.linear import fit_logistic
 from common.storage.items import ItemStore
 from components.train_classifier.clip_sets import ClipSet

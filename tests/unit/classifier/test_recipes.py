@@ -7,9 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from common.config.base import OptimConfig
-from common.config.classifier import TrainClassifierConfig
-from common.config.classifier_recipes import RECIPES
 from common.config.run import load_preset
+from common.config.train_classifier import RECIPES, TrainClassifierConfig
 from common.training import learning_rate_factor
 
 

@@ -140,6 +140,14 @@ def test_a_module_that_is_imported_by_name_counts(copy: Path) -> None:
     assert module.code_version("synthesize_audio") != before
 
 
+def test_an_edited_augmentation_trains_classifiers_anew_and_no_model_that_generates(copy: Path) -> None:
+    stages = ("prepare_corpus", "pretrain_t2a", "pretrain_clap", "pretrain_classifier", "align_t2a", "train_classifier")
+    before = {stage: module.code_version(stage) for stage in stages}
+    path = copy / "common" / "config" / "augmentations.py"
+    rewritten(path, path.read_text(encoding="utf-8") + "\nCHANGED = True\n")
+    assert [stage for stage in stages if before[stage] != module.code_version(stage)] == ["train_classifier"]
+
+
 def test_editing_a_stage_changes_that_stage_only(copy: Path) -> None:
     before = {stage: module.code_version(stage) for stage in ("plan", "align_t2a", "report")}
     path = copy / "components" / "align_t2a" / "run.py"

@@ -16,8 +16,9 @@ from common.config.run import RunConfig, load_preset
 from common.config.t2a import PretrainT2AConfig, TransformerConfig
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.study.costs import cost_table, estimate, find_gpu, gpu_table
-from common.study.work import SHARE_OF_PEAK, cell_seconds, count_work, shared_seconds
+from common.study.costs import cost_table, estimate
+from common.study.gpus import SHARE_OF_PEAK, find_gpu, gpu_table
+from common.study.work import cell_seconds, count_work, shared_seconds
 from components.align_t2a.memory import predict_error
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, real_size
 
