@@ -139,16 +139,27 @@ def test_a_second_task_at_the_same_time_gets_a_fresh_interpreter(process: Warm) 
         ["python", "-c", "pass"],
         ["sh", "-ec", "echo", "def report(): ...", "--function_to_execute"],
         command("work", "of_a_user"),
-        command("work", "plan"),
     ],
 )
-def test_other_commands_and_stages_without_models_start_no_process(process: Warm, words: list[str]) -> None:
+def test_other_commands_start_no_process(process: Warm, words: list[str]) -> None:
     assert process.start(words, os.environ) is None and process._process is None
 
 
-def test_stages_without_models_use_the_process_that_is_there(process: Warm) -> None:
-    assert run(process, "work")[0] == 0
-    assert run(process, "work", "plan")[0] == 0
+def test_a_stage_without_models_waits_for_no_import_and_uses_the_process_once_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_library.py").write_text("import time\ntime.sleep(3)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    process = Warm(libraries=("slow_library",))
+    try:
+        assert process.start(command("work", "plan"), os.environ) is None
+        importing = process._process
+        assert importing is not None and importing.poll() is None
+        assert run(process, "work")[0] == 0
+        assert run(process, "work", "plan")[0] == 0
+        assert process._process is importing
+    finally:
+        process._end()
 
 
 def test_with_a_gpu_every_task_gets_a_fresh_interpreter(process: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
