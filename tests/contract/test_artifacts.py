@@ -13,13 +13,13 @@ from common.contracts.base import read
 from common.contracts.catalogue import CONTRACTS
 from common.contracts.gold import Splits
 from common.errors import DataError
-from pipelines.dags.artifacts import examples_of, page
+from tests.kit.artifact_pages import examples_of, page
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "ARTIFACTS.md").read_text(encoding="utf-8")
 
 
 def test_the_page_is_that_of_the_models() -> None:
-    assert page(examples_of(TEXT)) == TEXT, "make it again: python -m pipelines.dags.artifacts docs/ARTIFACTS.md"
+    assert page(examples_of(TEXT)) == TEXT, "make it again: python -m tests.kit.artifact_pages docs/ARTIFACTS.md"
 
 
 @pytest.mark.parametrize("name", CONTRACTS)

@@ -1,4 +1,4 @@
-"""Pages of the JSON artifacts: `python -m pipelines.dags.artifacts docs/ARTIFACTS.md [runs/kfp/<run>]`.
+"""Pages of the JSON artifacts: `python -m tests.kit.artifact_pages docs/ARTIFACTS.md [runs/kfp/<run>]`.
 
 Fields come from the models. Examples stay as they are, or are taken from a run, with lists and long tables cut.
 """
@@ -26,7 +26,7 @@ HEAD = """# JSON artifacts
 
 What stages hand to each other as JSON, and what a run leaves for its reader, each with an example (lists and long
 tables are cut). The models are in `common/contracts`; this page is made from them by
-`python -m pipelines.dags.artifacts docs/ARTIFACTS.md`, with the folder of a run (`runs/kfp/<run>`) behind it for new
+`python -m tests.kit.artifact_pages docs/ARTIFACTS.md`, with the folder of a run (`runs/kfp/<run>`) behind it for new
 examples. A file that is not of its model stops the stage that reads it.
 """
 KEPT = 2
