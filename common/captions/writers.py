@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from common.captions.asking import Desk
 from common.captions.cache import FORMAT, RequestCache
 from common.captions.grammar import GrammarWriter
 from common.captions.secrets import read_key
 from common.config.captions import WriterConfig
+from common.contracts.base import read, write
+from common.contracts.generation import Tally
+from common.records.clips import Prompt, read_records, write_records
 from common.storage.hashing import hash_json
 from common.storage.items import ItemStore
 
@@ -57,3 +62,27 @@ def content_settings(config: WriterConfig) -> dict[str, object]:
     if config.backend != "grammar":
         values["writer"] = _cache_name(config)
     return values
+
+
+class Written(NamedTuple):
+    """Prompts with their whole tally, and the part of it that this execution made, not found in the store."""
+
+    prompts: list[Prompt]
+    tally: Tally
+    now: Tally
+
+
+def write_once(
+    store: ItemStore, config: WriterConfig, written: Callable[[], tuple[list[Prompt], Tally]], **key: Any
+) -> Written:
+    """Prompts of the writer, found in the store under `key` and the writer's settings, or made by `written()`."""
+    now = Tally()
+
+    def make(folder: Path) -> None:
+        nonlocal now
+        prompts, now = written()
+        write_records(folder / "prompts.jsonl", prompts)
+        write(folder / "tally.json", now)
+
+    item = store.get_or_make(make, settings=content_settings(config), **key)
+    return Written(read_records(item / "prompts.jsonl", Prompt), read(Tally, item / "tally.json"), now)

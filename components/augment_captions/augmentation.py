@@ -15,6 +15,7 @@ from common.captions.extraction import extract
 from common.captions.metrics import diversity, diversity_by_label, mean_figures
 from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
 from common.captions.records import PromptName, Task
+from common.captions.writers import Written
 from common.config.captions import AugmentCaptionsConfig
 from common.config.recipes import CaptionSource
 from common.contracts.generation import SourceAccount, Tally
@@ -127,14 +128,14 @@ def _calls(
     return calls
 
 
-def source_account(found: Sequence[tuple[Sequence[Prompt], Tally]], *, in_run: bool) -> SourceAccount:
+def source_account(found: Sequence[Written], *, in_run: bool) -> SourceAccount:
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
     Args:
-        found: captions and tally of each replicate.
+        found: of each replicate.
         in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
     """
-    per_seed = [_by_label(drafts) for drafts, _ in found]
+    per_seed = [_by_label(written.prompts) for written in found]
     whole = [diversity(captions) for captions in per_seed]
     by_label = [diversity_by_label(captions) for captions in per_seed]
     labels = sorted({label for one in by_label for label in one})
@@ -144,7 +145,7 @@ def source_account(found: Sequence[tuple[Sequence[Prompt], Tally]], *, in_run: b
             "captions": sum(one["captions"] for one in whole),
             "by_label": {label: mean_figures([one[label] for one in by_label if label in one]) for label in labels},
             "in_run": in_run,
-            "how": sum((tally for _, tally in found), start=Tally()),
+            "how": sum((written.tally for written in found), start=Tally()),
         }
     )
 

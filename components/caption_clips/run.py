@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +73,21 @@ def _caption(
     progress = Progress(log, "captions", len(clips))
     captions: list[Caption] = []
     refusals: list[Refusal] = []
+
+    def make(batch: Sequence[GoldClip], folder: Path) -> None:
+        recordings = [Recording(clip, gold.load(clip, captioner.sample_rate_hz)) for clip in batch]
+        # The seed depends on the clip alone, so a clip's caption is the same in every replicate.
+        seeds = [derive_seed(0, NAME, clip.clip_id) for clip in batch]
+        with model_time():
+            made = checked_captions(recordings, seeds, captioner, fallback, settings)
+        write_records(folder / CAPTIONS, [item.caption for item in made])
+        refused = [Refusal(clip_id=item.caption.clip_id, reason=item.refused) for item in made if item.refused]
+        write_records(folder / "refused.jsonl", refused)
+
     for start in range(0, len(clips), captioner.batch_size):
         batch = clips[start : start + captioner.batch_size]
-
-        def make(folder: Path, batch: Sequence[GoldClip] = batch) -> None:
-            recordings = [Recording(clip, gold.load(clip, captioner.sample_rate_hz)) for clip in batch]
-            # The seed depends on the clip alone, so a clip's caption is the same in every replicate.
-            seeds = [derive_seed(0, NAME, clip.clip_id) for clip in batch]
-            with model_time():
-                made = checked_captions(recordings, seeds, captioner, fallback, settings)
-            write_records(folder / CAPTIONS, [item.caption for item in made])
-            refused = [Refusal(clip_id=item.caption.clip_id, reason=item.refused) for item in made if item.refused]
-            write_records(folder / "refused.jsonl", refused)
-
         item = store.get_or_make(
-            make,
+            partial(make, batch),
             clips=clips_hash(gold.path, batch),
             settings=settings.model_dump(mode="json", exclude={"max_replaced_share"}),
         )

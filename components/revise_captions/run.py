@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _revise(
 ) -> tuple[list[Prompt], Tally, Tally]:
     """Revise captions by recipe and replicate; return prompts, their whole tally, and the tally of this execution."""
     # Imported here, so that a round without work takes only a second.
-    from common.captions.writers import content_settings, open_desk
+    from common.captions.writers import open_desk, write_once
     from components.revise_captions.revision import revise
 
     store = ItemStore(NAME, code_version, scope=plan.scope)
@@ -86,33 +87,20 @@ def _revise(
             due_clips = list(group)
             taken = [clip for clip in accepted if cell(clip) == (recipe, seed)]
             train = gold.train(seed)
-
-            def make(
-                folder: Path,
-                due_clips: list[SyntheticClip] = due_clips,
-                taken: list[SyntheticClip] = taken,
-                train: list[Any] = train,
-            ) -> None:
-                nonlocal now
-                made, how = revise(
-                    due_clips, taken, train, captions, label_ids, desk, plan.settings, domain=plan.domain, number=number
-                )
-                now += how
-                write_records(folder / "prompts.jsonl", made)
-                write(folder / "tally.json", how)
-
-            item = store.get_or_make(
-                make,
+            where: dict[str, Any] = {"domain": plan.domain, "number": number}
+            written = write_once(
+                store,
+                plan.settings.writer,
+                partial(revise, due_clips, taken, train, captions, label_ids, desk, plan.settings, **where),
                 recipe=recipe,
                 seed=seed,
-                number=number,
-                settings=content_settings(plan.settings.writer),
                 pool_share=plan.settings.pool_share,
-                domain=plan.domain,
                 rejected=[clip.model_dump(mode="json") for clip in due_clips],
                 accepted=[[clip.clip_id, gold.label_ids(clip), clip.caption] for clip in taken],
                 captions=[captions[clip.clip_id].caption for clip in train if clip.clip_id in captions],
+                **where,
             )
-            prompts += read_records(item / "prompts.jsonl", Prompt)
-            tally += read(Tally, item / "tally.json")
+            prompts += written.prompts
+            tally += written.tally
+            now += written.now
     return prompts, tally, now
