@@ -5,14 +5,4 @@ from common.training.launch import is_main, launch
 from common.training.loop import Curve, best_by, fit
 from common.training.parts import WHOLE, Part
 
-__all__ = [
-    "WHOLE",
-    "Curve",
-    "LossFunction",
-    "Part",
-    "best_by",
-    "fit",
-    "is_main",
-    "launch",
-    "learning_rate_factor",
-]
+__all__ = ["WHOLE", "Curve", "LossFunction", "Part", "best_by", "fit", "is_main", "launch", "learning_rate_factor"]

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from common.config.learners import LEARNERS
 from common.config.methods import DEFAULT_METHODS, METHODS, get_method
 from common.config.recipes import LOSERS, Recipe
 from common.errors import ConfigError
@@ -36,3 +39,9 @@ def test_label_text_is_normalised_in_one_way() -> None:
     assert normalize_label(" Dog_Bark ") == "dog bark"
     assert normalize_label("Schlüssel/Tür\n") == "schlüssel tür"
     assert template_caption("bus") == "sound of a bus"
+
+
+@pytest.mark.parametrize("names", [METHODS, LEARNERS], ids=["methods", "learners"])
+def test_the_readme_names_every_one(names: dict[str, object]) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
