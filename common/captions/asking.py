@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from common.captions.cache import Cache, NoCache
@@ -16,6 +16,7 @@ from common.contracts.generation import Price, Tally, Usage
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import Written
+from common.records.text import normalize_label
 
 log = get_logger("captions")
 
@@ -209,3 +210,23 @@ class _Work:
             reasons=dict(sorted(self.reasons.items())),
             usage=self.usage,
         )
+
+
+def extract(
+    desk: Desk, captions: Iterable[tuple[tuple[str, ...], str]]
+) -> tuple[dict[tuple[tuple[str, ...], str], Elements], Tally]:
+    """Elements by (labels, caption), and a tally of their origin.
+
+    Task ids consist of labels and caption, so a caption is asked for once per run, for all stages, replicates, recipes
+    and shards.
+    """
+    pairs = sorted(set(captions))
+    names = {pair: tuple(map(normalize_label, pair[0])) for pair in pairs}
+    tasks = {"\0".join(("extract", *names[pair], pair[1])): pair for pair in pairs}
+    asked = [
+        Task(task_id=task_id, scope=task_id, prompt="extract", labels=names[pair], caption=pair[1], seed=0)
+        for task_id, pair in tasks.items()
+    ]
+    answers, tally = desk.ask(asked)
+    by_name = {(names[pair], pair[1]): answers[task_id].elements for task_id, pair in tasks.items()}
+    return {pair: by_name[names[pair], pair[1]] for pair in pairs}, tally

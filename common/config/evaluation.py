@@ -7,8 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from common.config.base import Frozen, Plan
-from common.config.exposure import Heard
-from common.config.licence import DeclaredUse, LicensedPart
+from common.config.licence import DeclaredUse, Heard, LicensedPart
 from common.config.methods import Method
 
 

@@ -1,4 +1,4 @@
-"""Declared use of a run, and the uses that the licences of its parts permit."""
+"""Declared use of a run, the uses that the licences of its parts permit, and what published models were trained on."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ class LicensedPart(Frozen):
     licence: str
     use: PermittedUse | None = Field(description="the widest allowed; null = not known")
     conditions: str = Field(default="", description="of the licence, in words")
+
+
+Learnt = Literal["audio with labels", "audio with captions"]
+"""What a model was given of a collection."""
+
+
+class Heard(Frozen):
+    """A model and a collection that both it and the dataset were made from."""
+
+    model: str
+    collection: str
+    what: Learnt

@@ -11,8 +11,7 @@ from common.audio.walk import HARMLESS, Found, walk_audio
 from common.contracts.gold import Drop
 from common.datasets.labels import canonical
 from common.datasets.names import is_folder, near
-from common.datasets.rows import Listing, Row
-from common.datasets.split_names import SPLITS, check_split_names
+from common.datasets.rows import SPLITS, Listing, Row, check_split_names
 from common.errors import DataError
 
 _SHOWN = 5

@@ -14,8 +14,7 @@ from common.contracts.gold import Drop
 from common.datasets.label_file import COLUMNS, read_label_file
 from common.datasets.labels import NO_VALUE, Notice, Spellings, canonical, shown
 from common.datasets.names import NameFinder, is_folder, near
-from common.datasets.rows import Listing, Row
-from common.datasets.split_names import SPLITS, check_split_names
+from common.datasets.rows import SPLITS, Listing, Row, check_split_names
 from common.errors import DataError
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.contracts.gold import Drop
 from common.datasets.labels import Notice, Spellings
+from common.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,23 @@ class Listing:
     has_splits: bool = False
     spellings: Spellings = field(default_factory=lambda: Spellings("label"), compare=False)
     notices: list[Notice] = field(default_factory=list)
+
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+
+
+def check_split_names(names: Iterable[str], where: str) -> None:
+    """Refuse `eval` beside `test`: in some datasets it is the validation split, in others the test split.
+
+    Raises DataError: both occur.
+    """
+    words = {name.lower() for name in names}
+    if (evaluation := words & {"eval", "evaluation"}) and (test := words & {"test", "testing"}):
+        raise DataError(
+            f"{where}: both {min(evaluation)} and {min(test)} are given; name the split that chooses models val, the "
+            "one that is reported test"
+        )

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from common.config.codec import SpectralCodecConfig
 from common.diffusion.mel_bands import MelBands
 from common.errors import DataError
+from common.storage import read_json
 
 _TEXTURE_SEED = 20240814
 _TEXTURE_FLOOR = 1e-2
@@ -194,3 +198,17 @@ class SpectralCodec(ModelMixin, ConfigMixin):
 def _powers(latents: Tensor) -> Tensor:
     """`(2 D + 1, L)`: latents `(D, L)`, their squares, and 1."""
     return torch.cat([latents, latents.square(), torch.ones_like(latents[:1])])
+
+
+_CLASSES: dict[str, Any] = {"AutoencoderOobleck": AutoencoderOobleck, "SpectralCodec": SpectralCodec}
+
+
+def load_autoencoder(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """Load the autoencoder saved in a folder (`save_pretrained`), in evaluation mode.
+
+    Raises DataError: the folder holds another class.
+    """
+    name = read_json(Path(path) / "config.json").get("_class_name")
+    if name not in _CLASSES:
+        raise DataError(f"{path} holds a {name}, expected {' or '.join(_CLASSES)}")
+    return _CLASSES[name].from_pretrained(str(path), dtype=dtype, use_safetensors=True).to(device).eval()

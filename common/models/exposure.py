@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.config.dataset import DatasetSpec
-from common.config.exposure import Heard
+from common.config.licence import Heard
 from common.config.run import RunConfig
 from common.models.registry import licensed_models, published_models
 

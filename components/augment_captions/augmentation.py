@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from common.captions.asking import Desk
-from common.captions.extraction import extract
+from common.captions.asking import Desk, extract
 from common.captions.metrics import diversity, diversity_by_label, mean_figures
 from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
 from common.captions.records import PromptName, Task

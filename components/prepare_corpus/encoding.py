@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from common.config.corpus import EMBEDDED, PrepareCorpusConfig
-from common.diffusion.autoencoder import load_autoencoder
-from common.diffusion.spectral_codec import SpectralCodec
+from common.diffusion.spectral_codec import SpectralCodec, load_autoencoder
 from common.diffusion.text import build_tokenizer
 from common.errors import ConfigError, DataError
 from common.models.registry import locate

@@ -21,9 +21,9 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel
 from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
 from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, CorpusLatent
-from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.preconditioned import PreconditionedDiT
+from common.diffusion.spectral_codec import load_autoencoder
 from common.errors import ConfigError, DataError
 from common.log import event, get_logger
 from common.storage import ObjectStore, open_store, write_json

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from common.captions.asking import Desk
-from common.captions.extraction import extract
+from common.captions.asking import Desk, extract
 from common.captions.pools import Pool, build_pools, draw, joined, texts
 from common.captions.records import Task
 from common.config.captions import ReviseCaptionsConfig

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from components.catalogue import LOCAL_REGISTRY, LOCAL_TAG, STAGES
-from pipelines.cluster.images import build_command
 from pipelines.cluster.placement import image
+from pipelines.commands.images import build_command
 from pipelines.local.containers import container_runner
 
 REQUIRED = "SYNTHIO_TEST_CONTAINERS"

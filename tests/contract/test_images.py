@@ -13,8 +13,8 @@ import pytest
 from components.catalogue import LAYERS, LOCAL_REGISTRY, LOCAL_TAG, STAGES, layer_of
 from pipelines import sources
 from pipelines.cluster import placement
-from pipelines.cluster.images import build_command
 from pipelines.cluster.placement import image_sources
+from pipelines.commands.images import build_command
 from tests.kit.once import Compiled
 
 ROOT = Path(__file__).resolve().parents[2]

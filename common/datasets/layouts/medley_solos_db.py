@@ -12,8 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.datasets.native import contents, home, read_table
-from common.datasets.rows import Listing, Row
-from common.datasets.split_names import SPLITS
+from common.datasets.rows import SPLITS, Listing, Row
 from common.errors import DataError
 
 TABLE = "Medley-solos-DB_metadata.csv"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from common.captions.asking import Desk
-from common.captions.extraction import extract
+from common.captions.asking import Desk, extract
 from common.captions.grammar import GrammarWriter
 from common.captions.pools import build_pools, draw, joined, parents, texts
 from common.captions.records import Elements

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from components.catalogue import LAYERS
-from pipelines.cluster.images import build_command, push_commands
 from pipelines.cluster.placement import load_profile
 from pipelines.commands import main
+from pipelines.commands.images import build_command, push_commands
 
 
 def test_the_builder_gets_its_arguments_first_and_the_context_last() -> None:

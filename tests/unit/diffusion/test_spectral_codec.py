@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from common.config.codec import SpectralCodecConfig
-from common.diffusion.autoencoder import load_autoencoder
 from common.diffusion.mel_bands import mel_filters
-from common.diffusion.spectral_codec import SpectralCodec
+from common.diffusion.spectral_codec import SpectralCodec, load_autoencoder
 from common.errors import DataError
 
 
