@@ -70,7 +70,6 @@ def unpack_into(
 
     Args:
         folder: private to the caller and without links, such as one that is not published yet.
-        suffixes, limits, skip_others: as for `read_members`.
 
     Raises:
         DataError: as in `read_members`; or a file of that name exists.

@@ -18,7 +18,6 @@ class ArchiveLimits:
     """Caps on an untrusted archive; the values are ours, at least ten times those of a corpus shard.
 
     Attributes:
-        member_bytes: size of one file, unpacked.
         total_bytes: size of all files and headers, unpacked.
         ratio: unpacked to packed bytes of the whole, from `ratio_from_bytes` unpacked ones on. FLAC and WAV shrink to
             a fifth or less, silence to a thousandth.

@@ -45,7 +45,6 @@ class AudioInfo:
     Attributes:
         container: such as WAV, FLAC, OGG, MP3.
         encoding: such as PCM_16, DOUBLE, VORBIS.
-        frames: samples per channel.
         open_ended: the file does not say where it ends, so that a loss at its end would not show.
     """
 

@@ -21,7 +21,6 @@ class MonoStream:
     """Mono audio of a file.
 
     Attributes:
-        samples: number of samples that the blocks hold in all.
         blocks: `(T,)` float32 blocks of at least one sample, once.
     """
 
@@ -34,9 +33,6 @@ def open_mono(path: Path, rate_hz: int) -> Iterator[MonoStream]:
     """Open a file as `to_mono` and `resample` of the whole of it give it, while memory holds one block.
 
     The file is decoded twice: first for its length, and for what its channels have in common.
-
-    Args:
-        rate_hz: sampling rate of the result.
 
     Raises AudioError: as by `read_audio`.
     """

@@ -26,7 +26,6 @@ class Found(NamedTuple):
     Attributes:
         source: path relative to the root, in POSIX form; bytes that are no UTF-8 are written as `\\xe9`.
         reason: code of why it is not taken; empty = it is a file to take.
-        detail: the same in words, with the remedy.
     """
 
     source: str

@@ -42,7 +42,6 @@ class Desk:
 
     Args:
         grammar: writes the pieces that no reply held.
-        cache: stored replies of the writer.
     """
 
     def __init__(

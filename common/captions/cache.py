@@ -43,7 +43,6 @@ class RequestCache:
     """Replies in the item store, keyed by model, prompt hash, seed and the settings that shape a reply.
 
     Args:
-        model: name of the model and of its sampling and check settings.
         store: shared by all caption stages, so a code change in a stage costs nothing either.
     """
 

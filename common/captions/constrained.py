@@ -38,9 +38,6 @@ class ReplyForm:
     """The replies to a task that the checks accept, character by character.
 
     Every text that `begins` accepts can be ended so that `whole` accepts it; `ending` is one way.
-
-    Args:
-        checks: requirements on a caption.
     """
 
     def __init__(self, task: Task, checks: CheckConfig) -> None:
@@ -159,7 +156,6 @@ class KeepToForm(LogitsProcessor):
     Args:
         forms: of each row; None = the row writes freely.
         prompt_tokens: length of the prompt, padding included.
-        ends: tokens that end a row; without any, rows end at the limit of tokens.
     """
 
     def __init__(

@@ -28,8 +28,6 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
     """Build the request for a task, or for its repair.
 
     Args:
-        task: piece to be written.
-        checks: for the word limit.
         refused: reason codes of the first reply; None for the first request. Nothing of the
             reply itself is repeated to the writer.
     """

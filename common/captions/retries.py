@@ -20,7 +20,6 @@ class Passing(Exception):
     """Transient failure of a request; the message is a reason code.
 
     Args:
-        wait_s: asked for by the server.
         kind: a fault counts as an attempt; a limit of the server is waited out; a request that was adapted to the
             server is sent again at once.
     """

@@ -64,10 +64,6 @@ def asked_wait_s(headers: Mapping[str, str], body: str, now: datetime) -> float:
 
     Read in this order: `retry-after-ms`, `retry-after` (seconds, or a date), the resets of the limits that are
     exhausted, else the first reset of any, and the text of the body.
-
-    Args:
-        headers: with names in lower case.
-        now: used with dates if the server does not say its own time.
     """
     now = _date(headers.get("date", "")) or now
     milliseconds = _number(headers.get("retry-after-ms", ""))

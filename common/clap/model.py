@@ -165,8 +165,6 @@ def two_way_cross_entropy(similarity: Tensor, targets: Tensor, scale_audio: Tens
     Args:
         similarity: (B, B) cosines, audio by text.
         targets: (B, B), symmetric, rows sum to 1.
-        scale_audio: factor of the audio-to-text logits.
-        scale_text: factor of the text-to-audio logits.
     """
     cross_entropy = nn.functional.cross_entropy
     by_audio, by_text = similarity * scale_audio, similarity.T * scale_text

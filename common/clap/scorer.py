@@ -35,7 +35,6 @@ class ClapScorer:
 
     Args:
         model: set to evaluation mode.
-        batch_size: windows per pass.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class ClapScorer:
         """Load a directory written by `ClapModel.save_pretrained` and `ClapProcessor.save_pretrained`.
 
         Args:
-            batch_size: windows per pass.
             device: default: a GPU where there is one.
 
         Raises DataError: the directory holds no CLAP with safetensors weights.

@@ -83,7 +83,6 @@ def train_contrastive(
         keys: one per row; two rows match each other's text if their keys are equal, or, where a key
             is null, if their captions are.
         optim: steps, rate, schedule.
-        seed: enters every draw.
         name: for log lines; enters every draw.
         equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
 

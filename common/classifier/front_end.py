@@ -27,7 +27,6 @@ class FrontEnd(Protocol):
 
     Attributes:
         spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
-        hop_length: samples between the starts of two frames.
         peak: largest sample to which each clip is scaled; None = clips are heard as they are.
     """
 

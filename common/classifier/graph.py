@@ -13,7 +13,6 @@ class WaveformLogits(nn.Module):
     """Logits (labels,) of one mono waveform (T,): the mean over its fixed windows, as `predict_logits` gives them.
 
     Attributes:
-        shortest: samples of the shortest waveform.
         window_s: seconds of a window.
     """
 

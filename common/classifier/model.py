@@ -80,7 +80,6 @@ def build_classifier(
     """Build a classifier with random weights.
 
     Args:
-        labels: by output index.
         mean: mean of the log-mel features before normalisation.
         std: their standard deviation; features become (x - mean) / (2 std).
         level: at which it hears every clip; None = clips are heard as they are.
@@ -208,7 +207,6 @@ def with_fresh_head(
 
     Args:
         pretrained: left unchanged.
-        labels: by output index.
         multi_label: whether a clip may have several labels.
         window_s: seconds that the new classifier sees at once, if it is an Audio Spectrogram Transformer that sees
             more: it keeps the middle of the embeddings of position, as in the official code. None = as `pretrained`.

@@ -16,7 +16,6 @@ class Learner(Frozen):
     """A way from labelled clips to a classifier.
 
     Attributes:
-        title: name in tables and sentences.
         simple: whether a sceptic would try it first; the verdict says so where it does best.
         slow: whether one training takes seconds; its settings are then chosen by a single split.
         frozen: the pretrained model whose features it takes, `classifier`, `clap` or `encoder` (one of the settings).

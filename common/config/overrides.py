@@ -63,9 +63,6 @@ def _override(values: dict[str, Any], pair: str) -> None:
 def validated(kind: type[Settings], values: dict[str, Any], where: str, secret: bool = False) -> Settings:
     """Settings of a kind from their values.
 
-    Args:
-        secret: leave the values out of the message.
-
     Raises ConfigError: a value is wrong; the message names the first one.
     """
     try:

@@ -40,11 +40,7 @@ class ShardClips(NamedTuple):
     clips: int
 
     def read(self) -> Iterator[CorpusClip]:
-        """Read the clips.
-
-        Raises:
-            DataError: the shard is damaged.
-        """
+        """Read the clips. Raises DataError: the shard is damaged."""
         with Corpus(self.corpus_dir).open_shard(self.shard) as file:
             yield from islice(read_audio_shard(file), self.clips)
 
@@ -72,14 +68,12 @@ def write_features(
         sources: picklable, in the order of the clips.
         read: picklable; yields for each clip its features, (R, …) with R > 0 and otherwise equal shapes,
             and further facts, as JSON values.
-        precision: type of the stored values.
-
-    Returns:
-        All parts together.
 
     Raises:
         StorageError: the disk is full or not writable.
         SynthioError: raised by `read`.
+
+    Returns all parts together.
     """
     missing = [(number, source) for number, source in enumerate(sources) if not _part(folder, number).is_dir()]
     threads = torch.get_num_threads()
@@ -119,7 +113,6 @@ class _Part:
 
     Attributes:
         values: (rows, …).
-        facts: one JSON line per clip.
         rows: (clips + 1,) row offsets of the clips.
         characters: (clips + 1,) byte offsets of their facts.
     """
@@ -131,11 +124,7 @@ class _Part:
 
 
 class StoredFeatures:
-    """Reader of the parts written by `write_features`. Processes that open the same folder share the memory.
-
-    Attributes:
-        rows: number of rows of all clips.
-    """
+    """Reader of the parts written by `write_features`. Processes that open the same folder share the memory."""
 
     def __init__(self, folder: Path) -> None:
         opened = [_open(part) for part in sorted(folder.glob("part-*"))]
@@ -178,8 +167,7 @@ class StoredFeatures:
     def sample(self, values: int = SAMPLE_VALUES) -> Tensor:
         """Rows of all clips in order, (N, …); beyond about `values` values, those of evenly spaced clips.
 
-        Raises:
-            DataError: there are no clips.
+        Raises DataError: there are no clips.
         """
         if not len(self):
             raise DataError("the corpus has no clips to take features from; run prepare_corpus with keep_audio: true")

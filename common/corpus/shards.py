@@ -82,7 +82,6 @@ class Corpus:
     Shards on S3 are read through a local cache of bounded size.
 
     Attributes:
-        manifest: content of `manifest.json`.
         shards: in the order of the manifest.
 
     Raises DataError: the manifest is of another version.

@@ -36,7 +36,6 @@ def build_vocabulary(captions: Iterable[str], max_words: int = 8000, min_count: 
     """Build pieces and log-probabilities for a Unigram tokenizer.
 
     Args:
-        captions: counted in lower case.
         max_words: limit of whole words, the most frequent first.
         min_count: rarer words are spelled, which also trains the letters.
 

@@ -147,9 +147,6 @@ def check_folds(found: Iterable[int], folds: int, where: Path) -> None:
 def check_folder(folder: Path, what: str) -> None:
     """Check that the folder exists and is not empty.
 
-    Args:
-        what: expected content, for the message.
-
     Raises DataError: the folder is missing or empty.
     """
     if not folder.is_dir() or not entries(folder):

@@ -21,8 +21,6 @@ class Row:
         label: its label, or the first of several.
         split: `train`, `val` or `test`; None = not given.
         group: recording, speaker or artist.
-        further_labels: its other labels, in a multi-label dataset.
-        fold: in a dataset that comes in folds.
     """
 
     path: Path
@@ -55,8 +53,6 @@ class Listing:
 
     Attributes:
         rows: usable rows, in order.
-        dropped: unusable rows and duplicates.
-        ignored_columns: unused columns of the label file.
         ignored_files: files without an audio suffix, or outside the official lists of a dataset.
         notices: oddities that leave no clip out.
     """

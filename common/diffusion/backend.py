@@ -49,16 +49,12 @@ def rotary_table(transformer: Any, length: int, device: torch.device) -> tuple[T
 class T2ABackend(ABC):
     """A diffusers pipeline of autoencoder, text encoder, projection, diffusion transformer and scheduler.
 
-    Args:
-        pipeline: with all its parts on one device.
-
     Attributes:
         objective: training objective of the network.
         pipeline_class: the diffusers class.
         parts: allowed classes by pipeline part; parts not listed may be of any class.
 
-    Raises:
-        DataError: a part is of another class.
+    Raises DataError: a part is of another class.
     """
 
     objective: ClassVar[Objective]
@@ -83,8 +79,7 @@ class T2ABackend(ABC):
     def load(cls, path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
         """Load a pipeline folder of this back end; `load_backend` detects the back end.
 
-        Raises:
-            DataError: the folder does not hold such a pipeline.
+        Raises DataError: the folder does not hold such a pipeline.
         """
         try:
             with _quiet():
@@ -274,8 +269,7 @@ def named_backend(name: str) -> type[T2ABackend]:
 def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> T2ABackend:
     """Load the text-to-audio model in a folder, detecting its back end.
 
-    Raises:
-        DataError: the folder holds no known pipeline, or an incomplete one.
+    Raises DataError: the folder holds no known pipeline, or an incomplete one.
     """
     return backend_class(pipeline_name(path), path).load(path, device, dtype)
 
@@ -283,8 +277,7 @@ def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = tor
 def pipeline_name(path: str | Path) -> str | None:
     """Pipeline class named in a folder's `model_index.json`.
 
-    Raises:
-        DataError: there is no readable `model_index.json`.
+    Raises DataError: there is no readable `model_index.json`.
     """
     try:
         index = json.loads((Path(path) / "model_index.json").read_text(encoding="utf-8"))

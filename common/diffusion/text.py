@@ -26,7 +26,6 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) ->
 
     Args:
         vocabulary: `(piece, log probability)`; ids are positions.
-        max_length: token limit of the text encoder.
 
     Raises DataError: the first three pieces are not padding, end and unknown.
     """

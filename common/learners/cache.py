@@ -26,7 +26,6 @@ class LabelTexts(NamedTuple):
     Attributes:
         plain: (labels, D) embeddings of `template_caption`, rows of norm 1.
         several: (labels, D) means over all of `label_prompts`, rows of norm 1.
-        scale: factor of a similarity.
     """
 
     plain: Floats
@@ -35,11 +34,7 @@ class LabelTexts(NamedTuple):
 
 
 class CacheHead(nn.Module):
-    """Logits from similarities to the labels' texts and to labelled clips.
-
-    Args:
-        width: size of an embedding.
-    """
+    """Logits from similarities to the labels' texts and to labelled clips."""
 
     text: Tensor
     bias: Tensor
@@ -103,7 +98,6 @@ def fit_cache(
         share: of the labelled clips, in [0, 1]; with 0 the head is zero-shot, and clips do not enter where labels
             exclude each other.
         sharpness: how fast a clip's say falls with its distance, above 0.
-        multi_label: whether labels are independent.
     """
     keys = np.asarray(features, dtype=np.float64)
     part = weights / weights.sum()

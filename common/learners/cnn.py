@@ -125,10 +125,8 @@ def fit_convnet(
         further: clips that fill `share` of each batch.
         share: in [0, 1); 0 leaves `further` out.
         real_last: final share of the steps that see gold clips alone.
-        multi_label: whether labels are independent.
         steps: of 16 examples.
         seed: of weights, order and augmentation.
-        change: augmentation of the method, after the network's own.
     """
     clips = [*gold, *further] if share else list(gold)
     longest = max(len(clip) for clip in clips)

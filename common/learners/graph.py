@@ -60,7 +60,6 @@ class Answer(nn.Module):
     Args:
         members: each gives logits of a waveform of at least its `shortest` samples; shorter ones get zeros at the end.
         temperatures: of each; None = the only member's probabilities as they are.
-        multi_label: whether labels are independent.
 
     Attributes:
         shortest: samples to which a shorter waveform is filled.

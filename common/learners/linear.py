@@ -27,7 +27,6 @@ class Linear:
         inverse: (D,) then multiplied; 0 for a feature that is constant in training.
         weight: (labels, D).
         bias: (labels,).
-        limit: standardised features are cut off at ± this.
     """
 
     mean: Floats
@@ -110,7 +109,6 @@ def fit_discriminant(
         targets: (N, labels) 1 where a clip has the label.
         weights: (N,) above 0.
         ridge: added to the within-class variance of each direction, for scaled features.
-        multi_label: whether labels are independent.
         scales: (D,) factors of the standardised features.
         limit: standardised features are cut off at ± this.
     """

@@ -30,10 +30,7 @@ class LearnerModel:
     """A front end and a head.
 
     Attributes:
-        front_end: name of the front end, one of `MODULES` or `PRETRAINED`.
         head: features of a clip to logits.
-        labels: by output index.
-        multi_label: whether labels are independent.
         temperature: divides the logits; chosen so that probabilities are calibrated.
         pretrained: the front end where it is one of `PRETRAINED`; None = features are given, not waveforms.
     """

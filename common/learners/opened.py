@@ -45,8 +45,6 @@ class Opened(ABC):
     """A classifier that is ready to hear clips.
 
     Attributes:
-        labels: by output index.
-        multi_label: whether labels are independent.
         threshold: least probability of a label that counts as heard, where labels are independent; None = not stated.
     """
 
@@ -246,7 +244,6 @@ def save_blend(folder: Path, members: Sequence[tuple[str, float, Path]]) -> None
 
     Args:
         folder: directory; members of an earlier attempt there are replaced.
-        members: learner's name, temperature, and directory of each.
 
     Raises:
         ConfigError: a name is no learner's, or the blend's.

@@ -16,9 +16,6 @@ from common.learners.encoders import Whisper
 class WhisperEmbedding(nn.Module):
     """Features (D,) of one mono waveform (T,), as the front end `Whisper` gives them.
 
-    Args:
-        hears: its encoder is copied.
-
     Attributes:
         sample_rate_hz: rate of the waveform.
         shortest: samples of the shortest waveform.

@@ -39,7 +39,6 @@ def interval_bar(score: Mapping[str, float], domain: tuple[float, float], baseli
     """A dot for the mean on a line for the interval, both in percent of the box's width.
 
     Args:
-        score: mean, low, high.
         domain: values at the left and right edge.
         baseline: position of a dashed vertical line.
     """
@@ -78,7 +77,6 @@ def share_bar(parts: Sequence[tuple[str, float]], label: str) -> Markup:
 
     Args:
         parts: CSS class and size of each; the class "" leaves its place empty.
-        label: the same in words.
     """
     total = sum(size for _, size in parts) or 1.0
     body, left = "", 0.0
@@ -102,11 +100,7 @@ def histogram(
     """Stacked histogram of accepted (solid) and rejected (hatched) clips, with the thresholds as dashed lines.
 
     Args:
-        accepted: values of accepted clips.
-        rejected: values of rejected clips.
-        thresholds: one per replicate.
         domain: values at the left and right edge.
-        axis: name of the values.
     """
     counts = [_counts(values, domain, bins) for values in (accepted, rejected)]
     top = max(1, *(a + b for a, b in zip(*counts, strict=True)))
@@ -148,13 +142,8 @@ def curves(
     """Line chart, by default over training steps; each line has its own colour and dash, which `legend` explains.
 
     Args:
-        label: name of the values.
-        x_axis: name of the steps.
         ticks: x of the labels below the axis, which reaches from the first to the last; default: 0 and the largest x.
-        log: whether the x axis is logarithmic.
         floor: value at the foot of the y axis; default: the smallest.
-        dots: which points are marked.
-        marks: x of dashed vertical lines.
     """
     xs = [x for line in lines for x in line.xs]
     ys = [y for line in lines for y in (*line.ys, *(end for ends in line.intervals for end in ends))]

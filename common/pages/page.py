@@ -20,8 +20,6 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] = {}, **var
 
     Args:
         template: file that extends `base.html.j2`; it may call the functions of `common.pages.charts` as `charts`.
-        filters: by name, beside those of all pages.
-        variables: of the template.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),

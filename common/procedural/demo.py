@@ -37,7 +37,6 @@ def record(x: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
     Args:
         x: `(T,)` float in [-1, 1].
         rate: Hz.
-        rng: draws the room, the band, the drive and the noise.
 
     Returns `(T,)` float32 in [-1, 1].
     """

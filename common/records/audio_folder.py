@@ -69,7 +69,6 @@ def copy_audio_folder(
 
     Args:
         records: in the order of the metadata; consumed one by one, so an iterator keeps memory flat.
-        files: by clip id, or a function from a record to its file.
 
     Raises:
         DataError: a record has no file, or two records share a clip id or file name.

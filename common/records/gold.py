@@ -17,10 +17,7 @@ class GoldSet:
     """Reader of the artifact `gold` written by `prepare_dataset`.
 
     Attributes:
-        path: folder of the artifact.
-        dataset: facts about it.
         labels: sorted; a clip's `label_id` is the index.
-        clips: by clip id.
 
     Raises DataError: the folder holds no gold set.
     """

@@ -66,7 +66,6 @@ def copy_provenance(target: Path, sources: Mapping[Path, Iterable[str]]) -> None
     """Copy the provenance of chosen clips from other artifacts to `target`, unchanged, sorted by clip id.
 
     Args:
-        target: folder of the new artifact.
         sources: artifact folder → clip ids to take from it; a folder without provenance contributes nothing.
     """
     parts = [_chosen(folder, frozenset(clip_ids)) for folder, clip_ids in sources.items()]

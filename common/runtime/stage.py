@@ -35,8 +35,7 @@ class Stage:
         Args:
             inputs: artifact name → folder; None or empty = not given.
 
-        Raises:
-            StorageError: an input is missing or damaged.
+        Raises StorageError: an input is missing or damaged.
         """
         for label, folder in inputs.items():
             if folder:
@@ -66,8 +65,7 @@ def stage(
     Args:
         inputs: artifacts that the stage always reads; see `Stage.verify`.
 
-    Raises:
-        StorageError: an input is missing or damaged, or an output is empty.
+    Raises StorageError: an input is missing or damaged, or an output is empty.
     """
     log = get_logger(name)
     start = time.monotonic()

@@ -22,7 +22,6 @@ class S3Settings:
     Attributes:
         endpoint: URL of an S3-compatible store; None = AWS.
         region: the bucket's; None = boto3's default, `us-east-1` with an `endpoint`.
-        connect_timeout_s: to open a connection.
         read_timeout_s: without a byte.
         attempts: per request. boto3 pauses 0.05 s × 2^i, at most 20 s; ten attempts bridge a restart of the store.
         cuts: how often a stream may be resumed without a byte in between.

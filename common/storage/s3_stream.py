@@ -21,7 +21,6 @@ class ResumingReader(io.RawIOBase):
 
     Args:
         get: `get(**arguments)` returns the response of GetObject.
-        settings: retries and pauses.
 
     Raises:
         StorageError: the object is missing; while reading: it is unreachable for too long, or has changed.

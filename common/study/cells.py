@@ -97,7 +97,6 @@ class Record(Frozen):
     """A finished cell.
 
     Attributes:
-        report: content of its report.json.
         seconds: from the start of the study until the report was written.
     """
 

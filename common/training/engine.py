@@ -43,8 +43,6 @@ class Engine:
     Args:
         model: its parameters that require a gradient are trained.
         config: optimiser, precision, accumulation, sharding.
-        seed: enters every draw.
-        name: enters every random draw.
 
     Raises ConfigError: the batch cannot be split evenly.
     """

@@ -62,7 +62,6 @@ def fit(
     Args:
         model: trained in place, on its current device.
         config: optimiser, schedule, steps.
-        seed: enters every draw.
         name: for log lines; enters every draw.
         checkpoints: store of unfinished training; None = none are stored. They are kept at the end; the caller
             clears them when the result is safe.

@@ -21,7 +21,6 @@ class Part:
     Attributes:
         index: from 0.
         count: processes times accumulation.
-        processes: number of parts passed at the same time.
         waiting: counts the blocks in which the loss waits for data.
     """
 

@@ -32,9 +32,7 @@ class State:
     """A training between two steps.
 
     Attributes:
-        engine: model and optimiser.
         best: weights and buffers of step `best_step`, each process its shard, in main memory; None = not kept.
-        curve: recorded rows.
         window: figures of the steps since the last row.
     """
 

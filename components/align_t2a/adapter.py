@@ -26,7 +26,6 @@ class Policy:
     Attributes:
         backend: the policy; its prediction errors enter the loss.
         trained: module to optimise; only parameters that require a gradient change.
-        reference: context manager that yields the unaligned model.
         merge: ends training; afterwards `backend` is a plain, frozen model that can be saved.
     """
 
@@ -46,11 +45,9 @@ def make_policy(
             attention projections (arXiv 2106.09685); the reference is the same model with adapters off, so the
             weights are in memory once.
         rank: rank of the LoRA adapters; unused with `full`.
-        seed: seeds the adapters' initial weights.
         gradient_checkpointing: recompute activations in the backward pass instead of storing them.
 
-    Raises:
-        ConfigError: `lora`, but the transformer has no attention projections of a known name.
+    Raises ConfigError: `lora`, but the transformer has no attention projections of a known name.
     """
     if gradient_checkpointing:
         backend.transformer.enable_gradient_checkpointing()

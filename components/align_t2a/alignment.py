@@ -70,13 +70,7 @@ class Alignment:
     """One model to align: a replicate, an alignment and a loss.
 
     Attributes:
-        t2a: folder of the model to start from.
-        gold: folder of the gold set.
-        losers: folder of the generated clips.
-        seed: the replicate.
         losers_per_clip: generated clips that each gold clip wins against.
-        store: store of aligned models.
-        content: hashes of the model and of the clips.
     """
 
     t2a: Path
@@ -169,14 +163,7 @@ def _rounded(spectrum: Spectrum) -> list[float]:
 
 
 def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: ItemStore) -> list[Alignment]:
-    """Items of the run, one per replicate, alignment and loss; each key hashes the content of all inputs.
-
-    Args:
-        t2a: folder of the model to start from.
-        gold: folder of the gold set.
-        losers: folder of the generated clips.
-        store: store of aligned models.
-    """
+    """Items of the run, one per replicate, alignment and loss; each key hashes the content of all inputs."""
     model, clips, gold_set = artifact_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
     items = []
     for seed in plan.seeds:
@@ -276,9 +263,6 @@ def align(
             winners' error alone, for the same number of steps.
         before: figures of the unaligned model.
         probe: measures the current policy; called every `probe_every` steps.
-        seed: seeds every draw, together with `name`.
-        name: name of the training in log lines.
-        checkpoints: where unfinished work and the best state are kept.
     """
     first = {"step": 0.0, **before}
 

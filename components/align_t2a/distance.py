@@ -43,12 +43,7 @@ def clip_spectrum(audio: np.ndarray, rate: int) -> Spectrum:
 
 
 def spectrum_distance(generated: Mapping[str, Sequence[Spectrum]], gold: Mapping[str, Sequence[Spectrum]]) -> float:
-    """Root mean square difference of mean spectra over bands, averaged over labels; in dB.
-
-    Args:
-        generated: spectra of generated clips, by label.
-        gold: spectra of gold clips, by label; has every label of `generated`.
-    """
+    """Root mean square difference of mean spectra over bands, averaged over labels; in dB."""
     differences = [np.mean(spectra, axis=0) - np.mean(gold[label], axis=0) for label, spectra in generated.items()]
     return float(np.mean([np.sqrt(np.mean(difference**2)) for difference in differences]))
 

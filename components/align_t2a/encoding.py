@@ -29,7 +29,6 @@ class Bucket:
         winner_of: (N,) row of `winners` for each loser.
         caption_of: (N,) row of `condition` for each pair.
         condition: one row per distinct caption and duration.
-        null: the same rows with the condition dropped.
     """
 
     winners: Tensor
@@ -45,7 +44,6 @@ class EncodedPairs:
     """Training data of an alignment: encoded gold clips and losers.
 
     Attributes:
-        buckets: pairs by latent length.
         spectra: mean spectra (BANDS,) of the gold clips, by label.
         silent_losers: number of losers left out because they are silent.
         silent_winners: ids of gold clips left out, with their losers, because they are silent.
@@ -82,10 +80,8 @@ def encode_pairs(
     Args:
         clips: groups with the audio (T,) of winner and losers, at the model's rate.
         bucket_width: latent lengths are rounded up to a multiple of this many frames.
-        peak_limit_dbfs: highest peak of a clip after scaling.
 
-    Raises:
-        DataError: no pair of audible clips is left.
+    Raises DataError: no pair of audible clips is left.
     """
     window = backend.max_frames * backend.hop_length
     opened: dict[int, _Open] = {}

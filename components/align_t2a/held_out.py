@@ -28,9 +28,7 @@ class HeldOutBatch:
     """Validation clips of one latent length L.
 
     Attributes:
-        clip_ids: ids of the N clips.
         latents: (N, D, L).
-        condition: N rows.
     """
 
     clip_ids: tuple[str, ...]
@@ -51,7 +49,6 @@ def encode_held_out(
     Args:
         clips: records with audio (T,) at the model's rate.
         bucket_width: latent lengths are rounded up to a multiple of this many frames.
-        peak_limit_dbfs: highest peak of a clip after scaling.
     """
     window = backend.max_frames * backend.hop_length
     opened: dict[int, list[tuple[GoldClip, float, Tensor]]] = {}
@@ -86,7 +83,6 @@ def held_out_error(backend: T2ABackend, held_out: HeldOut, draws: int, batch_siz
         held_out: at least one clip.
         draws: noise levels per clip; the level of draw i of n lies in (i / n, (i + 1) / n).
         batch_size: rows per forward pass.
-        seed: seeds noise and levels.
     """
     errors = []
     for batch in held_out:

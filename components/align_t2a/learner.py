@@ -28,11 +28,8 @@ class HeldOutLearner:
     """The learner `stats` of a replicate, which scores sets of generated clips.
 
     Attributes:
-        source: the gold set.
-        clips: number of training clips.
         gold: features of the training clips and of their recorded copies.
         targets: (N, labels) 1 where a row of `gold` has the label.
-        heard: features of the validation clips.
         truth: (M, labels) of the validation clips.
     """
 

@@ -28,8 +28,6 @@ class PairErrors:
     """Prediction errors of one model on a batch of pairs; each (B,).
 
     Attributes:
-        winner: error on the winner.
-        loser: error on the loser.
         overlap: mean product of the two residuals, prediction less target; without a gradient. It is positive where
             raising the loser's error raises the winner's too.
     """
@@ -63,8 +61,7 @@ def margin(policy: PairErrors, reference: PairErrors) -> Tensor:
 def dpo_loss(policy: PairErrors, reference: PairErrors, beta: float) -> Tensor:
     """Diffusion-DPO loss (arXiv 2311.12908): mean over pairs of -log sigmoid(0.5 * beta * margin).
 
-    Returns:
-        Scalar; log 2 where policy and reference agree.
+    Returns Scalar; log 2 where policy and reference agree.
     """
     return -F.logsigmoid(0.5 * beta * margin(policy, reference)).mean()
 

@@ -37,7 +37,6 @@ class Need:
 
     Attributes:
         fixed: whatever the batch is: bf16 copies of the weights.
-        pair: for each pair in the micro-batch.
     """
 
     fixed: float
@@ -52,11 +51,8 @@ def split(need: Need, available: float, batch_size: int, accumulation: int, chec
     """Smallest number of micro-batches that fit, and whether activations must be computed again.
 
     Args:
-        need: of one step.
         available: bytes.
-        batch_size: pairs per step.
         accumulation: micro-batches that the settings ask for at least.
-        checkpointing: whether the settings ask for it.
     """
     fitting = need.pairs(available)
     for count in range(accumulation, batch_size + 1):
@@ -70,7 +66,6 @@ def fit_memory(policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig) ->
 
     Args:
         policy: gets gradient checkpointing if it needs it.
-        pairs: the longest decide.
         settings: `accumulation` and `gradient_checkpointing` are raised, never lowered.
     """
     if device() != "cuda":

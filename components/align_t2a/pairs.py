@@ -33,14 +33,7 @@ def groups(
 ) -> list[Group]:
     """Groups of a replicate: each gold clip with its losers, sorted by index.
 
-    Args:
-        gold: training clips of the replicate.
-        generated: clips of the unaligned model, of any replicate.
-        seed: the replicate.
-        losers_per_clip: number of losers used per gold clip.
-
-    Raises:
-        DataError: a gold clip has fewer losers.
+    Raises DataError: a gold clip has fewer losers.
     """
     losers: dict[str, list[SyntheticClip]] = {}
     for clip in generated:
@@ -75,11 +68,9 @@ def equalize(
     Args:
         winner: (T,).
         losers: each (T,).
-        peak_limit_dbfs: highest peak of every result.
 
-    Returns:
-        The winner, and the losers in order. None replaces a silent clip, which no gain can help; if the
-        winner is silent, all are None.
+    Returns the winner, and the losers in order. None replaces a silent clip, which no gain can help; if the winner is
+    silent, all are None.
     """
     clips = [winner, *losers]
     if is_silent(winner):

@@ -46,8 +46,6 @@ class Probes:
         clips: gold clips whose label and duration are generated.
         gold: reference that the generations are compared with.
         held_out: validation clips; may be empty.
-        settings: sampler, draws, precision.
-        seed: seeds all noise.
         learner: given the generations as further clips; None = no learner.
     """
 
@@ -61,9 +59,8 @@ class Probes:
     def measure(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
         """Figures of the current model; smaller is better.
 
-        Returns:
-            `held_out_error` (if there are validation clips), `spectrum_db` and `latent_frechet` (see `distance`),
-            `learner_loss` (with a learner); and the mean spectrum of the generations.
+        Returns `held_out_error` (if there are validation clips), `spectrum_db` and `latent_frechet` (see `distance`),
+        `learner_loss` (with a learner); and the mean spectrum of the generations.
         """
         backend.transformer.eval()
         figures = {}

@@ -34,11 +34,8 @@ def run(
 
     Of several losses the entry in `align.json` is that of the best model.
 
-    Returns:
-        Distances to the gold set before and after alignment, means over the models.
-
-    Raises:
-        DataError: an alignment failed; the others are stored.
+    Returns distances to the gold set before and after alignment, means over the models. Raises DataError: an alignment
+    failed; the others are stored.
     """
     plan = AlignT2APlan.model_validate(config)
     target = Path(aligned_path)

@@ -34,7 +34,6 @@ class Acoustics(NamedTuple):
     """Measurements of a clip.
 
     Attributes:
-        peak_dbfs: peak of the waveform.
         pitch_hz: frequency of the strongest spectral peak of the loud part.
         centroid_hz: spectral centroid of the loud part, by power above the background.
         onsets: number of sudden rises of the level.

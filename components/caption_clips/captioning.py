@@ -74,10 +74,7 @@ def checked_captions(
     where captions for generation are written.
 
     Args:
-        recordings: with audio at the captioner's rate.
-        seeds: one per recording.
         fallback: writes the replacements; has the rate of `captioner`.
-        settings: limits of the checks.
     """
     made = []
     texts = captioner.caption(recordings, seeds)

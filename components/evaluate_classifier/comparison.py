@@ -82,8 +82,6 @@ class OneLabel:
     Args:
         truth: (N,) label ids.
         answers: (N, K) probabilities by model.
-        draws: bootstrap draws of the test clips.
-        bins: number of bins of the calibration error.
     """
 
     figure: Figure = "accuracy"
@@ -132,15 +130,13 @@ def compare(
         predictions: a failed replicate is missing.
         truth: (N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
         groups: (N,) group of each test clip.
-        best_classic: classic method chosen on validation, by seed.
         settings: settings of the intervals and of the calibration error.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
         thresholds: threshold per model, for a multi-label dataset.
         best: under `without` and `with`, the model without or with synthetic audio that validation chose, by seed.
         delivered: (N, K) probabilities of the delivered classifier.
 
-    Returns:
-        The comparison, and the scores of the delivered classifier.
+    Returns the comparison, and the scores of the delivered classifier.
     """
     several = truth.ndim == 2
     count = affordable(settings.resamples, *truth.shape) if several else settings.resamples

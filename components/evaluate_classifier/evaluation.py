@@ -55,11 +55,8 @@ def evaluate(
     Args:
         failed: errors of failed predictions, by method and replicate.
 
-    Returns:
-        Content of evaluation.json, rounded, and the probabilities on the test clips.
-
-    Raises:
-        DataError: no method has predictions.
+    Returns content of evaluation.json, rounded, and the probabilities on the test clips. Raises DataError: no method
+    has predictions.
     """
     seed = derive_seed(plan.seeds[0], "evaluate_classifier")
     predictions: Predictions = {}
@@ -270,7 +267,6 @@ def best_classic_methods(best_classic: Mapping[int, str], methods: Mapping[str, 
     """Method whose classic augmentation was chosen on validation, by seed.
 
     Args:
-        best_classic: augmentation by seed.
         methods: methods of this run; a chosen augmentation that is none of them is left out.
     """
     alone = {method.classic: name for name, method in methods.items() if method.recipe is None}
@@ -287,13 +283,10 @@ def choose(
     of the test split are no input.
 
     Args:
-        trained: by `<method>/<seed>`.
-        by: figure by which train_classifier chose.
         methods: in order of preference for ties.
         seeds: in order of preference for ties.
 
-    Raises:
-        DataError: nothing was trained.
+    Raises DataError: nothing was trained.
     """
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for method in methods:

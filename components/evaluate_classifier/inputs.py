@@ -36,17 +36,14 @@ class Inputs:
 
     Attributes:
         gold: real clips of training and validation, with the names of the labels.
-        test: test clips.
         sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
         train_ids: ids of gold clips that any replicate trains on.
-        test_health: health of the test split.
         selection: what train_classifier chose for AST.
         failures: failed trainings of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
         learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<seed>`.
         predict: prediction tasks on the test clips, by method and seed; of other learners, by `<learner>/<method>`.
         validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
-        blends: members of the blends, by `blend/<method>` and seed.
         delivered: what train_classifier says of the delivered classifier, and its prediction task on the test clips.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
     """
@@ -74,8 +71,7 @@ class Inputs:
     def truth(self, clips: Sequence[GoldClip | SyntheticClip]) -> NDArray[Any]:
         """(N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
 
-        Raises:
-            DataError: a further label of a clip is not one of the dataset's.
+        Raises DataError: a further label of a clip is not one of the dataset's.
         """
         if not self.gold.multi_label:
             return np.array([clip.label_id for clip in clips], dtype=np.int64)
@@ -97,14 +93,10 @@ def read_inputs(
     """Read records and hash models; audio is hashed, not decoded.
 
     Args:
-        classifiers: artifact of train_classifier.
         gold: artifact of the real clips for training and validation.
-        test: artifact of the test clips.
         clips: folders of other training clips, by `vanilla`, `accepted` and, if given, `retrieved`.
-        clap: the pretrained CLAP.
 
-    Raises:
-        DataError: the test split has no clips or other labels than the gold set.
+    Raises DataError: the test split has no clips or other labels than the gold set.
     """
     gold_set = GoldSet(gold)
     labels = list(gold_set.labels)

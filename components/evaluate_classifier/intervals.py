@@ -99,7 +99,6 @@ def paired(gain_draws: Floats, per_seed: Floats, confidence: float, macro_f1: In
         gain_draws: (B, S) difference of each replicate on each draw.
         per_seed: (S,) difference of each replicate.
         confidence: confidence level, such as 0.95.
-        macro_f1: its own difference.
     """
     mean = _mean(gain_draws, per_seed)
     return Paired(

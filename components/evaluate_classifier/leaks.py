@@ -57,8 +57,7 @@ def waveform_correlation(first: Floats, second: Floats) -> float:
         first: (T,).
         second: (U,), at the same rate.
 
-    Returns:
-        In [0, 1]; 0 if one of them is silent.
+    Returns in [0, 1]; 0 if one of them is silent.
     """
     a, b = first.astype(np.float64), second.astype(np.float64)
     length = next_fast_len(len(a) + len(b) - 1, real=True)
@@ -91,7 +90,6 @@ def find_leaks(
         cosine: similarity of embeddings from which a pair is checked by its waveforms.
         correlation: correlation of the waveforms that confirms a near copy.
         neighbours: number of pairs considered per test clip and set, the most similar ones.
-        shared_groups: groups with clips on both sides.
     """
     sets, pairs = {}, []
     kinds: tuple[Literal["exact", "near"], ...] = ("exact", "near")

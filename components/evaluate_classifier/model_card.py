@@ -103,7 +103,6 @@ def model_card(
     """Model card in Markdown, with metadata for the Hugging Face hub.
 
     Args:
-        told: the delivered classifier's own figures.
         transformers: whether `transformers.pipeline` opens the model.
         peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
         synthetic: whether it was trained on synthetic clips.

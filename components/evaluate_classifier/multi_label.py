@@ -55,8 +55,7 @@ def average_precision_draws(truth: Flags, scores: Floats, weights: Floats) -> Fl
         scores: (N, K).
         weights: (B, N) number of times each clip occurs in each draw.
 
-    Returns:
-        (B, K); NaN where a draw has no clip of the label.
+    Returns (B, K); NaN where a draw has no clip of the label.
     """
     sums = {int(label): _level_sums(truth[:, label], scores[:, label]) for label in np.flatnonzero(truth.any(axis=0))}
     found = np.full((len(weights), truth.shape[1]), np.nan)
@@ -115,8 +114,6 @@ class SeveralLabels:
     Args:
         truth: (N, K) whether a clip has a label.
         answers: (N, K) probabilities by model.
-        draws: bootstrap draws of the test clips.
-        bins: number of bins of the calibration error.
     """
 
     figure: Figure = "map"
@@ -153,7 +150,6 @@ class SeveralLabels:
         """Paired difference of mean average precision, first minus second.
 
         Args:
-            first: replicates of one method.
             second: equal replicates of another method, in the same order.
         """
         a, b = ([self._of(model) for model in models] for models in (first, second))

@@ -16,8 +16,7 @@ from common.runtime.seeding import numpy_generator
 def synthetic_sets(vanilla: Sequence[SyntheticClip], accepted: Sequence[SyntheticClip]) -> dict[str, list[int]]:
     """Sets of synthetic clips: names, and places of their clips in `vanilla` followed by `accepted`.
 
-    Returns:
-        "vanilla", then one "{recipe}, accepted" for each recipe, in alphabetical order.
+    Returns "vanilla", then one "{recipe}, accepted" for each recipe, in alphabetical order.
     """
     sets = {"vanilla": list(range(len(vanilla)))}
     for recipe in sorted({clip.recipe for clip in accepted}):

@@ -90,8 +90,7 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
     Args:
         tasks: finished embedding tasks of the clips.
 
-    Returns:
-        (clips, K), rows sum to 1.
+    Returns (clips, K), rows sum to 1.
     """
     first, prompts = tasks[0], [template_caption(label) for label in labels]
 

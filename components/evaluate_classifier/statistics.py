@@ -30,8 +30,6 @@ class Resampling:
 
     Attributes:
         weights: (B, N) number of times each of N test clips occurs in each of B draws.
-        unit: resampled unit, "clips" or "groups".
-        confidence: confidence level of the intervals.
     """
 
     weights: Floats
@@ -42,11 +40,7 @@ class Resampling:
 def resampling(
     groups: list[str | None], resamples: int, seed: int, confidence: float = 0.95, min_groups: int = 5
 ) -> Resampling:
-    """Draw test clips with replacement: whole groups if there are at least `min_groups`, else single clips.
-
-    Args:
-        confidence: confidence level of the intervals.
-    """
+    """Draw test clips with replacement: whole groups if there are at least `min_groups`, else single clips."""
     named = {group for group in groups if group is not None}
     grouped = len(named) >= min_groups
     units = [group if grouped and group is not None else f"\0clip {index}" for index, group in enumerate(groups)]
@@ -93,7 +87,6 @@ def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling)
     Args:
         probabilities: (S, N, K).
         truth: (N,) label ids.
-        bins: number of bins of the calibration error.
     """
     labels = np.arange(probabilities.shape[2])
     predicted = probabilities.argmax(axis=2)

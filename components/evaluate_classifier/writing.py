@@ -42,12 +42,9 @@ def write_classifier(
     """Write the delivered classifier, with its model card.
 
     Args:
-        classifiers: artifact of train_classifier.
         gold: artifact with the dataset's facts and splits.
-        evaluation: content of evaluation.json.
 
-    Raises:
-        DataError: the delivered classifier could not be evaluated.
+    Raises DataError: the delivered classifier could not be evaluated.
     """
     told = evaluation.delivered
     if told is None:

@@ -16,7 +16,6 @@ class Candidate:
     Attributes:
         labels: requested labels: the main one, and further ones in a multi-label dataset.
         signal: result of the signal checks: `ok`, or a reason code.
-        source: id of its gold clip.
     """
 
     clip_id: str

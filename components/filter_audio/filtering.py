@@ -51,21 +51,13 @@ def decide(
     `near_duplicate` (of a clip with the same recipe and labels, accepted earlier or with a higher score).
 
     Args:
-        clips: clips of one replicate, of any recipe.
         embeddings: (N, D) of the clips; rows of clips that failed the signal checks are ignored.
         label_embeddings: (K, D) of the label prompts, by label id.
-        gold: gold training clips of the replicate.
         accepted_before: clips accepted in earlier rounds, by recipe and labels.
-        fingerprints: fingerprint of a synthetic or gold clip, by clip id.
         config: similarities from which a pair is compared or counts as one recording.
-        filtered: whether a recipe is filtered, by name.
         opinions: of the second judge, by the ids of clips that it was asked about.
 
-    Returns:
-        Decisions, in the order of `clips`.
-
-    Raises:
-        DataError: a clip's recipe is not one of the run's.
+    Returns Decisions, in the order of `clips`. Raises DataError: a clip's recipe is not one of the run's.
     """
     unknown = {clip.recipe for clip in clips} - filtered.keys()
     if unknown:

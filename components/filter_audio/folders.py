@@ -24,12 +24,7 @@ DECISIONS = "decisions.jsonl"
 class Listing:
     """Clips of an AudioFolder, sorted by clip id; full records stay on disk.
 
-    Attributes:
-        folder: the artifact.
-        clips: in-memory records of all clips.
-
-    Raises:
-        DataError: the metadata is missing, or a line is no record of a synthetic clip.
+    Raises DataError: the metadata is missing, or a line is no record of a synthetic clip.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +70,6 @@ def write_clips(folder: Path, *sets: tuple[Listing, Iterable[SyntheticClip]]) ->
     """Write an AudioFolder from clips of others, sorted by clip id, with their provenance.
 
     Args:
-        folder: the artifact to write.
         sets: listings that hold the audio, each with its records, sorted by clip id.
     """
     files: dict[str, Path] = {}
@@ -116,13 +110,7 @@ def read_embeddings(folder: Path, seed: int) -> np.ndarray:
 
 
 def write_embeddings(folder: Path, before: Listing | None, items: Mapping[int, Path]) -> None:
-    """Write the embeddings of all accepted clips, for later rounds.
-
-    Args:
-        folder: artifact of accepted clips.
-        before: clips accepted in earlier rounds.
-        items: finished items of this round, by seed.
-    """
+    """Write the embeddings of all accepted clips, for later rounds."""
     (folder / "embeddings").mkdir(exist_ok=True)
     earlier = before.clips if before else ()
     for seed in sorted({clip.seed for clip in earlier} | items.keys()):

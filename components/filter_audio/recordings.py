@@ -25,8 +25,7 @@ def fingerprint(log_mel: np.ndarray) -> np.ndarray:
     Args:
         log_mel: (T, M), dB.
 
-    Returns:
-        (T', M) float32, T' at most `MAX_FRAMES`. All zeros for a spectrogram without detail.
+    Returns (T', M) float32, T' at most `MAX_FRAMES`. All zeros for a spectrogram without detail.
     """
     pool = -(-len(log_mel) // MAX_FRAMES)
     whole = len(log_mel) // pool * pool
@@ -45,9 +44,8 @@ def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
         a: (T, M), from `fingerprint`.
         b: (U, M).
 
-    Returns:
-        1 for the same recording at any gain, near 0 for independent ones. A shift lowers it by the
-        part that is shifted out.
+    Returns 1 for the same recording at any gain, near 0 for independent ones. A shift lowers it by the part that is
+    shifted out.
     """
     size = len(a) + len(b)
     spectrum = (np.fft.rfft(a, size, axis=0).conj() * np.fft.rfft(b, size, axis=0)).sum(1)
@@ -76,7 +74,6 @@ def first_copy(
     Args:
         others: clip ids, likeliest first.
         fingerprints: fingerprint of a clip, by clip id; called only if there are others.
-        least: correlation from which a pair is the same recording.
     """
     if not others:
         return None

@@ -158,11 +158,7 @@ def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprint
 
 
 def _claims(clips: Sequence[Candidate], gold: GoldSet) -> list[tuple[int, ...]]:
-    """Label ids of each clip.
-
-    Raises:
-        DataError: a label is not one of the dataset's.
-    """
+    """Label ids of each clip. Raises DataError: a label is not one of the dataset's."""
     ids = {label: index for index, label in enumerate(gold.labels)}
     unknown = {label for clip in clips for label in clip.labels} - ids.keys()
     if unknown:

@@ -37,8 +37,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Filter one round; arguments as in `component.py`.
 
-    Returns:
-        Counts of accepted and rejected clips, the latter also by reason.
+    Returns counts of accepted and rejected clips, the latter also by reason.
     """
     plan = FilterAudioPlan.model_validate(config)
     artifacts = {"synthetic": synthetic_path, "previous": previous_path}

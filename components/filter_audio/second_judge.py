@@ -34,8 +34,6 @@ class SecondJudge:
     Attributes:
         known: (folds, labels) whether a model has met the label; it has no say on others.
         bounds: (labels,) probability from which a label is accepted.
-        temperature: divides the logits.
-        multi_label: whether labels are independent.
     """
 
     models: tuple[Linear, ...]
@@ -48,8 +46,7 @@ class SecondJudge:
     def hear(self, features: Sequence[Features], sources: Sequence[str]) -> Floats:
         """Calibrated probabilities (N, labels) of clips from their gold clips `sources`; NaN where a model has no say.
 
-        Raises:
-            DataError: a source is not one of the gold clips.
+        Raises DataError: a source is not one of the gold clips.
         """
         strangers = set(sources) - self.folds.keys()
         if strangers:
@@ -96,11 +93,9 @@ def fit_second_judge(
         features: of each clip, followed by those of its recorded copies.
         claims: label ids of each clip, the main one first.
         groups: which clips belong together, such as parts of a recording; they share a fold.
-        multi_label: whether labels are independent.
         config: number of folds, ridge, and the bound.
 
-    Returns:
-        None if the clips cannot be divided: all are of one group, or each is alone in its class.
+    Returns none if the clips cannot be divided: all are of one group, or each is alone in its class.
     """
     targets = np.zeros((len(claims), labels))
     for row, own in enumerate(claims):

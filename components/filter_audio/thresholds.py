@@ -36,9 +36,8 @@ def claim_scores(similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> tup
         similarity: (N, K) cosines of clips and label prompts.
         claims: ids of the labels that each clip claims; at least one.
 
-    Returns:
-        Score (N,): cosine with the prompt of the claimed label, the lowest of several. Margin (N,): score minus the
-        highest cosine with an unclaimed label; minus -1, the lowest cosine, if all labels are claimed.
+    Returns score (N,): cosine with the prompt of the claimed label, the lowest of several. Margin (N,): score minus the
+    highest cosine with an unclaimed label; minus -1, the lowest cosine, if all labels are claimed.
     """
     claimed = np.zeros(similarity.shape, bool)
     for row, labels in enumerate(claims):
@@ -55,8 +54,7 @@ def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) 
         scores: (N,) of gold validation clips that claim their true labels.
         margins: (N,) of the same clips.
 
-    Raises:
-        DataError: there are no clips to take the percentile of.
+    Raises DataError: there are no clips to take the percentile of.
     """
     if config.kind == "fixed":
         return Threshold(kind="fixed", min_score=config.min_score)
@@ -88,9 +86,8 @@ def planted_trial(judge: Judge, heard: np.ndarray, claims: Sequence[Sequence[int
         heard: (N, K) what the judge says of real clips that it was not fitted to.
         claims: ids of the true labels of each clip.
 
-    Returns:
-        `recall` (share of right claims that pass), `wrong_kept` (share of wrong claims that pass),
-        `precision` (share of right claims among those kept, if half of all candidates were right).
+    Returns `recall` (share of right claims that pass), `wrong_kept` (share of wrong claims that pass), `precision`
+    (share of right claims among those kept, if half of all candidates were right).
     """
     rows, planted = planted_claims(heard.shape[1], claims)
     recall = float(judge.passes(heard, claims).mean())

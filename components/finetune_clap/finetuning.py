@@ -69,7 +69,6 @@ def tune(
         optim: steps, rate, schedule; `judge` runs every `evaluate_every` steps and at the end.
         judge: figures on validation clips; `auc` decides. Without figures the original weights are kept.
         equalizer_db: strength of random equalisers; see `common.clap.training.equalizer_gains`.
-        checkpoints: where unfinished work is kept.
 
     Returns:
         The copy, its training curve (`best_step` 0 = original weights), the figures before, and the figures

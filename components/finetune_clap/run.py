@@ -22,8 +22,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Fine-tune CLAP per replicate; arguments as in `component.py`.
 
-    Returns:
-        Mean validation AUC before and after, and the number of replicates that kept the fine-tuned model.
+    Returns mean validation AUC before and after, and the number of replicates that kept the fine-tuned model.
     """
     plan = FinetuneClapPlan.model_validate(config)
     artifacts = {"clap": clap_path, "gold": gold_path}

@@ -18,9 +18,6 @@ log = get_logger("judge_study")
 def run(cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str, night: str) -> None:
     """Fail if the study's report or night is missing or bad; arguments as in `component.py`.
 
-    Args:
-        night: id of the run, under which the night was recorded.
-
     Raises:
         RegressionError: something failed or got worse; the message names each finding.
         StorageError: the report or the night was not written, or the store cannot be read.

@@ -33,9 +33,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Cells for the loop, each with its overrides and the key of its report; arguments as in `component.py`.
 
-    Raises:
-        ConfigError: a name or number is wrong, a dataset is not to be found, a licence forbids the use, or the
-            estimated cost exceeds the budget.
+    Raises ConfigError: a name or number is wrong, a dataset is not to be found, a licence forbids the use, or the
+    estimated cost exceeds the budget.
     """
     listed = parse_cells(cells)
     check_cells_per_run(len(listed), cells_per_run)

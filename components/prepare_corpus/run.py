@@ -31,11 +31,8 @@ def run(
 ) -> dict[str, float | int | str]:
     """Write the corpus artifact (see `common.corpus.shards`) to `corpus_path`; the shards stay in the run store.
 
-    Returns:
-        The figures that are also written to `metrics_path`.
-
-    Raises:
-        DataError: captions or audio cannot be read, or too many clips are unusable.
+    Returns the figures that are also written to `metrics_path`. Raises DataError: captions or audio cannot be read, or
+    too many clips are unusable.
     """
     plan = PrepareCorpusPlan.model_validate(config)
     target = Path(corpus_path)
@@ -76,7 +73,6 @@ def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
 
     Args:
         vae: published autoencoder; None = fit one.
-        target: the artifact.
     """
     import torch
 

@@ -57,7 +57,6 @@ class Survey(NamedTuple):
     """Counts of a source that are known before audio is read.
 
     Attributes:
-        dropped: unusable captions.
         excluded: number of captions of clips that belong to datasets.
     """
 

@@ -131,7 +131,6 @@ def hold_out_groups(
     and to all clips in its mix of classes. Both sides hold every class.
 
     Args:
-        clips: clips to choose from; a clip without a group is its own group.
         target: number of clips wanted; at most half of all clips are held out.
         keep: smallest number of clips that must remain.
         seed: seeds the orders.

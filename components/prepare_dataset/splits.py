@@ -35,7 +35,6 @@ class Splits:
         shared: whether all replicates have the same clips.
         dropped: clips outside the test split that are left out as copies of clips in another split, or because their
             group is in a given test split.
-        test_dropped: `test_copies` with reasons.
     """
 
     test: list[Clip] = field(default_factory=list)

@@ -30,7 +30,6 @@ def split_clips(
 
     Args:
         spec: dataset; its `test` says how the test split is made.
-        settings: fractions and limits.
         n: exact number of training clips of a replicate; None = all.
 
     Raises:

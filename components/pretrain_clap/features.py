@@ -35,7 +35,6 @@ class StoredWindows:
     """Windows of all clips, in the form that `common.clap.training` takes.
 
     Attributes:
-        stored: features written with `ClipReader`.
         channels: input channels of the model: 1, or 4 for fused checkpoints.
     """
 

@@ -118,7 +118,6 @@ class HeldOut:
     """Retrieval on held-out clips.
 
     Args:
-        stored: features, captions and labels of the clips.
         channels: input channels of the model: 1, or 4 for fused checkpoints.
     """
 
@@ -140,9 +139,8 @@ class HeldOut:
 
         Where some clips have a label, those without one are left out. Caption figures are added in either case.
 
-        Returns:
-            `clips` and the figures of `retrieval_figures`; with two different captions also `caption_auc` and the
-            figures of `rank_figures`. Empty without two different texts.
+        Returns `clips` and the figures of `retrieval_figures`; with two different captions also `caption_auc` and the
+        figures of `rank_figures`. Empty without two different texts.
         """
         if not self.can_judge:
             return {}
@@ -165,8 +163,7 @@ class HeldOut:
 def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: int) -> ClapScorer:
     """Load and verify the published checkpoint, or build a CLAP with random weights.
 
-    Raises:
-        ConfigError: the checkpoint is not available, lacks weights, or is no CLAP with safetensors.
+    Raises ConfigError: the checkpoint is not available, lacks weights, or is no CLAP with safetensors.
     """
     if settings.checkpoint is None:
         return build_clap(settings.architecture, vocabulary, seed)

@@ -18,8 +18,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Pretrain a CLAP or verify a published one; `component.py` describes the arguments.
 
-    Returns:
-        Figures on held-out clips: AUC, retrieval accuracy, and ranks of captions and clips.
+    Returns figures on held-out clips: AUC, retrieval accuracy, and ranks of captions and clips.
     """
     plan = PretrainClapPlan.model_validate(config)
     with stage("pretrain_clap", config, metrics_path, {"clap": clap_path}, {"corpus": corpus_path}) as running:

@@ -36,7 +36,6 @@ class LabelledClips:
     """Labelled clips whose features are normalised on access.
 
     Args:
-        stored: features written with `ClipReader`.
         mean: mean of the training clips' features; 0 for features that are normalised already.
         std: standard deviation of the training clips' features; 0.5 for features that are normalised already.
 

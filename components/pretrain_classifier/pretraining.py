@@ -157,8 +157,7 @@ def starting_point(plan: PretrainClassifierPlan, labels: Sequence[str]) -> Class
 def log_mel_of(classifier: Classifier) -> LogMel:
     """Front end of a classifier on spectrograms.
 
-    Raises:
-        ConfigError: it takes waveforms, of which no corpus of features is made.
+    Raises ConfigError: it takes waveforms, of which no corpus of features is made.
     """
     if not isinstance(classifier.front_end, LogMel):
         raise ConfigError(
@@ -237,7 +236,6 @@ def get_published(checkpoint: str, revision: str | None, window_s: float) -> Cla
     """Locate, load and verify a published checkpoint.
 
     Args:
-        checkpoint: hub id, or a directory.
         revision: commit on the hub; None for a directory.
         window_s: window length in seconds of a model on waveforms that states none itself.
 

@@ -92,7 +92,6 @@ def build_pipeline(
         config: back end and shapes.
         vae: fitted or pretrained autoencoder; determines sample rate, channels and hop length.
         tokenizer: must fit the text encoder.
-        seed: seeds the initial weights.
         text_encoder: a pretrained text encoder; None = build a random one.
     """
     backend, text = named_backend(config.backend), config.text_encoder

@@ -70,7 +70,6 @@ class Batch(NamedTuple):
 
     Attributes:
         group: index of the group of shards, counted over all epochs.
-        length: latent length, the same for all clips.
         rows: `(batch_size,)` indices into the group's clips of that length, in the order of the group's shards.
     """
 

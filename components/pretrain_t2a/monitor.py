@@ -83,8 +83,6 @@ class Monitor:
     All processes generate, since weights may be sharded over them; only the first one scores and stores.
 
     Args:
-        backend: the model in training.
-        config: interval, number of clips, and sampler.
         judge: None except in the first process with a CLAP.
         store: receives clips and spectrograms; None except in the first process.
         steps: last step of the training, which is monitored too.

@@ -116,21 +116,16 @@ def pretrain(
 
     Args:
         shards: encoded training clips, of various lengths.
-        held_out: clips for the held-out loss.
         backend: the pipeline on its device, with the autoencoder that made the latents.
-        config: settings of the training.
         train_text_encoder: whether T5 is random and trained too.
         seed: seeds batches, noise, times and dropout.
-        checkpoints: where unfinished training is kept.
         watch: adds figures at every evaluation.
-        processes: index of this process, and the number of processes.
-
-    Returns:
-        The training's record for `training.json`.
 
     Raises:
         ConfigError: there is nothing to train.
         DataError: the latents are longer than the network's window, or there are none.
+
+    Returns the training's record for `training.json`.
     """
     optim = training_settings(config)
     index, count = processes
@@ -176,11 +171,7 @@ def pretrain(
 
 
 def training_settings(config: PretrainT2AConfig) -> Any:
-    """Return `config.optim`.
-
-    Raises:
-        ConfigError: it is null.
-    """
+    """Return `config.optim`. Raises ConfigError: it is null."""
     if config.optim is None:
         raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")
     return config.optim
@@ -189,8 +180,7 @@ def training_settings(config: PretrainT2AConfig) -> Any:
 def check_autoencoder(vae: Any, manifest: dict[str, Any], where: str | Path) -> None:
     """Check that an autoencoder has the corpus's sample rate, channels and hop length.
 
-    Raises:
-        DataError: one of them differs.
+    Raises DataError: one of them differs.
     """
     found = {
         "sample_rate_hz": int(vae.config.sampling_rate),

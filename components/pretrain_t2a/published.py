@@ -25,10 +25,6 @@ TEXT_ENCODER_FILES = ["*.json", "*.safetensors", "*.model"]
 def verify(folder: Path, sha256: Mapping[str, str]) -> int:
     """Check that `folder` is a known pipeline in safetensors with the expected hashes.
 
-    Args:
-        folder: a diffusers pipeline.
-        sha256: expected hashes by file name.
-
     Returns number of parameters of all parts together. Raises DataError: a part, a hash or the weight format is wrong;
     the message names it.
     """

@@ -41,8 +41,7 @@ def run(
 
     In a run that generates no clips there is no model, only `training.json` with an empty curve.
 
-    Returns:
-        The figures written to `metrics_path`.
+    Returns the figures written to `metrics_path`.
     """
     plan = PretrainT2APlan.model_validate(config)
     settings, target = plan.settings, Path(t2a_path)

@@ -61,12 +61,9 @@ class LatentStream:
     that fits the buffer is read once and kept.
 
     Args:
-        shards: shards of the training split.
-        tokenizer: tokenises the captions.
         batch_size: over all processes together.
         seed: seeds the order of shards and clips.
         buffer_clips: largest number of clips in a group of several shards.
-        parts: parts of the batch that this process trains on.
         steps: number of steps; nothing is prefetched beyond them.
 
     Attributes:

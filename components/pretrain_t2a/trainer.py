@@ -44,7 +44,6 @@ def train(
         config: optimiser, guidance dropout, time sampling, and the figure that decides the best step.
         train_text_encoder: train T5 too; otherwise it is frozen.
         seed: seeds noise, times and dropout.
-        watch: adds figures at every evaluation.
 
     Returns the curve: rows with `step`, `loss`, `grad_norm`; at every evaluation and at the end also `held_out_loss`
     and the figures of `watch`. Raises ConfigError: `optim` is null, so there is nothing to train.

@@ -19,8 +19,7 @@ log = get_logger("record_cell")
 def run(results_path: str, study: str, key: str) -> None:
     """Record the report of a cell; `component.py` describes the arguments.
 
-    Raises:
-        StorageError: the report is damaged, or the store cannot be written.
+    Raises StorageError: the report is damaged, or the store cannot be written.
     """
     verify_artifact("record_cell", "results", Path(results_path))
     report = read_json(Path(results_path) / "report.json")

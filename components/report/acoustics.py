@@ -46,11 +46,10 @@ def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
         x: `(T,)` mono in [-1, 1].
         rate: sample rate in Hz.
 
-    Returns:
-        Values by the names of `STATISTICS`; empty for a silent clip. `flatness` is the ratio of geometric to arithmetic
-        mean of the power spectrum: near 0 for a tone and exp(-0.577) for white noise, whose periodogram is
-        exponentially distributed. `flux` is the distance of neighbouring magnitude spectra of unit length. `pitch_hz`
-        (60 to 1000 Hz, median, by autocorrelation) is absent where no frame has a pitch.
+    Returns values by the names of `STATISTICS`; empty for a silent clip. `flatness` is the ratio of geometric to
+    arithmetic mean of the power spectrum: near 0 for a tone and exp(-0.577) for white noise, whose periodogram is
+    exponentially distributed. `flux` is the distance of neighbouring magnitude spectra of unit length. `pitch_hz` (60
+    to 1000 Hz, median, by autocorrelation) is absent where no frame has a pitch.
     """
     frames = _frames(np.asarray(x, np.float64), max(64, round(_FRAME_S * rate)))
     energy = (frames**2).mean(axis=1)
@@ -82,14 +81,9 @@ def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
 def compare(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Compare two sets of clips in each statistic.
 
-    Args:
-        real: `clip_statistics` of the reference clips.
-        other: `clip_statistics` of the compared clips.
-
-    Returns:
-        By statistic: `real` and `mean`, the means of the two sets; `shift`, the difference of means in pooled standard
-        deviations; `ks`, the largest difference of the distribution functions (Kolmogorov-Smirnov, 0 to 1). A statistic
-        that fewer than two clips of either set have is absent.
+    Returns by statistic: `real` and `mean`, the means of the two sets; `shift`, the difference of means in pooled
+    standard deviations; `ks`, the largest difference of the distribution functions (Kolmogorov-Smirnov, 0 to 1). A
+    statistic that fewer than two clips of either set have is absent.
     """
     found = {}
     for name in STATISTICS:
@@ -111,12 +105,10 @@ def acoustics(inputs: Inputs, most: int) -> dict[str, Any]:
     """Compare the real training clips of all replicates with each synthetic set and with real validation clips.
 
     Args:
-        inputs: gold and synthetic clips.
         most: largest number of measured clips per set, drawn by a hash of the clip id.
 
-    Returns:
-        `real_clips`, and `sets` by name: `clips`, `statistics` (as `compare` returns), and the means over the
-        statistics, `shift` (absolute) and `ks`. `sets` is empty when nothing was generated.
+    Returns `real_clips`, and `sets` by name: `clips`, `statistics` (as `compare` returns), and the means over the
+    statistics, `shift` (absolute) and `ks`. `sets` is empty when nothing was generated.
     """
     gold, folder = inputs.gold, inputs.folders
     train = {clip.clip_id: clip for seed in gold.seeds for clip in gold.train(seed)}

@@ -45,20 +45,10 @@ class Inputs:
     """Everything read from the artifacts, without audio.
 
     Attributes:
-        folders: folders of the artifacts.
-        evaluation: evaluation.json.
-        gold: the gold set.
-        health: of the gold set.
         selection: selection.json of train_classifier.
         seconds: seconds.json of train_classifier: of a training, by learner and method; for the page alone.
-        align: align.json.
-        filtered: filter.json.
         codec: class in the `vae` slot of the text-to-audio model; empty without one.
-        corpus: manifest.json of the corpus.
-        captions: captions of the gold clips.
         writing: captions.json of the last round's prompts; describes how the captions of all rounds were written.
-        vanilla: clips of the unaligned model.
-        accepted: accepted clips of all rounds.
         rejected: rejected clips of the first round.
         hashes: SHA-256 (hex) by name of the artifact.
     """

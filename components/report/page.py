@@ -26,7 +26,6 @@ def page(report: Mapping[str, Any], shown: Shown, run: Mapping[str, Any] | None 
     """Render the HTML page.
 
     Args:
-        report: content of report.json.
         shown: content of page.json, with the players.
         run: content of run.json, for the section of times; None = the run has not ended.
     """

@@ -34,12 +34,8 @@ def choose(clips: Sequence[SyntheticClip], recipe: str, per_class: int, total: i
 
     Args:
         clips: candidates in any order.
-        recipe: name of the recipe.
-        per_class: largest number per label.
-        total: largest number overall.
 
-    Returns:
-        Clips ordered by label, then by the draw.
+    Returns clips ordered by label, then by the draw.
     """
     by_label: dict[str, list[SyntheticClip]] = {}
     for clip in sorted(clips, key=lambda clip: (derive_seed(0, "report", clip.clip_id), clip.clip_id)):

@@ -27,15 +27,13 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
 
     Args:
         inputs: records and figures of all earlier stages.
-        plan: resolved settings.
         further: figures of other modules by name, merged into the result.
 
-    Returns:
-        figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text, state,
-        cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; learners (the
-        figure by learner and method); best (chosen without and with synthetic audio, and the difference); delivered;
-        rounds; data {n_train, n_val, n_test, dropped, …}; failures, oracle, distances, leaks, alignment, captions,
-        writing, likeness, empty_classes, provenance.
+    Returns figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text,
+    state, cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; learners
+    (the figure by learner and method); best (chosen without and with synthetic audio, and the difference); delivered;
+    rounds; data {n_train, n_val, n_test, dropped, …}; failures, oracle, distances, leaks, alignment, captions, writing,
+    likeness, empty_classes, provenance.
     """
     evaluation = inputs.evaluation
     labels = evaluation["labels"]

@@ -18,12 +18,7 @@ def own_seconds(patterns: Sequence[str], stages: Sequence[Mapping[str, Any]]) ->
 
 
 def cost_rows(costs: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each method's own work and its time for each point gained over gold, in words.
-
-    Args:
-        costs: `cost` of report.json.
-        stages: `stages` of run.json.
-    """
+    """Each method's own work and its time for each point gained over gold, in words."""
     rows = []
     for row in costs:
         seconds = own_seconds(row["stages"], stages)

@@ -24,13 +24,11 @@ def verdict(
     `MIN_REPLICATES` replicates; fewer trainings cannot tell a gain from chance.
 
     Args:
-        evaluation: content of evaluation.json.
         fixed_gold_set: whether all replicates share their gold clips.
         further_cautions: sentences that do not follow from the evaluation.
 
-    Returns:
-        improved and beats_classic (None = not measured), text (one or two sentences), state
-        ("improved", "worse", "unclear" or "none"), cautions (sentences).
+    Returns improved and beats_classic (None = not measured), text (one or two sentences), state ("improved", "worse",
+    "unclear" or "none"), cautions (sentences).
     """
     main = _find(evaluation["differences"], SUBJECT, BASELINE)
     combined = _find(evaluation["differences"], COMBINED, BEST_CLASSIC)

@@ -22,11 +22,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Retrieve clips for every replicate; `component.py` describes the arguments.
 
-    Returns:
-        Figures of `retrieve`, or no clips.
-
-    Raises:
-        DataError: the corpus has no audio.
+    Returns figures of `retrieve`, or no clips. Raises DataError: the corpus has no audio.
     """
     plan = RetrieveAudioPlan.model_validate(config)
     artifacts = {"corpus": corpus_path, "gold": gold_path, "clap": clap_path}

@@ -28,12 +28,7 @@ _DECODING = Lock()
 
 @dataclass(frozen=True)
 class Loaded:
-    """A loaded model.
-
-    Attributes:
-        backend: the model on its device, in its precision.
-        texts: cache of encoded captions.
-    """
+    """A loaded model."""
 
     backend: T2ABackend
     texts: TextCache
@@ -56,8 +51,7 @@ def devices() -> tuple[str, ...]:
 def load_model(path: str, device: str, settings: SynthesizeAudioConfig) -> Loaded:
     """Load the model at `path`; the last loaded model of the process is cached.
 
-    Raises:
-        ConfigError: the device does not support the requested precision, or the model cannot be compiled.
+    Raises ConfigError: the device does not support the requested precision, or the model cannot be compiled.
     """
     return _load(path, device, settings.precision, settings.compile, settings.sampler.batch_size)
 
@@ -76,8 +70,7 @@ def _load(path: str, device: str, wanted: str, compiled: str, batch_size: int) -
 def resolve_precision(wanted: str, device: str) -> Literal["fp32", "bf16"]:
     """Resolve `auto` to bf16 on a GPU that computes in it, else to fp32.
 
-    Raises:
-        ConfigError: bf16 is requested on a GPU without it.
+    Raises ConfigError: bf16 is requested on a GPU without it.
     """
     able = device.startswith("cuda") and has_bf16()
     if wanted == "bf16" and device.startswith("cuda") and not able:
@@ -91,10 +84,8 @@ def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> N
 
     Args:
         transformer: compiled at its first call, again at a second latent length, and then for any length.
-        backend: back end of `torch.compile`.
 
-    Raises:
-        ConfigError: the model has no list of blocks.
+    Raises ConfigError: the model has no list of blocks.
     """
     blocks = getattr(transformer, "transformer_blocks", None)
     if not blocks:

@@ -50,7 +50,6 @@ class Batch:
 
     Attributes:
         requests: at most as many as the sampler's batch size.
-        settings: settings of the sampler and of the audio.
         store: receives latents and finished clips.
     """
 
@@ -74,7 +73,6 @@ class Share:
 
     Attributes:
         batches: batches ordered by model.
-        device: device of the model.
         threads: number of threads that decode and write beside the sampler.
         logged: whether to log progress; only one share does.
     """
@@ -91,8 +89,7 @@ def generate_share(share: Share) -> Counter[str]:
     While a batch is sampled, the previous one is decoded and written. Its latents are stored first, and the next batch
     waits for that; so a kill costs the sampling of at most one batch.
 
-    Returns:
-        Numbers of new `clips`, `sampled` clips (without those of stored latents), and `encoded` captions.
+    Returns numbers of new `clips`, `sampled` clips (without those of stored latents), and `encoded` captions.
     """
     # The number of threads changes the rounding of sums; one thread matches a worker among several.
     torch.set_num_threads(1)
@@ -158,8 +155,6 @@ def plan_requests(
 
     Args:
         prompts: at least one.
-        gold: contains their source clips.
-        models: prompt id to the folder of its model; all of one architecture.
         settings: start, noise level, and the sampler's buckets.
     """
     # With several GPUs each process loads its own model; this process needs only the model's sizes.
@@ -190,11 +185,8 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
 
     The device or process of a batch does not affect its clips.
 
-    Returns:
-        The sum of the counts of `generate_share`.
-
-    Raises:
-        Exception: the error of the first share that failed; clips finished by then are kept.
+    Returns the sum of the counts of `generate_share`. Raises Exception: the error of the first share that failed; clips
+    finished by then are kept.
     """
     planned = [Batch(part, settings, store) for part in batches(requests, settings.sampler.batch_size)]
     # Threads, because a store on S3 needs one request per clip.
@@ -216,7 +208,6 @@ class Trailing:
     """A bounded background queue that re-raises the first error; jobs start in order of submission.
 
     Args:
-        threads: number of jobs at a time.
         limit: largest number of waiting and running jobs; `submit` blocks while it is reached.
     """
 
@@ -226,21 +217,13 @@ class Trailing:
         self._pending: deque[Future[Any]] = deque()
 
     def submit(self, job: Callable[..., object], *arguments: Any, **named: Any) -> None:
-        """Queue `job(*arguments, **named)`.
-
-        Raises:
-            Exception: the error of an earlier job.
-        """
+        """Queue `job(*arguments, **named)`. Raises Exception: the error of an earlier job."""
         while len(self._pending) >= self._limit:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(job, *arguments, **named))
 
     def drain(self) -> None:
-        """Wait for all jobs.
-
-        Raises:
-            Exception: the error of the first job that failed.
-        """
+        """Wait for all jobs. Raises Exception: the error of the first job that failed."""
         while self._pending:
             self._pending.popleft().result()
 

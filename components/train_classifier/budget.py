@@ -47,7 +47,6 @@ def make_budget(
         gold_labels: (G,) label ids, G ≥ 1.
         synthetic_labels: (S,) label ids; may be empty. Classes without synthetic clips keep gold clips in the slot.
         synthetic_fraction: share of the batch that is the slot.
-        seed: seed of the replicate, the same for all methods.
     """
     slot_size = round(batch_size * synthetic_fraction)
     gold_size = batch_size - slot_size

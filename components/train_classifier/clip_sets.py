@@ -19,8 +19,6 @@ class ClipSet:
 
     Attributes:
         identity: (clip id, SHA-256 of the file, label id, ids of further labels …) of each clip.
-        folder: folder of the artifact.
-        clips: records of the clips.
     """
 
     identity: tuple[tuple[Any, ...], ...]

@@ -90,12 +90,9 @@ class Kind:
     """A learner's implementation.
 
     Attributes:
-        front_end: of the pretrained model that the learner takes.
-        fit: makes the head.
         save: writes the model's directory: job, head, temperature, folder.
         options: values of its setting, or of its settings together, to choose from; JSON values.
         further_options: the same where there are further clips; None = what was chosen without them.
-        front_end_name: of a front end without weights.
     """
 
     front_end: Callable[[Pretrained], FrontEnd]

@@ -33,7 +33,6 @@ def fit_head(
     Args:
         classifier: a pretrained body with a fresh head.
         examples: gold clips first.
-        gold_clips: number of gold clips.
         validation: their loss chooses the penalty; None = the middle one.
         inverse_penalties: values of scikit-learn's C to choose from.
     """

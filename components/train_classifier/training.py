@@ -83,10 +83,8 @@ def batch_loss(
         examples: gold clips first, then synthetic ones, as indexed by `budget`.
         specaugment: settings and strength; None = no masks.
         mixup_alpha: parameter of the Beta distribution; 0 = no mixup.
-        recording: conditions that vary.
 
-    Raises:
-        ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
+    Raises ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
     """
     if specaugment is not None and not classifier.front_end.spectral:
         raise ConfigError(
@@ -166,8 +164,7 @@ def validation_figures(classifier: Classifier, validation: Examples) -> dict[str
 def selection_figure(select_by: str | None, multi_label: bool) -> str:
     """Validation figure that decides the selection; default: accuracy, or map where clips have several labels.
 
-    Raises:
-        ConfigError: the figure does not suit such labels.
+    Raises ConfigError: the figure does not suit such labels.
     """
     known = ("map", "macro_f1") if multi_label else ("accuracy", "macro_f1")
     if select_by is not None and select_by not in known:
@@ -214,12 +211,11 @@ def train(
         validation: decides the checkpoint; None = keep the last one.
         select_by: `accuracy`, `macro_f1` or `map`.
 
-    Returns:
-        `curve`; with validation also `best_step` and the figures of that checkpoint.
-
     Raises:
         ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
         DataError: the loss is not finite.
+
+    Returns `curve`; with validation also `best_step` and the figures of that checkpoint.
     """
     curve = fit(
         classifier.model,

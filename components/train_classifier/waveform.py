@@ -58,8 +58,7 @@ class Backgrounds:
     def of(cls, corpus: Path, clips: int) -> Backgrounds:
         """Describe the backgrounds of a corpus without reading audio.
 
-        Raises:
-            DataError: the manifest has another version.
+        Raises DataError: the manifest has another version.
         """
         shards = [shard.sha256 for shard in Corpus(corpus).shards_of("audio", "train")]
         return cls(hash_json([shards, clips]), corpus, clips)
@@ -69,8 +68,7 @@ class Backgrounds:
 def load_backgrounds(found: Backgrounds, sample_rate_hz: int) -> tuple[np.ndarray, ...]:
     """Load the backgrounds as waveforms (T,) float32 at `sample_rate_hz`; fewer where the corpus has fewer.
 
-    Raises:
-        DataError: the corpus has no audio, or a shard is damaged.
+    Raises DataError: the corpus has no audio, or a shard is damaged.
     """
     clips = islice(Corpus(found.corpus).audio("train"), found.clips)
     made = tuple(resample(to_mono(clip.audio), clip.sample_rate_hz, sample_rate_hz) for clip in clips)

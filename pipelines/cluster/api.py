@@ -41,7 +41,6 @@ class Connection:
     """Address and credentials of the API; never stored.
 
     Attributes:
-        host: URL of the API, from KFP_HOST.
         namespace: namespace in a multi-user installation, from KFP_NAMESPACE.
         token: bearer token, from KFP_TOKEN; None = the one in the file that KF_PIPELINES_SA_TOKEN_PATH names, read for
             each request, else none.
@@ -72,9 +71,6 @@ class Connection:
 
 class Cluster:
     """Client of a Kubeflow Pipelines API.
-
-    Args:
-        connection: address and credentials.
 
     Attributes:
         client: kfp's client, with a timeout for every request.
@@ -167,8 +163,6 @@ class Cluster:
         """Start a run and return its id.
 
         Args:
-            pipeline: ids from `version`.
-            experiment: name of the experiment; created when absent.
             root: root of the artifacts; None = the API's default.
         """
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
@@ -203,7 +197,6 @@ class Cluster:
         """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
 
         Args:
-            tell: receives one line per change.
             every_s: seconds between two requests.
             tasks: names of the pipeline's own tasks; KFP also lists its drivers and attempts. None = tell all.
         """
@@ -226,7 +219,6 @@ class Cluster:
         """Send a request, with retries while the server fails or does not answer.
 
         Args:
-            request: one call of the client.
             conflict: returns the result when the server answers that the object exists (409).
             attempts: default: the connection's; 1 for requests that must not be repeated.
 

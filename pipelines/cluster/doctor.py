@@ -41,7 +41,6 @@ class Check:
 
     Attributes:
         state: "not checked" where this machine cannot tell.
-        text: finding, and what to do.
     """
 
     name: str
@@ -60,7 +59,6 @@ def examine_cluster(connection: Connection, profile: Profile, config: RunConfig,
     """Check API, namespace, store, images, GPUs, caption writer and models.
 
     Args:
-        connection: address and credentials of the API.
         store: address of the run store; empty = not given, so not checked.
     """
     # A pod of a profile, such as a notebook, knows its namespace without KFP_NAMESPACE.

@@ -48,7 +48,6 @@ def submit(
     """Start a run, print the URL of its page, and optionally follow it.
 
     Args:
-        cluster: client of the API.
         follow: wait until the run ends.
         fresh: whether the package was compiled without caching; selects the hint after a failure.
 

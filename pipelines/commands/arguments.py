@@ -164,9 +164,6 @@ def check_parameter(name: str, text: str) -> None:
 def number(name: str, text: str, least: int) -> int:
     """Parse a whole number of at least `least`.
 
-    Args:
-        name: name of the option in the error message.
-
     Raises ConfigError: `text` is no such number.
     """
     if not text.isdecimal() or int(text) < least:
@@ -176,9 +173,6 @@ def number(name: str, text: str, least: int) -> int:
 
 def dollars(name: str, text: str) -> float:
     """Parse an amount of US dollars of at least 0.
-
-    Args:
-        name: name of the option in the error message.
 
     Raises ConfigError: `text` is no such amount.
     """

@@ -71,8 +71,6 @@ def build_command(
 
     Args:
         builder: program with its arguments, such as `docker build`; the context is passed last.
-        extra: further arguments.
-        target: the stages' code, or `test`.
     """
     labels = {"version": VERSION, "revision": _commit(), "title": f"synthio {layer}", "licenses": "Apache-2.0"}
     command = [*shlex.split(builder), "--file", str(ROOT / "docker" / "Dockerfile"), "--target", target]

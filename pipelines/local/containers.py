@@ -27,8 +27,7 @@ def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
     Args:
         network: whether containers use the host's network; a remote store or endpoint needs it.
 
-    Raises:
-        ConfigError: no container engine answers.
+    Raises ConfigError: no container engine answers.
     """
     from kfp import local
 
@@ -81,8 +80,7 @@ def run_container(client: Any, image: str, command: list[str], volumes: Mapping[
 
     How it ended is left in `TASKS`, as for tasks in processes.
 
-    Raises:
-        ConfigError: the image is missing; it is not pulled, since images are built from these sources.
+    Raises ConfigError: the image is missing; it is not pulled, since images are built from these sources.
     """
     import docker
 

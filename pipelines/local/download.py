@@ -32,7 +32,6 @@ class Patience:
 
     Attributes:
         tries: consecutive tries without a new byte before giving up.
-        connect_s: timeout for a connection.
         stall_s: timeout without a received byte.
         longest_wait_s: longest wait between two tries; the first waits are shorter.
         spare_bytes: disk space that must stay free.
@@ -72,12 +71,11 @@ def download(url: str, target: Path, expected: Expected, patience: Patience | No
     Partial data is kept in `{target}.part`. A later call, also from another process, resumes with `Range`; it restarts
     when the server's file has changed or the server sends the whole file.
 
-    Returns:
-        SHA-256 (hex) of the file.
-
     Raises:
         DataError: the server has no such file, or a different one.
         StorageError: the server does not answer, or the disk is full; partial data is kept.
+
+    Returns SHA-256 (hex) of the file.
     """
     patience = patience or Patience()
     if target.is_file() and (found := _problem(target, expected)) is None:

@@ -44,7 +44,6 @@ class Observer:
     Attributes:
         stages: one row per task in order: name, seconds, of these inside models, cached, state, and the error when it
             failed; `cell` is the number of its iteration in a loop, else None.
-        artifacts: `{task: {output: path}}`.
     """
 
     def __init__(self) -> None:

@@ -40,8 +40,7 @@ PASSED = ("AWS_", "SYNTHIO_LLM_API_KEY", "HF_TOKEN")
 def one_run(runs: Path) -> Iterator[None]:
     """Context that locks the folder `runs` against other runs.
 
-    Raises:
-        StorageError: another run uses the folder, or it cannot be written.
+    Raises StorageError: another run uses the folder, or it cannot be written.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
@@ -66,8 +65,7 @@ def prepare_local(
     Args:
         specs: the datasets, whose files are mounted in containers.
 
-    Returns:
-        The context in which the pipeline must run.
+    Returns the context in which the pipeline must run.
     """
     from kfp import local
 
@@ -110,14 +108,11 @@ def run_local(
     """Run the compiled pipeline on this machine and publish the results below `runs`.
 
     Args:
-        arguments: the pipeline's parameters.
-        runs: folder of all runs.
         runner: `subprocess`, or `docker` for a container per task.
         store: folder or s3:// address of the run store; empty = a folder below `runs`.
         fresh: disable KFP's cache, so that every task runs again.
 
-    Returns:
-        Exit status: 0 = everything succeeded, 1 = the run or an item failed.
+    Returns exit status: 0 = everything succeeded, 1 = the run or an item failed.
     """
     spec = yaml.safe_load(arguments["dataset"])
     name = spec["name"]
@@ -152,8 +147,7 @@ def execute(
 ) -> tuple[dict[str, Any], dict[str, Path], Observer]:
     """Run a compiled pipeline, write `log.txt` and `run.json` to `folder`, and tell which tasks failed.
 
-    Returns:
-        The content of run.json, the paths of the pipeline's outputs, and what was observed.
+    Returns the content of run.json, the paths of the pipeline's outputs, and what was observed.
     """
     from kfp import components
 
@@ -215,11 +209,7 @@ def _point_latest(runs: Path, folder: Path) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read run.json of a local run.
-
-    Raises:
-        DataError: `folder` is no run.
-    """
+    """Read run.json of a local run. Raises DataError: `folder` is no run."""
     if not (folder / "run.json").is_file():
         raise DataError(f"no run in {folder}: expected run.json there; give RUN=runs/<name of a run>")
     record: dict[str, Any] = read_json(folder / "run.json")

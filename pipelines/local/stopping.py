@@ -39,8 +39,6 @@ class Tasks:
     """Running processes of a run's tasks.
 
     Attributes:
-        variables: environment of all tasks, beside that of this process.
-        terminal: shows the tasks' events.
         model_s: seconds that the task which ended last spent inside models. Tasks run one after another.
         failure: reason for which it failed; empty = it did not.
     """
@@ -65,8 +63,7 @@ class Tasks:
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Run one task, print its output, return its exit status; replaces kfp's `run_local_subprocess`.
 
-        Raises:
-            Stopped: a signal came before or during the task; none of its processes is left.
+        Raises Stopped: a signal came before or during the task; none of its processes is left.
         """
         if self._stopped:
             raise self._stopped

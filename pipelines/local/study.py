@@ -28,8 +28,7 @@ def run_study(
 
     `run_local` describes the arguments.
 
-    Returns:
-        Exit status: 0 = every cell succeeded, 1 = something failed.
+    Returns exit status: 0 = every cell succeeded, 1 = something failed.
     """
     folder = new_folder(runs, f"study-{arguments['preset']}")
     compiled = compile_pipeline(ROOT / "build" / "benchmark.yaml", pipeline="benchmark")
@@ -64,12 +63,7 @@ def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[s
 
 
 def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """Add to study.json what only the runner knows: times by stage, machine, real cost, and each cell's failed stage.
-
-    Args:
-        study: content of study.json.
-        run: content of run.json.
-    """
+    """Add to study.json what only the runner knows: times by stage, machine, real cost, and each cell's failed stage."""
     price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
     cells = []
     for index, cell in enumerate(study["cells"]):

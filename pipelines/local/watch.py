@@ -25,7 +25,6 @@ class Watch:
 
     Args:
         command: kfp's command, which names the folder of the task's outputs.
-        terminal: receives the events.
 
     Attributes:
         folder: of the task's outputs; None = the command is none of kfp's, so that only its output is shown.

@@ -46,9 +46,7 @@ class Format(NamedTuple):
 
     Attributes:
         read: file, callback and seed to the captions, streamed in bounded memory, in the order of the file.
-        columns: those that every header has.
         suffix: of files that are of this format whatever they hold.
-        beside: names of files that it needs in the same folder.
         starts: whether a first row that is no header is of this format.
     """
 

@@ -72,7 +72,6 @@ def write_weak_caption(labels: Sequence[str], clip_id: str, seed: int) -> str:
 
     Args:
         labels: AudioSet display names, such as `Male speech, man speaking`; see `Ontology.names`.
-        seed: seeds the wording together with the clip id.
 
     Raises ValueError: no labels.
     """
