@@ -63,7 +63,7 @@ def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[s
 
 
 def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """Add to study.json what only the runner knows: times by stage, machine, real cost, and each cell's failed stage."""
+    """Add to study.json what only the runner knows: times by stage, machine, cost, and each cell's failed stage."""
     price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
     cells = []
     for index, cell in enumerate(study["cells"]):
