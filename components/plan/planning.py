@@ -10,41 +10,23 @@ from __future__ import annotations
 from typing import Any
 
 from common.config.base import Plan, to_wire
-from common.config.captions import AugmentCaptionsPlan, CaptionClipsPlan, ReviseCaptionsPlan
-from common.config.clap import FilterAudioPlan, FinetuneClapPlan, PretrainClapPlan, RetrieveAudioPlan
-from common.config.classifier import PretrainClassifierPlan
-from common.config.corpus import PrepareCorpusPlan
-from common.config.dataset import DatasetSpec, PrepareDatasetPlan
-from common.config.evaluation import EvaluateClassifierPlan, ReportPlan
+from common.config.dataset import DatasetSpec
+from common.config.evaluation import ReportPlan
 from common.config.methods import Method, resolve_recipes
 from common.config.recipes import LOSERS, Recipe
 from common.config.run import RunConfig
-from common.config.t2a import AlignT2APlan, PretrainT2APlan, SynthesizeAudioPlan
-from common.config.train_classifier import TrainClassifierPlan
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError
 from common.models.exposure import heard_before
 from common.models.licences import licensed_parts
 
 PLANS: dict[str, type[Plan]] = {
-    "prepare_corpus": PrepareCorpusPlan,
-    "pretrain_t2a": PretrainT2APlan,
-    "pretrain_clap": PretrainClapPlan,
-    "pretrain_classifier": PretrainClassifierPlan,
-    "prepare_dataset": PrepareDatasetPlan,
-    "finetune_clap": FinetuneClapPlan,
-    "retrieve_audio": RetrieveAudioPlan,
-    "caption_clips": CaptionClipsPlan,
-    "synthesize_audio": SynthesizeAudioPlan,
-    "align_t2a": AlignT2APlan,
-    "augment_captions": AugmentCaptionsPlan,
-    "filter_audio": FilterAudioPlan,
-    "revise_captions": ReviseCaptionsPlan,
-    "train_classifier": TrainClassifierPlan,
-    "evaluate_classifier": EvaluateClassifierPlan,
-    "report": ReportPlan,
-}
-"""Plan type of each stage, in the order of the outputs of `plan`."""
+    section: plan
+    for section, field in RunConfig.model_fields.items()
+    for plan in Plan.__subclasses__()
+    if "settings" in plan.model_fields and plan.model_fields["settings"].annotation is field.annotation
+} | {"report": ReportPlan}
+"""Plan type of each stage, whose settings are a section of `RunConfig`; in the order of the outputs of `plan`."""
 
 
 def resolve(

@@ -161,9 +161,7 @@ def measure(run: Path) -> tuple[dict[str, float], list[Row]]:
     return own, list(_rows(oracles, Discriminants(gold), generated(artifacts), gold.seeds))
 
 
-def _rows(
-    oracles: Oracles, learners: Discriminants, clips: Sequence[Generated], seeds: Sequence[int]
-) -> Iterator[Row]:
+def _rows(oracles: Oracles, learners: Discriminants, clips: Sequence[Generated], seeds: Sequence[int]) -> Iterator[Row]:
     alone = {seed: learners.accuracy(seed, [], 0.0) for seed in seeds}
     for recipe in sorted({each.clip.recipe for each in clips}):
         for name, keeps in KEPT.items():
