@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from common.config.methods import BASELINE, Method, in_order
 from common.config.recipes import LOSERS
 from common.study.comparisons import reliable
-from components.report.acoustics import acoustics
-from components.report.inputs import Inputs
 from components.report.wording import title
-
-
-def further(inputs: Inputs, methods: Mapping[str, Method], most: int) -> dict[str, Any]:
-    """Further figures of report.json: `acoustics`, `cost`, `factors`, `long_tail`.
-
-    Args:
-        inputs: records and figures of all stages.
-        methods: methods of the run by name.
-        most: largest number of clips per set for acoustic statistics.
-    """
-    train = inputs.gold.train(inputs.gold.seeds[0])
-    counts = Counter(label for clip in train for label in clip.labels)
-    return {
-        "acoustics": acoustics(inputs, most),
-        "cost": cost(inputs.evaluation, methods),
-        "factors": factors(inputs.selection, inputs.evaluation),
-        "long_tail": long_tail(inputs.evaluation, counts),
-    }
 
 
 def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:

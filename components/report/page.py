@@ -16,8 +16,8 @@ from common.storage import read_json
 from common.study.comparisons import FIGURES
 from components.report import sections, times, wording
 from components.report.effects import chosen_by
+from components.report.results import SOURCES
 from components.report.shown import Shown
-from components.report.synthetic import SOURCES
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 

@@ -1,41 +1,50 @@
 """The idea of the stage: `report.json` has all results and no times, so equal inputs give equal bytes.
 
 The page shows these results. Read next: inputs.py (what is read), verdict.py (the sentence on whether synthetic audio
-helped), effects.py, acoustics.py and synthetic.py (further figures), shown.py and players.py (what the page shows
+helped), effects.py and acoustics.py (further figures), shown.py and players.py (what the page shows
 beside them), sections.py, page.py and wording.py (the page), run.py (the order of the steps).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from common.captions.metrics import diversity
 from common.config.evaluation import ReportPlan
+from common.config.methods import Method
+from common.contracts.generation import Tally
 from common.records.text import normalize_label
 from common.storage.hashing import hash_json
 from common.storage.local import rounded
+from components.report.acoustics import acoustics
+from components.report.effects import cost, factors, long_tail
 from components.report.inputs import Inputs
-from components.report.synthetic import empty_cautions, empty_classes, likeness, writing
 from components.report.verdict import verdict
 from components.report.wording import figure_of
 
+SOURCES = {
+    "mixcap": "MixCap",
+    "plain": "from the clip's own caption",
+    "label_only": "from the label alone",
+    "template": "template",
+}
+"""Kinds of captions with their titles, in the order of the table."""
 
-def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -> dict[str, Any]:
+
+def results(inputs: Inputs, plan: ReportPlan) -> dict[str, Any]:
     """Build the content of report.json.
-
-    Args:
-        inputs: records and figures of all earlier stages.
-        further: figures of other modules by name, merged into the result.
 
     Returns figure ("accuracy", or "map" where clips have several labels); verdict {improved, beats_classic, text,
     state, cautions}; methods by name (the figure and macro_f1 {mean, low, high, per_seed}, …); differences; learners
     (the figure by learner and method); best (chosen without and with synthetic audio, and the difference); delivered;
     rounds; data {n_train, n_val, n_test, dropped, …}; failures, oracle, distances, leaks, alignment, captions, writing,
-    likeness, empty_classes, provenance.
+    likeness, empty_classes, provenance, acoustics, cost, factors, long_tail.
     """
-    evaluation = inputs.evaluation
+    evaluation, first = inputs.evaluation, inputs.gold.train(inputs.gold.seeds[0])
     labels = evaluation["labels"]
     empty = empty_classes(inputs.filtered, plan.methods)
     figure = figure_of(evaluation)
@@ -87,7 +96,10 @@ def results(inputs: Inputs, plan: ReportPlan, further: Mapping[str, Any] = {}) -
                 "settings": hash_json(plan.run_config),
                 **inputs.hashes,
             },
-            **further,
+            "acoustics": acoustics(inputs, plan.settings.acoustic_clips),
+            "cost": cost(evaluation, plan.methods),
+            "factors": factors(inputs.selection, evaluation),
+            "long_tail": long_tail(evaluation, Counter(label for clip in first for label in clip.labels)),
         }
     )
 
@@ -149,4 +161,75 @@ def _failed_alignments(inputs: Inputs) -> list[dict[str, Any]]:
     return [
         {"method": f"alignment {name}", "seed": int(name.split("/")[0]), "error": error}
         for name, error in sorted(inputs.align.get("failures", {}).items())
+    ]
+
+
+def writing(account: Mapping[str, Any]) -> dict[str, Any]:
+    """Summarise how the captions of all rounds were written.
+
+    Tokens and money count all replies, whether this run paid for them or found them in the cache; so a first run, a
+    resumed one and a rerun report the same.
+
+    Args:
+        account: captions.json of the last round.
+
+    Returns:
+        writer; sources by name (diversity, label recall, in_run, by_label); pieces, repaired, replaced, reasons;
+        input_tokens, output_tokens, cost; rounds (prompts and replaced of each).
+    """
+    tallies = [Tally.model_validate(row["how"]) for row in account["rounds"]]
+    whole = sum(tallies, start=Tally())
+    sources = {name: account["sources"][name] for name in SOURCES if name in account["sources"]}
+    return {
+        "writer": account["writer"],
+        "sources": {
+            name: {key: value for key, value in row.items() if key != "how"}
+            | {key: row["how"][key] for key in ("pieces", "repaired", "replaced")}
+            for name, row in sources.items()
+        },
+        **whole.model_dump(mode="json", exclude={"usage"}),
+        **whole.usage.whole.model_dump(mode="json"),
+        "rounds": [
+            {"round": row["round"], "prompts": row["prompts"], "replaced": tally.replaced}
+            for row, tally in zip(account["rounds"], tallies, strict=True)
+        ],
+    }
+
+
+def likeness(filtered: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
+    """Similarity of each recipe's clips to their nearest real training clip, by cosine of CLAP embeddings.
+
+    Args:
+        filtered: content of filter.json.
+
+    Returns:
+        By recipe: `clips` scored, `near_copies` among them, and `median` and `highest` similarity of those accepted.
+    """
+    rows: dict[str, dict[str, float | int]] = {}
+    scored = [row for row in filtered["candidates"] if row.get("nearest_similarity") is not None]
+    for recipe in sorted({row["recipe"] for row in scored}):
+        own = [row for row in scored if row["recipe"] == recipe]
+        kept = [row["nearest_similarity"] for row in own if row["reason"] is None]
+        rows[recipe] = {"clips": len(own), "near_copies": sum(row["reason"] == "near_copy" for row in own)}
+        if kept:
+            rows[recipe] |= {"median": float(np.median(kept)), "highest": max(kept)}
+    return rows
+
+
+def empty_classes(filtered: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
+    """Replicates and labels without an accepted clip, for recipes that a method of the run trains on."""
+    used = {method.recipe.name for method in methods.values() if method.recipe is not None}
+    return [row for row in filtered["empty_classes"] if row["recipe"] in used]
+
+
+def empty_cautions(empty: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence on classes without an accepted clip; empty when every class has some."""
+    if not empty:
+        return []
+    labels = sorted({str(row["label"]) for row in empty})
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in empty}))
+    shown = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    return [
+        f"In all rounds no synthetic clip was accepted for {shown} (replicate {seeds}); copies of real clips take "
+        "their place in training there."
     ]

@@ -12,7 +12,6 @@ from common.config.run import RunConfig
 from common.contracts.base import write
 from common.runtime.stage import stage
 from common.storage import write_json, write_text
-from components.report.effects import further
 from components.report.inputs import Folders, read_inputs
 from components.report.page import markdown, page_of
 from components.report.results import results
@@ -41,7 +40,7 @@ def run(
     plan = _with_all_settings(ReportPlan.model_validate(config))
     with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
         inputs = read_inputs(Folders(**{name: Path(folder) for name, folder in artifacts.items()}))
-        found = results(inputs, plan, further(inputs, plan.methods, plan.settings.acoustic_clips))
+        found = results(inputs, plan)
         extra = shown(inputs, plan, found)
         out = Path(results_path)
         write_json(out / "report.json", found)
