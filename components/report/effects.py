@@ -7,8 +7,39 @@ from typing import Any, Literal
 
 from common.config.methods import BASELINE, Method, in_order
 from common.config.recipes import LOSERS
+from common.contracts.base import Contract
 from common.study.comparisons import reliable
 from components.report.wording import title
+
+
+class Budget(Contract):
+    """What a method trained on in a replicate."""
+
+    title: str
+    steps: int | None
+    examples: int | None
+    synthetic_clips: int
+    synthetic: int
+    stands_in: list[str]
+    classic: str
+    strength: float | None
+
+
+class Scored(Contract):
+    """A strength or factor with its score on validation."""
+
+    value: int | float
+    score: float
+    chosen: bool
+
+
+class Tried(Contract):
+    """Strengths or factors among which validation chose, of a method in a replicate."""
+
+    name: str
+    title: str
+    seed: int
+    tried: list[Scored]
 
 
 def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,9 +49,9 @@ def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict
         `by` (figure), `split` ("validation"), and `methods` by name: factor, mean and per_seed of each factor that all
         replicates tried.
     """
-    curves: dict[str, list[dict[int, float]]] = {}
+    curves: dict[str, list[dict[float, float]]] = {}
     for row in tried_rows(selection, evaluation, "factor"):
-        curves.setdefault(row["name"], []).append({entry["value"]: entry["score"] for entry in row["tried"]})
+        curves.setdefault(row.name, []).append({entry.value: entry.score for entry in row.tried})
     found = {}
     for name, seeds in curves.items():
         common = sorted(set.intersection(*(set(curve) for curve in seeds)))
@@ -126,27 +157,23 @@ def own_stages(method: Method) -> list[str]:
     return stages
 
 
-def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[Budget]:
     """Steps, examples and clips of each method in one replicate; equal steps and examples make the comparison fair."""
-    rows = []
-    for name in in_order(results["methods"]):
-        told = selection.get(f"{name}/{seed}")
-        if told is None:
-            continue
-        slot = told.get("slot", {})
-        rows.append(
-            {
-                "title": title(name, results),
-                "steps": told.get("steps"),
-                "examples": told.get("examples"),
-                "synthetic_clips": told.get("synthetic_clips", 0),
-                "synthetic": slot.get("synthetic", 0),
-                "stands_in": told.get("gold_stands_in_for", []),
-                "classic": told.get("classic", "none"),
-                "strength": told.get("strength"),
-            }
+    told = {name: selection.get(f"{name}/{seed}") for name in in_order(results["methods"])}
+    return [
+        Budget(
+            title=title(name, results),
+            steps=row.get("steps"),
+            examples=row.get("examples"),
+            synthetic_clips=row.get("synthetic_clips", 0),
+            synthetic=row.get("slot", {}).get("synthetic", 0),
+            stands_in=row.get("gold_stands_in_for", []),
+            classic=row.get("classic", "none"),
+            strength=row.get("strength"),
         )
-    return rows
+        for name, row in told.items()
+        if row is not None
+    ]
 
 
 def chosen_by(results: Mapping[str, Any]) -> str:
@@ -156,25 +183,15 @@ def chosen_by(results: Mapping[str, Any]) -> str:
 
 def tried_rows(
     selection: Mapping[str, Any], results: Mapping[str, Any], what: Literal["strength", "factor"]
-) -> list[dict[str, Any]]:
-    """Strengths (at the chosen factor) or factors (at the chosen strength) among which validation chose.
-
-    Returns:
-        For each method and replicate that had a choice: name, title, seed, and `tried` [{value, score, chosen}].
-    """
+) -> list[Tried]:
+    """Strengths (at the chosen factor) or factors (at the chosen strength), where validation had a choice."""
     rows, fixed = [], {"strength": "factor", "factor": "strength"}[what]
     for name in in_order(results["methods"]):
         for seed in results["methods"][name]["seeds"]:
             told = selection.get(f"{name}/{seed}", {})
             tried = [entry for entry in told.get("tried", []) if entry.get(fixed) == told.get(fixed)]
             if len(tried) > 1:
-                values = [
-                    {
-                        "value": entry[what],
-                        "score": entry[f"val_{chosen_by(results)}"],
-                        "chosen": entry[what] == told.get(what),
-                    }
-                    for entry in tried
-                ]
-                rows.append({"name": name, "title": title(name, results), "seed": seed, "tried": values})
+                scored = [(entry[what], entry[f"val_{chosen_by(results)}"]) for entry in tried]
+                values = [Scored(value=v, score=score, chosen=v == told.get(what)) for v, score in scored]
+                rows.append(Tried(name=name, title=title(name, results), seed=seed, tried=values))
     return rows

@@ -15,7 +15,7 @@ from common.contracts.gold import Health
 from common.pages.numbers import number
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
-from components.report.effects import budget_rows, tried_rows
+from components.report.effects import Budget, Tried, budget_rows, tried_rows
 from components.report.inputs import Inputs
 from components.report.players import Carrier, Floats, Player, choose
 from components.report.results import dropped_clips
@@ -62,9 +62,9 @@ class Shown(Contract):
     per_class: Row | None
     confusions: dict[str, list[list[int]]]
     seconds: dict[str, dict[str, float]]
-    budget: list[Row]
-    strengths: list[Row]
-    factors: list[Row]
+    budget: list[Budget]
+    strengths: list[Tried]
+    factors: list[Tried]
     alignment: dict[str, Row]
     candidates: list[Candidate]
     thresholds: dict[str, Row]

@@ -120,9 +120,9 @@ def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
     methods = {name: {"seeds": [0], "title": name} for name in ("gold", "synthio")}
     results = {"methods": methods, "selected": {"by": "accuracy"}}
     (factors,) = tried_rows({"synthio/0": selection["synthio/0"]}, results, "factor")
-    assert [(entry["value"], entry["chosen"]) for entry in factors["tried"]] == [(1, False), (2, False), (4, True)]
+    assert [(entry.value, entry.chosen) for entry in factors.tried] == [(1, False), (2, False), (4, True)]
     (strengths,) = tried_rows(selection, results, "strength")
-    assert [(entry["value"], entry["chosen"]) for entry in strengths["tried"]] == [(0.1, False), (0.2, True)]
+    assert [(entry.value, entry.chosen) for entry in strengths.tried] == [(0.1, False), (0.2, True)]
 
 
 def test_learners_stand_in_the_catalogues_order_with_what_they_cost_and_the_best_come_first() -> None:
