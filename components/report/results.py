@@ -170,12 +170,8 @@ def writing(account: Mapping[str, Any]) -> dict[str, Any]:
     Tokens and money count all replies, whether this run paid for them or found them in the cache; so a first run, a
     resumed one and a rerun report the same.
 
-    Args:
-        account: captions.json of the last round.
-
-    Returns:
-        writer; sources by name (diversity, label recall, in_run, by_label); pieces, repaired, replaced, reasons;
-        input_tokens, output_tokens, cost; rounds (prompts and replaced of each).
+    Returns writer; sources by name (diversity, label recall, in_run, by_label); pieces, repaired, replaced, reasons;
+    input_tokens, output_tokens, cost; rounds (prompts and replaced of each).
     """
     tallies = [Tally.model_validate(row["how"]) for row in account["rounds"]]
     whole = sum(tallies, start=Tally())
@@ -198,9 +194,6 @@ def writing(account: Mapping[str, Any]) -> dict[str, Any]:
 
 def likeness(filtered: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
     """Similarity of each recipe's clips to their nearest real training clip, by cosine of CLAP embeddings.
-
-    Args:
-        filtered: content of filter.json.
 
     Returns:
         By recipe: `clips` scored, `near_copies` among them, and `median` and `highest` similarity of those accepted.
