@@ -17,8 +17,6 @@ class WhisperEmbedding(nn.Module):
     """Features (D,) of one mono waveform (T,), as the front end `Whisper` gives them.
 
     Attributes:
-        sample_rate_hz: rate of the waveform.
-        shortest: samples of the shortest waveform.
         window_s: seconds of a window.
     """
 

@@ -60,11 +60,8 @@ def estimate(
     """Estimate the cost of a study with an empty store.
 
     Args:
-        clips: number of training clips of each cell.
         price: US dollars per hour; 0 = the table's.
         clip_s: usual seconds of a clip of each cell, which count on a GPU; default: 10.
-        config: settings, where some differ from the preset's.
-        gpu: kind of GPU, for presets that need one.
 
     Returns cells, items (classifiers to report), hours, cpu_hours, gpu_hours, storage_gb, price_per_hour, money (US
     dollars), stages {name: seconds}, source, gpu (kind; empty where none is needed). Raises ConfigError: the table has

@@ -23,7 +23,6 @@ class GPU(Frozen):
 
     Attributes:
         tflops: dense bf16 TFLOP/s.
-        gb_s: bandwidth of its memory in GB/s.
         price: assumed US dollars an hour.
     """
 

@@ -45,7 +45,6 @@ class Counts:
         losers: of them, those of the unaligned model.
         captioned: new captions, at first.
         revised: captions of rejected clips to write again.
-        alignments: models to align.
         trained: classifiers to train, without the oracle.
     """
 

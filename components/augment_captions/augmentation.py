@@ -131,7 +131,6 @@ def source_account(found: Sequence[Written], *, in_run: bool) -> SourceAccount:
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
     Args:
-        found: of each replicate.
         in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
     """
     per_seed = [_by_label(written.prompts) for written in found]

@@ -38,8 +38,7 @@ def run(
 ) -> dict[str, float | int | str]:
     """Caption the training clips of all replicates, never validation or test clips; without replicates there are none.
 
-    Raises:
-        DataError: a larger share of captions than `max_replaced_share` failed the checks.
+    Raises DataError: a larger share of captions than `max_replaced_share` failed the checks.
     """
     plan = CaptionClipsPlan.model_validate(config)
     with stage(NAME, config, metrics_path, {"captions": captions_path}, {"gold": gold_path}) as running:

@@ -94,7 +94,6 @@ def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], proc
 
     Args:
         config: shapes and optimiser; a published start is estimated by the shapes of a random one.
-        processes: number of GPUs that train together.
 
     Raises ConfigError: there is nothing to train.
     """

@@ -122,8 +122,7 @@ def _curves(rows: Sequence[Mapping[str, Any]], of: str) -> dict[str, dict[str, l
 def correct(rows: Sequence[Row]) -> Row:
     """Correct the p values of all cells for the number of comparisons (Holm 1979); adds `p_study` in place.
 
-    Returns:
-        comparisons (number with a p value), below (number below `level` after the correction), level.
+    Returns comparisons (number with a p value), below (number below `level` after the correction), level.
     """
     tested = [difference for row in rows for difference in row["differences"] if difference.get("p") is not None]
     corrected = holm([difference["p"] for difference in tested])
@@ -138,9 +137,8 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
     The datasets are the sample (Demsar 2006, JMLR 7, section 3). Cells of one dataset share its test clips, so their
     differences are averaged first; Student's t interval is then over the datasets. One dataset alone has no interval.
 
-    Returns:
-        Rows of method, versus, wins, cells, reliable, worse, datasets, mean, low, high. `reliable` and `worse` count
-        the cells with a difference that is reliably above or below 0.
+    Returns rows of method, versus, wins, cells, reliable, worse, datasets, mean, low, high. `reliable` and `worse`
+    count the cells with a difference that is reliably above or below 0.
     """
     return [
         {
@@ -160,8 +158,7 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
 def ablations(rows: Sequence[Row]) -> list[Row]:
     """Contribution of each part: Synthio minus the method without it.
 
-    Returns:
-        One row per cell and part: dataset, n, without, mean, low, high.
+    Returns one row per cell and part: dataset, n, without, mean, low, high.
     """
     return [
         {"dataset": row["dataset"], "n": row["n"], "without": part, **_interval(difference)}
@@ -175,9 +172,8 @@ def ablations(rows: Sequence[Row]) -> list[Row]:
 def clip_sets(report: Mapping[str, Any]) -> list[Row]:
     """Figures of each synthetic set: the oracle's accuracy, distances to gold, acoustics, caption diversity.
 
-    Returns:
-        Rows of name, oracle, frechet, kernel, acoustics {figure: value}, distinct_2, self_bleu; None where not
-        measured.
+    Returns rows of name, oracle, frechet, kernel, acoustics {figure: value}, distinct_2, self_bleu; None where not
+    measured.
     """
     oracle = (report.get("oracle") or {}).get("sets", {})
     distances = (report.get("distances") or {}).get("sets", {})

@@ -12,7 +12,6 @@ class Found(NamedTuple):
     """A corpus clip found for a gold clip.
 
     Attributes:
-        source: the gold clip, whose labels it gets.
         rank: number among the clips of its source, from 0.
         place: its place among all clips of the corpus's audio shards.
         cosine: of the CLAP embeddings; None where CLAP was not asked.

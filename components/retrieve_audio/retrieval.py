@@ -36,12 +36,9 @@ def retrieve(
 ) -> dict[str, float]:
     """Write the corpus clips of each of the plan's recipes, for every replicate's training clips, to `target`.
 
-    Returns:
-        `clips` written and `corpus_clips` searched; `mean_cosine` of the nearest ones with their gold clips; where the
-        label decides `labels_without_clips`, and `held.json` in `target` counts the corpus's clips of each label.
-
-    Raises:
-        DataError: the corpus has no audio.
+    Returns `clips` written and `corpus_clips` searched; `mean_cosine` of the nearest ones with their gold clips; where
+    the label decides `labels_without_clips`, and `held.json` in `target` counts the corpus's clips of each label.
+    Raises DataError: the corpus has no audio.
     """
     gold, corpus = GoldSet(gold_dir), Corpus(corpus_dir)
     shards = corpus.shards_of("audio", "train")

@@ -37,8 +37,7 @@ def run(
 
     Without such clips this takes a second and writes no prompts.
 
-    Raises:
-        DataError: the clips belong to another run.
+    Raises DataError: the clips belong to another run.
     """
     plan = ReviseCaptionsPlan.model_validate(config)
     artifacts = {"previous": previous_path, "rejected": rejected_path}

@@ -13,7 +13,6 @@ def due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: in
     """Select the clips for round `number`: rejected in the previous round, of recipes that have this round.
 
     Args:
-        rounds: number of rounds of recipes that state none.
         number: number of this round, from 1.
 
     Raises DataError: a clip has no recipe of the run.

@@ -50,7 +50,6 @@ def sample_batch(
 
     Args:
         requests: all with the same `frames`; all start from noise, or all from a source at one noise level.
-        texts: cache of captions encoded by this backend.
     """
     source = requests[0].source
     return sample(

@@ -35,12 +35,11 @@ def run(
 ) -> dict[str, float | int | str]:
     """Generate the clips of a round; `component.py` describes the arguments.
 
-    Returns:
-        Number of clips, their total duration, and failed signal checks by reason.
-
     Raises:
         ConfigError: a prompt has no recipe of the run.
         DataError: a prompt cannot be generated, or its model is missing.
+
+    Returns number of clips, their total duration, and failed signal checks by reason.
     """
     plan = SynthesizeAudioPlan.model_validate(config)
     artifacts = {"gold": gold_path, "prompts": prompts_path}

@@ -66,8 +66,7 @@ def extra_real_clips(
     Args:
         labelled: all labelled clips outside the test split.
 
-    Returns:
-        Clips ordered by id; empty where the dataset has no more clips.
+    Returns clips ordered by id; empty where the dataset has no more clips.
     """
     used = {clip.clip_id for clip in (*train, *validation)}
     held_out = {clip.group for clip in validation} - {clip.group for clip in train} - {None}
@@ -87,8 +86,7 @@ def extra_real_clips(
 def check_labels(clips: Sequence[SyntheticClip], labels: Sequence[str]) -> None:
     """Check that every clip's label matches the dataset's label of that id.
 
-    Raises:
-        DataError: a label differs; the clips come from another dataset.
+    Raises DataError: a label differs; the clips come from another dataset.
     """
     for clip in clips:
         if clip.label_id >= len(labels) or labels[clip.label_id] != clip.label:

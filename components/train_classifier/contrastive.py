@@ -29,8 +29,7 @@ def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) 
         embeddings: (B, D) of any norm; they are normalised.
         positives: (B, B) whether two examples belong together; the diagonal does not count.
 
-    Returns:
-        The mean over the examples that have a positive; 0 when none has.
+    Returns the mean over the examples that have a positive; 0 when none has.
     """
     unit = nn.functional.normalize(embeddings.float(), dim=1)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
@@ -51,8 +50,7 @@ def draw_views(labels: np.ndarray, sources: np.ndarray, clips: int, views: int, 
             another window and other masks for each.
         step: number of the step, from 0.
 
-    Returns:
-        (clips, views) indices; gold clips are 0 … G-1, synthetic ones follow.
+    Returns (clips, views) indices; gold clips are 0 … G-1, synthetic ones follow.
     """
     generator = numpy_generator(seed, "views", step)
     classes = np.resize(generator.permutation(np.unique(labels)), clips)
@@ -82,14 +80,12 @@ def train_body(
 
     Args:
         examples: gold clips first, then synthetic ones.
-        sources: index of the gold clip of each synthetic clip.
-
-    Returns:
-        The curve.
 
     Raises:
         ConfigError: the model has no body apart from its head.
         DataError: the loss is not finite.
+
+    Returns the curve.
     """
     _check_body(classifier)
     device = next(classifier.model.parameters()).device

@@ -41,16 +41,10 @@ class Inputs:
     """Everything that jobs are built from; hashed once.
 
     Attributes:
-        base_dir: folder of the pretrained classifier.
-        base_hash: hash of its content.
-        labels: labels of the dataset by label id.
         multi_label: whether clips may have several labels.
-        train: gold training clips by replicate.
-        validation: gold validation clips by replicate.
         oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
         everything: all labelled clips outside the test split.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
-        store: item store of finished trainings.
         backgrounds: background noise; None where no method needs it.
         window_s: seconds that all classifiers see at once; None = as many as the pretrained one.
         clap: the pretrained CLAP; None leaves the learners out that hear through it.
@@ -143,13 +137,9 @@ def read_inputs(
     """Read and check the inputs; audio is hashed, not decoded.
 
     Args:
-        classifier: folder of the pretrained classifier.
-        gold: folder of the gold set.
         clips: folders of other clips, by `vanilla`, `accepted` and, where a method retrieves, `retrieved`.
-        plan: resolved settings.
         code_version: hash of the stage's code, part of every job's key.
         corpus: folder of the pretraining corpus, where a method mixes in its clips.
-        clap: folder of the pretrained CLAP.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels, or an encoder was not fetched.
