@@ -30,7 +30,7 @@ def run(
     config: dict[str, Any],
     code_version: str,
     retrieved_path: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, float | int | str]:
     """Evaluate all classifiers on the test split; arguments as in `component.py`.
 
     Writes `evaluation.json` with the test split's health, and `predictions.npz`, to `evaluation_path`;

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class FolderSource:
     def _size(self) -> int:
         return shard_size(self.index.clips(), self.config.clips_per_shard)
 
-    def key(self, number: int) -> dict[str, Any]:
+    def key(self, number: int) -> dict[str, object]:
         """Captions, and names, sizes and times of the files; objects on S3 are identified by name only."""
         rows = self._rows(number)
         root = open_store(str(self.config.audio_dir))
@@ -149,7 +149,7 @@ class TarSource:
         """Number of shards."""
         return len(self.tars)
 
-    def key(self, number: int) -> dict[str, Any]:
+    def key(self, number: int) -> dict[str, object]:
         """Name, size and time of the tar, and the caption index."""
         store, name = split_uri(self.tars[number])
         opened = open_store(store)
@@ -198,7 +198,7 @@ class _Named:
         self.read = stream.read
 
 
-def _key(config: PrepareCorpusConfig, seed: int) -> dict[str, Any]:
+def _key(config: PrepareCorpusConfig, seed: int) -> dict[str, object]:
     names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
     return {"settings": config.model_dump(mode="json", include=names), "seed": seed}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Source(Protocol):
         """Number of shards."""
         ...
 
-    def key(self, number: int) -> dict[str, Any]:
+    def key(self, number: int) -> dict[str, object]:
         """Inputs of shard `number`, as JSON values."""
         ...
 
@@ -72,7 +72,7 @@ class ProceduralSource:
     def _range(self, number: int) -> range:
         return range(number * self._size, min((number + 1) * self._size, self.config.clips))
 
-    def key(self, number: int) -> dict[str, Any]:
+    def key(self, number: int) -> dict[str, object]:
         """Settings, seed and clip numbers of shard `number`."""
         names = {"source", "durations_s", "sample_rate_hz", "channels"}
         clips = self._range(number)
@@ -127,7 +127,7 @@ class JoinedSource:
         _, kind, shard = sorted(places)[number]
         return (self.procedural, shard, "procedural-") if kind else (self.recordings, shard, "")
 
-    def key(self, number: int) -> dict[str, Any]:
+    def key(self, number: int) -> dict[str, object]:
         """Key of the shard in the source that it comes from."""
         source, shard, _ = self._place(number)
         return source.key(shard)

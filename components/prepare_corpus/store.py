@@ -35,7 +35,7 @@ class ShardStore:
         self._code_version = code_version
         self._scratch = items.scratch_dir(purpose="shards being written")
 
-    def name(self, kind: Kind, key: dict[str, Any]) -> str:
+    def name(self, kind: Kind, key: dict[str, object]) -> str:
         """Name of the shard made from `key` (JSON values)."""
         digest = hash_json({"code": self._code_version, "kind": kind, **key})
         return f"{kind}/{digest[:2]}/{digest[:32]}"

@@ -24,7 +24,7 @@ log = get_logger("prepare_dataset")
 
 def run(
     gold_path: str, test_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, Any]:
+) -> dict[str, float | int | str]:
     """Read, check and split the dataset; arguments as in `component.py`.
 
     Raises:

@@ -20,7 +20,7 @@ FIGURES = ("labels", "clips", "unlabelled_clips", "held_out_accuracy", "held_out
 
 def run(
     corpus_path: str, classifier_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, Any]:
+) -> dict[str, float | int | str]:
     """Pretrain a classifier or verify a published one; `component.py` describes the arguments.
 
     Returns:

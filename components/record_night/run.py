@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from common.log import event, get_logger
 from common.runtime.stage import stage
@@ -19,7 +18,7 @@ log = get_logger("record_night")
 
 def run(
     study_path: str, history: str, night: str, code: str, place: str, night_path: str, html_path: str, metrics_path: str
-) -> dict[str, Any]:
+) -> dict[str, float | int | str]:
     """Append the night to its history and render the trend page; `component.py` describes the arguments.
 
     The items of a good night are deleted from the store, since no other night reuses them; those of a bad night stay

@@ -27,7 +27,7 @@ def run(
     metrics_path: str,
     *,
     config: dict[str, Any],
-) -> tuple[dict[str, Any], list[str], list[list[int]] | None]:
+) -> tuple[dict[str, float | int | str], list[str], list[list[int]] | None]:
     """Write the report.
 
     Args:

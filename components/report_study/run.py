@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
@@ -25,7 +24,7 @@ def run(
     html_path: str,
     markdown_path: str,
     metrics_path: str,
-) -> dict[str, Any]:
+) -> dict[str, float | int | str]:
     """Write the study's report; `component.py` describes the arguments.
 
     Raises:

@@ -38,7 +38,7 @@ class EmbeddedShard:
     batch_size: int
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """What determines the embeddings."""
         return {"clap": self.clap_hash, "shard": self.shard.sha256}
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -61,7 +60,7 @@ def _recording(
     prompts = template_prompts(clips.values(), seed, 1, LOSERS.name)
     requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings)
     wanted = [request.key(settings) for request in requests]
-    key: dict[str, Any] = {"recording": wanted, "gold": clips_hash(gold.path, clips.values())}
+    key: dict[str, object] = {"recording": wanted, "gold": clips_hash(gold.path, clips.values())}
     write = partial(_fit, requests, clips, gold, settings)
     told = read_json(store.get_or_make(write, **key) / _FILE)
     return Recording(tuple(told["gains_db"]), tuple(told["noise_db"])) if told else None

@@ -59,7 +59,7 @@ class Request:
     source: Source | None = None
     recording: Recording | None = None
 
-    def key(self, settings: SynthesizeAudioConfig) -> dict[str, Any]:
+    def key(self, settings: SynthesizeAudioConfig) -> dict[str, object]:
         """Store key of the clip: everything that determines its samples."""
         return {
             **self.latent_key(),
@@ -68,7 +68,7 @@ class Request:
             **({"recording": asdict(self.recording)} if self.recording else {}),
         }
 
-    def latent_key(self) -> dict[str, Any]:
+    def latent_key(self) -> dict[str, object]:
         """Part of the key that determines the clip's latents, without the sampler."""
         return {
             "model": self.model_hash,
@@ -80,7 +80,7 @@ class Request:
         }
 
 
-def batch_key(requests: Sequence[Request], settings: SynthesizeAudioConfig) -> dict[str, Any]:
+def batch_key(requests: Sequence[Request], settings: SynthesizeAudioConfig) -> dict[str, object]:
     """Store key of a batch's latents; settings of the decoding and the audio do not count."""
     sampling = settings.model_dump(mode="json", include={"sampler", "precision", "compile"})
     return {"latents": [request.latent_key() for request in requests], **sampling}

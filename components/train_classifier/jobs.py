@@ -87,7 +87,7 @@ class Job:
     window_s: float | None = None
     probe_first: bool = False
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Store key of the item; settings of unused augmentations are left out."""
         apart = {"optim", "recipe", "oracle_steps", *AUGMENTATIONS, "specaugment", "learners"}
         shared = self.settings.model_dump(mode="json", exclude=apart)
@@ -116,7 +116,7 @@ class Job:
             **({"probe_first": self.settings.learners.inverse_penalties} if self.probe_first else {}),
         }
 
-    def contrastive_key(self) -> dict[str, Any]:
+    def contrastive_key(self) -> dict[str, object]:
         """Store key of the contrastively trained body, which all augmentations share."""
         config = self.settings.contrastive
         kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic", "window_s")

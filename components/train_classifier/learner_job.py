@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from common.config.learners import find_learner
 from common.config.train_classifier import TrainClassifierConfig
@@ -81,7 +80,7 @@ class LearnerJob:
         nothing = ClipSet((), self.gold.folder, ())
         return replace(self, method="gold", synthetic=nothing, classic="none", strengths=(None,), backgrounds=None)
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Store key of the item."""
         chosen = None if self.classic == "none" else getattr(self.settings, self.classic).model_dump(mode="json")
         return {

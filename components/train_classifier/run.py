@@ -29,7 +29,7 @@ def run(
     retrieved_path: str | None = None,
     corpus_path: str | None = None,
     clap_path: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, float | int | str]:
     """Train every method in every replicate; `component.py` describes the arguments.
 
     Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, what they hear
