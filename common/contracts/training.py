@@ -127,14 +127,18 @@ class Trial(Contract):
     temperature: float
 
 
-class Fitted(Calibrated, OnValidation):
-    """Figures of a learner that was fitted to frozen features."""
+class Fit(OnValidation):
+    """Fit of a learner to frozen features."""
 
     chosen: Trial
     tried: list[Trial]
     further_clips: int
     split_loss: float
     split_score: float
+
+
+class Fitted(Calibrated, Fit):
+    """Figures of a learner that was fitted to frozen features."""
 
 
 class ProbeFirst(Calibrated, Training):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.contracts.training import Blend, Losses, Member
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from components.train_classifier.jobs import SPLITS, VALIDATION
 
@@ -53,22 +53,17 @@ class Heard:
         return cls(tempered(raw, temperature, multi_label), calm, targets, temperature)
 
 
-def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> dict[str, Any]:
-    """Cross-entropy of the mean of what `heard` says, over all conditions alike.
-
-    Returns:
-        `calibrated_loss` on the validation clips, whose targets are `targets`, and `judged_loss` of those learners that
-        have splits, or None.
-    """
+def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses:
+    """Cross-entropy of the mean of what `heard` says, over all conditions alike; `targets` of the validation clips."""
     validation = np.mean([each.validation for each in heard], axis=0)
     judged = [(each.judged, each.targets) for each in heard if each.judged is not None]
     told = None
     if judged:
         told = cross_entropy(np.mean([rows for rows, _ in judged], axis=0), judged[0][1], multi_label)
-    return {"calibrated_loss": cross_entropy(validation, targets, multi_label), "judged_loss": told}
+    return Losses(calibrated_loss=cross_entropy(validation, targets, multi_label), judged_loss=told)
 
 
-def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> dict[str, Any]:
+def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> Blend:
     """Choose members greedily: the best learner, then each that lowers the loss of the mean.
 
     Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
@@ -79,26 +74,27 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: 
         multi_label: whether labels are independent.
         fair: whether no validation clip shares its group with a training clip. If some do, validation flatters learners
             without splits, and these join no others.
-
-    Returns:
-        Figures with the names of AST's, `losses`, and `members` as {learner, temperature}.
     """
+
+    def loss(names: Sequence[str], figure: str) -> float:
+        return float(getattr(losses([heard[name] for name in names], targets, multi_label), figure))
+
     chosen: list[str] = []
     for figure, names in (
         ("judged_loss", [name for name in sorted(heard) if heard[name].judged is not None]),
         ("calibrated_loss", [name for name in sorted(heard) if heard[name].judged is None]),
     ):
         while names and (fair or not chosen or figure == "judged_loss"):
-            before = losses([heard[name] for name in chosen], targets, multi_label)[figure] if chosen else np.inf
-            found = {n: losses([heard[each] for each in [*chosen, n]], targets, multi_label)[figure] for n in names}
-            best = min(found, key=lambda name: float(found[name]))
+            before = loss(chosen, figure) if chosen else np.inf
+            found = {name: loss([*chosen, name], figure) for name in names}
+            best = min(found, key=lambda name: found[name])
             if found[best] > before * (1 - GAIN):
                 break
             chosen.append(best)
             names.remove(best)
     members = [heard[name] for name in chosen]
-    return {
+    return Blend(
         **validation_figures(np.mean([each.validation[0] for each in members], axis=0), targets, multi_label),
-        **losses(members, targets, multi_label),
-        "members": [{"learner": name, "temperature": heard[name].temperature} for name in chosen],
-    }
+        **dict(losses(members, targets, multi_label)),
+        members=[Member(learner=name, temperature=heard[name].temperature) for name in chosen],
+    )

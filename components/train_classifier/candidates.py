@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from common.config.methods import Method
 from common.config.recipes import Recipe
 from common.config.train_classifier import TrainClassifierConfig
+from common.contracts.training import Training
 from common.runtime.seeding import derive_seed
 
 CLASSICS: tuple[str, ...] = ("noise", "specaugment")
@@ -105,9 +105,7 @@ def first_phase(
     return list(found)
 
 
-def choose(
-    candidates: Sequence[Candidate], results: Mapping[Candidate, Mapping[str, Any]], select_by: str
-) -> Candidate | None:
+def choose(candidates: Sequence[Candidate], results: Mapping[Candidate, Training], select_by: str) -> Candidate | None:
     """Choose the candidate that does best on validation; ties go to the lower loss, then to the earlier candidate.
 
     Args:
@@ -119,4 +117,4 @@ def choose(
         The candidate; None when none has finished.
     """
     finished = [candidate for candidate in candidates if candidate in results]
-    return max(finished, key=lambda c: (results[c][f"val_{select_by}"], -results[c]["val_loss"]), default=None)
+    return max(finished, key=lambda c: (results[c].figure(select_by), -(results[c].val_loss or 0.0)), default=None)

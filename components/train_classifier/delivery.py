@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.config.train_classifier import TrainClassifierPlan
@@ -48,20 +47,19 @@ class Pair:
 
 def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
     """Pairs that finished in every replicate, the best first; ceilings are left out: no user has their clips."""
-    told: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    figures = learned.calibrated | {(BLEND, *cell): row for cell, row in learned.blends.items()}
-    for (learner, method, _), row in sorted(figures.items()):
+    told: dict[tuple[str, str], list[Losses]] = {}
+    blends: dict[tuple[str, str, int], Losses] = {(BLEND, *cell): row for cell, row in learned.blends.items()}
+    for (learner, method, _), row in sorted((blends | learned.calibrated).items()):
         if not plan.methods[method].ceiling:
             told.setdefault((learner, method), []).append(row)
-    most = max(map(len, told.values()), default=0)
-    means = {
-        names: Losses(
-            calibrated_loss=_mean([row["calibrated_loss"] for row in rows]),
-            judged_loss=None if None in (judged := [row["judged_loss"] for row in rows]) else _mean(judged),
-        )
-        for names, rows in told.items()
-        if len(rows) == most
-    }
+    most, means = max(map(len, told.values()), default=0), {}
+    for names, rows in told.items():
+        judged = [row.judged_loss for row in rows if row.judged_loss is not None]
+        if len(rows) == most:
+            means[names] = Losses(
+                calibrated_loss=_mean([row.calibrated_loss for row in rows]),
+                judged_loss=_mean(judged) if len(judged) == most else None,
+            )
     pairs = []
     while means:
         best = best_of(means)
@@ -125,14 +123,14 @@ def _members(pair: Pair, learned: Learned) -> dict[str, float]:
         names = [pair.learner]
     else:
         blends = [told for (method, _), told in learned.blends.items() if method == pair.method]
-        votes = Counter(member["learner"] for told in blends for member in told["members"])
+        votes = Counter(member.learner for told in blends for member in told.members)
         names = [name for name, count in votes.most_common() if 2 * count >= len(blends)] or [
             votes.most_common(1)[0][0]
         ]
     logs: dict[str, list[float]] = {name: [] for name in names}
     for (name, method, _), told in learned.calibrated.items():
         if name in logs and method == pair.method:
-            logs[name].append(math.log(told["temperature"]))
+            logs[name].append(math.log(told.temperature))
     return {name: math.exp(sum(values) / len(values)) for name, values in logs.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.config.augmentations import AUGMENTATIONS
 from common.config.base import OptimConfig
 from common.config.train_classifier import TrainClassifierConfig
+from common.contracts.base import write
+from common.contracts.training import Slot, Training
 from common.errors import ConfigError
 from common.learners.copies import recorded_copies
 from common.log import event, get_logger
@@ -26,7 +28,7 @@ from common.records.clips import SyntheticClip
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.runtime.work import Task, obtain
-from common.storage import read_json, write_json
+from common.storage import write_json
 from common.storage.items import ItemStore
 from components.train_classifier.budget import Budget, make_budget
 from components.train_classifier.clip_sets import ClipSet
@@ -140,12 +142,6 @@ def training(job: Job) -> Task:
     return Task(job.store, job.key(), partial(_make, job))
 
 
-def read_result(item: Path) -> dict[str, Any]:
-    """Read the figures of a finished job."""
-    result: dict[str, Any] = read_json(item / RESULT)
-    return result
-
-
 def _make(job: Job, folder: Path) -> None:
     start = time.monotonic()
     base = load_classifier(obtain(contrastive_body(job)) / MODEL) if job.settings.contrastive else _base(job)
@@ -180,7 +176,7 @@ def _make(job: Job, folder: Path) -> None:
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)
     write_json(folder / SECONDS, time.monotonic() - start)
-    write_json(folder / RESULT, {**_budget_figures(job, budget), **result})
+    write(folder / RESULT, _figures(job, budget, result))
     shown = ("val_accuracy", "val_map", "best_step")
     event(log, "trained", name=job.name, **{key: result[key] for key in shown if key in result})
 
@@ -218,19 +214,20 @@ def _base(job: Job) -> Classifier:
     return _pretrained(job.base_dir, job.base_hash)
 
 
-def _budget_figures(job: Job, budget: Budget) -> dict[str, Any]:
+def _figures(job: Job, budget: Budget, result: Mapping[str, Any]) -> Training:
     synthetic = int((budget.slot >= len(job.gold.clips)).sum())
     without = sorted(set(job.gold.labels.tolist()) - set(job.synthetic.labels.tolist()))
-    return {
-        "steps": job.optim.steps,
-        "examples": budget.examples,
-        "classic": job.classic,
-        "strength": job.strength,
-        "gold_clips": len(job.gold.clips),
-        "synthetic_clips": len(job.synthetic.clips),
-        "slot": {"synthetic": synthetic, "gold": int(budget.slot.size) - synthetic},
-        "gold_stands_in_for": [job.labels[label] for label in without] if job.synthetic.clips else [],
-    }
+    return Training(
+        steps=job.optim.steps,
+        examples=budget.examples,
+        classic=job.classic,
+        strength=job.strength,
+        gold_clips=len(job.gold.clips),
+        synthetic_clips=len(job.synthetic.clips),
+        slot=Slot(synthetic=synthetic, gold=int(budget.slot.size) - synthetic),
+        gold_stands_in_for=[job.labels[label] for label in without] if job.synthetic.clips else [],
+        **result,
+    )
 
 
 def _specaugment(job: Job) -> Any:

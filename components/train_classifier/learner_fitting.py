@@ -26,6 +26,8 @@ from torch import nn
 from common.classifier.inference import probabilities
 from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import find_learner
+from common.contracts import training
+from common.contracts.base import read, write
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
 from common.learners.heads import head_logits
@@ -33,7 +35,7 @@ from common.log import event, get_logger
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 from common.runtime.work import Task, item_of, obtain, perform
-from common.storage import read_json, write_json
+from common.storage import write_json
 from components.train_classifier.candidates import Strength
 from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
 from components.train_classifier.learner_job import LearnerJob
@@ -57,10 +59,9 @@ class Trial:
     unseen: Floats
     """(conditions, N, labels) calibrated probabilities of the clips that the first split does not fit to."""
 
-    def figures(self) -> dict[str, Any]:
-        """The trial as JSON values."""
-        names = ("option", "weight", "strength", "loss", "score", "temperature")
-        return {name: getattr(self, name) for name in names}
+    def figures(self) -> training.Trial:
+        """The trial without its clips."""
+        return training.Trial(**{name: getattr(self, name) for name in training.Trial.model_fields})
 
 
 def hear_all(jobs: Iterable[LearnerJob]) -> None:
@@ -94,9 +95,9 @@ def _make(job: LearnerJob, folder: Path) -> None:
         best = min(tried, key=lambda trial: trial.loss)
     else:
         alone = obtain(fitting(job.alone()))
-        told = read_json(alone / RESULT)
+        told = read(training.Fit, alone / RESULT)
         with np.load(alone / SPLITS, allow_pickle=False) as kept:
-            best = Trial(further=none, unseen=kept["probabilities"], **told["chosen"])
+            best = Trial(further=none, unseen=kept["probabilities"], **dict(told.chosen))
         tried = []
         slow, later = find_learner(job.learner).slow, kind_of(job.learner).further_options
         options = later(job.settings.learners) if later else (best.option,)
@@ -108,7 +109,7 @@ def _make(job: LearnerJob, folder: Path) -> None:
         best = min([best, *tried], key=lambda trial: trial.loss)
         if not best.weight:
             shutil.copytree(alone, folder, dirs_exist_ok=True)
-            write_json(folder / RESULT, {**told, "tried": [trial.figures() for trial in tried]})
+            write(folder / RESULT, told.model_copy(update={"tried": [trial.figures() for trial in tried]}))
             write_json(folder / SECONDS, time.monotonic() - start)
             return
     head = _fit(job, real, np.arange(len(job.gold.clips)), best)
@@ -121,18 +122,18 @@ def _make(job: LearnerJob, folder: Path) -> None:
         figures = validation_figures(heard[0], real.targets[held], job.multi_label)
         np.save(folder / VALIDATION, heard)
     np.savez(folder / SPLITS, probabilities=best.unseen, targets=real.targets[splits[0][1]], grouped=_grouped(job))
-    result = {
+    result = training.Fit(
         **figures,
-        "split_score": best.score,
-        "split_loss": best.loss,
-        "chosen": best.figures(),
-        "further_clips": len(best.further.features),
-        "tried": [trial.figures() for trial in tried],
-    }
-    write_json(folder / RESULT, result)
+        split_score=best.score,
+        split_loss=best.loss,
+        chosen=best.figures(),
+        further_clips=len(best.further.features),
+        tried=[trial.figures() for trial in tried],
+    )
+    write(folder / RESULT, result)
     write_json(folder / SECONDS, time.monotonic() - start)
-    shown = {key: result[key] for key in ("val_accuracy", "val_map", "split_score") if key in result}
-    event(log, "fitted", name=job.name, weight=best.weight, **shown)
+    shown = {name: value for name, value in figures.items() if name in ("val_accuracy", "val_map")}
+    event(log, "fitted", name=job.name, weight=best.weight, split_score=best.score, **shown)
 
 
 @dataclass(frozen=True)

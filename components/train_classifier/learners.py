@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,18 +14,21 @@ from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner
 from common.config.methods import Method
 from common.config.train_classifier import TrainClassifierPlan
+from common.contracts import training
+from common.contracts.base import read, write
+from common.contracts.training import Blend, Calibrated, Failure, Fit
 from common.errors import failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.front_ends import ENCODER
 from common.log import event, get_logger
 from common.records.clips import GoldClip
 from common.runtime.work import perform
-from common.storage import read_json, write_json
+from common.storage import read_json
 from components.train_classifier.blend import MEMBERS, Heard, blend, losses
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import MODEL, SECONDS, read_result
+from components.train_classifier.jobs import MODEL, RESULT, SECONDS
 from components.train_classifier.learner_fitting import fitting, hear_all
 from components.train_classifier.learner_job import LearnerJob, Pretrained
 from components.train_classifier.learner_kinds import KINDS
@@ -46,16 +48,15 @@ class Learned:
     Attributes:
         jobs: by cell, finished or not.
         items: item folder by cell.
-        blends: members and figures of each blend, by method and replicate.
-        calibrated: temperature and `losses` of every model, AST's too, by cell.
-        failures: `{method, seed, error}` of each failure.
+        blends: by method and replicate.
+        calibrated: every model, AST's too, by cell.
     """
 
     jobs: dict[Cell, LearnerJob] = field(default_factory=dict)
     items: dict[Cell, Path] = field(default_factory=dict)
-    blends: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    calibrated: dict[Cell, dict[str, Any]] = field(default_factory=dict)
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    blends: dict[tuple[str, int], Blend] = field(default_factory=dict)
+    calibrated: dict[Cell, Calibrated] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
 
     def pretrained(self, learner: str) -> Path:
         """Folder of the pretrained model that a learner hears through."""
@@ -63,7 +64,7 @@ class Learned:
 
     def fail(self, learner: str, method: str, seed: int, error: Exception) -> None:
         """Note that a learner failed."""
-        self.failures.append({"method": f"{learner} on {method}", "seed": seed, "error": failure_text(error)})
+        self.failures.append(Failure(method=f"{learner} on {method}", seed=seed, error=failure_text(error)))
 
 
 def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> Learned:
@@ -124,10 +125,10 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     classics = _run(tried, learned)
     joined: dict[Cell, LearnerJob] = {}
     for learner, seed in dict.fromkeys((learner, seed) for learner, _, seed in classics):
-        own = {c: read_result(item) for (x, c, s), item in classics.items() if (x, s) == (learner, seed)}
-        best = min(own, key=lambda classic: float(own[classic]["split_loss"]))
+        own = {c: read(Fit, item / RESULT) for (x, c, s), item in classics.items() if (x, s) == (learner, seed)}
+        best = min(own, key=lambda classic: own[classic].split_loss)
         of = tried[learner, best, seed]
-        strength = own[best]["chosen"]["strength"]
+        strength = own[best].chosen.strength
         # A strength that was left out has weight 0, and is none.
         kept = of.strengths if strength is None else (strength,)
         for name, method in plan.methods.items():
@@ -176,7 +177,7 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
         for name, told in heard.items():
             found = losses([told], targets, inputs.multi_label)
-            learned.calibrated[name, method, seed] = {"temperature": told.temperature, **found}
+            learned.calibrated[name, method, seed] = Calibrated(temperature=told.temperature, **dict(found))
         if heard and BLEND in plan.settings.learners.names:
             fair = _groups(inputs.train[seed]).isdisjoint(_groups(inputs.validation[seed]))
             learned.blends[method, seed] = blend(heard, targets, inputs.multi_label, fair)
@@ -186,30 +187,29 @@ def _groups(clips: ClipSet) -> set[str]:
     return {clip.group for clip in clips.clips if isinstance(clip, GoldClip) and clip.group}
 
 
-def write_learners(learned: Learned, folder: Path) -> dict[str, Any]:
+def write_learners(learned: Learned, folder: Path) -> training.Learners:
     """Copy each model to `learners/<learner>/<method>/<seed>/`, and write the members of each blend there.
 
-    An encoder that learners hear through is copied once, to `encoders/<learner>/`.
-
-    Returns:
-        Figures by `<learner>/<method>/<seed>`; of AST only how it is calibrated.
+    An encoder that learners hear through is copied once, to `encoders/<learner>/`. Returns content of learners.json.
     """
-    figures: dict[str, dict[str, Any]] = {
-        f"{learner}/{method}/{seed}": dict(told) for (learner, method, seed), told in sorted(learned.calibrated.items())
-    }
+    figures: training.Learners = {}
+    for (learner, method, seed), told in learned.calibrated.items():
+        figures[f"{learner}/{method}/{seed}"] = told
     for (learner, method, seed), item in sorted(learned.items.items()):
         target = folder / FOLDER / learner / method / str(seed)
         # A retried task finds the files of its first attempt.
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(item / MODEL, target)
-        figures[f"{learner}/{method}/{seed}"] |= read_result(item)
+        whole, part = (training.ProbeFirst, training.Training) if learner == PROBE_FIRST else (training.Fitted, Fit)
+        calibrated = learned.calibrated[learner, method, seed]
+        figures[f"{learner}/{method}/{seed}"] = whole(**dict(calibrated), **dict(read(part, item / RESULT)))
     for learner in sorted({name for name, _, _ in learned.items if find_learner(name).frozen == ENCODER}):
         copy_encoder(learned.pretrained(learner), folder / ENCODERS / learner)
-    for (method, seed), told in sorted(learned.blends.items()):
+    for (method, seed), blended in sorted(learned.blends.items()):
         target = folder / FOLDER / BLEND / method / str(seed)
         target.mkdir(parents=True, exist_ok=True)
-        write_json(target / MEMBERS, told["members"])
-        figures[f"{BLEND}/{method}/{seed}"] = told
+        write(target / MEMBERS, blended.members)
+        figures[f"{BLEND}/{method}/{seed}"] = blended
     return figures
 
 

@@ -9,7 +9,6 @@ from common.config.train_classifier import TrainClassifierPlan
 from common.contracts.base import write
 from common.errors import DataError
 from common.runtime.stage import stage
-from common.storage import write_json
 from components.train_classifier.delivery import DELIVERED, deliver
 from components.train_classifier.inputs import read_inputs
 from components.train_classifier.learners import seconds, train_learners, write_learners
@@ -57,14 +56,14 @@ def run(
         learned = train_learners(inputs, plan, outcome)
         outcome.failures += learned.failures
         folder = Path(classifiers_path)
-        write_json(folder / "failures.json", outcome.failures)
+        write(folder / "failures.json", outcome.failures)
         if not outcome.chosen:
             first = outcome.failures[0]
-            raise DataError(f"no classifier was trained; the first failure, of {first['method']}: {first['error']}")
+            raise DataError(f"no classifier was trained; the first failure, of {first.method}: {first.error}")
         selection = write_classifiers(outcome, folder)
-        write_json(folder / "learners.json", write_learners(learned, folder))
-        write_json(folder / "seconds.json", seconds(outcome, learned))
-        write_json(folder / "selection.json", selection)
+        write(folder / "learners.json", write_learners(learned, folder))
+        write(folder / "seconds.json", seconds(outcome, learned))
+        write(folder / "selection.json", selection)
         write(folder / "delivered.json", deliver(inputs, plan, outcome, learned, folder / DELIVERED))
         running.record({"classifiers": len(outcome.chosen), "failures": len(outcome.failures)})
         running.record(mean_scores(selection))

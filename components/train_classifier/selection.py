@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from common.config.train_classifier import TrainClassifierPlan
+from common.contracts.base import read
+from common.contracts.training import Chosen, Failure, Selection, Training, Tried
 from common.errors import failure_text
 from common.runtime.work import Name, Performed, perform
 from components.train_classifier.candidates import (
@@ -25,10 +26,8 @@ from components.train_classifier.candidates import (
     first_phase,
 )
 from components.train_classifier.inputs import ORACLE, Inputs
-from components.train_classifier.jobs import MODEL, Job, contrastive_body, read_result, training
+from components.train_classifier.jobs import MODEL, RESULT, Job, contrastive_body, training
 from components.train_classifier.training import selection_figure
-
-_TRIED = ("classic", "strength", "factor", "val_accuracy", "val_map", "val_macro_f1", "val_loss", "best_step")
 
 
 @dataclass
@@ -36,19 +35,18 @@ class Outcome:
     """Outcome of all trainings.
 
     Attributes:
-        chosen: item folder, its `factor`, and all candidates' figures under `tried`, by method and replicate.
+        chosen: item folder and figures, by method and replicate.
         candidates: the training that was chosen, by method and replicate.
         oracle: item folder; None = its training failed, or there are no generated clips to judge.
         select_by: validation figure that decided.
-        failures: `{method, seed, error}` of each failed training.
     """
 
-    chosen: dict[tuple[str, int], tuple[Path, dict[str, Any]]] = field(default_factory=dict)
+    chosen: dict[tuple[str, int], tuple[Path, Chosen]] = field(default_factory=dict)
     candidates: dict[tuple[str, int], Candidate] = field(default_factory=dict)
     best_classic: dict[int, Candidate] = field(default_factory=dict)
     oracle: Path | None = None
     select_by: str = "accuracy"
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
@@ -62,10 +60,10 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     outcome.oracle = done.items.get(ORACLE)
     if ORACLE in done.failures:
         error = failure_text(done.failures[ORACLE])
-        outcome.failures.append({"method": ORACLE, "seed": plan.seeds[0], "error": error})
+        outcome.failures.append(Failure(method=ORACLE, seed=plan.seeds[0], error=error))
     items = {candidate: done.items[candidate] for candidate in first if candidate in done.items}
     failed = {candidate: done.failures[candidate] for candidate in first if candidate in done.failures}
-    results = {candidate: read_result(item) for candidate, item in items.items()}
+    results = {candidate: read(Training, item / RESULT) for candidate, item in items.items()}
     for seed in plan.seeds:
         best = choose(classic_candidates(seed, plan.settings, classics_of(plan.methods)), results, select_by)
         if best is not None:
@@ -73,7 +71,7 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     second = train_jobs({each: inputs.job(each, plan) for each in _second_phase(plan, outcome.best_classic)})
     items |= second.items
     failed |= second.failures
-    results |= {candidate: read_result(item) for candidate, item in items.items() if candidate not in results}
+    results |= {each: read(Training, item / RESULT) for each, item in items.items() if each not in results}
     _choose_all(plan, outcome, items, results, failed)
     return outcome
 
@@ -99,7 +97,7 @@ def _choose_all(
     plan: TrainClassifierPlan,
     outcome: Outcome,
     items: dict[Candidate, Path],
-    results: dict[Candidate, dict[str, Any]],
+    results: dict[Candidate, Training],
     failed: dict[Candidate, Exception],
 ) -> None:
     reported = set()
@@ -116,21 +114,26 @@ def _choose_all(
                     reported.add(candidate)
             if not own:
                 error = "no classic augmentation finished, so none could be chosen; see the other failures"
-                outcome.failures.append({"method": name, "seed": seed, "error": error})
+                outcome.failures.append(Failure(method=name, seed=seed, error=error))
             chosen = choose(own, results, outcome.select_by)
             if chosen is not None:
-                tried = [{**results[c], "factor": c.factor} for c in own if c in results]
+                tried = [
+                    Tried(**results[c].model_dump(include=set(Tried.model_fields)), factor=c.factor)
+                    for c in own
+                    if c in results
+                ]
+                figures = Chosen(**dict(results[chosen]), factor=chosen.factor, tried=tried)
                 outcome.candidates[name, seed] = chosen
-                outcome.chosen[name, seed] = items[chosen], {"factor": chosen.factor, "tried": tried}
+                outcome.chosen[name, seed] = items[chosen], figures
     for candidate in failed:
         if candidate not in reported:
             outcome.failures.append(_failure(candidate.classic, candidate.seed, candidate, failed[candidate]))
 
 
-def _failure(name: str, seed: int, candidate: Candidate, error: Exception) -> dict[str, Any]:
-    strength = {} if candidate.strength is None else {"classic": candidate.classic, "strength": candidate.strength}
-    factor = {} if candidate.factor is None else {"factor": candidate.factor}
-    return {"method": name, "seed": seed, "error": failure_text(error), **strength, **factor}
+def _failure(name: str, seed: int, candidate: Candidate, error: Exception) -> Failure:
+    classic = None if candidate.strength is None else candidate.classic
+    augmented = {"classic": classic, "strength": candidate.strength, "factor": candidate.factor}
+    return Failure(method=name, seed=seed, error=failure_text(error), **augmented)
 
 
 def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
@@ -140,33 +143,26 @@ def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
     return perform({name: training(job) for name, job in jobs.items()})
 
 
-def write_classifiers(outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Copy the chosen models to `<method>/<seed>/` and the oracle to `oracle/`.
-
-    Returns:
-        Content of selection.json: figures by `<method>/<seed>`, with all strengths and factors under `tried`;
-        `select_by`, the figure that decided; `best_classic` by replicate; figures of the oracle under `oracle`.
-    """
-    selection: dict[str, Any] = {}
-    for (method, seed), (item, choice) in sorted(outcome.chosen.items()):
+def write_classifiers(outcome: Outcome, folder: Path) -> Selection:
+    """Copy the chosen models to `<method>/<seed>/` and the oracle to `oracle/`; returns content of selection.json."""
+    for (method, seed), (item, _) in sorted(outcome.chosen.items()):
         _copy(item, folder / method / str(seed))
-        tried = [{key: result[key] for key in _TRIED if key in result} for result in choice["tried"]]
-        selection[f"{method}/{seed}"] = {**read_result(item), "factor": choice["factor"], "tried": tried}
-    selection["select_by"] = outcome.select_by
-    selection["best_classic"] = {str(seed): best.classic for seed, best in outcome.best_classic.items()}
+    oracle = None
     if outcome.oracle is not None:
         _copy(outcome.oracle, folder / ORACLE)
-        selection[ORACLE] = read_result(outcome.oracle)
-    return selection
+        oracle = read(Training, outcome.oracle / RESULT)
+    best = {seed: best.classic for seed, best in outcome.best_classic.items()}
+    told = {"select_by": outcome.select_by, "best_classic": best, "oracle": oracle}
+    chosen = {f"{method}/{seed}": figures for (method, seed), (_, figures) in outcome.chosen.items()}
+    return Selection.model_validate({**told, **chosen})
 
 
-def mean_scores(selection: dict[str, Any]) -> dict[str, float]:
+def mean_scores(selection: Selection) -> dict[str, float]:
     """Mean over the replicates of each method's validation accuracy, or map where clips have several labels."""
     found: dict[str, list[float]] = defaultdict(list)
-    for name, figures in selection.items():
-        if "/" in name:
-            figure = "val_accuracy" if "val_accuracy" in figures else "val_map"
-            found[f"{figure}_{name.rsplit('/', 1)[0]}"].append(figures[figure])
+    for name, figures in selection.chosen.items():
+        by = "map" if figures.val_accuracy is None else "accuracy"
+        found[f"val_{by}_{name.rsplit('/', 1)[0]}"].append(figures.figure(by))
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from common.config.classifier import SpecAugmentConfig
 from common.config.methods import DEFAULT_METHODS, METHODS
 from common.config.recipes import LOSERS, Recipe
 from common.config.train_classifier import TrainClassifierConfig
+from common.contracts.training import Training
 from common.errors import DataError
 from common.records.clips import SyntheticClip
 from components.train_classifier.candidates import (
@@ -28,6 +28,7 @@ from components.train_classifier.candidates import (
 from components.train_classifier.clip_sets import ClipSet
 from components.train_classifier.clips import check_labels, synthetic_clips
 from tests.kit.clips import generated_clip, gold_clip
+from tests.kit.figures import chosen
 
 CONFIG = TrainClassifierConfig()
 
@@ -55,7 +56,7 @@ def test_combinations_are_chosen_among_as_strengths_are_and_another_one_is_a_rec
     combinations = {**CONFIG.audiomentations.combinations, "own": Combination(shift=1.0)}
     more = CONFIG.model_copy(update={"audiomentations": Audiomentations(combinations=combinations)})
     assert len(candidates_of(METHODS["audiomentations"], 0, more, (2,))) == 4
-    results = {c: {"val_accuracy": 0.1 * i, "val_loss": 1.0} for i, c in enumerate(made)}
+    results = {c: chosen(val_accuracy=0.1 * i) for i, c in enumerate(made)}
     assert choose(made, results, "accuracy") == made[2]
 
 
@@ -98,8 +99,8 @@ def test_a_smaller_factor_takes_the_first_clips_of_every_gold_clip() -> None:
 def test_choice_is_by_score_then_loss_then_order() -> None:
     candidates = candidates_of(METHODS["noise"], 0, CONFIG, (1, 2, 4, 8))
 
-    def figures(accuracy: float, loss: float, f1: float = 0.0) -> dict[str, Any]:
-        return {"val_accuracy": accuracy, "val_loss": loss, "val_macro_f1": f1}
+    def figures(accuracy: float, loss: float, f1: float = 0.0) -> Training:
+        return chosen(val_accuracy=accuracy, val_loss=loss, val_macro_f1=f1)
 
     results = dict(zip(candidates, [figures(0.5, 1.0), figures(0.6, 2.0), figures(0.6, 1.5)], strict=True))
     assert choose(candidates, results, "accuracy") == candidates[2]

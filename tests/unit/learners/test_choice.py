@@ -52,7 +52,7 @@ def test_clips_in_groups_are_judged_by_the_splits_alone(tmp_path: Path, grouped:
     leaky = item(tmp_path / "leaky", answers(0.98, 0), answers(0.6, 1), grouped)
     whole = item(tmp_path / "whole", answers(0.65, 1), answers(0.68, 1), grouped)
     heard = {path.name: Heard.of(path, TARGETS, False) for path in (leaky, whole)}
-    assert [row["learner"] for row in blend(heard, TARGETS, False)["members"]][:1] == chosen
+    assert [row.learner for row in blend(heard, TARGETS, False).members][:1] == chosen
 
 
 def test_a_blend_keeps_those_that_lower_the_loss_and_no_others(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_a_blend_keeps_those_that_lower_the_loss_and_no_others(tmp_path: Path) -
     network = item(tmp_path / "network", answers(0.9, 6), None, False)
     heard = {path.name: Heard.of(path, TARGETS, False) for path in (good, other, useless, network)}
     made = blend(heard, TARGETS, False)
-    assert {row["learner"] for row in made["members"]} == {"good", "other", "network"}
+    assert {row.learner for row in made.members} == {"good", "other", "network"}
     alone = blend({"good": heard["good"]}, TARGETS, False)
-    assert made["judged_loss"] < alone["judged_loss"] and made["val_accuracy"] >= alone["val_accuracy"]
+    assert (made.judged_loss or 1) < (alone.judged_loss or 0) and made.figure("accuracy") >= alone.figure("accuracy")
 
 
 def test_a_learner_that_another_recorder_confuses_joins_no_others(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_learner_that_another_recorder_confuses_joins_no_others(tmp_path: Path
         "confused": Heard.of(item(tmp_path / "confused", confused, confused, False), TARGETS, False),
         "network": Heard.of(item(tmp_path / "network", confused, None, False), TARGETS, False),
     }
-    assert [row["learner"] for row in blend(heard, TARGETS, False)["members"]] == ["steady"]
+    assert [row.learner for row in blend(heard, TARGETS, False).members] == ["steady"]
 
 
 def test_where_validation_flatters_a_learner_without_splits_joins_no_others(tmp_path: Path) -> None:
@@ -84,6 +84,6 @@ def test_where_validation_flatters_a_learner_without_splits_joins_no_others(tmp_
         n: Heard.of(item(tmp_path / n, answers(0.9, k), None, False), TARGETS, False) for k, n in enumerate("ab")
     }
     made = blend({"good": good, **networks}, TARGETS, False, fair=False)
-    assert [row["learner"] for row in made["members"]] == ["good"]
-    assert len(blend(networks, TARGETS, False, fair=False)["members"]) == 1
-    assert len(blend(networks, TARGETS, False)["members"]) == 2
+    assert [row.learner for row in made.members] == ["good"]
+    assert len(blend(networks, TARGETS, False, fair=False).members) == 1
+    assert len(blend(networks, TARGETS, False).members) == 2
