@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.contracts import evaluation, generation, gold, training
+from common.contracts import evaluation, generation, gold, report, training
 
 CONTRACTS: dict[str, Any] = {
     "gold/dataset.json": gold.Dataset,
@@ -21,5 +21,6 @@ CONTRACTS: dict[str, Any] = {
     "classifiers/seconds.json": training.Seconds,
     "classifiers/failures.json": list[training.Failure],
     "evaluation/evaluation.json": evaluation.Evaluation,
+    "results/report.json": report.Report,
 }
 """By artifact and file, in the order of a run."""

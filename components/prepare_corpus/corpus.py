@@ -55,7 +55,7 @@ class _Facts:
         if clip.label:
             self.labels.add(clip.label)
 
-    def as_json(self, dropped: Dropped) -> dict[str, Any]:
+    def as_json(self, dropped: Dropped) -> dict[str, object]:
         return {
             "clips": len(self.captions),
             "captions": self.captions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,12 +39,12 @@ class Dropped:
         self.counts.update(other.counts)
         self.examples += other.examples[: EXAMPLES - len(self.examples)]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As JSON values."""
         return {"counts": dict(self.counts), "examples": self.examples}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Dropped:
+    def from_json(cls, values: Mapping[str, Any]) -> Dropped:
         """Inverse of `as_json`."""
         return cls(Counter(values["counts"]), list(values["examples"]))
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from common.contracts.report import Acoustics, AcousticSet
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from components.report.inputs import Inputs
@@ -101,14 +102,11 @@ def compare(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, fl
     return found
 
 
-def acoustics(inputs: Inputs, most: int) -> dict[str, Any]:
+def acoustics(inputs: Inputs, most: int) -> Acoustics:
     """Compare the real training clips of all replicates with each synthetic set and with real validation clips.
 
     Args:
         most: largest number of measured clips per set, drawn by a hash of the clip id.
-
-    Returns `real_clips`, and `sets` by name: `clips`, `statistics` (as `compare` returns), and the means over the
-    statistics, `shift` (absolute) and `ks`. `sets` is empty when nothing was generated.
     """
     gold, folder = inputs.gold, inputs.folders
     train = {clip.clip_id: clip for seed in gold.seeds for clip in gold.train(seed)}
@@ -119,16 +117,14 @@ def acoustics(inputs: Inputs, most: int) -> dict[str, Any]:
     for recipe in sorted({clip.recipe for clip in inputs.accepted}):
         sets[f"{recipe}, accepted"] = (folder.accepted, [clip for clip in inputs.accepted if clip.recipe == recipe])
     if len(sets) < 2:
-        return {"real_clips": 0, "sets": {}}
+        return Acoustics(real_clips=0, sets={})
     # One sample rate for all sets: a frequency band missing in one set would otherwise dominate the statistics.
     clips: list[GoldClip | SyntheticClip] = [*train.values(), *inputs.vanilla, *inputs.accepted]
     rate = min(clip.sample_rate_hz for clip in clips)
     measured = _measure(rate, most)
     real = measured(folder.gold, list(train.values()))
-    return {
-        "real_clips": len(real),
-        "sets": {name: row for name, where in sets.items() if (row := _row(real, measured(*where)))},
-    }
+    rows = {name: row for name, where in sets.items() if (row := _row(real, measured(*where)))}
+    return Acoustics(real_clips=len(real), sets=rows)
 
 
 def _measure(rate: int, most: int) -> Callable[[Path, Sequence[GoldClip | SyntheticClip]], list[dict[str, float]]]:
@@ -139,16 +135,16 @@ def _measure(rate: int, most: int) -> Callable[[Path, Sequence[GoldClip | Synthe
     return measured
 
 
-def _row(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
+def _row(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> AcousticSet | None:
     found = compare(real, other)
     if not found:
         return None
-    return {
-        "clips": len(other),
-        "shift": float(np.mean([abs(row["shift"]) for row in found.values()])),
-        "ks": float(np.mean([row["ks"] for row in found.values()])),
-        "statistics": found,
-    }
+    return AcousticSet(
+        clips=len(other),
+        shift=float(np.mean([abs(row["shift"]) for row in found.values()])),
+        ks=float(np.mean([row["ks"] for row in found.values()])),
+        statistics=found,
+    )
 
 
 def _frames(x: Floats, size: int) -> Floats:

@@ -8,134 +8,101 @@ from typing import Any, Literal
 from common.config.methods import BASELINE, Method, in_order
 from common.config.recipes import LOSERS
 from common.contracts.base import Contract
+from common.contracts.evaluation import Evaluation
+from common.contracts.report import Cost, FactorPoint, Factors, LongTail, TailClass, Third
+from common.contracts.training import Selection, Strength
 from common.study.comparisons import reliable
-from components.report.wording import title
 
 
-class Budget(Contract):
-    """What a method trained on in a replicate."""
+class BudgetRow(Contract):
+    """Steps, examples and clips of a method in one replicate."""
 
     title: str
-    steps: int | None
-    examples: int | None
+    steps: int
+    examples: int
     synthetic_clips: int
     synthetic: int
     stands_in: list[str]
     classic: str
-    strength: float | None
+    strength: Strength | None
 
 
-class Scored(Contract):
-    """A strength or factor with its score on validation."""
+class TriedValue(Contract):
+    """A strength or factor, and its score on validation."""
 
-    value: int | float
+    value: Strength | None
     score: float
     chosen: bool
 
 
-class Tried(Contract):
-    """Strengths or factors among which validation chose, of a method in a replicate."""
+class TriedRow(Contract):
+    """Strengths or factors among which validation chose for a method and replicate."""
 
     name: str
     title: str
     seed: int
-    tried: list[Scored]
+    tried: list[TriedValue]
 
 
-def factors(selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean validation score by augmentation factor, for methods that tried several factors.
-
-    Returns:
-        `by` (figure), `split` ("validation"), and `methods` by name: factor, mean and per_seed of each factor that all
-        replicates tried.
-    """
-    curves: dict[str, list[dict[float, float]]] = {}
+def factors(selection: Selection, evaluation: Evaluation) -> Factors:
+    """Mean validation score at each factor that all replicates tried, of methods that tried several."""
+    curves: dict[str, list[dict[int, float]]] = {}
     for row in tried_rows(selection, evaluation, "factor"):
-        curves.setdefault(row.name, []).append({entry.value: entry.score for entry in row.tried})
+        curves.setdefault(row.name, []).append({int(each.value or 0): each.score for each in row.tried})
     found = {}
     for name, seeds in curves.items():
         common = sorted(set.intersection(*(set(curve) for curve in seeds)))
         scores = {factor: [curve[factor] for curve in seeds] for factor in common}
-        found[name] = [{"factor": f, "mean": sum(s) / len(s), "per_seed": s} for f, s in scores.items()]
-    return {
-        "by": chosen_by(evaluation),
-        "split": "validation",
-        "methods": {name: rows for name, rows in found.items() if len(rows) > 1},
-    }
+        found[name] = [FactorPoint(factor=f, mean=sum(s) / len(s), per_seed=s) for f, s in scores.items()]
+    several = {name: rows for name, rows in found.items() if len(rows) > 1}
+    return Factors(by=evaluation.selected.by, split="validation", methods=several)
 
 
-def long_tail(evaluation: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any] | None:
+def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | None:
     """Gain of each class, rarest in training first, and mean gains over thirds of the classes.
 
     Args:
-        evaluation: content of evaluation.json.
         counts: training clips of each label in the first replicate.
-
-    Returns:
-        None without a comparison. `balanced` means that all classes have equally many clips, so there is no tail.
-        `thirds` [{name, classes, fewest, most, mean}] is empty when balanced or with fewer than six classes.
     """
-    found = evaluation["per_class"]
+    found = evaluation.per_class
     if found is None:
         return None
-    rows = sorted(
-        (
-            {
-                "label": row["label"],
-                "train": counts[row["label"]],
-                "test": row["clips"],
-                **{k: row[k] for k in ("mean", "low", "high")},
-            }
-            for row in found["classes"]
-        ),
-        key=lambda row: (row["train"], row["label"]),
-    )
-    balanced = len({row["train"] for row in rows}) < 2
-    return {
-        "method": found["method"],
-        "versus": found["versus"],
-        "balanced": balanced,
-        "classes": rows,
-        "thirds": [] if balanced or len(rows) < 6 else _thirds(rows),
-    }
+    rows = [
+        TailClass(label=row.label, train=counts[row.label], test=row.clips, mean=row.mean, low=row.low, high=row.high)
+        for row in found.classes
+    ]
+    rows.sort(key=lambda row: (row.train, row.label))
+    balanced = len({row.train for row in rows}) < 2
+    thirds = [] if balanced or len(rows) < 6 else _thirds(rows)
+    return LongTail(method=found.method, versus=found.versus, balanced=balanced, classes=rows, thirds=thirds)
 
 
-def _thirds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _thirds(rows: Sequence[TailClass]) -> list[Third]:
     bounds = [round(len(rows) * part / 3) for part in range(4)]
     thirds = []
     for name, start, end in zip(
         ("rarest third", "middle third", "most frequent third"), bounds, bounds[1:], strict=False
     ):
         own = rows[start:end]
-        thirds.append(
-            {
-                "name": name,
-                "classes": len(own),
-                "fewest": own[0]["train"],
-                "most": own[-1]["train"],
-                "mean": sum(row["mean"] for row in own) / len(own),
-            }
-        )
+        mean = sum(row.mean for row in own) / len(own)
+        thirds.append(Third(name=name, classes=len(own), fewest=own[0].train, most=own[-1].train, mean=mean))
     return thirds
 
 
-def cost(evaluation: Mapping[str, Any], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
-    """Gain of each method over gold, and the stages that it needs.
-
-    Returns:
-        For each method except gold and the ceilings: name, title, mean, low, high; `reliable` (the gain is
-        reliably above 0); `stages` (beyond pretraining and training; `*` includes repeats).
-    """
+def cost(evaluation: Evaluation, methods: Mapping[str, Method]) -> list[Cost]:
+    """Gain over gold, and the stages needed, of each method except gold and the ceilings."""
     return [
-        {
-            "name": row["method"],
-            "title": evaluation["methods"][row["method"]]["title"],
-            **{key: row[key] for key in ("mean", "low", "high")},
-            "reliable": reliable(row) > 0,
-            "stages": own_stages(methods[row["method"]]),
-        }
-        for row in evaluation["differences"]
-        if row["versus"] == BASELINE and row["method"] in methods and not methods[row["method"]].ceiling
+        Cost(
+            name=row.method,
+            title=evaluation.methods[row.method].title,
+            mean=row.mean,
+            low=row.low,
+            high=row.high,
+            reliable=reliable(dict(row)) > 0,
+            stages=own_stages(methods[row.method]),
+        )
+        for row in evaluation.differences
+        if row.versus == BASELINE and row.method in methods and not methods[row.method].ceiling
     ]
 
 
@@ -157,41 +124,44 @@ def own_stages(method: Method) -> list[str]:
     return stages
 
 
-def budget_rows(selection: Mapping[str, Any], results: Mapping[str, Any], seed: int) -> list[Budget]:
+def budget_rows(selection: Selection, evaluation: Evaluation, seed: int) -> list[BudgetRow]:
     """Steps, examples and clips of each method in one replicate; equal steps and examples make the comparison fair."""
-    told = {name: selection.get(f"{name}/{seed}") for name in in_order(results["methods"])}
     return [
-        Budget(
-            title=title(name, results),
-            steps=row.get("steps"),
-            examples=row.get("examples"),
-            synthetic_clips=row.get("synthetic_clips", 0),
-            synthetic=row.get("slot", {}).get("synthetic", 0),
-            stands_in=row.get("gold_stands_in_for", []),
-            classic=row.get("classic", "none"),
-            strength=row.get("strength"),
+        BudgetRow(
+            title=evaluation.methods[name].title,
+            steps=told.steps,
+            examples=told.examples,
+            synthetic_clips=told.synthetic_clips,
+            synthetic=told.slot.synthetic,
+            stands_in=told.gold_stands_in_for,
+            classic=told.classic,
+            strength=told.strength,
         )
-        for name, row in told.items()
-        if row is not None
+        for name in in_order(evaluation.methods)
+        if (told := selection.chosen.get(f"{name}/{seed}"))
     ]
 
 
 def chosen_by(results: Mapping[str, Any]) -> str:
     """Validation figure that decided the selection: `accuracy`, `macro_f1` or `map`."""
-    return str(results["selected"].get("by", "accuracy"))
+    return str(results["selected"]["by"])
 
 
-def tried_rows(
-    selection: Mapping[str, Any], results: Mapping[str, Any], what: Literal["strength", "factor"]
-) -> list[Tried]:
-    """Strengths (at the chosen factor) or factors (at the chosen strength), where validation had a choice."""
+def tried_rows(selection: Selection, evaluation: Evaluation, what: Literal["strength", "factor"]) -> list[TriedRow]:
+    """Strengths (at the chosen factor) or factors (at the chosen strength), where there was a choice."""
     rows, fixed = [], {"strength": "factor", "factor": "strength"}[what]
-    for name in in_order(results["methods"]):
-        for seed in results["methods"][name]["seeds"]:
-            told = selection.get(f"{name}/{seed}", {})
-            tried = [entry for entry in told.get("tried", []) if entry.get(fixed) == told.get(fixed)]
+    for name in in_order(evaluation.methods):
+        for seed in evaluation.methods[name].seeds:
+            told = selection.chosen.get(f"{name}/{seed}")
+            tried = [entry for entry in told.tried if getattr(entry, fixed) == getattr(told, fixed)] if told else []
             if len(tried) > 1:
-                scored = [(entry[what], entry[f"val_{chosen_by(results)}"]) for entry in tried]
-                values = [Scored(value=v, score=score, chosen=v == told.get(what)) for v, score in scored]
-                rows.append(Tried(name=name, title=title(name, results), seed=seed, tried=values))
+                values = [
+                    TriedValue(
+                        value=getattr(entry, what),
+                        score=entry.figure(evaluation.selected.by),
+                        chosen=getattr(entry, what) == getattr(told, what),
+                    )
+                    for entry in tried
+                ]
+                rows.append(TriedRow(name=name, title=evaluation.methods[name].title, seed=seed, tried=values))
     return rows

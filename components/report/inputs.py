@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_jsonable_python
-
 from common.contracts.base import read
 from common.contracts.evaluation import Evaluation
 from common.contracts.generation import AlignAccount, CaptionAccount, FilterAccount
@@ -45,8 +43,7 @@ class Inputs:
     """Everything read from the artifacts, without audio.
 
     Attributes:
-        selection: selection.json of train_classifier.
-        seconds: seconds.json of train_classifier: of a training, by learner and method; for the page alone.
+        seconds: for the page alone.
         codec: class in the `vae` slot of the text-to-audio model; empty without one.
         writing: captions.json of the last round's prompts; describes how the captions of all rounds were written.
         rejected: rejected clips of the first round.
@@ -54,17 +51,17 @@ class Inputs:
     """
 
     folders: Folders
-    evaluation: dict[str, Any]
+    evaluation: Evaluation
     gold: GoldSet
     health: Health
-    selection: dict[str, Any]
-    seconds: dict[str, dict[str, float]]
-    align: dict[str, Any]
-    filtered: dict[str, Any]
+    selection: Selection
+    seconds: Seconds
+    align: AlignAccount
+    filtered: FilterAccount
     codec: str
     corpus: dict[str, Any]
     captions: list[Caption]
-    writing: dict[str, Any]
+    writing: CaptionAccount
     vanilla: list[SyntheticClip]
     accepted: list[SyntheticClip]
     rejected: list[SyntheticClip]
@@ -82,17 +79,17 @@ def read_inputs(folders: Folders) -> Inputs:
     vanilla, accepted, rejected = (_clips(path) for path in (folders.vanilla, folders.accepted, folders.rejected))
     return Inputs(
         folders=folders,
-        evaluation=to_jsonable_python(read(Evaluation, folders.evaluation / "evaluation.json")),
+        evaluation=read(Evaluation, folders.evaluation / "evaluation.json"),
         gold=gold,
         health=read(Health, folders.gold / "health.json"),
-        selection=to_jsonable_python(read(Selection, folders.classifiers / "selection.json")),
+        selection=read(Selection, folders.classifiers / "selection.json"),
         seconds=read(Seconds, folders.classifiers / "seconds.json"),
-        align=to_jsonable_python(read(AlignAccount, folders.aligned / "align.json")),
-        filtered=to_jsonable_python(read(FilterAccount, folders.accepted / "filter.json")),
+        align=read(AlignAccount, folders.aligned / "align.json"),
+        filtered=read(FilterAccount, folders.accepted / "filter.json"),
         codec=_codec(folders.t2a),
         corpus=read_json(folders.corpus / "manifest.json"),
         captions=read_records(folders.captions / "captions.jsonl", Caption),
-        writing=to_jsonable_python(read(CaptionAccount, folders.prompts / "captions.json")),
+        writing=read(CaptionAccount, folders.prompts / "captions.json"),
         vanilla=vanilla,
         accepted=accepted,
         rejected=rejected,

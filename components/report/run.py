@@ -11,7 +11,7 @@ from common.config.evaluation import ReportPlan
 from common.config.run import RunConfig
 from common.contracts.base import write
 from common.runtime.stage import stage
-from common.storage import write_json, write_text
+from common.storage import read_json, write_text
 from components.report.inputs import Folders, read_inputs
 from components.report.page import markdown, page_of
 from components.report.results import results
@@ -43,19 +43,17 @@ def run(
         found = results(inputs, plan)
         extra = shown(inputs, plan, found)
         out = Path(results_path)
-        write_json(out / "report.json", found)
+        write(out / "report.json", found)
         write(out / "page.json", extra)
         # From the files, as `make report` draws it again.
         page = page_of(out)
         write_text(out / "report.html", page)
         write_text(Path(html_path), page)
-        write_text(Path(markdown_path), markdown(found))
-        labels = inputs.evaluation["labels"]
-        matrix = inputs.evaluation["methods"][found["selected"]["method"]]["confusion"]
+        write_text(Path(markdown_path), markdown(read_json(out / "report.json")))
+        labels, matrix = inputs.evaluation.labels, inputs.evaluation.methods[found.selected.method].confusion
         write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
-        figure = found["figure"]
-        running.record({f"{figure}_{name}": row[figure]["mean"] for name, row in found["methods"].items()})
-        running.record({"verdict": found["verdict"]["state"], "players": len(extra.cards)})
+        running.record({f"{found.figure}_{name}": row.score.mean for name, row in found.methods.items()})
+        running.record({"verdict": found.verdict.state, "players": len(extra.cards)})
     return running.figures, labels, matrix
 
 

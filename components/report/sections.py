@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from common.config.learners import find_learner, learners_in_order
 from common.config.methods import ABLATIONS, BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
+from common.contracts.generation import Alignment, Spectra
 from common.pages import charts
 from common.pages.charts import Line
 from common.study.comparisons import reliable
@@ -199,9 +200,9 @@ def filter_charts(report: Mapping[str, Any], shown: Shown) -> Row:
     `planted` is the trial of the thresholds. `second` tells of the second judge: clips that both judges heard, those
     that one or both rejected, and its trial; None where there was none.
     """
-    limits = [entry["threshold"] for _, entry in sorted(shown.thresholds.items())]
+    limits = [entry.threshold for _, entry in sorted(shown.thresholds.items())]
     bounds = {
-        key: [limit[f"min_{key}"] for limit in limits if limit.get(f"min_{key}") is not None]
+        key: [bound for limit in limits if (bound := getattr(limit, f"min_{key}")) is not None]
         for key in ("score", "margin")
     }
     if not shown.candidates:
@@ -214,7 +215,7 @@ def filter_charts(report: Mapping[str, Any], shown: Shown) -> Row:
         return charts.histogram(good, bad, bounds[key], domains[key], names[key], label, bins)
 
     def planted(kind: str) -> dict[str, float] | None:
-        trials = [entry[kind] for entry in shown.thresholds.values() if entry.get(kind)]
+        trials = [trial for entry in shown.thresholds.values() if (trial := getattr(entry, kind))]
         return {key: _mean([trial[key] for trial in trials]) for key in trials[0]} if trials else None
 
     deciding = "margin" if bounds["margin"] else "score"
@@ -231,7 +232,7 @@ def filter_charts(report: Mapping[str, Any], shown: Shown) -> Row:
     }
 
 
-def alignment(accounts: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def alignment(accounts: Mapping[str, Alignment]) -> list[Row]:
     """Curves, spectra, distances before and after, and the kept step of each replicate, for each kind of alignment."""
     parts = []
     for kind in sorted({name.split("/")[1] for name in accounts}):
@@ -248,44 +249,43 @@ def alignment(accounts: Mapping[str, Mapping[str, Any]]) -> list[Row]:
                     for key, what in names.items()
                     if (lines := _lines(own, where, key))
                 ],
-                "spectra": _spectra([account["spectra_db"] for _, account in own if account.get("spectra_db")]),
+                "spectra": _spectra([account.spectra_db for _, account in own]),
                 "distances": _distances([account for _, account in own]),
-                "loss": first.get("loss", kind),
-                "beta": first.get("beta"),
-                "adapter": first.get("adapter", ""),
+                "loss": first.loss,
+                "beta": first.beta,
+                "adapter": first.adapter,
                 "kept": [
-                    {"seed": seed, "step": account["best_step"], "stopped_by": KEPT_BY.get(account["stopped_by"], "")}
+                    {"seed": seed, "step": account.best_step, "stopped_by": KEPT_BY.get(account.stopped_by, "")}
                     for seed, account in own
-                    if "best_step" in account
                 ],
-                "by_learner": first.get("keep_best_by") == "learner_loss",
-                "kept_by": KEPT_BY.get(first.get("keep_best_by", ""), "none"),
+                "by_learner": first.keep_best_by == "learner_loss",
+                "kept_by": KEPT_BY.get(first.keep_best_by, "none"),
             }
         )
     return parts
 
 
-def _lines(own: Sequence[tuple[int, Mapping[str, Any]]], where: str, key: str) -> list[Line]:
+def _lines(own: Sequence[tuple[int, Alignment]], where: str, key: str) -> list[Line]:
     return [
         Line(f"replicate {seed}", [row["step"] for row in rows], [row[key] for row in rows])
         for seed, account in own
-        if (rows := [row for row in account.get(where, []) if key in row])
+        if (rows := [row for row in getattr(account, where) if key in row])
     ]
 
 
-def _spectra(found: Sequence[Mapping[str, Sequence[float]]]) -> list[Line]:
-    if not found:
-        return []
-    means = {key: [_mean(values) for values in zip(*(one[key] for one in found), strict=True)] for key in _SPECTRA}
+def _spectra(found: Sequence[Spectra]) -> list[Line]:
+    means = {
+        key: [_mean(values) for values in zip(*(getattr(one, key) for one in found), strict=True)] for key in _SPECTRA
+    }
     return [Line(name, [float(band) for band in range(len(means[key]))], means[key]) for key, name in _SPECTRA.items()]
 
 
-def _distances(accounts: Sequence[Mapping[str, Any]]) -> list[Row]:
-    keys = sorted(set.intersection(*(set(account.get("before", {})) for account in accounts)))
+def _distances(accounts: Sequence[Alignment]) -> list[Row]:
+    keys = sorted(set.intersection(*(set(account.before) for account in accounts)))
     return [
         {
             "what": DISTANCES.get(key, key.replace("_", " ")),
-            **{when: _mean([account[when][key] for account in accounts]) for when in ("before", "after")},
+            **{when: _mean([getattr(account, when)[key] for account in accounts]) for when in ("before", "after")},
         }
         for key in keys
     ]

@@ -11,15 +11,19 @@ from typing import Any
 from common.config.evaluation import ReportPlan
 from common.config.methods import BASELINE, SUBJECT, Method, in_order
 from common.contracts.base import Contract
+from common.contracts.evaluation import Evaluation
+from common.contracts.generation import Alignment, FilterFigures
 from common.contracts.gold import Health
+from common.contracts.report import Report
+from common.contracts.training import Seconds
 from common.pages.numbers import number
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
-from components.report.effects import Budget, Tried, budget_rows, tried_rows
+from components.report.effects import BudgetRow, TriedRow, budget_rows, tried_rows
 from components.report.inputs import Inputs
 from components.report.players import Carrier, Floats, Player, choose
 from components.report.results import dropped_clips
-from components.report.wording import figure_of, reason
+from components.report.wording import reason
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
 _SPLIT = {"official": "as the dataset says", "group": "by whole groups", "clip": "by clip"}
@@ -28,8 +32,6 @@ _VALIDATION = {
     "remaining": "drawn from labelled clips that training does not use",
     "training": "taken out of the training clips, because nothing else remained",
 }
-
-Row = dict[str, Any]
 
 
 class Card(Contract):
@@ -52,22 +54,22 @@ class Candidate(Contract):
 
 
 class Shown(Contract):
-    """Content of page.json; rows and accounts without a type are those of the stages that wrote them."""
+    """Content of page.json."""
 
     plan: ReportPlan
     labels: list[str]
     confidence: float
     resampled: str
     resamples: int
-    per_class: Row | None
+    per_class: dict[str, Any] | None
     confusions: dict[str, list[list[int]]]
-    seconds: dict[str, dict[str, float]]
-    budget: list[Budget]
-    strengths: list[Tried]
-    factors: list[Tried]
-    alignment: dict[str, Row]
+    seconds: Seconds
+    budget: list[BudgetRow]
+    strengths: list[TriedRow]
+    factors: list[TriedRow]
+    alignment: dict[str, Alignment]
     candidates: list[Candidate]
-    thresholds: dict[str, Row]
+    thresholds: dict[int, FilterFigures]
     dropped: list[dict[str, str]]
     health: list[str]
     codec: str
@@ -78,26 +80,27 @@ class Shown(Contract):
     left_out: int
 
 
-def shown(inputs: Inputs, plan: ReportPlan, report: Mapping[str, Any]) -> Shown:
-    """Collect what the page shows beyond `report`, the content of report.json."""
+def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
+    """Collect what the page shows beyond `report`."""
     evaluation, filtered = inputs.evaluation, inputs.filtered
     recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
     cards, left_out = _cards(inputs, plan, recipe)
     return Shown(
         plan=plan,
-        **{name: evaluation[name] for name in ("labels", "confidence", "resampled", "resamples", "per_class")},
+        **{name: getattr(evaluation, name) for name in ("labels", "confidence", "resampled", "resamples")},
+        per_class=evaluation.per_class and evaluation.per_class.model_dump(),
         confusions=_confusions(evaluation),
         seconds=inputs.seconds,
-        budget=budget_rows(inputs.selection, report, plan.seeds[0]),
-        strengths=tried_rows(inputs.selection, report, "strength"),
-        factors=tried_rows(inputs.selection, report, "factor"),
-        alignment={name: account for name, account in inputs.align.items() if "/" in name},
+        budget=budget_rows(inputs.selection, evaluation, plan.seeds[0]),
+        strengths=tried_rows(inputs.selection, evaluation, "strength"),
+        factors=tried_rows(inputs.selection, evaluation, "factor"),
+        alignment=inputs.align.models,
         candidates=[
-            Candidate(label=row["label"], score=row["score"], margin=row["margin"], accepted=row["reason"] is None)
-            for row in filtered["candidates"]
-            if row["recipe"] == recipe and row["score"] is not None
+            Candidate(label=row.label, score=row.score, margin=row.margin, accepted=row.reason is None)
+            for row in filtered.candidates
+            if row.recipe == recipe and row.score is not None and row.margin is not None
         ],
-        thresholds=filtered["thresholds"],
+        thresholds=filtered.thresholds,
         dropped=dropped_clips(inputs),
         health=health_facts(inputs.health),
         codec=inputs.codec,
@@ -116,14 +119,12 @@ def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
     return next((recipe.name for recipe in recipes if recipe is not None and recipe.filter), fallback)
 
 
-def _confusions(evaluation: Mapping[str, Any]) -> dict[str, list[list[int]]]:
+def _confusions(evaluation: Evaluation) -> dict[str, list[list[int]]]:
     """Matrices of the baseline and the subject (or the selected method); none where clips have several labels."""
-    if figure_of(evaluation) == "map":
-        return {}
-    names = [name for name in (BASELINE, SUBJECT) if name in evaluation["methods"]]
-    chosen = evaluation["selected"]["method"]
+    names = [name for name in (BASELINE, SUBJECT) if name in evaluation.methods]
+    chosen = evaluation.selected.method
     names += [chosen] if SUBJECT not in names and chosen not in names else []
-    return {name: evaluation["methods"][name]["confusion"] for name in names}
+    return {name: matrix for name in names if (matrix := evaluation.methods[name].confusion)}
 
 
 def _cards(inputs: Inputs, plan: ReportPlan, recipe: str) -> tuple[list[Card], int]:
@@ -160,7 +161,7 @@ def _writers(inputs: Inputs) -> list[str]:
     return sorted({clip.writer for clip in [*inputs.vanilla, *inputs.accepted, *inputs.rejected]})
 
 
-def _provenance(inputs: Inputs, plan: ReportPlan, report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _provenance(inputs: Inputs, plan: ReportPlan, report: Report) -> list[tuple[str, str]]:
     corpus, dataset = inputs.corpus, inputs.gold.dataset
     samplers = {json.dumps(clip.sampler, sort_keys=True) for clip in [*inputs.vanilla, *inputs.accepted]}
     facts = {
@@ -175,7 +176,7 @@ def _provenance(inputs: Inputs, plan: ReportPlan, report: Mapping[str, Any]) -> 
         "Audio codec": inputs.codec,
         "Sampling": "; ".join(sorted(samplers)),
         "Libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
-        "Settings": f"preset {plan.preset}, SHA-256 {report['provenance']['settings']}",
+        "Settings": f"preset {plan.preset}, SHA-256 {report.provenance['settings']}",
     }
     hashes = [(f"SHA-256 of {name}", value) for name, value in inputs.hashes.items()]
     return [(name, value) for name, value in facts.items() if value] + hashes

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from common.config.methods import METHODS
+from common.contracts.evaluation import Evaluation
+from common.contracts.training import Chosen, Selection
 from components.report.effects import factors, long_tail, own_stages
 from components.report.sections import ablations, factor_lines, impossible, method_rows
 from components.report.times import cost_rows, own_seconds
+from tests.kit.figures import chosen
+from tests.unit.report.artifacts import make_evaluation
 
 
 def score(mean: float) -> dict[str, Any]:
@@ -50,28 +54,35 @@ def test_a_ceiling_that_was_asked_for_and_not_trained_is_called_impossible_unles
 
 
 def test_scores_by_factor_are_means_over_replicates_of_validation() -> None:
-    def tried(*scores: float) -> dict[str, Any]:
-        entries = [{"factor": f, "strength": None, "val_accuracy": s} for f, s in zip((1, 2), scores, strict=True)]
-        return {"factor": 2, "strength": None, "tried": entries}
+    def tried(*scores: float) -> Chosen:
+        entries = [
+            {"classic": "none", "factor": f, "strength": None, "val_accuracy": s}
+            for f, s in zip((1, 2), scores, strict=True)
+        ]
+        return chosen(factor=2, tried=entries)
 
-    results = scored("synthio")
-    results["methods"]["synthio"]["seeds"] = [0, 1]
-    results["selected"] = {"by": "accuracy"}
-    found = factors({"synthio/0": tried(0.2, 0.6), "synthio/1": tried(0.4, 0.8)}, results)
-    assert found["split"] == "validation"
-    assert [row["mean"] for row in found["methods"]["synthio"]] == pytest.approx([0.3, 0.7])
-    (line,) = factor_lines({**results, "factors": found})
+    evaluation = Evaluation.model_validate(make_evaluation({"synthio": 0.0}, seeds=(0, 1), resamples=200))
+    trained = {"synthio/0": tried(0.2, 0.6), "synthio/1": tried(0.4, 0.8)}
+    selection = Selection.model_validate({"select_by": "accuracy", "best_classic": {}, **trained})
+    found = factors(selection, evaluation)
+    assert found.split == "validation"
+    assert [row.mean for row in found.methods["synthio"]] == pytest.approx([0.3, 0.7])
+    (line,) = factor_lines({**scored("synthio"), "factors": found.model_dump()})
     assert (line.name, line.xs, line.ys) == ("Synthio", [1.0, 2.0], pytest.approx([30.0, 70.0]))
 
 
 def test_the_long_tail_begins_with_the_rarest_class_and_equal_classes_have_none() -> None:
-    classes = [{"label": c, "clips": 9, "mean": i / 10, "low": 0.0, "high": 1.0} for i, c in enumerate("abcdef")]
-    evaluation = {"per_class": {"method": "synthio", "versus": "gold", "classes": classes}}
+    rest = {"label_id": 0, "first": 0.5, "second": 0.5, "per_seed": []}
+    classes = [
+        {"label": c, "clips": 9, "mean": i / 10, "low": 0.0, "high": 1.0, **rest} for i, c in enumerate("abcdef")
+    ]
+    told = {"per_class": {"method": "synthio", "versus": "gold", "classes": classes}}
+    evaluation = Evaluation.model_validate({**make_evaluation({"gold": 0.0}, resamples=200), **told})
     found = long_tail(evaluation, dict(zip("abcdef", (60, 50, 40, 30, 20, 10), strict=True)))
-    assert found is not None and [row["label"] for row in found["classes"]] == list("fedcba")
-    assert [third["mean"] for third in found["thirds"]] == pytest.approx([0.45, 0.25, 0.05])
+    assert found is not None and [row.label for row in found.classes] == list("fedcba")
+    assert [third.mean for third in found.thirds] == pytest.approx([0.45, 0.25, 0.05])
     equal = long_tail(evaluation, dict.fromkeys("abcdef", 5))
-    assert equal is not None and equal["balanced"] and equal["thirds"] == []
+    assert equal is not None and equal.balanced and equal.thirds == []
 
 
 STAGES = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from PIL import Image
 
 from common.audio.picture import png, spectrogram
 from common.config.learners import LEARNERS
+from common.contracts.evaluation import Evaluation
+from common.contracts.training import Selection
 from common.pages import charts, numbers
 from components.report.effects import tried_rows
 from components.report.players import Carrier, choose, make_player
 from components.report.sections import best_tiles, learner_rows
-from tests.unit.report.artifacts import RECIPE, synthetic_clips, tone
+from tests.kit.figures import chosen
+from tests.unit.report.artifacts import RECIPE, make_evaluation, synthetic_clips, tone
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (245, "4 min 05 s"), (7810, "2 h 10 min")])
@@ -112,16 +116,16 @@ def test_a_span_holds_all_values_with_room(values: list[float]) -> None:
 
 
 def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
-    def tried(factor: int, strength: float, accuracy: float) -> dict[str, float]:
-        return {"factor": factor, "strength": strength, "val_accuracy": accuracy}
+    def tried(factor: int, strength: float, accuracy: float) -> dict[str, Any]:
+        return {"classic": "noise", "factor": factor, "strength": strength, "val_accuracy": accuracy}
 
     entries = [tried(factor, strength, factor / 10 + strength) for strength in (0.1, 0.2) for factor in (1, 2, 4)]
-    selection = {"synthio/0": {"factor": 4, "strength": 0.2, "tried": entries}, "gold/0": {"tried": [{}]}}
-    methods = {name: {"seeds": [0], "title": name} for name in ("gold", "synthio")}
-    results = {"methods": methods, "selected": {"by": "accuracy"}}
-    (factors,) = tried_rows({"synthio/0": selection["synthio/0"]}, results, "factor")
+    trained = {"synthio/0": chosen(factor=4, strength=0.2, tried=entries), "gold/0": chosen(tried=entries[:1])}
+    selection = Selection.model_validate({"select_by": "accuracy", "best_classic": {}, **trained})
+    evaluation = Evaluation.model_validate(make_evaluation({"gold": 0.0, "synthio": 1.0}, seeds=(0,), resamples=200))
+    (factors,) = tried_rows(selection, evaluation, "factor")
     assert [(entry.value, entry.chosen) for entry in factors.tried] == [(1, False), (2, False), (4, True)]
-    (strengths,) = tried_rows(selection, results, "strength")
+    (strengths,) = tried_rows(selection, evaluation, "strength")
     assert [(entry.value, entry.chosen) for entry in strengths.tried] == [(0.1, False), (0.2, True)]
 
 

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
-from components.report.verdict import verdict
+from common.contracts.evaluation import Evaluation
+from components.report import verdict as module
 from tests.unit.report.artifacts import GAINS, make_evaluation
 
+SCORE = {"mean": 0.7, "low": 0.6, "high": 0.8, "per_seed": [0.7]}
+REST = {"p": 0.5, "win_rate": 1.0, "macro_f1": SCORE}
 LOWER, NONE, HIGHER = (-0.09, -0.02), (-0.03, 0.04), (0.02, 0.11)
 
 
@@ -27,22 +30,34 @@ def with_intervals(
                     "high": bounds[1],
                     "per_seed": [mean] * replicates,
                     "seeds": list(range(replicates)),
+                    **REST,
                 }
             )
+    rest = {"macro_f1": SCORE, "ece": {"mean": 0.0, "per_seed": []}, "confusion": None, "recall": None}
     scores = {
-        name: {"seeds": list(range(replicates)), "accuracy": {"per_seed": [value] * replicates}}
+        name: {
+            "title": name,
+            "seeds": list(range(replicates)),
+            "accuracy": {**SCORE, "per_seed": [value] * replicates},
+            **rest,
+        }
         for name, value in (("gold", 0.408), ("synthio", 0.519))
     }
     return {
+        **make_evaluation({"gold": 0.0}, resamples=200),
         "confidence": 0.95,
         "differences": rows,
         "best": {"without": None, "with": None, "difference": None},
         "methods": scores,
         "failures": [],
         "resampled": "clips",
-        "test": {"clips": 320, "groups": 0},
-        "leaks": {"test_clips": 0, "shared_groups": []},
+        "test": {"clips": 320, "groups": 0, "per_class": {}},
+        "leaks": {"sets": {}, "pairs": [], "test": 320, "test_clips": 0, "shared_groups": []},
     }
+
+
+def verdict(evaluation: dict[str, Any], fixed_gold_set: bool) -> dict[str, Any]:
+    return module.verdict(Evaluation.model_validate(evaluation), fixed_gold_set).model_dump()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +124,7 @@ def test_a_fixed_gold_set_is_named() -> None:
 
 def test_leaks_failures_few_groups_and_few_replicates_are_cautions() -> None:
     evaluation = with_intervals(HIGHER, HIGHER)
-    evaluation["leaks"] = {"test_clips": 2, "shared_groups": ["speaker 1"]}
+    evaluation["leaks"] |= {"test_clips": 2, "shared_groups": ["speaker 1"]}
     evaluation["failures"] = [{"method": "noise", "seed": 0, "error": "x"}]
     evaluation["test"]["groups"] = 2
     evaluation["heard"] = ["All 320 test clips come from AudioSet."]
@@ -136,9 +151,9 @@ def test_a_simulated_clear_gain_is_called_improved() -> None:
 
 def test_the_best_classifiers_decide_and_come_first_whatever_learner_they_are() -> None:
     evaluation = make_evaluation()
-    row = {"mean": -0.05, "low": -0.08, "high": -0.02, "per_seed": [-0.04, -0.05, -0.06], "seeds": [0, 1, 2], "p": 0.01}
-    side = {"learner": "stats", "method": "gold", "accuracy": {"mean": 0.7}}
-    synthetic = {**side, "method": "synthio", "accuracy": {"mean": 0.65}}
+    row = {"mean": -0.05, "low": -0.08, "high": -0.02, "per_seed": [-0.04, -0.05, -0.06], "seeds": [0, 1, 2], **REST}
+    side = {"learner": "stats", "method": "gold", "accuracy": SCORE, "chosen": {}}
+    synthetic = {**side, "method": "synthio", "accuracy": {**SCORE, "mean": 0.65}}
     evaluation["best"] = {"without": side, "with": synthetic, "difference": row}
     found = verdict(evaluation, False)
     assert not found["improved"]
@@ -152,7 +167,7 @@ def test_the_best_classifiers_decide_and_come_first_whatever_learner_they_are() 
 
 def test_a_run_without_synthetic_audio_says_what_its_best_classifier_reaches() -> None:
     evaluation = make_evaluation({"gold": 0.0, "noise": 0.1})
-    side = {"learner": "blend", "method": "noise", "accuracy": {"mean": 0.7}}
+    side = {"learner": "blend", "method": "noise", "accuracy": SCORE, "chosen": {}}
     evaluation["best"] = {"without": side, "with": None, "difference": None}
     found = verdict(evaluation, False)
     text = found["text"].replace("\u202f", " ")

@@ -1,0 +1,259 @@
+"""The artifact `results`: report.json, all figures of a run, without times. Figures are shares in [0, 1]."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from common.contracts.base import Contract, absent
+from common.contracts.evaluation import (
+    Bests,
+    Calibration,
+    Distances,
+    Figure,
+    Headline,
+    Interval,
+    Leaks,
+    LearnerScore,
+    MethodDifference,
+    Oracle,
+    Selected,
+)
+from common.contracts.generation import Diversity, EmptyClass, FilterRound
+from common.contracts.gold import Dataset
+from common.contracts.training import Failure
+
+
+class Verdict(Contract):
+    """Whether synthetic audio helped; null = not measured."""
+
+    improved: bool | None
+    beats_classic: bool | None = Field(description="joined with the best classic augmentation, against that alone")
+    state: Literal["improved", "worse", "unclear", "none"]
+    text: str
+    cautions: list[str] = Field(description="sentences")
+
+
+class Figures(Headline):
+    """Figures of a method."""
+
+    macro_f1: Interval
+    ece: Calibration
+
+
+class MethodFigures(Figures):
+    """Figures of AST on a method's clips."""
+
+    title: str
+    seeds: list[int]
+    recall: dict[str, float | None] | None = absent("by label")
+    average_precision: dict[str, float | None] | None = absent("by label, where clips have several")
+
+
+class ClassicFigures(Figures):
+    """Figures of the classic augmentation that validation chose in each replicate."""
+
+    chosen: dict[int, str] = Field(description="method by seed")
+    seeds: list[int]
+
+
+class ZeroShotFigures(Figures):
+    """Figures of the CLAP that was not trained on the dataset."""
+
+    title: str
+
+
+class Delivered(Contract):
+    """The delivered classifier on the test clips."""
+
+    learner: str
+    method: str
+    members: list[str]
+    clips: int = Field(description="labelled clips that it was trained on")
+    test_accuracy: float | None = absent()
+    test_map: float | None = absent()
+    interval: Interval
+    ece: float
+
+
+class ClassCounts(Contract):
+    """Clips of a class."""
+
+    train: int
+    val: int
+    test: int
+
+
+class Data(Contract):
+    """Clips of the first replicate, and what was left out."""
+
+    n_train: int
+    n_val: int
+    n_test: int
+    dropped: int
+    dropped_reasons: dict[str, int]
+    classes: dict[str, ClassCounts]
+    oracle_pool: int = Field(description="clips that the oracle is trained on")
+    fixed_gold_set: bool = Field(description="whether all replicates have the same clips")
+    test_groups: int
+    warnings: list[str]
+
+
+class Aligned(Contract):
+    """An aligned model: distances to gold before and after."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+    best_step: int
+    stopped_by: str
+    note: str
+
+
+class SourceWriting(Diversity):
+    """Captions of one kind."""
+
+    by_label: dict[str, Diversity]
+    in_run: bool
+    pieces: int
+    repaired: int
+    replaced: int
+
+
+class RoundWriting(Contract):
+    """Captions of a round."""
+
+    round: int
+    prompts: int
+    replaced: int
+
+
+class Writing(Contract):
+    """How the captions of all rounds were written; tokens and money are those of all replies, whoever paid."""
+
+    writer: str
+    sources: dict[str, SourceWriting]
+    pieces: int
+    repaired: int
+    replaced: int
+    reasons: dict[str, int]
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    rounds: list[RoundWriting]
+
+
+class Likeness(Contract):
+    """Similarity of a recipe's clips to their nearest gold clip, by cosine of CLAP embeddings."""
+
+    clips: int
+    near_copies: int
+    median: float | None = absent("of those accepted")
+    highest: float | None = absent("of those accepted")
+
+
+class AcousticSet(Contract):
+    """Acoustic statistics of a set of clips beside those of gold training clips."""
+
+    clips: int
+    shift: float = Field(description="mean over statistics of the absolute difference, in standard deviations")
+    ks: float = Field(description="mean over statistics of the Kolmogorov-Smirnov distance")
+    statistics: dict[str, dict[str, float]] = Field(description="real and mean, shift, ks, by statistic")
+
+
+class Acoustics(Contract):
+    """Acoustic consistency of generated and real clips."""
+
+    real_clips: int
+    sets: dict[str, AcousticSet]
+
+
+class Cost(Contract):
+    """Gain of a method over gold, and the stages that it needs."""
+
+    name: str
+    title: str
+    mean: float
+    low: float
+    high: float
+    reliable: bool = Field(description="whether the gain is reliably above 0")
+    stages: list[str] = Field(description="beyond pretraining and training; `*` includes repeats")
+
+
+class FactorPoint(Contract):
+    """Mean validation score with so many synthetic clips for each real one."""
+
+    factor: int
+    mean: float
+    per_seed: list[float]
+
+
+class Factors(Contract):
+    """Validation score by augmentation factor, of methods that tried several."""
+
+    by: str
+    split: Literal["validation"]
+    methods: dict[str, list[FactorPoint]]
+
+
+class TailClass(Contract):
+    """Gain of a class."""
+
+    label: str
+    train: int = Field(description="clips")
+    test: int = Field(description="clips")
+    mean: float
+    low: float
+    high: float
+
+
+class Third(Contract):
+    """Mean gain of a third of the classes."""
+
+    name: str
+    classes: int
+    fewest: int = Field(description="training clips of a class")
+    most: int
+    mean: float
+
+
+class LongTail(Contract):
+    """Gain of each class, rarest in training first."""
+
+    method: str
+    versus: str
+    balanced: bool = Field(description="all classes have equally many clips: there is no tail")
+    classes: list[TailClass]
+    thirds: list[Third] = Field(description="none when balanced or with fewer than six classes")
+
+
+class Report(Contract):
+    """All results of a run."""
+
+    dataset: Dataset
+    figure: Figure
+    verdict: Verdict
+    methods: dict[str, MethodFigures]
+    best_classic: ClassicFigures | None
+    zero_shot: ZeroShotFigures | None
+    differences: list[MethodDifference]
+    learners: dict[str, dict[str, LearnerScore]] = Field(description="by learner and method")
+    best: Bests
+    delivered: Delivered
+    rounds: list[FilterRound]
+    data: Data
+    failures: list[Failure]
+    selected: Selected
+    oracle: Oracle | None
+    distances: Distances
+    leaks: Leaks
+    alignment: dict[str, Aligned] = Field(description="by <seed>/<alignment>")
+    captions: dict[str, Diversity] = Field(description="by set of clips")
+    writing: Writing
+    likeness: dict[str, Likeness] = Field(description="by recipe")
+    empty_classes: list[EmptyClass]
+    provenance: dict[str, str | list[int]] = Field(description="command, preset, seeds, hashes")
+    acoustics: Acoustics
+    cost: list[Cost]
+    factors: Factors
+    long_tail: LongTail | None
