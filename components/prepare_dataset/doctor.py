@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic_core import to_jsonable_python
 
@@ -40,7 +39,7 @@ class DoctorReport:
         """Whether a run can start on this dataset."""
         return not self.problems
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {**to_jsonable_python(self), "ok": self.ok}
 

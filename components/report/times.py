@@ -17,7 +17,7 @@ def own_seconds(patterns: Sequence[str], stages: Sequence[Mapping[str, Any]]) ->
     return None if any(row.get("cached") for row in own) else sum(row["seconds"] for row in own)
 
 
-def cost_rows(costs: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def cost_rows(costs: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Each method's own work and its time for each point gained over gold, in words."""
     rows = []
     for row in costs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -34,7 +34,7 @@ class Loaded:
     texts: TextCache
     precision: Literal["fp32", "bf16"]
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, object]:
         """Device, precision and package versions; equal environments give bit-equal clips."""
         device = self.backend.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
