@@ -268,7 +268,7 @@ def test_provenance_names_weights_licences_versions_and_every_setting(
 ) -> None:
     prompts = aligned_prompts(1)
     account = read_provenance(synthesize("one", prompts), prompts[0].prompt_id)
-    assert account.model == {"alignment": "dpo"} and account.gold_licence == "unknown"
+    assert account.model == {"alignment": "dpo"} and account.gold_licence == "CC0-1.0"
     assert account.settings == CONFIG["settings"] and account.code_version == "1"
     assert account.environment["precision"] == "fp32" and account.environment["versions"]["torch"]
     assert account.environment["device"].startswith("cpu")
