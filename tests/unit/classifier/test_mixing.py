@@ -32,7 +32,7 @@ CHOSEN = [0, 1, 3, 5]
 def test_the_loss_is_that_of_mixed_features_with_mixed_labels(classifier: Classifier, several: bool) -> None:
     data = examples(several)
     model = with_fresh_head(classifier, LABELS, seed=1, multi_label=several)
-    found, _ = batch_loss(model, data, BUDGET, 1.0, None, mixup_alpha=0.4)(0, generator(), WHOLE)
+    found, _ = batch_loss(model, data, BUDGET, None, mixup_alpha=0.4)(0, generator(), WHOLE)
     drawn = generator()
     torch.rand(4, 2, generator=drawn, dtype=torch.float64)
     mixing = draw_mixing(4, 0.4, drawn)
@@ -45,7 +45,7 @@ def test_the_loss_is_that_of_mixed_features_with_mixed_labels(classifier: Classi
 
 
 def test_the_parts_of_a_mixed_batch_average_to_the_whole(classifier: Classifier) -> None:
-    loss = batch_loss(with_fresh_head(classifier, LABELS, seed=1), examples(False), BUDGET, 0.3, None, mixup_alpha=1.0)
+    loss = batch_loss(with_fresh_head(classifier, LABELS, seed=1), examples(False), BUDGET, None, mixup_alpha=1.0)
     whole = float(loss(0, generator(), WHOLE)[0].detach())
     parts = [float(loss(0, generator(), Part(index, 2))[0].detach()) for index in range(2)]
     assert np.mean(parts) == pytest.approx(whole, abs=1e-6)
@@ -54,7 +54,7 @@ def test_the_parts_of_a_mixed_batch_average_to_the_whole(classifier: Classifier)
 def test_without_mixup_no_further_number_is_drawn(classifier: Classifier) -> None:
     model = with_fresh_head(classifier, LABELS, seed=1)
     used, expected = generator(), generator()
-    batch_loss(model, examples(False), BUDGET, 1.0, None)(0, used, WHOLE)
+    batch_loss(model, examples(False), BUDGET, None)(0, used, WHOLE)
     torch.rand(4, 2, generator=expected, dtype=torch.float64)
     assert torch.equal(used.get_state(), expected.get_state())
 
