@@ -26,11 +26,15 @@ from common.diffusion.condition import Condition, Text
 from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.registered import member, names
+from common.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
     from common.diffusion.objective import Objective
     from common.diffusion.solver import Noise, Solver
+
+PLACE = "_name_or_path"
+"""Entry of a config for the folder it was loaded from, which belongs to the machine and not to the model."""
 
 
 def masked_states(states: Tensor, mask: Tensor) -> Tensor:
@@ -116,9 +120,13 @@ class T2ABackend(ABC):
         return "take a pipeline of this kind, or correct `start`"
 
     def save(self, path: str | Path) -> None:
-        """Save the whole pipeline to a folder (safetensors)."""
+        """Save the whole pipeline to a folder (safetensors), without the name of the folder that it came from."""
         with _quiet():
             self.pipeline.save_pretrained(str(path), safe_serialization=True)
+        for config in Path(path).rglob("*.json"):
+            told = read_json(config)
+            if isinstance(told, dict) and told.pop(PLACE, None) is not None:
+                write_json(config, told)
 
     @property
     def device(self) -> torch.device:

@@ -20,6 +20,7 @@ from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.overrides import validated, with_overrides
 from common.config.t2a import PretrainT2AConfig
+from common.diffusion.backend import PLACE
 from common.errors import unknown_name
 from common.models.concepts import CONCEPTS
 from common.models.files import ModelFile, fits
@@ -86,8 +87,6 @@ PARTS = {
     T2A: Part("pretrain_t2a", pretrain_t2a, "t2a_path", {"corpus_path": CORPUS}, MODEL_FILES, ("vae/*",)),
 }
 """By name; a part comes after those that it reads."""
-PLACE = "_name_or_path"
-"""Entry of a config for the folder it was loaded from, which is of the machine that trained."""
 LEFT_OUT = ("training.json", "monitor/*", "*SHA256SUMS")
 
 

@@ -36,6 +36,13 @@ def test_saving_and_loading_is_bit_exact(backend, tmp_path):
     assert torch.equal(backend.predict(x, t, before), loaded.predict(x, t, after))
 
 
+def test_a_model_saved_again_from_another_folder_has_the_same_hash(backend, tmp_path):
+    backend.save(tmp_path / "a")
+    load_backend(tmp_path / "a").save(tmp_path / "b")
+    load_backend(tmp_path / "b").save(tmp_path / "c")
+    assert artifact_hash(tmp_path / "b") == artifact_hash(tmp_path / "c")
+
+
 def test_the_saved_folder_plays_in_the_stock_pipeline(backend, tmp_path):
     backend.save(tmp_path)
     pipeline = StableAudioPipeline.from_pretrained(tmp_path)
