@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.signal import is_silent, levelled
+from common.audio.signal import is_silent, levelled, spectra
 
 Floats = NDArray[np.float64]
 BANDS = 24
@@ -49,10 +49,7 @@ def conditions(audio: np.ndarray, rate: int) -> tuple[Floats, Floats]:
     The mean is of power, not of dB, so that loud frames decide it and the floor between them does not.
     """
     n_fft = 2 ** round(np.log2(0.064 * rate))
-    sound = np.pad(levelled(audio).astype(np.float64), (0, max(0, n_fft - len(audio))))
-    window = np.hanning(n_fft)
-    frames = np.lib.stride_tricks.sliding_window_view(sound, n_fft)[:: n_fft // 2] * window
-    power = np.abs(np.fft.rfft(frames)) ** 2 / np.square(window).sum()
+    power = np.abs(spectra(levelled(audio), n_fft, n_fft // 2)) ** 2 / np.square(np.hanning(n_fft)).sum()
     edges = np.geomspace(LOWEST_HZ, rate / 2, BANDS + 1) * n_fft / rate
     starts = edges[:-1].round().astype(int)
     widths = np.diff([*starts, power.shape[1]]).clip(1)

@@ -257,3 +257,10 @@ def match_loudness(x: np.ndarray, target_rms_dbfs: float, peak_limit_dbfs: float
         return x, 0.0
     gain_db = min(target_rms_dbfs - level, peak_limit_dbfs - 20 * float(np.log10(peak)))
     return (x * np.float32(10 ** (gain_db / 20))).astype(np.float32, copy=False), gain_db
+
+
+def spectra(x: np.ndarray, size: int, hop: int) -> np.ndarray:
+    """Spectra (frames, size / 2 + 1) in double precision of `(T,)` under a Hann window; a short `x` gets zeros."""
+    padded = np.pad(x.astype(np.float64), (0, max(0, size - len(x))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    return np.fft.rfft(frames * np.hanning(size))

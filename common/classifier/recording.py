@@ -15,7 +15,7 @@ from transformers.audio_utils import hertz_to_mel
 
 from common.classifier.features import LOWEST_HZ, LogMel
 from common.classifier.front_end import FrontEnd
-from common.config.recording import RecordingConfig
+from common.config.classifier import RecordingConfig
 
 CLEAN = RecordingConfig()
 """Clips as they are."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from common.config.base import Frozen
+from common.config.base import Count, Frozen, NonNegative, PositiveShare, Share
 
 Wave = NDArray[np.float32]
 
@@ -37,9 +37,7 @@ class Augmentation(Frozen):
     method: ClassVar[str] = ""
     """Name of its method; empty = `name`."""
     title: ClassVar[str]
-    copies: int = Field(
-        default=8, ge=1, description="copies of each clip, made once; ours: fresh ones at each step double the time"
-    )
+    copies: Count = Field(8, description="copies of each clip, made once; ours: fresh ones double the time")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -55,14 +53,8 @@ class Noise(Augmentation):
 
     name: ClassVar[str] = "noise"
     title: ClassVar[str] = "Random noise"
-    strengths: tuple[float, ...] = Field(
-        default=(20.0, 10.0, 0.0),
-        min_length=3,
-        description="lowest signal-to-noise ratio in dB; ours: around the lower end of audiomentations, 5 dB",
-    )
-    span_db: float = Field(
-        default=10.0, ge=0, description="each copy's ratio is drawn from [strength, strength + span]; ours"
-    )
+    strengths: tuple[float, ...] = Field((20.0, 10.0, 0.0), min_length=3, description="lowest signal-to-noise; ours")
+    span_db: NonNegative = Field(10.0, description="each copy's ratio is drawn from [strength, strength + span]; ours")
 
     def change(self, clip: Clip, strength: float) -> Wave:
         """See `Augmentation`."""
@@ -78,7 +70,7 @@ class Background(Noise):
     name: ClassVar[str] = "background"
     method: ClassVar[str] = "background_noise"
     title: ClassVar[str] = "Corpus background noise"
-    clips: int = Field(default=64, ge=1, description="of the corpus's training part, the first ones; ours")
+    clips: Count = Field(64, description="of the corpus's training part, the first ones; ours")
 
     def change(self, clip: Clip, strength: float) -> Wave:
         """See `Augmentation`."""
@@ -97,7 +89,7 @@ class PitchShift(Augmentation):
     name: ClassVar[str] = "pitch_shift"
     title: ClassVar[str] = "Pitch shift"
     strengths: tuple[Annotated[float, Field(gt=0, le=24)], ...] = Field(
-        default=(1.0, 2.0, 4.0), min_length=3, description="largest shift in semitones; audiomentations: 4"
+        (1.0, 2.0, 4.0), min_length=3, description="largest shift in semitones; audiomentations: 4"
     )
 
     def change(self, clip: Clip, strength: float) -> Wave:
@@ -110,8 +102,8 @@ class TimeStretch(Augmentation):
 
     name: ClassVar[str] = "time_stretch"
     title: ClassVar[str] = "Time stretch"
-    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.05, 0.1, 0.25),
+    strengths: tuple[PositiveShare, ...] = Field(
+        (0.05, 0.1, 0.25),
         min_length=3,
         description="rates lie in [1 / (1 + strength), 1 + strength]; audiomentations: 0.8 to 1.25",
     )
@@ -126,8 +118,8 @@ class Shift(Augmentation):
 
     name: ClassVar[str] = "shift"
     title: ClassVar[str] = "Time shift"
-    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.1, 0.25, 0.5), min_length=3, description="largest shift as a share of the clip; audiomentations: 0.5"
+    strengths: tuple[PositiveShare, ...] = Field(
+        (0.1, 0.25, 0.5), min_length=3, description="largest shift as a share of the clip; audiomentations: 0.5"
     )
 
     def change(self, clip: Clip, strength: float) -> Wave:
@@ -138,13 +130,11 @@ class Shift(Augmentation):
 class Combination(Frozen):
     """Noise, time stretch, pitch shift and shift, each with a probability; defaults: audiomentations' own example."""
 
-    probability: float = Field(default=0.5, gt=0, le=1, description="of each of the four")
-    noise_snr_db: tuple[float, float] | None = Field(default=(5.0, 40.0), description="AddGaussianSNR; null = no noise")
-    stretch: float = Field(
-        default=0.25, ge=0, le=1, description="rates lie in [1 / (1 + stretch), 1 + stretch]; 0 = none"
-    )
-    semitones: float = Field(default=4.0, ge=0, le=12, description="largest shift of pitch; 0 = none")
-    shift: float = Field(default=0.5, ge=0, le=1, description="largest shift in time as a share of the clip; 0 = none")
+    probability: PositiveShare = Field(0.5, description="of each of the four")
+    noise_snr_db: tuple[float, float] | None = Field((5.0, 40.0), description="AddGaussianSNR; null = no noise")
+    stretch: Share = Field(0.25, description="rates lie in [1 / (1 + stretch), 1 + stretch]; 0 = none")
+    semitones: float = Field(4.0, ge=0, le=12, description="largest shift of pitch; 0 = none")
+    shift: Share = Field(0.5, description="largest shift in time as a share of the clip; 0 = none")
 
 
 class Audiomentations(Augmentation):
@@ -153,7 +143,7 @@ class Audiomentations(Augmentation):
     name: ClassVar[str] = "audiomentations"
     title: ClassVar[str] = "Audiomentations"
     combinations: dict[str, Combination] = Field(
-        default={
+        {
             "gentle": Combination(noise_snr_db=(20.0, 40.0), stretch=0, semitones=0, shift=0.25),
             "usual": Combination(),
             "strong": Combination(probability=0.8, noise_snr_db=(0.0, 30.0), semitones=6.0),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 WIRE_NULL = "__null__"
 """Stand-in for null, which KFP cannot carry inside a dict; `to_wire` writes it, and `Frozen` reads it back."""
+
+Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+PartialShare = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Frozen(BaseModel):
@@ -30,7 +38,7 @@ SCOPE = r"^$|^[\w-]+(/[\w-]+)*$"
 class Plan(Frozen):
     """Base of the settings that `plan` passes to each stage."""
 
-    scope: str = Field(default="", pattern=SCOPE, description="as in the run's configuration")
+    scope: str = Field("", pattern=SCOPE, description="as in the run's configuration")
 
 
 def to_wire(value: Any) -> Any:
@@ -47,34 +55,25 @@ def to_wire(value: Any) -> Any:
 class OptimConfig(Frozen):
     """AdamW with warm-up and a schedule."""
 
-    steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NonNegative = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: Natural = 0
     schedule: Literal["constant", "cosine", "inverse", "step"] = "cosine"
-    inverse_gamma: float = Field(default=1e6, gt=0, description="InverseLR of stable-audio-tools")
-    step_factor: float = Field(
-        default=1.0, gt=0, le=1, description="schedule step: at step_from, and every step_every steps after it"
-    )
-    step_from: int = Field(default=0, ge=0)
-    step_every: int = Field(default=1, gt=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    ema_decay: float = Field(default=0.0, ge=0, lt=1, description="0 = no averaging")
-    record_every: int = Field(default=25, gt=0, description="steps between rows of the curve")
-    evaluate_every: int = Field(default=10**9, gt=0)
-    checkpoint_every_s: float = Field(default=120.0, gt=0)
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16: autocast, with weights, averages and optimizer state in fp32"
-    )
-    accumulation: int = Field(
-        default=1, gt=0, description="micro-batches per step and process; batch_size is the batch of all together"
-    )
-    sharding: Literal["none", "fsdp"] = Field(
-        default="none",
-        description="several processes: each holds the whole state (DDP), or its share of it (FSDP, arXiv 2304.11277)",
-    )
+    inverse_gamma: Positive = Field(1e6, description="InverseLR of stable-audio-tools")
+    step_factor: PositiveShare = Field(1.0, description="schedule step: at step_from, and every step_every on")
+    step_from: Natural = 0
+    step_every: Count = 1
+    max_grad_norm: Positive = 1.0
+    ema_decay: PartialShare = Field(0.0, description="0 = no averaging")
+    record_every: Count = Field(25, description="steps between rows of the curve")
+    evaluate_every: Count = 10**9
+    checkpoint_every_s: Positive = 120.0
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; weights, optimizer state in fp32")
+    accumulation: Count = Field(1, description="micro-batches per step and process; batch_size is that of all together")
+    sharding: Literal["none", "fsdp"] = Field("none", description="several processes: DDP or FSDP (arXiv 2304.11277)")
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> OptimConfig:

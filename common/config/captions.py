@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
-from common.config.base import Frozen, Plan
+from common.config.base import Count, Frozen, Natural, NonNegative, Plan, Positive, PositiveShare, Share
 from common.config.recipes import Recipe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -33,58 +33,29 @@ class Checkpoint(Frozen):
 class CheckConfig(Frozen):
     """Requirements on a caption, whichever writer it comes from."""
 
-    max_words: int = Field(
-        default=25,
-        ge=5,
-        description="paper's prompts: 20 to 25; longer captions are cut after a clause; a label longer than this "
-        "minus 5 raises it, for the label is never cut",
-    )
-    min_ascii_share: float = Field(
-        default=0.9,
-        ge=0,
-        le=1,
-        description="of the letters outside the label, accents aside; ours, because the prompts are in English",
-    )
-    max_reply_bytes: int = Field(default=65536, ge=1024, description="ours: five captions take under 2 kB")
-    max_depth: int = Field(default=8, ge=3, description="of brackets in a reply; ours: a valid one has 2")
-    max_replaced_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="of captions the grammar had to write for a model; above it the stage fails, because the run would "
-        "not be one of that model. Ours",
-    )
+    max_words: int = Field(25, ge=5, description="paper: 20 to 25; longer ones are cut after a clause, never the label")
+    min_ascii_share: Share = Field(0.9, description="of the letters outside the label; ours: prompts are in English")
+    max_reply_bytes: int = Field(65536, ge=1024, description="ours: five captions take under 2 kB")
+    max_depth: int = Field(8, ge=3, description="of brackets in a reply; ours: a valid one has 2")
+    max_replaced_share: Share = Field(0.5, description="that the grammar wrote for a model; above it the stage fails")
 
 
 class EndpointConfig(Frozen):
     """An OpenAI-compatible chat endpoint: vLLM, or a hosted one."""
 
-    base_url: str = Field(default="http://localhost:8000/v1", description="vLLM's default; without credentials in it")
-    model: str = Field(default="Qwen/Qwen2.5-7B-Instruct", min_length=1, description="paper: gpt-4o; ours: an open one")
-    api_key_variable: str = Field(
-        default="SYNTHIO_LLM_API_KEY",
-        pattern=r"^[A-Z][A-Z0-9_]*$",
-        description="environment variable that holds the key (in a pod: from a secret); unset = no key is sent",
-    )
-    temperature: float = Field(default=0.7, ge=0, le=2, description="official code")
-    max_tokens: int = Field(default=4096, gt=0, description="official code")
-    extra: dict[str, JsonValue] = Field(
-        default={},
-        description='further fields of every request; {"chat_template_kwargs": {"enable_thinking": false}} keeps Qwen3 '
-        "behind vLLM from thinking",
-    )
-    timeout_s: float = Field(default=60.0, gt=0, description="of one request, from sending to the last byte; ours")
-    attempts: int = Field(default=5, ge=1, le=20, description="of one request; ours")
-    max_wait_s: float = Field(default=30.0, ge=0, description="between attempts, exponential with jitter; ours")
-    limit_wait_s: float = Field(
-        default=600.0,
-        ge=0,
-        description="how long a request is tried while the server limits requests (429), which outlasts limits per "
-        "minute; then the stage fails and can be resumed. Ours",
-    )
-    concurrency: int = Field(default=8, ge=1, le=256, description="requests in flight; ours")
-    price_per_million_input: float = Field(default=0.0, ge=0, description="money per million tokens; 0: own server")
-    price_per_million_output: float = Field(default=0.0, ge=0, description="money per million tokens; 0: own server")
+    base_url: str = Field("http://localhost:8000/v1", description="vLLM's default; without credentials in it")
+    model: str = Field("Qwen/Qwen2.5-7B-Instruct", min_length=1, description="paper: gpt-4o; ours: an open one")
+    api_key_variable: str = Field("SYNTHIO_LLM_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$", description="unset = no key")
+    temperature: float = Field(0.7, ge=0, le=2, description="official code")
+    max_tokens: Count = Field(4096, description="official code")
+    extra: dict[str, JsonValue] = Field({}, description="further fields of requests, such as chat_template_kwargs")
+    timeout_s: Positive = Field(60.0, description="of one request, from sending to the last byte; ours")
+    attempts: int = Field(5, ge=1, le=20, description="of one request; ours")
+    max_wait_s: NonNegative = Field(30.0, description="between attempts, exponential with jitter; ours")
+    limit_wait_s: NonNegative = Field(600.0, description="how long a request is tried on HTTP status 429; ours")
+    concurrency: int = Field(8, ge=1, le=256, description="requests in flight; ours")
+    price_per_million_input: NonNegative = Field(0.0, description="money per million tokens; 0: own server")
+    price_per_million_output: NonNegative = Field(0.0, description="money per million tokens; 0: own server")
 
     @model_validator(mode="after")
     def _url_is_plain(self) -> EndpointConfig:
@@ -100,40 +71,30 @@ class ChatModelConfig(Frozen):
     """A local chat model through transformers."""
 
     checkpoint: Checkpoint = Field(
-        default=Checkpoint(model="Qwen/Qwen2.5-7B-Instruct", revision="a09a35458c702b33eeacc393d103063234e8bc28"),
+        Checkpoint(model="Qwen/Qwen2.5-7B-Instruct", revision="a09a35458c702b33eeacc393d103063234e8bc28"),
         description="ours: Apache-2.0, follows JSON instructions",
     )
-    batch_size: int = Field(default=16, gt=0)
-    temperature: float = Field(default=0.7, ge=0, le=2, description="official code")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="official code: not set")
-    max_new_tokens: int = Field(default=512, gt=0, description="ours: five captions take about 200")
+    batch_size: Count = 16
+    temperature: float = Field(0.7, ge=0, le=2, description="official code")
+    top_p: PositiveShare = Field(1.0, description="official code: not set")
+    max_new_tokens: Count = Field(512, description="ours: five captions take about 200")
 
 
 class GrammarConfig(Frozen):
     """The embedded grammar: composes captions from the vocabulary of the built-in corpus; never reads audio."""
 
-    reuse_share: float = Field(
-        default=0.75,
-        ge=0,
-        le=1,
-        description="of elements taken from the pool rather than new; prompt 2 of the paper: a small share is new",
-    )
-    template_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="of captions that begin like the template `sound of a`; ours, because alignment trains that form",
-    )
-    max_elements: int = Field(default=3, ge=1, le=6, description="beside the label; ours")
+    reuse_share: Share = Field(0.75, description="of elements from the pool; paper's prompt 2: a small share is new")
+    template_share: Share = Field(0.5, description="of captions like the template `sound of a`, as in alignment")
+    max_elements: int = Field(3, ge=1, le=6, description="beside the label; ours")
 
 
 class WriterConfig(Frozen):
     """Choice of the caption writer. The settings of all back ends are present, so an override can switch `backend`."""
 
-    backend: Literal["endpoint", "chat_model", "grammar"] = Field(default="endpoint", description="paper: hosted LLM")
+    backend: Literal["endpoint", "chat_model", "grammar"] = Field("endpoint", description="paper: hosted LLM")
     endpoint: EndpointConfig = EndpointConfig()
     chat_model: ChatModelConfig = ChatModelConfig()
-    grammar: GrammarConfig = Field(default=GrammarConfig(), description="also stands in for the other two")
+    grammar: GrammarConfig = Field(GrammarConfig(), description="also stands in for the other two")
     checks: CheckConfig = CheckConfig()
 
 
@@ -141,24 +102,24 @@ class AudioLLMConfig(Frozen):
     """An audio LLM through transformers: Qwen2-Audio, or the Thinker of Qwen2.5-Omni."""
 
     checkpoint: Checkpoint = Field(
-        default=Checkpoint(model="Qwen/Qwen2-Audio-7B-Instruct", revision="0a095220c30b7b31434169c3086508ef3ea5bf0a"),
+        Checkpoint(model="Qwen/Qwen2-Audio-7B-Instruct", revision="0a095220c30b7b31434169c3086508ef3ea5bf0a"),
         description="ours, because GAMA (official code) needs a forked transformers",
     )
-    batch_size: int = Field(default=8, gt=0)
-    temperature: float = Field(default=0.1, ge=0, le=2, description="official code; 0 = greedy")
-    top_p: float = Field(default=0.95, gt=0, le=1, description="official code")
-    max_new_tokens: int = Field(default=96, gt=0, description="official code: 400; ours: one sentence")
+    batch_size: Count = 8
+    temperature: float = Field(0.1, ge=0, le=2, description="official code; 0 = greedy")
+    top_p: PositiveShare = Field(0.95, description="official code")
+    max_new_tokens: Count = Field(96, description="official code: 400; ours: one sentence")
 
 
 class CaptionClipsConfig(Frozen):
     """Captioning of the gold training clips."""
 
-    backend: Literal["audio_llm", "acoustics"] = Field(default="audio_llm", description="paper: an audio LLM")
+    backend: Literal["audio_llm", "acoustics"] = Field("audio_llm", description="paper: an audio LLM")
     audio_llm: AudioLLMConfig = AudioLLMConfig()
-    max_words: int = Field(default=60, ge=5, description="longer replies are cut after a clause; ours")
-    min_ascii_share: float = Field(default=0.9, ge=0, le=1, description="as for written captions")
-    max_replaced_share: float = Field(default=0.5, ge=0, le=1, description="as for written captions")
-    sample_rate_hz: int = Field(default=16000, ge=8000, le=48000, description="of the acoustic measurements; ours")
+    max_words: int = Field(60, ge=5, description="longer replies are cut after a clause; ours")
+    min_ascii_share: Share = Field(0.9, description="as for written captions")
+    max_replaced_share: Share = Field(0.5, description="as for written captions")
+    sample_rate_hz: int = Field(16000, ge=8000, le=48000, description="of the acoustic measurements; ours")
 
 
 class CaptionClipsPlan(Plan):
@@ -173,8 +134,8 @@ class AugmentCaptionsConfig(Frozen):
     """Writing of new captions for the clips to be generated."""
 
     writer: WriterConfig = WriterConfig()
-    captions_per_call: int = Field(default=5, ge=1, le=10, description="official code")
-    pool_share: float = Field(default=0.75, gt=0, le=1, description="of the label's elements, per call; official code")
+    captions_per_call: int = Field(5, ge=1, le=10, description="official code")
+    pool_share: PositiveShare = Field(0.75, description="of the label's elements, per call; official code")
 
 
 class AugmentCaptionsPlan(Plan):
@@ -184,7 +145,7 @@ class AugmentCaptionsPlan(Plan):
     seeds: tuple[int, ...]
     recipes: tuple[Recipe, ...]
     augmentation_factor: int = Field(ge=1, le=20)
-    surplus: float = Field(default=1.0, ge=1, description="captions for each one wanted, of recipes with a filter")
+    surplus: float = Field(1.0, ge=1, description="captions for each one wanted, of recipes with a filter")
     domain: str = ""
 
     @property
@@ -198,7 +159,7 @@ class ReviseCaptionsConfig(Frozen):
     """Revision of the captions of rejected clips."""
 
     writer: WriterConfig = WriterConfig()
-    pool_share: float = Field(default=0.75, gt=0, le=1, description="of the accepted elements, for one call; as above")
+    pool_share: PositiveShare = Field(0.75, description="of the accepted elements, for one call; as above")
 
 
 class ReviseCaptionsPlan(Plan):
@@ -207,5 +168,5 @@ class ReviseCaptionsPlan(Plan):
     settings: ReviseCaptionsConfig = ReviseCaptionsConfig()
     seeds: tuple[int, ...]
     recipes: tuple[Recipe, ...]
-    rounds: int = Field(ge=0, description="of recipes that do not state their own")
+    rounds: Natural = Field(description="of recipes that do not state their own")
     domain: str = ""

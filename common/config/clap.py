@@ -6,36 +6,34 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, OptimConfig, Plan
+from common.config.base import Count, Frozen, NonNegative, OptimConfig, PartialShare, Plan, Positive, PositiveShare
 from common.config.recipes import Recipe
 
 
 class ClapArchitecture(Frozen):
     """Sizes of a CLAP trained from random weights; the defaults are those of LAION's unfused HTS-AT CLAP."""
 
-    sample_rate_hz: int = Field(default=48_000, gt=0)
-    window_s: int = Field(default=10, gt=0, description="length of one input window; longer clips take several")
-    padding: Literal["repeatpad", "repeat", "pad"] = Field(
-        default="repeatpad", description="how a clip shorter than the window fills it: as ClapFeatureExtractor"
-    )
-    fft_size: int = Field(default=1024, gt=0)
-    hop_length: int = Field(default=480, gt=0, description="samples")
-    mel_bins: int = Field(default=64, gt=0)
-    frequency_min_hz: float = Field(default=50.0, ge=0)
-    frequency_max_hz: float = Field(default=14_000.0, gt=0)
-    spec_size: int = Field(default=256, gt=0, description="side of the square image made of the spectrogram")
-    patch_size: int = Field(default=4, gt=0)
-    patch_width: int = Field(default=96, gt=0, description="channels of the first stage; doubled by each further one")
+    sample_rate_hz: Count = 48_000
+    window_s: Count = Field(10, description="length of one input window; longer clips take several")
+    padding: Literal["repeatpad", "repeat", "pad"] = Field("repeatpad", description="filling of short clips")
+    fft_size: Count = 1024
+    hop_length: Count = Field(480, description="samples")
+    mel_bins: Count = 64
+    frequency_min_hz: NonNegative = 50.0
+    frequency_max_hz: Positive = 14_000.0
+    spec_size: Count = Field(256, description="side of the square image made of the spectrogram")
+    patch_size: Count = 4
+    patch_width: Count = Field(96, description="channels of the first stage; doubled by each further one")
     depths: tuple[int, ...] = (2, 2, 6, 2)
     audio_heads: tuple[int, ...] = (4, 8, 16, 32)
-    attention_window: int = Field(default=8, gt=0, description="side of an attention window, in patches")
-    text_width: int = Field(default=768, gt=0)
-    text_layers: int = Field(default=12, gt=0)
-    text_heads: int = Field(default=12, gt=0)
-    text_ff_width: int = Field(default=3072, gt=0)
-    max_tokens: int = Field(default=512, ge=64, description="ours: no caption may be cut, and a spelled label is long")
-    projection_dim: int = Field(default=512, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="of the text side; RoBERTa")
+    attention_window: Count = Field(8, description="side of an attention window, in patches")
+    text_width: Count = 768
+    text_layers: Count = 12
+    text_heads: Count = 12
+    text_ff_width: Count = 3072
+    max_tokens: int = Field(512, ge=64, description="ours: no caption may be cut, and a spelled label is long")
+    projection_dim: Count = 512
+    dropout: PartialShare = Field(0.1, description="of the text side; RoBERTa")
 
     @model_validator(mode="after")
     def _fits(self) -> ClapArchitecture:
@@ -56,40 +54,18 @@ class ClapArchitecture(Frozen):
 class PretrainClapConfig(Frozen):
     """A published checkpoint, verified and passed through, or training on the corpus, or both."""
 
-    checkpoint: str | None = Field(
-        default="laion/clap-htsat-unfused",
-        description="name or directory of a published ClapModel; null = random weights of `architecture`",
-    )
-    revision: str | None = Field(
-        default="8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a", description="pinned commit of the checkpoint"
-    )
+    checkpoint: str | None = Field("laion/clap-htsat-unfused", description="hub id or folder; null = random weights")
+    revision: str | None = Field("8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a", description="commit of the checkpoint")
     architecture: ClapArchitecture = ClapArchitecture()
-    optim: OptimConfig | None = Field(default=None, description="null = take the checkpoint as it is")
-    max_clips: int | None = Field(
-        default=None, gt=0, description="training clips that are used, the first ones; null = all"
-    )
-    max_heldout_clips: int = Field(default=500, ge=2, description="ours: held-out clips for the retrieval figures")
-    feature_precision: Literal["float32", "float16"] = Field(
-        default="float32",
-        description="of the training features, which lie on the machine's disk, 256 kB for 10 s in float32 and the "
-        "default sizes; ours: float16 halves that, and is off by at most 0.03 dB",
-    )
+    optim: OptimConfig | None = Field(None, description="null = take the checkpoint as it is")
+    max_clips: Count | None = Field(None, description="training clips that are used, the first ones; null = all")
+    max_heldout_clips: int = Field(500, ge=2, description="ours: held-out clips for the retrieval figures")
+    feature_precision: Literal["float32", "float16"] = Field("float32", description="on disk; float16: ± 0.03 dB")
     select_by: Literal["auc", "accuracy", "caption_auc", "audio_to_text_r10", "text_to_audio_r10"] = Field(
-        default="auc",
-        description="held-out figure by which the best evaluation is kept (`optim.evaluate_every`); ours: `auc`, of "
-        "label prompts where the corpus has labels and of captions elsewhere, is closest to what the filter does",
+        "auc", description="held-out figure that picks the step; ours: `auc` is closest to what the filter does"
     )
-    use_labels: bool = Field(
-        default=True,
-        description="ours: where the corpus has labels, clips of equal label match each other's texts and the label "
-        "prompt is a second wording; on the procedural corpus this raises held-out AUC from 0.91 to 0.95",
-    )
-    equalizer_db: float = Field(
-        default=5.0,
-        ge=0,
-        description="random equaliser on training spectrograms (FilterAugment, arXiv 2110.03282); on clips recorded "
-        "through a chain that the corpus never uses it raises AUC from 0.70 to 0.78",
-    )
+    use_labels: bool = Field(True, description="labels tell which clips match each other's texts; ours: better AUC")
+    equalizer_db: NonNegative = Field(5.0, description="random equaliser (FilterAugment, arXiv 2110.03282); ours")
 
     @model_validator(mode="after")
     def _has_weights(self) -> PretrainClapConfig:
@@ -108,17 +84,12 @@ class PretrainClapPlan(Plan):
 class FinetuneClapConfig(Frozen):
     """Contrastive fine-tuning on the gold training clips of a replicate."""
 
-    enabled: bool = Field(default=True, description="paper; off = every replicate uses the pretrained model")
+    enabled: bool = Field(True, description="paper; off = every replicate uses the pretrained model")
     optim: OptimConfig = Field(
-        default=OptimConfig(steps=100, batch_size=32, learning_rate=1e-5, warmup_steps=10, evaluate_every=25),
-        description="ours: few and small steps, because n = 50 overfits quickly; the evaluation with the best AUC on "
-        "validation clips is kept, or the pretrained model",
+        OptimConfig(steps=100, batch_size=32, learning_rate=1e-5, warmup_steps=10, evaluate_every=25),
+        description="ours: few and small steps, because n = 50 overfits quickly; validation AUC chooses",
     )
-    equalizer_db: float = Field(
-        default=6.0,
-        ge=0,
-        description="random equaliser on training spectrograms; on demo clips it turns a loss of AUC into a gain",
-    )
+    equalizer_db: NonNegative = Field(6.0, description="random equaliser; on demo clips AUC falls without it")
 
 
 class FinetuneClapPlan(Plan):
@@ -134,21 +105,9 @@ class ThresholdConfig(Frozen):
     Its effect on the replicate's gold validation clips is recorded for every kind.
     """
 
-    kind: Literal["fixed", "percentile", "margin"] = Field(
-        default="margin",
-        description="ours, measured (docs/FILTER.md): of demo clips with planted labels (6 draws) `margin` at the 25th "
-        "percentile keeps 78 % of the right and 17 % of the wrong ones, `percentile` 81 and 19, `fixed` 0.5 82 and 19; "
-        "margins tell right from wrong a little better than scores, and a fixed score does not carry over to another "
-        "model. The official code has one fixed score",
-    )
-    min_score: float = Field(default=0.3, ge=-1, le=1, description="`fixed`: least cosine with the label prompt")
-    percentile: float | None = Field(
-        default=25.0,
-        ge=0,
-        le=100,
-        description="`percentile`, `margin`: this percentile of the gold validation clips' scores or margins; "
-        "null (`margin` only) = 0: the clip's own label must win",
-    )
+    kind: Literal["fixed", "percentile", "margin"] = Field("margin", description="ours, measured: docs/FILTER.md")
+    min_score: float = Field(0.3, ge=-1, le=1, description="`fixed`: least cosine with the label prompt")
+    percentile: float | None = Field(25.0, ge=0, le=100, description="of gold validation's scores or margins; null = 0")
 
     @model_validator(mode="after")
     def _calibrated(self) -> ThresholdConfig:
@@ -160,20 +119,10 @@ class ThresholdConfig(Frozen):
 class SecondJudgeConfig(Frozen):
     """A second judge beside CLAP, fitted to the gold training clips; a clip must pass both."""
 
-    kind: Literal["none", "stats"] = Field(
-        default="none",
-        description="stats: linear discriminant on spectral statistics, as the learner of this name; cross-fitted, so "
-        "that no clip is judged by a model that met its gold clip",
-    )
-    least: float = Field(
-        default=0.25,
-        gt=0,
-        description="a label is accepted from this many times its probability by chance: 1 / labels, or where clips "
-        "have several labels its share of the gold clips. Ours, measured (docs/FILTER.md): on demo more labels are "
-        "right and no class runs empty, as some do from 0.5",
-    )
-    folds: int = Field(default=10, ge=2, description="models; fewer where no class has as many gold clips")
-    ridge: float = Field(default=0.2, gt=0, description="of the discriminant, over the number of clips; as the learner")
+    kind: Literal["none", "stats"] = Field("none", description="stats: as the learner of this name, cross-fitted")
+    least: Positive = Field(0.25, description="times its probability by chance; ours, measured: docs/FILTER.md")
+    folds: int = Field(10, ge=2, description="models; fewer where no class has as many gold clips")
+    ridge: Positive = Field(0.2, description="of the discriminant, over the number of clips; as the learner")
 
 
 Keep = Literal["first", "unsure", "sure"]
@@ -184,38 +133,13 @@ class FilterAudioConfig(Frozen):
 
     threshold: ThresholdConfig = ThresholdConfig()
     second_judge: SecondJudgeConfig = SecondJudgeConfig()
-    duplicate_similarity: float = Field(
-        default=0.95, gt=0, le=1, description="ours: CLAP cosine from which two synthetic clips are compared closely"
-    )
-    copy_similarity: float = Field(
-        default=0.95, gt=0, le=1, description="ours: CLAP cosine from which a clip and a gold clip are compared closely"
-    )
-    same_recording: float = Field(
-        default=0.75,
-        gt=0,
-        le=1,
-        description="ours: correlation of the spectrograms' detail from which two clips are the same recording; "
-        "independent clips of one procedural class stay below 0.72, 4 of 5 codec round trips lie above 0.75",
-    )
-    max_compared: int = Field(
-        default=16,
-        gt=0,
-        description="ours: clips nearest in CLAP cosine that a clip is compared closely with; bounds the work where "
-        "all clips of a class lie close together, as they do for a small CLAP. A copy is among the very nearest",
-    )
-    surplus: float = Field(
-        default=1.0,
-        ge=1,
-        le=5,
-        description="clips generated for each one wanted, for methods with a filter. Training still takes, of each "
-        "class, as many as there are gold clips, times augmentation_factor",
-    )
-    keep: Keep = Field(
-        default="first",
-        description="which of a surplus of accepted clips training takes: those whose label the second judge is least "
-        "sure of (Deliberate Practice, arXiv 2502.15588) or surest of, or the first",
-    )
-    batch_size: int = Field(default=32, gt=0)
+    duplicate_similarity: PositiveShare = Field(0.95, description="CLAP cosine from which synthetic clips are compared")
+    copy_similarity: PositiveShare = Field(0.95, description="CLAP cosine from which clip and gold clip are compared")
+    same_recording: PositiveShare = Field(0.75, description="correlation of the spectrograms' detail; ours")
+    max_compared: Count = Field(16, description="nearest clips that a clip is compared with; ours, to bound the work")
+    surplus: float = Field(1.0, ge=1, le=5, description="clips generated for each one wanted, where there is a filter")
+    keep: Keep = Field("first", description="the label's probability by the second judge chooses (arXiv 2502.15588)")
+    batch_size: Count = 32
 
     @model_validator(mode="after")
     def _judged(self) -> FilterAudioConfig:
@@ -235,7 +159,7 @@ class FilterAudioPlan(Plan):
 class RetrieveAudioConfig(Frozen):
     """Retrieval of clips of the pretraining corpus: the nearest ones (paper, Table 1), or those of the label."""
 
-    batch_size: int = Field(default=32, gt=0, description="CLAP windows per pass; changes speed only")
+    batch_size: Count = Field(32, description="CLAP windows per pass; changes speed only")
 
 
 class RetrieveAudioPlan(Plan):
@@ -244,4 +168,4 @@ class RetrieveAudioPlan(Plan):
     settings: RetrieveAudioConfig = RetrieveAudioConfig()
     seeds: tuple[int, ...] = Field(min_length=1)
     recipes: tuple[Recipe, ...] = Field(description="those that take clips of the corpus")
-    clips_per_gold: int = Field(ge=1)
+    clips_per_gold: Count

@@ -1,4 +1,4 @@
-"""Settings of `prepare_corpus`."""
+"""Settings of `prepare_corpus`, and of the analytic spectral codec, a stand-in for a learned autoencoder."""
 
 from __future__ import annotations
 
@@ -6,77 +6,72 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, Plan
-from common.config.codec import SpectralCodecConfig
+from common.config.base import Count, Frozen, Natural, PartialShare, Plan, PositiveShare, Share
 from common.registered import one_of
 
 SPECTRAL, EMBEDDED = "spectral", "embedded"
 
 
+class SpectralCodecConfig(Frozen):
+    """Log-mel patches, principal components, Griffin-Lim; one latent frame = `frames_per_latent` spectra.
+
+    Defaults are ours, for speech and sounds at 16 kHz; `make bench-codec` measures what a round trip costs.
+    """
+
+    sampling_rate: int = Field(16000, ge=8000, le=48000, description="Hz")
+    n_fft: int = Field(512, ge=64)
+    frame_hop: int = Field(128, ge=16, description="samples between spectra")
+    frames_per_latent: int = Field(4, ge=1, le=8)
+    n_mels: int = Field(64, ge=8, le=256)
+    latent_channels: int = Field(48, ge=2, description="principal components of n_mels * frames_per_latent")
+    std_exponent: Share = Field(0.6, description="latent std ~ component std ** this: 0 whitens; 0.6 was best")
+    floor_db: float = Field(-100.0, ge=-120, le=-40, description="of mel magnitudes, re a full-scale sine")
+    griffin_lim_steps: int = Field(16, ge=1, le=200)
+    peak_limit: PositiveShare = Field(0.98, description="louder decoded clips are scaled down to it")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> SpectralCodecConfig:
+        if self.n_fft % 4 or self.frame_hop * 4 > self.n_fft:
+            raise ValueError(
+                f"n_fft ({self.n_fft}) must be a multiple of 4 and at least 4 * frame_hop ({self.frame_hop})"
+            )
+        if self.latent_channels > self.n_mels * self.frames_per_latent:
+            raise ValueError(
+                f"latent_channels ({self.latent_channels}) exceeds n_mels * frames_per_latent "
+                f"({self.n_mels * self.frames_per_latent})"
+            )
+        if self.frame_hop * self.frames_per_latent <= (self.n_fft - self.frame_hop) // 2:
+            raise ValueError("one latent frame must be longer than (n_fft - frame_hop) / 2 samples")
+        return self
+
+
 class PrepareCorpusConfig(Frozen):
     """The captioned corpus for pretraining the text-to-audio model and the judges."""
 
-    source: Literal["procedural", "folder", "tar", "none"] = Field(
-        default="folder",
-        description="`folder`: audio files with captions; `tar`: the same in tar shards; `procedural`: the built-in "
-        "generator; `none`: no corpus, for presets whose models are all published",
-    )
-    audio_dir: str | None = Field(
-        default=None,
-        description="`folder`: root of the audio files; `tar`: where the shards (*.tar) lie, or a text file with the "
-        "address of one on each line. A path, file:// or s3://",
-    )
-    captions_file: str | None = Field(
-        default=None,
-        description="`folder`, `tar`: captions, joined with the audio by file name or YouTube id. For `ontology` "
-        "AudioSet's segments CSV, with class_labels_indices.csv and ontology.json beside it. A path, file:// or s3://",
-    )
+    source: Literal["procedural", "folder", "tar", "none"] = Field("folder", description="files, tar shards, generator")
+    audio_dir: str | None = Field(None, description="root of the files, or of the shards: path, file:// or s3://")
+    captions_file: str | None = Field(None, description="joined by file name or YouTube id: CSV, JSONL or AudioSet's")
     captions_format: Annotated[str, one_of("components.prepare_corpus.formats", "auto")] = Field(
-        default="auto",
-        description="`plain`: CSV or JSONL with the columns file, caption and, if known, label; `ontology`: captions "
-        "are worded from AudioSet's classes; the others as published; `auto`: told by the columns",
+        "auto", description="`plain`: columns file, caption and, if known, label; the others as published"
     )
-    clips: int = Field(default=2000, ge=8, description="`procedural`: how many to make")
-    procedural_clips: int = Field(
-        default=0,
-        ge=0,
-        description="`folder`, `tar`: how many clips of the built-in generator join them; ours, for small collections",
-    )
-    durations_s: tuple[float, ...] = Field(
-        default=(10.0,), min_length=1, description="a longer file is cut to its loudest window. Paper: 10 s"
-    )
-    sample_rate_hz: int = Field(default=44100, ge=8000, le=48000, description="Stable Audio Open: 44.1 kHz")
-    channels: Literal[1, 2] = Field(default=2, description="Stable Audio Open: stereo; mono clips are doubled")
-    clips_per_shard: int = Field(default=500, ge=1, description="`tar`: a shard of the corpus is made of each input")
-    heldout_fraction: float = Field(
-        default=0.05, gt=0, lt=0.5, description="of the shards; ours: for choosing models by held-out captions"
-    )
-    max_bad_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="unusable or absent files and captions before the stage fails; ours"
-    )
-    keep_audio: bool = Field(default=True, description="keep audio shards, for pretraining CLAP and the classifier")
-    vae: str = Field(
-        default="stabilityai/stable-audio-open-1.0",
-        description="`spectral`, or the diffusers pipeline (folder or hub id) whose `vae` encodes",
-    )
-    vae_revision: str | None = Field(default=None, description="commit on the hub; set it for runs that must repeat")
-    latent_dtype: Literal["float32", "float16"] = Field(
-        default="float32",
-        description="float16 halves the shards; its rounding (1/2048) is finer than that of training in bf16 (1/256)",
-    )
-    encode_batch: int = Field(
-        default=8,
-        ge=1,
-        description="clips of equal length that a GPU encodes at once; a CPU takes them one by one. Ours",
-    )
+    clips: int = Field(2000, ge=8, description="`procedural`: how many to make")
+    procedural_clips: Natural = Field(0, description="clips of the built-in generator beside the others; ours")
+    durations_s: tuple[float, ...] = Field((10.0,), min_length=1, description="longer: cut to the loudest window")
+    sample_rate_hz: int = Field(44100, ge=8000, le=48000, description="Stable Audio Open: 44.1 kHz")
+    channels: Literal[1, 2] = Field(2, description="Stable Audio Open: stereo; mono clips are doubled")
+    clips_per_shard: Count = Field(500, description="`tar`: a shard of the corpus is made of each input")
+    heldout_fraction: float = Field(0.05, gt=0, lt=0.5, description="of the shards, to choose models by; ours")
+    max_bad_fraction: PartialShare = Field(0.05, description="unusable or absent files, before the stage fails; ours")
+    keep_audio: bool = Field(True, description="keep audio shards, for pretraining CLAP and the classifier")
+    vae: str = Field("stabilityai/stable-audio-open-1.0", description="`spectral`, or a pipeline whose `vae` encodes")
+    vae_revision: str | None = Field(None, description="commit on the hub; set it for runs that must repeat")
+    latent_dtype: Literal["float32", "float16"] = Field("float32", description="float16 halves the shards")
+    encode_batch: Count = Field(8, description="clips of equal length that a GPU encodes at once; ours")
     codec: SpectralCodecConfig = SpectralCodecConfig()
-    codec_fit_clips: int = Field(default=800, ge=8, description="ours: the components are stable from some hundreds on")
-    tokenizer: str = Field(
-        default="google/flan-t5-large",
-        description="`embedded` (words, letters, bytes of this corpus), or a folder or hub id; paper: flan-t5-large",
-    )
+    codec_fit_clips: int = Field(800, ge=8, description="ours: the components are stable from some hundreds on")
+    tokenizer: str = Field("google/flan-t5-large", description="`embedded`, or folder or hub id; paper: flan-t5-large")
     tokenizer_revision: str | None = None
-    max_tokens: int = Field(default=128, ge=64, description="official code: 128")
+    max_tokens: int = Field(128, ge=64, description="official code: 128")
 
     @model_validator(mode="after")
     def _folder_is_named(self) -> PrepareCorpusConfig:
@@ -94,7 +89,5 @@ class PrepareCorpusPlan(Plan):
 
     settings: PrepareCorpusConfig
     seed: int
-    excluded_ids_files: tuple[str, ...] = Field(
-        default=(), description="files that name the AudioSet and Freesound clips of datasets"
-    )
-    wanted: bool = Field(default=True, description="false = nothing of the run takes clips from it: it stays empty")
+    excluded_ids_files: tuple[str, ...] = Field((), description="files that name the clips of datasets")
+    wanted: bool = Field(True, description="false = nothing of the run takes clips from it: it stays empty")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from common.config.base import Frozen
+from common.config.base import Count, Frozen, NonNegative, PartialShare, Positive, Share
 from common.errors import ConfigError, unknown_name
 
 
@@ -84,60 +84,38 @@ def checked_learners(names: Iterable[str]) -> tuple[str, ...]:
 class Encoder(Frozen):
     """A pretrained audio encoder that stays frozen."""
 
-    checkpoint: str = Field(
-        min_length=1, description="hub id, or a folder (starting with `/` or `.`), of a CLAP, a Whisper or a PE-AV"
-    )
-    revision: str | None = Field(
-        default=None, description="commit of the hub id; null = the one in common/models/models.yaml, if there is one"
-    )
+    checkpoint: str = Field(min_length=1, description="hub id, or a folder, of a CLAP, a Whisper or a PE-AV")
+    revision: str | None = Field(None, description="commit of the hub id; null = that of common/models/models.yaml")
 
 
 class LearnersConfig(Frozen):
     """Learners beside AST; repeated splits of training and validation clips together choose among the values."""
 
-    names: tuple[str, ...] = Field(
-        default=tuple(LEARNERS), description="learners that are trained on every method's clips; ast always is"
-    )
+    names: tuple[str, ...] = Field(tuple(LEARNERS), description="trained on every method's clips; ast always is")
     encoders: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_]*$")], Encoder] = Field(
-        default={}, description="further frozen encoders: each gives the learner probe_<name>, beside those of `names`"
+        {}, description="further frozen encoders: each gives the learner probe_<name>, beside those of `names`"
     )
-    inverse_penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.01, 0.1, 1.0), min_length=1, description="scikit-learn's C, of logistic regressions on features"
-    )
-    ridges: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.1, 0.3, 1.0),
-        min_length=1,
-        description="of the linear discriminant, over the number of clips; ours: 0.2 did best on average",
-    )
-    cache_shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.0, 0.5, 0.8, 0.95, 1.0),
+    inverse_penalties: tuple[Positive, ...] = Field((0.01, 0.1, 1.0), min_length=1, description="scikit-learn's C")
+    ridges: tuple[Positive, ...] = Field((0.1, 0.3, 1.0), min_length=1, description="of the linear discriminant; ours")
+    cache_shares: tuple[Share, ...] = Field(
+        (0.0, 0.5, 0.8, 0.95, 1.0),
         min_length=1,
         description="say of the labelled clips in few_shot_clap; 0 is zero-shot, 1 asks no text; ours",
     )
-    cache_sharpness: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(1.0, 5.0, 25.0),
+    cache_sharpness: tuple[Positive, ...] = Field(
+        (1.0, 5.0, 25.0),
         min_length=1,
-        description="how fast a labelled clip's say falls with its distance in few_shot_clap; near Tip-Adapter's",
+        description="how fast a labelled clip's say falls with its distance; near Tip-Adapter's",
     )
-    synthetic_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.0, 0.25, 1.0),
+    synthetic_weights: tuple[NonNegative, ...] = Field(
+        (0.0, 0.25, 1.0),
         min_length=1,
         description="total weight of a method's further clips, that of gold clips being 1; 0 leaves them out",
     )
-    real_last: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
-        default=(0.0,),
-        min_length=1,
-        description="final share of the small CNN's steps that see real clips alone, after those with synthetic ones",
-    )
-    cnn_steps: int = Field(default=300, gt=0, description="steps of 16 examples of the small CNN; ours")
-    copies: int = Field(
-        default=2, ge=1, description="augmented copies of each clip, where AST has those of the augmentation; ours"
-    )
-    splits: int = Field(
-        default=4,
-        ge=1,
-        description="repeated splits into halves, fitted both ways; slow learners take one half of one; ours",
-    )
+    real_last: tuple[PartialShare, ...] = Field((0.0,), min_length=1, description="final share of steps on real clips")
+    cnn_steps: Count = Field(300, description="steps of 16 examples of the small CNN; ours")
+    copies: Count = Field(2, description="augmented copies of each clip, where AST has those of the augmentation; ours")
+    splits: Count = Field(4, description="splits into halves, fitted both ways; slow learners take one half; ours")
 
     @field_validator("names")
     @classmethod

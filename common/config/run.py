@@ -1,30 +1,34 @@
-"""Configuration of a whole run: a preset, with overrides."""
+"""Configuration of a whole run: a preset, with `section.field=value` overrides, and errors in one line."""
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from common.config.base import SCOPE, Frozen
+from common.config.base import SCOPE, Count, Frozen
 from common.config.captions import AugmentCaptionsConfig, CaptionClipsConfig, ReviseCaptionsConfig
 from common.config.clap import FilterAudioConfig, FinetuneClapConfig, PretrainClapConfig, RetrieveAudioConfig
 from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
-from common.config.dataset import PrepareDatasetConfig
+from common.config.dataset import DeclaredUse, PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
-from common.config.licence import DeclaredUse
-from common.config.overrides import validated, with_overrides
 from common.config.recipes import MAX_ROUNDS
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.config.train_classifier import TrainClassifierConfig
-from common.errors import unknown_name
+from common.errors import ConfigError, unknown_name
 
 AUTO_FACTORS = (1, 2, 4, 8)
 """Factors tried by `augmentation_factor: auto`."""
+
+Settings = TypeVar("Settings", bound=Frozen)
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 
@@ -32,24 +36,14 @@ PRESETS_DIR = Path(__file__).parent / "presets"
 class RunConfig(Frozen):
     """Every setting of a run, one section per stage."""
 
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of everything that replicates share")
-    scope: str = Field(
-        default="",
-        pattern=SCOPE,
-        description="place in the store where finished work is kept and looked for, apart from that of other runs: a "
-        "run with a new one makes everything itself. Empty = the place that runs share",
-    )
-    rounds: int = Field(default=3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
+    seed: int = Field(0, ge=0, lt=2**31, description="of everything that replicates share")
+    scope: str = Field("", pattern=SCOPE, description="place in the store; a run with a new one makes all itself")
+    rounds: int = Field(3, ge=0, le=MAX_ROUNDS, description="of self-reflection; official code: at most 3")
     augmentation_factor: Annotated[int, Field(ge=1, le=20)] | Literal["auto"] = Field(
-        default=2,
-        description="synthetic clips per gold clip; official code: 2. auto: validation chooses among 1, 2, 4 and 8 for "
-        "each method and replicate, at the price of 8 clips and four trainings",
+        2, description="synthetic clips per gold clip; official code: 2. auto: validation chooses among 1, 2, 4 and 8"
     )
-    losers_per_clip: int = Field(default=2, ge=1, description="j of the paper; official code: 2")
-    use: DeclaredUse = Field(
-        default="research",
-        description="what the run's models and clips are for; `plan` refuses data and models whose licence forbids it",
-    )
+    losers_per_clip: Count = Field(2, description="j of the paper; official code: 2")
+    use: DeclaredUse = Field("research", description="`plan` refuses data and models whose licence forbids it")
     prepare_corpus: PrepareCorpusConfig
     pretrain_t2a: PretrainT2AConfig
     pretrain_clap: PretrainClapConfig
@@ -119,3 +113,77 @@ def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
         writer["backend"], writer["endpoint"]["base_url"] = "endpoint", address
     # The message omits the address, which may contain the credentials that it is refused for.
     return validated(RunConfig, values, "llm_endpoint", secret=True)
+
+
+class _Begun(dict[str, Any]):
+    """A section that was null and has got some fields; whether it has all that it needs, validation says."""
+
+
+def with_overrides(settings: Settings, overrides: str) -> Settings:
+    """Apply space-separated `section.field=value` pairs, values in YAML, such as `align_t2a.optim.steps=50 rounds=1`.
+
+    Raises ConfigError: unknown field (the message lists near ones), or a bad value.
+    """
+    if not overrides.split():
+        return settings
+    values = settings.model_dump()
+    for pair in overrides.split():
+        _override(values, pair)
+        # A later override may make this one valid, so ignore errors here; a valid state gains new defaults.
+        with suppress(ValidationError):
+            values = type(settings).model_validate(copy.deepcopy(values)).model_dump()
+    return validated(type(settings), values, f"overrides {overrides!r}")
+
+
+def _override(values: dict[str, Any], pair: str) -> None:
+    path, separator, text = pair.partition("=")
+    if not separator:
+        raise ConfigError(f"override {pair!r} is no section.field=value, for example align_t2a.beta=100")
+    node: Any = values
+    keys = path.split(".")
+    for depth, key in enumerate(keys):
+        if not isinstance(node, dict) or (key not in node and not isinstance(node, _Begun)):
+            where = ".".join(keys[:depth]) or "the run"
+            known = node if isinstance(node, dict) else []
+            raise unknown_name(f"override (field of {where})", key, known)
+        if depth == len(keys) - 1:
+            try:
+                node[key] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(
+                    f"override {pair!r}: its value is no valid YAML; put text in double quotes"
+                ) from error
+        elif node.get(key) is None:
+            node[key] = _Begun()
+        node = node[key]
+
+
+def validated(kind: type[Settings], values: dict[str, Any], where: str, secret: bool = False) -> Settings:
+    """Settings of a kind from their values.
+
+    Raises ConfigError: a value is wrong; the message names the first one.
+    """
+    try:
+        config = kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the run"
+        found = "" if secret else f" (found {first.get('input')!r:.80})"
+        raise ConfigError(f"{where}: {field}: {first['msg']}{found}") from (None if secret else error)
+    # Settings travel as JSON, which has neither.
+    for field, value in _leaves(config.model_dump()):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}: {field}: expected a finite number (found {value})")
+    return config
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of nested settings with their paths, such as `align_t2a.optim.steps`."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item, path)
+    else:
+        yield path, value

@@ -7,24 +7,33 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model, model_validator
 
 from common.config.augmentations import AUGMENTATIONS
-from common.config.base import Frozen, OptimConfig, Plan
+from common.config.base import (
+    Count,
+    Frozen,
+    Natural,
+    NonNegative,
+    OptimConfig,
+    PartialShare,
+    Plan,
+    Positive,
+    PositiveShare,
+)
 from common.config.clap import Keep
-from common.config.classifier import SpecAugmentConfig
+from common.config.classifier import RecordingConfig, SpecAugmentConfig
 from common.config.learners import LearnersConfig
 from common.config.methods import Method
-from common.config.recording import RecordingConfig
 
 
 class EpochRecipe(Frozen):
     """A published training of the classifier, in epochs over gold and synthetic clips."""
 
-    batch_size: int = Field(gt=0)
-    epochs: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
+    batch_size: Count
+    epochs: Count
+    learning_rate: Positive
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(default=0.0, ge=0)
-    decay: float = Field(default=1.0, gt=0, le=1, description="of the learning rate, from an epoch on at each epoch")
-    decay_from_epoch: int = Field(default=0, ge=0)
+    weight_decay: NonNegative = 0.0
+    decay: PositiveShare = Field(1.0, description="of the learning rate, from an epoch on at each epoch")
+    decay_from_epoch: Natural = 0
 
     def optim(self, clips: int, base: OptimConfig) -> OptimConfig:
         """Convert the recipe to steps, with one evaluation per epoch.
@@ -70,25 +79,14 @@ class ContrastiveConfig(Frozen):
     """Supervised contrastive training of the body, before the head's (arXiv 2004.11362; option of official code)."""
 
     optim: OptimConfig = Field(
-        default=OptimConfig(steps=2000, batch_size=96, learning_rate=1e-4, warmup_steps=100),
+        OptimConfig(steps=2000, batch_size=96, learning_rate=1e-4, warmup_steps=100),
         description="official code: 24 clips of 4 views, 100 epochs (of 500 clips: 2084 steps); rate: ours",
     )
-    views: int = Field(
-        default=4,
-        ge=1,
-        description="of each clip in a batch: itself, then synthetic clips made from it, or itself where none are; "
-        "official code: 4 synthetic ones",
-    )
-    temperature: float = Field(default=0.1, gt=0, description="official code and arXiv 2004.11362")
-    hidden_size: int = Field(default=4096, gt=0, description="of the projection; official code")
-    dimensions: int = Field(default=256, gt=0, description="of the projection; official code")
-    mask_share: float = Field(
-        default=0.15,
-        ge=0,
-        lt=1,
-        description="largest share of mel bins and of frames under SpecAugment's one mask; "
-        "official code: 24 of 128 bins, 96 of 1024 frames",
-    )
+    views: Count = Field(4, description="of a clip: itself, and synthetic clips made from it; official code: 4")
+    temperature: Positive = Field(0.1, description="official code and arXiv 2004.11362")
+    hidden_size: Count = Field(4096, description="of the projection; official code")
+    dimensions: Count = Field(256, description="of the projection; official code")
+    mask_share: PartialShare = Field(0.15, description="under SpecAugment's one mask; official code: 0.19, 0.09")
 
     @model_validator(mode="after")
     def _whole_clips(self) -> ContrastiveConfig:
@@ -108,7 +106,7 @@ class TrainClassifierConfig(_Augmentations):
     """One recipe for every method; methods differ only in the clips of the synthetic slot and in augmentation."""
 
     optim: OptimConfig = Field(
-        default=OptimConfig(
+        OptimConfig(
             steps=3000,
             batch_size=24,
             learning_rate=1e-4,
@@ -117,41 +115,17 @@ class TrainClassifierConfig(_Augmentations):
             evaluate_every=150,
             precision="bf16",
         ),
-        description="precision: official code; paper: lr 1e-4, batch 24, 50 epochs (of 500 gold and 1000 synthetic "
-        "clips: 3125 steps); in steps, so that all methods have the same budget",
+        description="official code; paper: lr 1e-4, batch 24, 50 epochs; in steps: one budget for all methods",
     )
-    recipe: Literal["paper", "official"] | None = Field(
-        default=None,
-        description="a published training in epochs (RECIPES) in place of optim's steps, batch, rate and schedule; an "
-        "epoch is all gold clips and as many synthetic ones as the largest augmentation factor gives, for all methods",
-    )
-    oracle_steps: int = Field(
-        default=6000,
-        gt=0,
-        description="steps of the oracle, which trains on all labelled clips left; a recipe's oracle ends there; ours",
-    )
-    window: Literal["clips", "model"] = Field(
-        default="clips",
-        description="seconds that an Audio Spectrogram Transformer sees at once: as many as nine of ten clips last, at "
-        "most the pretrained model's (official code: the mean length of the clips), or always the pretrained model's",
-    )
-    synthetic_fraction: float = Field(
-        default=0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours: half and half did best"
-    )
+    recipe: Literal["paper", "official"] | None = Field(None, description="RECIPES, in place of optim's budget")
+    oracle_steps: Count = Field(6000, description="of the oracle, also where a recipe has epochs; ours")
+    window: Literal["clips", "model"] = Field("clips", description="that AST sees: as nine of ten clips, or all")
+    synthetic_fraction: float = Field(0.5, gt=0, lt=1, description="share of a batch in the synthetic slot; ours")
     recording: RecordingConfig = RecordingConfig()
     learners: LearnersConfig = LearnersConfig()
-    select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(
-        default=None,
-        description="validation figure that picks checkpoint and strength; null = accuracy (official code), map where "
-        "clips have several labels",
-    )
-    mixup_alpha: float = Field(
-        default=0.0,
-        ge=0,
-        description="mixup of features, share from Beta(alpha, alpha), for all methods (arXiv 1710.09412: 0.1 to 0.4); "
-        "0 = none, as in the official code",
-    )
-    contrastive: ContrastiveConfig | None = Field(default=None, description="null = none, as in the paper")
+    select_by: Literal["accuracy", "macro_f1", "map"] | None = Field(None, description="null = accuracy, or map")
+    mixup_alpha: NonNegative = Field(0.0, description="mixup for all methods (arXiv 1710.09412: 0.1 to 0.4); 0 = none")
+    contrastive: ContrastiveConfig | None = Field(None, description="null = none, as in the paper")
     specaugment: SpecAugmentConfig = SpecAugmentConfig()
 
     @model_validator(mode="after")
@@ -188,7 +162,7 @@ class TrainClassifierPlan(Plan):
     seeds: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
     augmentation_factors: tuple[Annotated[int, Field(ge=1, le=20)], ...] = Field(
-        min_length=1, description="synthetic clips per gold clip: validation chooses for each method and replicate"
+        min_length=1, description="synthetic clips per gold clip; validation chooses among several"
     )
-    rounds: int = Field(ge=0)
-    keep: Keep | None = Field(default=None, description="of a surplus of filtered clips; null = there is none")
+    rounds: Natural
+    keep: Keep | None = Field(None, description="of a surplus of filtered clips; null = there is none")

@@ -54,15 +54,18 @@ class T2ABackend(ABC):
     """A diffusers pipeline of autoencoder, text encoder, projection, diffusion transformer and scheduler.
 
     Attributes:
-        objective: training objective of the network.
+        seconds: embeddings of seconds in the global states.
         pipeline_class: the diffusers class.
+        projection_class: takes widths of text and condition, and the range of seconds.
         parts: allowed classes by pipeline part; parts not listed may be of any class.
 
     Raises DataError: a part is of another class.
     """
 
     objective: ClassVar[Objective]
+    seconds: ClassVar[int]
     pipeline_class: ClassVar[Any]
+    projection_class: ClassVar[Any]
     parts: ClassVar[Mapping[str, tuple[str, ...]]]
 
     def __init__(self, pipeline: Any) -> None:
@@ -94,13 +97,25 @@ class T2ABackend(ABC):
 
     @classmethod
     @abstractmethod
-    def build_transformer(cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int) -> Any:
-        """Build the diffusion transformer for latents `(channels, frames)`, with PyTorch's initial weights."""
+    def transformer_class(cls, shape: TransformerConfig) -> Any:
+        """Class of the diffusion transformer."""
 
     @classmethod
-    @abstractmethod
+    def build_transformer(cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int) -> Any:
+        """Build the diffusion transformer for latents `(channels, frames)`, with PyTorch's initial weights."""
+        return cls.transformer_class(shape)(
+            sample_size=frames,
+            in_channels=channels,
+            out_channels=channels,
+            cross_attention_input_dim=conditioning_dim,
+            global_states_input_dim=cls.seconds * conditioning_dim,
+            **shape.model_dump(exclude={"window_s", "precondition"}),
+        )
+
+    @classmethod
     def build_projection(cls, text_dim: int, conditioning_dim: int, max_seconds: float) -> Any:
         """Build the projection of text states and seconds to the conditioning width."""
+        return cls.projection_class(text_dim, conditioning_dim, 0, max_seconds)
 
     @classmethod
     @abstractmethod
@@ -137,8 +152,7 @@ class T2ABackend(ABC):
     def dtype(self) -> torch.dtype:
         """Type of the network's inputs and outputs."""
         # The last weight: the first one is the embedding of time, see `to_bf16`.
-        found: torch.dtype = list(self.transformer.parameters())[-1].dtype
-        return found
+        return list(self.transformer.parameters())[-1].dtype
 
     def to_bf16(self) -> None:
         """Convert the network to bf16 for sampling; the embedding of time stays in fp32.
@@ -182,10 +196,10 @@ class T2ABackend(ABC):
         """Duration of the longest clip, in seconds."""
         return self.max_frames * self.hop_length / self.sample_rate_hz
 
-    def frames(self, duration_s: float) -> int:
-        """Latent frames that hold `duration_s`, at most `max_frames`."""
-        samples = round(duration_s * self.sample_rate_hz)
-        return min(self.max_frames, max(1, -(-samples // self.hop_length)))
+    def frames(self, duration_s: float, width: int = 1) -> int:
+        """Latent frames that hold `duration_s`, rounded up to a multiple of `width`; at most `max_frames`."""
+        frames = max(1, -(-round(duration_s * self.sample_rate_hz) // self.hop_length))
+        return min(self.max_frames, -(-frames // width) * width)
 
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
@@ -237,7 +251,7 @@ class T2ABackend(ABC):
 
     def predict(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Network output (v) for `noisy` `(B, D, L)` at times `t` `(B,)` in (0, 1); differentiable."""
-        output: Tensor = self.transformer(
+        return self.transformer(
             noisy,
             t,
             encoder_hidden_states=condition.cross,
@@ -245,7 +259,6 @@ class T2ABackend(ABC):
             rotary_embedding=self._rotary_embedding(noisy.shape[2] + condition.global_.shape[1], noisy.device),
             return_dict=False,
         )[0]
-        return output
 
     def _rotary_embedding(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         key = (length, device)
@@ -270,8 +283,7 @@ def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABack
 
 def named_backend(name: str) -> type[T2ABackend]:
     """Back end of a module of `common.diffusion.backends`."""
-    found: type[T2ABackend] = member("common.diffusion.backends", name).BACKEND
-    return found
+    return member("common.diffusion.backends", name).BACKEND
 
 
 def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> T2ABackend:
@@ -291,8 +303,7 @@ def pipeline_name(path: str | Path) -> str | None:
         index = json.loads((Path(path) / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} has no readable model_index.json: expected a folder of a pipeline: {error}") from error
-    name: str | None = index.get("_class_name")
-    return name
+    return index.get("_class_name")
 
 
 @contextmanager

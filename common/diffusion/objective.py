@@ -7,14 +7,19 @@ Stable Audio Open 1.0 has the first (arXiv 2202.00512, 2407.14358), Stable Audio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from common.diffusion.condition import Condition
+from common.diffusion.condition import Condition
+
+
+class Objective(NamedTuple):
+    """The network's input and its target, functions of clean latents and noise `(B, D, L)` and of times `(B,)`."""
+
+    noisy: Callable[[Tensor, Tensor, Tensor], Tensor]
+    target: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,58 +29,24 @@ def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def noisy(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """Noised latents `alpha z + sigma eps`; latents and noise `(B, D, L)`, time `(B,)`."""
+    """Noised latents `alpha z + sigma eps`."""
     alpha, sigma = alpha_sigma(t[:, None, None])
     return alpha * z + sigma * eps
 
 
 def v_target(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """Target of the network: `alpha eps - sigma z`, shape `(B, D, L)`."""
+    """Target of the network: `alpha eps - sigma z`."""
     alpha, sigma = alpha_sigma(t[:, None, None])
     return alpha * eps - sigma * z
 
 
-def clean(x: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """Clean latents implied by a noisy `x` and a prediction `v` at `t`: `alpha x - sigma v`, `(B, D, L)`."""
-    alpha, sigma = alpha_sigma(t[:, None, None])
-    return alpha * x - sigma * v
-
-
-@dataclass(frozen=True)
-class Objective:
-    """Noising and prediction target; all functions of latents or noise `(B, D, L)` and times `(B,)`.
-
-    Attributes:
-        noisy: `(z, eps, t)` to the network's input.
-        target: `(z, eps, t)` to the network's target.
-        clean: `(x, predicted, t)` to the clean latents implied by a noisy `x` and a prediction.
-    """
-
-    noisy: Callable[[Tensor, Tensor, Tensor], Tensor]
-    target: Callable[[Tensor, Tensor, Tensor], Tensor]
-    clean: Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-V = Objective(noisy, v_target, clean)
-
-
-def flow_noisy(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """Noised latents `(1 - t) z + t eps`."""
+def _flow_noisy(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     t = t[:, None, None]
     return (1 - t) * z + t * eps
 
 
-def flow_target(z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """Velocity `eps - z` of the straight path from clean to noise."""
-    return eps - z
-
-
-def flow_clean(x: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
-    """Clean latents `x - t velocity`."""
-    return x - t[:, None, None] * velocity
-
-
-FLOW = Objective(flow_noisy, flow_target, flow_clean)
+V = Objective(noisy, v_target)
+FLOW = Objective(_flow_noisy, lambda z, eps, t: eps - z)
 
 
 def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform") -> Tensor:
@@ -98,6 +69,6 @@ def drop_condition(condition: Condition, null: Condition, probability: float, ge
 def drop_rows(condition: Condition, null: Condition, drop: Tensor) -> Condition:
     """Replace the condition by `null` in the rows where `drop` `(B,)` is true."""
     where = drop.to(condition.cross.device)[:, None, None]
-    return type(condition)(
+    return Condition(
         torch.where(where, null.cross, condition.cross), torch.where(where, null.global_, condition.global_)
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Noise:
         return self.draw()
 
 
-class Solver(Protocol):
+class Solver(ABC):
     """Integrates from noise to latents in steps; stateful, so each batch needs its own.
 
     Attributes:
@@ -43,17 +43,17 @@ class Solver(Protocol):
 
     times: Tensor
 
+    @abstractmethod
     def start(self, drawn: Tensor, init: Tensor | None) -> Tensor:
         """Initial latents: unit noise `drawn` `(B, D, L)`, alone or added to `init`."""
-        ...
 
     def scale(self, latents: Tensor, t: Tensor) -> Tensor:
         """Scale `latents` to the network's input at `t`."""
-        ...
+        return latents
 
+    @abstractmethod
     def step(self, predicted: Tensor, t: Tensor, latents: Tensor) -> Tensor:
         """Latents after the step at `t`."""
-        ...
 
 
 def first_step(times: Tensor, level: float) -> int:

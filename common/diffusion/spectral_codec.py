@@ -8,9 +8,8 @@ Decoding inverts that, puts back as noise what the components leave out, and fin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from common.config.codec import SpectralCodecConfig
-from common.diffusion.mel_bands import MelBands
+from common.audio.mel import MelBands
+from common.config.corpus import SpectralCodecConfig
 from common.errors import DataError
 from common.storage import read_json
 
@@ -32,8 +31,7 @@ _TEXTURE_PATCHES = 20_000
 """Latent frames of which the texture is learned, at most."""
 
 
-@dataclass(frozen=True)
-class PointDistribution:
+class PointDistribution(NamedTuple):
     """A latent distribution of zero variance, with the methods of Oobleck's Gaussian."""
 
     mean: Tensor
@@ -47,15 +45,13 @@ class PointDistribution:
         return self.mean
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Result of `encode`; named as in diffusers."""
 
     latent_dist: PointDistribution
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """Result of `decode`; named as in diffusers."""
 
     sample: Tensor
@@ -133,22 +129,18 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         return codec
 
     @torch.no_grad()
-    def encode(self, x: Tensor, return_dict: bool = True) -> Encoded | tuple[PointDistribution]:
+    def encode(self, x: Tensor, return_dict: bool = True) -> Encoded:
         """Encode `(B, 1, T)`; T is padded with zeros to a multiple of `hop_length`."""
         if x.ndim != 3 or x.shape[1] != 1:
             raise DataError(f"the spectral codec takes audio (B, 1, T), found {tuple(x.shape)}: mix down to mono")
         patches = self._patches(x[:, 0]) - self.center[:, None]
-        posterior = PointDistribution(self.analysis @ patches)
-        return Encoded(posterior) if return_dict else (posterior,)
+        return Encoded(PointDistribution(self.analysis @ patches))
 
     @torch.no_grad()
-    def decode(
-        self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
-    ) -> Decoded | tuple[Tensor]:
+    def decode(self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None) -> Decoded:
         """Decode latents `(B, D, L)` to audio `(B, 1, L * hop_length)`; deterministic."""
         # One clip at a time, because the search for phases amplifies the rounding differences between batch sizes.
-        sample = torch.stack([self._decode_clip(latent.float()) for latent in z])[:, None]
-        return Decoded(sample) if return_dict else (sample,)
+        return Decoded(torch.stack([self._decode_clip(latent.float()) for latent in z])[:, None])
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """`(B, T)` -> natural log of mel magnitudes `(B, n_mels, frames)`, 0 = a full-scale sine in one bin."""

@@ -35,19 +35,8 @@ class StableAudioSmallDiT(StableAudioDiTModel):
         global_states_input_dim: int = 768,
         cross_attention_input_dim: int = 768,
     ) -> None:
-        super().__init__(
-            sample_size=sample_size,
-            in_channels=in_channels,
-            num_layers=num_layers,
-            attention_head_dim=attention_head_dim,
-            num_attention_heads=num_attention_heads,
-            num_key_value_attention_heads=num_key_value_attention_heads,
-            out_channels=out_channels,
-            cross_attention_dim=cross_attention_dim,
-            time_proj_dim=time_proj_dim,
-            global_states_input_dim=global_states_input_dim,
-            cross_attention_input_dim=cross_attention_input_dim,
-        )
+        # diffusers has registered the arguments by now.
+        super().__init__(**{name: value for name, value in self.config.items() if not name.startswith("_")})
         for block in self.transformer_blocks:
             for attention in (block.attn1, block.attn2):
                 attention.norm_q = nn.LayerNorm(attention_head_dim, eps=_QK_NORM_EPS)

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.learners.spectrogram import FRAME_LENGTH, MelPower
+from common.audio.mel import FRAME_LENGTH, PeakMelPower
+from common.learners.statistics import places
 
 BANDS, HOP, FLOOR_DB = 64, 256, -60.0
 _WIDTHS = (16, 32, 64, 64)
@@ -36,7 +37,7 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mel = MelPower(self.sample_rate_hz, BANDS, 512, HOP)
+        self.mel = PeakMelPower(self.sample_rate_hz, BANDS, 512, HOP)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Features of one clip; T ≥ `shortest`."""
@@ -76,9 +77,8 @@ class ConvNet(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Logits (labels,) of one clip (frames, bands)."""
         filled = torch.cat([features, features.new_full((self.frames, BANDS), FLOOR_DB)])
-        places = torch.ones_like(filled[:, 0], dtype=torch.int64).cumsum(dim=0)
-        count = torch.ones_like(features[:, 0], dtype=torch.int64).sum().clamp_min(self.frames)
-        return self.batch(filled.index_select(0, torch.nonzero(places <= count)[:, 0])[None])[0]
+        count = (places(features[:, 0])[-1] + 1).clamp_min(self.frames)
+        return self.batch(filled.index_select(0, torch.nonzero(places(filled[:, 0]) < count)[:, 0])[None])[0]
 
     def arguments(self) -> dict[str, int]:
         """Arguments of the class."""

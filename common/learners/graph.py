@@ -1,28 +1,142 @@
-"""A classifier as one module for ONNX: the waveform of a clip in, its probabilities out."""
+"""A classifier as one module of operations that ONNX has: the waveform of a clip in, its probabilities out.
+
+Parts state `shortest`, samples of the shortest waveform they take, and those that hear windows their `window_s` in
+seconds. No size of a clip may become a Python number in them: a traced graph would keep that of the example.
+"""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from common.classifier.graph import WaveformLogits, places
+from common.audio.mel import MelPower
+from common.audio.signal import LEVEL_DBFS, MAX_GAIN_DB
+from common.clap.scorer import ClapScorer
+from common.classifier.features import FRAME_LENGTH, LogMel
+from common.classifier.model import Classifier
 from common.errors import ConfigError
 from common.learners.calibration import LEAST
-from common.learners.clap_graph import ClapEmbedding
-from common.learners.encoders import Whisper
-from common.learners.front_ends import Clap, FrontEnd, Traced
+from common.learners.front_ends import Clap, FrontEnd, Traced, Whisper
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
-from common.learners.whisper_graph import WhisperEmbedding
+from common.learners.statistics import places
+
+
+class WaveformLogits(nn.Module):
+    """Logits (labels,) of one mono waveform (T,): the mean over its fixed windows, as `predict_logits` gives them."""
+
+    _frame: Tensor
+    _spectra: Tensor
+    _row: Tensor
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        assert isinstance(classifier.front_end, LogMel)
+        self.front_end, self.model = classifier.front_end, classifier.model
+        self.shortest = self.front_end.frame_length
+        self.window_s = self.front_end.max_length * self.front_end.hop_length / self.front_end.sample_rate_hz
+        # The spectrum is a linear map, so that of the unit matrix is its matrix.
+        unit = torch.eye(self.front_end.frame_length, dtype=torch.float64)
+        self.register_buffer(
+            "_spectra", torch.view_as_real(self.front_end.spectrum(unit)).permute(2, 0, 1).contiguous()
+        )
+        self.register_buffer("_frame", torch.arange(self.front_end.frame_length))
+        self.register_buffer("_row", torch.arange(self.front_end.max_length))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Logits of a waveform, T ≥ `shortest`."""
+        windows = self._windows(self._features(waveform))
+        logits: Tensor = self.model(**self.front_end.inputs(windows)).logits
+        return logits.mean(dim=0)
+
+    def _features(self, waveform: Tensor) -> Tensor:
+        """(frames, bins)."""
+        starts = places(waveform)[: 1 - self.front_end.frame_length : self.front_end.hop_length]
+        frames = self.front_end.levelled(waveform)[starts[:, None] + self._frame]
+        return self.front_end.normalised(self.front_end.mel_power(frames @ self._spectra[0], frames @ self._spectra[1]))
+
+    def _windows(self, features: Tensor) -> Tensor:
+        """(windows, max_length, bins)."""
+        length = self.front_end.max_length
+        starts = _window_starts(places(features[:, 0]), length)
+        silence = features.new_full((length, features.shape[1]), self.front_end.pad_value)
+        return torch.cat([features, silence])[starts[:, None] + self._row]
+
+
+class ClapEmbedding(nn.Module):
+    """Embedding (D,) of norm 1 of one mono waveform (T,), as the front end `Clap` gives it."""
+
+    _place: Tensor
+
+    def __init__(self, scorer: ClapScorer) -> None:
+        super().__init__()
+        # Copied, because tracing turns sizes in it into tensors.
+        self.tower = copy.deepcopy(scorer.model.audio_model).cpu()
+        self.projection = copy.deepcopy(scorer.model.audio_projection).cpu()
+        features = scorer.features
+        self.features, self.padding, self.length = features, features.padding, features.window_length
+        self.power = MelPower(features.window.double().numpy(), features.hop_length, features.filters)
+        self.sample_rate_hz, self.shortest = scorer.sample_rate_hz, FRAME_LENGTH
+        self.window_s = self.length / self.sample_rate_hz
+        self.register_buffer("_place", torch.arange(self.length))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """The embedding of a waveform, T ≥ `shortest`."""
+        features = self.features.decibel(_centred(self.power, self._windows(_levelled(waveform))))
+        # No window is marked as longer than the input, see `ClapFeatures`.
+        longer = torch.zeros_like(features[:, 0, 0, :1], dtype=torch.bool)
+        projected = self.projection(self.tower(input_features=features, is_longer=longer).pooler_output)
+        total = nn.functional.normalize(projected, dim=-1).double().sum(dim=0)
+        return nn.functional.normalize(total, dim=0).float()
+
+    def _windows(self, clip: Tensor) -> Tensor:
+        """(windows, length), as `ClapFeatures.windows`."""
+        place = places(clip)
+        count = place[-1] + 1
+        rows = _window_starts(place, self.length)[:, None] + self._place
+        windows = clip[rows % count]
+        if self.padding == "repeat":
+            return windows
+        whole = (self.length // count).clamp_min(1) if self.padding == "repeatpad" else 1
+        return windows * (rows < whole * count)
+
+
+class WhisperEmbedding(nn.Module):
+    """Features (D,) of one mono waveform (T,), as the front end `Whisper` gives them."""
+
+    _place: Tensor
+
+    def __init__(self, hears: Whisper) -> None:
+        super().__init__()
+        extractor = hears.extractor
+        # Copied, because tracing turns sizes in it into tensors.
+        self.encoder = copy.deepcopy(hears.encoder).cpu()
+        window = torch.hann_window(extractor.n_fft).double().numpy()
+        self.power = MelPower(window, extractor.hop_length, torch.from_numpy(extractor.mel_filters))
+        self.length, self.frame_length = hears.window_length, hears.frame_length
+        self.sample_rate_hz, self.shortest = hears.sample_rate_hz, FRAME_LENGTH
+        self.window_s = self.length / self.sample_rate_hz
+        self.register_buffer("_place", torch.arange(self.length))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """The features of a waveform, T ≥ `shortest`."""
+        clip = _levelled(waveform)
+        place = places(clip)
+        count = place[-1] + 1
+        rows = _window_starts(place, self.length)[:, None] + self._place
+        # The extractor drops the last frame, and all that is 80 dB below the loudest bin of a window.
+        levels = _centred(self.power, clip[rows % count] * (rows < count))[:, :-1].clamp_min(1e-10).log10()
+        levels = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - 8.0)
+        states = self.encoder(((levels + 4.0) / 4.0).transpose(1, 2)).last_hidden_state
+        heard = self._place[: states.shape[1]] * self.frame_length < count
+        return (states * heard[:, None]).sum(dim=1).mean(dim=0) / heard.sum()
 
 
 class LearnerLogits(nn.Module):
     """Logits (labels,) of one mono waveform (T,), divided by the learner's temperature.
-
-    Attributes:
-        window_s: seconds of a window; 0 where the front end hears a clip whole.
 
     Raises:
         ConfigError: the learner hears through a PE-AV.
@@ -93,7 +207,7 @@ class Answer(nn.Module):
 
 
 def _filled(waveform: Tensor, length: int) -> Tensor:
-    """The waveform, with zeros up to `length` samples; its size may not become a Python number."""
+    """The waveform, with zeros up to `length` samples."""
     filled = torch.cat([waveform, waveform.new_zeros(length)])
     count = torch.ones_like(waveform, dtype=torch.int64).sum().clamp_min(length)
     return filled.index_select(0, torch.nonzero(places(filled) < count)[:, 0])
@@ -132,3 +246,24 @@ def _logits(folder: Path, opened: Opened) -> nn.Module:
         f"{folder} holds a {type(opened.classifier.model).__name__}, which takes waveforms through transformers' own "
         "extractor; only learners and classifiers on AST's spectrograms are exported: use `make classify`"
     )
+
+
+def _window_starts(values: Tensor, length: int) -> Tensor:
+    """First places of the fixed windows of `length` places, as `fixed_window_starts`, for all `places` (T,)."""
+    window = values[::length] // length
+    spare = (values[-1] + 1 - length).clamp_min(0).double()
+    return (window.double() * (spare / window[-1].clamp_min(1).double())).round().long()
+
+
+def _levelled(waveform: Tensor) -> Tensor:
+    """As `common.audio.signal.levelled`."""
+    power = waveform.double().square().mean()
+    # The limit of the gain also holds for silence.
+    gain_db = (LEVEL_DBFS - 10 * power.clamp_min(1e-30).log10()).clamp_max(MAX_GAIN_DB)
+    return waveform * torch.pow(10.0, gain_db / 20).float()
+
+
+def _centred(power: MelPower, windows: Tensor) -> Tensor:
+    """(B, frames, mel_bins) of windows (B, window_length), with the frames of a centred `torch.stft`."""
+    half = power.size // 2
+    return power(nn.functional.pad(windows[:, None], (half, half), mode="reflect")[:, 0])

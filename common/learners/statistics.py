@@ -15,7 +15,7 @@ import torch
 from scipy.fft import dct
 from torch import Tensor, nn
 
-from common.learners.spectrogram import FRAME_LENGTH, MelPower
+from common.audio.mel import FRAME_LENGTH, PeakMelPower
 
 SAMPLE_RATE_HZ = 16000
 _HOP, _FFT, _BANDS = 160, 1024, 64
@@ -76,7 +76,7 @@ class Statistics(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mel = MelPower(SAMPLE_RATE_HZ, _BANDS, _FFT, _HOP)
+        self.mel = PeakMelPower(SAMPLE_RATE_HZ, _BANDS, _FFT, _HOP)
         turns = torch.arange(_TRANSFORM, dtype=torch.float64) * (2 * math.pi / _TRANSFORM)
         cepstra = dct(np.eye(_BANDS), norm="ortho")[:, :8]
         ramp = torch.linspace(0, 1, _BANDS)
@@ -120,8 +120,8 @@ class Statistics(nn.Module):
         """(bands of modulation, C) log power of how tracks (frames, C) swing about their mean."""
         tracks = tracks - tracks.mean(dim=0)
         if torch.onnx.is_in_onnx_export():
-            places = (self._bins * _places(tracks)[None]) % _TRANSFORM
-            real, imaginary = self._cosine[places] @ tracks, self._sine[places] @ tracks
+            turns = (self._bins * places(tracks[:, 0])[None]) % _TRANSFORM
+            real, imaginary = self._cosine[turns] @ tracks, self._sine[turns] @ tracks
         else:
             # At these frequencies parts of the length of the transform, laid over each other, give the same sum.
             whole = nn.functional.pad(tracks, (0, 0, 0, -len(tracks) % _TRANSFORM))
@@ -164,9 +164,9 @@ def _count(frames: Tensor) -> Tensor:
     return torch.ones_like(frames.reshape(frames.shape[0], -1)[:, 0]).sum()
 
 
-def _places(frames: Tensor) -> Tensor:
-    """(frames,) 0, 1, 2 …"""
-    return torch.ones_like(frames[:, 0], dtype=torch.int64).cumsum(dim=0) - 1
+def places(values: Tensor) -> Tensor:
+    """(T,) 0, 1, 2 … for values (T,)."""
+    return torch.ones_like(values, dtype=torch.int64).cumsum(dim=0) - 1
 
 
 def _decibel(power: Tensor) -> Tensor:
@@ -177,13 +177,13 @@ def _decibel(power: Tensor) -> Tensor:
 
 def _span(active: Tensor) -> Tensor:
     """Places from the first active frame to the last, `_FRAMES` at least."""
-    places = _places(active[:, None].float())
-    count = places[-1] + 1
-    first = torch.where(active, places, count).min()
-    last = torch.where(active, places, torch.zeros_like(places)).max()
+    place = places(active)
+    count = place[-1] + 1
+    first = torch.where(active, place, count).min()
+    last = torch.where(active, place, torch.zeros_like(place)).max()
     first = torch.minimum(first, count - _FRAMES)
     last = torch.maximum(last, first + _FRAMES - 1)
-    return torch.nonzero((places >= first) & (places <= last))[:, 0]
+    return torch.nonzero((place >= first) & (place <= last))[:, 0]
 
 
 def _quantiles(rows: Tensor, *shares: float) -> list[Tensor]:
@@ -208,7 +208,7 @@ def _pooled(bands: Tensor, count: int) -> Tensor:
 
 def _thirds(bands: Tensor) -> list[Tensor]:
     """Mean over each third of the frames; a frame on the border counts for both by its share."""
-    place, length = _places(bands).float(), _count(bands)
+    place, length = places(bands[:, 0]).float(), _count(bands)
     found = []
     for third in range(3):
         start, stop = length * (third / 3), length * ((third + 1) / 3)
@@ -222,7 +222,7 @@ def _envelope(level: Tensor) -> list[Tensor]:
     rows, count = level[:, None], _count(level[:, None])
     step = level[1:] - level[:-1]
     energy = (level * (math.log(10) / 10)).exp()
-    place = _places(rows).float() / count
+    place = places(level).float() / count
     middle = (energy @ place) / energy.sum()
     numbers = [
         *(quantile[0] for quantile in _quantiles(rows, 0.05, 0.25, 0.5, 0.75, 0.95)),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.config.dataset import DatasetSpec
-from common.config.licence import Heard
+from common.config.dataset import DatasetSpec, Heard
 from common.config.run import RunConfig
 from common.models.registry import licensed_models, published_models
 

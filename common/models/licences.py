@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from common.config.dataset import DatasetSpec
-from common.config.licence import DeclaredUse, LicensedPart, PermittedUse
+from common.config.dataset import DatasetSpec, DeclaredUse, LicensedPart, PermittedUse
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.log import event, get_logger

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field
 
 from common.config.base import Frozen
-from common.config.licence import Learnt, PermittedUse
+from common.config.dataset import Learnt, PermittedUse
 from common.errors import ConfigError, DataError
 from common.models.files import ModelRecord, check, hub_cache, read_record, snapshot, stored_record, take
 from common.models.shipped import shipped_folder, shipped_models

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.signal import is_silent, rms_dbfs
+from common.audio.mel import mel_filters
+from common.audio.signal import is_silent, rms_dbfs, spectra
 from common.clap.distance import frechet_distance
-from common.diffusion.mel_bands import mel_filters
 
 Spectrum = NDArray[np.float64]
 
@@ -33,10 +33,7 @@ def clip_spectrum(audio: np.ndarray, rate: int) -> Spectrum:
     if is_silent(audio):
         return np.full(BANDS, FLOOR_DB)
     scaled = audio.astype(np.float64) * 10 ** ((LEVEL_DBFS - rms_dbfs(audio)) / 20)
-    scaled = np.pad(scaled, (0, max(0, n_fft - len(scaled))))
-    window = np.hanning(n_fft)
-    frames = np.lib.stride_tricks.sliding_window_view(scaled, n_fft)[:: n_fft // 2] * window
-    power = np.abs(np.fft.rfft(frames)) ** 2 * (2 / window.sum()) ** 2
+    power = np.abs(spectra(scaled, n_fft, n_fft // 2)) ** 2 * (2 / np.hanning(n_fft).sum()) ** 2
     bands = power @ mel_filters(BANDS, n_fft, rate).T
     spectrum: Spectrum = np.maximum(10 * np.log10(bands + 1e-20), FLOOR_DB).mean(0)
     return spectrum

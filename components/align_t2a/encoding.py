@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.diffusion.backend import T2ABackend
-from common.diffusion.buckets import bucket_frames
 from common.diffusion.condition import Condition
 from common.errors import DataError
 from common.records.text import template_caption
@@ -99,7 +98,7 @@ def encode_pairs(
         audible = [audio for audio in losers if audio is not None]
         silent += len(losers) - len(audible)
         duration_s = length / backend.sample_rate_hz
-        frames = bucket_frames(backend, duration_s, bucket_width)
+        frames = backend.frames(duration_s, bucket_width)
         latents = encode_clips(backend, [winner, *audible], frames)
         bucket = opened.setdefault(frames, _Open())
         bucket.winner_of += [len(bucket.winners)] * len(audible)

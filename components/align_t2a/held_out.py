@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from common.diffusion.backend import T2ABackend, error
-from common.diffusion.buckets import bucket_frames
 from common.diffusion.condition import Condition
 from common.records.clips import GoldClip
 from common.records.text import template_caption
@@ -58,7 +57,7 @@ def encode_held_out(
         if audible is None:
             continue
         duration_s = length / backend.sample_rate_hz
-        frames = bucket_frames(backend, duration_s, bucket_width)
+        frames = backend.frames(duration_s, bucket_width)
         opened.setdefault(frames, []).append((clip, duration_s, encode_clips(backend, [audible], frames)))
     return tuple(
         HeldOutBatch(

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from common.audio.signal import resample
 from common.classifier.inference import probabilities
 from common.learners.calibration import cross_entropy, fit_temperature, tempered
-from common.learners.copies import recorded_copies
-from common.learners.front_ends import Features, front_end
+from common.learners.front_ends import Features, front_end, recorded_copies
 from common.learners.linear import fit_discriminant
 from common.learners.statistics import SAMPLE_RATE_HZ, SCALES
 from common.records.clips import GoldClip

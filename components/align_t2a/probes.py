@@ -11,7 +11,6 @@ import torch
 
 from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend
-from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import sample
 from common.records.clips import GoldClip
 from common.records.text import template_caption
@@ -74,7 +73,7 @@ class Probes:
     def _distances(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
         by_length: dict[int, list[GoldClip]] = {}
         for clip in self.clips:
-            frames = bucket_frames(backend, clip.duration_s, self.settings.sampler.bucket_frames)
+            frames = backend.frames(clip.duration_s, self.settings.sampler.bucket_frames)
             by_length.setdefault(frames, []).append(clip)
         spectra: dict[str, list[Spectrum]] = {}
         latents: list[np.ndarray] = []

@@ -22,8 +22,7 @@ from common.config.methods import Method, in_order
 from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle, Selected
 from common.contracts.training import Chosen, Failure, Member
 from common.errors import DataError
-from common.learners.calibration import blended
-from common.learners.choice import best_of
+from common.learners.calibration import best_of, blended
 from common.models.exposure import exposure_sentences
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from common.config.dataset import DeclaredUse, LicensedPart
 from common.config.learners import BLEND, find_learner
-from common.config.licence import DeclaredUse, LicensedPart
 from common.contracts.evaluation import DeliveredScores, Evaluation, Interval, Leaks
 from common.contracts.gold import Dataset
 from common.study.comparisons import FIGURES

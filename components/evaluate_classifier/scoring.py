@@ -17,8 +17,7 @@ from common.clap.scorer import ClapScorer
 from common.classifier.front_end import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.learners.calibration import blended
-from common.learners.encoders import open_encoder
-from common.learners.front_ends import CLAP, ENCODER, front_end
+from common.learners.front_ends import CLAP, ENCODER, front_end, open_encoder
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer, open_classifier
 from common.records.audio_folder import load_clip

@@ -15,8 +15,7 @@ from common.config.clap import FilterAudioPlan
 from common.contracts.base import write
 from common.contracts.generation import FilterFigures
 from common.errors import DataError
-from common.learners.copies import recorded_copies
-from common.learners.front_ends import front_end
+from common.learners.front_ends import front_end, recorded_copies
 from common.log import Progress, get_logger
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet

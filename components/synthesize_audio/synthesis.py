@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from common.config.t2a import SynthesizeAudioConfig
-from common.diffusion.buckets import bucket_frames
 from common.log import Progress, event, get_logger
 from common.records.audio_folder import clip_path
 from common.records.clips import GoldClip, Prompt
@@ -169,7 +168,7 @@ def plan_requests(
         models=models,
         hashes={path: artifact_hash(path) for path in set(models.values())},
         durations_s=durations,
-        frames={name: bucket_frames(backend, duration_s, width) for name, duration_s in durations.items()},
+        frames={name: backend.frames(duration_s, width) for name, duration_s in durations.items()},
         levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in clips.items()},
         sources=_sources(clips, gold, settings.noise_level) if settings.start == "source" else None,
     )

@@ -18,7 +18,7 @@ from common.config.train_classifier import TrainClassifierPlan
 from common.contracts.training import Delivery, Failure, Losses
 from common.errors import DataError, failure_text
 from common.learners.architectures import copy_encoder
-from common.learners.choice import best_of
+from common.learners.calibration import best_of
 from common.learners.model import hears_through
 from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger

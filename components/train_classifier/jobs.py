@@ -21,7 +21,7 @@ from common.config.train_classifier import TrainClassifierConfig
 from common.contracts.base import write
 from common.contracts.training import Slot, Training
 from common.errors import ConfigError
-from common.learners.copies import recorded_copies
+from common.learners.front_ends import recorded_copies
 from common.log import event, get_logger
 from common.records.audio_folder import load_clip
 from common.records.clips import SyntheticClip

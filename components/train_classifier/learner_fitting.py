@@ -30,7 +30,7 @@ from common.contracts import training
 from common.contracts.base import read, write
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
-from common.learners.heads import head_logits
+from common.learners.model import head_logits
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed

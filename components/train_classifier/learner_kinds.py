@@ -22,12 +22,19 @@ from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
 from common.learners.cache import LabelTexts, fit_cache, label_texts
 from common.learners.cnn import Change, fit_convnet
-from common.learners.copies import recorded_copies
-from common.learners.encoders import open_encoder
-from common.learners.front_ends import CLAP, ENCODER, PRETRAINED, Clap, Features, FrontEnd, front_end
-from common.learners.heads import LinearHead
+from common.learners.front_ends import (
+    CLAP,
+    ENCODER,
+    PRETRAINED,
+    Clap,
+    Features,
+    FrontEnd,
+    front_end,
+    open_encoder,
+    recorded_copies,
+)
 from common.learners.linear import fit_discriminant, fit_logistic
-from common.learners.model import LearnerModel
+from common.learners.model import LearnerModel, LinearHead
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip
 from common.runtime.seeding import derive_seed

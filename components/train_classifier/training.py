@@ -24,8 +24,7 @@ from common.classifier.model import Classifier
 from common.classifier.recording import CLEAN, draw_conditions
 from common.classifier.scores import accuracy, macro_f1, multi_label_macro_f1, multi_label_map
 from common.config.base import OptimConfig
-from common.config.classifier import SpecAugmentConfig
-from common.config.recording import RecordingConfig
+from common.config.classifier import RecordingConfig, SpecAugmentConfig
 from common.errors import ConfigError
 from common.storage.checkpoints import Checkpoints
 from common.training import LossFunction, Part, fit

@@ -18,7 +18,7 @@ from common.config.base import Frozen
 from common.config.clap import PretrainClapConfig
 from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
-from common.config.overrides import validated, with_overrides
+from common.config.run import validated, with_overrides
 from common.config.t2a import PretrainT2AConfig
 from common.diffusion.backend import PLACE
 from common.errors import unknown_name
@@ -91,7 +91,7 @@ LEFT_OUT = ("training.json", "monitor/*", "*SHA256SUMS")
 
 
 def load_settings(overrides: str = "") -> NanoSettings:
-    """Settings of `settings.yaml` with `overrides` applied, as in `common.config.overrides.with_overrides`.
+    """Settings of `settings.yaml` with `overrides` applied, as in `common.config.run.with_overrides`.
 
     Raises ConfigError: an unknown field, or a bad value.
     """

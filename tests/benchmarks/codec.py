@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.audio.signal import read_audio, resample, to_mono
-from common.config.codec import SpectralCodecConfig
+from common.config.corpus import SpectralCodecConfig
 from common.diffusion.spectral_codec import SpectralCodec
 from common.errors import DataError, SynthioError, unknown_name
 from common.learners.cnn import LogMel, fit_convnet

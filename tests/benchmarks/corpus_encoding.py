@@ -161,8 +161,7 @@ def _measure(job: Job) -> Cost:
 
 def _run(job: Job) -> Cost:
     import common.runtime.parallel
-    from common.config.codec import SpectralCodecConfig
-    from common.config.corpus import PrepareCorpusConfig
+    from common.config.corpus import PrepareCorpusConfig, SpectralCodecConfig
     from components.prepare_corpus import encoding, recordings
     from components.prepare_corpus.run import run
 

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from common.config.learners import LearnersConfig
 from common.errors import DataError, SynthioError
-from common.learners.copies import recorded_copies
-from common.learners.front_ends import Features, front_end
+from common.learners.front_ends import Features, front_end, recorded_copies
 from common.learners.linear import fit_discriminant
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip, read_clips

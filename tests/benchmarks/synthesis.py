@@ -27,7 +27,6 @@ from common.clap.scorer import ClapScorer
 from common.config.recipes import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
-from common.diffusion.buckets import bucket_frames
 from common.diffusion.sampling import TextCache, sample
 from common.procedural import CLASSES
 from common.records.clips import GoldClip, template_prompts
@@ -104,7 +103,7 @@ def _ours(
     groups: dict[int, list[Request]] = {}
     for index, duration_s in enumerate(durations_s):
         prompt = template_prompts([_gold_clip(index, duration_s)], 0, 1, LOSERS.name)[0]
-        frames = bucket_frames(backend, duration_s, width)
+        frames = backend.frames(duration_s, width)
         groups.setdefault(frames, []).append(Request(prompt, "", "", index, duration_s, frames, -20.0))
     for requests in groups.values():
         sampler = settings.sampler.model_copy(update={"batch_size": len(requests)})

@@ -37,11 +37,9 @@ def write_encoder(kind: str, folder: Path, seed: int = 0) -> Path:
 def encoder_probe(encoder: Path, learner: str = "probe_own") -> LearnerModel:
     """A logistic regression on the features of an encoder, fitted to `class_sound`."""
     from common.audio.signal import resample
-    from common.learners.encoders import open_encoder
-    from common.learners.front_ends import ENCODER
-    from common.learners.heads import LinearHead
+    from common.learners.front_ends import ENCODER, open_encoder
     from common.learners.linear import fit_logistic
-    from common.learners.model import LearnerModel
+    from common.learners.model import LearnerModel, LinearHead
 
     hears = open_encoder(encoder)
     clips = [resample(class_sound(i % 3, np.random.default_rng(i)), 16000, hears.sample_rate_hz) for i in range(12)]

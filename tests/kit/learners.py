@@ -40,9 +40,8 @@ def write_kind(kind: str, folder: Path, multi_label: bool = False, rate: int = 1
 def _write_learner(kind: str, folder: Path, multi_label: bool) -> None:
     from common.learners.cnn import fit_convnet
     from common.learners.front_ends import front_end
-    from common.learners.heads import LinearHead
     from common.learners.linear import fit_discriminant
-    from common.learners.model import LearnerModel
+    from common.learners.model import LearnerModel, LinearHead
     from common.learners.statistics import SCALES
 
     name = {"stats": "statistics", "cnn": "log_mel"}[kind]
@@ -60,9 +59,8 @@ def _write_clap_learner(kind: str, folder: Path, multi_label: bool, rate: int) -
     from common.audio.signal import resample
     from common.learners.cache import fit_cache, label_texts
     from common.learners.front_ends import CLAP, Clap
-    from common.learners.heads import LinearHead
     from common.learners.linear import fit_logistic
-    from common.learners.model import LearnerModel
+    from common.learners.model import LearnerModel, LinearHead
     from tests.kit.models import write_clap
 
     hears = Clap(write_clap(folder / CLAP, steps=10, rate=rate))

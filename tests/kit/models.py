@@ -121,7 +121,7 @@ _ON_WAVEFORMS: dict[str, Any] = {
 
 def build_t2a(seed: int = 0, backend: str = "stable_audio", vae: Any = None) -> T2ABackend:
     """A text-to-audio model with a window of 1 s; where no `vae` is given, around a spectral codec fitted to tones."""
-    from common.config.codec import SpectralCodecConfig
+    from common.config.corpus import SpectralCodecConfig
     from common.config.t2a import PretrainT2AConfig
     from common.diffusion.spectral_codec import SpectralCodec
     from common.diffusion.text import build_tokenizer

@@ -15,8 +15,7 @@ import components.train_classifier.learner_fitting as fitting
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
 from common.contracts.base import write
-from common.learners.encoders import open_encoder
-from common.learners.front_ends import FrontEnd
+from common.learners.front_ends import FrontEnd, open_encoder
 from common.learners.model import load_learner
 from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips, write_audio_folder

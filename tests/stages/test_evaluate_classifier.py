@@ -20,8 +20,7 @@ from common.config.methods import METHODS
 from common.contracts.base import write
 from common.contracts.training import Calibrated, Chosen, Delivery, Selection
 from common.errors import DataError
-from common.learners.heads import LinearHead
-from common.learners.model import LearnerModel
+from common.learners.model import LearnerModel, LinearHead
 from common.learners.opened import open_classifier
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip, read_clips, write_audio_folder

@@ -18,14 +18,16 @@ from common.diffusion.backend import T2ABackend, masked_states
 from common.diffusion.condition import Condition, Text
 from common.diffusion.objective import V
 from common.diffusion.preconditioned import PreconditionedDiT
-from common.diffusion.solver import Noise, first_step
+from common.diffusion.solver import Noise, Solver, first_step
 
 
 class StableAudio(T2ABackend):
     """A `StableAudioPipeline` (autoencoder, T5, projection, DiT, Cosine scheduler)."""
 
     objective = V
+    seconds = 2
     pipeline_class = StableAudioPipeline
+    projection_class = StableAudioProjectionModel
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_encoder": ("T5EncoderModel",),
         "projection_model": ("StableAudioProjectionModel",),
@@ -35,10 +37,7 @@ class StableAudio(T2ABackend):
 
     @classmethod
     def mismatch(cls, part: str) -> str:
-        """Remedy for a part of another class.
-
-        Only this scheduler of diffusers has timesteps that are the `t` of training.
-        """
+        """See `T2ABackend`; only this scheduler of diffusers has timesteps that are the `t` of training."""
         if part == "scheduler":
             return (
                 "others call the network with a timestep it was not trained with; take a Stable Audio Open 1.0 "
@@ -47,31 +46,9 @@ class StableAudio(T2ABackend):
         return super().mismatch(part)
 
     @classmethod
-    def build_transformer(
-        cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int
-    ) -> StableAudioDiTModel:
+    def transformer_class(cls, shape: TransformerConfig) -> Any:
         """See `T2ABackend`."""
-        kind = PreconditionedDiT if shape.precondition else StableAudioDiTModel
-        return kind(
-            sample_size=frames,
-            in_channels=channels,
-            out_channels=channels,
-            num_layers=shape.num_layers,
-            attention_head_dim=shape.attention_head_dim,
-            num_attention_heads=shape.num_attention_heads,
-            num_key_value_attention_heads=shape.num_key_value_attention_heads,
-            cross_attention_dim=shape.cross_attention_dim,
-            cross_attention_input_dim=conditioning_dim,
-            global_states_input_dim=2 * conditioning_dim,
-            time_proj_dim=shape.time_proj_dim,
-        )
-
-    @classmethod
-    def build_projection(cls, text_dim: int, conditioning_dim: int, max_seconds: float) -> StableAudioProjectionModel:
-        """See `T2ABackend`."""
-        return StableAudioProjectionModel(
-            text_encoder_dim=text_dim, conditioning_dim=conditioning_dim, min_value=0, max_value=max_seconds
-        )
+        return PreconditionedDiT if shape.precondition else StableAudioDiTModel
 
     @classmethod
     def build_scheduler(cls, config: PretrainT2AConfig) -> CosineDPMSolverMultistepScheduler:
@@ -90,7 +67,7 @@ class StableAudio(T2ABackend):
         return Condition(torch.cat([states, start, end], dim=1), torch.cat([start, end], dim=2))
 
 
-class CosineSolver:
+class CosineSolver(Solver):
     """DPM-Solver++ (SDE, second order) by diffusers' Cosine scheduler, from `init_level` or from pure noise."""
 
     def __init__(
@@ -111,21 +88,18 @@ class CosineSolver:
         """See `Solver`."""
         if init is None:
             return drawn * self._scheduler.init_noise_sigma
-        started: Tensor = init + drawn * self._scheduler.sigmas[self._first]
-        return started
+        return init + drawn * self._scheduler.sigmas[self._first]
 
     def scale(self, latents: Tensor, t: Tensor) -> Tensor:
         """See `Solver`."""
-        scaled: Tensor = self._scheduler.scale_model_input(latents, t)
-        return scaled
+        return self._scheduler.scale_model_input(latents, t)
 
     def step(self, predicted: Tensor, t: Tensor, latents: Tensor) -> Tensor:
         """See `Solver`."""
         with warnings.catch_warnings():
             # The Brownian tree warns about steps that rounding moves outside its interval by one ulp.
             warnings.filterwarnings("ignore", message="Should have t")
-            after: Tensor = self._scheduler.step(predicted, t, latents, generator=self._noise.seeded).prev_sample
-        return after
+            return self._scheduler.step(predicted, t, latents, generator=self._noise.seeded).prev_sample
 
 
 BACKEND = StableAudio

@@ -8,7 +8,7 @@ stable-audio-tools and is not read here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
@@ -18,7 +18,7 @@ from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfi
 from common.diffusion.backend import T2ABackend, masked_states
 from common.diffusion.condition import Condition, Text
 from common.diffusion.objective import FLOW
-from common.diffusion.solver import Noise, first_step
+from common.diffusion.solver import Noise, Solver, first_step
 from common.diffusion.stable_audio_small import (
     StableAudioSmallDiT,
     StableAudioSmallPipeline,
@@ -38,7 +38,9 @@ class StableAudioSmall(T2ABackend):
     """
 
     objective = FLOW
+    seconds = 1
     pipeline_class = StableAudioSmallPipeline
+    projection_class = StableAudioSmallProjection
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_encoder": ("T5EncoderModel",),
         "projection_model": ("StableAudioSmallProjection",),
@@ -47,28 +49,9 @@ class StableAudioSmall(T2ABackend):
     }
 
     @classmethod
-    def build_transformer(
-        cls, shape: TransformerConfig, channels: int, frames: int, conditioning_dim: int
-    ) -> StableAudioSmallDiT:
+    def transformer_class(cls, shape: TransformerConfig) -> Any:
         """See `T2ABackend`."""
-        return StableAudioSmallDiT(
-            sample_size=frames,
-            in_channels=channels,
-            out_channels=channels,
-            num_layers=shape.num_layers,
-            attention_head_dim=shape.attention_head_dim,
-            num_attention_heads=shape.num_attention_heads,
-            num_key_value_attention_heads=shape.num_key_value_attention_heads,
-            cross_attention_dim=shape.cross_attention_dim,
-            cross_attention_input_dim=conditioning_dim,
-            global_states_input_dim=conditioning_dim,
-            time_proj_dim=shape.time_proj_dim,
-        )
-
-    @classmethod
-    def build_projection(cls, text_dim: int, conditioning_dim: int, max_seconds: float) -> StableAudioSmallProjection:
-        """See `T2ABackend`."""
-        return StableAudioSmallProjection(text_dim, conditioning_dim, 0, max_seconds)
+        return StableAudioSmallDiT
 
     @classmethod
     def build_scheduler(cls, config: PretrainT2AConfig) -> FlowMatchEulerDiscreteScheduler:
@@ -92,7 +75,7 @@ def flow_times(steps: int) -> Tensor:
     return times
 
 
-class FlowSolver:
+class FlowSolver(Solver):
     """Euler steps along the flow, or with `noise` ping-pong steps, from `init_level` or from pure noise."""
 
     def __init__(self, times: Tensor, noise: Noise | None, init_level: float | None) -> None:
@@ -102,10 +85,6 @@ class FlowSolver:
     def start(self, drawn: Tensor, init: Tensor | None) -> Tensor:
         """See `Solver`."""
         return drawn if init is None else (1 - self.times[0]) * init + self.times[0] * drawn
-
-    def scale(self, latents: Tensor, t: Tensor) -> Tensor:
-        """See `Solver`."""
-        return latents
 
     def step(self, predicted: Tensor, t: Tensor, latents: Tensor) -> Tensor:
         """See `Solver`."""

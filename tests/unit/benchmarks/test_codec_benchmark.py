@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.codec import SpectralCodecConfig
+from common.config.corpus import SpectralCodecConfig
 from common.diffusion.spectral_codec import SpectralCodec
 from common.errors import ConfigError, DataError
 from contrib.nano.training import load_settings

@@ -14,8 +14,7 @@ from transformers import Wav2Vec2ForSequenceClassification, pipeline
 from common.classifier.inference import predict_logits, probabilities
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
-from common.config.classifier import SpecAugmentConfig
-from common.config.recording import RecordingConfig
+from common.config.classifier import RecordingConfig, SpecAugmentConfig
 from common.config.train_classifier import ContrastiveConfig
 from common.errors import ConfigError
 from components.train_classifier.budget import make_budget

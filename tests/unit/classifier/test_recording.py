@@ -16,7 +16,7 @@ from common.classifier.inference import predict_logits
 from common.classifier.model import Classifier, with_fresh_head
 from common.classifier.recording import DRAWS, draw_conditions, vary_recording
 from common.config.base import OptimConfig
-from common.config.recording import RecordingConfig
+from common.config.classifier import RecordingConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.storage.items import ItemStore
 from components.train_classifier.budget import make_budget

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
-from common.config.codec import SpectralCodecConfig
+from common.config.corpus import SpectralCodecConfig
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig, TransformerConfig
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import T2ABackend

@@ -5,7 +5,12 @@ import torch
 from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import CosineDPMSolverMultistepScheduler
 
 from common.diffusion.backend import error
-from common.diffusion.objective import V, alpha_sigma, clean, draw_times, drop_condition, noisy, v_target
+from common.diffusion.objective import V, alpha_sigma, draw_times, drop_condition, noisy, v_target
+
+
+def clean(x, v, t):
+    alpha, sigma = alpha_sigma(t[:, None, None])
+    return alpha * x - sigma * v
 
 
 @pytest.fixture

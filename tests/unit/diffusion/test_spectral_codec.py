@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.config.codec import SpectralCodecConfig
-from common.diffusion.mel_bands import mel_filters
+from common.audio.mel import mel_filters
+from common.config.corpus import SpectralCodecConfig
 from common.diffusion.spectral_codec import SpectralCodec, load_autoencoder
 from common.errors import DataError
 

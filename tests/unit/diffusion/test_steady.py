@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.diffusion.condition import join
-from common.diffusion.steady import SteadyProcessor, steady
+from common.diffusion.sampling import SteadyProcessor, steady
 
 CAPTIONS = ["sound of a bell", "a loud dog bark", "siren"]
 

@@ -13,8 +13,7 @@ from common.clap.scorer import ClapScorer
 from common.errors import DataError
 from common.learners.cache import CacheHead, fit_cache, label_texts
 from common.learners.front_ends import CLAP, Clap
-from common.learners.heads import head_logits
-from common.learners.model import LearnerModel, hears_through, load_learner
+from common.learners.model import LearnerModel, head_logits, hears_through, load_learner
 from common.records.text import label_prompts, template_caption
 from tests.kit.models import write_clap
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, clap_sound

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from common.contracts.training import Losses
-from common.learners.choice import best_of
+from common.learners.calibration import best_of
 from components.train_classifier.blend import Heard, blend
 from components.train_classifier.jobs import SPLITS, VALIDATION
 

@@ -14,8 +14,8 @@ from common.clap.model import build_clap, build_extractor, clap_config, set_inpu
 from common.clap.scorer import ClapScorer
 from common.clap.training import window_features
 from common.corpus.vocabulary import build_vocabulary
-from common.learners.clap_graph import ClapEmbedding
 from common.learners.front_ends import Clap
+from common.learners.graph import ClapEmbedding
 from tests.kit.models import CLAP_ARCHITECTURE
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, clap_sound
 

@@ -18,8 +18,7 @@ from common.config.run import load_preset
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
 from common.learners.architectures import check_encoders, copy_encoder, encoder_files
-from common.learners.encoders import open_encoder
-from common.learners.front_ends import ENCODER, FrontEnd
+from common.learners.front_ends import ENCODER, FrontEnd, open_encoder
 from common.learners.model import hears_through, load_learner
 from common.learners.opened import open_classifier, save_blend
 from common.models.licences import licensed_parts

@@ -10,9 +10,8 @@ from torch import nn
 
 from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST, Learner, checked_learners
 from common.config.train_classifier import TrainClassifierConfig
-from common.learners.heads import LinearHead
 from common.learners.linear import fit_discriminant
-from common.learners.model import load_learner
+from common.learners.model import LinearHead, load_learner
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip
 from common.records.gold import GoldSet

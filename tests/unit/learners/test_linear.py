@@ -14,8 +14,8 @@ from common.classifier.model import build_classifier, load_classifier, save_clas
 from common.classifier.probe import embeddings, set_last_layer
 from common.config.learners import checked_learners
 from common.errors import ConfigError
-from common.learners.heads import LinearHead, head_logits
 from common.learners.linear import fit_discriminant, fit_logistic
+from common.learners.model import LinearHead, head_logits
 from tests.kit.models import AST_ARCHITECTURE
 from tests.kit.sounds import RATE, class_sound
 

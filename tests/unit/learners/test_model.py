@@ -13,11 +13,9 @@ from common.audio.signal import resample
 from common.errors import DataError
 from common.learners.calibration import cross_entropy, fit_temperature, tempered
 from common.learners.cnn import ConvNet, fit_convnet
-from common.learners.copies import recorded_copies
-from common.learners.front_ends import front_end
-from common.learners.heads import LinearHead, head_logits
+from common.learners.front_ends import front_end, recorded_copies
 from common.learners.linear import fit_discriminant
-from common.learners.model import RECORD, WEIGHTS, LearnerModel, load_learner
+from common.learners.model import RECORD, WEIGHTS, LearnerModel, LinearHead, head_logits, load_learner
 from common.learners.statistics import SCALES
 from tests.kit.sounds import RATE, class_sound
 

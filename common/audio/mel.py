@@ -1,12 +1,14 @@
-"""Levels of a waveform's mel bands, and the search for a waveform that has given levels."""
+"""Mel bands of waveforms: filters, levels and the search for a waveform that has them, and energies that ONNX has."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.audio_utils import hertz_to_mel, mel_to_hertz
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 
+FRAME_LENGTH = 400
+"""Samples of a frame of `PeakMelPower`: 25 ms at 16 kHz."""
 _MOMENTUM = 0.99
 _EXCITATION_SEED = 20240814
 _LARGEST_CHANGE = 20.0
@@ -79,13 +81,78 @@ class MelBands(nn.Module):
         return summed[:, 0, 0, margin : length - margin]
 
 
-def mel_filters(n_mels: int, n_fft: int, sampling_rate: int) -> np.ndarray:
-    """Triangular filters of unit peak, evenly spaced in Slaney's mel, 30 Hz to Nyquist: `(n_mels, n_fft/2+1)`.
+class MelPower(nn.Module):
+    """Mel powers of waves by a convolution, since ONNX has no such transform that all runtimes know.
 
-    The scale is linear up to 1 kHz, where others have more bands than a window of 32 ms tells apart.
+    Args:
+        window: (W,) of each frame.
+        hop: samples between frames.
+        filters: (fft_length // 2 + 1, bands), with fft_length ≥ W.
     """
-    mels = np.linspace(hertz_to_mel(30.0, "slaney"), hertz_to_mel(sampling_rate / 2, "slaney"), n_mels + 2)
-    edges_hz = mel_to_hertz(mels, "slaney")
+
+    _waves: Tensor
+    _filters: Tensor
+
+    def __init__(self, window: np.ndarray, hop: int, filters: Tensor) -> None:
+        super().__init__()
+        self.hop, self.size, length = hop, len(window), 2 * (len(filters) - 1)
+        turns = np.outer(np.arange(len(filters)), np.arange(len(window)))
+        waves = np.exp(turns % length * (2j * np.pi / length)) * window
+        waves = np.concatenate([waves.real, waves.imag])[:, None]
+        self.register_buffer("_waves", torch.from_numpy(waves).float(), persistent=False)
+        self.register_buffer("_filters", filters.float(), persistent=False)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """(B, frames, bands) of waves (B, T), T ≥ W."""
+        parts = nn.functional.conv1d(waves[:, None], self._waves, stride=self.hop)
+        real, imaginary = parts.transpose(1, 2).chunk(2, dim=2)
+        return (real.square() + imaginary.square()) @ self._filters
+
+
+class PeakMelPower(MelPower):
+    """Mel energies of frames of a waveform that is scaled to its peak.
+
+    Args:
+        bands: mel bands from 0 Hz to half the rate (HTK's scale), each filter with the sum 1.
+        fft_length: points of the transform, at least `FRAME_LENGTH`.
+    """
+
+    _window: Tensor
+
+    def __init__(self, sample_rate_hz: int, bands: int, fft_length: int, hop: int) -> None:
+        window = np.hanning(FRAME_LENGTH + 1)[:-1]
+        filters = mel_filter_bank(
+            num_frequency_bins=fft_length // 2 + 1,
+            num_mel_filters=bands,
+            min_frequency=0,
+            max_frequency=sample_rate_hz / 2,
+            sampling_rate=sample_rate_hz,
+            norm=None,
+            mel_scale="htk",
+        )
+        super().__init__(window, hop, torch.from_numpy(filters / np.maximum(filters.sum(axis=0), 1e-9)))
+        self.fft_length = fft_length
+        self.register_buffer("_window", torch.from_numpy(window).float(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(frames, bands) of a mono waveform (T,), T ≥ `FRAME_LENGTH`; zero for digital silence."""
+        scaled = waveform / waveform.abs().max().clamp_min(1e-9)
+        if torch.onnx.is_in_onnx_export():
+            return super().forward(scaled[None])[0]
+        frames = scaled.unfold(0, FRAME_LENGTH, self.hop) * self._window
+        spectrum = torch.fft.rfft(frames, self.fft_length)
+        return (spectrum.real.square() + spectrum.imag.square()) @ self._filters
+
+
+def mel_filters(
+    n_mels: int, n_fft: int, sampling_rate: int, lowest_hz: float = 30.0, scale: str = "slaney"
+) -> np.ndarray:
+    """Triangular filters of unit peak, evenly spaced in mel, from `lowest_hz` to Nyquist: `(n_mels, n_fft/2+1)`.
+
+    Slaney's scale is linear up to 1 kHz, where others have more bands than a window of 32 ms tells apart.
+    """
+    mels = np.linspace(hertz_to_mel(lowest_hz, scale), hertz_to_mel(sampling_rate / 2, scale), n_mels + 2)
+    edges_hz = mel_to_hertz(mels, scale)
     # Widen narrow low filters to at least one bin; they would be empty otherwise.
     bins_hz = np.linspace(0.0, sampling_rate / 2, n_fft // 2 + 1)
     width = bins_hz[1]
