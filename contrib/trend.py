@@ -6,7 +6,7 @@ import argparse
 
 from common.errors import ConfigError
 from common.storage import open_store, store_uri, write_text
-from common.study.nights import History
+from common.study.cells import History
 from components.record_night.page import page
 from contrib.nightly import NAME
 from pipelines.commands.options import place

@@ -14,12 +14,21 @@ Figure = Literal["accuracy", "map"]
 """Figure by which methods are compared: `map`, mean average precision, where clips have several labels."""
 
 
-class Interval(Contract):
-    """A mean over replicates with its interval."""
+class Range(Contract):
+    """A mean with its interval."""
 
     mean: float
     low: float
     high: float
+
+    def alone(self) -> dict[str, float]:
+        """Its mean, low and high, without what a subclass adds."""
+        return {end: getattr(self, end) for end in Range.model_fields}
+
+
+class Interval(Range):
+    """A mean over replicates."""
+
     per_seed: list[float] = Field(description="of each replicate")
 
 
@@ -44,11 +53,16 @@ class Headline(Contract):
         return found
 
 
-class Scores(Headline):
-    """All figures of one method, learner or model."""
+class Figures(Headline):
+    """Figures of a method, learner or model."""
 
     macro_f1: Interval
     ece: Calibration
+
+
+class Scores(Figures):
+    """All figures of one."""
+
     confusion: list[list[int]] | None = Field(
         description="rows = truth, summed over replicates; null with several labels"
     )

@@ -9,15 +9,15 @@ from pydantic import Field
 from common.contracts.base import Contract, absent
 from common.contracts.evaluation import (
     Bests,
-    Calibration,
     Distances,
     Figure,
-    Headline,
+    Figures,
     Interval,
     Leaks,
     LearnerScore,
     MethodDifference,
     Oracle,
+    Range,
     Selected,
 )
 from common.contracts.generation import Diversity, EmptyClass, FilterRound
@@ -25,21 +25,19 @@ from common.contracts.gold import Dataset
 from common.contracts.training import Failure
 
 
-class Verdict(Contract):
+class Judgement(Contract):
     """Whether synthetic audio helped; null = not measured."""
 
     improved: bool | None
     beats_classic: bool | None = Field(description="joined with the best classic augmentation, against that alone")
     state: Literal["improved", "worse", "unclear", "none"]
     text: str
+
+
+class Verdict(Judgement):
+    """The judgement of a run."""
+
     cautions: list[str] = Field(description="sentences")
-
-
-class Figures(Headline):
-    """Figures of a method."""
-
-    macro_f1: Interval
-    ece: Calibration
 
 
 class MethodFigures(Figures):
@@ -168,14 +166,11 @@ class Acoustics(Contract):
     sets: dict[str, AcousticSet]
 
 
-class Cost(Contract):
+class Cost(Range):
     """Gain of a method over gold, and the stages that it needs."""
 
     name: str
     title: str
-    mean: float
-    low: float
-    high: float
     reliable: bool = Field(description="whether the gain is reliably above 0")
     stages: list[str] = Field(description="beyond pretraining and training; `*` includes repeats")
 
@@ -196,15 +191,12 @@ class Factors(Contract):
     methods: dict[str, list[FactorPoint]]
 
 
-class TailClass(Contract):
+class TailClass(Range):
     """Gain of a class."""
 
     label: str
     train: int = Field(description="clips")
     test: int = Field(description="clips")
-    mean: float
-    low: float
-    high: float
 
 
 class Third(Contract):

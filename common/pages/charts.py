@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
+from common.contracts.evaluation import Range
 from common.pages.numbers import number, percent, points
 
 WIDTH, HEIGHT = 320, 190
@@ -30,21 +31,21 @@ def span(values: Sequence[float], step: float = 0.1, least: float = 0.2) -> tupl
     return low, high
 
 
-def gain_domain(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Domain for gain bars of rows with low and high, with room on both sides of zero: no bar begins at the edge."""
-    return span([-0.05, 0.05, *(row[key] for row in rows for key in ("low", "high"))], 0.05, 0.1)
+def gain_domain(gains: Sequence[Range]) -> tuple[float, float]:
+    """Domain for gain bars with room on both sides of zero: no bar begins at the edge."""
+    return span([-0.05, 0.05, *(end for gain in gains for end in (gain.low, gain.high))], 0.05, 0.1)
 
 
-def interval_bar(score: Mapping[str, float], domain: tuple[float, float], baseline: float | None = None) -> Markup:
+def interval_bar(score: Range, domain: tuple[float, float], baseline: float | None = None) -> Markup:
     """A dot for the mean on a line for the interval, both in percent of the box's width.
 
     Args:
         domain: values at the left and right edge.
         baseline: position of a dashed vertical line.
     """
-    low, mean, high = (_place(score[key], domain) for key in ("low", "mean", "high"))
+    low, mean, high = (_place(value, domain) for value in (score.low, score.mean, score.high))
     line = "" if baseline is None else _dashed(_place(baseline, domain))
-    label = f"{percent(score['mean'])}, interval {percent(score['low'])} to {percent(score['high'])}"
+    label = f"{percent(score.mean)}, interval {percent(score.low)} to {percent(score.high)}"
     body = (
         f'<line class="track" x1="0" x2="100%" y1="12" y2="12"/>{line}'
         f'<line class="whisker" x1="{low}%" x2="{high}%" y1="12" y2="12"/>{_caps(low, high)}'
@@ -53,18 +54,17 @@ def interval_bar(score: Mapping[str, float], domain: tuple[float, float], baseli
     return _bar(label, body)
 
 
-def gain_bar(gain: Mapping[str, float], domain: tuple[float, float]) -> Markup:
+def gain_bar(gain: Range, domain: tuple[float, float]) -> Markup:
     """A bar from zero to the gain, with its interval; losses are hatched, and zero is a dashed line.
 
     Args:
-        gain: mean, low, high as shares.
         domain: gains at the left and right edge; zero lies between them.
     """
     zero = _place(0.0, domain)
-    low, mean, high = (_place(gain[key], domain) for key in ("low", "mean", "high"))
+    low, mean, high = (_place(value, domain) for value in (gain.low, gain.mean, gain.high))
     left, width = min(mean, zero), abs(mean - zero)
-    kind = "gain" if gain["mean"] >= 0 else "loss"
-    label = f"{points(gain['mean'])} points, interval {points(gain['low'])} to {points(gain['high'])}"
+    kind = "gain" if gain.mean >= 0 else "loss"
+    label = f"{points(gain.mean)} points, interval {points(gain.low)} to {points(gain.high)}"
     body = (
         f'<rect class="{kind}" x="{left:.3f}%" width="{width:.3f}%" y="5" height="14" />{_dashed(zero)}'
         f'<line class="whisker" x1="{low}%" x2="{high}%" y1="12" y2="12"/>{_caps(low, high)}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from common.contracts.evaluation import Range
 
 MINUS = "−"
 
@@ -17,9 +17,9 @@ def points(share: float) -> str:
     return _signed(100 * share, 1, plus=True)
 
 
-def between(score: Mapping[str, float]) -> str:
+def between(score: Range) -> str:
     """Format the interval of a share in percent: `38.1 to 45.2`."""
-    return f"{decimals(100 * score['low'], 1)} to {decimals(100 * score['high'], 1)}"
+    return f"{decimals(100 * score.low, 1)} to {decimals(100 * score.high, 1)}"
 
 
 def number(value: float | str) -> str:

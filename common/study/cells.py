@@ -1,22 +1,27 @@
-"""Cells of a study, and storage of their results until the study's report is made."""
+"""Cells of a study, and what the run store keeps of studies: reports of cells, and the history of nights."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from common.config.base import Frozen
+from common.contracts.base import Contract
+from common.contracts.report import Report
+from common.contracts.study import Night
 from common.datasets.registry import resolve_dataset
-from common.errors import ConfigError
+from common.errors import ConfigError, StorageError
 from common.storage import ObjectStore, open_store, store_uri
 from common.storage.hashing import hash_json
 
 MAX_CELLS = 100
 """Upper bound of cells; loops with more iterations break Kubeflow's DAG state (kubeflow/pipelines, issue 12131)."""
+KEPT = 400
+"""Largest number of nights in a history; older ones are dropped."""
 
 _BEGAN = "began.json"
 _REPORTED = "reported.json"
@@ -93,14 +98,10 @@ def night_scope(run: str) -> str:
     return f"nights/{re.sub(r'[^A-Za-z0-9_-]', '-', run)}"
 
 
-class Record(Frozen):
-    """A finished cell.
+class Record(Contract):
+    """A finished cell; `seconds` count from the start of the study until the report was written."""
 
-    Attributes:
-        seconds: from the start of the study until the report was written.
-    """
-
-    report: dict[str, Any]
+    report: Report
     seconds: float
 
 
@@ -134,13 +135,48 @@ class Records:
         """Seconds since the study began, waiting for nodes included."""
         return time.time() - float(json.loads(self._objects.read_bytes(_BEGAN)))
 
-    def write(self, key: str, report: dict[str, Any]) -> None:
+    def write(self, key: str, report: Report) -> None:
         """Store the content of a cell's report.json with its time."""
-        record = Record(report=report, seconds=self.seconds())
-        self._objects.write_bytes(f"{key}.json", record.model_dump_json().encode())
+        self._objects.write_bytes(f"{key}.json", to_json(Record(report=report, seconds=self.seconds())))
 
     def read(self, cell: Cell) -> Record | None:
         """Record of a cell; None when it did not finish."""
         if self._objects.size(f"{cell.key}.json") is None:
             return None
         return Record.model_validate_json(self._objects.read_bytes(f"{cell.key}.json"))
+
+
+def check_history(name: str) -> None:
+    """Check the name of a history; empty = none.
+
+    Raises ConfigError: the name is no object key in plain letters, which KFP's conditions also need.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", name):
+        raise ConfigError(f"history {name!r}: expected letters, digits, dots, dashes and underscores")
+
+
+class History:
+    """History of nights in one object of the run store; reading it needs no listing."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self._objects, self._key = store.child("history"), f"{name}.jsonl"
+
+    def nights(self) -> list[Night]:
+        """Read all nights, oldest first. Raises StorageError: the object is damaged."""
+        if self._objects.size(self._key) is None:
+            return []
+        lines = self._objects.read_bytes(self._key).decode().splitlines()
+        try:
+            return [Night.model_validate(json.loads(line)) for line in lines]
+        except (ValueError, ValidationError) as error:
+            raise StorageError(
+                f"{self._objects.uri}/{self._key} is no history of nights ({str(error)[:200]}): restore it, or move it "
+                "away to begin a new one"
+            ) from error
+
+    def add(self, night: Night) -> list[Night]:
+        """Append `night`, replacing an earlier record of the same run; return all nights."""
+        nights = [*(other for other in self.nights() if other.run != night.run), night][-KEPT:]
+        text = "".join(f"{night.model_dump_json()}\n" for night in nights)
+        self._objects.write_bytes(self._key, text.encode())
+        return nights

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+
+from common.contracts.evaluation import Interval
 
 FIGURES = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1"}
 """Display names of the figures, as within a sentence."""
@@ -14,15 +15,11 @@ MIN_REPLICATES = 3
 """Fewer trainings cannot tell a gain from chance, whatever the interval."""
 
 
-def reliable(difference: Mapping[str, Any]) -> int:
-    """1 where a paired difference lies reliably above 0, -1 where below, else 0.
-
-    Args:
-        difference: low, high and per_seed, as `evaluate_classifier` writes them.
-    """
-    if len(difference["per_seed"]) < MIN_REPLICATES:
+def reliable(difference: Interval) -> int:
+    """1 where a paired difference lies reliably above 0, -1 where below, else 0."""
+    if len(difference.per_seed) < MIN_REPLICATES:
         return 0
-    return int(difference["low"] > 0) - int(difference["high"] < 0)
+    return int(difference.low > 0) - int(difference.high < 0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -36,12 +33,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
-    """Mean with Student's t interval for the mean of the population of `values`.
+    """Mean, and the ends `low` and `high` of Student's t interval for the mean of the population of `values`.
 
-    Args:
-        values: independent of each other; a single one says nothing about the spread.
-
-    Returns mean, low, high; the latter two null for a single value.
+    The ends are None for a single value, which says nothing about the spread. Values are independent of each other.
     """
     from scipy.stats import sem, t
 

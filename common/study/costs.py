@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from common.config.base import Frozen
 from common.config.methods import Method
 from common.config.run import RunConfig, load_preset
+from common.contracts.study import Estimate
 from common.errors import ConfigError
-from common.study.gpus import find_gpu, table
-from common.study.work import cell_seconds, count_work, shared_seconds
+from common.study.work import cell_seconds, count_work, find_gpu, shared_seconds, table
 
 
 class StageCost(Frozen):
@@ -56,16 +56,14 @@ def estimate(
     clip_s: Sequence[float] = (),
     config: RunConfig | None = None,
     gpu: str = "",
-) -> dict[str, Any]:
+) -> Estimate:
     """Estimate the cost of a study with an empty store.
 
     Args:
         price: US dollars per hour; 0 = the table's.
         clip_s: usual seconds of a clip of each cell, which count on a GPU; default: 10.
 
-    Returns cells, items (classifiers to report), hours, cpu_hours, gpu_hours, storage_gb, price_per_hour, money (US
-    dollars), stages {name: seconds}, source, gpu (kind; empty where none is needed). Raises ConfigError: the table has
-    no such preset or GPU.
+    Raises ConfigError: the table has no such preset or GPU.
     """
     if preset not in cost_table():
         raise ConfigError(f"no costs are known for preset {preset}; they are for {', '.join(cost_table())}")
@@ -89,31 +87,32 @@ def estimate(
         for part in (shared_seconds(settings, chosen), *each):
             for name, seconds in part.items():
                 stages[name] += seconds
-    price = price or (chosen.price if table.unit == "gpu" else table.price_per_hour)
+    on_gpu = table.unit == "gpu"
+    price = price or (chosen.price if on_gpu else table.price_per_hour)
     hours = sum(stages.values()) / 3600
-    return {
-        "cells": len(clips),
-        "items": len(clips) * len(methods) * seeds,
-        "hours": round(hours, 4),
-        "cpu_hours": round(hours, 4) if table.unit == "cpu" else 0.0,
-        "gpu_hours": round(hours, 4) if table.unit == "gpu" else 0.0,
-        "storage_gb": round(table.gb_once + seeds * total * table.mb_clip / 1000, 3),
-        "price_per_hour": price,
-        "money": round(hours * price, 4),
-        "stages": {name: round(seconds, 1) for name, seconds in stages.items()},
-        "source": table.source,
-        "gpu": kind if table.unit == "gpu" else "",
-    }
+    return Estimate(
+        cells=len(clips),
+        items=len(clips) * len(methods) * seeds,
+        hours=round(hours, 4),
+        cpu_hours=0.0 if on_gpu else round(hours, 4),
+        gpu_hours=round(hours, 4) if on_gpu else 0.0,
+        storage_gb=round(table.gb_once + seeds * total * table.mb_clip / 1000, 3),
+        price_per_hour=price,
+        money=round(hours * price, 4),
+        stages={name: round(seconds, 1) for name, seconds in stages.items()},
+        source=table.source,
+        gpu=kind if on_gpu else "",
+    )
 
 
-def check_budget(cost: dict[str, Any], budget: float) -> None:
+def check_budget(cost: Estimate, budget: float) -> None:
     """Refuse work that costs more than `budget` (US dollars; 0 = no limit).
 
     Raises ConfigError: the estimate exceeds the budget.
     """
-    if budget and cost["money"] > budget:
+    if budget and cost.money > budget:
         raise ConfigError(
-            f"the work is estimated at {cost['money']:.2f} US dollars ({cost['hours']:.1f} h at "
-            f"{cost['price_per_hour']:.2f} an hour), above the budget of {budget:.2f}: raise the budget, or take fewer "
+            f"the work is estimated at {cost.money:.2f} US dollars ({cost.hours:.1f} h at "
+            f"{cost.price_per_hour:.2f} an hour), above the budget of {budget:.2f}: raise the budget, or take fewer "
             "datasets, clips, methods or replicates"
         )

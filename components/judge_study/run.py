@@ -9,8 +9,7 @@ from __future__ import annotations
 from common.errors import RegressionError, StorageError
 from common.log import event, get_logger
 from common.storage import open_store, store_uri
-from common.study.cells import Records, parse_cells, study_id
-from common.study.nights import History
+from common.study.cells import History, Records, parse_cells, study_id
 
 log = get_logger("judge_study")
 

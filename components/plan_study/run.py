@@ -13,9 +13,16 @@ from common.config.run import load_preset
 from common.datasets.registry import check_training_clips, find_dataset
 from common.log import event, get_logger
 from common.models.licences import check_use
-from common.study.cells import MAX_CELLS, Records, check_cells_per_run, night_scope, parse_cells, study_id
+from common.study.cells import (
+    MAX_CELLS,
+    Records,
+    check_cells_per_run,
+    check_history,
+    night_scope,
+    parse_cells,
+    study_id,
+)
 from common.study.costs import check_budget, estimate
-from common.study.nights import check_history
 
 log = get_logger("plan_study")
 
@@ -49,7 +56,7 @@ def run(
     check_budget(cost, budget)
     study = study_id(listed, preset, methods, seeds, overrides)
     Records(study).begin(listed)
-    event(log, "planned", study=study, cells=len(listed), items=cost["items"], hours=cost["hours"], money=cost["money"])
+    event(log, "planned", study=study, cells=len(listed), items=cost.items, hours=cost.hours, money=cost.money)
     # A night takes up no earlier work.
     own = f"{overrides} scope={night_scope(run_id)}".strip() if history else overrides
     return [{**cell.model_dump(mode="json"), "overrides": own, "study": study, "key": cell.key} for cell in listed]

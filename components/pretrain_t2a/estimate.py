@@ -20,7 +20,7 @@ from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import rotary_table
 from common.errors import ConfigError
 from common.storage import read_json
-from common.study.gpus import GPU, SHARE_OF_PEAK, gpu_table
+from common.study.work import GPU, SHARE_OF_PEAK, gpu_table
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer
 from components.pretrain_t2a.published import count_parameters
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.contracts.base import read
+from common.contracts.report import Report
 from common.log import event, get_logger
-from common.storage import read_json
 from common.storage.artifacts import verify_artifact
 from common.study.cells import Records
 
@@ -19,9 +20,11 @@ log = get_logger("record_cell")
 def run(results_path: str, study: str, key: str) -> None:
     """Record the report of a cell; `component.py` describes the arguments.
 
-    Raises StorageError: the report is damaged, or the store cannot be written.
+    Raises:
+        StorageError: the report is damaged, or the store cannot be written.
+        DataError: another version of the code wrote the report.
     """
     verify_artifact("record_cell", "results", Path(results_path))
-    report = read_json(Path(results_path) / "report.json")
+    report = read(Report, Path(results_path) / "report.json")
     Records(study).write(key, report)
-    event(log, "recorded", study=study, cell=key, dataset=report["dataset"]["name"], n=report["dataset"]["n"])
+    event(log, "recorded", study=study, cell=key, dataset=report.dataset.name, n=report.dataset.n)

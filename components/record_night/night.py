@@ -1,16 +1,15 @@
 """The idea of the stage: one record per night, with figures, times and findings, in a history of all nights.
 
 Nights that ran the same study are comparable, so a regression shows as a figure that fell or a time that grew. Read
-next: common/study/nights.py (the record and the history), page.py (the trend page), run.py (the order of the steps).
+next: common/contracts/study.py (the record), common/study/cells.py (the history), page.py (the trend page), run.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
-from common.study.nights import Figure, Night
+from common.contracts.study import Asked, Night, NightFigure, PartFailure, Study, StudyCell
 
 LAST = 7
 """Number of good nights that a night is compared with."""
@@ -21,48 +20,40 @@ MIN_GROWTH_S = 60.0
 """Growth below which a time raises no alarm."""
 
 
-def figures_of(study: Mapping[str, Any]) -> tuple[Figure, ...]:
-    """Headline figures of study.json; `pipelines/dags/benchmark.py` describes its layout."""
+def figures_of(study: Study) -> tuple[NightFigure, ...]:
+    """Headline figures of a study."""
     return tuple(
-        Figure(
-            cell=cell_name(cell),
-            method=name,
-            title=method["title"],
-            figure=cell["figure"],
-            **{key: method[cell["figure"]][key] for key in ("mean", "low", "high")},
-        )
-        for cell in study["cells"]
-        for name, method in cell["methods"].items()
+        NightFigure(cell=cell_name(cell), method=name, title=method.title, figure=cell.figure, **method.score.alone())
+        for cell in study.cells
+        for name, method in cell.methods.items()
     )
 
 
-def seconds_of(study: Mapping[str, Any]) -> dict[str, float]:
+def seconds_of(study: Study) -> dict[str, float]:
     """Seconds of the whole study, and of each finished cell since the previous one finished."""
-    finished = sorted((cell["seconds"], cell_name(cell)) for cell in study["cells"] if cell["seconds"] is not None)
+    finished = sorted((cell.seconds, cell_name(cell)) for cell in study.cells if cell.seconds is not None)
     before = [0.0, *(seconds for seconds, _ in finished)]
     cells = {name: seconds - last for (seconds, name), last in zip(finished, before, strict=False)}
-    return {"whole study": study["seconds"], **cells}
+    return {"whole study": study.seconds, **cells}
 
 
-def cell_name(cell: Mapping[str, Any]) -> str:
+def cell_name(cell: StudyCell | PartFailure) -> str:
     """Display name of a cell, for example `esc50, n = 100`."""
-    return f"{cell['dataset']}, n = {cell['n']}"
+    return f"{cell.dataset}, n = {cell.n}"
 
 
-def good_before(nights: Sequence[Night], asked: Mapping[str, Any]) -> list[Night]:
+def good_before(nights: Sequence[Night], asked: Asked) -> list[Night]:
     """Last good nights of the same preset, seeds and overrides, oldest first."""
     return [night for night in nights if night.state == "good" and night.asked == asked][-LAST:]
 
 
-def failures(study: Mapping[str, Any]) -> list[str]:
+def failures(study: Study) -> list[str]:
     """One sentence for each part of the study that did not finish."""
-    found = [f"{cell_name(row)}: {row.get('error', 'failed')}" for row in study["failures"]]
-    return found or (
-        [] if study["state"] == "complete" else ["the study is incomplete; its report names what is missing"]
-    )
+    found = [f"{cell_name(row)}: {row.error}" for row in study.failures]
+    return found or ([] if study.state == "complete" else ["the study is incomplete; its report names what is missing"])
 
 
-def fallen(figures: Sequence[Figure], good: Sequence[Night]) -> list[str]:
+def fallen(figures: Sequence[NightFigure], good: Sequence[Night]) -> list[str]:
     """One sentence for each figure below its interval in the good nights.
 
     A figure has fallen when it is below the median of the lower ends of its 95 % intervals in the good nights. Every
@@ -71,7 +62,7 @@ def fallen(figures: Sequence[Figure], good: Sequence[Night]) -> list[str]:
     """
     found = []
     for figure in figures:
-        before = [other for night in good for other in night.figures if _same(figure, other)]
+        before = [other for night in good for other in night.figures if _key(other) == _key(figure)]
         if before and figure.mean < (floor := median(other.low for other in before)):
             usual = median(other.mean for other in before)
             found.append(
@@ -97,5 +88,5 @@ def slower(seconds: Mapping[str, float], good: Sequence[Night], place: str) -> l
     return found
 
 
-def _same(first: Figure, second: Figure) -> bool:
-    return (first.cell, first.method, first.figure) == (second.cell, second.method, second.figure)
+def _key(figure: NightFigure) -> tuple[str, str, str]:
+    return figure.cell, figure.method, figure.figure

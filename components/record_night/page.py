@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.contracts.study import Night
 from common.pages.charts import Line
 from common.pages.page import render
-from common.study.nights import Night
 
 TEMPLATE = Path(__file__).parent / "templates" / "trend.html.j2"
 SHOWN = 60

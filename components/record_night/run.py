@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.contracts.base import read, write
+from common.contracts.study import Asked, Night, Study
 from common.log import event, get_logger
 from common.runtime.stage import stage
-from common.storage import open_store, read_json, store_uri, write_json, write_text
-from common.study.cells import night_scope
-from common.study.nights import History, Night
+from common.storage import open_store, store_uri, write_text
+from common.study.cells import History, night_scope
 from components.record_night.night import failures, fallen, figures_of, good_before, seconds_of, slower
 from components.record_night.page import page
 
@@ -29,10 +30,10 @@ def run(
     """
     config = {"history": history, "night": night, "code": code, "place": place}
     with stage("record_night", config, metrics_path, {"night": night_path}, {"study": study_path}) as running:
-        study = read_json(Path(study_path) / "study.json")
+        study = read(Study, Path(study_path) / "study.json")
         store = open_store(store_uri())
         kept = History(store, history)
-        asked = {key: study[key] for key in ("preset", "seeds", "overrides")}
+        asked = Asked(preset=study.preset, seeds=study.seeds, overrides=study.overrides)
         figures, seconds = figures_of(study), seconds_of(study)
         good = good_before([other for other in kept.nights() if other.run != night], asked)
         missing = failures(study)
@@ -49,7 +50,7 @@ def run(
             findings=tuple(findings),
         )
         trend = page(history, kept.add(told))
-        write_json(Path(night_path) / "night.json", told.model_dump(mode="json"))
+        write(Path(night_path) / "night.json", told)
         write_text(Path(night_path) / "trend.html", trend)
         write_text(Path(html_path), trend)
         for finding in findings:

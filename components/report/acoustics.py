@@ -108,21 +108,21 @@ def acoustics(inputs: Inputs, most: int) -> Acoustics:
     Args:
         most: largest number of measured clips per set, drawn by a hash of the clip id.
     """
-    gold, folder = inputs.gold, inputs.folders
+    gold, folders = inputs.gold, inputs.folders
     train = {clip.clip_id: clip for seed in gold.seeds for clip in gold.train(seed)}
     held_out = {clip.clip_id: clip for seed in gold.seeds for clip in gold.val(seed) if clip.clip_id not in train}
-    sets: dict[str, tuple[Path, list[Any]]] = {REFERENCE: (folder.gold, list(held_out.values()))}
+    sets: dict[str, tuple[Path, list[Any]]] = {REFERENCE: (folders["gold"], list(held_out.values()))}
     if inputs.vanilla:
-        sets["vanilla"] = (folder.vanilla, inputs.vanilla)
+        sets["vanilla"] = (folders["vanilla"], inputs.vanilla)
     for recipe in sorted({clip.recipe for clip in inputs.accepted}):
-        sets[f"{recipe}, accepted"] = (folder.accepted, [clip for clip in inputs.accepted if clip.recipe == recipe])
+        sets[f"{recipe}, accepted"] = (folders["accepted"], [clip for clip in inputs.accepted if clip.recipe == recipe])
     if len(sets) < 2:
         return Acoustics(real_clips=0, sets={})
     # One sample rate for all sets: a frequency band missing in one set would otherwise dominate the statistics.
     clips: list[GoldClip | SyntheticClip] = [*train.values(), *inputs.vanilla, *inputs.accepted]
     rate = min(clip.sample_rate_hz for clip in clips)
     measured = _measure(rate, most)
-    real = measured(folder.gold, list(train.values()))
+    real = measured(folders["gold"], list(train.values()))
     rows = {name: row for name, where in sets.items() if (row := _row(real, measured(*where)))}
     return Acoustics(real_clips=len(real), sets=rows)
 

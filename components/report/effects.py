@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from common.config.methods import BASELINE, Method, in_order
 from common.config.recipes import LOSERS
@@ -67,10 +67,7 @@ def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | N
     found = evaluation.per_class
     if found is None:
         return None
-    rows = [
-        TailClass(label=row.label, train=counts[row.label], test=row.clips, mean=row.mean, low=row.low, high=row.high)
-        for row in found.classes
-    ]
+    rows = [TailClass(label=row.label, train=counts[row.label], test=row.clips, **row.alone()) for row in found.classes]
     rows.sort(key=lambda row: (row.train, row.label))
     balanced = len({row.train for row in rows}) < 2
     thirds = [] if balanced or len(rows) < 6 else _thirds(rows)
@@ -80,10 +77,8 @@ def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | N
 def _thirds(rows: Sequence[TailClass]) -> list[Third]:
     bounds = [round(len(rows) * part / 3) for part in range(4)]
     thirds = []
-    for name, start, end in zip(
-        ("rarest third", "middle third", "most frequent third"), bounds, bounds[1:], strict=False
-    ):
-        own = rows[start:end]
+    for part, name in enumerate(("rarest third", "middle third", "most frequent third")):
+        own = rows[bounds[part] : bounds[part + 1]]
         mean = sum(row.mean for row in own) / len(own)
         thirds.append(Third(name=name, classes=len(own), fewest=own[0].train, most=own[-1].train, mean=mean))
     return thirds
@@ -95,11 +90,9 @@ def cost(evaluation: Evaluation, methods: Mapping[str, Method]) -> list[Cost]:
         Cost(
             name=row.method,
             title=evaluation.methods[row.method].title,
-            mean=row.mean,
-            low=row.low,
-            high=row.high,
-            reliable=reliable(dict(row)) > 0,
+            reliable=reliable(row) > 0,
             stages=own_stages(methods[row.method]),
+            **row.alone(),
         )
         for row in evaluation.differences
         if row.versus == BASELINE and row.method in methods and not methods[row.method].ceiling
@@ -140,11 +133,6 @@ def budget_rows(selection: Selection, evaluation: Evaluation, seed: int) -> list
         for name in in_order(evaluation.methods)
         if (told := selection.chosen.get(f"{name}/{seed}"))
     ]
-
-
-def chosen_by(results: Mapping[str, Any]) -> str:
-    """Validation figure that decided the selection: `accuracy`, `macro_f1` or `map`."""
-    return str(results["selected"]["by"])
 
 
 def tried_rows(selection: Selection, evaluation: Evaluation, what: Literal["strength", "factor"]) -> list[TriedRow]:

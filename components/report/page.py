@@ -3,74 +3,105 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from markupsafe import escape
 
+from common.config.learners import find_learner, learners_in_order
 from common.contracts.base import read
+from common.contracts.report import Cost, Report
 from common.pages import numbers
 from common.pages.page import render
-from common.storage import read_json
-from common.study.comparisons import FIGURES
-from components.report import sections, times, wording
-from components.report.effects import chosen_by
+from common.study.comparisons import FIGURES, reliable
+from components.report import sections, wording
+from components.report.acoustics import STATISTICS
 from components.report.results import SOURCES
 from components.report.shown import Shown
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
-
-
-def page(report: Mapping[str, Any], shown: Shown, run: Mapping[str, Any] | None = None) -> str:
-    """Render the HTML page.
-
-    Args:
-        shown: content of page.json, with the players.
-        run: content of run.json, for the section of times; None = the run has not ended.
-    """
-    figure = wording.figure_of(report)
-    return render(
-        TEMPLATE,
-        {"reason": wording.reason, "refusal": wording.refusal},
-        report=report,
-        shown=shown,
-        plan=shown.plan,
-        run=run,
-        sections=sections,
-        times=times,
-        titled=lambda method: wording.title(method, report),
-        sources=SOURCES,
-        name=report["dataset"]["name"],
-        figure=figure,
-        measure=FIGURES[figure],
-        measure_title=wording.TITLES[figure],
-        chosen_by=FIGURES[chosen_by(report)],
-        settings=json.dumps(shown.plan.run_config, indent=2, sort_keys=True, ensure_ascii=False),
-        confidence=f"{100 * shown.confidence:g}\u202f%",
-    )
+_MACHINE = {"cpu": "{}", "cores": "{} cores", "memory_gb": "{} GB memory", "python": "Python {}"}
 
 
 def page_of(folder: Path, run: Mapping[str, Any] | None = None) -> str:
-    """Render the page from report.json and page.json in `folder`.
+    """Render the HTML page from report.json and page.json in `folder`.
+
+    Args:
+        run: content of run.json, for the section of times; None = the run has not ended.
 
     Raises:
         StorageError: a file is missing.
         DataError: another version of the code wrote it.
     """
-    return page(read_json(folder / "report.json"), read(Shown, folder / "page.json"), run)
+    report, shown = read(Report, folder / "report.json"), read(Shown, folder / "page.json")
+    return render(
+        TEMPLATE,
+        {"reason": wording.worded, "refusal": partial(wording.worded, words=wording.REFUSALS)},
+        report=report,
+        shown=shown,
+        plan=shown.plan,
+        run=run,
+        sections=sections,
+        facts=run and run_facts(run),
+        costs=run and cost_rows(report.cost, run["stages"]),
+        titled=lambda method: wording.title(method, report),
+        reliable=reliable,
+        learners=[(name, find_learner(name).title) for name in learners_in_order(report.learners)],
+        statistics=STATISTICS,
+        sources=SOURCES,
+        name=report.dataset.name,
+        figure=report.figure,
+        measure=FIGURES[report.figure],
+        measure_title="mAP" if report.figure == "map" else "Accuracy",
+        chosen_by=FIGURES[report.selected.by],
+        settings=json.dumps(shown.plan.run_config, indent=2, sort_keys=True, ensure_ascii=False),
+        confidence=f"{100 * shown.confidence:g}\u202f%",
+    )
 
 
-def markdown(report: Mapping[str, Any]) -> str:
+def own_seconds(patterns: Sequence[str], stages: Sequence[Mapping[str, Any]]) -> float | None:
+    """Total time of the stages that match `patterns`; None if one was cached, because its time is unknown."""
+    own = [row for row in stages if any(fnmatchcase(row["name"], pattern) for pattern in patterns)]
+    return None if any(row.get("cached") for row in own) else sum(row["seconds"] for row in own)
+
+
+def cost_rows(costs: Sequence[Cost], stages: Sequence[Mapping[str, Any]]) -> list[tuple[Cost, str, str]]:
+    """Each method's own work and its time for each point gained over gold, in words."""
+    rows = []
+    for row in costs:
+        seconds = own_seconds(row.stages, stages)
+        if seconds is None:
+            work = each = "not known: in the cache"
+        else:
+            work = numbers.duration(seconds) if row.stages else "none beyond training"
+            each = numbers.duration(seconds / (100 * row.mean)) if row.mean > 0 and row.stages else "none"
+        rows.append((row, work, each if row.reliable else "not reliable"))
+    return rows
+
+
+def run_facts(run: Mapping[str, Any]) -> list[str]:
+    """Wall time, time outside the models, and machine, each a sentence without its full stop."""
+    machine, share = run["machine"], run.get("outside_models_share")
+    parts = [text.format(machine[key]) for key, text in _MACHINE.items() if machine.get(key)]
+    facts = [f"Wall time {numbers.duration(run['wall_seconds'])}"]
+    if share is not None:
+        facts.append(f"{100 * share:.1f} % of it outside the models (imports, orchestration, files)")
+    return facts + ([f"Machine: {', '.join(parts)}"] if parts else [])
+
+
+def markdown(report: Report) -> str:
     """Format the verdict and the table of methods for a run's page."""
-    lines = [f"**{_cell(report['verdict']['text'])}**", ""]
-    figure = wording.figure_of(report)
-    lines += [f"| method | {FIGURES[figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
-    for row in [*sections.method_rows(report)["rows"], *([report["zero_shot"]] if report.get("zero_shot") else [])]:
-        score, f1_score = row[figure], row["macro_f1"]
-        cells = [_cell(row["title"]), numbers.percent(score["mean"]), numbers.between(score)]
-        lines.append(f"| {' | '.join(cells)} | {numbers.percent(f1_score['mean'])} |")
-    lines += ["", *(f"- {_cell(caution)}" for caution in report["verdict"]["cautions"])]
+    lines = [f"**{_cell(report.verdict.text)}**", ""]
+    lines += [f"| method | {FIGURES[report.figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
+    rows = [(row.title, row.told) for row in sections.method_rows(report).values()]
+    rows += [(report.zero_shot.title, report.zero_shot)] if report.zero_shot else []
+    for title, told in rows:
+        cells = [_cell(title), numbers.percent(told.score.mean), numbers.between(told.score)]
+        lines.append(f"| {' | '.join(cells)} | {numbers.percent(told.macro_f1.mean)} |")
+    lines += ["", *(f"- {_cell(caution)}" for caution in report.verdict.cautions)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,8 +1,8 @@
 """The idea of the stage: `report.json` has all results and no times, so equal inputs give equal bytes.
 
 The page shows these results. Read next: inputs.py (what is read), verdict.py (the sentence on whether synthetic audio
-helped), effects.py and acoustics.py (further figures), shown.py and players.py (what the page shows
-beside them), sections.py, page.py and wording.py (the page), run.py (the order of the steps).
+helped), effects.py and acoustics.py (further figures), shown.py (what the page shows beside them), sections.py, page.py
+and wording.py (the page), run.py (the order of the steps).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from common.captions.metrics import diversity
 from common.config.evaluation import ReportPlan
 from common.config.methods import Method
-from common.contracts.evaluation import Scores
+from common.contracts.evaluation import Figures, Scores
 from common.contracts.generation import CaptionAccount, Diversity, EmptyClass, FilterAccount, Tally
 from common.contracts.report import (
     Aligned,
@@ -24,7 +24,6 @@ from common.contracts.report import (
     ClassicFigures,
     Data,
     Delivered,
-    Figures,
     Likeness,
     MethodFigures,
     Report,

@@ -9,10 +9,11 @@ from typing import Any
 
 from common.config.evaluation import ReportPlan
 from common.config.run import RunConfig
-from common.contracts.base import write
+from common.contracts.base import read, write
+from common.contracts.report import Report
 from common.runtime.stage import stage
-from common.storage import read_json, write_text
-from components.report.inputs import Folders, read_inputs
+from common.storage import write_text
+from components.report.inputs import Inputs
 from components.report.page import markdown, page_of
 from components.report.results import results
 from components.report.shown import shown
@@ -39,7 +40,7 @@ def run(
     """
     plan = _with_all_settings(ReportPlan.model_validate(config))
     with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
-        inputs = read_inputs(Folders(**{name: Path(folder) for name, folder in artifacts.items()}))
+        inputs = Inputs({name: Path(folder) for name, folder in artifacts.items()})
         found = results(inputs, plan)
         extra = shown(inputs, plan, found)
         out = Path(results_path)
@@ -49,7 +50,7 @@ def run(
         page = page_of(out)
         write_text(out / "report.html", page)
         write_text(Path(html_path), page)
-        write_text(Path(markdown_path), markdown(read_json(out / "report.json")))
+        write_text(Path(markdown_path), markdown(read(Report, out / "report.json")))
         labels, matrix = inputs.evaluation.labels, inputs.evaluation.methods[found.selected.method].confusion
         write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
         running.record({f"{found.figure}_{name}": row.score.mean for name, row in found.methods.items()})

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from pydantic import Field
+
+from common.audio.picture import png, spectrogram
 from common.config.evaluation import ReportPlan
 from common.config.methods import BASELINE, SUBJECT, Method, in_order
 from common.contracts.base import Contract
-from common.contracts.evaluation import Evaluation
+from common.contracts.evaluation import ClassGains, Evaluation
 from common.contracts.generation import Alignment, FilterFigures
 from common.contracts.gold import Health
 from common.contracts.report import Report
@@ -19,11 +26,13 @@ from common.contracts.training import Seconds
 from common.pages.numbers import number
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
+from common.runtime.seeding import derive_seed
 from components.report.effects import BudgetRow, TriedRow, budget_rows, tried_rows
 from components.report.inputs import Inputs
-from components.report.players import Carrier, Floats, Player, choose
 from components.report.results import dropped_clips
-from components.report.wording import reason
+from components.report.wording import worded
+
+Floats = NDArray[np.float32]
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
 _SPLIT = {"official": "as the dataset says", "group": "by whole groups", "clip": "by clip"}
@@ -32,6 +41,16 @@ _VALIDATION = {
     "remaining": "drawn from labelled clips that training does not use",
     "training": "taken out of the training clips, because nothing else remained",
 }
+
+
+class Player(Contract):
+    """Player of one clip."""
+
+    audio: str = Field(description="data URI of a FLAC file")
+    spectrogram: str = Field(description="data URI of a PNG")
+    size: int = Field(description="bytes of the FLAC file")
+    duration_s: float = Field(description="of the whole clip")
+    cut: bool = Field(description="whether the player has only the start of the clip")
 
 
 class Card(Contract):
@@ -61,7 +80,7 @@ class Shown(Contract):
     confidence: float
     resampled: str
     resamples: int
-    per_class: dict[str, Any] | None
+    per_class: ClassGains | None
     confusions: dict[str, list[list[int]]]
     seconds: Seconds
     budget: list[BudgetRow]
@@ -85,12 +104,12 @@ def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
     evaluation, filtered = inputs.evaluation, inputs.filtered
     recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
     cards, left_out = _cards(inputs, plan, recipe)
+    taken = ("labels", "confidence", "resampled", "resamples", "per_class")
     return Shown(
         plan=plan,
-        **{name: getattr(evaluation, name) for name in ("labels", "confidence", "resampled", "resamples")},
-        per_class=evaluation.per_class and evaluation.per_class.model_dump(),
+        **{name: getattr(evaluation, name) for name in taken},
+        **{name: getattr(inputs, name) for name in ("seconds", "codec", "captioners", "writers")},
         confusions=_confusions(evaluation),
-        seconds=inputs.seconds,
         budget=budget_rows(inputs.selection, evaluation, plan.seeds[0]),
         strengths=tried_rows(inputs.selection, evaluation, "strength"),
         factors=tried_rows(inputs.selection, evaluation, "factor"),
@@ -103,9 +122,6 @@ def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
         thresholds=filtered.thresholds,
         dropped=dropped_clips(inputs),
         health=health_facts(inputs.health),
-        codec=inputs.codec,
-        captioners=sorted({caption.captioner for caption in inputs.captions}),
-        writers=_writers(inputs),
         provenance=_provenance(inputs, plan, report),
         cards=cards,
         left_out=left_out,
@@ -121,44 +137,95 @@ def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
 
 def _confusions(evaluation: Evaluation) -> dict[str, list[list[int]]]:
     """Matrices of the baseline and the subject (or the selected method); none where clips have several labels."""
-    names = [name for name in (BASELINE, SUBJECT) if name in evaluation.methods]
-    chosen = evaluation.selected.method
-    names += [chosen] if SUBJECT not in names and chosen not in names else []
-    return {name: matrix for name in names if (matrix := evaluation.methods[name].confusion)}
+    subject = SUBJECT if SUBJECT in evaluation.methods else evaluation.selected.method
+    found = {name: evaluation.methods[name].confusion for name in (BASELINE, subject) if name in evaluation.methods}
+    return {name: matrix for name, matrix in found.items() if matrix}
 
 
 def _cards(inputs: Inputs, plan: ReportPlan, recipe: str) -> tuple[list[Card], int]:
     """Players of accepted, then rejected clips, as many as the page can hold; also count those left out."""
-    settings, folders = plan.settings, inputs.folders
+    settings = plan.settings
     carrier = Carrier(int(settings.max_audio_mb * 2**20), settings.max_player_s)
-    sets = [(inputs.accepted, folders.accepted, True), (inputs.rejected, folders.rejected, False)]
+    sets = {"accepted": inputs.accepted, "rejected": inputs.rejected}
     if not inputs.accepted and not inputs.rejected:
-        sets = [(inputs.vanilla, folders.vanilla, True)]
+        sets = {"vanilla": inputs.vanilla}
     chosen = [
-        (clip, folder, accepted)
-        for clips, folder, accepted in sets
+        (name, clip)
+        for name, clips in sets.items()
         for clip in choose(clips, recipe, settings.examples_per_class, settings.max_examples)
     ]
-    cards = [card for clip, folder, accepted in chosen if (card := _card(inputs, carrier, clip, folder, accepted))]
+    cards = [card for name, clip in chosen if (card := _card(inputs, carrier, clip, name))]
     return cards, len(chosen) - len(cards)
 
 
-def _card(inputs: Inputs, carrier: Carrier, clip: SyntheticClip, folder: Path, accepted: bool) -> Card | None:
+def _card(inputs: Inputs, carrier: Carrier, clip: SyntheticClip, name: str) -> Card | None:
     gold = inputs.gold.clips.get(clip.nearest_clip_id or clip.source_clip_id)
-    own = carrier.carry(clip.clip_id, lambda: _load(folder, clip))
+    own = carrier.carry(clip, inputs.folders[name])
     if own is None:
         return None
-    nearest = carrier.carry(gold.clip_id, lambda: _load(inputs.folders.gold, gold)) if gold is not None else None
-    label = gold.label if gold is not None else ""
-    return Card(clip=clip, accepted=accepted, player=own, nearest=nearest, nearest_label=label)
+    nearest = carrier.carry(gold, inputs.folders["gold"]) if gold else None
+    label = gold.label if gold else ""
+    return Card(clip=clip, accepted=name != "rejected", player=own, nearest=nearest, nearest_label=label)
 
 
-def _load(folder: Path, clip: GoldClip | SyntheticClip) -> tuple[Floats, int]:
-    return load_clip(folder, clip, clip.sample_rate_hz), clip.sample_rate_hz
+def choose(clips: Sequence[SyntheticClip], recipe: str, per_class: int, total: int) -> list[SyntheticClip]:
+    """Draw clips of a recipe at random, not by quality, and evenly over the classes as far as clips exist.
+
+    Returns clips ordered by label, then by the draw.
+    """
+    by_label: dict[str, list[SyntheticClip]] = {}
+    for clip in sorted(clips, key=lambda clip: (derive_seed(0, "report", clip.clip_id), clip.clip_id)):
+        if clip.recipe == recipe:
+            by_label.setdefault(clip.label, []).append(clip)
+    turns = [
+        by_label[label][turn] for turn in range(per_class) for label in sorted(by_label) if turn < len(by_label[label])
+    ]
+    return sorted(turns[:total], key=lambda clip: clip.label)
 
 
-def _writers(inputs: Inputs) -> list[str]:
-    return sorted({clip.writer for clip in [*inputs.vanilla, *inputs.accepted, *inputs.rejected]})
+class Carrier:
+    """Builds players until the page's audio budget is used up.
+
+    Args:
+        budget: bytes of FLAC that the page may hold.
+        max_s: longest duration in seconds; longer clips are cut.
+    """
+
+    def __init__(self, budget: int, max_s: float) -> None:
+        self._left, self._max_s = budget, max_s
+        self._made: dict[str, Player] = {}
+
+    def carry(self, clip: GoldClip | SyntheticClip, folder: Path) -> Player | None:
+        """Build the player of a clip; None when the page has no room for it.
+
+        A clip that is carried again reuses the player but counts against the budget again.
+        """
+        if clip.clip_id not in self._made:
+            rate = clip.sample_rate_hz
+            self._made[clip.clip_id] = make_player(load_clip(folder, clip, rate), rate, self._max_s)
+        player = self._made[clip.clip_id]
+        if player.size > self._left:
+            return None
+        self._left -= player.size
+        return player
+
+
+def make_player(waveform: Floats, rate: int, max_s: float) -> Player:
+    """Build a player with FLAC (16 bit) and spectrogram of the first `max_s` seconds of a mono waveform (T,)."""
+    heard = waveform[: max(1, round(max_s * rate))]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(heard, -1, 1), rate, format="FLAC", subtype="PCM_16")
+    return Player(
+        audio=_uri("audio/flac", buffer.getvalue()),
+        spectrogram=_uri("image/png", png(spectrogram(heard, rate))),
+        size=len(buffer.getvalue()),
+        duration_s=len(waveform) / rate,
+        cut=len(heard) < len(waveform),
+    )
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _provenance(inputs: Inputs, plan: ReportPlan, report: Report) -> list[tuple[str, str]]:
@@ -171,8 +238,8 @@ def _provenance(inputs: Inputs, plan: ReportPlan, report: Report) -> list[tuple[
         "Pretraining corpus": ", ".join(str(corpus[key]) for key in ("name", "licence") if corpus.get(key)),
         "Replicates (seeds)": ", ".join(map(str, plan.seeds)),
         "Methods": ", ".join(in_order(plan.methods)),
-        "Captions of real clips by": ", ".join(sorted({caption.captioner for caption in inputs.captions})),
-        "New captions by": ", ".join(_writers(inputs)),
+        "Captions of real clips by": ", ".join(inputs.captioners),
+        "New captions by": ", ".join(inputs.writers),
         "Audio codec": inputs.codec,
         "Sampling": "; ".join(sorted(samplers)),
         "Libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
@@ -208,7 +275,7 @@ def health_facts(health: Health) -> list[str]:
         lines.append(f"Columns that were not used: {', '.join(health.ignored_columns)}.")
     if health.ignored_files_count:
         lines.append(f"{health.ignored_files_count} file(s) were not listed or are no audio, and were not used.")
-    return lines + [f"{note.clips} clip(s) were used although {reason(code)}." for code, note in health.notes.items()]
+    return lines + [f"{note.clips} clip(s) were used although {worded(code)}." for code, note in health.notes.items()]
 
 
 def _listed(counts: Mapping[str, int], unit: str = "") -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from common.config.learners import find_learner
 from common.config.methods import BASELINE, BEST_CLASSIC, COMBINED, SUBJECT
-from common.contracts.evaluation import Best, Difference, Evaluation, MethodDifference, MethodScores
+from common.contracts.evaluation import Best, Difference, Evaluation, MethodScores
 from common.contracts.report import Verdict
 from common.pages.numbers import percent, points
 from common.study.comparisons import FIGURES, MIN_REPLICATES, reliable
+from components.report.wording import pair
 
-State = Literal["improved", "worse", "unclear", "none"]
+_STATES = {1: "improved", -1: "worse", 0: "unclear"}
 
 
 def verdict(evaluation: Evaluation, fixed_gold_set: bool, further_cautions: Sequence[str] = ()) -> Verdict:
@@ -28,105 +28,74 @@ def verdict(evaluation: Evaluation, fixed_gold_set: bool, further_cautions: Sequ
         fixed_gold_set: whether all replicates share their gold clips.
         further_cautions: sentences that do not follow from the evaluation.
     """
-    main = _find(evaluation.differences, SUBJECT, BASELINE)
-    combined = _find(evaluation.differences, COMBINED, BEST_CLASSIC)
-    best = evaluation.best.difference
+    differences = {(row.method, row.versus): row for row in evaluation.differences}
+    main, combined = differences.get((SUBJECT, BASELINE)), differences.get((COMBINED, BEST_CLASSIC))
+    best = evaluation.best
     clauses = [_main(main, evaluation)] if main else []
     clauses += [_combined(combined, main is None)] if combined else []
-    text = (
-        "; ".join(clauses) + "."
-        if clauses
-        else (
+    text = f"{'; '.join(clauses)}."
+    if best.without:
+        text = f"{_best(best.without, evaluation)}." + (f" The paper's question, with AST: {text}" if clauses else "")
+    elif not clauses:
+        text = (
             "No verdict: this run does not hold both methods of a comparison "
             f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
         )
-    )
-    if evaluation.best.without:
-        text = f"{_best(evaluation.best.without, evaluation)}." + (
-            f" The paper's question, with AST: {text}" if clauses else ""
-        )
-    if fixed_gold_set and (clauses or evaluation.best.without):
-        text = "For this gold set: " + text
+    decides = best.difference or main
+    row = decides or combined
     return Verdict(
-        improved=_above(best or main),
-        beats_classic=_above(combined),
-        state=_state(best or main or combined),
-        text=text,
-        cautions=[*_cautions(evaluation, best or main or combined), *further_cautions],
+        improved=decides and reliable(decides) > 0,
+        beats_classic=combined and reliable(combined) > 0,
+        state=_STATES[reliable(row)] if row else "none",
+        text=f"For this gold set: {text}" if fixed_gold_set and (clauses or best.without) else text,
+        cautions=[*_cautions(evaluation, row), *further_cautions],
     )
-
-
-def _find(differences: Sequence[MethodDifference], method: str, versus: str) -> MethodDifference | None:
-    return next((row for row in differences if (row.method, row.versus) == (method, versus)), None)
-
-
-def _above(row: Difference | None) -> bool | None:
-    return None if row is None else reliable(dict(row)) > 0
-
-
-def _state(row: Difference | None) -> State:
-    if row is None:
-        return "none"
-    states: dict[int, State] = {1: "improved", -1: "worse", 0: "unclear"}
-    return states[reliable(dict(row))]
 
 
 def _best(without: Best, evaluation: Evaluation) -> str:
     """What the best classifiers without and with synthetic audio reach; the latter only if the run has one."""
     synthetic, row = evaluation.best.synthetic, evaluation.best.difference
-    name = FIGURES[evaluation.figure]
-    found = f"The best classifier without synthetic audio reaches {name} {_reached(without, evaluation)}"
+
+    def reached(side: Best) -> str:
+        return f"{percent(side.score.mean)} ({pair(side.learner, side.method, evaluation)})"
+
+    found = f"The best classifier without synthetic audio reaches {FIGURES[evaluation.figure]} {reached(without)}"
     if row and synthetic:
-        gain = f"{points(row.mean)} points, {points(row.low)} to {points(row.high)}"
-        meaning = {1: "it helps", -1: "it harms", 0: "no reliable gain"}[reliable(dict(row))]
+        meaning = {1: "it helps", -1: "it harms", 0: "no reliable gain"}[reliable(row)]
         if len(row.per_seed) < MIN_REPLICATES:
             meaning = f"{_plural(len(row.per_seed), 'replicate')} cannot tell a gain from chance"
-        found += f", with it {_reached(synthetic, evaluation)}: {meaning} ({gain})"
+        found += f", with it {reached(synthetic)}: {meaning} ({_gain(row)})"
     ahead = not row or not synthetic or without.score.mean >= synthetic.score.mean
     if ahead and find_learner(without.learner).simple and without.method == BASELINE:
-        found += f". A simple baseline does best: {_pair(without, evaluation)}"
+        found += f". A simple baseline does best: {pair(without.learner, without.method, evaluation)}"
     return found
-
-
-def _reached(side: Best, evaluation: Evaluation) -> str:
-    return f"{percent(side.score.mean)} ({_pair(side, evaluation)})"
-
-
-def _pair(side: Best, evaluation: Evaluation) -> str:
-    return f"{find_learner(side.learner).title}; {evaluation.methods[side.method].title}"
 
 
 def _main(row: Difference, evaluation: Evaluation) -> str:
     # Means over the replicates that both methods have, so that their difference equals the stated gain.
-    after, before = (_mean(evaluation.methods[name], row.seeds) for name in (SUBJECT, BASELINE))
-    confidence = f"{100 * evaluation.confidence:g} %"
-    count, clips = len(row.per_seed), evaluation.test.clips
+    after, before = (percent(_mean(evaluation.methods[name], row.seeds)) for name in (SUBJECT, BASELINE))
+    count, name = len(row.per_seed), FIGURES[evaluation.figure]
     figures = (
-        f"({points(row.mean)} points, {confidence} interval {points(row.low)} to {points(row.high)}; "
-        f"{_plural(count, 'replicate')}, {_plural(clips, 'test clip')})"
+        f"({points(row.mean)} points, {100 * evaluation.confidence:g} % interval {points(row.low)} to "
+        f"{points(row.high)}; {_plural(count, 'replicate')}, {_plural(evaluation.test.clips, 'test clip')})"
     )
-    name = FIGURES[evaluation.figure]
-    raised, reached = f"{name} from {percent(before)} to {percent(after)}", f"{percent(after)} {name}"
+    if sign := reliable(row):
+        return f"Synthio {'raised' if sign > 0 else 'lowered'} {name} from {before} to {after} {figures}"
+    start = "No reliable gain"
     if count < MIN_REPLICATES:
-        few = f"{count} replicates" if count > 1 else "One replicate"
-        start = f"{few} cannot tell a gain from chance: Synthio reached {reached}"
-        return f"{start} against {percent(before)} for gold only {figures}"
-    return {
-        "improved": f"Synthio raised {raised} {figures}",
-        "worse": f"Synthio lowered {raised} {figures}",
-        "unclear": f"No reliable gain: Synthio reached {reached} against {percent(before)} for gold only {figures}",
-    }[_state(row)]
+        start = f"{f'{count} replicates' if count > 1 else 'One replicate'} cannot tell a gain from chance"
+    return f"{start}: Synthio reached {after} {name} against {before} for gold only {figures}"
 
 
 def _combined(row: Difference, alone: bool) -> str:
     joined = "joined with the best classic augmentation"
-    what = {
-        "improved": "beat that augmentation alone",
-        "worse": "did worse than that augmentation alone",
-        "unclear": "did not reliably beat that augmentation alone",
-    }[_state(row)]
     subject = f"Synthio {joined}" if alone else f"{joined} it"
-    return f"{subject} {what} ({points(row.mean)} points, {points(row.low)} to {points(row.high)})"
+    what = {1: "beat", -1: "did worse than", 0: "did not reliably beat"}[reliable(row)]
+    return f"{subject} {what} that augmentation alone ({_gain(row)})"
+
+
+def _gain(row: Difference) -> str:
+    return f"{points(row.mean)} points, {points(row.low)} to {points(row.high)}"
 
 
 def _mean(scores: MethodScores, seeds: Sequence[int]) -> float:
@@ -139,11 +108,10 @@ def _plural(count: int, word: str) -> str:
 
 
 def _cautions(evaluation: Evaluation, row: Difference | None) -> list[str]:
-    cautions = []
-    leaked = evaluation.leaks.test_clips
-    if leaked:
+    cautions, test = [], evaluation.test
+    if leaked := evaluation.leaks.test_clips:
         cautions.append(
-            f"{leaked} of {_plural(evaluation.test.clips, 'test clip')} also stand among the training or "
+            f"{leaked} of {_plural(test.clips, 'test clip')} also stand among the training or "
             "synthetic clips, so the figures flatter; see Data health."
         )
     if evaluation.leaks.shared_groups:
@@ -156,9 +124,9 @@ def _cautions(evaluation: Evaluation, row: Difference | None) -> list[str]:
         cautions.append(
             f"{len(row.per_seed)} replicates: the intervals are widened for so few; five or more would be firmer."
         )
-    if evaluation.test.groups > 1 and evaluation.resampled == "clips":
+    if test.groups > 1 and evaluation.resampled == "clips":
         cautions.append(
-            f"The test clips come from only {evaluation.test.groups} groups (speakers, recordings): the "
+            f"The test clips come from only {test.groups} groups (speakers, recordings): the "
             "intervals speak for these groups, not for new ones."
         )
     return cautions

@@ -1,14 +1,13 @@
-"""Display names of figures, reason codes and methods."""
+"""Display names of reason codes, methods and classifiers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from common.config.learners import find_learner
 from common.config.methods import BEST_CLASSIC
-
-TITLES = {"accuracy": "Accuracy", "map": "mAP", "macro_f1": "Macro-F1"}
-"""Names of figures at the start of a sentence; `FIGURES` has those within one."""
+from common.contracts.evaluation import Evaluation
+from common.contracts.report import Report
 
 REASONS = {
     "low_score": "too little like its label",
@@ -58,27 +57,18 @@ REFUSALS = {
 }
 
 
-def figure_of(found: Mapping[str, Any]) -> str:
-    """Figure by which methods are compared: `accuracy`, or `map` where clips have several labels.
-
-    Args:
-        found: content of evaluation.json or report.json.
-    """
-    return str(found.get("figure", "accuracy"))
+def worded(code: str, words: Mapping[str, str] = REASONS) -> str:
+    """A reason code in words."""
+    return words.get(code, code.replace("_", " "))
 
 
-def reason(code: str | None) -> str:
-    """Reason code of a rejection or quarantine, in words."""
-    return REASONS.get(code or "", (code or "").replace("_", " "))
-
-
-def refusal(code: str) -> str:
-    """Reason code of a refused reply or caption, in words."""
-    return REFUSALS.get(code, code.replace("_", " "))
-
-
-def title(name: str, results: Mapping[str, Any]) -> str:
+def title(method: str, results: Evaluation | Report) -> str:
     """Display name of a method."""
-    if name == BEST_CLASSIC:
+    if method == BEST_CLASSIC:
         return "Best classic"
-    return str(results["methods"].get(name, {}).get("title", name))
+    return results.methods[method].title if method in results.methods else method
+
+
+def pair(learner: str, method: str, results: Evaluation | Report) -> str:
+    """Display name of a classifier: its learner and the method of its clips."""
+    return f"{find_learner(learner).title}; {title(method, results)}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
+from common.contracts.base import write
 from common.runtime.stage import stage
-from common.storage import write_json, write_text
+from common.storage import write_text
 from common.study.cells import Records, parse_cells, study_id
 from common.study.costs import estimate
 from components.report_study.page import markdown, page
@@ -44,12 +45,12 @@ def run(
             {"preset": preset, "seeds": seeds, "overrides": overrides, "estimate": cost, "seconds": records.seconds()},
         )
         html, text = page(content), markdown(content)
-        write_json(Path(study_path) / "study.json", content)
+        write(Path(study_path) / "study.json", content)
         write_text(Path(study_path) / "study.html", html)
         write_text(Path(study_path) / "study.md", text)
         write_text(Path(html_path), html)
         write_text(Path(markdown_path), text)
-        records.finish(content["state"])
-        done = sum(row["state"] == "done" for row in content["cells"])
-        running.record({"cells": len(listed), "done": done, "failures": len(content["failures"])})
+        records.finish(content.state)
+        done = sum(row.state == "done" for row in content.cells)
+        running.record({"cells": len(listed), "done": done, "failures": len(content.failures)})
     return running.figures

@@ -6,205 +6,159 @@ A failed cell becomes a named failure and does not hide the others. Read next: p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.config.methods import ABLATIONS, BASELINE, SUBJECT, Method
-from common.storage.local import rounded
+from common.contracts.evaluation import Figures, LearnerScore
+from common.contracts.report import Judgement, Report
+from common.contracts.study import (
+    Ablation,
+    ClipSet,
+    Correction,
+    Measured,
+    PartFailure,
+    Point,
+    Study,
+    StudyCell,
+    StudyDifference,
+    WinRate,
+)
 from common.study.cells import Cell, Record
 from common.study.comparisons import holm, mean_interval, reliable
 from common.study.paper import published
 
-FIGURES = ("accuracy", "macro_f1", "map")
 LEVEL = 0.05
-
-Row = dict[str, Any]
+UNFINISHED = "the cell did not finish; the run's log names the task, and running it again goes on there"
 
 
 def study(
     cells: Sequence[tuple[Cell, Record | None]], methods: Mapping[str, Method], asked: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Build the content of study.json; `pipelines/dags/benchmark.py` describes its layout.
+) -> Study:
+    """Build the content of study.json.
+
+    The p values of all cells are corrected for the number of comparisons (Holm 1979).
 
     Args:
         cells: each cell with its record; None = the cell did not finish.
         methods: methods by name, in the order of the report.
         asked: preset, seeds, overrides, estimate and seconds, which are copied.
     """
-    rows = [_cell(cell, record, methods) for cell, record in cells]
-    complete = all(row["state"] == "done" and not row["failures"] for row in rows)
-    content: dict[str, Any] = rounded(
-        {
-            "schema": 1,
-            **asked,
-            "methods": {name: method.title for name, method in methods.items()},
-            "state": "complete" if complete else "incomplete",
-            "cells": rows,
-            "correction": correct(rows),
-            "win_rates": pooled(rows),
-            "ablations": ablations(rows),
-            "curves": _curves(rows, "methods"),
-            "learner_curves": _curves(rows, "learners"),
-            "failures": [
-                {"dataset": row["dataset"], "n": row["n"], **failure} for row in rows for failure in row["failures"]
-            ],
-        }
-    )
-    return content
+    corrected = holm([row.p for _, record in cells if record for row in record.report.differences])
+    unused = iter(corrected)
+    rows = [_cell(cell, record, methods, unused) for cell, record in cells]
+    complete = all(row.state == "done" and not row.failures for row in rows)
+    return Study(
+        **asked,
+        methods={name: method.title for name, method in methods.items()},
+        state="complete" if complete else "incomplete",
+        cells=rows,
+        correction=Correction(comparisons=len(corrected), below=sum(p < LEVEL for p in corrected), level=LEVEL),
+        win_rates=_win_rates(rows),
+        ablations=[
+            Ablation(dataset=row.dataset, n=row.n, without=part, **difference.alone())
+            for row in rows
+            for part in ABLATIONS
+            for difference in row.differences
+            if (difference.method, difference.versus) == (SUBJECT, part)
+        ],
+        curves=_curves([(row, row.methods) for row in rows]),
+        learner_curves=_curves([(row, row.learners) for row in rows]),
+        failures=[
+            each.model_copy(update={"dataset": row.dataset, "n": row.n}) for row in rows for each in row.failures
+        ],
+    ).rounded()
 
 
-def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method]) -> dict[str, Any]:
+def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method], corrected: Iterator[float]) -> StudyCell:
+    """Row of a cell; `corrected` are the p values of its differences, then of those of later cells."""
     dataset, n = cell.names()
-    common = {"dataset": dataset, "n": n}
     if record is None:
-        failure = {"error": "the cell did not finish; the run's log names the task, and running it again goes on there"}
-        return {
-            **common,
-            "state": "failed",
-            "seconds": None,
-            "factors": {},
-            "figure": "accuracy",
-            "methods": {},
-            "learners": {},
-            "best": None,
-            "differences": [],
-            "verdict": None,
-            "long_tail": None,
-            "cost": [],
-            "clip_sets": [],
-            "failures": [failure],
-        }
+        return StudyCell(dataset=dataset, n=n, state="failed", failures=[PartFailure(error=UNFINISHED)])
     report = record.report
-    found = report["methods"]
-    figure = report.get("figure", "accuracy")
-    return {
-        **common,
-        "state": "done",
-        "seconds": record.seconds,
-        "figure": figure,
-        "methods": {name: _method(found[name], dataset, n, name, figure) for name in methods if name in found},
-        # Each learner on real clips alone, so that curves show what n clips give.
-        "learners": {name: own[BASELINE] for name, own in report.get("learners", {}).items() if BASELINE in own},
-        "best": report.get("best"),
-        "factors": report.get("factors", {}).get("methods", {}),
-        "differences": [dict(difference) for difference in report["differences"]],
-        "verdict": {key: report["verdict"][key] for key in ("state", "text", "improved", "beats_classic")},
-        "long_tail": report.get("long_tail"),
-        "cost": report.get("cost", []),
-        "clip_sets": clip_sets(report),
-        "failures": report["failures"],
-    }
+    return StudyCell(
+        dataset=dataset,
+        n=n,
+        state="done",
+        seconds=record.seconds,
+        figure=report.figure,
+        methods={
+            name: _measured(row, row.title, published(dataset, n, name))
+            for name in methods
+            if (row := report.methods.get(name))
+        },
+        learners={name: own[BASELINE] for name, own in report.learners.items() if BASELINE in own},
+        best=report.best,
+        factors=report.factors.methods,
+        differences=[StudyDifference(**dict(row), p_study=next(corrected)) for row in report.differences],
+        verdict=Judgement(**report.verdict.model_dump(exclude={"cautions"})),
+        long_tail=report.long_tail,
+        cost=report.cost,
+        clip_sets=_clip_sets(report),
+        failures=[PartFailure(**dict(failure)) for failure in report.failures],
+    )
 
 
-def _method(row: Mapping[str, Any], dataset: str, n: int, name: str, figure: str) -> dict[str, Any]:
-    value = published(dataset, n, name)
-    scores = row[figure]
-    difference = None
-    if value is not None:
-        # The paper gives no interval, so the interval is that of the measured figure.
-        difference = {key: 100 * scores[key] - value for key in ("mean", "low", "high") if scores.get(key) is not None}
-    kept = {key: row[key] for key in FIGURES if key in row}
-    return {"title": row["title"], **kept, "published": value, "difference": difference}
+def _measured(row: Figures, title: str, value: float | None) -> Measured:
+    scores = {name: getattr(row, name) for name in ("accuracy", "map", "macro_f1")}
+    # The paper gives no interval, so the interval is that of the measured figure.
+    difference = value and {end: 100 * figure - value for end, figure in row.score.alone().items()}
+    return Measured(title=title, published=value, difference=difference, **scores)
 
 
-def _curves(rows: Sequence[Mapping[str, Any]], of: str) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    curves: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in sorted(rows, key=lambda row: (row["dataset"], row["n"])):
-        for name, told in row[of].items():
-            scores = told[row["figure"]]
-            point = {"n": row["n"], **{key: scores.get(key) for key in ("mean", "low", "high")}}
-            curves.setdefault(row["dataset"], {}).setdefault(name, []).append(point)
+def _curves(
+    rows: Sequence[tuple[StudyCell, Mapping[str, Measured | LearnerScore]]],
+) -> dict[str, dict[str, list[Point]]]:
+    curves: dict[str, dict[str, list[Point]]] = {}
+    for row, found in sorted(rows, key=lambda entry: (entry[0].dataset, entry[0].n)):
+        for name, told in found.items():
+            point = Point(n=row.n, **told.score.alone())
+            curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
     return curves
 
 
-def correct(rows: Sequence[Row]) -> Row:
-    """Correct the p values of all cells for the number of comparisons (Holm 1979); adds `p_study` in place.
-
-    Returns comparisons (number with a p value), below (number below `level` after the correction), level.
-    """
-    tested = [difference for row in rows for difference in row["differences"] if difference.get("p") is not None]
-    corrected = holm([difference["p"] for difference in tested])
-    for difference, p in zip(tested, corrected, strict=True):
-        difference["p_study"] = p
-    return {"comparisons": len(tested), "below": sum(p < LEVEL for p in corrected), "level": LEVEL}
-
-
-def pooled(rows: Sequence[Row]) -> list[Row]:
+def _win_rates(rows: Sequence[StudyCell]) -> list[WinRate]:
     """Wins over the cells, and the mean difference over the datasets with its interval.
 
     The datasets are the sample (Demsar 2006, JMLR 7, section 3). Cells of one dataset share its test clips, so their
     differences are averaged first; Student's t interval is then over the datasets. One dataset alone has no interval.
-
-    Returns rows of method, versus, wins, cells, reliable, worse, datasets, mean, low, high. `reliable` and `worse`
-    count the cells with a difference that is reliably above or below 0.
     """
-    return [
-        {
-            "method": method,
-            "versus": versus,
-            "wins": sum(difference["mean"] > 0 for _, difference in found),
-            "cells": len(found),
-            "reliable": sum(reliable(difference) > 0 for _, difference in found),
-            "worse": sum(reliable(difference) < 0 for _, difference in found),
-            "datasets": len({dataset for dataset, _ in found}),
-            **_over_datasets(found),
-        }
-        for (method, versus), found in _pairs(rows).items()
-    ]
-
-
-def ablations(rows: Sequence[Row]) -> list[Row]:
-    """Contribution of each part: Synthio minus the method without it.
-
-    Returns one row per cell and part: dataset, n, without, mean, low, high.
-    """
-    return [
-        {"dataset": row["dataset"], "n": row["n"], "without": part, **_interval(difference)}
-        for row in rows
-        for part in ABLATIONS
-        for difference in row["differences"]
-        if (difference["method"], difference["versus"]) == (SUBJECT, part)
-    ]
-
-
-def clip_sets(report: Mapping[str, Any]) -> list[Row]:
-    """Figures of each synthetic set: the oracle's accuracy, distances to gold, acoustics, caption diversity.
-
-    Returns rows of name, oracle, frechet, kernel, acoustics {figure: value}, distinct_2, self_bleu; None where not
-    measured.
-    """
-    oracle = (report.get("oracle") or {}).get("sets", {})
-    distances = (report.get("distances") or {}).get("sets", {})
-    acoustics = (report.get("acoustics") or {}).get("sets", {})
-    captions = report.get("captions") or {}
-    return [
-        {
-            "name": name,
-            "oracle": oracle.get(name, {}).get("accuracy"),
-            **{key: distances.get(name, {}).get(key) for key in ("frechet", "kernel")},
-            "acoustics": {k: v for k, v in acoustics.get(name, {}).items() if isinstance(v, int | float)},
-            **{key: captions.get(name, {}).get(key) for key in ("distinct_2", "self_bleu")},
-        }
-        for name in sorted({*oracle, *distances, *acoustics})
-    ]
-
-
-def _pairs(rows: Sequence[Row]) -> dict[tuple[str, str], list[tuple[str, Row]]]:
-    pairs: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    pairs: dict[tuple[str, str], dict[str, list[StudyDifference]]] = {}
     for row in rows:
-        for difference in row["differences"]:
-            pairs.setdefault((difference["method"], difference["versus"]), []).append((row["dataset"], difference))
-    return pairs
+        for each in row.differences:
+            pairs.setdefault((each.method, each.versus), {}).setdefault(row.dataset, []).append(each)
+    rates = []
+    for (method, versus), by_dataset in pairs.items():
+        found = [each for own in by_dataset.values() for each in own]
+        signs = [reliable(each) for each in found]
+        rates.append(
+            WinRate(
+                method=method,
+                versus=versus,
+                wins=sum(each.mean > 0 for each in found),
+                cells=len(found),
+                reliable=signs.count(1),
+                worse=signs.count(-1),
+                datasets=len(by_dataset),
+                **mean_interval([float(np.mean([each.mean for each in own])) for own in by_dataset.values()]),
+            )
+        )
+    return rates
 
 
-def _over_datasets(found: Sequence[tuple[str, Row]]) -> Row:
-    means: dict[str, list[float]] = {}
-    for dataset, difference in found:
-        means.setdefault(dataset, []).append(difference["mean"])
-    return {**mean_interval([float(np.mean(values)) for values in means.values()])}
-
-
-def _interval(difference: Mapping[str, Any]) -> Row:
-    return {key: difference[key] for key in ("mean", "low", "high")}
+def _clip_sets(report: Report) -> list[ClipSet]:
+    """Figures of each synthetic set: the oracle's accuracy, distances to gold, acoustics, caption diversity."""
+    heard = report.oracle.sets if report.oracle else {}
+    distances, acoustics, captions = report.distances.sets, report.acoustics.sets, report.captions
+    return [
+        ClipSet(
+            name=name,
+            oracle=getattr(heard.get(name), "accuracy", None),
+            **{key: getattr(distances.get(name), key, None) for key in ("frechet", "kernel")},
+            acoustics=acoustics[name].model_dump(exclude={"statistics"}) if name in acoustics else {},
+            **{key: getattr(captions.get(name), key, None) for key in ("distinct_2", "self_bleu")},
+        )
+        for name in sorted({*heard, *distances, *acoustics})
+    ]

@@ -15,8 +15,7 @@ from common.config.methods import resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
 from common.errors import ConfigError
 from common.models.registry import check_fetched
-from common.study.cells import parse_cells
-from common.study.nights import check_history
+from common.study.cells import check_history, parse_cells
 from pipelines.cluster.api import Connection
 from pipelines.commands.options import place
 from pipelines.commands.wanted import Wanted, bring, cluster_parameters, local_parameters, remark, want

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
+from common.contracts.study import Estimate
 from common.study.cells import check_cells_per_run
 from common.study.costs import check_budget, estimate
 from pipelines.cluster.api import Cluster, Connection
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         return run_study(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
 
 
-def study_cost(options: argparse.Namespace, wanted: Sequence[Wanted]) -> dict[str, Any]:
+def study_cost(options: argparse.Namespace, wanted: Sequence[Wanted]) -> Estimate:
     """Estimate the cost of a study of these cells."""
     config, methods = load_preset(options.preset, options.overrides), resolve_methods(options.methods)
     seeds, price = number("SEEDS", options.seeds, 1), dollars("PRICE", options.price)
@@ -65,14 +65,14 @@ def study_cost(options: argparse.Namespace, wanted: Sequence[Wanted]) -> dict[st
     return estimate(clips, options.preset, methods, seeds, price, clip_s=clip_s, config=config, gpu=options.gpu)
 
 
-def cost_lines(cost: dict[str, Any]) -> list[str]:
+def cost_lines(cost: Estimate) -> list[str]:
     """Format the estimate as lines of text."""
-    stages = ", ".join(f"{name} {seconds / 3600:.2f}" for name, seconds in cost["stages"].items() if seconds >= 36)
-    kind = f" of one {cost['gpu']}" if cost["gpu"] else ""
+    stages = ", ".join(f"{name} {seconds / 3600:.2f}" for name, seconds in cost.stages.items() if seconds >= 36)
+    kind = f" of one {cost.gpu}" if cost.gpu else ""
     return [
-        f"estimate, with an empty store: {cost['cells']} cells, {cost['items']} classifiers, "
-        f"{cost['gpu_hours']:.2f} GPU-hours{kind}, {cost['cpu_hours']:.2f} CPU-hours, {cost['storage_gb']:.2f} GB, "
-        f"{cost['money']:.2f} US dollars at {cost['price_per_hour']:.2f} an hour",
+        f"estimate, with an empty store: {cost.cells} cells, {cost.items} classifiers, "
+        f"{cost.gpu_hours:.2f} GPU-hours{kind}, {cost.cpu_hours:.2f} CPU-hours, {cost.storage_gb:.2f} GB, "
+        f"{cost.money:.2f} US dollars at {cost.price_per_hour:.2f} an hour",
         f"  hours by stage: {stages or 'less than 0.01 each'}",
-        f"  source: {cost['source']}",
+        f"  source: {cost.source}",
     ]

@@ -45,12 +45,7 @@ def estimate(
     if preset not in cost_table():
         return {**work, "minutes": None, "memory_gb": None, "gpu": ""}
     cost = cost_of_study([n_train], preset, methods, seeds, clip_s=[clip_s], config=config)
-    return {
-        **work,
-        "minutes": round(60 * cost["hours"], 1),
-        "memory_gb": cost_table()[preset].memory_gb,
-        "gpu": cost["gpu"],
-    }
+    return {**work, "minutes": round(60 * cost.hours, 1), "memory_gb": cost_table()[preset].memory_gb, "gpu": cost.gpu}
 
 
 def run(options: argparse.Namespace) -> int:

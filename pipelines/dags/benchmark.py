@@ -7,30 +7,9 @@ loop, `study-end` is the one exit task with all that must happen in any case, `s
 after it makes the run fail by what the exit task found. `tests/contract/test_backend_rules.py` holds these rules.
 
 `make compile` writes it to `build/benchmark.yaml`, with the parameters cells, preset, methods, seeds, overrides, budget
-and history. The task `report-study` writes the artifact `study` with study.html, study.md and study.json:
-
-    {"schema": 1, "preset", "seeds": 3, "overrides", "methods": {name: title}, "state": "complete" | "incomplete",
-     "cells": [{"dataset", "n", "state": "done" | "failed", "figure": "accuracy" | "map",
-                "methods": {name: {"title", "accuracy": {"mean", "low", "high", "per_seed"}, "macro_f1": {…},
-                                   "published": percent | null, "difference": {"mean", "low", "high"} | null}},
-                "differences": [{"method", "versus", "mean", "low", "high", …}],
-                "verdict": {"state", "text", "improved", "beats_classic"} | null, "failures": […],
-                "factors": {method: [{"factor", "mean", "per_seed"}]}, "long_tail": {…} | null, "cost": […],
-                "clip_sets": […],
-                "seconds": 3600.0 | null}],
-     "correction": {…}, "ablations": […],
-     "win_rates": [{"method", "versus", "wins", "cells", "reliable", "worse"}],
-     "curves": {dataset: {method: [{"n", "mean", "low", "high"}]}},
-     "learner_curves": {dataset: {learner: [the same]}}, on real clips alone,
-     "estimate": {"items", "hours", "gpu_hours", "cpu_hours", "storage_gb", "money", …},
-     "failures": [{"dataset", "n", …}], "seconds": 5400.0}
-
-`seconds` count from the start of the study; those of a cell end when its report was recorded, and are null when it
-failed. `factors` are scores on validation clips. On one machine, `make benchmark` adds what only the runner knows:
-`real` (hours, money, machine, tasks, reused) and for each cell `stages` (seconds by stage), `machine`,
-`seconds_per_point`, and the stage and error of a failure.
-
-Figures are fractions; `published` and `difference` are percent and percentage points.
+and history. The task `report-study` writes the artifact `study` with study.html, study.md and study.json
+(`common/contracts/study.py`, docs/ARTIFACTS.md). On one machine, `make benchmark` adds what only the runner knows: the
+real cost, and the times of each cell's stages.
 """
 
 from typing import Any

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_core import to_jsonable_python
 
-from common.storage import read_json, write_json, write_text
-from components.report.page import page_of
-from components.report.times import own_seconds
+from common.contracts.base import read, write
+from common.contracts.report import Report
+from common.contracts.study import PartFailure, Real, Study, StudyCell
+from common.storage import write_text
+from components.report.page import own_seconds, page_of
 from components.report_study.page import markdown, page
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import UNFINISHED, execute, new_folder, prepare_local
@@ -39,15 +42,14 @@ def run_study(
     if "report-study" not in observer.artifacts or not observer.artifacts["report-study"]:
         return 1
     study = publish(observer.artifacts, folder, run)
-    if study["failures"]:
+    if study.failures:
         observer.evict(UNFINISHED)
-    for failure in study["failures"]:
-        print(f"failed: {json.dumps(failure)}", file=sys.stderr)
-    for cell in study["cells"]:
-        text = cell["verdict"]["text"] if cell["verdict"] else "did not finish"
-        print(f"{cell['dataset']}, n = {cell['n']}: {text}")
+    for failure in study.failures:
+        print(f"failed: {json.dumps(to_jsonable_python(failure))}", file=sys.stderr)
+    for cell in study.cells:
+        print(f"{cell.dataset}, n = {cell.n}: {cell.verdict.text if cell.verdict else 'did not finish'}")
     print(f"report: {folder / 'study.html'}")
-    return 0 if run["state"] == "succeeded" and study["state"] == "complete" else 1
+    return 0 if run["state"] == "succeeded" and study.state == "complete" else 1
 
 
 def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[str, Any]]:
@@ -62,46 +64,45 @@ def rows_of_cell(stages: Sequence[Mapping[str, Any]], index: int) -> list[dict[s
     return rows
 
 
-def with_run(study: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+def with_run(study: Study, run: dict[str, Any]) -> Study:
     """Add to study.json what only the runner knows: times by stage, machine, cost, and each cell's failed stage."""
-    price, hours = study["estimate"]["price_per_hour"], run["wall_seconds"] / 3600
-    cells = []
-    for index, cell in enumerate(study["cells"]):
-        own = rows_of_cell(run["stages"], index)
-        stages: dict[str, float] = {}
-        for row in own:
-            name = row["name"].rstrip("-0123456789")
-            stages[name] = round(stages.get(name, 0.0) + row["seconds"], 2)
-        per_point = {
-            gain["name"]: seconds / (100 * gain["mean"])
-            for gain in cell["cost"]
-            if gain["reliable"] and (seconds := own_seconds(gain["stages"], own))
-        }
-        failed = [
-            {"stage": row["name"].rstrip("-0123456789"), "error": row.get("error") or "see the run's log"}
-            for row in own
-            if row["state"] == "failed"
-        ]
-        cell = {**cell, "stages": stages, "machine": run["machine"]}
-        if cell["state"] == "failed" and failed:
-            cell["failures"] = failed
-        cells.append({**cell, "seconds_per_point": per_point})
-    failures = [{"dataset": row["dataset"], "n": row["n"], **item} for row in cells for item in row["failures"]]
-    real = {
-        "hours": round(hours, 4),
-        "money": round(hours * price, 4),
-        "machine": run["machine"],
-        "tasks": len(run["stages"]),
-        "reused": sum(row["cached"] for row in run["stages"]),
+    hours = run["wall_seconds"] / 3600
+    cells = [_with_stages(cell, rows_of_cell(run["stages"], i), run["machine"]) for i, cell in enumerate(study.cells)]
+    real = Real(
+        hours=round(hours, 4),
+        money=round(hours * study.estimate.price_per_hour, 4),
+        machine=run["machine"],
+        tasks=len(run["stages"]),
+        reused=sum(row["cached"] for row in run["stages"]),
+    )
+    failures = [each.model_copy(update={"dataset": row.dataset, "n": row.n}) for row in cells for each in row.failures]
+    return study.model_copy(update={"cells": cells, "failures": failures, "real": real})
+
+
+def _with_stages(cell: StudyCell, own: Sequence[Mapping[str, Any]], machine: dict[str, Any]) -> StudyCell:
+    stages: dict[str, float] = {}
+    failed = []
+    for row in own:
+        name = row["name"].rstrip("-0123456789")
+        stages[name] = round(stages.get(name, 0.0) + row["seconds"], 2)
+        if row["state"] == "failed":
+            failed.append(PartFailure(stage=name, error=row.get("error") or "see the run's log"))
+    per_point = {
+        gain.name: seconds / (100 * gain.mean)
+        for gain in cell.cost
+        if gain.reliable and (seconds := own_seconds(gain.stages, own))
     }
-    return {**study, "cells": cells, "failures": failures, "real": real}
+    told: dict[str, object] = {"stages": stages, "machine": machine, "seconds_per_point": per_point}
+    if cell.state == "failed" and failed:
+        told["failures"] = failed
+    return cell.model_copy(update=told)
 
 
-def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, Any]) -> Study:
     """Copy the study's report and the reports of finished cells to `folder`; return the content of study.json."""
     source = Path(artifacts["report-study"]["study"])
-    study = with_run(read_json(source / "study.json"), run)
-    write_json(folder / "study.json", study)
+    study = with_run(read(Study, source / "study.json"), run)
+    write(folder / "study.json", study)
     write_text(folder / "study.html", page(study))
     write_text(folder / "study.md", markdown(study))
     if "record-night" in artifacts:
@@ -109,8 +110,8 @@ def publish(artifacts: dict[str, dict[str, str]], folder: Path, run: dict[str, A
     for row in run["stages"]:
         results = artifacts.get(row["name"], {}).get("results")
         if results:
-            dataset, own = read_json(Path(results) / "report.json")["dataset"], rows_of_cell(run["stages"], row["cell"])
-            place = folder / "cells" / f"{dataset['name']}-{dataset['n']}"
+            dataset, own = read(Report, Path(results) / "report.json").dataset, rows_of_cell(run["stages"], row["cell"])
+            place = folder / "cells" / f"{dataset.name}-{dataset.n}"
             shutil.copytree(results, place)
             known = {"stages": own, "wall_seconds": sum(each["seconds"] for each in own), "machine": run["machine"]}
             write_text(place / "report.html", page_of(place, known))

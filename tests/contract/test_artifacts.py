@@ -10,10 +10,9 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from common.contracts.base import read
-from common.contracts.catalogue import CONTRACTS
 from common.contracts.gold import Splits
 from common.errors import DataError
-from tests.kit.artifact_pages import examples_of, page
+from tests.kit.artifact_pages import CONTRACTS, examples_of, page
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "ARTIFACTS.md").read_text(encoding="utf-8")
 

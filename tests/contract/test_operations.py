@@ -62,8 +62,8 @@ def test_what_a_run_takes_is_what_the_table_of_costs_says() -> None:
         preset = name.strip("`")
         cost = estimate([int(clips)], preset, methods, 3)
         assert unit == cost_table()[preset].unit
-        assert float(hours) == pytest.approx(cost["hours"], abs=0.05)
-        assert float(store.removesuffix(" GB")) == pytest.approx(cost["storage_gb"], rel=0.05, abs=0.06)
+        assert float(hours) == pytest.approx(cost.hours, abs=0.05)
+        assert float(store.removesuffix(" GB")) == pytest.approx(cost.storage_gb, rel=0.05, abs=0.06)
 
 
 def test_every_path_target_and_overlay_that_is_named_exists() -> None:

@@ -17,10 +17,32 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from common.contracts import evaluation, generation, gold, report, study, training
 from common.contracts.base import Contract
-from common.contracts.catalogue import CONTRACTS
 from common.storage import read_json
 from common.storage.local import rounded
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTRACTS: dict[str, Any] = {
+    "gold/dataset.json": gold.Dataset,
+    "gold/splits.json": gold.Splits,
+    "gold/health.json": gold.Health,
+    "test/health.json": gold.HeldOutHealth,
+    "prompts/captions.json": generation.CaptionAccount,
+    "aligned/align.json": generation.AlignAccount,
+    "finetuned/finetune.json": dict[int, generation.Finetuning],
+    "accepted/filter.json": generation.FilterAccount,
+    "classifiers/selection.json": training.Selection,
+    "classifiers/learners.json": training.Learners,
+    "classifiers/delivered.json": training.Delivery,
+    "classifiers/seconds.json": training.Seconds,
+    "classifiers/failures.json": list[training.Failure],
+    "evaluation/evaluation.json": evaluation.Evaluation,
+    "results/report.json": report.Report,
+    "study/study.json": study.Study,
+    "night/night.json": study.Night,
+}
+"""By artifact and file, in the order of a run."""
 
 HEAD = """# JSON artifacts
 
@@ -131,6 +153,11 @@ def examples_of(text: str) -> dict[str, Any]:
     """Examples of a page, by artifact and file."""
     found = re.finditer(r"^## `(.*)`$(?:(?!^## ).*\n)*?```json\n((?:.*\n)*?)```", text, re.MULTILINE)
     return {match[1]: json.loads(match[2]) for match in found}
+
+
+def example(name: str) -> Any:
+    """The example of an artifact's file in docs/ARTIFACTS.md."""
+    return examples_of((ROOT / "docs" / "ARTIFACTS.md").read_text(encoding="utf-8"))[name]
 
 
 def main(path: Path, run: Path | None = None) -> None:

@@ -9,23 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.contracts.study import Asked, Night, NightFigure, Study
 from common.errors import ConfigError, RegressionError, StorageError
 from common.storage import STORE_VARIABLE, open_store, write_json
 from common.storage.artifacts import write_sums
-from common.study.cells import Records, night_scope, parse_cells, study_id
-from common.study.nights import Figure, History, Night, check_history
+from common.study.cells import History, Records, check_history, night_scope, parse_cells, study_id
 from components.judge_study.run import run as judge_study
 from components.record_night.night import fallen, good_before, seconds_of, slower
 from components.record_night.page import page
 from components.record_night.run import run as record_night
+from tests.kit.artifact_pages import example
 from tests.kit.s3_server import BUCKET, s3_server
 
 ASKED = {"preset": "small", "seeds": 3, "overrides": ""}
+UNPUBLISHED = {"published": None, "difference": None}
 CELLS = '[{"dataset": "demo", "n": 50}]'
 
 
-def figure(mean: float, half: float = 0.05, method: str = "synthio") -> Figure:
-    return Figure(
+def figure(mean: float, half: float = 0.05, method: str = "synthio") -> NightFigure:
+    return NightFigure(
         cell="esc50, n = 100",
         method=method,
         title=method,
@@ -53,9 +55,10 @@ def night(run: str, mean: float = 0.6, seconds: float = 3600.0, **changes: Any) 
 def study(mean: float = 0.6, seconds: float = 3600.0, **changes: Any) -> dict[str, Any]:
     scores = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "per_seed": [mean] * 3}
     cell = {"dataset": "esc50", "n": 100, "figure": "accuracy", "seconds": seconds - 10}
-    methods = {"synthio": {"title": "Synthio", "accuracy": scores}}
-    fields = {"state": "complete", "cells": [{**cell, "methods": methods}], "failures": [], "seconds": seconds}
-    return {**ASKED, **fields, **changes}
+    methods = {"synthio": {"title": "Synthio", "accuracy": scores, "macro_f1": scores, **UNPUBLISHED}}
+    cells = [{**cell, "state": "done", "failures": [], "methods": methods}]
+    fields = {"state": "complete", "cells": cells, "failures": [], "seconds": seconds}
+    return {**example("study/study.json"), **ASKED, **fields, **changes}
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -166,7 +169,7 @@ def test_a_damaged_history_says_what_to_do(tmp_path: Path) -> None:
 
 def test_nights_that_asked_for_something_else_are_not_compared() -> None:
     other = night("1", asked={**ASKED, "seeds": 5})
-    assert good_before([other, night("2"), night("3", state="worse")], ASKED) == [night("2")]
+    assert good_before([other, night("2"), night("3", state="worse")], Asked.model_validate(ASKED)) == [night("2")]
 
 
 def test_time_is_compared_within_a_place_after_three_good_nights() -> None:
@@ -180,10 +183,11 @@ def test_time_is_compared_within_a_place_after_three_good_nights() -> None:
 
 
 def test_seconds_of_a_cell_count_from_the_end_of_the_one_before() -> None:
-    cells = [
-        {"dataset": name, "n": 50, "seconds": seconds} for name, seconds in (("b", 300.0), ("a", 100.0), ("c", None))
+    cells: list[dict[str, Any]] = [
+        {"dataset": name, "n": 50, "seconds": seconds, "state": "done", "failures": []}
+        for name, seconds in (("b", 300.0), ("a", 100.0), ("c", None))
     ]
-    found = seconds_of({"cells": cells, "seconds": 310.0})
+    found = seconds_of(Study.model_validate(study(cells=cells, seconds=310.0)))
     assert found == {"whole study": 310.0, "a, n = 50": 100.0, "b, n = 50": 200.0}
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,28 @@ from PIL import Image
 
 from common.audio.picture import png, spectrogram
 from common.config.learners import LEARNERS
+from common.contracts.base import write
 from common.contracts.evaluation import Evaluation
+from common.contracts.report import Report
 from common.contracts.training import Selection
 from common.pages import charts, numbers
+from common.storage import read_json, write_json
 from components.report.effects import tried_rows
-from components.report.players import Carrier, choose, make_player
+from components.report.page import page_of
+from components.report.run import run
 from components.report.sections import best_tiles, learner_rows
+from components.report.shown import Carrier, choose, make_player
 from tests.kit.figures import chosen
-from tests.unit.report.artifacts import RECIPE, make_evaluation, synthetic_clips, tone
+from tests.unit.report.artifacts import (
+    PATHS,
+    RECIPE,
+    make_evaluation,
+    make_plan,
+    make_run,
+    synthetic_clips,
+    tone,
+    write_folder,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (245, "4 min 05 s"), (7810, "2 h 10 min")])
@@ -69,10 +85,12 @@ def test_long_clips_are_cut_in_the_player_and_said_to_be() -> None:
     assert player.cut and player.duration_s == pytest.approx(0.6)
 
 
-def test_a_full_page_takes_no_more_players() -> None:
+def test_a_full_page_takes_no_more_players(tmp_path: Path) -> None:
+    clips = synthetic_clips(RECIPE, accepted=True)[:2]
+    write_folder(tmp_path, clips)
     size = make_player(tone(0), 16000, 10).size
     carrier = Carrier(budget=round(2.5 * size), max_s=10)
-    made = [carrier.carry(name, lambda: (tone(0), 16000)) for name in ("a", "b", "a")]
+    made = [carrier.carry(clips[place], tmp_path) for place in (0, 1, 0)]
     assert made[0] is not None and made[1] is not None and made[2] is None
 
 
@@ -129,20 +147,26 @@ def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
     assert [(entry.value, entry.chosen) for entry in strengths.tried] == [(0.1, False), (0.2, True)]
 
 
-def test_learners_stand_in_the_catalogues_order_with_what_they_cost_and_the_best_come_first() -> None:
-    score = {"mean": 0.8, "low": 0.7, "high": 0.9}
-    side = {"learner": "stats", "method": "gold", "accuracy": score}
-    results = {
-        "figure": "accuracy",
-        "methods": {"gold": {"title": "Gold only"}},
-        "learners": {name: {"gold": {"accuracy": score}} for name in ("stats", "ast", "blend")},
-        "best": {"without": side, "with": None},
+def test_learners_stand_in_the_catalogues_order_with_what_they_cost_and_the_best_come_first(tmp_path: Path) -> None:
+    paths = make_run(tmp_path / "run")
+    run({name: str(paths[name]) for name in PATHS}, *(str(tmp_path / name) for name in "rhmcf"), config=make_plan())
+    score = {"mean": 0.8, "low": 0.7, "high": 0.9, "per_seed": [0.8]}
+    side = {"learner": "stats", "method": "gold", "accuracy": score, "chosen": {}}
+    changes = {
+        "learners": {name: {"gold": {"accuracy": score, "seeds": [0]}} for name in ("stats", "ast", "blend")},
+        "best": {"without": side, "with": None, "difference": None},
     }
-    rows = learner_rows(results, {"ast": {"gold": 9.0, "noise": 3.0}, "stats": {"gold": 0.5}})
-    assert rows is not None
-    assert rows["titles"] == [LEARNERS[name].title for name in ("ast", "stats", "blend")]
-    assert rows["seconds"] == [6.0, 0.5, None]
-    assert [cell["chosen"] for cell in rows["rows"][0]["cells"]] == [False, True, False]
-    (tile,) = best_tiles(results)
-    assert tile["title"] == "Best without synthetic audio" and tile["what"].endswith("statistics; Gold only")
-    assert best_tiles({**results, "learners": {"ast": {}}}) == []
+    results = Report.model_validate({**read_json(tmp_path / "r" / "report.json"), **changes})
+    assert [cell and cell[1] for cell in learner_rows(results)["gold"]] == [False, True, False]
+    ((title, _, what),) = best_tiles(results)
+    assert title == "Best without synthetic audio" and what.endswith("statistics; Gold only")
+    assert best_tiles(results.model_copy(update={"learners": {"ast": {}}})) == []
+    write(tmp_path / "r" / "report.json", results)
+    seconds = {"ast": {"gold": 9.0, "noise": 3.0}, "stats": {"gold": 0.5}}
+    write_json(tmp_path / "r" / "page.json", {**read_json(tmp_path / "r" / "page.json"), "seconds": seconds})
+    page = page_of(tmp_path / "r")
+    table = page[page.index("<h3>Learners</h3>") : page.index("SpecAugment masks spectrograms")]
+    places = [table.index(LEARNERS[name].title) for name in ("ast", "stats", "blend")]
+    assert places == sorted(places)
+    costs = table[table.index("Seconds of a training") :]
+    assert re.findall(r'class="(?:num|soft)">([^<]+)<', costs) == ["6", "0.5", "–"]

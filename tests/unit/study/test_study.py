@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from common.config.methods import resolve_methods
+from common.contracts.report import Report
+from common.contracts.study import PartFailure
 from common.errors import ConfigError
 from common.storage import STORE_VARIABLE
 from common.study.cells import Cell, Record, Records, parse_cells
@@ -21,6 +23,7 @@ from components.report_study.run import run as report_study
 from components.report_study.study import study
 from pipelines.commands import main
 from pipelines.local.study import with_run
+from tests.kit.artifact_pages import example
 
 ASKED = {"preset": "tiny", "seeds": 3, "overrides": "", "seconds": 90.0}
 CELLS = '[{"dataset": "demo", "n": 16}, {"dataset": "demo", "n": 32}]'
@@ -30,22 +33,25 @@ def scores(mean: float) -> dict[str, Any]:
     return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "per_seed": [mean] * 3}
 
 
-def report(gold: float, synthio: float, dataset: str = "demo", n: int = 16) -> dict[str, Any]:
+def report(gold: float, synthio: float, dataset: str = "demo", n: int = 16, **more: Any) -> Report:
+    told = {"ece": {"mean": 0.1, "per_seed": []}, "seeds": [0, 1, 2]}
     methods = {
-        name: {"title": name, "accuracy": scores(value), "macro_f1": scores(value)}
+        name: {"title": name, "accuracy": scores(value), "macro_f1": scores(value), **told}
         for name, value in (("gold", gold), ("synthio", synthio))
     }
-    difference = {"method": "synthio", "versus": "gold", "per_seed": [0.1] * 3, **scores(synthio - gold)}
+    pair = {"method": "synthio", "versus": "gold", "p": 0.01, "win_rate": 1.0, "seeds": [0, 1, 2]}
+    difference = {**scores(synthio - gold), "macro_f1": scores(0.1), **pair}
     verdict = {"state": "improved", "text": "Synthio <raised> it.", "improved": True, "beats_classic": None}
-    return {
-        "dataset": {"name": dataset, "n": n},
+    whole = example("results/report.json")
+    changes = {
+        "dataset": {**whole["dataset"], "name": dataset, "n": n},
         "methods": methods,
-        "learners": {"stats": {"gold": {"accuracy": scores(gold + 0.2)}}},
-        "best": None,
+        "learners": {"stats": {"gold": {"accuracy": scores(gold + 0.2), "seeds": [0, 1, 2]}}},
         "differences": [difference],
-        "verdict": verdict,
+        "verdict": {**verdict, "cautions": []},
         "failures": [],
     }
+    return Report.model_validate({**whole, **changes, **more})
 
 
 @pytest.mark.parametrize(("most", "refused"), [(1, True), (2, False), (100, False)])
@@ -80,11 +86,9 @@ def test_the_published_table_has_every_dataset_and_method_that_is_mapped() -> No
 def test_an_estimate_counts_shared_work_once_and_the_rest_per_cell() -> None:
     one, two = (estimate([50] * count, "tiny", resolve_methods(""), 3) for count in (1, 2))
     for name, cost in cost_table()["tiny"].stages.items():
-        assert two["stages"][name] == pytest.approx(2 * one["stages"][name] - cost.once, abs=0.11)
-    assert (one["items"], two["items"]) == (18, 36)
-    assert estimate([50], "tiny", resolve_methods(""), 3, price=2.0)["money"] == pytest.approx(
-        2 * one["hours"], abs=1e-3
-    )
+        assert two.stages[name] == pytest.approx(2 * one.stages[name] - cost.once, abs=0.11)
+    assert (one.items, two.items) == (18, 36)
+    assert estimate([50], "tiny", resolve_methods(""), 3, price=2.0).money == pytest.approx(2 * one.hours, abs=1e-3)
 
 
 def test_a_study_above_its_budget_is_refused_before_anything_starts(
@@ -126,13 +130,13 @@ def test_measured_figures_stand_beside_the_published_ones_in_points() -> None:
         chosen,
         {**ASKED, "estimate": estimate([50], "tiny", resolve_methods("gold,synthio"), 3)},
     )
-    row = content["cells"][0]["methods"]["gold"]
-    assert row["published"] == 22.25
-    assert row["difference"]["mean"] == pytest.approx(2.75)
-    assert row["difference"]["low"] == pytest.approx(0.75)
+    row = content.cells[0].methods["gold"]
+    assert row.published == 22.25 and row.difference is not None
+    assert row.difference.mean == pytest.approx(2.75)
+    assert row.difference.low == pytest.approx(0.75)
     wins = {"method": "synthio", "versus": "gold", "wins": 1, "cells": 1, "reliable": 1, "worse": 0}
     alone = {"datasets": 1, "mean": 0.25, "low": None, "high": None}
-    assert content["win_rates"] == [wins | alone]
+    assert [row.model_dump() for row in content.win_rates] == [wins | alone]
     assert "25.0 (23.0 to 27.0) [22.25, +2.8]" in markdown(content)
 
 
@@ -148,8 +152,8 @@ def test_the_page_is_self_contained_and_escapes_what_it_is_given() -> None:
     # The curves of two methods, and that of one learner on real clips.
     assert html.count("<polyline class=") - html.count('<svg class="key"') == 3
     assert "over training clips: learners, on real clips alone" in html
-    points = content["learner_curves"]["demo"]["stats"]
-    assert [(point["n"], point["mean"]) for point in points] == [(16, 0.7), (32, 0.7)]
+    points = content.learner_curves["demo"]["stats"]
+    assert [(point.n, point.mean) for point in points] == [(16, 0.7), (32, 0.7)]
     assert page(content) == html
 
 
@@ -161,10 +165,9 @@ def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_re
     stages = (["synthesize-audio*", "align-t2a*"], ["synthesize-audio"])
     cost = [{**gain, "stages": own} for gain, own in zip(gains, stages, strict=True)]
     thirds = [{"name": "rarest third", "classes": 2, "fewest": 1, "most": 2, "mean": 0.125}]
-    tail = {"method": "synthio", "versus": "gold", "thirds": thirds}
+    tail = {"method": "synthio", "versus": "gold", "balanced": False, "classes": [], "thirds": thirds}
     cells = [
-        (cell, Record(report={**report(0.5, 0.6), "cost": cost, "long_tail": tail}, seconds=60.0))
-        for cell in parse_cells(CELLS)
+        (cell, Record(report=report(0.5, 0.6, cost=cost, long_tail=tail), seconds=60.0)) for cell in parse_cells(CELLS)
     ]
     chosen = resolve_methods("gold,vanilla,synthio")
     content = study(
@@ -181,7 +184,7 @@ def test_a_point_costs_the_methods_own_work_in_its_own_cell_where_the_gain_is_re
     machine = {"cpu": "any", "cores": 2, "memory_gb": 8.0}
     found = with_run(content, {"wall_seconds": 3600.0, "stages": ran, "machine": machine})
     # What came from the cache says nothing about the first cell.
-    assert [cell["seconds_per_point"] for cell in found["cells"]] == [{}, {"synthio": 10.0}]
+    assert [cell.seconds_per_point for cell in found.cells] == [{}, {"synthio": 10.0}]
     html = page(found)
     assert "own work of Synthio for each point over gold: 10 s" in html and "rarest third +12.5" in html
 
@@ -200,7 +203,7 @@ def test_a_cell_that_failed_is_named_with_its_stage_error_and_real_cost() -> Non
     ]
     machine = {"cpu": "any", "cores": 2, "memory_gb": 8.0}
     found = with_run(content, {"wall_seconds": 3600.0, "stages": stages, "machine": machine})
-    assert found["cells"][1]["failures"] == [{"stage": "align-t2a", "error": "DataError: <no> clips"}]
-    assert found["cells"][1]["stages"] == {"align-t2a": 4.0}
-    assert found["real"]["money"] == 2.0
+    assert found.cells[1].failures == [PartFailure(stage="align-t2a", error="DataError: <no> clips")]
+    assert found.cells[1].stages == {"align-t2a": 4.0}
+    assert found.real is not None and found.real.money == 2.0
     assert "stage align-t2a: DataError: &lt;no&gt; clips" in page(found)

@@ -17,8 +17,7 @@ from common.config.t2a import PretrainT2AConfig, TransformerConfig
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
 from common.study.costs import cost_table, estimate
-from common.study.gpus import SHARE_OF_PEAK, find_gpu, gpu_table
-from common.study.work import cell_seconds, count_work, shared_seconds
+from common.study.work import SHARE_OF_PEAK, cell_seconds, count_work, find_gpu, gpu_table, shared_seconds
 from components.align_t2a.memory import predict_error
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, real_size
 
@@ -140,15 +139,15 @@ def test_the_estimate_follows_settings_methods_replicates_and_the_gpu() -> None:
     base = estimate([N], "small", SIX, SEEDS)
     half = load_preset("small", "train_classifier.optim.steps=750 train_classifier.oracle_steps=1500")
     fewer = estimate([N], "small", SIX, SEEDS, config=half)
-    assert fewer["stages"]["train_classifier"] < 0.6 * base["stages"]["train_classifier"]
-    assert estimate([N], "small", resolve_methods("gold"), 1)["gpu_hours"] < 0.4 * base["gpu_hours"]
+    assert fewer.stages["train_classifier"] < 0.6 * base.stages["train_classifier"]
+    assert estimate([N], "small", resolve_methods("gold"), 1).gpu_hours < 0.4 * base.gpu_hours
     slow = estimate([N], "small", SIX, SEEDS, gpu="a100")
-    assert slow["gpu"] == "A100" and base["gpu"] == "H200"
-    assert slow["stages"]["train_classifier"] == pytest.approx(base["stages"]["train_classifier"] * 989 / 312, rel=0.05)
+    assert slow.gpu == "A100" and base.gpu == "H200"
+    assert slow.stages["train_classifier"] == pytest.approx(base.stages["train_classifier"] * 989 / 312, rel=0.05)
     full = load_preset("small", "train_classifier.optim.precision=fp32")
-    assert estimate([N], "small", SIX, SEEDS, config=full)["hours"] > 5 * base["hours"]
-    assert base["money"] == pytest.approx(base["hours"] * 3.0, abs=0.01)
-    assert estimate([N], "small", SIX, SEEDS, price=7.0)["money"] == pytest.approx(base["hours"] * 7.0, abs=0.01)
+    assert estimate([N], "small", SIX, SEEDS, config=full).hours > 5 * base.hours
+    assert base.money == pytest.approx(base.hours * 3.0, abs=0.01)
+    assert estimate([N], "small", SIX, SEEDS, price=7.0).money == pytest.approx(base.hours * 7.0, abs=0.01)
 
 
 def test_shorter_clips_take_less_of_everything_that_hears_or_makes_them() -> None:
@@ -168,7 +167,7 @@ def test_the_estimate_takes_each_cell_with_the_seconds_of_its_clips() -> None:
     ]
     fixed = cost_table()["small"].stages["synthesize_audio"]
     beside = 2 * (fixed.cell + SEEDS * N * fixed.clip)
-    assert both["stages"]["synthesize_audio"] == pytest.approx(sum(alone) + beside, abs=0.1)
+    assert both.stages["synthesize_audio"] == pytest.approx(sum(alone) + beside, abs=0.1)
     assert estimate([N], "tiny", SIX, SEEDS, clip_s=[30.0]) == estimate([N], "tiny", SIX, SEEDS)
 
 
