@@ -44,7 +44,8 @@ class Method(Frozen):
         """Why there may be no clips for the method, so that it is left out; None = there always are."""
         if self.ceiling:
             return "the dataset has no labelled clips beyond those of the run"
-        return "the corpus holds no clip of the labels" if self.recipe == OF_LABEL else None
+        of_label = self.recipe is not None and self.recipe.corpus_clips == OF_LABEL
+        return "the corpus holds no clip of the labels" if of_label else None
 
 
 _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)
@@ -65,6 +66,9 @@ METHODS: dict[str, Method] = {
     "synthio_no_reflection": Method(title="w/o self-reflection", recipe=_SYNTHIO.model_copy(update={"rounds": 0})),
     "synthio_no_mixcap": Method(title="w/o MixCap", recipe=_SYNTHIO.model_copy(update={"captions": "plain"})),
     "synthio_no_dpo": Method(title="w/o DPO", recipe=_SYNTHIO.model_copy(update={"alignment": "none"})),
+    "synthio_corpus": Method(
+        title="from corpus clips of the label", recipe=Recipe(alignment="dpo", filter=True, start="corpus", rounds=0)
+    ),
     "synthio_classic": Method(title="Synthio + best classic", recipe=_SYNTHIO, classic="best"),
     "extra_real": Method(title="Extra real clips (ceiling)", recipe=Recipe(source="real", rounds=0)),
 }

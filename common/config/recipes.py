@@ -21,6 +21,8 @@ class Recipe(Frozen):
     """
 
     source: Literal["generate", "corpus", "corpus_label", "real"] = "generate"
+    start: Literal["noise", "corpus"] = "noise"
+    """Of generated clips: pure noise, or a corpus clip of the label, noised (SDEdit, arXiv 2108.01073)."""
     alignment: Alignment = "none"
     captions: CaptionSource = "template"
     filter: bool = False
@@ -35,12 +37,20 @@ class Recipe(Frozen):
         if self.source != "generate":
             return {"corpus": "retrieved", "corpus_label": "of-label", "real": "extra-real"}[self.source]
         parts = [self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"]
-        return "-".join([*parts, "matched"] if self.matched else parts)
+        parts += ["matched"] if self.matched else []
+        return "-".join([*parts, "from-corpus"] if self.start == "corpus" else parts)
 
     @property
     def from_corpus(self) -> bool:
         """Whether its clips are those of the pretraining corpus."""
         return self.source in ("corpus", "corpus_label")
+
+    @property
+    def corpus_clips(self) -> Recipe | None:
+        """Recipe of the corpus clips that it takes or starts from; None = it needs none."""
+        if self.start == "corpus":
+            return OF_LABEL
+        return self if self.from_corpus else None
 
 
 LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)

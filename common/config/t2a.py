@@ -142,7 +142,7 @@ class SynthesizeAudioConfig(Frozen):
 
     sampler: SamplerConfig = SamplerConfig()
     start: Literal["noise", "source"] = Field("noise", description="paper: noise; `source`: SDEdit, arXiv 2108.01073")
-    noise_level: PositiveShare = Field(0.5, description="of `start: source`; ours: labels survive half way")
+    noise_level: PositiveShare = Field(0.5, description="of a start from a clip; ours: labels survive half way")
     match_recording: Literal["none", "gold"] = Field("none", description="ours: gold's equaliser, band limit, floor")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where a GPU has it")
     compile: Literal["none", "regional"] = Field("none", description="of the blocks; a minute, then faster steps; ours")

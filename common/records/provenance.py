@@ -19,7 +19,7 @@ PROVENANCE = "provenance.jsonl"
 class Provenance(Prompt):
     """Everything that determines a clip's samples, and the clip's place in the run.
 
-    With the model folder (and the gold clip's file, where sampling started from it) the same bytes come out wherever
+    With the model folder (and the file of the clip, where sampling started from one) the same bytes come out wherever
     `environment` is the same. On the CPU a clip depends on the batch size only, not on its neighbours or its position
     in the batch; fill the batch up with copies.
     """
@@ -32,9 +32,10 @@ class Provenance(Prompt):
     sampling_seed: int = Field(description="of the clip's generator")
     duration_s: float = Field(description="of the condition; the audio is cut to it")
     frames: int = Field(description="length of the latents")
-    start: Literal["noise", "source"]
-    noise_level: float | None = Field(description="of a start from the source clip")
-    source_sha256: str | None = Field(description="of the source clip's file, where it is the start")
+    start: Literal["noise", "source", "corpus"]
+    start_clip_id: str | None = Field(default=None, description="of the corpus clip, where one is the start")
+    noise_level: float | None = Field(description="of a start from a clip")
+    source_sha256: str | None = Field(description="of the file of the clip that is the start")
     target_rms_dbfs: float = Field(description="loudness of the source clip")
     recording: dict[str, tuple[float, ...]] | None = Field(
         default=None, description="equaliser and noise that matched it to gold's recording conditions, in dB per band"

@@ -75,7 +75,11 @@ def resolve(
         "pretrain_classifier": {"seed": config.seed},
         "prepare_dataset": {"dataset": dataset, "n": n or dataset.n, "seeds": replicates, "data_version": data_version},
         "finetune_clap": {"seeds": generating},
-        "retrieve_audio": {"seeds": replicates, "recipes": _from_corpus(methods).values(), "clips_per_gold": most},
+        "retrieve_audio": {
+            "seeds": replicates,
+            "recipes": tuple(dict.fromkeys(_corpus_clips(methods).values())),
+            "clips_per_gold": most,
+        },
         "caption_clips": {"seeds": generating, "domain": dataset.domain},
         "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
         "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
@@ -116,9 +120,10 @@ def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, .
     return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
 
 
-def _from_corpus(methods: dict[str, Method]) -> dict[str, Recipe]:
-    """Recipes of clips of the pretraining corpus, by method."""
-    return {name: each.recipe for name, each in methods.items() if each.recipe and each.recipe.from_corpus}
+def _corpus_clips(methods: dict[str, Method]) -> dict[str, Recipe]:
+    """Recipes of the corpus clips that methods take or start from, by method."""
+    found = {name: each.recipe.corpus_clips for name, each in methods.items() if each.recipe}
+    return {name: recipe for name, recipe in found.items() if recipe}
 
 
 def _trains_t2a(config: RunConfig) -> bool:
@@ -132,7 +137,7 @@ def _corpus_users(config: RunConfig, methods: dict[str, Method]) -> dict[str, st
     noisy = [name for name, each in methods.items() if each.classic == "background"]
     return {
         **{stage: without.format(stage) for stage, optim in stages.items() if optim is not None},
-        **{f"method {name}": "leave it out" for name in (*_from_corpus(methods), *noisy)},
+        **{f"method {name}": "leave it out" for name in (*_corpus_clips(methods), *noisy)},
     }
 
 

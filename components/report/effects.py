@@ -108,7 +108,8 @@ def own_stages(method: Method) -> list[str]:
         return ["retrieve-audio*"]
     if recipe == LOSERS:
         return ["synthesize-audio"]
-    stages = ["synthesize-audio*"]
+    stages = ["retrieve-audio*"] if recipe.start == "corpus" else []
+    stages += ["synthesize-audio*"]
     stages += ["align-t2a*"] if recipe.alignment != "none" else []
     stages += ["caption-clips*"] if recipe.captions in ("plain", "mixcap") else []
     stages += ["augment-captions*"] if recipe.captions != "template" else []

@@ -15,6 +15,7 @@ def synthesize_audio(
     metrics: Output[Metrics],
     aligned: Optional[Input[Model]] = None,
     prompts: Optional[Input[Dataset]] = None,
+    retrieved: Optional[Input[Dataset]] = None,
 ) -> None:
     """Generate audio for prompts; without prompts, for the template captions of every gold training clip.
 
@@ -27,6 +28,7 @@ def synthesize_audio(
         metrics: figures for the run's page.
         aligned: aligned models, from align_t2a; needed by prompts of aligned recipes.
         prompts: captions to generate, from augment_captions or revise_captions.
+        retrieved: corpus clips to start from, from retrieve_audio; needed by recipes that start from them.
     """
     from components.synthesize_audio.run import run
 
@@ -39,6 +41,7 @@ def synthesize_audio(
         code_version=code_version,
         aligned_path=aligned.path if aligned else None,
         prompts_path=prompts.path if prompts else None,
+        retrieved_path=retrieved.path if retrieved else None,
     )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -58,7 +58,7 @@ def _recording(
     train = gold.train(seed)
     clips = {clip.clip_id: clip for clip in train[:: -(-len(train) // REFERENCES)]}
     prompts = template_prompts(clips.values(), seed, 1, LOSERS.name)
-    requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings)
+    requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings, {})
     wanted = [request.key(settings) for request in requests]
     key: dict[str, object] = {"recording": wanted, "gold": clips_hash(gold.path, clips.values())}
     write = partial(_fit, requests, clips, gold, settings)

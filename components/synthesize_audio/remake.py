@@ -20,7 +20,7 @@ from components.synthesize_audio.requests import Request, Source
 def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None, device: str = "cpu") -> None:
     """Generate a clip again and write its FLAC file to `target`; the same bytes in the same `environment`.
 
-    Raises DataError: the model, or the gold clip that it started from (`source`), differs from the one used.
+    Raises DataError: the model, or the clip that it started from (`source`), differs from the one used.
     """
     found = artifact_hash(model)
     if found != provenance.model_hash:
@@ -37,15 +37,22 @@ def remake(provenance: Provenance, model: Path, target: Path, source: Path | Non
     write_flac(target, clip.audio, clip.sample_rate_hz)
 
 
+def _origin(provenance: Provenance) -> str:
+    if provenance.start == "corpus":
+        return f"corpus clip {provenance.start_clip_id!r}"
+    return f"gold clip {provenance.source_clip_id!r}"
+
+
 def _request(provenance: Provenance, model: Path, source: Path | None) -> Request:
     start = None
     if provenance.source_sha256 is not None and provenance.noise_level is not None:
         if source is None or hash_file(source) != provenance.source_sha256:
             raise DataError(
-                f"{provenance.clip_id} started from gold clip {provenance.source_clip_id!r} with SHA-256 "
+                f"{provenance.clip_id} started from {_origin(provenance)} with SHA-256 "
                 f"{provenance.source_sha256[:12]}; name that file, found {source}"
             )
-        start = Source(str(source), provenance.source_sha256, provenance.noise_level)
+        level, corpus_clip = provenance.noise_level, provenance.start_clip_id
+        start = Source(str(source), provenance.source_sha256, level, provenance.duration_s, corpus_clip)
     return Request(
         prompt=Prompt(**provenance.descent),
         model_path=str(model),

@@ -20,17 +20,21 @@ _OWN = {"start", "noise_level", "match_recording"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Gold clip whose noised latents a clip starts from.
+    """Clip whose noised latents a clip starts from.
 
     Attributes:
-        path: audio file of the gold clip.
+        path: its audio file.
         sha256: hash of the file.
         noise_level: diffusion time in (0, 1] to which its latents are noised.
+        duration_s: its length in seconds.
+        corpus_clip: its key in the pretraining corpus; None = it is the gold clip that is augmented.
     """
 
     path: str
     sha256: str
     noise_level: float
+    duration_s: float
+    corpus_clip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Request:
         duration_s: length of the clip in seconds, at most the model's window.
         frames: latent length: `duration_s` rounded up to the bucket.
         target_rms_dbfs: loudness of the source clip.
-        source: gold clip to start from; None = start from pure noise.
+        source: clip to start from; None = start from pure noise.
         recording: conditions to give the clip; None = as the model makes it.
     """
 
@@ -132,11 +136,11 @@ def make_requests(
     durations_s: Mapping[str, float],
     frames: Mapping[str, int],
     levels_dbfs: Mapping[str, float],
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, Source],
 ) -> list[Request]:
     """Combine prompts with everything that generation needs.
 
-    `models` is by prompt, `hashes` by model, the rest by source clip. Losers always start from noise.
+    `hashes` is by model, `levels_dbfs` by gold clip, the rest by prompt; one without a source starts from noise.
     """
     return [
         Request(
@@ -144,10 +148,10 @@ def make_requests(
             model_path=str(models[prompt.prompt_id]),
             model_hash=hashes[models[prompt.prompt_id]],
             sampling_seed=sampling_seed(prompt),
-            duration_s=durations_s[prompt.source_clip_id],
-            frames=frames[prompt.source_clip_id],
+            duration_s=durations_s[prompt.prompt_id],
+            frames=frames[prompt.prompt_id],
             target_rms_dbfs=levels_dbfs[prompt.source_clip_id],
-            source=sources[prompt.source_clip_id] if sources and prompt.recipe != LOSERS.name else None,
+            source=sources.get(prompt.prompt_id),
         )
         for prompt in prompts
     ]

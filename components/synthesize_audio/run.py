@@ -18,6 +18,7 @@ from common.records.provenance import write_provenance
 from common.runtime.stage import stage
 from common.storage.items import ItemStore
 from components.synthesize_audio.requests import check_prompts, recipe_of
+from components.synthesize_audio.starts import find_starts
 
 log = get_logger("synthesize_audio")
 
@@ -32,6 +33,7 @@ def run(
     code_version: str,
     aligned_path: str | None = None,
     prompts_path: str | None = None,
+    retrieved_path: str | None = None,
 ) -> dict[str, float | int | str]:
     """Generate the clips of a round; `component.py` describes the arguments.
 
@@ -42,7 +44,7 @@ def run(
     Returns number of clips, their total duration, and failed signal checks by reason.
     """
     plan = SynthesizeAudioPlan.model_validate(config)
-    artifacts = {"gold": gold_path, "prompts": prompts_path}
+    artifacts = {"gold": gold_path, "prompts": prompts_path, "retrieved": retrieved_path}
     with stage("synthesize_audio", config, metrics_path, {"synthetic": synthetic_path}, artifacts) as running:
         gold = GoldSet(Path(gold_path))
         if prompts_path:
@@ -51,6 +53,10 @@ def run(
             count = plan.template_clips_per_gold
             prompts = [p for seed in plan.seeds for p in template_prompts(gold.train(seed), seed, count, LOSERS.name)]
         check_prompts(prompts, gold.clips)
+        starts = find_starts(prompts, plan, gold, Path(retrieved_path) if retrieved_path else None)
+        if starts.lost:
+            event(log, "no_start", clips=len(starts.lost), hint="the corpus holds no clip of any label")
+            prompts = [prompt for prompt in prompts if prompt.prompt_id not in starts.lost]
         target = Path(synthetic_path)
         if not prompts:
             write_provenance(target, ())
@@ -70,7 +76,7 @@ def run(
         from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
         store = ItemStore("synthesize_audio", code_version, scope=plan.scope)
-        requests = plan_requests(prompts, gold, models, plan.settings)
+        requests = plan_requests(prompts, gold, models, plan.settings, starts.sources)
         requests = with_recordings(requests, _matched(plan, prompts), gold, plan.settings, store)
         made = generate_missing(requests, plan.settings, store)
         running.record({"new_clips": made["clips"], "sampled_clips": made["sampled"], "texts": made["encoded"]})

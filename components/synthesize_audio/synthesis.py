@@ -2,8 +2,9 @@
 
 Only missing clips are generated. A clip depends on its own request, not on the other clips of its batch or on the
 process, so a killed run resumes with the same clips. Read next: requests.py (what is generated, and in which batches),
-generate.py (sampling and decoding), model.py (the loaded model), recording.py (the filter that matches clips to gold),
-clips.py (records and provenance), run.py (the order of the steps), remake.py (a clip made again from its provenance).
+starts.py (clips to start from in place of noise), generate.py (sampling and decoding), model.py (the loaded model),
+recording.py (the filter that matches clips to gold), clips.py (records and provenance), run.py (the order of the
+steps), remake.py (a clip made again from its provenance).
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from torch import Tensor
 
 from common.config.t2a import SynthesizeAudioConfig
 from common.log import Progress, event, get_logger
-from common.records.audio_folder import clip_path
-from common.records.clips import GoldClip, Prompt
+from common.records.clips import Prompt
 from common.records.gold import GoldSet
 from common.runtime.parallel import abandoned, cpu_count, run_all
-from common.storage.artifacts import artifact_hash, file_hash
+from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.synthesize_audio.clips import write_clip
 from components.synthesize_audio.generate import decode, sample_batch, source_level
@@ -148,19 +148,25 @@ def _finish_clip(batch: Batch, loaded: Loaded, request: Request, latent: Tensor)
 
 
 def plan_requests(
-    prompts: Sequence[Prompt], gold: GoldSet, models: Mapping[str, Path], settings: SynthesizeAudioConfig
+    prompts: Sequence[Prompt],
+    gold: GoldSet,
+    models: Mapping[str, Path],
+    settings: SynthesizeAudioConfig,
+    sources: Mapping[str, Source],
 ) -> list[Request]:
     """Turn prompts into requests with model, seed, length, loudness and start.
 
     Args:
         prompts: at least one.
-        settings: start, noise level, and the sampler's buckets.
+        settings: the sampler's buckets.
+        sources: what prompts start from, by prompt id. A clip has the length of its start, or of its gold clip.
     """
     # With several GPUs each process loads its own model; this process needs only the model's sizes.
     where = devices()[0] if len(set(devices())) == 1 else "cpu"
     backend = load_model(str(models[prompts[0].prompt_id]), where, settings).backend
     clips = {prompt.source_clip_id: gold.clips[prompt.source_clip_id] for prompt in prompts}
-    durations = {name: min(clip.duration_s, backend.window_s) for name, clip in clips.items()}
+    starts = {p.prompt_id: sources.get(p.prompt_id) or clips[p.source_clip_id] for p in prompts}
+    durations = {name: min(start.duration_s, backend.window_s) for name, start in starts.items()}
     window, rate = backend.max_frames * backend.hop_length, backend.sample_rate_hz
     width = settings.sampler.bucket_frames
     return make_requests(
@@ -170,13 +176,8 @@ def plan_requests(
         durations_s=durations,
         frames={name: backend.frames(duration_s, width) for name, duration_s in durations.items()},
         levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in clips.items()},
-        sources=_sources(clips, gold, settings.noise_level) if settings.start == "source" else None,
+        sources=sources,
     )
-
-
-def _sources(clips: Mapping[str, GoldClip], gold: GoldSet, noise_level: float) -> dict[str, Source]:
-    files = {name: clip_path(gold.path, clip) for name, clip in clips.items()}
-    return {name: Source(str(file), file_hash(file), noise_level) for name, file in files.items()}
 
 
 def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import DataError
@@ -45,8 +45,7 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
             f"the model that made {clip_id} ({provenance.model_hash[:12]}) is gone; run the pipeline again, which "
             "takes over what is finished"
         )
-    source = Path(artifacts["prepare-dataset"]["gold"]) / "clips" / f"{provenance.source_clip_id}.flac"
-    remake(provenance, model, target, source)
+    remake(provenance, model, target, _source(provenance, artifacts))
     return hash_file(target) == provenance.sha256
 
 
@@ -55,6 +54,14 @@ def _provenance(folders: Sequence[str], clip_id: str) -> Provenance | None:
         with contextlib.suppress(DataError):
             return read_provenance(Path(folder), clip_id)
     return None
+
+
+def _source(provenance: Provenance, artifacts: Mapping[str, Mapping[str, str]]) -> Path | None:
+    """File of the clip that it may have started from."""
+    if provenance.start == "corpus":
+        found = Path(artifacts["retrieve-audio"]["retrieved"]) / "clips"
+        return next((path for path in found.glob("*.flac") if hash_file(path) == provenance.source_sha256), None)
+    return Path(artifacts["prepare-dataset"]["gold"]) / "clips" / f"{provenance.source_clip_id}.flac"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -172,7 +172,13 @@ def synthio_pipeline(profile: Profile) -> Any:
             "prompts"
         ]
         synthetic = stage(
-            synthesize_audio, t2a=t2a, aligned=aligned, gold=gold, prompts=prompts, config=config["synthesize_audio"]
+            synthesize_audio,
+            t2a=t2a,
+            aligned=aligned,
+            gold=gold,
+            prompts=prompts,
+            retrieved=retrieved,
+            config=config["synthesize_audio"],
         ).outputs["synthetic"]
         first = stage(
             filter_audio, synthetic=synthetic, gold=gold, clap=finetuned, config=config["filter_audio"]
