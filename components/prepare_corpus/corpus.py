@@ -1,10 +1,9 @@
 """The idea of the stage: encode captioned audio into shards of latents and tokens, one shard at a time.
 
 A shard is a finished piece of work in the store; audio is read once, and encoded while it is in memory. Read next:
-`sources.py` (interface of a source, and the built-in generator), `recordings.py` (a folder or tar shards, with
-`listing.py` and `excluded.py`), `captions/` (formats of caption files), `index.py` (captions joined with audio),
-`encoding.py` (autoencoder and tokenizer), `store.py` (finished shards), `manifest.py` (what later stages read),
-`survey.py` (counts of unusable clips).
+`sources.py` (interface of a source, and the built-in generator), `recordings.py` (a folder or tar shards, without the
+clips of `excluded.py`), `captions.py` (caption files, in one of `formats/`), `index.py` (captions joined with audio),
+`encoding.py` (autoencoder and tokenizer), `store.py` (finished shards), `manifest.py` (what later stages read).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import soundfile
@@ -27,9 +26,8 @@ from common.corpus.shards import ShardWriter, read_audio_shard
 from common.errors import DataError, Interrupted
 from common.log import Progress, get_logger
 from common.runtime.parallel import abandoned, run_all
-from components.prepare_corpus.sources import Source
+from components.prepare_corpus.sources import Dropped, Source, SourceClip
 from components.prepare_corpus.store import ShardStore
-from components.prepare_corpus.survey import Dropped, SourceClip
 
 if TYPE_CHECKING:
     from components.prepare_corpus.encoding import Models
@@ -49,11 +47,15 @@ class _Facts:
     lengths: Counter[int] = field(default_factory=Counter)
     latent_channels: int = 0
 
-    def add(self, clip: SourceClip, duration_s: float) -> None:
+    def add(self, clip: SourceClip, rate: int) -> bytes:
+        """Count a clip; returns its facts as JSON, as they stand in the shard."""
+        duration_s = clip.audio.shape[-1] / rate
         self.captions.append(clip.caption)
         self.durations_s.append(duration_s)
         if clip.label:
             self.labels.add(clip.label)
+        facts = {"caption": clip.caption, "label": clip.label, "duration_s": duration_s}
+        return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
 
     def as_json(self, dropped: Dropped) -> dict[str, object]:
         return {
@@ -64,7 +66,7 @@ class _Facts:
             "durations_s": [min(self.durations_s, default=0.0), max(self.durations_s, default=0.0)],
             "lengths": self.lengths or None,
             "latent_channels": self.latent_channels,
-            "dropped": dropped.as_json(),
+            "dropped": vars(dropped),
         }
 
 
@@ -76,19 +78,15 @@ class ShardMaker:
     settings: PrepareCorpusConfig
     store: ShardStore
 
-    def audio_name(self, number: int) -> str:
-        """Name of the audio shard of shard `number`."""
-        return self.store.name("audio", self.source.key(number))
-
     def audio(self, number: int) -> str:
         """Name of audio shard `number`, made unless the store has it."""
-        name = self.audio_name(number)
+        name = self.store.name("audio", self.source.key(number))
         if not self.store.has(name):
             dropped, facts = Dropped(), _Facts()
             with self.store.workspace() as folder:
                 with ShardWriter(folder / "audio.tar") as writer:
-                    for clip in self._read(number, dropped):
-                        self._add_audio(writer, clip, facts)
+                    for _ in self._kept(self._read(number, dropped), writer, facts):
+                        pass
                 self.store.put(name, folder / "audio.tar", facts.as_json(dropped))
         return name
 
@@ -103,23 +101,30 @@ class ShardMaker:
             self._make(models, number, name, audio_name, has_audio)
         return name, audio_name
 
-    def clips(self) -> Iterator[np.ndarray]:
-        """Audio `(C, T)` of all clips, shard by shard; missing audio shards are made when needed."""
-        for number in range(self.source.shards):
-            with self.store.open(self.audio(number)) as file:
-                for clip in read_audio_shard(file):
-                    yield clip.audio
+    def first_clips(self, count: int) -> Iterator[np.ndarray]:
+        """Audio `(C, T)` of the first clips, a fair sample, since sources are in random or round-robin order.
+
+        Audio shards that are missing are made.
+        """
+
+        def every() -> Iterator[np.ndarray]:
+            for number in range(self.source.shards):
+                with self.store.open(self.audio(number)) as file:
+                    for clip in read_audio_shard(file):
+                        yield clip.audio
+
+        return islice(every(), count)
 
     def _make(self, models: Models, number: int, name: str, audio_name: str, has_audio: bool) -> None:
         # Count latent failures apart: the audio shard may be reused with another tokenizer.
         dropped, unfit, audio_facts, facts = Dropped(), Dropped(), _Facts(), _Facts()
         with self.store.workspace() as folder, ExitStack() as open_files:
             latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
+            clips = self._read(number, dropped)
             if has_audio:
-                dropped = Dropped.from_json(self.store.facts(audio_name)["dropped"])
-                clips = self._reread(open_files.enter_context(self.store.open(audio_name)))
-            else:
-                clips = self._read(number, dropped)
+                dropped = Dropped(**self.store.facts(audio_name)["dropped"])
+                file = open_files.enter_context(self.store.open(audio_name))
+                clips = (SourceClip(clip.key, clip.audio, clip.caption, clip.label) for clip in read_audio_shard(file))
             writer = None
             if self.settings.keep_audio and not has_audio:
                 writer = open_files.enter_context(ShardWriter(folder / "audio.tar"))
@@ -139,28 +144,25 @@ class ShardMaker:
         encoder = open_encoder(models)
         batch = self.settings.encode_batch if encoder.on_gpu else 1
         ready = read_ahead(clips, 2 * batch) if encoder.on_gpu else clips
-        fitting = self._fitting(encoder, ready, unfit)
-        while group := list(islice(fitting, batch)):
+
+        def fitting() -> Iterator[tuple[SourceClip, np.ndarray]]:
+            for clip in ready:
+                try:
+                    tokens = encoder.token_ids(clip.caption)
+                except DataError as error:
+                    unfit.add("too_many_tokens", str(error))
+                else:
+                    yield clip, tokens
+
+        tokenized = fitting()
+        while group := list(islice(tokenized, batch)):
             latents = encoder.encode([clip.audio for clip, _ in group])
             for (clip, tokens), latent in zip(group, latents, strict=True):
-                duration_s = clip.audio.shape[-1] / self.settings.sample_rate_hz
-                facts.add(clip, duration_s)
+                told = facts.add(clip, self.settings.sample_rate_hz)
                 facts.latent_channels, length = latent.shape
                 facts.lengths[length] += 1
                 array = _npy(latent.astype(self.settings.latent_dtype, copy=False))
-                parts = {"latent.npy": array, "tokens.npy": _npy(tokens), "json": _json(clip, duration_s)}
-                writer.add(clip.key, parts)
-
-    def _fitting(
-        self, encoder: Any, clips: Iterator[SourceClip], unfit: Dropped
-    ) -> Iterator[tuple[SourceClip, np.ndarray]]:
-        for clip in clips:
-            try:
-                tokens = encoder.token_ids(clip.caption)
-            except DataError as error:
-                unfit.add("too_many_tokens", str(error))
-                continue
-            yield clip, tokens
+                writer.add(clip.key, {"latent.npy": array, "tokens.npy": _npy(tokens), "json": told})
 
     def _read(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
         """Clips of the source, rounded to 16 bits as FLAC stores them, so that a clip read back is the same."""
@@ -169,22 +171,14 @@ class ShardMaker:
                 raise Interrupted("the process that started this one has ended; run the same command again to go on")
             yield clip._replace(audio=_pcm16(clip.audio).astype(np.float32) / 32768)
 
-    def _reread(self, file: Any) -> Iterator[SourceClip]:
-        for clip in read_audio_shard(file):
-            yield SourceClip(clip.key, clip.audio, clip.caption, clip.label)
-
     def _kept(self, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts) -> Iterator[SourceClip]:
-        for clip in clips:
-            self._add_audio(writer, clip, facts)
-            yield clip
-
-    def _add_audio(self, writer: ShardWriter, clip: SourceClip, facts: _Facts) -> None:
+        """The same clips, each after it was written."""
         rate = self.settings.sample_rate_hz
-        buffer = io.BytesIO()
-        soundfile.write(buffer, _pcm16(clip.audio).T, rate, format="FLAC", subtype="PCM_16")
-        duration_s = clip.audio.shape[-1] / rate
-        facts.add(clip, duration_s)
-        writer.add(clip.key, {"flac": buffer.getvalue(), "json": _json(clip, duration_s)})
+        for clip in clips:
+            buffer = io.BytesIO()
+            soundfile.write(buffer, _pcm16(clip.audio).T, rate, format="FLAC", subtype="PCM_16")
+            writer.add(clip.key, {"flac": buffer.getvalue(), "json": facts.add(clip, rate)})
+            yield clip
 
 
 def make_all(
@@ -192,11 +186,6 @@ def make_all(
 ) -> list[Made]:
     """Results of `make(number)` for every number below `count`, made in parallel, in order of the numbers."""
     return run_all(make, range(count), workers, start, Progress(log, "shards", count).advance)
-
-
-def first_clips(maker: ShardMaker, count: int) -> Iterator[np.ndarray]:
-    """First `count` clips; a fair sample, since sources are in random or round-robin order."""
-    return islice(maker.clips(), count)
 
 
 def encode_all(maker: ShardMaker, models: Models) -> list[tuple[str, str]]:
@@ -220,8 +209,3 @@ def _npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _json(clip: SourceClip, duration_s: float) -> bytes:
-    facts = {"caption": clip.caption, "label": clip.label, "duration_s": duration_s}
-    return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from common.errors import DataError
 from common.storage import open_uri
-from components.prepare_corpus.captions.records import file_stem, youtube_id
+from components.prepare_corpus.captions import file_stem, youtube_id
 
 MAX_LINE_CHARACTERS = 1 << 16
 _FREESOUND_COLUMNS = ("freesound_id", "fsid", "fname", "src_file")

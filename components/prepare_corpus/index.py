@@ -14,17 +14,16 @@ import sqlite3
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.audio.walk import Found
 from common.errors import DataError
-from components.prepare_corpus.captions import CaptionRow, clip_key
-from components.prepare_corpus.captions.records import OnBad
-from components.prepare_corpus.survey import Dropped, Survey
+from components.prepare_corpus.captions import CaptionRow, OnBad, clip_key
+from components.prepare_corpus.sources import Dropped, Survey
 
 _FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8192;"
 _AUDIO, _LOST, _CAPTION = 0, 1, 2
@@ -58,7 +57,7 @@ class CaptionIndex:
     def survey(self) -> Survey:
         """Counts made when the index was built."""
         found = json.loads(self._one("SELECT value FROM facts"))
-        return Survey(found["captions"], Dropped.from_json(found["dropped"]), found["excluded"])
+        return Survey(found["captions"], Dropped(**found["dropped"]), found["excluded"])
 
     def clips(self) -> int:
         """Number of clips."""
@@ -70,41 +69,41 @@ class CaptionIndex:
 
     def between(self, first: int, last: int) -> list[IndexRow]:
         """Captions of clips `first` to `last` (exclusive), clip by clip."""
-        sql = "SELECT clip, file, caption, label FROM rows WHERE clip >= ? AND clip < ? ORDER BY rowid"
-        with closing(self._connect()) as database:
-            return [IndexRow(*row) for row in database.execute(sql, (first, last))]
+        with self._connected() as database:
+            return _rows(database, "clip >= ? AND clip < ?", first, last)
 
     def captions(self) -> Iterator[str]:
         """All captions."""
-        with closing(self._connect()) as database:
+        with self._connected() as database:
             for (caption,) in database.execute("SELECT caption FROM rows ORDER BY rowid"):
                 yield caption
 
-    def lookup(self, seed: int) -> Lookup:
-        """Lookup of captions by the name of an audio file."""
-        return Lookup(self._connect(), seed)
+    @contextmanager
+    def lookup(self, seed: int) -> Iterator[Callable[[str], list[IndexRow]]]:
+        """Captions by the name of an audio file in a tar; a caption that names a file must name this one."""
+        with self._connected() as database:
+
+            def captions_of(name: str) -> list[IndexRow]:
+                key, last = _written_one_way(clip_key(name)), posixpath.basename(_written_one_way(name))
+                return [
+                    row
+                    for row in _rows(database, "hash = ? AND key = ?", order(seed, key), key)
+                    if row.file is None or posixpath.basename(_written_one_way(row.file)) == last
+                ]
+
+            yield captions_of
 
     def _one(self, sql: str) -> Any:
-        with closing(self._connect()) as database:
+        with self._connected() as database:
             return database.execute(sql).fetchone()[0]
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+    def _connected(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True))
 
 
-class Lookup:
-    """Lookup of captions by the name of an audio file, for tar shards."""
-
-    def __init__(self, database: sqlite3.Connection, seed: int) -> None:
-        self._database, self._seed = database, seed
-
-    def of(self, name: str) -> list[IndexRow]:
-        """Captions of an audio file; a caption that names a file must name this one."""
-        key = _written_one_way(clip_key(name))
-        sql = "SELECT clip, file, caption, label FROM rows WHERE hash = ? AND key = ? ORDER BY rowid"
-        found = [IndexRow(*row) for row in self._database.execute(sql, (order(self._seed, key), key))]
-        last = posixpath.basename(_written_one_way(name))
-        return [row for row in found if row.file is None or posixpath.basename(_written_one_way(row.file)) == last]
+def _rows(database: sqlite3.Connection, where: str, *values: int | str) -> list[IndexRow]:
+    sql = f"SELECT clip, file, caption, label FROM rows WHERE {where} ORDER BY rowid"
+    return [IndexRow(*row) for row in database.execute(sql, values)]
 
 
 def order(seed: int, key: str) -> int:
@@ -127,11 +126,10 @@ def build_index(
     Args:
         rows: caption rows; called with a callback for unusable captions.
         excluded: whether the clip of an id or a file name is excluded.
-        seed: seeds the order.
         root: folder or prefix of the audio; a caption that names a file outside of it is dropped.
         files: audio files, relative to `root`, and lost ones; None if captions are joined later, as with tar shards.
     """
-    counted = _Counts()
+    builder = _Builder(excluded, seed, root, joined=files is not None)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index.") as folder:
         unsorted, final = Path(folder) / "unsorted.sqlite", Path(folder) / "index.sqlite"
         with closing(sqlite3.connect(unsorted)) as source, closing(sqlite3.connect(final)) as target:
@@ -140,57 +138,72 @@ def build_index(
                 + "CREATE TABLE entries (hash INTEGER, key TEXT, kind INTEGER, file TEXT, caption TEXT, label TEXT)"
             )
             insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)"
-            by_file = _CaptionEntries(rows, excluded, seed, root, counted, paths=files is not None)
-            source.executemany(insert, by_file)
-            if files is not None:
-                source.executemany(insert, _file_entries(files(), seed, by_file.name_files, counted))
+            source.executemany(insert, builder.captions(rows(builder.bad)))
+            source.executemany(insert, builder.files(files() if files is not None else ()))
             source.commit()
-            _sort(source, target, counted, root, joined=files is not None)
+            target.executescript(
+                _FAST
+                + "CREATE TABLE rows (hash INTEGER, key TEXT, clip INTEGER, file TEXT, caption TEXT, label TEXT);"
+                + "CREATE TABLE facts (value TEXT)"
+            )
+            entries = source.execute("SELECT * FROM entries ORDER BY hash, key, kind, file, rowid")
+            target.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", builder.numbered(map(_Entry._make, entries))
+            )
+            # Rows are sorted by both columns, so both indices are written from front to back.
+            target.executescript("CREATE INDEX by_clip ON rows (clip); CREATE INDEX by_hash ON rows (hash)")
+            target.execute("INSERT INTO facts VALUES (?)", (builder.facts(),))
+            target.commit()
         final.replace(path)
 
 
-@dataclass
-class _Counts:
-    captions: int = 0
-    excluded: int = 0
-    dropped: Dropped = field(default_factory=Dropped)
+class _Builder:
+    """Entries of captions and files, their join, and the counts of both."""
+
+    def __init__(self, excluded: Callable[[str], bool], seed: int, root: str, *, joined: bool) -> None:
+        self._is_excluded, self._seed, self._root, self._joined = excluded, seed, root, joined
+        self._captions = self._excluded = 0
+        self._dropped, self._captions_name_files = Dropped(), False
 
     def bad(self, where: str, reason: str) -> None:
-        self.captions += 1
-        self.dropped.add(reason.partition(":")[0], f"{where}: {reason}")
+        self._captions += 1
+        self._dropped.add(reason.partition(":")[0], f"{where}: {reason}")
 
+    def facts(self) -> str:
+        return json.dumps({"captions": self._captions, "excluded": self._excluded, "dropped": vars(self._dropped)})
 
-class _CaptionEntries:
-    """Entries of captions; after iteration `name_files` says whether captions name their files."""
-
-    def __init__(
-        self,
-        rows: Callable[[OnBad], Iterable[CaptionRow]],
-        excluded: Callable[[str], bool],
-        seed: int,
-        root: str,
-        counted: _Counts,
-        *,
-        paths: bool,
-    ) -> None:
-        self._rows, self._excluded, self._seed, self._root = rows, excluded, seed, root
-        self._counted, self._paths, self.name_files = counted, paths, False
-
-    def __iter__(self) -> Iterator[_Entry]:
-        for row in self._rows(self._counted.bad):
-            self._counted.captions += 1
-            if self._excluded(row.clip_id) or (row.file is not None and self._excluded(row.file)):
-                self._counted.excluded += 1
+    def captions(self, rows: Iterable[CaptionRow]) -> Iterator[_Entry]:
+        for row in rows:
+            self._captions += 1
+            if self._is_excluded(row.clip_id) or (row.file is not None and self._is_excluded(row.file)):
+                self._excluded += 1
                 continue
             file = None if row.file is None else self._inside(row.file)
             if row.file is not None and file is None:
                 reason = f"the captions name {row.file!r:.200}, which lies outside {self._root}"
-                self._counted.dropped.add("outside", reason)
+                self._dropped.add("outside", reason)
                 continue
-            key = _written_one_way(clip_key(file or row.clip_id))
-            if self._paths and file is not None:
-                self.name_files, key = True, _written_one_way(file)
-            yield _Entry(order(self._seed, key), key, _CAPTION, file, row.caption, row.label)
+            key = clip_key(file or row.clip_id)
+            if self._joined and file is not None:
+                self._captions_name_files, key = True, file
+            yield self._entry(key, _CAPTION, file, row.caption, row.label)
+
+    def files(self, files: Iterable[Found]) -> Iterator[_Entry]:
+        for found in files:
+            if found.reason == "unreadable_folder" or (
+                found.reason == "broken_link" and not posixpath.splitext(found.source)[1]
+            ):
+                self._dropped.add(found.reason, f"{found.source}: {found.detail}")
+            elif found.reason != "same_folder":
+                # The stem of a format that cannot be read is that of the clip as well.
+                name = posixpath.splitext(found.source)[0] + ".wav" if found.reason else found.source
+                key = found.source if self._captions_name_files else clip_key(name)
+                detail, reason = (f"{found.source}: {found.detail}", found.reason) if found.reason else (None, None)
+                yield self._entry(key, _LOST if reason else _AUDIO, found.source, detail, reason)
+
+    def _entry(self, key: str, kind: int, file: str | None, caption: str | None, label: str | None) -> _Entry:
+        key = _written_one_way(key)
+        return _Entry(order(self._seed, key), key, kind, file, caption, label)
 
     def _inside(self, file: str) -> str | None:
         if posixpath.isabs(file) and "://" not in self._root:
@@ -198,73 +211,36 @@ class _CaptionEntries:
         file = posixpath.normpath(file.replace("\\", "/"))
         return None if file.startswith(("../", "/")) or file == ".." else file
 
-
-def _file_entries(files: Iterable[Found], seed: int, by_name: bool, counted: _Counts) -> Iterator[_Entry]:
-    for found in files:
-        if found.reason == "unreadable_folder" or (
-            found.reason == "broken_link" and not posixpath.splitext(found.source)[1]
-        ):
-            counted.dropped.add(found.reason, f"{found.source}: {found.detail}")
-        elif found.reason != "same_folder":
-            # The stem of a format that cannot be read is that of the clip as well.
-            name = posixpath.splitext(found.source)[0] + ".wav" if found.reason else found.source
-            key = _written_one_way(found.source if by_name else clip_key(name))
-            reason, detail = (found.reason, f"{found.source}: {found.detail}") if found.reason else (None, None)
-            yield _Entry(order(seed, key), key, _LOST if reason else _AUDIO, found.source, detail, reason)
+    def numbered(self, entries: Iterable[_Entry]) -> Iterator[tuple[int, str, int, str | None, str, str | None]]:
+        clip = 0
+        for (number, key), group in groupby(entries, key=lambda entry: (entry.hash, entry.key)):
+            files: list[str | None] = []
+            seen: set[tuple[str | None, str | None]] = set()
+            lost = "absent_audio", f"there is no audio for {key!r:.200} in {self._root}"
+            for entry in group:
+                if entry.kind == _AUDIO:
+                    files.append(entry.file)
+                    continue
+                if entry.kind == _LOST:
+                    lost = str(entry.label), str(entry.caption)
+                    continue
+                if self._joined and not files:
+                    self._dropped.add(*lost)
+                    continue
+                # Several files of one clip hold the same sound; only the first is used.
+                file = files[0] if self._joined else entry.file
+                if (file, entry.caption) in seen:
+                    self._dropped.add("duplicate", f"{key!r:.200} has the caption {entry.caption!r:.60} twice")
+                    continue
+                seen.add((file, entry.caption))
+                yield number, key, clip, file, str(entry.caption), entry.label
+            clip += bool(seen)
 
 
 def _written_one_way(name: str) -> str:
     """`name` in NFC, with `/` for `\\` and its suffix in lower case, in which lists and file systems differ."""
     stem, suffix = posixpath.splitext(unicodedata.normalize("NFC", name.replace("\\", "/")))
     return stem + suffix.lower()
-
-
-def _sort(source: sqlite3.Connection, target: sqlite3.Connection, counted: _Counts, root: str, *, joined: bool) -> None:
-    target.executescript(
-        _FAST
-        + "CREATE TABLE rows (hash INTEGER, key TEXT, clip INTEGER, file TEXT, caption TEXT, label TEXT);"
-        + "CREATE TABLE facts (value TEXT)"
-    )
-    entries = (
-        _Entry(*row)
-        for row in source.execute(
-            "SELECT hash, key, kind, file, caption, label FROM entries ORDER BY hash, key, kind, file, rowid"
-        )
-    )
-    target.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", _numbered(entries, counted, root, joined=joined))
-    # Rows are sorted by both columns, so both indices are written from front to back.
-    target.executescript("CREATE INDEX by_clip ON rows (clip); CREATE INDEX by_hash ON rows (hash)")
-    facts = {"captions": counted.captions, "excluded": counted.excluded, "dropped": counted.dropped.as_json()}
-    target.execute("INSERT INTO facts VALUES (?)", (json.dumps(facts),))
-    target.commit()
-
-
-def _numbered(
-    entries: Iterable[_Entry], counted: _Counts, root: str, *, joined: bool
-) -> Iterator[tuple[int, str, int, str | None, str, str | None]]:
-    clip = 0
-    for (number, key), group in groupby(entries, key=lambda entry: (entry.hash, entry.key)):
-        files: list[str | None] = []
-        seen: set[tuple[str | None, str | None]] = set()
-        lost = "absent_audio", f"there is no audio for {key!r:.200} in {root}"
-        for entry in group:
-            if entry.kind == _AUDIO:
-                files.append(entry.file)
-                continue
-            if entry.kind == _LOST:
-                lost = str(entry.label), str(entry.caption)
-                continue
-            if joined and not files:
-                counted.dropped.add(*lost)
-                continue
-            # Several files of one clip hold the same sound; only the first is used.
-            file = files[0] if joined else entry.file
-            if (file, entry.caption) in seen:
-                counted.dropped.add("duplicate", f"{key!r:.200} has the caption {entry.caption!r:.60} twice")
-                continue
-            seen.add((file, entry.caption))
-            yield number, key, clip, file, str(entry.caption), entry.label
-        clip += bool(seen)
 
 
 def listing_digest(files: Iterable[Found]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import posixpath
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -16,22 +17,21 @@ from common.archives import ArchiveLimits, read_members
 from common.audio import AUDIO_SUFFIXES
 from common.audio.file import AudioError
 from common.audio.signal import check_signal, loudest_window, read_audio, resample, to_mono
+from common.audio.walk import HARMLESS, Found, as_audio, walk, walk_audio
 from common.config.corpus import PrepareCorpusConfig
-from common.errors import SynthioError, one_line
-from common.storage import open_store, open_uri, split_uri
+from common.datasets.names import is_folder
+from common.errors import DataError, SynthioError, one_line
+from common.storage import ObjectStore, open_store, open_uri, split_uri
 from common.storage.hashing import hash_file, hash_json
 from common.storage.items import ItemStore
 from components.prepare_corpus.captions import detect_format, formats, read_captions
 from components.prepare_corpus.excluded import ExcludedIds
-from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest
-from components.prepare_corpus.listing import audio_files, local_captions, tar_shards
-from components.prepare_corpus.sources import Source, check_dropped, shard_size, to_channels
-from components.prepare_corpus.survey import Dropped, SourceClip, Survey
+from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest, order
+from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_size, to_channels
 
 _BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
 """Suffixes of files that WebDataset shards hold beside audio; they are skipped."""
 _LIMITS = ArchiveLimits(members=10_000_000)
-_CHUNK = 2**20
 _UNUSABLE = ("nan", "silence", "dc")
 """Signal defects that exclude a clip. Clipping and clicks do not: uploads often have them, and a model learns them."""
 
@@ -44,17 +44,17 @@ def open_recordings(
     Raises DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.
     """
     root = str(settings.audio_dir)
-    captions = local_captions(str(settings.captions_file), items)
+    captions = _local_captions(str(settings.captions_file), items)
     kind = detect_format(captions) if settings.captions_format == "auto" else settings.captions_format
     excluded = ExcludedIds.read(excluded_files)
-    tars = tar_shards(root, seed) if settings.source == "tar" else None
+    tars = _tar_shards(root, seed) if settings.source == "tar" else None
     read = [captions, *(captions.with_name(name) for name in formats()[kind].beside)]
     scratch = items.scratch_dir(
         captions=[hash_file(path) if path.is_file() else None for path in read],
         format=kind,
         excluded=excluded.digest,
         seed=seed,
-        audio=listing_digest(audio_files(root)) if tars is None else None,
+        audio=listing_digest(_audio_files(root)) if tars is None else None,
     )
     index = CaptionIndex(scratch / "index.sqlite")
     if not index.path.is_file():
@@ -64,25 +64,90 @@ def open_recordings(
             excluded.__contains__,
             seed,
             root=root,
-            files=partial(audio_files, root) if tars is None else None,
+            files=partial(_audio_files, root) if tars is None else None,
         )
     survey = index.survey()
-    check_dropped(survey.dropped, survey.captions, settings.max_bad_fraction)
+    survey.dropped.check(survey.captions, settings.max_bad_fraction)
     check_not_empty(index, str(settings.captions_file))
-    return FolderSource(settings, seed, index) if tars is None else TarSource(settings, seed, index, tars)
+    return _Folder(settings, seed, index) if tars is None else _Tars(settings, seed, index, tars)
+
+
+def _local_captions(file: str, items: ItemStore) -> Path:
+    """Local path of the caption file; the ontology's files are fetched beside it if there are any."""
+    store, name = split_uri(file)
+    opened = open_store(store)
+    local = opened.local_path(name)
+    if local is not None:
+        return local
+    folder = items.scratch_dir(captions_file=file)
+    prefix = name.rpartition("/")[0]
+    for other in {name for each in formats().values() for name in each.beside}:
+        key = f"{prefix}/{other}".lstrip("/")
+        if opened.size(key) is not None:
+            opened.download(key, folder / other)
+    target = folder / posixpath.basename(name)
+    opened.download(name, target)
+    return target
+
+
+def _audio_files(root: str) -> Iterator[Found]:
+    """Audio files below a folder or prefix, in any order, and what is lost there, with the reason."""
+    store = open_store(root)
+    local = store.local_path("")
+    if local is not None and not is_folder(local):
+        raise DataError(f"audio_dir {local} is no folder; name the root of the audio files")
+    walked = (as_audio(Found(name)) for name in store.list()) if local is None else walk_audio(local)
+    for found in walked:
+        if found.source == "." and found.reason == "unreadable_folder":
+            raise DataError(f"audio_dir {local}: {found.detail}")
+        if found.reason not in HARMLESS:
+            yield found
+
+
+def _tar_shards(root: str, seed: int) -> tuple[str, ...]:
+    """Addresses of the tar shards, shuffled."""
+    if root.endswith(".txt"):
+        store, name = split_uri(root)
+        lines = open_store(store).read_bytes(name).decode("utf-8-sig").splitlines()
+        found = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    else:
+        found = set(_tars_below(open_store(root)))
+    if len(found) < 2:
+        raise DataError(
+            f"audio_dir {root} has {len(found)} tar shards; at least two are needed, so that one can be held out: "
+            "split the archive, or unpack it and set prepare_corpus.source to `folder`"
+        )
+    return tuple(sorted(sorted(found), key=lambda uri: order(seed, posixpath.basename(uri))))
+
+
+def _tars_below(store: ObjectStore) -> Iterator[str]:
+    local = store.local_path("")
+    for found in map(Found, store.list()) if local is None else walk(local):
+        named = found.source.endswith((".tar", ".tar.gz", ".tgz"))
+        if found.reason == "unreadable_folder" or (named and found.reason not in ("", *HARMLESS)):
+            raise DataError(f"audio_dir {store.uri}: {found.source}: {found.reason} ({found.detail})")
+        if named and not found.reason:
+            path = store.local_path(found.source)
+            # A name may contain characters with a meaning in addresses, such as `#` and `%`.
+            yield f"{store.uri}/{found.source}" if path is None else path.as_uri()
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """Audio files in shuffled order; a shard holds `clips_per_shard` of them."""
-
-    config: PrepareCorpusConfig
-    seed: int
+class _Recordings(Source):
     index: CaptionIndex
+
+    def captions(self) -> Iterator[str]:
+        return self.index.captions()
+
+    def survey(self) -> Survey:
+        return self.index.survey()
+
+
+class _Folder(_Recordings):
+    """Audio files in shuffled order; a shard holds `clips_per_shard` of them."""
 
     @property
     def shards(self) -> int:
-        """Number of shards."""
         return -(-self.index.clips() // self._size)
 
     @property
@@ -94,7 +159,7 @@ class FolderSource:
         rows = self._rows(number)
         root = open_store(str(self.config.audio_dir))
         versions = [_version(root.local_path(str(row.file))) for row in rows]
-        return {**_key(self.config, self.seed), "rows": hash_json([list(row) for row in rows]), "files": versions}
+        return {**super().key(number), "rows": hash_json([list(row) for row in rows]), "files": versions}
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
         """Clips of shard `number`; a file with several captions is read once."""
@@ -115,38 +180,22 @@ class FolderSource:
                         continue
                     last = file, _read(self.config, path, f"{root.uri}/{file}")
                 if isinstance(last[1], AudioError):
-                    dropped.add(_code(last[1]), str(last[1]))
-                    continue
-                yield SourceClip(_sample(f"{row.clip:09d}", place), last[1], row.caption, row.label)
-
-    def captions(self) -> Iterator[str]:
-        """All captions."""
-        return self.index.captions()
-
-    def survey(self) -> Survey:
-        """Counts of the index."""
-        return self.index.survey()
-
-    def absent(self, found: int) -> int:
-        """Zero: the index has already counted them."""
-        return 0
+                    dropped.add(last[1].reason, str(last[1]))
+                else:
+                    yield SourceClip(_sample(f"{row.clip:09d}", place), last[1], row.caption, row.label)
 
     def _rows(self, number: int) -> list[IndexRow]:
         return self.index.between(number * self._size, (number + 1) * self._size)
 
 
 @dataclass(frozen=True)
-class TarSource:
+class _Tars(_Recordings):
     """Tar shards, plain or compressed; each becomes one shard of the corpus."""
 
-    config: PrepareCorpusConfig
-    seed: int
-    index: CaptionIndex
     tars: tuple[str, ...]
 
     @property
     def shards(self) -> int:
-        """Number of shards."""
         return len(self.tars)
 
     def key(self, number: int) -> dict[str, object]:
@@ -154,53 +203,37 @@ class TarSource:
         store, name = split_uri(self.tars[number])
         opened = open_store(store)
         version = [opened.size(name), *_version(opened.local_path(name))]
-        return {**_key(self.config, self.seed), "tar": [name, version], "captions": self.index.path.parent.name}
+        return {**super().key(number), "tar": [name, version], "captions": self.index.path.parent.name}
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
         """Clips of tar `number` that have captions, in the order of the tar."""
         uri = self.tars[number]
-        lookup = self.index.lookup(self.seed)
-        with tempfile.TemporaryDirectory(prefix="synthio-audio-") as folder, open_uri(uri) as stream:
-            members = read_members(_Named(stream, uri), (*AUDIO_SUFFIXES, *_BESIDE_AUDIO), _LIMITS)  # type: ignore[arg-type]
+        with (
+            tempfile.TemporaryDirectory(prefix="synthio-audio-") as folder,
+            open_uri(uri) as stream,
+            self.index.lookup(self.seed) as captions_of,
+        ):
+            # The name is for error messages.
+            named = SimpleNamespace(name=uri, read=stream.read)
+            members = read_members(named, (*AUDIO_SUFFIXES, *_BESIDE_AUDIO), _LIMITS)  # type: ignore[arg-type]
             for place, (name, file) in enumerate(members):
                 suffix = posixpath.splitext(name)[1].lower()
-                rows = lookup.of(name) if suffix in AUDIO_SUFFIXES else []
+                rows = captions_of(name) if suffix in AUDIO_SUFFIXES else []
                 if not rows:
                     continue
                 path = Path(folder) / f"clip{suffix}"
-                _write(path, file)
+                with path.open("wb") as target:
+                    shutil.copyfileobj(file, target)
                 audio = _read(self.config, path, f"{uri}, member {name}")
                 for again, row in enumerate(rows):
                     if isinstance(audio, AudioError):
-                        dropped.add(_code(audio), str(audio))
+                        dropped.add(audio.reason, str(audio))
                     else:
                         key = _sample(f"{number:06d}{place:07d}", again)
                         yield SourceClip(key, audio, row.caption, row.label)
 
-    def captions(self) -> Iterator[str]:
-        """All captions."""
-        return self.index.captions()
-
-    def survey(self) -> Survey:
-        """Counts of the index."""
-        return self.index.survey()
-
     def absent(self, found: int) -> int:
-        """Number of captions without a tar member."""
         return max(0, self.index.rows() - found)
-
-
-class _Named:
-    """A stream with a name for error messages."""
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self.name = name
-        self.read = stream.read
-
-
-def _key(config: PrepareCorpusConfig, seed: int) -> dict[str, object]:
-    names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
-    return {"settings": config.model_dump(mode="json", include=names), "seed": seed}
 
 
 def _is_inside(path: Path, root: Path) -> bool:
@@ -225,10 +258,6 @@ def _sample(key: str, again: int) -> str:
     return f"{key}-{again}" if again else key
 
 
-def _code(error: AudioError) -> str:
-    return "absent_audio" if error.reason == "missing_file" else error.reason
-
-
 def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | AudioError:
     """Audio `(C, T)` of a file, cut to the longest duration of the corpus; or the error that makes it unusable."""
     longest_s = max(config.durations_s)
@@ -240,14 +269,9 @@ def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | Au
         audio = resample(to_mono(audio) if config.channels == 1 else audio, rate, config.sample_rate_hz)
         return to_channels(loudest_window(audio, round(longest_s * config.sample_rate_hz)), config.channels)
     except AudioError as error:
-        return AudioError(error.reason, str(error).replace(str(path), name))
+        reason = "absent_audio" if error.reason == "missing_file" else error.reason
+        return AudioError(reason, str(error).replace(str(path), name))
     except SynthioError:
         raise
     except Exception as error:
         return AudioError("unreadable", f"{name}: {one_line(error)}; export the file again")
-
-
-def _write(path: Path, file: BinaryIO) -> None:
-    with path.open("wb") as target:
-        while chunk := file.read(_CHUNK):
-            target.write(chunk)

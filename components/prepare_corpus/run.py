@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.corpus import SPECTRAL, PrepareCorpusConfig, PrepareCorpusPlan
 from common.corpus.vocabulary import build_vocabulary
-from common.errors import ConfigError
 from common.log import event, get_logger
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
 from common.storage import write_json
 from common.storage.items import ItemStore
-from components.prepare_corpus.corpus import ShardMaker, encode_all, first_clips, make_all
+from components.prepare_corpus.corpus import ShardMaker, encode_all, make_all
 from components.prepare_corpus.manifest import EMPTY, make_manifest
-from components.prepare_corpus.sources import JoinedSource, ProceduralSource, Source
+from components.prepare_corpus.sources import open_source
 from components.prepare_corpus.store import ShardStore
 
 if TYPE_CHECKING:
@@ -69,11 +68,7 @@ def _published_vae(settings: PrepareCorpusConfig) -> Any:
 
 
 def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
-    """Save `vocabulary.json`, tokenizer and autoencoder, made from a first pass over the source.
-
-    Args:
-        vae: published autoencoder; None = fit one.
-    """
+    """Save `vocabulary.json`, tokenizer and autoencoder (fitted if `vae` is None), in a first pass over the source."""
     import torch
 
     from components.prepare_corpus.encoding import fit_vae, open_tokenizer, save
@@ -85,7 +80,7 @@ def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
     if vae is None:
         make_all(maker.audio, min(maker.source.shards, -(-settings.codec_fit_clips // settings.clips_per_shard)))
         with model_time():
-            vae = fit_vae(settings, first_clips(maker, settings.codec_fit_clips))
+            vae = fit_vae(settings, maker.first_clips(settings.codec_fit_clips))
     return save(vae, open_tokenizer(settings, vocabulary), target), int(vae.hop_length)
 
 
@@ -96,27 +91,3 @@ def _captions(maker: ShardMaker) -> Iterator[str]:
         return
     for name in make_all(maker.audio, maker.source.shards):
         yield from maker.store.facts(name)["captions"]
-
-
-def open_source(plan: PrepareCorpusPlan, items: ItemStore) -> Source:
-    """Source named in the settings.
-
-    Raises:
-        ConfigError: paths are missing.
-        DataError: captions or audio cannot be read.
-    """
-    settings = plan.settings
-    if settings.source == "procedural":
-        return ProceduralSource(settings, plan.seed)
-    from components.prepare_corpus.recordings import open_recordings
-
-    if not settings.audio_dir or not settings.captions_file:
-        raise ConfigError(
-            f"prepare_corpus: source is `{settings.source}`, but audio_dir and captions_file are not set; for example "
-            "OVERRIDES='prepare_corpus.audio_dir=/data/audioset prepare_corpus.captions_file=/data/captions.csv'"
-        )
-    recordings = open_recordings(settings, plan.seed, plan.excluded_ids_files, items)
-    if not settings.procedural_clips:
-        return recordings
-    generator = settings.model_copy(update={"source": "procedural", "clips": settings.procedural_clips})
-    return JoinedSource(recordings, ProceduralSource(generator, plan.seed))

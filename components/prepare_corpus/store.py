@@ -82,9 +82,9 @@ class ShardStore:
         self._objects.write_bytes(f"{name}.json", json.dumps(facts, ensure_ascii=False).encode())
 
     def publish(
-        self, name: str, facts: dict[str, Any], kind: Kind, split: Split, link: Path | None, number: int
+        self, name: str, entry: dict[str, Any], kind: Kind, split: Split, link: Path | None, number: int
     ) -> Shard:
-        """Manifest entry of a finished shard.
+        """Manifest entry of a finished shard, of which `entry` has clips, bytes, hash and lengths.
 
         Args:
             link: artifact folder to hold the shard if that costs no space (a hard link on the same file system);
@@ -93,14 +93,8 @@ class ShardStore:
         relative = f"{kind}/shard-{number:05d}.tar"
         local = self._objects.local_path(f"{name}.tar")
         linked = link is not None and local is not None and _link(local, link / relative)
-        return Shard.model_validate(
-            {
-                "uri": relative if linked else f"{self._objects.uri}/{name}.tar",
-                "kind": kind,
-                "split": split,
-                **{field: facts.get(field) for field in ("clips", "bytes", "sha256", "lengths")},
-            }
-        )
+        uri = relative if linked else f"{self._objects.uri}/{name}.tar"
+        return Shard.model_validate({"uri": uri, "kind": kind, "split": split, **entry})
 
     def remove_abandoned(self) -> None:
         """Delete what killed runs left behind, if it is at least a day old."""

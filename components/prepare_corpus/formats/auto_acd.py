@@ -8,14 +8,10 @@ Source: columns as github.com/KarthikKolluriKB/CARD, `scripts/data/prepare_autoa
 them (`# YouTube ID, caption`); not verified against the file itself.
 """
 
-from __future__ import annotations
+from components.prepare_corpus.captions import clean_youtube_id, table_format
 
-from components.prepare_corpus.captions.records import CaptionRow, clean_caption, clean_youtube_id
-from components.prepare_corpus.captions.tables import table_format
-
-
-def _rows(cells: dict[str, str]) -> list[CaptionRow]:
-    return [CaptionRow(clean_youtube_id(cells["youtube_id"]), None, clean_caption(cells["caption"]), None)]
-
-
-FORMAT = table_format(("youtube_id", "caption"), "youtube_id and caption", _rows)
+FORMAT = table_format(
+    ("youtube_id", "caption"),
+    "youtube_id and caption",
+    lambda cells: (clean_youtube_id(cells["youtube_id"]), cells["caption"]),
+)

@@ -1,4 +1,4 @@
-"""The project's own caption file: CSV with a header, or JSON lines."""
+"""Our own caption file: a CSV, or JSON lines (suffix `.jsonl`), of `file`, `caption` and optionally `label`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.prepare_corpus.captions.records import (
+from components.prepare_corpus.captions import (
     MAX_CAPTION_CHARACTERS,
     MAX_FILE_CHARACTERS,
     BadRow,
@@ -19,24 +19,19 @@ from components.prepare_corpus.captions.records import (
     clean_label,
     convert,
     file_stem,
+    read_lines,
+    read_table,
+    unreadable,
 )
-from components.prepare_corpus.captions.tables import read_lines, read_table, unreadable
 
 COLUMNS = ("file", "caption")
 _EXPECTED = "`file` and a `caption` (and a `label`, where known)"
 
 
 def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
-    """Captions of a CSV, or of JSON lines (suffix `.jsonl`): `file`, `caption` and optionally `label`.
-
-    Source: ours.
-    """
-    records = _json_lines(path, on_bad) if path.suffix.lower() == ".jsonl" else _table(path, on_bad)
-    return convert(records, _rows, on_bad)
-
-
-def _table(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield from read_table(path, on_bad, COLUMNS, _EXPECTED)
+    if path.suffix.lower() == ".jsonl":
+        return convert(_json_lines(path, on_bad), _rows, on_bad)
+    return convert(read_table(path, on_bad, COLUMNS, _EXPECTED), _rows, on_bad)
 
 
 def _json_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -56,7 +51,8 @@ def _json_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _rows(values: dict[str, Any]) -> list[CaptionRow]:
-    file, caption, label = (_text(values.get(name)) for name in ("file", "caption", "label"))
+    told = [values.get(name) for name in (*COLUMNS, "label")]
+    file, caption, label = ("" if value is None or isinstance(value, dict | list) else str(value) for value in told)
     found = f"found file={file!r:.60} caption={caption!r:.60}"
     expected = f"expected `file` and a `caption` of 1 to {MAX_CAPTION_CHARACTERS} characters on one line"
     if not file or len(file) > MAX_FILE_CHARACTERS:
@@ -67,10 +63,6 @@ def _rows(values: dict[str, Any]) -> list[CaptionRow]:
     except BadRow as bad:
         reason = str(bad).partition(":")[0]
         raise BadRow(reason, f"{expected}, {found}") from bad
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
 FORMAT = Format(_read, frozenset(COLUMNS), suffix=".jsonl")

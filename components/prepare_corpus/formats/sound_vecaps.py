@@ -7,14 +7,8 @@ them; not verified against the file itself, nor whether the full variant (which 
 the same columns.
 """
 
-from __future__ import annotations
+from components.prepare_corpus.captions import clean_youtube_id, table_format
 
-from components.prepare_corpus.captions.records import CaptionRow, clean_caption, clean_youtube_id
-from components.prepare_corpus.captions.tables import table_format
-
-
-def _rows(cells: dict[str, str]) -> list[CaptionRow]:
-    return [CaptionRow(clean_youtube_id(cells["id"]), None, clean_caption(cells["caption"]), None)]
-
-
-FORMAT = table_format(("id", "caption"), "id and caption", _rows)
+FORMAT = table_format(
+    ("id", "caption"), "id and caption", lambda cells: (clean_youtube_id(cells["id"]), cells["caption"])
+)

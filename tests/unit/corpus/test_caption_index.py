@@ -10,8 +10,7 @@ import pytest
 
 from common.audio.walk import Found
 from common.errors import DataError
-from components.prepare_corpus.captions import CaptionRow
-from components.prepare_corpus.captions.records import OnBad
+from components.prepare_corpus.captions import CaptionRow, OnBad
 from components.prepare_corpus.index import CaptionIndex, build_index, check_not_empty, listing_digest
 
 ROOT = "/audio"
@@ -136,10 +135,10 @@ def test_captions_meet_files_whose_names_are_written_otherwise(tmp_path: Path, l
 
 def test_members_of_tars_find_their_captions(tmp_path: Path) -> None:
     index = make(tmp_path, [*by_id(10), CaptionRow("n", "some/bell.flac", "a bell", "bell")], None)
-    lookup = index.lookup(seed=1)
-    assert [row.caption for row in lookup.of("00/Y00000000003_30000.flac")] == ["sound 3"]
-    assert [row.label for row in lookup.of("other/bell.flac")] == ["bell"]
-    assert lookup.of("other/bell.wav") == [] and lookup.of("00000000099.wav") == []
+    with index.lookup(seed=1) as captions_of:
+        assert [row.caption for row in captions_of("00/Y00000000003_30000.flac")] == ["sound 3"]
+        assert [row.label for row in captions_of("other/bell.flac")] == ["bell"]
+        assert captions_of("other/bell.wav") == [] and captions_of("00000000099.wav") == []
 
 
 def test_an_index_that_was_not_finished_is_not_there(tmp_path: Path) -> None:

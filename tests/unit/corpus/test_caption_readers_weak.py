@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError
-from components.prepare_corpus.captions import read_captions
-from components.prepare_corpus.captions.records import clean_caption
-from components.prepare_corpus.captions.weak_captions import MAX_EVENTS, write_weak_caption
-from components.prepare_corpus.formats.ontology import Ontology
+from components.prepare_corpus.captions import clean_caption, read_captions
+from components.prepare_corpus.formats.ontology import MAX_EVENTS, Ontology, write_weak_caption
 
 NODES = [
     ("/m/sounds", "Animal sounds", ["/m/animal"], ["abstract"]),

@@ -20,7 +20,7 @@ from common.errors import ConfigError, DataError
 from common.runtime.seeding import numpy_generator
 from common.storage.items import ItemStore
 from components.prepare_corpus.recordings import open_recordings
-from components.prepare_corpus.survey import Dropped
+from components.prepare_corpus.sources import Dropped
 from contrib.nano import notes
 from contrib.nano.clips import Clip
 from contrib.nano.corpus import make_corpus
