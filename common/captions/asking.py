@@ -1,14 +1,18 @@
-"""Requests to a writer: check, one repair for what is missing, then the grammar as fallback. All of it is counted."""
+"""Requests to a writer: check, one repair for what is missing, then the grammar as fallback. All of it is counted.
+
+No answer of a model is paid for twice: the request cache holds the result of the checks, that is valid captions, reason
+codes and the cost, never a reply's text.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from common.captions.cache import Cache, NoCache
 from common.captions.checks import check_caption, check_reply, plain_caption
-from common.captions.grammar import GrammarWriter
+from common.captions.grammar import GrammarWriter, extract_elements
 from common.captions.prompts import make_request
 from common.captions.records import Answer, Checked, Elements, Kept, Reply, Request, Task
 from common.config.captions import CheckConfig
@@ -17,10 +21,15 @@ from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import Written
 from common.records.text import normalize_label
+from common.storage import read_json, write_json
+from common.storage.items import ItemStore
 
 log = get_logger("captions")
 
 MAX_REDRAWS = 400
+CACHE_FORMAT = "3"
+"""Bump when `Kept` or the checks change in a way that makes old answers wrong."""
+_KEPT = "kept.json"
 
 
 class CaptionWriter(Protocol):
@@ -37,21 +46,48 @@ class CaptionWriter(Protocol):
         """
 
 
+class RequestCache:
+    """Checked replies in the item store, keyed by model (with the settings that shape a reply), prompt hash and seed.
+
+    All caption stages share it, so a code change in a stage costs nothing either.
+    """
+
+    def __init__(self, model: str, scope: str) -> None:
+        self._model, self._store = model, ItemStore("caption_requests", CACHE_FORMAT, scope=scope)
+
+    def get(self, request: Request) -> Kept | None:
+        """Look up a checked reply; None when absent."""
+        key = self._key(request)
+        return Kept.model_validate(read_json(self._store.path(**key) / _KEPT)) if self._store.has(**key) else None
+
+    def put(self, request: Request, kept: Kept) -> None:
+        """Store a checked reply."""
+
+        def make(folder: Path) -> None:
+            write_json(folder / _KEPT, kept.model_dump(mode="json"))
+
+        self._store.get_or_make(make, **self._key(request))
+
+    def _key(self, request: Request) -> dict[str, str]:
+        return {"model": self._model, "request": request.key}
+
+
 class Desk:
     """Sends tasks to a writer and returns only captions and elements that passed the checks.
 
     Args:
         grammar: writes the pieces that no reply held.
+        cache: None for a writer that costs nothing.
     """
 
     def __init__(
-        self, writer: CaptionWriter, grammar: GrammarWriter, checks: CheckConfig, cache: Cache | None = None
+        self, writer: CaptionWriter, grammar: GrammarWriter, checks: CheckConfig, cache: RequestCache | None = None
     ) -> None:
-        self._writer, self._grammar, self._checks, self._cache = writer, grammar, checks, cache or NoCache()
+        self._writer, self._grammar, self._checks, self._cache = writer, grammar, checks, cache
 
     @property
     def writer_name(self) -> str:
-        """Name of the first writer."""
+        """Name of the writer."""
         return self._writer.name
 
     def ask(self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None) -> tuple[dict[str, Answer], Tally]:
@@ -83,7 +119,7 @@ class Desk:
 
     def _checked(self, requests: Sequence[Request], work: _Work) -> list[Checked]:
         """Checked reply of each request. Paid replies are cached on arrival, so a killed stage does not lose them."""
-        kept = [self._cache.get(request) for request in requests]
+        kept = [self._cache.get(request) if self._cache else None for request in requests]
         usages = [Usage(cached=1) if one else Usage() for one in kept]
         found = [one.checked if one else None for one in kept]
         missing = [index for index, checked in enumerate(found) if checked is None]
@@ -99,7 +135,8 @@ class Desk:
                 checked = checked.model_copy(update={"reasons": (reply.failure, *further)})
             if reply.failure is None or reply.usage.paid.output_tokens:
                 paid = Kept(checked=checked, price=reply.usage.paid)
-                self._cache.put(requests[index], paid)
+                if self._cache:
+                    self._cache.put(requests[index], paid)
                 kept[index] = paid
             found[index] = checked
         prices = {request.key: one.price for request, one in zip(requests, kept, strict=True) if one}
@@ -111,7 +148,7 @@ class Desk:
     def _fill(self, task: Task, work: _Work) -> None:
         """Fill missing pieces with the grammar; duplicates are redrawn."""
         if task.prompt == "extract":
-            work.elements[task.task_id] = self._grammar.extract(task)
+            work.elements[task.task_id] = extract_elements(task.caption, task.labels)
             work.replaced += 1
             return
         for position in range(len(work.kept[task.task_id]), task.count):

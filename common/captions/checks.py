@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
 import yaml
 from pydantic import TypeAdapter
 
-from common.captions.book import prompt_book
 from common.captions.reading import read_reply, read_sentence
-from common.captions.records import Checked, Elements, Task
+from common.captions.records import Checked, Elements, Task, prompt_book
 from common.captions.tidying import shorten, tidy
 from common.config.captions import CheckConfig
 from common.records.text import normalize_label
@@ -81,18 +80,16 @@ def check_caption(caption: str, task: Task, checks: CheckConfig) -> str | None:
         return "empty"
     if not caption.strip().isprintable():
         return "unprintable"
-    present = [label for label in task.labels if contains_phrase(caption, label)]
-    if len(present) < task.required_labels:
+    if not all(contains_phrase(caption, label) for label in task.labels):
         return "no_label"
     if len(normalize_label(caption).split()) > max_words(task, checks):
         return "too_long"
-    return _check_characters(_raw_without(caption, present), checks)
+    return _check_characters(_raw_without(caption, task.labels), checks)
 
 
 def max_words(task: Task, checks: CheckConfig) -> int:
     """Word limit of a caption; very long labels raise it, because labels are never cut."""
-    lengths = sorted((len(label.split()) for label in task.labels), reverse=True)
-    return max(checks.max_words, sum(lengths[: task.required_labels]) + LABEL_MARGIN_WORDS)
+    return max(checks.max_words, sum(len(label.split()) for label in task.labels) + LABEL_MARGIN_WORDS)
 
 
 def plain_caption(caption: str, labels: Sequence[str] = ()) -> str:
@@ -115,16 +112,19 @@ def check_text(text: str, max_word_count: int, min_ascii_share: float) -> str | 
 
 def check_sentence(text: str, max_word_count: int, min_ascii_share: float) -> tuple[str, str | None]:
     """Plain sentence out of a free reply, and the reason code for refusing it; a long one is cut after a clause."""
-
-    def reason_of(sentence: str) -> str | None:
-        return check_text(sentence, max_word_count, min_ascii_share)
-
     found, reason = read_sentence(text)
-    sentence = tidy(found)
-    if reason is None and (reason := reason_of(sentence)) == "too_long":
-        sentence = shorten(sentence, lambda beginning: reason_of(beginning) is None)
-        reason = reason_of(sentence)
-    return sentence, reason
+    if reason is not None:
+        return tidy(found), reason
+    return _cut(tidy(found), lambda sentence: check_text(sentence, max_word_count, min_ascii_share))
+
+
+def _cut(text: str, check: Callable[[str], str | None]) -> tuple[str, str | None]:
+    """`text`, cut after a clause if it is too long, and what `check` says of it."""
+    reason = check(text)
+    if reason == "too_long":
+        text = shorten(text, lambda beginning: check(beginning) is None)
+        reason = check(text)
+    return text, reason
 
 
 def _raw_without(caption: str, labels: Sequence[str]) -> str:
@@ -151,9 +151,10 @@ def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
 
     Never raises, whatever the text.
     """
-    refusal = _check_size(text, checks)
-    if refusal:
-        return Checked(reasons=(refusal,), complete=False)
+    if len(text) > checks.max_reply_bytes or len(text.encode("utf-8", "replace")) > checks.max_reply_bytes:
+        return Checked(reasons=("too_large",), complete=False)
+    if not text.strip():
+        return Checked(reasons=("empty",), complete=False)
     found = read_reply(text, task.prompt == "extract", checks.max_depth)
     reasons = [found.reason] if found.reason else []
     if task.prompt == "extract":
@@ -162,11 +163,7 @@ def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
         return _checked_elements(found.elements, task, checks, reasons)
     kept: list[str] = []
     for caption in found.captions[: 4 * task.count]:
-        plain = tidy(caption, task.labels)
-        reason = check_caption(plain, task, checks)
-        if reason == "too_long":
-            plain = shorten(plain, lambda beginning: check_caption(beginning, task, checks) is None)
-            reason = check_caption(plain, task, checks)
+        plain, reason = _cut(tidy(caption, task.labels), lambda text: check_caption(text, task, checks))
         if reason:
             reasons.append(reason)
         else:
@@ -177,12 +174,6 @@ def check_reply(text: str, task: Task, checks: CheckConfig) -> Checked:
     if complete and found.reason:
         reasons.remove(found.reason)
     return Checked(captions=tuple(kept), reasons=tuple(reasons), complete=complete)
-
-
-def _check_size(text: str, checks: CheckConfig) -> str | None:
-    if len(text) > checks.max_reply_bytes or len(text.encode("utf-8", "replace")) > checks.max_reply_bytes:
-        return "too_large"
-    return None if text.strip() else "empty"
 
 
 def _checked_elements(reply: Elements, task: Task, checks: CheckConfig, reasons: list[str]) -> Checked:

@@ -97,9 +97,7 @@ class ReplyForm:
     def _fits(self, string: str, key: str | None, is_open: bool) -> bool:
         if key is not None:
             return key.startswith(string) if is_open else key == string
-        if not is_open:
-            return self._good(string)
-        return self._open(string)
+        return self._open(string) if is_open else self._good(string)
 
     def _can_be_good(self, string: str) -> bool:
         spaced = string[:1] == " " or "  " in string or not string.isprintable()
@@ -115,13 +113,12 @@ class ReplyForm:
     def _ends(self, string: str) -> Iterator[str]:
         """Ways to end an open string: as it is, or with the labels that it lacks."""
         lacking = [label for label in self._task.labels if not contains_phrase(string, label)]
-        needed = self._task.required_labels - (len(self._task.labels) - len(lacking))
-        if self._task.prompt == "extract" or needed <= 0:
+        if self._task.prompt == "extract" or not lacking:
             yield string
             return
         for label in lacking:
             others = sorted((other for other in lacking if not contains_phrase(label, other)), key=len)
-            rest = "".join(f" and {other}" for other in others[: max(0, needed - (len(lacking) - len(others)))])
+            rest = "".join(f" and {other}" for other in others)
             for length in range(len(label), -1, -1):
                 if string.lower().endswith(label[:length]):
                     yield string + label[length:] + rest
@@ -180,20 +177,17 @@ class KeepToForm(LogitsProcessor):
         text = self._text(written)
         if form.whole(text):
             return self._ends[0] if self._ends else None
-        for token in self._likeliest(scores):
+        for token in self._tried(scores, form, text):
             longer = self._text([*written, token])
             if longer != text and form.begins(longer):
                 return token
-        # What no likely token continues is ended for the model, token by token.
-        for token in self._tokenizer.encode(form.ending(text), add_special_tokens=False)[:2]:
-            longer = self._text([*written, token])
-            if longer != text and form.begins(longer):
-                return int(token)
         return None
 
-    def _likeliest(self, scores: torch.Tensor) -> Iterator[int]:
+    def _tried(self, scores: torch.Tensor, form: ReplyForm, text: str) -> Iterator[int]:
         yield int(scores.argmax())
         yield from scores.topk(min(TRIED_TOKENS, len(scores))).indices.tolist()[1:]
+        # What no likely token continues is ended for the model, token by token.
+        yield from map(int, self._tokenizer.encode(form.ending(text), add_special_tokens=False)[:2])
 
     def _text(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

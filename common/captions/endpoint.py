@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -25,8 +24,7 @@ from tenacity import Retrying, retry_if_exception_type
 
 from common.captions.prompts import reply_schema
 from common.captions.records import Reply, Request
-from common.captions.retries import Passing, Refused, Stop, Wait, log_retry
-from common.captions.server_errors import ServerError, asked_wait_s, read_error
+from common.captions.server_errors import Passing, Refused, ServerError, Stop, Wait, asked_wait_s, log_retry, read_error
 from common.config.captions import EndpointConfig
 from common.contracts.generation import Price, Usage
 from common.errors import ConfigError
@@ -46,9 +44,7 @@ _CONTEXT = re.compile(
     r"context (?:length|window|size)|maximum context|too many tokens|max_tokens.{0,40}too large", re.I
 )
 _FILTERED = re.compile(r"content_filter|content management policy|content_policy", re.IGNORECASE)
-_NO_CREDIT = frozenset(
-    ("insufficient_quota", "insufficient_balance", "billing_not_active", "billing_hard_limit_reached")
-)
+_NO_CREDIT = {"insufficient_quota", "insufficient_balance", "billing_not_active", "billing_hard_limit_reached"}
 _NAMED = {
     "max_tokens": re.compile(r"max_completion_tokens"),
     "temperature": re.compile(r"temperature"),
@@ -89,7 +85,7 @@ class _Completion(BaseModel):
 
 
 class EndpointWriter:
-    """A `CaptionWriter` over HTTP; use it as a context manager.
+    """A `CaptionWriter` over HTTP.
 
     Args:
         max_reply_bytes: larger replies are dropped while they arrive.
@@ -120,12 +116,8 @@ class EndpointWriter:
         """Requested model name; the server's own name for it is not trusted."""
         return f"endpoint:{self._config.model}"
 
-    def __enter__(self) -> EndpointWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the connections."""
         self._client.close()
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:

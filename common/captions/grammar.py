@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -44,39 +44,12 @@ _PLACE = re.compile(
     r"\b((?:in|at|near|inside|outside|on|under)\s+(?:a|an|the)\s+(?:(?!\b(?:and|with|while|over|then)\b)[^,;])+)"
 )
 _SPLIT = re.compile(r",|;|\band\b|\bwith\b|\bwhile\b|\bover\b|\bthen\b|\bfollowed by\b")
-_EMPTY_WORDS = frozenset(
-    (
-        "a",
-        "an",
-        "the",
-        "of",
-        "and",
-        "with",
-        "is",
-        "are",
-        "in",
-        "on",
-        "it",
-        "its",
-        "this",
-        "that",
-        "as",
-        "to",
-        "there",
-        "sound",
-        "sounds",
-        "recording",
-        "noise",
-        "being",
-        "can",
-        "be",
-        "heard",
-        "background",
-        "behind",
-        "distance",
-        "very",
-    )
+_FILLERS = (
+    "a an the of and with is are in on it its this that as to there sound sounds recording noise being can be heard "
+    "background behind distance very"
 )
+_EMPTY_WORDS = frozenset(_FILLERS.split())
+_OPENING_WORDS = frozenset(("and", "is", "are", "of", "with", "the", "that"))
 
 
 class GrammarWriter:
@@ -93,23 +66,18 @@ class GrammarWriter:
             task = request.task
             reply: dict[str, Sequence[str]]
             if task.prompt == "extract":
-                found = self.extract(task)
+                found = extract_elements(task.caption, task.labels)
                 reply = {"events": found.events, "scenes": found.scenes}
             else:
                 reply = {"captions": [self.caption(task, n, request.attempt) for n in range(task.count)]}
             yield index, Reply(text=json.dumps(reply, ensure_ascii=False))
 
-    def extract(self, task: Task) -> Elements:
-        """Extract the elements of a task's caption."""
-        return extract_elements(task.caption, task.labels)
-
     def caption(self, task: Task, position: int, attempt: int = 0) -> str:
         """Compose caption number `position` of a task; each `attempt` gives another one, richer from the 20th on."""
         rng = numpy_generator(task.seed, "grammar", task.task_id, position, attempt)
         most = self._grammar.max_elements if attempt < 20 else len(_ORDER)
-        labels = _choose_labels(task, rng)
-        slots = _COMPOSERS[task.prompt](task, rng, self._grammar.reuse_share, most)
-        return _render(labels, slots, rng, self._grammar.template_share, max_words(task, self._checks))
+        slots = _compose(task, rng, self._grammar.reuse_share, most)
+        return _render(task.labels, slots, rng, self._grammar.template_share, max_words(task, self._checks))
 
 
 def extract_elements(caption: str, labels: Sequence[str]) -> Elements:
@@ -137,7 +105,7 @@ def _content(fragment: str) -> tuple[str, ...]:
     listed = fragment.strip(" .,;:").split()
     if not listed or len(listed) > MAX_ELEMENT_WORDS or all(word in _EMPTY_WORDS for word in listed):
         return ()
-    while listed and listed[0] in ("and", "is", "are", "of", "with", "the", "that"):
+    while listed and listed[0] in _OPENING_WORDS:
         listed.pop(0)
     return (" ".join(listed),)
 
@@ -151,23 +119,19 @@ def _by_slot(elements: Elements) -> dict[Slot, list[str]]:
     return found
 
 
-def _choose_labels(task: Task, rng: np.random.Generator) -> tuple[str, ...]:
-    if task.all_labels_wanted or len(task.labels) == 1:
-        return task.labels
-    size = int(rng.integers(2, min(4, len(task.labels)) + 1))
-    return tuple(task.labels[index] for index in sorted(rng.choice(len(task.labels), size, replace=False)))
-
-
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _mix(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """Mix elements of the pool, at least one if it has any, with some new words."""
-    return _mixed(_by_slot(Elements(events=task.events, scenes=task.scenes)), rng, reuse_share, most)
-
-
-def _mixed(pool: dict[Slot, list[str]], rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
+def _compose(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
+    """Elements of a caption: of the pool or the clip's own caption, at least one if there is any, and new words."""
+    if task.prompt == "revise":
+        return _go_beyond(task, rng, most)
+    pool = {}
+    if task.prompt == "mixcap":
+        pool = _by_slot(Elements(events=task.events, scenes=task.scenes))
+    elif task.prompt == "plain":
+        pool = _by_slot(extract_elements(task.caption, task.labels))
     slots: Slots = {}
     open_slots: list[Slot] = [slot for slot in _ORDER if slot in pool or slot in _WORDS]
     count = int(rng.integers(1, most + 1))
@@ -185,17 +149,7 @@ def _mixed(pool: dict[Slot, list[str]], rng: np.random.Generator, reuse_share: f
     return slots
 
 
-def _extend(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """Combine elements of the clip's own caption with something new."""
-    return _mixed(_by_slot(extract_elements(task.caption, task.labels)), rng, reuse_share, most)
-
-
-def _invent(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
-    """Choose new words only."""
-    return _mixed({}, rng, reuse_share, most)
-
-
-def _go_beyond(task: Task, rng: np.random.Generator, reuse_share: float, most: int) -> Slots:
+def _go_beyond(task: Task, rng: np.random.Generator, most: int) -> Slots:
     """Replace the rejected caption's elements by words that are neither its own nor in the accepted pool."""
     own = _by_slot(extract_elements(task.caption, task.labels))
     taken = {*task.events, *task.scenes, *chain.from_iterable(own.values())}
@@ -208,15 +162,6 @@ def _go_beyond(task: Task, rng: np.random.Generator, reuse_share: float, most: i
         if beyond:
             slots[slot] = _pick(rng, beyond)
     return slots
-
-
-_COMPOSERS: dict[str, Callable[[Task, np.random.Generator, float, int], Slots]] = {
-    "mixcap": _mix,
-    "plain": _extend,
-    "label_only": _invent,
-    "multi_label": _invent,
-    "revise": _go_beyond,
-}
 
 
 def _render(labels: Sequence[str], slots: Slots, rng: np.random.Generator, template_share: float, limit: int) -> str:

@@ -6,22 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from common.captions.book import Field, prompt_book
 from common.captions.checks import OTHER_REASON_TEXT, REASON_TEXTS, max_words
-from common.captions.records import CaptionsReply, ElementsReply, Message, PromptName, Request, Task
+from common.captions.records import CaptionsReply, ElementsReply, Message, PromptName, Request, Task, prompt_book
 from common.config.captions import CheckConfig
 from common.runtime.seeding import derive_seed
 from common.storage.hashing import hash_json
 
 
-def reply_model(prompt: PromptName) -> type[ElementsReply] | type[CaptionsReply]:
-    """Pydantic model of the reply to a prompt."""
-    return ElementsReply if prompt == "extract" else CaptionsReply
-
-
 def reply_schema(prompt: PromptName) -> dict[str, Any]:
     """JSON schema of the reply, for back ends that can enforce one."""
-    return reply_model(prompt).model_json_schema()
+    return (ElementsReply if prompt == "extract" else CaptionsReply).model_json_schema()
 
 
 def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None = None) -> Request:
@@ -33,9 +27,14 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
     """
     book = prompt_book()
     prompt = book.prompts[task.prompt]
-    facts = dict(_fact(task, name, checks) for name in prompt.fields)
+    facts: dict[str, Any] = {}
+    for name in prompt.fields:
+        if name == "labels" and len(task.labels) == 1:
+            facts["label"] = task.labels[0]
+        else:
+            facts[name] = max_words(task, checks) if name == "max_words" else getattr(task, name)
     parts = [prompt.text]
-    if task.all_labels_wanted and len(task.labels) > 1:
+    if len(task.labels) > 1:
         parts.append(book.several_labels)
     if refused is not None:
         told = dict.fromkeys(REASON_TEXTS.get(reason, OTHER_REASON_TEXT) for reason in refused)
@@ -51,12 +50,3 @@ def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None 
         attempt=attempt,
         room=2 if "cut_off" in (refused or ()) else 1,
     )
-
-
-def _fact(task: Task, name: Field, checks: CheckConfig) -> tuple[str, Any]:
-    if name == "labels":
-        single = task.all_labels_wanted and len(task.labels) == 1
-        return ("label", task.labels[0]) if single else (name, task.labels)
-    if name == "max_words":
-        return name, max_words(task, checks)
-    return name, getattr(task, name)

@@ -1,16 +1,20 @@
-"""Records of requests to writers and of their answers."""
+"""Records of requests to writers and of their answers, and the texts that they are told (`prompts.yaml`)."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.contracts.generation import Price, Usage
 from common.records.clips import Record, Written
 from common.storage.hashing import hash_json
 
-PromptName = Literal["extract", "mixcap", "revise", "plain", "label_only", "multi_label"]
+PromptName = Literal["extract", "mixcap", "revise", "plain", "label_only"]
+Fact = Literal["labels", "domain", "caption", "score", "events", "scenes", "count", "max_words"]
 
 
 class Elements(Record):
@@ -49,16 +53,6 @@ class Task(Record):
     scenes: tuple[str, ...] = ()
     count: int = Field(default=1, ge=1, description="captions wanted")
     seed: int
-
-    @property
-    def all_labels_wanted(self) -> bool:
-        """Whether `labels` all belong to one recording, rather than being a choice to combine freely."""
-        return self.prompt != "multi_label"
-
-    @property
-    def required_labels(self) -> int:
-        """Number of `labels` that a caption must contain."""
-        return len(self.labels) if self.all_labels_wanted else min(2, len(self.labels))
 
 
 class Message(Record):
@@ -113,3 +107,30 @@ class Answer(Record):
 
     captions: tuple[Written, ...] = ()
     elements: Elements = Elements()
+
+
+class PromptText(BaseModel):
+    """A prompt, and the facts that go with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fields: tuple[Fact, ...]
+    text: str
+
+
+class PromptBook(BaseModel):
+    """All texts of `prompts.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    language: str
+    system: str
+    repair: str
+    several_labels: str
+    prompts: dict[PromptName, PromptText]
+    audio_caption: str
+
+
+@cache
+def prompt_book() -> PromptBook:
+    """Texts given to writers and captioners, read once."""
+    text = Path(__file__).with_name("prompts.yaml").read_text(encoding="utf-8")
+    return PromptBook.model_validate(yaml.safe_load(text))

@@ -20,19 +20,8 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("‐‑‒−", "-")
     | dict.fromkeys("—―", " - ")
     | dict.fromkeys("*`[]【】〔〕\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0e\ufe0f")
-    | {
-        "_": " ",
-        "…": "...",
-        "，": ", ",
-        "、": ", ",
-        "。": ". ",
-        "：": ": ",
-        "；": "; ",
-        "！": "! ",
-        "？": "? ",
-        "（": " (",
-        "）": ") ",
-    }
+    | {"_": " ", "…": "...", "（": " (", "）": ") "}
+    | {wide: f"{plain} " for wide, plain in zip("，、。：；！？", ",,.:;!?", strict=True)}
 )
 _EN_DASH = re.compile(r"(?<=\d)\s?–\s?(?=\d)")
 _SLASH = re.compile(r"(?<=[^\W\d_])\s?/\s?(?=[^\W\d_])")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.captions.asking import Desk
-from common.captions.cache import FORMAT, RequestCache
+from common.captions.asking import Desk, RequestCache
 from common.captions.grammar import GrammarWriter
 from common.captions.secrets import read_key
 from common.config.captions import WriterConfig
@@ -29,12 +28,12 @@ def open_desk(config: WriterConfig, scope: str = "") -> Iterator[Desk]:
     if config.backend == "grammar":
         yield Desk(grammar, grammar, config.checks)
         return
-    cache = RequestCache(_cache_name(config), ItemStore("caption_requests", FORMAT, scope=scope))
+    cache = RequestCache(_cache_name(config), scope)
     if config.backend == "endpoint":
         from common.captions.endpoint import EndpointWriter
 
         key = read_key(config.endpoint.api_key_variable)
-        with EndpointWriter(config.endpoint, config.checks.max_reply_bytes, key) as writer:
+        with closing(EndpointWriter(config.endpoint, config.checks.max_reply_bytes, key)) as writer:
             yield Desk(writer, grammar, config.checks, cache)
     else:
         from common.captions.chat_model import ChatModelWriter
@@ -52,18 +51,6 @@ def _cache_name(config: WriterConfig) -> str:
     return f"{config.backend}:{hash_json([shaping, checks])}"
 
 
-def content_settings(config: WriterConfig) -> dict[str, object]:
-    """Settings that can change a caption, for the keys of finished items."""
-    values: dict[str, object] = {
-        "backend": config.backend,
-        "checks": config.checks.model_dump(mode="json", exclude={"max_replaced_share"}),
-        "grammar": config.grammar.model_dump(mode="json"),
-    }
-    if config.backend != "grammar":
-        values["writer"] = _cache_name(config)
-    return values
-
-
 class Written(NamedTuple):
     """Prompts with their whole tally, and the part of it that this execution made, not found in the store."""
 
@@ -77,6 +64,13 @@ def write_once(
 ) -> Written:
     """Prompts of the writer, found in the store under `key` and the writer's settings, or made by `written()`."""
     now = Tally()
+    settings: dict[str, object] = {
+        "backend": config.backend,
+        "checks": config.checks.model_dump(mode="json", exclude={"max_replaced_share"}),
+        "grammar": config.grammar.model_dump(mode="json"),
+    }
+    if config.backend != "grammar":
+        settings["writer"] = _cache_name(config)
 
     def make(folder: Path) -> None:
         nonlocal now
@@ -84,5 +78,5 @@ def write_once(
         write_records(folder / "prompts.jsonl", prompts)
         write(folder / "tally.json", now)
 
-    item = store.get_or_make(make, settings=content_settings(config), **key)
+    item = store.get_or_make(make, settings=settings, **key)
     return Written(read_records(item / "prompts.jsonl", Prompt), read(Tally, item / "tally.json"), now)

@@ -17,7 +17,7 @@ import yaml
 
 from common.config.dataset import DatasetSpec
 from common.contracts.gold import Drop
-from common.datasets.label_file import COLUMNS
+from common.datasets.labelled import COLUMNS
 from common.datasets.listing import list_clips
 from common.datasets.rows import Row
 from common.errors import DataError

@@ -14,8 +14,7 @@ from pydantic import ValidationError
 
 from common.audio.walk import escaped, is_text
 from common.config.dataset import DatasetSpec
-from common.datasets.listing import list_clips
-from common.datasets.located import is_here, root_of, where_to_get
+from common.datasets.listing import is_here, list_clips, root_of, where_to_get
 from common.datasets.names import is_folder
 from common.datasets.native import folder_with
 from common.errors import ConfigError, unknown_name

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
-from common.captions.book import prompt_book
+from common.captions.records import prompt_book
 from common.captions.sampling import SeededSampling, default_device, end_tokens
 from common.config.captions import AudioLLMConfig
 from common.errors import ConfigError, unknown_name

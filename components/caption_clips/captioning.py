@@ -8,12 +8,12 @@ replaced by the embedded captioner's. Read next: `acoustics.py` (measurements an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from common.captions.checks import check_sentence, plain_caption
 from common.config.captions import CaptionClipsConfig
 from common.errors import DataError
-from common.records.clips import Caption
+from common.records.clips import Caption, Record
 from common.records.text import joined_labels, normalize_label
 from components.caption_clips.acoustics import Recording, describe, measure
 
@@ -54,11 +54,11 @@ class AcousticCaptioner:
         ]
 
 
-class CheckedCaption(NamedTuple):
-    """A usable caption, and the reason code if it replaces the captioner's own."""
+class Refusal(Record):
+    """A replaced caption, with the reason code."""
 
-    caption: Caption
-    refused: str | None
+    clip_id: str
+    reason: str
 
 
 def checked_captions(
@@ -67,7 +67,7 @@ def checked_captions(
     captioner: AudioCaptioner,
     fallback: AcousticCaptioner,
     settings: CaptionClipsConfig,
-) -> list[CheckedCaption]:
+) -> tuple[list[Caption], list[Refusal]]:
     """Caption recordings; a caption that fails the checks is replaced by one from measurements.
 
     An audio LLM's caption need not contain the label: it describes what is heard; the label is added
@@ -76,31 +76,20 @@ def checked_captions(
     Args:
         fallback: writes the replacements; has the rate of `captioner`.
     """
-    made = []
-    texts = captioner.caption(recordings, seeds)
-    for recording, text in zip(recordings, texts, strict=True):
-        writer, refused = captioner.name, None
+    captions: list[Caption] = []
+    refusals: list[Refusal] = []
+    for recording, text in zip(recordings, captioner.caption(recordings, seeds), strict=True):
+        clip, writer, labels = recording.clip, captioner.name, list[str]()
         if captioner is not fallback:
             text, refused = check_sentence(text, settings.max_words, settings.min_ascii_share)
-        if refused:
-            writer = fallback.name
-            text = fallback.caption([recording], [0])[0]
-        clip = recording.clip
-        made.append(
-            CheckedCaption(
-                Caption(
-                    clip_id=clip.clip_id,
-                    label=clip.label,
-                    label_id=clip.label_id,
-                    caption=plain_caption(text, [normalize_label(label) for label in clip.labels])
-                    if captioner is fallback or refused
-                    else plain_caption(text),
-                    captioner=writer,
-                ),
-                refused,
-            )
-        )
-    return made
+            if refused:
+                refusals.append(Refusal(clip_id=clip.clip_id, reason=refused))
+                writer, text = fallback.name, fallback.caption([recording], [0])[0]
+        if writer == fallback.name:
+            labels = [normalize_label(label) for label in clip.labels]
+        facts = {"clip_id": clip.clip_id, "label": clip.label, "label_id": clip.label_id}
+        captions.append(Caption.model_validate(facts | {"caption": plain_caption(text, labels), "captioner": writer}))
+    return captions, refusals
 
 
 def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:

@@ -11,26 +11,25 @@ from typing import Any
 from common.config.captions import CaptionClipsConfig, CaptionClipsPlan
 from common.log import Progress, get_logger
 from common.records.audio_folder import clips_hash
-from common.records.clips import Caption, GoldClip, Record, read_records, write_records
+from common.records.clips import Caption, GoldClip, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.seeding import derive_seed
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
 from common.storage.items import ItemStore
 from components.caption_clips.acoustics import Recording
-from components.caption_clips.captioning import AcousticCaptioner, checked_captions, open_captioner, refuse_too_many
+from components.caption_clips.captioning import (
+    AcousticCaptioner,
+    Refusal,
+    checked_captions,
+    open_captioner,
+    refuse_too_many,
+)
 
 NAME = "caption_clips"
-CAPTIONS = "captions.jsonl"
+CAPTIONS, REFUSED = "captions.jsonl", "refused.jsonl"
 
 log = get_logger(NAME)
-
-
-class Refusal(Record):
-    """A replaced caption, with the reason code."""
-
-    clip_id: str
-    reason: str
 
 
 def run(
@@ -78,10 +77,9 @@ def _caption(
         # The seed depends on the clip alone, so a clip's caption is the same in every replicate.
         seeds = [derive_seed(0, NAME, clip.clip_id) for clip in batch]
         with model_time():
-            made = checked_captions(recordings, seeds, captioner, fallback, settings)
-        write_records(folder / CAPTIONS, [item.caption for item in made])
-        refused = [Refusal(clip_id=item.caption.clip_id, reason=item.refused) for item in made if item.refused]
-        write_records(folder / "refused.jsonl", refused)
+            made, refused = checked_captions(recordings, seeds, captioner, fallback, settings)
+        write_records(folder / CAPTIONS, made)
+        write_records(folder / REFUSED, refused)
 
     for start in range(0, len(clips), captioner.batch_size):
         batch = clips[start : start + captioner.batch_size]
@@ -91,6 +89,6 @@ def _caption(
             settings=settings.model_dump(mode="json", exclude={"max_replaced_share"}),
         )
         captions += read_records(item / CAPTIONS, Caption)
-        refusals += read_records(item / "refused.jsonl", Refusal)
+        refusals += read_records(item / REFUSED, Refusal)
         progress.advance(len(batch))
     return captions, refusals

@@ -1,9 +1,8 @@
 """The idea of the stage: read and check every clip of a small dataset once, then split the clips without leaks.
 
 This file lists a dataset, reads its clips, and bounds the share of bad ones. Read next: `clips.py` (decode, check and
-store one file), `splitting.py` (test split, duplicates, warnings), `replicates.py` (training and validation clips of a
-replicate), `drawing.py` (draws by class or by group), `splits.py` (the result), `health.py` (health.json),
-`writing.py` (output folders), `doctor.py` (the same checks before a run).
+store one file), `splitting.py` (test split, duplicates, warnings, replicates), `drawing.py` (draws by class or by
+group), `health.py` (health.json), `run.py` (output folders), `doctor.py` (the same checks before a run).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from common.errors import DataError
 from common.log import get_logger, track
 from components.prepare_dataset.clips import Clip, check_ids, read_rows, store
 from components.prepare_dataset.drawing import draw_candidates
-from components.prepare_dataset.splits import SHARED_SEED
+from components.prepare_dataset.splitting import SHARED_SEED
 
 HARMLESS = frozenset({"duplicate_row"})
 """Reasons that do not count as bad audio."""

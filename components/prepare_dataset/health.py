@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from common.contracts.gold import Drop, Durations, Facts, Findings, Health, HeldOutHealth, Noted
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.dataset import Reading, copies
-from components.prepare_dataset.splits import Splits, Warned
+from components.prepare_dataset.splitting import Splits, Warned
 
 F = TypeVar("F", bound=Facts)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.config.dataset import DESCRIPTIVE, PrepareDatasetPlan
 from common.contracts.base import read, write
+from common.contracts.gold import Dataset, Replicate, Splits
 from common.datasets.pushed import fetch_dataset
 from common.datasets.registry import fingerprint
 from common.log import event, get_logger
+from common.records.audio_folder import copy_audio_folder
+from common.records.clips import GoldClip
 from common.runtime.parallel import cpu_count
 from common.runtime.split_guard import mark_test_split
 from common.runtime.stage import stage
 from common.storage.items import ItemStore
+from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.dataset import Reading, check_quality, limit_candidates, most_candidates, read_dataset
 from components.prepare_dataset.health import data_health, test_health
 from components.prepare_dataset.splitting import split_clips
-from components.prepare_dataset.writing import dataset_facts, split_ids, write_clips
 
 log = get_logger("prepare_dataset")
 
@@ -47,13 +51,20 @@ def run(
         used = {clip.clip_id: clip for clip in splits.oracle}
         for train, validation in splits.replicates.values():
             used |= {clip.clip_id: clip for clip in [*train, *validation]}
-        write_clips(gold, list(used.values()), reading.labels, folder, plan)
+        rate = plan.settings.storage_sample_rate_hz
+        _write_clips(gold, list(used.values()), reading.labels, folder, rate)
         mark_test_split(test)
-        write_clips(test, splits.test, reading.labels, folder, plan)
-        write(gold / "splits.json", split_ids(splits))
+        _write_clips(test, splits.test, reading.labels, folder, rate)
+        replicates = {
+            seed: Replicate(train=[clip.clip_id for clip in train], val=[clip.clip_id for clip in validation])
+            for seed, (train, validation) in splits.replicates.items()
+        }
+        oracle = [clip.clip_id for clip in splits.oracle]
+        write(gold / "splits.json", Splits(replicates=replicates, oracle=oracle, shared_gold=splits.shared))
         health = data_health(reading, splits)
         write(gold / "health.json", health)
-        write(gold / "dataset.json", dataset_facts(plan))
+        told = plan.dataset.model_dump(include={"name", "domain", "licence", "reader", "test", "multi_label"})
+        write(gold / "dataset.json", Dataset(**told, n=plan.n))
         write(test / "health.json", test_health(reading, splits))
         running.record({f"clips_{name}": count for name, count in health.counts.items()})
         running.record({"classes": len(reading.labels), "warnings": len(health.warnings)})
@@ -85,3 +96,26 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
         most=most,
     )
     return folder / "clips", read(Reading, folder / "reading.json")
+
+
+def _write_clips(
+    target: Path, clips: Sequence[Clip], labels: list[str], folder: Path, plan: PrepareDatasetPlan
+) -> None:
+    """Write clips as an AudioFolder with records and `labels.json`; the audio comes from `folder`."""
+    index = {label: number for number, label in enumerate(labels)}
+    records = [
+        GoldClip(
+            file_name=f"{clip.clip_id}.flac",
+            clip_id=clip.clip_id,
+            label=clip.label,
+            label_id=index[clip.label],
+            further_labels=clip.further_labels,
+            group=clip.group,
+            source=clip.source,
+            duration_s=clip.duration_s,
+            sample_rate_hz=rate,
+        )
+        for clip in sorted(clips, key=lambda clip: clip.clip_id)
+    ]
+    copy_audio_folder(target, records, {clip.clip_id: folder / f"{clip.clip_id}.flac" for clip in clips})
+    write(target / "labels.json", labels)

@@ -1,4 +1,4 @@
-"""Split of checked clips: the test split, then training and validation clips of each replicate.
+"""Split of checked clips: the test split, then training and validation clips of each replicate, and of the oracle.
 
 All replicates share the test split, which does not depend on their seeds.
 """
@@ -6,16 +6,63 @@ All replicates share the test split, which does not depend on their seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.contracts.gold import Drop
-from common.errors import DataError
+from common.contracts.gold import Drop, SplitBy, ValidationFrom
+from common.errors import ConfigError, DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import count_labels, draw, hold_out_groups, labels_of, without_content
-from components.prepare_dataset.replicates import draw_oracle, draw_replicate, training_total
-from components.prepare_dataset.splits import SHARED_SEED, Splits
 
+SHARED_SEED = 0
+"""Seed of draws that all replicates share."""
 _MIN_TEST_GROUPS = 3
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A warning about the data or its split, for readers of the results.
+
+    Attributes:
+        of_test: whether the warning depends on the clips of the test split.
+    """
+
+    code: str
+    message: str
+    of_test: bool = False
+
+
+@dataclass
+class Splits:
+    """Splits of a dataset.
+
+    Attributes:
+        test_copies: clips of the test split that are left out as copies of training or validation clips.
+        pool: clips that training may draw from.
+        replicates: (training clips, validation clips) by seed.
+        shared: whether all replicates have the same clips.
+        dropped: clips outside the test split that are left out as copies of clips in another split, or because their
+            group is in a given test split.
+    """
+
+    test: list[Clip] = field(default_factory=list)
+    test_copies: list[Clip] = field(default_factory=list)
+    pool: list[Clip] = field(default_factory=list)
+    official_validation: list[Clip] = field(default_factory=list)
+    replicates: dict[int, tuple[list[Clip], list[Clip]]] = field(default_factory=dict)
+    oracle: list[Clip] = field(default_factory=list)
+    shared: bool = False
+    dropped: list[Drop] = field(default_factory=list)
+    test_dropped: list[Drop] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+    test_by: SplitBy = "official"
+    validation: ValidationFrom = "official"
+    validation_by: SplitBy = "official"
+
+    def warn(self, code: str, message: str, of_test: bool = False) -> None:
+        """Add a warning unless it is there already."""
+        if Warned(code, message, of_test) not in self.warnings:
+            self.warnings.append(Warned(code, message, of_test))
 
 
 def split_clips(
@@ -41,11 +88,11 @@ def split_clips(
     _drop_duplicates(splits)
     _drop_groups_of_test(splits)
     _check_classes(splits, labels)
-    total = training_total(splits, n)
+    total = _training_total(splits, n)
     splits.shared = total == len(splits.pool)
     for seed in seeds:
-        splits.replicates[seed] = draw_replicate(splits, settings, total, SHARED_SEED if splits.shared else seed)
-    splits.oracle = draw_oracle(splits, settings, seeds[0])
+        splits.replicates[seed] = _draw_replicate(splits, settings, total, SHARED_SEED if splits.shared else seed)
+    splits.oracle = _draw_oracle(splits, settings, seeds[0])
     _warn_of_unseen(splits, labels)
     _warn_of_leaks(splits)
     return splits
@@ -201,3 +248,103 @@ def _warn_of_leaks(splits: Splits) -> None:
                 listed = ", ".join(both[:10]) + (f" and {len(both) - 10} more" if len(both) > 10 else "")
                 message = f"{len(both)} group(s) have clips in both {name} and {other_name}: {listed}"
                 splits.warn("groups_shared", message, of_test=other_name == "test")
+
+
+def _training_total(splits: Splits, n: int | None) -> int:
+    """Number of training clips of a replicate: `n`, or the whole pool.
+
+    Raises ConfigError: the pool has fewer clips, or `n` is below the number of classes.
+    """
+    available, classes = len(splits.pool), len(labels_of(splits.pool))
+    if n is None:
+        return available
+    if n > available:
+        raise ConfigError(
+            f"n={n} training clips asked for, but the dataset has {available} outside test and validation; use "
+            f"N={available} or less, or leave N out for all of them"
+        )
+    # A multi-label clip stands for several classes; `_warn_of_unseen` names those that a draw leaves out.
+    if n < classes and not any(clip.further_labels for clip in splits.pool):
+        raise ConfigError(f"n={n} training clips for {classes} classes; expected at least one clip per class")
+    return n
+
+
+def _draw_replicate(
+    splits: Splits, settings: PrepareDatasetConfig, total: int, seed: int
+) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips, disjoint by clip, by content, and, where possible, by group.
+
+    Raises DataError: no clip is left for validation.
+    """
+    if splits.official_validation:
+        validation = draw(splits.official_validation, min(total, len(splits.official_validation)), seed, "validation")
+        return draw(splits.pool, total, seed, "train"), validation
+    remaining = len(splits.pool) - total
+    splits.validation = "remaining" if remaining else "training"
+    classes = len(labels_of(splits.pool))
+    share = max(classes, round(settings.validation_fraction * len(splits.pool)))
+    target, keep = (min(share, remaining), total) if remaining else (share, classes)
+    held = _validation_groups(splits, settings, target, keep, seed)
+    splits.validation_by = "group" if held else "clip"
+    if held is None and not remaining:
+        held = {clip.clip_id for clip in draw(splits.pool, target, seed, "validation")}
+    candidates = [clip for clip in splits.pool if clip.clip_id not in (held or ())]
+    train = draw(candidates, total, seed, "train") if remaining else candidates
+    aside = held or {clip.clip_id for clip in splits.pool} - {clip.clip_id for clip in train}
+    left = [clip for clip in splits.pool if clip.clip_id in aside]
+    left = without_content(left, {clip.content for clip in train})
+    validation = draw(left, min(total, len(left)), seed, "validation")
+    return train, _checked_validation(splits, validation)
+
+
+def _validation_groups(
+    splits: Splits, settings: PrepareDatasetConfig, target: int, keep: int, seed: int
+) -> set[str] | None:
+    groups = len({clip.group for clip in splits.pool if clip.group})
+    if not groups:
+        return None
+    held = hold_out_groups(splits.pool, target, keep, seed, "validation", settings.validation_min_groups)
+    if held is None:
+        splits.warn(
+            "validation_by_clip",
+            f"the training clips have {groups} group(s), too few to hold some out for validation "
+            f"(at least {settings.validation_min_groups}, with every class on both sides): validation is drawn by clip "
+            "and may look better than the test",
+        )
+    return held
+
+
+def _checked_validation(splits: Splits, validation: list[Clip]) -> list[Clip]:
+    if not validation:
+        raise DataError(
+            "no clips are left for validation once copies of training clips are set aside; lower N, or add clips"
+        )
+    classes = labels_of(splits.pool)
+    if len(labels_of(validation)) < len(classes):
+        splits.warn(
+            "small_validation",
+            f"validation has {len(validation)} clip(s) and does not hold all {len(classes)} "
+            "classes: what is chosen on it is uncertain; lower N",
+        )
+    if splits.validation == "training":
+        splits.warn(
+            "validation_from_training",
+            "no labelled clips remain beside the training clips: validation is taken from them",
+        )
+    return validation
+
+
+def _draw_oracle(splits: Splits, settings: PrepareDatasetConfig, first: int) -> list[Clip]:
+    """Training clips of the oracle: all labelled clips but test and the validation clips of replicate `first`.
+
+    If there are more than the cap, the training clips of that replicate are kept, and the rest is drawn.
+    """
+    train, validation = splits.replicates[first]
+    aside = {clip.clip_id for clip in validation}
+    contents = {clip.content for clip in validation}
+    chosen = {clip.clip_id for clip in train}
+    rest = [clip for clip in splits.pool + splits.official_validation if clip.clip_id not in aside | chosen]
+    rest = without_content(rest, contents)
+    room = max(0, settings.oracle_max_clips - len(train))
+    more = rest if len(rest) <= room else draw(rest, room, SHARED_SEED, "oracle")
+    return sorted([*train, *more], key=lambda clip: clip.clip_id)

@@ -1,4 +1,7 @@
-"""The corpus clips nearest to each gold clip by CLAP, unfiltered: "Retrieval" in the paper (arXiv 2410.02056)."""
+"""The corpus clips nearest to each gold clip by CLAP, unfiltered: "Retrieval" in the paper (arXiv 2410.02056).
+
+The corpus may be too large for memory: its embeddings are seen shard by shard.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +26,8 @@ from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.retrieve_audio.found import Found
-from components.retrieve_audio.neighbours import Nearest, assign
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class EmbeddedShard:
         scorer = ClapScorer.load(self.clap, batch_size=self.batch_size)
         facts: list[dict[str, Any]] = []
 
-        def waveforms() -> Iterator[NDArray[np.float32]]:
+        def waveforms() -> Iterator[Floats]:
             with Corpus(self.corpus_dir).open_shard(self.shard) as file:
                 for clip in read_audio_shard(file):
                     seconds = clip.audio.shape[-1] / clip.sample_rate_hz
@@ -56,6 +60,70 @@ class EmbeddedShard:
 
         np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms(), scorer.sample_rate_hz))
         write_json(folder / "clips.json", facts)
+
+
+class Match(NamedTuple):
+    """Assignment of corpus clip `place` to gold clip `query` as neighbour number `rank`; 0 = nearest."""
+
+    query: int
+    place: int
+    rank: int
+    cosine: float
+
+
+class Nearest:
+    """Running search for the `keep` nearest corpus clips of each query.
+
+    Memory grows with queries times `keep`, not with the corpus.
+
+    Args:
+        queries: (Q, D) float32, rows of norm 1.
+
+    Attributes:
+        cosines: (Q, at most `keep`), descending along each row; ties keep the order of the corpus.
+        places: corpus indices of the neighbours, in the shape of `cosines`.
+        seen: number of corpus clips added.
+    """
+
+    def __init__(self, queries: Floats, keep: int) -> None:
+        self._queries, self._keep = queries, keep
+        self.cosines = np.zeros((len(queries), 0), np.float32)
+        self.places = np.zeros((len(queries), 0), np.int64)
+        self.seen = 0
+
+    def add(self, embeddings: Floats) -> None:
+        """Add the corpus's next clips, (B, D) with rows of norm 1."""
+        places = np.broadcast_to(
+            np.arange(self.seen, self.seen + len(embeddings)), (len(self._queries), len(embeddings))
+        )
+        cosines = np.concatenate([self.cosines, self._queries @ embeddings.T], axis=1)
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, : self._keep]
+        self.cosines = np.take_along_axis(cosines, order, axis=1)
+        self.places = np.take_along_axis(np.concatenate([self.places, places], axis=1), order, axis=1)
+        self.seen += len(embeddings)
+
+
+def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[Match]:
+    """Assign up to `per_query` corpus clips to each query, every corpus clip at most once.
+
+    Pairs are assigned greedily, most similar first. A corpus clip near several gold clips, possibly of different
+    classes, goes to only one of them; otherwise it would enter training several times with contradictory labels.
+
+    Args:
+        cosines: (Q, K) from `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
+        places: (Q, K) from `Nearest`.
+    """
+    queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
+    taken: set[int] = set()
+    counts = [0] * cosines.shape[0]
+    found = []
+    for flat in np.argsort(-cosines.ravel(), kind="stable"):
+        query, place = int(queries[flat]), int(places.ravel()[flat])
+        if counts[query] < per_query and place not in taken:
+            found.append(Match(query, place, counts[query], float(cosines.ravel()[flat])))
+            taken.add(place)
+            counts[query] += 1
+    return found
 
 
 def find_nearest(
@@ -67,27 +135,18 @@ def find_nearest(
     clap: Path,
     code_version: str,
 ) -> list[Found]:
-    """Find the clips nearest to the training clips of every replicate.
-
-    Args:
-        shards: audio shards of the corpus.
-        train: training clips by replicate.
-        clap: folder of the CLAP.
-    """
-    store, digest, size = (
-        ItemStore("retrieve_audio", code_version, scope=plan.scope),
-        artifact_hash(clap),
-        plan.settings.batch_size,
-    )
+    """Find the clips nearest to the training clips of every replicate (`train`), among the audio `shards`."""
+    store, size = ItemStore("retrieve_audio", code_version, scope=plan.scope), plan.settings.batch_size
+    digest = artifact_hash(clap)
     made = obtain_all(
         {place: EmbeddedShard(store, corpus_dir, shard, clap, digest, size) for place, shard in enumerate(shards)}
     )
-    queries = sorted({clip.clip_id: clip for clips in train.values() for clip in clips}.values(), key=_id)
-    rows = {clip.clip_id: row for row, clip in enumerate(queries)}
+    by_id = {clip.clip_id: clip for clips in train.values() for clip in clips}
+    rows = {clip_id: row for row, clip_id in enumerate(sorted(by_id))}
     scorer = ClapScorer.load(clap, batch_size=size)
     rate = scorer.sample_rate_hz
     most = plan.clips_per_gold * max(len(clips) for clips in train.values())
-    nearest = Nearest(scorer.embed_audio((gold.load(clip, rate) for clip in queries), rate), most)
+    nearest = Nearest(scorer.embed_audio((gold.load(by_id[clip_id], rate) for clip_id in rows), rate), most)
     starts = []
     for item in made.values():
         starts.append(nearest.seen)
@@ -104,7 +163,3 @@ def find_nearest(
                 Found(RETRIEVED, seed, source, match.rank, match.place, **told, cosine=match.cosine, clap_hash=digest)
             )
     return found
-
-
-def _id(clip: GoldClip) -> str:
-    return clip.clip_id

@@ -1,8 +1,8 @@
 """The idea of the stage: find clips of the pretraining corpus that could stand in for generated ones.
 
 A generator has to beat them, since it learned from the same corpus. Read next: nearest.py (the clips that CLAP finds
-nearest; neighbours.py searches the corpus), by_label.py (the clips that are called alike),
-found.py (a clip that was found, and its record), run.py (nothing to do without a method that takes them).
+nearest), by_label.py (the clips that are called alike), found.py (a clip that was found, and its record), run.py
+(nothing to do without a method that takes them).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The idea of the stage: self-reflection, that is new captions for the clips that the filter rejected.
 
 The writer sees the rejected caption, its CLAP score and elements of accepted captions, and writes another caption. Read
-next: selection.py (which clips a round revises), run.py (one item per recipe and replicate). Requests and checks are in
+next: run.py (which clips a round revises; one item per recipe and replicate). Requests and checks are in
 `common.captions`.
 """
 
@@ -75,24 +75,19 @@ def _pools(
     desk: Desk,
 ) -> tuple[dict[int, Pool], Tally]:
     """Extract elements by label id from the accepted captions, or from gold captions where none was accepted."""
-
-    def rows(
-        described: Iterable[tuple[SyntheticClip | GoldClip, str]], ids: set[int]
-    ) -> list[tuple[int, str, tuple[str, ...], str]]:
-        return [
-            (label_ids[label], clip.clip_id, clip.labels, caption)
-            for clip, caption in described
-            for label in clip.labels
-            if label_ids[label] in ids
-        ]
-
-    found = rows(((clip, clip.caption) for clip in accepted), wanted)
-    without = wanted - {label_id for label_id, _, _, _ in found}
-    found += rows(((clip, captions[clip.clip_id].caption) for clip in train if clip.clip_id in captions), without)
-    elements, tally = extract(desk, [(labels, caption) for _, _, labels, caption in found])
-    return build_pools(
-        ((label_id, clip_id, elements[labels, caption]) for label_id, clip_id, labels, caption in found), seed=0
-    ), tally
+    of_accepted = [(label_ids[label], clip, clip.caption) for clip in accepted for label in clip.labels]
+    without = wanted - {label_id for label_id, _, _ in of_accepted}
+    of_gold = [
+        (label_ids[label], clip, captions[clip.clip_id].caption)
+        for clip in train
+        if clip.clip_id in captions
+        for label in clip.labels
+        if label_ids[label] in without
+    ]
+    found = [row for row in of_accepted if row[0] in wanted] + of_gold
+    elements, tally = extract(desk, [(clip.labels, caption) for _, clip, caption in found])
+    rows = ((label_id, clip.clip_id, elements[clip.labels, caption]) for label_id, clip, caption in found)
+    return build_pools(rows, seed=0), tally
 
 
 def _revised(clip: SyntheticClip, written: Written, number: int) -> Prompt:
@@ -104,11 +99,6 @@ def _revised(clip: SyntheticClip, written: Written, number: int) -> Prompt:
         "reason": clip.reason,
         "signal": clip.signal,
     }
-    revised = {
-        **dict(written),
-        "round": number,
-        # A revision goes beyond the pool, so the clips behind the shown elements are not recorded as parents.
-        "parents": (clip.source_clip_id,),
-        "history": (*clip.history, rejected),
-    }
-    return Prompt(**clip.descent | revised)
+    # A revision goes beyond the pool, so the clips behind the shown elements are not recorded as parents.
+    parents, history = (clip.source_clip_id,), (*clip.history, rejected)
+    return Prompt(**clip.descent | dict(written) | {"round": number, "parents": parents, "history": history})

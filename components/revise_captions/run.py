@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from common.config.captions import ReviseCaptionsPlan
+from common.config.recipes import Recipe
 from common.contracts.base import read, write
 from common.contracts.generation import CaptionAccount, Tally, WritingRound
+from common.errors import DataError
 from common.records.audio_folder import read_clips
 from common.records.clips import Caption, Prompt, SyntheticClip, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.stage import stage
 from common.storage.items import ItemStore
-from components.revise_captions.selection import due
 
 NAME = "revise_captions"
 
@@ -43,7 +45,7 @@ def run(
     artifacts = {"previous": previous_path, "rejected": rejected_path}
     with stage(NAME, config, metrics_path, {"prompts": prompts_path}, artifacts) as running:
         rejected = read_clips(Path(rejected_path), SyntheticClip)
-        clips = [clip for clip in due(rejected, plan.recipes, plan.rounds, round) if clip.seed in plan.seeds]
+        clips = [clip for clip in _due(rejected, plan.recipes, plan.rounds, round) if clip.seed in plan.seeds]
         prompts: list[Prompt] = []
         how = now = Tally()
         if clips:
@@ -57,6 +59,27 @@ def run(
         write(Path(prompts_path) / "captions.json", account.model_copy(update={"rounds": rounds}))
         running.record({"rejected": len(rejected), "prompts": len(prompts), **how.figures(now)})
     return running.figures
+
+
+def _due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: int, number: int) -> list[SyntheticClip]:
+    """Select the clips for round `number`: rejected in the previous round, of recipes that have this round.
+
+    Args:
+        number: number of this round, from 1.
+
+    Raises DataError: a clip has no recipe of the run.
+    """
+    allowed = {recipe.name: rounds if recipe.rounds is None else recipe.rounds for recipe in recipes}
+    found = []
+    for clip in rejected:
+        if clip.recipe not in allowed:
+            raise DataError(
+                f"the rejected clip {clip.clip_id!r} has the recipe {clip.recipe!r}; expected one of "
+                f"{', '.join(sorted(allowed)) or 'none'}; clips and settings must come from the same run"
+            )
+        if clip.round == number - 1 and number <= allowed[clip.recipe]:
+            found.append(clip)
+    return sorted(found, key=lambda clip: clip.clip_id)
 
 
 def _revise(

@@ -9,7 +9,7 @@ from typing import Any
 from common.config.dataset import DatasetSpec
 from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint
-from common.datasets.located import root_of
+from common.datasets.listing import root_of
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearness

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from common.archives import ArchiveLimits, unpack_into
 from common.audio import AUDIO_SUFFIXES
 from common.config.dataset import Archive, DatasetSpec
-from common.datasets.located import is_here, list_located, root_of, where_to_get
+from common.datasets.listing import is_here, list_located, root_of, where_to_get
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.log import event, get_logger

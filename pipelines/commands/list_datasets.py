@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.dataset import DatasetSpec
-from common.datasets.located import root_of
+from common.datasets.listing import root_of
 from common.datasets.registry import dataset_names, resolve_dataset
 from pipelines.commands.printing import print_json
 

@@ -10,7 +10,7 @@ import yaml
 
 from common.config.dataset import DatasetSpec
 from common.config.run import RunConfig
-from common.datasets.located import is_here, where_to_get
+from common.datasets.listing import is_here, where_to_get
 from common.datasets.registry import check_training_clips, dataset_names, fingerprint, pushed_copy, resolve_dataset
 from common.errors import ConfigError
 from common.models.licences import check_use

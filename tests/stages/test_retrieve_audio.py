@@ -16,7 +16,7 @@ from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
 from components.retrieve_audio.by_label import Names
-from components.retrieve_audio.neighbours import Nearest, assign
+from components.retrieve_audio.nearest import Nearest, assign
 from components.retrieve_audio.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.gold import clap_gold

@@ -47,10 +47,7 @@ _SEGMENT = re.compile(r"Y?(?P<id>.{11})_\d+(\.\d+)?_\d+(\.\d+)?\.wav")
 
 
 def list_clips(root: Path) -> Listing:
-    """List all clips with all their labels and the official split; the group is the YouTube video.
-
-    Raises DataError: the layout is not the expected one, or a label is unknown.
-    """
+    """List all clips with all their labels and the official split; the group is the YouTube video."""
     if not (root / "metadata").is_dir():
         raise DataError(
             f"{root} has not the layout of DCASE 2017 task 4: expected metadata/ with "

@@ -17,10 +17,7 @@ FOLDS = 5
 
 
 def list_clips(root: Path) -> Listing:
-    """List all clips, each with its fold; the group is the Freesound recording (`src_file`).
-
-    Raises DataError: the layout is not the expected one.
-    """
+    """List all clips, each with its fold; the group is the Freesound recording (`src_file`)."""
     top = home(root, TABLE, "ESC-50")
     check_folder(top / "audio", "the 2000 clips, such as 1-100032-A-0.wav")
     rows = []

@@ -20,10 +20,7 @@ SPLITS = {"train": "train", "val": "val"}
 
 
 def list_clips(root: Path) -> Listing:
-    """List all clips with all their labels and the official split; the group is the uploader, if the metadata exist.
-
-    Raises DataError: the layout is not the expected one, or a label is not in the vocabulary.
-    """
+    """List all clips with all their labels and the official split; the group is the uploader, if the metadata exist."""
     top = home(root, f"{TRUTH}/dev.csv", "FSD50K")
     named = read_table(top / TRUTH / "vocabulary.csv", ("number", "label", "mid"), header=False)
     vocabulary = [values["label"] for _, values in named]

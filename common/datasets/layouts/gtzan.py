@@ -40,8 +40,6 @@ def list_clips(root: Path) -> Listing:
 
     Clips outside the filtered split become ignored files: they are duplicates, distorted, or by an artist of another
     split.
-
-    Raises DataError: the layout is not the expected one.
     """
     split = filtered_split()
     genres = sorted({genre for genre, _ in split})

@@ -23,8 +23,6 @@ def list_clips(root: Path) -> Listing:
     """List all clips with the official subset as split; the group is the song.
 
     The table may be in `annotation/`, and the clips in `audio/` or beside the table.
-
-    Raises DataError: the layout is not the expected one.
     """
     annotated = root / "annotation" / TABLE
     table = annotated if annotated.exists() else home(root, TABLE, "Medley-solos-DB") / TABLE

@@ -20,10 +20,7 @@ STEMS = ("bass", "drums", "mixture", "other", "vocals")
 
 
 def list_clips(root: Path) -> Listing:
-    """List all stems and mixtures with the official split; the label is the stem, the group the track.
-
-    Raises DataError: the layout is not the expected one, or a track lacks a stem.
-    """
+    """List all stems and mixtures with the official split; the label is the stem, the group the track."""
     top = home(root, "train", "MUSDB18-HQ")
     rows = []
     for split in ("train", "test"):

@@ -20,10 +20,7 @@ FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "
 
 
 def list_clips(root: Path) -> Listing:
-    """List all notes with the official split; the label is the instrument family, the group the instrument.
-
-    Raises DataError: the layout is not the expected one, or a family is unknown.
-    """
+    """List all notes with the official split; the label is the instrument family, the group the instrument."""
     top = home(root, f"{SPLITS['train']}/examples.json", "NSynth (json/wav)")
     rows = []
     for split, folder in SPLITS.items():

@@ -21,10 +21,7 @@ LISTS = {"train": "evaluation_setup/fold1_train.txt", "test": "evaluation_setup/
 
 
 def list_clips(root: Path) -> Listing:
-    """List all clips with the official split; the group is the recording location (`identifier`).
-
-    Raises DataError: the layout is not the expected one.
-    """
+    """List all clips with the official split; the group is the recording location (`identifier`)."""
     top = home(root, LISTS["train"], "TUT Urban Acoustic Scenes 2018 (development)")
     check_folder(top / "audio", "the clips, such as airport-barcelona-0-0-a.wav")
     splits: dict[str, str] = {}

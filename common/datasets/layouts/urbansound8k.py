@@ -18,10 +18,7 @@ FOLDS = 10
 
 
 def list_clips(root: Path) -> Listing:
-    """List all clips, each with its fold; the group is the Freesound recording (`fsID`).
-
-    Raises DataError: the layout is not the expected one.
-    """
+    """List all clips, each with its fold; the group is the Freesound recording (`fsID`)."""
     top = home(root, TABLE, "UrbanSound8K")
     rows = []
     for where, values in read_table(top / TABLE, ("slice_file_name", "fsID", "fold", "class")):

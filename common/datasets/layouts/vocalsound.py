@@ -27,10 +27,7 @@ LABELS = {
 
 
 def list_clips(root: Path) -> Listing:
-    """List all clips with the official split; the group is the speaker, such as `f0003`.
-
-    Raises DataError: the layout is not the expected one, or a label is unknown.
-    """
+    """List all clips with the official split; the group is the speaker, such as `f0003`."""
     top = home(root, "datafiles/tr.json", "VocalSound")
     folder = next((name for name in FOLDERS if (top / name).is_dir()), None)
     if folder is None:

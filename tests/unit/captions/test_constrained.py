@@ -29,7 +29,6 @@ def form(labels: tuple[str, ...] = ("dog bark",), prompt: str = "label_only", co
     [
         (("dog bark",), "label_only"),
         (("rain", "church bell", "siren"), "mixcap"),
-        (("rain", "church bell", "siren", "wind"), "multi_label"),
         (("犬の鳴き声",), "revise"),
         (("r&b soul", "c++"), "plain"),
         (("a a", "a"), "plain"),

@@ -150,10 +150,3 @@ def test_what_the_grammar_writes_it_can_take_apart() -> None:
 )
 def test_elements_of_free_text_captions(caption: str, events: tuple[str, ...], scenes: tuple[str, ...]) -> None:
     assert extract_elements(caption, ("dog bark",)) == Elements(events=events, scenes=scenes)
-
-
-def test_a_multi_label_caption_joins_two_to_four_labels() -> None:
-    labels = ("rain", "bell", "siren", "engine", "clap")
-    task = make_task(prompt="multi_label", labels=labels, count=20)
-    for caption in captions(desk().ask([task])[0]["t"]):
-        assert 2 <= sum(contains_phrase(caption, label) for label in labels) <= 4

@@ -5,10 +5,9 @@ from typing import get_args
 
 import pytest
 
-from common.captions.book import prompt_book
 from common.captions.checks import REASON_TEXTS
 from common.captions.prompts import make_request, reply_schema
-from common.captions.records import PromptName, Task
+from common.captions.records import PromptName, Task, prompt_book
 from common.config.captions import CheckConfig
 
 CHECKS = CheckConfig()
@@ -31,21 +30,16 @@ def test_a_request_ends_with_its_facts_as_json(name: PromptName) -> None:
     request = make_request(make_task(prompt=name, caption="loud", score=0.1), CHECKS)
     facts = json.loads(request.messages[-1].content.rsplit("\n\n", 1)[1])
     fields = set(prompt_book().prompts[name].fields)
-    assert set(facts) == (fields if name == "multi_label" else fields - {"labels"} | {"label"})
-    assert "dog bark" in (facts.get("label") or facts["labels"])
+    assert set(facts) == fields - {"labels"} | {"label"}
+    assert facts["label"] == "dog bark"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "multi_label"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_clip_of_several_labels_is_asked_for_with_all_of_them(name: PromptName) -> None:
     single, several = (make_request(make_task(prompt=name, labels=labels), CHECKS) for labels in (ONE, THREE))
     text, facts = several.messages[-1].content.rsplit("\n\n", 1)
     assert json.loads(facts)["labels"] == list(THREE) and "label" not in json.loads(facts)
     assert text == single.messages[-1].content.rsplit("\n\n", 1)[0] + "\n\n" + prompt_book().several_labels
-
-
-def test_a_prompt_for_free_combinations_is_not_told_to_use_every_label() -> None:
-    text = make_request(make_task(prompt="multi_label", labels=THREE), CHECKS).messages[-1].content
-    assert prompt_book().several_labels not in text and "bell" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

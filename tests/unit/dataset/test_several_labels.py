@@ -14,8 +14,7 @@ from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import count_labels, draw, labels_of
-from components.prepare_dataset.splits import Splits
-from components.prepare_dataset.splitting import split_clips
+from components.prepare_dataset.splitting import Splits, split_clips
 
 Make = Callable[..., Clip]
 LABELS = [f"l{i:02}" for i in range(20)]

@@ -12,8 +12,7 @@ from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.errors import ConfigError, DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import allocate, draw
-from components.prepare_dataset.splits import Splits
-from components.prepare_dataset.splitting import split_clips
+from components.prepare_dataset.splitting import Splits, split_clips
 
 Make = Callable[..., Clip]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.datasets.listing import list_clips
-from common.datasets.located import list_layout
+from common.datasets.listing import list_clips, list_layout
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
 from components.prepare_dataset.dataset import read_dataset

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.datasets.located import list_layout
+from common.datasets.listing import list_layout
 from common.errors import DataError
 
 Put = Callable[..., Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.datasets.located import list_layout
+from common.datasets.listing import list_layout
 from common.errors import ConfigError, DataError
 
 Put = Callable[..., Path]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.datasets.located import list_layout, list_located
+from common.datasets.listing import list_layout, list_located
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError
 
