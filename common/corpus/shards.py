@@ -8,9 +8,11 @@ and `key.json`. Beside the manifest: `vae/`, `tokenizer/`, `vocabulary.json`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +24,9 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, Field
 
 from common.archives import ArchiveLimits, read_members
-from common.corpus.cache import ShardCache
 from common.errors import DataError, StorageError
 from common.records.clips import Record
-from common.storage import DamagedError, open_store, read_json, split_uri
+from common.storage import DamagedError, cache_root, open_store, read_json, split_uri
 from common.storage.artifacts import how_to_remake
 
 Kind = Literal["audio", "latents"]
@@ -33,6 +34,9 @@ Split = Literal["train", "heldout"]
 VERSION = 2
 SUFFIXES = ("flac", "json", "latent.npy", "tokens.npy")
 MAX_MEMBER_BYTES = 64 * 2**20
+MAX_CACHE_BYTES = 32 * 2**30
+_ATTEMPTS = 3
+_AGAIN = "run prepare_corpus again (`make run-pipeline` with the same settings makes what is missing)"
 _LIMITS = ArchiveLimits(members=10_000_000, member_bytes=MAX_MEMBER_BYTES, depth=1)
 _MEMBER_SUFFIXES = tuple(f".{suffix}" for suffix in SUFFIXES)
 
@@ -52,6 +56,56 @@ class Shard(Record):
         default=None,
         description="latent shards: clips by latent length, so that batches can be planned without reading",
     )
+
+
+class ShardCache:
+    """LRU cache of shards, keyed by hash.
+
+    Several processes may share it: `open` returns an open file, so deleting the copy does no harm.
+
+    Args:
+        folder: default: below the cache of the run store.
+        max_bytes: total size of the copies; a larger shard is kept alone.
+    """
+
+    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_CACHE_BYTES) -> None:
+        self._folder = folder or cache_root() / "corpus_shards"
+        self._max_bytes = max_bytes
+
+    def open(self, uri: str, sha256: str, size: int) -> BinaryIO:
+        """Open the shard at `uri`; fetch it when there is no copy of `size` bytes yet.
+
+        Raises StorageError: the shard is missing or differs from its hash.
+        """
+        path = self._folder / f"{sha256}.tar"
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size != size:
+                    path.unlink()
+                file = path.open("rb")
+                os.utime(path)
+                return file
+            self._make_room(size)
+            store, key = split_uri(uri)
+            open_store(store).download(key, path, sha256)
+        raise StorageError(f"copies of {uri} in {self._folder} keep being deleted; give each machine its own cache")
+
+    def drop(self, sha256: str) -> None:
+        """Delete a damaged copy."""
+        (self._folder / f"{sha256}.tar").unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        found = []
+        for path in self._folder.glob("*.tar"):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        total = sum(held for _, held, _ in found)
+        for _, held, path in sorted(found):
+            if total + size <= self._max_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= held
 
 
 class CorpusClip(NamedTuple):
@@ -154,7 +208,9 @@ class Corpus:
         remote = shard.uri.startswith("s3://")
         file = self._open_remote(shard) if remote else self._open_local(shard)
         if shard.uri not in self._checked:
-            if not _has_hash(file, shard.sha256):
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file on disk
+            file.seek(0)
+            if digest != shard.sha256:
                 file.close()
                 if not remote:
                     raise self._differs(shard)
@@ -209,15 +265,6 @@ class Corpus:
             f"shard {where} is missing or differs from its manifest {self.path}/manifest.json; delete it if it is "
             f"there, then: {how_to_remake(self.path)} (shards that are whole are kept)"
         )
-
-
-def _has_hash(file: BinaryIO, sha256: str) -> bool:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file on disk
-    file.seek(0)
-    return digest == sha256
-
-
-_AGAIN = "run prepare_corpus again (`make run-pipeline` with the same settings makes what is missing)"
 
 
 def read_audio_shard(source: Path | BinaryIO) -> Iterator[CorpusClip]:

@@ -5,7 +5,6 @@ The files are the user's own, or those of a published dataset in its native layo
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def where_to_get(spec: DatasetSpec) -> str:
 
 
 def _with_folds(spec: DatasetSpec, listing: Listing) -> Listing:
-    folds = Counter(row.fold for row in listing.rows if row.fold is not None)
+    folds = {row.fold for row in listing.rows if row.fold is not None}
     asked = (*spec.test_folds, *spec.validation_folds)
     if not folds:
         if asked:
@@ -117,10 +116,10 @@ def _with_folds(spec: DatasetSpec, listing: Listing) -> Listing:
             f"dataset {spec.name} comes in folds {named}: name those of the test split, such as "
             f"`test_folds: [{max(folds)}]`"
         )
-    absent = sorted(set(asked) - folds.keys())
+    absent = sorted(set(asked) - folds)
     if absent:
         raise ConfigError(f"dataset {spec.name}: no fold {', '.join(map(str, absent))}; it has folds {named}")
-    if not folds.keys() - set(asked):
+    if not folds - set(asked):
         raise ConfigError(f"dataset {spec.name}: no fold is left for training; it has folds {named}")
     splits: dict[int | None, str] = {
         **dict.fromkeys(spec.validation_folds, "val"),

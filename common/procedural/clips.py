@@ -74,11 +74,6 @@ class ProceduralClip(NamedTuple):
     attributes: ClipAttributes
 
 
-def make_clip(label: str, rng: np.random.Generator, duration_s: float, rate: int) -> np.ndarray:
-    """Render a clip of `label` with its background and noise floor, `(T,)` float32 in [-1, 1]."""
-    return render_clip(label, rng, duration_s, rate).audio
-
-
 def render_clip(label: str, rng: np.random.Generator, duration_s: float, rate: int) -> ProceduralClip:
     """Render a clip of `label` and return it with its attributes.
 

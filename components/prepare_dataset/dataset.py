@@ -128,7 +128,7 @@ def _hinted(dropped: list[Drop], rows: list[Row]) -> Iterator[Drop]:
 
 
 def _demo(settings: PrepareDatasetConfig, folder: Path | None) -> Iterator[Clip | Drop]:
-    from common.procedural import demo_clips
+    from common.procedural.demo import demo_clips
 
     for made in demo_clips():
         row = Row(Path(made.name), made.name, made.label, made.split)

@@ -98,9 +98,7 @@ def _read(plan: PrepareDatasetPlan, code_version: str) -> tuple[Path, Reading]:
     return folder / "clips", read(Reading, folder / "reading.json")
 
 
-def _write_clips(
-    target: Path, clips: Sequence[Clip], labels: list[str], folder: Path, plan: PrepareDatasetPlan
-) -> None:
+def _write_clips(target: Path, clips: Sequence[Clip], labels: list[str], folder: Path, rate: int) -> None:
     """Write clips as an AudioFolder with records and `labels.json`; the audio comes from `folder`."""
     index = {label: number for number, label in enumerate(labels)}
     records = [

@@ -28,7 +28,7 @@ from common.config.recipes import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache, sample
-from common.procedural import CLASSES
+from common.procedural.clips import CLASSES
 from common.records.clips import GoldClip, template_prompts
 from common.records.gold import GoldSet
 from common.records.text import template_caption

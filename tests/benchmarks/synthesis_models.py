@@ -15,7 +15,7 @@ from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
-from common.procedural import CLASSES, make_clip
+from common.procedural.clips import CLASSES, render_clip
 from common.records.text import template_caption
 from common.runtime.seeding import numpy_generator
 from components.pretrain_t2a.architecture import build_pipeline
@@ -32,7 +32,8 @@ def clips(count: int, duration_s: float) -> list[np.ndarray]:
     """Procedural clips (T,) at the tiny rate."""
     labels = (CLASSES[i % len(CLASSES)] for i in range(count))
     return [
-        make_clip(label, numpy_generator(0, "bench", i), duration_s, TINY_RATE_HZ) for i, label in enumerate(labels)
+        render_clip(label, numpy_generator(0, "bench", i), duration_s, TINY_RATE_HZ).audio
+        for i, label in enumerate(labels)
     ]
 
 

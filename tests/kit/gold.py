@@ -94,13 +94,13 @@ def tones_gold(
 
 def caption_gold(folder: Path, labels: Sequence[str] = CAPTION_LABELS, *, further: bool = False) -> Path:
     """Five clips of each of three labels, any text; `further`: every other clip has the label after its own, too."""
-    from common.procedural import make_clip
+    from common.procedural.clips import render_clip
 
     clips, audio = [], {}
     for label_id, (label, sound) in enumerate(zip(labels, ("dog bark", "whistle", "rain"), strict=True)):
         for number in range(5):
             clip_id = f"{label_id}-{number}"
-            audio[clip_id] = make_clip(sound, np.random.default_rng(10 * label_id + number), 0.512, RATE)
+            audio[clip_id] = render_clip(sound, np.random.default_rng(10 * label_id + number), 0.512, RATE).audio
             others = (labels[(label_id + 1) % 3],) if further and number % 2 else ()
             clips.append(gold_clip(clip_id, label, label_id, further_labels=others, duration_s=0.512))
     replicates = {

@@ -9,7 +9,7 @@ import pytest
 from common.audio.signal import write_flac
 from common.corpus.shards import Corpus
 from common.errors import ConfigError, DataError
-from common.procedural.clips import make_clip
+from common.procedural.clips import render_clip
 from components.prepare_corpus.run import run
 from tests.kit.hashing import hash_dir
 
@@ -99,7 +99,7 @@ def recordings(tmp_path: Path) -> Path:
     root = tmp_path / "rec"
     root.mkdir()
     for index in range(30):
-        audio = make_clip("bell", np.random.default_rng(index), 1.5, 22050)
+        audio = render_clip("bell", np.random.default_rng(index), 1.5, 22050).audio
         write_flac(root / f"{index}.flac", audio, 22050)
     rows = "".join(f'{index}.flac,"A Bell, rung",bell\n' for index in range(30))
     (root / "captions.csv").write_text("file,caption,label\n" + rows)

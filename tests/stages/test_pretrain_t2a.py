@@ -13,7 +13,7 @@ from common.clap.model import build_clap
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import load_backend
 from common.errors import DataError
-from common.procedural import CLASSES
+from common.procedural.clips import CLASSES
 from common.records.text import template_caption
 from common.storage.artifacts import artifact_hash
 from components.pretrain_t2a.run import run

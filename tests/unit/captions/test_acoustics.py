@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.procedural import render_clip
+from common.procedural.clips import render_clip
 from components.caption_clips.acoustics import describe, measure
 
 RATE = 16000

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.captions.checks import in_other_language
-from common.procedural import CLASSES
 from common.procedural.captions import write_caption
+from common.procedural.clips import CLASSES
 
 OTHER = {
     "german": "leise Schritte auf Kies und ein Zug in der Ferne",

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.corpus.cache import ShardCache
-from common.corpus.shards import Corpus
+from common.corpus.shards import Corpus, ShardCache
 from common.errors import DataError
 from common.storage import open_store, write_json
 from common.storage.hashing import hash_file

@@ -13,7 +13,7 @@ from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import T2ABackend
 from common.diffusion.spectral_codec import SpectralCodec
 from common.diffusion.text import build_tokenizer
-from common.procedural import CLASSES, make_clip
+from common.procedural.clips import CLASSES, render_clip
 from common.records.text import template_caption
 from common.runtime.seeding import numpy_generator
 from components.pretrain_t2a.architecture import build_pipeline
@@ -40,7 +40,10 @@ def tiny_config(conditioning_dim: int = 32) -> PretrainT2AConfig:
 def clips() -> np.ndarray:
     """48 procedural clips `(48, T)`."""
     return np.stack(
-        [make_clip(CLASSES[i % len(CLASSES)], numpy_generator(0, "test", i), DURATION_S, RATE_HZ) for i in range(48)]
+        [
+            render_clip(CLASSES[i % len(CLASSES)], numpy_generator(0, "test", i), DURATION_S, RATE_HZ).audio
+            for i in range(48)
+        ]
     )
 
 

@@ -12,7 +12,7 @@ from common.config.base import OptimConfig
 from common.config.t2a import MonitorConfig, SamplerConfig, TransformerConfig
 from common.corpus.shards import CorpusLatent
 from common.errors import DataError
-from common.procedural import CLASSES
+from common.procedural.clips import CLASSES
 from common.records.text import template_caption
 from common.storage import open_store
 from common.storage.checkpoints import Checkpoints

@@ -6,7 +6,8 @@ import torch
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.text import build_tokenizer, tokenize
 from common.errors import DataError
-from common.procedural import CLASSES, write_caption
+from common.procedural.captions import write_caption
+from common.procedural.clips import CLASSES
 from common.records.text import template_caption
 from common.runtime.seeding import numpy_generator
 

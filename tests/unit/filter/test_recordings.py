@@ -5,7 +5,7 @@ import pytest
 from transformers import ClapFeatureExtractor
 
 from common.clap.features import ClapFeatures
-from common.procedural.clips import make_clip
+from common.procedural.clips import render_clip
 from components.filter_audio.recordings import (
     Fingerprints,
     fingerprint,
@@ -31,8 +31,8 @@ def mark(features: ClapFeatures, audio: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("label", ["dog bark", "rain", "bell"])
 def test_a_copy_is_told_from_an_independent_clip_of_the_same_class(features: ClapFeatures, label: str) -> None:
-    original = make_clip(label, np.random.default_rng(0), 1.024, RATE_HZ)
-    other = make_clip(label, np.random.default_rng(1), 1.024, RATE_HZ)
+    original = render_clip(label, np.random.default_rng(0), 1.024, RATE_HZ).audio
+    other = render_clip(label, np.random.default_rng(1), 1.024, RATE_HZ).audio
     rng = np.random.default_rng(2)
     rms = float(np.sqrt(np.mean(original**2)))
     copies = {
@@ -47,8 +47,8 @@ def test_a_copy_is_told_from_an_independent_clip_of_the_same_class(features: Cla
 
 
 def test_similarity_is_symmetric_and_one_on_itself(features: ClapFeatures) -> None:
-    a = mark(features, make_clip("bell", np.random.default_rng(0), 1.0, RATE_HZ))
-    b = mark(features, make_clip("bell", np.random.default_rng(1), 0.8, RATE_HZ))
+    a = mark(features, render_clip("bell", np.random.default_rng(0), 1.0, RATE_HZ).audio)
+    b = mark(features, render_clip("bell", np.random.default_rng(1), 0.8, RATE_HZ).audio)
     assert recording_similarity(a, a) == pytest.approx(1, abs=1e-5)
     assert recording_similarity(a, b) == pytest.approx(recording_similarity(b, a), abs=1e-5)
 
@@ -85,7 +85,7 @@ def test_the_first_that_is_the_same_recording_is_named_and_no_clip_is_read_in_va
 
 def test_fingerprints_come_back_from_disk_and_a_clip_is_heard_once(features: ClapFeatures) -> None:
     clips = {
-        label: make_clip(label, np.random.default_rng(0), seconds, RATE_HZ).astype(np.float32)
+        label: render_clip(label, np.random.default_rng(0), seconds, RATE_HZ).audio.astype(np.float32)
         for label, seconds in (("bell", 1.0), ("rain", 0.4), ("dog bark", 1.6))
     }
     heard: list[str] = []

@@ -5,7 +5,7 @@ import pytest
 
 from common.corpus.vocabulary import UNK_ID, build_tokenizer, build_vocabulary
 from common.procedural.captions import spell, write_caption
-from common.procedural.clips import CLASSES, ProceduralClip, make_clip, render_clip
+from common.procedural.clips import CLASSES, ProceduralClip, render_clip
 from common.procedural.demo import DEMO_LABELS, demo_clips
 from common.procedural.words import LOUDNESS_WORDS, PITCH_WORDS, TEMPO_WORDS, TEXTURE_WORDS
 
@@ -24,8 +24,8 @@ def test_there_are_at_least_twelve_classes_and_six_in_the_demo() -> None:
 
 @pytest.mark.parametrize("label", CLASSES)
 def test_a_clip_repeats_bit_for_bit_and_varies_with_its_seed(label: str) -> None:
-    first, again = (make_clip(label, np.random.default_rng(1), 0.768, RATE) for _ in range(2))
-    other = make_clip(label, np.random.default_rng(2), 0.768, RATE)
+    first, again = (render_clip(label, np.random.default_rng(1), 0.768, RATE).audio for _ in range(2))
+    other = render_clip(label, np.random.default_rng(2), 0.768, RATE).audio
     assert first.dtype == np.float32
     assert len(first) == round(0.768 * RATE)
     assert np.abs(first).max() <= 1.0
@@ -36,7 +36,7 @@ def test_a_clip_repeats_bit_for_bit_and_varies_with_its_seed(label: str) -> None
 @pytest.mark.parametrize("label", CLASSES)
 def test_no_clip_holds_digital_silence(label: str) -> None:
     for seed in range(5):
-        clip = make_clip(label, np.random.default_rng(seed), 1.024, RATE)
+        clip = render_clip(label, np.random.default_rng(seed), 1.024, RATE).audio
         frames = clip[: len(clip) // 256 * 256].reshape(-1, 256)
         assert float(np.sqrt((frames**2).mean(1)).min()) > 1e-5
 
@@ -61,7 +61,7 @@ def test_the_demo_is_fixed_and_sounds_like_no_corpus_clip() -> None:
     again = list(demo_clips(train_per_label=2, test_per_label=2))
     assert all(np.array_equal(a.audio, b.audio) for a, b in zip(demo, again, strict=True))
     inside = np.median([share_in_the_telephone_band(clip.audio, clip.sample_rate_hz) for clip in demo])
-    corpus = [make_clip(label, np.random.default_rng(3), 1.024, RATE) for label in DEMO_LABELS]
+    corpus = [render_clip(label, np.random.default_rng(3), 1.024, RATE).audio for label in DEMO_LABELS]
     assert inside > np.median([share_in_the_telephone_band(clip, RATE) for clip in corpus])
     assert inside > 0.8
 
