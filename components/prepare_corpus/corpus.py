@@ -1,9 +1,10 @@
 """The idea of the stage: encode captioned audio into shards of latents and tokens, one shard at a time.
 
 A shard is a finished piece of work in the store; audio is read once, and encoded while it is in memory. Read next:
-`sources.py` (interface of a source, and the built-in generator), `recordings.py` (a folder or tar shards, without the
-clips of `excluded.py`), `captions.py` (caption files, in one of `formats/`), `index.py` (captions joined with audio),
-`encoding.py` (autoencoder and tokenizer), `store.py` (finished shards), `manifest.py` (what later stages read).
+`sources.py` (interface of a source), `procedural.py` (the built-in generator), `recordings.py` (a folder or tar shards,
+without the clips of `excluded.py`), `captions.py` (caption files, in one of `formats/`), `index.py` (captions joined
+with audio), `encoding.py` (autoencoder and tokenizer), `store.py` (finished shards), `manifest.py` (what later stages
+read).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from common.storage import write_json
 from common.storage.items import ItemStore
 from components.prepare_corpus.corpus import ShardMaker, encode_all, make_all
 from components.prepare_corpus.manifest import EMPTY, make_manifest
-from components.prepare_corpus.sources import open_source
+from components.prepare_corpus.procedural import open_source
 from components.prepare_corpus.store import ShardStore
 
 if TYPE_CHECKING:
