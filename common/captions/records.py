@@ -42,7 +42,7 @@ class CaptionsReply(BaseModel):
 class Task(Record):
     """One writing task. Labels are normalised (`common.records.text.normalize_label`)."""
 
-    task_id: str = Field(description="unique; names the seed, is never shown to a writer")
+    task_id: str = Field(description="unique; names the replicate, is never shown to a writer")
     scope: str = Field(description="captions of tasks in one scope differ from each other")
     prompt: PromptName
     labels: tuple[str, ...] = Field(min_length=1)

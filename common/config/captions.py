@@ -126,7 +126,7 @@ class CaptionClipsPlan(Plan):
     """Input of `caption_clips`."""
 
     settings: CaptionClipsConfig = CaptionClipsConfig()
-    seeds: tuple[int, ...]
+    replicates: tuple[int, ...]
     domain: str = ""
 
 
@@ -142,7 +142,7 @@ class AugmentCaptionsPlan(Plan):
     """Input of `augment_captions`."""
 
     settings: AugmentCaptionsConfig = AugmentCaptionsConfig()
-    seeds: tuple[int, ...]
+    replicates: tuple[int, ...]
     recipes: tuple[Recipe, ...]
     augmentation_factor: int = Field(ge=1, le=20)
     surplus: float = Field(1.0, ge=1, description="captions for each one wanted, of recipes with a filter")
@@ -166,7 +166,7 @@ class ReviseCaptionsPlan(Plan):
     """Input of `revise_captions`."""
 
     settings: ReviseCaptionsConfig = ReviseCaptionsConfig()
-    seeds: tuple[int, ...]
+    replicates: tuple[int, ...]
     recipes: tuple[Recipe, ...]
     rounds: Natural = Field(description="of recipes that do not state their own")
     domain: str = ""

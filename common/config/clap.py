@@ -93,10 +93,10 @@ class FinetuneClapConfig(Frozen):
 
 
 class FinetuneClapPlan(Plan):
-    """Input of `finetune_clap`: one item per seed, none where no clips are filtered."""
+    """Input of `finetune_clap`: one item per replicate, none where no clips are filtered."""
 
     settings: FinetuneClapConfig
-    seeds: tuple[int, ...]
+    replicates: tuple[int, ...]
 
 
 class ThresholdConfig(Frozen):
@@ -149,10 +149,10 @@ class FilterAudioConfig(Frozen):
 
 
 class FilterAudioPlan(Plan):
-    """Input of `filter_audio`: one item per seed; `recipes` determine which clips are filtered."""
+    """Input of `filter_audio`: one item per replicate; `recipes` determine which clips are filtered."""
 
     settings: FilterAudioConfig
-    seeds: tuple[int, ...] = Field(min_length=1)
+    replicates: tuple[int, ...] = Field(min_length=1)
     recipes: tuple[Recipe, ...]
 
 
@@ -166,6 +166,6 @@ class RetrieveAudioPlan(Plan):
     """Input of `retrieve_audio`."""
 
     settings: RetrieveAudioConfig = RetrieveAudioConfig()
-    seeds: tuple[int, ...] = Field(min_length=1)
+    replicates: tuple[int, ...] = Field(min_length=1)
     recipes: tuple[Recipe, ...] = Field(description="those that take clips of the corpus")
     clips_per_gold: Count

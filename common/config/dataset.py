@@ -140,5 +140,5 @@ class PrepareDatasetPlan(Plan):
     settings: PrepareDatasetConfig = PrepareDatasetConfig()
     dataset: DatasetSpec
     n: Count | None = Field(None, description="exact number of training clips; null = all there are")
-    seeds: tuple[int, ...] = Field(min_length=1)
+    replicates: tuple[int, ...] = Field(min_length=1)
     data_version: str = Field("", description="hash of the dataset's files, which KFP's cache does not see")

@@ -29,7 +29,7 @@ class EvaluateClassifierPlan(Plan):
     """Input of `evaluate_classifier`."""
 
     settings: EvaluateClassifierConfig
-    seeds: tuple[int, ...] = Field(min_length=1)
+    replicates: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
     use: DeclaredUse = Field("research", description="what the run is declared for, for the model card")
     licences: tuple[LicensedPart, ...] = Field((), description="of what went into the run, for the model card")
@@ -54,6 +54,6 @@ class ReportPlan(Plan):
     dataset: dict[str, Any] = Field(description="name, domain, licence and the rest of the dataset's record")
     n: int | None = None
     methods: dict[str, Method] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
+    replicates: tuple[int, ...] = Field(min_length=1)
     command: str
     run_config: dict[str, Any] = Field(description="differing from the defaults: Argo repeats a task's input")

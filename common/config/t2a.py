@@ -158,7 +158,7 @@ class SynthesizeAudioPlan(Plan):
     """
 
     settings: SynthesizeAudioConfig = SynthesizeAudioConfig()
-    seeds: tuple[int, ...]
+    replicates: tuple[int, ...]
     recipes: tuple[Recipe, ...] = ()
     template_clips_per_gold: Natural
 
@@ -228,9 +228,9 @@ class AlignT2AConfig(Frozen):
 
 
 class AlignT2APlan(Plan):
-    """Input of `align_t2a`: one item per seed and alignment."""
+    """Input of `align_t2a`: one item per replicate and alignment."""
 
     settings: AlignT2AConfig = AlignT2AConfig()
-    seeds: tuple[int, ...]
+    replicates: tuple[int, ...]
     alignments: tuple[Literal["dpo", "erm"], ...]
     losers_per_clip: Count

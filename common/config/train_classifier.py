@@ -159,7 +159,7 @@ class TrainClassifierPlan(Plan):
     """Input of `train_classifier`."""
 
     settings: TrainClassifierConfig
-    seeds: tuple[int, ...] = Field(min_length=1)
+    replicates: tuple[int, ...] = Field(min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
     augmentation_factors: tuple[Annotated[int, Field(ge=1, le=20)], ...] = Field(
         min_length=1, description="synthetic clips per gold clip; validation chooses among several"

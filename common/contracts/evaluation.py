@@ -81,7 +81,7 @@ class MethodScores(Scores):
 class ClassicScores(Scores):
     """Figures of the classic augmentation that validation chose in each replicate."""
 
-    chosen: dict[int, str] = Field(description="method by seed")
+    chosen: dict[int, str] = Field(description="method by replicate")
     seeds: list[int]
 
 
@@ -117,7 +117,7 @@ class Pair(Contract):
 class Best(Pair, Headline):
     """What validation chose: the pair most often chosen, and the figure of all that were."""
 
-    chosen: dict[int, Pair] = Field(description="by seed")
+    chosen: dict[int, Pair] = Field(description="by replicate")
 
 
 class Paired(Interval):
@@ -172,7 +172,7 @@ class Selected(Contract):
     """The method, and its replicate, that did best on validation."""
 
     method: str
-    seed: int
+    seed: int = Field(description="the replicate")
     score: float = Field(description="on validation")
     by: str = Field(description="that figure: accuracy, macro_f1 or map")
     threshold: float | None = absent()

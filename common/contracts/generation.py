@@ -176,7 +176,7 @@ class Alignment(Contract):
 
 
 class AlignAccount(Contract):
-    """Aligned models, by `<seed>/<alignment>`."""
+    """Aligned models, by `<replicate>/<alignment>`."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Alignment]
@@ -185,7 +185,7 @@ class AlignAccount(Contract):
 
     @property
     def models(self) -> dict[str, Alignment]:
-        """By `<seed>/<alignment>`."""
+        """By `<replicate>/<alignment>`."""
         return self.__pydantic_extra__
 
 
@@ -214,7 +214,7 @@ class Candidate(Contract):
 
     clip_id: str
     round: int
-    seed: int
+    seed: int = Field(description="the replicate")
     recipe: str
     label: str
     caption: str
@@ -255,7 +255,7 @@ class FilterRound(Counts):
 class EmptyClass(Contract):
     """A class without an accepted clip."""
 
-    seed: int
+    seed: int = Field(description="the replicate")
     recipe: str
     label: str
 
@@ -264,6 +264,6 @@ class FilterAccount(Contract):
     """The filter in all rounds."""
 
     rounds: list[FilterRound]
-    thresholds: dict[int, FilterFigures] = Field(description="by seed")
+    thresholds: dict[int, FilterFigures] = Field(description="by replicate")
     candidates: list[Candidate]
     empty_classes: list[EmptyClass]

@@ -39,7 +39,7 @@ class Replicate(Contract):
 class Splits(Contract):
     """Which clips train and validate in each replicate."""
 
-    replicates: dict[int, Replicate] = Field(description="by seed")
+    replicates: dict[int, Replicate] = Field(description="by replicate")
     oracle: list[str] = Field(description="ids of the clips that the oracle is trained on")
     shared_gold: bool = Field(description="whether all replicates have the same clips")
 

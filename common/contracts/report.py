@@ -52,7 +52,7 @@ class MethodFigures(Figures):
 class ClassicFigures(Figures):
     """Figures of the classic augmentation that validation chose in each replicate."""
 
-    chosen: dict[int, str] = Field(description="method by seed")
+    chosen: dict[int, str] = Field(description="method by replicate")
     seeds: list[int]
 
 
@@ -239,7 +239,7 @@ class Report(Contract):
     oracle: Oracle | None
     distances: Distances
     leaks: Leaks
-    alignment: dict[str, Aligned] = Field(description="by <seed>/<alignment>")
+    alignment: dict[str, Aligned] = Field(description="by <replicate>/<alignment>")
     captions: dict[str, Diversity] = Field(description="by set of clips")
     writing: Writing
     likeness: dict[str, Likeness] = Field(description="by recipe")

@@ -16,7 +16,7 @@ class Failure(Contract):
     """A part of a run that failed; the others went on."""
 
     method: str = Field(description="method, or learner and method, or what else failed")
-    seed: int
+    seed: int = Field(description="the replicate")
     error: str
     classic: str | None = absent("classic augmentation of the training")
     strength: Strength | None = absent()
@@ -75,18 +75,18 @@ class Chosen(Training):
 
 
 class Selection(Contract):
-    """The chosen trainings of AST, by `<method>/<seed>`."""
+    """The chosen trainings of AST, by `<method>/<replicate>`."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Chosen]
 
     select_by: str = Field(description="figure on validation that decided: accuracy, macro_f1 or map")
-    best_classic: dict[int, str] = Field(description="classic augmentation that did best on gold alone, by seed")
+    best_classic: dict[int, str] = Field(description="classic augmentation that did best on gold alone, by replicate")
     oracle: Training | None = absent()
 
     @property
     def chosen(self) -> dict[str, Chosen]:
-        """By `<method>/<seed>`."""
+        """By `<method>/<replicate>`."""
         return self.__pydantic_extra__
 
 
@@ -146,7 +146,7 @@ class ProbeFirst(Calibrated, Training):
 
 
 Learners = dict[str, Blend | Fitted | ProbeFirst | Calibrated]
-"""Figures by `<learner>/<method>/<seed>`."""
+"""Figures by `<learner>/<method>/<replicate>`."""
 
 Seconds = dict[str, dict[str, float]]
 """Mean seconds of a training, by learner and method."""

@@ -1,7 +1,7 @@
 """Records passed between stages, one JSON object per line.
 
 Audio sets are Hugging Face AudioFolders: `metadata.jsonl` (these records) beside FLAC files.
-Clip ids derive from paths, recipes, seeds and indices, never from audio content.
+Clip ids derive from paths, recipes, replicates and indices, never from audio content.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common.storage import write_text
 class Record(BaseModel):
     """Base of all records: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 
 
 class Labelled(Record):
@@ -71,7 +71,7 @@ class Prompt(Labelled, Written):
     """What a clip to be generated is to be, and its descent. Records of generated clips extend it."""
 
     recipe: str
-    seed: int = Field(description="the replicate")
+    replicate: int = Field(alias="seed")
     source_clip_id: str = Field(description="the gold clip that it augments")
     index: int = Field(ge=0, description="0 … augmentation_factor-1, or more with a surplus")
     round: int = Field(default=0, ge=0, description="0, or the round of self-reflection that revised it")
@@ -81,7 +81,7 @@ class Prompt(Labelled, Written):
     @property
     def prompt_id(self) -> str:
         """Id of the clip to be generated."""
-        return f"{self.recipe}.s{self.seed}.{self.source_clip_id}.{self.index}.r{self.round}"
+        return f"{self.recipe}.s{self.replicate}.{self.source_clip_id}.{self.index}.r{self.round}"
 
     @property
     def descent(self) -> dict[str, Any]:
@@ -117,13 +117,13 @@ class SyntheticClip(Prompt):
     second_passes: bool | None = Field(default=None, description="whether that judge accepts it; null = not asked")
 
 
-def template_prompts(clips: Iterable[GoldClip], seed: int, count: int, recipe: str) -> list[Prompt]:
+def template_prompts(clips: Iterable[GoldClip], replicate: int, count: int, recipe: str) -> list[Prompt]:
     """`count` prompts for each gold clip, all with the caption that names its labels and no more."""
     return [
         Prompt.of(
             clip,
             recipe=recipe,
-            seed=seed,
+            replicate=replicate,
             index=index,
             caption=template_caption(*clip.labels),
             writer="template",

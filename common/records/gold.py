@@ -30,8 +30,8 @@ class GoldSet:
         self._splits = read(Splits, self.path / "splits.json")
 
     @property
-    def seeds(self) -> list[int]:
-        """Seeds of the replicates, sorted."""
+    def replicates(self) -> list[int]:
+        """Numbers of the replicates, sorted."""
         return sorted(self._splits.replicates)
 
     @property
@@ -44,13 +44,13 @@ class GoldSet:
         """Whether clips may have several labels."""
         return self.dataset.multi_label
 
-    def train(self, seed: int) -> list[GoldClip]:
+    def train(self, replicate: int) -> list[GoldClip]:
         """Training clips of a replicate. Raises DataError: there is no such replicate."""
-        return [self.clips[clip_id] for clip_id in self._of(seed).train]
+        return [self.clips[clip_id] for clip_id in self._of(replicate).train]
 
-    def val(self, seed: int) -> list[GoldClip]:
+    def val(self, replicate: int) -> list[GoldClip]:
         """Validation clips of a replicate. Raises DataError: there is no such replicate."""
-        return [self.clips[clip_id] for clip_id in self._of(seed).val]
+        return [self.clips[clip_id] for clip_id in self._of(replicate).val]
 
     def oracle(self) -> list[GoldClip]:
         """Training clips of the oracle: all labelled data outside the test split."""
@@ -73,7 +73,7 @@ class GoldSet:
         """Load a clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""
         return load_clip(self.path, clip, sample_rate_hz)
 
-    def _of(self, seed: int) -> Replicate:
-        if seed not in self._splits.replicates:
-            raise DataError(f"{self.path}: no replicate for seed {seed}, only {self.seeds}; prepare the dataset again")
-        return self._splits.replicates[seed]
+    def _of(self, replicate: int) -> Replicate:
+        if replicate not in self._splits.replicates:
+            raise DataError(f"{self.path}: no replicate {replicate}, only {self.replicates}; prepare the dataset again")
+        return self._splits.replicates[replicate]

@@ -73,7 +73,7 @@ def stage(
         log,
         "stage_start",
         config=hash_json(config)[:12],
-        seeds=config.get("seeds", config.get("seed", "-")),
+        replicates=config.get("replicates", config.get("seed", "-")),
         python=platform.python_version(),
         machine=platform.machine(),
     )

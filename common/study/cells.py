@@ -87,9 +87,9 @@ def check_cells_per_run(cells: int, most: int) -> None:
         )
 
 
-def study_id(cells: tuple[Cell, ...], preset: str, methods: str, seeds: int, overrides: str) -> str:
+def study_id(cells: tuple[Cell, ...], preset: str, methods: str, replicates: int, overrides: str) -> str:
     """Short hash of a study's request."""
-    asked = [[cell.model_dump(mode="json") for cell in cells], preset, methods, seeds, overrides]
+    asked = [[cell.model_dump(mode="json") for cell in cells], preset, methods, replicates, overrides]
     return hash_json(asked)[:16]
 
 

@@ -50,7 +50,7 @@ def estimate(
     clips: Sequence[int],
     preset: str,
     methods: Mapping[str, Method],
-    seeds: int,
+    replicates: int,
     price: float = 0.0,
     *,
     clip_s: Sequence[float] = (),
@@ -70,11 +70,11 @@ def estimate(
     table = cost_table()[preset]
     kind, chosen = find_gpu(gpu)
     settings, total = config or load_preset(preset), sum(clips)
-    counts = [count_work(settings, methods, n, seeds) for n in clips]
+    counts = [count_work(settings, methods, n, replicates) for n in clips]
     stages = {
         name: cost.once
-        + len(clips) * (cost.cell + seeds * cost.replicate)
-        + seeds * total * cost.clip
+        + len(clips) * (cost.cell + replicates * cost.replicate)
+        + replicates * total * cost.clip
         + sum(
             cost.alignment * each.alignments + cost.generated * each.at_most + cost.trained * (each.trained + 1)
             for each in counts
@@ -83,7 +83,7 @@ def estimate(
     }
     if table.unit == "gpu":
         cells = zip(clips, clip_s or [10.0] * len(clips), strict=True)
-        each = [cell_seconds(settings, methods, n, seeds, chosen, seconds) for n, seconds in cells]
+        each = [cell_seconds(settings, methods, n, replicates, chosen, seconds) for n, seconds in cells]
         for part in (shared_seconds(settings, chosen), *each):
             for name, seconds in part.items():
                 stages[name] += seconds
@@ -92,11 +92,11 @@ def estimate(
     hours = sum(stages.values()) / 3600
     return Estimate(
         cells=len(clips),
-        items=len(clips) * len(methods) * seeds,
+        items=len(clips) * len(methods) * replicates,
         hours=round(hours, 4),
         cpu_hours=0.0 if on_gpu else round(hours, 4),
         gpu_hours=round(hours, 4) if on_gpu else 0.0,
-        storage_gb=round(table.gb_once + seeds * total * table.mb_clip / 1000, 3),
+        storage_gb=round(table.gb_once + replicates * total * table.mb_clip / 1000, 3),
         price_per_hour=price,
         money=round(hours * price, 4),
         stages={name: round(seconds, 1) for name, seconds in stages.items()},

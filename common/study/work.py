@@ -114,18 +114,18 @@ class Counts:
     trained: int
 
 
-def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, seeds: int) -> Counts:
+def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, replicates: int) -> Counts:
     """Count the work of one cell of `n` training clips."""
     recipes, factors = resolve_recipes(dict(methods)), config.augmentation_factors
     vanilla = any(method.recipe == LOSERS for method in methods.values())
     surplus = config.filter_audio.surplus
-    each = [n * seeds * math.ceil(max(factors) * (surplus if recipe.filter else 1)) for recipe in recipes]
+    each = [n * replicates * math.ceil(max(factors) * (surplus if recipe.filter else 1)) for recipe in recipes]
     rounds = [config.rounds if recipe.rounds is None else min(recipe.rounds, config.rounds) for recipe in recipes]
     written = [recipe.captions != "template" for recipe in recipes]
     again = [sum(REJECTED**number for number in range(1, r + 1)) if recipe.filter else 0.0
              for recipe, r in zip(recipes, rounds, strict=True)]  # fmt: skip
     alignments = {recipe.alignment for recipe in recipes} - {"none"}
-    losers = n * seeds * max(config.losers_per_clip if alignments else 0, max(factors) if vanilla else 0)
+    losers = n * replicates * max(config.losers_per_clip if alignments else 0, max(factors) if vanilla else 0)
     trained = sum(
         (1 if method.classic in ("none", "best") else 3) * (len(factors) if method.recipe else 1)
         for method in methods.values()
@@ -136,8 +136,8 @@ def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, seeds: 
         losers=losers,
         captioned=sum(clips for clips, new in zip(each, written, strict=True) if new),
         revised=sum(clips * more for clips, more in zip(each, again, strict=True)),
-        alignments=seeds * len(alignments),
-        trained=trained * seeds,
+        alignments=replicates * len(alignments),
+        trained=trained * replicates,
     )
 
 
@@ -156,14 +156,14 @@ def shared_seconds(config: RunConfig, gpu: GPU) -> dict[str, float]:
 
 
 def cell_seconds(
-    config: RunConfig, methods: Mapping[str, Method], n: int, seeds: int, gpu: GPU, clip_s: float = 10.0
+    config: RunConfig, methods: Mapping[str, Method], n: int, replicates: int, gpu: GPU, clip_s: float = 10.0
 ) -> dict[str, float]:
     """Seconds that the models of one cell compute on one GPU, by stage.
 
     Args:
         clip_s: usual duration of the clips in seconds.
     """
-    counts, tenths = count_work(config, methods, n, seeds), clip_s / 10
+    counts, tenths = count_work(config, methods, n, replicates), clip_s / 10
     drawn = tenths * TRANSFORMER
     synthesis, training = config.synthesize_audio, config.train_classifier
     precision = "fp32" if synthesis.precision == "fp32" else "bf16"
@@ -171,7 +171,7 @@ def cell_seconds(
     seen = min(1.0, (1.28 * math.ceil(clip_s / 1.28) if training.window == "clips" else WINDOW_S) / WINDOW_S)
     chat = config.augment_captions.writer
     return {
-        "finetune_clap": seeds * training_s(gpu, config.finetune_clap.optim, windows * CLAP)
+        "finetune_clap": replicates * training_s(gpu, config.finetune_clap.optim, windows * CLAP)
         if config.finetune_clap.enabled
         else 0.0,
         "synthesize_audio": counts.expected
@@ -182,7 +182,9 @@ def cell_seconds(
         ),
         "align_t2a": counts.alignments * _alignment_s(config, gpu, drawn, windows),
         "filter_audio": gpu.compute_s(counts.expected * windows * CLAP, "fp32"),
-        "caption_clips": gpu.answers_s(n * seeds, AUDIO_LLM, HEARD, WRITTEN, config.caption_clips.audio_llm.batch_size)
+        "caption_clips": gpu.answers_s(
+            n * replicates, AUDIO_LLM, HEARD, WRITTEN, config.caption_clips.audio_llm.batch_size
+        )
         if counts.captioned and config.caption_clips.backend == "audio_llm"
         else 0.0,
         "augment_captions": _writing_s(gpu, chat, counts.captioned),

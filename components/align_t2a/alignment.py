@@ -76,7 +76,7 @@ class Alignment:
     t2a: Path
     gold: Path
     losers: Path
-    seed: int
+    replicate: int
     alignment: Literal["dpo", "erm"]
     settings: AlignT2AConfig
     losers_per_clip: int
@@ -85,8 +85,8 @@ class Alignment:
 
     @property
     def name(self) -> str:
-        """`<seed>/<alignment>`: the folder of the aligned model, and its entry in `align.json`."""
-        return f"{self.seed}/{self.alignment}"
+        """`<replicate>/<alignment>`: the folder of the aligned model, and its entry in `align.json`."""
+        return f"{self.replicate}/{self.alignment}"
 
     @property
     def key(self) -> dict[str, object]:
@@ -96,24 +96,27 @@ class Alignment:
     @property
     def shared_key(self) -> dict[str, object]:
         """What all alignments of a replicate share."""
-        return {**self.content, "seed": self.seed, "losers_per_clip": self.losers_per_clip}
+        return {**self.content, "replicate": self.replicate, "losers_per_clip": self.losers_per_clip}
 
     def make(self, folder: Path) -> None:
         """Align the model; unfinished training resumes from its last checkpoint."""
         # Sums depend on the number of threads; each of several workers has one thread, so a single one must too.
         torch.set_num_threads(1)
-        settings, seed = self.settings, derive_seed(self.seed, "align_t2a", self.alignment)
+        settings, seed = self.settings, derive_seed(self.replicate, "align_t2a", self.alignment)
         gold = GoldSet(self.gold)
         backend = load_backend(self.t2a, device())
         pairs = encode_pairs(
             backend, _load(self, gold, backend.sample_rate_hz), settings.sampler.bucket_frames, settings.peak_limit_dbfs
         )
-        heard = [clip for clip in gold.train(self.seed) if clip.label in pairs.spectra]
+        heard = [clip for clip in gold.train(self.replicate) if clip.label in pairs.spectra]
         if settings.keep_best_by == "learner_gain":
-            learner, clips = HeldOutLearner.of(gold, self.seed), choose_probes(heard, settings.learner_clips_per_class)
+            learner, clips = (
+                HeldOutLearner.of(gold, self.replicate),
+                choose_probes(heard, settings.learner_clips_per_class),
+            )
         else:
             learner, clips = None, choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
-        probes = Probes(clips, pairs, _held_out(self, gold, backend), settings, self.seed, learner)
+        probes = Probes(clips, pairs, _held_out(self, gold, backend), settings, self.replicate, learner)
         before, spectrum_before = _before(self, probes, backend)
         policy = make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing)
         result = align(
@@ -166,9 +169,9 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
     """Items of the run, one per replicate, alignment and loss; each key hashes the content of all inputs."""
     model, clips, gold_set = artifact_hash(t2a), read_clips(losers, SyntheticClip), GoldSet(gold)
     items = []
-    for seed in plan.seeds:
-        winners, held_out = gold_set.train(seed), gold_set.val(seed)
-        own = [clip for group in groups(winners, clips, seed, plan.losers_per_clip) for clip in group.losers]
+    for replicate in plan.replicates:
+        winners, held_out = gold_set.train(replicate), gold_set.val(replicate)
+        own = [clip for group in groups(winners, clips, replicate, plan.losers_per_clip) for clip in group.losers]
         hashes = {
             "t2a": model,
             "gold": clips_hash(gold, winners),
@@ -176,7 +179,9 @@ def plan_items(plan: AlignT2APlan, t2a: Path, gold: Path, losers: Path, store: I
             "losers": clips_hash(losers, own),
         }
         for alignment, settings in _variants(plan):
-            items.append(Alignment(t2a, gold, losers, seed, alignment, settings, plan.losers_per_clip, store, hashes))
+            items.append(
+                Alignment(t2a, gold, losers, replicate, alignment, settings, plan.losers_per_clip, store, hashes)
+            )
     return items
 
 
@@ -208,14 +213,14 @@ def _before(item: Alignment, probes: Probes, backend: T2ABackend) -> tuple[dict[
 
 def _held_out(item: Alignment, gold: GoldSet, backend: T2ABackend) -> HeldOut:
     settings = item.settings
-    clips = choose_probes(gold.val(item.seed), settings.held_out_clips, settings.held_out_clips)
+    clips = choose_probes(gold.val(item.replicate), settings.held_out_clips, settings.held_out_clips)
     loaded = ((clip, gold.load(clip, backend.sample_rate_hz)) for clip in clips)
     return encode_held_out(backend, loaded, settings.sampler.bucket_frames, settings.peak_limit_dbfs)
 
 
 def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:
     clips = read_clips(item.losers, SyntheticClip)
-    for group in groups(gold.train(item.seed), clips, item.seed, item.losers_per_clip):
+    for group in groups(gold.train(item.replicate), clips, item.replicate, item.losers_per_clip):
         yield group, gold.load(group.winner, rate), [load_clip(item.losers, clip, rate) for clip in group.losers]
 
 

@@ -40,9 +40,9 @@ class HeldOutLearner:
     truth: Floats
 
     @classmethod
-    def of(cls, source: GoldSet, seed: int) -> HeldOutLearner | None:
+    def of(cls, source: GoldSet, replicate: int) -> HeldOutLearner | None:
         """The learner of a replicate; None without validation clips."""
-        train, held_out, hears = source.train(seed), source.val(seed), front_end("statistics")
+        train, held_out, hears = source.train(replicate), source.val(replicate), front_end("statistics")
         if not held_out:
             return None
         rows = []

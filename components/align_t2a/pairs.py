@@ -29,7 +29,7 @@ LoadedGroup = tuple[Group, np.ndarray, list[np.ndarray]]
 
 
 def groups(
-    gold: Sequence[GoldClip], generated: Iterable[SyntheticClip], seed: int, losers_per_clip: int
+    gold: Sequence[GoldClip], generated: Iterable[SyntheticClip], replicate: int, losers_per_clip: int
 ) -> list[Group]:
     """Groups of a replicate: each gold clip with its losers, sorted by index.
 
@@ -37,15 +37,15 @@ def groups(
     """
     losers: dict[str, list[SyntheticClip]] = {}
     for clip in generated:
-        if clip.seed == seed and clip.index < losers_per_clip:
+        if clip.replicate == replicate and clip.index < losers_per_clip:
             losers.setdefault(clip.source_clip_id, []).append(clip)
     made = []
     for winner in gold:
         found = tuple(sorted(losers.get(winner.clip_id, ()), key=lambda clip: clip.index))
         if len(found) != losers_per_clip:
             raise DataError(
-                f"gold clip {winner.clip_id!r} of replicate {seed} has {len(found)} losers, expected "
-                f"{losers_per_clip}; losers must be what synthesize_audio made for the same gold set and seeds"
+                f"gold clip {winner.clip_id!r} of replicate {replicate} has {len(found)} losers, expected "
+                f"{losers_per_clip}; losers must be what synthesize_audio made for the same gold set and replicates"
             )
         made.append(Group(winner, found))
     return made

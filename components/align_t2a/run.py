@@ -30,7 +30,7 @@ def run(
     config: dict[str, Any],
     code_version: str,
 ) -> dict[str, float | int | str]:
-    """Write pipelines `<seed>/<alignment>/` and `align.json` to `aligned_path`; arguments as in `component.py`.
+    """Write pipelines `<replicate>/<alignment>/` and `align.json` to `aligned_path`; arguments as in `component.py`.
 
     Of several losses the entry in `align.json` is that of the best model.
 

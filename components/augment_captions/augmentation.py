@@ -45,7 +45,7 @@ def write_drafts(
     *,
     factor: int,
     domain: str,
-    seed: int,
+    replicate: int,
 ) -> tuple[list[Prompt], Tally]:
     """Prompts of one replicate, which all recipes with this caption source share; `recipe` is the source.
 
@@ -54,15 +54,17 @@ def write_drafts(
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     _check_captioned(clips, captions)
     if source == "template":
-        return template_prompts(clips, seed, factor, source), Tally()
-    pools, extracted = _pools(clips, label_ids, captions, desk, seed) if source == "mixcap" else ({}, Tally())
-    calls = _calls(source, clips, label_ids, captions, pools, settings, factor=factor, domain=domain, seed=seed)
+        return template_prompts(clips, replicate, factor, source), Tally()
+    pools, extracted = _pools(clips, label_ids, captions, desk, replicate) if source == "mixcap" else ({}, Tally())
+    calls = _calls(
+        source, clips, label_ids, captions, pools, settings, factor=factor, domain=domain, replicate=replicate
+    )
     answers, tally = desk.ask([call.task for call in calls])
     drafts = [
         Prompt.of(
             call.clip,
             recipe=source,
-            seed=seed,
+            replicate=replicate,
             index=call.first + offset,
             **dict(written),
             parents=parents(written.caption, call.pool, call.clip.clip_id),
@@ -83,12 +85,12 @@ def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption])
 
 
 def _pools(
-    clips: Sequence[GoldClip], label_ids: LabelIds, captions: Mapping[str, Caption], desk: Desk, seed: int
+    clips: Sequence[GoldClip], label_ids: LabelIds, captions: Mapping[str, Caption], desk: Desk, replicate: int
 ) -> tuple[dict[int, Pool], Tally]:
     pairs = {clip.clip_id: (clip.labels, captions[clip.clip_id].caption) for clip in clips}
     found, tally = extract(desk, pairs.values())
     elements = ((label, clip.clip_id, found[pairs[clip.clip_id]]) for clip in clips for label in label_ids(clip))
-    return build_pools(elements, seed), tally
+    return build_pools(elements, replicate), tally
 
 
 def _calls(
@@ -101,7 +103,7 @@ def _calls(
     *,
     factor: int,
     domain: str,
-    seed: int,
+    replicate: int,
 ) -> list[Call]:
     """Writer calls: enough per clip for `factor` captions, each with its own draw of the pool."""
     calls = []
@@ -109,7 +111,7 @@ def _calls(
         ids = label_ids(clip)
         whole = joined(pools, ids)
         for number, first in enumerate(range(0, factor, settings.captions_per_call)):
-            pool = draw(whole, settings.pool_share, seed, clip.clip_id, number)
+            pool = draw(whole, settings.pool_share, replicate, clip.clip_id, number)
             shown = texts(pool)
             task = Task(
                 task_id=f"{source}.{clip.clip_id}.{number}",
@@ -120,7 +122,7 @@ def _calls(
                 caption="" if source == "label_only" else captions[clip.clip_id].caption,
                 events=shown.events,
                 scenes=shown.scenes,
-                seed=seed,
+                seed=replicate,
                 count=min(settings.captions_per_call, factor - first),
             )
             calls.append(Call(task, clip, first, pool))
@@ -133,9 +135,9 @@ def source_account(found: Sequence[Written], *, in_run: bool) -> SourceAccount:
     Args:
         in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
     """
-    per_seed = [_by_label(written.prompts) for written in found]
-    whole = [diversity(captions) for captions in per_seed]
-    by_label = [diversity_by_label(captions) for captions in per_seed]
+    per_replicate = [_by_label(written.prompts) for written in found]
+    whole = [diversity(captions) for captions in per_replicate]
+    by_label = [diversity_by_label(captions) for captions in per_replicate]
     labels = sorted({label for one in by_label for label in one})
     return SourceAccount.model_validate(
         {

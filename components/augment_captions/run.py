@@ -43,9 +43,9 @@ def run(
         captions = {each.clip_id: each for each in read_records(Path(captions_path) / "captions.jsonl", Caption)}
         gold, store, settings = GoldSet(gold_path), ItemStore(NAME, code_version, scope=plan.scope), plan.settings
 
-        def drafts_of(source: CaptionSource, seed: int, desk: Desk) -> Written:
-            clips = gold.train(seed)
-            size: dict[str, Any] = {"factor": plan.captions_per_clip, "domain": plan.domain, "seed": seed}
+        def drafts_of(source: CaptionSource, replicate: int, desk: Desk) -> Written:
+            clips = gold.train(replicate)
+            size: dict[str, Any] = {"factor": plan.captions_per_clip, "domain": plan.domain, "replicate": replicate}
             return write_once(
                 store,
                 settings.writer,
@@ -61,7 +61,9 @@ def run(
 
         sources = sorted({recipe.captions for recipe in recipes})
         with open_desk(plan.settings.writer, scope=plan.scope) as desk:
-            drafts = {source: [drafts_of(source, seed, desk) for seed in plan.seeds] for source in sources}
+            drafts = {
+                source: [drafts_of(source, replicate, desk) for replicate in plan.replicates] for source in sources
+            }
         prompts = [
             draft.model_copy(update={"recipe": recipe.name})
             for recipe in recipes
@@ -72,7 +74,7 @@ def run(
         write_records(Path(prompts_path) / "prompts.jsonl", prompts)
         with open_desk(WriterConfig(backend="grammar", grammar=plan.settings.writer.grammar)) as grammar:
             references = {
-                source: [drafts_of(source, seed, grammar) for seed in plan.seeds]
+                source: [drafts_of(source, replicate, grammar) for replicate in plan.replicates]
                 for source in REFERENCES
                 if recipes and source not in drafts
             }

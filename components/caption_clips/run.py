@@ -42,7 +42,7 @@ def run(
     plan = CaptionClipsPlan.model_validate(config)
     with stage(NAME, config, metrics_path, {"captions": captions_path}, {"gold": gold_path}) as running:
         gold = GoldSet(gold_path)
-        clips = sorted({clip.clip_id: clip for seed in plan.seeds for clip in gold.train(seed)}.items())
+        clips = sorted({clip.clip_id: clip for replicate in plan.replicates for clip in gold.train(replicate)}.items())
         captions, refusals = _caption(
             gold, [clip for _, clip in clips], plan.settings, ItemStore(NAME, code_version, scope=plan.scope)
         )

@@ -35,9 +35,9 @@ from components.evaluate_classifier.multi_label import SeveralLabels, affordable
 from components.evaluate_classifier.statistics import Key, Resampling, resampling
 
 Predictions = dict[str, dict[int, NDArray[np.float64]]]
-"""Probabilities (N, K) by method and seed."""
+"""Probabilities (N, K) by method and replicate."""
 Arms = dict[str, dict[int, Key]]
-"""Models by side of a comparison and seed; a side is a method, or the best classic of each seed."""
+"""Models by side of a comparison and replicate; a side is a method, or the best classic of each replicate."""
 
 ZERO_SHOT: Key = ("zero_shot", 0)
 """Key of the CLAP that was not trained on the dataset."""
@@ -133,7 +133,7 @@ def compare(
         settings: settings of the intervals and of the calibration error.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
         thresholds: threshold per model, for a multi-label dataset.
-        best: under `without` and `with`, the model without or with synthetic audio that validation chose, by seed.
+        best: under `without` and `with`, the model without or with synthetic audio that validation chose, by replicate.
         delivered: (N, K) probabilities of the delivered classifier.
 
     Returns the comparison, and the scores of the delivered classifier.
@@ -157,8 +157,8 @@ def compare(
     chosen = {s: (name, s) for s, name in sorted(best_classic.items()) if (name, s) in answers}
     classic = None
     if chosen:
-        of_seed = {s: name for s, (name, _) in chosen.items()}
-        classic = ClassicScores(chosen=of_seed, seeds=list(chosen), **dict(scorer.score(list(chosen.values()))))
+        by_replicate = {s: name for s, (name, _) in chosen.items()}
+        classic = ClassicScores(chosen=by_replicate, seeds=list(chosen), **dict(scorer.score(list(chosen.values()))))
     sides = arms | ({BEST_CLASSIC: chosen} if chosen else {})
     pairs = [pair for pair in compared(list(sides)) if _common(sides, *pair)]
     comparison = Comparison(
@@ -208,16 +208,18 @@ def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> Bests:
     sides = {}
     for side, chosen in best.items():
         if chosen:
-            pairs = {seed: learner_and_method(chosen[seed]) for seed in sorted(chosen)}
+            pairs = {replicate: learner_and_method(chosen[replicate]) for replicate in sorted(chosen)}
             learner, method = Counter(pairs.values()).most_common(1)[0][0]
-            score = scorer.score([(chosen[seed], seed) for seed in pairs]).score
-            named = {seed: Pair(learner=one, method=other) for seed, (one, other) in pairs.items()}
+            score = scorer.score([(chosen[replicate], replicate) for replicate in pairs]).score
+            named = {replicate: Pair(learner=one, method=other) for replicate, (one, other) in pairs.items()}
             sides[side] = Best(learner=learner, method=method, chosen=named, **{scorer.figure: score})
-    seeds = sorted(set(best.get("without", {})) & set(best.get("with", {})))
+    replicates = sorted(set(best.get("without", {})) & set(best.get("with", {})))
     difference = None
-    if seeds:
-        first, second = ([(best[side][seed], seed) for seed in seeds] for side in ("with", "without"))
-        difference = Difference(seeds=seeds, **dict(scorer.difference(first, second)))
+    if replicates:
+        first, second = (
+            [(best[side][replicate], replicate) for replicate in replicates] for side in ("with", "without")
+        )
+        difference = Difference(seeds=replicates, **dict(scorer.difference(first, second)))
     return Bests(without=sides.get("without"), synthetic=sides.get("with"), difference=difference)
 
 
@@ -234,12 +236,12 @@ def _differences(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]]) -> li
 
 
 def _common(arms: Arms, first: str, second: str) -> list[int]:
-    return [seed for seed in arms[first] if seed in arms[second]]
+    return [replicate for replicate in arms[first] if replicate in arms[second]]
 
 
 def _paired(arms: Arms, first: str, second: str) -> tuple[list[Key], list[Key]]:
-    seeds = _common(arms, first, second)
-    return [arms[first][seed] for seed in seeds], [arms[second][seed] for seed in seeds]
+    replicates = _common(arms, first, second)
+    return [arms[first][replicate] for replicate in replicates], [arms[second][replicate] for replicate in replicates]
 
 
 def _per_class(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]], labels: Sequence[str]) -> ClassGains | None:

@@ -57,7 +57,7 @@ def evaluate(
     Returns content of evaluation.json, rounded, and the probabilities on the test clips. Raises DataError: no method
     has predictions.
     """
-    seed = derive_seed(plan.seeds[0], "evaluate_classifier")
+    seed = derive_seed(plan.replicates[0], "evaluate_classifier")
     predictions: Predictions = {}
     for (method, replicate), task in inputs.predict.items():
         if (method, replicate) not in failed:
@@ -68,7 +68,7 @@ def evaluate(
             predictions.setdefault(name, {})[replicate] = made
     if not predictions:
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
-    thresholds = _thresholds(inputs, predictions, plan.seeds[0])
+    thresholds = _thresholds(inputs, predictions, plan.replicates[0])
     records = inputs.test.records
     truth = inputs.truth(records)
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
@@ -96,7 +96,7 @@ def evaluate(
     test = _test(inputs)
     evaluation = Evaluation(
         labels=inputs.labels,
-        n_train=len(inputs.gold.train(plan.seeds[0])),
+        n_train=len(inputs.gold.train(plan.replicates[0])),
         confidence=plan.settings.confidence,
         **dict(comparison),
         delivered=delivered,
@@ -131,8 +131,8 @@ def _blended(
     return blended(heard, inputs.gold.multi_label)
 
 
-def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key, float]:
-    """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on those of `seed`."""
+def _thresholds(inputs: Inputs, predictions: Predictions, replicate: int) -> dict[Key, float]:
+    """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on `replicate`'s."""
     if not inputs.gold.multi_label:
         return {}
     found = {
@@ -144,7 +144,7 @@ def _thresholds(inputs: Inputs, predictions: Predictions, seed: int) -> dict[Key
         heard = _blended(inputs, inputs.validate, name, replicate, members, {})
         if heard is not None and replicate in predictions.get(name, {}):
             found[name, replicate] = choose_threshold(inputs.truth(inputs.gold.val(replicate)), heard)
-    validation = {clip.clip_id for clip in inputs.gold.val(seed)}
+    validation = {clip.clip_id for clip in inputs.gold.val(replicate)}
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
     heard = zero_shot_probabilities(inputs.embed["gold"], inputs.labels)[places]
@@ -161,27 +161,29 @@ def _selected(
 ) -> Selected:
     """The selected model, among evaluated ones that are no ceiling."""
     names = [name for name in in_order(predictions) if name in plan.methods and not _is_ceiling(name, plan)]
-    lost = {f"{name}/{seed}" for name in names for seed in plan.seeds if seed not in predictions[name]}
+    lost = {
+        f"{name}/{replicate}" for name in names for replicate in plan.replicates if replicate not in predictions[name]
+    }
     trained = {name: figures for name, figures in inputs.selection.chosen.items() if name not in lost}
     by = inputs.selection.select_by
-    method, seed, score = choose(trained, by, names, plan.seeds)
-    return Selected(method=method, seed=seed, score=score, by=by, threshold=thresholds.get((method, seed)))
+    method, replicate, score = choose(trained, by, names, plan.replicates)
+    return Selected(method=method, seed=replicate, score=score, by=by, threshold=thresholds.get((method, replicate)))
 
 
 def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan) -> dict[str, dict[int, str]]:
-    """Model without and with synthetic audio that `best_of` chooses, by seed; ceilings are left out."""
+    """Model without and with synthetic audio that `best_of` chooses, by replicate; ceilings are left out."""
     best: dict[str, dict[int, str]] = {"without": {}, "with": {}}
-    for seed in plan.seeds:
+    for replicate in plan.replicates:
         for side, synthetic in (("without", False), ("with", True)):
             order = {}
             for name, arm in predictions.items():
                 learner, method = learner_and_method(name)
-                told = inputs.learners.get(f"{learner}/{method}/{seed}")
+                told = inputs.learners.get(f"{learner}/{method}/{replicate}")
                 kind = plan.methods[method]
-                if told and seed in arm and not kind.ceiling and kind.synthetic == synthetic:
+                if told and replicate in arm and not kind.ceiling and kind.synthetic == synthetic:
                     order[name] = told
             if order:
-                best[side][seed] = best_of(order)
+                best[side][replicate] = best_of(order)
     return best
 
 
@@ -263,17 +265,17 @@ def _leaks(
 
 
 def best_classic_methods(best_classic: Mapping[int, str], methods: Mapping[str, Method]) -> dict[int, str]:
-    """Method whose classic augmentation was chosen on validation, by seed.
+    """Method whose classic augmentation was chosen on validation, by replicate.
 
     Args:
         methods: methods of this run; a chosen augmentation that is none of them is left out.
     """
     alone = {method.classic: name for name, method in methods.items() if method.recipe is None}
-    return {seed: alone[classic] for seed, classic in sorted(best_classic.items()) if classic in alone}
+    return {replicate: alone[classic] for replicate, classic in sorted(best_classic.items()) if classic in alone}
 
 
 def choose(
-    trained: Mapping[str, Chosen], by: str, methods: Sequence[str], seeds: Sequence[int]
+    trained: Mapping[str, Chosen], by: str, methods: Sequence[str], replicates: Sequence[int]
 ) -> tuple[str, int, float]:
     """Method with the best mean validation figure, its best replicate, and that model's figure.
 
@@ -283,15 +285,15 @@ def choose(
 
     Args:
         methods: in order of preference for ties.
-        seeds: in order of preference for ties.
+        replicates: in order of preference for ties.
 
     Raises DataError: nothing was trained.
     """
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for method in methods:
-        for seed in seeds:
-            if figures := trained.get(f"{method}/{seed}"):
-                found.setdefault(method, {})[seed] = figures.figure(by), -(figures.val_loss or 0.0)
+        for replicate in replicates:
+            if figures := trained.get(f"{method}/{replicate}"):
+                found.setdefault(method, {})[replicate] = figures.figure(by), -(figures.val_loss or 0.0)
     if not found:
         raise DataError(
             "no trained classifier to choose from: selection.json lists none of this run's methods and replicates; "
@@ -299,5 +301,5 @@ def choose(
         )
     means = {m: tuple(sum(part) / len(part) for part in zip(*own.values(), strict=True)) for m, own in found.items()}
     best = max(means, key=lambda method: means[method])
-    seed = max(found[best], key=lambda seed: found[best][seed])
-    return best, seed, found[best][seed][0]
+    replicate = max(found[best], key=lambda replicate: found[best][replicate])
+    return best, replicate, found[best][replicate][0]

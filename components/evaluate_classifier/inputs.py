@@ -41,8 +41,8 @@ class Inputs:
         selection: what train_classifier chose for AST.
         failures: failed trainings of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
-        learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<seed>`.
-        predict: prediction tasks on the test clips, by method and seed; of other learners, by `<learner>/<method>`.
+        learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<replicate>`.
+        predict: predictions of the test clips, by method and replicate; of other learners, by `<learner>/<method>`.
         validate: prediction tasks on the replicate's validation clips, for a multi-label dataset only.
         delivered: what train_classifier says of the delivered classifier, and its prediction task on the test clips.
         oracle: prediction tasks of the oracle by set; the test clips are set "test".
@@ -113,12 +113,12 @@ def read_inputs(
     digest = artifact_hash(clap)
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
     models = {
-        (method, seed): (model, artifact_hash(model))
+        (method, replicate): (model, artifact_hash(model))
         for method, folder in _models(classifiers, plan)
-        for seed in plan.seeds
-        if (model := folder / str(seed)).is_dir() and not (model / MEMBERS).is_file()
+        for replicate in plan.replicates
+        if (model := folder / str(replicate)).is_dir() and not (model / MEMBERS).is_file()
     }
-    validation = {seed: _validation(gold_set, seed) for seed in plan.seeds if gold_set.multi_label}
+    validation = {replicate: _validation(gold_set, replicate) for replicate in plan.replicates if gold_set.multi_label}
     told = read(Delivery, classifiers / "delivered.json")
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
     encoders = {
@@ -137,7 +137,7 @@ def read_inputs(
         gold=gold_set,
         test=test_clips,
         sets=sets,
-        train_ids=frozenset(clip.clip_id for seed in plan.seeds for clip in gold_set.train(seed)),
+        train_ids=frozenset(clip.clip_id for replicate in plan.replicates for clip in gold_set.train(replicate)),
         test_health=read(HeldOutHealth, test / "health.json"),
         selection=read(Selection, classifiers / "selection.json"),
         failures=read(list[Failure], classifiers / "failures.json") + told.failures,
@@ -145,16 +145,16 @@ def read_inputs(
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
         predict={key: predict(model, test_clips) for key, model in models.items()},
         validate={
-            (method, seed): predict(models[method, seed], clips)
-            for seed, clips in validation.items()
+            (method, replicate): predict(models[method, replicate], clips)
+            for replicate, clips in validation.items()
             for method, _ in _models(classifiers, plan)
-            if (method, seed) in models
+            if (method, replicate) in models
         },
         blends={
-            (method, seed): read(list[Member], folder / str(seed) / MEMBERS)
+            (method, replicate): read(list[Member], folder / str(replicate) / MEMBERS)
             for method, folder in _models(classifiers, plan)
-            for seed in plan.seeds
-            if (folder / str(seed) / MEMBERS).is_file()
+            for replicate in plan.replicates
+            if (folder / str(replicate) / MEMBERS).is_file()
         },
         delivered=(
             told,
@@ -177,9 +177,9 @@ def _models(classifiers: Path, plan: EvaluateClassifierPlan) -> list[tuple[str, 
     ]
 
 
-def _validation(gold: GoldSet, seed: int) -> Clips:
+def _validation(gold: GoldSet, replicate: int) -> Clips:
     """Validation clips of a replicate."""
-    records = gold.val(seed)
+    records = gold.val(replicate)
     return Clips(clips_hash(gold.path, records), gold.path, tuple(records))
 
 

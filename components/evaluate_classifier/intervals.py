@@ -60,12 +60,12 @@ class _Mean:
         return float(stdtr(self.freedom, (value - self.draws) / self.scale).mean())
 
 
-def _mean(draws: Floats, per_seed: Floats) -> _Mean:
-    centre, count = draws.mean(axis=1), len(per_seed)
+def _mean(draws: Floats, per_replicate: Floats) -> _Mean:
+    centre, count = draws.mean(axis=1), len(per_replicate)
     freedom = count - 1
     if freedom == 0:
         return _Mean(centre, 0.0, freedom)
-    spread = float(per_seed.var(ddof=1))
+    spread = float(per_replicate.var(ddof=1))
     # Part of the spread that comes from the clips on which replicates differ; `centre` has its share of it.
     of_clips = float((draws - centre[:, None]).var(axis=0).sum()) / freedom
     # A quantile of the chi-squared distribution, divided by its degrees of freedom.
@@ -80,36 +80,36 @@ def _mean(draws: Floats, per_seed: Floats) -> _Mean:
     return _Mean(centre, float(np.sqrt(spread / count)), freedom)
 
 
-def interval(draws: Floats, point: float, per_seed: Floats, confidence: float) -> Interval:
+def interval(draws: Floats, point: float, per_replicate: Floats, confidence: float) -> Interval:
     """Mean over replicates with its interval.
 
     Args:
         draws: (B, S) score of each replicate on each draw of the test set.
         point: score on the test set itself, mean over replicates.
-        per_seed: (S,) score of each replicate on the test set.
+        per_replicate: (S,) score of each replicate on the test set.
         confidence: confidence level, such as 0.95.
     """
-    return _interval(_mean(draws, per_seed), point, per_seed, confidence)
+    return _interval(_mean(draws, per_replicate), point, per_replicate, confidence)
 
 
-def paired(gain_draws: Floats, per_seed: Floats, confidence: float, macro_f1: Interval) -> Paired:
+def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f1: Interval) -> Paired:
     """Paired difference; its `p` falls below 1 - confidence where the interval excludes 0.
 
     Args:
         gain_draws: (B, S) difference of each replicate on each draw.
-        per_seed: (S,) difference of each replicate.
+        per_replicate: (S,) difference of each replicate.
         confidence: confidence level, such as 0.95.
     """
-    mean = _mean(gain_draws, per_seed)
+    mean = _mean(gain_draws, per_replicate)
     return Paired(
-        **dict(_interval(mean, float(per_seed.mean()), per_seed, confidence)),
+        **dict(_interval(mean, float(per_replicate.mean()), per_replicate, confidence)),
         p=mean.p(),
-        win_rate=float(np.mean(np.sign(per_seed) / 2 + 0.5)),
+        win_rate=float(np.mean(np.sign(per_replicate) / 2 + 0.5)),
         macro_f1=macro_f1,
     )
 
 
-def _interval(mean: _Mean, point: float, per_seed: Floats, confidence: float) -> Interval:
+def _interval(mean: _Mean, point: float, per_replicate: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = mean.quantile(tail), mean.quantile(1 - tail)
-    return Interval(mean=point, low=low, high=high, per_seed=[float(value) for value in per_seed])
+    return Interval(mean=point, low=low, high=high, per_seed=[float(value) for value in per_replicate])

@@ -170,7 +170,7 @@ class SeveralLabels:
             )
             # Draws without clips of the label are left out.
             kept = ~np.isnan(gain).any(axis=1)
-            per_seed = after[:, place] - before[:, place]
+            per_replicate = after[:, place] - before[:, place]
             rows.append(
                 Gain(
                     label=labels[label],
@@ -178,7 +178,7 @@ class SeveralLabels:
                     clips=int(self._truth[:, label].sum()),
                     first=float(after[:, place].mean()),
                     second=float(before[:, place].mean()),
-                    **dict(interval(gain[kept], float(per_seed.mean()), per_seed, self._draws.confidence)),
+                    **dict(interval(gain[kept], float(per_replicate.mean()), per_replicate, self._draws.confidence)),
                 )
             )
         return rows

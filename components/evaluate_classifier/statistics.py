@@ -96,9 +96,11 @@ def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling)
     confusion = sum(confusion_matrix(truth, row, labels=labels) for row in predicted)
     totals = confusion.sum(axis=1)
     recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
-    per_seed = correct.mean(axis=1)
+    per_replicate = correct.mean(axis=1)
     return Scores(
-        accuracy=interval(accuracy_draws(correct, resampling), float(per_seed.mean()), per_seed, resampling.confidence),
+        accuracy=interval(
+            accuracy_draws(correct, resampling), float(per_replicate.mean()), per_replicate, resampling.confidence
+        ),
         macro_f1=interval(
             macro_f1_draws(truth, predicted, resampling), float(f1_scores.mean()), f1_scores, resampling.confidence
         ),
@@ -117,9 +119,9 @@ def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -
         second: (S, N) predictions of the same replicates, in the same order.
     """
     gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
-    f1_per_seed = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
+    f1_per_replicate = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
     f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
-    f1 = interval(f1_draws, float(f1_per_seed.mean()), f1_per_seed, resampling.confidence)
+    f1 = interval(f1_draws, float(f1_per_replicate.mean()), f1_per_replicate, resampling.confidence)
     return paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling.confidence, f1)
 
 
@@ -133,7 +135,7 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling,
         # Draws without clips of the class are left out.
         kept = weights.sum(axis=1) > 0
         draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
-        per_seed = gain.mean(axis=1)
+        per_replicate = gain.mean(axis=1)
         rows.append(
             Gain(
                 label=labels[label_id],
@@ -141,7 +143,7 @@ def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling,
                 clips=int(inside.sum()),
                 first=float((first[:, inside] == label_id).mean()),
                 second=float((second[:, inside] == label_id).mean()),
-                **dict(interval(draws, float(per_seed.mean()), per_seed, resampling.confidence)),
+                **dict(interval(draws, float(per_replicate.mean()), per_replicate, resampling.confidence)),
             )
         )
     return rows

@@ -20,10 +20,12 @@ from components.evaluate_classifier.model_card import model_card
 
 
 def write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> None:
-    """Write probabilities as `<method>/<seed>`, with labels, clip ids and truth; plain arrays, no pickles."""
+    """Write probabilities as `<method>/<replicate>`, with labels, clip ids and truth; plain arrays, no pickles."""
     clips = inputs.test.records
     arrays = {
-        f"{name}/{seed}": values.astype(np.float32) for name, arm in predictions.items() for seed, values in arm.items()
+        f"{name}/{replicate}": values.astype(np.float32)
+        for name, arm in predictions.items()
+        for replicate, values in arm.items()
     }
     np.savez(
         path,

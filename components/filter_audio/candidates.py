@@ -20,7 +20,7 @@ class Candidate:
 
     clip_id: str
     file_name: str
-    seed: int
+    replicate: int
     recipe: str
     labels: tuple[str, ...]
     signal: str
@@ -31,7 +31,9 @@ class Candidate:
         """Candidate of a record; repeated names are interned to save memory."""
         labels = tuple(map(intern, (clip.label, *clip.further_labels)))
         source = intern(clip.source_clip_id)
-        return cls(clip.clip_id, clip.file_name, clip.seed, intern(clip.recipe), labels, intern(clip.signal), source)
+        return cls(
+            clip.clip_id, clip.file_name, clip.replicate, intern(clip.recipe), labels, intern(clip.signal), source
+        )
 
 
 class Opinion(NamedTuple):

@@ -61,9 +61,9 @@ class Listing:
         """Audio file of a clip."""
         return self.folder / CLIPS / clip.file_name
 
-    def content(self, seed: int) -> str:
-        """Hash of the records and audio of a seed."""
-        return clips_hash(self.folder, (clip for clip in self if clip.seed == seed))
+    def content(self, replicate: int) -> str:
+        """Hash of the records and audio of a replicate."""
+        return clips_hash(self.folder, (clip for clip in self if clip.replicate == replicate))
 
 
 def write_clips(folder: Path, *sets: tuple[Listing, Iterable[SyntheticClip]]) -> None:
@@ -103,9 +103,9 @@ def read_decisions(folder: Path) -> Iterator[Decision]:
             yield Decision(**told, second=Opinion(*second) if second else None)
 
 
-def read_embeddings(folder: Path, seed: int) -> np.ndarray:
-    """Embeddings (N, D) of a seed's accepted clips, sorted by clip id."""
-    rows: np.ndarray = np.load(folder / "embeddings" / f"{seed}.npy")
+def read_embeddings(folder: Path, replicate: int) -> np.ndarray:
+    """Embeddings (N, D) of a replicate's accepted clips, sorted by clip id."""
+    rows: np.ndarray = np.load(folder / "embeddings" / f"{replicate}.npy")
     return rows
 
 
@@ -113,13 +113,13 @@ def write_embeddings(folder: Path, before: Listing | None, items: Mapping[int, P
     """Write the embeddings of all accepted clips, for later rounds."""
     (folder / "embeddings").mkdir(exist_ok=True)
     earlier = before.clips if before else ()
-    for seed in sorted({clip.seed for clip in earlier} | items.keys()):
-        ids = [clip.clip_id for clip in earlier if clip.seed == seed]
-        rows = [read_embeddings(before.folder, seed)] if before and ids else []
-        if seed in items:
-            decided = list(read_decisions(items[seed]))
+    for replicate in sorted({clip.replicate for clip in earlier} | items.keys()):
+        ids = [clip.clip_id for clip in earlier if clip.replicate == replicate]
+        rows = [read_embeddings(before.folder, replicate)] if before and ids else []
+        if replicate in items:
+            decided = list(read_decisions(items[replicate]))
             kept = [row for row, decision in enumerate(decided) if decision.reason is None]
-            rows.append(np.load(items[seed] / "embeddings.npy")[kept])
+            rows.append(np.load(items[replicate] / "embeddings.npy")[kept])
             ids += [decided[row].clip_id for row in kept]
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        np.save(folder / "embeddings" / f"{seed}.npy", np.concatenate(rows)[order])
+        np.save(folder / "embeddings" / f"{replicate}.npy", np.concatenate(rows)[order])

@@ -34,9 +34,9 @@ log = get_logger("filter_audio")
 
 @dataclass(frozen=True)
 class Replicate:
-    """One item of the stage: the clips of a seed, sorted by clip id, and the inputs of the filter."""
+    """One item of the stage: the clips of a replicate, sorted by clip id, and the inputs of the filter."""
 
-    seed: int
+    replicate: int
     plan: FilterAudioPlan
     clips: tuple[Candidate, ...]
     previous: tuple[Candidate, ...]
@@ -53,7 +53,7 @@ class Replicate:
         rate = scorer.sample_rate_hz
         gold = GoldSet(self.gold_dir)
         prompts = scorer.embed_text([template_caption(label) for label in gold.labels])
-        train = gold.train(self.seed)
+        train = gold.train(self.replicate)
         threshold, figures = _calibrated(self, scorer, gold, prompts)
         opinions, trial = _opinions(self, gold)
         audio = _Audio(self, gold, rate)
@@ -90,7 +90,7 @@ def _calibrated(
 ) -> tuple[Threshold, FilterFigures]:
     """Threshold from the gold validation clips, and its figures."""
     rate = scorer.sample_rate_hz
-    validation = gold.val(job.seed)
+    validation = gold.val(job.replicate)
     claims = [gold.label_ids(clip) for clip in validation]
     similarity = scorer.embed_audio((gold.load(clip, rate) for clip in validation), rate) @ prompts.T
     scores, margins = claim_scores(similarity, claims)
@@ -111,7 +111,7 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
     asked = [clip for clip in job.clips if clip.signal == "ok" and clip.recipe in filtered]
     if config.kind == "none" or not asked:
         return {}, {}
-    hears, train = front_end(FRONT_END), gold.train(job.seed)
+    hears, train = front_end(FRONT_END), gold.train(job.replicate)
     rate = hears.sample_rate_hz
     audio, features = _Audio(job, gold, rate), []
     for clip in train:
@@ -127,11 +127,12 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         len(gold.labels),
         gold.multi_label,
         config,
-        derive_seed(job.seed, "second judge") % 2**32,
+        derive_seed(job.replicate, "second judge") % 2**32,
     )
     if judge is None:
         log.warning(
-            "no_second_judge seed=%d hint='it needs two groups of gold clips, and a class of two clips'", job.seed
+            "no_second_judge replicate=%d hint='it needs two groups of gold clips, and a class of two clips'",
+            job.replicate,
         )
         return {}, {}
     heard = judge.hear([hears([audio.load(clip.clip_id)])[0] for clip in asked], [clip.source for clip in asked])
@@ -173,7 +174,7 @@ class _Audio:
 
     def __init__(self, job: Replicate, gold: GoldSet, rate: int) -> None:
         self._gold, self._rate = gold, rate
-        self._originals: dict[str, GoldClip] = {clip.clip_id: clip for clip in gold.train(job.seed)}
+        self._originals: dict[str, GoldClip] = {clip.clip_id: clip for clip in gold.train(job.replicate)}
         self._files = {clip.clip_id: (job.synthetic_dir, clip.file_name) for clip in job.clips}
         if job.previous_dir is not None:
             self._files |= {clip.clip_id: (job.previous_dir, clip.file_name) for clip in job.previous}
@@ -191,7 +192,7 @@ def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Emb
     """Accepted clips of earlier rounds, by recipe and labels."""
     if job.previous_dir is None or not job.previous:
         return {}
-    embeddings = read_embeddings(job.previous_dir, job.seed)
+    embeddings = read_embeddings(job.previous_dir, job.replicate)
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for row, clip in enumerate(job.previous):
         groups.setdefault((clip.recipe, clip.labels), []).append(row)

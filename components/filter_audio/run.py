@@ -49,7 +49,7 @@ def run(
         running.verify({"gold": gold_path, "clap": clap_path} if clips.clips else {})
         items = _filter(plan, clips, before, Path(gold_path), Path(clap_path), code_version)
         decisions = {decision.clip_id: decision for item in items.values() for decision in read_decisions(item)}
-        figures = {seed: read(FilterFigures, item / "replicate.json") for seed, item in items.items()}
+        figures = {replicate: read(FilterFigures, item / "replicate.json") for replicate, item in items.items()}
         account = summarize(
             read(FilterAccount, before.folder / "filter.json") if before else None, _decided(clips, decisions), figures
         )
@@ -83,12 +83,16 @@ def _decided(
 def _filter(
     plan: FilterAudioPlan, clips: Listing, before: Listing | None, gold: Path, clap: Path, code_version: str
 ) -> dict[int, Path]:
-    """Finished item of every seed that has clips in this round."""
-    strangers = {clip.seed for clip in clips.clips} - set(plan.seeds)
+    """Finished item of every replicate that has clips in this round."""
+    strangers = {clip.replicate for clip in clips.clips} - set(plan.replicates)
     if strangers:
-        raise DataError(f"{clips.folder}: clips of seeds {sorted(strangers)}; this run has {sorted(plan.seeds)}")
-    seeds = [seed for seed in plan.seeds if any(clip.seed == seed for clip in clips.clips)]
-    if not seeds:
+        raise DataError(
+            f"{clips.folder}: clips of replicates {sorted(strangers)}; this run has {sorted(plan.replicates)}"
+        )
+    replicates = [
+        replicate for replicate in plan.replicates if any(clip.replicate == replicate for clip in clips.clips)
+    ]
+    if not replicates:
         event(log, "nothing_to_filter")
         return {}
     # Imported here, so that a round with nothing to do does not load torch.
@@ -96,19 +100,20 @@ def _filter(
 
     store, gold_hash = ItemStore("filter_audio", code_version, scope=plan.scope), artifact_hash(gold)
     works = {}
-    for seed in seeds:
+    for replicate in replicates:
         own, earlier = (
-            tuple(clip for clip in listing.clips if clip.seed == seed) if listing else () for listing in (clips, before)
+            tuple(clip for clip in listing.clips if clip.replicate == replicate) if listing else ()
+            for listing in (clips, before)
         )
         key = {
-            "seed": seed,
+            "replicate": replicate,
             "settings": plan.settings.model_dump(),
             "gold": gold_hash,
-            "clap": artifact_hash(clap / str(seed)),
+            "clap": artifact_hash(clap / str(replicate)),
             "recipes": {recipe.name: recipe.filter for recipe in plan.recipes},
-            "clips": clips.content(seed),
-            "previous": before.content(seed) if before else "",
+            "clips": clips.content(replicate),
+            "previous": before.content(replicate) if before else "",
         }
-        folders = (clips.folder, gold, clap / str(seed), before.folder if before else None)
-        works[seed] = Replicate(seed, plan, own, earlier, *folders, store=store, key=key)
+        folders = (clips.folder, gold, clap / str(replicate), before.folder if before else None)
+        works[replicate] = Replicate(replicate, plan, own, earlier, *folders, store=store, key=key)
     return obtain_all(works)

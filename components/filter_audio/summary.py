@@ -18,7 +18,7 @@ def summarize(
     Args:
         before: account of the earlier rounds; None in round 0.
         decided: clips of this round with their decisions; empty if nothing was left to do.
-        replicates: figures of the filter, by seed; empty if nothing was left to do.
+        replicates: figures of the filter, by replicate; empty if nothing was left to do.
     """
     before = before or FilterAccount(rounds=[], thresholds={}, candidates=[], empty_classes=[])
     number = len(before.rounds)
@@ -38,9 +38,10 @@ def reason_counts(decided: Iterable[Decision]) -> dict[str, int]:
 
 
 def _candidate(clip: SyntheticClip, number: int) -> Candidate:
-    kept = ("clip_id", "seed", "recipe", "label", "caption", "nearest_similarity", "reason", "second_passes")
+    kept = ("clip_id", "recipe", "label", "caption", "nearest_similarity", "reason", "second_passes")
     return Candidate(
         **{name: getattr(clip, name) for name in kept},
+        seed=clip.replicate,
         round=number,
         score=clip.clap_score,
         margin=clip.clap_margin,
@@ -78,4 +79,6 @@ def _empty_classes(candidates: Sequence[Candidate]) -> list[EmptyClass]:
         }
 
     asked, filled = claims(False), claims(True)
-    return [EmptyClass(seed=seed, recipe=recipe, label=label) for seed, recipe, label in sorted(asked - filled)]
+    return [
+        EmptyClass(seed=replicate, recipe=recipe, label=label) for replicate, recipe, label in sorted(asked - filled)
+    ]

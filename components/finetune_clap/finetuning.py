@@ -106,7 +106,7 @@ def tune(
 class Replicate:
     """One item of the stage: CLAP fine-tuned for one replicate."""
 
-    seed: int
+    replicate: int
     settings: FinetuneClapConfig
     clap_dir: Path
     gold_dir: Path
@@ -117,7 +117,7 @@ class Replicate:
         """Write `clap/` and `figures.json`."""
         scorer, gold = ClapScorer.load(self.clap_dir), GoldSet(self.gold_dir)
         rate = scorer.sample_rate_hz
-        train, validation = gold.train(self.seed), gold.val(self.seed)
+        train, validation = gold.train(self.replicate), gold.val(self.replicate)
 
         def judge(judged: ClapScorer) -> dict[str, float]:
             clips = (gold.load(clip, rate) for clip in validation)
@@ -129,7 +129,7 @@ class Replicate:
             [clip.label for clip in train],
             rate,
             self.settings.optim,
-            seed=self.seed,
+            seed=self.replicate,
             judge=judge,
             equalizer_db=self.settings.equalizer_db,
             checkpoints=self.store.checkpoints(**self.key),

@@ -30,13 +30,13 @@ def run(
         finetuned = Path(finetuned_path)
         account: dict[int, Finetuning] = {}
         if plan.settings.enabled:
-            for seed, item in _finetune(plan, Path(clap_path), Path(gold_path), code_version).items():
-                shutil.copytree(item / "clap", finetuned / str(seed), dirs_exist_ok=True)
-                account[seed] = read(Finetuning, item / "figures.json")
+            for replicate, item in _finetune(plan, Path(clap_path), Path(gold_path), code_version).items():
+                shutil.copytree(item / "clap", finetuned / str(replicate), dirs_exist_ok=True)
+                account[replicate] = read(Finetuning, item / "figures.json")
         else:
-            for seed in plan.seeds:
-                shutil.copytree(clap_path, finetuned / str(seed), dirs_exist_ok=True, ignore=_NOT_COPIED)
-                account[seed] = Finetuning(kept="pretrained", before={}, after={}, curve=[])
+            for replicate in plan.replicates:
+                shutil.copytree(clap_path, finetuned / str(replicate), dirs_exist_ok=True, ignore=_NOT_COPIED)
+                account[replicate] = Finetuning(kept="pretrained", before={}, after={}, curve=[])
         write(finetuned / "finetune.json", account)
         running.record({"kept_finetuned": sum(row.kept == "finetuned" for row in account.values())})
         for moment in ("before", "after"):
@@ -53,5 +53,8 @@ def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str)
     store = ItemStore("finetune_clap", code_version, scope=plan.scope)
     inputs = {"clap": artifact_hash(clap), "gold": artifact_hash(gold), "settings": plan.settings.model_dump()}
     return obtain_all(
-        {seed: Replicate(seed, plan.settings, clap, gold, store, {**inputs, "seed": seed}) for seed in plan.seeds}
+        {
+            replicate: Replicate(replicate, plan.settings, clap, gold, store, {**inputs, "replicate": replicate})
+            for replicate in plan.replicates
+        }
     )

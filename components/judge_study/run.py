@@ -14,14 +14,14 @@ from common.study.cells import History, Records, parse_cells, study_id
 log = get_logger("judge_study")
 
 
-def run(cells: str, preset: str, methods: str, seeds: int, overrides: str, history: str, night: str) -> None:
+def run(cells: str, preset: str, methods: str, replicates: int, overrides: str, history: str, night: str) -> None:
     """Fail if the study's report or night is missing or bad; arguments as in `component.py`.
 
     Raises:
         RegressionError: something failed or got worse; the message names each finding.
         StorageError: the report or the night was not written, or the store cannot be read.
     """
-    state = Records(study_id(parse_cells(cells), preset, methods, seeds, overrides)).state()
+    state = Records(study_id(parse_cells(cells), preset, methods, replicates, overrides)).state()
     if state is None:
         raise StorageError("the study has no report; see the log of the task report-study, then run the study again")
     findings: tuple[str, ...] = ()

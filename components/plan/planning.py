@@ -84,23 +84,28 @@ def resolve(
         "synthesize_audio": {"seeds": replicates, "recipes": recipes, "template_clips_per_gold": templates},
         "align_t2a": {"seeds": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
         "augment_captions": {
-            "seeds": generating,
+            "replicates": generating,
             "recipes": recipes,
             "augmentation_factor": most,
             "surplus": config.filter_audio.surplus,
             "domain": dataset.domain,
         },
-        "filter_audio": {"seeds": replicates, "recipes": recipes},
-        "revise_captions": {"seeds": replicates, "recipes": recipes, "rounds": config.rounds, "domain": dataset.domain},
+        "filter_audio": {"replicates": replicates, "recipes": recipes},
+        "revise_captions": {
+            "replicates": replicates,
+            "recipes": recipes,
+            "rounds": config.rounds,
+            "domain": dataset.domain,
+        },
         "train_classifier": {
-            "seeds": replicates,
+            "replicates": replicates,
             "methods": methods,
             "augmentation_factors": config.augmentation_factors,
             "rounds": config.rounds,
             "keep": config.filter_audio.keep if config.filter_audio.surplus > 1 else None,
         },
         "evaluate_classifier": {
-            "seeds": replicates,
+            "replicates": replicates,
             "methods": methods,
             "use": config.use,
             "licences": licensed_parts(config, dataset),
@@ -110,7 +115,7 @@ def resolve(
     plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
     # `scope` only says where work is kept; it does not affect the results.
     settings = config.model_dump(mode="json", exclude={"scope"}, exclude_defaults=True)
-    plans["report"] = {**asked, "seeds": replicates, "methods": methods, "run_config": settings}
+    plans["report"] = {**asked, "replicates": replicates, "methods": methods, "run_config": settings}
     made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
     return {stage: to_wire(plan.model_dump(mode="json")) for stage, plan in made.items()}
 

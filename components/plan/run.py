@@ -24,7 +24,7 @@ def run(
     preset: str,
     n: int,
     methods: str,
-    seeds: int,
+    replicates: int,
     overrides: str,
     data_version: str,
     reuse_t2a_from: str = "",
@@ -45,14 +45,14 @@ def run(
     check_use(config, spec)
     check_encoders(config)
     chosen = resolve_methods(methods)
-    _check_budget(budget, n or spec.n, spec.clip_s, preset, chosen, seeds, config)
+    _check_budget(budget, n or spec.n, spec.clip_s, preset, chosen, replicates, config)
     asked = {
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
         "n": n or spec.n,
-        "command": _command(spec.name, preset, n, methods, seeds, reuse_t2a_from, llm_endpoint, overrides),
+        "command": _command(spec.name, preset, n, methods, replicates, reuse_t2a_from, llm_endpoint, overrides),
     }
-    plans = resolve(config, spec, n, chosen, seeds, asked, data_version)
+    plans = resolve(config, spec, n, chosen, replicates, asked, data_version)
     # Last, because the other checks ask no store.
     store = whole_store()
     check_fetched(config, preset, overrides, "", *([store.uri] if store else []))
@@ -63,26 +63,32 @@ def run(
         preset=preset,
         n=n or spec.n,
         methods=",".join(chosen),
-        seeds=seeds,
+        seeds=replicates,
         data_version=data_version,
     )
     return tuple(plans.values())
 
 
 def _check_budget(
-    budget: float, n: int | None, clip_s: float, preset: str, methods: dict[str, Method], seeds: int, config: RunConfig
+    budget: float,
+    n: int | None,
+    clip_s: float,
+    preset: str,
+    methods: dict[str, Method],
+    replicates: int,
+    config: RunConfig,
 ) -> None:
     if not budget:
         return
     if not n:
         raise ConfigError("a budget needs n, the number of training clips, for the estimate: set it, or budget to 0")
-    check_budget(estimate([n], preset, methods, seeds, clip_s=[clip_s], config=config), budget)
+    check_budget(estimate([n], preset, methods, replicates, clip_s=[clip_s], config=config), budget)
 
 
 def _command(
-    dataset: str, preset: str, n: int, methods: str, seeds: int, reuse: str, endpoint: str, overrides: str
+    dataset: str, preset: str, n: int, methods: str, replicates: int, reuse: str, endpoint: str, overrides: str
 ) -> str:
-    parts = [f"make run-pipeline DATASET={dataset} PRESET={preset}", f"SEEDS={seeds}"]
+    parts = [f"make run-pipeline DATASET={dataset} PRESET={preset}", f"SEEDS={replicates}"]
     parts += [f"N={n}"] if n else []
     parts += [f"METHODS={methods.replace(' ', ',')}"] if methods else []
     parts += [f"REUSE_T2A_FROM={reuse}"] if reuse else []

@@ -31,7 +31,7 @@ def run(
     cells: str,
     preset: str,
     methods: str,
-    seeds: int,
+    replicates: int,
     overrides: str,
     budget: float,
     history: str = "",
@@ -52,9 +52,9 @@ def run(
         check_use(config, spec)
         check_training_clips(spec, cell.n or spec.n)
     clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
-    cost = estimate(clips, preset, chosen, seeds, clip_s=clip_s, config=config)
+    cost = estimate(clips, preset, chosen, replicates, clip_s=clip_s, config=config)
     check_budget(cost, budget)
-    study = study_id(listed, preset, methods, seeds, overrides)
+    study = study_id(listed, preset, methods, replicates, overrides)
     Records(study).begin(listed)
     event(log, "planned", study=study, cells=len(listed), items=cost.items, hours=cost.hours, money=cost.money)
     # A night takes up no earlier work.

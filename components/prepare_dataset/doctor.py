@@ -52,7 +52,7 @@ def examine(
     spec: DatasetSpec,
     settings: PrepareDatasetConfig | None = None,
     n: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
+    replicates: Sequence[int] = (0, 1, 2),
 ) -> DoctorReport:
     """Read, check and split a dataset as a run would.
 
@@ -74,7 +74,7 @@ def examine(
     except SynthioError as error:
         problems.append(str(error))
     try:
-        splits = split_clips(reading.clips, reading.labels, spec, settings, n or spec.n, tuple(seeds))
+        splits = split_clips(reading.clips, reading.labels, spec, settings, n or spec.n, tuple(replicates))
         health = whole_health(reading, splits)
     except SynthioError as error:
         problems.append(str(error))

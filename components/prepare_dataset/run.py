@@ -41,7 +41,7 @@ def run(
     with stage("prepare_dataset", config, metrics_path, {"gold": gold_path, "test": test_path}) as running:
         folder, reading = _read(plan, code_version)
         check_quality(reading, plan.settings)
-        splits = split_clips(reading.clips, reading.labels, plan.dataset, plan.settings, plan.n, plan.seeds)
+        splits = split_clips(reading.clips, reading.labels, plan.dataset, plan.settings, plan.n, plan.replicates)
         for notice in reading.notices:
             event(log, "warning", code=notice.code, message=notice.message)
         for warning in splits.warnings:

@@ -1,6 +1,6 @@
 """Split of checked clips: the test split, then training and validation clips of each replicate, and of the oracle.
 
-All replicates share the test split, which does not depend on their seeds.
+All replicates share the test split, which does not depend on a seed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def split_clips(
     spec: DatasetSpec,
     settings: PrepareDatasetConfig,
     n: int | None,
-    seeds: Sequence[int],
+    replicates: Sequence[int],
 ) -> Splits:
     """Split checked clips.
 
@@ -90,9 +90,11 @@ def split_clips(
     _check_classes(splits, labels)
     total = _training_total(splits, n)
     splits.shared = total == len(splits.pool)
-    for seed in seeds:
-        splits.replicates[seed] = _draw_replicate(splits, settings, total, SHARED_SEED if splits.shared else seed)
-    splits.oracle = _draw_oracle(splits, settings, seeds[0])
+    for replicate in replicates:
+        splits.replicates[replicate] = _draw_replicate(
+            splits, settings, total, SHARED_SEED if splits.shared else replicate
+        )
+    splits.oracle = _draw_oracle(splits, settings, replicates[0])
     _warn_of_unseen(splits, labels)
     _warn_of_leaks(splits)
     return splits
@@ -224,13 +226,13 @@ def _check_classes(splits: Splits, labels: Sequence[str]) -> None:
 
 def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
     """Warn of labels without training clips; few multi-label clips may miss labels, though rare ones go first."""
-    for seed, (train, _) in splits.replicates.items():
+    for replicate, (train, _) in splits.replicates.items():
         unseen = sorted(set(labels) - labels_of(train))
         if unseen:
             listed = ", ".join(map(repr, unseen[:10])) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
             splits.warn(
                 "training_lacks_classes",
-                f"the {len(train)} training clips of replicate {seed} have none of {listed}: nothing learns these "
+                f"the {len(train)} training clips of replicate {replicate} have none of {listed}: nothing learns these "
                 "classes; raise N",
             )
 

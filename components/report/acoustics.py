@@ -109,8 +109,10 @@ def acoustics(inputs: Inputs, most: int) -> Acoustics:
         most: largest number of measured clips per set, drawn by a hash of the clip id.
     """
     gold, folders = inputs.gold, inputs.folders
-    train = {clip.clip_id: clip for seed in gold.seeds for clip in gold.train(seed)}
-    held_out = {clip.clip_id: clip for seed in gold.seeds for clip in gold.val(seed) if clip.clip_id not in train}
+    train = {clip.clip_id: clip for replicate in gold.replicates for clip in gold.train(replicate)}
+    held_out = {
+        clip.clip_id: clip for replicate in gold.replicates for clip in gold.val(replicate) if clip.clip_id not in train
+    }
     sets: dict[str, tuple[Path, list[Any]]] = {REFERENCE: (folders["gold"], list(held_out.values()))}
     if inputs.vanilla:
         sets["vanilla"] = (folders["vanilla"], inputs.vanilla)

@@ -40,7 +40,7 @@ class TriedRow(Contract):
 
     name: str
     title: str
-    seed: int
+    replicate: int
     tried: list[TriedValue]
 
 
@@ -50,9 +50,9 @@ def factors(selection: Selection, evaluation: Evaluation) -> Factors:
     for row in tried_rows(selection, evaluation, "factor"):
         curves.setdefault(row.name, []).append({int(each.value or 0): each.score for each in row.tried})
     found = {}
-    for name, seeds in curves.items():
-        common = sorted(set.intersection(*(set(curve) for curve in seeds)))
-        scores = {factor: [curve[factor] for curve in seeds] for factor in common}
+    for name, replicates in curves.items():
+        common = sorted(set.intersection(*(set(curve) for curve in replicates)))
+        scores = {factor: [curve[factor] for curve in replicates] for factor in common}
         found[name] = [FactorPoint(factor=f, mean=sum(s) / len(s), per_seed=s) for f, s in scores.items()]
     several = {name: rows for name, rows in found.items() if len(rows) > 1}
     return Factors(by=evaluation.selected.by, split="validation", methods=several)
@@ -118,7 +118,7 @@ def own_stages(method: Method) -> list[str]:
     return stages
 
 
-def budget_rows(selection: Selection, evaluation: Evaluation, seed: int) -> list[BudgetRow]:
+def budget_rows(selection: Selection, evaluation: Evaluation, replicate: int) -> list[BudgetRow]:
     """Steps, examples and clips of each method in one replicate; equal steps and examples make the comparison fair."""
     return [
         BudgetRow(
@@ -132,7 +132,7 @@ def budget_rows(selection: Selection, evaluation: Evaluation, seed: int) -> list
             strength=told.strength,
         )
         for name in in_order(evaluation.methods)
-        if (told := selection.chosen.get(f"{name}/{seed}"))
+        if (told := selection.chosen.get(f"{name}/{replicate}"))
     ]
 
 
@@ -140,8 +140,8 @@ def tried_rows(selection: Selection, evaluation: Evaluation, what: Literal["stre
     """Strengths (at the chosen factor) or factors (at the chosen strength), where there was a choice."""
     rows, fixed = [], {"strength": "factor", "factor": "strength"}[what]
     for name in in_order(evaluation.methods):
-        for seed in evaluation.methods[name].seeds:
-            told = selection.chosen.get(f"{name}/{seed}")
+        for replicate in evaluation.methods[name].seeds:
+            told = selection.chosen.get(f"{name}/{replicate}")
             tried = [entry for entry in told.tried if getattr(entry, fixed) == getattr(told, fixed)] if told else []
             if len(tried) > 1:
                 values = [
@@ -152,5 +152,6 @@ def tried_rows(selection: Selection, evaluation: Evaluation, what: Literal["stre
                     )
                     for entry in tried
                 ]
-                rows.append(TriedRow(name=name, title=evaluation.methods[name].title, seed=seed, tried=values))
+                title = evaluation.methods[name].title
+                rows.append(TriedRow(name=name, title=title, replicate=replicate, tried=values))
     return rows

@@ -57,7 +57,7 @@ def results(inputs: Inputs, plan: ReportPlan) -> Report:
     evaluation, told = inputs.evaluation, inputs.evaluation.delivered
     if told is None:
         raise DataError("evaluation.json has no figures of the delivered classifier; evaluate again")
-    empty, first = empty_classes(inputs.filtered, plan.methods), inputs.gold.train(inputs.gold.seeds[0])
+    empty, first = empty_classes(inputs.filtered, plan.methods), inputs.gold.train(inputs.gold.replicates[0])
     classic, untrained = evaluation.best_classic, evaluation.zero_shot
 
     def by_label(values: Sequence[float | None] | None) -> dict[str, float | None] | None:
@@ -97,7 +97,7 @@ def results(inputs: Inputs, plan: ReportPlan) -> Report:
         provenance={
             "command": plan.command,
             "preset": plan.preset,
-            "seeds": list(plan.seeds),
+            "seeds": list(plan.replicates),
             "settings": hash_json(plan.run_config),
             **inputs.hashes,
         },
@@ -130,8 +130,8 @@ def caption_sets(inputs: Inputs) -> dict[str, Diversity]:
 
 
 def _data(inputs: Inputs, plan: ReportPlan) -> Data:
-    seed, gold, test = plan.seeds[0], inputs.gold, inputs.evaluation.test
-    train, val = gold.train(seed), gold.val(seed)
+    replicate, gold, test = plan.replicates[0], inputs.gold, inputs.evaluation.test
+    train, val = gold.train(replicate), gold.val(replicate)
     in_train, in_val = (Counter(label for clip in clips for label in clip.labels) for clips in (train, val))
     dropped = dropped_clips(inputs)
     return Data(
@@ -216,9 +216,9 @@ def empty_cautions(empty: Sequence[EmptyClass]) -> list[str]:
     if not empty:
         return []
     labels = sorted({row.label for row in empty})
-    seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in empty}))
+    lost = ", ".join(str(replicate) for replicate in sorted({row.seed for row in empty}))
     shown = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
     return [
-        f"In all rounds no synthetic clip was accepted for {shown} (replicate {seeds}); copies of real clips take "
+        f"In all rounds no synthetic clip was accepted for {shown} (replicate {lost}); copies of real clips take "
         "their place in training there."
     ]

@@ -215,8 +215,8 @@ def alignment(accounts: Mapping[str, Alignment]) -> list[dict[str, Any]]:
     """Accounts by replicate with curves, spectra, and distances before and after, for each kind of alignment."""
     kinds: dict[str, dict[int, Alignment]] = {}
     for name, account in accounts.items():
-        seed, kind = name.split("/")
-        kinds.setdefault(kind, {})[int(seed)] = account
+        replicate, kind = name.split("/")
+        kinds.setdefault(kind, {})[int(replicate)] = account
     return [_aligned(dict(sorted(own.items()))) for _, own in sorted(kinds.items())]
 
 
@@ -249,8 +249,8 @@ def _aligned(own: Mapping[int, Alignment]) -> dict[str, Any]:
 
 def _lines(own: Mapping[int, Alignment], where: str, key: str) -> list[Line]:
     return [
-        Line(f"replicate {seed}", [row["step"] for row in rows], [row[key] for row in rows])
-        for seed, account in own.items()
+        Line(f"replicate {replicate}", [row["step"] for row in rows], [row[key] for row in rows])
+        for replicate, account in own.items()
         if (rows := [row for row in getattr(account, where) if key in row])
     ]
 
@@ -291,7 +291,7 @@ def acoustic_rows(report: Report, methods: Mapping[str, Method]) -> tuple[list[t
 def limits(report: Report, shown: Shown) -> list[str]:
     """Limits of the results, as sentences that follow from the run's setup."""
     lines: list[str] = []
-    replicates, data = len(shown.plan.seeds), report.data
+    replicates, data = len(shown.plan.replicates), report.data
     if shown.codec not in (TRAINED_CODEC, ""):
         lines.append(
             Markup(

@@ -98,9 +98,9 @@ def _gain(row: Difference) -> str:
     return f"{points(row.mean)} points, {points(row.low)} to {points(row.high)}"
 
 
-def _mean(scores: MethodScores, seeds: Sequence[int]) -> float:
+def _mean(scores: MethodScores, replicates: Sequence[int]) -> float:
     values = dict(zip(scores.seeds, scores.score.per_seed, strict=True))
-    return sum(values[seed] for seed in seeds) / len(seeds)
+    return sum(values[replicate] for replicate in replicates) / len(replicates)
 
 
 def _plural(count: int, word: str) -> str:

@@ -19,7 +19,7 @@ def run(
     cells: str,
     preset: str,
     methods: str,
-    seeds: int,
+    replicates: int,
     overrides: str,
     study_path: str,
     html_path: str,
@@ -32,17 +32,23 @@ def run(
         ConfigError: a preset, dataset or method is unknown.
         StorageError: the store cannot be read.
     """
-    config = {"cells": cells, "preset": preset, "methods": methods, "seeds": seeds, "overrides": overrides}
+    config = {"cells": cells, "preset": preset, "methods": methods, "seeds": replicates, "overrides": overrides}
     with stage("report_study", config, metrics_path, {"study": study_path}) as running:
         listed, chosen = parse_cells(cells), resolve_methods(methods)
-        records = Records(study_id(listed, preset, methods, seeds, overrides))
+        records = Records(study_id(listed, preset, methods, replicates, overrides))
         settings = load_preset(preset, overrides)
         clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
-        cost = estimate(clips, preset, chosen, seeds, clip_s=clip_s, config=settings)
+        cost = estimate(clips, preset, chosen, replicates, clip_s=clip_s, config=settings)
         content = study(
             [(cell, records.read(cell)) for cell in listed],
             chosen,
-            {"preset": preset, "seeds": seeds, "overrides": overrides, "estimate": cost, "seconds": records.seconds()},
+            {
+                "preset": preset,
+                "seeds": replicates,
+                "overrides": overrides,
+                "estimate": cost,
+                "seconds": records.seconds(),
+            },
         )
         html, text = page(content), markdown(content)
         write(Path(study_path) / "study.json", content)

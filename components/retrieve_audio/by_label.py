@@ -69,18 +69,18 @@ def find_of_label(
         if named := names(facts.pop("label") or "") or names(facts["caption"]):
             held.setdefault(named, []).append((place, facts))
     found = []
-    for seed, clips in train.items():
+    for replicate, clips in train.items():
         alike: dict[frozenset[str], list[GoldClip]] = {}
         for clip in sorted(clips, key=lambda clip: clip.clip_id):
             alike.setdefault(frozenset(clip.labels), []).append(clip)
         for named, sources in alike.items():
             known = held.get(named, [])
-            drawn = numpy_generator(seed, "clips of label", *sorted(named)).permutation(len(known))
+            drawn = numpy_generator(replicate, "clips of label", *sorted(named)).permutation(len(known))
             # Each source gets its first clip before any gets its second.
             for number, row in enumerate(drawn[: len(sources) * clips_per_gold]):
                 rank, turn = divmod(number, len(sources))
                 place, facts = known[row]
-                found.append(Found(OF_LABEL, seed, sources[turn], rank, place, **facts))
+                found.append(Found(OF_LABEL, replicate, sources[turn], rank, place, **facts))
     counts = Counter(label for named, known in held.items() for label in named for _ in known)
     return found, {label: counts[label] for label in labels}
 

@@ -19,7 +19,7 @@ class Found(NamedTuple):
     """
 
     recipe: Recipe
-    seed: int
+    replicate: int
     source: GoldClip
     rank: int
     place: int
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     @property
     def clip_id(self) -> str:
         """Id of the clip."""
-        return f"{self.recipe.name}.s{self.seed}.{self.source.clip_id}.{self.rank}"
+        return f"{self.recipe.name}.s{self.replicate}.{self.source.clip_id}.{self.rank}"
 
     def record(self, sample_rate_hz: int) -> SyntheticClip:
         """Record of the clip at a sample rate."""
@@ -42,7 +42,7 @@ class Found(NamedTuple):
             clip_id=self.clip_id,
             caption=self.caption,
             recipe=self.recipe.name,
-            seed=self.seed,
+            replicate=self.replicate,
             index=self.rank,
             duration_s=self.duration_s,
             sample_rate_hz=sample_rate_hz,

@@ -153,13 +153,15 @@ def find_nearest(
         nearest.add(np.load(item / "embeddings.npy", allow_pickle=False))
     facts = cache(lambda shard: read_json(made[shard] / "clips.json"))
     found = []
-    for seed, clips in train.items():
+    for replicate, clips in train.items():
         own = [rows[clip.clip_id] for clip in clips]
         for match in assign(nearest.cosines[own], nearest.places[own], plan.clips_per_gold):
             shard = int(np.searchsorted(starts, match.place, side="right")) - 1
             told = facts(shard)[match.place - starts[shard]]
             source = clips[match.query]
             found.append(
-                Found(RETRIEVED, seed, source, match.rank, match.place, **told, cosine=match.cosine, clap_hash=digest)
+                Found(
+                    RETRIEVED, replicate, source, match.rank, match.place, **told, cosine=match.cosine, clap_hash=digest
+                )
             )
     return found

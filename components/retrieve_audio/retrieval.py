@@ -47,7 +47,7 @@ def retrieve(
             f"{corpus_dir} has no audio to retrieve clips from; leave out the methods `retrieval` and `corpus_label`, "
             "or run prepare_corpus on a corpus with keep_audio: true"
         )
-    train = {seed: gold.train(seed) for seed in plan.seeds}
+    train = {replicate: gold.train(replicate) for replicate in plan.replicates}
     found: list[Found] = []
     figures: dict[str, float] = {}
     if RETRIEVED in plan.recipes:

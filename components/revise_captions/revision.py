@@ -41,7 +41,7 @@ def revise(
     tasks = {}
     for clip in rejected:
         pool = joined(pools, ids[clip.clip_id])
-        shown = texts(draw(pool, settings.pool_share, clip.seed, clip.clip_id, number))
+        shown = texts(draw(pool, settings.pool_share, clip.replicate, clip.clip_id, number))
         tasks[clip.clip_id] = Task(
             task_id=f"revise.{clip.clip_id}.{number}",
             scope=_scope(ids[clip.clip_id]),
@@ -52,7 +52,7 @@ def revise(
             score=None if clip.clap_score is None else round(clip.clap_score, 3),
             events=shown.events,
             scenes=shown.scenes,
-            seed=clip.seed,
+            seed=clip.replicate,
         )
     taken: dict[str, set[str]] = {}
     for clip in (*accepted, *rejected):

@@ -45,7 +45,7 @@ def run(
     artifacts = {"previous": previous_path, "rejected": rejected_path}
     with stage(NAME, config, metrics_path, {"prompts": prompts_path}, artifacts) as running:
         rejected = read_clips(Path(rejected_path), SyntheticClip)
-        clips = [clip for clip in _due(rejected, plan.recipes, plan.rounds, round) if clip.seed in plan.seeds]
+        clips = [clip for clip in _due(rejected, plan.recipes, plan.rounds, round) if clip.replicate in plan.replicates]
         prompts: list[Prompt] = []
         how = now = Tally()
         if clips:
@@ -102,20 +102,20 @@ def _revise(
     label_ids = {label: index for index, label in enumerate(gold.labels)}
 
     def cell(clip: SyntheticClip) -> tuple[str, int]:
-        return clip.recipe, clip.seed
+        return clip.recipe, clip.replicate
 
     with open_desk(plan.settings.writer, scope=plan.scope) as desk:
-        for (recipe, seed), group in groupby(sorted(rejected, key=cell), key=cell):
+        for (recipe, replicate), group in groupby(sorted(rejected, key=cell), key=cell):
             due_clips = list(group)
-            taken = [clip for clip in accepted if cell(clip) == (recipe, seed)]
-            train = gold.train(seed)
+            taken = [clip for clip in accepted if cell(clip) == (recipe, replicate)]
+            train = gold.train(replicate)
             where: dict[str, Any] = {"domain": plan.domain, "number": number}
             written = write_once(
                 store,
                 plan.settings.writer,
                 partial(revise, due_clips, taken, train, captions, label_ids, desk, plan.settings, **where),
                 recipe=recipe,
-                seed=seed,
+                replicate=replicate,
                 pool_share=plan.settings.pool_share,
                 rejected=[clip.model_dump(mode="json") for clip in due_clips],
                 accepted=[[clip.clip_id, gold.label_ids(clip), clip.caption] for clip in taken],

@@ -43,7 +43,7 @@ def with_recordings(
     made = []
     for request in requests:
         if request.prompt.prompt_id in matched:
-            place = request.prompt.seed, request.model_path
+            place = request.prompt.replicate, request.model_path
             if place not in found:
                 found[place] = _recording(*place, gold, settings, store)
             request = replace(request, recording=found[place])
@@ -52,12 +52,12 @@ def with_recordings(
 
 
 def _recording(
-    seed: int, model: str, gold: GoldSet, settings: SynthesizeAudioConfig, store: ItemStore
+    replicate: int, model: str, gold: GoldSet, settings: SynthesizeAudioConfig, store: ItemStore
 ) -> Recording | None:
     """The filter of a replicate and a model, fitted to template clips of the replicate's training clips."""
-    train = gold.train(seed)
+    train = gold.train(replicate)
     clips = {clip.clip_id: clip for clip in train[:: -(-len(train) // REFERENCES)]}
-    prompts = template_prompts(clips.values(), seed, 1, LOSERS.name)
+    prompts = template_prompts(clips.values(), replicate, 1, LOSERS.name)
     requests = plan_requests(prompts, gold, {prompt.prompt_id: Path(model) for prompt in prompts}, settings, {})
     wanted = [request.key(settings) for request in requests]
     key: dict[str, object] = {"recording": wanted, "gold": clips_hash(gold.path, clips.values())}

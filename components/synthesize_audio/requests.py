@@ -92,7 +92,7 @@ def batch_key(requests: Sequence[Request], settings: SynthesizeAudioConfig) -> d
 
 def sampling_seed(prompt: Prompt) -> int:
     """Seed of a prompt's generator, derived from replicate and prompt id, never from content or order."""
-    return derive_seed(prompt.seed, "synthesize_audio", prompt.prompt_id)
+    return derive_seed(prompt.replicate, "synthesize_audio", prompt.prompt_id)
 
 
 def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> None:

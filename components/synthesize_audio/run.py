@@ -51,7 +51,11 @@ def run(
             prompts = read_records(Path(prompts_path) / "prompts.jsonl", Prompt)
         else:
             count = plan.template_clips_per_gold
-            prompts = [p for seed in plan.seeds for p in template_prompts(gold.train(seed), seed, count, LOSERS.name)]
+            prompts = [
+                p
+                for replicate in plan.replicates
+                for p in template_prompts(gold.train(replicate), replicate, count, LOSERS.name)
+            ]
         check_prompts(prompts, gold.clips)
         starts = find_starts(prompts, plan, gold, Path(retrieved_path) if retrieved_path else None)
         if starts.lost:
@@ -104,11 +108,11 @@ def _models(plan: SynthesizeAudioPlan, prompts: Sequence[Prompt], t2a: Path, ali
         if alignment == "none":
             models[prompt.prompt_id] = t2a
             continue
-        path = aligned / str(prompt.seed) / alignment if aligned else None
+        path = aligned / str(prompt.replicate) / alignment if aligned else None
         if path is None or not path.is_dir():
             raise DataError(
-                f"prompt {prompt.prompt_id!r} needs the model of alignment {alignment!r}, seed {prompt.seed}, which is "
-                f"not at {path}; align_t2a must run with this alignment and seed"
+                f"prompt {prompt.prompt_id!r} needs the model of alignment {alignment!r}, replicate "
+                f"{prompt.replicate}, which is not at {path}; align_t2a must run with this alignment and replicate"
             )
         models[prompt.prompt_id] = path
     return models

@@ -24,13 +24,13 @@ class Candidate:
     """One training: a replicate, the recipe of the slot, and one classic augmentation at one strength.
 
     Attributes:
-        seed: the replicate, which decides the clips.
+        replicate: the replicate, which decides the clips.
         recipe: recipe of the synthetic clips in the slot; None = gold only.
         factor: number of synthetic clips per gold clip; None = all, or no recipe.
         again: whether the training seed differs from that of the replicate's other candidates.
     """
 
-    seed: int
+    replicate: int
     recipe: Recipe | None
     classic: str = "none"
     strength: Strength | None = None
@@ -39,8 +39,8 @@ class Candidate:
 
     @property
     def training_seed(self) -> int:
-        """Seed of weights and batches; `seed` decides the clips."""
-        return derive_seed(self.seed, "again") if self.again else self.seed
+        """Seed of weights and batches; `replicate` decides the clips."""
+        return derive_seed(self.replicate, "again") if self.again else self.replicate
 
     def __str__(self) -> str:
         parts = [f"{self.recipe.name} x{self.factor}" if self.recipe else "gold"]
@@ -48,7 +48,7 @@ class Candidate:
         if self.strength is not None:
             shown = self.strength if isinstance(self.strength, str) else f"{self.strength:g}"
             parts.append(f"{self.classic}={shown}")
-        return "+".join(parts) + f"/{self.seed}"
+        return "+".join(parts) + f"/{self.replicate}"
 
 
 def strengths(classic: str, config: TrainClassifierConfig) -> tuple[Strength | None, ...]:
@@ -64,7 +64,7 @@ def classics_of(methods: Mapping[str, Method]) -> tuple[str, ...]:
 
 
 def candidates_of(
-    method: Method, seed: int, config: TrainClassifierConfig, factors: Sequence[int | None]
+    method: Method, replicate: int, config: TrainClassifierConfig, factors: Sequence[int | None]
 ) -> list[Candidate]:
     """Trainings among which validation chooses for `method`; empty when it depends on the best classic."""
     if method.classic == "best":
@@ -72,7 +72,7 @@ def candidates_of(
     if method.recipe is None or method.ceiling:
         factors = (None,)
     return [
-        Candidate(seed, method.recipe, method.classic, strength, factor, method.again)
+        Candidate(replicate, method.recipe, method.classic, strength, factor, method.again)
         for strength in strengths(method.classic, config)
         for factor in factors
     ]
@@ -81,26 +81,28 @@ def candidates_of(
 def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> list[Candidate]:
     """Trainings of a method that uses the best classic augmentation, once that is known."""
     return [
-        Candidate(best.seed, method.recipe, best.classic, best.strength, factor)
+        Candidate(best.replicate, method.recipe, best.classic, best.strength, factor)
         for factor in (factors if method.recipe else (None,))
     ]
 
 
-def classic_candidates(seed: int, config: TrainClassifierConfig, classics: Sequence[str]) -> list[Candidate]:
+def classic_candidates(replicate: int, config: TrainClassifierConfig, classics: Sequence[str]) -> list[Candidate]:
     """Trainings on gold alone with each classic augmentation at all strengths."""
-    return [Candidate(seed, None, classic, strength) for classic in classics for strength in strengths(classic, config)]
+    return [
+        Candidate(replicate, None, classic, strength) for classic in classics for strength in strengths(classic, config)
+    ]
 
 
 def first_phase(
-    methods: Mapping[str, Method], seeds: Sequence[int], config: TrainClassifierConfig, factors: Sequence[int]
+    methods: Mapping[str, Method], replicates: Sequence[int], config: TrainClassifierConfig, factors: Sequence[int]
 ) -> list[Candidate]:
     """All distinct trainings that depend on no other training."""
     found: dict[Candidate, None] = {}
-    for seed in seeds:
+    for replicate in replicates:
         for method in methods.values():
-            made = candidates_of(method, seed, config, factors)
+            made = candidates_of(method, replicate, config, factors)
             if method.classic == "best":
-                made = classic_candidates(seed, config, classics_of(methods))
+                made = classic_candidates(replicate, config, classics_of(methods))
             found |= dict.fromkeys(made)
     return list(found)
 

@@ -14,7 +14,7 @@ from common.runtime.seeding import numpy_generator
 
 def synthetic_clips(
     recipe: Recipe,
-    seed: int,
+    replicate: int,
     clips: Sequence[SyntheticClip],
     *,
     augmentation_factor: int,
@@ -31,7 +31,9 @@ def synthetic_clips(
             which it was taken, where each gold clip of its class takes one in a turn.
     """
     last = rounds if recipe.rounds is None else recipe.rounds
-    chosen = [clip for clip in clips if (clip.recipe, clip.seed) == (recipe.name, seed) and clip.round <= last]
+    chosen = [
+        clip for clip in clips if (clip.recipe, clip.replicate) == (recipe.name, replicate) and clip.round <= last
+    ]
     if keep and recipe.filter:
         chosen = _in_turns(chosen, train, keep)
     return sorted((clip for clip in chosen if clip.index < augmentation_factor), key=lambda clip: clip.clip_id)
@@ -57,7 +59,7 @@ def extra_real_clips(
     validation: Sequence[GoldClip],
     labelled: Sequence[GoldClip],
     augmentation_factor: int,
-    seed: int,
+    replicate: int,
 ) -> list[GoldClip]:
     """Draw labelled clips beyond the replicate's own, per class at most as many as synthetic clips would be.
 
@@ -75,7 +77,7 @@ def extra_real_clips(
         (clip for clip in labelled if clip.clip_id not in used and clip.group not in held_out), key=lambda c: c.clip_id
     )
     chosen = []
-    for place in numpy_generator(seed, "extra real clips").permutation(len(free)):
+    for place in numpy_generator(replicate, "extra real clips").permutation(len(free)):
         clip = free[place]
         if wanted[clip.label] > 0:
             wanted[clip.label] -= 1

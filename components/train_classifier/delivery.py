@@ -147,14 +147,16 @@ def _train(
     )
     what = f"on {pair.method}, all labelled clips"
     return done.items, [
-        Failure(method=f"{name} {what}", seed=plan.seeds[0], error=failure_text(error))
+        Failure(method=f"{name} {what}", seed=plan.replicates[0], error=failure_text(error))
         for name, error in done.failures.items()
     ]
 
 
 def _learner_job(inputs: Inputs, learned: Learned, learner: str, method: str) -> LearnerJob:
     """The learner's job in the first replicate, on all labelled clips and the further clips of all replicates."""
-    jobs = {seed: job for (name, of, seed), job in sorted(learned.jobs.items()) if (name, of) == (learner, method)}
+    jobs = {
+        replicate: job for (name, of, replicate), job in sorted(learned.jobs.items()) if (name, of) == (learner, method)
+    }
     first = next(iter(jobs.values()))
     synthetic = _joined([job.synthetic for job in jobs.values()])
     return replace(first, gold=inputs.everything, validation=None, synthetic=synthetic)
@@ -163,7 +165,7 @@ def _learner_job(inputs: Inputs, learned: Learned, learner: str, method: str) ->
 def _ast_job(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learner: str, method: str) -> Job:
     """AST's job as validation chose it in the first replicate, on all labelled clips; its last checkpoint is kept."""
     candidate = asts.candidates[next(cell for cell in asts.candidates if cell[0] == method)]
-    synthetic = _joined([inputs.synthetic[candidate.recipe, each].first(candidate.factor) for each in plan.seeds])
+    synthetic = _joined([inputs.synthetic[candidate.recipe, each].first(candidate.factor) for each in plan.replicates])
     return replace(
         inputs.job(candidate, plan),
         name=f"{learner} on {method}, all clips",

@@ -68,7 +68,7 @@ class Inputs:
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """Build the job of a candidate."""
-        gold = self.train[candidate.seed]
+        gold = self.train[candidate.replicate]
         return Job(
             name=str(candidate),
             seed=candidate.training_seed,
@@ -77,8 +77,8 @@ class Inputs:
             labels=self.labels,
             multi_label=self.multi_label,
             gold=gold,
-            validation=self.validation[candidate.seed],
-            synthetic=self.synthetic[candidate.recipe, candidate.seed].first(candidate.factor),
+            validation=self.validation[candidate.replicate],
+            synthetic=self.synthetic[candidate.recipe, candidate.replicate].first(candidate.factor),
             classic=candidate.classic,
             strength=candidate.strength,
             optim=_optim(plan, gold, plan.settings.optim.steps),
@@ -93,7 +93,8 @@ class Inputs:
         lacking = [
             name
             for name, method in plan.methods.items()
-            if method.without_clips and not all(self.synthetic[method.recipe, seed].clips for seed in plan.seeds)
+            if method.without_clips
+            and not all(self.synthetic[method.recipe, replicate].clips for replicate in plan.replicates)
         ]
         for name in lacking:
             event(log, "left_out", method=name, reason=plan.methods[name].without_clips)
@@ -108,7 +109,7 @@ class Inputs:
         optim = _optim(plan, self.oracle, plan.settings.oracle_steps)
         return Job(
             name=ORACLE,
-            seed=plan.seeds[0],
+            seed=plan.replicates[0],
             base_dir=self.base_dir,
             base_hash=self.base_hash,
             labels=self.labels,
@@ -156,24 +157,26 @@ def read_inputs(
     check_labels([clip for found in known.values() for clip in found], gold_set.labels)
     most = max(plan.augmentation_factors)
     synthetic: dict[tuple[Recipe | None, int], ClipSet] = {}
-    for recipe, seed in itertools.product(recipes, plan.seeds):
+    for recipe, replicate in itertools.product(recipes, plan.replicates):
         if recipe is None:
-            synthetic[recipe, seed] = clip_set(gold, list[GoldClip](), label_ids)
+            synthetic[recipe, replicate] = clip_set(gold, list[GoldClip](), label_ids)
         elif recipe in origin:
             name = origin[recipe]
             chosen = synthetic_clips(
                 recipe,
-                seed,
+                replicate,
                 known[name],
                 augmentation_factor=most,
                 rounds=plan.rounds,
-                train=gold_set.train(seed),
+                train=gold_set.train(replicate),
                 keep=plan.keep,
             )
-            synthetic[recipe, seed] = clip_set(clips[name], chosen, label_ids)
+            synthetic[recipe, replicate] = clip_set(clips[name], chosen, label_ids)
         else:
-            extra = extra_real_clips(gold_set.train(seed), gold_set.val(seed), gold_set.oracle(), most, seed)
-            synthetic[recipe, seed] = clip_set(gold, extra, label_ids)
+            extra = extra_real_clips(
+                gold_set.train(replicate), gold_set.val(replicate), gold_set.oracle(), most, replicate
+            )
+            synthetic[recipe, replicate] = clip_set(gold, extra, label_ids)
 
     def real(found: Sequence[GoldClip], what: str) -> ClipSet:
         if not found:
@@ -185,8 +188,14 @@ def read_inputs(
         base_hash=artifact_hash(classifier),
         labels=tuple(gold_set.labels),
         multi_label=gold_set.multi_label,
-        train={seed: real(gold_set.train(seed), f"training clips for seed {seed}") for seed in plan.seeds},
-        validation={seed: real(gold_set.val(seed), f"validation clips for seed {seed}") for seed in plan.seeds},
+        train={
+            replicate: real(gold_set.train(replicate), f"training clips for replicate {replicate}")
+            for replicate in plan.replicates
+        },
+        validation={
+            replicate: real(gold_set.val(replicate), f"validation clips for replicate {replicate}")
+            for replicate in plan.replicates
+        },
         oracle=real(gold_set.oracle(), "labelled clips"),
         everything=real(sorted(gold_set.clips.values(), key=lambda clip: clip.clip_id), "labelled clips"),
         synthetic=synthetic,

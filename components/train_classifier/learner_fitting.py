@@ -203,7 +203,7 @@ def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]
     ids = np.array([clip.label_id for clip in job.real_clips])
     made, slow = [], find_learner(job.learner).slow
     for repeat in range(1 if slow else job.settings.learners.splits):
-        seed = derive_seed(job.seed, "splits", repeat) % 2**32
+        seed = derive_seed(job.replicate, "splits", repeat) % 2**32
         fold = (StratifiedGroupKFold if _grouped(job) else StratifiedKFold)(2, shuffle=True, random_state=seed)
         try:
             with warnings.catch_warnings():

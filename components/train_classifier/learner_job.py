@@ -47,7 +47,7 @@ class LearnerJob:
 
     learner: str
     method: str
-    seed: int
+    replicate: int
     pretrained: Pretrained
     labels: tuple[str, ...]
     multi_label: bool
@@ -63,7 +63,7 @@ class LearnerJob:
     @property
     def name(self) -> str:
         """Display name."""
-        return f"{self.learner} on {self.method}/{self.seed}"
+        return f"{self.learner} on {self.method}/{self.replicate}"
 
     @property
     def real_clips(self) -> list[GoldClip | SyntheticClip]:
@@ -88,7 +88,7 @@ class LearnerJob:
             "pretrained": self.pretrained.key if find_learner(self.learner).frozen else None,
             "labels": self.labels,
             "multi_label": self.multi_label,
-            "seed": self.seed,
+            "replicate": self.replicate,
             "clips": [clips and clips.identity for clips in (self.gold, self.validation, self.synthetic)],
             "classic": [self.classic, self.strengths, chosen],
             "backgrounds": self.backgrounds and self.backgrounds.identity,

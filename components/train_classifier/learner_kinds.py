@@ -141,7 +141,7 @@ def copies_of(job: LearnerJob, clips: ClipSet, sources: Sequence[int], strength:
     augmentation: Augmentation = getattr(job.settings, job.classic)
     few = augmentation.model_copy(update={"copies": min(job.settings.learners.copies, augmentation.copies)})
     changed = (
-        augmented_copies(few, load_clip(clips.folder, clip, rate), rate, strength, job.seed, clip.clip_id, noises)
+        augmented_copies(few, load_clip(clips.folder, clip, rate), rate, strength, job.replicate, clip.clip_id, noises)
         for clip in clips.clips
     )
     found = _heard(hears, changed)
@@ -216,7 +216,7 @@ def _convnet(
         real_last=option,
         multi_label=job.multi_label,
         steps=job.settings.learners.cnn_steps,
-        seed=derive_seed(job.seed, "cnn") % 2**31,
+        seed=derive_seed(job.replicate, "cnn") % 2**31,
         change=change,
     )
 

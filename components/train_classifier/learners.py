@@ -62,9 +62,9 @@ class Learned:
         """Folder of the pretrained model that a learner hears through."""
         return next(job.pretrained.folder for (name, _, _), job in self.jobs.items() if name == learner)
 
-    def fail(self, learner: str, method: str, seed: int, error: Exception) -> None:
+    def fail(self, learner: str, method: str, replicate: int, error: Exception) -> None:
         """Note that a learner failed."""
-        self.failures.append(Failure(method=f"{learner} on {method}", seed=seed, error=failure_text(error)))
+        self.failures.append(Failure(method=f"{learner} on {method}", seed=replicate, error=failure_text(error)))
 
 
 def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> Learned:
@@ -84,17 +84,17 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
             pretrained[name] = model
     learned = Learned()
 
-    def job(learner: str, method: str, seed: int, of: Method, classic: str) -> LearnerJob:
+    def job(learner: str, method: str, replicate: int, of: Method, classic: str) -> LearnerJob:
         return LearnerJob(
             learner=learner,
             method=method,
-            seed=seed,
+            replicate=replicate,
             pretrained=pretrained[learner],
             labels=inputs.labels,
             multi_label=inputs.multi_label,
-            gold=inputs.train[seed],
-            validation=inputs.validation[seed],
-            synthetic=inputs.synthetic[of.recipe, seed],
+            gold=inputs.train[replicate],
+            validation=inputs.validation[replicate],
+            synthetic=inputs.synthetic[of.recipe, replicate],
             classic=classic,
             strengths=strengths(classic, plan.settings),
             settings=plan.settings,
@@ -103,37 +103,39 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
         )
 
     direct = {
-        (learner, name, seed): job(learner, name, seed, method, method.classic)
+        (learner, name, replicate): job(learner, name, replicate, method, method.classic)
         for learner in pretrained
         for name, method in plan.methods.items()
-        for seed in plan.seeds
+        for replicate in plan.replicates
         if method.classic != "best" and (method.classic == "none" or _applies(method.classic, learner))
     }
     tried: dict[tuple[str, str, int], LearnerJob] = {
-        (learner, classic, seed): job(learner, classic, seed, Method(title=classic), classic)
+        (learner, classic, replicate): job(learner, classic, replicate, Method(title=classic), classic)
         for learner in pretrained
-        for seed in plan.seeds
+        for replicate in plan.replicates
         for classic in classics_of(plan.methods)
         if _applies(classic, learner) and any(method.classic == "best" for method in plan.methods.values())
     }
     every = [*direct.values(), *tried.values()]
     hear_all(every)
     # What all jobs of a learner and a replicate compare with is fitted once, before them.
-    alone = {(each.learner, "gold", each.seed): each.alone() for each in every}
+    alone = {(each.learner, "gold", each.replicate): each.alone() for each in every}
     _run(alone, Learned())
     learned.items = _run(direct, learned)
     classics = _run(tried, learned)
     joined: dict[Cell, LearnerJob] = {}
-    for learner, seed in dict.fromkeys((learner, seed) for learner, _, seed in classics):
-        own = {c: read(Fit, item / RESULT) for (x, c, s), item in classics.items() if (x, s) == (learner, seed)}
+    for learner, replicate in dict.fromkeys((learner, replicate) for learner, _, replicate in classics):
+        own = {c: read(Fit, item / RESULT) for (x, c, s), item in classics.items() if (x, s) == (learner, replicate)}
         best = min(own, key=lambda classic: own[classic].split_loss)
-        of = tried[learner, best, seed]
+        of = tried[learner, best, replicate]
         strength = own[best].chosen.strength
         # A strength that was left out has weight 0, and is none.
         kept = of.strengths if strength is None else (strength,)
         for name, method in plan.methods.items():
             if method.classic == "best":
-                joined[learner, name, seed] = replace(job(learner, name, seed, method, of.classic), strengths=kept)
+                joined[learner, name, replicate] = replace(
+                    job(learner, name, replicate, method, of.classic), strengths=kept
+                )
     learned.items |= _run(joined, learned)
     learned.jobs = {**direct, **joined}
     if PROBE_FIRST in plan.settings.learners.names:
@@ -169,18 +171,18 @@ def _probe_first(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learn
 
 def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned) -> None:
     """Calibrate every model on its replicate's validation clips, and blend those of a method."""
-    for method, seed in itertools.product(plan.methods, plan.seeds):
-        items = {name: item for (name, of, s), item in learned.items.items() if (of, s) == (method, seed)}
-        if (method, seed) in asts.chosen:
-            items[AST] = asts.chosen[method, seed][0]
-        targets = inputs.validation[seed].targets(len(inputs.labels)).astype(np.float64)
+    for method, replicate in itertools.product(plan.methods, plan.replicates):
+        items = {name: item for (name, of, s), item in learned.items.items() if (of, s) == (method, replicate)}
+        if (method, replicate) in asts.chosen:
+            items[AST] = asts.chosen[method, replicate][0]
+        targets = inputs.validation[replicate].targets(len(inputs.labels)).astype(np.float64)
         heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
         for name, told in heard.items():
             found = losses([told], targets, inputs.multi_label)
-            learned.calibrated[name, method, seed] = Calibrated(temperature=told.temperature, **dict(found))
+            learned.calibrated[name, method, replicate] = Calibrated(temperature=told.temperature, **dict(found))
         if heard and BLEND in plan.settings.learners.names:
-            fair = _groups(inputs.train[seed]).isdisjoint(_groups(inputs.validation[seed]))
-            learned.blends[method, seed] = blend(heard, targets, inputs.multi_label, fair)
+            fair = _groups(inputs.train[replicate]).isdisjoint(_groups(inputs.validation[replicate]))
+            learned.blends[method, replicate] = blend(heard, targets, inputs.multi_label, fair)
 
 
 def _groups(clips: ClipSet) -> set[str]:
@@ -188,28 +190,28 @@ def _groups(clips: ClipSet) -> set[str]:
 
 
 def write_learners(learned: Learned, folder: Path) -> training.Learners:
-    """Copy each model to `learners/<learner>/<method>/<seed>/`, and write the members of each blend there.
+    """Copy each model to `learners/<learner>/<method>/<replicate>/`, and write the members of each blend there.
 
     An encoder that learners hear through is copied once, to `encoders/<learner>/`. Returns content of learners.json.
     """
     figures: training.Learners = {}
-    for (learner, method, seed), told in learned.calibrated.items():
-        figures[f"{learner}/{method}/{seed}"] = told
-    for (learner, method, seed), item in sorted(learned.items.items()):
-        target = folder / FOLDER / learner / method / str(seed)
+    for (learner, method, replicate), told in learned.calibrated.items():
+        figures[f"{learner}/{method}/{replicate}"] = told
+    for (learner, method, replicate), item in sorted(learned.items.items()):
+        target = folder / FOLDER / learner / method / str(replicate)
         # A retried task finds the files of its first attempt.
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(item / MODEL, target)
         whole, part = (training.ProbeFirst, training.Training) if learner == PROBE_FIRST else (training.Fitted, Fit)
-        calibrated = learned.calibrated[learner, method, seed]
-        figures[f"{learner}/{method}/{seed}"] = whole(**dict(calibrated), **dict(read(part, item / RESULT)))
+        calibrated = learned.calibrated[learner, method, replicate]
+        figures[f"{learner}/{method}/{replicate}"] = whole(**dict(calibrated), **dict(read(part, item / RESULT)))
     for learner in sorted({name for name, _, _ in learned.items if find_learner(name).frozen == ENCODER}):
         copy_encoder(learned.pretrained(learner), folder / ENCODERS / learner)
-    for (method, seed), blended in sorted(learned.blends.items()):
-        target = folder / FOLDER / BLEND / method / str(seed)
+    for (method, replicate), blended in sorted(learned.blends.items()):
+        target = folder / FOLDER / BLEND / method / str(replicate)
         target.mkdir(parents=True, exist_ok=True)
         write(target / MEMBERS, blended.members)
-        figures[f"{BLEND}/{method}/{seed}"] = blended
+        figures[f"{BLEND}/{method}/{replicate}"] = blended
     return figures
 
 

@@ -31,8 +31,8 @@ def run(
 ) -> dict[str, float | int | str]:
     """Train every method in every replicate; `component.py` describes the arguments.
 
-    Writes `<method>/<seed>/` (model directories), `oracle/`, `learners/<learner>/<method>/<seed>/`, what they hear
-    through beside the run's own models (`encoders/<learner>/`), `delivered/` (the best pair of learner and method,
+    Writes `<method>/<replicate>/` (model directories), `oracle/`, `learners/<learner>/<method>/<replicate>/`, what they
+    hear through beside the run's own models (`encoders/<learner>/`), `delivered/` (the best pair of learner and method,
     trained on all labelled clips), and what is known of them: `selection.json`, `learners.json`, `delivered.json`,
     `seconds.json`, `failures.json`. The test split is no input of this stage.
     `retrieved_path` is None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus,

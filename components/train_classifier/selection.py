@@ -54,20 +54,20 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     plan = inputs.possible(plan)
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
-    first = first_phase(plan.methods, plan.seeds, plan.settings, plan.augmentation_factors)
+    first = first_phase(plan.methods, plan.replicates, plan.settings, plan.augmentation_factors)
     jobs: dict[Candidate | str, Job] = {ORACLE: inputs.oracle_job(plan)} if _generates(plan) else {}
     done = train_jobs(jobs | {candidate: inputs.job(candidate, plan) for candidate in first})
     outcome.oracle = done.items.get(ORACLE)
     if ORACLE in done.failures:
         error = failure_text(done.failures[ORACLE])
-        outcome.failures.append(Failure(method=ORACLE, seed=plan.seeds[0], error=error))
+        outcome.failures.append(Failure(method=ORACLE, seed=plan.replicates[0], error=error))
     items = {candidate: done.items[candidate] for candidate in first if candidate in done.items}
     failed = {candidate: done.failures[candidate] for candidate in first if candidate in done.failures}
     results = {candidate: read(Training, item / RESULT) for candidate, item in items.items()}
-    for seed in plan.seeds:
-        best = choose(classic_candidates(seed, plan.settings, classics_of(plan.methods)), results, select_by)
+    for replicate in plan.replicates:
+        best = choose(classic_candidates(replicate, plan.settings, classics_of(plan.methods)), results, select_by)
         if best is not None:
-            outcome.best_classic[seed] = best
+            outcome.best_classic[replicate] = best
     second = train_jobs({each: inputs.job(each, plan) for each in _second_phase(plan, outcome.best_classic)})
     items |= second.items
     failed |= second.failures
@@ -84,11 +84,11 @@ def _generates(plan: TrainClassifierPlan) -> bool:
 def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:
     wanted = [
         candidate
-        for seed in plan.seeds
-        if seed in best
+        for replicate in plan.replicates
+        if replicate in best
         for method in plan.methods.values()
         if method.classic == "best"
-        for candidate in best_candidates(method, best[seed], plan.augmentation_factors)
+        for candidate in best_candidates(method, best[replicate], plan.augmentation_factors)
     ]
     return list(dict.fromkeys(wanted))
 
@@ -102,19 +102,19 @@ def _choose_all(
 ) -> None:
     reported = set()
     for name, method in sorted(plan.methods.items()):
-        for seed in plan.seeds:
+        for replicate in plan.replicates:
             if method.classic == "best":
-                best = outcome.best_classic.get(seed)
+                best = outcome.best_classic.get(replicate)
                 own = best_candidates(method, best, plan.augmentation_factors) if best is not None else []
             else:
-                own = candidates_of(method, seed, plan.settings, plan.augmentation_factors)
+                own = candidates_of(method, replicate, plan.settings, plan.augmentation_factors)
             for candidate in own:
                 if candidate in failed:
-                    outcome.failures.append(_failure(name, seed, candidate, failed[candidate]))
+                    outcome.failures.append(_failure(name, replicate, candidate, failed[candidate]))
                     reported.add(candidate)
             if not own:
                 error = "no classic augmentation finished, so none could be chosen; see the other failures"
-                outcome.failures.append(Failure(method=name, seed=seed, error=error))
+                outcome.failures.append(Failure(method=name, seed=replicate, error=error))
             chosen = choose(own, results, outcome.select_by)
             if chosen is not None:
                 tried = [
@@ -123,17 +123,17 @@ def _choose_all(
                     if c in results
                 ]
                 figures = Chosen(**dict(results[chosen]), factor=chosen.factor, tried=tried)
-                outcome.candidates[name, seed] = chosen
-                outcome.chosen[name, seed] = items[chosen], figures
+                outcome.candidates[name, replicate] = chosen
+                outcome.chosen[name, replicate] = items[chosen], figures
     for candidate in failed:
         if candidate not in reported:
-            outcome.failures.append(_failure(candidate.classic, candidate.seed, candidate, failed[candidate]))
+            outcome.failures.append(_failure(candidate.classic, candidate.replicate, candidate, failed[candidate]))
 
 
-def _failure(name: str, seed: int, candidate: Candidate, error: Exception) -> Failure:
+def _failure(name: str, replicate: int, candidate: Candidate, error: Exception) -> Failure:
     classic = None if candidate.strength is None else candidate.classic
     augmented = {"classic": classic, "strength": candidate.strength, "factor": candidate.factor}
-    return Failure(method=name, seed=seed, error=failure_text(error), **augmented)
+    return Failure(method=name, seed=replicate, error=failure_text(error), **augmented)
 
 
 def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
@@ -144,16 +144,16 @@ def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
 
 
 def write_classifiers(outcome: Outcome, folder: Path) -> Selection:
-    """Copy the chosen models to `<method>/<seed>/` and the oracle to `oracle/`; returns content of selection.json."""
-    for (method, seed), (item, _) in sorted(outcome.chosen.items()):
-        _copy(item, folder / method / str(seed))
+    """Copy the chosen models to `<method>/<replicate>/` and the oracle to `oracle/`; returns selection.json."""
+    for (method, replicate), (item, _) in sorted(outcome.chosen.items()):
+        _copy(item, folder / method / str(replicate))
     oracle = None
     if outcome.oracle is not None:
         _copy(outcome.oracle, folder / ORACLE)
         oracle = read(Training, outcome.oracle / RESULT)
-    best = {seed: best.classic for seed, best in outcome.best_classic.items()}
+    best = {replicate: best.classic for replicate, best in outcome.best_classic.items()}
     told = {"select_by": outcome.select_by, "best_classic": best, "oracle": oracle}
-    chosen = {f"{method}/{seed}": figures for (method, seed), (_, figures) in outcome.chosen.items()}
+    chosen = {f"{method}/{replicate}": figures for (method, replicate), (_, figures) in outcome.chosen.items()}
     return Selection.model_validate({**told, **chosen})
 
 

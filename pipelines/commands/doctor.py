@@ -33,10 +33,10 @@ OPTIONS = {
 
 
 def estimate(
-    preset: str, config: RunConfig, methods: dict[str, Method], n_train: int, seeds: int, clip_s: float
+    preset: str, config: RunConfig, methods: dict[str, Method], n_train: int, replicates: int, clip_s: float
 ) -> dict[str, Any]:
     """Work of a run with an empty store: clips at most, alignments and classifiers; hours and gigabytes if known."""
-    counts = count_work(config, methods, n_train, seeds)
+    counts = count_work(config, methods, n_train, replicates)
     work = {
         "clips_generated_at_most": counts.at_most,
         "alignments": counts.alignments,
@@ -44,7 +44,7 @@ def estimate(
     }
     if preset not in cost_table():
         return {**work, "minutes": None, "memory_gb": None, "gpu": ""}
-    cost = cost_of_study([n_train], preset, methods, seeds, clip_s=[clip_s], config=config)
+    cost = cost_of_study([n_train], preset, methods, replicates, clip_s=[clip_s], config=config)
     return {**work, "minutes": round(60 * cost.hours, 1), "memory_gb": cost_table()[preset].memory_gb, "gpu": cost.gpu}
 
 
@@ -56,12 +56,12 @@ def run(options: argparse.Namespace) -> int:
     config = with_llm_endpoint(load_preset(options.preset, options.overrides), options.llm_endpoint)
     methods = resolve_methods(options.methods)
     spec = resolve_dataset(options.dataset)
-    n, seeds = number("N", options.n or "0", 0), number("SEEDS", options.seeds, 1)
+    n, replicates = number("N", options.n or "0", 0), number("SEEDS", options.seeds, 1)
     connection = Connection.from_environment()
     data, checks = (None, []) if connection is None else _for_pods(Wanted(options.dataset, spec, n), options.store)
     found = examine(data or spec, config.prepare_dataset, n or spec.n)
     n_train = found.health.counts.get("train", n or spec.n or 0)
-    work = estimate(options.preset, config, methods, n_train, seeds, spec.clip_s)
+    work = estimate(options.preset, config, methods, n_train, replicates, spec.clip_s)
     models = describe(config)
     refused = _refused(config, spec)
     found = replace(found, problems=(*found.problems, *([refused] if refused else ())))

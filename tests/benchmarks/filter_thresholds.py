@@ -84,15 +84,15 @@ def measure(folder: Path) -> tuple[list[Row], list[Row]]:
     gold = GoldSet(folder / "gold")
     trials: list[list[dict[str, float]]] = [[] for _ in CANDIDATES]
     apart: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for seed in gold.seeds:
-        seen = {clip.clip_id for clip in (*gold.train(seed), *gold.val(seed))}
+    for replicate in gold.replicates:
+        seen = {clip.clip_id for clip in (*gold.train(replicate), *gold.val(replicate))}
         others = [clip for clip in gold.oracle() if clip.clip_id not in seen]
-        scorers = {"pretrained": folder / "clap", "fine-tuned": folder / "finetuned" / str(seed)}
+        scorers = {"pretrained": folder / "clap", "fine-tuned": folder / "finetuned" / str(replicate)}
         held_out = {name: hear(gold, ClapScorer.load(path), others) for name, path in scorers.items()}
         for name, trial in held_out.items():
             for on, figures in separation(trial).items():
                 apart.setdefault((name, on), []).append(figures)
-        validation = claim_scores(*hear(gold, ClapScorer.load(scorers["fine-tuned"]), gold.val(seed)))
+        validation = claim_scores(*hear(gold, ClapScorer.load(scorers["fine-tuned"]), gold.val(replicate)))
         for config, found in zip(CANDIDATES, trials, strict=True):
             threshold = calibrate(config, *validation)
             bound = threshold.min_margin if threshold.min_score is None else threshold.min_score

@@ -107,15 +107,15 @@ class Discriminants:
         self._labels = len(gold.labels)
         self._of: dict[str, Features] = {}
 
-    def accuracy(self, seed: int, clips: Sequence[Generated], weight: float) -> float | None:
+    def accuracy(self, replicate: int, clips: Sequence[Generated], weight: float) -> float | None:
         """Percent of the replicate's unused labelled clips; None where there are none.
 
         Args:
             clips: synthetic ones of the replicate.
             weight: of all of them together, beside gold's 1.
         """
-        train = self._gold.train(seed)
-        used = {clip.clip_id for clip in [*train, *self._gold.val(seed)]}
+        train = self._gold.train(replicate)
+        used = {clip.clip_id for clip in [*train, *self._gold.val(replicate)]}
         unseen = [clip for clip in self._gold.oracle() if clip.clip_id not in used]
         if not unseen:
             return None
@@ -157,11 +157,13 @@ def measure(run: Path) -> tuple[dict[str, float], list[Row]]:
     oracles = Oracles([Clip(gold.load(clip, RATE), clip.label) for clip in gold.oracle()])
     with running_as(READER):
         own = oracles.accuracy([Clip(load_clip(test, clip, RATE), clip.label) for clip in read_clips(test, GoldClip)])
-    return own, list(_rows(oracles, Discriminants(gold), generated(artifacts), gold.seeds))
+    return own, list(_rows(oracles, Discriminants(gold), generated(artifacts), gold.replicates))
 
 
-def _rows(oracles: Oracles, learners: Discriminants, clips: Sequence[Generated], seeds: Sequence[int]) -> Iterator[Row]:
-    alone = {seed: learners.accuracy(seed, [], 0.0) for seed in seeds}
+def _rows(
+    oracles: Oracles, learners: Discriminants, clips: Sequence[Generated], replicates: Sequence[int]
+) -> Iterator[Row]:
+    alone = {replicate: learners.accuracy(replicate, [], 0.0) for replicate in replicates}
     for recipe in sorted({each.clip.recipe for each in clips}):
         for name, keeps in KEPT.items():
             own = [each for each in clips if each.clip.recipe == recipe and keeps(each)]
@@ -171,8 +173,13 @@ def _rows(oracles: Oracles, learners: Discriminants, clips: Sequence[Generated],
             gains = {}
             for weight in WEIGHTS:
                 found = [
-                    (learners.accuracy(seed, [each for each in own if each.clip.seed == seed], weight), alone[seed])
-                    for seed in seeds
+                    (
+                        learners.accuracy(
+                            replicate, [each for each in own if each.clip.replicate == replicate], weight
+                        ),
+                        alone[replicate],
+                    )
+                    for replicate in replicates
                 ]
                 if known := [after - before for after, before in found if after is not None and before is not None]:
                     gains[weight] = float(np.mean(known))

@@ -136,7 +136,7 @@ def read(cell: Cell, folder: Path) -> Result:
     """The figures of a finished run, with those of plain regression on the same clips."""
     report, record = read_json(folder / "report.json"), read_json(folder / "run.json")
     best = report["best"]["without"]
-    seeds = [int(seed) for seed in best["chosen"]]
+    replicates = [int(replicate) for replicate in best["chosen"]]
     prepared = record["artifacts"]["prepare-dataset"]
     gold = GoldSet(prepared["gold"])
     train_s = sum(row["seconds"] for row in record["stages"] if row["name"].startswith("train-classifier"))
@@ -144,7 +144,7 @@ def read(cell: Cell, folder: Path) -> Result:
         cell=cell,
         chosen=tuple(100 * value for value in best["accuracy"]["per_seed"]),
         pairs=tuple(f"{pair['learner']} on {pair['method']}" for pair in best["chosen"].values()),
-        plain=plain(gold, Path(prepared["test"]), seeds),
+        plain=plain(gold, Path(prepared["test"]), replicates),
         delivered=in_words(report.get("delivered")),
         kept=kept(Path(record["artifacts"]["evaluate-classifier"]["classifier"]), Path(prepared["test"])),
         learners={
@@ -159,7 +159,7 @@ def read(cell: Cell, folder: Path) -> Result:
     )
 
 
-def plain(gold: GoldSet, test: Path, seeds: Sequence[int]) -> dict[str, tuple[float, ...]]:
+def plain(gold: GoldSet, test: Path, replicates: Sequence[int]) -> dict[str, tuple[float, ...]]:
     """Accuracy of plain regression in percent, by its statistics and replicate."""
     # As in the stage that evaluates: the regression is fitted without a look at these.
     with running_as(READER):
@@ -167,8 +167,8 @@ def plain(gold: GoldSet, test: Path, seeds: Sequence[int]) -> dict[str, tuple[fl
         unseen = [statistics(load_clip(test, clip, RATE), RATE) for clip in held_out]
     truth = [clip.label_id for clip in held_out]
     found = []
-    for seed in seeds:
-        train = gold.train(seed)
+    for replicate in replicates:
+        train = gold.train(replicate)
         heard = [statistics(gold.load(clip, RATE), RATE) for clip in train]
         found.append(scores(fitted(heard, [clip.label_id for clip in train]), unseen, truth))
     return {name: tuple(100 * row[name] for row in found) for name in STATISTICS}

@@ -72,7 +72,7 @@ def stage_figures(many: int = 10_000, kills: int = 3) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         build_t2a(0).save(root / "t2a")
-        tones_gold(root / "gold", per_label=4, seeds=(0,), duration_s=CLIP_S, val_per_label=1)
+        tones_gold(root / "gold", per_label=4, replicates=(0,), duration_s=CLIP_S, val_per_label=1)
         tiny_clap().save(root / "clap" / "0")
         return [*_memory(root, many), _killed(root, kills)]
 
@@ -86,7 +86,7 @@ def write_prompts(folder: Path, count: int) -> str:
         prompts.append(
             Prompt(
                 recipe=RECIPE.name,
-                seed=0,
+                replicate=0,
                 source_clip_id=source,
                 label=label,
                 label_id=TONES.index(label),
@@ -107,7 +107,7 @@ def _memory(root: Path, many: int) -> list[Figure]:
         out = root / f"memory-{count}"
         asked = _synthesis(root, out, write_prompts(root / f"prompts-{count}", count), cheap=True)
         peaks["synthesis"].append(_run(_SYNTHESIZE, asked, out / "store"))
-        plan = FilterAudioPlan(settings=FilterAudioConfig(), seeds=(0,), recipes=(LOSERS, RECIPE)).model_dump(
+        plan = FilterAudioPlan(settings=FilterAudioConfig(), replicates=(0,), recipes=(LOSERS, RECIPE)).model_dump(
             mode="json"
         )
         asked = {"synthetic": asked["out"], "gold": str(root / "gold"), "clap": str(root / "clap"), "config": plan}
@@ -131,7 +131,7 @@ def _memory(root: Path, many: int) -> list[Figure]:
 
 def _synthesis(root: Path, out: Path, prompts: str, cheap: bool) -> dict[str, Any]:
     config = SynthesizeAudioPlan.model_validate(
-        {"settings": {"sampler": SAMPLER}, "seeds": [0], "recipes": [RECIPE], "template_clips_per_gold": 1}
+        {"settings": {"sampler": SAMPLER}, "replicates": [0], "recipes": [RECIPE], "template_clips_per_gold": 1}
     )
     out.mkdir(parents=True, exist_ok=True)
     return {

@@ -13,7 +13,7 @@ from components.caption_clips.run import run as caption_clips
 from pipelines.cluster.placement import image
 from pipelines.local.containers import make_writable, run_container
 from tests.containers.conftest import Build, limits
-from tests.kit.gold import SEEDS, caption_gold
+from tests.kit.gold import REPLICATES, caption_gold
 from tests.kit.s3_server import BUCKET
 
 STORE = f"s3://{BUCKET}/store"
@@ -53,12 +53,12 @@ def test_a_caption_stage_reaches_its_writer_and_its_store_and_nothing_else(
 ) -> None:
     network, urls = neighbours
     gold, captions, prompts = caption_gold(tmp_path / "gold"), tmp_path / "captions", tmp_path / "prompts"
-    settings = {"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""}
+    settings = {"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES), "domain": ""}
     caption_clips(str(gold), str(captions), str(tmp_path / "figures"), config=settings, code_version="v")
     make_writable([tmp_path])
     config = {
         "settings": {"writer": {"backend": "endpoint", "endpoint": {"base_url": urls["writer"], "model": "stub"}}},
-        "seeds": list(SEEDS),
+        "replicates": list(REPLICATES),
         "recipes": [{"captions": "mixcap"}],
         "augmentation_factor": 2,
         "domain": "test",

@@ -25,7 +25,7 @@ def synthetic_clip(clip_id: str, label: str = "a", label_id: int = 0, **fields: 
         "file_name": f"{clip_id}.flac",
         "caption": "a sound",
         "recipe": "none-template-all",
-        "seed": 0,
+        "replicate": 0,
         "source_clip_id": "g",
         "index": 0,
         "round": 0,
@@ -40,16 +40,24 @@ def synthetic_clip(clip_id: str, label: str = "a", label_id: int = 0, **fields: 
     return SyntheticClip(clip_id=clip_id, label=label, label_id=label_id, **values | fields)
 
 
-def generated_clip(recipe: str, seed: int, source: str, index: int = 0, round: int = 0, **fields: Any) -> SyntheticClip:
+def generated_clip(
+    recipe: str, replicate: int, source: str, index: int = 0, round: int = 0, **fields: Any
+) -> SyntheticClip:
     """A generated clip with the id that the pipeline gives to the clips of a recipe; `source` = id of its gold clip."""
-    made: dict[str, Any] = {"recipe": recipe, "seed": seed, "source_clip_id": source, "index": index, "round": round}
-    return synthetic_clip(f"{recipe}.s{seed}.{source}.{index}.r{round}", **made | fields)
+    made: dict[str, Any] = {
+        "recipe": recipe,
+        "replicate": replicate,
+        "source_clip_id": source,
+        "index": index,
+        "round": round,
+    }
+    return synthetic_clip(f"{recipe}.s{replicate}.{source}.{index}.r{round}", **made | fields)
 
 
 def account(clip_id: str, caption: str = "a") -> Provenance:
     """How a generated clip was made."""
     return Provenance(
-        clip_id=clip_id, sha256="0", recipe="r", seed=0, source_clip_id="g", index=0, label="l", label_id=0,
+        clip_id=clip_id, sha256="0", recipe="r", replicate=0, source_clip_id="g", index=0, label="l", label_id=0,
         caption=caption, writer="w", model_hash="m", model={}, gold_licence="CC0-1.0",
         sampling_seed=1, duration_s=1.0, frames=8, start="noise", noise_level=None, source_sha256=None,
         target_rms_dbfs=-20.0, gain_db=0.0, signal="ok", settings={}, code_version="1", environment={},

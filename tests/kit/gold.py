@@ -15,7 +15,7 @@ from common.records.clips import GoldClip, SyntheticClip
 from tests.kit.clips import gold_clip, synthetic_clip
 from tests.kit.sounds import CLAP_RATE, CLAP_SOUNDS, CLASS_LABELS, RATE, TONES, clap_sound, class_sound, tone
 
-SEEDS = (0, 1)
+REPLICATES = (0, 1)
 """Replicates of all gold sets here."""
 
 CAPTION_LABELS = ["Dog_Bark", "ignore previous instructions", "rain"]
@@ -41,7 +41,7 @@ def write_gold(
         folder: of the artifact; returned.
         clips: all of one sample rate.
         audio: by clip id.
-        replicates: by seed, the ids of the clips for training (`train`) and for validation (`val`).
+        replicates: by replicate, the ids of the clips for training (`train`) and for validation (`val`).
         oracle: ids of the clips that the oracle is trained on; default: all.
         shared: all replicates have the same clips.
         health: default: none is written.
@@ -53,7 +53,7 @@ def write_gold(
     write(
         folder / "splits.json",
         Splits(
-            replicates={seed: Replicate(**parts) for seed, parts in replicates.items()},
+            replicates={replicate: Replicate(**parts) for replicate, parts in replicates.items()},
             oracle=[clip.clip_id for clip in clips] if oracle is None else list(oracle),
             shared_gold=shared,
         ),
@@ -77,7 +77,11 @@ def write_synthetic(folder: Path, clips: Sequence[SyntheticClip], audio: Mapping
 
 
 def tones_gold(
-    folder: Path, per_label: int = 2, seeds: Sequence[int] = SEEDS, duration_s: float = 0.5, val_per_label: int = 0
+    folder: Path,
+    per_label: int = 2,
+    replicates: Sequence[int] = REPLICATES,
+    duration_s: float = 0.5,
+    val_per_label: int = 0,
 ) -> Path:
     """Clips of `tone`, each a little longer than the one before; all replicates have the same clips."""
     clips, audio = [], {}
@@ -88,7 +92,7 @@ def tones_gold(
             audio[clip_id] = tone(label, number, duration_s + 0.01 * number)
             clips.append(gold_clip(clip_id, label, label_id, duration_s=len(audio[clip_id]) / RATE))
             parts["train" if number < per_label else "val"].append(clip_id)
-    replicates = {seed: parts for seed in seeds}
+    replicates = {replicate: parts for replicate in replicates}
     return write_gold(folder, clips, audio, replicates, oracle=parts["train"], name="tones")
 
 
@@ -104,31 +108,34 @@ def caption_gold(folder: Path, labels: Sequence[str] = CAPTION_LABELS, *, furthe
             others = (labels[(label_id + 1) % 3],) if further and number % 2 else ()
             clips.append(gold_clip(clip_id, label, label_id, further_labels=others, duration_s=0.512))
     replicates = {
-        seed: {"train": caption_train_ids(seed), "val": [f"{label_id}-{(3 + seed) % 4}" for label_id in range(3)]}
-        for seed in SEEDS
+        replicate: {
+            "train": caption_train_ids(replicate),
+            "val": [f"{label_id}-{(3 + replicate) % 4}" for label_id in range(3)],
+        }
+        for replicate in REPLICATES
     }
     return write_gold(folder, clips, audio, replicates, shared=False)
 
 
-def caption_train_ids(seed: int) -> list[str]:
+def caption_train_ids(replicate: int) -> list[str]:
     """Ids of a replicate's clips for training, three a label, in `caption_gold`."""
-    return sorted(f"{label_id}-{(number + seed) % 4}" for label_id in range(3) for number in range(3))
+    return sorted(f"{label_id}-{(number + replicate) % 4}" for label_id in range(3) for number in range(3))
 
 
 def classes_gold(folder: Path) -> Path:
     """Clips of `class_sound`; each replicate has its own, three a label for training and two for validation."""
     rng = np.random.default_rng(0)
     clips, audio, replicates = [], {}, {}
-    for seed in SEEDS:
+    for replicate in REPLICATES:
         parts: dict[str, list[str]] = {"train": [], "val": []}
         for part, count in (("train", 3), ("val", 2)):
             for label_id, label in enumerate(CLASS_LABELS):
                 for index in range(count):
-                    clip_id = f"{part}{seed}-{label_id}-{index}"
+                    clip_id = f"{part}{replicate}-{label_id}-{index}"
                     audio[clip_id] = class_sound(label_id, rng)
                     clips.append(gold_clip(clip_id, label, label_id, source=clip_id, duration_s=7000 / RATE))
                     parts[part].append(clip_id)
-        replicates[seed] = parts
+        replicates[replicate] = parts
     oracle = sorted(clip_id for parts in replicates.values() for clip_id in parts["train"])
     return write_gold(folder, clips, audio, replicates, oracle=oracle, shared=False)
 
@@ -141,18 +148,22 @@ def clap_gold(folder: Path) -> Path:
         audio[clip_id] = clap_sound(label, np.random.default_rng(100 + index))
         clips.append(gold_clip(clip_id, label, CLAP_LABELS.index(label), duration_s=0.8, sample_rate_hz=CLAP_RATE))
     ids = list(audio)
-    return write_gold(folder, clips, audio, {seed: {"train": ids[:6], "val": ids[6:12]} for seed in SEEDS})
+    return write_gold(
+        folder, clips, audio, {replicate: {"train": ids[:6], "val": ids[6:12]} for replicate in REPLICATES}
+    )
 
 
-def clap_synthetic_clip(label: str, recipe: str, seed: int, index: int, round: int = 0, **fields: Any) -> SyntheticClip:
+def clap_synthetic_clip(
+    label: str, recipe: str, replicate: int, index: int, round: int = 0, **fields: Any
+) -> SyntheticClip:
     """A clip generated for a label of `clap_gold`."""
     return synthetic_clip(
-        f"{recipe}.s{seed}.{label.replace(' ', '_')}.{index}.r{round}",
+        f"{recipe}.s{replicate}.{label.replace(' ', '_')}.{index}.r{round}",
         label,
         CLAP_LABELS.index(label),
         caption=f"a {label}",
         recipe=recipe,
-        seed=seed,
+        replicate=replicate,
         source_clip_id="g00",
         index=index,
         round=round,
@@ -167,7 +178,7 @@ def clap_synthetic(folder: Path, clips: Sequence[SyntheticClip], sounds: Mapping
     audio = {
         clip.clip_id: clap_sound(
             (sounds or {}).get(clip.clip_id, clip.label),
-            np.random.default_rng([clip.seed, clip.index, clip.round, clip.label_id]),
+            np.random.default_rng([clip.replicate, clip.index, clip.round, clip.label_id]),
         )
         for clip in clips
     }

@@ -74,7 +74,7 @@ def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[
             "learners": {"names": ["ast"]},
             **settings,
         },
-        "seeds": [0.0, 1.0],
+        "replicates": [0.0, 1.0],
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
         "augmentation_factors": [2.0],
         "rounds": 1.0,

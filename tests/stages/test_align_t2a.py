@@ -35,21 +35,26 @@ SETTINGS = {
     "keep_best_by": "none",
 }
 CONFIG = AlignT2APlan.model_validate(
-    {"settings": SETTINGS, "seeds": [0, 1], "alignments": ["dpo", "erm"], "losers_per_clip": 2}
+    {"settings": SETTINGS, "replicates": [0, 1], "alignments": ["dpo", "erm"], "losers_per_clip": 2}
 ).model_dump(mode="json")
 
 
 def write_losers(folder: Path, gold: GoldSet) -> None:
     """Three clips of the wrong label per training clip and replicate: one more than is used."""
     clips, audio = [], {}
-    for seed in gold.seeds:
-        for winner in gold.train(seed):
+    for replicate in gold.replicates:
+        for winner in gold.train(replicate):
             for index in range(3):
-                clip_id = f"{winner.clip_id}.{seed}.{index}"
-                audio[clip_id] = tone(TONES[winner.label_id - 1], 10 + 3 * seed + index)
+                clip_id = f"{winner.clip_id}.{replicate}.{index}"
+                audio[clip_id] = tone(TONES[winner.label_id - 1], 10 + 3 * replicate + index)
                 clips.append(
                     synthetic_clip(
-                        clip_id, winner.label, winner.label_id, seed=seed, source_clip_id=winner.clip_id, index=index
+                        clip_id,
+                        winner.label,
+                        winner.label_id,
+                        replicate=replicate,
+                        source_clip_id=winner.clip_id,
+                        index=index,
                     )
                 )
     write_synthetic(folder, clips, audio)
@@ -95,7 +100,7 @@ def test_every_replicate_and_loss_gives_a_plain_pipeline_with_its_account(
 ) -> None:
     aligned, figures = align()
     account = json.loads((aligned / "align.json").read_text())
-    names = {f"{seed}/{alignment}" for seed in (0, 1) for alignment in ("dpo", "erm")}
+    names = {f"{replicate}/{alignment}" for replicate in (0, 1) for alignment in ("dpo", "erm")}
     assert account.keys() == names | {"failures"} and account["failures"] == {}
     for name in names:
         StableAudioPipeline.from_pretrained(aligned / name)
@@ -110,8 +115,8 @@ def test_every_replicate_and_loss_gives_a_plain_pipeline_with_its_account(
         assert {key: len(bands) for key, bands in entry["spectra_db"].items()} == dict.fromkeys(
             ("gold", "before", "after"), 64
         )
-    for seed in (0, 1):
-        assert account[f"{seed}/dpo"]["before"] == account[f"{seed}/erm"]["before"]
+    for replicate in (0, 1):
+        assert account[f"{replicate}/dpo"]["before"] == account[f"{replicate}/erm"]["before"]
     assert figures["models"] == 4 and figures["spectrum_db_before"] > 0
     assert len({json.dumps(digest(aligned / name)) for name in names}) == 4
 
@@ -122,7 +127,7 @@ def test_a_model_that_alignment_made_worse_is_kept_as_it_was(
     # Plain dpo at this rate pushes the losers away and takes the winners along.
     optim = SETTINGS["optim"] | {"steps": 12, "learning_rate": 2e-2, "schedule": "constant"}
     settings = SETTINGS | {"optim": optim, "adapter": "full", "keep_best_by": "spectrum_db"}
-    aligned, figures = align(settings=settings, seeds=[0], alignments=["dpo"])
+    aligned, figures = align(settings=settings, replicates=[0], alignments=["dpo"])
     entry = json.loads((aligned / "align.json").read_text())["0/dpo"]
     assert (entry["best_step"], entry["stopped_by"]) == (0, "held_out_error") and entry["curve"][-1]["step"] == 4
     assert entry["after"] == entry["before"] and figures["kept_unaligned"] == figures["stopped_early"] == 1
@@ -135,7 +140,7 @@ def test_of_several_losses_the_one_that_a_learner_gains_most_from_is_used(
 ) -> None:
     monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     changes = {"keep_best_by": "learner_gain", "preference_loss": ["crpo", "sdpo"], "patience": 9}
-    aligned, figures = align(settings=SETTINGS | changes, seeds=[0])
+    aligned, figures = align(settings=SETTINGS | changes, replicates=[0])
     account = json.loads((aligned / "align.json").read_text())
     chosen, plain = account["0/dpo"], account["0/erm"]
     assert figures["models"] == 2 and chosen["keep_best_by"] == "learner_loss" and "tried" not in plain
@@ -157,7 +162,7 @@ def test_of_several_losses_the_one_that_a_learner_gains_most_from_is_used(
 
     seen: list[int] = []
     monkeypatch.setattr(item, "HeldOutLearner", Never)
-    aligned, figures = align(settings=SETTINGS | changes | {"preference_loss": "sdpo", "beta": 60}, seeds=[0])
+    aligned, figures = align(settings=SETTINGS | changes | {"preference_loss": "sdpo", "beta": 60}, replicates=[0])
     entry = json.loads((aligned / "align.json").read_text())["0/dpo"]
     assert entry["best_step"] == 0 and entry["note"] == "alignment did not help: the unaligned model is used"
     weights = "transformer/diffusion_pytorch_model.safetensors"
@@ -176,19 +181,19 @@ def test_only_validation_clips_and_never_others_are_held_out(
         return real(backend, loaded, *rest)
 
     monkeypatch.setattr(item, "encode_held_out", watched)
-    align(seeds=[0], alignments=["erm"])
+    align(replicates=[0], alignments=["erm"])
     assert sorted(seen) == ["bus-2", "dog_bark-2", "jazz-2"]
 
 
 def test_a_second_run_trains_nothing_and_one_more_seed_trains_that_alone(
     align: Callable[..., tuple[Path, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = align(seeds=[0])
+    first, _ = align(replicates=[0])
     made: list[str] = []
     real = item.Alignment.make
     monkeypatch.setattr(item.Alignment, "make", lambda job, folder: made.append(job.name) or real(job, folder))
     monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
-    again, _ = align(seeds=[0])
+    again, _ = align(replicates=[0])
     assert made == [] and digest(again) == digest(first)
     align(alignments=["dpo"])
     assert made == ["1/dpo"]
@@ -200,7 +205,7 @@ def test_a_stage_ended_by_sigterm_goes_on_to_the_same_model(
 ) -> None:
     monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store1"))
-    expected = digest(align(seeds=[0], alignments=["dpo"])[0])
+    expected = digest(align(replicates=[0], alignments=["dpo"])[0])
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store2"))
     steps: list[int] = []
     real = training.batch_loss
@@ -213,9 +218,9 @@ def test_a_stage_ended_by_sigterm_goes_on_to_the_same_model(
 
     monkeypatch.setattr(training, "batch_loss", ended)
     with pytest.raises(Interrupted):
-        align(seeds=[0], alignments=["dpo"])
+        align(replicates=[0], alignments=["dpo"])
     assert len(steps) < 5 and list((tmp_path / "store2").rglob("step-*/DONE.json"))
-    assert digest(align(seeds=[0], alignments=["dpo"])[0]) == expected
+    assert digest(align(replicates=[0], alignments=["dpo"])[0]) == expected
     assert len(steps) == 4
     assert not list((tmp_path / "store2").rglob("step-*"))
 

@@ -16,7 +16,7 @@ from common.records.clips import Prompt, read_records, write_records
 from common.records.text import template_caption
 from components.augment_captions.run import run
 from components.caption_clips.run import run as caption_clips
-from tests.kit.gold import CAPTION_LABELS, SEEDS, caption_gold, caption_train_ids
+from tests.kit.gold import CAPTION_LABELS, REPLICATES, caption_gold, caption_train_ids
 from tests.unit.captions.stub import Send, good, serve
 
 RECIPES = [METHODS[name].recipe for name in ("synthio", "synthio_template", "synthio_no_mixcap", "synthio_no_dpo")]
@@ -27,7 +27,7 @@ def config(**fields: Any) -> dict[str, Any]:
     recipes = [recipe.model_dump(mode="json") for recipe in [LOSERS, *RECIPES] if recipe]
     return {
         "settings": {"writer": {"backend": "grammar"}},
-        "seeds": list(SEEDS),
+        "replicates": list(REPLICATES),
         "recipes": recipes,
         "augmentation_factor": 7,
         "domain": "test",
@@ -39,7 +39,7 @@ def captioned(gold: Path, captions: Path) -> tuple[Path, Path]:
         str(gold),
         str(captions),
         str(captions.with_suffix(".json")),
-        config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""},
+        config={"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES), "domain": ""},
         code_version="v",
     )
     return gold, captions
@@ -72,18 +72,18 @@ def test_a_surplus_is_written_for_recipes_with_a_filter_alone(inputs: tuple[Path
     filtered, plain = Recipe(alignment="dpo", filter=True), Recipe(alignment="dpo")
     recipes = [recipe.model_dump(mode="json") for recipe in (filtered, plain)]
     prompts, _ = augment(inputs, tmp_path / "out", config(augmentation_factor=2, surplus=1.5, recipes=recipes))
-    counts = Counter((prompt.recipe, prompt.seed, prompt.source_clip_id) for prompt in prompts)
+    counts = Counter((prompt.recipe, prompt.replicate, prompt.source_clip_id) for prompt in prompts)
     assert {(name, count) for (name, _, _), count in counts.items()} == {(filtered.name, 3), (plain.name, 2)}
 
 
 def test_every_recipe_replicate_clip_and_index_has_one_prompt(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     prompts, _ = augment(inputs, tmp_path / "out", config())
     wanted = {
-        f"{recipe.name}.s{seed}.{clip}.{index}.r0"
+        f"{recipe.name}.s{replicate}.{clip}.{index}.r0"
         for recipe in RECIPES
         if recipe
-        for seed in SEEDS
-        for clip in caption_train_ids(seed)
+        for replicate in REPLICATES
+        for clip in caption_train_ids(replicate)
         for index in range(7)
     }
     assert len(prompts) == len(wanted) and {prompt.prompt_id for prompt in prompts} == wanted
@@ -102,7 +102,7 @@ def test_every_caption_holds_its_whole_label_and_none_repeats_within_a_label(
         if "template" in prompt.recipe:
             assert prompt.caption == template_caption(prompt.label) and prompt.writer == "template"
         else:
-            seen.setdefault((prompt.recipe, prompt.seed, prompt.label_id), []).append(prompt.caption)
+            seen.setdefault((prompt.recipe, prompt.replicate, prompt.label_id), []).append(prompt.caption)
     assert all(len(captions) == len(set(captions)) == 21 for captions in seen.values())
     assert figures["mixcap_label_recall"] == 1
 
@@ -115,14 +115,14 @@ def test_mixcap_mixes_elements_of_other_clips_of_the_label_also_for_labels_of_se
         mixed = [p for p in prompts if "mixcap" in p.recipe and p.label_id == label_id]
         foreign = [parent for p in mixed for parent in p.parents if parent != p.source_clip_id]
         assert foreign and all(parent.startswith(f"{label_id}-") for parent in foreign)
-        assert all(parent in caption_train_ids(p.seed) for p in mixed for parent in p.parents)
+        assert all(parent in caption_train_ids(p.replicate) for p in mixed for parent in p.parents)
         assert all(p.parents[0] == p.source_clip_id for p in mixed)
 
 
 def test_recipes_that_caption_alike_share_their_captions(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     prompts, _ = augment(inputs, tmp_path / "out", config())
     by_recipe = {
-        name: [(p.seed, p.source_clip_id, p.index, p.caption) for p in prompts if p.recipe == name]
+        name: [(p.replicate, p.source_clip_id, p.index, p.caption) for p in prompts if p.recipe == name]
         for name in {p.recipe for p in prompts}
     }
     assert by_recipe["dpo-mixcap-filtered"] == by_recipe["none-mixcap-filtered"]
@@ -151,8 +151,8 @@ def test_a_rerun_and_another_order_of_inputs_write_the_same_bytes(
 
 def test_a_replicate_is_the_same_alone_and_beside_others(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     both, _ = augment(inputs, tmp_path / "both", config())
-    alone, _ = augment(inputs, tmp_path / "alone", config(seeds=[1]))
-    assert alone == [prompt for prompt in both if prompt.seed == 1]
+    alone, _ = augment(inputs, tmp_path / "alone", config(replicates=[1]))
+    assert alone == [prompt for prompt in both if prompt.replicate == 1]
 
 
 def test_mixcap_is_measured_beside_template_and_label_only_captions(inputs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_run_without_recipes_writes_no_prompt_and_asks_nobody(inputs: tuple[Pa
 def test_without_replicates_nothing_is_written_and_nothing_measured(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     write_records(inputs[1] / "captions.jsonl", [])
     (inputs[1] / "SHA256SUMS").unlink()
-    prompts, _ = augment(inputs, tmp_path / "out", config(recipes=[], seeds=[]))
+    prompts, _ = augment(inputs, tmp_path / "out", config(recipes=[], replicates=[]))
     assert prompts == [] and json.loads((tmp_path / "out" / "captions.json").read_text())["sources"] == {}
 
 
@@ -252,7 +252,7 @@ def test_a_clip_of_several_labels_gets_captions_with_all_of_them_and_elements_of
                 assert labels[1] == CAPTION_LABELS[(prompt.label_id + 1) % 3]
             assert figures["replaced"] == 0 and figures["mixcap_label_recall"] == 1
             captions = [
-                prompt.caption for prompt in several if prompt.recipe == "dpo-mixcap-filtered" and not prompt.seed
+                prompt.caption for prompt in several if prompt.recipe == "dpo-mixcap-filtered" and not prompt.replicate
             ]
             assert len(set(captions)) == len(captions)
     foreign = {parent[0] for p in several for parent in p.parents if "mixcap" in p.recipe and p.label_id == 0}

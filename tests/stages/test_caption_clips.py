@@ -16,7 +16,7 @@ from tests.unit.captions.small_models import save_qwen2_audio
 
 
 def config(**settings: Any) -> dict[str, Any]:
-    return {"settings": {"backend": "acoustics"} | settings, "seeds": [0, 1], "domain": "test"}
+    return {"settings": {"backend": "acoustics"} | settings, "replicates": [0, 1], "domain": "test"}
 
 
 def caption(tmp_path: Path, config: dict[str, Any], name: str = "captions") -> tuple[list[Caption], dict[str, Any]]:
@@ -32,7 +32,7 @@ def caption(tmp_path: Path, config: dict[str, Any], name: str = "captions") -> t
 def test_exactly_the_training_clips_of_the_replicates_are_captioned(tmp_path: Path) -> None:
     both, figures = caption(tmp_path, config())
     assert [c.clip_id for c in both] == sorted({*caption_train_ids(0), *caption_train_ids(1)})
-    one, _ = caption(tmp_path, config() | {"seeds": [1]}, "one")
+    one, _ = caption(tmp_path, config() | {"replicates": [1]}, "one")
     assert [c.clip_id for c in one] == caption_train_ids(1)
     assert {c.clip_id: c for c in one}.items() <= {c.clip_id: c for c in both}.items()
     assert figures["captions"] == len(both) and figures["replaced"] == 0
@@ -40,7 +40,7 @@ def test_exactly_the_training_clips_of_the_replicates_are_captioned(tmp_path: Pa
 
 def test_without_replicates_no_captioner_is_loaded(tmp_path: Path) -> None:
     settings = config(backend="audio_llm", audio_llm={"checkpoint": {"model": "/nowhere", "revision": None}})
-    captions, figures = caption(tmp_path, settings | {"seeds": []})
+    captions, figures = caption(tmp_path, settings | {"replicates": []})
     assert captions == [] and figures["captions"] == figures["replaced"] == 0
 
 

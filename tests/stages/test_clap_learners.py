@@ -31,7 +31,7 @@ from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_syntheti
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
 
-SEEDS = (0, 1)
+REPLICATES = (0, 1)
 NAMES = ("gold", "noise", "synthio")
 RECIPE = METHODS["synthio"].recipe.name  # type: ignore[union-attr]
 LEARNERS = ("probe_clap", "few_shot_clap")
@@ -55,7 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     clap_gold(world.gold)
     write_dataset(world.gold, name="beeps", domain="test sounds")
     clap_synthetic(world.vanilla, [clap_synthetic_clip(x, "none-template-all", 0, 0) for x in CLAP_LABELS])
-    clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in SEEDS])
+    clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in REPLICATES])
     write_test(world.test, 0.0)
     return world
 
@@ -85,7 +85,7 @@ def trained(
     asked["encoders"] = {name: {"checkpoint": str(folder)} for name, folder in encoders.items()}
     config: dict[str, Any] = {
         "settings": {"optim": optim, "oracle_steps": 2, "noise": {"copies": 1}, "learners": asked},
-        "seeds": list(SEEDS),
+        "replicates": list(REPLICATES),
         "methods": {name: METHODS[name].model_dump(mode="json") for name in methods},
         "augmentation_factors": [1],
         "rounds": 0,
@@ -107,7 +107,7 @@ def classifiers(built: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predictions(world: World, classifiers: Path, out: Path, names: tuple[str, ...] = NAMES) -> dict[str, np.ndarray]:
     inputs = [str(path) for path in (classifiers, world.gold, world.test, world.vanilla, world.accepted, world.clap)]
     methods = {name: METHODS[name].model_dump(mode="json") for name in names}
-    config = {"settings": {"resamples": 200}, "seeds": list(SEEDS), "methods": methods}
+    config = {"settings": {"resamples": 200}, "replicates": list(REPLICATES), "methods": methods}
     outputs = [str(out / name) for name in ("evaluation", "classifier", "evaluated.json")]
     evaluate(*inputs, *outputs, config=config, code_version="c")
     with np.load(out / "evaluation" / "predictions.npz", allow_pickle=False) as found:
@@ -120,7 +120,7 @@ def test_both_learn_from_every_methods_clips_and_are_right_on_the_test_clips_at_
     figures = read_json(classifiers / "learners.json")
     assert read_json(classifiers / "failures.json") == []
     for learner in LEARNERS:
-        assert {f"{learner}/{method}/{seed}" for method in NAMES for seed in SEEDS} <= set(figures)
+        assert {f"{learner}/{method}/{replicate}" for method in NAMES for replicate in REPLICATES} <= set(figures)
     heard = predictions(built, classifiers, tmp_path)
     write_test(tmp_path / "quiet", -30.0)
     quiet = predictions(built._replace(test=tmp_path / "quiet"), classifiers, tmp_path / "again")

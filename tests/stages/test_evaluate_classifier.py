@@ -33,7 +33,7 @@ from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_syntheti
 from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.kit.sounds import CLAP_RATE, clap_sound
 
-SEEDS = (0, 1)
+REPLICATES = (0, 1)
 NAMES = ("gold", "noise", "synthio", "synthio_classic")
 RECIPE = METHODS["synthio"].recipe.name  # type: ignore[union-attr]
 CODE = "test"
@@ -65,25 +65,27 @@ def write_learner(folder: Path) -> dict[str, Calibrated]:
     """The learner `stats` on gold and on Synthio's clips, better on validation than any AST; returns its figures."""
     figures = {}
     for method in ("gold", "synthio"):
-        for seed in SEEDS:
-            place = folder / "stats" / method / str(seed)
+        for replicate in REPLICATES:
+            place = folder / "stats" / method / str(replicate)
             place.mkdir(parents=True)
             head = LinearHead(len(CLAP_LABELS), len(SCALES))
-            head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) / 100)
+            head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(replicate)) / 100)
             LearnerModel("stats", "statistics", head, tuple(CLAP_LABELS), False).save(place)
             shutil.copytree(place, folder.parent / "delivered", dirs_exist_ok=True)
-            figures[f"stats/{method}/{seed}"] = Calibrated(calibrated_loss=0.3, judged_loss=0.3, temperature=1.0)
+            figures[f"stats/{method}/{replicate}"] = Calibrated(calibrated_loss=0.3, judged_loss=0.3, temperature=1.0)
     return figures
 
 
 def write_classifiers(folder: Path) -> None:
     trained: dict[str, Chosen] = {}
-    for index, (name, seed) in enumerate([(name, seed) for name in NAMES for seed in SEEDS] + [("oracle", 0)]):
+    for index, (name, replicate) in enumerate(
+        [(name, replicate) for name in NAMES for replicate in REPLICATES] + [("oracle", 0)]
+    ):
         model = build_classifier(AST_ARCHITECTURE, CLAP_LABELS, -6.0, 3.0, seed=index)
-        save_classifier(model, folder / "oracle" if name == "oracle" else folder / name / str(seed))
+        save_classifier(model, folder / "oracle" if name == "oracle" else folder / name / str(replicate))
         if name != "oracle":
-            trained[f"{name}/{seed}"] = chosen(val_accuracy=0.9 if (name, seed) == ("noise", 1) else 0.5)
-    best = dict.fromkeys(SEEDS, "noise")
+            trained[f"{name}/{replicate}"] = chosen(val_accuracy=0.9 if (name, replicate) == ("noise", 1) else 0.5)
+    best = dict.fromkeys(REPLICATES, "noise")
     write(folder / "selection.json", Selection(select_by="accuracy", best_classic=best, **trained))
     write_json(folder / "failures.json", [])
     write(folder / "delivered.json", delivery("stats", "synthio"))
@@ -107,7 +109,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     write_classifiers(world.classifiers)
     losers = [clap_synthetic_clip(label, "none-template-all", 0, index) for label in CLAP_LABELS for index in range(2)]
     clap_synthetic(world.vanilla, losers)
-    clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in SEEDS])
+    clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in REPLICATES])
     return world
 
 
@@ -120,7 +122,7 @@ def world(built: World, tmp_path: Path) -> World:
 
 def evaluate(world: World, out: Path) -> dict[str, Any]:
     methods = {name: METHODS[name].model_dump(mode="json") for name in reversed(NAMES)}
-    config = {"settings": {"resamples": 300.0}, "seeds": [0.0, 1.0], "methods": methods}
+    config = {"settings": {"resamples": 300.0}, "replicates": [0.0, 1.0], "methods": methods}
     run(
         *map(str, world),
         str(out / "evaluation"),

@@ -26,7 +26,7 @@ from tests.kit.hashing import hash_dir
 from tests.kit.models import write_clap
 
 FILTERED, PLAIN = Recipe(alignment="dpo", captions="mixcap", filter=True), Recipe()
-SEEDS = (0, 1)
+REPLICATES = (0, 1)
 CODE = "test"
 ACCOUNTS = frozenset({"filter.json", SUMS_FILE})
 """Files of accepted clips that tell of rounds, or of the files beside them."""
@@ -41,26 +41,26 @@ class Inputs(NamedTuple):
 
 def config(**settings: Any) -> dict[str, Any]:
     recipes = [recipe.model_dump() for recipe in (FILTERED, PLAIN)]
-    return {"settings": settings, "seeds": [float(seed) for seed in SEEDS], "recipes": recipes}
+    return {"settings": settings, "replicates": [float(replicate) for replicate in REPLICATES], "recipes": recipes}
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    """Per seed and label of the filtered recipe 4 right and 2 wrong clips; of the plain one 1 of each; 1 silent."""
+    """Per replicate and label of the filtered recipe 4 right and 2 wrong clips; of the plain one 1 of each; 1 silent."""
     root = tmp_path_factory.mktemp("filter")
     trained = write_clap(root / "trained", steps=150)
-    for seed in SEEDS:
-        shutil.copytree(trained, root / "clap" / str(seed))
+    for replicate in REPLICATES:
+        shutil.copytree(trained, root / "clap" / str(replicate))
     clips, sounds = [], {}
-    for seed in SEEDS:
+    for replicate in REPLICATES:
         for number, label in enumerate(CLAP_LABELS):
             for recipe, count, right in ((FILTERED.name, 6, 4), (PLAIN.name, 2, 1)):
                 for index in range(count):
-                    clip = clap_synthetic_clip(label, recipe, seed, index)
+                    clip = clap_synthetic_clip(label, recipe, replicate, index)
                     clips.append(clip)
                     if index >= right:
                         sounds[clip.clip_id] = CLAP_LABELS[(number + 1) % 3]
-        clips.append(clap_synthetic_clip("noise", PLAIN.name, seed, 9, signal="silence"))
+        clips.append(clap_synthetic_clip("noise", PLAIN.name, replicate, 9, signal="silence"))
     synthetic = clap_synthetic(root / "synthetic", clips, sounds)
     return Inputs(clap_gold(root / "gold"), root / "clap", synthetic, set(sounds))
 
@@ -184,7 +184,7 @@ def test_a_clip_keeps_the_history_of_its_rounds_and_the_account_keeps_every_try(
     first, rejected, _ = filter_round(inputs, tmp_path / "r0")
     [failed, *_] = [clip for clip in read_clips(rejected, SyntheticClip) if clip.recipe == FILTERED.name]
     tried = {"round": 0, "caption": failed.caption, "score": failed.clap_score, "reason": failed.reason}
-    again = clap_synthetic_clip(failed.label, FILTERED.name, failed.seed, failed.index, round=1)
+    again = clap_synthetic_clip(failed.label, FILTERED.name, failed.replicate, failed.index, round=1)
     again = again.model_copy(update={"caption": "another caption", "history": (tried,)})
     folder = clap_synthetic(tmp_path / "synthetic1", [again])
     second, _, _ = filter_round(inputs, tmp_path / "r1", folder, first, threshold={"kind": "fixed", "min_score": -1.0})
@@ -209,9 +209,9 @@ def test_rounds_add_up(inputs: Inputs, tmp_path: Path) -> None:
     account = read_json(second / "filter.json")
     assert [row["round"] for row in account["rounds"]] == [0, 1]
     assert len(account["candidates"]) == len(ids(inputs.synthetic)) + 3
-    for seed in SEEDS:
-        rows = np.load(second / "embeddings" / f"{seed}.npy")
-        assert len(rows) == sum(clip.seed == seed for clip in read_clips(second, SyntheticClip))
+    for replicate in REPLICATES:
+        rows = np.load(second / "embeddings" / f"{replicate}.npy")
+        assert len(rows) == sum(clip.replicate == replicate for clip in read_clips(second, SyntheticClip))
 
 
 def test_the_same_clip_generated_again_is_a_near_duplicate(inputs: Inputs, tmp_path: Path) -> None:
@@ -237,13 +237,17 @@ def test_a_copy_of_a_gold_clip_is_rejected_as_such(inputs: Inputs, tmp_path: Pat
 def test_a_class_without_accepted_clips_is_named(inputs: Inputs, tmp_path: Path) -> None:
     accepted, _, figures = filter_round(inputs, tmp_path, threshold={"kind": "fixed", "min_score": 1.0})
     empty = read_json(accepted / "filter.json")["empty_classes"]
-    expected = [{"seed": seed, "recipe": FILTERED.name, "label": label} for seed in SEEDS for label in CLAP_LABELS]
+    expected = [
+        {"seed": replicate, "recipe": FILTERED.name, "label": label}
+        for replicate in REPLICATES
+        for label in CLAP_LABELS
+    ]
     assert empty == expected and figures["empty_classes"] == len(empty)
 
 
-def test_a_seed_of_another_run_is_an_error(inputs: Inputs, tmp_path: Path) -> None:
+def test_a_replicate_of_another_run_is_an_error(inputs: Inputs, tmp_path: Path) -> None:
     folder = clap_synthetic(tmp_path / "s", [clap_synthetic_clip("noise", FILTERED.name, 7, 0)])
-    with pytest.raises(DataError, match="clips of seeds \\[7\\]"):
+    with pytest.raises(DataError, match="clips of replicates \\[7\\]"):
         filter_round(inputs, tmp_path, folder)
 
 
@@ -269,7 +273,7 @@ def test_a_whole_round_without_rejected_clips_loads_no_model(inputs: Inputs, tmp
     (tmp_path / "unread").mkdir()
     (tmp_path / "unread" / "model.safetensors").write_bytes(b"opening this fails")
     write_json(tmp_path / "previous" / "captions.json", {"writer": "w", "sources": {}, "rounds": []})
-    shared = {"seeds": list(SEEDS), "recipes": config()["recipes"]}
+    shared = {"replicates": list(REPLICATES), "recipes": config()["recipes"]}
     script = f"""
 import sys
 from components.filter_audio.run import run as filter_audio

@@ -29,7 +29,7 @@ def inputs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def finetune(inputs: tuple[Path, Path], out: Path, code: str = CODE, **settings: Any) -> dict[str, Any]:
-    config = {"settings": {"optim": OPTIM, **settings}, "seeds": [0, 1]}
+    config = {"settings": {"optim": OPTIM, **settings}, "replicates": [0, 1]}
     return dict(run(str(inputs[0]), str(inputs[1]), str(out), str(out) + ".json", config=config, code_version=code))
 
 
@@ -38,13 +38,13 @@ def test_finetuning_raises_validation_auc_and_its_model_is_kept(inputs: tuple[Pa
     assert figures["auc_after"] > figures["auc_before"] and figures["kept_finetuned"] == 2
     account = read_json(tmp_path / "out" / "finetune.json")
     assert set(account) == {"0", "1"}
-    for seed, row in account.items():
+    for replicate, row in account.items():
         assert row["after"]["auc"] > row["before"]["auc"]
-        ClapScorer.load(tmp_path / "out" / seed)
+        ClapScorer.load(tmp_path / "out" / replicate)
 
 
 def test_without_replicates_nothing_is_tuned(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    config = {"settings": {"optim": OPTIM}, "seeds": []}
+    config = {"settings": {"optim": OPTIM}, "replicates": []}
     paths = (*map(str, inputs), str(tmp_path / "out"), str(tmp_path / "out.json"))
     assert run(*paths, config=config, code_version=CODE) == {"kept_finetuned": 0}
     assert read_json(tmp_path / "out" / "finetune.json") == {}
@@ -76,11 +76,11 @@ def test_the_best_evaluation_on_validation_clips_is_kept(inputs: tuple[Path, Pat
     settings = {"steps": 24, "evaluate_every": 4, "schedule": "constant", "precision": "bf16"}
     finetune(inputs, tmp_path / "out", optim={**OPTIM, **settings})
     gold = GoldSet(inputs[1])
-    for seed, row in read_json(tmp_path / "out" / "finetune.json").items():
+    for replicate, row in read_json(tmp_path / "out" / "finetune.json").items():
         told = {point["step"]: point["val_auc"] for point in row["curve"] if "val_auc" in point}
         assert set(told) == {4, 8, 12, 16, 20, 24} and row["after"]["auc"] == max(told.values())
         assert told[row["best_step"]] == max(told.values())
-        scorer, clips = ClapScorer.load(tmp_path / "out" / seed), gold.val(int(seed))
+        scorer, clips = ClapScorer.load(tmp_path / "out" / replicate), gold.val(int(replicate))
         audio = [gold.load(clip, CLAP_RATE) for clip in clips]
         found = label_figures(scorer, audio, [clip.label_id for clip in clips], gold.labels, CLAP_RATE)
         assert found == row["after"]
@@ -108,7 +108,11 @@ def test_only_clips_of_the_replicate_are_read(
     monkeypatch.setattr("common.runtime.parallel.cpu_count", lambda: 1)
     finetune(inputs, tmp_path / "out")
     gold = GoldSet(inputs[1])
-    assert read == {clip.clip_id for seed in (0, 1) for clip in [*gold.train(seed), *gold.val(seed)]} != set(gold.clips)
+    assert (
+        read
+        == {clip.clip_id for replicate in (0, 1) for clip in [*gold.train(replicate), *gold.val(replicate)]}
+        != set(gold.clips)
+    )
 
 
 def test_every_wording_contains_the_label() -> None:

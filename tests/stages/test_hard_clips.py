@@ -64,7 +64,7 @@ def deliver(
         *(str(folder / name) for name in ("ast", "gold", "vanilla", "accepted", "out", "metrics.json")),
         config={
             "settings": {"optim": optim, "oracle_steps": 4, "learners": asked},
-            "seeds": [0],
+            "replicates": [0],
             "methods": {"gold": METHODS["gold"].model_dump(mode="json")},
             "augmentation_factors": [1],
             "rounds": 0,

@@ -25,7 +25,7 @@ from tests.kit.models import AST_ARCHITECTURE, write_clap
 RATE = 16000
 LABELS = ["bell", "noise", "siren"]
 PER_CLASS = {"train": 18, "test": 30}
-SEEDS = (0, 1, 2)
+REPLICATES = (0, 1, 2)
 LEARNERS = ("ast", "stats")
 """One that is trained in steps, and one that splits of the labelled clips choose the settings of."""
 
@@ -56,7 +56,7 @@ def write_dataset(folder: Path, shuffled: bool) -> DatasetSpec:
 def prepared(folder: Path, shuffled: bool) -> None:
     spec = write_dataset(folder / "data", shuffled)
     plan = PrepareDatasetPlan.model_validate(
-        {"settings": {"storage_sample_rate_hz": RATE}, "dataset": spec, "n": 36, "seeds": SEEDS}
+        {"settings": {"storage_sample_rate_hz": RATE}, "dataset": spec, "n": 36, "replicates": REPLICATES}
     )
     paths = [str(folder / name) for name in ("gold", "test", "prepared.json")]
     prepare(*paths, config=json.loads(plan.model_dump_json()), code_version="c")
@@ -69,7 +69,7 @@ def trained(folder: Path, gold: Path) -> None:
     optim = {"steps": 80, "batch_size": 12, "learning_rate": 5e-3, "record_every": 20, "evaluate_every": 20}
     config: dict[str, Any] = {
         "settings": {"optim": optim, "oracle_steps": 10, "learners": {"names": LEARNERS, "splits": 1}},
-        "seeds": list(SEEDS),
+        "replicates": list(REPLICATES),
         "methods": {"gold": METHODS["gold"].model_dump(mode="json")},
         "augmentation_factors": [2],
         "rounds": 0,
@@ -84,7 +84,7 @@ def accuracies(folder: Path) -> dict[str, float]:
     inputs = [str(folder / name) for name in ("classifiers", "gold", "test", "vanilla", "accepted", "clap")]
     outputs = [str(folder / name) for name in ("evaluation", "classifier", "evaluated.json")]
     methods = {"gold": METHODS["gold"].model_dump(mode="json")}
-    config: dict[str, Any] = {"settings": {"resamples": 200}, "seeds": list(SEEDS), "methods": methods}
+    config: dict[str, Any] = {"settings": {"resamples": 200}, "replicates": list(REPLICATES), "methods": methods}
     evaluate(*inputs, *outputs, config=config, code_version="c")
     found = read_json(folder / "evaluation" / "evaluation.json")
     assert found["test"]["clips"] == 3 * PER_CLASS["test"]

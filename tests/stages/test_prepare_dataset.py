@@ -52,7 +52,7 @@ def dataset(folder: Path, per_class: int = 20, bad: int = 0) -> DatasetSpec:
 
 def prepare(out: Path, spec: DatasetSpec, n: int | None = None, **settings: Any) -> dict[str, Any]:
     plan = PrepareDatasetPlan.model_validate(
-        {"settings": {"storage_sample_rate_hz": 8000} | settings, "dataset": spec, "n": n, "seeds": (0, 1)}
+        {"settings": {"storage_sample_rate_hz": 8000} | settings, "dataset": spec, "n": n, "replicates": (0, 1)}
     )
     # As KFP hands it over: every number a double.
     config = json.loads(plan.model_dump_json(), parse_int=float)
@@ -74,11 +74,11 @@ def test_the_gold_set_holds_what_the_splits_name_and_the_test_split_stands_apart
     test = read_test(tmp_path / "out")
     assert gold.labels == read_json(tmp_path / "out" / "test" / "labels.json") == sorted(LABELS)
     assert all(gold.labels[clip.label_id] == clip.label for clip in [*gold.clips.values(), *test])
-    used = {clip.clip_id for seed in (0, 1) for clip in [*gold.train(seed), *gold.val(seed)]}
+    used = {clip.clip_id for replicate in (0, 1) for clip in [*gold.train(replicate), *gold.val(replicate)]}
     assert set(gold.clips) == used | {clip.clip_id for clip in gold.oracle()}
-    for seed in (0, 1):
-        sides = [gold.train(seed), gold.val(seed), test]
-        assert Counter(clip.label for clip in gold.train(seed)) == dict.fromkeys(LABELS, 4)
+    for replicate in (0, 1):
+        sides = [gold.train(replicate), gold.val(replicate), test]
+        assert Counter(clip.label for clip in gold.train(replicate)) == dict.fromkeys(LABELS, 4)
         for key in ("clip_id", "group", "source"):
             values = [{getattr(clip, key) for clip in side} for side in sides]
             assert len(set().union(*values)) == sum(map(len, values)), key
@@ -254,8 +254,8 @@ def test_clips_of_several_labels_keep_them_and_every_class_is_drawn(tmp_path: Pa
     prepare(tmp_path / "out", several_labels(tmp_path / "data"), n=4)
     gold = GoldSet(tmp_path / "out" / "gold")
     assert gold.multi_label and gold.labels == ["a", "b", "c", "d"]
-    for seed in (0, 1):
-        train = gold.train(seed)
+    for replicate in (0, 1):
+        train = gold.train(replicate)
         assert len(train) == 4 and {label for clip in train for label in gold.label_ids(clip)} == {0, 1, 2, 3}
     assert all(len(clip.further_labels) == 1 for clip in read_test(tmp_path / "out"))
     assert health_of(gold.path).classes == dict.fromkeys("abcd", 8)

@@ -24,7 +24,7 @@ from tests.unit.report.artifacts import (
     LABELS,
     PATHS,
     RECIPE,
-    SEEDS,
+    REPLICATES,
     make_evaluation,
     make_plan,
     make_run,
@@ -204,7 +204,7 @@ def test_kfp_gets_html_markdown_and_the_matrix_of_the_chosen_method(
     paths: dict[str, Path], made: Path, tmp_path: Path
 ) -> None:
     figures, labels, matrix = make(paths, tmp_path)
-    assert labels == LABELS and sum(map(sum, matrix)) == 120 * len(SEEDS)
+    assert labels == LABELS and sum(map(sum, matrix)) == 120 * len(REPLICATES)
     assert read_json(made / "confusion.json") == {"labels": labels, "matrix": matrix}
     assert figures == read_json(tmp_path / "metrics.json") and figures["verdict"] == "improved"
     lines = (made / "summary.md").read_text(encoding="utf-8").splitlines()
@@ -285,7 +285,7 @@ def test_what_each_judge_rejected_is_told(page: str) -> None:
 def test_a_class_without_an_accepted_clip_is_a_caution_of_the_verdict(tmp_path: Path) -> None:
     paths = make_run(tmp_path / "run")
     account = read_json(paths["accepted"] / "filter.json")
-    empty = [{"seed": seed, "recipe": RECIPE, "label": "bell"} for seed in (0, 2)]
+    empty = [{"seed": replicate, "recipe": RECIPE, "label": "bell"} for replicate in (0, 2)]
     unused = {"seed": 0, "recipe": "none-plain-filtered", "label": "engine"}
     write_json(paths["accepted"] / "filter.json", {**account, "empty_classes": [*empty, unused]})
     make(paths, tmp_path / "out")

@@ -38,7 +38,7 @@ def retrieve(
 ) -> dict[str, Any]:
     config = {
         "settings": {"batch_size": 4},
-        "seeds": [0, 1],
+        "replicates": [0, 1],
         "recipes": [recipe.model_dump() for recipe in recipes],
         "clips_per_gold": clips_per_gold,
     }
@@ -86,14 +86,14 @@ def test_retrieved_clips_are_corpus_clips_under_the_labels_of_their_gold_clips(
     scorer = ClapScorer.load(inputs[2], batch_size=4)
     for clip in clips:
         source, found = gold.clips[clip.source_clip_id], corpus[clip.sampler["corpus_clip"]]
-        assert source in gold.train(clip.seed) and (clip.label, clip.label_id) == (source.label, source.label_id)
+        assert source in gold.train(clip.replicate) and (clip.label, clip.label_id) == (source.label, source.label_id)
         audio = load_clip(tmp_path / "out", clip, CLAP_RATE)
         np.testing.assert_allclose(audio, found.audio[0], atol=1e-4)
         pair = scorer.embed_audio([audio, gold.load(source, CLAP_RATE)], CLAP_RATE)
         assert clip.nearest_similarity == pytest.approx(float(pair[0] @ pair[1]), abs=1e-3)
         assert clip.caption == found.caption
-    for seed in (0, 1):
-        assert len({clip.sampler["corpus_clip"] for clip in clips if clip.seed == seed}) == 12
+    for replicate in (0, 1):
+        assert len({clip.sampler["corpus_clip"] for clip in clips if clip.replicate == replicate}) == 12
 
 
 def test_clips_of_the_label_are_drawn_for_every_gold_clip(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -102,17 +102,20 @@ def test_clips_of_the_label_are_drawn_for_every_gold_clip(inputs: tuple[Path, Pa
     clips = read_clips(tmp_path / "out", SyntheticClip)
     known = {clip.key: clip for clip in corpus.audio("train")}
     assert figures == {"clips": len(clips), "corpus_clips": 17, "labels_without_clips": 0}
-    for seed in (0, 1):
-        own = [clip for clip in clips if clip.seed == seed]
-        assert len({clip.sampler["corpus_clip"] for clip in own}) == len(own) == 2 * len(gold.train(seed))
+    for replicate in (0, 1):
+        own = [clip for clip in clips if clip.replicate == replicate]
+        assert len({clip.sampler["corpus_clip"] for clip in own}) == len(own) == 2 * len(gold.train(replicate))
         assert {(clip.source_clip_id, clip.index) for clip in own} == {
-            (clip.clip_id, index) for clip in gold.train(seed) for index in (0, 1)
+            (clip.clip_id, index) for clip in gold.train(replicate) for index in (0, 1)
         }
     assert all(clip.label == known[clip.sampler["corpus_clip"]].label for clip in clips)
     clip = clips[0]
     audio = load_clip(tmp_path / "out", clip, CLAP_RATE)
     np.testing.assert_allclose(audio, known[clip.sampler["corpus_clip"]].audio[0], atol=1e-4)
-    drawn = {seed: {clip.sampler["corpus_clip"] for clip in clips if clip.seed == seed} for seed in (0, 1)}
+    drawn = {
+        replicate: {clip.sampler["corpus_clip"] for clip in clips if clip.replicate == replicate}
+        for replicate in (0, 1)
+    }
     assert drawn[0] != drawn[1]
 
 

@@ -17,19 +17,21 @@ from common.storage import read_json, write_json
 from components.caption_clips.run import run as caption_clips
 from components.revise_captions.run import run
 from tests.kit.clips import generated_clip
-from tests.kit.gold import CAPTION_LABELS, SEEDS, caption_gold
+from tests.kit.gold import CAPTION_LABELS, REPLICATES, caption_gold
 from tests.unit.captions.stub import facts, good, serve
 
 RECIPES = [METHODS["synthio"].recipe, METHODS["synthio_template"].recipe]
 REFLECTED, ONE_ROUND_ONLY = (recipe.name for recipe in RECIPES if recipe)
 
 
-def clip(recipe: str, seed: int, source: str, index: int, round: int, caption: str, **fields: Any) -> SyntheticClip:
+def clip(
+    recipe: str, replicate: int, source: str, index: int, round: int, caption: str, **fields: Any
+) -> SyntheticClip:
     label_id = int(source[0])
     judged = {"clap_score": 0.123456, "clap_margin": -0.1, "reason": "score"}
     return generated_clip(
         recipe,
-        seed,
+        replicate,
         source,
         index,
         round,
@@ -44,16 +46,18 @@ def clip(recipe: str, seed: int, source: str, index: int, round: int, caption: s
 REJECTED = [
     clip(
         REFLECTED,
-        seed,
+        replicate,
         source,
         1,
         0,
         f"a loud {normalize_label(CAPTION_LABELS[int(source[0])])} once with hiss in the background",
     )
-    for seed in SEEDS
+    for replicate in REPLICATES
     for source in ("0-1", "0-2", "1-1", "2-2")
 ]
-ACCEPTED = [clip(REFLECTED, seed, "0-1", 0, 0, "a faint low dog bark over wind", reason=None) for seed in SEEDS]
+ACCEPTED = [
+    clip(REFLECTED, replicate, "0-1", 0, 0, "a faint low dog bark over wind", reason=None) for replicate in REPLICATES
+]
 
 FIRST_ROUND = {"round": 0, "prompts": 9, "how": Tally(pieces=9).model_dump(mode="json")}
 
@@ -61,7 +65,7 @@ FIRST_ROUND = {"round": 0, "prompts": 9, "how": Tally(pieces=9).model_dump(mode=
 def config(**fields: Any) -> dict[str, Any]:
     return {
         "settings": {"writer": {"backend": "grammar"}, "pool_share": 1.0},
-        "seeds": list(SEEDS),
+        "replicates": list(REPLICATES),
         "recipes": [recipe.model_dump(mode="json") for recipe in RECIPES if recipe],
         "rounds": 2,
         "domain": "test",
@@ -75,7 +79,7 @@ def inputs(tmp_path: Path) -> Path:
         str(gold),
         str(tmp_path / "captions"),
         str(tmp_path / "m.json"),
-        config={"settings": {"backend": "acoustics"}, "seeds": list(SEEDS), "domain": ""},
+        config={"settings": {"backend": "acoustics"}, "replicates": list(REPLICATES), "domain": ""},
         code_version="v",
     )
     return tmp_path
@@ -113,7 +117,7 @@ def test_history_keeps_caption_score_and_reason_of_every_round(inputs: Path) -> 
     again = [
         clip(
             p.recipe,
-            p.seed,
+            p.replicate,
             p.source_clip_id,
             p.index,
             1,

@@ -34,7 +34,7 @@ from tests.kit.models import AST_ARCHITECTURE, write_clap
 from tests.unit.report.artifacts import PATHS, RECIPE, make_run
 
 RATE = 16000
-SEEDS = (0, 1)
+REPLICATES = (0, 1)
 LABELS = ["bell", "hiss", "siren"]
 METHODS = ("gold", "noise", "synthio")
 SETTINGS = (
@@ -80,17 +80,17 @@ def write_dataset(folder: Path) -> Path:
 def write_generated(folder: Path, gold: GoldSet, recipe: str) -> None:
     """One clip for each gold clip of each replicate, with all labels of it."""
     clips, audio = [], {}
-    for seed in SEEDS:
-        for source in gold.train(seed):
+    for replicate in REPLICATES:
+        for source in gold.train(replicate):
             clip = generated_clip(
                 recipe,
-                seed,
+                replicate,
                 source.clip_id,
                 label=source.label,
                 label_id=source.label_id,
                 further_labels=source.further_labels,
             )
-            audio[clip.clip_id] = sound(source.labels, np.random.default_rng([seed, len(clips)]))
+            audio[clip.clip_id] = sound(source.labels, np.random.default_rng([replicate, len(clips)]))
             clips.append(clip)
     write_synthetic(folder, clips, audio)
 
@@ -112,7 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     yaml = write_dataset(root / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHIO_STORE", str(root / "store"))
-        plans = make_plan(str(yaml), "smoke", 20, ",".join(METHODS), len(SEEDS), SETTINGS, "")
+        plans = make_plan(str(yaml), "smoke", 20, ",".join(METHODS), len(REPLICATES), SETTINGS, "")
         made = World(root, dict(zip(PLANS, plans, strict=True)))
         prepare(
             *(str(root / name) for name in ("gold", "test", "prepared.json")),
@@ -159,8 +159,8 @@ def test_figures_are_those_of_scikit_learn_on_the_answers_of_the_trained_models(
     assert (evaluation["figure"], evaluation["labels"], evaluation["failures"]) == ("map", LABELS, [])
     for method in METHODS:
         row = evaluation["methods"][method]
-        for place, seed in enumerate(SEEDS):
-            truth, scores = answers(world.root / "classifiers" / method / str(seed), tmp_path / "copy", clips)
+        for place, replicate in enumerate(REPLICATES):
+            truth, scores = answers(world.root / "classifiers" / method / str(replicate), tmp_path / "copy", clips)
             expected = average_precision_score(truth, scores, average="macro")
             assert row["map"]["per_seed"][place] == pytest.approx(expected, abs=1e-5)
             heard = scores >= row["thresholds"][place]
@@ -176,7 +176,7 @@ def test_figures_are_those_of_scikit_learn_on_the_answers_of_the_trained_models(
 
 def test_the_model_is_chosen_by_the_figure_that_training_chose_by(world: World, evaluation: dict[str, Any]) -> None:
     selection = read_json(world.root / "classifiers" / "selection.json")
-    means = {m: np.mean([selection[f"{m}/{seed}"]["val_map"] for seed in SEEDS]) for m in METHODS}
+    means = {m: np.mean([selection[f"{m}/{replicate}"]["val_map"] for replicate in REPLICATES]) for m in METHODS}
     chosen = evaluation["selected"]
     assert means[chosen["method"]] == pytest.approx(max(means.values()))
     assert (chosen["by"], chosen["score"]) == (

@@ -34,7 +34,7 @@ assert SYNTHIO is not None
 CONFIG = SynthesizeAudioPlan.model_validate(
     {
         "settings": {"sampler": {"steps": 2, "guidance_scale": 2.0, "batch_size": 4, "bucket_frames": 4}},
-        "seeds": [0, 1],
+        "replicates": [0, 1],
         "recipes": [SYNTHIO],
         "template_clips_per_gold": 2,
     }
@@ -45,8 +45,8 @@ CONFIG = SynthesizeAudioPlan.model_validate(
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
     build_t2a(0).save(root / "t2a")
-    for seed in (0, 1):
-        build_t2a(seed + 1).save(root / "aligned" / str(seed) / "dpo")
+    for replicate in (0, 1):
+        build_t2a(replicate + 1).save(root / "aligned" / str(replicate) / "dpo")
     tones_gold(root / "gold")
     return root
 
@@ -81,7 +81,7 @@ def aligned_prompts(count: int = 3) -> list[Prompt]:
     return [
         Prompt(
             recipe=SYNTHIO.name,
-            seed=seed,
+            replicate=replicate,
             source_clip_id=f"{label}-0",
             label=label,
             label_id=TONES.index(label),
@@ -93,7 +93,7 @@ def aligned_prompts(count: int = 3) -> list[Prompt]:
             parents=(f"{label}-1",),
             history=({"caption": "before", "score": 0.1, "reason": "clap"},),
         )
-        for seed in (0, 1)
+        for replicate in (0, 1)
         for label in TONES[:2]
         for index in range(count)
     ]
@@ -220,7 +220,7 @@ def test_provenance_and_the_model_folder_make_any_clip_again_byte_for_byte(
         account = read_provenance(folder, prompt.prompt_id)
         assert (account.start, account.caption, account.parents) == (start, prompt.caption, prompt.parents)
         model = tmp_path / "moved" / prompt.prompt_id
-        shutil.copytree(inputs / "aligned" / str(prompt.seed) / "dpo", model)
+        shutil.copytree(inputs / "aligned" / str(prompt.replicate) / "dpo", model)
         source = tmp_path / f"{prompt.prompt_id}-source.flac"
         shutil.copy(inputs / "gold" / "clips" / f"{prompt.source_clip_id}.flac", source)
         again = tmp_path / f"{prompt.prompt_id}.flac"
@@ -344,7 +344,7 @@ def test_records_hold_the_provenance(synthesize: Callable[..., Path], inputs: Pa
         shared = set(Prompt.model_fields) & set(SyntheticClip.model_fields)
         assert {"caption", "parents", "history", "writer", "prompt_hash", "round", "index"} <= shared
         assert all(getattr(clip, name) == getattr(prompt, name) for name in shared)
-        assert clip.model_hash == artifact_hash(inputs / "aligned" / str(prompt.seed) / "dpo")
+        assert clip.model_hash == artifact_hash(inputs / "aligned" / str(prompt.replicate) / "dpo")
         assert clip.sampler == CONFIG["settings"]["sampler"] | {"frames": 16}
         assert clip.signal and clip.sampling_seed > 0
 
@@ -366,6 +366,6 @@ def test_an_empty_list_of_prompts_takes_under_a_second_and_imports_no_torch(inpu
 
 
 def test_prompts_of_an_absent_model_are_refused_by_name(synthesize: Callable[..., Path]) -> None:
-    stranger = aligned_prompts(1)[0].model_copy(update={"seed": 7})
-    with pytest.raises(DataError, match="alignment 'dpo', seed 7"):
+    stranger = aligned_prompts(1)[0].model_copy(update={"replicate": 7})
+    with pytest.raises(DataError, match="alignment 'dpo', replicate 7"):
         synthesize("x", [stranger])

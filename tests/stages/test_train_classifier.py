@@ -54,12 +54,12 @@ def test_every_method_gets_equal_budget_and_a_loadable_model(finished: Path) -> 
     assert json.loads((out / "failures.json").read_text()) == []
     assert figures["classifiers"] == 12
     for method in DEFAULT_METHODS:
-        for seed in (0, 1):
-            row = selection[f"{method}/{seed}"]
+        for replicate in (0, 1):
+            row = selection[f"{method}/{replicate}"]
             assert (row["steps"], row["examples"]) == (8, 48)
             assert sum(row["slot"].values()) == 24
             assert row["curve"][-1]["step"] == 8
-            assert load_classifier(out / method / str(seed)).labels == list(CLASS_LABELS)
+            assert load_classifier(out / method / str(replicate)).labels == list(CLASS_LABELS)
             uses_clips = METHODS[method].recipe is not None
             assert (row["slot"]["synthetic"] > 0) == uses_clips
     assert load_classifier(out / "oracle").labels == list(CLASS_LABELS)
@@ -78,15 +78,15 @@ def test_the_figures_of_the_stage_are_those_that_it_returns(
 
 def test_strengths_and_best_classic_are_chosen_on_validation(finished: Path) -> None:
     selection = json.loads((finished / "out" / "selection.json").read_text())
-    for seed in ("0", "1"):
-        classics = {name: selection[f"{name}/{seed}"] for name in ("noise", "specaugment")}
+    for replicate in ("0", "1"):
+        classics = {name: selection[f"{name}/{replicate}"] for name in ("noise", "specaugment")}
         for row in classics.values():
             assert len(row["tried"]) >= 3
             assert row["val_accuracy"] == max(tried["val_accuracy"] for tried in row["tried"])
             assert row["strength"] in [tried["strength"] for tried in row["tried"]]
-        best = selection["best_classic"][seed]
+        best = selection["best_classic"][replicate]
         assert classics[best]["val_accuracy"] == max(row["val_accuracy"] for row in classics.values())
-        both = selection[f"synthio_classic/{seed}"]
+        both = selection[f"synthio_classic/{replicate}"]
         assert (both["classic"], both["strength"]) == (best, classics[best]["strength"])
 
 
@@ -148,13 +148,13 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
     figures = json.loads((out / "learners.json").read_text())
     # Masks on spectrograms do not apply to learners on other features.
     names = {
-        f"{learner}/{name}/{seed}"
+        f"{learner}/{name}/{replicate}"
         for learner in ("ast_probe_first", "probe", "stats", "cnn", "blend")
         for name in methods
-        for seed in (0, 1)
+        for replicate in (0, 1)
         if name != "specaugment" or learner in ("ast_probe_first", "cnn", "blend")
     }
-    assert set(figures) == names | {f"ast/{name}/{seed}" for name in methods for seed in (0, 1)}
+    assert set(figures) == names | {f"ast/{name}/{replicate}" for name in methods for replicate in (0, 1)}
     assert all(row["calibrated_loss"] > 0 for row in figures.values())
     assert [trial["option"] for trial in figures["cnn/synthio/0"]["tried"]] == [0, 0.5], "real clips alone come last"
     assert len(figures["stats/synthio/0"]["tried"]) == 1
@@ -226,9 +226,9 @@ def test_clips_of_several_labels_are_trained_with_all_of_them_and_chosen_by_map(
     selection = json.loads((tmp_path / "out" / "selection.json").read_text())
     assert selection["select_by"] == "map"
     assert "val_map_synthio" in figures
-    for seed in (0, 1):
-        assert load_classifier(tmp_path / "out" / "synthio" / str(seed)).multi_label
-        chosen = selection[f"noise/{seed}"]
+    for replicate in (0, 1):
+        assert load_classifier(tmp_path / "out" / "synthio" / str(replicate)).multi_label
+        chosen = selection[f"noise/{replicate}"]
         assert chosen["val_map"] == max(row["val_map"] for row in chosen["tried"])
         assert "val_accuracy" not in chosen
     assert load_classifier(tmp_path / "out" / "oracle").multi_label

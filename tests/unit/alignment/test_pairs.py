@@ -87,7 +87,7 @@ def test_each_gold_clip_meets_its_own_losers_of_its_own_replicate(group: Callabl
     made = [group(label, number, 3) for label in ("bus", "jazz") for number in range(2)]
     gold = [g.winner for g in made]
     losers = [clip for g in reversed(made) for clip in reversed(g.losers)]
-    strangers = [clip.model_copy(update={"seed": 1}) for clip in losers]
+    strangers = [clip.model_copy(update={"replicate": 1}) for clip in losers]
     found = groups(gold, [*losers, *strangers], 0, 2)
     assert [g.winner for g in found] == gold
     assert [g.losers for g in found] == [g.losers[:2] for g in made]

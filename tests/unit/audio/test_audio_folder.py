@@ -83,8 +83,8 @@ def test_the_gold_set_gives_the_clips_of_each_replicate(tmp_path: Path) -> None:
     replicates = {0: {"train": ["a"], "val": ["b"]}, 7: {"train": ["c"], "val": []}}
     write_gold(tmp_path, clips, audio, replicates, oracle=["a", "c"], shared=False)
     gold = GoldSet(tmp_path)
-    assert gold.labels == LABELS and gold.seeds == [0, 7] and not gold.shared
+    assert gold.labels == LABELS and gold.replicates == [0, 7] and not gold.shared
     assert [clip.clip_id for clip in [*gold.train(0), *gold.val(0), *gold.train(7), *gold.oracle()]] == list("abcac")
     assert gold.load(gold.clips["b"], 8000).shape == (400,)
-    with pytest.raises(DataError, match="no replicate for seed 3"):
+    with pytest.raises(DataError, match="no replicate 3"):
         gold.train(3)

@@ -70,12 +70,12 @@ def test_the_pipeline_prepares_a_cell_and_plain_regression_hears_its_clips(tmp_p
     miniature(tmp_path / "data", layout)
     rows = read_rows(layout, tmp_path / "data")
     spec = resolve_dataset(str(write_dataset("foley8", layout, rows, "b", tmp_path / "data", tmp_path / "made")))
-    plan = PrepareDatasetPlan(dataset=spec, n=8, seeds=(0, 1)).model_dump(mode="json")
+    plan = PrepareDatasetPlan(dataset=spec, n=8, replicates=(0, 1)).model_dump(mode="json")
     paths = [str(tmp_path / each) for each in ("gold", "test", "metrics.json")]
     prepare_dataset(*paths, config=plan, code_version="t")
     gold = GoldSet(tmp_path / "gold")
     assert {clip.group[0] for clip in gold.clips.values() if clip.group} == {"a", "c"}
-    assert plain(gold, tmp_path / "test", gold.seeds) == dict.fromkeys(STATISTICS, (100.0, 100.0))
+    assert plain(gold, tmp_path / "test", gold.replicates) == dict.fromkeys(STATISTICS, (100.0, 100.0))
 
 
 def test_sets_without_audio_are_named_and_the_demo_needs_none(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from tests.kit.figures import chosen
 CONFIG = TrainClassifierConfig()
 
 
-def clip(recipe: str, seed: int, index: int, round_: int, label_id: int = 0) -> SyntheticClip:
-    return generated_clip(recipe, seed, "g", index, round_, label_id=label_id)
+def clip(recipe: str, replicate: int, index: int, round_: int, label_id: int = 0) -> SyntheticClip:
+    return generated_clip(recipe, replicate, "g", index, round_, label_id=label_id)
 
 
 def test_every_classic_has_at_least_three_strengths() -> None:
@@ -168,5 +168,5 @@ def test_clips_of_another_dataset_are_refused() -> None:
 def test_the_twin_of_a_method_has_its_clips_and_another_training_seed() -> None:
     methods = {name: METHODS[name] for name in ("gold", "gold_again")}
     gold, twin = first_phase(methods, (0,), CONFIG, (2,))
-    assert gold.seed == twin.seed == 0 and gold.training_seed == 0 != twin.training_seed
+    assert gold.replicate == twin.replicate == 0 and gold.training_seed == 0 != twin.training_seed
     assert str(gold) != str(twin)

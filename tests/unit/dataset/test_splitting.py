@@ -20,13 +20,13 @@ Make = Callable[..., Clip]
 def split(
     clips: Sequence[Clip],
     n: int | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
+    replicates: Sequence[int] = (0, 1, 2),
     test: float | str | None = None,
     **settings: object,
 ) -> Splits:
     spec = DatasetSpec.model_validate({"name": "own", "audio": Path("/a"), "test": test})
     labels = sorted({clip.label for clip in clips})
-    return split_clips(clips, labels, spec, PrepareDatasetConfig.model_validate(settings), n, seeds)
+    return split_clips(clips, labels, spec, PrepareDatasetConfig.model_validate(settings), n, replicates)
 
 
 def codes(splits: Splits) -> set[str]:
@@ -56,13 +56,13 @@ def test_exactly_n_training_clips_and_validation_on_top(clip: Make, n: int) -> N
         assert len(train) == n and len(validation) == n
         assert Counter(c.label for c in train) == allocate({"a": 120, "b": 72, "c": 48}, n)
     assert len(splits.test) == 60 and not splits.shared and splits.validation == "remaining"
-    first, second = (frozenset(c.clip_id for c in splits.replicates[seed][0]) for seed in (0, 1))
+    first, second = (frozenset(c.clip_id for c in splits.replicates[replicate][0]) for replicate in (0, 1))
     assert first != second
 
 
 def test_splits_are_disjoint_and_depend_on_nothing_but_clips_and_seed(clip: Make) -> None:
     clips = [clip(i, label) for label in "abc" for i in range(40)]
-    splits, again = split(clips, 30), split(clips[::-1], 30, seeds=(2, 0))
+    splits, again = split(clips, 30), split(clips[::-1], 30, replicates=(2, 0))
     assert splits.test == again.test and splits.replicates[2] == again.replicates[2]
     for train, validation in splits.replicates.values():
         sides = [{c.clip_id for c in side} for side in (splits.test, train, validation)]

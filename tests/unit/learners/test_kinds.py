@@ -43,7 +43,7 @@ def test_a_learner_is_two_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     job = LearnerJob(
         learner=checked_learners(["toy"])[0],
         method="gold",
-        seed=0,
+        replicate=0,
         pretrained=Pretrained(tmp_path, "", None),
         labels=tuple(gold.labels),
         multi_label=False,

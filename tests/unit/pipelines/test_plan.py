@@ -142,9 +142,9 @@ def test_what_only_generated_clips_need_is_made_only_for_them(methods: str, mode
     plans = resolve(load_preset("tiny"), resolve_dataset("demo"), 32, resolve_methods(methods), 2, asked)
     assert plans["pretrain_t2a"]["wanted"] is model
     for stage in ("caption_clips", "augment_captions", "finetune_clap"):
-        assert bool(plans[stage]["seeds"]) is captions, stage
+        assert bool(plans[stage]["replicates"]) is captions, stage
     for stage in ("train_classifier", "evaluate_classifier", "report"):
-        assert len(plans[stage]["seeds"]) == 2, stage
+        assert len(plans[stage]["replicates"]) == 2, stage
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.kit.gold import write_gold, write_synthetic
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
 LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
-SEEDS = (0, 1, 2)
+REPLICATES = (0, 1, 2)
 RATE = 16000
 RECIPE = "dpo-mixcap-filtered"
 GAINS = {"gold": 0.0, "noise": 0.5, "specaugment": 0.3, "vanilla": 0.1, "synthio": 1.6, "synthio_classic": 1.9}
@@ -58,7 +58,7 @@ def gold_clips(per_class: int = 3, labels: list[str] | None = None) -> list[Gold
 
 
 def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: int = 0) -> list[SyntheticClip]:
-    """Generated clips of every class and seed 0."""
+    """Generated clips of every class and replicate 0."""
     clips = []
     for k, label in enumerate(LABELS):
         for i in range(per_class):
@@ -72,7 +72,7 @@ def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: 
                     k,
                     caption=HOSTILE if i == 0 else f"a soft {label} with wind in the distance, take {i}",
                     recipe=recipe,
-                    seed=i % 3,
+                    replicate=i % 3,
                     source_clip_id=f"g{k}0",
                     index=i,
                     round=number,
@@ -92,7 +92,10 @@ def synthetic_clips(recipe: str, *, accepted: bool, per_class: int = 3, number: 
 
 
 def make_evaluation(
-    gains: dict[str, float] | None = None, seeds: tuple[int, ...] = SEEDS, per_class: int = 20, resamples: int = 500
+    gains: dict[str, float] | None = None,
+    replicates: tuple[int, ...] = REPLICATES,
+    per_class: int = 20,
+    resamples: int = 500,
 ) -> dict[str, Any]:
     """The content of evaluation.json, with simulated predictions; `gains` in logits."""
     gains = GAINS if gains is None else gains
@@ -102,11 +105,11 @@ def make_evaluation(
     predictions: Predictions = {}
     for method, gain in gains.items():
         predictions[method] = {}
-        for seed in seeds:
+        for replicate in replicates:
             right = difficulty + rng.normal(0, 0.8, len(truth)) + gain + rng.normal(0, 0.1) > 0
             guess = np.where(right, truth, (truth + rng.integers(1, len(LABELS), len(truth))) % len(LABELS))
-            predictions[method][seed] = 0.7 * np.eye(len(LABELS))[guess] + 0.3 / len(LABELS)
-    classics = {seed: "noise" if seed else "specaugment" for seed in seeds}
+            predictions[method][replicate] = 0.7 * np.eye(len(LABELS))[guess] + 0.3 / len(LABELS)
+    classics = {replicate: "noise" if replicate else "specaugment" for replicate in replicates}
     settings = EvaluateClassifierConfig(resamples=resamples)
     comparison, scores = compare(
         predictions,
@@ -114,7 +117,7 @@ def make_evaluation(
         [None] * len(truth),
         LABELS,
         {name: METHODS[name] for name in gains},
-        {seed: name for seed, name in classics.items() if name in gains},
+        {replicate: name for replicate, name in classics.items() if name in gains},
         settings,
         0,
         delivered=next(iter(next(iter(predictions.values())).values())),
@@ -131,7 +134,7 @@ def make_evaluation(
             "delivered": {**told, **dict(scores)} if scores else None,
             "selected": {
                 "method": "synthio" if "synthio" in gains else next(iter(gains)),
-                "seed": seeds[0],
+                "seed": replicates[0],
                 "score": 0.75,
                 "by": "accuracy",
             },
@@ -169,13 +172,13 @@ def make_selection() -> dict[str, Any]:
     selection: dict[str, Any] = {"best_classic": best, "select_by": "accuracy"}
     strengths = {"noise": (20.0, 10.0, 0.0), "specaugment": (0.1, 0.2, 0.4), "synthio_classic": (10.0,)}
     for place, method in enumerate(DEFAULT_METHODS):
-        for seed in SEEDS:
+        for replicate in REPLICATES:
             tried = [
                 {"strength": value, "factor": None, "val_accuracy": 0.4 + 0.02 * i, "classic": method}
                 for i, value in enumerate(strengths.get(method, (None,)))
             ]
             synthetic = METHODS[method].recipe is not None
-            selection[f"{method}/{seed}"] = {
+            selection[f"{method}/{replicate}"] = {
                 "steps": 200,
                 "examples": 4800,
                 "classic": METHODS[method].classic,
@@ -196,12 +199,12 @@ def make_selection() -> dict[str, Any]:
 def make_align() -> dict[str, Any]:
     """The content of align.json."""
     accounts: dict[str, Any] = {"failures": {}}
-    for seed in SEEDS:
+    for replicate in REPLICATES:
         steps = np.arange(25, 151, 25)
         curve = [
             {
                 "step": float(s),
-                "loss": float(np.exp(-s / 60)) + 0.05 * seed,
+                "loss": float(np.exp(-s / 60)) + 0.05 * replicate,
                 "grad_norm": 1.0,
                 "winner_error": 0.8 - 0.001 * float(s),
                 "loser_error": 0.9,
@@ -212,17 +215,17 @@ def make_align() -> dict[str, Any]:
             for s in steps
         ]
         bands = np.arange(64)
-        accounts[f"{seed}/dpo"] = {
+        accounts[f"{replicate}/dpo"] = {
             "curve": curve,
             "during": [
-                {"step": s, "held_out_error": 0.9 + (s - 80) ** 2 / 1e5, "spectrum_db": 14.2 + seed - s / 24}
+                {"step": s, "held_out_error": 0.9 + (s - 80) ** 2 / 1e5, "spectrum_db": 14.2 + replicate - s / 24}
                 for s in (0.0, 50.0, 100.0, 150.0)
             ],
-            "best_step": 100 * seed,
+            "best_step": 100 * replicate,
             "keep_best_by": "spectrum_db",
-            "stopped_by": "held_out_error" if seed else "",
-            "before": {"held_out_error": 0.964, "spectrum_db": 14.2 + seed, "latent_frechet": 31.0},
-            "after": {"held_out_error": 0.904, "spectrum_db": 8.1 + seed, "latent_frechet": 12.4},
+            "stopped_by": "held_out_error" if replicate else "",
+            "before": {"held_out_error": 0.964, "spectrum_db": 14.2 + replicate, "latent_frechet": 31.0},
+            "after": {"held_out_error": 0.904, "spectrum_db": 8.1 + replicate, "latent_frechet": 12.4},
             "loss": "crpo",
             "beta": 100.0,
             "adapter": "lora",
@@ -279,15 +282,15 @@ def make_filter() -> dict[str, Any]:
         "candidates": candidates,
         "empty_classes": [],
         "thresholds": {
-            str(seed): {
-                "threshold": {**threshold, "min_margin": -0.02 + 0.01 * seed},
+            str(replicate): {
+                "threshold": {**threshold, "min_margin": -0.02 + 0.01 * replicate},
                 "planted": planted,
                 "second_planted": {**planted, "recall": 0.9},
                 "gold_scores": [0.5, 0.6],
                 "gold_margins": [0.1, 0.2],
                 "kernel_distance": {},
             }
-            for seed in SEEDS
+            for replicate in REPLICATES
         },
     }
 
@@ -340,7 +343,7 @@ def make_run(root: Path, evaluation: dict[str, Any] | None = None) -> dict[str, 
         paths["gold"],
         clips,
         tones(clips),
-        {seed: {"train": train, "val": val} for seed in SEEDS},
+        {replicate: {"train": train, "val": val} for replicate in REPLICATES},
         oracle=train,
         health=HEALTH,
     )
@@ -374,7 +377,7 @@ def make_plan(**changes: Any) -> dict[str, Any]:
         "preset": "tiny",
         "dataset": {"name": "fixture"},
         "n": 32,
-        "seeds": list(SEEDS),
+        "replicates": list(REPLICATES),
         "methods": {name: METHODS[name].model_dump(mode="json") for name in DEFAULT_METHODS},
         "command": "make run-pipeline DATASET=fixture PRESET=tiny",
         "run_config": load_preset("tiny").model_dump(mode="json", exclude_defaults=True),

@@ -69,7 +69,7 @@ def test_scores_by_factor_are_means_over_replicates_of_validation() -> None:
         ]
         return chosen(factor=2, tried=entries)
 
-    evaluation = Evaluation.model_validate(make_evaluation({"synthio": 0.0}, seeds=(0, 1), resamples=200))
+    evaluation = Evaluation.model_validate(make_evaluation({"synthio": 0.0}, replicates=(0, 1), resamples=200))
     trained = {"synthio/0": tried(0.2, 0.6), "synthio/1": tried(0.4, 0.8)}
     selection = Selection.model_validate({"select_by": "accuracy", "best_classic": {}, **trained})
     found = factors(selection, evaluation)

@@ -140,7 +140,9 @@ def test_factors_and_strengths_that_validation_tried_are_listed_apart() -> None:
     entries = [tried(factor, strength, factor / 10 + strength) for strength in (0.1, 0.2) for factor in (1, 2, 4)]
     trained = {"synthio/0": chosen(factor=4, strength=0.2, tried=entries), "gold/0": chosen(tried=entries[:1])}
     selection = Selection.model_validate({"select_by": "accuracy", "best_classic": {}, **trained})
-    evaluation = Evaluation.model_validate(make_evaluation({"gold": 0.0, "synthio": 1.0}, seeds=(0,), resamples=200))
+    evaluation = Evaluation.model_validate(
+        make_evaluation({"gold": 0.0, "synthio": 1.0}, replicates=(0,), resamples=200)
+    )
     (factors,) = tried_rows(selection, evaluation, "factor")
     assert [(entry.value, entry.chosen) for entry in factors.tried] == [(1, False), (2, False), (4, True)]
     (strengths,) = tried_rows(selection, evaluation, "strength")

@@ -43,7 +43,7 @@ def test_of_equal_models_the_lower_loss_then_the_first_listed_is_chosen() -> Non
 
 
 def test_the_choice_gets_no_figures_of_the_test_split() -> None:
-    assert set(inspect.signature(choose).parameters) == {"trained", "by", "methods", "seeds"}
+    assert set(inspect.signature(choose).parameters) == {"trained", "by", "methods", "replicates"}
 
 
 def test_nothing_trained_is_an_error() -> None:

@@ -23,7 +23,7 @@ from components.evaluate_classifier.multi_label import (
 from components.evaluate_classifier.statistics import resampling
 
 LABELS = 5
-SEEDS = (0, 1, 2)
+REPLICATES = (0, 1, 2)
 
 
 def simulated(
@@ -35,10 +35,10 @@ def simulated(
     evidence = rng.normal(0, 1, truth.shape)
     answers = {}
     for name, gain in gains.items():
-        for seed in SEEDS:
+        for replicate in REPLICATES:
             skill = 1.2 + gain + rng.normal(0, 0.15)
             logits = skill * truth + evidence + rng.normal(0, 0.7, truth.shape) - 1.5
-            answers[name, seed] = 1 / (1 + np.exp(-logits))
+            answers[name, replicate] = 1 / (1 + np.exp(-logits))
     return truth, answers
 
 
@@ -50,7 +50,7 @@ def scorer_of(
 
 
 def keys(name: str) -> list[tuple[str, int]]:
-    return [(name, seed) for seed in SEEDS]
+    return [(name, replicate) for replicate in REPLICATES]
 
 
 @pytest.mark.parametrize("decimals", [1, 12])
@@ -163,12 +163,12 @@ def test_gains_of_labels_add_up_to_the_gain_in_mean_average_precision() -> None:
 def test_a_comparison_of_several_labels_has_the_same_fields_as_one_of_single_labels() -> None:
     truth, answers = simulated(np.random.default_rng(6), {"gold": 0.0, "noise": 0.1, "synthio": 0.8})
     predictions: dict[str, dict[int, np.ndarray]] = {}
-    for (name, seed), rows in answers.items():
-        predictions.setdefault(name, {})[seed] = rows
+    for (name, replicate), rows in answers.items():
+        predictions.setdefault(name, {})[replicate] = rows
     settings = EvaluateClassifierConfig(resamples=200)
     methods = {name: METHODS[name] for name in predictions}
     names = list("abcde")
-    common = ([None] * len(truth), names, methods, dict.fromkeys(SEEDS, "noise"), settings, 0)
+    common = ([None] * len(truth), names, methods, dict.fromkeys(REPLICATES, "noise"), settings, 0)
     thresholds = {**dict.fromkeys(answers, 0.5), ("zero_shot", 0): 0.3}
     several, _ = compare(predictions, truth, *common, answers["gold", 0], thresholds)
     single, _ = compare(predictions, truth.argmax(axis=1), *common, answers["gold", 0])

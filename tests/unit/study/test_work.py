@@ -22,7 +22,7 @@ from components.align_t2a.memory import predict_error
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, real_size
 
 SIX = resolve_methods("")
-N, SEEDS = 100, 3
+N, REPLICATES = 100, 3
 GPU = gpu_table()["H200"]
 
 
@@ -119,7 +119,7 @@ def independent(config: RunConfig) -> dict[str, float]:
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_every_stage_is_estimated_within_a_factor_of_two_of_an_independent_count(preset: str) -> None:
     config = load_preset(preset)
-    estimated = shared_seconds(config, GPU) | cell_seconds(config, SIX, N, SEEDS, GPU)
+    estimated = shared_seconds(config, GPU) | cell_seconds(config, SIX, N, REPLICATES, GPU)
     expected = independent(config)
     assert len(expected) == 8 if preset == "small" else expected.keys() >= {"pretrain_t2a", "train_classifier"}
     ratios = {name: estimated[name] / value for name, value in expected.items()}
@@ -127,57 +127,60 @@ def test_every_stage_is_estimated_within_a_factor_of_two_of_an_independent_count
 
 
 def test_the_classifier_of_small_takes_48_thousand_steps_or_nine_tenths_of_an_exaflop() -> None:
-    work = cell_seconds(load_preset("small"), SIX, N, SEEDS, GPU)["train_classifier"] * 989e12 * SHARE_OF_PEAK
+    work = cell_seconds(load_preset("small"), SIX, N, REPLICATES, GPU)["train_classifier"] * 989e12 * SHARE_OF_PEAK
     assert work == pytest.approx(902e15, rel=0.1)
     assert 48_000 * 24 * classifier_operations() == pytest.approx(902e15, rel=0.05)
     # Steps are fixed: five times the clips change the evaluations only.
-    more = cell_seconds(load_preset("small"), SIX, 5 * N, SEEDS, GPU)["train_classifier"] * 989e12 * SHARE_OF_PEAK
+    more = cell_seconds(load_preset("small"), SIX, 5 * N, REPLICATES, GPU)["train_classifier"] * 989e12 * SHARE_OF_PEAK
     assert more < 1.3 * work
 
 
 def test_the_estimate_follows_settings_methods_replicates_and_the_gpu() -> None:
-    base = estimate([N], "small", SIX, SEEDS)
+    base = estimate([N], "small", SIX, REPLICATES)
     half = load_preset("small", "train_classifier.optim.steps=750 train_classifier.oracle_steps=1500")
-    fewer = estimate([N], "small", SIX, SEEDS, config=half)
+    fewer = estimate([N], "small", SIX, REPLICATES, config=half)
     assert fewer.stages["train_classifier"] < 0.6 * base.stages["train_classifier"]
     assert estimate([N], "small", resolve_methods("gold"), 1).gpu_hours < 0.4 * base.gpu_hours
-    slow = estimate([N], "small", SIX, SEEDS, gpu="a100")
+    slow = estimate([N], "small", SIX, REPLICATES, gpu="a100")
     assert slow.gpu == "A100" and base.gpu == "H200"
     assert slow.stages["train_classifier"] == pytest.approx(base.stages["train_classifier"] * 989 / 312, rel=0.05)
     full = load_preset("small", "train_classifier.optim.precision=fp32")
-    assert estimate([N], "small", SIX, SEEDS, config=full).hours > 5 * base.hours
+    assert estimate([N], "small", SIX, REPLICATES, config=full).hours > 5 * base.hours
     assert base.money == pytest.approx(base.hours * 3.0, abs=0.01)
-    assert estimate([N], "small", SIX, SEEDS, price=7.0).money == pytest.approx(base.hours * 7.0, abs=0.01)
+    assert estimate([N], "small", SIX, REPLICATES, price=7.0).money == pytest.approx(base.hours * 7.0, abs=0.01)
 
 
 def test_shorter_clips_take_less_of_everything_that_hears_or_makes_them() -> None:
     config = load_preset("small")
-    long, short = (cell_seconds(config, SIX, N, SEEDS, GPU, clip_s) for clip_s in (10.0, 5.0))
+    long, short = (cell_seconds(config, SIX, N, REPLICATES, GPU, clip_s) for clip_s in (10.0, 5.0))
     for stage in ("synthesize_audio", "align_t2a", "train_classifier"):
         assert short[stage] == pytest.approx(long[stage] / 2, rel=0.1)
-    thirty = cell_seconds(config, SIX, N, SEEDS, GPU, 30.0)
+    thirty = cell_seconds(config, SIX, N, REPLICATES, GPU, 30.0)
     assert thirty["train_classifier"] == long["train_classifier"], "the classifier hears a window of them"
 
 
 def test_the_estimate_takes_each_cell_with_the_seconds_of_its_clips() -> None:
     """Of GTZAN's 30 s and ESC-50's 5 s."""
-    both = estimate([N, N], "small", SIX, SEEDS, clip_s=[resolve_dataset(name).clip_s for name in ("gtzan", "esc50")])
+    both = estimate(
+        [N, N], "small", SIX, REPLICATES, clip_s=[resolve_dataset(name).clip_s for name in ("gtzan", "esc50")]
+    )
     alone = [
-        cell_seconds(load_preset("small"), SIX, N, SEEDS, GPU, clip_s)["synthesize_audio"] for clip_s in (30.0, 5.0)
+        cell_seconds(load_preset("small"), SIX, N, REPLICATES, GPU, clip_s)["synthesize_audio"]
+        for clip_s in (30.0, 5.0)
     ]
     fixed = cost_table()["small"].stages["synthesize_audio"]
-    beside = 2 * (fixed.cell + SEEDS * N * fixed.clip)
+    beside = 2 * (fixed.cell + REPLICATES * N * fixed.clip)
     assert both.stages["synthesize_audio"] == pytest.approx(sum(alone) + beside, abs=0.1)
-    assert estimate([N], "tiny", SIX, SEEDS, clip_s=[30.0]) == estimate([N], "tiny", SIX, SEEDS)
+    assert estimate([N], "tiny", SIX, REPLICATES, clip_s=[30.0]) == estimate([N], "tiny", SIX, REPLICATES)
 
 
 def test_counts_are_those_of_the_methods() -> None:
-    counts = count_work(load_preset("small"), SIX, N, SEEDS)
+    counts = count_work(load_preset("small"), SIX, N, REPLICATES)
     assert (counts.trained, counts.alignments, counts.losers) == (30, 3, 600)
     assert (counts.at_most, counts.expected) == (600 + 600 * 4, 600 + 600 * 1.875)
-    more = count_work(load_preset("small", "filter_audio.surplus=1.5"), SIX, N, SEEDS)
+    more = count_work(load_preset("small", "filter_audio.surplus=1.5"), SIX, N, REPLICATES)
     assert (more.at_most, more.losers, more.captioned) == (600 + 900 * 4, 600, 900)
-    alone = count_work(load_preset("small"), resolve_methods("gold"), N, SEEDS)
+    alone = count_work(load_preset("small"), resolve_methods("gold"), N, REPLICATES)
     assert (alone.trained, alone.alignments, alone.captioned, alone.revised) == (3, 0, 0, 0)
 
 

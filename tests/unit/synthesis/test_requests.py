@@ -30,9 +30,11 @@ def request(prompt: Prompt, frames: int = 32, model: str = "base") -> Request:
 
 
 def test_every_gold_clip_of_a_replicate_gets_its_template_prompts() -> None:
-    prompts = [p for seed in (0, 1) for p in template_prompts([clip("a"), clip("b", "jazz")], seed, 3, LOSERS.name)]
-    assert {(p.seed, p.source_clip_id, p.index) for p in prompts} == {
-        (seed, name, index) for seed in (0, 1) for name in "ab" for index in range(3)
+    prompts = [
+        p for replicate in (0, 1) for p in template_prompts([clip("a"), clip("b", "jazz")], replicate, 3, LOSERS.name)
+    ]
+    assert {(p.replicate, p.source_clip_id, p.index) for p in prompts} == {
+        (replicate, name, index) for replicate in (0, 1) for name in "ab" for index in range(3)
     }
     assert {p.caption for p in prompts} == {"sound of a dog bark", "sound of a jazz"}
     assert {p.recipe for p in prompts} == {LOSERS.name} and {p.round for p in prompts} == {0}
@@ -42,7 +44,9 @@ def test_every_gold_clip_of_a_replicate_gets_its_template_prompts() -> None:
 
 def test_sampling_seeds_differ_between_clips_and_replicates() -> None:
     prompts = [
-        p for seed in range(3) for p in template_prompts([clip(str(i)) for i in range(20)], seed, 4, LOSERS.name)
+        p
+        for replicate in range(3)
+        for p in template_prompts([clip(str(i)) for i in range(20)], replicate, 4, LOSERS.name)
     ]
     assert len({sampling_seed(p) for p in prompts}) == len(prompts)
 
