@@ -56,8 +56,8 @@ def run(
         mark_test_split(test)
         _write_clips(test, splits.test, reading.labels, folder, rate)
         replicates = {
-            seed: Replicate(train=[clip.clip_id for clip in train], val=[clip.clip_id for clip in validation])
-            for seed, (train, validation) in splits.replicates.items()
+            replicate: Replicate(train=[clip.clip_id for clip in train], val=[clip.clip_id for clip in validation])
+            for replicate, (train, validation) in splits.replicates.items()
         }
         oracle = [clip.clip_id for clip in splits.oracle]
         write(gold / "splits.json", Splits(replicates=replicates, oracle=oracle, shared_gold=splits.shared))

@@ -39,7 +39,7 @@ class Splits:
     Attributes:
         test_copies: clips of the test split that are left out as copies of training or validation clips.
         pool: clips that training may draw from.
-        replicates: (training clips, validation clips) by seed.
+        replicates: (training clips, validation clips) by replicate.
         shared: whether all replicates have the same clips.
         dropped: clips outside the test split that are left out as copies of clips in another split, or because their
             group is in a given test split.

@@ -47,7 +47,7 @@ def find_starts(prompts: Sequence[Prompt], plan: SynthesizeAudioPlan, gold: Gold
     waiting: dict[_Class, list[Prompt]] = {}
     for prompt in sorted(prompts, key=lambda prompt: prompt.prompt_id):
         if recipe_of(prompt, plan.recipes).start == "corpus":
-            waiting.setdefault((prompt.seed, frozenset(prompt.labels)), []).append(prompt)
+            waiting.setdefault((prompt.replicate, frozenset(prompt.labels)), []).append(prompt)
         elif plan.settings.start == "source" and prompt.recipe != LOSERS.name:
             clip = gold.clips[prompt.source_clip_id]
             path = clip_path(gold.path, clip)
@@ -56,12 +56,12 @@ def find_starts(prompts: Sequence[Prompt], plan: SynthesizeAudioPlan, gold: Gold
     if waiting and retrieved:
         for found in read_clips(retrieved, SyntheticClip):
             if found.recipe == OF_LABEL.name:
-                held.setdefault((found.seed, frozenset(found.labels)), []).append(found)
+                held.setdefault((found.replicate, frozenset(found.labels)), []).append(found)
         for kind, own in waiting.items():
             for prompt, found in zip(own, cycle(held.get(kind, [])), strict=False):
                 path = clip_path(retrieved, found)
                 key = str(found.sampler["corpus_clip"])
                 sources[prompt.prompt_id] = Source(str(path), file_hash(path), level, found.duration_s, key)
-    known = {seed for seed, _ in held}
-    lost = {prompt.prompt_id for (seed, _), own in waiting.items() if seed not in known for prompt in own}
+    known = {replicate for replicate, _ in held}
+    lost = {prompt.prompt_id for (replicate, _), own in waiting.items() if replicate not in known for prompt in own}
     return Starts(sources, frozenset(lost))

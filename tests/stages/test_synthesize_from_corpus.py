@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = SynthesizeAudioPlan.model_validate(
             "sampler": {"steps": 4, "guidance_scale": 1.0, "batch_size": 4, "bucket_frames": 4},
             "noise_level": 0.1,
         },
-        "seeds": [0, 1],
+        "replicates": [0, 1],
         "recipes": [RECIPE],
         "template_clips_per_gold": 1,
     }
@@ -45,20 +45,20 @@ RATE, KNOWN = 8000, TONES[:2]
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
     build_t2a(0).save(root / "t2a")
-    for seed in (0, 1):
-        build_t2a(seed + 1).save(root / "aligned" / str(seed) / "dpo")
+    for replicate in (0, 1):
+        build_t2a(replicate + 1).save(root / "aligned" / str(replicate) / "dpo")
     tones_gold(root / "gold")
     return root
 
 
-def corpus_clips(gold: GoldSet, folder: Path, labels: tuple[str, ...], seeds: tuple[int, ...] = (0, 1)) -> Path:
+def corpus_clips(gold: GoldSet, folder: Path, labels: tuple[str, ...], replicates: tuple[int, ...] = (0, 1)) -> Path:
     """An artifact of `retrieve_audio`: two noisy tones a label and replicate, each of its own pitch and 0.3 s long."""
     clips, waves = [], {}
     time_s = np.arange(int(0.3 * RATE)) / RATE
-    for seed in seeds:
-        for clip in gold.train(seed):
+    for replicate in replicates:
+        for clip in gold.train(replicate):
             if clip.label in labels:
-                name = f"{OF_LABEL.name}.s{seed}.{clip.clip_id}.0"
+                name = f"{OF_LABEL.name}.s{replicate}.{clip.clip_id}.0"
                 pitch = 200 * 1.35 ** len(clips)
                 waves[name] = (0.3 * np.sin(2 * np.pi * pitch * time_s)).astype(np.float32)
                 clips.append(
@@ -68,7 +68,7 @@ def corpus_clips(gold: GoldSet, folder: Path, labels: tuple[str, ...], seeds: tu
                         clip_id=name,
                         caption=f"a {clip.label} in the corpus",
                         recipe=OF_LABEL.name,
-                        seed=seed,
+                        replicate=replicate,
                         index=0,
                         duration_s=0.3,
                         sample_rate_hz=RATE,
@@ -87,7 +87,9 @@ def corpus_clips(gold: GoldSet, folder: Path, labels: tuple[str, ...], seeds: tu
 def synthesize(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store"))
     gold = GoldSet(inputs / "gold")
-    prompts = [prompt for seed in (0, 1) for prompt in template_prompts(gold.train(seed), seed, 2, RECIPE.name)]
+    prompts = [
+        prompt for replicate in (0, 1) for prompt in template_prompts(gold.train(replicate), replicate, 2, RECIPE.name)
+    ]
     write_records(tmp_path / "prompts" / "prompts.jsonl", prompts)
 
     def call(retrieved: Path | None) -> Path:
@@ -131,7 +133,7 @@ def test_clips_sound_like_the_corpus_clip_of_their_label_that_they_start_from_an
             continue
         assert account.start == "corpus" and account.noise_level == 0.1 and account.start_clip_id is not None
         start = known[account.start_clip_id]
-        assert (start.label, start.seed) == (clip.label, clip.seed)
+        assert (start.label, start.replicate) == (clip.label, clip.replicate)
         assert clip.duration_s == pytest.approx(0.3, abs=1e-3)
         heard = spectrum(made / "clips" / clip.file_name)
         for each in known.values():
@@ -142,9 +144,11 @@ def test_clips_sound_like_the_corpus_clip_of_their_label_that_they_start_from_an
 
 def test_corpus_clips_are_taken_in_turn(synthesize: Callable[..., Path], inputs: Path, tmp_path: Path) -> None:
     made = synthesize(corpus_clips(GoldSet(inputs / "gold"), tmp_path / "retrieved", KNOWN))
-    for seed in (0, 1):
+    for replicate in (0, 1):
         for label in KNOWN:
-            own = [clip for clip in read_clips(made, SyntheticClip) if (clip.seed, clip.label) == (seed, label)]
+            own = [
+                clip for clip in read_clips(made, SyntheticClip) if (clip.replicate, clip.label) == (replicate, label)
+            ]
             taken = [read_provenance(made, clip.clip_id).start_clip_id for clip in own]
             assert len(own) == 4 and sorted(map(taken.count, set(taken))) == [2, 2]
 
@@ -153,7 +157,7 @@ def test_a_replicate_whose_labels_the_corpus_does_not_hold_gets_no_clips(
     synthesize: Callable[..., Path], inputs: Path, tmp_path: Path
 ) -> None:
     made = synthesize(corpus_clips(GoldSet(inputs / "gold"), tmp_path / "one", KNOWN, seeds=(1,)))
-    assert {clip.seed for clip in read_clips(made, SyntheticClip)} == {1}
+    assert {clip.replicate for clip in read_clips(made, SyntheticClip)} == {1}
     assert read_clips(synthesize(None), SyntheticClip) == []
 
 
@@ -165,7 +169,7 @@ def test_the_corpus_clip_and_the_model_make_a_clip_again_byte_for_byte(
     files = {str(clip.sampler["corpus_clip"]): clip.file_name for clip in read_clips(retrieved, SyntheticClip)}
     clip = next(clip for clip in read_clips(made, SyntheticClip) if clip.label in KNOWN)
     account = read_provenance(made, clip.clip_id)
-    model, again = inputs / "aligned" / str(clip.seed) / "dpo", tmp_path / "again.flac"
+    model, again = inputs / "aligned" / str(clip.replicate) / "dpo", tmp_path / "again.flac"
     remake(account, model, again, retrieved / "clips" / files[str(account.start_clip_id)])
     assert again.read_bytes() == (made / "clips" / clip.file_name).read_bytes()
     with pytest.raises(DataError, match=f"started from corpus clip '{account.start_clip_id}'"):
