@@ -156,7 +156,7 @@ def test_corpus_clips_are_taken_in_turn(synthesize: Callable[..., Path], inputs:
 def test_a_replicate_whose_labels_the_corpus_does_not_hold_gets_no_clips(
     synthesize: Callable[..., Path], inputs: Path, tmp_path: Path
 ) -> None:
-    made = synthesize(corpus_clips(GoldSet(inputs / "gold"), tmp_path / "one", KNOWN, seeds=(1,)))
+    made = synthesize(corpus_clips(GoldSet(inputs / "gold"), tmp_path / "one", KNOWN, replicates=(1,)))
     assert {clip.replicate for clip in read_clips(made, SyntheticClip)} == {1}
     assert read_clips(synthesize(None), SyntheticClip) == []
 
