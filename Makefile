@@ -52,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec bench-labels nano-corpus nano classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec bench-labels bench-gain nano-corpus nano classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -179,6 +179,11 @@ bench-learners: setup ## Measure what the pipeline chooses from n clips beside p
 
 bench-labels: setup ## Measure whose labels are right, before and after the filter, and what the clips bring a learner: [RUN=runs/latest]
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.labels --run=$(call quoted,RUN)
+
+bench-gain: setup ## Measure what synthetic audio gains the best classifier, with a corpus for each set: [DATA=folder SETS=demo,digits,esc10,esc50,foley8 N=50 REPLICATES=5 FOLDS=0]
+	@$(PY) -m tests.benchmarks.gain --sets=$(call quoted,SETS) --n=$(call quoted,N) --data=$(call quoted,DATA) --replicates=$(call quoted,REPLICATES,5) \
+	  --folds=$(call quoted,FOLDS,0) --methods=$(call quoted,METHODS) --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) \
+	  --store=$(call quoted,STORE)
 
 bench-codec: setup ## Measure what a round trip through the spectral codec costs two classifiers: [DATA=folder SETS=demo,esc10,digits FOLDS=1]
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.codec --sets=$(call quoted,SETS) --data=$(call quoted,DATA) --folds=$(call quoted,FOLDS,1)

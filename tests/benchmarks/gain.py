@@ -1,0 +1,274 @@
+"""What synthetic audio gains: the best classifier with it beside the best without, both chosen on validation.
+
+Each cell (a set, a number of clips, a fold that tests) is an ordinary run of the pipeline with a corpus of its own, which
+holds neither gold nor test clips. The same run with the control by label beside it (corpus clips of the label, as they
+are) says whether the generator beats what it learned from. Two oracles of `labels.py` hear the accepted clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from common.errors import DataError, SynthioError, unknown_name
+from common.storage import read_json
+from tests.benchmarks.figures import FOLDER, machine
+from tests.benchmarks.labels import measure
+from tests.benchmarks.learner_sets import DEMO, SETS, Layout, Row, folds, read_rows, write_dataset
+from tests.benchmarks.learners import Cell, run
+
+METHODS = "gold,noise,vanilla,synthio,synthio_corpus,extra_real"
+CONTROL = "corpus_label"
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A set as labelled clips and corpus.
+
+    Attributes:
+        sizes: numbers of training clips.
+        layout: of the labelled clips; None = the demo with the procedural corpus of the preset.
+        corpus: folder of the corpus's audio, with `metadata.csv`.
+        rotated: the corpus is two other folds of the set's own folder, and gold the fold before the one that tests.
+        apart: column of `metadata.csv` that is empty for clips of the corpus.
+    """
+
+    sizes: tuple[int, ...]
+    layout: Layout | None = None
+    corpus: str = ""
+    rotated: bool = False
+    apart: str = ""
+
+
+_ESC = SETS["esc10"].layout
+assert _ESC is not None
+ARRANGEMENTS = {
+    DEMO: Arrangement((32,)),
+    "digits": Arrangement((50, 100), SETS["digits"].layout, "words_16k"),
+    "esc10": Arrangement((50,), _ESC, _ESC.folder, rotated=True),
+    "esc50": Arrangement((100, 200), replace(_ESC, only=None, licence="CC BY-NC 3.0"), _ESC.folder, rotated=True),
+    "foley8": Arrangement((50,), SETS["foley8"].layout, "corpus_16k", apart="foley8_fold"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell gave; accuracies and shares in percent, differences in points.
+
+    Attributes:
+        without: accuracy of the best without synthetic audio, chosen on validation, mean over replicates.
+        synthetic: of the best with it.
+        low: of the 95 % interval of their paired difference.
+        pair: the learner and method that were chosen most often with synthetic audio.
+        control: accuracy of the best without synthetic audio once corpus clips of the label may be trained on; None =
+            the corpus holds none.
+        learners: accuracy by learner and method, mean over replicates.
+        oracles: accuracy of the two oracles on test clips.
+        right: share of right labels by recipe and oracle, of accepted clips.
+        clips: number of accepted clips by recipe.
+    """
+
+    cell: Cell
+    without: float
+    synthetic: float
+    low: float
+    high: float
+    pair: str
+    control: float | None
+    learners: dict[str, dict[str, float]]
+    oracles: dict[str, float]
+    right: dict[str, dict[str, float]]
+    clips: dict[str, int]
+    seconds: float
+
+    @property
+    def gain(self) -> float:
+        """Points of the best with synthetic audio over the best without."""
+        return self.synthetic - self.without
+
+
+def cells(
+    names: Sequence[str], sizes: Sequence[int], data: Path | None, folder: Path, most_folds: int
+) -> list[tuple[Cell, str]]:
+    """Cells of the sets with the overrides that name their corpus; dataset and caption files are written to `folder`.
+
+    Raises:
+        DataError: a set's audio is not in `data`.
+    """
+    found = []
+    for name in names:
+        arrangement = ARRANGEMENTS[name]
+        wanted = [n for n in arrangement.sizes if not sizes or n in sizes]
+        if arrangement.layout is None:
+            found += [(Cell(name, n, "", name), "") for n in wanted]
+            continue
+        if data is None:
+            raise DataError(f"{name} needs recordings: DATA=<folder> that holds {arrangement.layout.folder}")
+        rows = read_rows(arrangement.layout, data)
+        every = folds(arrangement.layout, rows)
+        for place, fold in enumerate(every[: most_folds or None]):
+            corpus = _corpus_rows(arrangement, data)
+            own = rows
+            if arrangement.rotated:
+                gold = every[place - 1]
+                own = [row for row in rows if row[arrangement.layout.fold] in (fold, gold)]
+                corpus = [row for row in corpus if row[arrangement.layout.fold] not in (fold, gold)]
+            dataset = write_dataset(name, arrangement.layout, own, fold, data, folder).resolve()
+            captions = _write_captions(folder / f"{name}-{fold}-corpus.csv", corpus)
+            audio = (data / arrangement.corpus).resolve()
+            overrides = f"prepare_corpus.source=folder prepare_corpus.audio_dir={audio} "
+            overrides += f"prepare_corpus.captions_file={captions}"
+            found += [(Cell(name, n, fold, str(dataset)), overrides) for n in wanted]
+    return found
+
+
+def _corpus_rows(arrangement: Arrangement, data: Path) -> list[Row]:
+    with (data / arrangement.corpus / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if not (arrangement.apart and row[arrangement.apart])]
+
+
+def _write_captions(path: Path, rows: Sequence[Row]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "caption"])
+        writer.writerows([row["path"], row["caption"]] for row in rows)
+    return path.resolve()
+
+
+def read(cell: Cell, folder: Path, control: Path) -> Result:
+    """The figures of a finished run, and of the same run with the control beside it."""
+    report, beside = read_json(folder / "report.json"), read_json(control / "report.json")
+    best, difference = report["best"], report["best"]["difference"]
+    chosen = best["with"]
+    oracles, rows = measure(folder)
+    accepted = {row.recipe: row for row in rows if row.kept == "accepted"}
+    with_control = any(CONTROL in methods for methods in beside["learners"].values())
+    return Result(
+        cell=cell,
+        without=100 * best["without"]["accuracy"]["mean"],
+        synthetic=100 * chosen["accuracy"]["mean"],
+        low=100 * difference["low"],
+        high=100 * difference["high"],
+        pair=f"{chosen['learner']} on {chosen['method']}",
+        control=100 * beside["best"]["without"]["accuracy"]["mean"] if with_control else None,
+        learners={
+            learner: {name: 100 * told["accuracy"]["mean"] for name, told in methods.items()}
+            for learner, methods in beside["learners"].items()
+        },
+        oracles=oracles,
+        right={recipe: row.right for recipe, row in accepted.items()},
+        clips={recipe: row.clips for recipe, row in accepted.items()},
+        seconds=read_json(folder / "run.json")["wall_seconds"],
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row for each cell as Markdown."""
+    head = ["set", "n", "fold", "best without", "best with", "difference", "chosen with", "best without, corpus clips"]
+    head += ["labels of accepted clips right, by recipe (" + ", ".join(results[0].oracles) + ")", "oracles", "s"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for each in results:
+        right = [f"{recipe}: {_shares(each.right[recipe])} of {each.clips[recipe]}" for recipe in each.right]
+        row = [each.cell.name, str(each.cell.n), each.cell.fold or "-", f"{each.without:.1f}", f"{each.synthetic:.1f}"]
+        row += [f"{each.gain:+.1f} ({each.low:+.1f} to {each.high:+.1f})", each.pair]
+        row += ["-" if each.control is None else f"{each.control:.1f}", "; ".join(right), _shares(each.oracles)]
+        lines.append(f"| {' | '.join([*row, f'{each.seconds:.0f}'])} |")
+    return "\n".join(lines)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """A row for each set and size: the mean gain, and its 95 % interval by Student's t over folds."""
+    lines = ["| set | n | folds | best without | best with | gain |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, n in dict.fromkeys((each.cell.name, each.cell.n) for each in results):
+        own = [each for each in results if (each.cell.name, each.cell.n) == (name, n)]
+        gains = np.array([each.gain for each in own])
+        if len(own) > 1:
+            half = float(student.ppf(0.975, len(own) - 1) * gains.std(ddof=1) / np.sqrt(len(own)))
+            low, high = gains.mean() - half, gains.mean() + half
+        else:
+            low, high = own[0].low, own[0].high
+        means = [float(np.mean([getattr(each, side) for each in own])) for side in ("without", "synthetic")]
+        lines.append(
+            f"| {name} | {n} | {len(own)} | {means[0]:.1f} | {means[1]:.1f} | {gains.mean():+.1f} ({low:+.1f} to "
+            f"{high:+.1f}) |"
+        )
+    return "\n".join(lines)
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return " / ".join(f"{value:.0f}" for value in shares.values())
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of the command line.
+
+    Raises:
+        ConfigError: there is no such set.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default="", help=f"comma-separated: {', '.join(ARRANGEMENTS)}; default: all")
+    parser.add_argument("--n", default="", help="comma-separated numbers of training clips; default: the set's")
+    parser.add_argument("--data", default="", help="folder of the audio of all sets but the demo")
+    parser.add_argument("--replicates", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=0, help="of each set; 0 = all")
+    parser.add_argument("--methods", default="", help=f"default: {METHODS}")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--folder", type=Path, default=FOLDER / "gain", help="of the runs")
+    parser.add_argument("--store", default="", help="of finished work; default: below the folder")
+    asked = parser.parse_args(arguments)
+    asked.sets = asked.sets.replace(",", " ").split() or list(ARRANGEMENTS)
+    if unknown := [name for name in asked.sets if name not in ARRANGEMENTS]:
+        raise unknown_name("set", unknown[0], ARRANGEMENTS)
+    asked.n = [int(n) for n in asked.n.replace(",", " ").split()]
+    asked.methods = asked.methods or METHODS
+    asked.folder = asked.folder.resolve()
+    return asked
+
+
+def main() -> int:
+    """Run the cells, print the tables, write `gain.json` below the folder of the runs after each; 1 = a run failed."""
+    results: list[Result] = []
+    failed = False
+    try:
+        asked = parse()
+        data = Path(asked.data).expanduser() if asked.data else None
+        planned = cells(asked.sets, asked.n, data, asked.folder / "datasets", asked.folds)
+    except SynthioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for cell, corpus in planned:
+        print(f"{cell.name}, n = {cell.n}{cell.fold and f', fold {cell.fold}'}: ", end="", flush=True)
+        try:
+            first = _asked(asked, corpus, asked.methods)
+            results.append(read(cell, run(cell, first), run(cell, _asked(asked, corpus, f"{asked.methods},{CONTROL}"))))
+        except SynthioError as error:
+            failed = True
+            print(error, flush=True)
+            continue
+        print(f"{results[-1].gain:+.1f} points; {results[-1].seconds:.0f} s", flush=True)
+        told: dict[str, Any] = {"machine": machine(), "cells": [asdict(result) for result in results]}
+        (asked.folder / "gain.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    if results:
+        print(f"{machine()}\n\n{summary(results)}\n\n{table(results)}")
+    return int(failed)
+
+
+def _asked(asked: argparse.Namespace, corpus: str, methods: str) -> argparse.Namespace:
+    own = copy(asked)
+    own.overrides, own.methods = f"{corpus} {asked.overrides}".strip(), methods
+    return own
+
+
+if __name__ == "__main__":
+    sys.exit(main())
