@@ -104,8 +104,7 @@ def run(options: argparse.Namespace) -> int:
     profile, cells = load_profile(options.profile), cells_of(options.cells)
     if not profile.cluster:
         raise ConfigError(f"profile {options.profile} is for this machine; for example PROFILE=one-gpu")
-    load_preset(options.preset)
-    resolve_methods(options.methods)
+    resolve_methods(options.methods, load_preset(options.preset).methods)
     check_cells_per_run(len(cells), profile.cells_per_run)
     params = {
         "cells": json.dumps(cells),

@@ -100,12 +100,12 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
 
 
-def resolve_methods(names: str) -> dict[str, Method]:
-    """Parse comma- or space-separated method names; empty = the default six.
+def resolve_methods(names: str, otherwise: Iterable[str] = DEFAULT_METHODS) -> dict[str, Method]:
+    """Parse comma- or space-separated method names; empty = `otherwise`, as a preset lists them.
 
     Raises ConfigError: a name is unknown or listed twice.
     """
-    listed = names.replace(",", " ").split() or list(DEFAULT_METHODS)
+    listed = names.replace(",", " ").split() or list(otherwise)
     twice = {name for name in listed if listed.count(name) > 1}
     if twice:
         raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")

@@ -10,7 +10,7 @@ def judge_study(
     Args:
         cells: JSON list of {"dataset", "n"}, as given to the run.
         preset: preset of every cell.
-        methods: comma-separated methods; empty = the default six.
+        methods: comma-separated methods; empty = the preset's.
         seeds: number of replicates.
         overrides: space-separated section.field=value pairs.
         history: name of the history that holds the night; empty = no night.

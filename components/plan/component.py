@@ -30,7 +30,7 @@ def plan(
         dataset: a registered name, the s3:// address of a dataset YAML, or a dataset as inline YAML.
         preset: tiny, small, paper or smoke.
         n: number of training clips; 0 = the dataset's default.
-        methods: comma-separated methods; empty = the default six.
+        methods: comma-separated methods; empty = the preset's.
         seeds: number of replicates.
         reuse_t2a_from: folder or s3:// address of a text-to-audio model of an earlier run; empty = train one.
         llm_endpoint: address of an OpenAI-compatible server that writes the captions; empty = the preset's writer.

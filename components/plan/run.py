@@ -44,7 +44,7 @@ def run(
     check_pinned(config)
     check_use(config, spec)
     check_encoders(config)
-    chosen = resolve_methods(methods)
+    chosen = resolve_methods(methods, config.methods)
     _check_budget(budget, n or spec.n, spec.clip_s, preset, chosen, replicates, config)
     asked = {
         "preset": preset,

@@ -19,7 +19,7 @@ def plan_study(
     Args:
         cells: JSON list of {"dataset", "n"}.
         preset: preset of every cell: tiny, small, paper or smoke.
-        methods: comma-separated methods; empty = the default six.
+        methods: comma-separated methods; empty = the preset's.
         seeds: number of replicates.
         overrides: space-separated section.field=value pairs.
         budget: US dollars that the study may cost by estimate; 0 = no limit.

@@ -46,7 +46,8 @@ def run(
     listed = parse_cells(cells)
     check_cells_per_run(len(listed), cells_per_run)
     check_history(history)
-    config, chosen = load_preset(preset, overrides), resolve_methods(methods)
+    config = load_preset(preset, overrides)
+    chosen = resolve_methods(methods, config.methods)
     for cell in listed:
         spec = find_dataset(cell.dataset)
         check_use(config, spec)

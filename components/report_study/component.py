@@ -21,7 +21,7 @@ def report_study(
     Args:
         cells: JSON list of {"dataset", "n"}, as given to the run.
         preset: preset of every cell.
-        methods: comma-separated methods; empty = the default six.
+        methods: comma-separated methods; empty = the preset's.
         seeds: number of replicates.
         overrides: space-separated section.field=value pairs.
         code_version: hash of this stage's source, part of the cache key.

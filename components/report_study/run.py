@@ -34,9 +34,9 @@ def run(
     """
     config = {"cells": cells, "preset": preset, "methods": methods, "seeds": replicates, "overrides": overrides}
     with stage("report_study", config, metrics_path, {"study": study_path}) as running:
-        listed, chosen = parse_cells(cells), resolve_methods(methods)
+        listed, settings = parse_cells(cells), load_preset(preset, overrides)
+        chosen = resolve_methods(methods, settings.methods)
         records = Records(study_id(listed, preset, methods, replicates, overrides))
-        settings = load_preset(preset, overrides)
         clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
         cost = estimate(clips, preset, chosen, replicates, clip_s=clip_s, config=settings)
         content = study(

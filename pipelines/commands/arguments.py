@@ -37,7 +37,7 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     _learners(options)
     config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
     config = with_llm_endpoint(config, options.llm_endpoint)
-    resolve_methods(options.methods)
+    resolve_methods(options.methods, config.methods)
     _check_texts(options)
     wanted = want(options.dataset, number("N", options.n or "0", 0), config)
     checked = {
@@ -100,7 +100,7 @@ def check_writers(config: RunConfig, methods: str) -> None:
 
     Raises ConfigError: the key is not set.
     """
-    recipes = [method.recipe for method in resolve_methods(methods).values() if method.recipe is not None]
+    recipes = [method.recipe for method in resolve_methods(methods, config.methods).values() if method.recipe is not None]
     if all(recipe.captions == "template" for recipe in recipes):
         return
     for writer in (config.augment_captions.writer, config.revise_captions.writer):
@@ -118,7 +118,7 @@ def study_request(options: argparse.Namespace) -> list[Wanted]:
         raise ConfigError("DATASETS is empty; name at least one, such as DATASETS=demo")
     _learners(options)
     config = load_preset(options.preset, options.overrides)
-    resolve_methods(options.methods)
+    resolve_methods(options.methods, config.methods)
     _check_texts(options)
     numbers = [number("N", size, 0) for size in sizes]
     wanted = [want(dataset, n, config) for dataset, n in itertools.product(datasets, numbers)]

@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
 
 def study_cost(options: argparse.Namespace, wanted: Sequence[Wanted]) -> Estimate:
     """Estimate the cost of a study of these cells."""
-    config, methods = load_preset(options.preset, options.overrides), resolve_methods(options.methods)
+    config = load_preset(options.preset, options.overrides)
+    methods = resolve_methods(options.methods, config.methods)
     replicates, price = number("SEEDS", options.seeds, 1), dollars("PRICE", options.price)
     clips, clip_s = [each.n or each.spec.n or 0 for each in wanted], [each.spec.clip_s for each in wanted]
     return estimate(clips, options.preset, methods, replicates, price, clip_s=clip_s, config=config, gpu=options.gpu)

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     2 = the checks could not run.
     """
     config = with_llm_endpoint(load_preset(options.preset, options.overrides), options.llm_endpoint)
-    methods = resolve_methods(options.methods)
+    methods = resolve_methods(options.methods, config.methods)
     spec = resolve_dataset(options.dataset)
     n, replicates = number("N", options.n or "0", 0), number("SEEDS", options.seeds, 1)
     connection = Connection.from_environment()

@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--learners": {"help": "comma-separated; default: all"},
     "--leave-out": {"help": "kept for evaluation; `none`: nothing"},
     "--llm-endpoint": {"help": "OpenAI-compatible server that writes the captions"},
-    "--methods": {"help": "comma-separated; default: six"},
+    "--methods": {"help": "comma-separated; default: those of the preset"},
     "--model": {"type": place, "help": "directory, for example RUNS/latest/classifier"},
     "--n": {"help": "training clips, of a study comma-separated numbers; default: the dataset's"},
     "--nodes": {"type": int},

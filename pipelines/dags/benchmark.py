@@ -113,7 +113,7 @@ def benchmark_pipeline(profile: Profile) -> Any:
         Args:
             cells: JSON list of {"dataset": name, s3:// address or inline YAML, "n": number of training clips}.
             preset: tiny (CPU), small (one GPU) or paper (real checkpoints).
-            methods: comma-separated methods; empty = the default six.
+            methods: comma-separated methods; empty = the preset's.
             seeds: number of replicates.
             overrides: space-separated section.field=value pairs.
             budget: US dollars that the study may cost by estimate; 0 = no limit.

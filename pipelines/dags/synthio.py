@@ -127,7 +127,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             dataset: a registered name, the s3:// address of a dataset YAML, or a dataset as inline YAML.
             preset: tiny (CPU), small (one GPU) or paper (real checkpoints).
             n: number of training clips; 0 = the dataset's default.
-            methods: comma-separated methods; empty = the default six.
+            methods: comma-separated methods; empty = the preset's.
             seeds: number of replicates.
             reuse_t2a_from: text-to-audio model of an earlier run, a folder or s3:// address; empty = train one.
             llm_endpoint: address of an OpenAI-compatible server that writes the captions, such as

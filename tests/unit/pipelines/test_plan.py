@@ -38,7 +38,7 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
     monkeypatch.setattr("components.plan.run.find_dataset", resolve_dataset)
     monkeypatch.setattr("components.plan.planning.corpus_id_files", lambda _: ())
     lacking = (
-        {"retrieval", "corpus_label", "background_noise"}
+        {"retrieval", "corpus_label", "synthio_corpus", "background_noise"}
         if load_preset(preset, CORPUS).prepare_corpus.source == "none"
         else set()
     )
@@ -53,6 +53,7 @@ def test_every_preset_and_dataset_gives_every_stage_a_valid_input(
     [
         ("gold,retrieval", "", "method retrieval takes clips"),
         ("gold,corpus_label", "", "method corpus_label takes clips"),
+        ("gold,synthio_corpus", "", "method synthio_corpus takes clips"),
         ("gold,background_noise", "", "method background_noise takes clips"),
         (
             "",
@@ -150,7 +151,8 @@ def test_what_only_generated_clips_need_is_made_only_for_them(methods: str, mode
 @pytest.mark.parametrize(
     ("preset", "methods", "overrides", "made"),
     [
-        ("tiny", "", "", False),
+        ("tiny", "", "", True),
+        ("tiny", "gold,vanilla,synthio", "", False),
         ("tiny", "gold,retrieval", "", True),
         ("tiny", "gold,background_noise", "", True),
         ("tiny", "gold", f"pretrain_clap.optim={OPTIM}", True),
