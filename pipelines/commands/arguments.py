@@ -100,7 +100,8 @@ def check_writers(config: RunConfig, methods: str) -> None:
 
     Raises ConfigError: the key is not set.
     """
-    recipes = [method.recipe for method in resolve_methods(methods, config.methods).values() if method.recipe is not None]
+    chosen = resolve_methods(methods, config.methods).values()
+    recipes = [method.recipe for method in chosen if method.recipe is not None]
     if all(recipe.captions == "template" for recipe in recipes):
         return
     for writer in (config.augment_captions.writer, config.revise_captions.writer):
