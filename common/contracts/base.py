@@ -20,6 +20,17 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def of(cls, *sources: object, **given: Any) -> Self:
+        """A model with the given fields, and those of the others that `sources` have: of the first that has one."""
+        found = {
+            name: getattr(source, name)
+            for source in reversed(sources)
+            for name in cls.model_fields
+            if hasattr(source, name)
+        }
+        return cls(**{**found, **given})
+
     def rounded(self) -> Self:
         """The same with every float rounded, so that files do not differ in the last bits."""
         return self.model_validate(rounded(to_jsonable_python(self)))

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, Field
 
 from common.contracts.base import Contract, absent
 from common.contracts.gold import HeldOutHealth
-from common.contracts.training import Failure
+from common.contracts.training import DeliveredModel, Failure
 
 Figure = Literal["accuracy", "map"]
 """Figure by which methods are compared: `map`, mean average precision, where clips have several labels."""
@@ -20,10 +20,6 @@ class Range(Contract):
     mean: float
     low: float
     high: float
-
-    def alone(self) -> dict[str, float]:
-        """Its mean, low and high, without what a subclass adds."""
-        return {end: getattr(self, end) for end in Range.model_fields}
 
 
 class Interval(Range):
@@ -78,26 +74,30 @@ class MethodScores(Scores):
     seeds: list[int] = Field(description="replicates that finished")
 
 
-class ClassicScores(Scores):
+class ClassicFigures(Figures):
     """Figures of the classic augmentation that validation chose in each replicate."""
 
     chosen: dict[int, str] = Field(description="method by replicate")
     seeds: list[int]
 
 
-class ZeroShotScores(Scores):
+class ClassicScores(ClassicFigures, Scores):
+    """All of them."""
+
+
+class ZeroShotFigures(Figures):
     """Figures of the CLAP that was not trained on the dataset."""
 
     title: str
 
 
-class DeliveredScores(Scores):
+class ZeroShotScores(ZeroShotFigures, Scores):
+    """All of them."""
+
+
+class DeliveredScores(Scores, DeliveredModel):
     """The delivered classifier and its figures."""
 
-    learner: str
-    method: str
-    members: list[str] = Field(description="learners of a blend")
-    clips: int = Field(description="labelled clips that it was trained on")
     threshold: float | None = absent("probability from which a label counts as heard, where clips have several")
 
 
@@ -256,33 +256,43 @@ class Leaks(Contract):
     shared_groups: list[str] = Field(description="groups with test and gold clips")
 
 
-class Comparison(Contract):
-    """Figures of all methods and learners, and their differences."""
+class Compared(Contract):
+    """What report.json takes over of a comparison."""
 
     figure: Figure
-    methods: dict[str, MethodScores]
-    best_classic: ClassicScores | None
-    zero_shot: ZeroShotScores | None
     differences: list[MethodDifference] = Field(description="those of the verdict first")
-    per_class: ClassGains | None = Field(description="of the first difference")
-    resampled: Literal["clips", "groups"] = Field(description="what the bootstrap draws")
-    resamples: int = Field(description="its draws")
     learners: dict[str, dict[str, LearnerScore]] = Field(description="by learner and method")
     best: Bests
 
 
-class Evaluation(Comparison):
+class Comparison(Compared):
+    """Figures of all methods and learners, and their differences."""
+
+    methods: dict[str, MethodScores]
+    best_classic: ClassicScores | None
+    zero_shot: ZeroShotScores | None
+    per_class: ClassGains | None = Field(description="of the first difference")
+    resampled: Literal["clips", "groups"] = Field(description="what the bootstrap draws")
+    resamples: int = Field(description="its draws")
+
+
+class Checked(Contract):
+    """What else report.json takes over."""
+
+    selected: Selected
+    oracle: Oracle | None
+    distances: Distances
+    leaks: Leaks
+
+
+class Evaluation(Comparison, Checked):
     """Figures of all classifiers on the test split, and what they are worth."""
 
     labels: list[str] = Field(description="by label id")
     n_train: int = Field(description="training clips of the first replicate")
     confidence: float = Field(description="level of the intervals, such as 0.95")
     delivered: DeliveredScores | None = Field(description="null where it could not be evaluated")
-    selected: Selected
     test: HeldOut
-    oracle: Oracle | None
-    distances: Distances
-    leaks: Leaks
     failures: list[Failure]
     heard: list[str] = Field(description="sentences: published models that may have heard the test clips")
     test_health: HeldOutHealth

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -13,27 +12,30 @@ Curve = list[dict[str, float | None]]
 """Rows of a training's figures by `step`."""
 
 
-def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}
+class Sum(Contract):
+    """What adds up field by field: numbers, numbers by name; other things by name are joined."""
+
+    def __add__(self, other: Self) -> Self:
+        """Sum of both."""
+        return self.model_copy(update={name: _added(mine, getattr(other, name)) for name, mine in self})
 
 
-class Price(Contract):
+def _added(one: Any, other: Any) -> Any:
+    if not isinstance(one, dict):
+        return one + other
+    added = {name: one[name] + other[name] for name in one.keys() & other.keys() if isinstance(one[name], int)}
+    return dict(sorted((one | other | added).items()))
+
+
+class Price(Sum):
     """Tokens and cost."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
 
-    def __add__(self, other: Price) -> Price:
-        """Sum of both."""
-        return Price(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cost=self.cost + other.cost,
-        )
 
-
-class Usage(Contract):
+class Usage(Sum):
     """Requests, tokens and cost of writing."""
 
     requests: int = Field(default=0, description="sent, retries included")
@@ -42,23 +44,13 @@ class Usage(Contract):
     paid: Price = Field(default=Price(), description="of the requests sent")
     replies: dict[str, Price] = Field(default_factory=dict, description="of each reply used, by its request's key")
 
-    def __add__(self, other: Usage) -> Usage:
-        """Sum of both."""
-        return Usage(
-            requests=self.requests + other.requests,
-            failed=_summed(self.failed, other.failed),
-            cached=self.cached + other.cached,
-            paid=self.paid + other.paid,
-            replies=self.replies | other.replies,
-        )
-
     @property
     def whole(self) -> Price:
         """Price of all replies, each counted once, whoever paid; equal in a first run, a resumed one and a rerun."""
         return sum((price for _, price in sorted(self.replies.items())), start=Price())
 
 
-class Tally(Contract):
+class Tally(Sum):
     """Origin of the captions and elements of some tasks. An extraction counts as one piece."""
 
     pieces: int = 0
@@ -66,16 +58,6 @@ class Tally(Contract):
     replaced: int = Field(default=0, description="written by the grammar, since no reply was usable")
     reasons: dict[str, int] = Field(default_factory=dict, description="refused, by reason code; every refusal counts")
     usage: Usage = Usage()
-
-    def __add__(self, other: Tally) -> Tally:
-        """Sum of both."""
-        return Tally(
-            pieces=self.pieces + other.pieces,
-            repaired=self.repaired + other.repaired,
-            replaced=self.replaced + other.replaced,
-            reasons=_summed(self.reasons, other.reasons),
-            usage=self.usage + other.usage,
-        )
 
     def figures(self, now: Tally) -> dict[str, float | int]:
         """Figures for the run's page.
@@ -109,11 +91,16 @@ class Diversity(Contract):
     word_spread: float | None = absent("mean Jaccard distance of the words of two captions; 0 = all alike")
 
 
-class SourceAccount(Diversity):
+class Source(Diversity):
     """Captions of one kind."""
 
     by_label: dict[str, Diversity]
     in_run: bool = Field(description="false: only written to compare with")
+
+
+class SourceAccount(Source):
+    """How they were written."""
+
     how: Tally
 
 
@@ -151,17 +138,22 @@ class Spectra(Contract):
     after: list[float]
 
 
-class Alignment(Contract):
+class Aligned(Contract):
     """One aligned model, and how far from gold its clips are before and after."""
 
     before: dict[str, float]
     after: dict[str, float]
-    curve: Curve
-    during: list[dict[str, float]] = Field(description="figures of all probes; the first is the unaligned model")
     best_step: int = Field(description="whose weights were kept; 0 = the unaligned ones")
-    keep_best_by: str = Field(description="figure that decided")
     stopped_by: str = Field(description="figure that ended training early, or empty")
     note: str
+
+
+class Alignment(Aligned):
+    """All figures of one."""
+
+    curve: Curve
+    during: list[dict[str, float]] = Field(description="figures of all probes; the first is the unaligned model")
+    keep_best_by: str = Field(description="figure that decided")
     pairs: int
     silent_losers: int
     silent_winners: list[str] = Field(description="clip ids")

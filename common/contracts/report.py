@@ -7,22 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from common.contracts.base import Contract, absent
-from common.contracts.evaluation import (
-    Bests,
-    Distances,
-    Figure,
-    Figures,
-    Interval,
-    Leaks,
-    LearnerScore,
-    MethodDifference,
-    Oracle,
-    Range,
-    Selected,
-)
-from common.contracts.generation import Diversity, EmptyClass, FilterRound
+from common.contracts.evaluation import Checked, ClassicFigures, Compared, Figures, Interval, Range, ZeroShotFigures
+from common.contracts.generation import Aligned, Diversity, EmptyClass, FilterRound, Source
 from common.contracts.gold import Dataset
-from common.contracts.training import Failure
+from common.contracts.training import DeliveredModel, Failure
 
 
 class Judgement(Contract):
@@ -49,26 +37,9 @@ class MethodFigures(Figures):
     average_precision: dict[str, float | None] | None = absent("by label, where clips have several")
 
 
-class ClassicFigures(Figures):
-    """Figures of the classic augmentation that validation chose in each replicate."""
-
-    chosen: dict[int, str] = Field(description="method by replicate")
-    seeds: list[int]
-
-
-class ZeroShotFigures(Figures):
-    """Figures of the CLAP that was not trained on the dataset."""
-
-    title: str
-
-
-class Delivered(Contract):
+class Delivered(DeliveredModel):
     """The delivered classifier on the test clips."""
 
-    learner: str
-    method: str
-    members: list[str]
-    clips: int = Field(description="labelled clips that it was trained on")
     test_accuracy: float | None = absent()
     test_map: float | None = absent()
     interval: Interval
@@ -98,21 +69,9 @@ class Data(Contract):
     warnings: list[str]
 
 
-class Aligned(Contract):
-    """An aligned model: distances to gold before and after."""
+class SourceWriting(Source):
+    """Captions of one kind, and how they were written."""
 
-    before: dict[str, float]
-    after: dict[str, float]
-    best_step: int
-    stopped_by: str
-    note: str
-
-
-class SourceWriting(Diversity):
-    """Captions of one kind."""
-
-    by_label: dict[str, Diversity]
-    in_run: bool
     pieces: int
     repaired: int
     replaced: int
@@ -219,26 +178,18 @@ class LongTail(Contract):
     thirds: list[Third] = Field(description="none when balanced or with fewer than six classes")
 
 
-class Report(Contract):
+class Report(Compared, Checked):
     """All results of a run."""
 
     dataset: Dataset
-    figure: Figure
     verdict: Verdict
     methods: dict[str, MethodFigures]
     best_classic: ClassicFigures | None
     zero_shot: ZeroShotFigures | None
-    differences: list[MethodDifference]
-    learners: dict[str, dict[str, LearnerScore]] = Field(description="by learner and method")
-    best: Bests
     delivered: Delivered
     rounds: list[FilterRound]
     data: Data
     failures: list[Failure]
-    selected: Selected
-    oracle: Oracle | None
-    distances: Distances
-    leaks: Leaks
     alignment: dict[str, Aligned] = Field(description="by <replicate>/<alignment>")
     captions: dict[str, Diversity] = Field(description="by set of clips")
     writing: Writing

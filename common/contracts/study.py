@@ -61,11 +61,11 @@ class ClipSet(Contract):
 
     name: str
     oracle: float | None = Field(description="share in which the oracle hears what was asked for")
-    frechet: float | None = Field(description="distance of CLAP embeddings to gold clips")
-    kernel: float | None = Field(description="the same")
+    frechet: float | None = Field(default=None, description="distance of CLAP embeddings to gold clips")
+    kernel: float | None = Field(default=None, description="the same")
     acoustics: dict[str, int | float] = Field(description="clips, shift and ks, as in report.json")
-    distinct_2: float | None = Field(description="of the captions")
-    self_bleu: float | None = Field(description="of the captions")
+    distinct_2: float | None = Field(default=None, description="of the captions")
+    self_bleu: float | None = Field(default=None, description="of the captions")
 
 
 class PartFailure(Contract):

@@ -152,11 +152,16 @@ Seconds = dict[str, dict[str, float]]
 """Mean seconds of a training, by learner and method."""
 
 
-class Delivery(Losses):
-    """The pair that is delivered, trained again on all labelled clips; losses are means of its replicates."""
+class DeliveredModel(Contract):
+    """The learner and method that are delivered, trained again."""
 
     learner: str
     method: str
     members: list[str] = Field(description="learners of a blend")
-    clips: int
+    clips: int = Field(description="labelled clips that it was trained on: all outside the test split")
+
+
+class Delivery(Losses, DeliveredModel):
+    """How it was chosen; losses are means of its replicates."""
+
     failures: list[Failure] = Field(description="of better pairs, and of trainings of this one")

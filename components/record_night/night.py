@@ -23,7 +23,7 @@ MIN_GROWTH_S = 60.0
 def figures_of(study: Study) -> tuple[NightFigure, ...]:
     """Headline figures of a study."""
     return tuple(
-        NightFigure(cell=cell_name(cell), method=name, title=method.title, figure=cell.figure, **method.score.alone())
+        NightFigure.of(method.score, method, cell, cell=cell_name(cell), method=name)
         for cell in study.cells
         for name, method in cell.methods.items()
     )

@@ -33,7 +33,7 @@ def run(
         study = read(Study, Path(study_path) / "study.json")
         store = open_store(store_uri())
         kept = History(store, history)
-        asked = Asked(preset=study.preset, seeds=study.seeds, overrides=study.overrides)
+        asked = Asked.of(study)
         figures, seconds = figures_of(study), seconds_of(study)
         good = good_before([other for other in kept.nights() if other.run != night], asked)
         missing = failures(study)

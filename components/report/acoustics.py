@@ -6,9 +6,8 @@ count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,9 @@ def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
     exponentially distributed. `flux` is the distance of neighbouring magnitude spectra of unit length. `pitch_hz` (60
     to 1000 Hz, median, by autocorrelation) is absent where no frame has a pitch.
     """
-    frames = _frames(np.asarray(x, np.float64), max(64, round(_FRAME_S * rate)))
+    size = max(64, round(_FRAME_S * rate))
+    padded = np.pad(np.asarray(x, np.float64), (0, max(0, size - len(x))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
     energy = (frames**2).mean(axis=1)
     if not energy.max() > 0:
         return {}
@@ -108,50 +109,34 @@ def acoustics(inputs: Inputs, most: int) -> Acoustics:
     Args:
         most: largest number of measured clips per set, drawn by a hash of the clip id.
     """
-    gold, folders = inputs.gold, inputs.folders
+    gold = inputs.gold
     train = {clip.clip_id: clip for replicate in gold.replicates for clip in gold.train(replicate)}
     held_out = {
         clip.clip_id: clip for replicate in gold.replicates for clip in gold.val(replicate) if clip.clip_id not in train
     }
-    sets: dict[str, tuple[Path, list[Any]]] = {REFERENCE: (folders["gold"], list(held_out.values()))}
+    sets: dict[str, tuple[str, Sequence[GoldClip | SyntheticClip]]] = {REFERENCE: ("gold", list(held_out.values()))}
     if inputs.vanilla:
-        sets["vanilla"] = (folders["vanilla"], inputs.vanilla)
+        sets["vanilla"] = ("vanilla", inputs.vanilla)
     for recipe in sorted({clip.recipe for clip in inputs.accepted}):
-        sets[f"{recipe}, accepted"] = (folders["accepted"], [clip for clip in inputs.accepted if clip.recipe == recipe])
+        sets[f"{recipe}, accepted"] = ("accepted", [clip for clip in inputs.accepted if clip.recipe == recipe])
     if len(sets) < 2:
         return Acoustics(real_clips=0, sets={})
     # One sample rate for all sets: a frequency band missing in one set would otherwise dominate the statistics.
     clips: list[GoldClip | SyntheticClip] = [*train.values(), *inputs.vanilla, *inputs.accepted]
     rate = min(clip.sample_rate_hz for clip in clips)
-    measured = _measure(rate, most)
-    real = measured(folders["gold"], list(train.values()))
-    rows = {name: row for name, where in sets.items() if (row := _row(real, measured(*where)))}
-    return Acoustics(real_clips=len(real), sets=rows)
 
-
-def _measure(rate: int, most: int) -> Callable[[Path, Sequence[GoldClip | SyntheticClip]], list[dict[str, float]]]:
-    def measured(folder: Path, clips: Sequence[GoldClip | SyntheticClip]) -> list[dict[str, float]]:
+    def measured(folder: str, clips: Iterable[GoldClip | SyntheticClip]) -> list[dict[str, float]]:
         drawn = sorted(clips, key=lambda clip: sha256(clip.clip_id.encode()).hexdigest())[:most]
-        return [found for clip in drawn if (found := clip_statistics(load_clip(folder, clip, rate), rate))]
+        found = [clip_statistics(load_clip(inputs.folders[folder], clip, rate), rate) for clip in drawn]
+        return [row for row in found if row]
 
-    return measured
-
-
-def _row(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> AcousticSet | None:
-    found = compare(real, other)
-    if not found:
-        return None
-    return AcousticSet(
-        clips=len(other),
-        shift=float(np.mean([abs(row["shift"]) for row in found.values()])),
-        ks=float(np.mean([row["ks"] for row in found.values()])),
-        statistics=found,
-    )
-
-
-def _frames(x: Floats, size: int) -> Floats:
-    padded = np.pad(x, (0, max(0, size - len(x))))
-    return np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
+    real, rows = measured("gold", train.values()), {}
+    for name, where in sets.items():
+        other = measured(*where)
+        if found := compare(real, other):
+            shift, ks = (float(np.mean([abs(row[key]) for row in found.values()])) for key in ("shift", "ks"))
+            rows[name] = AcousticSet(clips=len(other), shift=shift, ks=ks, statistics=found)
+    return Acoustics(real_clips=len(real), sets=rows)
 
 
 def _pitches(frames: Floats, rate: int) -> Floats:

@@ -67,7 +67,7 @@ def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | N
     found = evaluation.per_class
     if found is None:
         return None
-    rows = [TailClass(label=row.label, train=counts[row.label], test=row.clips, **row.alone()) for row in found.classes]
+    rows = [TailClass.of(row, train=counts[row.label], test=row.clips) for row in found.classes]
     rows.sort(key=lambda row: (row.train, row.label))
     balanced = len({row.train for row in rows}) < 2
     thirds = [] if balanced or len(rows) < 6 else _thirds(rows)
@@ -87,12 +87,12 @@ def _thirds(rows: Sequence[TailClass]) -> list[Third]:
 def cost(evaluation: Evaluation, methods: Mapping[str, Method]) -> list[Cost]:
     """Gain over gold, and the stages needed, of each method except gold and the ceilings."""
     return [
-        Cost(
+        Cost.of(
+            row,
             name=row.method,
             title=evaluation.methods[row.method].title,
             reliable=reliable(row) > 0,
             stages=own_stages(methods[row.method]),
-            **row.alone(),
         )
         for row in evaluation.differences
         if row.versus == BASELINE and row.method in methods and not methods[row.method].ceiling
@@ -121,16 +121,7 @@ def own_stages(method: Method) -> list[str]:
 def budget_rows(selection: Selection, evaluation: Evaluation, replicate: int) -> list[BudgetRow]:
     """Steps, examples and clips of each method in one replicate; equal steps and examples make the comparison fair."""
     return [
-        BudgetRow(
-            title=evaluation.methods[name].title,
-            steps=told.steps,
-            examples=told.examples,
-            synthetic_clips=told.synthetic_clips,
-            synthetic=told.slot.synthetic,
-            stands_in=told.gold_stands_in_for,
-            classic=told.classic,
-            strength=told.strength,
-        )
+        BudgetRow.of(told, told.slot, title=evaluation.methods[name].title, stands_in=told.gold_stands_in_for)
         for name in in_order(evaluation.methods)
         if (told := selection.chosen.get(f"{name}/{replicate}"))
     ]

@@ -23,7 +23,6 @@ from components.report.results import SOURCES
 from components.report.shown import Shown
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
-_MACHINE = {"cpu": "{}", "cores": "{} cores", "memory_gb": "{} GB memory", "python": "Python {}"}
 
 
 def page_of(folder: Path, run: Mapping[str, Any] | None = None) -> str:
@@ -45,7 +44,6 @@ def page_of(folder: Path, run: Mapping[str, Any] | None = None) -> str:
         plan=shown.plan,
         run=run,
         sections=sections,
-        facts=run and run_facts(run),
         costs=run and cost_rows(report.cost, run["stages"]),
         titled=lambda method: wording.title(method, report),
         reliable=reliable,
@@ -80,16 +78,6 @@ def cost_rows(costs: Sequence[Cost], stages: Sequence[Mapping[str, Any]]) -> lis
             each = numbers.duration(seconds / (100 * row.mean)) if row.mean > 0 and row.stages else "none"
         rows.append((row, work, each if row.reliable else "not reliable"))
     return rows
-
-
-def run_facts(run: Mapping[str, Any]) -> list[str]:
-    """Wall time, time outside the models, and machine, each a sentence without its full stop."""
-    machine, share = run["machine"], run.get("outside_models_share")
-    parts = [text.format(machine[key]) for key, text in _MACHINE.items() if machine.get(key)]
-    facts = [f"Wall time {numbers.duration(run['wall_seconds'])}"]
-    if share is not None:
-        facts.append(f"{100 * share:.1f} % of it outside the models (imports, orchestration, files)")
-    return facts + ([f"Machine: {', '.join(parts)}"] if parts else [])
 
 
 def markdown(report: Report) -> str:

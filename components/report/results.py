@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from common.captions.metrics import diversity
 from common.config.evaluation import ReportPlan
 from common.config.methods import Method
-from common.contracts.evaluation import Figures, Scores
-from common.contracts.generation import CaptionAccount, Diversity, EmptyClass, FilterAccount, Tally
+from common.contracts.evaluation import ClassicFigures, ZeroShotFigures
+from common.contracts.generation import Aligned, CaptionAccount, Diversity, EmptyClass, FilterAccount, Tally
 from common.contracts.report import (
-    Aligned,
     ClassCounts,
-    ClassicFigures,
     Data,
     Delivered,
     Likeness,
@@ -30,7 +27,6 @@ from common.contracts.report import (
     RoundWriting,
     SourceWriting,
     Writing,
-    ZeroShotFigures,
 )
 from common.contracts.training import Failure
 from common.errors import DataError
@@ -48,8 +44,6 @@ SOURCES = {
     "template": "template",
 }
 """Kinds of captions with their titles, in the order of the table."""
-_SAME = ("figure", "differences", "learners", "best", "selected", "oracle", "distances", "leaks")
-"""Fields that report.json takes over from evaluation.json."""
 
 
 def results(inputs: Inputs, plan: ReportPlan) -> Report:
@@ -63,33 +57,23 @@ def results(inputs: Inputs, plan: ReportPlan) -> Report:
     def by_label(values: Sequence[float | None] | None) -> dict[str, float | None] | None:
         return None if values is None else dict(zip(evaluation.labels, values, strict=True))
 
-    return Report(
+    return Report.of(
+        evaluation,
         dataset=inputs.gold.dataset,
         verdict=verdict(evaluation, inputs.gold.shared, empty_cautions(empty)),
         methods={
-            name: MethodFigures(
-                **_figures(row, "title", "seeds"),
-                recall=by_label(row.recall),
-                average_precision=by_label(row.average_precision),
-            )
+            name: MethodFigures.of(row, recall=by_label(row.recall), average_precision=by_label(row.average_precision))
             for name, row in evaluation.methods.items()
         },
-        best_classic=classic and ClassicFigures(**_figures(classic, "chosen", "seeds")),
-        zero_shot=untrained and ZeroShotFigures(**_figures(untrained, "title")),
-        delivered=Delivered(
-            **{name: getattr(told, name) for name in ("learner", "method", "members", "clips")},
-            **{f"test_{evaluation.figure}": told.score.mean},
-            interval=told.score,
-            ece=told.ece.mean,
+        best_classic=classic and ClassicFigures.of(classic),
+        zero_shot=untrained and ZeroShotFigures.of(untrained),
+        delivered=Delivered.of(
+            told, **{f"test_{evaluation.figure}": told.score.mean}, interval=told.score, ece=told.ece.mean
         ),
         rounds=inputs.filtered.rounds,
         data=_data(inputs, plan),
         failures=[*evaluation.failures, *_failed_alignments(inputs)],
-        **{name: getattr(evaluation, name) for name in _SAME},
-        alignment={
-            name: Aligned(**{key: getattr(account, key) for key in Aligned.model_fields})
-            for name, account in sorted(inputs.align.models.items())
-        },
+        alignment={name: Aligned.of(account) for name, account in sorted(inputs.align.models.items())},
         captions=caption_sets(inputs),
         writing=writing(inputs.writing),
         likeness=likeness(inputs.filtered),
@@ -106,10 +90,6 @@ def results(inputs: Inputs, plan: ReportPlan) -> Report:
         factors=factors(inputs.selection, evaluation),
         long_tail=long_tail(evaluation, Counter(label for clip in first for label in clip.labels)),
     ).rounded()
-
-
-def _figures(row: Scores, *more: str) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in (*Figures.model_fields, *more)}
 
 
 def caption_sets(inputs: Inputs) -> dict[str, Diversity]:
@@ -173,32 +153,27 @@ def writing(account: CaptionAccount) -> Writing:
     """
     whole = sum((row.how for row in account.rounds), start=Tally())
     sources = {name: account.sources[name] for name in SOURCES if name in account.sources}
-    kept = ("pieces", "repaired", "replaced")
-    return Writing(
-        writer=account.writer,
-        sources={
-            name: SourceWriting.model_validate(
-                {**row.model_dump(exclude={"how"}), **{key: getattr(row.how, key) for key in kept}}
-            )
-            for name, row in sources.items()
-        },
-        **whole.model_dump(exclude={"usage"}),
-        **dict(whole.usage.whole),
-        rounds=[
-            RoundWriting(round=row.round, prompts=row.prompts, replaced=row.how.replaced) for row in account.rounds
-        ],
+    return Writing.of(
+        account,
+        whole,
+        whole.usage.whole,
+        sources={name: SourceWriting.of(row, row.how) for name, row in sources.items()},
+        rounds=[RoundWriting.of(row, row.how) for row in account.rounds],
     )
 
 
 def likeness(filtered: FilterAccount) -> dict[str, Likeness]:
     """Similarity of each recipe's clips to their nearest gold training clip."""
+    recipes: dict[str, list[tuple[float, str | None]]] = {}
+    for row in filtered.candidates:
+        if row.nearest_similarity is not None:
+            recipes.setdefault(row.recipe, []).append((row.nearest_similarity, row.reason))
     rows = {}
-    for recipe in sorted({row.recipe for row in filtered.candidates if row.nearest_similarity is not None}):
-        own = [row for row in filtered.candidates if row.recipe == recipe and row.nearest_similarity is not None]
-        kept = [row.nearest_similarity for row in own if row.reason is None and row.nearest_similarity is not None]
+    for recipe, own in sorted(recipes.items()):
+        kept = [similarity for similarity, reason in own if reason is None]
         rows[recipe] = Likeness(
             clips=len(own),
-            near_copies=sum(row.reason == "near_copy" for row in own),
+            near_copies=sum(reason == "near_copy" for _, reason in own),
             median=float(np.median(kept)) if kept else None,
             highest=max(kept, default=None),
         )

@@ -22,7 +22,6 @@ from components.report.wording import pair, title
 
 MAX_NUMBERED_CLASSES = 14
 """Largest number of classes for numbers in a confusion matrix; larger ones show shades only."""
-TRAINED_CODEC = "AutoencoderOobleck"
 
 DISTANCES = {
     "spectrum_db": "mean spectrum, dB",
@@ -286,42 +285,6 @@ def acoustic_rows(report: Report, methods: Mapping[str, Method]) -> tuple[list[t
     sets = report.acoustics.sets
     rows = [(set_title(name, methods), sets[name]) for name in _sets_in_order(sets)]
     return rows, min([report.acoustics.real_clips, *(row.clips for row in sets.values())]) < FEW
-
-
-def limits(report: Report, shown: Shown) -> list[str]:
-    """Limits of the results, as sentences that follow from the run's setup."""
-    lines: list[str] = []
-    replicates, data = len(shown.plan.replicates), report.data
-    if shown.codec not in (TRAINED_CODEC, ""):
-        lines.append(
-            Markup(
-                "Audio is coded by <code>{}</code>, a fixed transform in the place of a trained autoencoder: fine "
-                "detail of the sounds is simplified, and results with a trained one may differ."
-            ).format(shown.codec)
-        )
-    if any("grammar" in writer for writer in shown.writers):
-        lines.append(
-            "New captions were composed by a small built-in grammar, not by a language model: they vary words and "
-            "acoustics, but know nothing of the world."
-        )
-    if any("acoustics" in name for name in shown.captioners):
-        lines.append("Real clips were captioned from their label and measured acoustics, not by a model that listens.")
-    if replicates < 5:
-        count = "One replicate" if replicates == 1 else f"{replicates} replicates"
-        lines.append(
-            f"{count}: training is subject to chance, and so few repetitions measure that chance roughly. Intervals "
-            "are widened for it, yet a small gain can be missed or, more rarely, imagined."
-        )
-    groups = f" of {data.test_groups} groups" if data.test_groups else ""
-    lines.append(
-        f"The test set has {data.n_test} clips{groups}. The figures hold for sounds recorded as these were, not "
-        "for other microphones, rooms or speakers."
-    )
-    lines.append(
-        "CLAP chooses which clips are kept and also measures how close the synthetic clips are to the real ones. The "
-        "oracle is a second opinion, but it has heard the training clips."
-    )
-    return lines
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -104,11 +104,10 @@ def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
     evaluation, filtered = inputs.evaluation, inputs.filtered
     recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
     cards, left_out = _cards(inputs, plan, recipe)
-    taken = ("labels", "confidence", "resampled", "resamples", "per_class")
-    return Shown(
+    return Shown.of(
+        evaluation,
+        inputs,
         plan=plan,
-        **{name: getattr(evaluation, name) for name in taken},
-        **{name: getattr(inputs, name) for name in ("seconds", "codec", "captioners", "writers")},
         confusions=_confusions(evaluation),
         budget=budget_rows(inputs.selection, evaluation, plan.replicates[0]),
         strengths=tried_rows(inputs.selection, evaluation, "strength"),

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from common.config.methods import ABLATIONS, BASELINE, SUBJECT, Method
-from common.contracts.evaluation import Figures, LearnerScore
-from common.contracts.report import Judgement, Report
+from common.contracts.evaluation import LearnerScore, Range
+from common.contracts.report import Judgement, MethodFigures, Report
 from common.contracts.study import (
     Ablation,
     ClipSet,
@@ -58,7 +58,7 @@ def study(
         correction=Correction(comparisons=len(corrected), below=sum(p < LEVEL for p in corrected), level=LEVEL),
         win_rates=_win_rates(rows),
         ablations=[
-            Ablation(dataset=row.dataset, n=row.n, without=part, **difference.alone())
+            Ablation.of(difference, dataset=row.dataset, n=row.n, without=part)
             for row in rows
             for part in ABLATIONS
             for difference in row.differences
@@ -78,34 +78,28 @@ def _cell(cell: Cell, record: Record | None, methods: Mapping[str, Method], corr
     if record is None:
         return StudyCell(dataset=dataset, n=n, state="failed", failures=[PartFailure(error=UNFINISHED)])
     report = record.report
-    return StudyCell(
+    return StudyCell.of(
+        report,
+        record,
         dataset=dataset,
         n=n,
         state="done",
-        seconds=record.seconds,
-        figure=report.figure,
         methods={
-            name: _measured(row, row.title, published(dataset, n, name))
-            for name in methods
-            if (row := report.methods.get(name))
+            name: _measured(row, published(dataset, n, name)) for name in methods if (row := report.methods.get(name))
         },
         learners={name: own[BASELINE] for name, own in report.learners.items() if BASELINE in own},
-        best=report.best,
         factors=report.factors.methods,
-        differences=[StudyDifference(**dict(row), p_study=next(corrected)) for row in report.differences],
-        verdict=Judgement(**report.verdict.model_dump(exclude={"cautions"})),
-        long_tail=report.long_tail,
-        cost=report.cost,
+        differences=[StudyDifference.of(row, p_study=next(corrected)) for row in report.differences],
+        verdict=Judgement.of(report.verdict),
         clip_sets=_clip_sets(report),
-        failures=[PartFailure(**dict(failure)) for failure in report.failures],
+        failures=[PartFailure.of(failure) for failure in report.failures],
     )
 
 
-def _measured(row: Figures, title: str, value: float | None) -> Measured:
-    scores = {name: getattr(row, name) for name in ("accuracy", "map", "macro_f1")}
+def _measured(row: MethodFigures, value: float | None) -> Measured:
     # The paper gives no interval, so the interval is that of the measured figure.
-    difference = value and {end: 100 * figure - value for end, figure in row.score.alone().items()}
-    return Measured(title=title, published=value, difference=difference, **scores)
+    difference = value and {end: 100 * figure - value for end, figure in Range.of(row.score)}
+    return Measured.of(row, published=value, difference=difference)
 
 
 def _curves(
@@ -114,8 +108,7 @@ def _curves(
     curves: dict[str, dict[str, list[Point]]] = {}
     for row, found in sorted(rows, key=lambda entry: (entry[0].dataset, entry[0].n)):
         for name, told in found.items():
-            point = Point(n=row.n, **told.score.alone())
-            curves.setdefault(row.dataset, {}).setdefault(name, []).append(point)
+            curves.setdefault(row.dataset, {}).setdefault(name, []).append(Point.of(told.score, n=row.n))
     return curves
 
 
@@ -153,12 +146,12 @@ def _clip_sets(report: Report) -> list[ClipSet]:
     heard = report.oracle.sets if report.oracle else {}
     distances, acoustics, captions = report.distances.sets, report.acoustics.sets, report.captions
     return [
-        ClipSet(
+        ClipSet.of(
+            distances.get(name),
+            captions.get(name),
             name=name,
-            oracle=getattr(heard.get(name), "accuracy", None),
-            **{key: getattr(distances.get(name), key, None) for key in ("frechet", "kernel")},
+            oracle=heard[name].accuracy if name in heard else None,
             acoustics=acoustics[name].model_dump(exclude={"statistics"}) if name in acoustics else {},
-            **{key: getattr(captions.get(name), key, None) for key in ("distinct_2", "self_bleu")},
         )
         for name in sorted({*heard, *distances, *acoustics})
     ]
