@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from common.errors import DataError, StorageError
+from common.errors import DataError
 from common.records.clips import Prompt
+from common.storage import publish_file
 
 PROVENANCE = "provenance.jsonl"
 
@@ -74,16 +75,9 @@ def copy_provenance(target: Path, sources: Mapping[Path, Iterable[str]]) -> None
 
 
 def _write(folder: Path, lines: Iterable[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{PROVENANCE}.part"
-    try:
-        # Written line by line; a run has tens of thousands of records of a few kilobytes each.
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-        unfinished.replace(folder / PROVENANCE)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {folder / PROVENANCE}: {error.strerror or error}; free some space") from error
+    # Written line by line; a run has tens of thousands of records of a few kilobytes each.
+    with publish_file(folder / PROVENANCE) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
 
 
 def _chosen(folder: Path, wanted: frozenset[str]) -> Iterator[tuple[str, str]]:

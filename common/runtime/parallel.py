@@ -8,19 +8,21 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextvars import ContextVar
 from typing import Literal, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from common.errors import ConfigError, DataError, Interrupted, StorageError
 from common.runtime.interrupts import forwarded_sigterm
-from common.runtime.split_guard import go_on_as, running_stage
+from common.runtime.split_guard import RUNNING
 from common.runtime.timing import model_time
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_interrupted: Interrupted | None = None
+_interrupted: ContextVar[Interrupted | None] = ContextVar("interrupted", default=None)
+"""What interrupted an item of this worker: the next one is queued already, and must not start."""
 
 
 def cpu_count() -> int:
@@ -93,7 +95,7 @@ def _run_items(
     # and `_one_thread` is called before any parallel region.
     context = multiprocessing.get_context(start)
     _one_thread()
-    pool = ProcessPoolExecutor(workers, context, _begin_worker, (running_stage(),))
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (RUNNING.get(),))
     with forwarded_sigterm(), pool:
         futures = {pool.submit(_attempt, work, item): index for index, item in enumerate(items)}
         try:
@@ -112,14 +114,12 @@ def _run_items(
 
 
 def _attempt(work: Callable[[Item], Result], item: Item) -> Result:
-    global _interrupted
-    if _interrupted is not None:
-        raise _interrupted
+    if (before := _interrupted.get()) is not None:
+        raise before
     try:
         return work(item)
     except Exception as error:
-        # The worker's next item is already queued; it must not start after SIGTERM.
-        _interrupted = error if isinstance(error, Interrupted) else None
+        _interrupted.set(error if isinstance(error, Interrupted) else None)
         raise sendable(error) from None
 
 
@@ -132,7 +132,7 @@ def sendable(error: Exception) -> Exception:
 
 
 def _begin_worker(stage: str | None) -> None:
-    go_on_as(stage)
+    RUNNING.set(stage)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _one_thread()
 

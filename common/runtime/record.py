@@ -1,16 +1,24 @@
-"""`stage.json`: how a task of a local run ended, left beside its outputs for the runner."""
+"""`stage.json`: how a task ended, left beside its outputs; and kfp's executor as a local run starts it.
+
+`python -m common.runtime.record` takes the arguments of `python -m kfp.dsl.executor_main`. The reason for a failure
+is left as data for the runner, also where it came outside a stage's frame.
+"""
 
 from __future__ import annotations
 
+import runpy
+import sys
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 from typing import Literal
 
 from pydantic import Field
 
-from common.contracts.base import Contract
+from common.contracts.base import Contract, write
+from common.log import task_folder
 
 RECORD = "stage.json"
+PROGRAM, EXECUTOR = "common.runtime.record", "kfp.dsl.executor_main"
 LONGEST = 600
 """Characters of a reason; the log has all."""
 NO_MEMORY = "most often the machine ran out of memory: close other programs, or take a smaller preset or N"
@@ -29,15 +37,14 @@ class StageRecord(Contract):
 
 def reason(error: BaseException) -> str:
     """Class and message of an error in one line; without a message, where it was raised; of a group also its parts."""
-    name, message = type(error).__name__, str(error)
+    told = f"{type(error).__name__}: {error}".rstrip(".")
     if isinstance(error, BaseExceptionGroup):
-        message += f": {'; '.join(_parts(error))}"
-    frames = traceback.extract_tb(error.__traceback__)
-    if not message:
-        message = f", raised in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
-        told = shortened(f"{name}{message}")
-    else:
-        told = shortened(f"{name}: {message}".rstrip("."))
+        told += f": {'; '.join(_parts(error))}"
+    elif not str(error):
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f", raised in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+        told = f"{type(error).__name__}{place}"
+    told = shortened(told)
     return f"{told}; {NO_MEMORY}" if isinstance(error, MemoryError | BrokenProcessPool) else told
 
 
@@ -52,3 +59,19 @@ def _parts(group: BaseExceptionGroup[BaseException]) -> list[str]:
     for error in group.exceptions:
         parts += _parts(error) if isinstance(error, BaseExceptionGroup) else [f"{type(error).__name__}: {error}"]
     return parts
+
+
+def main() -> None:
+    """Run the executor; an error that no stage recorded is recorded here."""
+    folder = task_folder()
+    sys.modules.pop(EXECUTOR, None)
+    try:
+        runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+    except Exception as error:
+        if folder is not None and not (folder / RECORD).exists():
+            write(folder / RECORD, StageRecord(stage="", outcome="failed", error=reason(error)))
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from typing import Any
 
 from common.contracts.base import write
 from common.errors import StorageError
-from common.log import event, get_logger, task_folder
+from common.log import event, get_logger
 from common.runtime.record import RECORD, StageRecord, reason
 from common.runtime.split_guard import running_as
 from common.runtime.timing import Stopwatch, timing_models
@@ -26,7 +26,7 @@ class Stage:
 
     def __init__(self, name: str) -> None:
         self.figures: dict[str, float | int | str] = {}
-        self.name = name
+        self.name, self.start = name, time.monotonic()
         self.inside_models = Stopwatch()
 
     def verify(self, inputs: Mapping[str, str | None]) -> None:
@@ -46,6 +46,17 @@ class Stage:
         for name, value in figures.items():
             self.figures[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
+    def ended(self, error: str = "") -> StageRecord:
+        """Record of the stage as it ends now."""
+        return StageRecord(
+            stage=self.name,
+            outcome="failed" if error else "succeeded",
+            seconds=time.monotonic() - self.start,
+            model_seconds=self.inside_models.seconds,
+            figures=self.figures,
+            error=error,
+        )
+
 
 @contextlib.contextmanager
 def stage(
@@ -59,16 +70,14 @@ def stage(
 
     Logs settings and versions, unpacks and verifies the inputs and creates the output folders. On success, writes the
     figures to `metrics_path`, and hashes and packs every output (`common.storage.artifacts`). Outputs must not be
-    empty, because KFP silently skips a missing one. However it ends, `common.runtime.record` tells a
-    local run how.
+    empty, because KFP silently skips a missing one. However it ends, `stage.json` beside `metrics_path` says how.
 
     Args:
         inputs: artifacts that the stage always reads; see `Stage.verify`.
 
     Raises StorageError: an input is missing or damaged, or an output is empty.
     """
-    log = get_logger(name)
-    start = time.monotonic()
+    log, running, place = get_logger(name), Stage(name), Path(metrics_path).with_name(RECORD)
     event(
         log,
         "stage_start",
@@ -77,7 +86,6 @@ def stage(
         python=platform.python_version(),
         machine=platform.machine(),
     )
-    running = Stage(name)
     try:
         running.verify(inputs or {})
         for folder in outputs.values():
@@ -94,24 +102,10 @@ def stage(
         write_json(Path(metrics_path), running.figures)
     except Exception as error:
         with contextlib.suppress(StorageError):
-            _leave(running, start, reason(error))
+            write(place, running.ended(reason(error)))
         raise
     finally:
         forget_verified()
-    told = _leave(running, start)
+    told = running.ended()
+    write(place, told)
     event(log, "stage_done", wall_s=told.seconds, model_s=told.model_seconds, **told.figures)
-
-
-def _leave(running: Stage, start: float, error: str = "") -> StageRecord:
-    told = StageRecord(
-        stage=running.name,
-        outcome="failed" if error else "succeeded",
-        seconds=time.monotonic() - start,
-        model_seconds=running.inside_models.seconds,
-        figures=running.figures,
-        error=error,
-    )
-    folder = task_folder()
-    if folder is not None:
-        write(folder / RECORD, told)
-    return told

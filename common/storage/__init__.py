@@ -13,7 +13,7 @@ boto3 itself reads the keys (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_
 `AWS_CA_BUNDLE`.
 """
 
-from common.storage.keys import DamagedError
+from common.storage.hashing import DamagedError
 from common.storage.local import publish_dir, publish_file, read_json, write_bytes, write_json, write_text
 from common.storage.objects import (
     STORE_VARIABLE,

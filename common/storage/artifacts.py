@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 
 from common.errors import StorageError
@@ -23,12 +24,13 @@ _MOUNTS = ("s3", "minio", "gcs")
 _THREADS = 4
 _APART = {SUMS_FILE, "training.json", "monitor"}
 """Names at the top of an artifact that are not its content; the records of a training may hold times."""
-_verified: dict[Path, str] = {}
+_verified: ContextVar[dict[Path, str]] = ContextVar("verified")
+"""Hashes of the files of verified inputs; a thread or process without them reads the files."""
 
 
 def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes; the file is not read if it belongs to a verified input of the running stage."""
-    return _verified.get(path.absolute()) or hash_file(path)
+    return _verified.get({}).get(path.absolute()) or hash_file(path)
 
 
 def artifact_hash(folder: Path, files: Iterable[Path] | None = None) -> str:
@@ -47,7 +49,7 @@ def artifact_hash(folder: Path, files: Iterable[Path] | None = None) -> str:
 
 def forget_verified() -> None:
     """Forget the hashes of verified inputs, whose files may change once the stage has ended."""
-    _verified.clear()
+    _verified.set({})
 
 
 def finish_artifact(folder: Path) -> None:
@@ -107,7 +109,8 @@ def verify_artifact(stage: str, name: str, folder: Path) -> None:
     for file, found in zip(expected, _hashes(folder, list(expected)), strict=True):
         if found != expected[file]:
             raise _gone(stage, name, folder, f"{folder / file} does not have the hash in {SUMS_FILE}")
-    _verified.update({(folder / file).absolute(): digest for file, digest in expected.items()})
+    known = {(folder / file).absolute(): digest for file, digest in expected.items()}
+    _verified.set(_verified.get({}) | known)
 
 
 def _hashes(folder: Path, names: Sequence[str]) -> list[str]:

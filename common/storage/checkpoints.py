@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,14 @@ DONE = "DONE.json"
 class Checkpoints:
     """Checkpoints `step-N/` of one item in training.
 
-    A checkpoint is valid when its `DONE.json` exists, which is written last and holds size and SHA-256
-    of every file.
+    A checkpoint is valid when its `DONE.json` exists, which is written last and holds size and SHA-256 of every file.
 
     Args:
-        store: `file://` or `s3://`; holds nothing but these checkpoints.
+        store: holds nothing but these checkpoints.
     """
 
-    def __init__(self, store: ObjectStore, keep: int = 2) -> None:
-        self._store, self._keep = store, keep
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
 
     @property
     def uri(self) -> str:
@@ -43,13 +43,17 @@ class Checkpoints:
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Store the files that `write(folder)` puts into an empty folder as the checkpoint of `step`.
 
-        Afterwards, remove older checkpoints beyond the newest `keep`, and all checkpoints of later steps.
+        Afterwards, remove older checkpoints beyond the newest two, and all checkpoints of later steps.
 
         Raises StorageError: the store cannot be written.
         """
-        name = f"step-{step}"
-        self._remove(name, self._found().get(step, []))
-        with self._folder(name) as (folder, is_final):
+        self._remove(step)
+        own = self._store.child(f"step-{step}")
+        # On a file system the folder is the final one, so that nothing is written twice.
+        final = own.local_path("")
+        with contextlib.ExitStack() as stack:
+            folder = final or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="checkpoint-")))
+            folder.mkdir(parents=True, exist_ok=True)
             try:
                 write(folder)
             except OSError as error:
@@ -60,21 +64,24 @@ class Checkpoints:
             files = {}
             for path in sorted(folder.iterdir()):
                 files[path.name] = {"size": path.stat().st_size, "sha256": hash_file(path)}
-                if not is_final:
-                    self._store.upload(f"{name}/{path.name}", path)
-        self._store.write_bytes(f"{name}/{DONE}", json.dumps({"step": step, "files": files}, indent=2).encode())
-        self._tidy(step)
+                if final is None:
+                    own.upload(path.name, path)
+        own.write_bytes(DONE, json.dumps({"step": step, "files": files}, indent=2).encode())
+        found = self._found()
+        whole = sorted(number for number in found if number <= step and DONE in found[number])
+        for number in found.keys() - whole[-2:]:
+            self._remove(number)
 
-    @contextmanager
+    @contextlib.contextmanager
     def latest(self) -> Iterator[tuple[int, Path] | None]:
         """Yield the newest valid checkpoint as `(step, folder)`, or None; damaged newer ones are logged.
 
         The folder exists inside the block only.
         """
-        for step, keys in sorted(self._found().items(), reverse=True):
+        for step, names in sorted(self._found().items(), reverse=True):
             with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
                 try:
-                    folder = self._verified(f"step-{step}", keys, Path(temporary))
+                    folder = self._verified(f"step-{step}", names, Path(temporary))
                 except StorageError as error:
                     event(log, "checkpoint_skipped", step=step, uri=self.uri, reason=error)
                     continue
@@ -84,20 +91,19 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints, once the work is finished."""
-        for step, keys in self._found().items():
-            self._remove(f"step-{step}", keys)
+        for step in self._found():
+            self._remove(step)
 
     def _found(self) -> dict[int, list[str]]:
-        """Keys by step, of complete and incomplete checkpoints."""
+        """Names of files by step, of complete and incomplete checkpoints."""
         found: dict[int, list[str]] = {}
         for key in self._store.list():
-            name, _, _ = key.partition("/")
-            if name.startswith("step-") and name.removeprefix("step-").isdigit():
-                found.setdefault(int(name.removeprefix("step-")), []).append(key)
+            if match := re.fullmatch(r"step-(\d+)/(.+)", key):
+                found.setdefault(int(match[1]), []).append(match[2])
         return found
 
-    def _verified(self, name: str, keys: list[str], temporary: Path) -> Path:
-        if f"{name}/{DONE}" not in keys:
+    def _verified(self, name: str, names: list[str], temporary: Path) -> Path:
+        if DONE not in names:
             raise StorageError(f"{name} has no {DONE}: saving it was cut short")
         try:
             files: dict[str, dict[str, Any]] = json.loads(self._store.read_bytes(f"{name}/{DONE}"))["files"]
@@ -117,29 +123,10 @@ class Checkpoints:
                 folder = path.parent
         return folder
 
-    @contextmanager
-    def _folder(self, name: str) -> Iterator[tuple[Path, bool]]:
-        """Yield an empty folder, and whether it is the final one; on a file system this avoids writing twice."""
-        marker = self._store.local_path(f"{name}/{DONE}")
-        if marker is None:
-            with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
-                yield Path(temporary), False
-            return
-        shutil.rmtree(marker.parent, ignore_errors=True)
-        marker.parent.mkdir(parents=True)
-        yield marker.parent, True
-
-    def _tidy(self, step: int) -> None:
-        found = self._found()
-        whole = [n for n, keys in found.items() if n <= step and f"step-{n}/{DONE}" in keys]
-        for n, keys in found.items():
-            if n not in sorted(whole)[-self._keep :]:
-                self._remove(f"step-{n}", keys)
-
-    def _remove(self, name: str, keys: list[str]) -> None:
-        # Delete the marker first, so that a half-removed checkpoint does not look complete.
-        for key in sorted(keys, key=lambda key: not key.endswith(f"/{DONE}")):
-            self._store.delete(key)
-        marker = self._store.local_path(f"{name}/{DONE}")
-        if marker is not None:
-            shutil.rmtree(marker.parent, ignore_errors=True)
+    def _remove(self, step: int) -> None:
+        own = self._store.child(f"step-{step}")
+        # The marker first, so that a half-removed checkpoint does not look complete.
+        for name in sorted(own.list(), key=lambda name: name != DONE):
+            own.delete(name)
+        if (folder := own.local_path("")) is not None:
+            shutil.rmtree(folder, ignore_errors=True)

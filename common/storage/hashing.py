@@ -1,14 +1,29 @@
-"""Content hashes of JSON values, files and folders."""
+"""Content hashes of JSON values and files, and the error for an object that does not match its recorded hash."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.errors import StorageError
+
 SUMS_FILE = "SHA256SUMS"
 """File in an artifact with the hashes of its files; not part of the artifact's content."""
+
+
+class DamagedError(StorageError):
+    """An object exists, but its content does not match its recorded hash."""
+
+
+def differs(uri: str, sha256: str) -> DamagedError:
+    """Build the error for an object that does not have its recorded hash."""
+    return DamagedError(
+        f"{uri} differs from its record (SHA-256 {sha256[:12]}… expected): it was damaged or replaced; delete it and "
+        "run the same command again, so that it is made anew"
+    )
 
 
 def hash_json(value: Any) -> str:
@@ -16,19 +31,19 @@ def hash_json(value: Any) -> str:
 
     Text that is no Unicode, as names of files may be, is hashed as well.
     """
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # KFP passes every number in a dict as a float.
+    canonical = changed(value, lambda one: int(one) if isinstance(one, float) and one.is_integer() else one)
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _canonical(value: Any) -> Any:
-    # KFP passes every number in a dict as a float.
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+def changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A JSON value in which `change` was applied to all but lists and objects; keys become text."""
     if isinstance(value, dict):
-        return {str(key): _canonical(item) for key, item in value.items()}
+        return {str(key): changed(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    return value
+        return [changed(item, change) for item in value]
+    return change(value)
 
 
 def hash_file(path: Path) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from common.errors import StorageError
@@ -71,7 +72,7 @@ class ItemStore:
 
     def checkpoints(self, **key: Any) -> Checkpoints:
         """Checkpoints of unfinished training for the item of `key`."""
-        return Checkpoints(self._objects.child(f"work/{PurePosixPath(self._name(key)).name}"))
+        return Checkpoints(self._objects.child(f"work/{self.path(**key).name}"))
 
     def objects(self) -> ObjectStore:
         """Object store of the stage, for objects that are streamed and never copied whole."""
@@ -79,14 +80,14 @@ class ItemStore:
 
     def scratch_dir(self, **key: Any) -> Path:
         """Local folder for unfinished work on the item of `key`; created when absent, not shared between machines."""
-        folder = self._folder / "scratch" / PurePosixPath(self._name(key)).name
+        folder = self._folder / "scratch" / self.path(**key).name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def clear_unfinished(self, **key: Any) -> None:
         """Remove checkpoints and scratch of the item of `key`, once it is finished."""
         self.checkpoints(**key).clear()
-        shutil.rmtree(self._folder / "scratch" / PurePosixPath(self._name(key)).name, ignore_errors=True)
+        shutil.rmtree(self._folder / "scratch" / self.path(**key).name, ignore_errors=True)
 
     def _name(self, key: dict[str, Any]) -> str:
         digest = hash_json({"code": self._code_version, **key})
@@ -126,8 +127,7 @@ class ItemStore:
                 # `download` checks the hash before anything is unpacked.
                 self._objects.download(name, packed := Path(temporary) / "packed")
                 with publish_dir(final) as folder, tarfile.open(packed, "r:") as archive:
-                    for member in archive:
-                        _unpack(archive, member, folder)
+                    archive.extractall(folder, filter=_plain)
         except (DamagedError, tarfile.TarError) as error:
             event(log, "item_damaged", uri=f"{self._objects.uri}/{name}", reason=error, then="it is made again")
             return False
@@ -141,16 +141,7 @@ def _nameless(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    parts = PurePosixPath(member.name).parts
-    if ".." in parts or member.name.startswith("/") or not (member.isreg() or member.isdir()):
+def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    if member.name.startswith("/") or not (member.isreg() or member.isdir()):
         raise tarfile.TarError(f"member {member.name!r:.80} is no plain file of its own folder")
-    target = folder / member.name
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source = archive.extractfile(member)
-    with target.open("xb") as file:
-        if source is not None:
-            shutil.copyfileobj(source, file, 2**20)
+    return tarfile.data_filter(member, folder).replace(mtime=time.time(), deep=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StorageError
+from common.storage.hashing import changed
 
 
 @contextmanager
@@ -47,10 +48,9 @@ def publish_dir(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def publish_file(final: Path) -> Iterator[Path]:
-    """Yield the path of an empty file that becomes `final` when the block ends without an error.
+    """Yield the path of an empty file that becomes `final` when the block ends without an error; else nothing is left.
 
-    It is created beside `final`, with the folder, so that a place that cannot be written is told before the work. No
-    file is left behind on an error.
+    It is created beside `final`, with the folder, so that a place that cannot be written is told before the work.
 
     Raises StorageError: `final` is a folder, or the disk is full or not writable.
     """
@@ -78,27 +78,14 @@ def write_text(path: Path, text: str) -> None:
     r"""Write `text` (UTF-8) to `path` atomically, creating its folder.
 
     What is no Unicode, as names of files may be, is written as `\udce9`; in JSON that is the same text.
-
-    Raises:
-        StorageError: the disk is full or not writable.
     """
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically, creating its folder. Raises StorageError: the disk is full or not writable."""
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise _storage_error(error, path) from error
+    with publish_file(path) as part:
+        part.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -107,16 +94,9 @@ def write_json(path: Path, value: Any) -> None:
     try:
         text = json.dumps(value, allow_nan=False, **layout)
     except ValueError:
-        text = json.dumps(_finite(value), allow_nan=False, **layout)
+        finite = changed(value, lambda one: None if isinstance(one, float) and not math.isfinite(one) else one)
+        text = json.dumps(finite, allow_nan=False, **layout)
     write_text(path, text + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_json(path: Path) -> Any:
@@ -136,10 +116,10 @@ def _storage_error(error: OSError, path: Path) -> StorageError:
 
 def rounded(value: Any, places: int = 6) -> Any:
     """Round every float in `value` (JSON), so that files do not differ in the last bits."""
-    if isinstance(value, float):
-        return round(value, places) + 0.0
-    if isinstance(value, dict):
-        return {key: rounded(item, places) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item, places) for item in value]
-    return value
+    return changed(value, lambda one: round(one, places) + 0.0 if isinstance(one, float) else one)
+
+
+def check_key(key: str, uri: str) -> None:
+    """Reject an object's key that is absolute or contains `..`. Raises StorageError: it would leave the store."""
+    if key.startswith("/") or ".." in key.split("/"):
+        raise StorageError(f"key {key!r} leads out of the store {uri}; this is a fault, please report it")

@@ -12,9 +12,8 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from common.errors import ConfigError, StorageError
-from common.storage.hashing import hash_file
-from common.storage.keys import check_key, differs
-from common.storage.local import write_bytes
+from common.storage.hashing import differs, hash_file
+from common.storage.local import check_key, publish_file, write_bytes
 
 STORE_VARIABLE = "SYNTHIO_STORE"
 CACHE_VARIABLE = "SYNTHIO_CACHE"
@@ -104,7 +103,8 @@ class FileStore:
 
     def upload(self, key: str, path: Path) -> None:
         """Copy a file to an object atomically."""
-        self._copy(path, self._path(key))
+        with publish_file(self._path(key)) as part:
+            shutil.copyfile(path, part)
 
     def download(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Copy an object to a file atomically; with `sha256`, only when its content has that hash."""
@@ -113,7 +113,8 @@ class FileStore:
             raise self._gone(key, FileNotFoundError(2, "there is no such file"))
         if sha256 is not None and hash_file(source) != sha256:
             raise differs(f"{self.uri}/{key}", sha256)
-        self._copy(source, path)
+        with publish_file(path) as part:
+            shutil.copyfile(source, part)
 
     def size(self, key: str) -> int | None:
         """Size of an object in bytes; None when absent."""
@@ -152,23 +153,6 @@ class FileStore:
         return StorageError(
             f"cannot read {self.uri}/{key}: {error.strerror}; run the same command again, so that it is made anew"
         )
-
-    def _copy(self, source: Path, target: Path) -> None:
-        temporary: Path | None = None
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-                temporary = Path(file.name)
-                with source.open("rb") as original:
-                    shutil.copyfileobj(original, file, 2**20)
-            temporary.chmod(0o644)
-            temporary.replace(target)
-        except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            raise StorageError(
-                f"cannot copy {source} to {target}: {error.strerror}; free some space or check the permissions"
-            ) from error
 
 
 def open_store(uri: str | Path) -> ObjectStore:

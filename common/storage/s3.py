@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import tempfile
+import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from common.errors import StorageError
-from common.storage.hashing import hash_file
-from common.storage.keys import DamagedError, check_key, differs
-from common.storage.s3_client import S3Settings, s3_client, transfer_config
-from common.storage.s3_errors import ABSENT, REPEATABLE, S3Error, translated
-from common.storage.s3_stream import HASH_FIELD, ResumingReader
+from common.storage.hashing import DamagedError, differs, hash_file
+from common.storage.local import check_key, publish_file
+from common.storage.s3_client import ABSENT, REPEATABLE, S3Error, S3Settings, s3_client, transfer_config, translated
 
 READ_SIZE = 2**20
-_known_buckets: set[tuple[str | None, str]] = set()
+HASH_FIELD = "sha256"
+"""Metadata field of an object: the SHA-256 of its content."""
 T = TypeVar("T")
 
 
@@ -134,25 +134,13 @@ class S3Store:
                     raise
 
     def _download(self, key: str, path: Path, sha256: str | None) -> None:
-        temporary: Path | None = None
         digest = hashlib.sha256()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as target:
-                temporary = Path(target.name)
-                with self.open(key) as source:
-                    while block := source.read(READ_SIZE):
-                        digest.update(block)
-                        target.write(block)
+        with publish_file(path) as part, part.open("wb") as target, self.open(key) as source:
+            while block := source.read(READ_SIZE):
+                digest.update(block)
+                target.write(block)
             if sha256 is not None and digest.hexdigest() != sha256:
                 raise differs(self._where(key), sha256)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}; free some space and run it again") from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
 
     def _head(self, key: str) -> Any | None:
         try:
@@ -160,28 +148,9 @@ class S3Store:
         except S3Error as error:
             if error.code not in ABSENT:
                 raise
-        self._check_bucket(key)
+        # The answer is the same where the bucket is missing, and hours of work would be lost.
+        _check_bucket(self._settings, self._bucket)
         return None
-
-    def _check_bucket(self, key: str) -> None:
-        """Raise when the bucket is missing.
-
-        HeadObject answers the same as for a missing key, and hours of work would be lost.
-        """
-        place = (self._settings.endpoint, self._bucket)
-        if place in _known_buckets:
-            return
-        try:
-            self._call("look for", key, lambda c, o: c.head_bucket(Bucket=o["Bucket"]))
-        except S3Error as error:
-            if error.code in ABSENT:
-                raise S3Error(
-                    f"there is no bucket {self._bucket!r} for {self._where(key)}; create the bucket, or correct the "
-                    "store's address",
-                    "NoSuchBucket",
-                ) from error
-            raise
-        _known_buckets.add(place)
 
     def _stored(self, key: str) -> tuple[int, str] | None:
         with contextlib.suppress(StorageError):
@@ -209,3 +178,95 @@ class S3Store:
 
     def _where(self, key: str) -> str:
         return f"{self.uri}/{key}"
+
+
+@cache
+def _check_bucket(settings: S3Settings, bucket: str) -> None:
+    """Raise S3Error when the bucket is missing; one that was found is not asked for again."""
+    uri = f"s3://{bucket}"
+    try:
+        with translated("look for", uri, settings.endpoint):
+            s3_client(settings).head_bucket(Bucket=bucket)
+    except S3Error as error:
+        if error.code not in ABSENT:
+            raise
+        text = f"there is no bucket {uri}; create it, or correct the store's address"
+        raise S3Error(text, "NoSuchBucket") from error
+
+
+class ResumingReader(io.RawIOBase):
+    """A stream that requests the rest of the same object version after a cut, and verifies the hash at the end.
+
+    Args:
+        get: `get(**arguments)` returns the response of GetObject.
+
+    Raises:
+        StorageError: the object is missing; while reading: it is unreachable for too long, or has changed.
+        DamagedError: at the end of reading: the content does not have the hash in the object's metadata.
+    """
+
+    def __init__(self, get: Callable[..., Any], uri: str, settings: S3Settings) -> None:
+        self._get, self._uri, self._settings = get, uri, settings
+        self._at, self._cuts = 0, 0
+        first = get()
+        self._body, self._etag = first["Body"], first["ETag"]
+        self._size = int(first["ContentLength"])
+        self._expected = first.get("Metadata", {}).get(HASH_FIELD)
+        self._digest = hashlib.sha256()
+        if not self._size:
+            self._check()
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` with the next bytes; 0 at the end."""
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
+
+        while self._at < self._size:
+            problem: Exception | str = "the connection ended"
+            try:
+                if block := self._body.read(min(len(buffer), self._size - self._at)):
+                    buffer[: len(block)] = block
+                    return self._took(block)
+            except (BotoCoreError, HTTPError, OSError) as error:
+                problem = error
+            self._resume(problem)
+        return 0
+
+    def close(self) -> None:
+        """Release the connection."""
+        if not self.closed and hasattr(self, "_body"):
+            self._body.close()
+        super().close()
+
+    def _took(self, block: bytes) -> int:
+        self._at, self._cuts = self._at + len(block), 0
+        if self._expected:
+            self._digest.update(block)
+        if self._at == self._size:
+            self._check()
+        return len(block)
+
+    def _check(self) -> None:
+        if self._expected and self._digest.hexdigest() != self._expected:
+            raise differs(self._uri, self._expected)
+
+    def _resume(self, problem: Exception | str) -> None:
+        self._body.close()
+        self._cuts += 1
+        if self._cuts > self._settings.cuts:
+            raise StorageError(
+                f"cannot read {self._uri} beyond byte {self._at} of {self._size} after {self._settings.cuts} attempts "
+                f"({problem}); check the store and the network, then run the same command again"
+            )
+        time.sleep(self._settings.pause_s * 2 ** (self._cuts - 1))
+        answer = self._get(Range=f"bytes={self._at}-", IfMatch=self._etag)
+        self._body = answer["Body"]
+        # Not every store honours both headers.
+        if answer["ETag"] != self._etag:
+            raise StorageError(f"{self._uri} changed while it was read; run the same command again")
+        if not str(answer.get("ContentRange", "")).startswith(f"bytes {self._at}-"):
+            raise StorageError(f"the store of {self._uri} does not serve ranges; use one that does, or a folder")

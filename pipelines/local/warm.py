@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from common.runtime import executor
+from common.runtime.record import PROGRAM
 from components.catalogue import LAYERS, STAGES
 
 LIBRARIES = (
@@ -171,7 +171,7 @@ class Warm:
 
 def _stage(command: Sequence[str]) -> str | None:
     """Stage of kfp's command; None where the task takes a fresh interpreter in any case."""
-    if len(command) < 4 or executor.__name__ not in command[2] or any(Path(device).exists() for device in _DEVICES):
+    if len(command) < 4 or PROGRAM not in command[2] or any(Path(device).exists() for device in _DEVICES):
         return None
     stage = command[command.index(_STAGE) + 1] if _STAGE in command else ""
     return stage if stage in STAGES else None

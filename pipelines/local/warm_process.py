@@ -96,7 +96,7 @@ def _run(request: dict[str, Any]) -> None:
         path.write_text(request["source"], encoding="utf-8")
         sys.argv = ["executor", "--component_module_path", str(path), *request["arguments"]]
         # Imported in the task: what it imports reads the task's variables.
-        importlib.import_module("common.runtime.executor").main()
+        importlib.import_module("common.runtime.record").main()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from typing import Any, TextIO
 
 from common.contracts.base import read
 from common.log import EVENTS, TASK_VARIABLE
-from common.runtime import executor
-from common.runtime.record import NO_MEMORY, RECORD, StageRecord, shortened
+from common.runtime.record import NO_MEMORY, PROGRAM, RECORD, StageRecord, shortened
 
 _INPUT = "--executor_input"
 _START = "python3 -m kfp.dsl.executor_main"
@@ -90,7 +89,7 @@ def with_interpreter(command: Sequence[str], interpreter: str) -> list[str]:
     Replaces kfp's `replace_python_executable`, which replaces the word `python3` in every argument (kubeflow/pipelines,
     pull request 14459).
     """
-    started = f"{shlex.quote(interpreter)} -m {executor.__name__}"
+    started = f"{shlex.quote(interpreter)} -m {PROGRAM}"
     place = next((index for index, part in enumerate(command) if _START in part), None)
     return [part.replace(_START, started, 1) if index == place else part for index, part in enumerate(command)]
 

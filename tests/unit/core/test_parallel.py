@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from common.errors import DataError
 from common.runtime.parallel import cpu_count, run_items
-from common.runtime.split_guard import running_as, running_stage
+from common.runtime.split_guard import RUNNING, running_as
 
 
 def square(x: int) -> int:
@@ -44,7 +44,7 @@ def test_an_error_that_cannot_be_unpickled_arrives_as_its_kind() -> None:
 
 
 def stage_of(x: int) -> str | None:
-    return running_stage()
+    return RUNNING.get()
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

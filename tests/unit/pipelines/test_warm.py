@@ -18,7 +18,7 @@ import pytest
 from pipelines.local import warm
 from pipelines.local.warm import Task, Warm
 
-SCRIPT = "_KFP_RUNTIME=true python3 -m common.runtime.executor"
+SCRIPT = "_KFP_RUNTIME=true python3 -m common.runtime.record"
 SOURCE = """
 def {stage}(mode: str) -> str:
     import json, os, sys

@@ -142,5 +142,5 @@ def test_only_the_start_of_kfps_executor_is_replaced() -> None:
     script = 'printf "$0" > x.py; _KFP_RUNTIME=true python3 -m kfp.dsl.executor_main --component_module_path x.py "$@"'
     command = ["sh", "-ec", script, "import python3  # python3 -m x", "--executor_input", '{"runs": "/python3"}']
     found = with_interpreter(command, "/an env/python3")
-    started = script.replace("python3 -m kfp.dsl.executor_main", "'/an env/python3' -m common.runtime.executor")
+    started = script.replace("python3 -m kfp.dsl.executor_main", "'/an env/python3' -m common.runtime.record")
     assert found == [*command[:2], started, *command[3:]]
