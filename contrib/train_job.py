@@ -28,7 +28,7 @@ from pipelines.cluster.placement import (
     image,
     load_profile,
 )
-from pipelines.dags.code_version import code_version
+from pipelines.sources import code_version
 
 OPTIONS = {
     **{"target": ..., "--preset": "paper", "--overrides": "", "--profile": "eight-gpus", "--nodes": 2},

@@ -11,13 +11,12 @@ Formats: tar, plain or compressed by gzip, bzip2 or xz, and zip (stored or defla
 from __future__ import annotations
 
 import io
-import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.archives.limits import ArchiveLimits, Refused, refusals
-from common.archives.names import Names
+from common.archives.rules import ArchiveLimits, Names, Refused, refusals
 from common.archives.streams import MAGIC_BYTES, ZIP_MAGICS, Inflated, read_fully
 from common.archives.tar import read_tar
 from common.archives.zip import read_zip
@@ -48,15 +47,14 @@ def read_members(
     rule. A checksum of the archive (gzip, xz, zip) is verified at the end of its data, so only an archive read to the
     end is known to be undamaged.
     """
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.is_file():
-            raise DataError(f"archive {path} is missing or no regular file; correct the path")
-        with path.open("rb") as file:
-            yield from _read(file, str(path), Names(suffixes, limits, skip_others), limits)
-    else:
-        where = str(getattr(source, "name", "stream"))
-        yield from _read(source, where, Names(suffixes, limits, skip_others), limits)
+    names = Names(suffixes, limits, skip_others)
+    if not isinstance(source, str | Path):
+        yield from _read(source, str(getattr(source, "name", "stream")), names, limits)
+        return
+    if not Path(source).is_file():
+        raise DataError(f"archive {source} is missing or no regular file; correct the path")
+    with Path(source).open("rb") as file:
+        yield from _read(file, str(source), names, limits)
 
 
 def unpack_into(
@@ -81,14 +79,11 @@ def unpack_into(
     for name, file in read_members(Path(path), suffixes, limits, skip_others):
         final = folder / name
         final.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         try:
-            descriptor = os.open(final, flags, 0o644)
+            with final.open("xb") as output:
+                shutil.copyfileobj(file, output, _CHUNK)
         except FileExistsError as error:
             raise DataError(f"archive {path}: {name!r} is in another archive of this dataset as well") from error
-        with os.fdopen(descriptor, "wb") as output:
-            while chunk := file.read(_CHUNK):
-                output.write(chunk)
         count += 1
     return count
 
@@ -108,12 +103,14 @@ def _read(file: BinaryIO, where: str, names: Names, limits: ArchiveLimits) -> It
         if member is None:
             return
         name, size, read = member
-        content = MemberFile(read, size, where)
+        content = _Member(read, size, where)
         yield name, io.BufferedReader(content, 1 << 16)
-        content.drain()
+        # To the end, so that a checksum there is verified.
+        while content.read(_CHUNK):
+            pass
 
 
-class MemberFile(io.RawIOBase):
+class _Member(io.RawIOBase):
     """File object over exactly `size` bytes of an archive; fewer are an error, more are not read.
 
     Args:
@@ -122,36 +119,19 @@ class MemberFile(io.RawIOBase):
 
     def __init__(self, read: Callable[[int], bytes], size: int, where: str) -> None:
         super().__init__()
-        self._read = read
-        self._left = size
-        self._where = where
+        self._read, self._left, self._where = read, size, where
 
     def readable(self) -> bool:
-        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the bytes of one read."""
-        data = self._take(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        """Read all remaining bytes."""
-        return b"".join(iter(lambda: self._take(_CHUNK), b""))
-
-    def drain(self) -> None:
-        """Skip all remaining bytes, so that a checksum at the end is verified."""
-        while self._take(_CHUNK):
-            pass
-
-    def _take(self, size: int) -> bytes:
-        size = min(size, self._left, _CHUNK)
-        if size <= 0:
-            return b""
+        size = min(len(buffer), self._left)
+        if not size:
+            return 0
         with refusals(self._where):
             data = self._read(size)
             if not data:
                 raise Refused(f"a member is cut, {self._left} bytes are missing")
         self._left -= len(data)
-        return data
+        buffer[: len(data)] = data
+        return len(data)

@@ -8,7 +8,7 @@ import io
 import lzma
 from typing import Any, BinaryIO, Protocol
 
-from common.archives.limits import ArchiveLimits, Refused
+from common.archives.rules import ArchiveLimits, Refused
 
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 MAGIC_BYTES = 6
@@ -36,21 +36,17 @@ class Inflated:
     """
 
     def __init__(self, file: BinaryIO, head: bytes, limits: ArchiveLimits) -> None:
-        self._packed = _Counted(file, head)
-        self._limits = limits
-        self._unpacked = 0
-        self._compressed = True
+        self._packed, self._limits, self._unpacked = _Counted(file, head), limits, 0
+        buffered = io.BufferedReader(self._packed, _CHUNK)
+        self._stream: Stream = buffered
         if head.startswith(b"\x1f\x8b"):
-            self._stream: Stream = gzip.GzipFile(fileobj=io.BufferedReader(self._packed, _CHUNK), mode="rb")
+            self._stream = gzip.GzipFile(fileobj=buffered, mode="rb")
         elif head.startswith(b"BZh"):
-            self._stream = bz2.BZ2File(io.BufferedReader(self._packed, _CHUNK))
+            self._stream = bz2.BZ2File(buffered)
         elif head.startswith(b"\xfd7zXZ\x00"):
             self._stream = _Xz(self._packed)
         elif head.startswith((b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"Rar!", b"7z\xbc\xaf")):
             raise Refused("it is packed in a way that is not read; expected tar, tar.gz, tar.bz2, tar.xz or zip")
-        else:
-            self._stream = io.BufferedReader(self._packed, _CHUNK)
-            self._compressed = False
 
     def read(self, size: int) -> bytes:
         """Read at most `size` bytes; a short read does not mean the end.
@@ -59,12 +55,8 @@ class Inflated:
         """
         data = self._stream.read(size)
         self._unpacked += len(data)
-        packed = max(1, self._packed.count)
-        if (
-            self._compressed
-            and self._unpacked > self._limits.ratio_from_bytes
-            and self._unpacked > self._limits.ratio * packed
-        ):
+        most = max(self._limits.ratio_from_bytes, self._limits.ratio * self._packed.count)
+        if self._unpacked > most:
             raise Refused(f"it unpacks to more than {self._limits.ratio:g} times its size, as bombs do")
         return data
 
@@ -85,9 +77,7 @@ class _Counted(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, head: bytes) -> None:
         super().__init__()
-        self._file = file
-        self._head = head
-        self.count = 0
+        self._file, self._head, self.count = file, head, 0
 
     def readable(self) -> bool:
         return True

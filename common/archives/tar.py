@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from common.archives.limits import ArchiveLimits, Refused
-from common.archives.names import Names
+from common.archives.rules import ArchiveLimits, Names, Refused
 from common.archives.streams import Stream, read_fully
 
 BLOCK = 512
@@ -60,44 +59,38 @@ def read_tar(stream: Stream, names: Names, limits: ArchiveLimits) -> Iterator[tu
     members = total = 0
     extended = _Extended()
     while (header := _header(stream, members == 0 and not extended.seen)) is not None:
-        if header.kind in (b"x", b"g", b"L", b"K"):
-            total += header.size
+        is_member = header.kind not in (b"x", b"g", b"L", b"K")
+        members += is_member
+        size = extended.size if is_member and extended.size is not None else header.size
+        total += size
+        if members > limits.members:
+            raise Refused(f"it has more than {limits.members} members")
+        if not is_member:
             _extend(extended, header, _extension(stream, header))
-        else:
-            members += 1
-            name, size = _decoded(extended.name or header.name), header.size if extended.size is None else extended.size
-            total += size
-            extended = _Extended()
-            _check_sizes(name, size, members, total, limits)
-            if header.kind == _FOLDER:
-                names.folder(name)
-                if size:
-                    raise Refused(f"folder {name!r:.80} holds data")
-            elif header.kind in _FILE:
-                kept = names.file(name)
-                if kept is None:
-                    _skip(stream, size)
-                else:
-                    yield kept, size, stream.read
-                _skip(stream, -size % BLOCK)
-            else:
-                raise Refused(f"member {name!r:.80} is {_KINDS.get(header.kind, 'no regular file')}")
+            continue
+        name, extended = _decoded(extended.name or header.name), _Extended()
+        if size > limits.member_bytes:
+            raise Refused(f"member {name!r:.80} has {size} bytes, at most {limits.member_bytes} may be")
         if total > limits.total_bytes:
             raise Refused(f"it unpacks to more than {limits.total_bytes} bytes")
+        if header.kind == _FOLDER:
+            names.folder(name)
+            if size:
+                raise Refused(f"folder {name!r:.80} holds data")
+        elif header.kind in _FILE:
+            kept = names.file(name)
+            if kept is None:
+                _skip(stream, size)
+            else:
+                yield kept, size, stream.read
+            _skip(stream, -size % BLOCK)
+        else:
+            raise Refused(f"member {name!r:.80} is {_KINDS.get(header.kind, 'no regular file')}")
     if extended.seen:
         raise Refused("it ends after an extended header")
     while block := stream.read(_CHUNK):
         if block.count(0) != len(block):
             raise Refused("there is data after its end mark")
-
-
-def _check_sizes(name: str, size: int, members: int, total: int, limits: ArchiveLimits) -> None:
-    if members > limits.members:
-        raise Refused(f"it has more than {limits.members} members")
-    if size > limits.member_bytes:
-        raise Refused(f"member {name!r:.80} has {size} bytes, at most {limits.member_bytes} may be")
-    if total > limits.total_bytes:
-        raise Refused(f"it unpacks to more than {limits.total_bytes} bytes")
 
 
 def _header(stream: Stream, first: bool) -> Header | None:

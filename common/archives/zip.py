@@ -9,8 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from common.archives.limits import ArchiveLimits, Refused
-from common.archives.names import Names
+from common.archives.rules import ArchiveLimits, Names, Refused
 
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _END_BYTES, _LOCATOR_BYTES, _END_64_BYTES, _COMMENT_BYTES = 22, 20, 56, 0xFFFF

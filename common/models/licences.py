@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import get_args
 
 from common.config.dataset import DatasetSpec, DeclaredUse, LicensedPart, PermittedUse
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.log import event, get_logger
-from common.models.registry import licensed_models, published_models
+from common.models.registry import licensed_models, listed
 
 log = get_logger("licences")
 
 
-def licensed_parts(config: RunConfig, dataset: DatasetSpec) -> tuple[LicensedPart, ...]:
-    """The dataset and the models of a run, with their licences."""
-    stated = dataset.licence != DatasetSpec.model_fields["licence"].default
-    use = dataset.use if stated else None
-    return (LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use), *_models(config))
-
-
-def _models(config: RunConfig) -> tuple[LicensedPart, ...]:
-    heard_through = {each.checkpoint for each in config.train_classifier.learners.encoders.values()}
+def licensed_parts(config: RunConfig, dataset: DatasetSpec | None = None) -> tuple[LicensedPart, ...]:
+    """The dataset, if it is given, and the models of a run, with their licences."""
     parts = []
+    if dataset is not None:
+        stated = dataset.licence != DatasetSpec.model_fields["licence"].default
+        use = dataset.use if stated else None
+        parts.append(LicensedPart(name=dataset.name, kind="dataset", licence=dataset.licence, use=use))
+    encoders = {each.checkpoint for each in config.train_classifier.learners.encoders.values()}
     for name in licensed_models(config):
-        known = published_models().get(name)
+        known = listed(name)
         parts.append(
             LicensedPart(
                 name=name,
-                kind="classifier" if name in {config.pretrain_classifier.checkpoint, *heard_through} else "generation",
-                licence=known.licence if known else "not known",
-                use=known.use if known else None,
-                conditions=known.restrictions if known else "",
+                kind="classifier" if name in {config.pretrain_classifier.checkpoint, *encoders} else "generation",
+                licence=known.licence,
+                use=known.use,
+                conditions=known.restrictions,
             )
         )
     return tuple(parts)
@@ -45,23 +42,12 @@ def permits(permitted: PermittedUse | None, declared: DeclaredUse) -> bool:
     return get_args(PermittedUse).index(permitted) >= get_args(DeclaredUse).index(declared)
 
 
-def check_use(config: RunConfig, dataset: DatasetSpec) -> None:
+def check_use(config: RunConfig, dataset: DatasetSpec | None = None) -> None:
     """Refuse a run whose declared use a licence forbids; log the parts whose licence is not known.
 
     Raises ConfigError: the message names each such part and the remedy.
     """
-    _check(licensed_parts(config, dataset), config)
-
-
-def check_models_use(config: RunConfig) -> None:
-    """As `check_use`, of the published models alone.
-
-    Raises ConfigError: the message names each such model and the remedy.
-    """
-    _check(_models(config), config)
-
-
-def _check(parts: Sequence[LicensedPart], config: RunConfig) -> None:
+    parts = licensed_parts(config, dataset)
     forbidden = [part for part in parts if not permits(part.use, config.use)]
     if forbidden:
         raise ConfigError(

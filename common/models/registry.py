@@ -1,4 +1,4 @@
-"""Published models: pinned commits, local availability and licences. Free of torch."""
+"""Published models: pinned commits, local availability, licences, and what they heard. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import yaml
 from pydantic import Field
 
 from common.config.base import Frozen
-from common.config.dataset import Learnt, PermittedUse
+from common.config.dataset import Heard, Learnt, PermittedUse
 from common.errors import ConfigError, DataError
 from common.models.files import ModelRecord, check, hub_cache, read_record, snapshot, stored_record, take
 from common.models.shipped import shipped_folder, shipped_models
 from common.storage import cache_root, open_store, whole_store
 
 if TYPE_CHECKING:
+    from common.config.dataset import DatasetSpec
     from common.config.run import RunConfig
 
 MODELS_FILE = Path(__file__).parent / "models.yaml"
@@ -49,6 +50,16 @@ class PublishedModel(Frozen):
     )
     convert: Conversion | None = Field(default=None, description="null = safetensors are published")
 
+    @property
+    def terms(self) -> str:
+        """Licence and restrictions in words."""
+        return f"{self.licence} ({self.restrictions})" if self.revision_seen else "licence: see its page"
+
+
+_UNLISTED = PublishedModel(
+    revision=None, revision_seen="", licence="not known", gated=False, restrictions="", sha256={}
+)
+
 
 @cache
 def published_models() -> Mapping[str, PublishedModel]:
@@ -57,16 +68,21 @@ def published_models() -> Mapping[str, PublishedModel]:
     return {name: PublishedModel.model_validate(entry) for name, entry in entries.items()}
 
 
+def listed(model: str) -> PublishedModel:
+    """Entry of a hub id; of one that has none, what is taken for granted."""
+    return published_models().get(model, _UNLISTED)
+
+
 def pinned_revision(model: str, revision: str | None) -> str | None:
     """Commit of a model: `revision` if given, else that of `models.yaml`; None = unknown."""
-    known = published_models().get(model)
-    return revision or (known.revision if known else None)
+    return revision or listed(model).revision
 
 
-def fetched_patterns(model: str) -> tuple[str, ...]:
-    """File patterns to fetch for a hub id."""
-    known = published_models().get(model)
-    return known.files if known else WEIGHTS
+def pinned(model: str, revision: str | None) -> str:
+    """Commit of a model, as `pinned_revision`. Raises ConfigError: it is unknown."""
+    if (found := pinned_revision(model, revision)) is None:
+        raise ConfigError(f"{model} has no known commit: set its revision to one, so that every run gets the same")
+    return found
 
 
 def is_published(name: str) -> bool:
@@ -118,8 +134,7 @@ def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -
 
 def check_listed(record: ModelRecord) -> None:
     """Compare a record with the hashes of `models.yaml`. Raises DataError: a listed file is missing or differs."""
-    known = published_models().get(record.model)
-    if known is None or known.revision != record.revision:
+    if listed(record.model).revision != record.revision:
         return
     found = {name: file.sha256 for name, file in record.files.items()}
     found |= {file.made_from: str(file.made_from_sha256) for file in record.files.values() if file.made_from}
@@ -127,13 +142,9 @@ def check_listed(record: ModelRecord) -> None:
 
 
 def check_hashes(model: str, found: Mapping[str, str], found_only: bool = False) -> None:
-    """Compare SHA-256 by file with those of `models.yaml`, which are of the commit that stands there.
-
-    Raises DataError: a listed file is missing or differs.
-    """
-    known = published_models()[model]
-    listed = {**known.sha256, **({known.convert.file: known.convert.sha256} if known.convert else {})}
-    for name, expected in listed.items():
+    """Compare SHA-256 by file with those in `models.yaml`. Raises DataError: a listed file is missing or differs."""
+    convert = listed(model).convert
+    for name, expected in (listed(model).sha256 | ({convert.file: convert.sha256} if convert else {})).items():
         if found.get(name) != expected and not (found_only and name not in found):
             raise DataError(
                 f"{model}: {name} is {found.get(name, 'missing')}, models.yaml says {expected}: check the revision"
@@ -142,12 +153,11 @@ def check_hashes(model: str, found: Mapping[str, str], found_only: bool = False)
 
 def access(model: str) -> str:
     """Instruction for getting access to a model's files."""
-    known = published_models().get(model)
-    if known is None or not known.gated:
+    if not listed(model).gated:
         return "A gated model needs its licence accepted on its page and a token in HF_TOKEN"
     return (
-        f"It is gated ({known.licence}): sign in, accept the licence at https://huggingface.co/{model}, make a token "
-        "that may read gated repositories, and pass it to make fetch-models as HF_TOKEN"
+        f"It is gated ({listed(model).licence}): sign in, accept the licence at https://huggingface.co/{model}, make a "
+        "token that may read gated repositories, and pass it to make fetch-models as HF_TOKEN"
     )
 
 
@@ -185,13 +195,9 @@ def _loaded(config: RunConfig) -> dict[str, str | None]:
 
 
 def check_pinned(config: RunConfig) -> None:
-    """Refuse a model without a known commit, because another run could get other weights.
-
-    Raises ConfigError: a model has no known commit.
-    """
+    """Raise ConfigError for a model without a known commit, because another run could get other weights."""
     for name, asked in named_models(config).items():
-        if pinned_revision(name, asked) is None:
-            raise ConfigError(f"{name} has no known commit: set its revision to one")
+        pinned(name, asked)
 
 
 def missing_models(config: RunConfig, *places: str) -> list[str]:
@@ -213,9 +219,8 @@ def missing_models(config: RunConfig, *places: str) -> list[str]:
         if commit is None:
             lines.append(f"{name} has no known commit: set its revision to one")
         elif not any(_fetched(name, commit, place) for place in places):
-            store = next((place for place in places if place), "") if "" not in places else ""
             looked = " or ".join(place or str(hub_cache()) for place in places)
-            more = f" STORE={store}" if store else ""
+            more = "" if "" in places else f" STORE={places[0]}"
             lines.append(f"{name} (commit {commit[:12]}) is not in {looked}: make fetch-models PRESET=…{more}")
     return lines
 
@@ -230,10 +235,9 @@ def check_fetched(config: RunConfig, preset: str, overrides: str, *places: str) 
         ConfigError: one line that names what is missing and the command that fetches it.
         StorageError: a store does not respond.
     """
-    missing = missing_models(config, *places)
-    if not missing:
+    if not (missing := missing_models(config, *places)):
         return
-    gated = tuple(name for name in named_models(config) if (known := published_models().get(name)) and known.gated)
+    gated = tuple(name for name in named_models(config) if listed(name).gated)
     token = "HF_TOKEN=… " if any(line.startswith(gated) for line in missing) else ""
     more = f" OVERRIDES='{overrides}'" if overrides.strip() else ""
     more += f" STORE={places[0]}" if places and "" not in places else ""
@@ -254,14 +258,40 @@ def describe(config: RunConfig) -> list[str]:
     """One line per published model of a run: commit, licence, whether it is in the local cache, remedy."""
     lines = []
     for name, asked in sorted(named_models(config).items()):
-        known, revision = published_models().get(name), pinned_revision(name, asked)
+        revision = pinned_revision(name, asked)
         here = revision is not None and _fetched(name, revision, "")
         parts = [
             f"commit {revision[:12]}" if revision else "unpinned: set its revision",
-            f"{known.licence} ({known.restrictions})" if known else "licence: see its page",
+            listed(name).terms,
             "in the local cache" if here else "not in the local cache: make fetch-models",
         ]
-        if not here and known is not None and known.gated:
+        if not here and listed(name).gated:
             parts.append(access(name))
         lines.append(f"{name}: {'; '.join(parts)}")
     return lines
+
+
+def heard_before(config: RunConfig, dataset: DatasetSpec) -> tuple[Heard, ...]:
+    """Pairs of a model of the run and a collection that both it and the dataset were made from, sorted."""
+    found = []
+    for name in licensed_models(config):
+        for collection, what in listed(name).trained_on.items():
+            if collection in dataset.recordings_of:
+                found.append(Heard(model=name, collection=collection, what=what))
+    return tuple(sorted(found, key=lambda each: (each.collection, each.model)))
+
+
+def exposure_sentences(heard: Sequence[Heard], clips: int) -> list[str]:
+    """One sentence a collection for readers of figures.
+
+    Args:
+        clips: number of test clips, all of which come from the dataset's collections.
+    """
+    sentences = []
+    for collection in dict.fromkeys(each.collection for each in heard):
+        models = [f"{each.model} ({each.what})" for each in heard if each.collection == collection]
+        sentences.append(
+            f"All {clips} test clips come from {collection}, on which published models of this run were trained: "
+            f"{', '.join(models)}. They may have heard these recordings, so every figure may flatter."
+        )
+    return sentences

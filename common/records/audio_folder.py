@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,11 +17,10 @@ import numpy as np
 
 from common.audio.signal import read_audio, resample, to_mono, write_flac
 from common.errors import DataError
-from common.records.clips import GoldClip, SyntheticClip, read_records, write_records
+from common.records.clips import GoldClip, SyntheticClip, read_records
 from common.runtime.split_guard import check_may_open
 from common.storage import publish_dir
-from common.storage.artifacts import file_hash
-from common.storage.packing import CLIPS, METADATA
+from common.storage.artifacts import CLIPS, METADATA, file_hash
 
 Clip = TypeVar("Clip", GoldClip, SyntheticClip)
 
@@ -40,32 +40,24 @@ def write_audio_folder(
         DataError: records and audio do not match, or a file name is not a plain name.
         StorageError: the disk is full or not writable; nothing is published then.
     """
-    names = _names(records)
-    missing = set(names)
-
-    def fill(clips: Path) -> None:
+    missing, files = {record.clip_id for record in records}, dict[str, Path]()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".clips-", dir=folder) as made:
         for clip_id, x in audio.items() if isinstance(audio, Mapping) else audio:
             if clip_id not in missing:
                 raise DataError(f"{folder}: audio of clip {clip_id!r} has no record, or comes twice")
             missing.discard(clip_id)
-            write_flac(clips / names[clip_id], x, rate)
+            files[clip_id] = Path(made) / f"{len(files)}.flac"
+            write_flac(files[clip_id], x, rate)
         if missing:
             raise DataError(f"{folder}: no audio for the records {', '.join(sorted(missing)[:5])}")
-
-    final = folder / CLIPS
-    with publish_dir(final) as clips:
-        fill(clips)
-        write_records(clips / METADATA, records)
-        # Remove the clips of an earlier attempt only once the new ones are complete.
-        shutil.rmtree(final, ignore_errors=True)
+        copy_audio_folder(folder, records, files)
 
 
 def copy_audio_folder(
     folder: Path, records: Iterable[Clip], files: Mapping[str, Path] | Callable[[Clip], Path]
 ) -> None:
-    """Write `folder/clips` from existing FLAC files, replacing an existing one.
-
-    Files are hard-linked where the file system allows it, to save disk space.
+    """Write `folder/clips` from existing FLAC files, hard-linked where possible, replacing an existing one.
 
     Args:
         records: in the order of the metadata; consumed one by one, so an iterator keeps memory flat.
@@ -88,7 +80,10 @@ def copy_audio_folder(
                 source = files[record.clip_id]
             else:
                 raise DataError(f"{folder}: no file for the record {record.clip_id!r}")
-            _link_or_copy(source, clips / name)
+            try:
+                os.link(source, clips / name)
+            except OSError:
+                shutil.copyfile(source, clips / name)
             metadata.write(record.model_dump_json() + "\n")
         # Remove the clips of an earlier attempt only once the new ones are complete.
         metadata.flush()
@@ -129,20 +124,6 @@ def load_clip(folder: Path, record: GoldClip | SyntheticClip, sample_rate_hz: in
     """
     audio, rate = read_audio(clip_path(folder, record))
     return resample(to_mono(audio), rate, sample_rate_hz)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _names(records: Sequence[GoldClip] | Sequence[SyntheticClip]) -> dict[str, str]:
-    names = {record.clip_id: _plain(record) for record in records}
-    if len(names) < len(records) or len(set(names.values())) < len(records):
-        raise DataError(f"{len(records)} records have {len(names)} clip ids; expected every id and file name once")
-    return names
 
 
 def _plain(record: GoldClip | SyntheticClip) -> str:

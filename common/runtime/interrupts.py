@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from common.errors import Interrupted
 
@@ -16,9 +15,9 @@ from common.errors import Interrupted
 class Interruption:
     """State of a SIGTERM request; see `sigterm`."""
 
-    def __init__(self) -> None:
-        self.requested = False
-        self._at_once = False
+    def __init__(self, forward: bool = False) -> None:
+        self.requested = self._at_once = False
+        self._forward = forward
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -35,8 +34,12 @@ class Interruption:
         """Exception to raise once the work is saved."""
         return Interrupted(f"SIGTERM came{saved}; run the same command again to go on")
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
         self.requested = True
+        if self._forward:
+            for child in multiprocessing.active_children():
+                child.terminate()
         if self._at_once:
             raise self.error()
 
@@ -48,11 +51,7 @@ def sigterm() -> Iterator[Interruption]:
     When the block ends normally after a SIGTERM, the signal is raised again. Signals reach the main thread only, so
     nothing is recorded in other threads.
     """
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    with _handler(interruption._receive):
+    with _recorded(Interruption()) as interruption:
         yield interruption
     if interruption.requested:
         signal.raise_signal(signal.SIGTERM)
@@ -64,18 +63,9 @@ def forwarded_sigterm() -> Iterator[Interruption]:
 
     Raises Interrupted: SIGTERM arrived; replaces an exception that the block raised after it.
     """
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        interruption.requested = True
-        for child in multiprocessing.active_children():
-            child.terminate()
-
+    interruption = Interruption(forward=True)
     try:
-        with _handler(receive):
+        with _recorded(interruption):
             yield interruption
     except Exception as error:
         if interruption.requested:
@@ -86,9 +76,12 @@ def forwarded_sigterm() -> Iterator[Interruption]:
 
 
 @contextmanager
-def _handler(receive: Any) -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, receive)
+def _recorded(interruption: Interruption) -> Iterator[Interruption]:
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = signal.signal(signal.SIGTERM, interruption.receive)
     try:
-        yield
+        yield interruption
     finally:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

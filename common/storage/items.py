@@ -32,20 +32,19 @@ class ItemStore:
     """Items of one stage.
 
     Args:
-        code_version: hash of the stage's source; part of every key.
+        code_version: part of every key.
         root: the store, a folder or a URI; default: `SYNTHIO_STORE`.
         scope: part of the store, as in the plan of the stage; empty = the whole.
     """
 
     def __init__(self, stage: str, code_version: str, root: str | Path | None = None, scope: str = "") -> None:
         whole = open_store(root or store_uri())
-        self._root: ObjectStore = whole.child(scope) if scope else whole
-        self._objects: ObjectStore = self._root.child(stage)
-        self._format_checked = False
+        self._root = whole.child(scope) if scope else whole
+        self._objects = self._root.child(stage)
         local = self._objects.local_path("")
         self._shared = local is None
-        self._folder = cache_root() / hash_json(self._objects.uri)[:12] / stage if local is None else local
-        self._code_version = code_version
+        self._folder = local or cache_root() / hash_json(self._objects.uri)[:12] / stage
+        self._code_version, self._format_checked = code_version, False
 
     def path(self, **key: Any) -> Path:
         """Local folder of the item with this `key` (JSON values: input hashes, settings, seed), existing or not."""

@@ -6,6 +6,7 @@ A file or folder is written beside its final place and renamed, so it appears un
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import shutil
@@ -123,3 +124,25 @@ def check_key(key: str, uri: str) -> None:
     """Reject an object's key that is absolute or contains `..`. Raises StorageError: it would leave the store."""
     if key.startswith("/") or ".." in key.split("/"):
         raise StorageError(f"key {key!r} leads out of the store {uri}; this is a fault, please report it")
+
+
+@contextmanager
+def locked(file: Path, busy: str, todo: str = "check the folder's permissions") -> Iterator[None]:
+    """Keep other processes that lock `file` out of this block; the file is made, with its folder.
+
+    Args:
+        busy: what to say where another process is in such a block.
+
+    Raises StorageError: another process is, or the file cannot be written (`todo` says what to do then).
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("a")
+    except OSError as error:
+        raise StorageError(f"cannot write {file.parent}: {error.strerror}; {todo}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(busy) from error
+        yield

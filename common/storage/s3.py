@@ -11,15 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
 from common.errors import StorageError
 from common.storage.hashing import DamagedError, differs, hash_file
 from common.storage.local import check_key, publish_file
-from common.storage.s3_client import ABSENT, REPEATABLE, S3Error, S3Settings, s3_client, transfer_config, translated
+from common.storage.s3_client import ABSENT, REPEATABLE, S3Error, S3Settings, s3_client, translated
 
 READ_SIZE = 2**20
 HASH_FIELD = "sha256"
 """Metadata field of an object: the SHA-256 of its content."""
 T = TypeVar("T")
+
+_once_more = retry(retry=retry_if_exception_type(DamagedError), stop=stop_after_attempt(2), reraise=True)
 
 
 class S3Store:
@@ -42,14 +46,11 @@ class S3Store:
         """Sub-store below `prefix`."""
         return S3Store(self._bucket, self._key(prefix).strip("/"), self._settings)
 
+    @_once_more
     def read_bytes(self, key: str) -> bytes:
         """Read the whole object; a damaged transfer is repeated once."""
-        try:
-            with self.open(key) as file:
-                return file.read()
-        except DamagedError:
-            with self.open(key) as file:
-                return file.read()
+        with self.open(key) as file:
+            return file.read()
 
     def open(self, key: str) -> BinaryIO:
         """Open the object as a stream that survives cut connections and verifies the hash at its end."""
@@ -57,7 +58,7 @@ class S3Store:
         def get(**arguments: str) -> Any:
             return self._call("read", key, lambda c, o: c.get_object(**o, **arguments))
 
-        return cast(BinaryIO, io.BufferedReader(ResumingReader(get, self._where(key), self._settings), READ_SIZE))
+        return cast(BinaryIO, io.BufferedReader(_Resuming(get, self._where(key), self._settings), READ_SIZE))
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write an object; the store checks its MD5 and refuses a truncated or changed body."""
@@ -66,17 +67,22 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         """Copy a file to an object, in parts when large; no part is left behind."""
+        from boto3.s3.transfer import TransferConfig
+
         try:
             sha256, size = hash_file(path), path.stat().st_size
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror}; run the same command again") from error
+        part, threads = self._settings.part_bytes, self._settings.threads
         extra = {"Metadata": {HASH_FIELD: sha256}}
+        config = TransferConfig(
+            multipart_threshold=2 * part, multipart_chunksize=part, max_concurrency=threads, use_threads=threads > 1
+        )
 
         def request(client: Any, place: dict[str, str]) -> None:
-            config = transfer_config(self._settings)
             client.upload_file(str(path), place["Bucket"], place["Key"], ExtraArgs=extra, Config=config)
 
-        if size < 2 * self._settings.part_bytes:
+        if size < 2 * part:
             self._send(key, size, sha256, request)
             return
         try:
@@ -86,12 +92,16 @@ class S3Store:
             with contextlib.suppress(StorageError):
                 self._abort_uploads(key)
 
+    @_once_more
     def download(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Copy an object to a file atomically; a damaged transfer is repeated once."""
-        try:
-            self._download(key, path, sha256)
-        except DamagedError:
-            self._download(key, path, sha256)
+        digest = hashlib.sha256()
+        with publish_file(path) as part, part.open("wb") as target, self.open(key) as source:
+            while block := source.read(READ_SIZE):
+                digest.update(block)
+                target.write(block)
+            if sha256 is not None and digest.hexdigest() != sha256:
+                raise differs(self._where(key), sha256)
 
     def size(self, key: str) -> int | None:
         """Size of an object in bytes; None when absent."""
@@ -100,18 +110,11 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """List the keys that begin with `prefix`, sorted."""
-        start, token = len(self._key("")), ""
-        while True:
-            more = {"ContinuationToken": token} if token else {}
-            page = self._call(
-                "list",
-                prefix,
-                lambda c, o, more=more: c.list_objects_v2(Bucket=o["Bucket"], Prefix=o["Key"], **more),  # type: ignore[misc]
-            )
-            yield from (row["Key"][start:] for row in page.get("Contents", []))
-            token = page.get("NextContinuationToken", "")
-            if not token:
-                return
+        start = len(self._key(""))
+        with translated("list", self._where(prefix), self._settings.endpoint):
+            pages = s3_client(self._settings).get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix)):
+                yield from (row["Key"][start:] for row in page.get("Contents", []))
 
     def delete(self, key: str) -> None:
         """Delete an object; an absent one is not an error."""
@@ -132,15 +135,6 @@ class S3Store:
                     return
                 if last or error.code not in REPEATABLE:
                     raise
-
-    def _download(self, key: str, path: Path, sha256: str | None) -> None:
-        digest = hashlib.sha256()
-        with publish_file(path) as part, part.open("wb") as target, self.open(key) as source:
-            while block := source.read(READ_SIZE):
-                digest.update(block)
-                target.write(block)
-            if sha256 is not None and digest.hexdigest() != sha256:
-                raise differs(self._where(key), sha256)
 
     def _head(self, key: str) -> Any | None:
         try:
@@ -194,7 +188,7 @@ def _check_bucket(settings: S3Settings, bucket: str) -> None:
         raise S3Error(text, "NoSuchBucket") from error
 
 
-class ResumingReader(io.RawIOBase):
+class _Resuming(io.RawIOBase):
     """A stream that requests the rest of the same object version after a cut, and verifies the hash at the end.
 
     Args:
@@ -217,11 +211,9 @@ class ResumingReader(io.RawIOBase):
             self._check()
 
     def readable(self) -> bool:
-        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; 0 at the end."""
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError
 
@@ -237,7 +229,6 @@ class ResumingReader(io.RawIOBase):
         return 0
 
     def close(self) -> None:
-        """Release the connection."""
         if not self.closed and hasattr(self, "_body"):
             self._body.close()
         super().close()

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -153,18 +153,6 @@ def _add_md5(params: Mapping[str, Any], **_: Any) -> None:
     params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode()
 
 
-def transfer_config(settings: S3Settings) -> Any:
-    """boto3 settings for multipart uploads."""
-    from boto3.s3.transfer import TransferConfig
-
-    return TransferConfig(
-        multipart_threshold=2 * settings.part_bytes,
-        multipart_chunksize=settings.part_bytes,
-        max_concurrency=settings.threads,
-        use_threads=settings.threads > 1,
-    )
-
-
 class S3Error(StorageError):
     """A request that failed after all retries.
 
@@ -200,23 +188,14 @@ def translated(doing: str, uri: str, endpoint: str | None) -> Iterator[None]:
 
 
 def _remedy(code: str, answer: Any) -> str:
-    remedy = _REMEDY.get(code, f"look at the store's log; {_AGAIN}")
-    skew_s = _skew_s(answer)
-    if code in ("403", "RequestTimeTooSkewed", "AccessDenied") and skew_s is not None and abs(skew_s) > _MAX_SKEW_S:
-        remedy = (
-            f"set this machine's clock (NTP): it is {abs(skew_s) / 60:.0f} minutes "
-            f"{'ahead of' if skew_s > 0 else 'behind'} the store's"
-        )
-    return remedy
-
-
-def _skew_s(answer: Any) -> float | None:
-    """This machine's clock minus the store's, in seconds; None when the response has no date."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    try:
-        return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() if date else None
-    except (ValueError, TypeError):
-        return None
+    skew_s = 0.0  # this machine's clock minus the store's
+    with suppress(ValueError, TypeError):
+        skew_s = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
+    if code in ("403", "RequestTimeTooSkewed", "AccessDenied") and abs(skew_s) > _MAX_SKEW_S:
+        side = "ahead of" if skew_s > 0 else "behind"
+        return f"set this machine's clock (NTP): it is {abs(skew_s) / 60:.0f} minutes {side} the store's"
+    return _REMEDY.get(code, f"look at the store's log; {_AGAIN}")
 
 
 def _anonymous(text: str) -> str:

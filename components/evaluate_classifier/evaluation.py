@@ -23,7 +23,7 @@ from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, 
 from common.contracts.training import Chosen, Failure, Member
 from common.errors import DataError
 from common.learners.calibration import best_of, blended
-from common.models.exposure import exposure_sentences
+from common.models.registry import exposure_sentences
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 from common.runtime.work import item_of

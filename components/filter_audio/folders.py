@@ -15,7 +15,7 @@ from common.errors import DataError
 from common.records.audio_folder import clips_hash, copy_audio_folder
 from common.records.clips import SyntheticClip
 from common.records.provenance import copy_provenance
-from common.storage.packing import CLIPS, METADATA
+from common.storage.artifacts import CLIPS, METADATA
 from components.filter_audio.candidates import Candidate, Decision, Opinion
 
 DECISIONS = "decisions.jsonl"

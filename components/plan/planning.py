@@ -17,8 +17,8 @@ from common.config.recipes import LOSERS, Recipe
 from common.config.run import RunConfig
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError
-from common.models.exposure import heard_before
 from common.models.licences import licensed_parts
+from common.models.registry import heard_before
 
 PLANS: dict[str, type[Plan]] = {
     section: plan

@@ -15,9 +15,8 @@ from common.records.audio_folder import clips_hash, read_clips
 from common.records.clips import Caption, SyntheticClip, read_records
 from common.records.gold import GoldSet
 from common.storage import read_json
-from common.storage.artifacts import artifact_hash
+from common.storage.artifacts import CLIPS, METADATA, artifact_hash
 from common.storage.hashing import hash_json
-from common.storage.packing import CLIPS, METADATA
 
 
 class Inputs:

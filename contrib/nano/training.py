@@ -33,7 +33,7 @@ from components.pretrain_t2a.run import run as pretrain_t2a
 from contrib.nano.corpus import CAPTIONS, SHARDS
 from contrib.nano.text_encoder import NanoTextConfig
 from contrib.nano.text_encoder import run as train_text_encoder
-from pipelines.dags.code_version import code_version
+from pipelines.sources import code_version
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 NAME = "nano"

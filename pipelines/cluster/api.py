@@ -8,18 +8,19 @@ import json
 import os
 import re
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import yaml
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from common.errors import ConfigError, StorageError
-from pipelines.sources import ROOT
+from common.errors import ConfigError, StorageError, SynthioError
+from pipelines.cluster.placement import load_profile
+from pipelines.sources import commit
 
 ENDED = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1, "CANCELLED": 1}
 """Final states of a run, with their exit status."""
@@ -34,6 +35,7 @@ SIGN_IN = (
 )
 
 T = TypeVar("T")
+DEFAULT_PROFILE = "one-gpu"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Connection:
 
     host: str
     namespace: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     timeout_s: float = 60.0
     attempts: int = 4
@@ -64,9 +66,6 @@ class Connection:
         names = ("KFP_NAMESPACE", "KFP_TOKEN", "KFP_CA")
         namespace, token, ca_file = (os.environ.get(name) or None for name in names)
         return cls(host, namespace, token, ca_file)
-
-    def __repr__(self) -> str:
-        return f"Connection({self.host}, namespace={self.namespace})"
 
 
 class Cluster:
@@ -99,11 +98,9 @@ class Cluster:
         self.client = Asking(
             host=connection.host, existing_token=connection.token, ssl_ca_cert=connection.ca_file, **chosen
         )
-        clients = {
-            id(api.api_client): api.api_client for api in vars(self.client).values() if hasattr(api, "api_client")
-        }
-        for api_client in clients.values():
-            _limit(api_client.rest_client, connection)
+        clients = {each.api_client for each in vars(self.client).values() if hasattr(each, "api_client")}
+        for client in clients:
+            _limit(client.rest_client, connection)
         self.namespace = connection.namespace
         if self.namespace is None and self.health().get("multi_user"):
             own = Path(Client._NAMESPACE_PATH)
@@ -122,49 +119,35 @@ class Cluster:
 
         Returns ids of the pipeline and of the version; `version_name` names the version.
         """
-        version = version_name(package)
-        pipeline_id = self._find_pipeline(name)
-        if pipeline_id is None:
-            pipeline = self.ask(
-                lambda: self.client.upload_pipeline(str(package), pipeline_name=name, namespace=self.namespace),
-                conflict=lambda: None,
-            )
-            pipeline_id = pipeline.pipeline_id if pipeline else self._find_pipeline(name)
-        if pipeline_id is None:
-            place = f" in {self.namespace}" if self.namespace else ""
-            raise ConfigError(f"{self.connection.host}: pipeline {name}{place} is neither there nor accepted")
-        found = self._find_version(pipeline_id, version)
-        if found is None:
-            uploaded = self.ask(
-                lambda: self.client.upload_pipeline_version(str(package), version, pipeline_id=pipeline_id),
-                conflict=lambda: None,
-            )
-            found = uploaded.pipeline_version_id if uploaded else self._find_version(pipeline_id, version)
-        if found is None:
-            raise ConfigError(f"{self.connection.host}: version {version} of {name} is neither there nor accepted")
-        return pipeline_id, found
-
-    def _find_pipeline(self, name: str) -> str | None:
+        client, file, version = self.client, str(package), version_name(package)
+        place = f" in {self.namespace}" if self.namespace else ""
         # The client's get_pipeline_id looks among shared pipelines only, never in a namespace.
-        answer = self.ask(
-            lambda: self.client.list_pipelines(page_size=100, namespace=self.namespace, filter=with_name(name))
+        pipeline_id = self._found_or_made(
+            f"pipeline {name}{place}",
+            lambda: client.list_pipelines(page_size=100, namespace=self.namespace, filter=with_name(name)).pipelines,
+            lambda: client.upload_pipeline(file, pipeline_name=name, namespace=self.namespace),
+        ).pipeline_id
+        made = self._found_or_made(
+            f"version {version} of {name}",
+            lambda: (
+                client.list_pipeline_versions(pipeline_id, page_size=100, filter=with_name(version)).pipeline_versions
+            ),
+            lambda: client.upload_pipeline_version(file, version, pipeline_id=pipeline_id),
         )
-        rows = answer.pipelines or []
-        return next((row.pipeline_id for row in rows if row.display_name == name), None)
+        return str(pipeline_id), str(made.pipeline_version_id)
 
-    def _find_version(self, pipeline_id: str, name: str) -> str | None:
-        answer = self.ask(
-            lambda: self.client.list_pipeline_versions(pipeline_id, page_size=100, filter=with_name(name))
-        )
-        rows = answer.pipeline_versions or []
-        return next((row.pipeline_version_id for row in rows if row.display_name == name), None)
+    def _found_or_made(self, what: str, find: Callable[[], list[Any] | None], upload: Callable[[], Any]) -> Any:
+        """The row of a list request, else what an upload makes; another client may upload the same meanwhile."""
+        rows = self.ask(find)
+        if not rows:
+            made = self.ask(upload, conflict=lambda: None)
+            rows = [made] if made else self.ask(find)
+        if not rows:
+            raise ConfigError(f"{self.connection.host}: {what} is neither there nor accepted")
+        return rows[0]
 
-    def start(self, pipeline: tuple[str, str], experiment: str, params: dict[str, Any], root: str | None = None) -> str:
-        """Start a run and return its id.
-
-        Args:
-            root: root of the artifacts; None = the API's default.
-        """
+    def start(self, pipeline: tuple[str, str], experiment: str, params: dict[str, Any]) -> str:
+        """Start a run and return its id."""
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
         experiment_id = self.experiment(experiment)
         run = self.ask(
@@ -174,7 +157,6 @@ class Cluster:
                 params=params,
                 pipeline_id=pipeline[0],
                 version_id=pipeline[1],
-                pipeline_root=root,
                 enable_caching=True,
             ),
             # Never retried: the first request may have succeeded, and a second one would start a second run.
@@ -307,6 +289,56 @@ def _limit(rest_client: Any, connection: Connection) -> None:
 def version_name(package: Path) -> str:
     """Version name `git-<commit>-<hash of the compiled file>`; equal files of one commit get equal names."""
     digest = hashlib.sha256(package.read_bytes()).hexdigest()[:8]
-    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
-    commit = found.stdout.strip() if found.returncode == 0 else "none"
-    return f"git-{commit}-{digest}"
+    return f"git-{commit('--short=12') or 'none'}-{digest}"
+
+
+def cluster_profile(name: str) -> str:
+    """Return the profile's name, or the default one for an empty name.
+
+    Raises ConfigError: the profile is unknown, or for this machine only.
+    """
+    profile = name or DEFAULT_PROFILE
+    if not load_profile(profile).cluster:
+        raise ConfigError(f"profile {profile} is for this machine, but KFP_HOST is set: unset it, or PROFILE=one-gpu")
+    return profile
+
+
+def task_names(package: Path) -> set[str]:
+    """Names and titles of the tasks of a compiled pipeline that run a stage."""
+    spec = next(yaml.load_all(package.read_text(encoding="utf-8"), yaml.CSafeLoader))
+    names = set()
+    for part in (spec["root"], *spec["components"].values()):
+        for name, task in part.get("dag", {}).get("tasks", {}).items():
+            if "executorLabel" in spec["components"][task["componentRef"]["name"]]:
+                names |= {name, task["taskInfo"]["name"]}
+    return names
+
+
+def submit(
+    cluster: Cluster,
+    pipeline: str,
+    package: Path,
+    experiment: str,
+    arguments: dict[str, Any],
+    follow: bool,
+    fresh: bool = False,
+) -> int:
+    """Start a run, print the URL of its page, and optionally follow it.
+
+    Args:
+        follow: wait until the run ends.
+        fresh: whether the package was compiled without caching; selects the hint after a failure.
+
+    Returns 0, or with `follow` the exit status of the run. Raises as `Cluster.ask`.
+    """
+    run_id = cluster.start(cluster.version(pipeline, package), experiment, arguments)
+    print(f"run: {cluster.url(run_id)}", flush=True)
+    status = 0
+    if follow:
+        try:
+            status = cluster.follow(run_id, lambda line: print(line, flush=True), tasks=task_names(package))
+        except SynthioError as error:
+            raise type(error)(f"{error}; the run itself goes on: {cluster.url(run_id)}") from error
+    if status and not fresh:
+        print("if a task lacks an input that is gone from the store: the same command with FRESH=1 makes it anew")
+    return status

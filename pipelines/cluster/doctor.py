@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -37,11 +38,7 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True)
 class Check:
-    """Result of one check.
-
-    Attributes:
-        state: "not checked" where this machine cannot tell.
-    """
+    """Result of one check; "not checked" where this machine cannot tell."""
 
     name: str
     state: Literal["ok", "problem", "not checked"]
@@ -49,10 +46,6 @@ class Check:
 
     def __str__(self) -> str:
         return f"{self.name:<10} {self.state}: {self.text}"
-
-    def to_dict(self) -> dict[str, str]:
-        """Convert to a dictionary for JSON."""
-        return asdict(self)
 
 
 def examine_cluster(connection: Connection, profile: Profile, config: RunConfig, store: str) -> Iterator[Check]:
@@ -82,11 +75,9 @@ def verdict(checks: Sequence[Check]) -> str:
     wrong, unseen = ([check.name for check in checks if check.state == state] for state in ("problem", "not checked"))
     if wrong:
         return f"not ready: {', '.join(dict.fromkeys(wrong))}"
-    return (
-        f"ready, as far as can be seen from here; not checked: {', '.join(dict.fromkeys(unseen))}"
-        if unseen
-        else "ready"
-    )
+    if unseen:
+        return f"ready, as far as can be seen from here; not checked: {', '.join(dict.fromkeys(unseen))}"
+    return "ready"
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -121,11 +112,9 @@ def _namespace(of_profile: str | None, profile: Profile) -> Check:
     }
     if profile.model_cache == "claim":
         needed[f"persistentvolumeclaim/{profile.model_cache_claim}"] = overlay
-    if shutil.which("kubectl") is None:
-        return Check("namespace", "not checked", f"kubectl is not here; a run needs {', '.join(needed)} in {namespace}")
     rows, said = _kubectl("get", *needed, "-n", namespace, "--ignore-not-found")
     if rows is None:
-        return Check("namespace", "not checked", f"kubectl get -n {namespace}: {said}")
+        return Check("namespace", "not checked", f"{said}; a run needs {', '.join(needed)} in {namespace}")
     found = {f"{row['kind'].lower()}/{row['metadata']['name']}" for row in rows}
     missing = [f"{name}: {todo}" for name, todo in needed.items() if name not in found]
     if missing:
@@ -184,7 +173,10 @@ def _manifest(name: str) -> str:
 
 def _authorization(client: httpx.Client, host: str, challenge: str) -> dict[str, str]:
     """Authorization header for a registry's challenge, with the account stored by `docker login`, if any."""
-    kept = _docker_login(host)
+    kept = None
+    with contextlib.suppress(OSError, ValueError):
+        stored = json.loads((Path.home() / ".docker" / "config.json").read_text(encoding="utf-8"))
+        kept = (stored.get("auths", {}).get(host) or {}).get("auth")
     fields = dict(_CHALLENGE.findall(challenge))
     if not challenge.lower().startswith("bearer") or "realm" not in fields:
         return {"Authorization": f"Basic {kept}"} if kept else {}
@@ -197,25 +189,13 @@ def _authorization(client: httpx.Client, host: str, challenge: str) -> dict[str,
     return {"Authorization": f"Bearer {token.get('token') or token.get('access_token')}"}
 
 
-def _docker_login(host: str) -> str | None:
-    path = Path.home() / ".docker" / "config.json"
-    try:
-        auths = json.loads(path.read_text(encoding="utf-8")).get("auths", {})
-    except (OSError, ValueError):
-        return None
-    return (auths.get(host) or {}).get("auth")
-
-
 def _gpus(of_profile: str | None, profile: Profile) -> Check:
     needed = max(profile.resources(stage).gpus for stage in STAGES)
     if not needed:
         return Check("GPUs", "ok", "the profile asks for none")
-    if shutil.which("kubectl") is None:
-        text = f"kubectl is not here; a stage needs {needed} of {profile.gpu_type} on one node"
-        return Check("GPUs", "not checked", text)
     nodes, said = _kubectl("get", "nodes")
     if nodes is None:
-        return Check("GPUs", "not checked", f"kubectl get nodes: {said}")
+        return Check("GPUs", "not checked", f"{said}; a stage needs {needed} of {profile.gpu_type} on one node")
     most = max((_number(node["status"]["allocatable"].get(profile.gpu_type)) for node in nodes), default=0)
     if most < needed:
         text = f"a stage needs {needed} of {profile.gpu_type} on one node, the largest has {most}: take another profile"
@@ -232,12 +212,15 @@ def _gpus(of_profile: str | None, profile: Profile) -> Check:
 
 
 def _kubectl(*command: str) -> tuple[list[dict[str, Any]] | None, str]:
+    """Objects that kubectl tells of; None, and why, where it tells nothing."""
+    if shutil.which("kubectl") is None:
+        return None, "kubectl is not here"
     try:
         done = subprocess.run(["kubectl", *command, "-o", "json"], capture_output=True, text=True, timeout=30)
     except subprocess.TimeoutExpired:
-        return None, "no answer in 30 s"
+        return None, "kubectl gives no answer in 30 s"
     if done.returncode:
-        return None, (done.stderr.strip().splitlines() or ["no answer"])[-1][:200]
+        return None, f"kubectl: {(done.stderr.strip().splitlines() or ['no answer'])[-1][:200]}"
     answer = json.loads(done.stdout or '{"items": []}')  # none of the names was found
     return answer.get("items", [answer]), ""  # one object comes without a list
 

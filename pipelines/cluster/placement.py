@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.config.base import Frozen
 from common.errors import ConfigError, unknown_name
-from common.storage.packing import PACK
-from components.catalogue import LOCAL_REGISTRY, STAGES, layer_of, local_image
+from common.storage.artifacts import PACK
+from components.catalogue import LOCAL_REGISTRY, STAGES, layer_of
 from pipelines.sources import ROOT, digest
 
 if TYPE_CHECKING:
@@ -176,10 +176,8 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def image(stage: str, profile: Profile | None = None) -> str:
-    """Name of the image that a stage runs in; without a profile the local name that `make images` gives."""
-    if profile is None:
-        return local_image(stage)
+def image(stage: str, profile: Profile) -> str:
+    """Name of the image that a stage runs in."""
     return f"{profile.registry}/{layer_of(stage)}:{profile.tag or image_tag(layer_of(stage))}"
 
 

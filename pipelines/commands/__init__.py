@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from common.errors import ConfigError, SynthioError, unknown_name
 from pipelines.commands.options import declare
-from pipelines.local.stopping import Stopped
+from pipelines.local.tasks import Stopped
 
 COMMANDS = (
     *("run-pipeline", "benchmark", "report", "remake", "classify", "export-onnx"),

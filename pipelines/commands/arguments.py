@@ -1,4 +1,4 @@
-"""Parameters of the pipelines from a command's options, checked before anything starts."""
+"""Datasets and parameters of a run or a study, from a command's options, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,130 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from common.captions.secrets import check_key
+from common.config.dataset import DatasetSpec
 from common.config.methods import resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
+from common.datasets.listing import is_here, where_to_get
+from common.datasets.registry import check_training_clips, dataset_names, fingerprint, pushed_copy, resolve_dataset
 from common.errors import ConfigError
+from common.models.licences import check_use
 from common.models.registry import check_fetched
+from common.storage import open_store
 from common.study.cells import check_history, parse_cells
 from pipelines.cluster.api import Connection
+from pipelines.commands.fetch_data import downloadable, fetch
 from pipelines.commands.options import place
-from pipelines.commands.wanted import Wanted, bring, cluster_parameters, local_parameters, remark, want
 
 PARAMETER_BYTES = 16 * 1024
 """Longest text of a parameter. Arguments of a process end at 128 KiB, and a task gets several parameters in one."""
 _MACRO = re.compile(r"\{\{|\[\[(?:RunUUID|ScheduledTime|CurrentTime|Index)\b")
 """Macros of Argo, and of KFP's API (backend/src/common/util/parameter_formatter.go in kubeflow/pipelines)."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A dataset as the user named it, with the number of its training clips; 0 = the dataset's default."""
+
+    source: str
+    spec: DatasetSpec
+    n: int
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is a published dataset that is not on this machine."""
+        return self.spec.native and not is_here(self.spec)
+
+
+def want(source: str, n: int, config: RunConfig) -> Wanted:
+    """Resolve a dataset and check what can be checked before its clips are there.
+
+    Raises ConfigError: there is no such dataset, or its licence forbids the run's use.
+    """
+    spec = resolve_dataset(source)
+    check_use(config, spec)
+    return Wanted(source, spec, n)
+
+
+def bring(wanted: Sequence[Wanted], allowed: bool) -> None:
+    """Fetch the published datasets that are not on this machine, each announced in a line.
+
+    Args:
+        allowed: False = a missing one is an error.
+
+    Raises:
+        ConfigError: one may not be downloaded, by its access or by the user's word; nothing is fetched then.
+        DataError: an archive is not the expected one.
+        StorageError: a server does not answer, or the disk is full; the same call resumes.
+    """
+    missing = {each.spec.name: each.spec for each in wanted if each.missing}
+    for spec in missing.values():
+        if not downloadable(spec):
+            raise ConfigError(where_to_get(spec))
+        if not allowed:
+            raise ConfigError(f"{where_to_get(spec)}. FETCH=0 forbids to fetch it now")
+    for spec in missing.values():
+        found = fetch(spec)
+        print(f"{spec.name} is in {found.root}: {found.clips} clips", flush=True)
+
+
+def local_parameters(wanted: Wanted) -> dict[str, Any]:
+    """The parameters `dataset`, `n` and `data_version` of a run on this machine.
+
+    Raises:
+        ConfigError: the number of training clips is impossible.
+        DataError: the dataset cannot be listed.
+    """
+    # Resolved again, since a dataset that was fetched has files now which its specification names.
+    spec = resolve_dataset(wanted.source)
+    check_training_clips(spec, wanted.n or spec.n)
+    return {"dataset": _text(spec), "n": wanted.n, "data_version": fingerprint(spec)}
+
+
+def cluster_parameters(wanted: Wanted, store: str) -> dict[str, Any]:
+    """The same parameters of a run on a cluster, whose pods do not see this machine's files.
+
+    A registered dataset is looked up in `store`; without one it goes by its name, and the run's first task looks it up.
+
+    Args:
+        store: address of the run store; empty = not given.
+
+    Raises ConfigError: pods cannot read the dataset.
+    """
+    spec: DatasetSpec | None = wanted.spec
+    if wanted.spec.reader != "procedural_demo" and wanted.spec.pushed is None:
+        registered = wanted.source in dataset_names()
+        if registered and not store.startswith("s3://"):
+            return {"dataset": wanted.source, "n": wanted.n, "data_version": ""}
+        spec = pushed_copy(wanted.source, open_store(store)) if registered else None
+    if spec is None:
+        place = store if store.startswith("s3://") else "s3://…"
+        raise ConfigError(
+            f"pods cannot read dataset {wanted.spec.name} from this machine: put it into the store with make push-data "
+            f"DATASET={wanted.source} STORE={place}, and give the address that it prints as DATASET="
+        )
+    return {"dataset": _text(spec), "n": wanted.n, "data_version": fingerprint(spec)}
+
+
+def remark(wanted: Sequence[Wanted], preset: str, config: RunConfig) -> str | None:
+    """A line for published datasets under a preset of small models made in the run; None = there is nothing to say."""
+    names = list(dict.fromkeys(each.spec.name for each in wanted if each.spec.native))
+    if not names or config.prepare_corpus.source != "procedural":
+        return None
+    return (
+        f"note: preset {preset} is a demonstration, whose models hear built-in sounds alone: its figures say little "
+        f"about {', '.join(names)}; PRESET=small takes published models"
+    )
+
+
+def _text(spec: DatasetSpec) -> str:
+    return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -34,30 +141,34 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
         DataError: the dataset cannot be fetched or listed.
         StorageError: the dataset cannot be fetched.
     """
-    _learners(options)
-    config = with_reused_t2a(load_preset(options.preset, options.overrides), options.reuse_t2a_from)
+    config = with_reused_t2a(_config(options), options.reuse_t2a_from)
     config = with_llm_endpoint(config, options.llm_endpoint)
-    resolve_methods(options.methods, config.methods)
-    _check_texts(options)
     wanted = want(options.dataset, number("N", options.n or "0", 0), config)
-    checked = {
-        "preset": options.preset,
-        "methods": options.methods,
-        "seeds": number("SEEDS", options.seeds, 1),
-        "reuse_t2a_from": _absolute(options.reuse_t2a_from),
-        "llm_endpoint": options.llm_endpoint,
-        "budget": dollars("BUDGET", options.budget),
-        "overrides": options.overrides,
-    }
+    reused = options.reuse_t2a_from
+    if reused and "://" not in reused:
+        reused = str(place(reused).resolve())
+    checked = {**_shared(options), "reuse_t2a_from": reused, "llm_endpoint": options.llm_endpoint}
     (parameters,) = _parameters([wanted], options, config)
     return checked | parameters
 
 
-def _learners(options: argparse.Namespace) -> None:
-    """Move the chosen learners into the overrides, which travel to the cluster."""
+def _config(options: argparse.Namespace) -> RunConfig:
+    """Check what a run and a study share; the chosen learners go into the overrides, which travel to the cluster."""
     names, options.learners = options.learners, ""
     if names := names.replace(",", " ").split():
         options.overrides = f"{options.overrides} train_classifier.learners.names=[{','.join(names)}]".strip()
+    config = load_preset(options.preset, options.overrides)
+    resolve_methods(options.methods, config.methods)
+    for name in ("methods", "overrides", "reuse_t2a_from", "llm_endpoint"):
+        check_parameter(name.upper(), getattr(options, name, ""))
+    return config
+
+
+def _shared(options: argparse.Namespace) -> dict[str, Any]:
+    """Parameters that a run and a study share."""
+    seeds, budget = number("SEEDS", options.seeds, 1), dollars("BUDGET", options.budget)
+    named = {name: getattr(options, name) for name in ("preset", "methods", "overrides")}
+    return {**named, "seeds": seeds, "budget": budget}
 
 
 def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: RunConfig) -> list[dict[str, Any]]:
@@ -66,7 +177,12 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
     if Connection.from_environment() is not None:
         found = [cluster_parameters(each, options.store) for each in wanted]
     else:
-        _check_local(options, config)
+        store = options.store or str(Path(options.runs) / "store")
+        # Containers see the store alone.
+        check_fetched(
+            config, options.preset, options.overrides, *([store] if options.runner == "docker" else ["", store])
+        )
+        check_writers(config, options.methods)
         bring(wanted, options.fetch == "1")
         found = [local_parameters(each) for each in wanted]
     for parameters in found:
@@ -74,32 +190,8 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
     return found
 
 
-def _check_texts(options: argparse.Namespace) -> None:
-    for name in ("methods", "overrides", "reuse_t2a_from", "llm_endpoint"):
-        check_parameter(name.upper(), getattr(options, name, ""))
-
-
-def _absolute(text: str) -> str:
-    return text if not text or "://" in text else str(place(text).resolve())
-
-
-def _check_local(options: argparse.Namespace, config: RunConfig) -> None:
-    """Refuse a run on this machine that would stop for want of a model or of the caption writer's key."""
-    store = options.store or str(Path(options.runs) / "store")
-    # Containers see the store alone.
-    places = [store] if options.runner == "docker" else ["", store]
-    check_fetched(config, options.preset, options.overrides, *places)
-    check_writers(config, options.methods)
-
-
 def check_writers(config: RunConfig, methods: str) -> None:
-    """Refuse a run whose captions are written by a paid server without a key.
-
-    Args:
-        methods: comma-separated; a run without generated captions asks no writer.
-
-    Raises ConfigError: the key is not set.
-    """
+    """Raise ConfigError for a run whose captions are written by a paid server without a key."""
     chosen = resolve_methods(methods, config.methods).values()
     recipes = [method.recipe for method in chosen if method.recipe is not None]
     if all(recipe.captions == "template" for recipe in recipes):
@@ -117,10 +209,7 @@ def study_request(options: argparse.Namespace) -> list[Wanted]:
     datasets, sizes = _listed(options.datasets), _listed(options.n) or ["0"]
     if not datasets:
         raise ConfigError("DATASETS is empty; name at least one, such as DATASETS=demo")
-    _learners(options)
-    config = load_preset(options.preset, options.overrides)
-    resolve_methods(options.methods, config.methods)
-    _check_texts(options)
+    config = _config(options)
     numbers = [number("N", size, 0) for size in sizes]
     wanted = [want(dataset, n, config) for dataset, n in itertools.product(datasets, numbers)]
     parse_cells(json.dumps([{"dataset": each.source, "n": each.n} for each in wanted]))
@@ -131,19 +220,9 @@ def study_request(options: argparse.Namespace) -> list[Wanted]:
 def study_arguments(options: argparse.Namespace, wanted: Sequence[Wanted]) -> dict[str, Any]:
     """Fetch what is missing of the cells' datasets, and convert the options to the benchmark pipeline's parameters.
 
-    Raises:
-        ConfigError: a number is wrong, or a dataset is to be had elsewhere.
-        DataError: a dataset cannot be fetched or listed.
-        StorageError: a dataset cannot be fetched.
+    Raises as `pipeline_arguments`.
     """
-    checked = {
-        "preset": options.preset,
-        "methods": options.methods,
-        "seeds": number("SEEDS", options.seeds, 1),
-        "overrides": options.overrides,
-        "budget": dollars("BUDGET", options.budget),
-        "history": options.history,
-    }
+    checked = {**_shared(options), "history": options.history}
     cells = _parameters(wanted, options, load_preset(options.preset, options.overrides))
     return checked | {"cells": json.dumps(cells, sort_keys=True)}
 
@@ -162,20 +241,14 @@ def check_parameter(name: str, text: str) -> None:
 
 
 def number(name: str, text: str, least: int) -> int:
-    """Parse a whole number of at least `least`.
-
-    Raises ConfigError: `text` is no such number.
-    """
+    """Parse a whole number of at least `least`. Raises ConfigError: `text` is no such number."""
     if not text.isdecimal() or int(text) < least:
         raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
     return int(text)
 
 
 def dollars(name: str, text: str) -> float:
-    """Parse an amount of US dollars of at least 0.
-
-    Raises ConfigError: `text` is no such amount.
-    """
+    """Parse an amount of US dollars of at least 0. Raises ConfigError: `text` is no such amount."""
     try:
         value = float(text)
     except ValueError:

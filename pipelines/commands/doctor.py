@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,9 +23,8 @@ from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import Check, examine_cluster, verdict
 from pipelines.cluster.placement import load_profile
-from pipelines.commands.arguments import check_writers, number
+from pipelines.commands.arguments import Wanted, check_writers, cluster_parameters, number
 from pipelines.commands.printing import print_json
-from pipelines.commands.wanted import Wanted, cluster_parameters
 
 OPTIONS = {
     **{"--dataset": "demo", "--preset": "tiny", "--n": "", "--seeds": "3", "--methods": "", "--overrides": ""},
@@ -37,15 +37,12 @@ def estimate(
 ) -> dict[str, Any]:
     """Work of a run with an empty store: clips at most, alignments and classifiers; hours and gigabytes if known."""
     counts = count_work(config, methods, n_train, replicates)
-    work = {
-        "clips_generated_at_most": counts.at_most,
-        "alignments": counts.alignments,
-        "classifiers_trained": counts.trained + 1,
-    }
-    if preset not in cost_table():
-        return {**work, "minutes": None, "memory_gb": None, "gpu": ""}
-    cost = cost_of_study([n_train], preset, methods, replicates, clip_s=[clip_s], config=config)
-    return {**work, "minutes": round(60 * cost.hours, 1), "memory_gb": cost_table()[preset].memory_gb, "gpu": cost.gpu}
+    work: dict[str, Any] = {"clips_generated_at_most": counts.at_most, "alignments": counts.alignments}
+    work |= {"classifiers_trained": counts.trained + 1, "minutes": None, "memory_gb": None, "gpu": ""}
+    if preset in cost_table():
+        cost = cost_of_study([n_train], preset, methods, replicates, clip_s=[clip_s], config=config)
+        work |= {"minutes": round(60 * cost.hours, 1), "gpu": cost.gpu, "memory_gb": cost_table()[preset].memory_gb}
+    return work
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,10 +60,13 @@ def run(options: argparse.Namespace) -> int:
     n_train = found.health.counts.get("train", n or spec.n or 0)
     work = estimate(options.preset, config, methods, n_train, replicates, spec.clip_s)
     models = describe(config)
-    refused = _refused(config, spec)
-    found = replace(found, problems=(*found.problems, *([refused] if refused else ())))
+    refused = _said(lambda: check_use(config, spec))
+    problems = [refused]
     if connection is None:
-        found = replace(found, problems=(*found.problems, *_lacking(config, options)))
+        # What a run on this machine would stop for: models, and the key of a paid caption writer.
+        problems += missing_models(config, "", *([options.store] if options.store else []))
+        problems.append(_said(lambda: check_writers(config, options.methods)))
+    found = replace(found, problems=(*found.problems, *filter(None, problems)))
     profile = load_profile(options.profile or "one-gpu")
     if connection is not None:
         checks += examine_cluster(connection, profile, config, options.store)
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
         told |= {"concepts": None if near is None else list(map(asdict, near))}
-        told |= {"estimate": work, "cluster": [check.to_dict() for check in checks]}
+        told |= {"estimate": work, "cluster": list(map(asdict, checks))}
         print_json(told)
     else:
         print(found.to_text())
@@ -103,7 +103,6 @@ def _for_pods(wanted: Wanted, store: str) -> tuple[DatasetSpec | None, list[Chec
 
 
 def _place(spec: DatasetSpec) -> str:
-    """Location of the data."""
     if spec.reader == "procedural_demo":
         return "built in"
     return str(root_of(spec) if spec.native else spec.pushed or spec.labels or spec.audio)
@@ -129,22 +128,13 @@ def _nearness_text(model: str, near: list[Nearness]) -> str:
     return "\n".join(lines)
 
 
-def _refused(config: RunConfig, spec: DatasetSpec) -> str | None:
+def _said(check: Callable[[], None]) -> str | None:
+    """What a check refuses with; None = nothing."""
     try:
-        check_use(config, spec)
+        check()
     except ConfigError as error:
         return str(error)
     return None
-
-
-def _lacking(config: RunConfig, options: argparse.Namespace) -> list[str]:
-    """What a run on this machine would stop for: models, and the key of a paid caption writer."""
-    lacking = missing_models(config, "", *([options.store] if options.store else []))
-    try:
-        check_writers(config, options.methods)
-    except ConfigError as error:
-        lacking.append(str(error))
-    return lacking
 
 
 def _estimate_text(preset: str, work: dict[str, Any]) -> str:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,7 +17,8 @@ from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, StorageError
 from common.log import event, get_logger
 from common.storage import publish_dir, write_json
-from pipelines.local.download import Expected, Patience, download, remote_size
+from common.storage.local import locked
+from pipelines.local.download import PATIENCE, Patience, download, remote_size
 
 OPTIONS = {"--dataset": ...}
 
@@ -39,11 +36,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ ()-]{0,99}")
 
 @dataclass(frozen=True)
 class Fetched:
-    """A dataset on this machine.
-
-    Attributes:
-        new: whether this call downloaded it.
-    """
+    """A dataset on this machine; `new` where this call downloaded it."""
 
     root: Path
     clips: int
@@ -55,14 +48,11 @@ def downloadable(spec: DatasetSpec) -> bool:
     return spec.access == "download" and bool(spec.archives)
 
 
-def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
+def fetch(spec: DatasetSpec, patience: Patience = PATIENCE) -> Fetched:
     """Download and unpack a dataset of native layout, unless its folder exists.
 
     The folder appears complete or not at all. Archives stay beside it until all of them are complete and verified. The
     unpacked files are published only if the dataset's reader accepts their layout.
-
-    Args:
-        patience: limits of retries, waits and disk space.
 
     Raises:
         ConfigError: the dataset cannot be downloaded freely; the message says where to get it and where to put it.
@@ -80,16 +70,16 @@ def fetch(spec: DatasetSpec, patience: Patience | None = None) -> Fetched:
     if not downloadable(spec):
         raise ConfigError(where_to_get(spec))
     waiting = root.parent / f".{root.name}.downloads"
-    with _alone(waiting, spec.name):
+    with locked(waiting / "lock", f"dataset {spec.name} is being fetched by another process; wait for it to end"):
         packed = _packed_bytes(spec, patience)
-        _check_room(spec, waiting, packed or 0, (patience or Patience()).spare_bytes)
+        _check_room(spec, waiting, packed or 0, patience.spare_bytes)
         _announce(spec, root, packed)
         files = [waiting / f"{number}-{_file_name(archive)}" for number, archive in enumerate(spec.archives)]
         hashes = []
         for archive, file in zip(spec.archives, files, strict=True):
             event(log, "fetching", url=archive.url, bytes=archive.bytes or "unknown")
-            hashes.append(download(archive.url, file, _expected(archive), patience))
-            if not _expected(archive).known:
+            hashes.append(download(archive, file, patience))
+            if not (archive.md5 or archive.sha256):
                 event(log, "no_checksum_known", url=archive.url, sha256=hashes[-1])
         clips = _publish(spec, root, files, hashes)
     shutil.rmtree(waiting, ignore_errors=True)
@@ -124,14 +114,10 @@ def _place(archive: Archive, file: Path, folder: Path) -> None:
     try:
         unpack_into(file, folder, SUFFIXES, LIMITS, skip_others=True)
     except DataError as error:
-        if not _expected(archive).known:
+        if not (archive.md5 or archive.sha256):
             # Without a known hash the archive itself may be damaged, so the next run must download it again.
             file.unlink()
         raise DataError(f"{archive.url}: {error}. Nothing was published") from error
-
-
-def _expected(archive: Archive) -> Expected:
-    return Expected(archive.bytes, archive.md5, archive.sha256)
 
 
 def _file_name(archive: Archive) -> str:
@@ -142,15 +128,10 @@ def _file_name(archive: Archive) -> str:
     return name
 
 
-def _packed_bytes(spec: DatasetSpec, patience: Patience | None) -> int | None:
+def _packed_bytes(spec: DatasetSpec, patience: Patience) -> int | None:
     """Size of all archives, known or asked for; None = a server does not tell."""
-    total = 0
-    for archive in spec.archives:
-        size = archive.bytes or remote_size(archive.url, patience)
-        if size is None:
-            return None
-        total += size
-    return total
+    sizes = [archive.bytes or remote_size(archive.url, patience) for archive in spec.archives]
+    return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def _announce(spec: DatasetSpec, root: Path, packed: int | None) -> None:
@@ -172,24 +153,6 @@ def _check_room(spec: DatasetSpec, folder: Path, packed: int, spare: int) -> Non
             f"{folder.parent} has {free / 2**30:.1f} GiB free; dataset {spec.name} needs at least {needed / 2**30:.1f} "
             "GiB, packed and unpacked. Free some space, or name another folder with SYNTHIO_DATA"
         )
-
-
-@contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror}; check the folder's permissions") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StorageError(f"dataset {name} is being fetched by another process; wait for it to end") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def run(options: argparse.Namespace) -> int:

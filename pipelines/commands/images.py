@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from common.errors import ConfigError, unknown_name
 from components.catalogue import LAYERS, LOCAL_REGISTRY, STAGES, layer_of, local_image
 from pipelines.cluster.placement import Profile, image, load_profile
-from pipelines.sources import ROOT
+from pipelines.sources import ROOT, commit
 
 OPTIONS = {
     **{"action": ..., "--builder": "docker build", "--profile": "local", "--registry": "", "--arguments": ""},
@@ -72,7 +72,8 @@ def build_command(
     Args:
         builder: program with its arguments, such as `docker build`; the context is passed last.
     """
-    labels = {"version": VERSION, "revision": _commit(), "title": f"synthio {layer}", "licenses": "Apache-2.0"}
+    revision = commit() or "unknown"
+    labels = {"version": VERSION, "revision": revision, "title": f"synthio {layer}", "licenses": "Apache-2.0"}
     command = [*shlex.split(builder), "--file", str(ROOT / "docker" / "Dockerfile"), "--target", target]
     command += ["--build-arg", f"LAYER={layer}"]
     for key, value in labels.items():
@@ -88,8 +89,3 @@ def push_commands(builder: str, profile: Profile) -> Iterator[list[str]]:
     engine = program if re.search(r"(docker|podman|nerdctl)$", program) else "docker"
     for stages in LAYERS.values():
         yield [engine, "push", image(stages[0], profile)]
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else "unknown"

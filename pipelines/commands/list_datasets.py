@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import contextlib
 from typing import Any
 
 from common.config.dataset import DatasetSpec
@@ -21,7 +21,9 @@ def describe(spec: DatasetSpec) -> dict[str, Any]:
     this machine (None = it needs no files).
     """
     native = spec.native
-    root = root_of(spec) if native else None
+    root, here = root_of(spec) if native else None, False if native else None
+    with contextlib.suppress(OSError):
+        here = here if root is None else any(root.iterdir())
     return {
         "name": spec.name,
         "source": spec.source or "built in",
@@ -33,15 +35,8 @@ def describe(spec: DatasetSpec) -> dict[str, Any]:
         "multi_label": spec.multi_label,
         "access": spec.access if native else "built in",
         "root": str(root) if root else None,
-        "here": _is_here(root) if root else None,
+        "here": here,
     }
-
-
-def _is_here(root: Path) -> bool:
-    try:
-        return any(root.iterdir())
-    except OSError:
-        return False
 
 
 def to_text(datasets: list[dict[str, Any]]) -> str:

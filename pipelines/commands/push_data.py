@@ -11,7 +11,7 @@ from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
 from common.log import Progress, get_logger
 from common.storage import open_store, store_uri
-from pipelines.commands.wanted import Wanted, bring
+from pipelines.commands.arguments import Wanted, bring
 
 OPTIONS = {"--dataset": ..., "--fetch": "1", "--store": ""}
 

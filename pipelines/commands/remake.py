@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import DataError
@@ -30,9 +30,10 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
     if record["state"] != "succeeded":
         raise DataError(f"the run in {run_dir} did not finish; give the same make run-pipeline command again")
     artifacts = record["artifacts"]
-    provenance = _provenance(
-        [outputs["synthetic"] for outputs in artifacts.values() if "synthetic" in outputs], clip_id
-    )
+    provenance = None
+    for folder in (outputs["synthetic"] for outputs in artifacts.values() if "synthetic" in outputs):
+        with contextlib.suppress(DataError):
+            provenance = provenance or read_provenance(Path(folder), clip_id)
     if provenance is None:
         raise DataError(
             f"{run_dir} generated no clip {clip_id!r}; expected an id of {run_dir}/synthetic/metadata.jsonl"
@@ -47,13 +48,6 @@ def remake_clip(run_dir: Path, clip_id: str, target: Path) -> bool:
         )
     remake(provenance, model, target, _source(provenance, artifacts))
     return hash_file(target) == provenance.sha256
-
-
-def _provenance(folders: Sequence[str], clip_id: str) -> Provenance | None:
-    for folder in folders:
-        with contextlib.suppress(DataError):
-            return read_provenance(Path(folder), clip_id)
-    return None
 
 
 def _source(provenance: Provenance, artifacts: Mapping[str, Mapping[str, str]]) -> Path | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 
 from common.datasets.registry import resolve_dataset
-from pipelines.cluster.api import Cluster, Connection
-from pipelines.cluster.submit import cluster_profile, submit
+from pipelines.cluster.api import Cluster, Connection, cluster_profile, submit
 from pipelines.commands.arguments import pipeline_arguments
 from pipelines.commands.options import RUN_OPTIONS
 from pipelines.dags.compile import compile_pipeline
 from pipelines.local.run import one_run, run_local
-from pipelines.local.stopping import TASKS
+from pipelines.local.tasks import TASKS
 from pipelines.sources import ROOT
 
 OPTIONS = RUN_OPTIONS | {"--dataset": "demo", "--n": "", "--reuse-t2a-from": "", "--llm-endpoint": ""}
@@ -31,4 +30,4 @@ def run(options: argparse.Namespace) -> int:
         experiment = resolve_dataset(arguments["dataset"]).name
         return submit(Cluster(connection), "synthio", package, experiment, arguments, options.follow, options.fresh)
     with one_run(options.runs):
-        return run_local(arguments, options.runs.resolve(), options.runner, options.store, options.fresh)
+        return run_local(arguments, options)

@@ -5,11 +5,6 @@ a hook of the task before it. No task may depend on an exit task, an exit task o
 the same predecessor, and the failure of a hook is not the run's. Hence three nested pipelines: `study-cells` holds the
 loop, `study-end` is the one exit task with all that must happen in any case, `study` holds both; and `judge-study`
 after it makes the run fail by what the exit task found. `tests/contract/test_backend_rules.py` holds these rules.
-
-`make compile` writes it to `build/benchmark.yaml`, with the parameters cells, preset, methods, seeds, overrides, budget
-and history. The task `report-study` writes the artifact `study` with study.html, study.md and study.json
-(`common/contracts/study.py`, docs/ARTIFACTS.md). On one machine, `make benchmark` adds what only the runner knows: the
-real cost, and the times of each cell's stages.
 """
 
 from typing import Any
@@ -24,8 +19,8 @@ from components.record_cell.component import record_cell
 from components.record_night.component import record_night
 from components.report_study.component import report_study
 from pipelines.cluster.placement import Profile
-from pipelines.dags.code_version import joint_code_version
 from pipelines.dags.synthio import placed, synthio_pipeline
+from pipelines.sources import joint_code_version
 
 
 def study_cells(profile: Profile) -> Any:

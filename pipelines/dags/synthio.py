@@ -29,7 +29,7 @@ from components.revise_captions.component import revise_captions
 from components.synthesize_audio.component import synthesize_audio
 from components.train_classifier.component import train_classifier
 from pipelines.cluster.placement import Profile, place
-from pipelines.dags.code_version import code_version
+from pipelines.sources import code_version
 
 
 class Outputs(NamedTuple):
@@ -136,7 +136,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             overrides: space-separated section.field=value pairs.
             data_version: hash of the dataset's files, so that changed files are read again; the command line fills it.
         """
-        config = stage(
+        config: dict[str, Any] = stage(
             plan,
             dataset=dataset,
             preset=preset,
@@ -149,40 +149,31 @@ def synthio_pipeline(profile: Profile) -> Any:
             overrides=overrides,
             data_version=data_version,
         ).outputs
-        corpus = stage(prepare_corpus, config=config["prepare_corpus"]).outputs["corpus"]
-        clap = stage(pretrain_clap, corpus=corpus, config=config["pretrain_clap"]).outputs["clap"]
-        t2a = stage(pretrain_t2a, corpus=corpus, clap=clap, config=config["pretrain_t2a"]).outputs["t2a"]
-        classifier = stage(pretrain_classifier, corpus=corpus, config=config["pretrain_classifier"]).outputs[
-            "classifier"
-        ]
-        data = stage(prepare_dataset, config=config["prepare_dataset"]).outputs
+
+        def made(component: Any, **inputs: Any) -> Any:
+            """Outputs of a stage with its own settings."""
+            return stage(component, **inputs, config=config[component.name.replace("-", "_")]).outputs
+
+        corpus = made(prepare_corpus)["corpus"]
+        clap = made(pretrain_clap, corpus=corpus)["clap"]
+        t2a = made(pretrain_t2a, corpus=corpus, clap=clap)["t2a"]
+        classifier = made(pretrain_classifier, corpus=corpus)["classifier"]
+        data = made(prepare_dataset)
         gold = data["gold"]
-        finetuned = stage(finetune_clap, clap=clap, gold=gold, config=config["finetune_clap"]).outputs["finetuned"]
-        retrieved = stage(retrieve_audio, corpus=corpus, gold=gold, clap=clap, config=config["retrieve_audio"]).outputs[
-            "retrieved"
-        ]
-        captions = stage(caption_clips, gold=gold, config=config["caption_clips"]).outputs["captions"]
+        finetuned = made(finetune_clap, clap=clap, gold=gold)["finetuned"]
+        retrieved = made(retrieve_audio, corpus=corpus, gold=gold, clap=clap)["retrieved"]
+        captions = made(caption_clips, gold=gold)["captions"]
         losers = (
             stage(synthesize_audio, t2a=t2a, gold=gold, config=config["synthesize_audio"])
             .set_display_name("Generate clips before alignment")
             .outputs["synthetic"]
         )
-        aligned = stage(align_t2a, t2a=t2a, gold=gold, losers=losers, config=config["align_t2a"]).outputs["aligned"]
-        prompts = stage(augment_captions, gold=gold, captions=captions, config=config["augment_captions"]).outputs[
-            "prompts"
+        aligned = made(align_t2a, t2a=t2a, gold=gold, losers=losers)["aligned"]
+        prompts = made(augment_captions, gold=gold, captions=captions)["prompts"]
+        synthetic = made(synthesize_audio, t2a=t2a, aligned=aligned, gold=gold, prompts=prompts, retrieved=retrieved)[
+            "synthetic"
         ]
-        synthetic = stage(
-            synthesize_audio,
-            t2a=t2a,
-            aligned=aligned,
-            gold=gold,
-            prompts=prompts,
-            retrieved=retrieved,
-            config=config["synthesize_audio"],
-        ).outputs["synthetic"]
-        first = stage(
-            filter_audio, synthetic=synthetic, gold=gold, clap=finetuned, config=config["filter_audio"]
-        ).outputs
+        first = made(filter_audio, synthetic=synthetic, gold=gold, clap=finetuned)
         sets = {**first, "prompts": prompts}
         for number in range(1, MAX_ROUNDS + 1):
             sets = (
@@ -203,7 +194,7 @@ def synthio_pipeline(profile: Profile) -> Any:
                 .set_display_name(f"Self-reflection, round {number}")
                 .outputs
             )
-        trained = stage(
+        trained = made(
             train_classifier,
             classifier=classifier,
             gold=gold,
@@ -212,9 +203,8 @@ def synthio_pipeline(profile: Profile) -> Any:
             retrieved=retrieved,
             corpus=corpus,
             clap=clap,
-            config=config["train_classifier"],
-        ).outputs["classifiers"]
-        evaluated = stage(
+        )["classifiers"]
+        evaluated = made(
             evaluate_classifier,
             classifiers=trained,
             gold=gold,
@@ -223,9 +213,8 @@ def synthio_pipeline(profile: Profile) -> Any:
             accepted=sets["accepted"],
             retrieved=retrieved,
             clap=clap,
-            config=config["evaluate_classifier"],
-        ).outputs
-        results = stage(
+        )
+        results = made(
             report,
             evaluation=evaluated["evaluation"],
             gold=gold,
@@ -239,8 +228,7 @@ def synthio_pipeline(profile: Profile) -> Any:
             vanilla=losers,
             accepted=sets["accepted"],
             rejected=first["rejected"],
-            config=config["report"],
-        ).outputs["results"]
+        )["results"]
         return Outputs(results, evaluated["classifier"], sets["accepted"], t2a, aligned)
 
     return synthio

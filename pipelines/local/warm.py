@@ -10,15 +10,14 @@ library may do while it is imported.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import IO
 
@@ -48,18 +47,17 @@ class Task:
     Attributes:
         pid: process, which leads its session and group.
         stdout: its output and errors.
-        returncode: exit status, negative for a signal, after `wait`.
     """
 
-    def __init__(self, pid: int, stdout: IO[str], messages: IO[str], busy: threading.Lock) -> None:
+    def __init__(self, pid: int, stdout: IO[str], connection: Connection, busy: threading.Lock) -> None:
         self.pid, self.stdout = pid, stdout
         self.returncode: int | None = None
-        self._messages, self._busy = messages, busy
+        self._connection, self._busy = connection, busy
 
     def wait(self) -> int:
         """Wait for the task's end and return its exit status."""
         if self.returncode is None:
-            found = _message(self._messages, "status")
+            found = _number(self._connection, "status")
             self.returncode = -signal.SIGKILL if found is None else found
             self.stdout.close()
             self._busy.release()
@@ -67,21 +65,15 @@ class Task:
 
 
 class Warm:
-    """The warm process of this one, started by the first stage that runs: it imports while stages without models work.
-
-    Args:
-        libraries: modules that it imports.
-    """
+    """The warm process of this one, which the first stage starts: it imports while stages without models work."""
 
     def __init__(self, libraries: Sequence[str] = LIBRARIES) -> None:
         self._libraries = libraries
         # The warm process runs one task at a time.
         self._busy = threading.Lock()
-        self._broken = False
+        self._broken = self._ready = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: socket.socket | None = None
-        self._messages: IO[str] | None = None
-        self._ready = False
+        self._connection: Connection | None = None
 
     def start(self, command: Sequence[str], variables: Mapping[str, str]) -> Task | None:
         """Start a task; None where it takes a fresh interpreter.
@@ -95,12 +87,11 @@ class Warm:
             return None
         task, kept = None, False
         try:
-            connection, messages = self._open(variables)
+            connection = self._open(variables)
             # A stage without models starts faster by itself than the libraries are imported.
-            kept = stage in LAYERS["base"] and not self._ready and not select.select([connection], [], [], 0)[0]
+            kept = stage in LAYERS["base"] and not self._ready and not connection.poll()
             if not kept:
-                self._wait(messages)
-                task = self._start(connection, messages, command, variables)
+                task = self._start(connection, command, variables)
         except (OSError, ValueError):
             # Whatever hinders it, a fresh interpreter works.
             self._broken = True
@@ -111,32 +102,24 @@ class Warm:
                 self._busy.release()
         return task
 
-    def _start(
-        self, connection: socket.socket, messages: IO[str], command: Sequence[str], variables: Mapping[str, str]
-    ) -> Task:
-        request = {
-            "source": command[3],
-            "arguments": list(command[4:]),
-            "variables": {**variables, **_RUNTIME},
-            "folder": str(Path.cwd()),
-        }
-        data = (json.dumps(request) + "\n").encode()
+    def _start(self, connection: Connection, command: Sequence[str], variables: Mapping[str, str]) -> Task:
+        self._ready = self._ready or _number(connection, "ready") is not None
+        request = {"source": command[3], "arguments": list(command[4:]), "folder": str(Path.cwd())}
+        connection.send({**request, "variables": {**variables, **_RUNTIME}})
         reading, writing = os.pipe()
         stdout = os.fdopen(reading, encoding="utf-8", errors="backslashreplace", buffering=1)
         try:
-            socket.send_fds(connection, [data[:1]], [writing])
-            connection.sendall(data[1:])
+            send_handle(connection, writing, None)
         finally:
             os.close(writing)
-        pid = _message(messages, "pid")
+        pid = _number(connection, "pid")
         if pid is None:
             raise ValueError("the warm process ended")
-        return Task(pid, stdout, messages, self._busy)
+        return Task(pid, stdout, connection, self._busy)
 
-    def _open(self, variables: Mapping[str, str]) -> tuple[socket.socket, IO[str]]:
-        if self._connection is None or self._messages is None:
-            self._connection, other = socket.socketpair()
-            self._messages = self._connection.makefile(encoding="utf-8")
+    def _open(self, variables: Mapping[str, str]) -> Connection:
+        if self._connection is None:
+            self._connection, other = Pipe()
             with other:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "pipelines.local.warm_process", *self._libraries],
@@ -144,28 +127,19 @@ class Warm:
                     env={**variables, **_RUNTIME},
                     start_new_session=True,
                 )
-        return self._connection, self._messages
-
-    def _wait(self, messages: IO[str]) -> None:
-        """Wait until the libraries are imported."""
-        if not self._ready and messages.readline() != "ready\n":
-            raise ValueError("the warm process ended")
-        self._ready = True
+        return self._connection
 
     def _end(self) -> None:
         """End the warm process, and a task that it had just begun."""
-        if self._process is not None:
+        if self._process is not None and self._connection is not None:
             self._process.kill()
             self._process.wait()
-        if self._messages is not None and self._connection is not None:
-            self._connection.shutdown(socket.SHUT_WR)
-            pid = _message(self._messages, "pid")
+            pid = _number(self._connection, "pid")
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
-            self._messages.close()
             self._connection.close()
-        self._process = self._connection = self._messages = None
+        self._process = self._connection = None
         self._ready = False
 
 
@@ -177,7 +151,9 @@ def _stage(command: Sequence[str]) -> str | None:
     return stage if stage in STAGES else None
 
 
-def _message(messages: IO[str], kind: str) -> int | None:
+def _number(connection: Connection, kind: str) -> int | None:
     """Number in the next message, which must be of `kind`; None where the warm process ended."""
-    word, _, number = messages.readline().partition(" ")
-    return int(number) if word == kind else None
+    with contextlib.suppress(EOFError, OSError):
+        found, number = connection.recv()
+        return int(number) if found == kind else None
+    return None

@@ -1,8 +1,8 @@
 """The process that imports libraries and forks tasks; `warm.py` starts it, and says why.
 
-Messages over the socket on its standard input. In: a line of JSON (`source`, `arguments`, `variables`, `folder`), sent
-with the file descriptor of the task's output. Out: `ready`; then for each task `pid <n>`, from the task itself once it
-leads its own session, and `status <n>`, negative for a signal.
+Messages over the socket on its standard input. In: for each task `source`, `arguments`, `variables` and `folder`, then
+the file descriptor of the task's output. Out: `("ready", 0)`; then for each task `("pid", n)`, from the task itself
+once it leads its own session, and `("status", n)`, negative for a signal.
 """
 
 from __future__ import annotations
@@ -10,31 +10,30 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
-import json
 import os
-import socket
 import sys
 import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any, NoReturn
-
-_PART = 65536
 
 
 def main(libraries: Sequence[str]) -> int:
     """Import `libraries`, then fork tasks until the run closes the socket."""
-    connection = socket.socket(fileno=os.dup(0))
+    connection = Connection(os.dup(0))
     for library in libraries:
         importlib.import_module(library)
     # What is imported stays: tasks that collect garbage would copy its pages.
     gc.freeze()
-    connection.sendall(b"ready\n")
+    connection.send(("ready", 0))
     while True:
-        request, output = _receive(connection)
-        if request is None:
+        try:
+            request, output = connection.recv(), recv_handle(connection)
+        except (EOFError, OSError):
             return 0
         pid = os.fork()
         if pid == 0:
@@ -42,24 +41,16 @@ def main(libraries: Sequence[str]) -> int:
             for stream in (1, 2):
                 os.dup2(output, stream)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            connection.sendall(f"pid {os.getpid()}\n".encode())
+            connection.send(("pid", os.getpid()))
             os.close(output)
             connection.close()
             _leave(_status(request))
         os.close(output)
         _, status = os.waitpid(pid, 0)
         try:
-            connection.sendall(f"status {os.waitstatus_to_exitcode(status)}\n".encode())
+            connection.send(("status", os.waitstatus_to_exitcode(status)))
         except BrokenPipeError:
             return 0
-
-
-def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, int]:
-    data, descriptors, _, _ = socket.recv_fds(connection, _PART, 1)
-    while data and not data.endswith(b"\n"):
-        more = connection.recv(_PART)
-        data = data + more if more else b""
-    return (json.loads(data), descriptors[0]) if data else (None, -1)
 
 
 def _status(request: dict[str, Any]) -> int:

@@ -29,7 +29,7 @@ from components.plan.run import run as plan
 from components.prepare_corpus.run import run as prepare_corpus
 from components.prepare_dataset.run import run as prepare_dataset
 from components.pretrain_clap.run import run as pretrain_clap
-from pipelines.dags.code_version import code_version
+from pipelines.sources import code_version
 from tests.benchmarks.figures import FOLDER, machine
 
 Row = dict[str, float | str]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from components.catalogue import LOCAL_REGISTRY, LOCAL_TAG, STAGES
-from pipelines.cluster.placement import image
+from components.catalogue import local_image as image
 from pipelines.commands.images import build_command
-from pipelines.local.containers import container_runner
+from pipelines.local.observe import container_runner, run_container
+from pipelines.local.tasks import Watch
 
 REQUIRED = "SYNTHIO_TEST_CONTAINERS"
 
@@ -58,6 +60,11 @@ def build(engine: Any) -> Build:
         return tag
 
     return built
+
+
+def run(engine: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:
+    """Exit status of a command in a container, whose output is printed."""
+    return run_container(engine, image, command, volumes, Watch(command, sys.stdout), **arguments)
 
 
 def limits(**environment: str) -> dict[str, Any]:

@@ -15,9 +15,8 @@ import pytest
 
 from common.errors import ConfigError
 from components.catalogue import STAGES, layer_of
-from pipelines.cluster.placement import image
-from pipelines.local.containers import run_container
-from tests.containers.conftest import Build, limits
+from components.catalogue import local_image as image
+from tests.containers.conftest import Build, limits, run
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_OF_EACH_LAYER = ("prepare_dataset", "augment_captions", "align_t2a", "train_classifier", "pretrain_t2a")
@@ -44,7 +43,7 @@ def test_a_stage_runs_unprivileged_without_network_on_a_read_only_root(
     engine: Any, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = f"import components.{stage}.run\n{PROBE}"
-    assert run_container(engine, image(stage), ["python", "-c", code], {}, **limits()) == 0
+    assert run(engine, image(stage), ["python", "-c", code], {}, **limits()) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("FACTS"))
     facts = json.loads(line.removeprefix("FACTS"))
     assert facts["uid"] != 0 and int(facts["capabilities"], 16) == 0
@@ -54,12 +53,12 @@ def test_a_stage_runs_unprivileged_without_network_on_a_read_only_root(
 @pytest.mark.parametrize("status", [0, 3, 137])
 def test_the_exit_status_of_a_container_is_the_tasks(engine: Any, status: int) -> None:
     command = ["python", "-c", f"raise SystemExit({status})"]
-    assert run_container(engine, image("plan"), command, {}, **limits()) == status
+    assert run(engine, image("plan"), command, {}, **limits()) == status
 
 
 def test_an_image_that_is_not_there_is_named_with_the_command_that_builds_it(engine: Any) -> None:
     with pytest.raises(ConfigError, match="make images"):
-        run_container(engine, "localhost/synthio/none:dev", ["true"], {}, **limits())
+        run(engine, "localhost/synthio/none:dev", ["true"], {}, **limits())
 
 
 def test_an_image_tells_what_is_in_it(engine: Any) -> None:
@@ -83,7 +82,7 @@ def test_an_image_tells_what_is_in_it(engine: Any) -> None:
 def test_a_stages_own_tests_pass_in_its_image(engine: Any, build: Build, stage: str) -> None:
     name = build("test", layer_of(stage), f"test-on-{layer_of(stage)}")
     command = ["python", "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", f"tests/stages/test_{stage}.py"]
-    assert run_container(engine, name, command, {}, **limits()) == 0
+    assert run(engine, name, command, {}, **limits()) == 0
 
 
 def test_the_whole_smoke_run_works_in_containers_and_leaves_no_key_anywhere(engine: Any, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from components.caption_clips.run import run as caption_clips
-from pipelines.cluster.placement import image
-from pipelines.local.containers import make_writable, run_container
-from tests.containers.conftest import Build, limits
+from components.catalogue import local_image as image
+from pipelines.local.observe import make_writable
+from tests.containers.conftest import Build, limits, run
 from tests.kit.gold import REPLICATES, caption_gold
 from tests.kit.s3_server import BUCKET
 
@@ -72,11 +72,11 @@ def test_a_caption_stage_reaches_its_writer_and_its_store_and_nothing_else(
     allowed = limits(**environment) | {"network_mode": network}
     here = {str(tmp_path): {"bind": str(tmp_path), "mode": "rw"}}
     command = ["python", "-c", WORK, str(gold), str(captions), str(prompts), json.dumps(config)]
-    assert run_container(engine, image("augment_captions"), command, here, **allowed) == 0
+    assert run(engine, image("augment_captions"), command, here, **allowed) == 0
     said = capsys.readouterr().out
     assert said.count("REFUSED") == 3
     rows = [json.loads(line) for line in (prompts / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
     assert rows and {row["writer"] for row in rows} == {"endpoint:stub"}
-    assert run_container(engine, image("augment_captions"), ["python", "-c", LIST], {}, **allowed) == 0
+    assert run(engine, image("augment_captions"), ["python", "-c", LIST], {}, **allowed) == 0
     keys = capsys.readouterr().out.split("KEYS")[1].split()
     assert {"augment_captions", "caption_requests"} <= {key.partition("/")[0] for key in keys}

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 
 from components.catalogue import STAGES
-from pipelines.cluster.placement import image
+from components.catalogue import local_image as image
 from tests.containers.conftest import Build
 
 ROOT = Path(__file__).resolve().parents[2]

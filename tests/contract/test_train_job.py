@@ -14,7 +14,7 @@ import yaml
 from common.config.t2a import PretrainT2APlan
 from pipelines.cluster.placement import PRIORITY_LABEL, QUEUE_LABEL, environment, image, load_profile, profile_names
 from pipelines.commands import main
-from pipelines.dags.code_version import code_version
+from pipelines.sources import code_version
 
 CLUSTER_PROFILES = [name for name in profile_names() if load_profile(name).cluster]
 ADDRESSES = ["--corpus", "s3://bucket/runs/1/corpus", "--clap", "s3://bucket/runs/1/clap"]

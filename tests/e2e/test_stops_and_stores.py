@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.storage import open_store
-from common.storage.packing import PACK
+from common.storage.artifacts import PACK
 from common.storage.s3_client import S3Settings, s3_client
 from tests.kit.s3_server import BUCKET, s3_server
 from tests.kit.smoke import CANARY, KEYS, ROOT, SmokeRun, command, environment, record, report, run_pipeline, succeeded

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,14 @@ def in_fork(call: Callable[[], int], output: int | None = None) -> int:
         os._exit(status)
 
 
-def run_task(_: Any, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+def run_task(_: Any, command: list[str], variables: Mapping[str, str], watch: Any) -> int:
     """Run a task of KFP's local runner in a fork and print its output; in the place of `Tasks.run`."""
-    source, arguments = full_command[3], full_command[4:]
+    source, arguments = command[3], command[4:]
 
     def execute() -> int:
         from kfp.dsl.executor_main import executor_main
 
-        os.environ |= {**(env_vars or {}), "_KFP_RUNTIME": "true"}
+        os.environ |= {**variables, "_KFP_RUNTIME": "true"}
         module = Path(tempfile.mkdtemp()) / "ephemeral_component.py"
         module.write_text(source, encoding="utf-8")
         sys.argv = ["executor_main", "--component_module_path", str(module), *arguments]
@@ -82,8 +82,8 @@ def run_command(command: list[str], compiled: Compiled, printed: Path) -> int:
         from pipelines.commands import main
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipelines.local.stopping.Tasks.run", run_task)
-            patch.setattr("pipelines.local.run.compile_pipeline", lambda _: compiled.path())
+            patch.setattr("pipelines.local.tasks.Tasks.run", run_task)
+            patch.setattr("pipelines.local.run.compile_pipeline", lambda _, pipeline: compiled.path())
             return main(command)
 
     compiled.path()

@@ -274,6 +274,7 @@ def test_what_kubectl_prints_of_none_one_and_several_objects(
     (tmp_path / "kubectl").write_text(f"#!/bin/sh\nprintf '%s' '{printed}'\n")
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/kubectl")
     rows, _ = doctor._kubectl("get", "secret/a")
     assert [row["metadata"]["name"] for row in rows or []] == names
 

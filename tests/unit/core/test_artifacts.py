@@ -14,8 +14,16 @@ import pytest
 from common.errors import StorageError
 from common.runtime.stage import stage
 from common.storage import read_json
-from common.storage.artifacts import artifact_hash, file_hash, forget_verified, verify_artifact, write_sums
-from common.storage.packing import PACK, pack, unpack
+from common.storage.artifacts import (
+    PACK,
+    artifact_hash,
+    file_hash,
+    forget_verified,
+    pack,
+    unpack,
+    verify_artifact,
+    write_sums,
+)
 from tests.kit.hashing import hash_dir
 
 

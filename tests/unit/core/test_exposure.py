@@ -9,8 +9,7 @@ import pytest
 from common.config.dataset import DatasetSpec
 from common.config.run import load_preset
 from common.datasets.registry import dataset_names, resolve_dataset
-from common.models.exposure import exposure_sentences, heard_before
-from common.models.registry import published_models
+from common.models.registry import exposure_sentences, heard_before, published_models
 from components.plan.planning import PLANS
 from components.plan.run import run
 

@@ -11,7 +11,6 @@ from common.config.dataset import DatasetSpec
 from common.config.run import load_preset
 from common.datasets.registry import dataset_names, resolve_dataset
 from common.errors import ConfigError
-from common.models import registry
 from common.models.licences import check_use, licensed_parts, permits
 from common.models.registry import PublishedModel
 from components.evaluate_classifier.model_card import licence_lines
@@ -33,7 +32,6 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Any:
         entry = {"revision": "0" * 40, "revision_seen": "nowhere", "licence": "Some-NC", "gated": False}
         model = PublishedModel.model_validate({**entry, "restrictions": restrictions, "sha256": {}, "use": use})
         monkeypatch.setattr("common.models.registry.published_models", lambda: {"someone/ast": model})
-        monkeypatch.setattr("common.models.licences.published_models", registry.published_models)
 
     return register
 

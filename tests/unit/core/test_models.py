@@ -15,12 +15,12 @@ from common.models.registry import (
     check_listed,
     check_pinned,
     describe,
-    fetched_patterns,
     locate,
     named_models,
     pinned_revision,
     published_models,
 )
+from common.models.registry import listed as registry_listed
 
 CORPUS = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/c.csv"
 
@@ -106,6 +106,6 @@ def test_listed_hashes_are_compared_with_the_record(monkeypatch):
 
 
 def test_the_pipeline_is_fetched_without_the_same_weights_in_one_file():
-    patterns = fetched_patterns("stabilityai/stable-audio-open-1.0")
+    patterns = registry_listed("stabilityai/stable-audio-open-1.0").files
     assert all(fits(name, patterns) for name in ("model_index.json", "vae/config.json", "tokenizer/spiece.model"))
-    assert not fits("model.safetensors", patterns) and fits("model.safetensors", fetched_patterns("someone/model"))
+    assert not fits("model.safetensors", patterns) and fits("model.safetensors", registry_listed("someone/model").files)

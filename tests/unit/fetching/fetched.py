@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import save
 
 from common.models.files import ModelRecord
-from pipelines.commands.fetch_models import plan_fetch
-from pipelines.local.hub import fetch
+from pipelines.commands.fetch_models import fetch, plan_fetch
 
 MODEL, COMMIT, OTHER = "someone/tiny", "a" * 40, "b" * 40
 WEIGHTS = {"weight": torch.arange(6000, dtype=torch.float32)}

@@ -111,7 +111,7 @@ def test_a_kill_while_converting_costs_no_second_download(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.local.hub.convert_pickle", killed)
+        patch.setattr("pipelines.commands.fetch_models.convert_pickle", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch_model(CLAP, None)
     assert not record_path(tmp_path / "hub", CLAP, COMMIT).exists()

@@ -9,14 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 
+from common.config.dataset import Archive
 from common.errors import DataError, StorageError
 from pipelines.local import download as module
-from pipelines.local.download import Expected, Patience, download
+from pipelines.local.download import Patience
 from tests.unit.fetching.server import Server
 
 DATA = random.Random(0).randbytes(50_000)
-EXPECTED = Expected(len(DATA), hashlib.md5(DATA).hexdigest(), hashlib.sha256(DATA).hexdigest())
+NOTHING = Archive(url="http://nowhere/")
+EXPECTED = NOTHING.model_copy(
+    update={"bytes": len(DATA), "md5": hashlib.md5(DATA).hexdigest(), "sha256": hashlib.sha256(DATA).hexdigest()}
+)
 PATH = "/files/clips.zip"
+
+
+def download(url: str, target: Path, expected: Archive, patience: Patience) -> str:
+    return module.download(expected.model_copy(update={"url": url}), target, patience)
 
 
 def names(folder: Path) -> list[str]:
@@ -106,7 +114,7 @@ def test_two_versions_joined_unnoticed_are_fetched_once_more(
 
 def test_a_part_of_another_address_is_not_used(server: Server, patience: Patience, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        download(server.add("/old", bytes(99), "cut", *["500"] * 9, after_cut=9), tmp_path / "c", Expected(), patience)
+        download(server.add("/old", bytes(99), "cut", *["500"] * 9, after_cut=9), tmp_path / "c", NOTHING, patience)
     download(server.add(PATH, DATA), tmp_path / "c", EXPECTED, patience)
     assert server.asked[-1] == (PATH, None) and (tmp_path / "c").read_bytes() == DATA
 
@@ -133,7 +141,7 @@ def test_a_wrong_file_is_refused_and_not_kept(
 def test_md5_alone_tells_a_wrong_file(server: Server, patience: Patience, tmp_path: Path, length: bool) -> None:
     url = server.add(PATH, DATA[::-1], length=length)
     with pytest.raises(DataError, match=f"its md5 is .*, expected {EXPECTED.md5}"):
-        download(url, tmp_path / "clips.zip", Expected(md5=EXPECTED.md5), patience)
+        download(url, tmp_path / "clips.zip", NOTHING.model_copy(update={"md5": EXPECTED.md5}), patience)
     assert names(tmp_path) == []
 
 
@@ -167,7 +175,7 @@ def test_a_file_cut_after_its_last_byte_is_complete_without_known_size(
     url = server.add(PATH, DATA)
     (tmp_path / "c.part").write_bytes(DATA)
     (tmp_path / "c.part.json").write_text(f'{{"url": "{url}", "validator": ""}}')
-    download(url, tmp_path / "c", Expected(sha256=EXPECTED.sha256), patience)
+    download(url, tmp_path / "c", NOTHING.model_copy(update={"sha256": EXPECTED.sha256}), patience)
     assert server.asked == [(PATH, "bytes=50000-")] and (tmp_path / "c").read_bytes() == DATA
 
 

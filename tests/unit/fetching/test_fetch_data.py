@@ -258,7 +258,10 @@ def test_the_command_tells_an_error_in_one_line(
 
 def test_a_second_process_waits_its_turn(server: Server, patience: Patience, tmp_path: Path) -> None:
     spec = spec_of(tmp_path, archive_of(server, zipped(esc50_files())))
-    with fetch_data._alone(tmp_path / ".mini.downloads", "mini"), pytest.raises(StorageError, match="another process"):
+    with (
+        fetch_data.locked(tmp_path / ".mini.downloads" / "lock", ""),
+        pytest.raises(StorageError, match="another process"),
+    ):
         fetch(spec, patience)
     assert fetch(spec, patience).new
 

@@ -15,7 +15,7 @@ from common.datasets.registry import find_dataset, resolve_dataset
 from common.errors import ConfigError, StorageError
 from common.storage import open_store
 from pipelines.commands import main
-from pipelines.commands.wanted import bring, cluster_parameters, remark, want
+from pipelines.commands.arguments import bring, cluster_parameters, remark, want
 from tests.unit.fetching.server import Server
 from tests.unit.fetching.test_fetch_data import PATH, esc50_files, zipped
 
@@ -215,7 +215,7 @@ def test_what_pods_cannot_read_is_refused_before_anything_is_submitted(
     (tmp_path / "own.yaml").write_text("name: own\naudio: esc50/ESC-50-master\n")
     with pytest.raises(ConfigError, match=r"make push-data DATASET=.*own.yaml STORE=s3://…, and give the address"):
         cluster_parameters(want(str(tmp_path / "own.yaml"), 0, CONFIG), "")
-    monkeypatch.setattr("pipelines.commands.wanted.open_store", lambda _: open_store(tmp_path / "store"))
+    monkeypatch.setattr("pipelines.commands.arguments.open_store", lambda _: open_store(tmp_path / "store"))
     with pytest.raises(ConfigError, match="STORE=s3://bucket/store"):
         cluster_parameters(want("esc50", 0, CONFIG), "s3://bucket/store")
     monkeypatch.setenv("SYNTHIO_DATA", str(tmp_path))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipelines import sources
-from pipelines.dags import code_version as module
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = """\
@@ -51,8 +50,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The copy, as it was before each test."""
-    for patched in (module, sources):
-        monkeypatch.setattr(patched, "ROOT", tree)
+    monkeypatch.setattr(sources, "ROOT", tree)
     yield tree
     for path, text in BEFORE.items():
         path.write_text(text, encoding="utf-8")
@@ -85,10 +83,10 @@ NEUTRAL = {
 
 
 def test_a_docstring_a_comment_or_the_formatting_changes_no_version(copy: Path) -> None:
-    before = module.code_version("plan")
+    before = sources.code_version("plan")
     for old, new in NEUTRAL.values():
         edited(copy / "common" / "shared.py", old, new)
-    assert module.code_version("plan") == before
+    assert sources.code_version("plan") == before
 
 
 @pytest.mark.parametrize("kind", NEUTRAL)
@@ -110,56 +108,56 @@ def test_the_meaning_of_a_module_is_that_of_its_code(kind: str) -> None:
     ids=["function", "default value", "decorator", "constant", "expression"],
 )
 def test_any_change_of_behaviour_changes_the_version(copy: Path, old: str, new: str) -> None:
-    before = module.code_version("plan"), module.code_version("judge_study")
+    before = sources.code_version("plan"), sources.code_version("judge_study")
     edited(copy / "common" / "shared.py", old, new)
-    assert module.code_version("plan") != before[0]
-    assert module.code_version("judge_study") == before[1], "it does not import the module"
+    assert sources.code_version("plan") != before[0]
+    assert sources.code_version("judge_study") == before[1], "it does not import the module"
 
 
 def test_a_text_that_the_code_uses_is_no_docstring(copy: Path) -> None:
-    before = module.code_version("plan")
+    before = sources.code_version("plan")
     edited(copy / "common" / "shared.py", "return twice(3)", 'return {"text": 3}["text"]')
-    changed = module.code_version("plan")
+    changed = sources.code_version("plan")
     edited(copy / "common" / "shared.py", '{"text": 3}["text"]', '{"word": 3}["word"]')
-    assert len({before, changed, module.code_version("plan")}) == 3
+    assert len({before, changed, sources.code_version("plan")}) == 3
 
 
 def test_the_values_of_a_stages_yaml_count_and_its_comments_do_not(copy: Path) -> None:
     book = copy / "common" / "captions" / "prompts.yaml"
-    before = module.code_version("augment_captions")
+    before = sources.code_version("augment_captions")
     rewritten(book, "# A remark.\n" + book.read_text(encoding="utf-8"))
-    assert module.code_version("augment_captions") == before
+    assert sources.code_version("augment_captions") == before
     edited(book, "system:", "system_2:")
-    assert module.code_version("augment_captions") != before
+    assert sources.code_version("augment_captions") != before
 
 
 def test_a_module_that_is_imported_by_name_counts(copy: Path) -> None:
-    before = module.code_version("synthesize_audio")
+    before = sources.code_version("synthesize_audio")
     backend = copy / "common" / "diffusion" / "backends" / "stable_audio_small.py"
     rewritten(backend, backend.read_text(encoding="utf-8") + "\nCHANGED = True\n")
-    assert module.code_version("synthesize_audio") != before
+    assert sources.code_version("synthesize_audio") != before
 
 
 def test_an_edited_augmentation_trains_classifiers_anew_and_no_model_that_generates(copy: Path) -> None:
     stages = ("prepare_corpus", "pretrain_t2a", "pretrain_clap", "pretrain_classifier", "align_t2a", "train_classifier")
-    before = {stage: module.code_version(stage) for stage in stages}
+    before = {stage: sources.code_version(stage) for stage in stages}
     path = copy / "common" / "config" / "augmentations.py"
     rewritten(path, path.read_text(encoding="utf-8") + "\nCHANGED = True\n")
-    assert [stage for stage in stages if before[stage] != module.code_version(stage)] == ["train_classifier"]
+    assert [stage for stage in stages if before[stage] != sources.code_version(stage)] == ["train_classifier"]
 
 
 def test_editing_a_stage_changes_that_stage_only(copy: Path) -> None:
-    before = {stage: module.code_version(stage) for stage in ("plan", "align_t2a", "report")}
+    before = {stage: sources.code_version(stage) for stage in ("plan", "align_t2a", "report")}
     path = copy / "components" / "align_t2a" / "run.py"
     rewritten(path, path.read_text(encoding="utf-8") + "\nCHANGED = True\n")
-    after = {stage: module.code_version(stage) for stage in before}
+    after = {stage: sources.code_version(stage) for stage in before}
     assert [stage for stage in before if before[stage] != after[stage]] == ["align_t2a"]
 
 
 def test_presets_datasets_and_the_list_of_models_are_settings_and_no_code(copy: Path) -> None:
     stages = ("plan", "prepare_dataset", "pretrain_t2a")
-    before = [module.code_version(stage) for stage in stages]
+    before = [sources.code_version(stage) for stage in stages]
     for name in ("config/presets/tiny.yaml", "datasets/esc50.yaml", "models/models.yaml"):
         path = copy / "common" / name
         rewritten(path, path.read_text(encoding="utf-8") + "\nmore: 1\n")
-    assert [module.code_version(stage) for stage in stages] == before
+    assert [sources.code_version(stage) for stage in stages] == before

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from kfp import dsl, local
 from pipelines.local.observe import Observer
-from pipelines.local.stopping import TASKS, Stopped
+from pipelines.local.tasks import TASKS, Stopped
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
 def slow(place: str, number: int) -> str:

@@ -17,7 +17,7 @@ from common.contracts.base import write
 from common.errors import DataError
 from common.log import EVENTS, TASK_VARIABLE
 from common.runtime.record import LONGEST, RECORD, StageRecord, reason
-from pipelines.local.watch import Watch, with_interpreter
+from pipelines.local.tasks import Watch, with_interpreter
 
 
 def fail(error: BaseException, cause: BaseException | None = None) -> Callable[[], None]:

@@ -22,7 +22,7 @@ from components.report_study.page import markdown, page
 from components.report_study.run import run as report_study
 from components.report_study.study import study
 from pipelines.commands import main
-from pipelines.local.study import with_run
+from pipelines.commands.benchmark import with_run
 from tests.kit.artifact_pages import example
 
 ASKED = {"preset": "tiny", "seeds": 3, "overrides": "", "seconds": 90.0}
