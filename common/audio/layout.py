@@ -1,12 +1,11 @@
 """What a decoder is given of a file: the file itself, or its bytes with a mended header."""
 
-from __future__ import annotations
-
 import io
 import os
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Self
 
 Piece = bytes | tuple[int, int]
 """Bytes, or a range (start, end) of the file."""
@@ -18,11 +17,9 @@ class CutError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is decoded.
+    """Streams that are decoded one after the other, each of pieces; none: the file is decoded as it is.
 
-    Attributes:
-        parts: streams that are decoded one after the other, each of pieces; empty: the file is decoded as it is.
-        open_ended: the file does not say where it ends, so that a loss at its end would not show.
+    An `open_ended` file does not say where it ends, so that a loss at its end would not show.
     """
 
     parts: tuple[tuple[Piece, ...], ...] = ()
@@ -38,7 +35,7 @@ class Source:
     start: int = 0
 
     @classmethod
-    def of(cls, descriptor: int) -> Source:
+    def of(cls, descriptor: int) -> Self:
         """A whole file."""
         return cls(descriptor, os.fstat(descriptor).st_size)
 
@@ -56,7 +53,7 @@ class Source:
         """Range of the file."""
         return self.start + start, self.end if end is None else self.start + end
 
-    def part(self, start: int, end: int | None = None) -> Source:
+    def part(self, start: int, end: int | None = None) -> Self:
         """The bytes from `start` on, or to `end`."""
         return replace(self, start=self.start + start, end=self.end if end is None else self.start + end)
 
@@ -66,14 +63,7 @@ class Source:
 
 
 class Spliced(io.RawIOBase):
-    """Pieces of an open file as one stream.
-
-    Args:
-        pieces: in order.
-
-    Attributes:
-        error: why a read failed; libsndfile has no way to tell.
-    """
+    """Pieces of an open file as one stream; `error` is why a read failed, which libsndfile cannot tell."""
 
     def __init__(self, descriptor: int, pieces: tuple[Piece, ...]) -> None:
         super().__init__()
@@ -122,9 +112,7 @@ class Spliced(io.RawIOBase):
         """True."""
         return True
 
-    def seekable(self) -> bool:
-        """True."""
-        return True
+    seekable = readable
 
 
 def _length(piece: Piece) -> int:

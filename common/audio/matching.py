@@ -1,7 +1,5 @@
 """Recording conditions of clips, their equaliser, band limit and noise floor, and the transfer to other clips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -1,10 +1,9 @@
 """Frames of MPEG audio: their true number, for files whose first frame states none, or a wrong one."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from common.audio.layout import Layout, Source
 
@@ -35,7 +34,7 @@ class _Frame:
     size: int
     side_bytes: int
 
-    def is_like(self, other: _Frame | None) -> bool:
+    def is_like(self, other: Self | None) -> bool:
         """Whether both may belong to one stream."""
         return other is not None and (self.version, self.rate_hz) == (other.version, other.rate_hz)
 
@@ -71,10 +70,8 @@ def mpeg_layout(source: Source) -> Layout | None:
     first = _frame(source.read(start, 4))
     if first is None or not first.is_like(_frame(source.read(start + first.size, 4))):
         return None
-    count, runs = 0, []
-    for run_start, run_end, frames in _runs(source, start, first):
-        count += frames
-        runs.append((run_start, run_end))
+    found = list(_runs(source, start, first))
+    count, runs = sum(frames for *_, frames in found), [(begin, end) for begin, end, _ in found]
     frame = source.read(start, first.size)
     place = _place_of_count(frame, first)
     if place is None:
@@ -95,10 +92,8 @@ def skip_tags(source: Source, place: int) -> int:
 
 def _runs(source: Source, place: int, first: _Frame) -> Iterator[tuple[int, int, int]]:
     """Runs of frames without a gap: start, end, number of frames."""
-    sizes = [
-        made.size if (made := _frame(_with_third(first.head, byte))) and made.is_like(first) else 0
-        for byte in range(256)
-    ]
+    heads = (first.head[:2] + bytes([byte]) + first.head[3:] for byte in range(256))
+    sizes = [made.size if (made := _frame(head)) and made.is_like(first) else 0 for head in heads]
     second = first.head[1] | 1
     found: int | None = place
     while found is not None:
@@ -140,10 +135,6 @@ def _tag_bytes(head: bytes) -> int:
         return 0
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
     return 10 + size + (10 if head[5] & 16 else 0)
-
-
-def _with_third(head: bytes, byte: int) -> bytes:
-    return head[:2] + bytes([byte]) + head[3:]
 
 
 def _place_of_count(frame: bytes, first: _Frame) -> int | None:

@@ -3,11 +3,12 @@
 Arrays are float32 in [-1, 1]: `(T,)` mono or `(C, T)`, time last.
 """
 
-from __future__ import annotations
-
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -16,41 +17,19 @@ import soxr
 from common.audio.file import AudioError, AudioFile, AudioInfo, open_audio
 from common.storage import write_bytes
 
-__all__ = [
-    "AudioError",
-    "AudioInfo",
-    "channels_cancel",
-    "check_signal",
-    "fixed_windows",
-    "is_silent",
-    "levelled",
-    "loudest_window",
-    "match_loudness",
-    "pcm16",
-    "read_audio",
-    "read_audio_and_info",
-    "resample",
-    "rms_dbfs",
-    "to_mono",
-    "write_flac",
-]
-
 SILENCE_DBFS = -60.0
 FLOOR_DBFS = -120.0
 LEVEL_DBFS = -20.0
 MAX_GAIN_DB = 60.0
 _BLOCK_S = 0.1
+_STREAM_FRAMES = 2**16
 
 
 def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, int]:
-    """Decode WAV, FLAC, OGG, MP3 and any other format of libsndfile, by content whatever the suffix.
+    """Audio `(C, T)` float32, full scale = 1, and rate in Hz of any format of libsndfile, whatever the suffix.
 
-    Args:
-        max_duration_s: only the loudest window of this length is kept of a longer file; it is
-            found block by block, so that memory does not grow with the file.
-
-    Returns audio `(C, T)` float32, full scale = 1, and its sampling rate in Hz. Raises AudioError: with reason
-    `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples` or `nan`.
+    Only the loudest window of `max_duration_s` is kept of a longer file; memory does not grow with the file. Raises
+    AudioError: with reason `missing_file`, `empty_file`, `unreadable`, `truncated`, `no_samples` or `nan`.
     """
     audio, info = read_audio_and_info(path, max_duration_s)
     return audio, info.sample_rate_hz
@@ -59,26 +38,29 @@ def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndar
 def read_audio_and_info(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, AudioInfo]:
     """Decode as `read_audio` does, and return facts about the file, with its true length, instead of its rate."""
     with open_audio(path) as file:
-        limit = None if max_duration_s is None else max(1, round(max_duration_s * file.info.sample_rate_hz))
-        audio, frames = _read_whole(file) if limit is None else _read_loudest(file, limit)
+        if max_duration_s is None:
+            audio = _joined(list(file.blocks()))
+            frames = len(audio)
+        else:
+            audio, frames = _read_loudest(file, max(1, round(max_duration_s * file.info.sample_rate_hz)))
         info = replace(file.info, frames=frames)
-    if not frames:
-        raise AudioError("no_samples", f"{path}: holds no samples; replace or remove the file")
-    if not np.isfinite(audio).all():
-        raise AudioError("nan", f"{path}: samples that are not finite numbers; export the file again")
+    _check_any(path, frames)
+    _check_finite(path, audio)
     return np.ascontiguousarray(audio.T), info
 
 
-def _read_whole(file: AudioFile) -> tuple[np.ndarray, int]:
-    audio = _joined(list(file.blocks()))
-    return audio, len(audio)
+def _check_any(path: Path, frames: int) -> None:
+    if not frames:
+        raise AudioError("no_samples", f"{path}: holds no samples; replace or remove the file")
+
+
+def _check_finite(path: Path, audio: np.ndarray) -> None:
+    if not np.isfinite(audio).all():
+        raise AudioError("nan", f"{path}: samples that are not finite numbers; export the file again")
 
 
 def _read_loudest(file: AudioFile, length: int) -> tuple[np.ndarray, int]:
-    """Read the window `(length, C)` with most energy, starting at a multiple of the block, or all of a shorter file.
-
-    Returns the window, and the number of frames of the file.
-    """
+    """The window `(length, C)` with most energy, starting at a multiple of the block, and the frames of the file."""
     block = max(1, min(length, round(_BLOCK_S * file.info.sample_rate_hz)))
     frames, held, energies = 0, list[np.ndarray](), list[np.ndarray]()
     for part in file.blocks(100 * block):
@@ -103,16 +85,11 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 def _block_energies(part: np.ndarray, block: int) -> np.ndarray:
     power = np.square(part, dtype=np.float64).sum(axis=1)
-    energies: np.ndarray = np.add.reduceat(power, np.arange(0, len(power), block))
-    return energies
+    return np.add.reduceat(power, np.arange(0, len(power), block))
 
 
 def to_mono(x: np.ndarray) -> np.ndarray:
-    """Mix `(C, T)` or `(T,)` to `(T,)`: the mean of the channels.
-
-    Where channels cancel (opposite polarity: the mean holds under 1 % of their mean power), the
-    loudest channel is used instead.
-    """
+    """Mix `(C, T)` or `(T,)` to `(T,)`: the mean of the channels, or where they cancel the loudest one."""
     if x.ndim == 1:
         return x
     if x.shape[0] == 1:
@@ -144,8 +121,7 @@ def resample(x: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 def pcm16(x: np.ndarray) -> np.ndarray:
     """Convert float audio to int16 by rounding; values beyond full scale are clipped."""
-    limited: np.ndarray = np.clip(np.rint(x.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    return limited
+    return np.clip(np.rint(x.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
 def write_flac(path: Path, x: np.ndarray, rate: int) -> None:
@@ -183,9 +159,12 @@ def fixed_windows(x: np.ndarray, length: int) -> np.ndarray:
     """
     if len(x) <= length:
         return np.pad(x, (0, length - len(x)))[None]
-    count = -(-len(x) // length)
-    starts = np.rint(np.linspace(0, len(x) - length, count)).astype(int)
-    return np.stack([x[start : start + length] for start in starts])
+    return np.stack([x[start : start + length] for start in fixed_window_starts(len(x), length)])
+
+
+def fixed_window_starts(total: int, length: int) -> list[int]:
+    """Where the windows of `fixed_windows` start in a clip of `total` places."""
+    return np.linspace(0, max(0, total - length), -(-total // length)).round().astype(int).tolist()
 
 
 def is_silent(x: np.ndarray, threshold_dbfs: float = SILENCE_DBFS) -> bool:
@@ -264,3 +243,68 @@ def spectra(x: np.ndarray, size: int, hop: int) -> np.ndarray:
     padded = np.pad(x.astype(np.float64), (0, max(0, size - len(x))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     return np.fft.rfft(frames * np.hanning(size))
+
+
+class MonoStream(NamedTuple):
+    """Mono audio of a file: `(T,)` float32 blocks of at least one sample, once."""
+
+    samples: int
+    blocks: Iterator[np.ndarray]
+
+
+@contextmanager
+def open_mono(path: Path, rate_hz: int) -> Iterator[MonoStream]:
+    """Open a file as `to_mono` and `resample` of the whole of it give it, while memory holds one block.
+
+    The file is decoded twice: first for its length, and for what its channels have in common.
+
+    Raises AudioError: as by `read_audio`.
+    """
+    with open_audio(path) as file:
+        frames, loudest = _survey(path, file)
+        samples = max(1, round(frames * rate_hz / file.info.sample_rate_hz))
+        mono = (_mixed(block, loudest) for block in file.blocks(_STREAM_FRAMES))
+        yield MonoStream(samples, _of_length(_resampled(mono, file.info.sample_rate_hz, rate_hz), samples))
+
+
+def _survey(path: Path, file: AudioFile) -> tuple[int, int | None]:
+    """Length of the file, and the channel to be used where the channels cancel each other."""
+    frames, power, mean_power = 0, np.zeros(file.info.channels), 0.0
+    for block in file.blocks(_STREAM_FRAMES):
+        _check_finite(path, block)
+        frames += len(block)
+        power += np.square(block, dtype=np.float64).sum(axis=0)
+        mean_power += float(np.square(_mixed(block, None), dtype=np.float64).sum())
+    _check_any(path, frames)
+    return frames, int(power.argmax()) if channels_cancel(mean_power, power) else None
+
+
+def _mixed(block: np.ndarray, loudest: int | None) -> np.ndarray:
+    """`(n, C)` as `(n,)`."""
+    if block.shape[1] == 1:
+        return block[:, 0]
+    if loudest is not None:
+        return np.ascontiguousarray(block[:, loudest])
+    mean: np.ndarray = np.ascontiguousarray(block.T).mean(axis=0, dtype=np.float32)
+    return mean
+
+
+def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _of_length(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """The blocks that hold anything, cut to `samples` in all, or filled with zeros."""
+    for block in blocks:
+        kept = block[:samples]
+        if len(kept):
+            yield kept
+        samples -= len(kept)
+    if samples:
+        yield np.zeros(samples, np.float32)

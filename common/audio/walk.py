@@ -1,14 +1,28 @@
 """Walk of a folder that names what it does not take: the one listing of datasets, corpora and `make classify`."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from common.audio import AUDIO_SUFFIXES, FOREIGN_SUFFIXES
+AUDIO_SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga"),
+        *(".mp2", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc"),
+    }
+)
+"""Suffixes of files taken as audio; the content decides whether they can be read."""
+
+FOREIGN_SUFFIXES = frozenset(
+    {
+        *(".m4a", ".m4b", ".m4p", ".m4r", ".mp4", ".m4v", ".aac", ".adts", ".ac3", ".eac3", ".dts"),
+        *(".wma", ".wmv", ".asf", ".webm", ".weba", ".mka", ".mkv", ".mov", ".avi", ".3gp", ".3ga"),
+        *(".3g2", ".amr", ".awb", ".ape", ".wv", ".tta", ".tak", ".mpc", ".spx", ".gsm", ".ra"),
+        *(".ram", ".rm", ".dsf", ".dff", ".qcp", ".mpg", ".mpeg", ".vox", ".alac"),
+    }
+)
+"""Suffixes of sound and video files in formats that cannot be read."""
 
 SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "__pycache__", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}
@@ -38,10 +52,9 @@ def walk_audio(root: Path) -> Iterator[Found]:
 
     Hidden files and folders are left out at every level. Links are followed, but no folder is entered twice.
 
-    Yields each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder` (entered
-    by another way already), `no_file` (pipe, socket or device), `bad_name` (no Unicode text) and `foreign_format`
-    (sound that cannot be read) for what is lost; `hidden` (audio whose name begins with a dot), `other` (no audio) and
-    `empty_folder` for the rest, see `HARMLESS`.
+    Yields each audio file, without a reason. With a reason: `unreadable_folder`, `broken_link`, `same_folder`,
+    `no_file` (pipe, socket or device), `bad_name` (no Unicode text) and `foreign_format` for what is lost; `hidden`,
+    `other` (no audio) and `empty_folder` for the rest, see `HARMLESS`.
     """
     return map(as_audio, walk(root))
 
@@ -67,11 +80,7 @@ def foreign(suffix: str) -> str:
 
 def is_text(name: str) -> bool:
     """Whether `name` is Unicode text; names of another encoding, such as Latin-1, are not."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def escaped(name: str) -> str:

@@ -1,10 +1,9 @@
-"""CLAP embeddings of audio and text."""
+"""CLAP embeddings of audio and text, and batched log-mel features equal to those of `ClapFeatureExtractor`."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,19 +11,86 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapProcessor, PreTrainedTokenizerBase
 
-from common.audio.signal import resample
-from common.clap.features import ClapFeatures
-from common.errors import DataError
+from common.audio.signal import fixed_windows, resample
+from common.errors import ConfigError, DataError
 from common.runtime.devices import device as default_device
 
+FLOOR = 1e-10
+"""Lowest mel power, as in `transformers.audio_utils`: -100 dB."""
 
-class _Window(NamedTuple):
-    """A window of a clip; `frames` counts the clip's own frames in its spectrogram, 0 unless it is the first window."""
 
-    samples: np.ndarray
-    clip: int
-    frames: int
-    last: bool
+class ClapFeatures:
+    """Features of a saved `ClapFeatureExtractor`, without its frame loop and its random crops.
+
+    There are two differences. A clip longer than the window is cut into fixed windows that together
+    cover it, where the extractor takes a random one. For fused checkpoints no window is marked as
+    longer than the input, where the extractor marks a random one.
+    """
+
+    def __init__(self, extractor: ClapFeatureExtractor) -> None:
+        self.sample_rate_hz = int(extractor.sampling_rate)
+        self.window_length = int(extractor.max_length_s * extractor.sampling_rate)
+        self.hop_length = int(extractor.hop_length)
+        self.fft_size = int(extractor.fft_window_size)
+        for name, known in {"truncation": ("rand_trunc", "fusion"), "padding": ("repeatpad", "repeat", "pad")}.items():
+            if (found := getattr(extractor, name)) not in known:
+                raise ConfigError(f"CLAP feature extractor with {name} {found!r}: expected {' or '.join(known)}")
+        self.padding = str(extractor.padding)
+        self._fused = extractor.truncation == "fusion"
+        filters = extractor.mel_filters if self._fused else extractor.mel_filters_slaney
+        self.filters = torch.from_numpy(np.asarray(filters, dtype=np.float32))
+        self.window = torch.hann_window(self.fft_size)
+
+    def windows(self, clip: np.ndarray) -> np.ndarray:
+        """Cut or fill one clip (T,) in [-1, 1], at `sample_rate_hz`, to windows (W, window_length) float32.
+
+        Raises DataError: the clip is empty or not mono.
+        """
+        if clip.ndim != 1 or clip.size == 0:
+            raise DataError(f"CLAP features of an array of shape {clip.shape}: expected mono audio (T,) with T > 0")
+        clip = clip.astype(np.float32, copy=False)
+        if clip.size > self.window_length:
+            return fixed_windows(clip, self.window_length)
+        return self._fill(clip)[None]
+
+    def _fill(self, clip: np.ndarray) -> np.ndarray:
+        length = self.window_length
+        if self.padding == "repeat":
+            return np.resize(clip, length)
+        if self.padding == "repeatpad":
+            clip = np.tile(clip, length // clip.size)
+        return np.pad(clip, (0, length - clip.size))
+
+    def spectrogram(self, clip: np.ndarray) -> np.ndarray:
+        """Log-mel of a clip's first window without padding, (T, mel_bins) in dB, T > 0."""
+        features = self(torch.from_numpy(self.windows(clip)[:1]))[0, 0]
+        return features[: self.frames(clip.size)].numpy()
+
+    def frames(self, samples: int) -> int:
+        """Number of unpadded frames in the first window of a clip of `samples` samples."""
+        return min(samples, self.window_length) // self.hop_length + 1
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Log-mel spectrograms (B, 1, frames, mel_bins) in dB of `windows`; four copies of each for fused checkpoints.
+
+        Computed in single precision, which is several times faster than the extractor's double precision and off
+        by 3e-4 dB on broadband clips, by 0.03 dB in bands that lie 80 dB below a loud tone.
+        """
+        # One window at a time, so that its frames stay in the CPU's cache; this halves the time.
+        mel = torch.cat([self._mel_power(window) for window in windows.float().split(1)])
+        return self.decibel(mel)
+
+    def decibel(self, mel: Tensor) -> Tensor:
+        """(B, 1 or 4, frames, mel_bins) in dB of mel powers (B, frames, mel_bins)."""
+        decibel = 10.0 * mel.clamp_min(FLOOR).log10()[:, None]
+        return decibel.expand(-1, 4, -1, -1) if self._fused else decibel
+
+    def _mel_power(self, window: Tensor) -> Tensor:
+        """(1, window_length) to (1, frames, mel_bins)."""
+        hann = self.window.to(window.device)
+        spectrum = torch.stft(window, self.fft_size, self.hop_length, window=hann, return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return power.transpose(1, 2) @ self.filters.to(window.device)
 
 
 class ClapScorer:
@@ -32,9 +98,6 @@ class ClapScorer:
 
     Every batch has the same size (the last one is padded), so on the CPU a clip's embedding does not
     depend on its neighbours or its position.
-
-    Args:
-        model: set to evaluation mode.
     """
 
     def __init__(
@@ -48,14 +111,12 @@ class ClapScorer:
         self.tokenizer = tokenizer
         self.extractor = extractor
         self.features = ClapFeatures(extractor)
+        self.sample_rate_hz, self.dim = self.features.sample_rate_hz, int(model.config.projection_dim)
         self.batch_size = batch_size
 
     @classmethod
-    def load(cls, path: Path | str, *, batch_size: int = 32, device: str | None = None) -> ClapScorer:
-        """Load a directory written by `ClapModel.save_pretrained` and `ClapProcessor.save_pretrained`.
-
-        Args:
-            device: default: a GPU where there is one.
+    def load(cls, path: Path | str, *, batch_size: int = 32, device: str | None = None) -> Self:
+        """Load a directory written by `save`, onto a GPU where there is one.
 
         Raises DataError: the directory holds no CLAP with safetensors weights.
         """
@@ -73,16 +134,6 @@ class ClapScorer:
         self.model.save_pretrained(path)
         ClapProcessor(self.extractor, self.tokenizer).save_pretrained(path)
 
-    @property
-    def sample_rate_hz(self) -> int:
-        """Sample rate of the model; audio at other rates is resampled."""
-        return self.features.sample_rate_hz
-
-    @property
-    def dim(self) -> int:
-        """Width of an embedding."""
-        return int(self.model.config.projection_dim)
-
     def embed_audio(
         self, clips: Iterable[np.ndarray], sample_rate_hz: int, heard: Callable[[int, np.ndarray], None] | None = None
     ) -> np.ndarray:
@@ -96,54 +147,35 @@ class ClapScorer:
 
         Returns (B, D) float32, rows of norm 1. Raises DataError: a clip is empty or not mono.
         """
-        rows: list[np.ndarray] = []
-        pending: list[_Window] = []
-        # Windows come in the order of their clips, so only the last clip can be unfinished.
-        total = np.zeros(self.dim)
-        for index, clip in enumerate(clips):
-            if sample_rate_hz != self.sample_rate_hz:
-                clip = resample(clip, sample_rate_hz, self.sample_rate_hz)
-            windows = self.features.windows(clip)
-            frames = self.features.frames(clip.size)
-            last = len(windows) - 1
-            pending += [_Window(w, index, 0 if n else frames, n == last) for n, w in enumerate(windows)]
-            while len(pending) >= self.batch_size:
-                total = self._take(pending[: self.batch_size], total, rows, heard)
-                pending = pending[self.batch_size :]
-        if pending:
-            self._take(pending, total, rows, heard)
-        return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
 
-    def _take(
-        self,
-        windows: Sequence[_Window],
-        total: np.ndarray,
-        rows: list[np.ndarray],
-        heard: Callable[[int, np.ndarray], None] | None,
-    ) -> np.ndarray:
-        """Append the embeddings of the clips that end in this batch; return the partial sum of an unfinished clip."""
-        embedded, features = self._embed_windows(np.stack([window.samples for window in windows]))
-        finished = []
-        for place, (window, row) in enumerate(zip(windows, embedded, strict=True)):
-            total = total + row
-            if heard is not None and window.frames:
-                heard(window.clip, features[place, 0, : window.frames].cpu().numpy())
-            if window.last:
-                finished.append(total)
-                total = np.zeros(self.dim)
-        if finished:
-            sums = np.stack(finished)
-            rows.append((sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-12)).astype(np.float32))
-        return total
+        def features() -> Iterator[Tensor]:
+            for index, clip in enumerate(clips):
+                if sample_rate_hz != self.sample_rate_hz:
+                    clip = resample(clip, sample_rate_hz, self.sample_rate_hz)
+                made = self.features(torch.from_numpy(self.features.windows(clip)).to(self.model.device))
+                if heard is not None:
+                    heard(index, made[0, 0, : self.features.frames(clip.size)].cpu().numpy())
+                yield made
+
+        return self.embed_features(features())
 
     @torch.inference_mode()
-    def _embed_windows(self, windows: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Embeddings (B, D) float64 of windows (B, window_length), and features (batch_size, 1 or 4, T, mel_bins)."""
-        count = len(windows)
-        padded = np.concatenate([windows, np.zeros((self.batch_size - count, windows.shape[1]), np.float32)])
-        features = self.features(torch.from_numpy(padded).to(self.model.device))
-        embedded = audio_embeddings(self.model, features)[:count].double().cpu().numpy()
-        return embedded, features
+    def embed_features(self, clips: Iterable[Tensor]) -> np.ndarray:
+        """Embed clips as `embed_audio` does, from their features; the model is left in evaluation mode."""
+        self.model.eval()
+        windows = ((window, place == len(clip) - 1) for clip in clips for place, window in enumerate(clip))
+        sums, total = list[np.ndarray](), np.zeros(self.dim)
+        while batch := list(islice(windows, self.batch_size)):
+            features = torch.stack([window for window, _ in batch])
+            padded = torch.nn.functional.pad(features, (0, 0) * 3 + (0, self.batch_size - len(batch)))
+            embedded = audio_embeddings(self.model, padded.to(self.model.device))[: len(batch)]
+            for row, (_, last) in zip(embedded.double().cpu().numpy(), batch, strict=True):
+                total = total + row
+                if last:
+                    sums.append(total)
+                    total = np.zeros(self.dim)
+        rows = np.array(sums).reshape(len(sums), self.dim)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12), dtype=np.float32)
 
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
@@ -180,11 +212,9 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], model: Cl
 def audio_embeddings(model: ClapModel, features: Tensor) -> Tensor:
     """Embed features (B, 1 or 4, frames, mel_bins) to (B, D), rows of norm 1."""
     is_longer = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
-    embedded: Tensor = model.get_audio_features(input_features=features, is_longer=is_longer).pooler_output
-    return embedded
+    return model.get_audio_features(input_features=features, is_longer=is_longer).pooler_output
 
 
 def text_embeddings(model: ClapModel, ids: Tensor, mask: Tensor) -> Tensor:
     """Embed tokens (B, S) to (B, D), rows of norm 1."""
-    embedded: Tensor = model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
-    return embedded
+    return model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output

@@ -1,54 +1,186 @@
-"""Contrastive training of CLAP on features of clips, in memory or on disk."""
+"""Construction of a CLAP of any size from random weights, and its contrastive training on features of clips."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
 
 from common.audio.signal import resample
-from common.clap.model import contrastive_loss, freeze_batch_norm, soft_targets
-from common.clap.scorer import ClapScorer, tokenize
+from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings, tokenize
 from common.config.base import OptimConfig
-from common.runtime.seeding import numpy_generator
+from common.config.clap import ClapArchitecture
+from common.corpus.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, PAD_TOKEN, UNK_TOKEN, Vocabulary, build_tokenizer
+from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage.checkpoints import Checkpoints
-from common.training import Curve, Part, fit
+from common.training import WHOLE, Curve, Part, fit
+
+T_co = TypeVar("T_co", covariant=True)
+MAX_LOGIT_SCALE = 100.0
+"""Upper limit of the learned temperature, as in CLIP (arXiv 2103.00020)."""
+
+
+def build_clap(architecture: ClapArchitecture, vocabulary: Vocabulary, seed: int) -> ClapScorer:
+    """Build a CLAP with random weights, for the pieces of a corpus."""
+    tokenizer = build_clap_tokenizer(vocabulary, architecture.max_tokens)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "clap weights"))
+        model = ClapModel(clap_config(architecture, len(tokenizer)))
+    return ClapScorer(model, tokenizer, build_extractor(architecture))
+
+
+def clap_config(architecture: ClapArchitecture, vocabulary_size: int) -> ClapConfig:
+    """Convert an architecture to a `ClapConfig`."""
+    audio = {
+        "spec_size": architecture.spec_size,
+        "num_mel_bins": architecture.mel_bins,
+        "patch_size": architecture.patch_size,
+        "patch_stride": [architecture.patch_size, architecture.patch_size],
+        "patch_embeds_hidden_size": architecture.patch_width,
+        "hidden_size": architecture.patch_width * 2 ** (len(architecture.depths) - 1),
+        "depths": list(architecture.depths),
+        "num_attention_heads": list(architecture.audio_heads),
+        "num_hidden_layers": len(architecture.depths),
+        "window_size": architecture.attention_window,
+        "enable_fusion": False,
+    }
+    text = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": architecture.text_width,
+        "num_hidden_layers": architecture.text_layers,
+        "num_attention_heads": architecture.text_heads,
+        "intermediate_size": architecture.text_ff_width,
+        # RoBERTa numbers positions from the padding token's id upwards.
+        "max_position_embeddings": architecture.max_tokens + PAD_ID + 1,
+        "pad_token_id": PAD_ID,
+        "bos_token_id": EOS_ID,
+        "eos_token_id": EOS_ID,
+        "hidden_dropout_prob": architecture.dropout,
+        "attention_probs_dropout_prob": architecture.dropout,
+    }
+    return ClapConfig(audio_config=audio, text_config=text, projection_dim=architecture.projection_dim)
+
+
+def build_extractor(architecture: ClapArchitecture) -> ClapFeatureExtractor:
+    """Build the feature extractor of an architecture; unfused checkpoints use `rand_trunc`."""
+    return ClapFeatureExtractor(
+        feature_size=architecture.mel_bins,
+        sampling_rate=architecture.sample_rate_hz,
+        hop_length=architecture.hop_length,
+        max_length_s=architecture.window_s,
+        fft_window_size=architecture.fft_size,
+        frequency_min=architecture.frequency_min_hz,
+        frequency_max=architecture.frequency_max_hz,
+        truncation="rand_trunc",
+        padding=architecture.padding,
+    )
+
+
+def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedTokenizerFast:
+    """Build the tokenizer of a vocabulary.
+
+    Texts also begin with `</s>`, because CLAP takes the text embedding from the first token.
+    """
+    tokenizer = build_tokenizer(vocabulary)
+    tokenizer.post_processor = TemplateProcessing(
+        single=[EOS_TOKEN, "$A", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        unk_token=UNK_TOKEN,
+        model_max_length=max_tokens,
+    )
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Freeze the statistics (evaluation mode) and weights of the batch norms.
+
+    Small batches would spoil the statistics, and a resumed training would lack them, as they are not
+    parameters. Training the weights at the input would double the cost of a step, because it needs a gradient
+    through the folding of the spectrogram.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def set_input_statistics(model: ClapModel, features: Tensor) -> None:
+    """Set mean and variance of each mel band in the input normalisation to those of (N, 1, frames, mel_bins)."""
+    norm = model.audio_model.audio_encoder.batch_norm
+    variance, mean = torch.var_mean(features.double(), dim=(0, 1, 2))
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+
+
+def soft_targets(keys: Sequence[Hashable]) -> Tensor:
+    """Targets (B, B): each row has equal shares at the columns with an equal key.
+
+    The plain contrastive loss would count a second clip with the same caption as a negative.
+    """
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    ids = torch.tensor([numbers[key] for key in keys])
+    same = (ids[:, None] == ids[None, :]).float()
+    return same / same.sum(1, keepdim=True)
+
+
+def contrastive_loss(
+    model: ClapModel, features: Tensor, ids: Tensor, mask: Tensor, targets: Tensor, part: Part = WHOLE
+) -> tuple[Tensor, float]:
+    """Two-way cross-entropy of a batch's audio and texts.
+
+    Args:
+        features: (B, 1, frames, mel_bins).
+        ids: (B, S) tokens; `mask` as they.
+        targets: (G, G), from `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
+        part: the rows of other processes are negatives too.
+
+    Returns the loss (scalar), and the share of clips whose nearest text is a matching one.
+    """
+    audio, text = part.gather(audio_embeddings(model, features)), part.gather(text_embeddings(model, ids, mask))
+    similarity = audio @ text.T
+    scales = [scale.exp().clamp(max=MAX_LOGIT_SCALE) for scale in (model.logit_scale_a, model.logit_scale_t)]
+    best = similarity.detach().argmax(1, keepdim=True)
+    accuracy = float((targets.gather(1, best) > 0).float().mean())
+    return two_way_cross_entropy(similarity, targets, *scales), accuracy
+
+
+def two_way_cross_entropy(similarity: Tensor, targets: Tensor, scale_audio: Tensor, scale_text: Tensor) -> Tensor:
+    """Mean of audio-to-text and text-to-audio cross-entropy (arXiv 2211.06687).
+
+    transformers' own loss takes text-to-audio twice.
+
+    Args:
+        similarity: (B, B) cosines, audio by text.
+        targets: (B, B), symmetric, rows sum to 1.
+    """
+    cross_entropy = nn.functional.cross_entropy
+    by_audio, by_text = similarity * scale_audio, similarity.T * scale_text
+    return 0.5 * (cross_entropy(by_audio, targets) + cross_entropy(by_text, targets))
 
 
 class Windows(Protocol):
-    """Features of windows; a tensor qualifies."""
+    """Features (rows, 1 or 4, frames, mel_bins) of windows; a tensor qualifies."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: list[int], /) -> Tensor:
-        """Features (len(rows), 1 or 4, frames, mel_bins)."""
-        ...
+    def __getitem__(self, rows: list[int], /) -> Tensor: ...
 
 
-class Texts(Protocol):
-    """Texts of each window; a list of lists qualifies."""
+class Rows(Protocol[T_co]):
+    """What is known of each window; a list qualifies."""
 
-    def __getitem__(self, row: int, /) -> Sequence[str]: ...
-
-
-class Keys(Protocol):
-    """Matching key of each window's texts; a list qualifies."""
-
-    def __getitem__(self, row: int, /) -> str | None: ...
+    def __getitem__(self, row: int, /) -> T_co: ...
 
 
 def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate_hz: int) -> tuple[Tensor, list[int]]:
-    """Compute the features of all windows of all clips.
-
-    Args:
-        clips: mono (T,) arrays in [-1, 1].
-
-    Returns (W, 1 or 4, frames, mel_bins), and for each row the index of its clip.
-    """
+    """Features (W, 1 or 4, frames, mel_bins) of all windows of clips (T,) in [-1, 1], and the clip of each row."""
     rows: list[Tensor] = []
     owners: list[int] = []
     for index, clip in enumerate(clips):
@@ -63,8 +195,8 @@ def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate
 def train_contrastive(
     scorer: ClapScorer,
     features: Windows,
-    captions: Texts,
-    keys: Keys,
+    captions: Rows[Sequence[str]],
+    keys: Rows[str | None],
     optim: OptimConfig,
     *,
     seed: int,
@@ -78,11 +210,10 @@ def train_contrastive(
 
     Args:
         scorer: holds the model; left in evaluation mode.
-        features: (N, 1 or 4, frames, mel_bins), one row per window; each process reads its own rows only.
+        features: each process reads its own rows only.
         captions: one or more wordings per row; each step draws one.
         keys: one per row; two rows match each other's text if their keys are equal, or, where a key
             is null, if their captions are.
-        optim: steps, rate, schedule.
         name: for log lines; enters every draw.
         equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
 

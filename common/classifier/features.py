@@ -1,6 +1,6 @@
-"""Log-mel features of the Audio Spectrogram Transformer, batched in torch.
+"""Front ends of classifiers: log-mel features of the Audio Spectrogram Transformer in torch, and waveforms.
 
-Equal to the NumPy path of transformers' `ASTFeatureExtractor` to 1e-5. DC removal and pre-emphasis
+`LogMel` is equal to the NumPy path of transformers' `ASTFeatureExtractor` to 1e-5. DC removal and pre-emphasis
 are done per frame there, so features of a window that starts on a hop are rows of the whole clip's
 features: a clip is transformed once, and every window is a slice.
 
@@ -8,10 +8,10 @@ An extractor with `LEVEL` among its attributes hears every clip at one level, ab
 level of a recording nor its noise floor decides. transformers keeps these attributes and does not apply them.
 """
 
-from __future__ import annotations
-
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,33 +21,69 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor,
 )
 
-from common.audio.signal import MAX_GAIN_DB
-from common.errors import DataError
+from common.audio.signal import MAX_GAIN_DB, fixed_window_starts
+from common.errors import ConfigError, DataError
 
 FRAME_LENGTH = 400
 HOP_LENGTH = 160
 LOWEST_HZ = 20
 LEVEL = ("peak_dbfs", "floor_db")
 """Attributes of a feature extractor, as in `LevelConfig`."""
+WINDOW_S = 10.0
+"""Window in seconds of a waveform classifier whose config.json states no `window_s`."""
+SUPPORTED = ("ASTFeatureExtractor", "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor")
 _FFT_LENGTH = 512
 _PREEMPHASIS = 0.97
 _MEL_FLOOR = 1.192092955078125e-07
 _CHUNK_FRAMES = 128  # a chunk fits the cache; unchunked, clips of 10 s take 2.5 times as long
 
 
-class LogMel:
-    """Normalised log-mel features of waveforms.
+class FrontEnd(ABC):
+    """Converts waveforms to frames, once per clip, and windows of frames to model inputs.
 
-    Args:
-        extractor: source of rate, mel bins, length, mean and deviation, and of `LEVEL`, if it has them.
+    Equal front ends give equal frames.
 
     Attributes:
-        sample_rate_hz: rate of the waveforms.
+        spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
+        peak: largest sample to which each clip is scaled; None = clips are heard as they are.
+    """
+
+    sample_rate_hz: int
+    max_length: int
+    pad_value: float
+    spectral = False
+    frame_length = hop_length = 1
+    peak: float | None = None
+
+    @abstractmethod
+    def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
+        """Frames (frames, bins) float32 of each whole clip, mono (T,), full scale ±1, at `sample_rate_hz`.
+
+        With `peak`, `clips` are parts of a clip whose largest sample this is. Raises DataError: a clip is not
+        one-dimensional or not finite.
+        """
+
+    @abstractmethod
+    def inputs(self, windows: Tensor) -> dict[str, Tensor]:
+        """Keyword arguments of the model for windows (B, max_length, bins)."""
+
+    def _identity(self) -> tuple[float | None, ...]:
+        return self.sample_rate_hz, self.max_length
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrontEnd) and type(self) is type(other) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+
+class LogMel(FrontEnd):
+    """Normalised log-mel features (frames, num_mel_bins) of waveforms; frames = 1 + (T - 400) // 160.
+
+    Attributes:
         max_length: frames in the model's window.
-        num_mel_bins: mel bins.
         pad_value: value of a padded frame: 0 before normalisation, as in `ASTFeatureExtractor`.
         silence: value of digital silence.
-        peak: largest sample to which each clip is scaled; None = clips are heard as they are.
         decibel: difference that a decibel makes.
     """
 
@@ -86,29 +122,13 @@ class LogMel:
         self._previous_window = -_PREEMPHASIS * window[1:]
 
     def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
-        """Features of each whole clip.
-
-        Each clip is transformed by itself, so that its bits do not depend on its neighbours.
-
-        Args:
-            clips: mono waveforms (T,), float, full scale ±1, at `sample_rate_hz`. One shorter than
-                a frame (400 samples) is padded with zeros.
-            peak: largest sample of the clip that all of `clips` are parts of; None = each is whole.
-
-        Returns one (frames, num_mel_bins) float32 tensor per clip, frames = 1 + (T - 400) // 160. Raises DataError: a
-        clip is not one-dimensional or not finite.
-        """
+        """See `FrontEnd`."""
+        # Each clip is transformed by itself, so that its bits do not depend on its neighbours.
         return [self._transform(torch.from_numpy(checked(clip, index)), peak) for index, clip in enumerate(clips)]
 
     def inputs(self, windows: Tensor) -> dict[str, Tensor]:
         """Keyword arguments of the model for windows (B, max_length, num_mel_bins)."""
         return {"input_values": windows}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LogMel) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
 
     def _identity(self) -> tuple[float | None, ...]:
         sizes = self.sample_rate_hz, self.max_length, self.num_mel_bins
@@ -121,11 +141,7 @@ class LogMel:
         return self.normalised(mel)
 
     def levelled(self, waveform: Tensor, peak: float | None = None) -> Tensor:
-        """A waveform (T,) in double precision, scaled to the level that the model hears; by `MAX_GAIN_DB` at most.
-
-        Args:
-            peak: largest sample of the whole clip; None = of `waveform`.
-        """
+        """A waveform (T,) in double precision, scaled to the level that the model hears; by `MAX_GAIN_DB` at most."""
         # Double precision: in single precision a quiet band beside a loud one misses the 1e-5.
         waveform = waveform.double()
         if self.peak is None:
@@ -172,15 +188,9 @@ def fit_length(features: Tensor, length: int, pad_value: float) -> Tensor:
 
 
 def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Tensor:
-    """All fixed windows of a clip, for evaluation.
+    """All fixed windows (windows, length, bins) of a clip (frames, bins), for evaluation.
 
-    The fewest windows that cover the clip, evenly spaced from its start to its end, so that only a clip
-    shorter than one window is padded.
-
-    Args:
-        features: (frames, bins).
-
-    Returns (windows, length, bins); one window for a clip of at most `length` frames.
+    The fewest windows that cover the clip, evenly spaced, so that only a clip shorter than one window is padded.
     """
     frames = features.shape[0]
     if frames <= length:
@@ -188,20 +198,49 @@ def fixed_window_features(features: Tensor, length: int, pad_value: float) -> Te
     return torch.stack([features[start : start + length] for start in fixed_window_starts(frames, length)])
 
 
-def fixed_window_starts(frames: int, length: int) -> list[int]:
-    """First frames of the fixed windows of a clip of `frames` frames; see `fixed_window_features`."""
-    starts: list[int] = np.linspace(0, max(0, frames - length), -(-frames // length)).round().astype(int).tolist()
-    return starts
-
-
 def random_window_features(features: Tensor, length: int, pad_value: float, position: float) -> Tensor:
-    """One window of a clip, for training.
-
-    Args:
-        features: (frames, bins).
-        position: in [0, 1): fraction of the range of possible starts.
-
-    Returns (length, bins).
-    """
+    """One window (length, bins) of a clip, for training; `position` in [0, 1) of the range of possible starts."""
     start = int(position * max(1, features.shape[0] - length + 1))
     return fit_length(features[start : start + length], length, pad_value)
+
+
+class Waveforms(FrontEnd):
+    """Front end of models on waveforms (wav2vec 2.0, HuBERT, WavLM …) and on spectrograms of 30 s (Whisper).
+
+    A frame is a sample; the model's own extractor processes each window, cut at the clip's end, when the
+    model is called, so that normalisation, padding and attention mask are those of transformers.
+    """
+
+    pad_value = float("nan")  # marks padding, and never reaches a model
+
+    def __init__(self, extractor: Any, window_s: float) -> None:
+        self.sample_rate_hz = int(extractor.sampling_rate)
+        self.max_length = int(getattr(extractor, "n_samples", 0)) or round(window_s * self.sample_rate_hz)
+        self._extractor = extractor
+
+    def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
+        """See `FrontEnd`."""
+        return [torch.from_numpy(checked(clip, index))[:, None] for index, clip in enumerate(clips)]
+
+    def inputs(self, windows: Tensor) -> dict[str, Tensor]:
+        """Output of the extractor for windows (B, max_length, 1), NaN after a clip's end."""
+        waveforms = [window[~window.isnan()].numpy() for window in windows[:, :, 0].cpu()]
+        settings = {"sampling_rate": self.sample_rate_hz, "max_length": self.max_length, "padding": "max_length"}
+        return dict(self._extractor(waveforms, **settings, truncation=True, return_tensors="pt"))
+
+
+def front_end_of(extractor: Any, window_s: float) -> FrontEnd:
+    """Front end for a checkpoint's feature extractor.
+
+    Raises ConfigError: the extractor is of a kind that is not supported.
+    """
+    if isinstance(extractor, ASTFeatureExtractor):
+        return LogMel(extractor)
+    found = type(extractor).__name__
+    if found not in SUPPORTED:
+        raise ConfigError(
+            f"the checkpoint's feature extractor is {found}; expected one of {', '.join(SUPPORTED)}: name a checkpoint "
+            "of the Audio Spectrogram Transformer, wav2vec 2.0, HuBERT, WavLM, Data2Vec, SEW, UniSpeech or Whisper in "
+            "pretrain_classifier.checkpoint"
+        )
+    return Waveforms(extractor, window_s)

@@ -1,6 +1,4 @@
-"""Predictions of a classifier for clips."""
-
-from __future__ import annotations
+"""Predictions of a classifier for clips; what its last linear layer sees, and its replacement."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -8,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import Tensor, nn
 
-from common.audio.signal import resample
-from common.classifier.features import fixed_window_features, fixed_window_starts
-from common.classifier.model import Classifier, load_classifier
+from common.audio.signal import fixed_window_starts, resample
+from common.classifier.features import fixed_window_features
+from common.classifier.model import HEAD, Classifier, load_classifier
 
 BATCH_SIZE = 32
 
@@ -20,19 +20,11 @@ BATCH_SIZE = 32
 def predict_logits(
     classifier: Classifier | Path, clips: Sequence[np.ndarray], sample_rate_hz: int, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
-    """Logits of each clip: the mean over its fixed windows.
+    """Logits (clips, labels) float32 of mono clips (T,): the mean over fixed windows; clips are resampled.
 
-    Args:
-        clips: mono waveforms (T,), float32.
-        sample_rate_hz: rate of the clips, which are resampled to the model's rate.
-        batch_size: windows per pass; the last batch is padded to it, so that results do not depend
-            on the number of clips.
+    The last batch of windows is padded, so that results do not depend on the number of clips.
 
-    Returns:
-        (clips, labels) float32.
-
-    Raises:
-        DataError: a clip is not mono or not finite, or the directory holds no classifier.
+    Raises DataError: a clip is not mono or not finite, or the directory holds no classifier.
     """
     loaded = load_classifier(classifier) if isinstance(classifier, Path) else classifier
     rate = loaded.sample_rate_hz
@@ -48,23 +40,19 @@ def stream_logits(
     batch_size: int = BATCH_SIZE,
     peak: float | None = None,
 ) -> np.ndarray:
-    """Logits of one clip as `predict_logits` gives them, to rounding, while memory holds one batch of windows.
+    """Logits (labels,) of one clip as `predict_logits` gives them, to rounding; memory holds one batch of windows.
 
     Args:
-        classifier: its model is put into evaluation mode and left there.
         blocks: the clip, mono (T,) float32 at the model's rate, in parts of any length.
         peak: largest sample of the clip, as `peak_of` gives it; needed where the front end scales clips.
 
-    Returns:
-        (labels,) float32.
-
-    Raises:
-        DataError: a sample is not finite.
+    Raises DataError: a sample is not finite.
     """
     front_end = classifier.front_end
     total, count = np.zeros(len(classifier.labels), np.float32), 0
     lengths = front_end.max_length, front_end.frame_length, front_end.hop_length
-    for batch in _batches(stream_windows(blocks, samples, *lengths), batch_size):
+    windows = stream_windows(blocks, samples, *lengths)
+    while batch := list(islice(windows, batch_size)):
         # Not padded: no other clip is in the batch, and for a short clip that would cost many times its own window.
         logits = feature_logits(classifier, front_end(batch, peak), len(batch))
         total += logits.sum(dim=0).cpu().numpy()
@@ -80,11 +68,7 @@ def peak_of(blocks: Iterable[np.ndarray]) -> float:
 def stream_windows(
     blocks: Iterable[np.ndarray], samples: int, max_length: int, frame_length: int = 1, hop_length: int = 1
 ) -> Iterator[np.ndarray]:
-    """Samples of each fixed window of a clip, which comes in parts; memory holds one window.
-
-    Args:
-        blocks: the clip, mono (T,) float32, in parts of any length.
-    """
+    """Samples of each fixed window of a clip, which comes in parts (T,) of any length; memory holds one window."""
     frames = 1 + max(0, samples - frame_length) // hop_length
     starts = fixed_window_starts(frames, max_length)
     length = samples if len(starts) == 1 else (max_length - 1) * hop_length + frame_length
@@ -100,23 +84,11 @@ def stream_windows(
         yield held[:length]
 
 
-def _batches(windows: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    waiting = iter(windows)
-    while batch := list(islice(waiting, size)):
-        yield batch
-
-
 @torch.inference_mode()
 def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_size: int = BATCH_SIZE) -> Tensor:
-    """Logits as in `predict_logits`, from features that are already computed.
+    """Logits as in `predict_logits`, from features (frames, bins) of whole clips, on the model's device.
 
-    Args:
-        classifier: its model is put into evaluation mode and left there.
-        features: (frames, bins) of each whole clip.
-        batch_size: windows per pass.
-
-    Returns:
-        (clips, labels) float32, on the model's device.
+    The model is put into evaluation mode and left there.
     """
     model, front_end = classifier.model.eval(), classifier.front_end
     windows = [fixed_window_features(clip, front_end.max_length, front_end.pad_value) for clip in features]
@@ -132,17 +104,33 @@ def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_siz
 
 
 def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
-    """Softmax over the labels, or the sigmoid of each.
-
-    Args:
-        logits: (…, labels).
-        multi_label: whether labels are independent.
-
-    Returns:
-        (…, labels) float64.
-    """
+    """Softmax over the labels of logits (…, labels), or the sigmoid of each; float64."""
     wide = logits.astype(np.float64)
-    if multi_label:
-        return 1.0 / (1.0 + np.exp(-wide))
-    exponents = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
+    return 1.0 / (1.0 + np.exp(-wide)) if multi_label else np.asarray(softmax(wide, axis=-1))
+
+
+def embeddings(classifier: Classifier, features: Sequence[Tensor]) -> NDArray[np.float32]:
+    """(clips, width) input of the last linear layer, mean over each clip's fixed windows.
+
+    The logits of a clip are the mean over its windows too, so that they are this layer's output for these features.
+    """
+    hook = last_layer(classifier).register_forward_hook(lambda _, inputs, __: inputs[0])
+    try:
+        rows = feature_logits(classifier, features)
+    finally:
+        hook.remove()
+    return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+
+
+def last_layer(classifier: Classifier) -> nn.Linear:
+    """The last linear layer of the head."""
+    head = getattr(classifier.model, HEAD)
+    return [layer for layer in [head, *head.modules()] if isinstance(layer, nn.Linear)][-1]
+
+
+def set_last_layer(classifier: Classifier, weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+    """Replace the weights of the last linear layer, (labels, width) and (labels,)."""
+    layer = last_layer(classifier)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(np.asarray(weight, dtype=np.float32)))
+        layer.bias.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float32)))

@@ -1,7 +1,5 @@
 """The classifier as a transformers directory: building, fresh seeded head, loading, saving."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import ASTConfig
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
@@ -19,8 +18,7 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 )
 from transformers.utils.logging import disable_progress_bar
 
-from common.classifier.features import HOP_LENGTH, LogMel
-from common.classifier.front_end import WINDOW_S, FrontEnd, front_end_of
+from common.classifier.features import HOP_LENGTH, WINDOW_S, FrontEnd, LogMel, front_end_of
 from common.config.classifier import ASTArchitecture, LevelConfig
 from common.errors import ConfigError, DataError
 from common.storage import read_json
@@ -34,13 +32,7 @@ MULTI_LABEL = "multi_label_classification"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with its front end.
-
-    Attributes:
-        model: any class of `AutoModelForAudioClassification` that has a front end here.
-        extractor: transformers' feature extractor, saved beside the model.
-        front_end: used in place of `extractor`.
-    """
+    """A model of `AutoModelForAudioClassification`, and its front end in place of the extractor saved beside it."""
 
     model: Any
     extractor: Any
@@ -65,8 +57,7 @@ class Classifier:
         """Logits (B, labels) of windows (B, max_length, bins), on the model's device."""
         device = next(self.model.parameters()).device
         inputs = {name: value.to(device) for name, value in self.front_end.inputs(windows).items()}
-        made: Tensor = self.model(**inputs).logits
-        return made
+        return self.model(**inputs).logits
 
 
 def build_classifier(
@@ -77,13 +68,7 @@ def build_classifier(
     seed: int,
     level: LevelConfig | None = None,
 ) -> Classifier:
-    """Build a classifier with random weights.
-
-    Args:
-        mean: mean of the log-mel features before normalisation.
-        std: their standard deviation; features become (x - mean) / (2 std).
-        level: at which it hears every clip; None = clips are heard as they are.
-    """
+    """Build a classifier with random weights; log-mel features become (x - mean) / (2 std)."""
     config = ASTConfig(
         hidden_size=architecture.hidden_size,
         num_hidden_layers=architecture.layers,
@@ -133,11 +118,7 @@ def at_level(classifier: Classifier, level: LevelConfig) -> Classifier:
 def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
     """Load a transformers directory: an Audio Spectrogram Transformer, or another audio classifier.
 
-    Weights missing from the files are drawn from a fixed seed.
-
-    Args:
-        path: holds config.json, preprocessor_config.json and safetensors weights.
-        window_s: window of a waveform model in seconds; a model that states its own keeps it.
+    Weights missing from the files are drawn from a fixed seed. A waveform model that states its window keeps it.
 
     Raises:
         ConfigError: the model takes features of a kind that is not supported.
@@ -155,14 +136,10 @@ def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = model_class.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(
             f"cannot load the classifier at {path}: {error}; make it again or copy the whole folder"
         ) from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise DataError(f"the weights at {path} are damaged: {error}; copy the folder again") from error
     front_end = front_end_of(extractor, getattr(model.config, "window_s", window_s))
     if isinstance(front_end, LogMel):
         _check_agreement(model, extractor, path)
@@ -207,7 +184,6 @@ def with_fresh_head(
 
     Args:
         pretrained: left unchanged.
-        multi_label: whether a clip may have several labels.
         window_s: seconds that the new classifier sees at once, if it is an Audio Spectrogram Transformer that sees
             more: it keeps the middle of the embeddings of position, as in the official code. None = as `pretrained`.
     """
@@ -244,11 +220,7 @@ def with_fresh_head(
 def cut_positions(embeddings: Tensor, config: ASTConfig, frames: int) -> Tensor:
     """Embeddings of position for a shorter window: the middle ones in time, as in the official code of AST.
 
-    Args:
-        embeddings: (1, 2 + rows * columns, C), of two tokens and of the patches, frequency by frequency.
-        frames: of the window, at most `config.max_length`.
-
-    Returns (1, 2 + rows * new columns, C).
+    Embeddings (1, 2 + rows * columns, C) are of two tokens and of the patches, frequency by frequency.
     """
     columns, kept = ((length - config.patch_size) // config.time_stride + 1 for length in (config.max_length, frames))
     first = columns // 2 - kept // 2

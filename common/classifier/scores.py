@@ -1,7 +1,5 @@
 """Figures of predictions, with one label per clip or several."""
 
-from __future__ import annotations
-
 import numpy as np
 
 
@@ -25,25 +23,14 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean average precision over the labels that occur, each label against all others.
-
-    Args:
-        truth: (N,) label ids, N ≥ 1.
-        scores: (N, labels).
-    """
+    """Mean average precision over the labels that occur, each against all others: (N,) ids, (N, labels) scores."""
     from sklearn.metrics import average_precision_score
 
     return float(np.mean([average_precision_score(truth == label, scores[:, label]) for label in np.unique(truth)]))
 
 
 def multi_label_macro_f1(truth: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:
-    """Mean F1 over the labels that occur in the truth or are predicted.
-
-    Args:
-        truth: (N, labels) 1 or true where a clip has the label, N ≥ 1.
-        scores: (N, labels) probabilities.
-        threshold: smallest probability of a predicted label.
-    """
+    """Mean F1 over the labels that occur in the truth or are predicted, from `threshold` on; both (N, labels)."""
     wanted, found = truth > 0, scores >= threshold
     hits, total = np.sum(wanted & found, axis=0), np.sum(wanted, axis=0) + np.sum(found, axis=0)
     occurs = total > 0
@@ -51,12 +38,7 @@ def multi_label_macro_f1(truth: np.ndarray, scores: np.ndarray, threshold: float
 
 
 def multi_label_map(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean average precision over the labels that occur in the truth.
-
-    Args:
-        truth: (N, labels) 1 or true where a clip has the label, N ≥ 1; at least one label occurs.
-        scores: (N, labels).
-    """
+    """Mean average precision over the labels that occur in the truth, at least one; both (N, labels)."""
     from sklearn.metrics import average_precision_score
 
     occurs = np.flatnonzero(truth.any(axis=0))

@@ -1,8 +1,6 @@
 """Base classes and helpers of the configuration models."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -76,7 +74,7 @@ class OptimConfig(Frozen):
     sharding: Literal["none", "fsdp"] = Field("none", description="several processes: DDP or FSDP (arXiv 2304.11277)")
 
     @model_validator(mode="after")
-    def _warmup_fits(self) -> OptimConfig:
+    def _warmup_fits(self) -> Self:
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
         return self

@@ -1,16 +1,14 @@
 """Settings of the caption stages: `caption_clips`, `augment_captions`, `revise_captions`."""
 
-from __future__ import annotations
-
 import math
 import re
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
 from common.config.base import Count, Frozen, Natural, NonNegative, Plan, Positive, PositiveShare, Share
-from common.config.recipes import Recipe
+from common.config.methods import Recipe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -23,7 +21,7 @@ class Checkpoint(Frozen):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @model_validator(mode="after")
-    def _revision_pinned(self) -> Checkpoint:
+    def _revision_pinned(self) -> Self:
         local = self.model.startswith(("/", "."))
         if not local and not _COMMIT.fullmatch(self.revision or ""):
             raise ValueError(f"{self.model} needs `revision`: the 40 hex digits of a commit (found {self.revision!r})")
@@ -58,7 +56,7 @@ class EndpointConfig(Frozen):
     price_per_million_output: NonNegative = Field(0.0, description="money per million tokens; 0: own server")
 
     @model_validator(mode="after")
-    def _url_is_plain(self) -> EndpointConfig:
+    def _url_is_plain(self) -> Self:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("base_url must be http://host[:port]/path or https://…, like http://localhost:8000/v1")

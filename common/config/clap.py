@@ -1,13 +1,11 @@
 """Settings of the CLAP stages: `pretrain_clap`, `finetune_clap`, `filter_audio`."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from common.config.base import Count, Frozen, NonNegative, OptimConfig, PartialShare, Plan, Positive, PositiveShare
-from common.config.recipes import Recipe
+from common.config.methods import Recipe
 
 
 class ClapArchitecture(Frozen):
@@ -36,7 +34,7 @@ class ClapArchitecture(Frozen):
     dropout: PartialShare = Field(0.1, description="of the text side; RoBERTa")
 
     @model_validator(mode="after")
-    def _fits(self) -> ClapArchitecture:
+    def _fits(self) -> Self:
         frames = self.window_s * self.sample_rate_hz // self.hop_length + 1
         room = self.spec_size * (self.spec_size // self.mel_bins)
         if frames > room:
@@ -68,7 +66,7 @@ class PretrainClapConfig(Frozen):
     equalizer_db: NonNegative = Field(5.0, description="random equaliser (FilterAugment, arXiv 2110.03282); ours")
 
     @model_validator(mode="after")
-    def _has_weights(self) -> PretrainClapConfig:
+    def _has_weights(self) -> Self:
         if self.checkpoint is None and self.optim is None:
             raise ValueError("without a checkpoint the model must be trained: set optim or checkpoint")
         return self
@@ -110,7 +108,7 @@ class ThresholdConfig(Frozen):
     percentile: float | None = Field(25.0, ge=0, le=100, description="of gold validation's scores or margins; null = 0")
 
     @model_validator(mode="after")
-    def _calibrated(self) -> ThresholdConfig:
+    def _calibrated(self) -> Self:
         if self.kind == "percentile" and self.percentile is None:
             raise ValueError("threshold kind 'percentile' needs a percentile")
         return self
@@ -142,7 +140,7 @@ class FilterAudioConfig(Frozen):
     batch_size: Count = 32
 
     @model_validator(mode="after")
-    def _judged(self) -> FilterAudioConfig:
+    def _judged(self) -> Self:
         if self.keep != "first" and self.second_judge.kind == "none":
             raise ValueError(f"keep {self.keep!r} asks the second judge: set second_judge.kind to stats")
         return self

@@ -1,8 +1,6 @@
 """Settings of Audio Spectrogram Transformers and of `pretrain_classifier`."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,7 +23,7 @@ class ASTArchitecture(Frozen):
     dropout: PartialShare = 0.0
 
     @model_validator(mode="after")
-    def _fits(self) -> ASTArchitecture:
+    def _fits(self) -> Self:
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of heads ({self.heads})")
         if self.patch_size > min(self.max_length, self.num_mel_bins):
@@ -88,7 +86,7 @@ class PretrainClassifierConfig(Frozen):
     level: LevelConfig | None = Field(None, description="hear all clips at one level; null = as the checkpoint")
 
     @model_validator(mode="after")
-    def _has_weights(self) -> PretrainClassifierConfig:
+    def _has_weights(self) -> Self:
         if self.checkpoint is None and self.revision is not None:
             raise ValueError("revision is given without a checkpoint; set revision: null as well")
         if self.checkpoint is None and self.optim is None:

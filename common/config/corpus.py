@@ -1,8 +1,6 @@
 """Settings of `prepare_corpus`, and of the analytic spectral codec, a stand-in for a learned autoencoder."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,7 +28,7 @@ class SpectralCodecConfig(Frozen):
     peak_limit: PositiveShare = Field(0.98, description="louder decoded clips are scaled down to it")
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> SpectralCodecConfig:
+    def _sizes_fit(self) -> Self:
         if self.n_fft % 4 or self.frame_hop * 4 > self.n_fft:
             raise ValueError(
                 f"n_fft ({self.n_fft}) must be a multiple of 4 and at least 4 * frame_hop ({self.frame_hop})"
@@ -74,7 +72,7 @@ class PrepareCorpusConfig(Frozen):
     max_tokens: int = Field(128, ge=64, description="official code: 128")
 
     @model_validator(mode="after")
-    def _folder_is_named(self) -> PrepareCorpusConfig:
+    def _folder_is_named(self) -> Self:
         if self.source in ("folder", "tar") and self.captions_file is not None and self.audio_dir is None:
             raise ValueError("captions_file is given without audio_dir: name where the audio lies")
         if self.vae == SPECTRAL and self.codec.sampling_rate != self.sample_rate_hz:

@@ -1,9 +1,7 @@
 """The dataset file, and settings of `prepare_dataset`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -79,7 +77,7 @@ class DatasetSpec(Frozen):
         return self.reader not in ("files", "procedural_demo")
 
     @model_validator(mode="after")
-    def _has_a_source(self) -> DatasetSpec:
+    def _has_a_source(self) -> Self:
         if self.pushed is not None and (self.labels or self.audio):
             raise ValueError("expected `pushed:` alone, or `labels:` and `audio:`")
         if self.reader != "files" and (self.labels or self.audio or self.pushed):

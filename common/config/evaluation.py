@@ -1,7 +1,5 @@
 """Settings of `evaluate_classifier`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Learners that a run tries on every method's clips, as data, and their settings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Annotated

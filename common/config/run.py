@@ -1,7 +1,5 @@
 """Configuration of a whole run: a preset, with `section.field=value` overrides, and errors in one line."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator
@@ -20,8 +18,7 @@ from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import DeclaredUse, PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
-from common.config.methods import DEFAULT_METHODS
-from common.config.recipes import MAX_ROUNDS
+from common.config.methods import DEFAULT_METHODS, MAX_ROUNDS
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.errors import ConfigError, unknown_name

@@ -1,8 +1,6 @@
 """Settings of the text-to-audio stages: `pretrain_t2a`, `synthesize_audio`, `align_t2a`."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +16,7 @@ from common.config.base import (
     PositiveShare,
     Share,
 )
-from common.config.recipes import Recipe
+from common.config.methods import Recipe
 from common.registered import one_of
 
 
@@ -45,10 +43,10 @@ class TransformerConfig(Frozen):
     cross_attention_dim: Count = 768
     time_proj_dim: Count = Field(256, multiple_of=2)
     window_s: Positive = Field(10.0, description="longest clip; official code: 441,000 samples of 44.1 kHz")
-    precondition: bool = Field(False, description="of stable_audio, hardly wider than its latents")
+    precondition: bool = Field(False, description="of stable_audio, for one hardly wider than its latents")
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> TransformerConfig:
+    def _heads_divide(self) -> Self:
         if self.num_attention_heads % self.num_key_value_attention_heads:
             raise ValueError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
@@ -112,7 +110,7 @@ class PretrainT2AConfig(Frozen):
     )
     condition_dropout: PartialShare = Field(0.1, description="stable-audio-tools")
     timestep_sampling: Literal["uniform", "logit_normal"] = Field("uniform", description="stable-audio-tools")
-    gradient_checkpointing: bool = Field(False, description="ours: less memory, more time; the stage may set it itself")
+    gradient_checkpointing: bool = Field(False, description="ours: less memory, a third more time")
     buffer_clips: Count = Field(16_384, description="clips are shuffled among so many (10 s: 0.9 GB); ours")
     held_out_max_clips: Count = Field(256, description="ours: of the held-out split, for the curve")
     monitor: MonitorConfig = MonitorConfig()
@@ -121,7 +119,7 @@ class PretrainT2AConfig(Frozen):
     )
 
     @model_validator(mode="after")
-    def _something_to_do(self) -> PretrainT2AConfig:
+    def _something_to_do(self) -> Self:
         if self.start == "random" and self.optim is None and self.reuse is None:
             raise ValueError("a random model must be trained: set optim, or start to a published pipeline")
         if self.keep_best_by == "clap_distance" and self.optim is not None and self.monitor.clips == 1:
@@ -191,7 +189,7 @@ class AlignT2AConfig(Frozen):
         ),
         description="pairs per step: paper; AdamW, its rate, decay and schedule: official code; steps, precision: ours",
     )
-    sampler: SamplerConfig = Field(SamplerConfig(), description="that measure the distance to gold")
+    sampler: SamplerConfig = Field(SamplerConfig(), description="of clips that measure the distance to gold")
     distance_clips_per_class: Count = Field(2, description="ours: generated before, during and after alignment")
     distance_clips: Count = Field(32, description="ours: at most this many of them in all")
     peak_limit_dbfs: float = Field(-1.0, le=0, description="as in `synthesize_audio`")
@@ -215,7 +213,7 @@ class AlignT2AConfig(Frozen):
         return (self.preference_loss,) if isinstance(self.preference_loss, str) else self.preference_loss
 
     @model_validator(mode="after")
-    def _can_choose(self) -> AlignT2AConfig:
+    def _can_choose(self) -> Self:
         names = self.preference_losses
         if not names or len(set(names)) < len(names):
             raise ValueError(f"preference_loss must name losses, each once; found {list(names)}")

@@ -1,8 +1,6 @@
 """Settings of `train_classifier`; published trainings of the classifier."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, create_model, model_validator
 
@@ -89,7 +87,7 @@ class ContrastiveConfig(Frozen):
     mask_share: PartialShare = Field(0.15, description="under SpecAugment's one mask; official code: 0.19, 0.09")
 
     @model_validator(mode="after")
-    def _whole_clips(self) -> ContrastiveConfig:
+    def _whole_clips(self) -> Self:
         if self.optim.batch_size % self.views or self.optim.accumulation > 1:
             raise ValueError(
                 f"optim.batch_size ({self.optim.batch_size}) must be a multiple of views ({self.views}) and "
@@ -129,7 +127,7 @@ class TrainClassifierConfig(_Augmentations):
     specaugment: SpecAugmentConfig = SpecAugmentConfig()
 
     @model_validator(mode="after")
-    def _selection_possible(self) -> TrainClassifierConfig:
+    def _selection_possible(self) -> Self:
         if self.optim.evaluate_every % self.optim.record_every:
             raise ValueError(
                 f"optim.evaluate_every ({self.optim.evaluate_every}) must be a multiple of "

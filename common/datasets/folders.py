@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.audio import AUDIO_SUFFIXES
-from common.audio.walk import HARMLESS, Found, walk_audio
+from common.audio.walk import AUDIO_SUFFIXES, HARMLESS, Found, walk_audio
 from common.contracts.gold import Drop
 from common.datasets.labels import canonical
 from common.datasets.names import is_folder, near

@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -18,20 +17,19 @@ import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from transformers.utils import logging as transformers_logging
 
 # A pipeline with the spectral codec as `vae` loads only after this import.
 import common.diffusion.spectral_codec  # noqa: F401
-from common.diffusion.condition import Condition, Text
-from common.diffusion.text import tokenize
+from common.diffusion.text import Condition, Text, tokenize
 from common.errors import DataError
 from common.registered import member, names
 from common.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
-    from common.diffusion.objective import Objective
-    from common.diffusion.solver import Noise, Solver
+    from common.diffusion.objective import Noise, Objective, Solver
 
 PLACE = "_name_or_path"
 """Entry of a config for the folder it was loaded from, which belongs to the machine and not to the model."""
@@ -50,6 +48,26 @@ def rotary_table(transformer: Any, length: int, device: torch.device) -> tuple[T
     return cosines.to(device), sines.to(device)
 
 
+def saved_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> float:
+    """Bytes of the distinct tensors that `forward` keeps for its backward pass, without the weights themselves."""
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    kept: dict[int, int] = {}
+    # Held to the end, so that no address is used twice.
+    alive: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    model.train()
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return float(sum(kept.values()))
+
+
 class T2ABackend(ABC):
     """A diffusers pipeline of autoencoder, text encoder, projection, diffusion transformer and scheduler.
 
@@ -58,6 +76,9 @@ class T2ABackend(ABC):
         pipeline_class: the diffusers class.
         projection_class: takes widths of text and condition, and the range of seconds.
         parts: allowed classes by pipeline part; parts not listed may be of any class.
+        channels: of audio, 1 or 2.
+        hop_length: samples of a latent frame.
+        max_frames: latent frames of the longest clip, whose duration is `window_s`.
 
     Raises DataError: a part is of another class.
     """
@@ -77,6 +98,10 @@ class T2ABackend(ABC):
         for part, classes in self.parts.items():
             if (found := type(getattr(pipeline, part)).__name__) not in classes:
                 raise DataError(f"{part} is a {found}, expected {' or '.join(classes)}: {self.mismatch(part)}")
+        self.sample_rate_hz, self.channels = int(self.vae.config.sampling_rate), int(self.vae.config.audio_channels)
+        self.hop_length, self.latent_channels = int(self.vae.hop_length), int(self.transformer.config.in_channels)
+        self.max_frames = int(self.transformer.config.sample_size)
+        self.window_s = self.max_frames * self.hop_length / self.sample_rate_hz
         pipeline.set_progress_bar_config(disable=True)
         for module in (self.vae, self.text_encoder, self.projection, self.transformer):
             module.eval()
@@ -89,8 +114,8 @@ class T2ABackend(ABC):
         Raises DataError: the folder does not hold such a pipeline.
         """
         try:
-            with _quiet():
-                pipeline = cls.pipeline_class.from_pretrained(str(path), dtype=dtype, local_files_only=True)
+            _quieten()
+            pipeline = cls.pipeline_class.from_pretrained(str(path), dtype=dtype, local_files_only=True)
         except (OSError, ValueError) as error:
             raise DataError(f"no {cls.pipeline_class.__name__} in {path}: {error}") from error
         return cls(pipeline.to(device))
@@ -136,8 +161,8 @@ class T2ABackend(ABC):
 
     def save(self, path: str | Path) -> None:
         """Save the whole pipeline to a folder (safetensors), without the name of the folder that it came from."""
-        with _quiet():
-            self.pipeline.save_pretrained(str(path), safe_serialization=True)
+        _quieten()
+        self.pipeline.save_pretrained(str(path), safe_serialization=True)
         for config in Path(path).rglob("*.json"):
             told = read_json(config)
             if isinstance(told, dict) and told.pop(PLACE, None) is not None:
@@ -165,36 +190,6 @@ class T2ABackend(ABC):
             # diffusers converts times to the type of the network's first weight, which is this one.
             self.transformer.time_proj = exact
             exact.register_forward_hook(lambda module, times, embedded: embedded.to(torch.bfloat16))
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Sample rate of input and output audio."""
-        return int(self.vae.config.sampling_rate)
-
-    @property
-    def channels(self) -> int:
-        """Audio channels: 1 or 2."""
-        return int(self.vae.config.audio_channels)
-
-    @property
-    def hop_length(self) -> int:
-        """Samples per latent frame."""
-        return int(self.vae.hop_length)
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of a latent frame."""
-        return int(self.transformer.config.in_channels)
-
-    @property
-    def max_frames(self) -> int:
-        """Latent frames of the longest clip."""
-        return int(self.transformer.config.sample_size)
-
-    @property
-    def window_s(self) -> float:
-        """Duration of the longest clip, in seconds."""
-        return self.max_frames * self.hop_length / self.sample_rate_hz
 
     def frames(self, duration_s: float, width: int = 1) -> int:
         """Latent frames that hold `duration_s`, rounded up to a multiple of `width`; at most `max_frames`."""
@@ -306,21 +301,11 @@ def pipeline_name(path: str | Path) -> str | None:
     return index.get("_class_name")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _quieten() -> None:
     # Silences progress bars, and a warning that the codec in the `vae` slot is not an AutoencoderOobleck.
-    verbosity = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    bars = diffusers_logging.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for logging, level, bar in zip((diffusers_logging, transformers_logging), verbosity, bars, strict=True):
-            logging.set_verbosity(level)
-            if bar:
-                logging.enable_progress_bar()
 
 
 def residual(backend: T2ABackend, z: Tensor, eps: Tensor, t: Tensor, condition: Condition) -> Tensor:

@@ -5,8 +5,6 @@ EDM (arXiv 2206.00364, table 1), here by channel, the linear estimate goes aroun
 what is left at unit scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import wraps
 from typing import Any

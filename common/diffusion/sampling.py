@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from common.config.t2a import SamplerConfig
 from common.diffusion.backend import T2ABackend
-from common.diffusion.condition import Condition, Text, join
-from common.diffusion.solver import Noise
+from common.diffusion.objective import Noise
+from common.diffusion.text import Condition, Text, join
 from common.errors import ConfigError
 
 

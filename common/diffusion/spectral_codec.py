@@ -5,11 +5,9 @@ and lets the whole diffusion pipeline run on a CPU. Encoding projects log-mel pa
 Decoding inverts that, puts back as noise what the components leave out, and finds a waveform with these mel bands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -91,7 +89,7 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         self.register_buffer("ceiling", torch.zeros(()))
 
     @classmethod
-    def fit(cls, clips: Iterable[np.ndarray], config: SpectralCodecConfig) -> SpectralCodec:
+    def fit(cls, clips: Iterable[np.ndarray], config: SpectralCodecConfig) -> Self:
         """Fit components, scale and texture to mono clips `(T,)`, float32 in [-1, 1], at `config.sampling_rate`.
 
         Raises DataError: there are fewer patches than components.

@@ -1,8 +1,9 @@
-"""Tokenisation of captions, shared by training, sampling and the stock `StableAudioPipeline`."""
+"""Captions as tokens and as conditions of a diffusion transformer, in training and sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,36 @@ from common.errors import DataError
 from common.log import event, get_logger
 
 log = get_logger("text")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Condition of a batch of clips.
+
+    Attributes:
+        cross: `(B, S, E)`: text tokens (padding zeroed), then the seconds; for cross-attention.
+        global_: `(B, 1, G)`: the seconds; prepended to the latents.
+    """
+
+    cross: Tensor
+    global_: Tensor
+
+    def __getitem__(self, rows: Tensor | slice | list[int]) -> Condition:
+        """Select rows."""
+        return Condition(self.cross[rows], self.global_[rows])
+
+
+@dataclass(frozen=True)
+class Text:
+    """States `(B, S', E)` of the text encoder, and mask `(B, S)` with S ≥ S', 1 where there is a token."""
+
+    hidden: Tensor
+    mask: Tensor
+
+
+def join(conditions: Sequence[Condition]) -> Condition:
+    """Concatenate the rows of several conditions."""
+    return Condition(torch.cat([c.cross for c in conditions]), torch.cat([c.global_ for c in conditions]))
 
 
 def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) -> PreTrainedTokenizerFast:

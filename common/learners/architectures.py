@@ -1,7 +1,5 @@
 """Pretrained encoders that a learner can hear through: which one a folder holds, and its files. Free of torch."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -3,8 +3,6 @@
 As in Tip-Adapter (arXiv 2207.09519) and the Treff adapter (arXiv 2305.17719), without their fine-tuning.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,12 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class LabelTexts(NamedTuple):
-    """What a CLAP knows of the labels without any clip.
-
-    Attributes:
-        plain: (labels, D) embeddings of `template_caption`, rows of norm 1.
-        several: (labels, D) means over all of `label_prompts`, rows of norm 1.
-    """
+    """Embeddings (labels, D) of `template_caption`, and means over all of `label_prompts`, both rows of norm 1."""
 
     plain: Floats
     several: Floats
@@ -91,12 +84,9 @@ def fit_cache(
     log odds of the label.
 
     Args:
-        features: (N, D) embeddings of norm 1, N ≥ 1.
-        targets: (N, labels) 1 where a clip has the label.
-        weights: (N,) above 0.
+        features: (N, D) of norm 1, with `targets` (N, labels) 1 where a clip has the label, and `weights` (N,) above 0.
         texts: (labels, D) of norm 1.
-        share: of the labelled clips, in [0, 1]; with 0 the head is zero-shot, and clips do not enter where labels
-            exclude each other.
+        share: of the labelled clips, in [0, 1]; with 0 clips do not enter where labels exclude each other.
         sharpness: how fast a clip's say falls with its distance, above 0.
     """
     keys = np.asarray(features, dtype=np.float64)

@@ -1,7 +1,5 @@
 """Calibration of probabilities by one temperature (arXiv 1706.04599), validation figures, and choice by them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 

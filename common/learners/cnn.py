@@ -4,8 +4,6 @@ Random equalisers, shifts and stretches stand in for recordings that the clips d
 measurement on spoken digits, foley and environmental sounds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -46,11 +44,7 @@ class LogMel(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Four convolutions, then the mean and the maximum over time of each of eight zones of frequency.
-
-    Args:
-        frames: shorter clips are filled to this length with silence.
-    """
+    """Four convolutions, then mean and maximum over time of eight zones of frequency; short clips are filled up."""
 
     mean: Tensor
     deviation: Tensor
@@ -120,13 +114,9 @@ def fit_convnet(
     """Train a network.
 
     Args:
-        gold: (frames, bands) of each clip.
-        gold_targets: (N, labels) 1 where a clip has the label.
-        further: clips that fill `share` of each batch.
-        share: in [0, 1); 0 leaves `further` out.
+        gold: (frames, bands) of each clip, with targets (N, labels) 1 where a clip has the label.
+        further: clips that fill `share`, in [0, 1), of each batch of 16.
         real_last: final share of the steps that see gold clips alone.
-        steps: of 16 examples.
-        seed: of weights, order and augmentation.
     """
     clips = [*gold, *further] if share else list(gold)
     longest = max(len(clip) for clip in clips)

@@ -3,8 +3,6 @@
 Encoders (CLAP, Whisper, PE-AV) are frozen, and deaf to the level of a clip.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -55,11 +53,7 @@ class FrontEnd(Protocol):
 
 
 class Traced:
-    """A front end that is a module with operations of ONNX alone.
-
-    Args:
-        module: one waveform (T,) to features, with the attributes `sample_rate_hz` and `shortest` (samples).
-    """
+    """A front end of operations of ONNX alone: a module with `sample_rate_hz` and `shortest` (samples)."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module.eval()

@@ -4,8 +4,6 @@ Parts state `shortest`, samples of the shortest waveform they take, and those th
 seconds. No size of a clip may become a Python number in them: a traced graph would keep that of the example.
 """
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 
@@ -136,12 +134,7 @@ class WhisperEmbedding(nn.Module):
 
 
 class LearnerLogits(nn.Module):
-    """Logits (labels,) of one mono waveform (T,), divided by the learner's temperature.
-
-    Raises:
-        ConfigError: the learner hears through a PE-AV.
-        DataError: the learner hears through a pretrained model, which is not there.
-    """
+    """Logits (labels,) of one mono waveform (T,), divided by the learner's temperature; raises as `answer`."""
 
     def __init__(self, model: LearnerModel) -> None:
         super().__init__()
@@ -171,13 +164,7 @@ def _module(hears: FrontEnd, learner: str) -> nn.Module:
 class Answer(nn.Module):
     """Probabilities (labels,) of one mono waveform (T,) of any length: the mean of those of the members.
 
-    Args:
-        members: each gives logits of a waveform of at least its `shortest` samples; shorter ones get zeros at the end.
-        temperatures: of each; None = the only member's probabilities as they are.
-
-    Attributes:
-        shortest: samples to which a shorter waveform is filled.
-        window_s: seconds of the longest window of a member that hears windows; 2 where none does.
+    Without temperatures these are the only member's as they are. `window_s` is that of the longest window, or 2.
     """
 
     def __init__(self, members: list[nn.Module], temperatures: list[float] | None, multi_label: bool) -> None:
@@ -215,9 +202,6 @@ def _filled(waveform: Tensor, length: int) -> Tensor:
 
 def answer(folder: Path, opened: Opened) -> Answer:
     """The module of an opened classifier.
-
-    Args:
-        opened: all members of a blend hear clips at one rate.
 
     Raises:
         ConfigError: the classifier, or a member, takes waveforms through transformers' own extractor, or members hear

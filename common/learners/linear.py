@@ -1,7 +1,5 @@
 """Linear heads on standardised features: logistic regression, and linear discriminant analysis with a ridge."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 
@@ -20,14 +18,7 @@ _CONSTANT = 1e-4
 
 @dataclass(frozen=True)
 class Linear:
-    """An affine map from standardised features to logits.
-
-    Attributes:
-        mean: (D,) subtracted from the features.
-        inverse: (D,) then multiplied; 0 for a feature that is constant in training.
-        weight: (labels, D).
-        bias: (labels,).
-    """
+    """An affine map, weight (labels, D) and bias, from features that are standardised by a mean and an inverse (D,)."""
 
     mean: Floats
     inverse: Floats
@@ -55,9 +46,7 @@ def fit_logistic(
     label that all clips have, or none, gets a constant logit.
 
     Args:
-        features: (N, D), N ≥ 1.
-        targets: (N, labels) 1 where a clip has the label.
-        weights: (N,) weight of each clip's loss, above 0.
+        features: (N, D), N ≥ 1, with `targets` (N, labels) 1 where a clip has the label, and `weights` (N,) above 0.
         inverse_penalty: scikit-learn's C, for a sum of weights that equals the number of clips.
         multi_label: whether labels are independent; then each has a regression of its own.
     """
@@ -105,9 +94,7 @@ def fit_discriminant(
     no clip has are treated as in `fit_logistic`; independent ones have a discriminant each.
 
     Args:
-        features: (N, D), N ≥ 1.
-        targets: (N, labels) 1 where a clip has the label.
-        weights: (N,) above 0.
+        features: with targets and weights, as for `fit_logistic`.
         ridge: added to the within-class variance of each direction, for scaled features.
         scales: (D,) factors of the standardised features.
         limit: standardised features are cut off at ± this.

@@ -3,12 +3,10 @@
 The directory holds `learner.json` and `weights.safetensors`, no code and no pickle.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ class LinearHead(nn.Module):
         self.register_buffer("bias", torch.zeros(labels))
 
     @classmethod
-    def of(cls, linear: Linear) -> LinearHead:
+    def of(cls, linear: Linear) -> Self:
         """Convert `linear` to single precision."""
         made = cls(*linear.weight.shape)
         for name in ("mean", "inverse", "weight", "bias"):
@@ -82,12 +80,9 @@ def head_logits(head: nn.Module, features: Sequence[NDArray[np.float32]]) -> Flo
 
 @dataclass(frozen=True)
 class LearnerModel:
-    """A front end and a head.
+    """A front end and a head, whose logits are divided by a temperature, so that probabilities are calibrated.
 
-    Attributes:
-        head: features of a clip to logits.
-        temperature: divides the logits; chosen so that probabilities are calibrated.
-        pretrained: the front end where it is one of `PRETRAINED`; None = features are given, not waveforms.
+    Without `pretrained`, the front end where it is one of `PRETRAINED`, features are given, not waveforms.
     """
 
     learner: str
@@ -153,11 +148,7 @@ def hears_through(folder: Path) -> str | None:
 
 
 def load_learner(folder: Path, pretrained: Path | None = None) -> LearnerModel:
-    """Load a learner's directory.
-
-    Args:
-        folder: the directory; its sub-folder of the front end's name goes before `pretrained`.
-        pretrained: the folder of a front end of `PRETRAINED`; not needed for features that are computed.
+    """Load a learner's directory; its sub-folder of the front end's name goes before `pretrained`.
 
     Raises DataError: it holds none, or its files are damaged or do not fit each other.
     """

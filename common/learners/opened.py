@@ -4,8 +4,6 @@ A blend is a directory with `learner.json` that names its members, whose directo
 is the mean of their tempered probabilities.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil
@@ -20,12 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.audio.signal import resample
-from common.audio.stream import MonoStream, open_mono
+from common.audio.signal import MonoStream, open_mono, resample
 from common.classifier.features import checked
-from common.classifier.inference import peak_of, probabilities, stream_logits, stream_windows
+from common.classifier.inference import (
+    last_layer,
+    peak_of,
+    probabilities,
+    set_last_layer,
+    stream_logits,
+    stream_windows,
+)
 from common.classifier.model import Classifier, load_classifier, save_classifier
-from common.classifier.probe import last_layer, set_last_layer
 from common.config.learners import BLEND, LEARNERS, is_encoder_probe
 from common.errors import DataError, StorageError, unknown_name
 from common.learners.calibration import Floats, blended
@@ -46,29 +49,20 @@ class Opened(ABC):
 
     Attributes:
         threshold: least probability of a label that counts as heard, where labels are independent; None = not stated.
+        sample_rates_hz: ascending; several only in a blend.
     """
 
     labels: tuple[str, ...]
     multi_label: bool
     threshold: float | None
-
-    @property
-    @abstractmethod
-    def sample_rates_hz(self) -> tuple[int, ...]:
-        """Rates at which it hears clips, ascending; several only in a blend."""
+    sample_rates_hz: tuple[int, ...]
 
     @abstractmethod
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip, while memory does not grow with its length."""
 
     def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
-        """Probabilities of clips.
-
-        Args:
-            waveforms: mono (T,) float32; they are resampled to the model's rate.
-
-        Returns (clips, labels) float64. Raises DataError: a clip is not mono or not finite.
-        """
+        """Probabilities (clips, labels) of mono clips (T,). Raises DataError: one is not mono or not finite."""
         rows = [self.heard(partial(_stream, clip, index, sample_rate_hz)) for index, clip in enumerate(waveforms)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)))
 
@@ -85,11 +79,6 @@ class OpenedTransformer(Opened):
     """
 
     classifier: Classifier
-
-    @property
-    def sample_rates_hz(self) -> tuple[int, ...]:
-        """The model's rate."""
-        return (self.classifier.sample_rate_hz,)
 
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip, which is read twice where the front end scales it."""
@@ -112,11 +101,6 @@ class OpenedLearner(Opened):
 
     model: LearnerModel
 
-    @property
-    def sample_rates_hz(self) -> tuple[int, ...]:
-        """The front end's rate."""
-        return (self.model.sample_rate_hz,)
-
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip."""
         rate = self.model.sample_rate_hz
@@ -133,11 +117,6 @@ class OpenedBlend(Opened):
     """A blend's directory."""
 
     members: tuple[tuple[Opened, float], ...]
-
-    @property
-    def sample_rates_hz(self) -> tuple[int, ...]:
-        """Rates of the members."""
-        return tuple(sorted({rate for member, _ in self.members for rate in member.sample_rates_hz}))
 
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip."""
@@ -189,10 +168,11 @@ def _open_single(folder: Path) -> Opened:
     """Open a directory that is no blend: a blend in a blend could name itself."""
     if os.path.isfile(folder / RECORD):
         model = load_learner(folder)
-        return OpenedLearner(model.labels, model.multi_label, _record(folder).get("threshold"), model)
+        threshold = _record(folder).get("threshold")
+        return OpenedLearner(model.labels, model.multi_label, threshold, (model.sample_rate_hz,), model)
     made = load_classifier(folder)
     threshold = getattr(made.model.config, "threshold", None)
-    return OpenedTransformer(tuple(made.labels), made.multi_label, threshold, made)
+    return OpenedTransformer(tuple(made.labels), made.multi_label, threshold, (made.sample_rate_hz,), made)
 
 
 def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
@@ -211,7 +191,8 @@ def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
             )
         members.append((_open_single(folder / at), temperature))
     _check_members(folder, members, labels, several)
-    return OpenedBlend(labels, several, threshold, tuple(members))
+    rates = sorted({rate for member, _ in members for rate in member.sample_rates_hz})
+    return OpenedBlend(labels, several, threshold, tuple(rates), tuple(members))
 
 
 def _may_join(learner: str) -> bool:
@@ -240,10 +221,7 @@ def _damaged(folder: Path, found: str) -> DataError:
 
 
 def save_blend(folder: Path, members: Sequence[tuple[str, float, Path]]) -> None:
-    """Write the directory of a blend, with copies of its members' directories.
-
-    Args:
-        folder: directory; members of an earlier attempt there are replaced.
+    """Write the directory of a blend, with copies of its members' directories; replaces an earlier attempt.
 
     Raises:
         ConfigError: a name is no learner's, or the blend's.

@@ -4,8 +4,6 @@ The groups and their weights were found by measurement on spoken digits, foley a
 the same share of the distance between two clips before its weight, so that large groups do not drown small ones.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import NamedTuple

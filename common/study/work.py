@@ -16,8 +16,7 @@ from typing import Any
 import yaml
 
 from common.config.base import Frozen, OptimConfig
-from common.config.methods import Method, resolve_recipes
-from common.config.recipes import LOSERS
+from common.config.methods import LOSERS, Method, resolve_recipes
 from common.config.run import RunConfig
 from common.config.t2a import SamplerConfig
 from common.errors import unknown_name

@@ -1,8 +1,7 @@
 """Training of all models: loop, checkpoints, processes."""
 
-from common.training.engine import LossFunction, learning_rate_factor
+from common.training.engine import WHOLE, LossFunction, Part, learning_rate_factor
 from common.training.launch import is_main, launch
 from common.training.loop import Curve, best_by, fit
-from common.training.parts import WHOLE, Part
 
 __all__ = ["WHOLE", "Curve", "LossFunction", "Part", "best_by", "fit", "is_main", "launch", "learning_rate_factor"]

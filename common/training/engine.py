@@ -1,10 +1,9 @@
 """One optimiser step, in one process or in several together."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,8 +18,51 @@ from common.errors import ConfigError, DataError
 from common.runtime.devices import autocast
 from common.runtime.seeding import derive_seed
 from common.runtime.timing import Stopwatch
-from common.training.parts import Part
 from common.training.sharding import gathered, shard, synchronise, unshard, whole
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `index` of `count` equal parts of a batch.
+
+    With W processes, process r takes part `k * W + r` in micro-step k, so the parts of one micro-step are
+    neighbours.
+
+    Attributes:
+        count: processes times accumulation.
+        waiting: counts the blocks in which the loss waits for data.
+    """
+
+    index: int = 0
+    count: int = 1
+    processes: int = 1
+    waiting: Stopwatch = field(default_factory=Stopwatch, compare=False, repr=False)
+
+    def rows(self, size: int) -> slice:
+        """Rows of this part in a batch of `size`. Raises ConfigError: `size` is not a multiple of `count`."""
+        share = share_of(size, self.count)
+        return slice(self.index * share, (self.index + 1) * share)
+
+    def gathered_rows(self, size: int) -> slice:
+        """Rows that `gather` returns from a batch of `size`: those of this micro-step."""
+        share = share_of(size, self.count)
+        first = self.index - self.index % self.processes
+        return slice(first * share, (first + self.processes) * share)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Concatenate the rows of all processes in order, `(B, …)` to `(processes * B, …)`; gradients flow back.
+
+        For contrastive losses: each process computes the loss over all rows of the micro-step; the mean over
+        the processes is that same loss. Gradient accumulation does not widen the gathered batch.
+        """
+        if self.processes == 1:
+            return tensor
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(list(all_gather(tensor.contiguous())))
+
+
+WHOLE = Part()
 
 LossFunction = Callable[[int, torch.Generator, Part], tuple[Tensor, Mapping[str, float]]]
 """`loss(step, generator, part) -> (scalar to minimise, figures to record)`.
@@ -38,11 +80,7 @@ class Engine:
     """Group of processes that train a model together.
 
     accelerate joins the processes and averages their gradients (DDP); precision is set by autocast
-    on the device that the model is on.
-
-    Args:
-        model: its parameters that require a gradient are trained.
-        config: optimiser, precision, accumulation, sharding.
+    on the device that the model is on. Parameters that require a gradient are trained.
 
     Raises ConfigError: the batch cannot be split evenly.
     """
@@ -60,7 +98,7 @@ class Engine:
             ],
         )
         self.processes, self.is_main = self._accelerator.num_processes, self._accelerator.is_main_process
-        _check_split(config, self.processes)
+        share_of(config.batch_size, self.processes * config.accumulation)
         self._root: nn.Module = _LossModule(model, loss, self.device, config.precision)
         self.sharded = config.sharding == "fsdp" and self.processes > 1
         if self.sharded:
@@ -81,11 +119,7 @@ class Engine:
         )
 
     def step(self, step: int, flags: Mapping[str, bool]) -> tuple[dict[str, float], dict[str, bool]]:
-        """Run one optimiser step.
-
-        Args:
-            step: from 0.
-            flags: raised by this process, to be known by all.
+        """Run one optimiser step (from 0).
 
         Returns the figures of the step, means over all parts, and the flags, each true if any process raised it. Raises
         DataError: loss or gradient is not finite; the weights are those before the step.
@@ -95,7 +129,7 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = self._config.learning_rate * learning_rate_factor(self._config, step)
         self.optimizer.zero_grad(set_to_none=True)
-        figures = _means([self._micro_step(step, micro) for micro in range(self._config.accumulation)])
+        figures = means([self._micro_step(step, micro) for micro in range(self._config.accumulation)])
         norm = self._accelerator.clip_grad_norm_(self.parameters.values(), self._config.max_grad_norm)
         figures, flags = self._agree(figures, flags)
         figures = {"loss": figures.pop("loss"), "grad_norm": float(whole(norm)), **figures}
@@ -193,17 +227,19 @@ class _LossModule(nn.Module):
             return self._loss(step, generator, part)
 
 
-def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+def means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each figure of the last row over all rows."""
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[-1]}
 
 
-def _check_split(config: OptimConfig, processes: int) -> None:
-    count = processes * config.accumulation
-    if config.batch_size % count:
+def share_of(size: int, count: int) -> int:
+    """Rows of each of `count` equal parts of a batch. Raises ConfigError: it cannot be split evenly."""
+    if size % count:
         raise ConfigError(
-            f"batch_size {config.batch_size} cannot be split evenly over {processes} processes and "
-            f"{config.accumulation} micro-batches; set it to a multiple of {count}"
+            f"batch_size {size} cannot be split into {count} equal parts (processes times accumulation); set it to a "
+            f"multiple of {count}"
         )
+    return size // count
 
 
 def learning_rate_factor(config: OptimConfig, step: int) -> float:

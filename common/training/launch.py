@@ -1,7 +1,5 @@
 """Launch of several processes for one training: one per GPU, or any number on the CPU."""
 
-from __future__ import annotations
-
 import signal
 import socket
 import time
@@ -42,12 +40,7 @@ def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
 
     A single process is this one. Under torchrun the processes that torchrun started join each other and
     run the job, whatever `processes` says. Results are files written by rank 0 (`is_main`). SIGTERM
-    reaches all processes.
-
-    Args:
-        job: a picklable function.
-        argument: picklable.
-        processes: on this machine; one GPU each, or all on the CPU.
+    reaches all processes. Job and argument are picklable.
 
     Raises:
         SynthioError: raised by a process; the lowest rank's error if several did.
@@ -98,19 +91,15 @@ def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port:
 
 def _join(started: Sequence[tuple[BaseProcess, Connection]], interruption: Interruption) -> None:
     """Wait for all processes; after a failure without an interruption, for at most `GRACE_S` longer."""
-    running = {process.sentinel: process for process, _ in started}
-    deadline: float | None = None
-    while running:
-        remaining = None if deadline is None else deadline - time.monotonic()
-        if remaining is not None and remaining <= 0:
-            return
-        ended = wait(list(running), timeout=remaining)
-        for sentinel, process in list(running.items()):
-            if sentinel in ended:
-                del running[sentinel]
-                process.join()
-                if process.exitcode and deadline is None and not interruption.requested:
-                    deadline = time.monotonic() + GRACE_S
+    processes = [process for process, _ in started]
+    running, remaining = processes, None
+    deadline = float("inf")
+    while running and time.monotonic() < deadline:
+        wait([process.sentinel for process in running], timeout=remaining)
+        running = [process for process in running if process.is_alive()]
+        if any(process.exitcode for process in processes) and not interruption.requested:
+            deadline = min(deadline, time.monotonic() + GRACE_S)
+            remaining = deadline - time.monotonic()
 
 
 def _raise(started: Sequence[tuple[BaseProcess, Connection]]) -> None:

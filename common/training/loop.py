@@ -5,13 +5,13 @@ the data position and of the random generators: a resumed run equals the unbroke
 the CPU.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import NoReturn
 
+import torch
 from torch import nn
 
 from common.config.base import OptimConfig
@@ -19,16 +19,43 @@ from common.errors import Interrupted
 from common.log import Progress, event, get_logger
 from common.runtime.devices import tf32
 from common.runtime.interrupts import Interruption, sigterm
-from common.runtime.timing import model_time
+from common.runtime.timing import Stopwatch, model_time
 from common.storage.checkpoints import Checkpoints
-from common.training.ema import Ema
-from common.training.engine import Engine, LossFunction
-from common.training.speed import Speed
-from common.training.state import State
+from common.training.engine import Engine, LossFunction, means
+from common.training.state import Ema, State
 
 log = get_logger("training")
 
 Rows = Sequence[Mapping[str, float]]
+
+
+class Speed:
+    """Clips per second, share of time spent waiting for data, peak GPU memory: for the log, never for artifacts."""
+
+    def __init__(self, batch_size: int, device: torch.device, waiting: Stopwatch) -> None:
+        self._batch_size, self._device, self._waiting = batch_size, device, waiting
+        self._steps, self._wall_s, self._wait_s = 0, 0.0, 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Time one training step; evaluation and checkpoints between steps do not count."""
+        start, waited = time.monotonic(), self._waiting.seconds
+        yield
+        self._steps += 1
+        self._wall_s += time.monotonic() - start
+        self._wait_s += self._waiting.seconds - waited
+
+    def figures(self) -> dict[str, float]:
+        """`clips_per_s`, `wait_share` and on a GPU `gpu_gib` (peak), over all steps of this process."""
+        figures = {
+            "clips_per_s": self._steps * self._batch_size / max(self._wall_s, 1e-9),
+            "wait_share": self._wait_s / max(self._wall_s, 1e-9),
+        }
+        if self._device.type == "cuda":
+            figures["gpu_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
+        return figures
 
 
 class Curve(list[dict[str, float]]):
@@ -61,13 +88,10 @@ def fit(
 
     Args:
         model: trained in place, on its current device.
-        config: optimiser, schedule, steps.
         name: for log lines; enters every draw.
-        checkpoints: store of unfinished training; None = none are stored. They are kept at the end; the caller
-            clears them when the result is safe.
-        evaluate: called in every process with the number of finished steps, every
-            `config.evaluate_every` steps and at the end (with the EMA weights in place); the first
-            process's figures join the curve.
+        checkpoints: of unfinished training; the caller clears them when the result is safe.
+        evaluate: called in every process with the number of finished steps, every `config.evaluate_every` steps and at
+            the end (with the EMA weights in place); the first process's figures join the curve.
         best: called with the curve after each evaluation. Returns the step to restore at the end: the
             current step, the previous best, or 0 (the start); None = keep the last step.
         stop: called with the curve after each evaluation; True ends the training.
@@ -84,97 +108,94 @@ def fit(
     with model_time(), sigterm() as interruption:
         engine = Engine(model, loss, config, seed, name)
         state = State(engine, Ema(engine.parameters, config.ema_decay))
-        training = _Training(state, config, name, checkpoints, evaluate, best, stop)
+        speed = Speed(config.batch_size, engine.device, engine.waiting)
+        training = _Training(state, config, name, checkpoints, evaluate, best, stop, speed, interruption)
         with tf32(engine.device, config.precision):
-            curve = training.run(interruption)
+            curve = training.run()
         engine.finish()
         return curve
 
 
+@dataclass
 class _Training:
-    def __init__(
-        self,
-        state: State,
-        config: OptimConfig,
-        name: str,
-        checkpoints: Checkpoints | None,
-        evaluate: Callable[[int], Mapping[str, float]] | None,
-        best: Callable[[Rows], int] | None,
-        stop: Callable[[Rows], bool] | None,
-    ) -> None:
-        self._state, self._config, self._name, self._checkpoints = state, config, name, checkpoints
-        self._evaluate, self._best, self._stop = evaluate, best, stop
-        self._speed = Speed(config.batch_size, state.engine.device, state.engine.waiting)
+    state: State
+    config: OptimConfig
+    name: str
+    checkpoints: Checkpoints | None
+    evaluate: Callable[[int], Mapping[str, float]] | None
+    best: Callable[[Rows], int] | None
+    stop: Callable[[Rows], bool] | None
+    speed: Speed
+    interruption: Interruption
 
-    def run(self, interruption: Interruption) -> Curve:
+    def run(self) -> Curve:
         """Train to the end, or until SIGTERM."""
         self._start()
-        state, saved_at = self._state, time.monotonic()
-        progress = Progress(log, self._name, self._config.steps, done=state.done)
-        while not self._finished(interruption):
-            due = time.monotonic() - saved_at > self._config.checkpoint_every_s and state.engine.is_main
-            with self._speed.step():
-                figures, flags = state.engine.step(state.done, {"due": due, "leave": interruption.requested})
+        state, saved_at = self.state, time.monotonic()
+        progress = Progress(log, self.name, self.config.steps, done=state.done)
+        while not self._finished():
+            due = time.monotonic() - saved_at > self.config.checkpoint_every_s and state.engine.is_main
+            with self.speed.step():
+                figures, flags = state.engine.step(state.done, {"due": due, "leave": self.interruption.requested})
                 state.ema.update(state.done)
             state.done += 1
             state.window.append(figures)
             if flags["leave"]:
-                self._leave(interruption)
+                self._leave()
             if flags["due"]:
                 self._save()
                 saved_at = time.monotonic()
             if state.engine.is_main:
                 shown = {key: figures[key] for key in ("loss", "grad_norm")}
-                progress.advance(**shown, **self._speed.figures())
+                progress.advance(**shown, **self.speed.figures())
         return self._end()
 
     def _start(self) -> None:
-        if self._best is not None:
-            self._state.keep_best()
-        if self._checkpoints is not None:
-            self._state.load(self._checkpoints)
-        if self._state.done and self._state.engine.is_main:
-            event(log, "resumed", name=self._name, step=self._state.done)
+        if self.best is not None:
+            self.state.keep_best()
+        if self.checkpoints is not None:
+            self.state.load(self.checkpoints)
+        if self.state.done and self.state.engine.is_main:
+            event(log, "resumed", name=self.name, step=self.state.done)
 
-    def _finished(self, interruption: Interruption) -> bool:
+    def _finished(self) -> bool:
         """Record and evaluate what is due at this step; return whether training is finished.
 
         Runs before the next step rather than after the last one, so that training resumed from a checkpoint of any step
         still does the recording and evaluation of that step.
         """
-        state, config = self._state, self._config
+        state, config = self.state, self.config
         if not state.done:
             return False
         last = state.done == config.steps
-        evaluating = self._evaluate is not None and (last or state.done % config.evaluate_every == 0)
-        if (last or evaluating) and state.engine.any(interruption.requested):
-            self._leave(interruption)
-        figures = self._evaluated(interruption) if evaluating else {}
+        evaluating = self.evaluate is not None and (last or state.done % config.evaluate_every == 0)
+        if (last or evaluating) and state.engine.any(self.interruption.requested):
+            self._leave()
+        figures = self._evaluated() if evaluating else {}
         if last or evaluating or state.done % config.record_every == 0:
-            means = {key: sum(row[key] for row in state.window) / len(state.window) for key in state.window[-1]}
-            state.curve.append({"step": float(state.done), **means, **figures})
+            state.curve.append({"step": float(state.done), **means(state.window), **figures})
             state.window = []
         if evaluating:
             self._keep_best()
-            last = last or (self._stop is not None and self._stop(state.curve))
+            last = last or (self.stop is not None and self.stop(state.curve))
         return last
 
-    def _evaluated(self, interruption: Interruption) -> dict[str, float]:
-        state, figures = self._state, {}
+    def _evaluated(self) -> dict[str, float]:
+        state, figures = self.state, {}
         # Several processes must stop at the same place, which is between two steps.
-        leaving = interruption.at_once() if state.engine.processes == 1 else nullcontext()
+        leaving = self.interruption.at_once() if state.engine.processes == 1 else nullcontext()
         try:
             with leaving, state.ema.in_place(), state.engine.callable_model():
-                figures = dict(self._evaluate(state.done)) if self._evaluate is not None else {}
+                figures = dict(self.evaluate(state.done)) if self.evaluate is not None else {}
         except Interrupted:
-            self._leave(interruption)
+            self._leave()
         return state.engine.share(figures)
 
     def _keep_best(self) -> None:
-        state = self._state
-        if self._best is None:
+        state = self.state
+        if self.best is None:
             return
-        chosen = self._best(state.curve)
+        chosen = self.best(state.curve)
         if chosen == state.done:
             with state.ema.in_place():
                 state.keep_best()
@@ -182,42 +203,37 @@ class _Training:
             raise ValueError(f"best chose step {chosen}; only {state.best_step} and {state.done} are at hand")
 
     def _save(self) -> None:
-        if self._checkpoints is not None:
-            self._state.save(self._checkpoints)
+        if self.checkpoints is not None:
+            self.state.save(self.checkpoints)
 
-    def _leave(self, interruption: Interruption) -> NoReturn:
+    def _leave(self) -> NoReturn:
         self._save()
-        self._state.engine.wait()
-        saved = f" and {self._name} is saved at step {self._state.done}" if self._checkpoints is not None else ""
-        raise interruption.error(saved)
+        self.state.engine.wait()
+        saved = f" and {self.name} is saved at step {self.state.done}" if self.checkpoints is not None else ""
+        raise self.interruption.error(saved)
 
     def _end(self) -> Curve:
-        state = self._state
-        if self._best is not None:
+        state = self.state
+        if self.best is not None:
             state.restore_best()
         else:
             state.ema.apply()
         curve = Curve(state.curve)
-        curve.speed = self._speed.figures()
-        curve.best_step = state.done if self._best is None else state.best_step
+        curve.speed = self.speed.figures()
+        curve.best_step = state.done if self.best is None else state.best_step
         return curve
 
 
-def best_by(figure: str, start: float | None = None) -> Callable[[Sequence[Mapping[str, float]]], int]:
-    """Build the `best` of `fit` that picks the step with the largest `figure`, the first of equals.
-
-    Without an evaluation that has it, the last step is picked.
+def best_by(figure: str, start: float | None = None, smallest: bool = False) -> Callable[[Rows], int]:
+    """Build the `best` of `fit` that picks the step with the largest or smallest `figure`; without any the last step.
 
     Args:
-        figure: key in the curve's rows; only evaluations have it.
-        start: value before training; competes as step 0.
+        start: value before training; competes as step 0, and wins among equals, as earlier steps do.
     """
 
-    def best(rows: Sequence[Mapping[str, float]]) -> int:
-        measured = [(row[figure], int(row["step"])) for row in rows if figure in row]
-        candidates = measured if start is None else [(start, 0), *measured]
-        if not candidates:
-            return int(rows[-1]["step"])
-        return max(candidates, key=lambda candidate: candidate[0])[1]
+    def best(rows: Rows) -> int:
+        candidates = [] if start is None else [(start, 0)]
+        candidates += [(row[figure], int(row["step"])) for row in rows if figure in row]
+        return max(candidates or [(0.0, int(rows[-1]["step"]))], key=lambda told: -told[0] if smallest else told[0])[1]
 
     return best

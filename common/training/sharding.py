@@ -1,9 +1,8 @@
 """Sharding of weights over processes (FSDP), and conversion between shards and whole tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,12 +76,16 @@ def synchronise(root: nn.Module, wanted: bool) -> None:
         root.set_requires_gradient_sync(wanted)
 
 
+def _sharded(root: nn.Module) -> list[Any]:
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in root.modules() if isinstance(module, FSDPModule)]
+
+
 @contextmanager
 def gathered(root: nn.Module) -> Iterator[None]:
     """Allow calls to the parts of a sharded `root` inside the block, bypassing its forward pass."""
-    from torch.distributed.fsdp import FSDPModule
-
-    sharded = [module for module in root.modules() if isinstance(module, FSDPModule)]
+    sharded = _sharded(root)
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
@@ -97,9 +100,7 @@ def gathered(root: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def unshard(root: nn.Module) -> None:
     """Undo `shard`: restore whole, ordinary weights in every process."""
-    from torch.distributed.fsdp import FSDPModule
-
-    sharded = [module for module in root.modules() if isinstance(module, FSDPModule)]
+    sharded = _sharded(root)
     for module in sharded:
         module.reshard()
     for owner in root.modules():
@@ -109,11 +110,10 @@ def unshard(root: nn.Module) -> None:
     for module in sharded:
         # torch has no inverse of fully_shard: remove its hooks and the class that it put in front.
         state = module._get_fsdp_state()
-        state._pre_forward_hook_handle.remove()
-        state._post_forward_hook_handle.remove()
+        handles = [state._pre_forward_hook_handle, state._post_forward_hook_handle]
         for group in state._fsdp_param_groups:
-            for handle in group._module_to_pre_save_state_dict_hook_handle.values():
-                handle.remove()
-            for handle in group._module_to_pre_load_state_dict_hook_handle.values():
-                handle.remove()
+            handles += group._module_to_pre_save_state_dict_hook_handle.values()
+            handles += group._module_to_pre_load_state_dict_hook_handle.values()
+        for handle in handles:
+            handle.remove()
         module.__class__ = type(module).__mro__[2]

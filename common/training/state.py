@@ -1,14 +1,12 @@
-"""State of a training between two steps, and its checkpoint format.
+"""State of a training between two steps, averaged weights among it, and its checkpoint format.
 
 Everything random in a step is seeded by its number, so the number is the state of the data
 position and of the random generators.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,58 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import DataError
 from common.storage.checkpoints import Checkpoints
-from common.training.ema import Ema
 from common.training.engine import Engine
 from common.training.sharding import assign, like, local, whole
 
 PROGRESS = "progress.json"
+FIELDS = ("done", "best_step", "curve", "window")
+"""What it holds of a `State`."""
+
+
+class Ema:
+    """Averages of `parameters`, with a decay that rises to `decay`: min(decay, (1 + step) / (10 + step)).
+
+    Args:
+        decay: 0 = no averaging; `averages` is then empty and all methods do nothing.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self._parameters, self._decay = parameters, decay
+        self.averages: dict[str, Tensor] = {key: p.detach().clone() for key, p in parameters.items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Update the averages with the weights after `step` (from 0)."""
+        if self.averages:
+            decay = min(self._decay, (1 + step) / (10 + step))
+            current = [local(p) for p in self._parameters.values()]
+            torch._foreach_lerp_([local(value) for value in self.averages.values()], current, 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Swap the averages into the model for the block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Copy the averages into the model."""
+        for key, average in self.averages.items():
+            local(self._parameters[key]).copy_(local(average))
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for key, average in self.averages.items():
+            current = local(self._parameters[key]).clone()
+            local(self._parameters[key]).copy_(local(average))
+            local(average).copy_(current)
 
 
 @dataclass
@@ -83,8 +124,8 @@ class State:
             progress = self.engine.share(json.loads((folder / PROGRESS).read_bytes()) if folder else None)
             if progress is None:
                 return
-            self.done, self.best_step = progress["done"], progress["best_step"]
-            self.curve, self.window = progress["curve"], progress["window"]
+            for name in FIELDS:
+                setattr(self, name, progress[name])
             self._make_optimizer_state(progress["optimized"])
             for file, tensors in self._tensors().items():
                 for name, value in self._saved(folder, file, tensors, checkpoints.uri):
@@ -116,13 +157,7 @@ class State:
                 except SafetensorError as error:
                     raise OSError(str(error)) from error
         optimized = [name for name, p in self.engine.parameters.items() if self.engine.optimizer.state.get(p)]
-        progress = {
-            "done": self.done,
-            "best_step": self.best_step,
-            "curve": self.curve,
-            "window": self.window,
-            "optimized": optimized,
-        }
+        progress = {name: getattr(self, name) for name in FIELDS} | {"optimized": optimized}
         (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
     def _make_optimizer_state(self, optimized: list[str]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.audio.mel import mel_filters
 from common.audio.signal import is_silent, rms_dbfs, spectra
-from common.clap.distance import frechet_distance
+from common.clap.figures import frechet_distance
 
 Spectrum = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.diffusion.backend import T2ABackend
-from common.diffusion.condition import Condition
+from common.diffusion.text import Condition
 from common.errors import DataError
 from common.records.text import template_caption
 from components.align_t2a.distance import clip_spectrum

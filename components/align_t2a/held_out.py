@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from common.diffusion.backend import T2ABackend, error
-from common.diffusion.condition import Condition
+from common.diffusion.text import Condition
 from common.records.clips import GoldClip
 from common.records.text import template_caption
 from common.runtime.seeding import derive_seed

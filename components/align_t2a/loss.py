@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.config.t2a import AlignT2AConfig
-from common.diffusion.condition import Condition, join
+from common.diffusion.text import Condition, join
 
 LEAST_UTILITY = 0.01
 """Of `linear_loss`; as the paper's eta."""

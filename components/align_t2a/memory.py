@@ -7,16 +7,14 @@ a step cover its whole batch (`batch_loss`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch import Tensor
 
 from common.config.t2a import AlignT2AConfig
-from common.diffusion.backend import T2ABackend, error
-from common.diffusion.condition import Condition
+from common.diffusion.backend import T2ABackend, error, saved_bytes
+from common.diffusion.text import Condition
 from common.log import event, get_logger
 from common.runtime.devices import autocast, device
 from components.align_t2a.adapter import Policy
@@ -124,23 +122,3 @@ def kept_bytes(policy: Policy, bucket: Bucket, clips: int, precision: str) -> fl
 def predict_error(backend: T2ABackend, z: Tensor, condition: Condition) -> Tensor:
     """Error of the prediction at half the noise, of clips `z` `(B, D, L)`: scalar."""
     return error(backend, z, torch.zeros_like(z), torch.full((len(z),), 0.5, device=z.device), condition).sum()
-
-
-def saved_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> float:
-    """Bytes of the distinct tensors that `forward` keeps for its backward pass, without the weights themselves."""
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, int] = {}
-    # Held to the end, so that no address is used twice.
-    alive: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
-        alive.append(tensor)
-        return tensor
-
-    model.train()
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward()
-    return float(sum(kept.values()))

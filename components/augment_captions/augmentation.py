@@ -16,7 +16,7 @@ from common.captions.pools import Pool, build_pools, draw, joined, parents, text
 from common.captions.records import PromptName, Task
 from common.captions.writers import Written
 from common.config.captions import AugmentCaptionsConfig
-from common.config.recipes import CaptionSource
+from common.config.methods import CaptionSource
 from common.contracts.generation import SourceAccount, Tally
 from common.errors import DataError
 from common.records.clips import Caption, GoldClip, Prompt, template_prompts

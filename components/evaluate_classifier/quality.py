@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.clap.distance import frechet_distance, kernel_distance
+from common.clap.figures import frechet_distance, kernel_distance
 from common.contracts.evaluation import Distance, Distances, Heard, HeldOutDistance
 from common.records.clips import SyntheticClip
 from common.runtime.seeding import numpy_generator

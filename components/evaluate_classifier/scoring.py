@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from common.audio.signal import levelled
 from common.clap.scorer import ClapScorer
-from common.classifier.front_end import FrontEnd
+from common.classifier.features import FrontEnd
 from common.classifier.inference import feature_logits, probabilities
 from common.learners.calibration import blended
 from common.learners.front_ends import CLAP, ENCODER, front_end, open_encoder

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.audio.signal import read_audio, resample, to_mono
-from common.clap.distance import kernel_distance
+from common.clap.figures import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
 from common.contracts.base import write

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.clap.retrieval import retrieval_figures
+from common.clap.figures import retrieval_figures
 from common.clap.scorer import ClapScorer
 from common.clap.training import train_contrastive, window_features
 from common.config.base import OptimConfig

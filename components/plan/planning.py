@@ -5,15 +5,12 @@ Each stage receives a plan: its section of the preset plus run-level fields such
 `common/config/run.py` (presets).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.config.base import Plan, to_wire
 from common.config.dataset import DatasetSpec
 from common.config.evaluation import ReportPlan
-from common.config.methods import Method, resolve_recipes
-from common.config.recipes import LOSERS, Recipe
+from common.config.methods import LOSERS, Method, Recipe, resolve_recipes
 from common.config.run import RunConfig
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError
@@ -41,9 +38,8 @@ def resolve(
     """The `config` of every stage, by stage name.
 
     Args:
-        config: the preset with overrides.
         n: number of training clips; 0 = the dataset's default.
-        methods: methods by name, in the order of the report.
+        methods: in the order of the report.
         asked: the user's request, for the report.
         data_version: hash of the dataset's files; `prepare_dataset` gets it, so that changed files are read again.
 
@@ -64,10 +60,12 @@ def resolve(
     # Stages whose work only generated clips use have nothing to do in a run without them.
     generating = replicates if recipes else ()
     generates = bool(recipes) or vanilla
+    # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
+    external = config.prepare_corpus.source in ("folder", "tar")
     run_level: dict[str, dict[str, Any]] = {
         "prepare_corpus": {
             "seed": config.seed,
-            "excluded_ids_files": _excluded_ids_files(config, dataset),
+            "excluded_ids_files": corpus_id_files(dataset) if external else (),
             "wanted": bool(corpus_users) or (generates and _trains_t2a(config)),
         },
         "pretrain_t2a": {"seed": config.seed, "wanted": generates},
@@ -123,11 +121,6 @@ def resolve(
     plans["report"] = {**asked, "replicates": replicates, "methods": methods, "run_config": settings}
     made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
     return {stage: to_wire(plan.model_dump(mode="json")) for stage, plan in made.items()}
-
-
-def _excluded_ids_files(config: RunConfig, dataset: DatasetSpec) -> tuple[str, ...]:
-    # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
-    return () if config.prepare_corpus.source in ("procedural", "none") else corpus_id_files(dataset)
 
 
 def _corpus_clips(methods: dict[str, Method]) -> dict[str, Recipe]:

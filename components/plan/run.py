@@ -1,11 +1,9 @@
 """Reads preset, dataset, methods and overrides, checks them, writes the settings of every stage."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from common.config.methods import Method, resolve_methods
-from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
+from common.config.methods import resolve_methods
+from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets.registry import find_dataset
 from common.errors import ConfigError
 from common.learners.architectures import check_encoders
@@ -45,53 +43,35 @@ def run(
     check_use(config, spec)
     check_encoders(config)
     chosen = resolve_methods(methods, config.methods)
-    _check_budget(budget, n or spec.n, spec.clip_s, preset, chosen, replicates, config)
+    clips = n or spec.n
+    if budget:
+        if not clips:
+            raise ConfigError("a budget needs n, the number of training clips, for the estimate: set n, or budget=0")
+        check_budget(estimate([clips], preset, chosen, replicates, clip_s=[spec.clip_s], config=config), budget)
     asked = {
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
-        "n": n or spec.n,
+        "n": clips,
         "command": _command(spec.name, preset, n, methods, replicates, reuse_t2a_from, llm_endpoint, overrides),
     }
     plans = resolve(config, spec, n, chosen, replicates, asked, data_version)
     # Last, because the other checks ask no store.
     store = whole_store()
     check_fetched(config, preset, overrides, "", *([store.uri] if store else []))
-    event(
-        log,
-        "planned",
-        dataset=spec.name,
-        preset=preset,
-        n=n or spec.n,
-        methods=",".join(chosen),
-        seeds=replicates,
-        data_version=data_version,
-    )
+    told = {"dataset": spec.name, "preset": preset, "n": clips, "methods": ",".join(chosen), "seeds": replicates}
+    event(log, "planned", **told, data_version=data_version)
     return tuple(plans.values())
-
-
-def _check_budget(
-    budget: float,
-    n: int | None,
-    clip_s: float,
-    preset: str,
-    methods: dict[str, Method],
-    replicates: int,
-    config: RunConfig,
-) -> None:
-    if not budget:
-        return
-    if not n:
-        raise ConfigError("a budget needs n, the number of training clips, for the estimate: set it, or budget to 0")
-    check_budget(estimate([n], preset, methods, replicates, clip_s=[clip_s], config=config), budget)
 
 
 def _command(
     dataset: str, preset: str, n: int, methods: str, replicates: int, reuse: str, endpoint: str, overrides: str
 ) -> str:
-    parts = [f"make run-pipeline DATASET={dataset} PRESET={preset}", f"SEEDS={replicates}"]
-    parts += [f"N={n}"] if n else []
-    parts += [f"METHODS={methods.replace(' ', ',')}"] if methods else []
-    parts += [f"REUSE_T2A_FROM={reuse}"] if reuse else []
-    parts += [f"LLM_ENDPOINT={endpoint}"] if endpoint else []
-    parts += [f"OVERRIDES='{overrides}'"] if overrides else []
-    return " ".join(parts)
+    given = {
+        "N": str(n or ""),
+        "METHODS": methods.replace(" ", ","),
+        "REUSE_T2A_FROM": reuse,
+        "LLM_ENDPOINT": endpoint,
+        "OVERRIDES": f"'{overrides}'" if overrides else "",
+    }
+    parts = [f"make run-pipeline DATASET={dataset} PRESET={preset} SEEDS={replicates}"]
+    return " ".join([*parts, *(f"{name}={value}" for name, value in given.items() if value)])

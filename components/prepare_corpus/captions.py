@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO, TypeVar
 
-from common.audio import AUDIO_SUFFIXES
+from common.audio.walk import AUDIO_SUFFIXES
 from common.datasets.labels import stands_for_no_value
 from common.errors import DataError
 from common.registered import member, names

@@ -14,10 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from common.archives import ArchiveLimits, read_members
-from common.audio import AUDIO_SUFFIXES
 from common.audio.file import AudioError
 from common.audio.signal import check_signal, loudest_window, read_audio, resample, to_mono
-from common.audio.walk import HARMLESS, Found, as_audio, walk, walk_audio
+from common.audio.walk import AUDIO_SUFFIXES, HARMLESS, Found, as_audio, walk, walk_audio
 from common.config.corpus import PrepareCorpusConfig
 from common.datasets.names import is_folder
 from common.errors import DataError, SynthioError, one_line

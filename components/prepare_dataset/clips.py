@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.audio.file import AudioError, AudioInfo
 from common.audio.signal import (
-    AudioError,
-    AudioInfo,
     check_signal,
     is_silent,
     pcm16,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.audio.signal import AudioInfo
+from common.audio.file import AudioInfo
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.contracts.gold import Drop
 from common.datasets.labels import Notice

@@ -1,23 +1,28 @@
 """The idea of the stage: train a CLAP contrastively on captioned clips and keep the step that retrieves best.
 
 A published checkpoint can be the start of training, or is only verified and evaluated. One or several processes train.
-Read next: features.py (audio features and texts of the corpus's clips), run.py (the result as an item of the store).
-The loss and the loop are in `common.clap.training`.
+Read next: run.py (the result as an item of the store). The loss and the loop are in `common.clap.training`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
-from common.clap.model import build_clap, set_input_statistics
-from common.clap.retrieval import embed_features, matched_auc, rank_figures, retrieval_figures
-from common.clap.scorer import ClapScorer
-from common.clap.training import train_contrastive
+from common.audio.signal import resample, to_mono
+from common.clap.figures import matched_auc, rank_figures, retrieval_figures
+from common.clap.scorer import ClapFeatures, ClapScorer
+from common.clap.training import build_clap, set_input_statistics, train_contrastive
+from common.config.base import OptimConfig
 from common.config.clap import PretrainClapConfig, PretrainClapPlan
-from common.corpus.features import StoredFeatures, audio_shards, write_features
+from common.corpus.features import Facts, ShardClips, StoredFeatures, audio_shards, write_features
 from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus
 from common.corpus.vocabulary import Vocabulary
@@ -28,7 +33,6 @@ from common.runtime.devices import device
 from common.storage import write_json
 from common.training import Curve, best_by, is_main, launch
 from common.training.launch import default_processes
-from components.pretrain_clap.features import ClipReader, StoredLabels, StoredTexts, StoredWindows
 
 NAME = "pretrain_clap"
 HELD_OUT = "heldout_"
@@ -36,6 +40,7 @@ HELD_OUT = "heldout_"
 
 
 Job = Pretraining[PretrainClapPlan]
+Known = TypeVar("Known")
 FILES = ("*.json", "*.txt", "*.safetensors")
 
 
@@ -75,7 +80,7 @@ def train(where: tuple[Job, Path]) -> None:
     before = held_out.figures(scorer) if settings.checkpoint is not None else {}
     curve, after = Curve(), before
     if settings.optim is not None:
-        curve = _train(job, scorer, held_out, before.get(settings.select_by), channels)
+        curve = _train(job, settings.optim, scorer, held_out, before.get(settings.select_by), channels)
         if curve.best_step:
             row = next(row for row in curve if row["step"] == curve.best_step)
             after = {key.removeprefix(HELD_OUT): value for key, value in row.items() if key.startswith(HELD_OUT)}
@@ -87,11 +92,10 @@ def train(where: tuple[Job, Path]) -> None:
         write_json(folder / "training.json", {**origin, **figures, "curve": curve})
 
 
-def _train(job: Job, scorer: ClapScorer, held_out: HeldOut, start: float | None, channels: int) -> Curve:
-    settings = job.plan.settings
-    if settings.optim is None:
-        raise ConfigError("pretrain_clap.optim is null: there is nothing to train")
-    stored = StoredFeatures(job.scratch / "train")
+def _train(
+    job: Job, optim: OptimConfig, scorer: ClapScorer, held_out: HeldOut, start: float | None, channels: int
+) -> Curve:
+    settings, stored = job.plan.settings, StoredFeatures(job.scratch / "train")
     if settings.checkpoint is None:
         set_input_statistics(scorer.model, stored.sample())
 
@@ -99,12 +103,19 @@ def _train(job: Job, scorer: ClapScorer, held_out: HeldOut, start: float | None,
         # Only the first process evaluates; the others wait.
         return {HELD_OUT + key: value for key, value in held_out.figures(scorer).items()} if is_main() else {}
 
+    def label(facts: Facts) -> str | None:
+        return facts["label"] if settings.use_labels else None
+
+    def texts(facts: Facts) -> list[str]:
+        known = label(facts)
+        return [facts["caption"], *([template_caption(known)] if known is not None else [])]
+
     return train_contrastive(
         scorer,
         StoredWindows(stored, channels),
-        StoredTexts(stored, settings.use_labels),
-        StoredLabels(stored, settings.use_labels),
-        settings.optim,
+        StoredRows(stored, texts),
+        StoredRows(stored, label),
+        optim,
         seed=job.plan.seed,
         name=NAME,
         equalizer_db=settings.equalizer_db,
@@ -115,11 +126,7 @@ def _train(job: Job, scorer: ClapScorer, held_out: HeldOut, start: float | None,
 
 
 class HeldOut:
-    """Retrieval on held-out clips.
-
-    Args:
-        channels: input channels of the model: 1, or 4 for fused checkpoints.
-    """
+    """Retrieval on held-out clips."""
 
     def __init__(self, stored: StoredFeatures, channels: int = 1) -> None:
         self._stored, self._channels = stored, channels
@@ -145,7 +152,7 @@ class HeldOut:
         if not self.can_judge:
             return {}
         clips = (self._stored.clip(index).expand(-1, self._channels, -1, -1) for index in range(len(self._stored)))
-        embedded = embed_features(scorer, clips)
+        embedded = scorer.embed_features(clips)
         kept = [index for index, text in enumerate(self._texts) if text is not None]
         distinct = sorted({text for text in self._texts if text is not None})
         similarity = embedded[kept] @ scorer.embed_text(distinct).T
@@ -158,6 +165,46 @@ class HeldOut:
         similarity = embedded @ scorer.embed_text(captions).T
         own = [places[caption] for caption in self._captions]
         return {**figures, "caption_auc": matched_auc(similarity, own), **rank_figures(similarity, own)}
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reader for `write_features`: features, captions and labels of a shard's clips."""
+
+    features: ClapFeatures
+
+    def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, Facts]]:
+        """Yield for each clip its windows (W, 1, frames, mel_bins), and its caption and label."""
+        for clip in source.read():
+            waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, self.features.sample_rate_hz)
+            windows = self.features(torch.from_numpy(self.features.windows(waveform)))
+            # Fused checkpoints take the same spectrogram four times.
+            yield windows[:, :1], {"caption": clip.caption, "label": clip.label}
+
+
+@dataclass(frozen=True)
+class StoredWindows:
+    """Windows of all clips, in the form that `common.clap.training` takes; `channels` is 4 for fused checkpoints."""
+
+    stored: StoredFeatures
+    channels: int = 1
+
+    def __len__(self) -> int:
+        return self.stored.rows
+
+    def __getitem__(self, rows: list[int]) -> Tensor:
+        return torch.stack([self.stored.row(row) for row in rows]).expand(-1, self.channels, -1, -1)
+
+
+@dataclass(frozen=True)
+class StoredRows(Generic[Known]):
+    """What `told` makes of the facts of each window's clip."""
+
+    stored: StoredFeatures
+    told: Callable[[Facts], Known]
+
+    def __getitem__(self, row: int) -> Known:
+        return self.told(self.stored.facts(self.stored.owner(row)))
 
 
 def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: int) -> ClapScorer:

@@ -1,7 +1,5 @@
 """Reads the corpus, trains or verifies a CLAP, writes its directory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,21 +1,22 @@
 """The idea of the stage: train an audio classifier (AST) on the corpus's labelled clips.
 
 It starts from random weights or a checkpoint, and keeps the step that does best on held-out clips. Without `optim`
-nothing is trained: `get_published` verifies the checkpoint. One or several processes train. Read next: features.py
-(log-mel features and labels of the corpus's clips), run.py (which of the two happens, and the result as an item of the
-store). The loop is in `common.training`.
+nothing is trained: `get_published` verifies the checkpoint. One or several processes train. Read next: run.py (which of
+the two happens, and the result as an item of the store). The loop is in `common.training`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.classifier.augmentation import spec_augment
+from common.audio.signal import resample, to_mono
+from common.classifier.augmentation import draw_conditions, spec_augment
 from common.classifier.features import LogMel, random_window_features
 from common.classifier.inference import feature_logits, predict_logits, probabilities
 from common.classifier.model import (
@@ -27,11 +28,10 @@ from common.classifier.model import (
     save_classifier,
     with_fresh_head,
 )
-from common.classifier.recording import draw_conditions
 from common.classifier.scores import accuracy, mean_average_precision
 from common.config.base import OptimConfig
 from common.config.classifier import PretrainClassifierConfig, PretrainClassifierPlan
-from common.corpus.features import StoredFeatures, audio_shards, write_features
+from common.corpus.features import Facts, ShardClips, StoredFeatures, audio_shards, write_features
 from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, Split
 from common.errors import ConfigError, DataError
@@ -39,9 +39,8 @@ from common.models.registry import locate
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage import write_json
-from common.training import Part, best_by, fit, is_main, launch
+from common.training import LossFunction, Part, best_by, fit, is_main, launch
 from common.training.launch import default_processes
-from components.pretrain_classifier.features import ClipReader, LabelledClips
 
 NAME = "pretrain_classifier"
 TRAINING = "training.json"
@@ -111,7 +110,7 @@ def train(where: tuple[Job, Path]) -> None:
 
     curve = fit(
         classifier.model,
-        BatchLoss(classifier, training, settings, settings.optim, job.plan.seed),
+        batch_loss(classifier, training, settings, settings.optim, job.plan.seed),
         settings.optim,
         seed=job.plan.seed,
         name=NAME,
@@ -121,12 +120,13 @@ def train(where: tuple[Job, Path]) -> None:
     )
     if is_main():
         best = next(row for row in curve if row["step"] == curve.best_step)
+        read = sum(source.clips for source in audio_shards(job.corpus_dir, TRAIN, settings.max_clips))
         figures = {
             "checkpoint": settings.checkpoint,
             "revision": settings.revision,
             "labels": len(names),
             "clips": len(training),
-            "unlabelled_clips": clips_read(job.corpus_dir, settings.max_clips) - len(training),
+            "unlabelled_clips": read - len(training),
             "held_out_clips": len(held_out),
             "mean": mean,
             "std": std,
@@ -167,11 +167,6 @@ def log_mel_of(classifier: Classifier) -> LogMel:
     return classifier.front_end
 
 
-def clips_read(corpus_dir: Path, max_clips: int | None) -> int:
-    """Number of training clips read, with or without a label."""
-    return sum(source.clips for source in audio_shards(corpus_dir, TRAIN, max_clips))
-
-
 def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[str, float]:
     """Compute `held_out_accuracy` and `held_out_map` (mean of the labels' average precision)."""
     logits = [
@@ -185,59 +180,74 @@ def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[st
     }
 
 
-class BatchLoss:
+@dataclass(frozen=True)
+class ClipReader:
+    """Reader for `write_features`: features and label ids of a shard's labelled clips; others are skipped."""
+
+    front_end: LogMel
+    labels: tuple[str, ...]
+
+    def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, Facts]]:
+        """Yield for each labelled clip its features (frames, bins) and its label id."""
+        for clip in source.read():
+            if clip.label is not None:
+                waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, self.front_end.sample_rate_hz)
+                yield self.front_end([waveform])[0], {"label_id": self.labels.index(clip.label)}
+
+
+class LabelledClips:
+    """Labelled clips whose features are normalised on access; mean 0 and deviation 0.5 leave them as they are."""
+
+    def __init__(self, stored: StoredFeatures, mean: float, std: float) -> None:
+        self._stored, self._mean, self._scale = stored, mean, 2 * std
+        self.labels = np.array([stored.facts(index)["label_id"] for index in range(len(stored))], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Features (frames, bins) of a clip."""
+        return (self._stored.clip(index) - self._mean) / self._scale
+
+
+def batch_loss(
+    classifier: Classifier, clips: LabelledClips, settings: PretrainClassifierConfig, optim: OptimConfig, seed: int
+) -> LossFunction:
     """Mean cross-entropy of a step's batch; each epoch is a random permutation, windows are drawn at random."""
+    model, front_end, strength = classifier.model, classifier.front_end, settings.specaugment_strength
+    count = optim.steps * optim.batch_size
+    orders = [numpy_generator(seed, "epoch", n).permutation(len(clips)) for n in range(-(-count // len(clips)))]
+    batches = np.concatenate(orders)[:count].reshape(optim.steps, -1)
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        clips: LabelledClips,
-        settings: PretrainClassifierConfig,
-        optim: OptimConfig,
-        seed: int,
-    ) -> None:
-        self._model, self._front_end, self._settings = classifier.model, classifier.front_end, settings
-        self._clips = clips
-        count = optim.steps * optim.batch_size
-        clips_each = len(clips)
-        orders = [numpy_generator(seed, "epoch", n).permutation(clips_each) for n in range(-(-count // clips_each))]
-        self._chosen = np.concatenate(orders)[:count].reshape(optim.steps, -1)
-
-    def __call__(self, step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
-        """Loss of `step`, in the form that `common.training.fit` takes."""
-        chosen = self._chosen[step]
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        chosen = batches[step]
         own = part.rows(len(chosen))
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
         # Drawn for the whole batch, so that the number of processes does not change them.
-        conditions = draw_conditions(self._settings.recording, len(chosen), self._front_end, generator)
+        conditions = draw_conditions(settings.recording, len(chosen), front_end, generator)
         with part.waiting.running():
-            windows = [
-                random_window_features(
-                    change(self._clips[index]), self._front_end.max_length, self._front_end.pad_value, position
-                )
-                for index, position, change in zip(chosen[own].tolist(), positions[own], conditions[own], strict=True)
-            ]
-        batch = torch.stack(windows)
-        if self._settings.specaugment_strength:
-            batch = self._masked(batch, own, len(chosen), generator)
-        device = next(self._model.parameters()).device
-        logits = self._model(batch.to(device)).logits
-        return nn.functional.cross_entropy(logits, torch.from_numpy(self._clips.labels[chosen[own]]).to(device)), {}
+            windows = torch.stack(
+                [
+                    random_window_features(change(clips[index]), front_end.max_length, front_end.pad_value, position)
+                    for index, position, change in zip(
+                        chosen[own].tolist(), positions[own], conditions[own], strict=True
+                    )
+                ]
+            )
+        if strength:
+            # So are the masks; other rows are 0.
+            whole = windows.new_zeros((len(chosen), *windows.shape[1:]))
+            whole[own] = windows
+            windows = spec_augment(whole, settings.specaugment, strength, front_end.sample_rate_hz, generator)[own]
+        device = next(model.parameters()).device
+        logits = model(windows.to(device)).logits
+        return nn.functional.cross_entropy(logits, torch.from_numpy(clips.labels[chosen[own]]).to(device)), {}
 
-    def _masked(self, rows: Tensor, own: slice, size: int, generator: torch.Generator) -> Tensor:
-        # Masks are drawn for the whole batch, so that the number of processes does not change them; other rows are 0.
-        batch = rows.new_zeros((size, *rows.shape[1:]))
-        batch[own] = rows
-        strength, rate = self._settings.specaugment_strength, self._front_end.sample_rate_hz
-        return spec_augment(batch, self._settings.specaugment, strength, rate, generator)[own]
+    return loss
 
 
 def get_published(checkpoint: str, revision: str | None, window_s: float) -> Classifier:
     """Locate, load and verify a published checkpoint.
-
-    Args:
-        revision: commit on the hub; None for a directory.
-        window_s: window length in seconds of a model on waveforms that states none itself.
 
     Raises:
         ConfigError: it is not available, or takes features of an unsupported kind.

@@ -1,7 +1,5 @@
 """Untrained text-to-audio model, built from the settings: transformer, text encoder, projection, whole pipeline."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -86,14 +84,7 @@ def build_text_encoder(config: TextEncoderConfig, vocabulary_size: int) -> T5Enc
 def build_pipeline(
     config: PretrainT2AConfig, vae: Any, tokenizer: Any, seed: int, text_encoder: T5EncoderModel | None = None
 ) -> T2ABackend:
-    """Build a whole untrained pipeline.
-
-    Args:
-        config: back end and shapes.
-        vae: fitted or pretrained autoencoder; determines sample rate, channels and hop length.
-        tokenizer: must fit the text encoder.
-        text_encoder: a pretrained text encoder; None = build a random one.
-    """
+    """Build a whole untrained pipeline; without a pretrained text encoder a random one."""
     backend, text = named_backend(config.backend), config.text_encoder
     window_frames = math.ceil(round(config.transformer.window_s * vae.config.sampling_rate) / vae.hop_length)
     with torch.random.fork_rng(devices=[]):

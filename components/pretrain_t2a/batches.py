@@ -1,13 +1,11 @@
-"""Batch plan: which clips make up each training step, a pure function of seed and step.
-
-The plan needs only the numbers of clips by shard and latent length; no shard is read.
-"""
+"""Training batches from latent shards: a plan of which clips make up each step, and the stream that reads them."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,22 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.corpus.shards import CorpusLatent
+from common.corpus.shards import Corpus, CorpusLatent, Split
 from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.runtime.seeding import derive_seed
+from common.training import Part
+
+NO_LATENTS = "the corpus holds no latents: raise its number of clips and run prepare_corpus again"
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Corpus clips of one latent length.
-
-    Attributes:
-        latents: `(N, D, L)` float32.
-        ids: `(N, S)` int64 token ids.
-        mask: `(N, S)` int64, 1 = token, 0 = padding.
-        durations_s: `(N,)` float32.
-    """
+    """Corpus clips of one latent length: latents `(N, D, L)` float32, ids and mask `(N, S)` int64, durations `(N,)`."""
 
     latents: Tensor
     ids: Tensor
@@ -53,7 +47,7 @@ def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips
     for clip in clips:
         rows[clip.latent.shape[-1]].append(clip)
     if not rows:
-        raise DataError("the corpus holds no latents: raise its number of clips and run prepare_corpus again")
+        raise DataError(NO_LATENTS)
     return [stack(group, tokenizer) for _, group in sorted(rows.items())]
 
 
@@ -66,12 +60,7 @@ def stack(clips: Sequence[CorpusLatent], tokenizer: Any) -> Clips:
 
 
 class Batch(NamedTuple):
-    """Batch of one step.
-
-    Attributes:
-        group: index of the group of shards, counted over all epochs.
-        rows: `(batch_size,)` indices into the group's clips of that length, in the order of the group's shards.
-    """
+    """group of shards, counted over all epochs, and `(batch_size,)` rows of its clips of a length."""
 
     group: int
     length: int
@@ -79,7 +68,7 @@ class Batch(NamedTuple):
 
 
 class Plan:
-    """Plan of the shards and clips of every step.
+    """Plan of the shards and clips of every step, a pure function of seed and step; no shard is read.
 
     Each epoch visits all shards once in random order, in groups of as many shards as fit the buffer. Each clip of a
     group is used once, in random order, in batches of one length; the last batch of a length is filled up with random
@@ -87,11 +76,7 @@ class Plan:
 
     Args:
         batch_size: over all processes together.
-        seed: seeds the order of shards and clips.
         buffer_clips: largest number of clips in a group of several shards.
-
-    Attributes:
-        fits: whether the whole corpus fits the buffer.
     """
 
     def __init__(self, lengths: Sequence[Mapping[int, int]], batch_size: int, seed: int, buffer_clips: int) -> None:
@@ -109,25 +94,22 @@ class Plan:
         group = bisect_right(self._ends, step)
         if self._made[0] != group:
             self._made = group, self._batches(group)
-        length, rows = self._made[1][step - (self._ends[group - 1] if group else 0)]
+        length, rows = self._made[1][step - self.first_step(group)]
         return Batch(group, length, rows)
 
     def batches(self, group: int) -> list[tuple[int, Tensor]]:
         """Latent length and rows of all batches of a group."""
-        while len(self._groups) <= group:
-            self._add_epoch()
+        self._reach(group)
         return self._batches(group)
 
     def first_step(self, group: int) -> int:
         """First step of a group."""
-        while len(self._groups) <= group:
-            self._add_epoch()
+        self._reach(group)
         return self._ends[group - 1] if group else 0
 
     def shards(self, group: int) -> tuple[int, ...]:
         """Shards of a group, in the order in which its clips are numbered."""
-        while len(self._groups) <= group:
-            self._add_epoch()
+        self._reach(group)
         return self._groups[group][2]
 
     def counts(self, group: int) -> dict[int, int]:
@@ -136,6 +118,10 @@ class Plan:
         for shard in self.shards(group):
             total.update(self._lengths[shard])
         return dict(sorted(total.items()))
+
+    def _reach(self, group: int) -> None:
+        while len(self._groups) <= group:
+            self._add_epoch()
 
     def _add_epoch(self) -> None:
         epoch = self._groups[-1][0] + 1 if self._groups else 0
@@ -169,3 +155,130 @@ class Plan:
             order = torch.cat([order, torch.randint(count, (missing,), generator=generator)])
             batches += [(length, rows) for rows in order.split(self._batch_size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+Group = dict[int, tuple[Clips, Tensor]]
+"""By latent length: the clips that this process needs, and for each clip of the group its index among them, or -1."""
+
+
+class CorpusShards:
+    """Latent shards of one split of a corpus.
+
+    Attributes:
+        clips: number of clips in each shard.
+        lengths: for each shard, the number of clips by latent length; None where unknown.
+    """
+
+    def __init__(self, corpus: Corpus, split: Split) -> None:
+        self._corpus, self._shards = corpus, corpus.shards_of("latents", split)
+        self.clips = [shard.clips for shard in self._shards]
+        self.lengths: list[Mapping[int, int] | None] = [shard.lengths for shard in self._shards]
+
+    def read(self, shard: int) -> Iterator[CorpusLatent]:
+        """Read the clips of one shard."""
+        return iter(self._corpus.read_latent_shard(self._shards[shard]))
+
+
+class LatentStream:
+    """Batches of all steps, a pure function of seed and step.
+
+    Memory holds at most two groups of `buffer_clips` clips, reduced to the clips that this process trains on. A corpus
+    that fits the buffer is read once and kept.
+
+    Args:
+        batch_size: over all processes together.
+        steps: nothing is prefetched beyond them.
+
+    Raises DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
+    """
+
+    def __init__(
+        self,
+        shards: CorpusShards,
+        tokenizer: Any,
+        *,
+        batch_size: int,
+        seed: int,
+        buffer_clips: int,
+        parts: Sequence[Part] = (Part(),),
+        steps: int | None = None,
+    ) -> None:
+        if not sum(shards.clips):
+            raise DataError(NO_LATENTS)
+        self._shards, self._tokenizer, self._parts, self._steps = shards, tokenizer, parts, steps
+        self.clips = sum(shards.clips)
+        self.plan = Plan(_lengths(shards, self.clips <= buffer_clips), batch_size, seed, buffer_clips)
+        self._batch_size = batch_size
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="latents")
+        self._number, self._group = -1, Group()
+        self._ahead: tuple[int, Future[Group]] | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Latent lengths in the first group, shortest first."""
+        return list(self.plan.counts(0))
+
+    def batch(self, step: int, part: Part) -> tuple[Clips, int]:
+        """Clips of one part of a step's batch, and the batch size over all parts."""
+        with part.waiting.running():
+            batch = self.plan.batch(step)
+            clips, places = self._loaded(batch)[batch.length]
+            return clips.rows(places[batch.rows[part.rows(self._batch_size)]]), self._batch_size
+
+    def close(self) -> None:
+        """Stop prefetching."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    def _loaded(self, batch: Batch) -> Group:
+        number = 0 if self.plan.fits else batch.group
+        if number != self._number:
+            if self._ahead is not None and self._ahead[0] == number:
+                self._group = self._ahead[1].result()
+            else:
+                self._group = {}
+                self._group = self._reader.submit(self._read, number).result()
+            self._number, self._ahead = number, None
+            if not self.plan.fits and (self._steps is None or self.plan.first_step(number + 1) < self._steps):
+                self._ahead = number + 1, self._reader.submit(self._read, number + 1)
+        return self._group
+
+    def _read(self, number: int) -> Group:
+        counts = self.plan.counts(number)
+        needed = self._needed(number, counts)
+        rows: dict[int, list[CorpusLatent]] = {length: [] for length in counts}
+        seen: Counter[int] = Counter()
+        for shard in self.plan.shards(number):
+            for clip in self._shards.read(shard):
+                length = clip.latent.shape[-1]
+                if seen[length] >= counts.get(length, 0):
+                    raise DataError(
+                        f"shard {shard} differs from its manifest in latent lengths; run prepare_corpus again"
+                    )
+                if needed[length][seen[length]]:
+                    rows[length].append(clip)
+                seen[length] += 1
+        if dict(seen) != counts:
+            raise DataError("shards hold fewer clips than their manifest says; run prepare_corpus again")
+        places = {length: torch.where(own, own.long().cumsum(0) - 1, -1) for length, own in needed.items()}
+        return {length: (stack(kept, self._tokenizer), places[length]) for length, kept in rows.items() if kept}
+
+    def _needed(self, number: int, counts: Mapping[int, int]) -> dict[int, Tensor]:
+        if self.plan.fits:
+            return {length: torch.ones(count, dtype=torch.bool) for length, count in counts.items()}
+        needed = {length: torch.zeros(count, dtype=torch.bool) for length, count in counts.items()}
+        for length, rows in self.plan.batches(number):
+            for part in self._parts:
+                needed[length][rows[part.rows(self._batch_size)]] = True
+        return needed
+
+
+def _lengths(shards: CorpusShards, fits: bool) -> list[Mapping[int, int]]:
+    if not fits and None in shards.lengths:
+        raise DataError(
+            "the corpus is larger than pretrain_t2a.buffer_clips and its manifest gives no latent lengths; run "
+            "prepare_corpus again, or raise buffer_clips if memory allows"
+        )
+    return [
+        known if known is not None else Counter(clip.latent.shape[-1] for clip in shards.read(number))
+        for number, known in enumerate(shards.lengths)
+    ]

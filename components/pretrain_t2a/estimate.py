@@ -1,7 +1,5 @@
 """Estimate of a pretraining's memory and time, counted on the meta device before anything is loaded."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.config.base import OptimConfig
@@ -17,7 +14,7 @@ from common.config.corpus import SPECTRAL, PrepareCorpusConfig
 from common.config.t2a import PretrainT2AConfig
 from common.corpus.shards import Corpus
 from common.corpus.vocabulary import build_vocabulary
-from common.diffusion.backend import rotary_table
+from common.diffusion.backend import rotary_table, saved_bytes
 from common.errors import ConfigError
 from common.storage import read_json
 from common.study.work import GPU, SHARE_OF_PEAK, gpu_table
@@ -45,9 +42,7 @@ class Estimate:
         flops_per_clip: FLOP per clip and training step, of the transformer only.
         fixed_bytes: weights, gradients, optimiser state and averaged weights of one process.
         activation_bytes: activations of one clip; rough.
-        clips: clips per process and micro-step.
-        optim: steps and batch size.
-        processes: number of processes that share the batch.
+        clips: per process and micro-step.
     """
 
     trained: int
@@ -90,10 +85,7 @@ class Estimate:
 
 
 def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], processes: int) -> Estimate:
-    """Estimate the cost of training on a corpus.
-
-    Args:
-        config: shapes and optimiser; a published start is estimated by the shapes of a random one.
+    """Estimate the cost of training on a corpus; a published start is estimated by the shapes of a random one.
 
     Raises ConfigError: there is nothing to train.
     """
@@ -158,28 +150,21 @@ def _measured(transformer: Any, frames: int) -> tuple[float, float]:
     # The model's own `to` would warn about parts that are best kept in fp32.
     nn.Module.to(transformer, torch.bfloat16)
     shape = transformer.config
-    weights = {p.untyped_storage()._cdata for p in transformer.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
-        alive.append(tensor)
-        return tensor
-
-    alive: list[Tensor] = []
     table = tuple(part.to("meta") for part in rotary_table(transformer, frames + 1, torch.device("cpu")))
-    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(pack, lambda tensor: tensor):
-        transformer(
+
+    def forward() -> Tensor:
+        return transformer(
             _empty(1, shape.in_channels, frames),
             _empty(1),
             encoder_hidden_states=_empty(1, TEXT_TOKENS + 2, shape.cross_attention_input_dim),
             global_hidden_states=_empty(1, 1, shape.global_states_input_dim),
             rotary_embedding=table,
             return_dict=False,
-        )
-    return float(counter.get_total_flops()), float(sum(kept.values()))
+        )[0]
+
+    with FlopCounterMode(display=False) as counter:
+        kept = saved_bytes(transformer, forward)
+    return float(counter.get_total_flops()), kept
 
 
 def _empty(*shape: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Monitoring of the training: clips generated at intervals, kept to listen to and scored by CLAP."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.audio.picture import png, spectrogram
+from common.audio.mel import png, spectrogram
 from common.audio.signal import to_mono, write_flac
-from common.clap.distance import frechet_distance, kernel_distance
+from common.clap.figures import frechet_distance, kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.t2a import MonitorConfig
 from common.corpus.shards import Corpus, CorpusLatent
@@ -23,8 +21,9 @@ from common.diffusion.sampling import sample
 from common.log import event, get_logger
 from common.runtime.seeding import derive_seed
 from common.storage import ObjectStore, write_bytes, write_json
-from components.pretrain_t2a.trainer import DISTANCE
 
+DISTANCE = "clap_kernel"
+"""Curve figure behind `keep_best_by: clap_distance`."""
 FOLDER = "monitor"
 KEPT = 4
 """Number of monitored steps whose clips are kept, the newest ones."""
@@ -34,23 +33,14 @@ log = get_logger("pretrain_t2a")
 
 @dataclass(frozen=True)
 class Judge:
-    """Scores generated clips with CLAP, against held-out clips and captions.
-
-    Attributes:
-        real: CLAP embeddings of held-out clips, `(N, E)`.
-        texts: CLAP embeddings of the captions to generate for, `(M, E)`.
-    """
+    """Scores generated clips with CLAP, by its embeddings of held-out clips `(N, E)` and of captions `(M, E)`."""
 
     scorer: ClapScorer
     real: NDArray[np.float32]
     texts: NDArray[np.float32]
 
     def figures(self, clips: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> dict[str, float]:
-        """Compute CLAP distances of generated to real clips, and the CLAP score of clips and captions.
-
-        Args:
-            clips: mono (T,), one for each caption.
-        """
+        """CLAP distances of generated to real clips (T,), and the CLAP score of clips and captions."""
         made = self.scorer.embed_audio(clips, sample_rate_hz)
         return {
             "clap_frechet": frechet_distance(self.real, made),
@@ -60,10 +50,7 @@ class Judge:
 
 
 def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: Sequence[CorpusLatent]) -> Judge | None:
-    """Build a judge from held-out clips: the corpus's audio, or decoded latents where it has no audio.
-
-    Returns the judge; None with fewer than two clips.
-    """
+    """Judge from held-out clips: the corpus's audio, or decoded latents where it has none; None for fewer than two."""
     if len(held_out) < 2:
         return None
     scorer = ClapScorer.load(clap_path, device=str(backend.device))
@@ -86,9 +73,6 @@ class Monitor:
         judge: None except in the first process with a CLAP.
         store: receives clips and spectrograms; None except in the first process.
         steps: last step of the training, which is monitored too.
-
-    Attributes:
-        prompts: the fixed prompts: the configured ones, else the first different held-out captions.
     """
 
     def __init__(

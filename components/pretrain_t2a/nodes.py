@@ -4,8 +4,6 @@
 the same settings, corpus, CLAP and code finds it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

@@ -1,47 +1,49 @@
 """The idea of the stage: train a latent diffusion model on captioned latents; held-out clips decide which step to keep.
 
 Training starts from random weights or a published pipeline, in one or several processes. Read next: architecture.py
-(the untrained model), batches.py (which clips make up a step), stream.py (reads them from the shards), trainer.py (loss
-and training), monitor.py (clips generated during training). Around the training: run.py (train, verify or reuse),
-published.py (finished models), estimate.py (memory and time), nodes.py (several nodes).
+(the untrained model), batches.py (the clips of each step), monitor.py (clips generated during training). Around the
+training: run.py (train, verify or reuse), published.py (finished models), estimate.py (memory and time), nodes.py
+(several nodes).
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import Tensor, nn
 from transformers import AutoTokenizer
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
+from common.config.base import OptimConfig
 from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
 from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, CorpusLatent
-from common.diffusion.backend import T2ABackend, load_backend
+from common.diffusion.backend import T2ABackend, error, load_backend
+from common.diffusion.objective import draw_times, drop_rows
 from common.diffusion.preconditioned import PreconditionedDiT
 from common.diffusion.spectral_codec import load_autoencoder
 from common.errors import ConfigError, DataError
 from common.log import event, get_logger
+from common.runtime.seeding import derive_seed
 from common.storage import ObjectStore, open_store, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.checkpoints import Checkpoints
-from common.training import Part, launch
+from common.training import LossFunction, Part, best_by, fit, launch
 from common.training.launch import default_processes
 from components.pretrain_t2a.architecture import build_pipeline
-from components.pretrain_t2a.batches import group_by_length
-from components.pretrain_t2a.monitor import Monitor, collect, make_judge
+from components.pretrain_t2a.batches import Clips, CorpusShards, LatentStream, group_by_length
+from components.pretrain_t2a.monitor import DISTANCE, Monitor, collect, make_judge
 from components.pretrain_t2a.published import TRAINING_FILE
-from components.pretrain_t2a.stream import CorpusShards, LatentStream, Shards
-from components.pretrain_t2a.trainer import Watch, train
 
 log = get_logger("pretrain_t2a")
 
-
+_HELD_OUT_TIMES = 4
 Job = Pretraining[PretrainT2APlan]
+Watch = Callable[[int], Mapping[str, float]]
+"""Callback of every evaluation: takes the number of finished steps, returns figures for the curve."""
 
 
 def make_model(job: Job, folder: Path) -> None:
@@ -101,7 +103,7 @@ def run_job(where: tuple[Job, Path]) -> None:
 
 
 def pretrain(
-    shards: Shards,
+    shards: CorpusShards,
     held_out: Sequence[CorpusLatent],
     backend: T2ABackend,
     config: PretrainT2AConfig,
@@ -112,14 +114,13 @@ def pretrain(
     watch: Watch | None = None,
     processes: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
-    """Train a pipeline in place.
+    """Train a pipeline in place; it ends with the (averaged) weights of the best evaluation.
 
     Args:
-        shards: encoded training clips, of various lengths.
         backend: the pipeline on its device, with the autoencoder that made the latents.
         train_text_encoder: whether T5 is random and trained too.
-        seed: seeds batches, noise, times and dropout.
         watch: adds figures at every evaluation.
+        processes: number of this one, and of all.
 
     Raises:
         ConfigError: there is nothing to train.
@@ -129,33 +130,49 @@ def pretrain(
     """
     optim = training_settings(config)
     index, count = processes
-    parts = [Part(k * count + index, count * optim.accumulation, count) for k in range(optim.accumulation)]
     stream = LatentStream(
         shards,
         backend.tokenizer,
         batch_size=optim.batch_size,
         seed=seed,
         buffer_clips=config.buffer_clips,
-        parts=parts,
+        parts=[Part(k * count + index, count * optim.accumulation, count) for k in range(optim.accumulation)],
         steps=optim.steps,
     )
     _check_window(stream, backend)
     modules = (backend.transformer, backend.projection, backend.text_encoder, backend.vae)
     parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
     event(log, "pretraining", clips=stream.clips, parameters=parameters, device=backend.device, processes=count)
+    backend.text_encoder.requires_grad_(train_text_encoder)
+    trained = nn.ModuleDict({"transformer": backend.transformer, "projection": backend.projection})
+    if train_text_encoder:
+        trained["text_encoder"] = backend.text_encoder
+    if config.gradient_checkpointing:
+        backend.transformer.enable_gradient_checkpointing()
+    groups = group_by_length(held_out, backend.tokenizer)
+
+    def evaluate(step: int) -> dict[str, float]:
+        figures = {"held_out_loss": held_out_loss(backend, groups, optim.batch_size, seed)}
+        return {**figures, **(watch(step) if watch else {})}
+
+    figure = {"clap_distance": DISTANCE, "held_out_loss": "held_out_loss", "last": None}[config.keep_best_by]
     try:
-        curve = train(
-            backend,
-            stream,
-            group_by_length(held_out, backend.tokenizer),
-            config,
-            train_text_encoder=train_text_encoder,
+        curve = fit(
+            trained,
+            loss_function(backend, stream, config),
+            optim,
             seed=seed,
+            name="pretrain_t2a",
             checkpoints=checkpoints,
-            watch=watch,
+            evaluate=evaluate,
+            best=best_by(figure, smallest=True) if figure else None,
         )
     finally:
         stream.close()
+    for module in modules:
+        module.eval()
+    if config.gradient_checkpointing:
+        backend.transformer.disable_gradient_checkpointing()
     event(log, "trained", best_step=curve.best_step, **curve.speed)
     return {
         "start": config.start,
@@ -170,7 +187,50 @@ def pretrain(
     }
 
 
-def training_settings(config: PretrainT2AConfig) -> Any:
+def loss_function(backend: T2ABackend, stream: LatentStream, config: PretrainT2AConfig) -> LossFunction:
+    """Build the loss of one part of a step's batch."""
+    device = backend.device
+    dropout, sampling = config.condition_dropout, config.timestep_sampling
+
+    def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        clips, size = stream.batch(step, part)
+        own = part.rows(size)
+        t = draw_times(size, generator, sampling)
+        eps = _noise((size, *clips.latents.shape[1:]), generator, device)
+        drop = torch.rand(size, generator=generator) < dropout
+        condition = backend.condition_tokens(clips.ids, clips.mask, clips.durations_s, trim=True)
+        condition = drop_rows(condition, backend.null(condition), drop[own])
+        return error(backend, clips.latents.to(device), eps[own].to(device), t[own].to(device), condition).mean(), {}
+
+    return loss
+
+
+def _noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    # Every process draws the whole batch's noise, so that their number does not change it; on a GPU this is cheap.
+    if device.type != "cuda":
+        return torch.randn(shape, generator=generator)
+    own = torch.Generator(device).manual_seed(derive_seed(generator.initial_seed(), "noise"))
+    return torch.randn(shape, generator=own, device=device)
+
+
+@torch.no_grad()
+def held_out_loss(backend: T2ABackend, held_out: list[Clips], batch_size: int, seed: int) -> float:
+    """Mean error on held-out clips, at fixed noise and a grid of times, without guidance dropout."""
+    errors = []
+    for number, group in enumerate(held_out):
+        generator = torch.Generator().manual_seed(derive_seed(seed, "held out noise", number))
+        for rows in torch.arange(len(group)).split(batch_size):
+            clips = group.rows(rows)
+            z = clips.latents.to(backend.device)
+            condition = backend.condition_tokens(clips.ids, clips.mask, clips.durations_s)
+            for i in range(_HELD_OUT_TIMES):
+                eps = torch.randn(z.shape, generator=generator).to(backend.device)
+                t = torch.full((len(rows),), (i + 0.5) / _HELD_OUT_TIMES, device=backend.device)
+                errors.append(error(backend, z, eps, t, condition))
+    return float(torch.cat(errors).mean())
+
+
+def training_settings(config: PretrainT2AConfig) -> OptimConfig:
     """Return `config.optim`. Raises ConfigError: it is null."""
     if config.optim is None:
         raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")
@@ -178,10 +238,7 @@ def training_settings(config: PretrainT2AConfig) -> Any:
 
 
 def check_autoencoder(vae: Any, manifest: dict[str, Any], where: str | Path) -> None:
-    """Check that an autoencoder has the corpus's sample rate, channels and hop length.
-
-    Raises DataError: one of them differs.
-    """
+    """Raises DataError: an autoencoder has not the corpus's sample rate, channels or hop length."""
     found = {
         "sample_rate_hz": int(vae.config.sampling_rate),
         "channels": int(vae.config.audio_channels),

@@ -1,12 +1,13 @@
 """Verification and copying of finished text-to-audio models: published ones, and those of earlier runs."""
 
-from __future__ import annotations
-
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from safetensors import safe_open
 
 from common.errors import ConfigError, DataError, StorageError
 from common.storage import open_store, read_json, write_json
@@ -66,7 +67,6 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
     Args:
         uri: the artifact: folder, `file://…` or `s3://…`.
         expected: hash of the model; None = the one in its `training.json`.
-        target: an empty folder.
 
     Raises:
         ConfigError: the artifact holds no finished model, or no hash is known.
@@ -100,13 +100,6 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
 
 def count_parameters(file: Path) -> int:
     """Count the parameters in a safetensors file."""
-    with file.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            size = 1
-            for length in tensor["shape"]:
-                size *= length
-            total += size
-    return total
+    with safe_open(file, "np") as opened:
+        names = opened.keys()
+        return sum(math.prod(opened.get_slice(name).get_shape()) for name in names)

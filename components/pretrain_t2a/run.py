@@ -1,7 +1,5 @@
 """Reads the corpus, trains or verifies a text-to-audio model, writes a diffusers pipeline directory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +49,7 @@ def run(
         elif settings.reuse is not None:
             reuse(settings.reuse, settings.reuse_sha256, target)
         elif settings.optim is None:
-            folder = _located(settings.start, settings.revision)
+            folder = locate(settings.start, settings.revision, PIPELINE_FILES)
             parameters = verify(folder, settings.sha256)
             published = {"start": settings.start, "revision": settings.revision, "parameters": parameters}
             hand_on(folder, target, {**published, "curve": []})
@@ -75,7 +73,7 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
 
     settings = plan.settings
     # Published models are verified before a GPU is used.
-    start = None if settings.start == RANDOM else _located(settings.start, settings.revision)
+    start = None if settings.start == RANDOM else locate(settings.start, settings.revision, PIPELINE_FILES)
     if start is not None:
         verify(start, settings.sha256)
     text = settings.text_encoder
@@ -100,7 +98,3 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
         discard(monitor_store(work))
     elif not made:
         work.make(target)
-
-
-def _located(start: str, revision: str | None) -> Path:
-    return locate(start, revision, PIPELINE_FILES)

@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 from pydantic import Field
 
-from common.audio.picture import png, spectrogram
+from common.audio.mel import png, spectrogram
 from common.config.evaluation import ReportPlan
 from common.config.methods import BASELINE, SUBJECT, Method, in_order
 from common.contracts.base import Contract

@@ -1,7 +1,5 @@
 """Finished clips in the item store: written with their facts, read back as records and provenance."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -47,9 +45,7 @@ def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) ->
 class Published:
     """Finished clips for the artifact, ordered by clip id and read one at a time to bound memory.
 
-    Attributes:
-        signals: number of clips read so far by result of the signal checks: `ok` or a reason code.
-        audio_s: total duration in seconds of the clips read so far.
+    Of the clips read so far, `signals` counts results of the signal checks, and `audio_s` the seconds.
     """
 
     def __init__(

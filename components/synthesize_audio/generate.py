@@ -1,10 +1,14 @@
-"""Sampling of latents for a batch of requests, and decoding of latents to finished audio."""
+"""The loaded text-to-audio model: sampling of latents for a batch of requests, and decoding to finished audio."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,21 +16,105 @@ from torch import Tensor
 
 from common.audio.signal import check_signal, loudest_window, match_loudness, read_audio, resample, rms_dbfs, to_mono
 from common.config.t2a import SynthesizeAudioConfig
-from common.diffusion.backend import T2ABackend
+from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache, sample
-from components.synthesize_audio.model import decoding
+from common.errors import ConfigError
+from common.runtime.devices import has_bf16
+from common.runtime.parallel import cpu_count
 from components.synthesize_audio.requests import Request
+
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "soundfile", "soxr")
+"""Packages that influence a clip's samples."""
+
+_DECODING = Lock()
+_decoding_stream = cache(torch.cuda.Stream)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded model."""
+
+    backend: T2ABackend
+    texts: TextCache
+    precision: Literal["fp32", "bf16"]
+
+    def environment(self) -> dict[str, object]:
+        """Device, precision and package versions; equal environments give bit-equal clips."""
+        device = self.backend.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        versions = {package: version(package) for package in PACKAGES}
+        versions["python"] = platform.python_version()
+        return {"device": f"{device.type} {name}", "precision": self.precision, "versions": versions}
+
+
+def devices() -> tuple[str, ...]:
+    """Device of each process: every GPU, or one CPU entry per core."""
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",) * cpu_count()
+
+
+def load_model(path: str, device: str, settings: SynthesizeAudioConfig) -> Loaded:
+    """Load the model at `path`; the last loaded model of the process is cached.
+
+    Raises ConfigError: the device does not support the requested precision, or the model cannot be compiled.
+    """
+    return _load(path, device, settings.precision, settings.compile, settings.sampler.batch_size)
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, device: str, wanted: str, compiled: str, batch_size: int) -> Loaded:
+    precision = resolve_precision(wanted, device)
+    backend = load_backend(path, device)
+    if precision == "bf16":
+        backend.to_bf16()
+    if compiled == "regional":
+        compile_blocks(backend.transformer)
+    return Loaded(backend, TextCache(backend, batch_size), precision)
+
+
+def resolve_precision(wanted: str, device: str) -> Literal["fp32", "bf16"]:
+    """Resolve `auto` to bf16 on a GPU that computes in it, else to fp32.
+
+    Raises ConfigError: bf16 is requested on a GPU without it.
+    """
+    able = device.startswith("cuda") and has_bf16()
+    if wanted == "bf16" and device.startswith("cuda") and not able:
+        name = torch.cuda.get_device_name(device)
+        raise ConfigError(f"precision bf16: {name} only emulates it; set synthesize_audio.precision to auto or fp32")
+    return "bf16" if wanted == "bf16" or (wanted == "auto" and able) else "fp32"
+
+
+def compile_blocks(transformer: torch.nn.Module, backend: str = "inductor") -> None:
+    """Compile the transformer's blocks one by one; they are alike, so one compilation serves all.
+
+    It happens at the first call, again at a second latent length, and then for any length.
+
+    Raises ConfigError: the model has no list of blocks.
+    """
+    blocks = getattr(transformer, "transformer_blocks", None)
+    if not blocks:
+        raise ConfigError(
+            f"compile regional: {type(transformer).__name__} has no transformer_blocks; set compile: none"
+        )
+    for block in blocks:
+        block.compile(backend=backend)
+
+
+@contextmanager
+def decoding(device: torch.device) -> Iterator[None]:
+    """Context of work on a GPU beside the sampler's, on a CUDA stream of its own; one thread at a time.
+
+    Decoding a clip of 47 s takes several GB, and each stream keeps the memory that it ever took.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _DECODING, torch.cuda.stream(_decoding_stream(device)):
+        yield
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A finished clip.
-
-    Attributes:
-        audio: (C, T) float32 in [-1, 1].
-        gain_db: gain applied by loudness matching.
-        signal: `ok`, or the reason code of the signal checks.
-    """
+    """A finished clip (C, T), float32 in [-1, 1], with its gain and `ok` or the reason code of the signal checks."""
 
     audio: np.ndarray
     sample_rate_hz: int
@@ -36,7 +124,7 @@ class Generated:
 
 def source_level(audio: np.ndarray, window: int) -> float:
     """RMS level in dBFS of a source clip (T,), or of its loudest `window` samples where it is longer."""
-    return float(rms_dbfs(loudest_window(audio, window) if len(audio) > window else audio))
+    return rms_dbfs(loudest_window(audio, window))
 
 
 @torch.no_grad()
@@ -48,8 +136,7 @@ def sample_batch(
     All latents have the length of the batch's bucket. Each clip is conditioned on its own duration and draws noise from
     its own generator; so it depends neither on the other clips of its batch nor on its position.
 
-    Args:
-        requests: all with the same `frames`; all start from noise, or all from a source at one noise level.
+    All requests have the same `frames`, and all start from noise, or all from a source at one noise level.
     """
     source = requests[0].source
     return sample(
@@ -68,14 +155,11 @@ def sample_batch(
 def _encode_source(backend: T2ABackend, request: Request) -> Tensor:
     """Encode the source clip's loudest window, padded with silence to the bucket's length, to (1, D, L)."""
     audio, rate = read_audio(Path(request.source.path if request.source else ""))
-    mono = loudest_window(resample(to_mono(audio), rate, backend.sample_rate_hz), _samples(backend, request.duration_s))
+    wanted = round(request.duration_s * backend.sample_rate_hz)
+    mono = loudest_window(resample(to_mono(audio), rate, backend.sample_rate_hz), wanted)
     length = request.frames * backend.hop_length
     padded = np.pad(mono[:length], (0, max(0, length - len(mono))))
     return backend.encode(torch.from_numpy(padded)[None, None]).cpu()
-
-
-def _samples(backend: T2ABackend, duration_s: float) -> int:
-    return round(duration_s * backend.sample_rate_hz)
 
 
 def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: SynthesizeAudioConfig) -> Generated:

@@ -1,7 +1,5 @@
 """Matching of generated clips to the recording conditions of gold: one filter for each replicate and model."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,15 +9,14 @@ import torch
 
 from common.audio.matching import Recording, fit_recording
 from common.audio.signal import to_mono
-from common.config.recipes import LOSERS
+from common.config.methods import LOSERS
 from common.config.t2a import SynthesizeAudioConfig
 from common.records.audio_folder import clips_hash
 from common.records.clips import GoldClip, template_prompts
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
-from components.synthesize_audio.generate import decode, sample_batch
-from components.synthesize_audio.model import devices, load_model
+from components.synthesize_audio.generate import decode, devices, load_model, sample_batch
 from components.synthesize_audio.requests import Request, batches
 from components.synthesize_audio.synthesis import plan_requests
 

@@ -1,7 +1,5 @@
 """Regeneration of a clip from its provenance and the model's folder alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.audio.matching import Recording
@@ -12,8 +10,7 @@ from common.records.clips import Prompt
 from common.records.provenance import Provenance
 from common.storage.artifacts import artifact_hash
 from common.storage.hashing import hash_file
-from components.synthesize_audio.generate import decode, sample_batch
-from components.synthesize_audio.model import load_model
+from components.synthesize_audio.generate import decode, load_model, sample_batch
 from components.synthesize_audio.requests import Request, Source
 
 
@@ -37,18 +34,14 @@ def remake(provenance: Provenance, model: Path, target: Path, source: Path | Non
     write_flac(target, clip.audio, clip.sample_rate_hz)
 
 
-def _origin(provenance: Provenance) -> str:
-    if provenance.start == "corpus":
-        return f"corpus clip {provenance.start_clip_id!r}"
-    return f"gold clip {provenance.source_clip_id!r}"
-
-
 def _request(provenance: Provenance, model: Path, source: Path | None) -> Request:
     start = None
     if provenance.source_sha256 is not None and provenance.noise_level is not None:
         if source is None or hash_file(source) != provenance.source_sha256:
+            origin = provenance.start_clip_id or provenance.source_clip_id
             raise DataError(
-                f"{provenance.clip_id} started from {_origin(provenance)} with SHA-256 "
+                f"{provenance.clip_id} started from {'corpus' if provenance.start == 'corpus' else 'gold'} clip "
+                f"{origin!r} with SHA-256 "
                 f"{provenance.source_sha256[:12]}; name that file, found {source}"
             )
         level, corpus_clip = provenance.noise_level, provenance.start_clip_id

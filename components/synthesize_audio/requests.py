@@ -1,14 +1,11 @@
 """Requests: which clips to generate, with which model and seed, and in which batches; imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from common.audio.matching import Recording
-from common.config.recipes import LOSERS, Recipe
+from common.config.methods import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt, SyntheticClip
@@ -20,13 +17,9 @@ _OWN = {"start", "noise_level", "match_recording"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Clip whose noised latents a clip starts from.
+    """File of a clip whose latents, noised to a diffusion time in (0, 1], a clip starts from.
 
     Attributes:
-        path: its audio file.
-        sha256: hash of the file.
-        noise_level: diffusion time in (0, 1] to which its latents are noised.
-        duration_s: its length in seconds.
         corpus_clip: its key in the pretraining corpus; None = it is the gold clip that is augmented.
     """
 
@@ -42,11 +35,8 @@ class Request:
     """One clip to be generated.
 
     Attributes:
-        prompt: caption, labels and ids of the clip.
         model_path: folder of the text-to-audio model.
-        model_hash: hash of that folder.
-        sampling_seed: seeds this clip's generator.
-        duration_s: length of the clip in seconds, at most the model's window.
+        duration_s: length of the clip, at most the model's window.
         frames: latent length: `duration_s` rounded up to the bucket.
         target_rms_dbfs: loudness of the source clip.
         source: clip to start from; None = start from pure noise.
@@ -96,11 +86,7 @@ def sampling_seed(prompt: Prompt) -> int:
 
 
 def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> None:
-    """Check that all prompts can be generated.
-
-    Raises:
-        DataError: two prompts share an id, a caption is empty, or a source clip is unknown.
-    """
+    """Raises DataError: two prompts share an id, a caption is empty, or a source clip is unknown."""
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.prompt_id in seen:
@@ -116,45 +102,12 @@ def check_prompts(prompts: Sequence[Prompt], gold: Mapping[str, GoldClip]) -> No
 
 
 def recipe_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Recipe:
-    """Recipe of a prompt.
-
-    Raises:
-        ConfigError: the prompt's recipe is not one of the run.
-    """
+    """Recipe of a prompt. Raises ConfigError: it is not one of the run."""
     for recipe in (LOSERS, *recipes):
         if recipe.name == prompt.recipe:
             return recipe
     known = ", ".join(sorted({LOSERS.name, *(recipe.name for recipe in recipes)}))
     raise ConfigError(f"prompt {prompt.prompt_id!r} has the recipe {prompt.recipe!r}; recipes of this run: {known}")
-
-
-def make_requests(
-    prompts: Sequence[Prompt],
-    *,
-    models: Mapping[str, Path],
-    hashes: Mapping[Path, str],
-    durations_s: Mapping[str, float],
-    frames: Mapping[str, int],
-    levels_dbfs: Mapping[str, float],
-    sources: Mapping[str, Source],
-) -> list[Request]:
-    """Combine prompts with everything that generation needs.
-
-    `hashes` is by model, `levels_dbfs` by gold clip, the rest by prompt; one without a source starts from noise.
-    """
-    return [
-        Request(
-            prompt=prompt,
-            model_path=str(models[prompt.prompt_id]),
-            model_hash=hashes[models[prompt.prompt_id]],
-            sampling_seed=sampling_seed(prompt),
-            duration_s=durations_s[prompt.prompt_id],
-            frames=frames[prompt.prompt_id],
-            target_rms_dbfs=levels_dbfs[prompt.source_clip_id],
-            source=sources.get(prompt.prompt_id),
-        )
-        for prompt in prompts
-    ]
 
 
 def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]:

@@ -1,12 +1,10 @@
 """Reads prompts and gold clips, generates, writes an AudioFolder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.recipes import LOSERS
+from common.config.methods import LOSERS
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
 from common.log import event, get_logger

@@ -1,13 +1,11 @@
 """What clips start from in place of noise: the gold clip that they augment, or a corpus clip of its label."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from common.config.recipes import LOSERS, OF_LABEL
+from common.config.methods import LOSERS, OF_LABEL
 from common.config.t2a import SynthesizeAudioPlan
 from common.records.audio_folder import clip_path, read_clips
 from common.records.clips import Prompt, SyntheticClip

@@ -2,9 +2,9 @@
 
 Only missing clips are generated. A clip depends on its own request, not on the other clips of its batch or on the
 process, so a killed run resumes with the same clips. Read next: requests.py (what is generated, and in which batches),
-starts.py (clips to start from in place of noise), generate.py (sampling and decoding), model.py (the loaded model),
-recording.py (the filter that matches clips to gold), clips.py (records and provenance), run.py (the order of the
-steps), remake.py (a clip made again from its provenance).
+starts.py (clips to start from in place of noise), generate.py (the model, sampling and decoding), recording.py (the
+filter that matches clips to gold), clips.py (records and provenance), run.py (the order of the steps), remake.py (a
+clip made again from its provenance).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -31,9 +31,8 @@ from common.runtime.parallel import abandoned, cpu_count, run_all
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.synthesize_audio.clips import write_clip
-from components.synthesize_audio.generate import decode, sample_batch, source_level
-from components.synthesize_audio.model import Loaded, devices, load_model
-from components.synthesize_audio.requests import Request, Source, batch_key, batches, make_requests
+from components.synthesize_audio.generate import Loaded, decode, devices, load_model, sample_batch, source_level
+from components.synthesize_audio.requests import Request, Source, batch_key, batches, sampling_seed
 
 log = get_logger("synthesize_audio")
 
@@ -45,12 +44,7 @@ _STORE_THREADS = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that share model, latent length and kind of start.
-
-    Attributes:
-        requests: at most as many as the sampler's batch size.
-        store: receives latents and finished clips.
-    """
+    """Requests that share model, latent length and kind of start; the store receives latents and finished clips."""
 
     requests: tuple[Request, ...]
     settings: SynthesizeAudioConfig
@@ -68,13 +62,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """Batches of one process.
-
-    Attributes:
-        batches: batches ordered by model.
-        threads: number of threads that decode and write beside the sampler.
-        logged: whether to log progress; only one share does.
-    """
+    """Batches of one process, ordered by model, and its threads that decode and write beside the sampler."""
 
     batches: tuple[Batch, ...]
     device: str
@@ -154,30 +142,37 @@ def plan_requests(
     settings: SynthesizeAudioConfig,
     sources: Mapping[str, Source],
 ) -> list[Request]:
-    """Turn prompts into requests with model, seed, length, loudness and start.
+    """Turn prompts, at least one, into requests; by prompt id, `sources` are what some start from in place of noise.
 
-    Args:
-        prompts: at least one.
-        settings: the sampler's buckets.
-        sources: what prompts start from, by prompt id. A clip has the length of its start, or of its gold clip.
+    A clip has the length of its start, or of its gold clip.
     """
     # With several GPUs each process loads its own model; this process needs only the model's sizes.
     where = devices()[0] if len(set(devices())) == 1 else "cpu"
     backend = load_model(str(models[prompts[0].prompt_id]), where, settings).backend
-    clips = {prompt.source_clip_id: gold.clips[prompt.source_clip_id] for prompt in prompts}
-    starts = {p.prompt_id: sources.get(p.prompt_id) or clips[p.source_clip_id] for p in prompts}
-    durations = {name: min(start.duration_s, backend.window_s) for name, start in starts.items()}
     window, rate = backend.max_frames * backend.hop_length, backend.sample_rate_hz
-    width = settings.sampler.bucket_frames
-    return make_requests(
-        prompts,
-        models=models,
-        hashes={path: artifact_hash(path) for path in set(models.values())},
-        durations_s=durations,
-        frames={name: backend.frames(duration_s, width) for name, duration_s in durations.items()},
-        levels_dbfs={name: source_level(gold.load(clip, rate), window) for name, clip in clips.items()},
-        sources=sources,
-    )
+    hashes = {path: artifact_hash(path) for path in set(models.values())}
+
+    @cache
+    def level_dbfs(name: str) -> float:
+        return source_level(gold.load(gold.clips[name], rate), window)
+
+    requests = []
+    for prompt in prompts:
+        source, model = sources.get(prompt.prompt_id), models[prompt.prompt_id]
+        duration_s = min((source or gold.clips[prompt.source_clip_id]).duration_s, backend.window_s)
+        requests.append(
+            Request(
+                prompt=prompt,
+                model_path=str(model),
+                model_hash=hashes[model],
+                sampling_seed=sampling_seed(prompt),
+                duration_s=duration_s,
+                frames=backend.frames(duration_s, settings.sampler.bucket_frames),
+                target_rms_dbfs=level_dbfs(prompt.source_clip_id),
+                source=source,
+            )
+        )
+    return requests
 
 
 def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> Counter[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from common.config.clap import Keep
-from common.config.recipes import Recipe
+from common.config.methods import Recipe
 from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip
 from common.runtime.seeding import numpy_generator

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.classifier.augmentation import spec_augment
-from common.classifier.inference import BATCH_SIZE
+from common.classifier.inference import BATCH_SIZE, embeddings, set_last_layer
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
-from common.classifier.probe import embeddings, set_last_layer
 from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
 from common.learners.cache import LabelTexts, fit_cache, label_texts

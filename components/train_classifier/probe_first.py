@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.classifier.inference import probabilities
+from common.classifier.inference import embeddings, probabilities, set_last_layer
 from common.classifier.model import Classifier
-from common.classifier.probe import embeddings, set_last_layer
 from common.learners.calibration import cross_entropy
 from common.learners.linear import fit_logistic
 from components.train_classifier.training import Examples

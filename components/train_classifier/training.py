@@ -16,12 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.classifier.augmentation import spec_augment
-from common.classifier.features import LogMel, random_window_features
-from common.classifier.front_end import FrontEnd
+from common.classifier.augmentation import CLEAN, draw_conditions, spec_augment
+from common.classifier.features import FrontEnd, LogMel, random_window_features
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier
-from common.classifier.recording import CLEAN, draw_conditions
 from common.classifier.scores import accuracy, macro_f1, multi_label_macro_f1, multi_label_map
 from common.config.base import OptimConfig
 from common.config.classifier import RecordingConfig, SpecAugmentConfig

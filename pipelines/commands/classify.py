@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.audio import AUDIO_SUFFIXES
-from common.audio.walk import HARMLESS, walk_audio
+from common.audio.walk import AUDIO_SUFFIXES, HARMLESS, walk_audio
 from common.errors import DataError, Interrupted, one_line
 from pipelines.commands.printing import print_json_array
 

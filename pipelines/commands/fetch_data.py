@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from common.archives import ArchiveLimits, unpack_into
-from common.audio import AUDIO_SUFFIXES
+from common.audio.walk import AUDIO_SUFFIXES
 from common.config.dataset import Archive, DatasetSpec
 from common.datasets.listing import is_here, list_located, root_of, where_to_get
 from common.datasets.registry import resolve_dataset

@@ -22,7 +22,7 @@ from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPi
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig
 from common.diffusion.backend import T2ABackend, error
 from common.diffusion.backends.stable_audio import StableAudio
-from common.diffusion.condition import Condition, join
+from common.diffusion.text import Condition, join
 from common.training import WHOLE
 from components.align_t2a.adapter import Policy, make_policy
 from components.align_t2a.encoding import Bucket

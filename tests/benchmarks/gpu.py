@@ -22,9 +22,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import ClapProcessor
 
-from common.clap.model import build_clap
 from common.clap.scorer import ClapScorer
-from common.clap.training import train_contrastive
+from common.clap.training import build_clap, train_contrastive
 from common.classifier.model import build_classifier
 from common.config.base import OptimConfig
 from common.config.clap import ClapArchitecture
@@ -36,7 +35,7 @@ from common.study.work import gpu_table
 from common.training import Curve, Part, fit, is_main, launch
 from components.align_t2a.memory import predict_error
 from components.pretrain_t2a.batches import Clips
-from components.pretrain_t2a.trainer import loss_function
+from components.pretrain_t2a.pretraining import loss_function
 from components.train_classifier.budget import make_budget
 from components.train_classifier.training import Examples, train
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, run_steps

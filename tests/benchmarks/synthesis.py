@@ -22,9 +22,9 @@ import torch
 from transformers import ClapProcessor
 
 from common.audio.signal import read_audio, to_mono, write_flac
-from common.clap.distance import kernel_distance
+from common.clap.figures import kernel_distance
 from common.clap.scorer import ClapScorer
-from common.config.recipes import LOSERS
+from common.config.methods import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache, sample
@@ -32,8 +32,7 @@ from common.procedural.clips import CLASSES
 from common.records.clips import GoldClip, template_prompts
 from common.records.gold import GoldSet
 from common.records.text import template_caption
-from components.synthesize_audio.generate import decode, sample_batch
-from components.synthesize_audio.model import compile_blocks
+from components.synthesize_audio.generate import compile_blocks, decode, sample_batch
 from components.synthesize_audio.requests import Request
 from tests.benchmarks.figures import Figure, publish
 from tests.benchmarks.synthesis_models import TINY_RATE_HZ, clips, full_size_model, tiny_clap, tiny_model

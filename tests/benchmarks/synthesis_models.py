@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
-from common.clap.model import build_clap
 from common.clap.scorer import ClapScorer
+from common.clap.training import build_clap
 from common.config.t2a import PretrainT2AConfig, TextEncoderConfig
 from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from common.diffusion.backend import T2ABackend

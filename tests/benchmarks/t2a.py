@@ -26,9 +26,8 @@ from common.diffusion.backend import T2ABackend
 from common.training import Curve, Part, fit
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_t2a.architecture import build_pipeline
-from components.pretrain_t2a.batches import Clips, stack
-from components.pretrain_t2a.stream import CorpusShards, LatentStream
-from components.pretrain_t2a.trainer import loss_function
+from components.pretrain_t2a.batches import Clips, CorpusShards, LatentStream, stack
+from components.pretrain_t2a.pretraining import loss_function
 from contrib.nano.training import load_settings
 from tests.benchmarks.alignment_memory import alignment_figures
 from tests.benchmarks.corpus_encoding import figures as corpus_figures

@@ -75,8 +75,8 @@ def _write_clap_learner(kind: str, folder: Path, multi_label: bool, rate: int) -
 
 
 def _write_probe(folder: Path, multi_label: bool, rate: int, level: LevelConfig | None) -> None:
+    from common.classifier.inference import last_layer, set_last_layer
     from common.classifier.model import build_classifier, save_classifier, with_fresh_head
-    from common.classifier.probe import last_layer, set_last_layer
     from tests.kit.models import AST_ARCHITECTURE
 
     architecture = ASTArchitecture.model_validate({**AST_ARCHITECTURE.model_dump(), "sample_rate_hz": rate})

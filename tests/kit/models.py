@@ -150,8 +150,7 @@ def fill_zero_weights(transformer: Any, seed: int = 0) -> None:
 
 def write_clap(folder: Path, steps: int = 0, rate: int = CLAP_RATE) -> Path:
     """A CLAP as it begins, or trained for some steps on `clap_sound`; it hears clips at `rate`."""
-    from common.clap.model import build_clap, set_input_statistics
-    from common.clap.training import train_contrastive, window_features
+    from common.clap.training import build_clap, set_input_statistics, train_contrastive, window_features
     from common.config.base import OptimConfig
 
     captions = {label: template_caption(label) for label in CLAP_SOUNDS}

@@ -131,7 +131,7 @@ def save_clap(folder: Path) -> None:
     """A CLAP without safetensors; buffers that older versions of its class saved are in the pickle."""
     import torch
 
-    from common.clap.model import build_clap
+    from common.clap.training import build_clap
     from common.corpus.vocabulary import build_vocabulary
 
     scorer = build_clap(CLAP_ARCHITECTURE.model_copy(update={"max_tokens": 512}), build_vocabulary(WORDS * 2), seed=1)

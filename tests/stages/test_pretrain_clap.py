@@ -20,8 +20,7 @@ from common.storage.items import ItemStore
 from common.training.engine import Engine
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_clap import pretraining
-from components.pretrain_clap.features import ClipReader
-from components.pretrain_clap.pretraining import HeldOut, starting_point
+from components.pretrain_clap.pretraining import ClipReader, HeldOut, starting_point
 from components.pretrain_clap.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.hashing import hash_dir
@@ -147,7 +146,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_leaves_nothing_behind(
         with pytest.raises(KeyboardInterrupt):
             pretrain(tmp_path, {**TRAINED, "optim": optim}, "resumed")
     with monkeypatch.context() as patch:
-        patch.setattr("components.pretrain_clap.features.ClipReader.__call__", None)
+        patch.setattr("components.pretrain_clap.pretraining.ClipReader.__call__", None)
         resumed, _ = pretrain(tmp_path, {**TRAINED, "optim": optim}, "resumed")
     assert hash_dir(whole) == hash_dir(resumed)
     left = [path for path in (tmp_path / "other").rglob("*") if path.is_file() and path.name != "training.json"]

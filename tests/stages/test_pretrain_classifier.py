@@ -22,8 +22,7 @@ from common.errors import ConfigError, DataError
 from common.storage.hashing import hash_file
 from common.training import WHOLE, Part
 from common.training.engine import Engine
-from components.pretrain_classifier.features import ClipReader, LabelledClips
-from components.pretrain_classifier.pretraining import BatchLoss, held_out_figures
+from components.pretrain_classifier.pretraining import ClipReader, LabelledClips, batch_loss, held_out_figures
 from components.pretrain_classifier.run import run
 from tests.kit.corpus import write_shard
 from tests.kit.hashing import hash_dir
@@ -266,7 +265,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_parts(tmp_path: Path, changes:
     classifier = build_classifier(architecture, labels, -5.0, 4.0, seed=1)
     settings = PretrainClassifierPlan.model_validate(config(**changes)).settings
     assert settings.optim is not None
-    loss = BatchLoss(classifier, clips, settings, settings.optim, seed=1)
+    loss = batch_loss(classifier, clips, settings, settings.optim, seed=1)
     values = [loss(3, torch.Generator().manual_seed(3), part)[0] for part in (WHOLE, Part(0, 2, 2), Part(1, 2, 2))]
     torch.testing.assert_close(values[0], (values[1] + values[2]) / 2)
 

@@ -9,7 +9,7 @@ import torch
 from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPipeline
 from safetensors.torch import load_file, save_file
 
-from common.clap.model import build_clap
+from common.clap.training import build_clap
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import load_backend
 from common.errors import DataError

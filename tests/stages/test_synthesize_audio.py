@@ -22,7 +22,7 @@ from common.records.audio_folder import read_clips
 from common.records.clips import Prompt, SyntheticClip, write_records
 from common.records.provenance import read_provenance
 from common.storage.hashing import hash_file
-from components.synthesize_audio.model import _load
+from components.synthesize_audio.generate import _load
 from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
 from tests.kit.gold import tones_gold

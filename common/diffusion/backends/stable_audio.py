@@ -15,10 +15,9 @@ from torch import Tensor
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
 from common.diffusion.backend import T2ABackend, masked_states
-from common.diffusion.condition import Condition, Text
-from common.diffusion.objective import V
+from common.diffusion.objective import Noise, Solver, V, first_step
 from common.diffusion.preconditioned import PreconditionedDiT
-from common.diffusion.solver import Noise, Solver, first_step
+from common.diffusion.text import Condition, Text
 
 
 class StableAudio(T2ABackend):

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from common.config.t2a import PretrainT2AConfig, SamplerConfig, TransformerConfig
 from common.diffusion.backend import T2ABackend, masked_states
-from common.diffusion.condition import Condition, Text
-from common.diffusion.objective import FLOW
-from common.diffusion.solver import Noise, Solver, first_step
+from common.diffusion.objective import FLOW, Noise, Solver, first_step
 from common.diffusion.stable_audio_small import (
     StableAudioSmallDiT,
     StableAudioSmallPipeline,
     StableAudioSmallProjection,
 )
+from common.diffusion.text import Condition, Text
 
 _LOG_SNR = (-6.0, 2.0)
 

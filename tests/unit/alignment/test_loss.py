@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from common.diffusion.condition import Condition
+from common.diffusion.text import Condition
 from components.align_t2a.loss import (
     LEAST_UTILITY,
     PairErrors,

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.audio.content import HEAD_BYTES, told_by_content
-from common.audio.file import AudioError, open_audio
+from common.audio.file import HEAD_BYTES, AudioError, open_audio, told_by_content
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 72862\n"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.clap.model import build_clap
 from common.clap.scorer import ClapScorer
+from common.clap.training import build_clap
 from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from tests.kit.models import CLAP_ARCHITECTURE
 from tests.kit.sounds import CLAP_SOUNDS, clap_sound

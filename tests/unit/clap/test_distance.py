@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from common.clap.distance import KERNEL_SCALE, frechet_distance, kernel_distance
+from common.clap.figures import KERNEL_SCALE, frechet_distance, kernel_distance
 from common.errors import DataError
 
 
@@ -64,6 +64,6 @@ def test_blocks_change_no_kernel_distance(monkeypatch: pytest.MonkeyPatch) -> No
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((50, 8)), rng.standard_normal((70, 8)) + 0.3
     whole = kernel_distance(a, b)
-    monkeypatch.setattr("common.clap.distance.BLOCK", 16)
+    monkeypatch.setattr("common.clap.figures.BLOCK", 16)
     assert kernel_distance(a, b) == pytest.approx(whole, rel=1e-9)
     assert kernel_distance(a, a[:40]) < whole

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import ClapFeatureExtractor
 
-from common.clap.features import ClapFeatures
+from common.clap.scorer import ClapFeatures
 from common.errors import ConfigError, DataError
 
 

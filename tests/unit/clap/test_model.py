@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from transformers import ClapConfig, ClapModel
 
-from common.clap.model import clap_config
+from common.clap.training import clap_config
 from common.config.clap import ClapArchitecture, PretrainClapConfig, ThresholdConfig
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.clap.retrieval import TOP, embed_features, matched_auc, rank_figures
+from common.clap.figures import TOP, matched_auc, rank_figures
 from common.clap.scorer import ClapScorer
 from tests.kit.sounds import CLAP_RATE
 
@@ -23,8 +23,8 @@ def test_embeddings_of_stored_features_are_those_of_the_audio(small_clap: ClapSc
     small_clap.batch_size = 4
     features = [small_clap.features(torch.from_numpy(small_clap.features.windows(clip))) for clip in clips]
     expected = small_clap.embed_audio(clips, CLAP_RATE)
-    np.testing.assert_array_equal(embed_features(small_clap, features), expected)
-    assert embed_features(small_clap, []).shape == (0, small_clap.dim)
+    np.testing.assert_array_equal(small_clap.embed_features(features), expected)
+    assert small_clap.embed_features([]).shape == (0, small_clap.dim)
 
 
 def test_ranks_are_those_of_a_sorted_list() -> None:

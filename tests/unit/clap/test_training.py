@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from common.clap.model import (
+from common.clap.figures import retrieval_figures
+from common.clap.scorer import ClapScorer, tokenize
+from common.clap.training import (
     build_clap,
     contrastive_loss,
+    equalizer_gains,
     freeze_batch_norm,
     set_input_statistics,
     soft_targets,
+    train_contrastive,
     two_way_cross_entropy,
+    window_features,
 )
-from common.clap.retrieval import retrieval_figures
-from common.clap.scorer import ClapScorer, tokenize
-from common.clap.training import equalizer_gains, train_contrastive, window_features
 from common.config.base import OptimConfig
 from common.corpus.vocabulary import Vocabulary
 from common.records.text import template_caption

@@ -10,9 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from transformers import pipeline
 
-from common.classifier.inference import predict_logits, probabilities
+from common.classifier.inference import embeddings, predict_logits, probabilities, set_last_layer
 from common.classifier.model import Classifier, at_level, load_classifier, save_classifier, with_fresh_head
-from common.classifier.probe import embeddings, set_last_layer
 from common.config.base import OptimConfig
 from common.config.classifier import LevelConfig
 from common.learners.linear import fit_logistic

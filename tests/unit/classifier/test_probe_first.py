@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.classifier.inference import feature_logits
+from common.classifier.inference import embeddings, feature_logits
 from common.classifier.model import Classifier, with_fresh_head
-from common.classifier.probe import embeddings
 from common.config.base import OptimConfig
 from common.config.learners import LEARNERS, PROBE_FIRST
 from common.config.run import load_preset, preset_names

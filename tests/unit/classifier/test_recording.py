@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from common.audio.signal import resample
+from common.classifier.augmentation import DRAWS, draw_conditions, vary_recording
 from common.classifier.features import LogMel
 from common.classifier.inference import predict_logits
 from common.classifier.model import Classifier, with_fresh_head
-from common.classifier.recording import DRAWS, draw_conditions, vary_recording
 from common.config.base import OptimConfig
 from common.config.classifier import RecordingConfig
 from common.config.train_classifier import TrainClassifierConfig

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.audio import stream
-from common.audio.signal import AudioError, read_audio, resample, to_mono
-from common.audio.stream import open_mono
+from common.audio import signal as stream
+from common.audio.signal import AudioError, open_mono, read_audio, resample, to_mono
 from common.classifier import inference
 from common.classifier.inference import peak_of, predict_logits, stream_logits
 from common.classifier.model import Classifier, load_classifier
@@ -77,7 +76,7 @@ def test_memory_does_not_grow_with_the_recording(
     tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    monkeypatch.setattr(stream, "_BLOCK_FRAMES", 4000)
+    monkeypatch.setattr(stream, "_STREAM_FRAMES", 4000)
     joined = np.concatenate
 
     def counted(arrays: list[np.ndarray], *args: int, **kwargs: int) -> np.ndarray:

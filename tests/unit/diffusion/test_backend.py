@@ -13,8 +13,8 @@ from common.config.t2a import PretrainT2AConfig, SamplerConfig
 from common.diffusion import backends
 from common.diffusion.backend import error, load_backend
 from common.diffusion.backends.stable_audio import StableAudio
-from common.diffusion.condition import join
 from common.diffusion.sampling import sample
+from common.diffusion.text import join
 from common.errors import DataError
 from common.storage.artifacts import artifact_hash
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer, latent_channels

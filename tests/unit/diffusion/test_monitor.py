@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from common.clap.distance import frechet_distance, kernel_distance
-from common.clap.model import build_clap
+from common.clap.figures import frechet_distance, kernel_distance
+from common.clap.training import build_clap
 from common.config.t2a import MonitorConfig, SamplerConfig
 from common.corpus.vocabulary import build_vocabulary
 from common.storage import open_store

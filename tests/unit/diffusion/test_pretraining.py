@@ -18,9 +18,8 @@ from common.storage import open_store
 from common.storage.checkpoints import Checkpoints
 from common.training import is_main, launch
 from components.pretrain_t2a.architecture import build_pipeline
-from components.pretrain_t2a.monitor import Monitor
+from components.pretrain_t2a.monitor import DISTANCE, Monitor
 from components.pretrain_t2a.pretraining import check_autoencoder, pretrain
-from components.pretrain_t2a.trainer import DISTANCE
 from tests.unit.diffusion.conftest import RATE_HZ, tiny_config
 
 CAPTIONS = [template_caption(CLASSES[i % len(CLASSES)]) for i in range(48)]
@@ -90,7 +89,7 @@ def test_training_twice_gives_the_same_weights_bit_for_bit(codec, tokenizer, cli
 
 @pytest.mark.e2e
 def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(codec, tokenizer, clips, tmp_path, monkeypatch):
-    import components.pretrain_t2a.trainer as trainer
+    import components.pretrain_t2a.pretraining as trainer
 
     unbroken, record = trained(codec, tokenizer, clips)
     draw = trainer.draw_times

@@ -14,9 +14,8 @@ from common.config.base import OptimConfig
 from common.config.t2a import SamplerConfig
 from common.diffusion.backend import backend_class, error, load_backend
 from common.diffusion.backends.stable_audio_small import FlowSolver, StableAudioSmall, flow_times
-from common.diffusion.objective import FLOW
+from common.diffusion.objective import FLOW, Noise
 from common.diffusion.sampling import sample
-from common.diffusion.solver import Noise
 from common.diffusion.stable_audio_small import StableAudioSmallDiT
 from common.errors import DataError
 from components.align_t2a.adapter import make_policy

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.diffusion.condition import join
 from common.diffusion.sampling import SteadyProcessor, steady
+from common.diffusion.text import join
 
 CAPTIONS = ["sound of a bell", "a loud dog bark", "siren"]
 

@@ -11,8 +11,7 @@ import torch
 from common.corpus.shards import CorpusLatent
 from common.errors import DataError
 from common.training import Part
-from components.pretrain_t2a.batches import Plan, group_by_length
-from components.pretrain_t2a.stream import LatentStream
+from components.pretrain_t2a.batches import LatentStream, Plan, group_by_length
 from tests.unit.diffusion.test_pretraining import ListShards, latent
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers import ClapFeatureExtractor
 
-from common.clap.features import ClapFeatures
+from common.clap.scorer import ClapFeatures
 from common.procedural.clips import render_clip
 from components.filter_audio.recordings import (
     Fingerprints,

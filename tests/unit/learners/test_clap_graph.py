@@ -10,9 +10,8 @@ import pytest
 import torch
 from transformers import ClapFeatureExtractor, ClapModel
 
-from common.clap.model import build_clap, build_extractor, clap_config, set_input_statistics
 from common.clap.scorer import ClapScorer
-from common.clap.training import window_features
+from common.clap.training import build_clap, build_extractor, clap_config, set_input_statistics, window_features
 from common.corpus.vocabulary import build_vocabulary
 from common.learners.front_ends import Clap
 from common.learners.graph import ClapEmbedding

@@ -9,9 +9,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from common.classifier.inference import predict_logits
+from common.classifier.inference import embeddings, predict_logits, set_last_layer
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.classifier.probe import embeddings, set_last_layer
 from common.config.learners import checked_learners
 from common.errors import ConfigError
 from common.learners.linear import fit_discriminant, fit_logistic

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from common.audio.picture import png, spectrogram
+from common.audio.mel import png, spectrogram
 from common.config.learners import LEARNERS
 from common.contracts.base import write
 from common.contracts.evaluation import Evaluation

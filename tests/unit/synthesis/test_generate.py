@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from common.audio.signal import rms_dbfs, write_flac
-from common.config.recipes import LOSERS
+from common.config.methods import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import load_backend
-from common.diffusion.condition import Condition
+from common.diffusion.text import Condition
 from common.errors import ConfigError
 from common.records.clips import template_prompts
 from common.registered import names
 from common.storage.hashing import hash_file
-from components.synthesize_audio.generate import finish, sample_batch
-from components.synthesize_audio.model import compile_blocks, load_model, resolve_precision
+from components.synthesize_audio.generate import compile_blocks, finish, load_model, resolve_precision, sample_batch
 from components.synthesize_audio.requests import Request, Source
 from tests.kit.clips import gold_clip
 from tests.kit.gpu import pretend_gpu
@@ -137,6 +136,6 @@ def test_a_long_source_clip_starts_from_its_loudest_window(tmp_path: Path, model
     latents = {}
     for name, audio in {"alone": loud, "within": np.concatenate([quiet, loud, quiet])}.items():
         write_flac(tmp_path / f"{name}.flac", audio, RATE)
-        source = Source(str(tmp_path / f"{name}.flac"), hash_file(tmp_path / f"{name}.flac"), 0.01)
+        source = Source(str(tmp_path / f"{name}.flac"), hash_file(tmp_path / f"{name}.flac"), 0.01, len(audio) / RATE)
         latents[name] = sample_batch(backend, [request(source)], SETTINGS)
     assert torch.allclose(latents["alone"], latents["within"], atol=0.05)

@@ -6,7 +6,7 @@ from torch import nn
 
 from common.config.base import OptimConfig
 from common.training import learning_rate_factor
-from common.training.ema import Ema
+from common.training.state import Ema
 
 
 def test_cosine_warms_up_linearly_and_falls_to_zero() -> None:

@@ -1,6 +1,6 @@
-"""Distances between two sets of CLAP embeddings: Fréchet (FAD) and kernel (KAD)."""
+"""Figures of CLAP embeddings: Fréchet (FAD) and kernel (KAD) distance of two sets, retrieval of texts and clips."""
 
-from __future__ import annotations
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,6 +8,9 @@ from common.errors import DataError
 
 KERNEL_SCALE = 100.0
 """Factor of the kernel distance, as in arXiv 2502.15602, to give readable numbers."""
+
+TOP = (1, 5, 10)
+"""Ranks k of recall at k."""
 
 BLOCK = 512
 """Rows of each set per block of distances, to bound memory."""
@@ -20,10 +23,6 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     of A Bᵀ with A, B the centred sets over √(n-1); no root of an indefinite matrix is taken, so no
     shrinkage is needed with fewer samples than dimensions. The distance is still biased upwards
     for few samples: compare only sets of equal sizes.
-
-    Args:
-        a: (N, D).
-        b: (M, D).
 
     Raises DataError: a set has fewer than two rows, or the widths differ.
     """
@@ -43,7 +42,6 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, bandwidth: float | None = None
 
     Args:
         a: (N, D), the reference.
-        b: (M, D).
         bandwidth: width of the kernel exp(-|x-y|² / (2 bandwidth²)); default: the median distance between
             two rows of the reference.
 
@@ -90,3 +88,54 @@ def _square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a is b:
         np.fill_diagonal(squared, 0.0)
     return squared
+
+
+def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
+    """Probability that a clip is more similar (N, K) to its text than a clip to another text; NaN without others."""
+    matched = _matched(similarity, own)
+    positive, negative = np.sort(similarity[matched]), np.sort(similarity[~matched])
+    if not len(positive) or not len(negative):
+        return float("nan")
+    below = np.searchsorted(negative, positive, side="left")
+    up_to = np.searchsorted(negative, positive, side="right")
+    return float((below + up_to).mean() / 2 / len(negative))
+
+
+def retrieval_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:
+    """AUC of matched against other pairs, top-1 accuracy, and mean cosines of both kinds of pairs."""
+    matched = similarity[_matched(similarity, own)]
+    others = similarity.shape[1] - 1
+    return {
+        "auc": matched_auc(similarity, own),
+        "accuracy": float((similarity.argmax(1) == np.asarray(own)).mean()),
+        "matched_cosine": float(matched.mean()),
+        "other_cosine": float((similarity.sum() - matched.sum()) / max(1, len(own) * others)),
+    }
+
+
+def rank_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:
+    """Recall at 1, 5 and 10 and median rank, of texts given a clip and of clips given a text.
+
+    The rank of a query is that of its best match among all non-matching items. Among equal similarities the
+    match ranks last, so a model that gives all pairs the same similarity has no recall.
+
+    Args:
+        similarity: (N, K) cosines of clips and distinct texts.
+        own: for each clip, the index of its text; each text belongs to at least one clip.
+
+    Returns `audio_to_text_r1`, …, `audio_to_text_median_rank`, and the same for `text_to_audio`.
+    """
+    matched = _matched(similarity, own)
+    figures: dict[str, float] = {}
+    for name, values, matches in (("audio_to_text", similarity, matched), ("text_to_audio", similarity.T, matched.T)):
+        best = np.where(matches, values, -np.inf).max(axis=1, keepdims=True)
+        ranks = 1 + ((values >= best) & ~matches).sum(axis=1)
+        figures |= {f"{name}_r{top}": float((ranks <= top).mean()) for top in TOP}
+        figures[f"{name}_median_rank"] = float(np.median(ranks))
+    return figures
+
+
+def _matched(similarity: np.ndarray, own: Sequence[int]) -> np.ndarray:
+    matched = np.zeros(similarity.shape, dtype=bool)
+    matched[np.arange(len(own)), list(own)] = True
+    return matched
