@@ -7,12 +7,13 @@ codes and the cost, never a reply's text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from common.captions.checks import check_caption, check_reply, plain_caption
 from common.captions.grammar import GrammarWriter, extract_elements
+from common.captions.pools import Pool, build_pools
 from common.captions.prompts import make_request
 from common.captions.records import Answer, Checked, Elements, Kept, Reply, Request, Task
 from common.config.captions import CheckConfig
@@ -248,21 +249,24 @@ class _Work:
         )
 
 
-def extract(
-    desk: Desk, captions: Iterable[tuple[tuple[str, ...], str]]
-) -> tuple[dict[tuple[tuple[str, ...], str], Elements], Tally]:
-    """Elements by (labels, caption), and a tally of their origin.
+def extract_pools(
+    desk: Desk, rows: Sequence[tuple[int, str, tuple[str, ...], str]], seed: int
+) -> tuple[dict[int, Pool], Tally]:
+    """Pools of the elements of captions (see `build_pools`), and a tally of their origin.
 
     Task ids consist of labels and caption, so a caption is asked for once per run, for all stages, replicates, recipes
     and shards.
+
+    Args:
+        rows: label id, clip id, labels and caption.
     """
-    pairs = sorted(set(captions))
-    names = {pair: tuple(map(normalize_label, pair[0])) for pair in pairs}
-    tasks = {"\0".join(("extract", *names[pair], pair[1])): pair for pair in pairs}
-    asked = [
-        Task(task_id=task_id, scope=task_id, prompt="extract", labels=names[pair], caption=pair[1], seed=0)
-        for task_id, pair in tasks.items()
-    ]
-    answers, tally = desk.ask(asked)
-    by_name = {(names[pair], pair[1]): answers[task_id].elements for task_id, pair in tasks.items()}
-    return {pair: by_name[names[pair], pair[1]] for pair in pairs}, tally
+    named = [(label_id, clip_id, tuple(map(normalize_label, labels)), text) for label_id, clip_id, labels, text in rows]
+    tasks = {}
+    for _, _, labels, text in named:
+        task_id = "\0".join(("extract", *labels, text))
+        tasks[labels, text] = Task(
+            task_id=task_id, scope=task_id, prompt="extract", labels=labels, caption=text, seed=0
+        )
+    answers, tally = desk.ask(list(tasks.values()))
+    found = ((label, clip, answers[tasks[labels, text].task_id].elements) for label, clip, labels, text in named)
+    return build_pools(found, seed), tally

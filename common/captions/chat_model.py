@@ -13,12 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from common.captions.constrained import KeepToForm, ReplyForm
 from common.captions.records import Reply, Request
-from common.captions.sampling import SeededSampling, default_device, end_tokens
+from common.captions.sampling import SeededSampling, loading, name_of, prepare
 from common.config.captions import ChatModelConfig, CheckConfig
 from common.contracts.generation import Price, Usage
 from common.errors import ConfigError
 from common.log import Progress, get_logger
-from common.models.registry import locate
 from common.runtime.timing import model_time
 
 log = get_logger("captions")
@@ -40,32 +39,22 @@ class ChatModelWriter:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, list[int]]:
-        """Tokenizer, model and end tokens.
-
-        Raises ConfigError: the checkpoint cannot be loaded or has no chat template.
-        """
+        """Tokenizer, model and end tokens. Raises ConfigError: the checkpoint cannot be loaded or has no template."""
         checkpoint = self._config.checkpoint
-        try:
-            folder = locate(checkpoint.model, checkpoint.revision)
+        with loading("chat model", checkpoint, "check writer.chat_model.checkpoint") as folder:
             # Left padding, because generation continues from the last position of every row.
             tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
-        except (ConfigError, OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot load the chat model {checkpoint.model}: {str(error).splitlines()[0]}; expected a "
-                "transformers checkpoint with safetensors; check writer.chat_model.checkpoint"
-            ) from error
         if not tokenizer.chat_template:
             raise ConfigError(f"{checkpoint.model} has no chat template; expected an instruction-tuned model")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        ends = end_tokens(model, tokenizer)
-        return tokenizer, model.to(default_device()).eval(), ends
+        return tokenizer, *prepare(model, tokenizer)
 
     @property
     def name(self) -> str:
         """Model id and commit."""
-        return f"transformers:{self._config.checkpoint.model}@{(self._config.checkpoint.revision or 'local')[:12]}"
+        return name_of(self._config.checkpoint)
 
     def replies(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield index and reply of each request, batch by batch; prompts of similar length share a batch."""

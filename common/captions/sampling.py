@@ -1,12 +1,18 @@
-"""Seeded sampling inside `generate` that does not touch torch's global generator."""
+"""Local models that write: loading, and seeded sampling that does not touch torch's global generator."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor
+
+from common.config.captions import Checkpoint
+from common.errors import ConfigError
+from common.models.registry import locate
 
 
 class SeededSampling(LogitsProcessor):
@@ -43,8 +49,25 @@ class SeededSampling(LogitsProcessor):
         return scaled.masked_fill(torch.zeros_like(out).scatter(-1, order, out), float("-inf"))
 
 
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end a reply, and the end of the checkpoint's own sampling settings.
+@contextmanager
+def loading(what: str, checkpoint: Checkpoint, advice: str) -> Iterator[Path]:
+    """Folder of a checkpoint. Raises ConfigError, with `advice`: it is not there, or what is loaded from it fails."""
+    try:
+        yield locate(checkpoint.model, checkpoint.revision)
+    except (ConfigError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot load the {what} {checkpoint.model}: {str(error).splitlines()[0]}; expected a transformers "
+            f"checkpoint with safetensors; {advice}"
+        ) from error
+
+
+def name_of(checkpoint: Checkpoint) -> str:
+    """Model and commit, for records."""
+    return f"transformers:{checkpoint.model}@{(checkpoint.revision or 'local')[:12]}"
+
+
+def prepare(model: Any, tokenizer: Any) -> tuple[Any, list[int]]:
+    """The model on the first GPU, or the CPU, ready to generate, and the tokens that end a reply.
 
     `generate` would fill whatever a request leaves open from the checkpoint's generation_config.json (Qwen2.5 has a
     repetition penalty there). Only the end tokens of that file are kept, so the stage's settings are all there are.
@@ -53,9 +76,4 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     found = tokenizer.eos_token_id if found is None else found
     ends = [int(token) for token in (found if isinstance(found, list | tuple) else [found]) if token is not None]
     model.generation_config = GenerationConfig(eos_token_id=ends or None, pad_token_id=tokenizer.pad_token_id)
-    return ends
-
-
-def default_device() -> torch.device:
-    """First GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), ends

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -107,15 +106,8 @@ def _write_part(
         write_json(part / "part.json", {"shape": shape, "precision": precision})
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A part with at least one clip.
-
-    Attributes:
-        values: (rows, …).
-        rows: (clips + 1,) row offsets of the clips.
-        characters: (clips + 1,) byte offsets of their facts.
-    """
+class _Part(NamedTuple):
+    """Values (rows, …) and facts of at least one clip, with the offsets (clips + 1,) of each clip's rows and facts."""
 
     values: NDArray[Any]
     facts: NDArray[np.uint8]
@@ -160,10 +152,6 @@ class StoredFeatures:
         place = _place(self._parts[number].rows, row - int(self._first_rows[number]))
         return int(self._first_clips[number]) + place
 
-    @cached_property
-    def _values_each(self) -> int:
-        return int(np.prod(self._parts[0].values.shape[1:]))
-
     def sample(self, values: int = SAMPLE_VALUES) -> Tensor:
         """Rows of all clips in order, (N, …); beyond about `values` values, those of evenly spaced clips.
 
@@ -171,9 +159,8 @@ class StoredFeatures:
         """
         if not len(self):
             raise DataError("the corpus has no clips to take features from; run prepare_corpus with keep_audio: true")
-        count = len(self)
-        if self.rows * self._values_each > values:
-            count = max(1, count * values // (self.rows * self._values_each))
+        held = self.rows * int(np.prod(self._parts[0].values.shape[1:]))
+        count = max(1, len(self) * values // held) if held > values else len(self)
         chosen = np.linspace(0, len(self) - 1, count).round().astype(int)
         return torch.cat([self.clip(index) for index in chosen.tolist()])
 

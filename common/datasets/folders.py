@@ -9,7 +9,7 @@ from pathlib import Path
 from common.audio.walk import AUDIO_SUFFIXES, HARMLESS, Found, walk_audio
 from common.contracts.gold import Drop
 from common.datasets.labels import canonical
-from common.datasets.names import is_folder, near
+from common.datasets.names import first_names, is_folder, near
 from common.datasets.rows import SPLITS, Listing, Row, check_split_names
 from common.errors import DataError
 
@@ -80,8 +80,9 @@ def _is_by_split(walked: Sequence[Found], root: Path) -> bool:
         return False
     others = [top for top in tops if top not in splits and any(found.reason not in HARMLESS for found in tops[top])]
     if others:
+        named, beside = (first_names([f"{top}/" for top in names], _SHOWN) for names in (splits, others))
         raise DataError(
-            f"audio folder {root}: {_named(splits)} would be a split, but {_named(others)} beside it holds audio too; "
+            f"audio folder {root}: {named} would be a split, but {beside} beside it holds audio too; "
             "put a folder for each class below train/, val/ and test/, or, if all are classes, rename what is named as "
             "a split (or name the classes in a label file)"
         )
@@ -128,8 +129,3 @@ def _why(walked: Sequence[Found]) -> str:
     count = Counter(found.reason for found in lost)
     first = {found.reason: found for found in reversed(lost)}
     return ", ".join(f"{reason}: {count[reason]}, {first[reason].source}: {first[reason].detail}" for reason in count)
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f"{name}/" for name in names[:_SHOWN]) + more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from common.audio.walk import is_text
@@ -52,6 +53,12 @@ class NameFinder:
         if folder not in self._folders:
             self._folders[folder] = _Names(folder)
         return self._folders[folder]
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """At most `most` names, for messages, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def is_folder(path: Path) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.datasets.names import first_names
 from common.errors import DataError
 
 _SHOWN = 8
@@ -49,8 +50,7 @@ def home(root: Path, marker: str, dataset: str) -> Path:
 def contents(folder: Path) -> str:
     """First names in a folder, for messages."""
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in entries(folder))
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) + more) if names else "nothing"
+    return first_names(names, _SHOWN) or "nothing"
 
 
 def read_lines(path: Path) -> list[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from common.captions.asking import Desk, extract
+from common.captions.asking import Desk, extract_pools
 from common.captions.metrics import diversity, diversity_by_label, mean_figures
-from common.captions.pools import Pool, build_pools, draw, joined, parents, texts
+from common.captions.pools import Pool, draw, joined, parents, texts
 from common.captions.records import PromptName, Task
 from common.captions.writers import Written
 from common.config.captions import AugmentCaptionsConfig
@@ -55,7 +55,10 @@ def write_drafts(
     _check_captioned(clips, captions)
     if source == "template":
         return template_prompts(clips, replicate, factor, source), Tally()
-    pools, extracted = _pools(clips, label_ids, captions, desk, replicate) if source == "mixcap" else ({}, Tally())
+    pools, extracted = dict[int, Pool](), Tally()
+    if source == "mixcap":
+        rows = [(label, c.clip_id, c.labels, captions[c.clip_id].caption) for c in clips for label in label_ids(c)]
+        pools, extracted = extract_pools(desk, rows, replicate)
     calls = _calls(
         source, clips, label_ids, captions, pools, settings, factor=factor, domain=domain, replicate=replicate
     )
@@ -82,15 +85,6 @@ def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption])
             f"{len(missing)} training clips have no caption, for example {missing[0]!r}; expected one for each; "
             "captions and gold must come from the same run"
         )
-
-
-def _pools(
-    clips: Sequence[GoldClip], label_ids: LabelIds, captions: Mapping[str, Caption], desk: Desk, replicate: int
-) -> tuple[dict[int, Pool], Tally]:
-    pairs = {clip.clip_id: (clip.labels, captions[clip.clip_id].caption) for clip in clips}
-    found, tally = extract(desk, pairs.values())
-    elements = ((label, clip.clip_id, found[pairs[clip.clip_id]]) for clip in clips for label in label_ids(clip))
-    return build_pools(elements, replicate), tally
 
 
 def _calls(

@@ -56,11 +56,7 @@ class Acoustics(NamedTuple):
 
 
 def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
-    """Measure a clip.
-
-    Args:
-        audio: `(T,)` float in [-1, 1].
-    """
+    """Measure a clip, `(T,)` float in [-1, 1]."""
     x = np.asarray(audio, dtype=np.float64)
     level_db = _levels(x, sample_rate_hz)
     loud_db = float(np.sort(level_db)[-max(1, min(LOUD_FRAMES, len(level_db) // 10))])
@@ -74,10 +70,10 @@ def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
     return Acoustics(
         duration_s=len(x) / sample_rate_hz,
         peak_dbfs=20 * float(np.log10(max(1e-6, float(np.abs(x).max(initial=0.0))))),
-        pitch_hz=_peak_hz(above, frequencies),
-        centroid_hz=_centroid_hz(above, frequencies),
+        pitch_hz=float(frequencies[int(np.argmax(above * (frequencies >= 40)))]),
+        centroid_hz=float((above * frequencies).sum() / max(1e-20, float(above.sum()))),
         onsets=len(onsets),
-        onsets_per_s=_rate(onsets),
+        onsets_per_s=float((len(onsets) - 1) / (FRAME_S * (onsets[-1] - onsets[0]))) if len(onsets) > 1 else 0.0,
         active_share=float(active.mean()),
         snr_db=snr_db,
         background=_background(quiet, frequencies) if separable and spectrum else None,
@@ -86,11 +82,11 @@ def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
 
 def describe(label: str, found: Acoustics) -> str:
     """Caption from label and measurements; deterministic."""
-    adjectives = [
-        _first(words.LOUDNESS_WORDS, _loudness(found)),
-        _first(words.TEXTURE_WORDS, _texture(found)),
-        _first(words.PITCH_WORDS, _pitch(found)),
-    ]
+    loudness = _step(found.peak_dbfs, QUIET_PEAK_DBFS, LOUD_PEAK_DBFS, ("quiet", "normal", "loud"))
+    texture = _step(found.centroid_hz, DULL_CENTROID_HZ, BRIGHT_CENTROID_HZ, ("dull", "plain", "bright"))
+    pitch = _step(found.pitch_hz, LOW_PITCH_HZ, HIGH_PITCH_HZ, ("low", "middle", "high"))
+    named = [(words.LOUDNESS_WORDS, loudness), (words.TEXTURE_WORDS, texture), (words.PITCH_WORDS, pitch)]
+    adjectives = [_first(table, key) for table, key in named]
     described = " ".join([*[word for word in adjectives if word], label])
     article = "an" if described.startswith(tuple("aeiou")) else "a"
     parts = [f"{article} {described}", _first(words.TEMPO_WORDS, _tempo(found))]
@@ -103,22 +99,8 @@ def _first(table: dict[str, tuple[str, ...]], key: str) -> str:
     return table[key][0] if table[key] else ""
 
 
-def _loudness(found: Acoustics) -> str:
-    if found.peak_dbfs < QUIET_PEAK_DBFS:
-        return "quiet"
-    return "loud" if found.peak_dbfs > LOUD_PEAK_DBFS else "normal"
-
-
-def _pitch(found: Acoustics) -> str:
-    if found.pitch_hz < LOW_PITCH_HZ:
-        return "low"
-    return "high" if found.pitch_hz > HIGH_PITCH_HZ else "middle"
-
-
-def _texture(found: Acoustics) -> str:
-    if found.centroid_hz < DULL_CENTROID_HZ:
-        return "dull"
-    return "bright" if found.centroid_hz > BRIGHT_CENTROID_HZ else "plain"
+def _step(value: float, low: float, high: float, names: tuple[str, str, str]) -> str:
+    return names[0] if value < low else names[2] if value > high else names[1]
 
 
 def _tempo(found: Acoustics) -> str:
@@ -156,12 +138,6 @@ def _delayed(level_db: Signal, frames: int) -> Signal:
     return np.concatenate([np.full(frames, -120.0), level_db])[: len(level_db)]
 
 
-def _rate(onsets: Signal) -> float:
-    if len(onsets) < 2:
-        return 0.0
-    return float((len(onsets) - 1) / (FRAME_S * (onsets[-1] - onsets[0])))
-
-
 def _spectra(x: Signal, rate: int) -> tuple[bool, Signal, Signal, Signal]:
     """Whether enough frames separate loud and quiet parts, frequencies `(F,)`, power of either part `(F,)`."""
     size = min(1024, len(x))
@@ -171,15 +147,6 @@ def _spectra(x: Signal, rate: int) -> tuple[bool, Signal, Signal, Signal]:
     loud = power[:, total >= np.percentile(total, 75)].mean(axis=1)
     quiet = power[:, total <= np.percentile(total, 10)].mean(axis=1)
     return power.shape[1] > 3, frequencies, loud, quiet
-
-
-def _peak_hz(power: Signal, frequencies: Signal) -> float:
-    audible = power * (frequencies >= 40)
-    return float(frequencies[int(np.argmax(audible))])
-
-
-def _centroid_hz(power: Signal, frequencies: Signal) -> float:
-    return float((power * frequencies).sum() / max(1e-20, float(power.sum())))
 
 
 def _background(quiet: Signal, frequencies: Signal) -> Background:

@@ -9,10 +9,9 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from common.captions.records import prompt_book
-from common.captions.sampling import SeededSampling, default_device, end_tokens
+from common.captions.sampling import SeededSampling, loading, name_of, prepare
 from common.config.captions import AudioLLMConfig
-from common.errors import ConfigError, unknown_name
-from common.models.registry import locate
+from common.errors import unknown_name
 from components.caption_clips.acoustics import Recording
 
 AUDIO_TOKEN = "<|AUDIO|>"
@@ -33,28 +32,21 @@ class AudioLLMCaptioner:
 
     def __init__(self, config: AudioLLMConfig) -> None:
         self._config, checkpoint = config, config.checkpoint
-        try:
-            folder = locate(checkpoint.model, checkpoint.revision)
+        advice = "check caption_clips.audio_llm.checkpoint, or set caption_clips.backend=acoustics"
+        with loading("audio LLM", checkpoint, advice) as folder:
             model_type = AutoConfig.from_pretrained(folder).model_type
             # Feature extractor and tokenizer only: Omni's own processor also needs libraries for images and video.
             self._extractor = AutoFeatureExtractor.from_pretrained(folder)
             # Left padding: generation continues from the last position of every row.
             self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
             model = _model_class(model_type).from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
-        except (ConfigError, OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot load the audio LLM {checkpoint.model}: {str(error).splitlines()[0]}; expected a transformers "
-                "checkpoint with safetensors; check caption_clips.audio_llm.checkpoint, or set "
-                "caption_clips.backend=acoustics"
-            ) from error
         self._prompt = audio_prompt(model_type)
-        end_tokens(model, self._tokenizer)
-        self._model = model.to(default_device()).eval()
+        self._model, _ = prepare(model, self._tokenizer)
 
     @property
     def name(self) -> str:
         """Model and commit."""
-        return f"transformers:{self._config.checkpoint.model}@{(self._config.checkpoint.revision or 'local')[:12]}"
+        return name_of(self._config.checkpoint)
 
     @property
     def sample_rate_hz(self) -> int:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.contracts.gold import Drop, SplitBy, ValidationFrom
+from common.datasets.names import first_names
 from common.errors import ConfigError, DataError
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.drawing import count_labels, draw, hold_out_groups, labels_of, without_content
@@ -229,7 +231,7 @@ def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
     for replicate, (train, _) in splits.replicates.items():
         unseen = sorted(set(labels) - labels_of(train))
         if unseen:
-            listed = ", ".join(map(repr, unseen[:10])) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
+            listed = first_names(list(map(repr, unseen)), 10)
             splits.warn(
                 "training_lacks_classes",
                 f"the {len(train)} training clips of replicate {replicate} have none of {listed}: nothing learns these "
@@ -239,17 +241,12 @@ def _warn_of_unseen(splits: Splits, labels: Sequence[str]) -> None:
 
 def _warn_of_leaks(splits: Splits) -> None:
     """Warn of groups with clips in several splits, where they could not be taken apart."""
-    if not splits.official_validation:
-        sides = [("training", splits.pool), ("test", splits.test)]
-    else:
-        sides = [("training", splits.pool), ("validation", splits.official_validation), ("test", splits.test)]
-    for index, (name, clips) in enumerate(sides):
-        for other_name, other in sides[index + 1 :]:
-            both = sorted({clip.group for clip in clips if clip.group} & {clip.group for clip in other if clip.group})
-            if both:
-                listed = ", ".join(both[:10]) + (f" and {len(both) - 10} more" if len(both) > 10 else "")
-                message = f"{len(both)} group(s) have clips in both {name} and {other_name}: {listed}"
-                splits.warn("groups_shared", message, of_test=other_name == "test")
+    sides = [("training", splits.pool), ("validation", splits.official_validation), ("test", splits.test)]
+    for (name, clips), (other_name, other) in combinations(sides, 2):
+        both = sorted({clip.group for clip in clips if clip.group} & {clip.group for clip in other if clip.group})
+        if both:
+            message = f"{len(both)} group(s) have clips in both {name} and {other_name}: {first_names(both, 10)}"
+            splits.warn("groups_shared", message, of_test=other_name == "test")
 
 
 def _training_total(splits: Splits, n: int | None) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from common.captions.asking import Desk, extract
-from common.captions.pools import Pool, build_pools, draw, joined, texts
+from common.captions.asking import Desk, extract_pools
+from common.captions.pools import Pool, draw, joined, texts
 from common.captions.records import Task
 from common.config.captions import ReviseCaptionsConfig
 from common.contracts.generation import Tally
@@ -85,9 +85,7 @@ def _pools(
         if label_ids[label] in without
     ]
     found = [row for row in of_accepted if row[0] in wanted] + of_gold
-    elements, tally = extract(desk, [(clip.labels, caption) for _, clip, caption in found])
-    rows = ((label_id, clip.clip_id, elements[clip.labels, caption]) for label_id, clip, caption in found)
-    return build_pools(rows, seed=0), tally
+    return extract_pools(desk, [(label_id, clip.clip_id, clip.labels, text) for label_id, clip, text in found], seed=0)
 
 
 def _revised(clip: SyntheticClip, written: Written, number: int) -> Prompt:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,15 +43,14 @@ MAX_ITEM_CHARACTERS = 1 << 18
 """Limit per item; leaves room for several captions and a description in escapes."""
 
 _CHUNK = 1 << 16
-_DECODER = json.JSONDecoder()
-_AFTER = frozenset(" \t\r\n,:]}")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_MARKS = re.compile(r'["\\{}\[\]]')
+_MARK = re.compile(r'["\\{}\[\]]')
+_PLAIN = re.compile(r'[^\s,:"{}\[\]]*')
 _CAPTIONS = ("caption", *(f"caption_{number}" for number in range(1, 6)))
 
 
 class _TooLong(Exception):
-    """The current value is longer than `MAX_ITEM_CHARACTERS`."""
+    pass
 
 
 class _Window:
@@ -86,66 +86,60 @@ class _Window:
         return found
 
     def value(self) -> Any:
-        """Consume and return the next value; the window grows until it holds the whole value."""
-        if not self.peek():
+        """Consume and return the next value; one that is too long is consumed without holding it, for `_TooLong`."""
+        first = self.peek()
+        if not first:
             raise self.broken("the file ends where a value is due")
-        while True:
-            value, used = self._decode()
-            if used and self._settled(self._at + used):
-                break
-            if len(self._text) - self._at > MAX_ITEM_CHARACTERS:
-                raise _TooLong
-            if not self._fill():
-                if not used:
-                    raise self.broken("the file is cut")
-                break
-        self._at += used
-        return value
+        text = self._nested() if first in '"{[' else self._plain()
+        try:
+            return json.loads(text)
+        except RecursionError as error:
+            raise self.broken("nested too deeply") from error
+        except ValueError as error:
+            raise self.broken(str(error)) from error
 
-    def skip(self) -> None:
-        """Skip the current value without holding it in memory."""
-        depth, quoted = 0, False
+    def _nested(self) -> str:
+        """Text of a string, an object or a list, to the mark that ends it."""
+        parts, size, depth, quoted = list[str](), 0, 0, False
         while True:
-            mark = _MARKS.search(self._text, self._at)
+            mark = _MARK.search(self._text, self._at)
+            end = mark.end() if mark else len(self._text)
+            size += end - self._at
+            if size <= MAX_ITEM_CHARACTERS:
+                parts.append(self._text[self._at : end])
+            self._at = end
             if mark is None:
-                self._at = len(self._text)
                 if not self._fill():
                     raise self.broken("the file is cut")
                 continue
-            self._at = mark.end()
-            if mark[0] == "\\":
+            if mark[0] == '"':
+                quoted = not quoted
+            elif mark[0] == "\\":
                 if self._at == len(self._text):
                     self._fill()
+                parts.append(self._text[self._at : self._at + 1])
                 self._at += 1
-            elif mark[0] == '"':
-                quoted = not quoted
             elif not quoted:
                 depth += 1 if mark[0] in "{[" else -1
-            if depth <= 0 and not quoted:
-                return
+            if depth == 0 and not quoted:
+                break
+        if size > MAX_ITEM_CHARACTERS:
+            raise _TooLong
+        return "".join(parts)
 
-    def _decode(self) -> tuple[Any, int]:
-        """Current value and its length; the length is 0 if the window truncates the value."""
-        try:
-            value, end = _DECODER.raw_decode(self._text, self._at)
-        except RecursionError as error:
-            raise self.broken("nested too deeply") from error
-        except json.JSONDecodeError as error:
-            # An error near the end of the window, or an unterminated string, means that the window truncates the value.
-            if not error.msg.startswith("Unterminated") and error.pos < len(self._text) - len("-Infinity"):
-                raise self.broken(f"{error.msg}, near {self._text[error.pos : error.pos + 20]!r}") from error
-            return None, 0
-        except ValueError as error:
-            raise self.broken(str(error)) from error
-        return value, end - self._at
-
-    def _settled(self, end: int) -> bool:
-        # A number may continue beyond the window: `-12.` reads as -12 there.
-        return end < len(self._text) and (self._text[end] in _AFTER or len(self._text) - end > len("e+999"))
+    def _plain(self) -> str:
+        """Text of a number, or of what else is neither quoted nor in brackets."""
+        while True:
+            end = _PLAIN.match(self._text, self._at).end()  # type: ignore[union-attr]  # matches empty text too
+            if end < len(self._text) or end - self._at > MAX_ITEM_CHARACTERS or not self._fill():
+                break
+        text, self._at = self._text[self._at : end], end
+        return text
 
     def _fill(self) -> bool:
         chunk = self._file.read(_CHUNK)
-        self._text, self._at = self._text[self._at :] + chunk, 0
+        if chunk:
+            self._text, self._at = self._text[self._at :] + chunk, 0
         return bool(chunk)
 
     def go_to(self, key: str) -> None:
@@ -159,10 +153,8 @@ class _Window:
             if name == key:
                 self.take("[")
                 return
-            try:
+            with suppress(_TooLong):
                 self.value()
-            except _TooLong:
-                self.skip()
             if self.take(",}") == "}":
                 raise self.broken(f"there is no list {key!r}")
 
@@ -182,7 +174,6 @@ def _items(path: Path, on_bad: OnBad) -> Iterator[tuple[str, Any]]:
                 item = window.value()
             except _TooLong:
                 on_bad(where, f"too_long: the item has more than {MAX_ITEM_CHARACTERS} characters")
-                window.skip()
             else:
                 yield where, item
             if window.take(",]") == "]":

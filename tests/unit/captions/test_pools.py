@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from common.captions.asking import Desk, extract
+from common.captions.asking import Desk, extract_pools
 from common.captions.grammar import GrammarWriter
 from common.captions.pools import build_pools, draw, joined, parents, texts
 from common.captions.records import Elements
@@ -63,7 +63,7 @@ def test_texts_of_a_pool_keep_their_kind() -> None:
     assert found == Elements(events=("event 0", "shared"), scenes=("place 0",))
 
 
-def test_pools_of_shards_extracted_apart_are_those_of_the_whole() -> None:
+def test_pools_extracted_in_any_order_are_equal_and_those_of_parts_hold_the_same_phrases() -> None:
     rows = [
         (n % 2, f"clip{n:02d}", ("Dog_Bark" if n % 4 else "dog bark",), f"a loud dog bark {n} in rain")
         for n in range(12)
@@ -71,15 +71,15 @@ def test_pools_of_shards_extracted_apart_are_those_of_the_whole() -> None:
     writer = GrammarWriter(GrammarConfig(), CheckConfig())
     desk = Desk(writer, writer, CheckConfig())
 
-    def elements(part: list[tuple[int, str, tuple[str, ...], str]]) -> list[tuple[int, str, Elements]]:
-        found, _ = extract(desk, [(labels, caption) for _, _, labels, caption in part])
-        return [(label_id, clip_id, found[labels, caption]) for label_id, clip_id, labels, caption in part]
+    def phrases(*parts: list[tuple[int, str, tuple[str, ...], str]]) -> set[tuple[int, str, str]]:
+        pools = [extract_pools(desk, part, 0)[0] for part in parts]
+        return {(label, e.kind, e.text) for found in pools for label, pool in found.items() for e in pool}
 
-    whole = build_pools(elements(rows), 0)
-    assert whole[0] and whole[1]
+    whole, tally = extract_pools(desk, rows, 0)
+    assert whole[0] and whole[1] and tally.pieces == 12
+    assert extract_pools(desk, rows[::-1], 0)[0] == whole
     for size in (1, 5):
-        shards = [rows[start : start + size] for start in range(0, len(rows), size)]
-        assert build_pools([row for shard in reversed(shards) for row in elements(shard)], 0) == whole
+        assert phrases(*(rows[start : start + size] for start in range(0, len(rows), size))) == phrases(rows)
 
 
 def test_a_clip_of_several_labels_draws_from_all_their_pools() -> None:
