@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import yaml
@@ -86,11 +88,12 @@ def read_reply(text: str, extraction: bool, max_depth: int) -> Found:
         piece = _piece(answer[start.start() :], max_depth)
         if piece is None:
             return Found(reason="too_deep")
-        data = _field(_read_json(piece.text), extraction)
+        data = _field(_parsed(piece.text, partial(json.loads, strict=False)), extraction)
         if data is not None:
             exact.append(data)
         elif not piece.cut_off and len(piece.text) <= MAX_TOLERANT and not _ASIDE.match(piece.text):
-            data = _field(_read_yaml(piece.text), extraction)
+            plain = piece.text.replace("\t", " ").replace("\\'", "’")  # a space and an escape that YAML does not know
+            data = _field(_parsed(plain, yaml.safe_load), extraction)
             if data is not None:
                 tolerant.append(data)
         if data is not None:
@@ -180,22 +183,10 @@ def _piece(text: str, max_depth: int) -> _Piece | None:
     return _Piece(whole if quote else text + "".join(reversed(closing)), len(text), cut_off=True)
 
 
-def _read_json(text: str) -> Any:
+def _parsed(text: str, parse: Callable[[str], Any]) -> Any:
     for version in dict.fromkeys((text, text.translate(_CURLY_QUOTES))):
-        try:
-            return json.loads(version, strict=False)
-        except (ValueError, RecursionError):
-            continue
-    return None
-
-
-def _read_yaml(text: str) -> Any:
-    text = text.replace("\t", " ").replace("\\'", "’")  # an escape that YAML does not know
-    for version in dict.fromkeys((text, text.translate(_CURLY_QUOTES))):
-        try:
-            return yaml.safe_load(version)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            continue
+        with suppress(ValueError, RecursionError, yaml.YAMLError):
+            return parse(version)
     return None
 
 

@@ -84,10 +84,11 @@ def look(text: str) -> str:
 
 
 class Notice(NamedTuple):
-    """What a user should know about a listing: a code for counts, and a sentence."""
+    """What a user should know about the data: a code for counts, a sentence, and whether it tells of the test split."""
 
     code: str
     message: str
+    of_test: bool = False
 
 
 class Spellings:

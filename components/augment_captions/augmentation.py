@@ -8,12 +8,11 @@ Read next: `run.py` (sources and replicates, kept in the item store; prompts and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from common.captions.asking import Desk, extract_pools
 from common.captions.metrics import diversity, diversity_by_label, mean_figures
 from common.captions.pools import Pool, draw, joined, parents, texts
-from common.captions.records import PromptName, Task
+from common.captions.records import Task
 from common.captions.writers import Written
 from common.config.captions import AugmentCaptionsConfig
 from common.config.methods import CaptionSource
@@ -24,15 +23,6 @@ from common.records.text import normalize_label
 
 LabelIds = Callable[[GoldClip], tuple[int, ...]]
 """Ids of all labels of a clip."""
-
-
-class Call(NamedTuple):
-    """One writing task, its clip and first caption index, and the pool shown to the writer."""
-
-    task: Task
-    clip: GoldClip
-    first: int
-    pool: Pool
 
 
 def write_drafts(
@@ -59,48 +49,7 @@ def write_drafts(
     if source == "mixcap":
         rows = [(label, c.clip_id, c.labels, captions[c.clip_id].caption) for c in clips for label in label_ids(c)]
         pools, extracted = extract_pools(desk, rows, replicate)
-    calls = _calls(
-        source, clips, label_ids, captions, pools, settings, factor=factor, domain=domain, replicate=replicate
-    )
-    answers, tally = desk.ask([call.task for call in calls])
-    drafts = [
-        Prompt.of(
-            call.clip,
-            recipe=source,
-            replicate=replicate,
-            index=call.first + offset,
-            **dict(written),
-            parents=parents(written.caption, call.pool, call.clip.clip_id),
-        )
-        for call in calls
-        for offset, written in enumerate(answers[call.task.task_id].captions)
-    ]
-    return drafts, extracted + tally
-
-
-def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption]) -> None:
-    missing = [clip.clip_id for clip in clips if clip.clip_id not in captions]
-    if missing:
-        raise DataError(
-            f"{len(missing)} training clips have no caption, for example {missing[0]!r}; expected one for each; "
-            "captions and gold must come from the same run"
-        )
-
-
-def _calls(
-    source: PromptName,
-    clips: Sequence[GoldClip],
-    label_ids: LabelIds,
-    captions: Mapping[str, Caption],
-    pools: Mapping[int, Pool],
-    settings: AugmentCaptionsConfig,
-    *,
-    factor: int,
-    domain: str,
-    replicate: int,
-) -> list[Call]:
-    """Writer calls: enough per clip for `factor` captions, each with its own draw of the pool."""
-    calls = []
+    tasks: dict[str, tuple[Task, GoldClip, int, Pool]] = {}
     for clip in clips:
         ids = label_ids(clip)
         whole = joined(pools, ids)
@@ -119,8 +68,30 @@ def _calls(
                 seed=replicate,
                 count=min(settings.captions_per_call, factor - first),
             )
-            calls.append(Call(task, clip, first, pool))
-    return calls
+            tasks[task.task_id] = task, clip, first, pool
+    answers, tally = desk.ask([task for task, *_ in tasks.values()])
+    drafts = [
+        Prompt.of(
+            clip,
+            recipe=source,
+            replicate=replicate,
+            index=first + offset,
+            **dict(written),
+            parents=parents(written.caption, pool, clip.clip_id),
+        )
+        for task_id, (_, clip, first, pool) in tasks.items()
+        for offset, written in enumerate(answers[task_id].captions)
+    ]
+    return drafts, extracted + tally
+
+
+def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption]) -> None:
+    missing = [clip.clip_id for clip in clips if clip.clip_id not in captions]
+    if missing:
+        raise DataError(
+            f"{len(missing)} training clips have no caption, for example {missing[0]!r}; expected one for each; "
+            "captions and gold must come from the same run"
+        )
 
 
 def source_account(found: Sequence[Written], *, in_run: bool) -> SourceAccount:

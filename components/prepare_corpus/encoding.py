@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -16,18 +16,13 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from common.config.corpus import EMBEDDED, PrepareCorpusConfig
-from common.diffusion.spectral_codec import SpectralCodec, load_autoencoder
+from common.diffusion.spectral_codec import load_autoencoder
 from common.diffusion.text import build_tokenizer
 from common.errors import ConfigError, DataError
 from common.models.registry import locate
 from common.storage.artifacts import artifact_hash
 
 Item = TypeVar("Item")
-
-
-def fit_vae(config: PrepareCorpusConfig, clips: Iterable[np.ndarray]) -> Any:
-    """Spectral codec fitted to the first channel of `clips` `(C, T)`."""
-    return SpectralCodec.fit((clip[0] for clip in clips), config.codec)
 
 
 def open_published_vae(config: PrepareCorpusConfig) -> Any:

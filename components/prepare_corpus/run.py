@@ -71,7 +71,8 @@ def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
     """Save `vocabulary.json`, tokenizer and autoencoder (fitted if `vae` is None), in a first pass over the source."""
     import torch
 
-    from components.prepare_corpus.encoding import fit_vae, open_tokenizer, save
+    from common.diffusion.spectral_codec import SpectralCodec
+    from components.prepare_corpus.encoding import open_tokenizer, save
 
     torch.set_num_threads(1)
     settings = maker.settings
@@ -80,7 +81,7 @@ def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
     if vae is None:
         make_all(maker.audio, min(maker.source.shards, -(-settings.codec_fit_clips // settings.clips_per_shard)))
         with model_time():
-            vae = fit_vae(settings, maker.first_clips(settings.codec_fit_clips))
+            vae = SpectralCodec.fit((clip[0] for clip in maker.first_clips(settings.codec_fit_clips)), settings.codec)
     return save(vae, open_tokenizer(settings, vocabulary), target), int(vae.hop_length)
 
 

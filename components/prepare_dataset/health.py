@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from common.contracts.gold import Drop, Durations, Facts, Findings, Health, HeldOutHealth, Noted
+from common.datasets.labels import Notice
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.dataset import Reading, copies
-from components.prepare_dataset.splitting import Splits, Warned
+from components.prepare_dataset.splitting import Splits
 
 F = TypeVar("F", bound=Facts)
 
@@ -102,34 +103,29 @@ def _health(
     splits: Splits,
     clips: Sequence[Clip],
     dropped: Sequence[Drop],
-    warnings: Sequence[Warned],
+    warnings: Sequence[Notice],
     listed: int,
 ) -> Health:
     cut = [clip for clip in clips if "cut" in clip.notes]
     train, validation = next(iter(splits.replicates.values()))
     duplicates = copies(clips)
-    sentences = [notice.message for notice in reading.notices] + [warning.message for warning in warnings]
-    codes = [notice.code for notice in reading.notices] + [warning.code for warning in warnings]
+    notices = [*reading.notices, *warnings]
     mixed = [same for same in duplicates if len({frozenset(clip.labels) for clip in same}) > 1]
     if mixed:
-        codes.append("duplicates_of_other_class")
-        first = mixed[0]
-        sentences.append(
-            f"{len(mixed)} recording(s) are listed with two labels, such as "
-            f"{first[0].source} ({', '.join(first[0].labels)}) and "
-            f"{first[1].source} ({', '.join(first[1].labels)})"
-        )
+        first, other = (f"{clip.source} ({', '.join(clip.labels)})" for clip in mixed[0][:2])
+        message = f"{len(mixed)} recording(s) are listed with two labels, such as {first} and {other}"
+        notices.append(Notice("duplicates_of_other_class", message))
     if reading.unread:
-        codes.append("pool_limited")
-        sentences.append(
+        message = (
             f"{reading.unread} listed clips outside the test split were not read: training and validation are drawn "
             "from the others, which were drawn by class; raise prepare_dataset.max_pool_clips to read more"
         )
+        notices.append(Notice("pool_limited", message))
     return _facts(
         Health,
         clips,
         dropped,
-        sentences,
+        [notice.message for notice in notices],
         counts={
             "listed": listed,
             "usable": len(clips),
@@ -140,7 +136,7 @@ def _health(
             "oracle": len(splits.oracle),
         },
         dropped_by_reason=_counted(drop.reason for drop in dropped),
-        warning_codes=codes,
+        warning_codes=[notice.code for notice in notices],
         duplicates=[[clip.source for clip in same] for same in duplicates[:_LISTED]],
         duplicate_sets=len(duplicates),
         ignored_columns=reading.ignored_columns,

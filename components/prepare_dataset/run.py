@@ -42,10 +42,8 @@ def run(
         folder, reading = _read(plan, code_version)
         check_quality(reading, plan.settings)
         splits = split_clips(reading.clips, reading.labels, plan.dataset, plan.settings, plan.n, plan.replicates)
-        for notice in reading.notices:
+        for notice in [*reading.notices, *splits.warnings]:
             event(log, "warning", code=notice.code, message=notice.message)
-        for warning in splits.warnings:
-            event(log, "warning", code=warning.code, message=warning.message)
         for drop in [*reading.dropped, *splits.dropped, *splits.test_dropped]:
             event(log, "dropped", source=drop.source, reason=drop.reason, detail=drop.detail)
         used = {clip.clip_id: clip for clip in splits.oracle}

@@ -11,6 +11,7 @@ from itertools import combinations
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.contracts.gold import Drop, SplitBy, ValidationFrom
+from common.datasets.labels import Notice
 from common.datasets.names import first_names
 from common.errors import ConfigError, DataError
 from components.prepare_dataset.clips import Clip
@@ -19,19 +20,6 @@ from components.prepare_dataset.drawing import count_labels, draw, hold_out_grou
 SHARED_SEED = 0
 """Seed of draws that all replicates share."""
 _MIN_TEST_GROUPS = 3
-
-
-@dataclass(frozen=True)
-class Warned:
-    """A warning about the data or its split, for readers of the results.
-
-    Attributes:
-        of_test: whether the warning depends on the clips of the test split.
-    """
-
-    code: str
-    message: str
-    of_test: bool = False
 
 
 @dataclass
@@ -56,15 +44,15 @@ class Splits:
     shared: bool = False
     dropped: list[Drop] = field(default_factory=list)
     test_dropped: list[Drop] = field(default_factory=list)
-    warnings: list[Warned] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     test_by: SplitBy = "official"
     validation: ValidationFrom = "official"
     validation_by: SplitBy = "official"
 
     def warn(self, code: str, message: str, of_test: bool = False) -> None:
         """Add a warning unless it is there already."""
-        if Warned(code, message, of_test) not in self.warnings:
-            self.warnings.append(Warned(code, message, of_test))
+        if Notice(code, message, of_test) not in self.warnings:
+            self.warnings.append(Notice(code, message, of_test))
 
 
 def split_clips(

@@ -13,7 +13,7 @@ from common.corpus.shards import Corpus, Shard, read_shard
 from common.records.clips import GoldClip
 from common.records.text import normalize_label
 from common.runtime.seeding import numpy_generator
-from components.retrieve_audio.found import Found
+from components.retrieve_audio.found import Found, corpus_clip
 
 _ENDING = re.compile(r"(?:ing|ed|es|(?<!s)s|e)$")
 
@@ -53,6 +53,7 @@ def find_of_label(
     labels: Sequence[str],
     train: Mapping[int, Sequence[GoldClip]],
     clips_per_gold: int,
+    rate: int,
 ) -> tuple[list[Found], dict[str, int]]:
     """Draw clips for the training clips of every replicate, each corpus clip at most once in a replicate.
 
@@ -68,7 +69,7 @@ def find_of_label(
     for place, facts in enumerate(_facts(corpus, shards)):
         if named := names(facts.pop("label") or "") or names(facts["caption"]):
             held.setdefault(named, []).append((place, facts))
-    found = []
+    found: list[Found] = []
     for replicate, clips in train.items():
         alike: dict[frozenset[str], list[GoldClip]] = {}
         for clip in sorted(clips, key=lambda clip: clip.clip_id):
@@ -80,7 +81,7 @@ def find_of_label(
             for number, row in enumerate(drawn[: len(sources) * clips_per_gold]):
                 rank, turn = divmod(number, len(sources))
                 place, facts = known[row]
-                found.append(Found(OF_LABEL, replicate, sources[turn], rank, place, **facts))
+                found.append((place, corpus_clip(OF_LABEL, replicate, sources[turn], rank, facts, rate)))
     counts = Counter(label for named, known in held.items() for label in named for _ in known)
     return found, {label: counts[label] for label in labels}
 

@@ -1,56 +1,34 @@
-"""One corpus clip that is to stand for a gold clip, and its record."""
+"""Records of corpus clips that are to stand for gold clips."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 from common.config.methods import Recipe
 from common.records.clips import GoldClip, SyntheticClip
 
+Found = tuple[int, SyntheticClip]
+"""Place of a clip among all clips of the corpus's audio shards, and its record."""
 
-class Found(NamedTuple):
-    """A corpus clip found for a gold clip.
 
-    Attributes:
-        rank: number among the clips of its source, from 0.
-        place: its place among all clips of the corpus's audio shards.
-        cosine: of the CLAP embeddings; None where CLAP was not asked.
-        clap_hash: hash of that CLAP's folder, or empty.
-    """
-
-    recipe: Recipe
-    replicate: int
-    source: GoldClip
-    rank: int
-    place: int
-    key: str
-    caption: str
-    duration_s: float
-    cosine: float | None = None
-    clap_hash: str = ""
-
-    @property
-    def clip_id(self) -> str:
-        """Id of the clip."""
-        return f"{self.recipe.name}.s{self.replicate}.{self.source.clip_id}.{self.rank}"
-
-    def record(self, sample_rate_hz: int) -> SyntheticClip:
-        """Record of the clip at a sample rate."""
-        return SyntheticClip.of(
-            self.source,
-            file_name=f"{self.clip_id}.flac",
-            clip_id=self.clip_id,
-            caption=self.caption,
-            recipe=self.recipe.name,
-            replicate=self.replicate,
-            index=self.rank,
-            duration_s=self.duration_s,
-            sample_rate_hz=sample_rate_hz,
-            writer="corpus",
-            model_hash=self.clap_hash,
-            sampling_seed=0,
-            sampler={"corpus_clip": self.key},
-            gain_db=0.0,
-            nearest_clip_id=None if self.cosine is None else self.source.clip_id,
-            nearest_similarity=self.cosine,
-        )
+def corpus_clip(
+    recipe: Recipe, replicate: int, source: GoldClip, rank: int, facts: dict[str, Any], rate: int, **more: Any
+) -> SyntheticClip:
+    """Record of the corpus clip with `facts` (key, caption, duration_s), as number `rank` of its source, from 0."""
+    clip_id = f"{recipe.name}.s{replicate}.{source.clip_id}.{rank}"
+    record: dict[str, Any] = {
+        "file_name": f"{clip_id}.flac",
+        "clip_id": clip_id,
+        "caption": facts["caption"],
+        "recipe": recipe.name,
+        "replicate": replicate,
+        "index": rank,
+        "duration_s": facts["duration_s"],
+        "sample_rate_hz": rate,
+        "writer": "corpus",
+        "model_hash": "",
+        "sampling_seed": 0,
+        "sampler": {"corpus_clip": facts["key"]},
+        "gain_db": 0.0,
+    }
+    return SyntheticClip.of(source, **record | more)

@@ -25,7 +25,7 @@ from common.runtime.work import obtain_all
 from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
-from components.retrieve_audio.found import Found
+from components.retrieve_audio.found import Found, corpus_clip
 
 Floats = NDArray[np.float32]
 
@@ -133,6 +133,7 @@ def find_nearest(
     gold: GoldSet,
     train: Mapping[int, Sequence[GoldClip]],
     clap: Path,
+    rate: int,
     code_version: str,
 ) -> list[Found]:
     """Find the clips nearest to the training clips of every replicate (`train`), among the audio `shards`."""
@@ -144,24 +145,21 @@ def find_nearest(
     by_id = {clip.clip_id: clip for clips in train.values() for clip in clips}
     rows = {clip_id: row for row, clip_id in enumerate(sorted(by_id))}
     scorer = ClapScorer.load(clap, batch_size=size)
-    rate = scorer.sample_rate_hz
+    own_rate = scorer.sample_rate_hz
     most = plan.clips_per_gold * max(len(clips) for clips in train.values())
-    nearest = Nearest(scorer.embed_audio((gold.load(by_id[clip_id], rate) for clip_id in rows), rate), most)
+    nearest = Nearest(scorer.embed_audio((gold.load(by_id[clip_id], own_rate) for clip_id in rows), own_rate), most)
     starts = []
     for item in made.values():
         starts.append(nearest.seen)
         nearest.add(np.load(item / "embeddings.npy", allow_pickle=False))
     facts = cache(lambda shard: read_json(made[shard] / "clips.json"))
-    found = []
+    found: list[Found] = []
     for replicate, clips in train.items():
         own = [rows[clip.clip_id] for clip in clips]
         for match in assign(nearest.cosines[own], nearest.places[own], plan.clips_per_gold):
             shard = int(np.searchsorted(starts, match.place, side="right")) - 1
             told = facts(shard)[match.place - starts[shard]]
             source = clips[match.query]
-            found.append(
-                Found(
-                    RETRIEVED, replicate, source, match.rank, match.place, **told, cosine=match.cosine, clap_hash=digest
-                )
-            )
+            judged = {"model_hash": digest, "nearest_clip_id": source.clip_id, "nearest_similarity": match.cosine}
+            found.append((match.place, corpus_clip(RETRIEVED, replicate, source, match.rank, told, rate, **judged)))
     return found

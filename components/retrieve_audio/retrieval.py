@@ -1,7 +1,7 @@
 """The idea of the stage: find clips of the pretraining corpus that could stand in for generated ones.
 
 A generator has to beat them, since it learned from the same corpus. Read next: nearest.py (the clips that CLAP finds
-nearest), by_label.py (the clips that are called alike), found.py (a clip that was found, and its record), run.py
+nearest), by_label.py (the clips that are called alike), found.py (the record of a clip that was found), run.py
 (nothing to do without a method that takes them).
 """
 
@@ -49,26 +49,26 @@ def retrieve(
         )
     train = {replicate: gold.train(replicate) for replicate in plan.replicates}
     found: list[Found] = []
+    rate = next(iter(gold.clips.values())).sample_rate_hz
     figures: dict[str, float] = {}
     if RETRIEVED in plan.recipes:
         # Imported here, since the clips of a label need no torch.
         from components.retrieve_audio.nearest import find_nearest
 
-        found += find_nearest(plan, corpus_dir, shards, gold, train, clap, code_version)
-        figures["mean_cosine"] = float(np.mean([each.cosine or 0.0 for each in found]))
+        found += find_nearest(plan, corpus_dir, shards, gold, train, clap, rate, code_version)
+        figures["mean_cosine"] = float(np.mean([record.nearest_similarity or 0.0 for _, record in found]))
     if OF_LABEL in plan.recipes:
-        of_label, held = find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold)
+        of_label, held = find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold, rate)
         found += of_label
         write_json(target / HELD, held)
         lacking = [label for label, count in held.items() if not count]
         if lacking:
             log.warning("labels_without_clips hint='they are trained on gold alone' labels=%s", lacking)
         figures["labels_without_clips"] = len(lacking)
-    rate = next(iter(gold.clips.values())).sample_rate_hz
-    records = sorted((each.record(rate) for each in found), key=lambda record: record.clip_id)
+    records = sorted((record for _, record in found), key=lambda record: record.clip_id)
     places: dict[int, list[str]] = {}
-    for each in found:
-        places.setdefault(each.place, []).append(each.clip_id)
+    for place, record in found:
+        places.setdefault(place, []).append(record.clip_id)
     write_audio_folder(target, records, _audio(places, corpus, shards, rate), rate)
     return {"clips": len(found), "corpus_clips": sum(shard.clips for shard in shards), **figures}
 

@@ -7,13 +7,14 @@ Source: github.com/aoifemcdonagh/audioset-processing, `data/balanced_train_segme
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from common.errors import DataError
 from common.runtime.seeding import derive_seed
@@ -89,6 +90,16 @@ _WORDING = {
 _OPENING = re.compile(r"^(.+?) \((.+)\)$")
 
 
+class _Node(BaseModel):
+    id: str = Field(pattern=r"\S")
+    name: str = Field(pattern=r"\S")
+    child_ids: list[str]
+    restrictions: list[str]
+
+
+_NODES = TypeAdapter(Annotated[list[_Node], Field(min_length=1)])
+
+
 @dataclass(frozen=True)
 class Ontology:
     """AudioSet's classes by machine id.
@@ -116,12 +127,12 @@ class Ontology:
         nodes = _nodes(folder / ONTOLOGY_FILE)
         parents: dict[str, list[str]] = {}
         for node in nodes:
-            for child in node["child_ids"]:
-                parents.setdefault(child, []).append(node["id"])
+            for child in node.child_ids:
+                parents.setdefault(child, []).append(node.id)
         return cls(
-            {node["id"]: node["name"] for node in nodes} | _labels(folder / LABELS_FILE),
-            {node["id"]: _above(node["id"], parents) for node in nodes},
-            frozenset(node["id"] for node in nodes if node["restrictions"]),
+            {node.id: node.name for node in nodes} | _labels(folder / LABELS_FILE),
+            {node.id: _above(node.id, parents) for node in nodes},
+            frozenset(node.id for node in nodes if node.restrictions),
         )
 
     def names(self, mids: Sequence[str]) -> list[str]:
@@ -181,30 +192,16 @@ def _labels(path: Path) -> dict[str, str]:
     return names
 
 
-def _nodes(path: Path) -> list[dict[str, Any]]:
+def _nodes(path: Path) -> list[_Node]:
     expected = "expected AudioSet's ontology.json, a list of objects with id, name, child_ids and restrictions"
     try:
         if path.stat().st_size > _MAX_ONTOLOGY_BYTES:
             raise DataError(f"{path} has more than {_MAX_ONTOLOGY_BYTES // 2**20} MB; {expected}")
-        nodes = json.loads(path.read_text(encoding="utf-8-sig"))
+        return _NODES.validate_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; put {path.name} beside the segments CSV") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: {error}; {expected}") from error
-    if not isinstance(nodes, list) or not nodes or not all(_is_node(node) for node in nodes):
-        raise DataError(f"{path} holds something else; {expected}")
-    return nodes
-
-
-def _is_node(node: Any) -> bool:
-    return (
-        isinstance(node, dict)
-        and all(isinstance(node.get(key), str) and node[key].strip() for key in ("id", "name"))
-        and all(
-            isinstance(node.get(key), list) and all(isinstance(item, str) for item in node[key])
-            for key in ("child_ids", "restrictions")
-        )
-    )
+    except ValidationError as error:
+        raise DataError(f"cannot read {path}: {error.errors()[0]['msg']}; {expected}") from error
 
 
 def _above(mid: str, parents: Mapping[str, Sequence[str]]) -> frozenset[str]:

@@ -73,7 +73,7 @@ def test_labels_that_differ_are_kept_apart(tmp_path: Path, labels: list[str]) ->
 def test_spellings_that_are_taken_as_one_label_are_told(tmp_path: Path, spelling: str) -> None:
     listing = from_csv(tmp_path, "f\u00eate", "rain", spelling)
     assert [row.label for row in listing.rows] == ["f\u00eate", "rain", "f\u00eate"]
-    ((code, message),) = listing.notices
+    ((code, message, _),) = listing.notices
     assert code == "spellings_merged" and "f\\xeate" in message
     assert "in line 2" in message and "in line 4" in message
 
@@ -91,7 +91,7 @@ def test_class_folders_of_one_name_in_two_unicode_forms_are_told(tmp_path: Path)
 def test_labels_that_may_stand_for_no_value_are_kept_and_told_with_their_rows(tmp_path: Path, label: str) -> None:
     listing = from_csv(tmp_path, "rain", label, label)
     assert [row.label for row in listing.rows] == ["rain", label, label]
-    ((code, message),) = listing.notices
+    ((code, message, _),) = listing.notices
     assert code == "perhaps_no_value" and f"label {label!r} (2 times, in line 3, line 4)" in message
     assert from_csv(tmp_path, "rain", label, classes=("rain", label)).notices == []
 
@@ -156,8 +156,8 @@ def test_groups_that_look_alike_or_stand_for_no_value_are_told(tmp_path: Path) -
     (tmp_path / "l.csv").write_text("\n".join(["path,label,group", *lines]))
     notices = list_clips(DatasetSpec(name="own", labels=tmp_path / "l.csv")).notices
     assert {notice.code for notice in notices} == {"perhaps_no_value", "groups_alike"}
-    assert any("groups 'Ann' (first in " in message and "line 3)" in message for _, message in notices)
-    assert any("group 'nan' (2 times" in message for _, message in notices)
+    assert any("groups 'Ann' (first in " in message and "line 3)" in message for _, message, _ in notices)
+    assert any("group 'nan' (2 times" in message for _, message, _ in notices)
 
 
 def test_a_class_that_occurs_in_contradictory_rows_alone_is_not_lost(tmp_path: Path) -> None:

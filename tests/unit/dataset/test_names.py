@@ -49,7 +49,7 @@ def found(root: Path, listed: list[str], there: list[str]) -> tuple[list[str], L
 def test_a_file_is_found_under_another_spelling_of_its_name(tmp_path: Path, listed: str, there: str) -> None:
     sources, listing = found(tmp_path, [listed], [there])
     assert sources == [there] and all(row.path.is_file() for row in listing.rows)
-    ((code, message),) = listing.notices
+    ((code, message, _),) = listing.notices
     assert code == "names_differ" and message.startswith("1 listed file(s) were found")
     assert ascii(there)[1:-1] in message
 
