@@ -62,10 +62,7 @@ def _split(text: str, labels: Sequence[str]) -> list[str]:
         return [text]
     parts, position = [], 0
     for match in _pattern(tuple(labels)).finditer(text):
-        label = next(
-            label for number, label in enumerate(_longest_first(labels)) if match.group(number + 1) is not None
-        )
-        parts += [text[position : match.start()], label]
+        parts += [text[position : match.start()], _longest_first(labels)[(match.lastindex or 1) - 1]]
         position = match.end()
     return [*parts, text[position:]]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from common.captions.records import prompt_book
@@ -25,7 +25,7 @@ _AUDIO_TURN = {
 
 
 class AudioLLMCaptioner:
-    """An `AudioCaptioner` that runs on the local GPU or CPU.
+    """Captions from an audio LLM on the local GPU or CPU, one sentence each.
 
     Raises ConfigError: the checkpoint cannot be loaded, or its type is unknown.
     """
@@ -35,12 +35,15 @@ class AudioLLMCaptioner:
         advice = "check caption_clips.audio_llm.checkpoint, or set caption_clips.backend=acoustics"
         with loading("audio LLM", checkpoint, advice) as folder:
             model_type = AutoConfig.from_pretrained(folder).model_type
+            self._prompt = audio_prompt(model_type)
             # Feature extractor and tokenizer only: Omni's own processor also needs libraries for images and video.
             self._extractor = AutoFeatureExtractor.from_pretrained(folder)
             # Left padding: generation continues from the last position of every row.
             self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-            model = _model_class(model_type).from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
-        self._prompt = audio_prompt(model_type)
+            # Only the Thinker of Omni is loaded, which writes text; the talker, which speaks, is not needed.
+            kind = "Qwen2Audio" if model_type == "qwen2_audio" else "Qwen2_5OmniThinker"
+            model_class = getattr(transformers, f"{kind}ForConditionalGeneration")
+            model = model_class.from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
         self._model, _ = prepare(model, self._tokenizer)
 
     @property
@@ -103,16 +106,3 @@ def audio_prompt(model_type: str) -> str:
 def audio_tokens(frames: int) -> int:
     """Number of audio tokens for `frames` mel frames: a convolution and a pooling halve them, as in both models."""
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
-
-
-def _model_class(model_type: str) -> Any:
-    if model_type == "qwen2_audio":
-        from transformers import Qwen2AudioForConditionalGeneration
-
-        return Qwen2AudioForConditionalGeneration
-    if model_type in _AUDIO_TURN:
-        # Only the Thinker of Omni is loaded, which writes text; the talker, which speaks, is not needed.
-        from transformers import Qwen2_5OmniThinkerForConditionalGeneration
-
-        return Qwen2_5OmniThinkerForConditionalGeneration
-    raise unknown_name("type of audio LLM", model_type, _AUDIO_TURN)

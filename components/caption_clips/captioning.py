@@ -8,7 +8,7 @@ replaced by the embedded captioner's. Read next: `acoustics.py` (measurements an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from common.captions.checks import check_sentence, plain_caption
 from common.config.captions import CaptionClipsConfig
@@ -17,24 +17,8 @@ from common.records.clips import Caption, Record
 from common.records.text import joined_labels, normalize_label
 from components.caption_clips.acoustics import Recording, describe, measure
 
-
-class AudioCaptioner(Protocol):
-    """A captioner of recordings, one sentence each."""
-
-    @property
-    def name(self) -> str:
-        """Name and version; stored in every caption's record."""
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Sampling rate of the audio that `caption` expects."""
-
-    @property
-    def batch_size(self) -> int:
-        """Recordings per call."""
-
-    def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:
-        """One unchecked caption per recording, determined by recordings and seeds."""
+if TYPE_CHECKING:
+    from components.caption_clips.audio_llm import AudioLLMCaptioner
 
 
 class AcousticCaptioner:
@@ -64,7 +48,7 @@ class Refusal(Record):
 def checked_captions(
     recordings: Sequence[Recording],
     seeds: Sequence[int],
-    captioner: AudioCaptioner,
+    captioner: AcousticCaptioner | AudioLLMCaptioner,
     fallback: AcousticCaptioner,
     settings: CaptionClipsConfig,
 ) -> tuple[list[Caption], list[Refusal]]:
@@ -92,7 +76,7 @@ def checked_captions(
     return captions, refusals
 
 
-def open_captioner(settings: CaptionClipsConfig) -> AudioCaptioner:
+def open_captioner(settings: CaptionClipsConfig) -> AcousticCaptioner | AudioLLMCaptioner:
     """Captioner named in the settings. Raises ConfigError: its checkpoint cannot be loaded."""
     if settings.backend == "acoustics":
         return AcousticCaptioner(settings.sample_rate_hz)

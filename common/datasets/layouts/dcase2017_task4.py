@@ -12,7 +12,6 @@ the index does not name its repository. The audio archives, behind a password, w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from common.datasets.native import check_folder, contents, entries, read_table
@@ -25,23 +24,9 @@ LISTS = {
     "test": ("evaluation", "groundtruth_weak_label_evaluation_set.csv"),
 }
 CLASSES = (
-    "Air horn, truck horn",
-    "Ambulance (siren)",
-    "Bicycle",
-    "Bus",
-    "Car",
-    "Car alarm",
-    "Car passing by",
-    "Civil defense siren",
-    "Fire engine, fire truck (siren)",
-    "Motorcycle",
-    "Police car (siren)",
-    "Reversing beeps",
-    "Screaming",
-    "Skateboard",
-    "Train",
-    "Train horn",
-    "Truck",
+    *("Air horn, truck horn", "Ambulance (siren)", "Bicycle", "Bus", "Car", "Car alarm", "Car passing by"),
+    *("Civil defense siren", "Fire engine, fire truck (siren)", "Motorcycle", "Police car (siren)"),
+    *("Reversing beeps", "Screaming", "Skateboard", "Train", "Train horn", "Truck"),
 )
 _SEGMENT = re.compile(r"Y?(?P<id>.{11})_\d+(\.\d+)?_\d+(\.\d+)?\.wav")
 
@@ -57,47 +42,31 @@ def list_clips(root: Path) -> Listing:
     for split, (folder, name) in LISTS.items():
         check_folder(root / folder, "the clips, such as Y-5QrBL6MzLg_60.000_70.000.wav")
         present = {path.name for path in entries(root / folder)}
-        listed = _released(root / "metadata" / name) if split == "test" else _listed(root / "metadata" / name)
-        for file, labels in listed.items():
+        for file, (video, labels) in _listed(root / "metadata" / name, released=split == "test").items():
             source = f"{folder}/Y{file}" if f"Y{file}" in present else f"{folder}/{file}"
             first, *further = labels
-            rows.append(Row(root / source, source, first, split, _video(file), tuple(further)))
+            rows.append(Row(root / source, source, first, split, video, tuple(further)))
     return Listing(rows=rows, has_splits=True)
 
 
-def _listed(table: Path) -> dict[str, list[str]]:
-    """Labels by file, from a list of the development set."""
-    found: dict[str, list[str]] = {}
-    for where, values in read_table(table, ("id", "start", "end", "labels"), header=False):
-        file = f"{values['id']}_{values['start']}_{values['end']}.wav"
-        _check_segment(file, where)
-        _add(found, file, re.split(r",(?! )", values["labels"]), where)
+def _listed(table: Path, released: bool) -> dict[str, tuple[str, list[str]]]:
+    """Video and labels by file, from a list of the development set, or the released truth of the evaluation set."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    columns = ("file" if released else "id", "start", "end", "labels")
+    for where, values in read_table(table, columns, "\t" if released else ",", header=False):
+        if released:
+            file, labels = values["file"], [values["labels"]]
+            file = file.removeprefix("Y") if len(file.split("_", 1)[0]) > 11 else file
+        else:
+            file = f"{values['id']}_{values['start']}_{values['end']}.wav"
+            labels = re.split(r",(?! )", values["labels"])
+        match = _SEGMENT.fullmatch(file)
+        if match is None:
+            raise DataError(f"{where}: {file!r} is no clip; expected <YouTube id>_<start>_<end>.wav")
+        _, known = found.setdefault(file, (match["id"], []))
+        for label in labels:
+            if label not in CLASSES:
+                raise DataError(f"{where}: {unknown_name('label', label, CLASSES)}")
+            if label not in known:
+                known.append(label)
     return found
-
-
-def _released(table: Path) -> dict[str, list[str]]:
-    """Labels by file, from the ground truth of the evaluation set."""
-    found: dict[str, list[str]] = {}
-    for where, values in read_table(table, ("file", "start", "end", "label"), "\t", header=False):
-        file = values["file"].removeprefix("Y") if len(values["file"].split("_", 1)[0]) > 11 else values["file"]
-        _check_segment(file, where)
-        _add(found, file, [values["label"]], where)
-    return found
-
-
-def _add(found: dict[str, list[str]], file: str, labels: Iterable[str], where: str) -> None:
-    for label in labels:
-        if label not in CLASSES:
-            raise DataError(f"{where}: {unknown_name('label', label, CLASSES)}")
-        if label not in found.setdefault(file, []):
-            found[file].append(label)
-
-
-def _check_segment(file: str, where: str) -> None:
-    if not _SEGMENT.fullmatch(file):
-        raise DataError(f"{where}: {file!r} is no clip; expected <YouTube id>_<start>_<end>.wav")
-
-
-def _video(file: str) -> str:
-    match = _SEGMENT.fullmatch(file)
-    return match["id"] if match else file
