@@ -28,7 +28,7 @@ from common.errors import DataError, Interrupted
 from common.log import Progress, get_logger
 from common.runtime.parallel import abandoned, run_all
 from components.prepare_corpus.sources import Dropped, Source, SourceClip
-from components.prepare_corpus.store import ShardStore
+from components.prepare_corpus.store import ShardFacts, ShardStore
 
 if TYPE_CHECKING:
     from components.prepare_corpus.encoding import Models
@@ -58,17 +58,17 @@ class _Facts:
         facts = {"caption": clip.caption, "label": clip.label, "duration_s": duration_s}
         return json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
 
-    def as_json(self, dropped: Dropped) -> dict[str, object]:
-        return {
-            "clips": len(self.captions),
-            "captions": self.captions,
-            "labels": sorted(self.labels),
-            "seconds": sum(self.durations_s),
-            "durations_s": [min(self.durations_s, default=0.0), max(self.durations_s, default=0.0)],
-            "lengths": self.lengths or None,
-            "latent_channels": self.latent_channels,
-            "dropped": vars(dropped),
-        }
+    def of_shard(self, dropped: Dropped) -> ShardFacts:
+        return ShardFacts(
+            clips=len(self.captions),
+            captions=self.captions,
+            labels=sorted(self.labels),
+            seconds=sum(self.durations_s),
+            durations_s=(min(self.durations_s, default=0.0), max(self.durations_s, default=0.0)),
+            lengths=self.lengths or None,
+            latent_channels=self.latent_channels,
+            dropped=dropped,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ShardMaker:
                 with ShardWriter(folder / "audio.tar") as writer:
                     for _ in self._kept(self._read(number, dropped), writer, facts):
                         pass
-                self.store.put(name, folder / "audio.tar", facts.as_json(dropped))
+                self.store.put(name, folder / "audio.tar", facts.of_shard(dropped))
         return name
 
     def both(self, models: Models, number: int) -> tuple[str, str]:
@@ -123,7 +123,7 @@ class ShardMaker:
             latents = open_files.enter_context(ShardWriter(folder / "latents.tar"))
             clips = self._read(number, dropped)
             if has_audio:
-                dropped = Dropped(**self.store.facts(audio_name)["dropped"])
+                dropped = self.store.facts(audio_name).dropped
                 file = open_files.enter_context(self.store.open(audio_name))
                 clips = (SourceClip(clip.key, clip.audio, clip.caption, clip.label) for clip in read_audio_shard(file))
             writer = None
@@ -133,9 +133,9 @@ class ShardMaker:
             self._encode(models, clips, latents, facts, unfit)
             open_files.close()
             if writer is not None:
-                self.store.put(audio_name, folder / "audio.tar", audio_facts.as_json(dropped))
+                self.store.put(audio_name, folder / "audio.tar", audio_facts.of_shard(dropped))
             unfit.update(dropped)
-            self.store.put(name, folder / "latents.tar", facts.as_json(unfit))
+            self.store.put(name, folder / "latents.tar", facts.of_shard(unfit))
 
     def _encode(
         self, models: Models, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts, unfit: Dropped

@@ -8,7 +8,6 @@ often sorted by label, and unshuffled only the last label would be held out.
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import sqlite3
 import tempfile
@@ -20,12 +19,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from common.audio.walk import Found
 from common.errors import DataError
 from components.prepare_corpus.captions import CaptionRow, OnBad, clip_key
 from components.prepare_corpus.sources import Dropped, Survey
 
 _FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8192;"
+_SURVEY = TypeAdapter(Survey)
 _AUDIO, _LOST, _CAPTION = 0, 1, 2
 """Kinds of entries; a lost file has its reason as label and the details as caption."""
 
@@ -56,8 +58,7 @@ class CaptionIndex:
 
     def survey(self) -> Survey:
         """Counts made when the index was built."""
-        found = json.loads(self._one("SELECT value FROM facts"))
-        return Survey(found["captions"], Dropped(**found["dropped"]), found["excluded"])
+        return _SURVEY.validate_json(self._one("SELECT value FROM facts"))
 
     def clips(self) -> int:
         """Number of clips."""
@@ -170,7 +171,7 @@ class _Builder:
         self._dropped.add(reason.partition(":")[0], f"{where}: {reason}")
 
     def facts(self) -> str:
-        return json.dumps({"captions": self._captions, "excluded": self._excluded, "dropped": vars(self._dropped)})
+        return _SURVEY.dump_json(Survey(self._captions, self._dropped, self._excluded)).decode()
 
     def captions(self, rows: Iterable[CaptionRow]) -> Iterator[_Entry]:
         for row in rows:

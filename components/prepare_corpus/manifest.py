@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from common.corpus.shards import VERSION, Kind, Shard, Split
 from common.errors import DataError
 from common.storage.hashing import hash_json
 from components.prepare_corpus.sources import Dropped, Source
-from components.prepare_corpus.store import ShardStore
+from components.prepare_corpus.store import ShardFacts, ShardStore
 
 if TYPE_CHECKING:
     from components.prepare_corpus.encoding import Models
@@ -42,7 +43,8 @@ def make_manifest(
     Raises DataError: too much was dropped, or fewer than two shards have clips.
     """
     survey = source.survey()
-    dropped, filled, entries = Dropped(**vars(survey.dropped)), list[tuple[str, str]](), list[dict[str, Any]]()
+    dropped, filled, latents = Dropped(), list[tuple[str, str]](), list[ShardFacts]()
+    dropped.update(survey.dropped)
     clips, seconds, channels, labels = 0, 0.0, 0, set[str]()
     durations_s: list[float] = []
     characters: list[int] = []
@@ -50,23 +52,23 @@ def make_manifest(
     with closing(sqlite3.connect("")) as captions:
         captions.execute("CREATE TABLE captions (hash INTEGER PRIMARY KEY)")
         for pair, facts in zip(names, store.all_facts([pair[0] for pair in names]), strict=True):
-            dropped.update(Dropped(**facts["dropped"]))
-            if not facts["clips"]:
+            dropped.update(facts.dropped)
+            if not facts.clips:
                 continue
             filled.append(pair)
-            entries.append(_entry(facts))
-            clips += facts["clips"]
-            seconds += facts["seconds"]
-            channels = facts["latent_channels"]
-            labels.update(facts["labels"])
-            durations_s = _range([*durations_s, *facts["durations_s"]])
-            characters = _range([*characters, *map(len, facts["captions"])])
-            hashes = ((int(hash_json(caption)[:15], 16),) for caption in facts["captions"])
+            latents.append(facts.model_copy(update={"captions": []}))
+            clips += facts.clips
+            seconds += facts.seconds
+            channels = facts.latent_channels
+            labels.update(facts.labels)
+            durations_s = _range([*durations_s, *facts.durations_s])
+            characters = _range([*characters, *map(len, facts.captions)])
+            hashes = ((int(hash_json(caption)[:15], 16),) for caption in facts.captions)
             captions.executemany("INSERT OR IGNORE INTO captions VALUES (?)", hashes)
         distinct = int(captions.execute("SELECT COUNT(*) FROM captions").fetchone()[0])
     if absent := source.absent(clips + dropped.total - survey.dropped.total):
         dropped.update(
-            Dropped({"absent_audio": absent}, [f"{absent} captions name clips that are in none of the shards"])
+            Dropped(Counter(absent_audio=absent), [f"{absent} captions name clips that are in none of the shards"])
         )
     dropped.check(survey.captions, settings.max_bad_fraction)
     if len(filled) < 2:
@@ -74,7 +76,7 @@ def make_manifest(
     manifest = {
         "version": VERSION,
         "source": settings.source,
-        "shards": _publish(settings, store, filled, entries, target),
+        "shards": _publish(settings, store, filled, latents, target),
         "clips": clips,
         "hours": round(seconds / 3600, 6),
         "duration_s": durations_s,
@@ -101,25 +103,21 @@ def _publish(
     settings: PrepareCorpusConfig,
     store: ShardStore,
     names: Sequence[tuple[str, str]],
-    latents: list[dict[str, Any]],
+    latents: list[ShardFacts],
     target: Path,
 ) -> list[dict[str, Any]]:
     """Manifest entries of shards with clips: all latents, then all audio."""
-    kinds: dict[Kind, tuple[list[str], list[dict[str, Any]]]] = {"latents": ([pair[0] for pair in names], latents)}
+    kinds: dict[Kind, tuple[list[str], list[ShardFacts]]] = {"latents": ([pair[0] for pair in names], latents)}
     if settings.keep_audio:
         audio = [pair[1] for pair in names]
-        kinds["audio"] = audio, [_entry(facts) for facts in store.all_facts(audio)]
-    total = sum(entry["bytes"] for _, entries in kinds.values() for entry in entries)
+        kinds["audio"] = audio, [facts.model_copy(update={"captions": []}) for facts in store.all_facts(audio)]
+    total = sum(facts.bytes for _, every in kinds.values() for facts in every)
     link = target if total <= LINKED_BYTES else None
     # At least one shard is held out, at least one trained on.
     training = max(1, min(len(names) - 1, round(len(names) * (1 - settings.heldout_fraction))))
     shards: list[Shard] = []
-    for kind, (found, entries) in kinds.items():
-        for number, (name, entry) in enumerate(zip(found, entries, strict=True)):
+    for kind, (found, every) in kinds.items():
+        for number, (name, facts) in enumerate(zip(found, every, strict=True)):
             split: Split = "train" if number < training else "heldout"
-            shards.append(store.publish(name, entry, kind, split, link, number))
+            shards.append(store.publish(name, facts, kind, split, link, number))
     return [shard.model_dump(mode="json", exclude_none=True) for shard in shards]
-
-
-def _entry(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: facts.get(name) for name in ("clips", "bytes", "sha256", "lengths")}

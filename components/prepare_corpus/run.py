@@ -91,4 +91,4 @@ def _captions(maker: ShardMaker) -> Iterator[str]:
         yield from captions
         return
     for name in make_all(maker.audio, maker.source.shards):
-        yield from maker.store.facts(name)["captions"]
+        yield from maker.store.facts(name).captions

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -24,15 +24,16 @@ class SourceClip(NamedTuple):
     label: str | None
 
 
+@dataclass
 class Dropped:
-    """Clips left out, counted by reason, with examples; `Dropped(**vars(dropped))` is a copy."""
+    """Clips left out, counted by reason, with examples."""
 
-    def __init__(self, counts: Mapping[str, int] | None = None, examples: Iterable[str] = ()) -> None:
-        self.counts, self.examples = Counter(counts or {}), list(examples)
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
 
     def add(self, code: str, message: str) -> None:
         """Count one clip."""
-        self.update(Dropped({code: 1}, [message]))
+        self.update(Dropped(Counter([code]), [message]))
 
     def update(self, other: Dropped) -> None:
         """Add the counts and examples of `other`."""

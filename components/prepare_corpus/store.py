@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -12,15 +11,34 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from pydantic import Field
 
 from common.corpus.shards import Kind, Shard, Split
+from common.records.clips import Record
 from common.storage import ObjectStore
 from common.storage.hashing import hash_file, hash_json
 from common.storage.items import ItemStore
+from components.prepare_corpus.sources import Dropped
 
 _ABANDONED_S = 86400.0
 _READERS, _READ_AHEAD = 8, 64
+
+
+class ShardFacts(Record):
+    """Facts of a finished shard; bytes and hash are those of its file."""
+
+    clips: int
+    captions: list[str]
+    labels: list[str]
+    seconds: float
+    durations_s: tuple[float, float] = Field(description="of the shortest and the longest clip")
+    lengths: dict[int, int] | None = Field(description="latent shards: clips by latent length")
+    latent_channels: int
+    dropped: Dropped
+    bytes: int = 0
+    sha256: str = ""
 
 
 class ShardStore:
@@ -40,12 +58,11 @@ class ShardStore:
         digest = hash_json({"code": self._code_version, "kind": kind, **key})
         return f"{kind}/{digest[:2]}/{digest[:32]}"
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """Facts of a finished shard, with its `bytes` and `sha256`. Raises StorageError: the shard is not finished."""
-        facts: dict[str, Any] = json.loads(self._objects.read_bytes(f"{name}.json"))
-        return facts
+    def facts(self, name: str) -> ShardFacts:
+        """Facts of a finished shard. Raises StorageError: the shard is not finished."""
+        return ShardFacts.model_validate_json(self._objects.read_bytes(f"{name}.json"))
 
-    def all_facts(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def all_facts(self, names: Sequence[str]) -> Iterator[ShardFacts]:
         """`facts` of many shards in order; read ahead, since each costs a round trip on S3."""
         with ThreadPoolExecutor(_READERS) as readers:
             for first in range(0, len(names), _READ_AHEAD):
@@ -58,7 +75,7 @@ class ShardStore:
             return False
         facts = self.facts(name)
         path = self._objects.local_path(f"{name}.tar")
-        return bool(size == facts["bytes"] and (path is None or hash_file(path) == facts["sha256"]))
+        return bool(size == facts.bytes and (path is None or hash_file(path) == facts.sha256))
 
     def open(self, name: str) -> BinaryIO:
         """Stream of a finished shard."""
@@ -70,21 +87,19 @@ class ShardStore:
         with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
 
-    def put(self, name: str, path: Path, facts: dict[str, Any]) -> None:
+    def put(self, name: str, path: Path, facts: ShardFacts) -> None:
         """Move a complete shard into the store, then write its facts."""
-        facts = {**facts, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+        facts = facts.model_copy(update={"bytes": path.stat().st_size, "sha256": hash_file(path)})
         final = self._objects.local_path(f"{name}.tar")
         if final is not None and final.is_relative_to(self._scratch.parents[1]):
             final.parent.mkdir(parents=True, exist_ok=True)
             path.replace(final)
         else:
             self._objects.upload(f"{name}.tar", path)
-        self._objects.write_bytes(f"{name}.json", json.dumps(facts, ensure_ascii=False).encode())
+        self._objects.write_bytes(f"{name}.json", facts.model_dump_json().encode())
 
-    def publish(
-        self, name: str, entry: dict[str, Any], kind: Kind, split: Split, link: Path | None, number: int
-    ) -> Shard:
-        """Manifest entry of a finished shard, of which `entry` has clips, bytes, hash and lengths.
+    def publish(self, name: str, facts: ShardFacts, kind: Kind, split: Split, link: Path | None, number: int) -> Shard:
+        """Manifest entry of a finished shard.
 
         Args:
             link: artifact folder to hold the shard if that costs no space (a hard link on the same file system);
@@ -94,7 +109,8 @@ class ShardStore:
         local = self._objects.local_path(f"{name}.tar")
         linked = link is not None and local is not None and _link(local, link / relative)
         uri = relative if linked else f"{self._objects.uri}/{name}.tar"
-        return Shard.model_validate({"uri": uri, "kind": kind, "split": split, **entry})
+        told = facts.model_dump(include={"clips", "bytes", "sha256", "lengths"})
+        return Shard(uri=uri, kind=kind, split=split, **told)
 
     def remove_abandoned(self) -> None:
         """Delete what killed runs left behind, if it is at least a day old."""
