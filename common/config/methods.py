@@ -93,6 +93,19 @@ class Method(Frozen):
         return self.recipe is not None and self.recipe.source == "generate"
 
     @property
+    def side(self) -> Literal["without", "with", "control"] | None:
+        """Where the method stands in the comparison of the best classifiers; None = a ceiling, which takes no part.
+
+        `without` trains on the run's own clips, `with` on generated ones too, `control` on clips of the pretraining
+        corpus as they are: what a generator that learned from that corpus has to beat.
+        """
+        if self.ceiling:
+            return None
+        if self.synthetic:
+            return "with"
+        return "control" if self.recipe and self.recipe.from_corpus else "without"
+
+    @property
     def without_clips(self) -> str | None:
         """Why there may be no clips for the method, so that it is left out; None = there always are."""
         if self.ceiling:

@@ -143,11 +143,13 @@ class MethodDifference(Difference):
 
 
 class Bests(Contract):
-    """What validation chose among all learners and methods, without and with synthetic audio."""
+    """What validation chose among all learners and methods, on the run's own clips alone and with synthetic audio."""
 
     without: Best | None
     synthetic: Best | None = Field(validation_alias=AliasChoices("with", "synthetic"), serialization_alias="with")
-    difference: Difference | None
+    difference: Difference | None = Field(description="with synthetic audio minus without")
+    control: Best | None = absent("with clips of the pretraining corpus as they are")
+    control_difference: Difference | None = absent("with synthetic audio minus the control")
 
 
 class Gain(Interval):

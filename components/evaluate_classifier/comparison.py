@@ -204,7 +204,7 @@ def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> d
 
 
 def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> Bests:
-    """Figure of what validation chose without and with synthetic audio, and their paired difference."""
+    """Figure of what validation chose on each side, and how that with synthetic audio differs from the others."""
     sides = {}
     for side, chosen in best.items():
         if chosen:
@@ -213,14 +213,19 @@ def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> Bests:
             score = scorer.score([(chosen[replicate], replicate) for replicate in pairs]).score
             named = {replicate: Pair(learner=one, method=other) for replicate, (one, other) in pairs.items()}
             sides[side] = Best(learner=learner, method=method, chosen=named, **{scorer.figure: score})
-    replicates = sorted(set(best.get("without", {})) & set(best.get("with", {})))
-    difference = None
-    if replicates:
-        first, second = (
-            [(best[side][replicate], replicate) for replicate in replicates] for side in ("with", "without")
-        )
-        difference = Difference(seeds=replicates, **dict(scorer.difference(first, second)))
-    return Bests(without=sides.get("without"), synthetic=sides.get("with"), difference=difference)
+
+    def gain(other: str) -> Difference | None:
+        replicates = sorted(set(best.get(other, {})) & set(best.get("with", {})))
+        first, second = ([(best[side][replicate], replicate) for replicate in replicates] for side in ("with", other))
+        return Difference(seeds=replicates, **dict(scorer.difference(first, second))) if replicates else None
+
+    return Bests(
+        without=sides.get("without"),
+        synthetic=sides.get("with"),
+        difference=gain("without"),
+        control=sides.get("control"),
+        control_difference=gain("control"),
+    )
 
 
 def _differences(scorer: Scorer, arms: Arms, pairs: list[tuple[str, str]]) -> list[MethodDifference]:

@@ -171,19 +171,18 @@ def _selected(
 
 
 def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan) -> dict[str, dict[int, str]]:
-    """Model without and with synthetic audio that `best_of` chooses, by replicate; ceilings are left out."""
-    best: dict[str, dict[int, str]] = {"without": {}, "with": {}}
+    """Model that `best_of` chooses, by side (`Method.side`) and replicate."""
+    best: dict[str, dict[int, str]] = {"without": {}, "with": {}, "control": {}}
     for replicate in plan.replicates:
-        for side, synthetic in (("without", False), ("with", True)):
+        for side, chosen in best.items():
             order = {}
             for name, arm in predictions.items():
                 learner, method = learner_and_method(name)
                 told = inputs.learners.get(f"{learner}/{method}/{replicate}")
-                kind = plan.methods[method]
-                if told and replicate in arm and not kind.ceiling and kind.synthetic == synthetic:
+                if told and replicate in arm and plan.methods[method].side == side:
                     order[name] = told
             if order:
-                best[side][replicate] = best_of(order)
+                chosen[replicate] = best_of(order)
     return best
 
 

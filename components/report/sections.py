@@ -101,7 +101,8 @@ def learner_rows(report: Report) -> dict[str, list[tuple[Interval, bool] | None]
     Learners are in the order of the catalogue, as JSON sorts their names.
     """
     learners = learners_in_order(report.learners)
-    chosen = {(side.learner, side.method) for side in (report.best.without, report.best.synthetic) if side}
+    best = report.best
+    chosen = {(side.learner, side.method) for side in (best.without, best.synthetic, best.control) if side}
     return {
         method: [
             (cell.score, (name, method) in chosen) if (cell := report.learners[name].get(method)) else None
@@ -113,12 +114,17 @@ def learner_rows(report: Report) -> dict[str, list[tuple[Interval, bool] | None]
 
 
 def best_tiles(report: Report) -> list[tuple[str, Best, str]]:
-    """What validation chose without and with synthetic audio, where another learner than AST could be chosen."""
-    sides = {"without": report.best.without, "with": report.best.synthetic} if len(report.learners) > 1 else {}
+    """What validation chose on each side, where another learner than AST could be chosen."""
+    best = report.best
+    sides = {
+        "Best without synthetic audio": best.without,
+        "Best with synthetic audio": best.synthetic,
+        "Control: best with corpus clips": best.control,
+    }
     return [
-        (f"Best {name} synthetic audio", side, pair(side.learner, side.method, report))
+        (name, side, pair(side.learner, side.method, report))
         for name, side in sides.items()
-        if side
+        if side and len(report.learners) > 1
     ]
 
 

@@ -65,7 +65,15 @@ def _best(without: Best, evaluation: Evaluation) -> str:
         if len(row.per_seed) < MIN_REPLICATES:
             meaning = f"{_plural(len(row.per_seed), 'replicate')} cannot tell a gain from chance"
         found += f", with it {reached(synthetic)}: {meaning} ({_gain(row)})"
-    ahead = not row or not synthetic or without.score.mean >= synthetic.score.mean
+    if control := evaluation.best.control:
+        found += f". The control, corpus clips as they are, reaches {reached(control)}"
+        if beside := evaluation.best.control_difference:
+            what = {1: "synthetic audio beats it", -1: "synthetic audio does worse", 0: "no reliable difference"}
+            found += f": {what[reliable(beside)]} ({_gain(beside)})"
+            if row and reliable(row) > 0 and reliable(beside) <= 0:
+                found += ", so the gain is what the corpus holds"
+    others = [side.score.mean for side in (synthetic if row else None, control) if side]
+    ahead = all(without.score.mean >= other for other in others)
     if ahead and find_learner(without.learner).simple and without.method == BASELINE:
         found += f". A simple baseline does best: {pair(without.learner, without.method, evaluation)}"
     return found

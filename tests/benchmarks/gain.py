@@ -1,8 +1,8 @@
 """What synthetic audio gains: the best classifier with it beside the best without, both chosen on validation.
 
 Each cell (a set, a number of clips, a fold that tests) is an ordinary run of the pipeline with a corpus of its own, which
-holds neither gold nor test clips. The same run with the control by label beside it (corpus clips of the label, as they
-are) says whether the generator beats what it learned from. Two oracles of `labels.py` hear the accepted clips.
+holds neither gold nor test clips. The control, corpus clips of the label as they are, says whether the generator beats
+what it may learn from. Two oracles of `labels.py` hear the accepted clips.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from scipy.stats import t as student
 from common.errors import DataError, SynthioError, unknown_name
 from common.storage import read_json
 from tests.benchmarks.figures import FOLDER, machine
-from tests.benchmarks.labels import measure
+from tests.benchmarks.labels import Generated, hear, labels_right
 from tests.benchmarks.learner_sets import DEMO, SETS, Layout, Row, folds, read_rows, write_dataset
 from tests.benchmarks.learners import Cell, run
 
-METHODS = "gold,noise,vanilla,synthio,synthio_corpus,extra_real"
-CONTROL = "corpus_label"
+METHODS = "gold,noise,corpus_label,vanilla,synthio,synthio_corpus,extra_real"
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class Result:
         synthetic: of the best with it.
         low: of the 95 % interval of their paired difference.
         pair: the learner and method that were chosen most often with synthetic audio.
-        control: accuracy of the best without synthetic audio once corpus clips of the label may be trained on; None =
-            the corpus holds none.
+        control: accuracy of the best with corpus clips as they are; None = the corpus holds none of the labels.
+        beside: mean, low and high of its paired difference: with synthetic audio minus the control.
         learners: accuracy by learner and method, mean over replicates.
         oracles: accuracy of the two oracles on test clips.
         right: share of right labels by recipe and oracle, of accepted clips.
@@ -85,6 +84,7 @@ class Result:
     high: float
     pair: str
     control: float | None
+    beside: tuple[float, float, float] | None
     learners: dict[str, dict[str, float]]
     oracles: dict[str, float]
     right: dict[str, dict[str, float]]
@@ -145,14 +145,16 @@ def _write_captions(path: Path, rows: Sequence[Row]) -> Path:
     return path.resolve()
 
 
-def read(cell: Cell, folder: Path, control: Path) -> Result:
-    """The figures of a finished run, and of the same run with the control beside it."""
-    report, beside = read_json(folder / "report.json"), read_json(control / "report.json")
+def read(cell: Cell, folder: Path) -> Result:
+    """The figures of a finished run."""
+    report = read_json(folder / "report.json")
     best, difference = report["best"], report["best"]["difference"]
-    chosen = best["with"]
-    oracles, rows = measure(folder)
-    accepted = {row.recipe: row for row in rows if row.kept == "accepted"}
-    with_control = any(CONTROL in methods for methods in beside["learners"].values())
+    chosen, control, beside = best["with"], best.get("control"), best.get("control_difference")
+    _, clips, oracles, own = hear(folder)
+    accepted: dict[str, list[Generated]] = {}
+    for clip in clips:
+        if clip.accepted:
+            accepted.setdefault(clip.clip.recipe, []).append(clip)
     return Result(
         cell=cell,
         without=100 * best["without"]["accuracy"]["mean"],
@@ -160,28 +162,31 @@ def read(cell: Cell, folder: Path, control: Path) -> Result:
         low=100 * difference["low"],
         high=100 * difference["high"],
         pair=f"{chosen['learner']} on {chosen['method']}",
-        control=100 * beside["best"]["without"]["accuracy"]["mean"] if with_control else None,
+        control=100 * control["accuracy"]["mean"] if control else None,
+        beside=(100 * beside["mean"], 100 * beside["low"], 100 * beside["high"]) if beside else None,
         learners={
             learner: {name: 100 * told["accuracy"]["mean"] for name, told in methods.items()}
-            for learner, methods in beside["learners"].items()
+            for learner, methods in report["learners"].items()
         },
-        oracles=oracles,
-        right={recipe: row.right for recipe, row in accepted.items()},
-        clips={recipe: row.clips for recipe, row in accepted.items()},
+        oracles=own,
+        right={recipe: labels_right(oracles, found) for recipe, found in accepted.items()},
+        clips={recipe: len(found) for recipe, found in accepted.items()},
         seconds=read_json(folder / "run.json")["wall_seconds"],
     )
 
 
 def table(results: Sequence[Result]) -> str:
     """A row for each cell as Markdown."""
-    head = ["set", "n", "fold", "best without", "best with", "difference", "chosen with", "best without, corpus clips"]
+    head = ["set", "n", "fold", "best without", "best with", "difference", "chosen with", "control", "difference"]
     head += ["labels of accepted clips right, by recipe (" + ", ".join(results[0].oracles) + ")", "oracles", "s"]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for each in results:
         right = [f"{recipe}: {_shares(each.right[recipe])} of {each.clips[recipe]}" for recipe in each.right]
         row = [each.cell.name, str(each.cell.n), each.cell.fold or "-", f"{each.without:.1f}", f"{each.synthetic:.1f}"]
         row += [f"{each.gain:+.1f} ({each.low:+.1f} to {each.high:+.1f})", each.pair]
-        row += ["-" if each.control is None else f"{each.control:.1f}", "; ".join(right), _shares(each.oracles)]
+        row += ["-" if each.control is None else f"{each.control:.1f}"]
+        row += ["{:+.1f} ({:+.1f} to {:+.1f})".format(*each.beside) if each.beside else "-"]
+        row += ["; ".join(right), _shares(each.oracles)]
         lines.append(f"| {' | '.join([*row, f'{each.seconds:.0f}'])} |")
     return "\n".join(lines)
 
@@ -250,8 +255,7 @@ def main() -> int:
     for cell, corpus in planned:
         print(f"{cell.name}, n = {cell.n}{cell.fold and f', fold {cell.fold}'}: ", end="", flush=True)
         try:
-            first = _asked(asked, corpus, asked.methods)
-            results.append(read(cell, run(cell, first), run(cell, _asked(asked, corpus, f"{asked.methods},{CONTROL}"))))
+            results.append(read(cell, run(cell, _with_corpus(asked, corpus))))
         except SynthioError as error:
             failed = True
             print(error, flush=True)
@@ -264,9 +268,9 @@ def main() -> int:
     return int(failed)
 
 
-def _asked(asked: argparse.Namespace, corpus: str, methods: str) -> argparse.Namespace:
+def _with_corpus(asked: argparse.Namespace, corpus: str) -> argparse.Namespace:
     own = copy(asked)
-    own.overrides, own.methods = f"{corpus} {asked.overrides}".strip(), methods
+    own.overrides = f"{corpus} {asked.overrides}".strip()
     return own
 
 

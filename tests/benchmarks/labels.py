@@ -148,6 +148,16 @@ def measure(run: Path) -> tuple[dict[str, float], list[Row]]:
     Raises:
         DataError: there is no such run, or its clips have several labels.
     """
+    gold, clips, oracles, own = hear(run)
+    return own, list(_rows(oracles, Discriminants(gold), clips, gold.replicates))
+
+
+def hear(run: Path) -> tuple[GoldSet, list[Generated], Oracles, dict[str, float]]:
+    """Gold set and generated clips of a run, its oracles, and their accuracy on test clips in percent.
+
+    Raises:
+        DataError: there is no such run, or its clips have several labels.
+    """
     if not (run / "run.json").is_file():
         raise DataError(f"no run in {run}: expected run.json there; give RUN=runs/<name of a run>")
     artifacts = read_json(run / "run.json")["artifacts"]
@@ -157,7 +167,12 @@ def measure(run: Path) -> tuple[dict[str, float], list[Row]]:
     oracles = Oracles([Clip(gold.load(clip, RATE), clip.label) for clip in gold.oracle()])
     with running_as(READER):
         own = oracles.accuracy([Clip(load_clip(test, clip, RATE), clip.label) for clip in read_clips(test, GoldClip)])
-    return own, list(_rows(oracles, Discriminants(gold), generated(artifacts), gold.replicates))
+    return gold, generated(artifacts), oracles, own
+
+
+def labels_right(oracles: Oracles, clips: Sequence[Generated]) -> dict[str, float]:
+    """Percent of the clips whose label each oracle hears."""
+    return oracles.accuracy([Clip(each.audio(), each.clip.label) for each in clips])
 
 
 def _rows(
@@ -169,7 +184,7 @@ def _rows(
             own = [each for each in clips if each.clip.recipe == recipe and keeps(each)]
             if not own:
                 continue
-            right = oracles.accuracy([Clip(each.audio(), each.clip.label) for each in own])
+            right = labels_right(oracles, own)
             gains = {}
             for weight in WEIGHTS:
                 found = [

@@ -74,6 +74,7 @@ def result(fold: str, gain: float) -> Result:
         high=gain + 2,
         pair="stats on synthio",
         control=None,
+        beside=None,
         learners={},
         oracles={"regression": 88.1, "cnn": 90.2},
         right={"dpo-template-filtered": {"regression": 76.0, "cnn": 91.0}},

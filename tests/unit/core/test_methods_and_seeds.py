@@ -44,3 +44,11 @@ def test_label_text_is_normalised_in_one_way() -> None:
 def test_the_readme_names_every_one(names: dict[str, object]) -> None:
     text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_each_method_stands_on_one_side_of_the_comparison_and_ceilings_on_none() -> None:
+    sides = {name: method.side for name, method in METHODS.items()}
+    assert sides["extra_real"] is None
+    assert {name for name, side in sides.items() if side == "control"} == {"retrieval", "corpus_label"}
+    assert {sides[name] for name in ("vanilla", "synthio", "synthio_corpus", "synthio_classic")} == {"with"}
+    assert {sides[name] for name in ("gold", "noise", "specaugment", "background_noise")} == {"without"}

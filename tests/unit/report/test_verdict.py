@@ -165,6 +165,44 @@ def test_the_best_classifiers_decide_and_come_first_whatever_learner_they_are() 
     assert "The paper's question, with AST: Synthio raised" in found["text"]
 
 
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (
+            (-0.01, -0.03, 0.02),
+            "no reliable difference (−1.0 points, −3.0 to +2.0), so the gain is what the corpus holds",
+        ),
+        (
+            (-0.06, -0.08, -0.02),
+            "synthetic audio does worse (−6.0 points, −8.0 to −2.0), so the gain is what the corpus",
+        ),
+        ((0.03, 0.01, 0.05), "synthetic audio beats it (+3.0 points, +1.0 to +5.0)."),
+    ],
+)
+def test_a_gain_stands_beside_what_corpus_clips_as_they_are_bring(
+    beside: tuple[float, float, float], said: str
+) -> None:
+    def row(mean: float, low: float, high: float) -> dict[str, Any]:
+        return {"mean": mean, "low": low, "high": high, "per_seed": [mean] * 3, "seeds": [0, 1, 2], **REST}
+
+    evaluation = make_evaluation()
+    side = {"learner": "stats", "method": "gold", "accuracy": SCORE, "chosen": {}}
+    evaluation["best"] = {
+        "without": side,
+        "with": {**side, "method": "synthio", "accuracy": {**SCORE, "mean": 0.75}},
+        "difference": row(0.05, 0.02, 0.08),
+        "control": {**side, "method": "corpus_label", "accuracy": {**SCORE, "mean": 0.76}},
+        "control_difference": row(*beside),
+    }
+    found = verdict(evaluation, False)
+    text = found["text"].replace("\u202f", " ")
+    assert (
+        found["improved"]
+        and "it helps (+5.0 points, +2.0 to +8.0). The control, corpus clips as they are, reaches 76.0 %" in text
+    )
+    assert said in text and "A simple baseline does best" not in text
+
+
 def test_a_run_without_synthetic_audio_says_what_its_best_classifier_reaches() -> None:
     evaluation = make_evaluation({"gold": 0.0, "noise": 0.1})
     side = {"learner": "blend", "method": "noise", "accuracy": SCORE, "chosen": {}}
