@@ -69,7 +69,7 @@ def test_a_second_run_takes_the_finished_item_and_gives_the_same_bytes(corpus, t
     import components.pretrain_t2a.pretraining as pretraining
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "train", lambda *a, **k: pytest.fail("trained again"))
+        patch.setattr(pretraining, "fit", lambda *a, **k: pytest.fail("trained again"))
         pretrain(corpus, tmp_path / "second")
     monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "empty store"))
     pretrain(corpus, tmp_path / "third")
