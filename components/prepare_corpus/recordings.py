@@ -5,9 +5,10 @@ from __future__ import annotations
 import posixpath
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -163,25 +164,19 @@ class _Folder(_Recordings):
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
         """Clips of shard `number`; a file with several captions is read once."""
         root = open_store(str(self.config.audio_dir))
-        last: tuple[str, np.ndarray | AudioError] | None = None
-        place = 0
         with tempfile.TemporaryDirectory(prefix="synthio-audio-") as folder:
-            for row in self._rows(number):
-                file = str(row.file)
-                place = place + 1 if last is not None and last[0] == file else 0
-                if last is None or last[0] != file:
-                    path = root.local_path(file)
+            for file, rows in groupby(self._rows(number), key=lambda row: str(row.file)):
+                path = root.local_path(file)
+                if path is not None and not _is_inside(path, Path(str(root.local_path("")))):
+                    audio: np.ndarray | AudioError = AudioError(
+                        "outside", f"{path} leads out of {root.uri}; put the file itself there"
+                    )
+                else:
                     if path is None:
                         path = Path(folder) / f"clip{posixpath.splitext(file)[1]}"
                         root.download(file, path)
-                    elif not _is_inside(path, Path(str(root.local_path("")))):
-                        dropped.add("outside", f"{path} leads out of {root.uri}; put the file itself there")
-                        continue
-                    last = file, _read(self.config, path, f"{root.uri}/{file}")
-                if isinstance(last[1], AudioError):
-                    dropped.add(last[1].reason, str(last[1]))
-                else:
-                    yield SourceClip(_sample(f"{row.clip:09d}", place), last[1], row.caption, row.label)
+                    audio = _read(self.config, path, f"{root.uri}/{file}")
+                yield from _captioned(audio, rows, dropped)
 
     def _rows(self, number: int) -> list[IndexRow]:
         return self.index.between(number * self._size, (number + 1) * self._size)
@@ -224,12 +219,7 @@ class _Tars(_Recordings):
                 with path.open("wb") as target:
                     shutil.copyfileobj(file, target)
                 audio = _read(self.config, path, f"{uri}, member {name}")
-                for again, row in enumerate(rows):
-                    if isinstance(audio, AudioError):
-                        dropped.add(audio.reason, str(audio))
-                    else:
-                        key = _sample(f"{number:06d}{place:07d}", again)
-                        yield SourceClip(key, audio, row.caption, row.label)
+                yield from _captioned(audio, rows, dropped, f"{number:06d}{place:07d}")
 
     def absent(self, found: int) -> int:
         return max(0, self.index.rows() - found)
@@ -253,8 +243,16 @@ def _version(path: Path | None) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _sample(key: str, again: int) -> str:
-    return f"{key}-{again}" if again else key
+def _captioned(
+    audio: np.ndarray | AudioError, rows: Iterable[IndexRow], dropped: Dropped, key: str | None = None
+) -> Iterator[SourceClip]:
+    """A clip for each caption of a file; `key` is that of the first one, by default the number of the clip."""
+    for again, row in enumerate(rows):
+        if isinstance(audio, AudioError):
+            dropped.add(audio.reason, str(audio))
+        else:
+            name = (key or f"{row.clip:09d}") + (f"-{again}" if again else "")
+            yield SourceClip(name, audio, row.caption, row.label)
 
 
 def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | AudioError:
