@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from markupsafe import Markup, escape
 
 from common.contracts.evaluation import Range
-from common.pages.numbers import number, percent, points
+from common.pages.numbers import number
 
 WIDTH, HEIGHT = 320, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
@@ -36,56 +36,11 @@ def gain_domain(gains: Sequence[Range]) -> tuple[float, float]:
     return span([-0.05, 0.05, *(end for gain in gains for end in (gain.low, gain.high))], 0.05, 0.1)
 
 
-def interval_bar(score: Range, domain: tuple[float, float], baseline: float | None = None) -> Markup:
-    """A dot for the mean on a line for the interval, both in percent of the box's width.
-
-    Args:
-        domain: values at the left and right edge.
-        baseline: position of a dashed vertical line.
-    """
-    low, mean, high = (_place(value, domain) for value in (score.low, score.mean, score.high))
-    line = "" if baseline is None else _dashed(_place(baseline, domain))
-    label = f"{percent(score.mean)}, interval {percent(score.low)} to {percent(score.high)}"
-    body = (
-        f'<line class="track" x1="0" x2="100%" y1="12" y2="12"/>{line}'
-        f'<line class="whisker" x1="{low}%" x2="{high}%" y1="12" y2="12"/>{_caps(low, high)}'
-        f'<circle class="dot" cx="{mean}%" cy="12" r="4.5"/>'
-    )
-    return _bar(label, body)
-
-
-def gain_bar(gain: Range, domain: tuple[float, float]) -> Markup:
-    """A bar from zero to the gain, with its interval; losses are hatched, and zero is a dashed line.
-
-    Args:
-        domain: gains at the left and right edge; zero lies between them.
-    """
-    zero = _place(0.0, domain)
-    low, mean, high = (_place(value, domain) for value in (gain.low, gain.mean, gain.high))
-    left, width = min(mean, zero), abs(mean - zero)
-    kind = "gain" if gain.mean >= 0 else "loss"
-    label = f"{points(gain.mean)} points, interval {points(gain.low)} to {points(gain.high)}"
-    body = (
-        f'<rect class="{kind}" x="{left:.3f}%" width="{width:.3f}%" y="5" height="14" />{_dashed(zero)}'
-        f'<line class="whisker" x1="{low}%" x2="{high}%" y1="12" y2="12"/>{_caps(low, high)}'
-    )
-    return _bar(label, body)
-
-
-def share_bar(parts: Sequence[tuple[str, float]], label: str) -> Markup:
-    """One bar split into parts.
-
-    Args:
-        parts: CSS class and size of each; the class "" leaves its place empty.
-    """
-    total = sum(size for _, size in parts) or 1.0
-    body, left = "", 0.0
-    for kind, size in parts:
-        width = 100 * size / total
-        if kind:
-            body += f'<rect class="{kind}" x="{left:.3f}%" width="{width:.3f}%" y="5" height="14"/>'
-        left += width
-    return _bar(label, body)
+def place(value: float, domain: tuple[float, float]) -> float:
+    """Position of a value on an axis, in percent of its width; values beyond an edge stand there."""
+    low, high = domain
+    share = (value - low) / (high - low) if high > low else 0.5
+    return round(100 * min(1.0, max(0.0, share)), 3)
 
 
 def histogram(
@@ -112,7 +67,7 @@ def histogram(
                 height = _BOX[1] * count / top
                 y = _TOP + _BOX[1] * (1 - (count + under) / top)
                 bars += f'<rect class="{kind}" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"/>'
-    bars += "".join(_mark(_LEFT + _BOX[0] * _place(value, domain) / 100) for value in thresholds)
+    bars += "".join(_mark(_LEFT + _BOX[0] * place(value, domain) / 100) for value in thresholds)
     words = f"{label}: {len(accepted)} accepted, {len(rejected)} rejected, by {axis}"
     ticks = [(_LEFT, _tick(domain[0])), (WIDTH - _RIGHT, _tick(domain[1]))]
     return _chart(words, bars, ticks, (0.0, float(top)), axis, "clips")
@@ -153,10 +108,10 @@ def curves(
     y_domain = (min(ys) if floor is None else floor, max(ys))
 
     def x_of(x: float) -> float:
-        return round(_LEFT + _BOX[0] * _place(scale(x), x_domain) / 100, 2)
+        return round(_LEFT + _BOX[0] * place(scale(x), x_domain) / 100, 2)
 
     def y_of(y: float) -> float:
-        return round(_TOP + _BOX[1] * (1 - _place(y, y_domain) / 100), 2)
+        return round(_TOP + _BOX[1] * (1 - place(y, y_domain) / 100), 2)
 
     body, words = "".join(_mark(x_of(x)) for x in marks), []
     for index, line in enumerate(lines):
@@ -211,10 +166,6 @@ def _chart(
     )
 
 
-def _bar(label: str, body: str) -> Markup:
-    return Markup(f'<svg class="bar" role="img" aria-label="{escape(label)}" width="100%" height="24">{body}</svg>')
-
-
 def _mark(x: float) -> str:
     return f'<line class="mark" x1="{x:.2f}" x2="{x:.2f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
 
@@ -227,19 +178,5 @@ def _tick(value: float) -> str:
 def _counts(values: Sequence[float], domain: tuple[float, float], bins: int) -> list[int]:
     counts = [0] * bins
     for value in values:
-        counts[min(bins - 1, int(_place(value, domain) / 100 * bins))] += 1
+        counts[min(bins - 1, int(place(value, domain) / 100 * bins))] += 1
     return counts
-
-
-def _place(value: float, domain: tuple[float, float]) -> float:
-    low, high = domain
-    share = (value - low) / (high - low) if high > low else 0.5
-    return round(100 * min(1.0, max(0.0, share)), 3)
-
-
-def _caps(low: float, high: float) -> str:
-    return "".join(f'<line class="whisker" x1="{x}%" x2="{x}%" y1="8" y2="16"/>' for x in (low, high))
-
-
-def _dashed(place: float) -> str:
-    return f'<line class="mark" x1="{place}%" x2="{place}%" y1="0" y2="24"/>'

@@ -17,7 +17,7 @@ from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import rotary_table, saved_bytes
 from common.errors import ConfigError
 from common.storage import read_json
-from common.study.work import GPU, SHARE_OF_PEAK, gpu_table
+from common.study.costs import GPU, SHARE_OF_PEAK, costs
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer
 from components.pretrain_t2a.published import count_parameters
 
@@ -73,7 +73,7 @@ class Estimate:
             f"a time: {self.fixed_bytes / giga:.2f} GB of weights and training state and about "
             f"{self.clips * self.activation_bytes / giga:.2f} GB of activations each",
         ]
-        for name, gpu in gpu_table().items():
+        for name, gpu in costs().gpus.items():
             rate = self.clips_per_s(gpu)
             hours = optim.steps * optim.batch_size / rate / 3600
             fits = "fits" if self.bytes < 0.9 * gpu.memory_gb * giga else "does not fit"

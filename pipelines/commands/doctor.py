@@ -16,9 +16,8 @@ from common.errors import ConfigError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearness
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
-from common.study.costs import cost_table
+from common.study.costs import costs, count_work
 from common.study.costs import estimate as cost_of_study
-from common.study.work import count_work
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import Check, examine_cluster, verdict
@@ -39,9 +38,9 @@ def estimate(
     counts = count_work(config, methods, n_train, replicates)
     work: dict[str, Any] = {"clips_generated_at_most": counts.at_most, "alignments": counts.alignments}
     work |= {"classifiers_trained": counts.trained + 1, "minutes": None, "memory_gb": None, "gpu": ""}
-    if preset in cost_table():
+    if known := costs().presets.get(preset):
         cost = cost_of_study([n_train], preset, methods, replicates, clip_s=[clip_s], config=config)
-        work |= {"minutes": round(60 * cost.hours, 1), "gpu": cost.gpu, "memory_gb": cost_table()[preset].memory_gb}
+        work |= {"minutes": round(60 * cost.hours, 1), "gpu": cost.gpu, "memory_gb": known.memory_gb}
     return work
 
 

@@ -31,7 +31,7 @@ from common.config.classifier import ASTArchitecture
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend
 from common.runtime.devices import device
-from common.study.work import gpu_table
+from common.study.costs import costs
 from common.training import Curve, Part, fit, is_main, launch
 from components.align_t2a.memory import predict_error
 from components.pretrain_t2a.batches import Clips
@@ -127,7 +127,7 @@ def peak_flops() -> float:
     if device() == "cpu":
         return 0.0
     name = torch.cuda.get_device_name().replace(" ", "").upper()
-    return next((1e12 * gpu.tflops for key, gpu in gpu_table().items() if key.upper() in name), 0.0)
+    return next((1e12 * gpu.tflops for key, gpu in costs().gpus.items() if key.upper() in name), 0.0)
 
 
 def measured(run: Callable[[], float], operations: float) -> Rate:

@@ -7,7 +7,7 @@ from torch import nn
 from common.config.run import load_preset
 from common.config.t2a import PretrainT2AConfig
 from common.errors import ConfigError
-from common.study.work import gpu_table
+from common.study.costs import costs
 from components.pretrain_t2a.architecture import build_transformer
 from components.pretrain_t2a.estimate import PUBLISHED, estimate_training, planned_numbers
 from tests.unit.diffusion.conftest import tiny_config
@@ -70,7 +70,7 @@ def test_memory_follows_precision_averaging_sharding_and_checkpointing():
 def test_twice_the_gpus_halve_the_time():
     config = with_optim(tiny_config(), batch_size=8)
     one, two = (estimate_training(config, TINY, count) for count in (1, 2))
-    gpu = gpu_table()["H200"]
+    gpu = costs().gpus["H200"]
     assert two.clips_per_s(gpu) == pytest.approx(2 * one.clips_per_s(gpu))
 
 

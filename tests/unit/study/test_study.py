@@ -15,7 +15,7 @@ from common.contracts.study import PartFailure
 from common.errors import ConfigError
 from common.storage import STORE_VARIABLE
 from common.study.cells import Cell, Record, Records, parse_cells
-from common.study.costs import check_budget, cost_table, estimate
+from common.study.costs import check_budget, costs, estimate
 from common.study.paper import DATASETS, METHODS, published
 from components.plan_study.run import run as plan_study
 from components.report_study.page import markdown, page
@@ -85,7 +85,7 @@ def test_the_published_table_has_every_dataset_and_method_that_is_mapped() -> No
 
 def test_an_estimate_counts_shared_work_once_and_the_rest_per_cell() -> None:
     one, two = (estimate([50] * count, "tiny", resolve_methods(""), 3) for count in (1, 2))
-    for name, cost in cost_table()["tiny"].stages.items():
+    for name, cost in costs().presets["tiny"].stages.items():
         assert two.stages[name] == pytest.approx(2 * one.stages[name] - cost.once, abs=0.11)
     assert (one.items, two.items) == (18, 36)
     assert estimate([50], "tiny", resolve_methods(""), 3, price=2.0).money == pytest.approx(2 * one.hours, abs=1e-3)

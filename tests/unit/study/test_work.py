@@ -16,14 +16,13 @@ from common.config.run import RunConfig, load_preset
 from common.config.t2a import PretrainT2AConfig, TransformerConfig
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.study.costs import cost_table, estimate
-from common.study.work import SHARE_OF_PEAK, cell_seconds, count_work, find_gpu, gpu_table, shared_seconds
+from common.study.costs import SHARE_OF_PEAK, cell_seconds, costs, count_work, estimate, find_gpu, shared_seconds
 from components.align_t2a.memory import predict_error
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, real_size
 
 SIX = resolve_methods("")
 N, REPLICATES = 100, 3
-GPU = gpu_table()["H200"]
+GPU = costs().gpus["H200"]
 
 
 def operations(work: Callable[[], object]) -> float:
@@ -168,7 +167,7 @@ def test_the_estimate_takes_each_cell_with_the_seconds_of_its_clips() -> None:
         cell_seconds(load_preset("small"), SIX, N, REPLICATES, GPU, clip_s)["synthesize_audio"]
         for clip_s in (30.0, 5.0)
     ]
-    fixed = cost_table()["small"].stages["synthesize_audio"]
+    fixed = costs().presets["small"].stages["synthesize_audio"]
     beside = 2 * (fixed.cell + REPLICATES * N * fixed.clip)
     assert both.stages["synthesize_audio"] == pytest.approx(sum(alone) + beside, abs=0.1)
     assert estimate([N], "tiny", SIX, REPLICATES, clip_s=[30.0]) == estimate([N], "tiny", SIX, REPLICATES)
