@@ -32,24 +32,16 @@ def run(
         ConfigError: a preset, dataset or method is unknown.
         StorageError: the store cannot be read.
     """
-    config = {"cells": cells, "preset": preset, "methods": methods, "seeds": replicates, "overrides": overrides}
+    asked = {"preset": preset, "seeds": replicates, "overrides": overrides}
+    config = {"cells": cells, "methods": methods, **asked}
     with stage("report_study", config, metrics_path, {"study": study_path}) as running:
         listed, settings = parse_cells(cells), load_preset(preset, overrides)
         chosen = resolve_methods(methods, settings.methods)
         records = Records(study_id(listed, preset, methods, replicates, overrides))
         clips, clip_s = [cell.names()[1] for cell in listed], [cell.clip_s() for cell in listed]
         cost = estimate(clips, preset, chosen, replicates, clip_s=clip_s, config=settings)
-        content = study(
-            [(cell, records.read(cell)) for cell in listed],
-            chosen,
-            {
-                "preset": preset,
-                "seeds": replicates,
-                "overrides": overrides,
-                "estimate": cost,
-                "seconds": records.seconds(),
-            },
-        )
+        measured = [(cell, records.read(cell)) for cell in listed]
+        content = study(measured, chosen, {**asked, "estimate": cost, "seconds": records.seconds()})
         html, text = page(content), markdown(content)
         write(Path(study_path) / "study.json", content)
         write_text(Path(study_path) / "study.html", html)
