@@ -23,7 +23,7 @@ from common.learners.model import hears_through
 from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
 from common.runtime.work import perform
-from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.clips import ClipSet
 from components.train_classifier.inputs import Inputs
 from components.train_classifier.jobs import MODEL, Job, training
 from components.train_classifier.learner_fitting import fitting, hear_all
@@ -77,7 +77,6 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
     Raises:
         DataError: no pair could be trained.
     """
-    plan = inputs.possible(plan)
     failed: list[Failure] = []
     for pair in best_pairs(plan, learned):
         members = _members(pair, learned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.config.base import OptimConfig
@@ -22,8 +22,14 @@ from common.records.gold import GoldSet
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Candidate
-from components.train_classifier.clip_sets import ClipSet, clip_set, main_label
-from components.train_classifier.clips import check_labels, extra_real_clips, synthetic_clips
+from components.train_classifier.clips import (
+    ClipSet,
+    check_labels,
+    clip_set,
+    extra_real_clips,
+    main_label,
+    synthetic_clips,
+)
 from components.train_classifier.jobs import Job
 from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import selection_figure
@@ -41,18 +47,16 @@ class Inputs:
     """Everything that jobs are built from; hashed once.
 
     Attributes:
-        multi_label: whether clips may have several labels.
+        base: the pretrained classifier.
         oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
         everything: all labelled clips outside the test split.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
         backgrounds: background noise; None where no method needs it.
-        window_s: seconds that all classifiers see at once; None = as many as the pretrained one.
         clap: the pretrained CLAP; None leaves the learners out that hear through it.
         encoders: further frozen encoders, by the learner that hears through each.
     """
 
-    base_dir: Path
-    base_hash: str
+    base: Pretrained
     labels: tuple[str, ...]
     multi_label: bool
     train: dict[int, ClipSet]
@@ -62,30 +66,27 @@ class Inputs:
     synthetic: dict[tuple[Recipe | None, int], ClipSet]
     store: ItemStore
     backgrounds: Backgrounds | None = None
-    window_s: float | None = None
     clap: Pretrained | None = None
     encoders: Mapping[str, Pretrained] = field(default_factory=dict)
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """Build the job of a candidate."""
-        gold = self.train[candidate.replicate]
+        gold, synthetic = self.train[candidate.replicate], self.synthetic[candidate.recipe, candidate.replicate]
         return Job(
             name=str(candidate),
             seed=candidate.training_seed,
-            base_dir=self.base_dir,
-            base_hash=self.base_hash,
+            base=self.base,
             labels=self.labels,
             multi_label=self.multi_label,
             gold=gold,
             validation=self.validation[candidate.replicate],
-            synthetic=self.synthetic[candidate.recipe, candidate.replicate].first(candidate.factor),
+            synthetic=synthetic.first(candidate.factor),
             classic=candidate.classic,
             strength=candidate.strength,
             optim=_optim(plan, gold, plan.settings.optim.steps),
             settings=plan.settings,
             store=self.store,
             backgrounds=self.backgrounds if candidate.classic == "background" else None,
-            window_s=self.window_s,
         )
 
     def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
@@ -107,22 +108,12 @@ class Inputs:
         recipe that counts in epochs stops at `oracle_steps`.
         """
         optim = _optim(plan, self.oracle, plan.settings.oracle_steps)
-        return Job(
+        return replace(
+            self.job(Candidate(plan.replicates[0], None), plan),
             name=ORACLE,
-            seed=plan.replicates[0],
-            base_dir=self.base_dir,
-            base_hash=self.base_hash,
-            labels=self.labels,
-            multi_label=self.multi_label,
             gold=self.oracle,
             validation=None,
-            synthetic=ClipSet((), self.oracle.folder, ()),
-            classic="none",
-            strength=None,
             optim=optim.model_copy(update={"steps": min(optim.steps, plan.settings.oracle_steps)}),
-            settings=plan.settings,
-            store=self.store,
-            window_s=self.window_s,
         )
 
 
@@ -139,7 +130,6 @@ def read_inputs(
 
     Args:
         clips: folders of other clips, by `vanilla`, `accepted` and, where a method retrieves, `retrieved`.
-        code_version: hash of the stage's code, part of every job's key.
         corpus: folder of the pretraining corpus, where a method mixes in its clips.
 
     Raises:
@@ -155,37 +145,28 @@ def read_inputs(
     origin = {recipe: _origin(recipe) for recipe in recipes if recipe is not None and recipe.source != "real"}
     known = {name: read_clips(clips[name], SyntheticClip) for name in sorted(set(origin.values()))}
     check_labels([clip for found in known.values() for clip in found], gold_set.labels)
-    most = max(plan.augmentation_factors)
+    factor = max(plan.augmentation_factors)
     synthetic: dict[tuple[Recipe | None, int], ClipSet] = {}
     for recipe, replicate in itertools.product(recipes, plan.replicates):
         if recipe is None:
             synthetic[recipe, replicate] = clip_set(gold, list[GoldClip](), label_ids)
         elif recipe in origin:
-            name = origin[recipe]
-            chosen = synthetic_clips(
-                recipe,
-                replicate,
-                known[name],
-                augmentation_factor=most,
-                rounds=plan.rounds,
-                train=gold_set.train(replicate),
-                keep=plan.keep,
-            )
+            name, train = origin[recipe], gold_set.train(replicate)
+            chosen = synthetic_clips(recipe, replicate, known[name], factor, plan.rounds, train, plan.keep)
             synthetic[recipe, replicate] = clip_set(clips[name], chosen, label_ids)
         else:
-            extra = extra_real_clips(
-                gold_set.train(replicate), gold_set.val(replicate), gold_set.oracle(), most, replicate
-            )
-            synthetic[recipe, replicate] = clip_set(gold, extra, label_ids)
+            sides = gold_set.train(replicate), gold_set.val(replicate), gold_set.oracle()
+            synthetic[recipe, replicate] = clip_set(gold, extra_real_clips(*sides, factor, replicate), label_ids)
 
     def real(found: Sequence[GoldClip], what: str) -> ClipSet:
         if not found:
             raise DataError(f"{gold} has no {what}; prepare the dataset again with more clips")
         return clip_set(gold, found, label_ids)
 
+    by_clips = plan.settings.window == "clips"
+    window = window_for([clip.duration_s for clip in gold_set.clips.values()]) if by_clips else None
     return Inputs(
-        base_dir=classifier,
-        base_hash=artifact_hash(classifier),
+        base=Pretrained(classifier, artifact_hash(classifier), window),
         labels=tuple(gold_set.labels),
         multi_label=gold_set.multi_label,
         train={
@@ -201,9 +182,6 @@ def read_inputs(
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version, scope=plan.scope),
         backgrounds=_backgrounds(corpus, plan),
-        window_s=window_for([clip.duration_s for clip in gold_set.clips.values()])
-        if plan.settings.window == "clips"
-        else None,
         clap=None if clap is None else Pretrained(clap, artifact_hash(clap), None),
         encoders={probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()},
     )

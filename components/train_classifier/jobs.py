@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.classifier.inference import feature_logits, probabilities
+from common.classifier.inference import embeddings, feature_logits, probabilities, set_last_layer
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.augmentations import AUGMENTATIONS
 from common.config.base import OptimConfig
@@ -21,7 +21,9 @@ from common.config.train_classifier import TrainClassifierConfig
 from common.contracts.base import write
 from common.contracts.training import Slot, Training
 from common.errors import ConfigError
+from common.learners.calibration import cross_entropy
 from common.learners.front_ends import recorded_copies
+from common.learners.linear import fit_logistic
 from common.log import event, get_logger
 from common.records.audio_folder import load_clip
 from common.records.clips import SyntheticClip
@@ -31,9 +33,9 @@ from common.runtime.work import Task, obtain
 from common.storage import write_json
 from common.storage.items import ItemStore
 from components.train_classifier.budget import Budget, make_budget
-from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.clips import ClipSet
 from components.train_classifier.contrastive import train_body
-from components.train_classifier.probe_first import fit_head
+from components.train_classifier.learner_job import Pretrained, opened
 from components.train_classifier.training import Examples, selection_figure, train
 from components.train_classifier.waveform import Backgrounds, augmented_copies, load_backgrounds
 
@@ -43,6 +45,7 @@ SECONDS = "seconds.json"
 """Seconds that the training took; after a kill, since it went on."""
 VALIDATION, SPLITS = "validation.npy", "splits.npz"
 """(conditions, N, labels) probabilities of the N validation clips: as they are, then as each recorded copy."""
+LEAST_LOGIT = 5.0
 
 log = get_logger("train_classifier")
 
@@ -52,29 +55,18 @@ class Job:
     """One training with everything it depends on.
 
     Attributes:
-        name: display name for log lines.
-        seed: seed of weights and batches.
-        base_dir: directory of the pretrained classifier.
-        base_hash: hash of its content.
-        labels: label strings by label id.
-        multi_label: whether clips may have several labels.
-        gold: clips of the gold stream.
+        name: for log lines.
+        seed: of weights and batches.
         synthetic: clips that may fill the slot.
         validation: clips that decide the checkpoint; None = keep the last one.
         classic: augmentation of all examples.
-        strength: strength of the augmentation; None without one.
-        optim: optimiser with the number of steps.
-        settings: the rest of the recipe.
-        store: receives the item.
-        backgrounds: noise for the augmentation `background`.
-        window_s: seconds that the classifier sees at once, at most the pretrained one's; None = the pretrained one's.
+        settings: the recipe but for `optim`, which holds the number of steps.
         probe_first: whether the head starts as a logistic regression on frozen features, instead of at random.
     """
 
     name: str
     seed: int
-    base_dir: Path
-    base_hash: str
+    base: Pretrained
     labels: tuple[str, ...]
     multi_label: bool
     gold: ClipSet
@@ -86,7 +78,6 @@ class Job:
     settings: TrainClassifierConfig
     store: ItemStore
     backgrounds: Backgrounds | None = None
-    window_s: float | None = None
     probe_first: bool = False
 
     def key(self) -> dict[str, object]:
@@ -102,7 +93,7 @@ class Job:
             if self.backgrounds is not None:
                 used["backgrounds"] = self.backgrounds.identity
         return {
-            "base": self.base_hash,
+            "base": self.base.key,
             "labels": self.labels,
             "multi_label": self.multi_label,
             "seed": self.seed,
@@ -112,7 +103,6 @@ class Job:
             "classic": self.classic,
             "strength": self.strength,
             "augmentation": used,
-            "window_s": self.window_s,
             "optim": self.optim.model_dump(mode="json"),
             "settings": shared,
             **({"probe_first": self.settings.learners.inverse_penalties} if self.probe_first else {}),
@@ -121,7 +111,7 @@ class Job:
     def contrastive_key(self) -> dict[str, object]:
         """Store key of the contrastively trained body, which all augmentations share."""
         config = self.settings.contrastive
-        kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic", "window_s")
+        kept = ("base", "labels", "multi_label", "seed", "gold", "synthetic")
         key = self.key()
         return {**{name: key[name] for name in kept}, "contrastive": config and config.model_dump(mode="json")}
 
@@ -144,8 +134,8 @@ def training(job: Job) -> Task:
 
 def _make(job: Job, folder: Path) -> None:
     start = time.monotonic()
-    base = load_classifier(obtain(contrastive_body(job)) / MODEL) if job.settings.contrastive else _base(job)
-    classifier = _fresh(job, base)
+    body = load_classifier(obtain(contrastive_body(job)) / MODEL) if job.settings.contrastive else opened(job.base)
+    classifier = _fresh(job, body)
     examples = job.examples(_variants(job, job.gold), _variants(job, job.synthetic))
     if job.probe_first:
         fit_head(classifier, examples, len(job.gold.clips), _validation(job), job.settings.learners.inverse_penalties)
@@ -157,6 +147,7 @@ def _make(job: Job, folder: Path) -> None:
         synthetic_fraction=job.settings.synthetic_fraction,
         seed=job.seed,
     )
+    masks = job.strength if job.classic == "specaugment" else None
     result = train(
         classifier,
         examples,
@@ -164,14 +155,14 @@ def _make(job: Job, folder: Path) -> None:
         budget,
         job.optim,
         select_by=selection_figure(job.settings.select_by, job.multi_label),
-        specaugment=_specaugment(job),
+        specaugment=(job.settings.specaugment, masks) if isinstance(masks, float) else None,
         mixup_alpha=job.settings.mixup_alpha,
         recording=job.settings.recording,
         seed=derive_seed(job.seed, "steps"),
         checkpoints=job.store.checkpoints(**job.key()),
     )
     if job.validation is not None:
-        heard = [feature_logits(classifier, clips) for clips in _recorded(job.base_dir, job.base_hash, job.validation)]
+        heard = [feature_logits(classifier, clips) for clips in _recorded(job.base, job.validation)]
         np.save(folder / VALIDATION, probabilities(torch.stack(heard).cpu().numpy(), job.multi_label))
     classifier.model.to("cpu")
     save_classifier(classifier, folder / MODEL)
@@ -185,8 +176,8 @@ def _make_body(job: Job, folder: Path) -> None:
     config = job.settings.contrastive
     if config is None:
         raise ConfigError(f"{job.name}: train_classifier.contrastive is null; there is no body to train")
-    classifier = _fresh(job, _base(job))
-    clean = [[[f] for f in _features(job.base_dir, job.base_hash, clips)] for clips in (job.gold, job.synthetic)]
+    classifier = _fresh(job, opened(job.base))
+    clean = [[[f] for f in _features(job.base, clips)] for clips in (job.gold, job.synthetic)]
     places = {clip.clip_id: index for index, clip in enumerate(job.gold.clips)}
     synthetic = [clip for clip in job.synthetic.clips if isinstance(clip, SyntheticClip)]
     sources = np.array([places.get(clip.source_clip_id, -1) for clip in synthetic], dtype=np.int64)
@@ -204,14 +195,10 @@ def _make_body(job: Job, folder: Path) -> None:
     write_json(folder / RESULT, {"curve": curve})
 
 
-def _fresh(job: Job, base: Classifier) -> Classifier:
-    made = with_fresh_head(base, job.labels, derive_seed(job.seed, "head"), job.multi_label, job.window_s)
+def _fresh(job: Job, body: Classifier) -> Classifier:
+    made = with_fresh_head(body, job.labels, derive_seed(job.seed, "head"), job.multi_label, job.base.window_s)
     made.model.to(device())
     return made
-
-
-def _base(job: Job) -> Classifier:
-    return _pretrained(job.base_dir, job.base_hash)
 
 
 def _figures(job: Job, budget: Budget, result: Mapping[str, Any]) -> Training:
@@ -230,24 +217,20 @@ def _figures(job: Job, budget: Budget, result: Mapping[str, Any]) -> Training:
     )
 
 
-def _specaugment(job: Job) -> Any:
-    return (job.settings.specaugment, job.strength) if job.classic == "specaugment" else None
-
-
 def _validation(job: Job) -> Examples | None:
     if job.validation is None:
         return None
-    features = _features(job.base_dir, job.base_hash, job.validation)
+    features = _features(job.base, job.validation)
     targets = job.validation.targets(len(job.labels)) if job.multi_label else None
     return Examples([[clip] for clip in features], job.validation.labels, targets)
 
 
 def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
     """Features of each clip, followed by those of its augmented copies when the job augments waveforms."""
-    clean = _features(job.base_dir, job.base_hash, clips)
+    clean = _features(job.base, clips)
     if job.classic == "none" or job.classic == "specaugment" or job.strength is None:
         return [[features] for features in clean]
-    front_end = _base(job).front_end
+    front_end = opened(job.base).front_end
     backgrounds = load_backgrounds(job.backgrounds, front_end.sample_rate_hz) if job.backgrounds else ()
     variants = []
     for clip, features in zip(clips.clips, clean, strict=True):
@@ -265,23 +248,56 @@ def _variants(job: Job, clips: ClipSet) -> list[list[Tensor]]:
     return variants
 
 
+def fit_head(
+    classifier: Classifier,
+    examples: Examples,
+    gold_clips: int,
+    validation: Examples | None,
+    inverse_penalties: Sequence[float],
+) -> None:
+    """Replace the last layer of `classifier` by a logistic regression on the frozen features of the gold clips.
+
+    Fine-tuning then starts from a probe: first the head, then all layers (LP-FT, arXiv 2202.10054). A random head pulls
+    good features apart before it has learnt anything. Every method starts from the same head.
+
+    Args:
+        classifier: a pretrained body with a fresh head.
+        examples: gold clips first.
+        validation: their loss chooses the penalty; None = the middle one.
+        inverse_penalties: values of scikit-learn's C to choose from.
+    """
+    labels, multi_label = len(classifier.labels), classifier.multi_label
+
+    def heard(clips: Examples, count: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = np.eye(labels)[clips.labels] if clips.targets is None else clips.targets.astype(np.float64)
+        return embeddings(classifier, [variants[0] for variants in clips.features[:count]]), truth[:count]
+
+    features, targets = heard(examples, gold_clips)
+    fitted = [fit_logistic(features, targets, np.ones(gold_clips), c, multi_label) for c in inverse_penalties]
+    best = fitted[len(fitted) // 2]
+    if validation is not None:
+        unseen, truth = heard(validation, len(validation.features))
+        best = min(
+            fitted, key=lambda head: cross_entropy(probabilities(head.logits(unseen), multi_label), truth, multi_label)
+        )
+    weight, bias = best.folded()
+    # A label that no gold clip has may have synthetic ones: its logit is low, not out of reach.
+    absent = ~weight.any(axis=1)
+    set_last_layer(classifier, weight, np.where(absent, np.clip(bias, -LEAST_LOGIT, LEAST_LOGIT), bias))
+
+
 # Caches of what successive jobs of one process share; the keys include content hashes, so entries never become stale.
-@lru_cache(maxsize=1)
-def _pretrained(base_dir: Path, base_hash: str) -> Classifier:
-    return load_classifier(base_dir)
-
-
 @lru_cache(maxsize=6)
-def _features(base_dir: Path, base_hash: str, clips: ClipSet) -> tuple[Tensor, ...]:
-    front_end = _pretrained(base_dir, base_hash).front_end
+def _features(base: Pretrained, clips: ClipSet) -> tuple[Tensor, ...]:
+    front_end = opened(base).front_end
     return tuple(front_end([load_clip(clips.folder, clip, front_end.sample_rate_hz) for clip in clips.clips]))
 
 
 @lru_cache(maxsize=2)
-def _recorded(base_dir: Path, base_hash: str, clips: ClipSet) -> tuple[tuple[Tensor, ...], ...]:
+def _recorded(base: Pretrained, clips: ClipSet) -> tuple[tuple[Tensor, ...], ...]:
     """Features of the clips as they are, then of each of their recorded copies."""
-    front_end = _pretrained(base_dir, base_hash).front_end
+    front_end = opened(base).front_end
     rate = front_end.sample_rate_hz
     copies = [recorded_copies(load_clip(clips.folder, clip, rate), rate, clip.clip_id) for clip in clips.clips]
     changed = (tuple(front_end(list(each))) for each in zip(*copies, strict=True))
-    return (_features(base_dir, base_hash, clips), *changed)
+    return (_features(base, clips), *changed)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
+from common.classifier.model import Classifier, load_classifier
 from common.config.learners import find_learner
 from common.config.train_classifier import TrainClassifierConfig
 from common.records.clips import GoldClip, SyntheticClip
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
-from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.clips import ClipSet
 from components.train_classifier.waveform import Backgrounds
 
 
@@ -30,6 +32,12 @@ class Pretrained:
     def key(self) -> list[str | float | None]:
         """What decides its features, as JSON values."""
         return [self.content, self.window_s]
+
+
+@lru_cache(maxsize=1)
+def opened(pretrained: Pretrained) -> Classifier:
+    """The pretrained classifier, kept for the next job of the process."""
+    return load_classifier(pretrained.folder)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 
 from common.classifier.augmentation import spec_augment
 from common.classifier.inference import BATCH_SIZE, embeddings, set_last_layer
-from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
+from common.classifier.model import save_classifier, with_fresh_head
 from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
 from common.learners.cache import LabelTexts, fit_cache, label_texts
@@ -40,8 +40,8 @@ from common.runtime.seeding import derive_seed
 from common.runtime.work import Task
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
-from components.train_classifier.clip_sets import ClipSet
-from components.train_classifier.learner_job import LearnerJob, Pretrained
+from components.train_classifier.clips import ClipSet
+from components.train_classifier.learner_job import LearnerJob, Pretrained, opened
 from components.train_classifier.waveform import augmented_copies, load_backgrounds
 
 Floats = NDArray[np.float64]
@@ -246,7 +246,7 @@ def _save_module(name: str) -> Callable[[LearnerJob, nn.Module, float, Path], No
 
 def _save_probe(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
     """Fold scaler, weights and temperature into the last layer of an ordinary AST."""
-    made = with_fresh_head(_body(job.pretrained), job.labels, 0, job.multi_label, job.pretrained.window_s)
+    made = with_fresh_head(opened(job.pretrained), job.labels, 0, job.multi_label, job.pretrained.window_s)
     weight = head.weight * head.inverse  # type: ignore[operator]
     bias = head.bias - weight @ head.mean  # type: ignore[operator]
     set_last_layer(made, (weight / temperature).numpy(), (bias / temperature).numpy())
@@ -258,7 +258,7 @@ class _Body:
 
     def __init__(self, pretrained: Pretrained) -> None:
         # The head that `_save_probe` writes, but for its last layer.
-        self._seen = with_fresh_head(_body(pretrained), ["a", "b"], 0, False, pretrained.window_s)
+        self._seen = with_fresh_head(opened(pretrained), ["a", "b"], 0, False, pretrained.window_s)
         self.sample_rate_hz = self._seen.sample_rate_hz
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Features]:
@@ -266,11 +266,6 @@ class _Body:
 
 
 # Caches of what successive jobs of one process share; the keys include content hashes, so entries never become stale.
-@lru_cache(maxsize=1)
-def _body(pretrained: Pretrained) -> Classifier:
-    return load_classifier(pretrained.folder)
-
-
 @lru_cache(maxsize=1)
 def _pretrained(pretrained: Pretrained) -> FrontEnd:
     return open_encoder(pretrained.folder)

@@ -1,14 +1,15 @@
-"""Every other learner on every method's clips, beside AST, and their blend."""
+"""Every other learner on every method's clips, beside AST, and their blend: the mean of those that validation keeps."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner
@@ -16,25 +17,28 @@ from common.config.methods import Method
 from common.config.train_classifier import TrainClassifierPlan
 from common.contracts import training
 from common.contracts.base import read, write
-from common.contracts.training import Blend, Calibrated, Failure, Fit
+from common.contracts.training import Blend, Calibrated, Failure, Fit, Losses, Member
 from common.errors import failure_text
 from common.learners.architectures import copy_encoder
+from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import ENCODER
 from common.log import event, get_logger
 from common.records.clips import GoldClip
 from common.runtime.work import perform
 from common.storage import read_json
-from components.train_classifier.blend import MEMBERS, Heard, blend, losses
 from components.train_classifier.candidates import classics_of, strengths
-from components.train_classifier.clip_sets import ClipSet
+from components.train_classifier.clips import ClipSet
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import MODEL, RESULT, SECONDS
+from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
 from components.train_classifier.learner_fitting import fitting, hear_all
-from components.train_classifier.learner_job import LearnerJob, Pretrained
+from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learner_kinds import KINDS
 from components.train_classifier.selection import Outcome, train_jobs
 
-FOLDER, ENCODERS = "learners", "encoders"
+FOLDER, ENCODERS, MEMBERS = "learners", "encoders", "members.json"
+GAIN = 0.01
+"""A member is added to a blend if the loss on validation falls by this share at least: the clips are few."""
+Floats = NDArray[np.float64]
 Cell = tuple[str, str, int]
 """Learner, method and replicate."""
 
@@ -73,8 +77,7 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     SpecAugment changes spectrograms, so it applies only to learners that are trained on them. Where a method joins the
     best classic augmentation, each learner takes the one, and the strength, that its own splits found best.
     """
-    plan = inputs.possible(plan)
-    frozen = {"classifier": Pretrained(inputs.base_dir, inputs.base_hash, inputs.window_s), "clap": inputs.clap}
+    frozen = {"classifier": inputs.base, "clap": inputs.clap}
     pretrained = dict(inputs.encoders)
     for name in plan.settings.learners.names:
         model = frozen[find_learner(name).frozen or "classifier"]
@@ -228,3 +231,84 @@ def seconds(asts: Outcome, learned: Learned) -> dict[str, dict[str, float]]:
     blended = {method for method, _ in learned.blends}
     sums = {m: sum(cells[m] for cells in means.values() if m in cells) for m in sorted(blended)}
     return {**means, **({BLEND: sums} if sums else {})}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a learner says of clips that it was not fitted to, calibrated by its temperature.
+
+    Attributes:
+        validation: (conditions, N, labels) probabilities of the validation clips, first as they are, then as each
+            recorded copy.
+        judged: (conditions, M, labels) of the clips that judge it: those outside the first split, and the validation
+            clips too unless clips come in groups that validation may share with training. None = no splits (AST).
+        targets: (M, labels) of these clips.
+        temperature: divides the logits.
+    """
+
+    validation: Floats
+    judged: Floats | None
+    targets: Floats
+    temperature: float
+
+    @classmethod
+    def of(cls, item: Path, targets: Floats, multi_label: bool) -> Heard:
+        """Read and calibrate what the model of an item says; `targets` are those of the validation clips."""
+        raw = np.load(item / VALIDATION, allow_pickle=False)
+        judged = None
+        if (item / SPLITS).is_file():
+            with np.load(item / SPLITS, allow_pickle=False) as kept:
+                judged, own = kept["probabilities"], kept["targets"]
+                if not kept["grouped"]:
+                    judged, own = np.concatenate([judged, raw], axis=1), np.concatenate([own, targets])
+            targets = own
+        temperature = fit_temperature((raw if judged is None else judged)[0], targets, multi_label)
+        calm = None if judged is None else tempered(judged, temperature, multi_label)
+        return cls(tempered(raw, temperature, multi_label), calm, targets, temperature)
+
+
+def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses:
+    """Cross-entropy of the mean of what `heard` says, over all conditions alike; `targets` of the validation clips."""
+    validation = np.mean([each.validation for each in heard], axis=0)
+    judged = [(each.judged, each.targets) for each in heard if each.judged is not None]
+    told = None
+    if judged:
+        told = cross_entropy(np.mean([rows for rows, _ in judged], axis=0), judged[0][1], multi_label)
+    return Losses(calibrated_loss=cross_entropy(validation, targets, multi_label), judged_loss=told)
+
+
+def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> Blend:
+    """Choose members greedily: the best learner, then each that lowers the loss of the mean.
+
+    Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
+
+    Args:
+        heard: by learner.
+        targets: (N, labels) of the validation clips.
+        multi_label: whether labels are independent.
+        fair: whether no validation clip shares its group with a training clip. If some do, validation flatters learners
+            without splits, and these join no others.
+    """
+
+    def loss(names: Sequence[str], figure: str) -> float:
+        return float(getattr(losses([heard[name] for name in names], targets, multi_label), figure))
+
+    chosen: list[str] = []
+    for figure, names in (
+        ("judged_loss", [name for name in sorted(heard) if heard[name].judged is not None]),
+        ("calibrated_loss", [name for name in sorted(heard) if heard[name].judged is None]),
+    ):
+        while names and (fair or not chosen or figure == "judged_loss"):
+            before = loss(chosen, figure) if chosen else np.inf
+            found = {name: loss([*chosen, name], figure) for name in names}
+            best = min(found, key=lambda name: found[name])
+            if found[best] > before * (1 - GAIN):
+                break
+            chosen.append(best)
+            names.remove(best)
+    members = [heard[name] for name in chosen]
+    return Blend(
+        **validation_figures(np.mean([each.validation[0] for each in members], axis=0), targets, multi_label),
+        **dict(losses(members, targets, multi_label)),
+        members=[Member(learner=name, temperature=heard[name].temperature) for name in chosen],
+    )

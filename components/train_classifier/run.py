@@ -52,6 +52,7 @@ def run(
         folders = {name: Path(path) for name, path in clips.items()}
         corpus, clap = (None if path is None else Path(path) for path in (corpus_path, clap_path))
         inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus, clap)
+        plan = inputs.possible(plan)
         outcome = train_all(inputs, plan)
         learned = train_learners(inputs, plan, outcome)
         outcome.failures += learned.failures

@@ -51,7 +51,6 @@ class Outcome:
 
 def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     """Train every method in every replicate, and the oracle if need be; a failed training does not stop the others."""
-    plan = inputs.possible(plan)
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
     first = first_phase(plan.methods, plan.replicates, plan.settings, plan.augmentation_factors)

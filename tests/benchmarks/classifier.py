@@ -33,8 +33,9 @@ from common.runtime.work import obtain
 from common.storage.items import ItemStore
 from components.prepare_dataset.clips import Clip, read_row
 from components.train_classifier.budget import make_budget
-from components.train_classifier.clip_sets import ClipSet, clip_set
+from components.train_classifier.clips import ClipSet, clip_set
 from components.train_classifier.jobs import Job, training
+from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import Examples, train
 from contrib.nano.training import load_settings
 from tests.benchmarks.figures import Figure, publish
@@ -153,8 +154,8 @@ def training_figure(folder: Path, seconds: float, rate: int, rounds: int) -> Fig
         nonlocal run
         run += 1
         job = Job(
-            name="bench", seed=0, base_dir=folder / "base", base_hash=hash_dir(folder / "base"), labels=tuple(LABELS),
-            multi_label=False, gold=clip_set(gold, records), synthetic=ClipSet((), gold, ()), validation=None,
+            name="bench", seed=0, base=Pretrained(folder / "base", hash_dir(folder / "base"), None),
+            labels=tuple(LABELS), multi_label=False, gold=clip_set(gold, records), synthetic=ClipSet((), gold, ()), validation=None,
             classic="none", strength=None, optim=optim, settings=settings,
             store=ItemStore("bench", "", gold / f"store-{run}"),
         )  # fmt: skip

@@ -24,8 +24,7 @@ from components.train_classifier.candidates import (
     first_phase,
     strengths,
 )
-from components.train_classifier.clip_sets import ClipSet
-from components.train_classifier.clips import check_labels, synthetic_clips
+from components.train_classifier.clips import ClipSet, check_labels, synthetic_clips
 from tests.kit.clips import generated_clip, gold_clip
 from tests.kit.figures import chosen
 

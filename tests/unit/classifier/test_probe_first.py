@@ -16,9 +16,9 @@ from common.config.run import load_preset, preset_names
 from common.config.train_classifier import TrainClassifierConfig
 from common.learners.linear import fit_logistic
 from common.storage.items import ItemStore
-from components.train_classifier.clip_sets import ClipSet
-from components.train_classifier.jobs import Job
-from components.train_classifier.probe_first import fit_head
+from components.train_classifier.clips import ClipSet
+from components.train_classifier.jobs import Job, fit_head
+from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import Examples
 from tests.kit.examples import examples
 
@@ -69,7 +69,7 @@ def test_only_such_a_training_has_another_key(tmp_path: Path) -> None:
     optim = OptimConfig(steps=2, batch_size=4, learning_rate=1e-3)
     job = Job(
         "gold/0",
-        *(0, tmp_path, "base", ("a", "b"), False, clips, clips, None, "none", None),
+        *(0, Pretrained(tmp_path, "base", None), ("a", "b"), False, clips, clips, None, "none", None),
         optim,
         settings,
         ItemStore("train_classifier", "v1", tmp_path),

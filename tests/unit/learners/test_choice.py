@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from common.contracts.training import Losses
 from common.learners.calibration import best_of
-from components.train_classifier.blend import Heard, blend
 from components.train_classifier.jobs import SPLITS, VALIDATION
+from components.train_classifier.learners import Heard, blend
 
 IDS = np.arange(30) % 3
 TARGETS = np.eye(3)[IDS]

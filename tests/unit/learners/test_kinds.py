@@ -18,7 +18,7 @@ from common.records.gold import GoldSet
 from common.runtime.work import obtain
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Strength
-from components.train_classifier.clip_sets import ClipSet, clip_set
+from components.train_classifier.clips import ClipSet, clip_set
 from components.train_classifier.jobs import MODEL
 from components.train_classifier.learner_fitting import fitting
 from components.train_classifier.learner_job import LearnerJob, Pretrained
