@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,16 @@ from common.contracts.evaluation import (
     ClassicScores,
     Comparison,
     Difference,
-    Figure,
-    Gain,
     LearnerScore,
     MethodDifference,
     MethodScores,
     Pair,
-    Paired,
     Scores,
     ZeroShotScores,
 )
 from common.study.comparisons import holm
-from components.evaluate_classifier import statistics
 from components.evaluate_classifier.multi_label import SeveralLabels, affordable
-from components.evaluate_classifier.statistics import Key, Resampling, resampling
+from components.evaluate_classifier.statistics import Key, OneLabel, Scorer, resampling
 
 Predictions = dict[str, dict[int, NDArray[np.float64]]]
 """Probabilities (N, K) by method and replicate."""
@@ -44,21 +40,6 @@ ZERO_SHOT: Key = ("zero_shot", 0)
 
 DELIVERED_MODEL: Key = ("delivered", 0)
 """Key of the delivered classifier, which was trained on all labelled clips."""
-
-
-class Scorer(Protocol):
-    """Figures of models from their predictions on the test clips: `OneLabel` or `SeveralLabels`."""
-
-    figure: Figure
-
-    def score(self, models: Sequence[Key]) -> Scores:
-        """All scores of one method; `models` are its replicates."""
-
-    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
-        """Paired difference of `figure` and of macro-F1 between equal replicates of two methods."""
-
-    def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
-        """Paired difference per label with test clips."""
 
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -74,40 +55,6 @@ def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
     pairs += [(other, BASELINE) for other in ordered if other != BASELINE]
     known = set(methods)
     return list(dict.fromkeys((a, b) for a, b in pairs if a in known and b in known and a != b))
-
-
-class OneLabel:
-    """Figures of models on clips with one label each.
-
-    Args:
-        truth: (N,) label ids.
-        answers: (N, K) probabilities by model.
-    """
-
-    figure: Figure = "accuracy"
-
-    def __init__(
-        self, truth: NDArray[np.int64], answers: Mapping[Key, NDArray[np.float64]], draws: Resampling, bins: int
-    ) -> None:
-        self._truth, self._answers, self._draws, self._bins = truth, answers, draws, bins
-
-    def score(self, models: Sequence[Key]) -> Scores:
-        """Scores as in `statistics.score`; `models` are the replicates of one method."""
-        return statistics.score(
-            np.stack([self._answers[model] for model in models]), self._truth, self._bins, self._draws
-        )
-
-    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
-        """Paired difference as in `statistics.difference`."""
-        return statistics.difference(self._truth, self._predicted(first), self._predicted(second), self._draws)
-
-    def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
-        """Paired difference of recall per class as in `statistics.recall_gains`."""
-        first_, second_ = self._predicted(first), self._predicted(second)
-        return statistics.recall_gains(self._truth, first_, second_, self._draws, labels)
-
-    def _predicted(self, models: Sequence[Key]) -> NDArray[np.int64]:
-        return np.stack([self._answers[model].argmax(axis=1) for model in models])
 
 
 def compare(

@@ -3,7 +3,7 @@
 `evaluate` turns predictions and embeddings into `evaluation.json`. Read next: `inputs.py` (clips, models, tasks),
 `scoring.py` (predictions and embeddings, the heavy part), `comparison.py` (scores and differences of methods),
 `statistics.py` (bootstrap intervals), `multi_label.py` (clips with several labels), `quality.py` (synthetic clips),
-`leaks.py` (leak guard), `writing.py` and `model_card.py` (output).
+`leaks.py` (leak guard), `model_card.py` (output).
 """
 
 from __future__ import annotations

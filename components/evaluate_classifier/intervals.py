@@ -80,16 +80,15 @@ def _mean(draws: Floats, per_replicate: Floats) -> _Mean:
     return _Mean(centre, float(np.sqrt(spread / count)), freedom)
 
 
-def interval(draws: Floats, point: float, per_replicate: Floats, confidence: float) -> Interval:
+def interval(draws: Floats, per_replicate: Floats, confidence: float) -> Interval:
     """Mean over replicates with its interval.
 
     Args:
         draws: (B, S) score of each replicate on each draw of the test set.
-        point: score on the test set itself, mean over replicates.
         per_replicate: (S,) score of each replicate on the test set.
         confidence: confidence level, such as 0.95.
     """
-    return _interval(_mean(draws, per_replicate), point, per_replicate, confidence)
+    return _interval(_mean(draws, per_replicate), per_replicate, confidence)
 
 
 def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f1: Interval) -> Paired:
@@ -102,14 +101,14 @@ def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f
     """
     mean = _mean(gain_draws, per_replicate)
     return Paired(
-        **dict(_interval(mean, float(per_replicate.mean()), per_replicate, confidence)),
+        **dict(_interval(mean, per_replicate, confidence)),
         p=mean.p(),
         win_rate=float(np.mean(np.sign(per_replicate) / 2 + 0.5)),
         macro_f1=macro_f1,
     )
 
 
-def _interval(mean: _Mean, point: float, per_replicate: Floats, confidence: float) -> Interval:
+def _interval(mean: _Mean, per_replicate: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = mean.quantile(tail), mean.quantile(1 - tail)
-    return Interval(mean=point, low=low, high=high, per_seed=[float(value) for value in per_replicate])
+    return Interval(mean=float(per_replicate.mean()), low=low, high=high, per_seed=per_replicate.tolist())

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.config.evaluation import EvaluateClassifierPlan
-from common.contracts.base import write
-from common.errors import failure_text
+from common.contracts.base import read, write
+from common.contracts.evaluation import Evaluation
+from common.contracts.gold import Dataset
+from common.errors import DataError, failure_text
+from common.learners.opened import set_threshold
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all, perform
-from components.evaluate_classifier.comparison import DELIVERED_MODEL
+from common.storage import read_json, write_text
+from components.evaluate_classifier.comparison import DELIVERED_MODEL, Predictions
 from components.evaluate_classifier.evaluation import evaluate
-from components.evaluate_classifier.inputs import Inputs, read_inputs
-from components.evaluate_classifier.writing import write_classifier, write_predictions
+from components.evaluate_classifier.inputs import DELIVERED, Inputs, read_inputs
+from components.evaluate_classifier.model_card import model_card
 
 
 def run(
@@ -51,8 +58,8 @@ def run(
         inputs = read_inputs(classifiers, gold, test, folders, Path(clap_path), plan, code_version)
         evaluation, predictions = evaluate(inputs, plan, _work(inputs))
         write(Path(evaluation_path) / "evaluation.json", evaluation)
-        write_predictions(Path(evaluation_path) / "predictions.npz", inputs, predictions)
-        write_classifier(Path(classifier_path), classifiers, gold, evaluation, plan)
+        _write_predictions(Path(evaluation_path) / "predictions.npz", inputs, predictions)
+        _write_classifier(Path(classifier_path), classifiers, gold, evaluation, plan)
         running.record({f"{evaluation.figure}_{name}": row.score.mean for name, row in evaluation.methods.items()})
         running.record({"test_clips": evaluation.test.clips, "leaked_test_clips": evaluation.leaks.test_clips})
     return running.figures
@@ -69,3 +76,47 @@ def _work(inputs: Inputs) -> dict[tuple[str, int], str]:
         ("test", DELIVERED_MODEL): inputs.delivered[1],
     }
     return {name: failure_text(error) for (_, name), error in perform(works).failures.items()}
+
+
+def _write_predictions(path: Path, inputs: Inputs, predictions: Predictions) -> None:
+    """Write probabilities as `<method>/<replicate>`, with labels, clip ids and truth; plain arrays, no pickles."""
+    clips = inputs.test.records
+    arrays = {
+        f"{name}/{replicate}": values.astype(np.float32)
+        for name, arm in predictions.items()
+        for replicate, values in arm.items()
+    }
+    np.savez(
+        path,
+        allow_pickle=False,
+        labels=np.array(inputs.labels),
+        clip_id=np.array([clip.clip_id for clip in clips]),
+        label_id=np.array([clip.label_id for clip in clips]),
+        **({"truth": inputs.truth(clips)} if inputs.gold.multi_label else {}),
+        **arrays,
+    )
+
+
+def _write_classifier(
+    target: Path, classifiers: Path, gold: Path, evaluation: Evaluation, plan: EvaluateClassifierPlan
+) -> None:
+    """Write the delivered classifier, with its model card."""
+    told = evaluation.delivered
+    if told is None:
+        failed = next(row.error for row in evaluation.failures if row.method == DELIVERED)
+        raise DataError(f"the delivered classifier could not be evaluated: {failed}")
+    shutil.copytree(classifiers / DELIVERED, target, dirs_exist_ok=True)
+    if told.threshold is not None:
+        set_threshold(target, told.threshold)
+    transformers = (target / "config.json").is_file()
+    card = model_card(
+        evaluation,
+        told,
+        read(Dataset, gold / "dataset.json"),
+        transformers=transformers,
+        peak_dbfs=read_json(target / "preprocessor_config.json").get("peak_dbfs") if transformers else None,
+        synthetic=plan.methods[told.method].recipe is not None,
+        use=plan.use,
+        licences=plan.licences,
+    )
+    write_text(target / "README.md", card)

@@ -6,20 +6,23 @@ compared on the same resampled clips. `intervals` adds the variance between repl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from common.classifier.scores import calibration_error, macro_f1
-from common.contracts.evaluation import Calibration, Gain, Paired, Scores
+from common.contracts.evaluation import Calibration, Figure, Gain, Interval, Paired, Scores
 from common.runtime.seeding import numpy_generator
 from components.evaluate_classifier.intervals import Floats, interval, paired
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 Key = tuple[str, int]
 """A trained model: its method and replicate."""
 
@@ -61,89 +64,158 @@ def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
     return (resampling.weights @ correct.T) / resampling.weights.sum(axis=1, keepdims=True)
 
 
-def macro_f1_draws(truth: Ints, predicted: Ints, resampling: Resampling) -> Floats:
-    """(B, S) macro-F1 on each draw, over the classes that are true or predicted in the whole test set.
+def macro_f1_draws(truth: Flags, heard: Flags, weights: Floats) -> Floats:
+    """(B,) macro-F1 on each draw, over the labels that are true or heard in the whole test set.
 
-    A class that is absent from a draw counts 0.
-
-    Args:
-        truth: (N,) label ids.
-        predicted: (S, N) label ids.
-    """
-    columns = []
-    for row in predicted:
-        classes = np.union1d(truth, row)
-        is_true = (truth[:, None] == classes).astype(np.float64)
-        is_predicted = (row[:, None] == classes).astype(np.float64)
-        hits = resampling.weights @ (is_true * is_predicted)
-        total = resampling.weights @ (is_true + is_predicted)
-        columns.append(np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0).mean(axis=1))
-    return np.stack(columns, axis=1)
-
-
-def score(probabilities: Floats, truth: Ints, bins: int, resampling: Resampling) -> Scores:
-    """All scores of one method.
+    A label that is absent from a draw counts 0.
 
     Args:
-        probabilities: (S, N, K).
-        truth: (N,) label ids.
+        truth: (N, K).
+        heard: (N, K) decisions of a model.
+        weights: (B, N).
     """
-    labels = np.arange(probabilities.shape[2])
-    predicted = probabilities.argmax(axis=2)
-    correct = (predicted == truth).astype(np.float64)
-    f1_scores = np.array([macro_f1(truth, row) for row in predicted])
-    errors = [calibration_error(row.max(axis=1), row.argmax(axis=1) == truth, bins) for row in probabilities]
-    confusion = sum(confusion_matrix(truth, row, labels=labels) for row in predicted)
-    totals = confusion.sum(axis=1)
-    recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
-    per_replicate = correct.mean(axis=1)
-    return Scores(
-        accuracy=interval(
-            accuracy_draws(correct, resampling), float(per_replicate.mean()), per_replicate, resampling.confidence
-        ),
-        macro_f1=interval(
-            macro_f1_draws(truth, predicted, resampling), float(f1_scores.mean()), f1_scores, resampling.confidence
-        ),
-        ece=Calibration(mean=float(np.mean(errors)), per_seed=errors),
-        confusion=confusion.tolist(),
-        recall=recall,
-    )
+    occurs = truth.any(axis=0) | heard.any(axis=0)
+    hits = weights @ (truth & heard)[:, occurs].astype(np.float64)
+    total = weights @ (truth[:, occurs].astype(np.float64) + heard[:, occurs])
+    means: Floats = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0).mean(axis=1)
+    return means
 
 
-def difference(truth: Ints, first: Ints, second: Ints, resampling: Resampling) -> Paired:
-    """Paired difference of accuracy, first minus second, on the same clips and replicates.
+class OfModel(NamedTuple):
+    """Figures of one model: on the test set, and (B, …) on each draw; those of labels where test clips have them.
+
+    A draw without clips of a label has NaN for it.
+    """
+
+    figure: float
+    macro_f1: float
+    by_label: Floats
+    draws: Floats
+    f1_draws: Floats
+    label_draws: Floats
+
+
+class Scorer(ABC):
+    """Figures of models from their predictions on the test clips; those of a model are computed once.
 
     Args:
-        truth: (N,) label ids.
-        first: (S, N) predictions.
-        second: (S, N) predictions of the same replicates, in the same order.
+        truth: (N,) label ids, or (N, K) whether a clip has a label.
+        answers: (N, K) probabilities by model.
+        bins: of the calibration error.
     """
-    gain = (first == truth).astype(np.float64) - (second == truth).astype(np.float64)
-    f1_per_replicate = np.array([macro_f1(truth, a) - macro_f1(truth, b) for a, b in zip(first, second, strict=True)])
-    f1_draws = macro_f1_draws(truth, first, resampling) - macro_f1_draws(truth, second, resampling)
-    f1 = interval(f1_draws, float(f1_per_replicate.mean()), f1_per_replicate, resampling.confidence)
-    return paired(accuracy_draws(gain, resampling), gain.mean(axis=1), resampling.confidence, f1)
 
+    figure: Figure
 
-def recall_gains(truth: Ints, first: Ints, second: Ints, resampling: Resampling, labels: Sequence[str]) -> list[Gain]:
-    """Paired difference of recall, first minus second, of each class with test clips, sorted by label id."""
-    rows = []
-    for label_id in np.unique(truth):
-        inside = truth == label_id
-        gain = (first == truth).astype(np.float64)[:, inside] - (second == truth).astype(np.float64)[:, inside]
-        weights = resampling.weights[:, inside]
-        # Draws without clips of the class are left out.
-        kept = weights.sum(axis=1) > 0
-        draws = (weights[kept] @ gain.T) / weights[kept].sum(axis=1, keepdims=True)
-        per_replicate = gain.mean(axis=1)
-        rows.append(
-            Gain(
-                label=labels[label_id],
-                label_id=int(label_id),
-                clips=int(inside.sum()),
-                first=float((first[:, inside] == label_id).mean()),
-                second=float((second[:, inside] == label_id).mean()),
-                **dict(interval(draws, float(per_replicate.mean()), per_replicate, resampling.confidence)),
-            )
+    def __init__(self, truth: NDArray[Any], answers: Mapping[Key, Floats], draws: Resampling, bins: int) -> None:
+        self._truth, self._answers, self._draws, self._bins = truth, answers, draws, bins
+        self._known: dict[Key, OfModel] = {}
+
+    @abstractmethod
+    def _compute(self, model: Key) -> OfModel:
+        """Figures of a model."""
+
+    @abstractmethod
+    def _stated(self, model: Key) -> tuple[Floats, Flags]:
+        """Stated probabilities, and whether what they are stated of is true."""
+
+    @abstractmethod
+    def _more(self, models: Sequence[Key]) -> dict[str, Any]:
+        """Further scores of a method."""
+
+    @property
+    @abstractmethod
+    def _labels(self) -> NDArray[np.int64]:
+        """Ids of the labels that test clips have, sorted."""
+
+    def score(self, models: Sequence[Key]) -> Scores:
+        """All scores of one method; `models` are its replicates."""
+        found = [self._of(model) for model in models]
+        errors = [calibration_error(*self._stated(model), self._bins) for model in models]
+        figure = np.stack([one.draws for one in found], axis=1), np.array([one.figure for one in found])
+        return Scores(
+            **{self.figure: interval(*figure, self._draws.confidence)},
+            macro_f1=self._f1(found),
+            ece=Calibration(mean=float(np.mean(errors)), per_seed=errors),
+            **self._more(models),
         )
-    return rows
+
+    def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
+        """Paired difference of `figure` and of macro-F1, first minus second, on the same clips.
+
+        Args:
+            second: equal replicates of another method, in the same order.
+        """
+        found = self._gains(first, second)
+        draws, figures = np.stack([one.draws for one in found], axis=1), np.array([one.figure for one in found])
+        return paired(draws, figures, self._draws.confidence, self._f1(found))
+
+    def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
+        """Paired difference per label with test clips, sorted by label id; arguments as of `difference`."""
+        before, after = (np.stack([self._of(model).by_label for model in models]) for models in (second, first))
+        draws = np.stack([one.label_draws for one in self._gains(first, second)], axis=1)
+        rows = []
+        for place, label in enumerate(self._labels.tolist()):
+            own = draws[:, :, place]
+            kept = ~np.isnan(own).any(axis=1)
+            rows.append(
+                Gain(
+                    label=labels[label],
+                    label_id=label,
+                    clips=int((self._truth[:, label] if self._truth.ndim > 1 else self._truth == label).sum()),
+                    first=float(after[:, place].mean()),
+                    second=float(before[:, place].mean()),
+                    **dict(interval(own[kept], after[:, place] - before[:, place], self._draws.confidence)),
+                )
+            )
+        return rows
+
+    def _of(self, model: Key) -> OfModel:
+        if model not in self._known:
+            self._known[model] = self._compute(model)
+        return self._known[model]
+
+    def _gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[OfModel]:
+        pairs = zip(map(self._of, first), map(self._of, second), strict=True)
+        return [OfModel(*map(operator.sub, a, b)) for a, b in pairs]
+
+    def _f1(self, found: Sequence[OfModel]) -> Interval:
+        draws, scores = np.stack([one.f1_draws for one in found], axis=1), np.array([one.macro_f1 for one in found])
+        return interval(draws, scores, self._draws.confidence)
+
+
+class OneLabel(Scorer):
+    """Figures of models on clips with one label each."""
+
+    figure: Figure = "accuracy"
+
+    @property
+    def _labels(self) -> NDArray[np.int64]:
+        return np.unique(self._truth)
+
+    def _compute(self, model: Key) -> OfModel:
+        answers, weights = self._answers[model], self._draws.weights
+        predicted, ids = answers.argmax(axis=1), np.arange(answers.shape[1])
+        truth, heard = self._truth[:, None] == ids, predicted[:, None] == ids
+        right = (predicted == self._truth).astype(np.float64)
+        of_label = truth[:, self._labels].astype(np.float64)
+        clips, hits = weights @ of_label, weights @ (of_label * right[:, None])
+        return OfModel(
+            float(right.mean()),
+            macro_f1(self._truth, predicted),
+            (of_label * right[:, None]).sum(axis=0) / of_label.sum(axis=0),
+            accuracy_draws(right[None], self._draws)[:, 0],
+            macro_f1_draws(truth, heard, weights),
+            np.divide(hits, clips, out=np.full_like(clips, np.nan), where=clips > 0),
+        )
+
+    def _stated(self, model: Key) -> tuple[Floats, Flags]:
+        answers = self._answers[model]
+        return answers.max(axis=1), answers.argmax(axis=1) == self._truth
+
+    def _more(self, models: Sequence[Key]) -> dict[str, Any]:
+        labels = np.arange(self._answers[models[0]].shape[1])
+        predicted = [self._answers[model].argmax(axis=1) for model in models]
+        confusion = sum(confusion_matrix(self._truth, row, labels=labels) for row in predicted)
+        totals = confusion.sum(axis=1)
+        recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
+        return {"confusion": confusion.tolist(), "recall": recall}

@@ -2,7 +2,7 @@
 
 This module trains one classifier and keeps the checkpoint that does best on validation. Read next: budget.py (which
 clips each step sees), jobs.py (one training as an item of the store), candidates.py and selection.py (all trainings of
-a run, and the choice on validation), inputs.py, clips.py and clip_sets.py (the clips of a job), waveform.py (classic
+a run, and the choice on validation), inputs.py and clips.py (the clips of a job), waveform.py (classic
 augmentation), contrastive.py (optional first phase), run.py (the order of the steps).
 """
 

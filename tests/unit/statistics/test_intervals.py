@@ -6,20 +6,24 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import f1_score
 
 from common.classifier.scores import calibration_error, macro_f1
-from common.contracts.evaluation import Interval
+from common.contracts.evaluation import Interval, Paired
 from common.study.comparisons import holm, mean_interval
 from components.evaluate_classifier.intervals import interval, paired
-from components.evaluate_classifier.statistics import (
-    accuracy_draws,
-    difference,
-    macro_f1_draws,
-    recall_gains,
-    resampling,
-    score,
-)
+from components.evaluate_classifier.statistics import OneLabel, Resampling, accuracy_draws, resampling
 
 CLASSES = 8
 NONE = Interval(mean=0.0, low=0.0, high=0.0, per_seed=[])
+
+
+def scorer_of(truth: np.ndarray, draws: Resampling, **predicted: np.ndarray) -> OneLabel:
+    """Scorer of the predictions (S, N) of methods."""
+    answers = {(name, s): np.eye(CLASSES)[row] for name, rows in predicted.items() for s, row in enumerate(rows)}
+    return OneLabel(truth, answers, draws, 15)
+
+
+def difference(truth: np.ndarray, first: np.ndarray, second: np.ndarray, draws: Resampling) -> Paired:
+    names = ([(name, s) for s in range(len(first))] for name in ("first", "second"))
+    return scorer_of(truth, draws, first=first, second=second).difference(*names)
 
 
 def simulated(
@@ -107,10 +111,7 @@ def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
     right = [(arm == truth).astype(float) for arm in (first, second)]
     other = resampling([None] * len(truth), 2000, 1)
     unpaired = interval(
-        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other),
-        together.mean,
-        np.array(together.per_seed),
-        0.95,
+        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other), np.array(together.per_seed), 0.95
     )
     assert together.high - together.low < 0.8 * (unpaired.high - unpaired.low)
 
@@ -119,7 +120,7 @@ def test_the_interval_of_one_replicate_is_the_binomial_one() -> None:
     clips, share = 400, 0.3
     correct = (np.arange(clips) < share * clips).astype(float)[None]
     draws = resampling([None] * clips, 10000, 0)
-    found = interval(accuracy_draws(correct, draws), share, np.array([share]), 0.95)
+    found = interval(accuracy_draws(correct, draws), np.array([share]), 0.95)
     half = 1.96 * np.sqrt(share * (1 - share) / clips)
     assert found.low == pytest.approx(share - half, abs=0.006)
     assert found.high == pytest.approx(share + half, abs=0.006)
@@ -134,14 +135,14 @@ def test_spread_between_replicates_widens_the_interval() -> None:
     draws = resampling([None] * clips, 2000, 0)
     widths = []
     for correct in (same, spread):
-        found = interval(accuracy_draws(correct, draws), 0.5, correct.mean(axis=1), 0.95)
+        found = interval(accuracy_draws(correct, draws), correct.mean(axis=1), 0.95)
         widths.append(found.high - found.low)
     assert widths[1] > 2 * widths[0]
 
 
 def test_where_only_replicates_vary_the_interval_is_students() -> None:
     per_seed = np.array([0.4, 0.5, 0.75])
-    found = interval(np.tile(per_seed, (100, 1)), float(per_seed.mean()), per_seed, 0.95)
+    found = interval(np.tile(per_seed, (100, 1)), per_seed, 0.95)
     expected = ttest_1samp(per_seed, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     gains = per_seed - 0.45
@@ -156,7 +157,7 @@ def test_replicates_that_only_differ_by_clips_leave_the_interval_of_the_bootstra
     correct[:, :40] = True
     draws = accuracy_draws(correct.astype(float), resampling([None] * 400, 1000, 0))
     alike = np.full(4, correct.mean())
-    found = interval(draws, float(alike.mean()), alike, 0.95)
+    found = interval(draws, alike, 0.95)
     assert (found.low, found.high) == tuple(np.quantile(draws.mean(axis=1), [0.025, 0.975]))
 
 
@@ -173,7 +174,7 @@ def test_whole_groups_give_a_wider_interval_when_groups_differ() -> None:
     widths = []
     for named in (groups, [None] * 200):
         draws = resampling(list(named), 2000, 0)
-        found = interval(accuracy_draws(correct, draws), 0.5, np.array([0.5]), 0.95)
+        found = interval(accuracy_draws(correct, draws), np.array([0.5]), 0.95)
         widths.append(found.high - found.low)
     assert widths[0] > 3 * widths[1]
 
@@ -198,12 +199,12 @@ def test_macro_f1_equals_scikit_learn_on_every_draw() -> None:
     rng = np.random.default_rng(0)
     truth, predicted = rng.integers(0, 4, 60), rng.integers(0, 4, (2, 60))
     draws = resampling([None] * 60, 200, 0)
-    found = macro_f1_draws(truth, predicted, draws)
+    scorer = scorer_of(truth, draws, gold=predicted)
     for row in range(0, 200, 40):
         weights = draws.weights[row]
         for replicate in range(2):
             expected = f1_score(truth, predicted[replicate], sample_weight=weights, average="macro", labels=range(4))
-            assert found[row, replicate] == pytest.approx(expected)
+            assert scorer._of(("gold", replicate)).f1_draws[row] == pytest.approx(expected)
     assert macro_f1(truth, predicted[0]) == f1_score(truth, predicted[0], average="macro")
 
 
@@ -226,7 +227,8 @@ def test_perfectly_calibrated_predictions_have_no_calibration_error() -> None:
 def test_recall_gains_hold_every_class_of_the_test_set() -> None:
     truth = np.array([0, 0, 1, 1, 3, 3])
     first, second = np.array([[0, 0, 1, 1, 3, 0]]), np.array([[0, 1, 1, 1, 0, 0]])
-    rows = recall_gains(truth, first, second, resampling([None] * 6, 300, 0), "abcd")
+    scorer = scorer_of(truth, resampling([None] * 6, 300, 0), first=first, second=second)
+    rows = scorer.gains([("first", 0)], [("second", 0)], "abcd")
     assert [row.label_id for row in rows] == [0, 1, 3]
     assert [row.mean for row in rows] == [0.5, 0.0, 0.5]
     assert rows[1].low == rows[1].high == 0.0
@@ -234,8 +236,8 @@ def test_recall_gains_hold_every_class_of_the_test_set() -> None:
 
 def test_scores_of_a_perfect_classifier() -> None:
     truth = np.array([0, 1, 2, 2])
-    probabilities = np.eye(4)[truth][None]
-    found = score(probabilities, truth, 15, resampling([None] * 4, 300, 0))
+    probabilities = np.eye(4)[truth]
+    found = OneLabel(truth, {("gold", 0): probabilities}, resampling([None] * 4, 300, 0), 15).score([("gold", 0)])
     assert found.accuracy == Interval(mean=1.0, low=1.0, high=1.0, per_seed=[1.0])
     assert found.recall == [1.0, 1.0, 1.0, None]
     assert np.array(found.confusion).sum() == 4
