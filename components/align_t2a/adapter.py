@@ -24,7 +24,6 @@ class Policy:
     """The model under training and its reference.
 
     Attributes:
-        backend: the policy; its prediction errors enter the loss.
         trained: module to optimise; only parameters that require a gradient change.
         merge: ends training; afterwards `backend` is a plain, frozen model that can be saved.
     """
@@ -44,8 +43,6 @@ def make_policy(
         adapter: `full` trains all transformer weights against a frozen copy. `lora` trains low-rank adapters of the
             attention projections (arXiv 2106.09685); the reference is the same model with adapters off, so the
             weights are in memory once.
-        rank: rank of the LoRA adapters; unused with `full`.
-        gradient_checkpointing: recompute activations in the backward pass instead of storing them.
 
     Raises ConfigError: `lora`, but the transformer has no attention projections of a known name.
     """

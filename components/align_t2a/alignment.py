@@ -4,7 +4,7 @@ One item of the store is one aligned model: a replicate and an alignment, `dpo` 
 fine-tuning); of several preference losses each is an item. Read next: `pairs.py` (winners matched with losers, equal
 in level and length), `encoding.py` (their latents and conditions), `step.py` and `loss.py` (a step, diffusion-DPO and
 its kin), `adapter.py` (full weights or LoRA, and the reference model), `memory.py` (pairs at a time), `probes.py`
-(figures of a model, from `distance.py`, `held_out.py` and `learner.py`), `selection.py` (best step and early stop).
+(figures of a model, also from `distance.py`), `selection.py` (best step and early stop).
 """
 
 from __future__ import annotations
@@ -34,11 +34,9 @@ from common.training import fit
 from components.align_t2a.adapter import Policy, make_policy
 from components.align_t2a.distance import Spectrum
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
-from components.align_t2a.held_out import HeldOut, encode_held_out
-from components.align_t2a.learner import HeldOutLearner
 from components.align_t2a.memory import fit_memory
 from components.align_t2a.pairs import LoadedGroup, groups
-from components.align_t2a.probes import Probes, choose_probes
+from components.align_t2a.probes import HeldOut, HeldOutLearner, Probes, choose_probes, encode_held_out
 from components.align_t2a.selection import best_step, criterion, stop_reason
 from components.align_t2a.step import Figures, step_loss
 
@@ -67,11 +65,7 @@ MEASURED_WITH = (
 
 @dataclass(frozen=True)
 class Alignment:
-    """One model to align: a replicate, an alignment and a loss.
-
-    Attributes:
-        losers_per_clip: generated clips that each gold clip wins against.
-    """
+    """One model to align: a replicate, an alignment and a loss."""
 
     t2a: Path
     gold: Path
@@ -262,11 +256,8 @@ def align(
     """Train `policy` on the pairs, restore its best state, and merge its adapters.
 
     Args:
-        policy: trained in place.
-        settings: loss, optimiser and rules of selection.
         alignment: `dpo` uses the preference loss of `settings`; `erm` is plain fine-tuning on the
             winners' error alone, for the same number of steps.
-        before: figures of the unaligned model.
         probe: measures the current policy; called every `probe_every` steps.
     """
     first = {"step": 0.0, **before}

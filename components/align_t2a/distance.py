@@ -23,11 +23,7 @@ def clip_spectrum(audio: np.ndarray, rate: int) -> Spectrum:
 
     The clip is first scaled to `LEVEL_DBFS`, since synthesis matches loudness afterwards anyway. Frames
     have 64 ms and half overlap; bands are triangular in mel from 30 Hz to Nyquist. Values are at least
-    `FLOOR_DB`; a silent clip has `FLOOR_DB` in every band.
-
-    Args:
-        audio: mono, (T,).
-        rate: sampling rate in Hz.
+    `FLOOR_DB`; a silent clip has `FLOOR_DB` in every band. `audio` is mono, (T,), at `rate` Hz.
     """
     n_fft = 2 ** round(np.log2(0.064 * rate))
     if is_silent(audio):
@@ -49,11 +45,7 @@ def latent_frechet(generated: Sequence[NDArray[np.float32]], gold: Sequence[NDAr
     """Squared Fréchet distance between Gaussians fitted to the latent frames of both sets.
 
     One frame is one sample of D dimensions; labels and the order of frames are ignored. The unit is
-    that of the model's latents: compare models on one gold set, not across codecs.
-
-    Args:
-        generated: each (D, L).
-        gold: each (D, L).
+    that of the model's latents, each (D, L): compare models on one gold set, not across codecs.
     """
     frames = [np.concatenate([latent.T for latent in latents]) for latents in (generated, gold)]
     return frechet_distance(frames[0], frames[1])

@@ -44,8 +44,8 @@ class EncodedPairs:
 
     Attributes:
         spectra: mean spectra (BANDS,) of the gold clips, by label.
-        silent_losers: number of losers left out because they are silent.
-        silent_winners: ids of gold clips left out, with their losers, because they are silent.
+        silent_losers: number of those left out.
+        silent_winners: ids of gold clips left out, with their losers.
     """
 
     buckets: tuple[Bucket, ...]

@@ -124,12 +124,8 @@ def pair_errors(
     """Errors on both clips of each pair, under the same noise, level and condition.
 
     Args:
-        residual: called once, on the winners followed by the losers.
-        winner: latents (B, D, L).
-        loser: latents (B, D, L).
-        eps: noise (B, D, L), shared within a pair.
-        t: noise levels (B,), shared within a pair.
-        condition: B rows, with dropout already applied; shared within a pair.
+        residual: called once, on the winners followed by the losers; both are latents (B, D, L).
+        eps: noise (B, D, L), shared within a pair, as are noise levels `t` (B,) and `condition`.
     """
     pair = join([condition, condition])
     both = residual(torch.cat([winner, loser]), torch.cat([eps, eps]), torch.cat([t, t]), pair)

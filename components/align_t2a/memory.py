@@ -31,11 +31,7 @@ log = get_logger("align_t2a")
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a forward pass keeps for the backward pass.
-
-    Attributes:
-        fixed: whatever the batch is: bf16 copies of the weights.
-    """
+    """Bytes that a forward pass keeps for the backward pass; `fixed` ones for any batch: bf16 copies of the weights."""
 
     fixed: float
     pair: float
@@ -48,9 +44,7 @@ class Need:
 def split(need: Need, available: float, batch_size: int, accumulation: int, checkpointing: bool) -> tuple[int, bool]:
     """Smallest number of micro-batches that fit, and whether activations must be computed again.
 
-    Args:
-        available: bytes.
-        accumulation: micro-batches that the settings ask for at least.
+    They fit into `available` bytes, and are at least `accumulation`.
     """
     fitting = need.pairs(available)
     for count in range(accumulation, batch_size + 1):
@@ -62,9 +56,7 @@ def split(need: Need, available: float, batch_size: int, accumulation: int, chec
 def fit_memory(policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig) -> AlignT2AConfig:
     """Settings whose steps fit the GPU, on which policy and reference already are; unchanged on a CPU.
 
-    Args:
-        policy: gets gradient checkpointing if it needs it.
-        settings: `accumulation` and `gradient_checkpointing` are raised, never lowered.
+    `accumulation` and `gradient_checkpointing` are raised, never lowered; the policy then computes activations again.
     """
     if device() != "cuda":
         return settings

@@ -63,11 +63,7 @@ def equalize(
 ) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
     """Scale a winner and its losers to one RMS level, by gain alone.
 
-    The level is the winner's, or the highest below it that keeps every peak within the limit.
-
-    Args:
-        winner: (T,).
-        losers: each (T,).
+    The level is the winner's, or the highest below it that keeps every peak within the limit. Clips are (T,).
 
     Returns the winner, and the losers in order. None replaces a silent clip, which no gain can help; if the winner is
     silent, all are None.

@@ -29,10 +29,7 @@ def best_step(probes: Sequence[Probe], settings: AlignT2AConfig) -> int:
     share of the unaligned model's error; all steps, if a learner's loss decides. The smallest deciding figure wins,
     the first among equals.
     Each candidate is compared only with the step kept until then; the weights of others are gone.
-
-    Args:
-        probes: in order of their steps; the first is the unaligned model at step 0.
-        settings: `keep_best_by`, `max_error_rise`.
+    The first of `probes` is the unaligned model at step 0.
     """
     by = criterion(probes, settings)
     if by == "none":

@@ -43,11 +43,7 @@ DELIVERED_MODEL: Key = ("delivered", 0)
 
 
 def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs (method, versus) of a run; the two of the verdict come first.
-
-    Args:
-        methods: methods with predictions, including `BEST_CLASSIC` if there is one.
-    """
+    """Pairs (method, versus) of the methods with predictions and `BEST_CLASSIC`; the two of the verdict come first."""
     ordered = in_order(methods)
     pairs = [(SUBJECT, BASELINE), (COMBINED, BEST_CLASSIC)]
     pairs += [(SUBJECT, other) for other in ordered if other not in (SUBJECT, COMBINED)]
@@ -74,12 +70,10 @@ def compare(
     """Scores, differences and per-class gains.
 
     Args:
-        predictions: a failed replicate is missing.
         truth: (N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
         groups: (N,) group of each test clip.
-        settings: settings of the intervals and of the calibration error.
         zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
-        thresholds: threshold per model, for a multi-label dataset.
+        thresholds: for a multi-label dataset.
         best: under `without` and `with`, the model without or with synthetic audio that validation chose, by replicate.
         delivered: (N, K) probabilities of the delivered classifier.
 

@@ -49,10 +49,7 @@ COMPARE_RATE_HZ = 16000
 def evaluate(
     inputs: Inputs, plan: EvaluateClassifierPlan, failed: Mapping[tuple[str, int], str]
 ) -> tuple[Evaluation, Predictions]:
-    """All figures of the stage, from finished tasks.
-
-    Args:
-        failed: errors of failed predictions, by method and replicate.
+    """All figures of the stage, from finished tasks; `failed` has the errors of the others.
 
     Returns content of evaluation.json, rounded, and the probabilities on the test clips. Raises DataError: no method
     has predictions.
@@ -264,11 +261,7 @@ def _leaks(
 
 
 def best_classic_methods(best_classic: Mapping[int, str], methods: Mapping[str, Method]) -> dict[int, str]:
-    """Method whose classic augmentation was chosen on validation, by replicate.
-
-    Args:
-        methods: methods of this run; a chosen augmentation that is none of them is left out.
-    """
+    """Method whose classic augmentation was chosen on validation, by replicate; left out where the run has none."""
     alone = {method.classic: name for name, method in methods.items() if method.recipe is None}
     return {replicate: alone[classic] for replicate, classic in sorted(best_classic.items()) if classic in alone}
 
@@ -279,12 +272,8 @@ def choose(
     """Method with the best mean validation figure, its best replicate, and that model's figure.
 
     Methods are compared by means: each replicate has its own validation clips, and the single largest figure would
-    mostly show whose clips were easiest. Ties go to the lower validation loss, then to the order of the list. Figures
-    of the test split are no input.
-
-    Args:
-        methods: in order of preference for ties.
-        replicates: in order of preference for ties.
+    mostly show whose clips were easiest. Ties go to the lower validation loss, then to the order of `methods` and
+    `replicates`. Figures of the test split are no input.
 
     Raises DataError: nothing was trained.
     """

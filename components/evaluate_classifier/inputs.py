@@ -35,11 +35,9 @@ class Inputs:
     """Everything that the stage reads.
 
     Attributes:
-        gold: real clips of training and validation, with the names of the labels.
         sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
         train_ids: ids of gold clips that any replicate trains on.
-        selection: what train_classifier chose for AST.
-        failures: failed trainings of train_classifier.
+        failures: of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
         learners: figures of train_classifier's other learners on validation, by `<learner>/<method>/<replicate>`.
         predict: predictions of the test clips, by method and replicate; of other learners, by `<learner>/<method>`.
@@ -92,9 +90,7 @@ def read_inputs(
 ) -> Inputs:
     """Read records and hash models; audio is hashed, not decoded.
 
-    Args:
-        gold: artifact of the real clips for training and validation.
-        clips: folders of other training clips, by `vanilla`, `accepted` and, if given, `retrieved`.
+    `clips` are folders of other training clips, by `vanilla`, `accepted` and, if given, `retrieved`.
 
     Raises DataError: the test split has no clips or other labels than the gold set.
     """

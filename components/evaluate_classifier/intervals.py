@@ -86,7 +86,6 @@ def interval(draws: Floats, per_replicate: Floats, confidence: float) -> Interva
     Args:
         draws: (B, S) score of each replicate on each draw of the test set.
         per_replicate: (S,) score of each replicate on the test set.
-        confidence: confidence level, such as 0.95.
     """
     return _interval(_mean(draws, per_replicate), per_replicate, confidence)
 
@@ -97,7 +96,6 @@ def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f
     Args:
         gain_draws: (B, S) difference of each replicate on each draw.
         per_replicate: (S,) difference of each replicate.
-        confidence: confidence level, such as 0.95.
     """
     mean = _mean(gain_draws, per_replicate)
     return Paired(

@@ -39,11 +39,7 @@ class ClipSet:
 
 
 def fingerprint(waveform: Floats) -> str:
-    """Hash of the samples at 16 bits, independent of file format, name and tags.
-
-    Args:
-        waveform: (T,) in [-1, 1].
-    """
+    """Hash of the samples (T,) in [-1, 1] at 16 bits, independent of file format, name and tags."""
     samples = np.round(np.clip(waveform, -1, 1) * 32767).astype("<i2")
     return hashlib.sha256(samples.tobytes()).hexdigest()
 
@@ -51,13 +47,8 @@ def fingerprint(waveform: Floats) -> str:
 def waveform_correlation(first: Floats, second: Floats) -> float:
     """Largest absolute normalised cross-correlation over lags with an overlap of half of the shorter clip or more.
 
-    1 for copies at any gain, polarity or shift; below about 0.3 for two recordings of one sound.
-
-    Args:
-        first: (T,).
-        second: (U,), at the same rate.
-
-    Returns in [0, 1]; 0 if one of them is silent.
+    1 for copies at any gain, polarity or shift; below about 0.3 for two recordings of one sound; 0 if one is silent.
+    Waveforms are (T,) and (U,), at the same rate.
     """
     a, b = first.astype(np.float64), second.astype(np.float64)
     length = next_fast_len(len(a) + len(b) - 1, real=True)

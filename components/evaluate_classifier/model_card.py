@@ -105,8 +105,6 @@ def model_card(
     Args:
         transformers: whether `transformers.pipeline` opens the model.
         peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
-        synthetic: whether it was trained on synthetic clips.
-        licences: licences of everything that went into the run.
     """
     figure, pair = evaluation.figure, evaluation.learners[told.learner][told.method]
     learner = find_learner(told.learner).title

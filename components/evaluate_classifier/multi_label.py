@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 from common.classifier.scores import multi_label_macro_f1
-from common.contracts.evaluation import Figure
+from common.contracts.evaluation import Figure, Scores
 from components.evaluate_classifier.intervals import Floats
 from components.evaluate_classifier.statistics import Flags, Key, OfModel, Resampling, Scorer, macro_f1_draws
 
@@ -33,11 +32,7 @@ def choose_threshold(truth: Flags, probabilities: Floats) -> float:
     """Probability from which a label counts as heard: the best macro-F1, among equals the nearest to 0.5.
 
     All labels of a model share one threshold; a threshold per label would be fitted to the few validation clips of a
-    rare label.
-
-    Args:
-        truth: (N, K) of validation clips, never of test clips.
-        probabilities: (N, K).
+    rare label. Both are (N, K), of validation clips, never of test clips.
     """
     found = [(multi_label_macro_f1(truth, probabilities, value), -abs(value - 0.5)) for value in THRESHOLDS]
     return float(THRESHOLDS[max(range(len(found)), key=lambda place: found[place])])
@@ -48,10 +43,7 @@ def average_precision_draws(truth: Flags, scores: Floats, weights: Floats) -> Fl
 
     Precision counts only where recall rises; clips are therefore summed between the scores of successive positives.
 
-    Args:
-        truth: (N, K).
-        scores: (N, K).
-        weights: (B, N) number of times each clip occurs in each draw.
+    Truth and scores are (N, K), `weights` (B, N) the number of times each clip occurs in each draw.
 
     Returns (B, K); NaN where a draw has no clip of the label.
     """
@@ -114,12 +106,8 @@ class SeveralLabels(Scorer):
         # Over all pairs of a clip and a label.
         return self._answers[model], self._truth
 
-    def _more(self, models: Sequence[Key]) -> dict[str, Any]:
+    def _completed(self, scores: Scores, models: Sequence[Key]) -> Scores:
         precisions = np.full(self._truth.shape[1], None, dtype=object)
         precisions[self._labels] = np.mean([self._of(model).by_label for model in models], axis=0)
-        return {
-            "average_precision": precisions.tolist(),
-            "thresholds": [self._thresholds[model] for model in models],
-            "confusion": None,
-            "recall": None,
-        }
+        thresholds = [self._thresholds[model] for model in models]
+        return scores.model_copy(update={"average_precision": precisions.tolist(), "thresholds": thresholds})

@@ -30,11 +30,7 @@ def label_accuracy(
     sets: Mapping[str, Sequence[int]],
     labels: Sequence[str],
 ) -> dict[str, Heard]:
-    """Share of clips in which the oracle hears the requested label, or one of several.
-
-    Args:
-        predicted: (M,) label ids of the oracle's top class in each clip.
-    """
+    """Share of clips in which the oracle's top class `predicted` (M,) is the requested label, or one of several."""
     right = np.array(
         [p == clip.label_id or labels[p] in clip.further_labels for p, clip in zip(predicted, clips, strict=True)],
         dtype=np.float64,

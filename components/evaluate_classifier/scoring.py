@@ -33,11 +33,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of one artifact, compared by content.
-
-    Attributes:
-        content: hash of records and audio.
-    """
+    """Clips of one artifact, compared by content: a hash of records and audio."""
 
     content: str
     folder: Path = field(compare=False)
@@ -84,12 +80,9 @@ class EmbedTask:
 
 
 def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -> NDArray[np.float64]:
-    """Zero-shot probabilities of a CLAP: softmax over scaled similarities to the label prompts.
+    """Zero-shot probabilities (clips, K) of a CLAP, from finished embeddings of the clips.
 
-    Args:
-        tasks: finished embedding tasks of the clips.
-
-    Returns (clips, K), rows sum to 1.
+    They are a softmax over scaled similarities to the label prompts.
     """
     first, prompts = tasks[0], [template_caption(label) for label in labels]
 

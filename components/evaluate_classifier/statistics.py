@@ -29,11 +29,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Resampling:
-    """Bootstrap draws over the test set.
-
-    Attributes:
-        weights: (B, N) number of times each of N test clips occurs in each of B draws.
-    """
+    """Bootstrap draws over the test set; `weights` (B, N) is how often each of N test clips occurs in each draw."""
 
     weights: Floats
     unit: Literal["clips", "groups"]
@@ -56,23 +52,14 @@ def resampling(
 
 
 def accuracy_draws(correct: Floats, resampling: Resampling) -> Floats:
-    """(B, S) accuracy on each draw.
-
-    Args:
-        correct: (S, N) 1 where replicate s is right on clip n, or the difference of two such arrays.
-    """
+    """(B, S) accuracy on each draw; `correct` (S, N) is 1 where replicate s is right on clip n."""
     return (resampling.weights @ correct.T) / resampling.weights.sum(axis=1, keepdims=True)
 
 
 def macro_f1_draws(truth: Flags, heard: Flags, weights: Floats) -> Floats:
     """(B,) macro-F1 on each draw, over the labels that are true or heard in the whole test set.
 
-    A label that is absent from a draw counts 0.
-
-    Args:
-        truth: (N, K).
-        heard: (N, K) decisions of a model.
-        weights: (B, N).
+    A label that is absent from a draw counts 0. `truth` and `heard`, a model's decisions, are (N, K), `weights` (B, N).
     """
     occurs = truth.any(axis=0) | heard.any(axis=0)
     hits = weights @ (truth & heard)[:, occurs].astype(np.float64)
@@ -119,8 +106,8 @@ class Scorer(ABC):
         """Stated probabilities, and whether what they are stated of is true."""
 
     @abstractmethod
-    def _more(self, models: Sequence[Key]) -> dict[str, Any]:
-        """Further scores of a method."""
+    def _completed(self, scores: Scores, models: Sequence[Key]) -> Scores:
+        """The scores with those that only such labels have."""
 
     @property
     @abstractmethod
@@ -132,12 +119,14 @@ class Scorer(ABC):
         found = [self._of(model) for model in models]
         errors = [calibration_error(*self._stated(model), self._bins) for model in models]
         figure = np.stack([one.draws for one in found], axis=1), np.array([one.figure for one in found])
-        return Scores(
+        scores = Scores(
             **{self.figure: interval(*figure, self._draws.confidence)},
             macro_f1=self._f1(found),
             ece=Calibration(mean=float(np.mean(errors)), per_seed=errors),
-            **self._more(models),
+            confusion=None,
+            recall=None,
         )
+        return self._completed(scores, models)
 
     def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
         """Paired difference of `figure` and of macro-F1, first minus second, on the same clips.
@@ -212,10 +201,10 @@ class OneLabel(Scorer):
         answers = self._answers[model]
         return answers.max(axis=1), answers.argmax(axis=1) == self._truth
 
-    def _more(self, models: Sequence[Key]) -> dict[str, Any]:
+    def _completed(self, scores: Scores, models: Sequence[Key]) -> Scores:
         labels = np.arange(self._answers[models[0]].shape[1])
         predicted = [self._answers[model].argmax(axis=1) for model in models]
         confusion = sum(confusion_matrix(self._truth, row, labels=labels) for row in predicted)
         totals = confusion.sum(axis=1)
         recall = [float(confusion[k, k] / totals[k]) if totals[k] else None for k in labels]
-        return {"confusion": confusion.tolist(), "recall": recall}
+        return scores.model_copy(update={"confusion": confusion.tolist(), "recall": recall})

@@ -67,11 +67,7 @@ class Listing:
 
 
 def write_clips(folder: Path, *sets: tuple[Listing, Iterable[SyntheticClip]]) -> None:
-    """Write an AudioFolder from clips of others, sorted by clip id, with their provenance.
-
-    Args:
-        sets: listings that hold the audio, each with its records, sorted by clip id.
-    """
+    """Write an AudioFolder from clips of others, each set sorted by clip id, with their provenance."""
     files: dict[str, Path] = {}
     taken: dict[Path, list[str]] = {listing.folder: [] for listing, _ in sets}
 

@@ -20,10 +20,7 @@ RANGE_DB = 60.0
 
 
 def fingerprint(log_mel: np.ndarray) -> np.ndarray:
-    """Detail of a spectrogram: deviations from the mean of each band and each frame, scaled to norm 1.
-
-    Args:
-        log_mel: (T, M), dB.
+    """Detail of a spectrogram (T, M) in dB: deviations from the mean of each band and each frame, scaled to norm 1.
 
     Returns (T', M) float32, T' at most `MAX_FRAMES`. All zeros for a spectrogram without detail.
     """
@@ -40,10 +37,6 @@ def fingerprint(log_mel: np.ndarray) -> np.ndarray:
 def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
     """Highest correlation of two fingerprints over time shifts of up to a quarter of the longer one.
 
-    Args:
-        a: (T, M), from `fingerprint`.
-        b: (U, M).
-
     Returns 1 for the same recording at any gain, near 0 for independent ones. A shift lowers it by the part that is
     shifted out.
     """
@@ -55,13 +48,7 @@ def recording_similarity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def nearest_first(similarity: np.ndarray, least: float, most: int) -> list[int]:
-    """At most `most` indices of similarities of at least `least`, highest first.
-
-    Args:
-        similarity: (N,).
-        least: similarity from which a pair is compared closely.
-        most: bounds the work where all clips are alike.
-    """
+    """At most `most` indices of similarities (N,) of at least `least`, highest first."""
     near = np.flatnonzero(similarity >= least)
     return [int(index) for index in near[np.argsort(-similarity[near], kind="stable")][:most]]
 
@@ -102,11 +89,7 @@ class Fingerprints:
         self._file.close()
 
     def put(self, clip_id: str, log_mel: np.ndarray) -> None:
-        """Store the fingerprint of a clip.
-
-        Args:
-            log_mel: (T, M), dB.
-        """
+        """Store the fingerprint of a clip."""
         mark = fingerprint(log_mel).astype(np.float16)
         self._places[clip_id] = (self._file.seek(0, 2), *mark.shape)
         self._file.write(mark.tobytes())

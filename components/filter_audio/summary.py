@@ -13,13 +13,7 @@ from components.filter_audio.candidates import Decision
 def summarize(
     before: FilterAccount | None, decided: Iterable[SyntheticClip], replicates: Mapping[int, FilterFigures]
 ) -> FilterAccount:
-    """Add a round to the account.
-
-    Args:
-        before: account of the earlier rounds; None in round 0.
-        decided: clips of this round with their decisions; empty if nothing was left to do.
-        replicates: figures of the filter, by replicate; empty if nothing was left to do.
-    """
+    """Add the round's clips, with their decisions, and the figures of its replicates to the account."""
     before = before or FilterAccount(rounds=[], thresholds={}, candidates=[], empty_classes=[])
     number = len(before.rounds)
     own = [_candidate(clip, number) for clip in decided]

@@ -49,10 +49,7 @@ def claim_scores(similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> tup
 def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) -> Threshold:
     """Threshold of a replicate.
 
-    Args:
-        config: kind, and percentile or fixed bound.
-        scores: (N,) of gold validation clips that claim their true labels.
-        margins: (N,) of the same clips.
+    Scores and margins (N,) are those of gold validation clips that claim their true labels.
 
     Raises DataError: there are no clips to take the percentile of.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from common.contracts.base import write
 from common.contracts.generation import Finetuning
 from common.records.gold import GoldSet
 from common.records.text import normalize_label, template_caption
+from common.runtime.work import Task
+from common.storage.artifacts import artifact_hash
 from common.storage.checkpoints import Checkpoints
 from common.storage.items import ItemStore
 from common.training import Curve, best_by
@@ -102,39 +104,36 @@ def tune(
     return tuned, curve, before, after
 
 
-@dataclass(frozen=True)
-class Replicate:
-    """One item of the stage: CLAP fine-tuned for one replicate."""
+def finetuning(replicate: int, settings: FinetuneClapConfig, clap: Path, gold: Path, store: ItemStore) -> Task:
+    """Fine-tuning for one replicate; the item has `clap/` and `figures.json`."""
+    hashes = {"clap": artifact_hash(clap), "gold": artifact_hash(gold)}
+    key = {**hashes, "settings": settings.model_dump(), "replicate": replicate}
+    return Task(store, key, partial(_make, replicate, settings, clap, gold, store.checkpoints(**key)))
 
-    replicate: int
-    settings: FinetuneClapConfig
-    clap_dir: Path
-    gold_dir: Path
-    store: ItemStore
-    key: dict[str, object]
 
-    def make(self, folder: Path) -> None:
-        """Write `clap/` and `figures.json`."""
-        scorer, gold = ClapScorer.load(self.clap_dir), GoldSet(self.gold_dir)
-        rate = scorer.sample_rate_hz
-        train, validation = gold.train(self.replicate), gold.val(self.replicate)
+def _make(
+    replicate: int, settings: FinetuneClapConfig, clap: Path, gold_dir: Path, checkpoints: Checkpoints, folder: Path
+) -> None:
+    scorer, gold = ClapScorer.load(clap), GoldSet(gold_dir)
+    rate = scorer.sample_rate_hz
+    train, validation = gold.train(replicate), gold.val(replicate)
 
-        def judge(judged: ClapScorer) -> dict[str, float]:
-            clips = (gold.load(clip, rate) for clip in validation)
-            return label_figures(judged, clips, [clip.label_id for clip in validation], gold.labels, rate)
+    def judge(judged: ClapScorer) -> dict[str, float]:
+        clips = (gold.load(clip, rate) for clip in validation)
+        return label_figures(judged, clips, [clip.label_id for clip in validation], gold.labels, rate)
 
-        tuned, curve, before, after = tune(
-            scorer,
-            [gold.load(clip, rate) for clip in train],
-            [clip.label for clip in train],
-            rate,
-            self.settings.optim,
-            seed=self.replicate,
-            judge=judge,
-            equalizer_db=self.settings.equalizer_db,
-            checkpoints=self.store.checkpoints(**self.key),
-        )
-        tuned.save(folder / "clap")
-        figures = {"before": before, "after": after, "best_step": curve.best_step, "curve": curve}
-        kept = "finetuned" if curve.best_step else "pretrained"
-        write(folder / "figures.json", Finetuning.model_validate({"kept": kept, **figures}))
+    tuned, curve, before, after = tune(
+        scorer,
+        [gold.load(clip, rate) for clip in train],
+        [clip.label for clip in train],
+        rate,
+        settings.optim,
+        seed=replicate,
+        judge=judge,
+        equalizer_db=settings.equalizer_db,
+        checkpoints=checkpoints,
+    )
+    tuned.save(folder / "clap")
+    figures = {"before": before, "after": after, "best_step": curve.best_step, "curve": curve}
+    kept = "finetuned" if curve.best_step else "pretrained"
+    write(folder / "figures.json", Finetuning.model_validate({"kept": kept, **figures}))

@@ -11,7 +11,6 @@ from common.contracts.base import read, write
 from common.contracts.generation import Finetuning
 from common.runtime.stage import stage
 from common.runtime.work import obtain_all
-from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 
 _NOT_COPIED = shutil.ignore_patterns("training.json")
@@ -30,7 +29,12 @@ def run(
         finetuned = Path(finetuned_path)
         account: dict[int, Finetuning] = {}
         if plan.settings.enabled:
-            for replicate, item in _finetune(plan, Path(clap_path), Path(gold_path), code_version).items():
+            # Imported here, so that a run without fine-tuning does not load torch.
+            from components.finetune_clap.finetuning import finetuning
+
+            store = ItemStore("finetune_clap", code_version, scope=plan.scope)
+            given = plan.settings, Path(clap_path), Path(gold_path), store
+            for replicate, item in obtain_all({each: finetuning(each, *given) for each in plan.replicates}).items():
                 shutil.copytree(item / "clap", finetuned / str(replicate), dirs_exist_ok=True)
                 account[replicate] = read(Finetuning, item / "figures.json")
         else:
@@ -45,16 +49,3 @@ def run(
             if values:
                 running.record({f"auc_{moment}": sum(values) / len(values)})
     return running.figures
-
-
-def _finetune(plan: FinetuneClapPlan, clap: Path, gold: Path, code_version: str) -> dict[int, Path]:
-    from components.finetune_clap.finetuning import Replicate
-
-    store = ItemStore("finetune_clap", code_version, scope=plan.scope)
-    inputs = {"clap": artifact_hash(clap), "gold": artifact_hash(gold), "settings": plan.settings.model_dump()}
-    return obtain_all(
-        {
-            replicate: Replicate(replicate, plan.settings, clap, gold, store, {**inputs, "replicate": replicate})
-            for replicate in plan.replicates
-        }
-    )

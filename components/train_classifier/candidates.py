@@ -23,7 +23,6 @@ class Candidate:
     """One training: a replicate, the recipe of the slot, and one classic augmentation at one strength.
 
     Attributes:
-        replicate: the replicate, which decides the clips.
         recipe: recipe of the synthetic clips in the slot; None = gold only.
         factor: number of synthetic clips per gold clip; None = all, or no recipe.
         again: whether the training seed differs from that of the replicate's other candidates.
@@ -107,15 +106,6 @@ def first_phase(
 
 
 def choose(candidates: Sequence[Candidate], results: Mapping[Candidate, Training], select_by: str) -> Candidate | None:
-    """Choose the candidate that does best on validation; ties go to the lower loss, then to the earlier candidate.
-
-    Args:
-        candidates: in order of preference among equals.
-        results: figures of the finished candidates.
-        select_by: `accuracy`, `macro_f1` or `map`.
-
-    Returns:
-        The candidate; None when none has finished.
-    """
+    """The finished candidate that does best on validation; ties go to the lower loss, then to the earlier candidate."""
     finished = [candidate for candidate in candidates if candidate in results]
     return max(finished, key=lambda c: (results[c].figure(select_by), -(results[c].val_loss or 0.0)), default=None)

@@ -22,8 +22,7 @@ from common.storage.artifacts import file_hash
 class ClipSet:
     """Clips of one AudioFolder; sets are equal when ids, audio and labels are.
 
-    Attributes:
-        identity: (clip id, SHA-256 of the file, label id, ids of further labels …) of each clip.
+    `identity` holds (clip id, SHA-256 of the file, label id, ids of further labels …) of each clip.
     """
 
     identity: tuple[tuple[Any, ...], ...]
@@ -125,9 +124,6 @@ def extra_real_clips(
     """Draw labelled clips beyond the replicate's own, per class at most as many as synthetic clips would be.
 
     Groups (recordings, speakers, artists) that only the validation clips have are excluded.
-
-    Args:
-        labelled: all labelled clips outside the test split.
 
     Returns clips ordered by id; empty where the dataset has no more clips.
     """

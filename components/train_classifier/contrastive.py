@@ -78,14 +78,11 @@ def train_body(
 ) -> Sequence[Mapping[str, float]]:
     """Train the body of `classifier` in place; embeddings of examples that share a label attract, others repel.
 
-    Args:
-        examples: gold clips first, then synthetic ones.
+    Examples are gold clips first, then synthetic ones.
 
     Raises:
         ConfigError: the model has no body apart from its head.
         DataError: the loss is not finite.
-
-    Returns the curve.
     """
     _check_body(classifier)
     device = next(classifier.model.parameters()).device

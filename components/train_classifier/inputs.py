@@ -47,12 +47,10 @@ class Inputs:
     """Everything that jobs are built from; hashed once.
 
     Attributes:
-        base: the pretrained classifier.
         oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
         everything: all labelled clips outside the test split.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
-        backgrounds: background noise; None where no method needs it.
-        clap: the pretrained CLAP; None leaves the learners out that hear through it.
+        clap: None leaves the learners out that hear through it.
         encoders: further frozen encoders, by the learner that hears through each.
     """
 

@@ -55,11 +55,8 @@ class Job:
     """One training with everything it depends on.
 
     Attributes:
-        name: for log lines.
-        seed: of weights and batches.
         synthetic: clips that may fill the slot.
         validation: clips that decide the checkpoint; None = keep the last one.
-        classic: augmentation of all examples.
         settings: the recipe but for `optim`, which holds the number of steps.
         probe_first: whether the head starts as a logistic regression on frozen features, instead of at random.
     """
@@ -258,13 +255,8 @@ def fit_head(
     """Replace the last layer of `classifier` by a logistic regression on the frozen features of the gold clips.
 
     Fine-tuning then starts from a probe: first the head, then all layers (LP-FT, arXiv 2202.10054). A random head pulls
-    good features apart before it has learnt anything. Every method starts from the same head.
-
-    Args:
-        classifier: a pretrained body with a fresh head.
-        examples: gold clips first.
-        validation: their loss chooses the penalty; None = the middle one.
-        inverse_penalties: values of scikit-learn's C to choose from.
+    good features apart before it has learnt anything. Every method starts from the same head. The loss of `validation`
+    chooses among `inverse_penalties` (scikit-learn's C); without it the middle one is taken.
     """
     labels, multi_label = len(classifier.labels), classifier.multi_label
 

@@ -18,11 +18,7 @@ from components.train_classifier.waveform import Backgrounds
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pretrained model, compared by content.
-
-    Attributes:
-        window_s: seconds that a new classifier sees at once; None = as many as this one.
-    """
+    """A pretrained model, compared by content; a new classifier sees `window_s` at once, None = as many as this one."""
 
     folder: Path = field(compare=False)
     content: str
@@ -45,7 +41,6 @@ class LearnerJob:
     """One learner on one method's clips in one replicate.
 
     Attributes:
-        method: for log lines.
         pretrained: the model that the learner's `frozen` names; ignored where it names none.
         validation: validation clips; None = the splits alone tell how good the learner is.
         synthetic: further clips of the method, may be empty.

@@ -51,8 +51,6 @@ class Learned:
 
     Attributes:
         jobs: by cell, finished or not.
-        items: item folder by cell.
-        blends: by method and replicate.
         calibrated: every model, AST's too, by cell.
     """
 
@@ -283,9 +281,7 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: 
     Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
 
     Args:
-        heard: by learner.
         targets: (N, labels) of the validation clips.
-        multi_label: whether labels are independent.
         fair: whether no validation clip shares its group with a training clip. If some do, validation flatters learners
             without splits, and these join no others.
     """

@@ -36,9 +36,7 @@ class Outcome:
 
     Attributes:
         chosen: item folder and figures, by method and replicate.
-        candidates: the training that was chosen, by method and replicate.
         oracle: item folder; None = its training failed, or there are no generated clips to judge.
-        select_by: validation figure that decided.
     """
 
     chosen: dict[tuple[str, int], tuple[Path, Chosen]] = field(default_factory=dict)

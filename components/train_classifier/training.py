@@ -51,12 +51,9 @@ class Examples:
 
 
 def example_losses(logits: Tensor, truth: Tensor) -> Tensor:
-    """Loss of each example, (B,).
+    """Loss (B,) of each example, from logits (B, labels).
 
-    Args:
-        logits: (B, labels).
-        truth: (B,) label ids give cross-entropy; (B, labels) in [0, 1] give binary cross-entropy, averaged over the
-            labels.
+    Truth (B,) of label ids gives cross-entropy; (B, labels) in [0, 1] gives binary cross-entropy, averaged over labels.
     """
     if truth.is_floating_point():
         return nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
@@ -176,9 +173,7 @@ def selection_figure(select_by: str | None, multi_label: bool) -> str:
 def best_row(curve: Sequence[Mapping[str, float]], select_by: str) -> Mapping[str, float]:
     """Row of the curve that does best on validation.
 
-    Args:
-        curve: curve of `common.training.fit`; at least one row has `validation_figures`.
-        select_by: `accuracy`, `macro_f1` or `map`; ties go to the lower loss, then to the earlier step.
+    Ties of `select_by` go to the lower loss, then to the earlier step. At least one row has `validation_figures`.
     """
     evaluated = [row for row in curve if "val_loss" in row]
     return max(evaluated, key=lambda row: (row[f"val_{select_by}"], -row["val_loss"]))
@@ -204,9 +199,7 @@ def train(
     windows and dropout. `batch_loss` describes the loss and its arguments.
 
     Args:
-        classifier: a pretrained body with a fresh head.
         validation: decides the checkpoint; None = keep the last one.
-        select_by: `accuracy`, `macro_f1` or `map`.
 
     Raises:
         ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
@@ -257,8 +250,7 @@ class Mixing:
 def draw_mixing(count: int, alpha: float, generator: torch.Generator) -> Mixing:
     """Draw the mixup of a batch: one share for all pairs from Beta(alpha, alpha), as in the paper's code.
 
-    Args:
-        alpha: above 0; 1 gives uniform shares, values near 0 give hardly any mixing.
+    An alpha of 1 gives uniform shares, values near 0 give hardly any mixing.
     """
     partners = torch.randperm(count, generator=generator)
     seed = int(torch.randint(2**31, (1,), generator=generator))

@@ -22,9 +22,8 @@ from common.training import WHOLE, Part, fit
 from components.align_t2a.adapter import Policy, make_policy
 from components.align_t2a.alignment import Aligned, align
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
-from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
-from components.align_t2a.probes import Probes
+from components.align_t2a.probes import Probes, encode_held_out
 from components.align_t2a.step import draw_rows, step_loss
 from tests.kit.models import build_t2a
 from tests.kit.sounds import TONES, tone

@@ -10,9 +10,8 @@ from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend
 from components.align_t2a.distance import BANDS, clip_spectrum, latent_frechet, spectrum_distance
 from components.align_t2a.encoding import EncodedPairs
-from components.align_t2a.held_out import encode_held_out
 from components.align_t2a.pairs import Group
-from components.align_t2a.probes import Probes, choose_probes
+from components.align_t2a.probes import Probes, choose_probes, encode_held_out
 from tests.kit.sounds import RATE, tone
 
 

@@ -6,7 +6,7 @@ import torch
 
 from common.diffusion.backend import T2ABackend, error
 from common.records.clips import GoldClip
-from components.align_t2a.held_out import HeldOut, encode_held_out, held_out_error
+from components.align_t2a.probes import HeldOut, encode_held_out, held_out_error
 from tests.kit.clips import gold_clip
 from tests.kit.sounds import TONES, tone
 
@@ -41,7 +41,7 @@ def test_noise_belongs_to_the_clip_not_to_its_place(backend: T2ABackend) -> None
 
 def test_noise_levels_are_spread_evenly(backend: T2ABackend, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
-    monkeypatch.setattr("components.align_t2a.held_out.error", lambda *args: (seen.append(args[3]), error(*args))[1])
+    monkeypatch.setattr("components.align_t2a.probes.error", lambda *args: (seen.append(args[3]), error(*args))[1])
     held_out_error(backend, encoded(backend, (0.5, 0.5, 0.5)), 8, 100, 0)
     (levels,) = seen
     assert torch.equal((levels.reshape(3, 8) * 8).floor(), torch.arange(8.0).expand(3, 8))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.records.gold import GoldSet
-from components.align_t2a.learner import HeldOutLearner
+from components.align_t2a.probes import HeldOutLearner
 from tests.kit.gold import tones_gold
 from tests.kit.sounds import RATE, TONES, tone
 
