@@ -19,8 +19,8 @@ from common.audio.signal import resample
 from common.classifier.inference import probabilities
 from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend, error
-from common.diffusion.condition import Condition
 from common.diffusion.sampling import sample
+from common.diffusion.text import Condition
 from common.learners.calibration import cross_entropy, fit_temperature, tempered
 from common.learners.front_ends import Features, front_end, recorded_copies
 from common.learners.linear import fit_discriminant

@@ -108,12 +108,14 @@ def read_inputs(
     store, batch = ItemStore("evaluate_classifier", code_version, scope=plan.scope), plan.settings.batch_size
     digest = artifact_hash(clap)
     judged = {name: clips for name, clips in everything.items() if name not in ("gold", "retrieved")}
-    models = {
-        (method, replicate): (model, artifact_hash(model))
+    made = {
+        (method, replicate): folder / str(replicate)
         for method, folder in _models(classifiers, plan)
         for replicate in plan.replicates
-        if (model := folder / str(replicate)).is_dir() and not (model / MEMBERS).is_file()
+        if (folder / str(replicate)).is_dir()
     }
+    blends = {cell: folder / MEMBERS for cell, folder in made.items() if (folder / MEMBERS).is_file()}
+    models = {cell: (folder, artifact_hash(folder)) for cell, folder in made.items() if cell not in blends}
     validation = {replicate: _validation(gold_set, replicate) for replicate in plan.replicates if gold_set.multi_label}
     told = read(Delivery, classifiers / "delivered.json")
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
@@ -141,17 +143,11 @@ def read_inputs(
         embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
         predict={key: predict(model, test_clips) for key, model in models.items()},
         validate={
-            (method, replicate): predict(models[method, replicate], clips)
-            for replicate, clips in validation.items()
-            for method, _ in _models(classifiers, plan)
-            if (method, replicate) in models
+            (method, replicate): predict(model, validation[replicate])
+            for (method, replicate), model in models.items()
+            if replicate in validation
         },
-        blends={
-            (method, replicate): read(list[Member], folder / str(replicate) / MEMBERS)
-            for method, folder in _models(classifiers, plan)
-            for replicate in plan.replicates
-            if (folder / str(replicate) / MEMBERS).is_file()
-        },
+        blends={cell: read(list[Member], file) for cell, file in blends.items()},
         delivered=(
             told,
             # It may be a blend, and any member may hear through the CLAP or an encoder.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from sys import intern
 from typing import NamedTuple
 
@@ -39,44 +39,33 @@ class Candidate:
 class Opinion(NamedTuple):
     """What the second judge says of a clip: the probability of its label, the lowest of several, and whether it passes.
 
-    The probability is None where the judge has no say.
+    The probability is None where the judge has no say; both are where it was not asked.
     """
 
     probability: float | None
-    passes: bool
+    passes: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The filter's result for one clip.
+    """The filter's result for one clip, in the fields of its record; scores are None if the signal checks failed.
 
     Attributes:
         reason: reason code of a rejected clip; None = accepted.
-        score: cosine with the label prompt; None if the signal checks failed.
-        margin: score minus the highest cosine with a label that the clip does not claim.
+        clap_margin: score minus the highest cosine with a label that the clip does not claim.
         nearest_clip_id: nearest gold training clip, or the one that the clip copies.
-        nearest_similarity: cosine of both embeddings.
-        second: opinion of the second judge; None if it was not asked.
+        second_passes: opinion of the second judge; None if it was not asked.
     """
 
     clip_id: str
     reason: str | None = None
-    score: float | None = None
-    margin: float | None = None
+    clap_score: float | None = None
+    clap_margin: float | None = None
     nearest_clip_id: str | None = None
     nearest_similarity: float | None = None
-    second: Opinion | None = None
+    second_probability: float | None = None
+    second_passes: bool | None = None
 
     def on(self, clip: SyntheticClip) -> SyntheticClip:
         """The record with this decision filled in."""
-        return clip.model_copy(
-            update={
-                "reason": self.reason,
-                "clap_score": self.score,
-                "clap_margin": self.margin,
-                "nearest_clip_id": self.nearest_clip_id,
-                "nearest_similarity": self.nearest_similarity,
-                "second_probability": self.second.probability if self.second else None,
-                "second_passes": self.second.passes if self.second else None,
-            }
-        )
+        return clip.model_copy(update=asdict(self))

@@ -70,16 +70,16 @@ def decide(
             found.append(Decision(clip.clip_id, clip.signal))
             continue
         score, margin = float(scores[row]), float(margins[row])
-        second = opinions.get(clip.clip_id)
+        second = opinions.get(clip.clip_id, Opinion(None, None))
         reason = threshold.reason(score, margin) if filtered[clip.recipe] else None
-        if reason is None and second is not None and not second.passes:
+        if reason is None and second.passes is False:
             reason = "second_judge"
         source = gold.ids[nearest[row]]
-        found.append(Decision(clip.clip_id, reason, score, margin, source, float(similarity[row]), second))
+        found.append(Decision(clip.clip_id, reason, score, margin, source, float(similarity[row]), *second))
     checked = [row for row, clip in enumerate(clips) if filtered[clip.recipe] and found[row].reason is None]
     _refuse_copies(found, checked, embeddings, gold, fingerprints, config)
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-    for row in sorted(checked, key=lambda row: (-(found[row].score or 0.0), found[row].clip_id)):
+    for row in sorted(checked, key=lambda row: (-(found[row].clap_score or 0.0), found[row].clip_id)):
         if found[row].reason is None:
             groups.setdefault((clips[row].recipe, clips[row].labels), []).append(row)
     for key, rows in groups.items():

@@ -16,7 +16,7 @@ from common.records.audio_folder import clips_hash, copy_audio_folder
 from common.records.clips import SyntheticClip
 from common.records.provenance import copy_provenance
 from common.storage.artifacts import CLIPS, METADATA
-from components.filter_audio.candidates import Candidate, Decision, Opinion
+from components.filter_audio.candidates import Candidate, Decision
 
 DECISIONS = "decisions.jsonl"
 
@@ -94,9 +94,8 @@ def write_decisions(folder: Path, decisions: Sequence[Decision]) -> None:
 def read_decisions(folder: Path) -> Iterator[Decision]:
     """Decisions of an item, in the order of the clips."""
     with (folder / DECISIONS).open(encoding="utf-8") as lines:
-        for told in map(json.loads, lines):
-            second = told.pop("second")
-            yield Decision(**told, second=Opinion(*second) if second else None)
+        for line in lines:
+            yield Decision(**json.loads(line))
 
 
 def read_embeddings(folder: Path, replicate: int) -> np.ndarray:

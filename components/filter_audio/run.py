@@ -18,7 +18,7 @@ from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.filter_audio.candidates import Decision
 from components.filter_audio.folders import Listing, read_decisions, write_clips, write_embeddings
-from components.filter_audio.summary import reason_counts, summarize
+from components.filter_audio.summary import summarize
 
 log = get_logger("filter_audio")
 
@@ -53,8 +53,6 @@ def run(
         account = summarize(
             read(FilterAccount, before.folder / "filter.json") if before else None, _decided(clips, decisions), figures
         )
-        kept = sum(decision.reason is None for decision in decisions.values())
-        earlier = len(before.clips) if before else 0
         sets = [(clips, _decided(clips, decisions, lambda decision: decision.reason is None))]
         write_clips(accepted, *([(before, iter(before))] if before else []), *sets)
         write_clips(
@@ -64,9 +62,10 @@ def run(
         write(accepted / "filter.json", account)
         for empty in account.empty_classes:
             log.warning("class_without_clips hint='it is trained on gold alone' %s", dict(empty))
-        running.record({"accepted": kept, "rejected": len(decisions) - kept})
-        running.record({"accepted_total": earlier + kept, "empty_classes": len(account.empty_classes)})
-        running.record({f"rejected_{reason}": count for reason, count in reason_counts(decisions.values()).items()})
+        told, total = account.rounds[-1], sum(each.accepted for each in account.rounds)
+        running.record({"accepted": told.accepted, "rejected": told.rejected})
+        running.record({"accepted_total": total, "empty_classes": len(account.empty_classes)})
+        running.record({f"rejected_{reason}": count for reason, count in told.reasons.items()})
     return running.figures
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from common.contracts.generation import Candidate, Counts, EmptyClass, FilterAccount, FilterFigures, FilterRound, Judged
 from common.records.clips import SyntheticClip
-from components.filter_audio.candidates import Decision
 
 
 def summarize(
@@ -24,11 +23,6 @@ def summarize(
         candidates=candidates,
         empty_classes=_empty_classes(candidates),
     )
-
-
-def reason_counts(decided: Iterable[Decision]) -> dict[str, int]:
-    """Number of rejected clips, by reason."""
-    return dict(sorted(Counter(decision.reason for decision in decided if decision.reason is not None).items()))
 
 
 def _candidate(clip: SyntheticClip, number: int) -> Candidate:

@@ -129,8 +129,8 @@ def test_a_clip_of_several_labels_is_as_good_as_the_one_that_is_heard_least() ->
     heard = [unit(0.7, 0.6, 0.1, 0), unit(0.9, 0.05, 0.2, 0)]
     decided = decisions([both, both.model_copy(update={"clip_id": "b"})], heard)
     assert [decision.reason for decision in decided] == [None, "low_margin"]
-    assert decided[0].score == pytest.approx(float(heard[0][1]))
-    assert decided[0].margin == pytest.approx(float(heard[0][1] - heard[0][2]))
+    assert decided[0].clap_score == pytest.approx(float(heard[0][1]))
+    assert decided[0].clap_margin == pytest.approx(float(heard[0][1] - heard[0][2]))
 
 
 def test_where_all_clips_lie_close_together_each_is_compared_with_a_few_only() -> None:
@@ -164,7 +164,7 @@ def test_every_scored_clip_names_its_nearest_gold_clip() -> None:
     decided = decisions([make("a", recipe=PLAIN), make("b", signal="silence")], [unit(0, 1, 0, 1), unit(1, 0, 0, 0)])
     assert decided[0].nearest_clip_id == "g1"
     assert decided[0].nearest_similarity == pytest.approx(float(unit(0, 1, 0, 1) @ GOLD.embeddings[1]))
-    assert decided[1].score is None and decided[1].nearest_clip_id is None
+    assert decided[1].clap_score is None and decided[1].nearest_clip_id is None
 
 
 def test_a_recipe_that_the_run_does_not_know_is_an_error() -> None:
