@@ -49,13 +49,16 @@ class Opened(ABC):
 
     Attributes:
         threshold: least probability of a label that counts as heard, where labels are independent; None = not stated.
-        sample_rates_hz: ascending; several only in a blend.
     """
 
     labels: tuple[str, ...]
     multi_label: bool
     threshold: float | None
-    sample_rates_hz: tuple[int, ...]
+
+    @property
+    @abstractmethod
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """Rates at which it hears clips, ascending; several only in a blend."""
 
     @abstractmethod
     def heard(self, source: Source) -> Floats:
@@ -80,6 +83,11 @@ class OpenedTransformer(Opened):
 
     classifier: Classifier
 
+    @property
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """The model's rate."""
+        return (self.classifier.sample_rate_hz,)
+
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip, which is read twice where the front end scales it."""
         rate, peak = self.classifier.sample_rate_hz, None
@@ -101,6 +109,11 @@ class OpenedLearner(Opened):
 
     model: LearnerModel
 
+    @property
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """The front end's rate; a pretrained front end may be missing where features are computed already."""
+        return (self.model.sample_rate_hz,)
+
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip."""
         rate = self.model.sample_rate_hz
@@ -117,6 +130,11 @@ class OpenedBlend(Opened):
     """A blend's directory."""
 
     members: tuple[tuple[Opened, float], ...]
+
+    @property
+    def sample_rates_hz(self) -> tuple[int, ...]:
+        """Rates of the members."""
+        return tuple(sorted({rate for member, _ in self.members for rate in member.sample_rates_hz}))
 
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip."""
@@ -168,11 +186,10 @@ def _open_single(folder: Path) -> Opened:
     """Open a directory that is no blend: a blend in a blend could name itself."""
     if os.path.isfile(folder / RECORD):
         model = load_learner(folder)
-        threshold = _record(folder).get("threshold")
-        return OpenedLearner(model.labels, model.multi_label, threshold, (model.sample_rate_hz,), model)
+        return OpenedLearner(model.labels, model.multi_label, _record(folder).get("threshold"), model)
     made = load_classifier(folder)
     threshold = getattr(made.model.config, "threshold", None)
-    return OpenedTransformer(tuple(made.labels), made.multi_label, threshold, (made.sample_rate_hz,), made)
+    return OpenedTransformer(tuple(made.labels), made.multi_label, threshold, made)
 
 
 def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
@@ -191,8 +208,7 @@ def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
             )
         members.append((_open_single(folder / at), temperature))
     _check_members(folder, members, labels, several)
-    rates = sorted({rate for member, _ in members for rate in member.sample_rates_hz})
-    return OpenedBlend(labels, several, threshold, tuple(rates), tuple(members))
+    return OpenedBlend(labels, several, threshold, tuple(members))
 
 
 def _may_join(learner: str) -> bool:
