@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue, model_validator
 
 from common.config.base import Count, Frozen, Natural, NonNegative, Plan, Positive, PositiveShare, Share
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

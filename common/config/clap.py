@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from common.config.base import Count, Frozen, NonNegative, OptimConfig, PartialShare, Plan, Positive, PositiveShare
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 
 
 class ClapArchitecture(Frozen):

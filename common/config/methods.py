@@ -12,60 +12,8 @@ from typing import Literal
 
 from common.config.augmentations import AUGMENTATIONS
 from common.config.base import Frozen
+from common.config.recipes import LOSERS, OF_LABEL, RETRIEVED, Recipe
 from common.errors import ConfigError, unknown_name
-
-Alignment = Literal["none", "dpo", "erm"]
-CaptionSource = Literal["template", "label_only", "plain", "mixcap"]
-MAX_ROUNDS = 3
-"""Upper bound of `rounds`; loops are unrolled at compile time. The official code stops at three."""
-
-
-class Recipe(Frozen):
-    """Origin of the clips in the synthetic slot. Methods with equal recipes share their clips.
-
-    `source="corpus"` takes the clips of the pretraining corpus nearest by CLAP; `source="corpus_label"` those of the
-    clip's label, or whose caption names it; `source="real"` takes labelled clips of the dataset that the replicate uses
-    neither for training nor for validation.
-    """
-
-    source: Literal["generate", "corpus", "corpus_label", "real"] = "generate"
-    start: Literal["noise", "corpus"] = "noise"
-    """Of generated clips: pure noise, or a corpus clip of the label, noised (SDEdit, arXiv 2108.01073)."""
-    alignment: Alignment = "none"
-    captions: CaptionSource = "template"
-    filter: bool = False
-    matched: bool = False
-    """Whether clips are matched to gold's recording conditions, whatever `synthesize_audio.match_recording` says."""
-    rounds: int | None = None
-    """Rounds of self-reflection; None = `rounds` of the run."""
-
-    @property
-    def name(self) -> str:
-        """Readable, unique name; part of clip ids."""
-        if self.source != "generate":
-            return {"corpus": "retrieved", "corpus_label": "of-label", "real": "extra-real"}[self.source]
-        parts = [self.alignment, self.captions.replace("_", ""), "filtered" if self.filter else "all"]
-        parts += ["matched"] if self.matched else []
-        return "-".join([*parts, "from-corpus"] if self.start == "corpus" else parts)
-
-    @property
-    def from_corpus(self) -> bool:
-        """Whether its clips are those of the pretraining corpus."""
-        return self.source in ("corpus", "corpus_label")
-
-    @property
-    def corpus_clips(self) -> Recipe | None:
-        """Recipe of the corpus clips that it takes or starts from; None = it needs none."""
-        if self.start == "corpus":
-            return OF_LABEL
-        return self if self.from_corpus else None
-
-
-LOSERS = Recipe(alignment="none", captions="template", filter=False, rounds=0)
-"""Template prompts through the unaligned model: the losers of preference pairs, and `vanilla`."""
-
-RETRIEVED = Recipe(source="corpus", rounds=0)
-OF_LABEL = Recipe(source="corpus_label", rounds=0)
 
 
 class Method(Frozen):
@@ -166,12 +114,12 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (catalogue.index(name) if name in METHODS else len(catalogue), name))
 
 
-def resolve_methods(names: str, otherwise: Iterable[str] = DEFAULT_METHODS) -> dict[str, Method]:
-    """Parse comma- or space-separated method names; empty = `otherwise`, as a preset lists them.
+def resolve_methods(names: str, otherwise: Iterable[str] = ()) -> dict[str, Method]:
+    """Parse comma- or space-separated method names; empty = `otherwise`, those of a preset, or else the default six.
 
     Raises ConfigError: a name is unknown or listed twice.
     """
-    listed = names.replace(",", " ").split() or list(otherwise)
+    listed = names.replace(",", " ").split() or list(otherwise) or list(DEFAULT_METHODS)
     twice = {name for name in listed if listed.count(name) > 1}
     if twice:
         raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")

@@ -18,7 +18,7 @@ from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import DeclaredUse, PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
-from common.config.methods import DEFAULT_METHODS, MAX_ROUNDS
+from common.config.recipes import MAX_ROUNDS
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.errors import ConfigError, unknown_name
@@ -41,7 +41,7 @@ class RunConfig(Frozen):
         2, description="synthetic clips per gold clip; official code: 2. auto: validation chooses among 1, 2, 4 and 8"
     )
     losers_per_clip: Count = Field(2, description="j of the paper; official code: 2")
-    methods: tuple[str, ...] = Field(DEFAULT_METHODS, description="of a run that names none")
+    methods: tuple[str, ...] = Field((), description="of a run that names none; empty = `DEFAULT_METHODS`")
     use: DeclaredUse = Field("research", description="`plan` refuses data and models whose licence forbids it")
     prepare_corpus: PrepareCorpusConfig
     pretrain_t2a: PretrainT2AConfig

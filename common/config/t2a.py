@@ -16,7 +16,7 @@ from common.config.base import (
     PositiveShare,
     Share,
 )
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.registered import one_of
 
 

@@ -2,9 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from common.config.run import RunConfig
+from common.config.learners import Encoder
 from common.errors import DataError
 from common.models.files import fits
 from common.models.registry import WEIGHTS
@@ -30,12 +31,12 @@ def architecture(folder: Path) -> str:
     return str(found)
 
 
-def check_encoders(config: RunConfig) -> None:
+def check_encoders(encoders: Mapping[str, Encoder]) -> None:
     """Refuse folders of encoders that hold no supported model; hub ids are checked where they are fetched.
 
     Raises DataError: the message names the folder and what it holds.
     """
-    for encoder in config.train_classifier.learners.encoders.values():
+    for encoder in encoders.values():
         if Path(encoder.checkpoint).is_dir():
             architecture(Path(encoder.checkpoint))
 

@@ -15,7 +15,7 @@ from common.captions.pools import Pool, draw, joined, parents, texts
 from common.captions.records import Task
 from common.captions.writers import Written
 from common.config.captions import AugmentCaptionsConfig
-from common.config.methods import CaptionSource
+from common.config.recipes import CaptionSource
 from common.contracts.generation import SourceAccount, Tally
 from common.errors import DataError
 from common.records.clips import Caption, GoldClip, Prompt, template_prompts

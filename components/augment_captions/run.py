@@ -9,7 +9,7 @@ from typing import Any
 from common.captions.asking import Desk
 from common.captions.writers import Written, open_desk, write_once
 from common.config.captions import AugmentCaptionsPlan, WriterConfig
-from common.config.methods import LOSERS, CaptionSource
+from common.config.recipes import LOSERS, CaptionSource
 from common.contracts.base import write
 from common.contracts.generation import CaptionAccount, Tally, WritingRound
 from common.records.clips import Caption, read_records, write_records

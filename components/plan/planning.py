@@ -10,7 +10,8 @@ from typing import Any
 from common.config.base import Plan, to_wire
 from common.config.dataset import DatasetSpec
 from common.config.evaluation import ReportPlan
-from common.config.methods import LOSERS, Method, Recipe, resolve_recipes
+from common.config.methods import Method, resolve_recipes
+from common.config.recipes import LOSERS, Recipe
 from common.config.run import RunConfig
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError

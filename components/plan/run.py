@@ -41,7 +41,7 @@ def run(
     config = with_llm_endpoint(with_reused_t2a(load_preset(preset, overrides), reuse_t2a_from), llm_endpoint)
     check_pinned(config)
     check_use(config, spec)
-    check_encoders(config)
+    check_encoders(config.train_classifier.learners.encoders)
     chosen = resolve_methods(methods, config.methods)
     clips = n or spec.n
     if budget:

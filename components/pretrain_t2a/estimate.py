@@ -17,7 +17,7 @@ from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import rotary_table, saved_bytes
 from common.errors import ConfigError
 from common.storage import read_json
-from common.study.costs import GPU, SHARE_OF_PEAK, costs
+from common.study.cost_table import GPU, SHARE_OF_PEAK, costs
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer
 from components.pretrain_t2a.published import count_parameters
 

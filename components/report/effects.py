@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from common.config.methods import BASELINE, LOSERS, Method, in_order
+from common.config.methods import BASELINE, Method, in_order
+from common.config.recipes import LOSERS
 from common.contracts.base import Contract
 from common.contracts.evaluation import Evaluation
 from common.contracts.report import Cost, FactorPoint, Factors, LongTail, TailClass, Third

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common.config.methods import OF_LABEL
+from common.config.recipes import OF_LABEL
 from common.corpus.shards import Corpus, Shard, read_shard
 from common.records.clips import GoldClip
 from common.records.text import normalize_label

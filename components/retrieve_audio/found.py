@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.records.clips import GoldClip, SyntheticClip
 
 Found = tuple[int, SyntheticClip]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from common.audio.signal import resample, to_mono
 from common.clap.scorer import ClapScorer
 from common.config.clap import RetrieveAudioPlan
-from common.config.methods import RETRIEVED
+from common.config.recipes import RETRIEVED
 from common.corpus.shards import Corpus, Shard, read_audio_shard
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet

@@ -15,7 +15,7 @@ import numpy as np
 
 from common.audio.signal import resample, to_mono
 from common.config.clap import RetrieveAudioPlan
-from common.config.methods import OF_LABEL, RETRIEVED
+from common.config.recipes import OF_LABEL, RETRIEVED
 from common.corpus.shards import Corpus, Shard, read_audio_shard
 from common.errors import DataError
 from common.log import get_logger

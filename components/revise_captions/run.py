@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.captions import ReviseCaptionsPlan
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.contracts.base import read, write
 from common.contracts.generation import CaptionAccount, Tally, WritingRound
 from common.errors import DataError

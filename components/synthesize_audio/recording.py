@@ -9,7 +9,7 @@ import torch
 
 from common.audio.matching import Recording, fit_recording
 from common.audio.signal import to_mono
-from common.config.methods import LOSERS
+from common.config.recipes import LOSERS
 from common.config.t2a import SynthesizeAudioConfig
 from common.records.audio_folder import clips_hash
 from common.records.clips import GoldClip, template_prompts

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.audio.matching import Recording
-from common.config.methods import LOSERS, Recipe
+from common.config.recipes import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt, SyntheticClip

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.methods import LOSERS
+from common.config.recipes import LOSERS
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
 from common.log import event, get_logger

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from common.config.methods import LOSERS, OF_LABEL
+from common.config.recipes import LOSERS, OF_LABEL
 from common.config.t2a import SynthesizeAudioPlan
 from common.records.audio_folder import clip_path, read_clips
 from common.records.clips import Prompt, SyntheticClip

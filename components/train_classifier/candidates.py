@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from common.config.methods import Method, Recipe
+from common.config.methods import Method
+from common.config.recipes import Recipe
 from common.config.train_classifier import TrainClassifierConfig
 from common.contracts.training import Training
 from common.runtime.seeding import derive_seed

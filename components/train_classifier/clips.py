@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.config.clap import Keep
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.errors import DataError
 from common.records.clips import GoldClip, SyntheticClip
 from common.runtime.seeding import numpy_generator

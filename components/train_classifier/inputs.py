@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.config.base import OptimConfig
 from common.config.learners import Encoder, probe_of
-from common.config.methods import LOSERS, Recipe
+from common.config.recipes import LOSERS, Recipe
 from common.config.train_classifier import TrainClassifierPlan
 from common.errors import DataError
 from common.learners.architectures import encoder_files

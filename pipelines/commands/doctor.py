@@ -16,7 +16,8 @@ from common.errors import ConfigError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearness
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
-from common.study.costs import costs, count_work
+from common.study.cost_table import costs
+from common.study.costs import count_work
 from common.study.costs import estimate as cost_of_study
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
 
-from common.config.methods import MAX_ROUNDS
+from common.config.recipes import MAX_ROUNDS
 from components.align_t2a.component import align_t2a
 from components.augment_captions.component import augment_captions
 from components.caption_clips.component import caption_clips

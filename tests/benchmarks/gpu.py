@@ -31,7 +31,7 @@ from common.config.classifier import ASTArchitecture
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend
 from common.runtime.devices import device
-from common.study.costs import costs
+from common.study.cost_table import costs
 from common.training import Curve, Part, fit, is_main, launch
 from components.align_t2a.memory import predict_error
 from components.pretrain_t2a.batches import Clips

@@ -24,7 +24,7 @@ from transformers import ClapProcessor
 from common.audio.signal import read_audio, to_mono, write_flac
 from common.clap.figures import kernel_distance
 from common.clap.scorer import ClapScorer
-from common.config.methods import LOSERS
+from common.config.recipes import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache, sample

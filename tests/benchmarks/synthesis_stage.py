@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.clap import FilterAudioConfig, FilterAudioPlan
-from common.config.methods import LOSERS, Recipe
+from common.config.recipes import LOSERS, Recipe
 from common.config.t2a import SynthesizeAudioPlan
 from common.records.clips import Prompt, write_records
 from tests.benchmarks.figures import Figure

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from common.config.methods import resolve_methods
-from common.study.costs import costs, estimate
+from common.study.cost_table import costs
+from common.study.costs import estimate
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")

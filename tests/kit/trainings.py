@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.classifier.model import build_classifier, save_classifier
-from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS
+from common.config.methods import DEFAULT_METHODS, METHODS
+from common.config.recipes import LOSERS
 from components.train_classifier.run import run
 from tests.kit.clips import generated_clip
 from tests.kit.gold import classes_gold, write_dataset, write_synthetic

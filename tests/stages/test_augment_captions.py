@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from common.captions.checks import contains_phrase
-from common.config.methods import LOSERS, METHODS, Recipe
+from common.config.methods import METHODS
+from common.config.recipes import LOSERS, Recipe
 from common.errors import ConfigError, DataError
 from common.records.clips import Prompt, read_records, write_records
 from common.records.text import template_caption

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from common.config.methods import Recipe
+from common.config.recipes import Recipe
 from common.errors import DataError
 from common.records.audio_folder import read_clips
 from common.records.clips import SyntheticClip, write_records

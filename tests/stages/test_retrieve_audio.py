@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.clap.scorer import ClapScorer
-from common.config.methods import OF_LABEL, RETRIEVED, Recipe
+from common.config.recipes import OF_LABEL, RETRIEVED, Recipe
 from common.corpus.shards import Corpus
 from common.errors import DataError
 from common.records.audio_folder import load_clip, read_clips

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from common.audio.signal import read_audio
-from common.config.methods import METHODS, OF_LABEL
+from common.config.methods import METHODS
+from common.config.recipes import OF_LABEL
 from common.config.t2a import SynthesizeAudioPlan
 from common.errors import DataError
 from common.records.audio_folder import read_clips, write_audio_folder

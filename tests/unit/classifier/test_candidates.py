@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from common.config.augmentations import Audiomentations, Combination, Noise
 from common.config.clap import Keep
 from common.config.classifier import SpecAugmentConfig
-from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe
+from common.config.methods import DEFAULT_METHODS, METHODS
+from common.config.recipes import LOSERS, Recipe
 from common.config.train_classifier import TrainClassifierConfig
 from common.contracts.training import Training
 from common.errors import DataError

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from common.config.learners import LEARNERS
-from common.config.methods import DEFAULT_METHODS, LOSERS, METHODS, Recipe, get_method
+from common.config.methods import DEFAULT_METHODS, METHODS, get_method
+from common.config.recipes import LOSERS, Recipe
 from common.errors import ConfigError
 from common.records.text import normalize_label, template_caption
 from common.runtime.seeding import derive_seed, numpy_generator

@@ -7,7 +7,7 @@ from torch import nn
 from common.config.run import load_preset
 from common.config.t2a import PretrainT2AConfig
 from common.errors import ConfigError
-from common.study.costs import costs
+from common.study.cost_table import costs
 from components.pretrain_t2a.architecture import build_transformer
 from components.pretrain_t2a.estimate import PUBLISHED, estimate_training, planned_numbers
 from tests.unit.diffusion.conftest import tiny_config

@@ -125,10 +125,9 @@ def test_other_folders_are_refused_with_what_they_hold_before_anything_is_traine
             open_encoder(tmp_path / name)
         override = f'train_classifier.learners.encoders={{"own":{{"checkpoint":"{tmp_path / name}"}}}}'
         with pytest.raises(DataError, match=found):
-            check_encoders(load_preset("tiny", override))
-    check_encoders(
-        load_preset("tiny", f'train_classifier.learners.encoders={{"own":{{"checkpoint":"{folders["whisper"]}"}}}}')
-    )
+            check_encoders(load_preset("tiny", override).train_classifier.learners.encoders)
+    override = f'train_classifier.learners.encoders={{"own":{{"checkpoint":"{folders["whisper"]}"}}}}'
+    check_encoders(load_preset("tiny", override).train_classifier.learners.encoders)
 
 
 @pytest.mark.parametrize("kind", ["pe_audio", "whisper"])

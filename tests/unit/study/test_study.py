@@ -15,7 +15,8 @@ from common.contracts.study import PartFailure
 from common.errors import ConfigError
 from common.storage import STORE_VARIABLE
 from common.study.cells import Cell, Record, Records, parse_cells
-from common.study.costs import check_budget, costs, estimate
+from common.study.cost_table import costs
+from common.study.costs import check_budget, estimate
 from common.study.paper import DATASETS, METHODS, published
 from components.plan_study.run import run as plan_study
 from components.report_study.page import markdown, page

@@ -16,7 +16,8 @@ from common.config.run import RunConfig, load_preset
 from common.config.t2a import PretrainT2AConfig, TransformerConfig
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.study.costs import SHARE_OF_PEAK, cell_seconds, costs, count_work, estimate, find_gpu, shared_seconds
+from common.study.cost_table import SHARE_OF_PEAK, costs, find_gpu
+from common.study.costs import cell_seconds, count_work, estimate, shared_seconds
 from components.align_t2a.memory import predict_error
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, real_size
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.audio.signal import rms_dbfs, write_flac
-from common.config.methods import LOSERS
+from common.config.recipes import LOSERS
 from common.config.t2a import SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import load_backend
 from common.diffusion.text import Condition

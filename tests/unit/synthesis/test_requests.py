@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from common.config.methods import LOSERS, METHODS
+from common.config.methods import METHODS
+from common.config.recipes import LOSERS
 from common.config.t2a import SynthesizeAudioConfig
 from common.errors import ConfigError, DataError
 from common.records.clips import GoldClip, Prompt, template_prompts
