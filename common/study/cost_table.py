@@ -1,4 +1,4 @@
-"""The table `costs.yaml`: what stages take, and kinds of GPUs. It knows no method, so that no stage depends on all of them."""
+"""The table `costs.yaml`: what stages take, and kinds of GPUs. It knows no method, so no stage that reads it does."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.config.base import OptimConfig
-from common.config.methods import LOSERS, Method, resolve_recipes
+from common.config.methods import Method, resolve_recipes
+from common.config.recipes import LOSERS
 from common.config.run import RunConfig, load_preset
 from common.config.t2a import SamplerConfig
 from common.contracts.study import Estimate
