@@ -81,7 +81,7 @@ METHODS: dict[str, Method] = {
     "synthio_no_mixcap": Method(title="w/o MixCap", recipe=_SYNTHIO.model_copy(update={"captions": "plain"})),
     "synthio_no_dpo": Method(title="w/o DPO", recipe=_SYNTHIO.model_copy(update={"alignment": "none"})),
     "synthio_corpus": Method(
-        title="from corpus clips of the label", recipe=Recipe(alignment="dpo", filter=True, start="corpus", rounds=0)
+        title="from corpus clips of the label", recipe=Recipe(alignment="dpo", start="corpus", rounds=0)
     ),
     "synthio_classic": Method(title="Synthio + best classic", recipe=_SYNTHIO, classic="best"),
     "extra_real": Method(title="Extra real clips (ceiling)", recipe=Recipe(source="real", rounds=0)),
