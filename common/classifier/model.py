@@ -136,7 +136,9 @@ def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = model_class.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise DataError(f"the weights at {path} are damaged: {error}; copy the folder again") from error
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"cannot load the classifier at {path}: {error}; make it again or copy the whole folder"
         ) from error

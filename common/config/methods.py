@@ -81,7 +81,7 @@ METHODS: dict[str, Method] = {
     "synthio_no_mixcap": Method(title="w/o MixCap", recipe=_SYNTHIO.model_copy(update={"captions": "plain"})),
     "synthio_no_dpo": Method(title="w/o DPO", recipe=_SYNTHIO.model_copy(update={"alignment": "none"})),
     "synthio_corpus": Method(
-        title="from corpus clips of the label", recipe=Recipe(alignment="dpo", start="corpus", rounds=0)
+        title="Synthio from corpus clips", recipe=Recipe(alignment="dpo", start="corpus", rounds=0)
     ),
     "synthio_classic": Method(title="Synthio + best classic", recipe=_SYNTHIO, classic="best"),
     "extra_real": Method(title="Extra real clips (ceiling)", recipe=Recipe(source="real", rounds=0)),
@@ -91,10 +91,15 @@ BASELINE, SUBJECT, COMBINED = "gold", "synthio", "synthio_classic"
 """The methods that a verdict compares."""
 BEST_CLASSIC = "best_classic"
 """In each replicate, the classic method with the best validation figure; not a method of its own."""
-ABLATIONS = tuple(
-    name
-    for name, method in METHODS.items()
-    if name != SUBJECT and method.classic == "none" and method.recipe and method.recipe.source == "generate"
+ABLATIONS = (
+    "vanilla",
+    "vanilla_matched",
+    "llm_captions",
+    "synthio_template",
+    "synthio_erm",
+    "synthio_no_reflection",
+    "synthio_no_mixcap",
+    "synthio_no_dpo",
 )
 """Synthio with one or several parts removed."""
 

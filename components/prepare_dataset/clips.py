@@ -26,6 +26,7 @@ from common.config.dataset import PrepareDatasetConfig
 from common.contracts.gold import Drop
 from common.datasets.rows import Row
 from common.errors import DataError, SynthioError, one_line
+from common.runtime.split_guard import RUNNING
 
 _CANCEL_DB = 10.0
 """Loss of level in the mean of the channels from which on they cancel each other."""
@@ -150,7 +151,8 @@ def read_rows(
     rows: list[Row], settings: PrepareDatasetConfig, folder: Path | None, workers: int
 ) -> Iterator[Clip | Drop]:
     """`read_row` over all rows, in order, in `workers` threads; decoding releases the GIL."""
-    pool = ThreadPoolExecutor(workers)
+    # Its threads run for the stage too, so that a refusal names it.
+    pool = ThreadPoolExecutor(workers, initializer=RUNNING.set, initargs=(RUNNING.get(),))
     try:
         yield from pool.map(lambda row: read_row(row, settings, folder), rows)
     finally:

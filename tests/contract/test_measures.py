@@ -8,9 +8,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = [path for folder in ("common", "components", "pipelines") for path in (ROOT / folder).rglob("*.py")]
 LINES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").splitlines() for path in PRODUCT}
 
-UNTYPED = 44
+UNTYPED = 41
 """Lines of stages with the type `dict[str, Any]`: what is handed on has a model in `common/contracts`."""
-TOTAL = 48_200
+TOTAL = 44_200
 LONGEST = 400
 
 

@@ -25,7 +25,6 @@ from common.audio.signal import (
     write_flac,
 )
 from common.errors import StorageError
-from common.storage import local
 
 
 def tone(rate: int, seconds: float = 1.0, hz: float = 1000.0, level: float = 0.5) -> np.ndarray:
@@ -225,18 +224,10 @@ def test_loudness_is_matched_by_one_gain_and_stops_at_the_peak_limit() -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = local.tempfile.NamedTemporaryFile
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def full(*args: Any, **kwargs: Any) -> Any:
-        file = real(*args, **kwargs)
-
-        def write(data: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(file, "write", write)
-        return file
-
-    monkeypatch.setattr(local.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="free some space"):
         write_flac(tmp_path / "a.flac", tone(8000), 8000)
     assert not list(tmp_path.iterdir())
