@@ -184,7 +184,7 @@ def _check_bucket(settings: S3Settings, bucket: str) -> None:
     except S3Error as error:
         if error.code not in ABSENT:
             raise
-        text = f"there is no bucket {uri}; create it, or correct the store's address"
+        text = f"there is no bucket {uri}; create the bucket, or correct the store's address"
         raise S3Error(text, "NoSuchBucket") from error
 
 

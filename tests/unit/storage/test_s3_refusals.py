@@ -35,7 +35,7 @@ def operation(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[S3Sto
 
 
 def test_a_missing_bucket_is_named(server: str, keys: None, operation: Callable[[S3Store], object]) -> None:
-    with pytest.raises(StorageError, match=r"no-such-bucket.*create it"):
+    with pytest.raises(StorageError, match=r"no-such-bucket.*create the bucket"):
         operation(S3Store("no-such-bucket", "x", S3Settings(endpoint=server)))
 
 
