@@ -14,7 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pipelines.cluster.api import Cluster, Connection
+
 API = "/apis/v2beta1"
+TOKEN = "canary-token-5c1e"
 
 
 class Stub:
@@ -180,3 +183,8 @@ def serving(tls: ssl.SSLContext | None = None, **mode: Any) -> Iterator[Stub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def connect(stub: Stub, timeout_s: float = 10.0, **fields: object) -> Cluster:
+    """The real client on the stub, with `TOKEN` and three attempts."""
+    return Cluster(Connection(stub.url, token=TOKEN, timeout_s=timeout_s, attempts=3, **fields))  # type: ignore[arg-type]
