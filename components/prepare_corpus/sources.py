@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,28 +65,28 @@ class Survey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(ABC):
     """Clips in shards; picklable for worker processes."""
 
     config: PrepareCorpusConfig
     seed: int
 
     @property
+    @abstractmethod
     def shards(self) -> int:
         """Number of shards."""
-        raise NotImplementedError
 
     def key(self, number: int) -> dict[str, object]:
         """Inputs of shard `number`, as JSON values."""
         names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
         return {"settings": self.config.model_dump(mode="json", include=names), "seed": self.seed}
 
+    @abstractmethod
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
         """Clips of shard `number`, in fixed order; unusable ones are counted in `dropped`.
 
         Raises DataError: the shard cannot be read as a whole.
         """
-        raise NotImplementedError
 
     def captions(self) -> Iterator[str] | None:
         """All captions; None if they come only with the audio."""

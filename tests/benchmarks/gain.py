@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from common.errors import DataError, SynthioError, unknown_name
+from common.config.methods import resolve_methods
+from common.errors import ConfigError, DataError, SynthioError
 from common.storage import read_json
-from tests.benchmarks.figures import FOLDER, machine
+from tests.benchmarks.figures import machine
 from tests.benchmarks.labels import Generated, hear, labels_right
 from tests.benchmarks.learner_sets import DEMO, SETS, Layout, Row, folds, read_rows, write_dataset
-from tests.benchmarks.learners import Cell, run
+from tests.benchmarks.learners import Cell, options, parsed, run
 
 METHODS = "gold,noise,corpus_label,vanilla,synthio,synthio_corpus,extra_real"
 
@@ -218,26 +219,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the command line.
 
     Raises:
-        ConfigError: there is no such set.
+        ConfigError: there is no such set, or no method with or none without synthetic audio.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default="", help=f"comma-separated: {', '.join(ARRANGEMENTS)}; default: all")
+    parser = options(__doc__, ARRANGEMENTS, METHODS, "gain")
     parser.add_argument("--n", default="", help="comma-separated numbers of training clips; default: the set's")
-    parser.add_argument("--data", default="", help="folder of the audio of all sets but the demo")
-    parser.add_argument("--replicates", type=int, default=5)
-    parser.add_argument("--folds", type=int, default=0, help="of each set; 0 = all")
-    parser.add_argument("--methods", default="", help=f"default: {METHODS}")
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--overrides", default="")
-    parser.add_argument("--folder", type=Path, default=FOLDER / "gain", help="of the runs")
-    parser.add_argument("--store", default="", help="of finished work; default: below the folder")
-    asked = parser.parse_args(arguments)
-    asked.sets = asked.sets.replace(",", " ").split() or list(ARRANGEMENTS)
-    if unknown := [name for name in asked.sets if name not in ARRANGEMENTS]:
-        raise unknown_name("set", unknown[0], ARRANGEMENTS)
+    asked = parsed(parser, arguments)
     asked.n = [int(n) for n in asked.n.replace(",", " ").split()]
-    asked.methods = asked.methods or METHODS
-    asked.folder = asked.folder.resolve()
+    sides = {method.side for method in resolve_methods(asked.methods).values()}
+    if lacking := {"without", "with"} - sides:
+        raise ConfigError(f"METHODS={asked.methods}: none {lacking.pop()} synthetic audio; name one of each to compare")
     return asked
 
 

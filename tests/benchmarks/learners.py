@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -239,29 +239,50 @@ def cell_table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of the command line.
+def options(text: str | None, sets: Iterable[str], methods: str, name: str) -> argparse.ArgumentParser:
+    """Parser of what benchmarks of whole runs take.
+
+    Args:
+        text: what the benchmark does.
+        sets: names that `--sets` takes.
+        methods: default.
+        name: of the folder of its runs.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default="", help=f"comma-separated: {', '.join(sets)}; default: all")
+    parser.add_argument("--data", default="", help="folder of the audio of all sets but the demo")
+    parser.add_argument("--replicates", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=0, help="of each set, for a first look; 0 = all")
+    parser.add_argument("--methods", default="", help=f"default: {methods}")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--folder", type=Path, default=FOLDER / name, help="of the runs")
+    parser.add_argument("--store", default="", help="of finished work; default: below the folder")
+    parser.set_defaults(known=tuple(sets), usual=methods)
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What a parser of `options` makes of the command line, with defaults filled in.
 
     Raises:
         ConfigError: there is no such set.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default="", help=f"comma-separated: {', '.join(SETS)}; default: all")
-    parser.add_argument("--data", default="", help="folder of the audio of all sets but the demo")
-    parser.add_argument("--replicates", type=int, default=5)
-    parser.add_argument("--folds", type=int, default=0, help="of each set, for a first look; 0 = all")
-    parser.add_argument("--methods", default=",".join(CLASSIC), help="none may need synthetic audio")
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--overrides", default="")
-    parser.add_argument("--folder", type=Path, default=FOLDER / "learners", help="of the runs")
-    parser.add_argument("--store", default="", help="of finished work; default: below the folder")
     asked = parser.parse_args(arguments)
-    asked.sets = asked.sets.replace(",", " ").split() or list(SETS)
-    if unknown := [name for name in asked.sets if name not in SETS]:
-        raise unknown_name("set", unknown[0], SETS)
-    asked.methods = asked.methods or ",".join(CLASSIC)
-    asked.folder = asked.folder.resolve()
+    asked.sets = asked.sets.replace(",", " ").split() or list(asked.known)
+    if unknown := [name for name in asked.sets if name not in asked.known]:
+        raise unknown_name("set", unknown[0], asked.known)
+    asked.methods, asked.folder = asked.methods or asked.usual, asked.folder.resolve()
     return asked
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of the command line; no method may need synthetic audio.
+
+    Raises:
+        ConfigError: there is no such set.
+    """
+    return parsed(options(__doc__, SETS, ",".join(CLASSIC), "learners"), arguments)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from common.config.methods import resolve_methods
+from common.config.run import load_preset
 from common.study.cost_table import costs
 from common.study.costs import estimate
 
@@ -56,12 +57,11 @@ def test_there_are_messages_and_each_has_a_remedy() -> None:
 
 
 def test_what_a_run_takes_is_what_the_table_of_costs_says() -> None:
-    methods = resolve_methods("")
     rows = table("What a run takes")
     assert {row[0].strip("`") for row in rows} == set(costs().presets)
     for name, unit, clips, hours, store, _ in rows:
         preset = name.strip("`")
-        cost = estimate([int(clips)], preset, methods, 3)
+        cost = estimate([int(clips)], preset, resolve_methods("", load_preset(preset).methods), 3)
         assert unit == costs().presets[preset].unit
         assert float(hours) == pytest.approx(cost.hours, abs=0.05)
         assert float(store.removesuffix(" GB")) == pytest.approx(cost.storage_gb, rel=0.05, abs=0.06)

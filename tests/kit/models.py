@@ -148,6 +148,13 @@ def fill_zero_weights(transformer: Any, seed: int = 0) -> None:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
+def write_generators(root: Path) -> None:
+    """The unaligned model `t2a` and, for replicates 0 and 1, an `aligned/<replicate>/dpo`; each has its own weights."""
+    build_t2a(0).save(root / "t2a")
+    for replicate in (0, 1):
+        build_t2a(replicate + 1).save(root / "aligned" / str(replicate) / "dpo")
+
+
 def write_clap(folder: Path, steps: int = 0, rate: int = CLAP_RATE) -> Path:
     """A CLAP as it begins, or trained for some steps on `clap_sound`; it hears clips at `rate`."""
     from common.clap.training import build_clap, set_input_statistics, train_contrastive, window_features

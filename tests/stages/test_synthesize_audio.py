@@ -26,7 +26,7 @@ from components.synthesize_audio.generate import _load
 from components.synthesize_audio.remake import remake
 from components.synthesize_audio.run import run
 from tests.kit.gold import tones_gold
-from tests.kit.models import build_t2a
+from tests.kit.models import write_generators
 from tests.kit.sounds import TONES
 
 SYNTHIO = METHODS["synthio"].recipe
@@ -44,9 +44,7 @@ CONFIG = SynthesizeAudioPlan.model_validate(
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
-    build_t2a(0).save(root / "t2a")
-    for replicate in (0, 1):
-        build_t2a(replicate + 1).save(root / "aligned" / str(replicate) / "dpo")
+    write_generators(root)
     tones_gold(root / "gold")
     return root
 

@@ -65,6 +65,13 @@ def test_recordings_that_are_not_there_are_named(tmp_path: Path) -> None:
         parse(["--sets", "esc11"])
 
 
+def test_methods_of_one_side_alone_are_refused() -> None:
+    with pytest.raises(ConfigError, match="none with synthetic audio"):
+        parse(["--methods", "gold,noise,corpus_label"])
+    with pytest.raises(ConfigError, match="none without synthetic audio"):
+        parse(["--methods", "synthio"])
+
+
 def result(fold: str, gain: float) -> Result:
     return Result(
         cell=Cell("digits", 50, fold, "x.yaml"),
