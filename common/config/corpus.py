@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from common.config.base import Count, Frozen, Natural, PartialShare, Plan, PositiveShare, Share
+from common.config.base import Count, Frozen, Natural, PartialShare, Plan, Positive, PositiveShare, Share
 from common.registered import one_of
 
 SPECTRAL, EMBEDDED = "spectral", "embedded"
@@ -55,6 +55,9 @@ class PrepareCorpusConfig(Frozen):
     clips: int = Field(2000, ge=8, description="`procedural`: how many to make")
     procedural_clips: Natural = Field(0, description="clips of the built-in generator beside the others; ours")
     durations_s: tuple[float, ...] = Field((10.0,), min_length=1, description="longer: cut to the loudest window")
+    audio_s: Positive | None = Field(
+        None, description="recordings: longest audio that is kept, for methods that take clips; null = of durations_s"
+    )
     sample_rate_hz: int = Field(44100, ge=8000, le=48000, description="Stable Audio Open: 44.1 kHz")
     channels: Literal[1, 2] = Field(2, description="Stable Audio Open: stereo; mono clips are doubled")
     clips_per_shard: Count = Field(500, description="`tar`: a shard of the corpus is made of each input")
@@ -89,3 +92,4 @@ class PrepareCorpusPlan(Plan):
     seed: int
     excluded_ids_files: tuple[str, ...] = Field((), description="files that name the clips of datasets")
     wanted: bool = Field(True, description="false = nothing of the run takes clips from it: it stays empty")
+    latents: bool = Field(True, description="false = nothing of the run trains on latents: audio alone")

@@ -197,15 +197,16 @@ class T2ABackend(ABC):
         return min(self.max_frames, -(-frames // width) * width)
 
     @torch.no_grad()
-    def encode(self, audio: Tensor) -> Tensor:
+    def encode(self, audio: Tensor, windows: int = 1) -> Tensor:
         """Encode audio `(B, C, T)` in [-1, 1] at `sample_rate_hz` to latents `(B, D, L)`, the posterior's mode.
 
-        Channels are averaged or repeated to fit; the end is padded with zeros to whole frames, or cut to the window.
-        Clips are encoded one at a time, so a clip's latents do not depend on its batch.
+        Channels are averaged or repeated to fit; the end is padded with zeros to whole frames, or cut to `windows` of
+        the model. Clips are encoded one at a time, so a clip's latents do not depend on its batch.
         """
         if audio.shape[1] != self.channels:
             audio = audio.mean(1, keepdim=True).expand(-1, self.channels, -1)
-        length = self.frames(audio.shape[-1] / self.sample_rate_hz) * self.hop_length
+        frames = max(1, -(-audio.shape[-1] // self.hop_length))
+        length = min(frames, windows * self.max_frames) * self.hop_length
         audio = audio[..., :length]
         audio = nn.functional.pad(audio, (0, length - audio.shape[-1]))
         return torch.cat([self.vae.encode(self._to_vae(clip[None])).latent_dist.mode() for clip in audio]).float()

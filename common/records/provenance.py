@@ -32,7 +32,8 @@ class Provenance(Prompt):
     gold_licence: str = Field(description="of the dataset that the gold clips belong to")
     sampling_seed: int = Field(description="of the clip's generator")
     duration_s: float = Field(description="of the condition; the audio is cut to it")
-    frames: int = Field(description="length of the latents")
+    frames: int = Field(description="length of the latents of a window")
+    windows: int = Field(default=1, description="of the model, one after the other")
     start: Literal["noise", "source", "corpus"]
     start_clip_id: str | None = Field(default=None, description="of the corpus clip, where one is the start")
     noise_level: float | None = Field(description="of a start from a clip")

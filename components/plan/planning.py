@@ -61,13 +61,15 @@ def resolve(
     # Stages whose work only generated clips use have nothing to do in a run without them.
     generating = replicates if recipes else ()
     generates = bool(recipes) or vanilla
+    latents = generates and _trains_t2a(config)
     # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
     external = config.prepare_corpus.source in ("folder", "tar")
     run_level: dict[str, dict[str, Any]] = {
         "prepare_corpus": {
             "seed": config.seed,
             "excluded_ids_files": corpus_id_files(dataset) if external else (),
-            "wanted": bool(corpus_users) or (generates and _trains_t2a(config)),
+            "wanted": bool(corpus_users) or latents,
+            "latents": latents,
         },
         "pretrain_t2a": {"seed": config.seed, "wanted": generates},
         "pretrain_clap": {"seed": config.seed},

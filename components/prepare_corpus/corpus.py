@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import soundfile
 
+from common.audio.signal import loudest_window
 from common.config.corpus import PrepareCorpusConfig
 from common.corpus.shards import ShardWriter, read_audio_shard
 from common.errors import DataError, Interrupted
@@ -91,8 +92,13 @@ class ShardMaker:
                 self.store.put(name, folder / "audio.tar", facts.of_shard(dropped))
         return name
 
-    def both(self, models: Models, number: int) -> tuple[str, str]:
-        """Names of latent and audio shard `number`, made unless the store has them; audio only with `keep_audio`."""
+    def both(self, models: Models | None, number: int) -> tuple[str | None, str]:
+        """Names of latent and audio shard `number`, made unless the store has them; audio only with `keep_audio`.
+
+        Without models there are no latents.
+        """
+        if models is None:
+            return None, self.audio(number)
         key = self.source.key(number)
         audio_name = self.store.name("audio", key)
         made_of = {"vae": models.vae_hash, "text": models.text_hash, "dtype": self.settings.latent_dtype}
@@ -144,6 +150,7 @@ class ShardMaker:
 
         encoder = open_encoder(models)
         batch = self.settings.encode_batch if encoder.on_gpu else 1
+        longest = round(max(self.settings.durations_s) * self.settings.sample_rate_hz)
         ready = read_ahead(clips, 2 * batch) if encoder.on_gpu else clips
 
         def fitting() -> Iterator[tuple[SourceClip, np.ndarray]]:
@@ -153,7 +160,7 @@ class ShardMaker:
                 except DataError as error:
                     unfit.add("too_many_tokens", str(error))
                 else:
-                    yield clip, tokens
+                    yield clip._replace(audio=loudest_window(clip.audio, longest)), tokens
 
         tokenized = fitting()
         while group := list(islice(tokenized, batch)):
@@ -189,15 +196,19 @@ def make_all(
     return run_all(make, range(count), workers, start, Progress(log, "shards", count).advance)
 
 
-def encode_all(maker: ShardMaker, models: Models) -> list[tuple[str, str]]:
-    """Make all latent and audio shards, with one process per GPU or per CPU core; returns their names."""
-    from components.prepare_corpus.encoding import gpu_count, open_encoder
+def make_shards(maker: ShardMaker, models: Models | None) -> list[tuple[str | None, str]]:
+    """Make all latent and audio shards, with one process per GPU or per CPU core; returns their names.
 
-    work, gpus = partial(maker.both, models), gpu_count()
-    if gpus:
-        return make_all(work, maker.source.shards, gpus, "spawn")
-    # Opened before the workers fork, so that all share it.
-    open_encoder(models)
+    Without models there are no latents.
+    """
+    work = partial(maker.both, models)
+    if models is not None:
+        from components.prepare_corpus.encoding import gpu_count, open_encoder
+
+        if gpus := gpu_count():
+            return make_all(work, maker.source.shards, gpus, "spawn")
+        # Opened before the workers fork, so that all share it.
+        open_encoder(models)
     return make_all(work, maker.source.shards)
 
 

@@ -31,19 +31,20 @@ def make_manifest(
     settings: PrepareCorpusConfig,
     source: Source,
     store: ShardStore,
-    models: Models,
-    names: Sequence[tuple[str, str]],
+    models: Models | None,
+    names: Sequence[tuple[str | None, str]],
     target: Path,
 ) -> tuple[dict[str, Any], Dropped]:
     """Manifest of finished shards, and what was dropped; a small corpus is hard-linked into `target` if possible.
 
     Args:
-        names: names of each latent shard and its audio shard, in order.
+        models: autoencoder and tokenizer; None = there are no latents.
+        names: names of each latent shard, if there is one, and its audio shard, in order.
 
     Raises DataError: too much was dropped, or fewer than two shards have clips.
     """
     survey = source.survey()
-    dropped, filled, latents = Dropped(), list[tuple[str, str]](), list[ShardFacts]()
+    dropped, filled, latents = Dropped(), list[tuple[str | None, str]](), list[ShardFacts]()
     dropped.update(survey.dropped)
     clips, seconds, channels, labels = 0, 0.0, 0, set[str]()
     durations_s: list[float] = []
@@ -51,12 +52,13 @@ def make_manifest(
     # A temporary file that SQLite deletes: two million captions would fill the memory that batches need.
     with closing(sqlite3.connect("")) as captions:
         captions.execute("CREATE TABLE captions (hash INTEGER PRIMARY KEY)")
-        for pair, facts in zip(names, store.all_facts([pair[0] for pair in names]), strict=True):
+        for pair, facts in zip(names, store.all_facts([latent or audio for latent, audio in names]), strict=True):
             dropped.update(facts.dropped)
             if not facts.clips:
                 continue
             filled.append(pair)
-            latents.append(facts.model_copy(update={"captions": []}))
+            if pair[0]:
+                latents.append(facts.model_copy(update={"captions": []}))
             clips += facts.clips
             seconds += facts.seconds
             channels = facts.latent_channels
@@ -90,7 +92,7 @@ def make_manifest(
         "channels": settings.channels,
         "latent_dtype": settings.latent_dtype,
         "vae": settings.vae,
-        "vae_hash": models.vae_hash,
+        "vae_hash": models and models.vae_hash,
     }
     return manifest, dropped
 
@@ -102,12 +104,12 @@ def _range(values: Sequence[Number]) -> list[Number]:
 def _publish(
     settings: PrepareCorpusConfig,
     store: ShardStore,
-    names: Sequence[tuple[str, str]],
+    names: Sequence[tuple[str | None, str]],
     latents: list[ShardFacts],
     target: Path,
 ) -> list[dict[str, Any]]:
     """Manifest entries of shards with clips: all latents, then all audio."""
-    kinds: dict[Kind, tuple[list[str], list[ShardFacts]]] = {"latents": ([pair[0] for pair in names], latents)}
+    kinds: dict[Kind, tuple[list[str], list[ShardFacts]]] = {"latents": ([x for x, _ in names if x], latents)}
     if settings.keep_audio:
         audio = [pair[1] for pair in names]
         kinds["audio"] = audio, [facts.model_copy(update={"captions": []}) for facts in store.all_facts(audio)]

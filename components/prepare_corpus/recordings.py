@@ -256,8 +256,8 @@ def _captioned(
 
 
 def _read(config: PrepareCorpusConfig, path: Path, name: str) -> np.ndarray | AudioError:
-    """Audio `(C, T)` of a file, cut to the longest duration of the corpus; or the error that makes it unusable."""
-    longest_s = max(config.durations_s)
+    """Audio `(C, T)` of a file, cut to the longest that is kept; or the error that makes it unusable."""
+    longest_s = max(config.audio_s or 0.0, *config.durations_s)
     try:
         audio, rate = read_audio(path, longest_s)
         reason = check_signal(to_mono(audio), rate)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.corpus import SPECTRAL, PrepareCorpusConfig, PrepareCorpusPlan
-from common.corpus.vocabulary import build_vocabulary
+from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from common.log import event, get_logger
 from common.runtime.stage import stage
 from common.runtime.timing import model_time
 from common.storage import write_json
 from common.storage.items import ItemStore
-from components.prepare_corpus.corpus import ShardMaker, encode_all, make_all
+from components.prepare_corpus.corpus import ShardMaker, make_all, make_shards
 from components.prepare_corpus.manifest import EMPTY, make_manifest
 from components.prepare_corpus.procedural import open_source
 from components.prepare_corpus.store import ShardStore
@@ -41,17 +41,18 @@ def run(
             write_json(target / "manifest.json", EMPTY)
             return running.figures
         # Checked first: reading a large corpus takes hours, and a wrong autoencoder shows at once.
-        vae = _published_vae(plan.settings)
+        vae = _published_vae(plan.settings) if plan.latents else None
         items = ItemStore(NAME, code_version, scope=plan.scope)
         store = ShardStore(items, code_version)
         store.remove_abandoned()
         maker = ShardMaker(open_source(plan, items), plan.settings, store)
-        models, hop_length = _models(maker, vae, target)
-        names = encode_all(maker, models)
+        write_json(target / "vocabulary.json", vocabulary := build_vocabulary(_captions(maker)))
+        models, facts = _models(maker, vae, vocabulary, target) if plan.latents else (None, {})
+        names = make_shards(maker, models)
         manifest, dropped = make_manifest(plan.settings, maker.source, store, models, names, target)
         for example in dropped.examples:
             event(log, "clip_dropped", reason=example)
-        write_json(target / "manifest.json", {**manifest, "hop_length": hop_length})
+        write_json(target / "manifest.json", manifest | facts)
         running.record(
             {"clips": manifest["clips"], "dropped": dropped.total, "shards": len(names), "hours": manifest["hours"]}
         )
@@ -67,8 +68,8 @@ def _published_vae(settings: PrepareCorpusConfig) -> Any:
         return open_published_vae(settings)
 
 
-def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
-    """Save `vocabulary.json`, tokenizer and autoencoder (fitted if `vae` is None), in a first pass over the source."""
+def _models(maker: ShardMaker, vae: Any, vocabulary: Vocabulary, target: Path) -> tuple[Models, dict[str, int]]:
+    """Save tokenizer and autoencoder, fitted if `vae` is None; returns facts for the manifest too."""
     import torch
 
     from common.diffusion.spectral_codec import SpectralCodec
@@ -76,13 +77,11 @@ def _models(maker: ShardMaker, vae: Any, target: Path) -> tuple[Models, int]:
 
     torch.set_num_threads(1)
     settings = maker.settings
-    vocabulary = build_vocabulary(_captions(maker))
-    write_json(target / "vocabulary.json", vocabulary)
     if vae is None:
         make_all(maker.audio, min(maker.source.shards, -(-settings.codec_fit_clips // settings.clips_per_shard)))
         with model_time():
             vae = SpectralCodec.fit((clip[0] for clip in maker.first_clips(settings.codec_fit_clips)), settings.codec)
-    return save(vae, open_tokenizer(settings, vocabulary), target), int(vae.hop_length)
+    return save(vae, open_tokenizer(settings, vocabulary), target), {"hop_length": int(vae.hop_length)}
 
 
 def _captions(maker: ShardMaker) -> Iterator[str]:

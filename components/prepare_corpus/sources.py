@@ -78,7 +78,7 @@ class Source(ABC):
 
     def key(self, number: int) -> dict[str, object]:
         """Inputs of shard `number`, as JSON values."""
-        names = {"source", "audio_dir", "durations_s", "sample_rate_hz", "channels"}
+        names = {"source", "audio_dir", "durations_s", "audio_s", "sample_rate_hz", "channels"}
         return {"settings": self.config.model_dump(mode="json", include=names), "seed": self.seed}
 
     @abstractmethod

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.audio.signal import resample, to_mono
+from common.audio.signal import loudest_window, resample, to_mono
 from common.config.clap import RetrieveAudioPlan
 from common.config.recipes import OF_LABEL, RETRIEVED
 from common.corpus.shards import Corpus, Shard, read_audio_shard
@@ -35,6 +35,8 @@ def retrieve(
     plan: RetrieveAudioPlan, corpus_dir: Path, gold_dir: Path, clap: Path, target: Path, code_version: str
 ) -> dict[str, float]:
     """Write the corpus clips of each of the plan's recipes, for every replicate's training clips, to `target`.
+
+    Of a clip that is longer than every training clip the loudest part of that length stands for it.
 
     Returns `clips` written and `corpus_clips` searched; `mean_cosine` of the nearest ones with their gold clips; where
     the label decides `labels_without_clips`, and `held.json` in `target` counts the corpus's clips of each label.
@@ -65,21 +67,24 @@ def retrieve(
         if lacking:
             log.warning("labels_without_clips hint='they are trained on gold alone' labels=%s", lacking)
         figures["labels_without_clips"] = len(lacking)
-    records = sorted((record for _, record in found), key=lambda record: record.clip_id)
+    longest_s = max(clip.duration_s for clips in train.values() for clip in clips)
+    cut = (record.model_copy(update={"duration_s": min(record.duration_s, longest_s)}) for _, record in found)
+    records = sorted(cut, key=lambda record: record.clip_id)
     places: dict[int, list[str]] = {}
     for place, record in found:
         places.setdefault(place, []).append(record.clip_id)
-    write_audio_folder(target, records, _audio(places, corpus, shards, rate), rate)
+    write_audio_folder(target, records, _audio(places, corpus, shards, rate, longest_s), rate)
     return {"clips": len(found), "corpus_clips": sum(shard.clips for shard in shards), **figures}
 
 
 def _audio(
-    places: Mapping[int, Sequence[str]], corpus: Corpus, shards: Sequence[Shard], rate: int
+    places: Mapping[int, Sequence[str]], corpus: Corpus, shards: Sequence[Shard], rate: int, longest_s: float
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Clip ids with audio; `places` says which clips each corpus clip becomes."""
+    """Clip ids with audio, at most `longest_s`; `places` says which clips each corpus clip becomes."""
     for shard, start in zip(shards, accumulate((shard.clips for shard in shards), initial=0), strict=False):
         if any(start <= place < start + shard.clips for place in places):
             with corpus.open_shard(shard) as file:
                 for place, clip in enumerate(read_audio_shard(file), start=start):
                     for clip_id in places.get(place, ()):
-                        yield clip_id, resample(to_mono(clip.audio), clip.sample_rate_hz, rate)
+                        audio = resample(to_mono(clip.audio), clip.sample_rate_hz, rate)
+                        yield clip_id, loudest_window(audio, round(longest_s * rate))

@@ -118,6 +118,7 @@ def provenance(
         sampling_seed=request.sampling_seed,
         duration_s=request.duration_s,
         frames=request.frames,
+        windows=request.windows,
         start="noise" if source is None else "corpus" if source.corpus_clip else "source",
         start_clip_id=source.corpus_clip if source else None,
         noise_level=source.noise_level if source else None,

@@ -133,33 +133,41 @@ def sample_batch(
 ) -> Tensor:
     """Sample the latents of one batch, (B, D, L) float32 on the CPU, in the order of `requests`.
 
-    All latents have the length of the batch's bucket. Each clip is conditioned on its own duration and draws noise from
-    its own generator; so it depends neither on the other clips of its batch nor on its position.
+    All latents have the length of the batch's bucket, times `windows`. Each clip is conditioned on its own duration and
+    draws noise from its own generator; so it depends neither on the other clips of its batch nor on its position.
 
-    All requests have the same `frames`, and all start from noise, or all from a source at one noise level.
+    All requests have the same `frames` and `windows`, and all start from noise, or all from a source at one level.
     """
-    source = requests[0].source
-    return sample(
-        backend,
-        [request.prompt.caption for request in requests],
-        [request.duration_s for request in requests],
-        [torch.Generator().manual_seed(request.sampling_seed) for request in requests],
-        settings.sampler,
-        init_latents=torch.cat([_encode_source(backend, request) for request in requests]) if source else None,
-        init_level=source.noise_level if source else None,
-        frames=requests[0].frames,
-        texts=texts,
-    )
+    first = requests[0]
+    captions = [request.prompt.caption for request in requests]
+    generators = [torch.Generator().manual_seed(request.sampling_seed) for request in requests]
+    starts = torch.cat([_encode_source(backend, request) for request in requests]) if first.source else None
+    window_s = first.frames * backend.hop_length / backend.sample_rate_hz
+    made = [
+        sample(
+            backend,
+            captions,
+            [min(request.duration_s - number * window_s, window_s) for request in requests],
+            generators,
+            settings.sampler,
+            init_latents=None if starts is None else starts[..., number * first.frames : (number + 1) * first.frames],
+            init_level=first.source.noise_level if first.source else None,
+            frames=first.frames,
+            texts=texts,
+        )
+        for number in range(first.windows)
+    ]
+    return torch.cat(made, dim=2)
 
 
 def _encode_source(backend: T2ABackend, request: Request) -> Tensor:
-    """Encode the source clip's loudest window, padded with silence to the bucket's length, to (1, D, L)."""
+    """Encode the source clip's loudest part, padded with silence to the bucket's length, to (1, D, L)."""
     audio, rate = read_audio(Path(request.source.path if request.source else ""))
     wanted = round(request.duration_s * backend.sample_rate_hz)
     mono = loudest_window(resample(to_mono(audio), rate, backend.sample_rate_hz), wanted)
-    length = request.frames * backend.hop_length
+    length = request.windows * request.frames * backend.hop_length
     padded = np.pad(mono[:length], (0, max(0, length - len(mono))))
-    return backend.encode(torch.from_numpy(padded)[None, None]).cpu()
+    return backend.encode(torch.from_numpy(padded)[None, None], request.windows).cpu()
 
 
 def decode(backend: T2ABackend, latent: Tensor, request: Request, settings: SynthesizeAudioConfig) -> Generated:

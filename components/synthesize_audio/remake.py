@@ -56,4 +56,5 @@ def _request(provenance: Provenance, model: Path, source: Path | None) -> Reques
         target_rms_dbfs=provenance.target_rms_dbfs,
         source=start,
         recording=Recording(**provenance.recording) if provenance.recording else None,
+        windows=provenance.windows,
     )

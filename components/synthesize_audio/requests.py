@@ -36,8 +36,9 @@ class Request:
 
     Attributes:
         model_path: folder of the text-to-audio model.
-        duration_s: length of the clip, at most the model's window.
-        frames: latent length: `duration_s` rounded up to the bucket.
+        duration_s: length of the clip.
+        frames: latent length of a window: its part of `duration_s` rounded up to the bucket.
+        windows: of the model, one after the other; several only where a clip starts from a longer one.
         target_rms_dbfs: loudness of the source clip.
         source: clip to start from; None = start from pure noise.
         recording: conditions to give the clip; None = as the model makes it.
@@ -52,6 +53,7 @@ class Request:
     target_rms_dbfs: float
     source: Source | None = None
     recording: Recording | None = None
+    windows: int = 1
 
     def key(self, settings: SynthesizeAudioConfig) -> dict[str, object]:
         """Store key of the clip: everything that determines its samples."""
@@ -71,6 +73,7 @@ class Request:
             "duration_s": self.duration_s,
             "frames": self.frames,
             "source": [self.source.sha256, self.source.noise_level] if self.source else None,
+            **({"windows": self.windows} if self.windows > 1 else {}),
         }
 
 
@@ -111,14 +114,15 @@ def recipe_of(prompt: Prompt, recipes: Sequence[Recipe]) -> Recipe:
 
 
 def batches(requests: Sequence[Request], size: int) -> list[tuple[Request, ...]]:
-    """Split requests into batches of at most `size` that share model, latent length and kind of start.
+    """Split requests into batches of at most `size` that share model, latent length, windows and kind of start.
 
     The order of `requests` does not matter. Equal captions are adjacent, so that few are encoded more than once. The
     sampler fills up a group's last batch, because results are bit-equal only at one batch size.
     """
-    groups: dict[tuple[str, int, bool], list[Request]] = {}
+    groups: dict[tuple[str, int, int, bool], list[Request]] = {}
     for request in sorted(requests, key=lambda r: (r.model_hash, r.frames, r.prompt.caption, r.prompt.prompt_id)):
-        groups.setdefault((request.model_hash, request.frames, request.source is None), []).append(request)
+        kind = request.model_hash, request.frames, request.windows, request.source is None
+        groups.setdefault(kind, []).append(request)
     return [tuple(group[i : i + size]) for group in groups.values() for i in range(0, len(group), size)]
 
 

@@ -9,6 +9,7 @@ clip made again from its provenance).
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,7 +45,7 @@ _STORE_THREADS = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that share model, latent length and kind of start; the store receives latents and finished clips."""
+    """Requests of one of `batches`; the store receives latents and finished clips."""
 
     requests: tuple[Request, ...]
     settings: SynthesizeAudioConfig
@@ -144,7 +145,8 @@ def plan_requests(
 ) -> list[Request]:
     """Turn prompts, at least one, into requests; by prompt id, `sources` are what some start from in place of noise.
 
-    A clip has the length of its start, or of its gold clip.
+    A clip has the length of its start, in as many windows of the model as that takes; or of its gold clip, at most a
+    window.
     """
     # With several GPUs each process loads its own model; this process needs only the model's sizes.
     where = devices()[0] if len(set(devices())) == 1 else "cpu"
@@ -153,13 +155,16 @@ def plan_requests(
     hashes = {path: artifact_hash(path) for path in set(models.values())}
 
     @cache
-    def level_dbfs(name: str) -> float:
-        return source_level(gold.load(gold.clips[name], rate), window)
+    def level_dbfs(name: str, windows: int) -> float:
+        return source_level(gold.load(gold.clips[name], rate), windows * window)
 
     requests = []
     for prompt in prompts:
         source, model = sources.get(prompt.prompt_id), models[prompt.prompt_id]
-        duration_s = min((source or gold.clips[prompt.source_clip_id]).duration_s, backend.window_s)
+        own_s = gold.clips[prompt.source_clip_id].duration_s
+        duration_s = source.duration_s if source else min(own_s, backend.window_s)
+        # Of equal length, so that none is a short rest.
+        windows = math.ceil(round(duration_s * rate) / window)
         requests.append(
             Request(
                 prompt=prompt,
@@ -167,9 +172,10 @@ def plan_requests(
                 model_hash=hashes[model],
                 sampling_seed=sampling_seed(prompt),
                 duration_s=duration_s,
-                frames=backend.frames(duration_s, settings.sampler.bucket_frames),
-                target_rms_dbfs=level_dbfs(prompt.source_clip_id),
+                frames=backend.frames(duration_s / windows, settings.sampler.bucket_frames),
+                target_rms_dbfs=level_dbfs(prompt.source_clip_id, windows),
                 source=source,
+                windows=windows,
             )
         )
     return requests
