@@ -3,7 +3,7 @@
 `manifest.json` lists every shard with its location (relative to the artifact, or a `file://` or `s3://` address in
 the run store), kind (`audio` or `latents`), split (`train` or `heldout`), number of clips, bytes and SHA-256. A sample
 `key` of an audio shard is `key.flac` and `key.json`; of a latent shard `key.latent.npy` (D, L), `key.tokens.npy` (S,)
-and `key.json`. Beside the manifest: `vae/`, `tokenizer/`, `vocabulary.json`.
+and `key.json`. Beside the manifest: `vocabulary.json` and, with latents, `vae/` and `tokenizer/`.
 """
 
 from __future__ import annotations

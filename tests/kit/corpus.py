@@ -26,7 +26,7 @@ def write_shard(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> 
         return sum(writer.add(key, parts) is None for key, parts in samples)
 
 
-def write_corpus(folder: Path, train: int = 36, heldout: int = 9) -> Path:
+def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: float = 0.8) -> Path:
     """A corpus of two audio shards with clips of `clap_sound`."""
     shards = []
     for split, count in (("train", train), ("heldout", heldout)):
@@ -36,10 +36,9 @@ def write_corpus(folder: Path, train: int = 36, heldout: int = 9) -> Path:
             for index in range(count):
                 label = CLAP_SOUNDS[index % 3]
                 flac = io.BytesIO()
-                soundfile.write(
-                    flac, clap_sound(label, np.random.default_rng([count, index])), CLAP_RATE, format="FLAC"
-                )
-                facts = {"caption": f"a quiet {label}", "label": label, "duration_s": 0.8}
+                audio = clap_sound(label, np.random.default_rng([count, index]), duration_s)
+                soundfile.write(flac, audio, CLAP_RATE, format="FLAC")
+                facts = {"caption": f"a quiet {label}", "label": label, "duration_s": duration_s}
                 for suffix, content in (("flac", flac.getvalue()), ("json", json.dumps(facts).encode())):
                     member = tarfile.TarInfo(f"{split}{index:03d}.{suffix}")
                     member.size = len(content)

@@ -54,6 +54,17 @@ def test_a_corpus_that_nothing_takes_clips_of_stays_empty(tmp_path: Path, run_st
     assert not (run_store / "prepare_corpus").exists()
 
 
+def test_where_nothing_trains_on_latents_the_corpus_is_audio_alone(tmp_path: Path) -> None:
+    whole = build(tmp_path / "whole")
+    config = {"settings": SETTINGS, "seed": 3, "latents": False}
+    run(str(tmp_path / "c"), str(tmp_path / "metrics.json"), config=config, code_version="test")
+    corpus = Corpus(tmp_path / "c")
+    assert {shard.kind for shard in corpus.shards} == {"audio"} and not (tmp_path / "c" / "vae").exists()
+    for split in ("train", "heldout"):
+        found, expected = ([clip.key for clip in each.audio(split)] for each in (corpus, whole))  # type: ignore[arg-type]
+        assert found == expected
+
+
 @pytest.mark.e2e
 def test_a_rerun_gives_equal_bytes_and_remakes_only_a_missing_shard(tmp_path: Path, run_store: Path) -> None:
     build(tmp_path / "a")

@@ -310,6 +310,15 @@ def test_a_file_that_fails_in_an_unexpected_way_is_counted_as_unreadable(
         assert "s3://x/a.flac: integer division" in str(found)
 
 
+def test_audio_may_be_kept_longer_than_the_clips_that_are_encoded(tmp_path: Path, folder: dict[str, Any]) -> None:
+    short, long = build(tmp_path / "short", **folder), build(tmp_path / "long", audio_s=10, **folder)
+    for corpus, kept_s in ((short, 0.512), (long, 0.6)):
+        clips, rows = list(corpus.audio("train")), list(corpus.latents("train"))
+        assert {(clip.audio.shape[1], clip.duration_s) for clip in clips} == {(round(kept_s * RATE_HZ), kept_s)}
+        assert {(row.latent.shape[1], row.duration_s) for row in rows} == {(16, 0.512)}
+        assert [row.key for row in rows] == [clip.key for clip in clips]
+
+
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path, folder: dict[str, Any]) -> None:
     secret = tmp_path / "secret.flac"
     secret.write_bytes(flac(99))

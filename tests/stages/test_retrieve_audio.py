@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.audio.signal import loudest_window
 from common.clap.scorer import ClapScorer
 from common.config.recipes import OF_LABEL, RETRIEVED, Recipe
 from common.corpus.shards import Corpus
@@ -117,6 +118,22 @@ def test_clips_of_the_label_are_drawn_for_every_gold_clip(inputs: tuple[Path, Pa
         for replicate in (0, 1)
     }
     assert drawn[0] != drawn[1]
+
+
+def test_of_a_corpus_clip_longer_than_every_gold_clip_the_loudest_part_is_taken(
+    inputs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    _, gold, clap = inputs
+    longest_s = max(clip.duration_s for clip in GoldSet(gold).train(0))
+    long = write_corpus(tmp_path / "corpus", train=17, duration_s=2 * longest_s)
+    retrieve((long, gold, clap), tmp_path / "out", OF_LABEL)
+    known = {clip.key: clip.audio[0] for clip in Corpus(long).audio("train")}
+    clips = read_clips(tmp_path / "out", SyntheticClip)
+    assert clips
+    for clip in clips:
+        audio, whole = load_clip(tmp_path / "out", clip, CLAP_RATE), known[clip.sampler["corpus_clip"]]
+        assert clip.duration_s == longest_s and len(audio) == round(longest_s * CLAP_RATE) < len(whole)
+        np.testing.assert_allclose(audio, loudest_window(whole, len(audio)), atol=1e-4)
 
 
 def test_a_label_that_the_corpus_lacks_is_counted_and_the_others_are_served(

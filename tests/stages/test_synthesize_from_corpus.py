@@ -49,10 +49,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def corpus_clips(gold: GoldSet, folder: Path, labels: tuple[str, ...], replicates: tuple[int, ...] = (0, 1)) -> Path:
-    """An artifact of `retrieve_audio`: two noisy tones a label and replicate, each of its own pitch and 0.3 s long."""
+def corpus_clips(
+    gold: GoldSet, folder: Path, labels: tuple[str, ...], replicates: tuple[int, ...] = (0, 1), duration_s: float = 0.3
+) -> Path:
+    """An artifact of `retrieve_audio`: two tones a label and replicate, each of its own pitch."""
     clips, waves = [], {}
-    time_s = np.arange(int(0.3 * RATE)) / RATE
+    time_s = np.arange(round(duration_s * RATE)) / RATE
     for replicate in replicates:
         for clip in gold.train(replicate):
             if clip.label in labels:
@@ -68,7 +70,7 @@ def corpus_clips(gold: GoldSet, folder: Path, labels: tuple[str, ...], replicate
                         recipe=OF_LABEL.name,
                         replicate=replicate,
                         index=0,
-                        duration_s=0.3,
+                        duration_s=duration_s,
                         sample_rate_hz=RATE,
                         writer="corpus",
                         model_hash="",
@@ -117,10 +119,11 @@ def spectrum(path: Path) -> np.ndarray:
     return np.asarray(levels - levels.mean())
 
 
+@pytest.mark.parametrize(("duration_s", "windows"), [(0.3, 1), (2.5, 3)], ids=["short", "longer than the model"])
 def test_clips_sound_like_the_corpus_clip_of_their_label_that_they_start_from_and_last_as_long(
-    synthesize: Callable[..., Path], inputs: Path, tmp_path: Path
+    synthesize: Callable[..., Path], inputs: Path, tmp_path: Path, duration_s: float, windows: int
 ) -> None:
-    retrieved = corpus_clips(GoldSet(inputs / "gold"), tmp_path / "retrieved", KNOWN)
+    retrieved = corpus_clips(GoldSet(inputs / "gold"), tmp_path / "retrieved", KNOWN, duration_s=duration_s)
     known = {str(clip.sampler["corpus_clip"]): clip for clip in read_clips(retrieved, SyntheticClip)}
     made = synthesize(retrieved)
     own, others = [], []
@@ -132,7 +135,7 @@ def test_clips_sound_like_the_corpus_clip_of_their_label_that_they_start_from_an
         assert account.start == "corpus" and account.noise_level == 0.1 and account.start_clip_id is not None
         start = known[account.start_clip_id]
         assert (start.label, start.replicate) == (clip.label, clip.replicate)
-        assert clip.duration_s == pytest.approx(0.3, abs=1e-3)
+        assert clip.duration_s == pytest.approx(duration_s, abs=1e-3) and account.windows == windows
         heard = spectrum(made / "clips" / clip.file_name)
         for each in known.values():
             likeness = np.corrcoef(heard, spectrum(retrieved / "clips" / each.file_name))[0, 1]
@@ -159,10 +162,11 @@ def test_a_replicate_whose_labels_the_corpus_does_not_hold_gets_no_clips(
     assert read_clips(synthesize(None), SyntheticClip) == []
 
 
+@pytest.mark.parametrize("duration_s", [0.3, 2.5], ids=["short", "longer than the model"])
 def test_the_corpus_clip_and_the_model_make_a_clip_again_byte_for_byte(
-    synthesize: Callable[..., Path], inputs: Path, tmp_path: Path
+    synthesize: Callable[..., Path], inputs: Path, tmp_path: Path, duration_s: float
 ) -> None:
-    retrieved = corpus_clips(GoldSet(inputs / "gold"), tmp_path / "retrieved", KNOWN)
+    retrieved = corpus_clips(GoldSet(inputs / "gold"), tmp_path / "retrieved", KNOWN, duration_s=duration_s)
     made = synthesize(retrieved)
     files = {str(clip.sampler["corpus_clip"]): clip.file_name for clip in read_clips(retrieved, SyntheticClip)}
     clip = next(clip for clip in read_clips(made, SyntheticClip) if clip.label in KNOWN)

@@ -149,23 +149,24 @@ def test_what_only_generated_clips_need_is_made_only_for_them(methods: str, mode
 
 
 @pytest.mark.parametrize(
-    ("preset", "methods", "overrides", "made"),
+    ("preset", "methods", "overrides", "made", "latents"),
     [
-        ("tiny", "", "", True),
-        ("tiny", "gold,vanilla,synthio", "", False),
-        ("tiny", "gold,retrieval", "", True),
-        ("tiny", "gold,background_noise", "", True),
-        ("tiny", "gold", f"pretrain_clap.optim={OPTIM}", True),
-        ("tiny", "gold", f"pretrain_t2a.optim={OPTIM}", False),
-        ("tiny", "gold,vanilla", f"pretrain_t2a.optim={OPTIM}", True),
-        ("smoke", "gold", "", True),
+        ("tiny", "", "", True, False),
+        ("tiny", "gold,vanilla,synthio", "", False, False),
+        ("tiny", "gold,retrieval", "", True, False),
+        ("tiny", "gold,background_noise", "", True, False),
+        ("tiny", "gold", f"pretrain_clap.optim={OPTIM}", True, False),
+        ("tiny", "gold", f"pretrain_t2a.optim={OPTIM}", False, False),
+        ("tiny", "gold,vanilla", f"pretrain_t2a.optim={OPTIM}", True, True),
+        ("smoke", "gold", "", True, False),
+        ("smoke", "gold,vanilla", "", True, True),
     ],
 )
-def test_a_corpus_is_made_where_something_takes_clips_of_it(
-    preset: str, methods: str, overrides: str, made: bool
+def test_a_corpus_is_made_where_something_takes_clips_of_it_and_its_latents_where_a_model_trains_on_them(
+    preset: str, methods: str, overrides: str, made: bool, latents: bool
 ) -> None:
     plans = dict(zip(PLANS, run("demo", preset, 0, methods, 1, overrides, ""), strict=True))
-    assert plans["prepare_corpus"]["wanted"] is made
+    assert (plans["prepare_corpus"]["wanted"], plans["prepare_corpus"]["latents"]) == (made, latents)
 
 
 def test_a_surplus_scales_generation_and_not_what_training_takes() -> None:
