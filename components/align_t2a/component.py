@@ -26,8 +26,6 @@ def align_t2a(
     """
     from components.align_t2a.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         t2a.path, gold.path, losers.path, aligned.path, metrics.path, config=config, code_version=code_version
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)

@@ -24,6 +24,6 @@ def augment_captions(
     """
     from components.augment_captions.run import run
 
-    figures = run(gold.path, captions.path, prompts.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(
+        gold.path, captions.path, prompts.path, metrics.path, config=config, code_version=code_version
+    )

@@ -18,6 +18,4 @@ def caption_clips(
     """
     from components.caption_clips.run import run
 
-    figures = run(gold.path, captions.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(gold.path, captions.path, metrics.path, config=config, code_version=code_version)

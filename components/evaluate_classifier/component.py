@@ -36,7 +36,7 @@ def evaluate_classifier(
     """
     from components.evaluate_classifier.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         classifiers.path,
         gold.path,
         test.path,
@@ -50,5 +50,3 @@ def evaluate_classifier(
         code_version=code_version,
         retrieved_path=retrieved.path,
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)

@@ -32,7 +32,7 @@ def filter_audio(
     """
     from components.filter_audio.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         synthetic.path,
         gold.path,
         clap.path,
@@ -43,5 +43,3 @@ def filter_audio(
         code_version=code_version,
         previous_path=previous.path if previous else None,
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)

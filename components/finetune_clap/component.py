@@ -24,6 +24,6 @@ def finetune_clap(
     """
     from components.finetune_clap.run import run
 
-    figures = run(clap.path, gold.path, finetuned.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(
+        clap.path, gold.path, finetuned.path, metrics.path, config=config, code_version=code_version
+    )

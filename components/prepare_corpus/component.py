@@ -15,6 +15,4 @@ def prepare_corpus(config: dict, code_version: str, corpus: Output[Dataset], met
     """
     from components.prepare_corpus.run import run
 
-    figures = run(corpus.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(corpus.path, metrics.path, config=config, code_version=code_version)

@@ -18,6 +18,4 @@ def prepare_dataset(
     """
     from components.prepare_dataset.run import run
 
-    figures = run(gold.path, test.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(gold.path, test.path, metrics.path, config=config, code_version=code_version)

@@ -18,6 +18,4 @@ def pretrain_clap(
     """
     from components.pretrain_clap.run import run
 
-    figures = run(corpus.path, clap.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(corpus.path, clap.path, metrics.path, config=config, code_version=code_version)

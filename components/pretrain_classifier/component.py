@@ -18,6 +18,4 @@ def pretrain_classifier(
     """
     from components.pretrain_classifier.run import run
 
-    figures = run(corpus.path, classifier.path, metrics.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(corpus.path, classifier.path, metrics.path, config=config, code_version=code_version)

@@ -24,6 +24,6 @@ def pretrain_t2a(
     """
     from components.pretrain_t2a.run import run
 
-    figures = run(corpus.path, t2a.path, metrics.path, clap_path=clap.path, config=config, code_version=code_version)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(
+        corpus.path, t2a.path, metrics.path, clap_path=clap.path, config=config, code_version=code_version
+    )

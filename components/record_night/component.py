@@ -30,6 +30,4 @@ def record_night(
     """
     from components.record_night.run import run
 
-    figures = run(study.path, history, run_id, code, place, night.path, html.path, metrics.path)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(study.path, history, run_id, code, place, night.path, html.path, metrics.path)

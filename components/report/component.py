@@ -73,7 +73,6 @@ def report(
         metrics.path,
         config=config,
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= figures
     if matrix is not None:
         confusion.log_confusion_matrix(labels, matrix)

@@ -32,6 +32,6 @@ def report_study(
     """
     from components.report_study.run import run
 
-    figures = run(cells, preset, methods, int(seeds), overrides, study.path, html.path, markdown.path, metrics.path)
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    metrics.metadata |= run(
+        cells, preset, methods, int(seeds), overrides, study.path, html.path, markdown.path, metrics.path
+    )

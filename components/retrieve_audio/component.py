@@ -26,8 +26,6 @@ def retrieve_audio(
     """
     from components.retrieve_audio.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         corpus.path, gold.path, clap.path, retrieved.path, metrics.path, config=config, code_version=code_version
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)

@@ -32,7 +32,7 @@ def revise_captions(
     """
     from components.revise_captions.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         gold.path,
         captions.path,
         previous.path,
@@ -44,5 +44,3 @@ def revise_captions(
         round=int(round),
         code_version=code_version,
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)

@@ -32,7 +32,7 @@ def synthesize_audio(
     """
     from components.synthesize_audio.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         t2a.path,
         gold.path,
         synthetic.path,
@@ -43,5 +43,3 @@ def synthesize_audio(
         prompts_path=prompts.path if prompts else None,
         retrieved_path=retrieved.path if retrieved else None,
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)

@@ -34,7 +34,7 @@ def train_classifier(
     """
     from components.train_classifier.run import run
 
-    figures = run(
+    metrics.metadata |= run(
         classifier.path,
         gold.path,
         vanilla.path,
@@ -47,5 +47,3 @@ def train_classifier(
         corpus_path=corpus.path,
         clap_path=clap.path,
     )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
