@@ -6,7 +6,7 @@ Clip ids derive from paths, recipes, replicates and indices, never from audio co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -144,15 +144,20 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
     """Read JSON lines as records of `kind`. Raises DataError: the file is missing, or a line is not a valid record."""
+    return [record for _, record in stream_records(path, kind)]
+
+
+def stream_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """Like `read_records`, one by one, each with the byte at which its line starts."""
+    start = number = 0
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open("rb") as lines:
+            for line in lines:
+                number += 1
+                if line.strip():
+                    yield start, kind.model_validate_json(line)
+                start += len(line)
     except OSError as error:
         raise DataError(f"cannot read records of {kind.__name__} from {path}: {error.strerror}") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if line:
-            try:
-                records.append(kind.model_validate_json(line))
-            except ValidationError as error:
-                raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error
-    return records
+    except ValidationError as error:
+        raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error

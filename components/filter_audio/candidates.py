@@ -29,7 +29,7 @@ class Candidate:
     @classmethod
     def of(cls, clip: SyntheticClip) -> Candidate:
         """Candidate of a record; repeated names are interned to save memory."""
-        labels = tuple(map(intern, (clip.label, *clip.further_labels)))
+        labels = tuple(map(intern, clip.labels))
         source = intern(clip.source_clip_id)
         return cls(
             clip.clip_id, clip.file_name, clip.replicate, intern(clip.recipe), labels, intern(clip.signal), source

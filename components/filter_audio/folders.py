@@ -9,11 +9,9 @@ from heapq import merge
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
-from common.errors import DataError
 from common.records.audio_folder import clips_hash, copy_audio_folder
-from common.records.clips import SyntheticClip
+from common.records.clips import SyntheticClip, stream_records
 from common.records.provenance import copy_provenance
 from common.storage.artifacts import CLIPS, METADATA
 from components.filter_audio.candidates import Candidate, Decision
@@ -30,31 +28,16 @@ class Listing:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / CLIPS / METADATA
-        rows: list[tuple[Candidate, int]] = []
-        offset = 0
-        try:
-            with self._file.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        rows.append((Candidate.of(self._parse(line, number)), offset))
-                    offset += len(line)
-        except OSError as error:
-            raise DataError(f"cannot read the clips in {self._file}: {error.strerror}; run the stage before") from error
+        rows = [(Candidate.of(clip), start) for start, clip in stream_records(self._file, SyntheticClip)]
         rows.sort(key=lambda row: row[0].clip_id)
         self.clips: tuple[Candidate, ...] = tuple(clip for clip, _ in rows)
-        self._offsets = [offset for _, offset in rows]
-
-    def _parse(self, line: bytes, number: int) -> SyntheticClip:
-        try:
-            return SyntheticClip.model_validate_json(line)
-        except ValidationError as error:
-            raise DataError(f"{self._file}, line {number}: no SyntheticClip: {error.errors()[0]['msg']}") from error
+        self._starts = [start for _, start in rows]
 
     def __iter__(self) -> Iterator[SyntheticClip]:
         """Full records, sorted by clip id, read one by one."""
         with self._file.open("rb") as lines:
-            for offset in self._offsets:
-                lines.seek(offset)
+            for start in self._starts:
+                lines.seek(start)
                 yield SyntheticClip.model_validate_json(lines.readline())
 
     def audio_file(self, clip: Candidate | SyntheticClip) -> Path:
