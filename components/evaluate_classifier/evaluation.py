@@ -78,7 +78,7 @@ def evaluate(
         best_classic_methods(inputs.selection.best_classic, plan.methods),
         plan.settings,
         seed,
-        zero_shot_probabilities(inputs.embed["test"], inputs.labels),
+        zero_shot_probabilities(inputs.clap, inputs.embed["test"], inputs.labels),
         thresholds,
         _best(inputs, predictions, plan),
         None if DELIVERED_MODEL in failed else predicted(inputs.delivered[1]),
@@ -144,7 +144,7 @@ def _thresholds(inputs: Inputs, predictions: Predictions, replicate: int) -> dic
     validation = {clip.clip_id for clip in inputs.gold.val(replicate)}
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
-    heard = zero_shot_probabilities(inputs.embed["gold"], inputs.labels)[places]
+    heard = zero_shot_probabilities(inputs.clap, inputs.embed["gold"], inputs.labels)[places]
     told = inputs.delivered[0]
     pair = model_name(told.learner, told.method)
     of_pair = [threshold for (name, _), threshold in found.items() if name == pair]

@@ -19,12 +19,13 @@ from common.errors import DataError
 from common.learners.architectures import encoder_files
 from common.learners.front_ends import CLAP, ENCODER
 from common.learners.model import hears_through
-from common.records.audio_folder import clips_hash, read_clips
+from common.records.audio_folder import Clip, clips_hash, read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
+from common.runtime.work import Task
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
-from components.evaluate_classifier.scoring import Clips, EmbedTask, Encoder, PredictTask, embed_tasks
+from components.evaluate_classifier.scoring import Clips, Encoder, PredictTask, embed_tasks
 
 ORACLE, DELIVERED = "oracle", "delivered"
 MEMBERS = "members.json"
@@ -54,7 +55,8 @@ class Inputs:
     selection: Selection
     failures: list[Failure]
     learners: Learners
-    embed: dict[str, list[EmbedTask]]
+    clap: Path
+    embed: dict[str, list[Task]]
     predict: dict[tuple[str, int], PredictTask]
     validate: dict[tuple[str, int], PredictTask]
     blends: dict[tuple[str, int], list[Member]]
@@ -126,11 +128,10 @@ def read_inputs(
 
     def predict(model: tuple[Path, str], clips: Clips) -> PredictTask:
         through = hears_through(model[0])
-        embed = embed_tasks(store, clap, digest, clips, batch) if through == CLAP else []
-        return PredictTask(store, *model, clips, batch, tuple(embed), encoders if through == ENCODER else {})
+        clap_tasks = embed_tasks(store, clap, digest, clips, batch) if through == CLAP else []
+        return PredictTask(store, *model, clips, batch, clap_tasks, encoders if through == ENCODER else {})
 
-    through_clap = tuple(embed_tasks(store, clap, digest, test_clips, batch))
-
+    embed = {name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()}
     return Inputs(
         gold=gold_set,
         test=test_clips,
@@ -140,7 +141,8 @@ def read_inputs(
         selection=read(Selection, classifiers / "selection.json"),
         failures=read(list[Failure], classifiers / "failures.json") + told.failures,
         learners=read(Learners, classifiers / "learners.json"),
-        embed={name: embed_tasks(store, clap, digest, clips, batch) for name, clips in everything.items()},
+        clap=clap,
+        embed=embed,
         predict={key: predict(model, test_clips) for key, model in models.items()},
         validate={
             (method, replicate): predict(model, validation[replicate])
@@ -151,7 +153,7 @@ def read_inputs(
         delivered=(
             told,
             # It may be a blend, and any member may hear through the CLAP or an encoder.
-            PredictTask(store, delivered, artifact_hash(delivered), test_clips, batch, through_clap, encoders),
+            PredictTask(store, delivered, artifact_hash(delivered), test_clips, batch, embed["test"], encoders),
         ),
         oracle={name: PredictTask(store, oracle, artifact_hash(oracle), clips, batch) for name, clips in judged.items()}
         if oracle.is_dir()
@@ -175,9 +177,6 @@ def _validation(gold: GoldSet, replicate: int) -> Clips:
     return Clips(clips_hash(gold.path, records), gold.path, tuple(records))
 
 
-def _clips(folder: Path, kind: type[GoldClip] | type[SyntheticClip]) -> Clips:
-    found: list[GoldClip] | list[SyntheticClip] = (
-        read_clips(folder, GoldClip) if kind is GoldClip else read_clips(folder, SyntheticClip)
-    )
-    records: list[GoldClip | SyntheticClip] = sorted(found, key=lambda clip: clip.clip_id)
-    return Clips(clips_hash(folder, records), folder, tuple(records))
+def _clips(folder: Path, kind: type[Clip]) -> Clips:
+    records = tuple(sorted(read_clips(folder, kind), key=lambda clip: clip.clip_id))
+    return Clips(clips_hash(folder, records), folder, records)

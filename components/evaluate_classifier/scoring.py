@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.text import template_caption
 from common.runtime.devices import device
-from common.runtime.work import item_of, obtain
+from common.runtime.work import Task, item_of, obtain
 from common.storage.items import ItemStore
 from components.evaluate_classifier.leaks import fingerprint
 
@@ -48,38 +48,30 @@ class Clips:
         return [self.load(index, sample_rate_hz) for index in range(len(self.records))]
 
 
-@dataclass(frozen=True)
-class EmbedTask:
-    """Task: CLAP embeddings and fingerprints of the clips from `start` to `stop`.
+def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[Task]:
+    """CLAP embeddings and fingerprints of a few batches each.
+
+    A killed stage keeps finished ones, and processes share the work. The batch size determines no embedding.
+    """
+    step, total = 8 * batch_size, len(clips.records)
+    key = {"kind": "embeddings", "clap": clap_hash, "clips": clips.content}
+    parts = [(start, min(start + step, total)) for start in range(0, total, step)]
+    return [Task(store, {**key, "part": list(part)}, partial(_embed, clap, clips, part, batch_size)) for part in parts]
+
+
+def _embed(clap: Path, clips: Clips, part: tuple[int, int], batch_size: int, folder: Path) -> None:
+    """Write `embeddings.npy` and `fingerprints.npy` of the clips of a part.
 
     Audio is at one level, so that gain does not hide copies and loudness does not pass as quality.
     """
-
-    store: ItemStore
-    clap: Path
-    clap_hash: str
-    clips: Clips
-    start: int
-    stop: int
-    batch_size: int
-
-    @property
-    def key(self) -> dict[str, object]:
-        """What determines the embeddings; the batch size does not."""
-        content, part = self.clips.content, [self.start, self.stop]
-        return {"kind": "embeddings", "clap": self.clap_hash, "clips": content, "part": part}
-
-    def make(self, folder: Path) -> None:
-        """Write `embeddings.npy` and `fingerprints.npy`."""
-        scorer = ClapScorer.load(self.clap, batch_size=self.batch_size)
-        places = range(self.start, self.stop)
-        prints = [fingerprint(self.clips.load(i, self.clips.records[i].sample_rate_hz)) for i in places]
-        waveforms = [levelled(self.clips.load(i, scorer.sample_rate_hz)) for i in places]
-        np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms, scorer.sample_rate_hz))
-        np.save(folder / "fingerprints.npy", np.array(prints))
+    scorer, places = ClapScorer.load(clap, batch_size=batch_size), range(*part)
+    prints = [fingerprint(clips.load(i, clips.records[i].sample_rate_hz)) for i in places]
+    waveforms = [levelled(clips.load(i, scorer.sample_rate_hz)) for i in places]
+    np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms, scorer.sample_rate_hz))
+    np.save(folder / "fingerprints.npy", np.array(prints))
 
 
-def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -> NDArray[np.float64]:
+def zero_shot_probabilities(clap: Path, tasks: Sequence[Task], labels: Sequence[str]) -> NDArray[np.float64]:
     """Zero-shot probabilities (clips, K) of a CLAP, from finished embeddings of the clips.
 
     They are a softmax over scaled similarities to the label prompts.
@@ -87,11 +79,11 @@ def zero_shot_probabilities(tasks: Sequence[EmbedTask], labels: Sequence[str]) -
     first, prompts = tasks[0], [template_caption(label) for label in labels]
 
     def make(folder: Path) -> None:
-        scorer = ClapScorer.load(first.clap, device="cpu")
+        scorer = ClapScorer.load(clap, device="cpu")
         scale = float(scorer.model.logit_scale_a.detach().exp())
         np.save(folder / "prompts.npy", scale * scorer.embed_text(prompts).astype(np.float64))
 
-    item = first.store.get_or_make(make, kind="prompts", clap=first.clap_hash, prompts=prompts)
+    item = first.store.get_or_make(make, kind="prompts", clap=first.key["clap"], prompts=prompts)
     scaled = np.load(item / "prompts.npy", allow_pickle=False)
     found: NDArray[np.float64] = softmax(embedded(tasks)[0].astype(np.float64) @ scaled.T, axis=1)
     return found
@@ -119,7 +111,7 @@ class PredictTask:
     model_hash: str
     clips: Clips
     batch_size: int
-    embed: tuple[EmbedTask, ...] = ()
+    embed: Sequence[Task] = ()
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
 
     @property
@@ -127,7 +119,7 @@ class PredictTask:
         """What determines the probabilities; the batch size does not."""
         key: dict[str, object] = {"kind": "probabilities", "model": self.model_hash, "clips": self.clips.content}
         if self.embed:
-            key["clap"] = self.embed[0].clap_hash
+            key["clap"] = self.embed[0].key["clap"]
         if self.encoders:
             key["encoders"] = {name: encoder.content for name, encoder in self.encoders.items()}
         return key
@@ -183,16 +175,7 @@ def _encoded(store: ItemStore, encoder: Encoder, clips: Clips) -> list[Floats]:
     return list(np.load(item / "features.npy", allow_pickle=False))
 
 
-def embed_tasks(store: ItemStore, clap: Path, clap_hash: str, clips: Clips, batch_size: int) -> list[EmbedTask]:
-    """Tasks of a few batches each, so that a killed stage keeps finished ones and processes share the work."""
-    step, total = 8 * batch_size, len(clips.records)
-    return [
-        EmbedTask(store, clap, clap_hash, clips, start, min(start + step, total), batch_size)
-        for start in range(0, total, step)
-    ]
-
-
-def embedded(tasks: Sequence[EmbedTask]) -> tuple[Floats, list[str]]:
+def embedded(tasks: Sequence[Task]) -> tuple[Floats, list[str]]:
     """(N, D) embeddings and N fingerprints of finished tasks."""
     rows = np.concatenate([np.load(item_of(task) / "embeddings.npy") for task in tasks])
     return rows, [str(value) for task in tasks for value in np.load(item_of(task) / "fingerprints.npy")]

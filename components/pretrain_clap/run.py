@@ -25,7 +25,7 @@ def run(
 
         settings, store = plan.settings, ItemStore("pretrain_clap", code_version, scope=plan.scope)
         start = locate(settings.checkpoint, settings.revision, FILES) if settings.checkpoint else None
-        Pretraining.of(pretrain, plan, store, corpus=Path(corpus_path), start=start).write(Path(clap_path))
+        Pretraining.of(plan, store, corpus=Path(corpus_path), start=start).write(pretrain, Path(clap_path))
         heldout = read_json(Path(clap_path) / "training.json")["heldout"]
         running.record({f"heldout_{name}": value for name, value in heldout.items()})
     return running.figures

@@ -35,7 +35,7 @@ def run(
         if settings.checkpoint is None or settings.optim is not None:
             start = locate(settings.checkpoint, settings.revision, FILES) if settings.checkpoint else None
             store = ItemStore(NAME, code_version, scope=plan.scope)
-            Pretraining.of(pretrain, plan, store, corpus=Path(corpus_path), start=start).write(target)
+            Pretraining.of(plan, store, corpus=Path(corpus_path), start=start).write(pretrain, target)
         else:
             with model_time():
                 classifier = get_published(settings.checkpoint, settings.revision, settings.window_s)

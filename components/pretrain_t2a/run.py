@@ -81,7 +81,6 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
     text_encoder = locate(text.start, text.revision, TEXT_ENCODER_FILES) if published else None
     torch.set_num_threads(cpu_count())
     work = Pretraining.of(
-        make_model,
         plan,
         ItemStore(NAME, code_version, scope=plan.scope),
         corpus=corpus_path,
@@ -94,7 +93,7 @@ def pretrain(corpus_path: Path, clap_path: Path | None, target: Path, plan: Pret
         for line in estimate_training(settings, corpus_numbers(Corpus(corpus_path)), default_processes()).lines():
             event(log, "estimate", text=line)
     if is_main():
-        work.write(target)
+        work.write(make_model, target)
         discard(monitor_store(work))
     elif not made:
-        work.make(target)
+        make_model(work, target)

@@ -6,8 +6,7 @@ The corpus may be too large for memory: its embeddings are seen shard by shard.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from common.config.recipes import RETRIEVED
 from common.corpus.shards import Corpus, Shard, read_audio_shard
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
-from common.runtime.work import obtain_all
+from common.runtime.work import Task, obtain_all
 from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
@@ -30,36 +29,20 @@ from components.retrieve_audio.found import Found, corpus_clip
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class EmbeddedShard:
-    """Embeddings (clips, D), rows of norm 1, and key, caption and duration of one shard's clips."""
+def _embed_shard(corpus_dir: Path, shard: Shard, clap: Path, batch_size: int, folder: Path) -> None:
+    """Write `embeddings.npy` (clips, D), rows of norm 1, and `clips.json`: key, caption and duration of the clips."""
+    scorer = ClapScorer.load(clap, batch_size=batch_size)
+    facts: list[dict[str, Any]] = []
 
-    store: ItemStore
-    corpus_dir: Path
-    shard: Shard
-    clap: Path
-    clap_hash: str
-    batch_size: int
+    def waveforms() -> Iterator[Floats]:
+        with Corpus(corpus_dir).open_shard(shard) as file:
+            for clip in read_audio_shard(file):
+                seconds = clip.audio.shape[-1] / clip.sample_rate_hz
+                facts.append({"key": clip.key, "caption": clip.caption, "duration_s": seconds})
+                yield resample(to_mono(clip.audio), clip.sample_rate_hz, scorer.sample_rate_hz)
 
-    @property
-    def key(self) -> dict[str, object]:
-        """What determines the embeddings."""
-        return {"clap": self.clap_hash, "shard": self.shard.sha256}
-
-    def make(self, folder: Path) -> None:
-        """Write `embeddings.npy` and `clips.json`."""
-        scorer = ClapScorer.load(self.clap, batch_size=self.batch_size)
-        facts: list[dict[str, Any]] = []
-
-        def waveforms() -> Iterator[Floats]:
-            with Corpus(self.corpus_dir).open_shard(self.shard) as file:
-                for clip in read_audio_shard(file):
-                    seconds = clip.audio.shape[-1] / clip.sample_rate_hz
-                    facts.append({"key": clip.key, "caption": clip.caption, "duration_s": seconds})
-                    yield resample(to_mono(clip.audio), clip.sample_rate_hz, scorer.sample_rate_hz)
-
-        np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms(), scorer.sample_rate_hz))
-        write_json(folder / "clips.json", facts)
+    np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms(), scorer.sample_rate_hz))
+    write_json(folder / "clips.json", facts)
 
 
 class Match(NamedTuple):
@@ -140,7 +123,12 @@ def find_nearest(
     store, size = ItemStore("retrieve_audio", code_version, scope=plan.scope), plan.settings.batch_size
     digest = artifact_hash(clap)
     made = obtain_all(
-        {place: EmbeddedShard(store, corpus_dir, shard, clap, digest, size) for place, shard in enumerate(shards)}
+        {
+            place: Task(
+                store, {"clap": digest, "shard": shard.sha256}, partial(_embed_shard, corpus_dir, shard, clap, size)
+            )
+            for place, shard in enumerate(shards)
+        }
     )
     by_id = {clip.clip_id: clip for clips in train.values() for clip in clips}
     rows = {clip_id: row for row, clip_id in enumerate(sorted(by_id))}

@@ -171,7 +171,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         store = ItemStore("pretrain_clap", CODE, tmp_path / f"store-{processes}")
-        pretraining.pretrain(Pretraining.of(pretraining.pretrain, plan, store, corpus=corpus), folder, processes)
+        pretraining.pretrain(Pretraining.of(plan, store, corpus=corpus), folder, processes)
         found[processes] = read_json(folder / "training.json"), load_file(folder / "model.safetensors")
     for one, two in zip(found[1][0]["curve"], found[2][0]["curve"], strict=True):
         shared = one.keys() - {"batch_accuracy"}
