@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from common.captions.checks import check_caption, check_reply, plain_caption
@@ -17,12 +16,12 @@ from common.captions.pools import Pool, build_pools
 from common.captions.prompts import make_request
 from common.captions.records import Answer, Checked, Elements, Kept, Reply, Request, Task
 from common.config.captions import CheckConfig
+from common.contracts.base import read, write
 from common.contracts.generation import Price, Tally, Usage
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import Written
 from common.records.text import normalize_label
-from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 
 log = get_logger("captions")
@@ -59,15 +58,11 @@ class RequestCache:
     def get(self, request: Request) -> Kept | None:
         """Look up a checked reply; None when absent."""
         key = self._key(request)
-        return Kept.model_validate(read_json(self._store.path(**key) / _KEPT)) if self._store.has(**key) else None
+        return read(Kept, self._store.path(**key) / _KEPT) if self._store.has(**key) else None
 
     def put(self, request: Request, kept: Kept) -> None:
         """Store a checked reply."""
-
-        def make(folder: Path) -> None:
-            write_json(folder / _KEPT, kept.model_dump(mode="json"))
-
-        self._store.get_or_make(make, **self._key(request))
+        self._store.get_or_make(lambda folder: write(folder / _KEPT, kept), **self._key(request))
 
     def _key(self, request: Request) -> dict[str, str]:
         return {"model": self._model, "request": request.key}

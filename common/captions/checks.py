@@ -84,7 +84,7 @@ def check_caption(caption: str, task: Task, checks: CheckConfig) -> str | None:
         return "no_label"
     if len(normalize_label(caption).split()) > max_words(task, checks):
         return "too_long"
-    return _check_characters(_raw_without(caption, task.labels), checks)
+    return _check_characters(_raw_without(caption, task.labels), checks.min_ascii_share)
 
 
 def max_words(task: Task, checks: CheckConfig) -> int:
@@ -107,7 +107,7 @@ def check_text(text: str, max_word_count: int, min_ascii_share: float) -> str | 
         return "unprintable"
     if len(text.split()) > max_word_count:
         return "too_long"
-    return _check_characters(text, CheckConfig(min_ascii_share=min_ascii_share))
+    return _check_characters(text, min_ascii_share)
 
 
 def check_sentence(text: str, max_word_count: int, min_ascii_share: float) -> tuple[str, str | None]:
@@ -135,13 +135,13 @@ def _raw_without(caption: str, labels: Sequence[str]) -> str:
     return " ".join(rest.split())
 
 
-def _check_characters(text: str, checks: CheckConfig) -> str | None:
+def _check_characters(text: str, min_ascii_share: float) -> str | None:
     if any(not (c.isalnum() or c in _PUNCTUATION) for c in text):
         return "characters"
     letters = [c for c in text if c.isalpha()]
     # The base letter of `é` is `e`, so loan words count as English and other scripts do not.
     ascii_letters = sum(unicodedata.normalize("NFKD", c)[0] in string.ascii_letters for c in letters)
-    if letters and ascii_letters < checks.min_ascii_share * len(letters):
+    if letters and ascii_letters < min_ascii_share * len(letters):
         return "language"
     return "language" if in_other_language(text, prompt_book().language) else None
 

@@ -20,11 +20,8 @@ FIGURES = ("captions", "distinct_1", "distinct_2", "self_bleu", "word_spread", "
 _WORD = re.compile(r"[^\W_]+")
 
 
-def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, float | int]:
+def diversity(captions: Mapping[str, Sequence[str]]) -> dict[str, float | int]:
     """Diversity figures of captions; means over labels, each label counted once.
-
-    Args:
-        seed: draws the sample for the pairwise measures.
 
     Returns:
         `captions`: their number. `distinct_1`, `distinct_2`: distinct words and pairs of words over
@@ -33,7 +30,7 @@ def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str,
         all alike. `unique_share`: distinct captions over all. `label_recall`: share with the whole
         label. Labels with a single caption are left out of the pairwise measures.
     """
-    per_label = diversity_by_label(captions, seed)
+    per_label = diversity_by_label(captions)
     total = sum(int(one["captions"]) for one in per_label.values())
     kept = sum(one["captions"] * one["label_recall"] for one in per_label.values())
     return {
@@ -44,12 +41,12 @@ def diversity(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str,
     }
 
 
-def diversity_by_label(captions: Mapping[str, Sequence[str]], seed: int = 0) -> dict[str, dict[str, float | int]]:
+def diversity_by_label(captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float | int]]:
     """Figures of `diversity` for each label with captions; pairwise ones from two captions on."""
-    return {label: _of_label(label, list(found), seed) for label, found in sorted(captions.items()) if found}
+    return {label: _of_label(label, list(found)) for label, found in sorted(captions.items()) if found}
 
 
-def _of_label(label: str, captions: list[str], seed: int) -> dict[str, float | int]:
+def _of_label(label: str, captions: list[str]) -> dict[str, float | int]:
     figures = {
         "captions": len(captions),
         "distinct_1": distinct(captions, 1),
@@ -58,7 +55,7 @@ def _of_label(label: str, captions: list[str], seed: int) -> dict[str, float | i
         "label_recall": sum(contains_phrase(caption, label) for caption in captions) / len(captions),
     }
     if len(captions) > 1:
-        sample = _sample(captions, seed, label)
+        sample = _sample(captions, label)
         figures |= {"self_bleu": self_bleu(sample), "word_spread": _word_spread(sample)}
     return figures
 
@@ -113,10 +110,10 @@ def _word_spread(captions: Sequence[str]) -> float:
     return _mean([1 - len(a & b) / max(1, len(a | b)) for a, b in combinations(sets, 2)])
 
 
-def _sample(captions: Sequence[str], seed: int, label: str) -> list[str]:
+def _sample(captions: Sequence[str], label: str) -> list[str]:
     if len(captions) <= SAMPLE_PER_LABEL:
         return list(captions)
-    chosen = numpy_generator(seed, "diversity", label).choice(len(captions), SAMPLE_PER_LABEL, replace=False)
+    chosen = numpy_generator(0, "diversity", label).choice(len(captions), SAMPLE_PER_LABEL, replace=False)
     return [captions[index] for index in sorted(chosen)]
 
 

@@ -26,27 +26,27 @@ PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 WORD_START = "\u2581"
 
 _WORD = re.compile(r"[^\W_]+")
+MAX_WORDS = 8000
+"""Limit of whole words, the most frequent first."""
+MIN_COUNT = 2
+"""Rarer words are spelled, which also trains the letters."""
 _LETTER_LOGPROB = -14.0
 _BYTE_LOGPROB = -20.0
 
 Vocabulary = list[tuple[str, float]]
 
 
-def build_vocabulary(captions: Iterable[str], max_words: int = 8000, min_count: int = 2) -> Vocabulary:
+def build_vocabulary(captions: Iterable[str]) -> Vocabulary:
     """Build pieces and log-probabilities for a Unigram tokenizer.
-
-    Args:
-        max_words: limit of whole words, the most frequent first.
-        min_count: rarer words are spelled, which also trains the letters.
 
     Returns `(piece, logprob)`; the ids 0, 1, 2 are padding, end and unknown. Equal for the same multiset of captions in
     any order.
     """
     counts = Counter(word for caption in captions for word in _WORD.findall(caption.lower()))
     # The only one-letter word is `a`; other single letters come from words spelled out.
-    words = [(word, n) for word, n in counts.items() if n >= min_count and (len(word) > 1 or word == "a")]
+    words = [(word, n) for word, n in counts.items() if n >= MIN_COUNT and (len(word) > 1 or word == "a")]
     words.sort(key=lambda item: (-item[1], item[0]))
-    words = words[:max_words]
+    words = words[:MAX_WORDS]
     total = max(1, sum(n for _, n in words))
     pieces: Vocabulary = [(PAD_TOKEN, 0.0), (EOS_TOKEN, 0.0), (UNK_TOKEN, 0.0)]
     pieces += [(WORD_START + word, round(math.log(n / total), 6)) for word, n in words]

@@ -30,7 +30,7 @@ def list_folders(root: Path) -> Listing:
     depth = 2 if _is_by_split(walked, root) else 1
     if depth == 1:
         _check_no_splits_below(walked, root)
-    listing = Listing(has_splits=depth == 2)
+    listing = Listing()
     classes: dict[str, list[Found]] = {}
     for found in walked:
         parts = found.source.split("/")

@@ -43,7 +43,6 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
     )
     listing, groups = reader.listing, reader.groups
     rows = [(line, row) for line, values in lines if (row := reader.row(values, line)) is not None]
-    listing.has_splits = any(row.split is not None for _, row in rows)
     check_split_names(reader.split_names, str(labels))
     listing.rows = _without_repeats(_found(rows, root, listing), listing)
     if not listing.rows:

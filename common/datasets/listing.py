@@ -126,5 +126,4 @@ def _with_folds(spec: DatasetSpec, listing: Listing) -> Listing:
         **dict.fromkeys(spec.test_folds, "test"),
     }
     listing.rows = [replace(row, split=splits.get(row.fold, "train")) for row in listing.rows]
-    listing.has_splits = True
     return listing

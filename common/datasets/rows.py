@@ -38,13 +38,8 @@ class Row:
 
     @property
     def clip_id(self) -> str:
-        """Id of the gold clip made from this row."""
-        return clip_id_of(self.source)
-
-
-def clip_id_of(source: str) -> str:
-    """Hash of the relative path, 12 hex digits; never of the content."""
-    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        """Id of the gold clip made from this row: hash of the relative path, 12 hex digits; never of the content."""
+        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 @dataclass
@@ -61,7 +56,6 @@ class Listing:
     dropped: list[Drop] = field(default_factory=list)
     ignored_columns: list[str] = field(default_factory=list)
     ignored_files: list[str] = field(default_factory=list)
-    has_splits: bool = False
     spellings: Spellings = field(default_factory=lambda: Spellings("label"), compare=False)
     notices: list[Notice] = field(default_factory=list)
 

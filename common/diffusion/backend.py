@@ -108,14 +108,14 @@ class T2ABackend(ABC):
         self._rotary: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
+    def load(cls, path: str | Path, device: str = "cpu") -> Self:
         """Load a pipeline folder of this back end; `load_backend` detects the back end.
 
         Raises DataError: the folder does not hold such a pipeline.
         """
         try:
             _quieten()
-            pipeline = cls.pipeline_class.from_pretrained(str(path), dtype=dtype, local_files_only=True)
+            pipeline = cls.pipeline_class.from_pretrained(str(path), dtype=torch.float32, local_files_only=True)
         except (OSError, ValueError) as error:
             raise DataError(f"no {cls.pipeline_class.__name__} in {path}: {error}") from error
         return cls(pipeline.to(device))
@@ -282,12 +282,12 @@ def named_backend(name: str) -> type[T2ABackend]:
     return member("common.diffusion.backends", name).BACKEND
 
 
-def load_backend(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> T2ABackend:
+def load_backend(path: str | Path, device: str = "cpu") -> T2ABackend:
     """Load the text-to-audio model in a folder, detecting its back end.
 
     Raises DataError: the folder holds no known pipeline, or an incomplete one.
     """
-    return backend_class(pipeline_name(path), path).load(path, device, dtype)
+    return backend_class(pipeline_name(path), path).load(path, device)
 
 
 def pipeline_name(path: str | Path) -> str | None:

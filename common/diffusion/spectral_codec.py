@@ -193,7 +193,7 @@ def _powers(latents: Tensor) -> Tensor:
 _CLASSES: dict[str, Any] = {"AutoencoderOobleck": AutoencoderOobleck, "SpectralCodec": SpectralCodec}
 
 
-def load_autoencoder(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+def load_autoencoder(path: str | Path, device: str = "cpu") -> Any:
     """Load the autoencoder saved in a folder (`save_pretrained`), in evaluation mode.
 
     Raises DataError: the folder holds another class.
@@ -201,4 +201,4 @@ def load_autoencoder(path: str | Path, device: str = "cpu", dtype: torch.dtype =
     name = read_json(Path(path) / "config.json").get("_class_name")
     if name not in _CLASSES:
         raise DataError(f"{path} holds a {name}, expected {' or '.join(_CLASSES)}")
-    return _CLASSES[name].from_pretrained(str(path), dtype=dtype, use_safetensors=True).to(device).eval()
+    return _CLASSES[name].from_pretrained(str(path), dtype=torch.float32, use_safetensors=True).to(device).eval()

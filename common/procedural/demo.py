@@ -53,12 +53,12 @@ def record(x: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
     return (noisy * (10 ** (rng.uniform(-12, -1) / 20) / np.abs(noisy).max())).astype(np.float32)
 
 
-def demo_clips(seed: int = DEMO_SEED, train_per_label: int = 80, test_per_label: int = 40) -> Iterator[DemoClip]:
-    """Yield the demo dataset clip by clip; each clip depends on `seed` and its own name only."""
+def demo_clips(train_per_label: int = 80, test_per_label: int = 40) -> Iterator[DemoClip]:
+    """Yield the demo dataset clip by clip; each clip depends on its own name only."""
     for split, count in (("train", train_per_label), ("test", test_per_label)):
         for label in DEMO_LABELS:
             for index in range(count):
                 name = f"{label.replace(' ', '_')}-{split}-{index:03d}"
-                rng = numpy_generator(seed, "demo", name)
+                rng = numpy_generator(DEMO_SEED, "demo", name)
                 clean = render_clip(label, rng, DEMO_DURATION_S, DEMO_RATE_HZ).audio
                 yield DemoClip(name, label, split, record(clean, DEMO_RATE_HZ, rng), DEMO_RATE_HZ)

@@ -32,8 +32,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
-    """Mean, and the ends `low` and `high` of Student's t interval for the mean of the population of `values`.
+def mean_interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, and the ends `low` and `high` of Student's t interval (95 %) for the mean of the population of `values`.
 
     The ends are None for a single value, which says nothing about the spread. Values are independent of each other.
     """
@@ -42,5 +42,5 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1) * sem(values))
+    half = float(t.ppf(0.975, len(values) - 1) * sem(values))
     return {"mean": mean, "low": mean - half, "high": mean + half}

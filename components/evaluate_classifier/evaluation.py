@@ -157,7 +157,7 @@ def _selected(
     inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
 ) -> Selected:
     """The selected model, among evaluated ones that are no ceiling."""
-    names = [name for name in in_order(predictions) if name in plan.methods and not _is_ceiling(name, plan)]
+    names = [name for name in in_order(predictions) if name in plan.methods and not plan.methods[name].ceiling]
     lost = {
         f"{name}/{replicate}" for name in names for replicate in plan.replicates if replicate not in predictions[name]
     }
@@ -181,11 +181,6 @@ def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan
             if order:
                 chosen[replicate] = best_of(order)
     return best
-
-
-def _is_ceiling(name: str, plan: EvaluateClassifierPlan) -> bool:
-    method = plan.methods.get(name)
-    return method is not None and method.ceiling
 
 
 def _test(inputs: Inputs) -> HeldOut:

@@ -21,7 +21,6 @@ from common.contracts.evaluation import Calibration, Figure, Gain, Interval, Pai
 from common.runtime.seeding import numpy_generator
 from components.evaluate_classifier.intervals import Floats, interval, paired
 
-Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Key = tuple[str, int]
 """A trained model: its method and replicate."""

@@ -116,7 +116,7 @@ def detect_format(path: Path) -> str:
             return name
     # A header may look like a comment: `# YouTube ID, caption`.
     for comments in (False, True):
-        rows = read_rows(path, lambda where, reason: None, comments=comments, spaces=True)
+        rows = read_rows(path, lambda where, reason: None, comments=comments)
         first = next(rows, (0, []))[1]
         fitting = [name for name, each in known.items() if each.columns <= {*_columns(first)} or each.starts(first)]
         if fitting:
@@ -302,19 +302,16 @@ def read_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in lines if line.strip())
 
 
-def read_rows(
-    path: Path, on_bad: OnBad, *, comments: bool = False, spaces: bool = False
-) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path: Path, on_bad: OnBad, *, comments: bool = False) -> Iterator[tuple[int, list[str]]]:
     """`(line number, cells)` of each CSV record, including the header.
 
     Args:
         on_bad: called for a row that is too long, which is skipped.
-        comments: skip lines that start with `#`.
-        spaces: ignore a space after a comma.
+        comments: skip lines that start with `#`, and ignore a space after a comma, as AudioSet's files have both.
 
     Raises DataError: broken quoting; the rest of the file cannot be split into records.
     """
-    return _records(path, on_bad, comments, lambda lines: csv.reader(lines, strict=True, skipinitialspace=spaces))
+    return _records(path, on_bad, comments, lambda lines: csv.reader(lines, strict=True, skipinitialspace=comments))
 
 
 def _records(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -74,9 +75,7 @@ def _read(path: str) -> Iterable[str]:
     column, rows, id_of, kind = 0, 0, youtube_id, "an AudioSet clip"
     try:
         with _open(path) as file:
-            number = 0
-            while line := file.readline(MAX_LINE_CHARACTERS):
-                number += 1
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE_CHARACTERS), ""), start=1):
                 # Spreadsheets turn ids that start with a dash into `#NAME?`.
                 if not line.strip() or (line.startswith("#") and not line.startswith("#NAME?")):
                     continue

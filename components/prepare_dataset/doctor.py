@@ -17,6 +17,7 @@ from components.prepare_dataset.health import findings, whole_health
 from components.prepare_dataset.splitting import split_clips
 
 _SHOWN = 10
+_REPLICATES = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,11 @@ class DoctorReport:
         return "\n".join(_lines(self))
 
 
-def examine(
-    spec: DatasetSpec,
-    settings: PrepareDatasetConfig | None = None,
-    n: int | None = None,
-    replicates: Sequence[int] = (0, 1, 2),
-) -> DoctorReport:
-    """Read, check and split a dataset as a run would.
-
-    Args:
-        settings: settings of the stage; default: those of production.
-        n: training clips of a replicate; default: the dataset's.
-    """
-    settings = settings or PrepareDatasetConfig()
+def examine(spec: DatasetSpec, settings: PrepareDatasetConfig, n: int | None) -> DoctorReport:
+    """Read, check and split a dataset as a run would, with `n` training clips of a replicate; None = all."""
     try:
         fingerprint(spec)
-        reading = read_dataset(spec, settings, None, cpu_count(), n or spec.n)
+        reading = read_dataset(spec, settings, None, cpu_count(), n)
     except SynthioError as error:
         nothing = findings(Reading([], [], [], 0, [], []))
         return DoctorReport(spec.name, spec.domain, spec.licence, nothing, (str(error),))
@@ -74,7 +64,7 @@ def examine(
     except SynthioError as error:
         problems.append(str(error))
     try:
-        splits = split_clips(reading.clips, reading.labels, spec, settings, n or spec.n, tuple(replicates))
+        splits = split_clips(reading.clips, reading.labels, spec, settings, n, _REPLICATES)
         health = whole_health(reading, splits)
     except SynthioError as error:
         problems.append(str(error))

@@ -14,8 +14,8 @@ from components.synthesize_audio.generate import decode, load_model, sample_batc
 from components.synthesize_audio.requests import Request, Source
 
 
-def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None, device: str = "cpu") -> None:
-    """Generate a clip again and write its FLAC file to `target`; the same bytes in the same `environment`.
+def remake(provenance: Provenance, model: Path, target: Path, source: Path | None = None) -> None:
+    """Generate a clip again on the CPU and write its FLAC file to `target`; the same bytes in the same `environment`.
 
     Raises DataError: the model, or the clip that it started from (`source`), differs from the one used.
     """
@@ -27,7 +27,7 @@ def remake(provenance: Provenance, model: Path, target: Path, source: Path | Non
         )
     settings = SynthesizeAudioConfig.model_validate(provenance.settings)
     request = _request(provenance, model, source)
-    loaded = load_model(str(model), device, settings)
+    loaded = load_model(str(model), "cpu", settings)
     # The sampler fills the batch up with copies; a clip depends on the batch size, not on its neighbours.
     latent = sample_batch(loaded.backend, [request], settings, loaded.texts)[0]
     clip = decode(loaded.backend, latent, request, settings)

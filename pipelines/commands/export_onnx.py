@@ -19,8 +19,8 @@ OPTIONS = {"--model": ..., "--out": ...}
 TOLERANCE = 1e-4
 
 
-def export_onnx(model: Path, target: Path) -> float:
-    """Export a classifier to `target`, which is written only if ONNX Runtime gives the model's probabilities.
+def export_onnx(model: Path, made: Path) -> float:
+    """Export a classifier to the file `made`, and check that ONNX Runtime gives the model's probabilities with it.
 
     Input `waveform` is one mono clip (samples,), float32, full scale ±1, of any length, at the rate of the metadata
     `sample_rate_hz`; output `probabilities` is (labels,). All metadata are JSON: `labels` by output index,
@@ -29,16 +29,10 @@ def export_onnx(model: Path, target: Path) -> float:
 
     Raises:
         ConfigError: the classifier is a model on waveforms, or a blend's members hear at several rates.
-        DataError: there is no classifier or not all of it, or the graph gives other answers; nothing is written then.
-        StorageError: `target` cannot be written.
+        DataError: there is no classifier or not all of it, or the graph gives other answers.
 
     Returns largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
     """
-    with publish_file(target) as made:
-        return _export(model, made)
-
-
-def _export(model: Path, made: Path) -> float:
     import onnx
     import onnxruntime
     import torch
@@ -106,6 +100,7 @@ def trial_sounds(sample_rate_hz: int, window_s: float) -> Sequence[np.ndarray]:
 def run(options: argparse.Namespace) -> int:
     """Export the classifier and print how near its answers are; exit status 0 = written, 2 = bad input."""
     target = place(options.out)
-    difference = export_onnx(options.model, target)
+    with publish_file(target) as made:
+        difference = export_onnx(options.model, made)
     print(f"{target}: probabilities within {difference:.1g} of the model's")
     return 0

@@ -46,7 +46,7 @@ def list_clips(root: Path) -> Listing:
             source = f"{folder}/Y{file}" if f"Y{file}" in present else f"{folder}/{file}"
             first, *further = labels
             rows.append(Row(root / source, source, first, split, video, tuple(further)))
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)
 
 
 def _listed(table: Path, released: bool) -> dict[str, tuple[str, list[str]]]:

@@ -40,7 +40,7 @@ def list_clips(root: Path) -> Listing:
             name = values["fname"]
             source = f"{folder}/{name}.wav"
             rows.append(Row(top / source, source, labels[0], split, uploaders.get(name), tuple(labels[1:])))
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)
 
 
 def _uploaders(table: Path) -> dict[str, str]:

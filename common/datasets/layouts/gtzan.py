@@ -44,7 +44,7 @@ def list_clips(root: Path) -> Listing:
     split = filtered_split()
     genres = sorted({genre for genre, _ in split})
     top = _genres_folder(root, genres)
-    listing = Listing(has_splits=True)
+    listing = Listing()
     for genre in genres:
         check_folder(top / genre, f"clips such as {genre}.00000.au")
         names = {path.stem: path for path in entries(top / genre) if path.suffix.lower() in SUFFIXES}

@@ -34,7 +34,7 @@ def list_clips(root: Path) -> Listing:
         name = f"Medley-solos-DB_{values['subset']}-{values['instrument_id']}_{values['uuid4']}.wav"
         split = SPLITS[values["subset"]]
         rows.append(Row(folder / name, name, values["instrument"], split, values["song_id"] or None))
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)
 
 
 def _clips_folder(root: Path, table: Path) -> Path:

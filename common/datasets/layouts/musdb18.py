@@ -39,4 +39,4 @@ def list_clips(root: Path) -> Listing:
             for stem in STEMS:
                 source = f"{split}/{track.name}/{stem}.wav"
                 rows.append(Row(top / source, source, stem, split, track.name))
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)

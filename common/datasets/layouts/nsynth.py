@@ -34,4 +34,4 @@ def list_clips(root: Path) -> Listing:
                 raise DataError(f"{where}: {unknown_name('instrument family', family, FAMILIES)}")
             source = f"{folder}/audio/{note}.wav"
             rows.append(Row(top / source, source, family, split, text_of(facts, "instrument_str", where)))
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)

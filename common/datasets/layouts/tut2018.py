@@ -38,4 +38,4 @@ def list_clips(root: Path) -> Listing:
     if splits:
         first = next(iter(splits))
         raise DataError(f"{top / TABLE} lacks {len(splits)} clips of the split, such as {first}; unpack it again")
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)

@@ -51,4 +51,4 @@ def list_clips(root: Path) -> Listing:
             if not rest:
                 raise DataError(f"{where}: {file!r} names no speaker; expected a name such as f0003_0_cough.wav")
             rows.append(Row(top / folder / file, f"{folder}/{file}", LABELS[label], split, speaker))
-    return Listing(rows=rows, has_splits=True)
+    return Listing(rows=rows)

@@ -154,7 +154,7 @@ def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
 
 
 def _segments(path: Path, on_bad: OnBad) -> Iterator[tuple[str, list[str]]]:
-    for number, (line, cells) in enumerate(read_rows(path, on_bad, comments=True, spaces=True)):
+    for number, (line, cells) in enumerate(read_rows(path, on_bad, comments=True)):
         if number == 0:
             if cells[0].strip().lower() == "ytid":
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.datasets.rows import clip_id_of
+from common.datasets.rows import Row
 from common.errors import StorageError
 from common.runtime.seeding import derive_seed
 from common.storage import publish_dir, read_json, write_json, write_text
@@ -115,7 +115,7 @@ def test_json_round_trip_and_clear_error(tmp_path: Path) -> None:
 def test_text_that_is_no_unicode_is_hashed_seeded_and_recorded(name: str, tmp_path: Path) -> None:
     assert hash_json([name]) != hash_json([name.encode("utf-8", "backslashreplace").decode()])
     assert derive_seed(0, name) != derive_seed(0, "x")
-    assert len(clip_id_of(name)) == 12
+    assert len(Row(Path(name), name, "x").clip_id) == 12
     write_json(tmp_path / "a.json", {"source": name})
     assert (tmp_path / "a.json").read_bytes().isascii() and read_json(tmp_path / "a.json") == {"source": name}
     (tmp_path / "folder").mkdir()

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from common.config.dataset import DatasetSpec, PrepareDatasetConfig
-from common.datasets.rows import clip_id_of
+from common.datasets import rows
 from components.prepare_dataset.clips import Clip
 
 Row = tuple[str, ...]
@@ -48,7 +48,7 @@ def clip(number: int, label: str, split: str | None = None, group: str | None = 
     """A checked clip, without a file."""
     source = f"{label}/{number}.wav"
     return Clip(
-        clip_id=clip_id_of(source),
+        clip_id=rows.Row(Path(source), source, label).clip_id,
         source=source,
         label=label,
         split=split,

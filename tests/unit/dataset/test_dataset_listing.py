@@ -31,7 +31,7 @@ def test_csv_and_jsonl_list_the_same_and_other_columns_are_named(tmp_path: Path)
         ("b.wav", "y", "val", "bob"),
         ("c.wav", "y", None, None),
     ]
-    assert from_csv.ignored_columns == ["fold"] and from_csv.has_splits
+    assert from_csv.ignored_columns == ["fold"]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

@@ -204,7 +204,7 @@ def test_the_fingerprint_changes_when_what_is_left_out_changes(tmp_path: Path) -
 
 def test_the_doctor_tells_what_cannot_be_listed_as_a_problem(tmp_path: Path) -> None:
     put(tmp_path, "bell/1.wav", "dog/1.m4a")
-    found = examine(DatasetSpec(name="own", audio=tmp_path), PrepareDatasetConfig())
+    found = examine(DatasetSpec(name="own", audio=tmp_path), PrepareDatasetConfig(), None)
     assert not found.ok
     assert found.to_text().splitlines()[0] == "own: no clip can be listed"
     assert "PROBLEM    audio folder" in found.to_text() and "class folder dog gives no clip" in found.problems[0]

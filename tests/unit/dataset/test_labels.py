@@ -168,7 +168,7 @@ def test_a_class_that_occurs_in_contradictory_rows_alone_is_not_lost(tmp_path: P
 
 def test_notices_reach_the_doctor_and_health(write_dataset: Callable[..., DatasetSpec]) -> None:
     rows = [(f"{label}{n}.wav", label) for label in ("None", "rain") for n in range(6)]
-    found = examine(write_dataset(rows), PrepareDatasetConfig(storage_sample_rate_hz=8000))
+    found = examine(write_dataset(rows), PrepareDatasetConfig(storage_sample_rate_hz=8000), None)
     assert found.ok and found.health.warning_codes[0] == "perhaps_no_value"
     assert "warning    label 'None' (6 times" in found.to_text()
 
