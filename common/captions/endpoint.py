@@ -28,7 +28,7 @@ from common.captions.server_errors import Passing, Refused, ServerError, Stop, W
 from common.config.captions import EndpointConfig
 from common.contracts.generation import Price, Usage
 from common.errors import ConfigError
-from common.log import Progress, event, get_logger
+from common.log import event, get_logger, track
 
 log = get_logger("captions")
 
@@ -128,13 +128,11 @@ class EndpointWriter:
         """
         if not requests:
             return
-        progress = Progress(log, "captions_written", len(requests))
         with ThreadPoolExecutor(min(self._config.concurrency, len(requests))) as pool:
             futures = {pool.submit(self._reply, request): index for index, request in enumerate(requests)}
             try:
-                for future in as_completed(futures):
+                for future in track(as_completed(futures), log, "captions_written", len(requests)):
                     yield futures[future], future.result()
-                    progress.advance()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -101,16 +101,25 @@ def build_extractor(architecture: ASTArchitecture, level: LevelConfig | None, **
     )
 
 
+def log_mel_of(classifier: Classifier, setting: str) -> LogMel:
+    """Front end of a classifier on spectrograms, which alone can follow a setting of `pretrain_classifier`.
+
+    Raises ConfigError: it takes waveforms.
+    """
+    if not isinstance(classifier.front_end, LogMel):
+        raise ConfigError(
+            f"pretrain_classifier.{setting} is given for a {type(classifier.model).__name__}, which takes waveforms; "
+            "leave it out, or name an Audio Spectrogram Transformer"
+        )
+    return classifier.front_end
+
+
 def at_level(classifier: Classifier, level: LevelConfig) -> Classifier:
     """The same model, which hears every clip at one level.
 
     Raises ConfigError: it takes waveforms, whose extractor has a normalisation of its own.
     """
-    if not isinstance(classifier.front_end, LogMel):
-        raise ConfigError(
-            f"pretrain_classifier.level is given for a {type(classifier.model).__name__}, which transformers' own "
-            "extractor feeds; leave it out, or name an Audio Spectrogram Transformer"
-        )
+    log_mel_of(classifier, "level")
     extractor = type(classifier.extractor).from_dict({**classifier.extractor.to_dict(), **level.model_dump()})
     return Classifier(classifier.model, extractor, LogMel(extractor))
 

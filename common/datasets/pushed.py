@@ -21,22 +21,17 @@ from common.datasets.labelled import COLUMNS
 from common.datasets.listing import list_clips
 from common.datasets.rows import Row
 from common.errors import DataError
+from common.log import get_logger, track
 from common.storage import ObjectStore, open_store, split_uri, write_text
 from common.storage.hashing import hash_file
 
 VERSION = 1
 
 
-def push_dataset(
-    spec: DatasetSpec,
-    store: ObjectStore,
-    progress: Callable[[int, int], None] | None = None,
-    left_out: Callable[[Drop], None] | None = None,
-) -> str:
+def push_dataset(spec: DatasetSpec, store: ObjectStore, left_out: Callable[[Drop], None] = lambda drop: None) -> str:
     """Copy a dataset of files into `store`.
 
     Args:
-        progress: called with the number of finished files and of all files.
         left_out: called with each clip that is not pushed.
 
     Raises:
@@ -46,13 +41,11 @@ def push_dataset(
     Returns the address of the dataset YAML, for `prepare_dataset` and `DATASET=`.
     """
     listing = list_clips(spec)
-    rows = listing.rows
     for drop in listing.dropped:
-        if left_out is not None:
-            left_out(drop)
+        left_out(drop)
     files: dict[str, str] = {}
     listed: list[dict[str, Any]] = []
-    for number, row in enumerate(rows):
+    for row in track(listing.rows, get_logger("push_data"), "files", len(listing.rows)):
         _check_inside(row.source, spec.name)
         if not os.path.isfile(row.path):
             raise DataError(f"{row.path} is listed, but not there; restore it or take it off the list, then push again")
@@ -64,20 +57,13 @@ def push_dataset(
             files[row.source] = sha256
         label = list(row.labels) if spec.multi_label else row.label
         listed.append({"path": row.source, "label": label, "split": row.split, "group": row.group})
-        if progress is not None:
-            progress(number + 1, len(rows))
     manifest = json.dumps({"version": VERSION, "files": files, "clips": listed}, sort_keys=True, ensure_ascii=False)
     key = f"lists/{hashlib.sha256(manifest.encode()).hexdigest()}.json"
     store.write_bytes(key, manifest.encode())
     ids = [_push_ids(Path(place), store) for place in spec.corpus_ids]
     # Folds have become splits, and a pushed dataset needs no download.
-    local = {"reader", "root", "labels", "audio", "pushed", "corpus_ids"} | {
-        "test_folds",
-        "validation_folds",
-        "access",
-        "instructions",
-        "archives",
-    }
+    local = {"reader", "root", "labels", "audio", "pushed", "corpus_ids"}
+    local |= {"test_folds", "validation_folds", "access", "instructions", "archives"}
     described = spec.model_dump(mode="json", exclude_none=True, exclude=local) | {"pushed": f"{store.uri}/{key}"}
     described |= {"corpus_ids": ids} if ids else {}
     name = f"{spec.name}.yaml"

@@ -25,6 +25,7 @@ from common.classifier.model import (
     build_classifier,
     build_extractor,
     load_classifier,
+    log_mel_of,
     save_classifier,
     with_fresh_head,
 )
@@ -72,7 +73,7 @@ def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
     settings, names = job.plan.settings, tuple(Corpus(job.corpus_dir).labels)
     start = starting_point(job.plan, names)
     unscaled = build_extractor(settings.architecture, settings.level, do_normalize=False)
-    reader = ClipReader(log_mel_of(start) if start else LogMel(unscaled), names)
+    reader = ClipReader(log_mel_of(start, "optim") if start else LogMel(unscaled), names)
     for split, what, count in (
         (TRAIN, "training", settings.max_clips),
         (HELD_OUT, "held-out", settings.max_held_out_clips),
@@ -152,19 +153,6 @@ def starting_point(plan: PretrainClassifierPlan, labels: Sequence[str]) -> Class
     published = get_published(settings.checkpoint, settings.revision, settings.window_s)
     heard = at_level(published, settings.level) if settings.level else published
     return with_fresh_head(heard, labels, derive_seed(plan.seed, "head"))
-
-
-def log_mel_of(classifier: Classifier) -> LogMel:
-    """Front end of a classifier on spectrograms.
-
-    Raises ConfigError: it takes waveforms, of which no corpus of features is made.
-    """
-    if not isinstance(classifier.front_end, LogMel):
-        raise ConfigError(
-            f"pretrain_classifier.optim is given for a {type(classifier.model).__name__}, which takes waveforms; leave "
-            "it out, or name an Audio Spectrogram Transformer"
-        )
-    return classifier.front_end
 
 
 def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[str, float]:

@@ -9,7 +9,6 @@ from common.contracts.gold import Drop
 from common.datasets.pushed import push_dataset
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError
-from common.log import Progress, get_logger
 from common.storage import open_store, store_uri
 from pipelines.commands.arguments import Wanted, bring
 
@@ -18,12 +17,6 @@ OPTIONS = {"--dataset": ..., "--fetch": "1", "--store": ""}
 
 def run(options: argparse.Namespace) -> int:
     """Upload the dataset and print the address for `DATASET=`; exit status 0 = uploaded, 2 = it was not."""
-    bar: Progress | None = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or Progress(get_logger("push_data"), "files", total)
-        bar.advance()
 
     def tell(drop: Drop) -> None:
         print(f"left out: {drop.source}: {drop.reason} ({drop.detail})", file=sys.stderr)
@@ -33,5 +26,5 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"dataset {spec.name} needs no files of this machine: use it as it is")
     bring([Wanted(options.dataset, spec, 0)], options.fetch == "1")
     spec = resolve_dataset(options.dataset)
-    print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), show, tell)}")
+    print(f"DATASET={push_dataset(spec, open_store(options.store or store_uri()).child('datasets'), tell)}")
     return 0
