@@ -20,12 +20,15 @@ from common.storage import write_json
 from common.storage.artifacts import finish_artifact, forget_verified, verify_artifact
 from common.storage.hashing import hash_json
 
+Figures = dict[str, float | int | str]
+"""Of a stage, for the run's page."""
+
 
 class Stage:
     """Figures of a running stage; see `stage`."""
 
     def __init__(self, name: str) -> None:
-        self.figures: dict[str, float | int | str] = {}
+        self.figures: Figures = {}
         self.name, self.start = name, time.monotonic()
         self.inside_models = Stopwatch()
 

@@ -10,7 +10,7 @@ from common.config.t2a import AlignT2APlan
 from common.contracts import generation as contract
 from common.contracts.base import read, write
 from common.errors import DataError
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.work import item_of, perform
 from common.storage.items import ItemStore
 
@@ -29,7 +29,7 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Write pipelines `<replicate>/<alignment>/` and `align.json` to `aligned_path`; arguments as in `component.py`.
 
     Of several losses the entry in `align.json` is that of the best model.
@@ -81,7 +81,7 @@ def _best(items: list[Alignment]) -> tuple[Path, contract.Alignment]:
     return folders[best], accounts[best].model_copy(update={"tried": tried})
 
 
-def _means(accounts: list[contract.Alignment]) -> dict[str, float | int | str]:
+def _means(accounts: list[contract.Alignment]) -> Figures:
     if not accounts:
         return {}
     # A replicate without validation clips has no held-out error.

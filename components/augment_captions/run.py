@@ -14,7 +14,7 @@ from common.contracts.base import write
 from common.contracts.generation import CaptionAccount, Tally, WritingRound
 from common.records.clips import Caption, read_records, write_records
 from common.records.gold import GoldSet
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage.items import ItemStore
 from components.augment_captions.augmentation import flat_figures, source_account, write_drafts
 
@@ -31,7 +31,7 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Write the prompts of round 0 for every recipe, replicate and training clip; without recipes there are none.
 
     `synthesize_audio` makes the template prompts of the unaligned model (`LOSERS`) itself.

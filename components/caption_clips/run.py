@@ -14,7 +14,7 @@ from common.records.audio_folder import clips_hash
 from common.records.clips import Caption, GoldClip, read_records, write_records
 from common.records.gold import GoldSet
 from common.runtime.seeding import derive_seed
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.timing import model_time
 from common.storage.items import ItemStore
 from components.caption_clips.acoustics import Recording
@@ -32,9 +32,7 @@ CAPTIONS, REFUSED = "captions.jsonl", "refused.jsonl"
 log = get_logger(NAME)
 
 
-def run(
-    gold_path: str, captions_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, float | int | str]:
+def run(gold_path: str, captions_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str) -> Figures:
     """Caption the training clips of all replicates, never validation or test clips; without replicates there are none.
 
     Raises DataError: a larger share of captions than `max_replaced_share` failed the checks.

@@ -14,7 +14,7 @@ from common.contracts.evaluation import Evaluation
 from common.contracts.gold import Dataset
 from common.errors import DataError, failure_text
 from common.learners.opened import set_threshold
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.work import obtain_all, perform
 from common.storage import read_json, write_text
 from components.evaluate_classifier.comparison import DELIVERED_MODEL, Predictions
@@ -37,7 +37,7 @@ def run(
     config: dict[str, Any],
     code_version: str,
     retrieved_path: str | None = None,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Evaluate all classifiers on the test split; arguments as in `component.py`.
 
     Writes `evaluation.json` with the test split's health, and `predictions.npz`, to `evaluation_path`;

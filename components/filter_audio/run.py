@@ -12,7 +12,7 @@ from common.contracts.generation import FilterAccount, FilterFigures
 from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import SyntheticClip
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.work import obtain_all
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
@@ -34,7 +34,7 @@ def run(
     config: dict[str, Any],
     code_version: str,
     previous_path: str | None = None,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Filter one round; arguments as in `component.py`.
 
     Returns counts of accepted and rejected clips, the latter also by reason.

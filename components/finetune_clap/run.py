@@ -9,7 +9,7 @@ from typing import Any
 from common.config.clap import FinetuneClapPlan
 from common.contracts.base import read, write
 from common.contracts.generation import Finetuning
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.work import obtain_all
 from common.storage.items import ItemStore
 
@@ -18,7 +18,7 @@ _NOT_COPIED = shutil.ignore_patterns("training.json")
 
 def run(
     clap_path: str, gold_path: str, finetuned_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Fine-tune CLAP per replicate; arguments as in `component.py`.
 
     Returns mean validation AUC before and after, and the number of replicates that kept the fine-tuned model.

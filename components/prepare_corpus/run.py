@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.corpus import SPECTRAL, PrepareCorpusConfig, PrepareCorpusPlan
 from common.corpus.vocabulary import Vocabulary, build_vocabulary
 from common.log import event, get_logger
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.timing import model_time
 from common.storage import write_json
 from common.storage.items import ItemStore
@@ -25,9 +25,7 @@ NAME = "prepare_corpus"
 log = get_logger(NAME)
 
 
-def run(
-    corpus_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, float | int | str]:
+def run(corpus_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str) -> Figures:
     """Write the corpus artifact (see `common.corpus.shards`) to `corpus_path`; the shards stay in the run store.
 
     Returns the figures that are also written to `metrics_path`. Raises DataError: captions or audio cannot be read, or

@@ -16,7 +16,7 @@ from common.records.audio_folder import copy_audio_folder
 from common.records.clips import GoldClip
 from common.runtime.parallel import cpu_count
 from common.runtime.split_guard import mark_test_split
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage.items import ItemStore
 from components.prepare_dataset.clips import Clip
 from components.prepare_dataset.dataset import Reading, check_quality, limit_candidates, most_candidates, read_dataset
@@ -26,9 +26,7 @@ from components.prepare_dataset.splitting import split_clips
 log = get_logger("prepare_dataset")
 
 
-def run(
-    gold_path: str, test_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, float | int | str]:
+def run(gold_path: str, test_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str) -> Figures:
     """Read, check and split the dataset; arguments as in `component.py`.
 
     Raises:

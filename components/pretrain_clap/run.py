@@ -6,14 +6,12 @@ from typing import Any
 from common.config.clap import PretrainClapPlan
 from common.corpus.pretraining import Pretraining
 from common.models.registry import locate
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage import read_json
 from common.storage.items import ItemStore
 
 
-def run(
-    corpus_path: str, clap_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, float | int | str]:
+def run(corpus_path: str, clap_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str) -> Figures:
     """Pretrain a CLAP or verify a published one; `component.py` describes the arguments.
 
     Returns figures on held-out clips: AUC, retrieval accuracy, and ranks of captions and clips.

@@ -7,7 +7,7 @@ from common.classifier.model import at_level, save_classifier
 from common.config.classifier import PretrainClassifierPlan
 from common.corpus.pretraining import Pretraining
 from common.models.registry import locate
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.runtime.timing import model_time
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
@@ -18,7 +18,7 @@ FIGURES = ("labels", "clips", "unlabelled_clips", "held_out_accuracy", "held_out
 
 def run(
     corpus_path: str, classifier_path: str, metrics_path: str, *, config: dict[str, Any], code_version: str
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Pretrain a classifier or verify a published one; `component.py` describes the arguments.
 
     Returns:

@@ -7,7 +7,7 @@ from common.config.t2a import PretrainT2APlan
 from common.corpus.pretraining import Pretraining
 from common.log import event, get_logger
 from common.models.registry import locate
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage import read_json, write_json
 from common.storage.items import ItemStore
 from components.pretrain_t2a.published import (
@@ -34,7 +34,7 @@ def run(
     clap_path: str = "",
     config: dict[str, Any],
     code_version: str,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Reuse, verify or pretrain a text-to-audio model; `component.py` describes the arguments.
 
     In a run that generates no clips there is no model, only `training.json` with an empty curve.

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.contracts.base import read, write
 from common.contracts.study import Asked, Night, Study
 from common.log import event, get_logger
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage import open_store, store_uri, write_text
 from common.study.cells import History, night_scope
 from components.record_night.night import failures, fallen, figures_of, good_before, seconds_of, slower
@@ -19,7 +19,7 @@ log = get_logger("record_night")
 
 def run(
     study_path: str, history: str, night: str, code: str, place: str, night_path: str, html_path: str, metrics_path: str
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Append the night to its history and render the trend page; `component.py` describes the arguments.
 
     The items of a good night are deleted from the store, since no other night reuses them; those of a bad night stay

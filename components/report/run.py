@@ -11,7 +11,7 @@ from common.config.evaluation import ReportPlan
 from common.config.run import RunConfig
 from common.contracts.base import read, write
 from common.contracts.report import Report
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage import write_text
 from components.report.inputs import Inputs
 from components.report.page import markdown, page_of
@@ -28,7 +28,7 @@ def run(
     metrics_path: str,
     *,
     config: dict[str, Any],
-) -> tuple[dict[str, float | int | str], list[str], list[list[int]] | None]:
+) -> tuple[Figures, list[str], list[list[int]] | None]:
     """Write the report.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 from common.config.methods import resolve_methods
 from common.config.run import load_preset
 from common.contracts.base import write
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage import write_text
 from common.study.cells import Records, parse_cells, study_id
 from common.study.costs import estimate
@@ -25,7 +25,7 @@ def run(
     html_path: str,
     markdown_path: str,
     metrics_path: str,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Write the study's report; `component.py` describes the arguments.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.config.clap import RetrieveAudioPlan
 from common.records.audio_folder import write_audio_folder
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 
 
 def run(
@@ -19,7 +19,7 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Retrieve clips for every replicate; `component.py` describes the arguments.
 
     Returns figures of `retrieve`, or no clips. Raises DataError: the corpus has no audio.

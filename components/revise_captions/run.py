@@ -16,7 +16,7 @@ from common.errors import DataError
 from common.records.audio_folder import read_clips
 from common.records.clips import Caption, Prompt, SyntheticClip, read_records, write_records
 from common.records.gold import GoldSet
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage.items import ItemStore
 
 NAME = "revise_captions"
@@ -34,7 +34,7 @@ def run(
     config: dict[str, Any],
     round: int,
     code_version: str,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Write prompts for the rejected clips that have another round; `component.py` describes the arguments.
 
     Without such clips this takes a second and writes no prompts.

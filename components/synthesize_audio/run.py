@@ -13,7 +13,7 @@ from common.records.audio_folder import copy_audio_folder
 from common.records.clips import Prompt, read_records, template_prompts
 from common.records.gold import GoldSet
 from common.records.provenance import write_provenance
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from common.storage.items import ItemStore
 from components.synthesize_audio.requests import check_prompts, recipe_of
 from components.synthesize_audio.starts import find_starts
@@ -32,7 +32,7 @@ def run(
     aligned_path: str | None = None,
     prompts_path: str | None = None,
     retrieved_path: str | None = None,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Generate the clips of a round; `component.py` describes the arguments.
 
     Raises:

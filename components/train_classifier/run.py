@@ -8,7 +8,7 @@ from typing import Any
 from common.config.train_classifier import TrainClassifierPlan
 from common.contracts.base import write
 from common.errors import DataError
-from common.runtime.stage import stage
+from common.runtime.stage import Figures, stage
 from components.train_classifier.delivery import DELIVERED, deliver
 from components.train_classifier.inputs import read_inputs
 from components.train_classifier.learners import seconds, train_learners, write_learners
@@ -28,7 +28,7 @@ def run(
     retrieved_path: str | None = None,
     corpus_path: str | None = None,
     clap_path: str | None = None,
-) -> dict[str, float | int | str]:
+) -> Figures:
     """Train every method in every replicate; `component.py` describes the arguments.
 
     Writes `<method>/<replicate>/` (model directories), `oracle/`, `learners/<learner>/<method>/<replicate>/`, what they
