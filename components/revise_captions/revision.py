@@ -7,14 +7,14 @@ next: run.py (which clips a round revises; one item per recipe and replicate). R
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common.captions.asking import Desk, extract_pools
 from common.captions.pools import Pool, draw, joined, texts
 from common.captions.records import Task
 from common.config.captions import ReviseCaptionsConfig
 from common.contracts.generation import Tally
-from common.records.clips import Caption, GoldClip, Prompt, SyntheticClip, Written
+from common.records.clips import Caption, GoldClip, Labelled, Prompt, SyntheticClip, Written
 from common.records.text import normalize_label
 
 
@@ -23,7 +23,7 @@ def revise(
     accepted: Sequence[SyntheticClip],
     train: Sequence[GoldClip],
     captions: Mapping[str, Caption],
-    label_ids: Mapping[str, int],
+    label_ids: Callable[[Labelled], tuple[int, ...]],
     desk: Desk,
     settings: ReviseCaptionsConfig,
     *,
@@ -35,7 +35,7 @@ def revise(
     New captions differ from those of the clips accepted so far. `number` is that of this round, from 1.
     """
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
-    ids = {clip.clip_id: tuple(label_ids[label] for label in clip.labels) for clip in rejected}
+    ids = {clip.clip_id: label_ids(clip) for clip in rejected}
     wanted = {label_id for own in ids.values() for label_id in own}
     pools, extracted = _pools(wanted, accepted, train, captions, label_ids, desk)
     tasks = {}
@@ -56,7 +56,7 @@ def revise(
         )
     taken: dict[str, set[str]] = {}
     for clip in (*accepted, *rejected):
-        taken.setdefault(_scope(label_ids[label] for label in clip.labels), set()).add(clip.caption)
+        taken.setdefault(_scope(label_ids(clip)), set()).add(clip.caption)
     answers, tally = desk.ask(list(tasks.values()), taken)
     prompts = [_revised(clip, answers[tasks[clip.clip_id].task_id].captions[0], number) for clip in rejected]
     return prompts, extracted + tally
@@ -71,18 +71,18 @@ def _pools(
     accepted: Sequence[SyntheticClip],
     train: Sequence[GoldClip],
     captions: Mapping[str, Caption],
-    label_ids: Mapping[str, int],
+    label_ids: Callable[[Labelled], tuple[int, ...]],
     desk: Desk,
 ) -> tuple[dict[int, Pool], Tally]:
     """Extract elements by label id from the accepted captions, or from gold captions where none was accepted."""
-    of_accepted = [(label_ids[label], clip, clip.caption) for clip in accepted for label in clip.labels]
+    of_accepted = [(label_id, clip, clip.caption) for clip in accepted for label_id in label_ids(clip)]
     without = wanted - {label_id for label_id, _, _ in of_accepted}
     of_gold = [
-        (label_ids[label], clip, captions[clip.clip_id].caption)
+        (label_id, clip, captions[clip.clip_id].caption)
         for clip in train
         if clip.clip_id in captions
-        for label in clip.labels
-        if label_ids[label] in without
+        for label_id in label_ids(clip)
+        if label_id in without
     ]
     found = [row for row in of_accepted if row[0] in wanted] + of_gold
     return extract_pools(desk, [(label_id, clip.clip_id, clip.labels, text) for label_id, clip, text in found], seed=0)

@@ -99,7 +99,6 @@ def _revise(
     store = ItemStore(NAME, code_version, scope=plan.scope)
     prompts: list[Prompt] = []
     tally = now = Tally()
-    label_ids = {label: index for index, label in enumerate(gold.labels)}
 
     def cell(clip: SyntheticClip) -> tuple[str, int]:
         return clip.recipe, clip.replicate
@@ -113,7 +112,7 @@ def _revise(
             written = write_once(
                 store,
                 plan.settings.writer,
-                partial(revise, due_clips, taken, train, captions, label_ids, desk, plan.settings, **where),
+                partial(revise, due_clips, taken, train, captions, gold.label_ids, desk, plan.settings, **where),
                 recipe=recipe,
                 replicate=replicate,
                 pool_share=plan.settings.pool_share,

@@ -58,15 +58,10 @@ class ClipSet:
         return ClipSet(tuple(self.identity[i] for i in chosen), self.folder, tuple(self.clips[i] for i in chosen))
 
 
-def main_label(clip: GoldClip | SyntheticClip) -> tuple[int, ...]:
-    """Label ids of a clip where clips have one label."""
-    return (clip.label_id,)
-
-
 def clip_set(
     folder: Path,
     clips: Sequence[GoldClip] | Sequence[SyntheticClip],
-    label_ids: Callable[[GoldClip | SyntheticClip], tuple[int, ...]] = main_label,
+    label_ids: Callable[[GoldClip | SyntheticClip], tuple[int, ...]],
 ) -> ClipSet:
     """Build the set of `clips` of the AudioFolder at `folder`; hashes their audio files."""
     identity = tuple((c.clip_id, file_hash(folder / "clips" / c.file_name), *label_ids(c)) for c in clips)

@@ -22,14 +22,7 @@ from common.records.gold import GoldSet
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.train_classifier.candidates import Candidate
-from components.train_classifier.clips import (
-    ClipSet,
-    check_labels,
-    clip_set,
-    extra_real_clips,
-    main_label,
-    synthetic_clips,
-)
+from components.train_classifier.clips import ClipSet, check_labels, clip_set, extra_real_clips, synthetic_clips
 from components.train_classifier.jobs import Job
 from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import selection_figure
@@ -137,7 +130,6 @@ def read_inputs(
     """
     gold_set = GoldSet(gold)
     selection_figure(plan.settings.select_by, gold_set.multi_label)
-    label_ids = gold_set.label_ids if gold_set.multi_label else main_label
     recipes: dict[Recipe | None, None] = {None: None}
     recipes |= dict.fromkeys(method.recipe for method in plan.methods.values())
     origin = {recipe: _origin(recipe) for recipe in recipes if recipe is not None and recipe.source != "real"}
@@ -147,19 +139,20 @@ def read_inputs(
     synthetic: dict[tuple[Recipe | None, int], ClipSet] = {}
     for recipe, replicate in itertools.product(recipes, plan.replicates):
         if recipe is None:
-            synthetic[recipe, replicate] = clip_set(gold, list[GoldClip](), label_ids)
+            synthetic[recipe, replicate] = clip_set(gold, list[GoldClip](), gold_set.label_ids)
         elif recipe in origin:
             name, train = origin[recipe], gold_set.train(replicate)
             chosen = synthetic_clips(recipe, replicate, known[name], factor, plan.rounds, train, plan.keep)
-            synthetic[recipe, replicate] = clip_set(clips[name], chosen, label_ids)
+            synthetic[recipe, replicate] = clip_set(clips[name], chosen, gold_set.label_ids)
         else:
             sides = gold_set.train(replicate), gold_set.val(replicate), gold_set.oracle()
-            synthetic[recipe, replicate] = clip_set(gold, extra_real_clips(*sides, factor, replicate), label_ids)
+            extra = extra_real_clips(*sides, factor, replicate)
+            synthetic[recipe, replicate] = clip_set(gold, extra, gold_set.label_ids)
 
     def real(found: Sequence[GoldClip], what: str) -> ClipSet:
         if not found:
             raise DataError(f"{gold} has no {what}; prepare the dataset again with more clips")
-        return clip_set(gold, found, label_ids)
+        return clip_set(gold, found, gold_set.label_ids)
 
     by_clips = plan.settings.window == "clips"
     window = window_for([clip.duration_s for clip in gold_set.clips.values()]) if by_clips else None

@@ -155,7 +155,7 @@ def training_figure(folder: Path, seconds: float, rate: int, rounds: int) -> Fig
         run += 1
         job = Job(
             name="bench", seed=0, base=Pretrained(folder / "base", hash_dir(folder / "base"), None),
-            labels=tuple(LABELS), multi_label=False, gold=clip_set(gold, records), synthetic=ClipSet((), gold, ()), validation=None,
+            labels=tuple(LABELS), multi_label=False, gold=clip_set(gold, records, lambda clip: (clip.label_id,)), synthetic=ClipSet((), gold, ()), validation=None,
             classic="none", strength=None, optim=optim, settings=settings,
             store=ItemStore("bench", "", gold / f"store-{run}"),
         )  # fmt: skip
