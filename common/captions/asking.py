@@ -97,7 +97,7 @@ class Desk:
             ConfigError: the writer cannot work with its settings.
             DataError: the grammar had to write more than `max_replaced_share` of the pieces.
         """
-        work = _Work(sorted(tasks, key=lambda task: task.task_id), taken or {}, self._writer.name, self._checks)
+        work = _Work(sorted(tasks, key=lambda task: task.task_id), taken or {}, self._writer.name)
         for attempt in (0, 1):
             open_tasks = work.open_tasks()
             requests = [
@@ -179,8 +179,8 @@ class Desk:
 class _Work:
     """Captions and elements written so far, for all tasks."""
 
-    def __init__(self, tasks: Sequence[Task], taken: dict[str, set[str]], writer: str, checks: CheckConfig) -> None:
-        self.tasks, self.writer, self.checks = tasks, writer, checks
+    def __init__(self, tasks: Sequence[Task], taken: dict[str, set[str]], writer: str) -> None:
+        self.tasks, self.writer = tasks, writer
         self.used = {scope: set(captions) for scope, captions in taken.items()}
         self.kept: dict[str, list[Written]] = {task.task_id: [] for task in tasks}
         self.elements: dict[str, Elements] = {}
