@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
+from kfp.dsl import Metrics
 
 from components import catalogue
 from components.plan import planning
@@ -71,6 +77,17 @@ def test_component_imports_kfp_and_its_image_only(stage: str) -> None:
     module = ast.parse((ROOT / "components" / stage / "component.py").read_text(encoding="utf-8"))
     top = {node.module for node in module.body if isinstance(node, ast.ImportFrom)}
     assert top <= {"kfp", "kfp.dsl", "typing", "components.catalogue"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_figures_of_a_stage_reach_its_page(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"clips": 3, "score": 0.5}
+    made = (figures, [], None) if stage == "report" else figures
+    monkeypatch.setitem(sys.modules, f"components.{stage}.run", SimpleNamespace(run=lambda *_, **__: made))
+    component = getattr(importlib.import_module(f"components.{stage}.component"), stage)
+    names, metrics = inspect.signature(component.python_func).parameters, Metrics(uri="metrics")
+    component.python_func(**{name: metrics if name == "metrics" else MagicMock() for name in names})
+    assert metrics.metadata == (figures if "metrics" in names else {})
 
 
 @pytest.mark.parametrize("stage", STAGES)
