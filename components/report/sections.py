@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -198,7 +199,7 @@ def filter_charts(report: Report, shown: Shown) -> dict[str, Any]:
 
     def planted(kind: str) -> dict[str, float] | None:
         trials = [trial for entry in shown.thresholds.values() if (trial := getattr(entry, kind))]
-        return {key: _mean([trial[key] for trial in trials]) for key in trials[0]} if trials else None
+        return {key: fmean([trial[key] for trial in trials]) for key in trials[0]} if trials else None
 
     deciding = "margin" if bounds["margin"] else "score"
     judged = [row.judged for row in report.rounds if row.judged]
@@ -228,7 +229,7 @@ def alignment(accounts: Mapping[str, Alignment]) -> list[dict[str, Any]]:
 def _aligned(own: Mapping[int, Alignment]) -> dict[str, Any]:
     accounts = list(own.values())
     spectra = {
-        name: [_mean(band) for band in zip(*(getattr(each.spectra_db, key) for each in accounts), strict=True)]
+        name: [fmean(band) for band in zip(*(getattr(each.spectra_db, key) for each in accounts), strict=True)]
         for key, name in _SPECTRA.items()
     }
     return {
@@ -244,8 +245,8 @@ def _aligned(own: Mapping[int, Alignment]) -> dict[str, Any]:
         "distances": [
             (
                 DISTANCES.get(key, key.replace("_", " ")),
-                _mean(each.before[key] for each in accounts),
-                _mean(each.after[key] for each in accounts),
+                fmean(each.before[key] for each in accounts),
+                fmean(each.after[key] for each in accounts),
             )
             for key in sorted(set.intersection(*(set(each.before) for each in accounts)))
         ],
@@ -291,8 +292,3 @@ def acoustic_rows(report: Report, methods: Mapping[str, Method]) -> tuple[list[t
     sets = report.acoustics.sets
     rows = [(set_title(name, methods), sets[name]) for name in _sets_in_order(sets)]
     return rows, min([report.acoustics.real_clips, *(row.clips for row in sets.values())]) < FEW
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return float(sum(listed) / len(listed))
