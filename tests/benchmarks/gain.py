@@ -39,15 +39,15 @@ class Arrangement:
         sizes: numbers of training clips.
         layout: of the labelled clips; None = the demo with the procedural corpus of the preset.
         corpus: folder of the corpus's audio, with `metadata.csv`.
-        rotated: the corpus is two other folds of the set's own folder, and gold the fold before the one that tests.
-        apart: column of `metadata.csv` that is empty for clips of the corpus.
+        rotated: gold is the fold before the one that tests, and the corpus all other clips of the set's own folder.
+        labelled: the corpus has the labels of the set's own clips, which their captions do not name.
     """
 
     sizes: tuple[int, ...]
     layout: Layout | None = None
     corpus: str = ""
     rotated: bool = False
-    apart: str = ""
+    labelled: bool = False
 
 
 _ESC = SETS["esc10"].layout
@@ -57,7 +57,7 @@ ARRANGEMENTS = {
     "digits": Arrangement((50, 100), SETS["digits"].layout, "words_16k"),
     "esc10": Arrangement((50,), _ESC, _ESC.folder, rotated=True),
     "esc50": Arrangement((100, 200), replace(_ESC, only=None, licence="CC BY-NC 3.0"), _ESC.folder, rotated=True),
-    "foley8": Arrangement((50,), SETS["foley8"].layout, "corpus_16k", apart="foley8_fold"),
+    "foley8": Arrangement((50,), SETS["foley8"].layout, "corpus_16k", rotated=True, labelled=True),
 }
 
 
@@ -118,14 +118,15 @@ def cells(
         rows = read_rows(arrangement.layout, data)
         every = folds(arrangement.layout, rows)
         for place, fold in enumerate(every[: most_folds or None]):
-            corpus = _corpus_rows(arrangement, data)
+            corpus = _corpus_rows(data / arrangement.corpus)
             own = rows
             if arrangement.rotated:
                 gold = every[place - 1]
                 own = [row for row in rows if row[arrangement.layout.fold] in (fold, gold)]
                 corpus = [row for row in corpus if row[arrangement.layout.fold] not in (fold, gold)]
             dataset = write_dataset(name, arrangement.layout, own, fold, data, folder).resolve()
-            captions = _write_captions(folder / f"{name}-{fold}-corpus.csv", corpus)
+            labels = arrangement.layout.fold if arrangement.labelled else ""
+            captions = _write_captions(folder / f"{name}-{fold}-corpus.csv", corpus, labels)
             audio = (data / arrangement.corpus).resolve()
             overrides = f"prepare_corpus.source=folder prepare_corpus.audio_dir={audio} "
             overrides += f"prepare_corpus.captions_file={captions}"
@@ -133,16 +134,17 @@ def cells(
     return found
 
 
-def _corpus_rows(arrangement: Arrangement, data: Path) -> list[Row]:
-    with (data / arrangement.corpus / "metadata.csv").open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if not (arrangement.apart and row[arrangement.apart])]
+def _corpus_rows(folder: Path) -> list[Row]:
+    with (folder / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def _write_captions(path: Path, rows: Sequence[Row]) -> Path:
+def _write_captions(path: Path, rows: Sequence[Row], labelled: str) -> Path:
+    """`labelled` is the column that is filled for clips whose label is written, too."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "caption"])
-        writer.writerows([row["path"], row["caption"]] for row in rows)
+        writer.writerow(["file", "caption", "label"])
+        writer.writerows([row["path"], row["caption"], row.get(labelled) and row["label"]] for row in rows)
     return path.resolve()
 
 

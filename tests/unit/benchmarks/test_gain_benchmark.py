@@ -29,7 +29,8 @@ def miniature(data: Path, name: str) -> None:
     others = [{"path": f"other{take}.flac", "label": "cat", "caption": "a cat"} for take in range(3)]
     for folder in {layout.folder, arrangement.corpus}:
         (data / folder).mkdir(parents=True, exist_ok=True)
-        own = rows * (folder == layout.folder) + others * (folder == arrangement.corpus and not arrangement.rotated)
+        apart = not arrangement.rotated or arrangement.labelled
+        own = rows * (folder == layout.folder) + others * (folder == arrangement.corpus and apart)
         with (data / folder / "metadata.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
@@ -55,6 +56,9 @@ def test_test_clips_gold_clips_and_corpus_share_no_clip(name: str, tmp_path: Pat
         settings = dict(setting.split("=", 1) for setting in overrides.split())
         corpus = column(settings["prepare_corpus.captions_file"], "file")
         assert corpus and not set(corpus) & set(paths)
+        labels = column(settings["prepare_corpus.captions_file"], "label")
+        expected = ["dog" if ARRANGEMENTS[name].labelled and not file.startswith("other") else "" for file in corpus]
+        assert labels == expected
         assert settings["prepare_corpus.audio_dir"] == str((tmp_path / "data" / ARRANGEMENTS[name].corpus).resolve())
 
 
