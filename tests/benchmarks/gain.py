@@ -195,21 +195,22 @@ def table(results: Sequence[Result]) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """A row for each set and size: the mean gain, and its 95 % interval by Student's t over folds."""
-    lines = ["| set | n | folds | best without | best with | gain |", "| --- | --- | --- | --- | --- | --- |"]
+    """A row for each set and size: the mean gain, with two 95 % intervals.
+
+    The first is of these folds, from the intervals of their rows; the second of folds like these, by Student's t.
+    """
+    head = ["set", "n", "folds", "best without", "best with", "gain", "of these folds", "of folds like these"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for name, n in dict.fromkeys((each.cell.name, each.cell.n) for each in results):
         own = [each for each in results if (each.cell.name, each.cell.n) == (name, n)]
         gains = np.array([each.gain for each in own])
+        halves = {"these": float(np.sqrt(np.sum([((each.high - each.low) / 2) ** 2 for each in own])) / len(own))}
         if len(own) > 1:
-            half = float(student.ppf(0.975, len(own) - 1) * gains.std(ddof=1) / np.sqrt(len(own)))
-            low, high = gains.mean() - half, gains.mean() + half
-        else:
-            low, high = own[0].low, own[0].high
+            halves["alike"] = float(student.ppf(0.975, len(own) - 1) * gains.std(ddof=1) / np.sqrt(len(own)))
+        spans = {kind: f"{gains.mean() - half:+.1f} to {gains.mean() + half:+.1f}" for kind, half in halves.items()}
         means = [float(np.mean([getattr(each, side) for each in own])) for side in ("without", "synthetic")]
-        lines.append(
-            f"| {name} | {n} | {len(own)} | {means[0]:.1f} | {means[1]:.1f} | {gains.mean():+.1f} ({low:+.1f} to "
-            f"{high:+.1f}) |"
-        )
+        row = [name, str(n), str(len(own)), f"{means[0]:.1f}", f"{means[1]:.1f}", f"{gains.mean():+.1f}"]
+        lines.append(f"| {' | '.join([*row, spans['these'], spans.get('alike', '-')])} |")
     return "\n".join(lines)
 
 

@@ -94,11 +94,11 @@ def result(fold: str, gain: float) -> Result:
     )
 
 
-def test_the_gain_of_a_set_is_the_mean_over_folds_with_their_interval() -> None:
-    assert summary([result("a", 1.0)]).splitlines()[-1] == "| digits | 50 | 1 | 60.0 | 61.0 | +1.0 (-1.0 to +3.0) |"
-    # Student's t for two folds is 12.706; the standard error of 1 and 3 is 1.
+def test_the_gain_of_a_set_is_the_mean_over_folds_with_the_intervals_of_these_and_of_others_like_them() -> None:
+    assert summary([result("a", 1.0)]).splitlines()[-1] == "| digits | 50 | 1 | 60.0 | 61.0 | +1.0 | -1.0 to +3.0 | - |"
+    # Half of each interval is 2: that of their mean is 2 / √2. Student's t for two folds is 12.706, the standard error 1.
     last = summary([result("a", 1.0), result("b", 3.0)]).splitlines()[-1]
-    assert last == "| digits | 50 | 2 | 60.0 | 62.0 | +2.0 (-10.7 to +14.7) |"
+    assert last == "| digits | 50 | 2 | 60.0 | 62.0 | +2.0 | +0.6 to +3.4 | -10.7 to +14.7 |"
 
 
 def test_a_row_tells_the_shares_of_right_labels_and_of_the_oracles() -> None:
