@@ -2,20 +2,21 @@
 
 `decide` gives each clip of a replicate a score, a margin and, if it is rejected, a reason. Read next: `thresholds.py`
 (score, margin, and the threshold from gold validation clips), `second_judge.py` (the judge beside CLAP),
-`recordings.py` (detection of copies), `replicate.py` (hears the clips of a replicate and calls `decide`),
-`candidates.py` and `folders.py` (records in memory and on disk), `summary.py` (the account of all rounds).
+`recordings.py` (detection of copies), `replicate.py` (hears the clips of a replicate and calls `decide`), `folders.py`
+(what lies on disk), `summary.py` (the account of all rounds).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from common.config.clap import FilterAudioConfig
 from common.errors import DataError
-from components.filter_audio.candidates import Candidate, Decision, Opinion
+from common.records.clips import SyntheticClip
 from components.filter_audio.recordings import first_copy, nearest_first
 from components.filter_audio.thresholds import Threshold, claim_scores
 
@@ -31,8 +32,43 @@ class Embedded:
     embeddings: np.ndarray
 
 
+class Opinion(NamedTuple):
+    """What the second judge says of a clip: the probability of its label, the lowest of several, and whether it passes.
+
+    The probability is None where the judge has no say; both are where it was not asked.
+    """
+
+    probability: float | None
+    passes: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The filter's result for one clip, in the fields of its record; scores are None if the signal checks failed.
+
+    Attributes:
+        reason: reason code of a rejected clip; None = accepted.
+        clap_margin: score minus the highest cosine with a label that the clip does not claim.
+        nearest_clip_id: nearest gold training clip, or the one that the clip copies.
+        second_passes: opinion of the second judge; None if it was not asked.
+    """
+
+    clip_id: str
+    reason: str | None
+    clap_score: float | None = None
+    clap_margin: float | None = None
+    nearest_clip_id: str | None = None
+    nearest_similarity: float | None = None
+    second_probability: float | None = None
+    second_passes: bool | None = None
+
+    def on(self, clip: SyntheticClip) -> SyntheticClip:
+        """The record with this decision filled in."""
+        return clip.model_copy(update=asdict(self))
+
+
 def decide(
-    clips: Sequence[Candidate],
+    clips: Sequence[SyntheticClip],
     claims: Sequence[Sequence[int]],
     embeddings: np.ndarray,
     label_embeddings: np.ndarray,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.audio.signal import read_audio, resample, to_mono
 from common.clap.figures import kernel_distance
 from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
@@ -17,13 +16,13 @@ from common.contracts.generation import FilterFigures
 from common.errors import DataError
 from common.learners.front_ends import front_end, recorded_copies
 from common.log import Progress, get_logger
-from common.records.clips import GoldClip
+from common.records.audio_folder import load_clip
+from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
 from common.records.text import template_caption
 from common.runtime.seeding import derive_seed
 from common.storage.items import ItemStore
-from components.filter_audio.candidates import Candidate, Decision, Opinion
-from components.filter_audio.filtering import Embedded, decide
+from components.filter_audio.filtering import Decision, Embedded, Opinion, decide
 from components.filter_audio.folders import read_embeddings, write_decisions
 from components.filter_audio.recordings import Fingerprints
 from components.filter_audio.second_judge import FRONT_END, fit_second_judge
@@ -38,8 +37,8 @@ class Replicate:
 
     replicate: int
     plan: FilterAudioPlan
-    clips: tuple[Candidate, ...]
-    previous: tuple[Candidate, ...]
+    clips: tuple[SyntheticClip, ...]
+    previous: tuple[SyntheticClip, ...]
     synthetic_dir: Path
     gold_dir: Path
     clap_dir: Path
@@ -56,15 +55,15 @@ class Replicate:
         train = gold.train(self.replicate)
         threshold, figures = _calibrated(self, scorer, gold, prompts)
         opinions, trial = _opinions(self, gold)
-        audio = _Audio(self, gold, rate)
-        with Fingerprints(lambda clip_id: scorer.features.spectrogram(audio.load(clip_id))) as marks:
+        load = _loader(self, gold, rate)
+        with Fingerprints(lambda clip_id: scorer.features.spectrogram(load(clip_id))) as marks:
             references = Embedded(
                 tuple(clip.clip_id for clip in train),
                 scorer.embed_audio(
                     (gold.load(clip, rate) for clip in train), rate, lambda i, heard: marks.put(train[i].clip_id, heard)
                 ),
             )
-            embeddings = _embed(self, scorer, audio, marks)
+            embeddings = _embed(self, scorer, load, marks)
             decided = decide(
                 self.clips,
                 _claims(self.clips, gold),
@@ -113,9 +112,9 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         return {}, {}
     hears, train = front_end(FRONT_END), gold.train(job.replicate)
     rate = hears.sample_rate_hz
-    audio, features = _Audio(job, gold, rate), []
+    load, features = _loader(job, gold, rate), []
     for clip in train:
-        waveform = audio.load(clip.clip_id)
+        waveform = load(clip.clip_id)
         copies = recorded_copies(waveform, rate, clip.clip_id)
         features.append(hears([waveform, *copies]))
     ids, own = [clip.clip_id for clip in train], [gold.label_ids(clip) for clip in train]
@@ -135,13 +134,13 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
             job.replicate,
         )
         return {}, {}
-    heard = judge.hear([hears([audio.load(clip.clip_id)])[0] for clip in asked], [clip.source for clip in asked])
+    heard = judge.hear([hears([load(clip.clip_id)])[0] for clip in asked], [clip.source_clip_id for clip in asked])
     opinions = judge.opinions(heard, _claims(asked, gold))
     trial = planted_trial(judge, judge.hear([rows[0] for rows in features], ids), own)
     return {clip.clip_id: opinion for clip, opinion in zip(asked, opinions, strict=True)}, trial
 
 
-def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprints) -> np.ndarray:
+def _embed(job: Replicate, scorer: ClapScorer, load: Callable[[str], np.ndarray], marks: Fingerprints) -> np.ndarray:
     """Embeddings (N, D) of all clips, zero where the signal checks failed; also stores the fingerprints."""
     sound = [row for row, clip in enumerate(job.clips) if clip.signal == "ok"]
     progress = Progress(log, "clips_scored", len(sound))
@@ -152,12 +151,12 @@ def _embed(job: Replicate, scorer: ClapScorer, audio: _Audio, marks: Fingerprint
 
     embeddings = np.zeros((len(job.clips), scorer.dim), np.float32)
     embeddings[sound] = scorer.embed_audio(
-        (audio.load(job.clips[row].clip_id) for row in sound), scorer.sample_rate_hz, heard
+        (load(job.clips[row].clip_id) for row in sound), scorer.sample_rate_hz, heard
     )
     return embeddings
 
 
-def _claims(clips: Sequence[Candidate], gold: GoldSet) -> list[tuple[int, ...]]:
+def _claims(clips: Sequence[SyntheticClip], gold: GoldSet) -> list[tuple[int, ...]]:
     """Label ids of each clip. Raises DataError: a label is not one of the dataset's."""
     ids = {label: index for index, label in enumerate(gold.labels)}
     unknown = {label for clip in clips for label in clip.labels} - ids.keys()
@@ -169,23 +168,19 @@ def _claims(clips: Sequence[Candidate], gold: GoldSet) -> list[tuple[int, ...]]:
     return [tuple(ids[label] for label in clip.labels) for clip in clips]
 
 
-class _Audio:
-    """Audio of any clip of the replicate, by clip id, at one rate."""
-
-    def __init__(self, job: Replicate, gold: GoldSet, rate: int) -> None:
-        self._gold, self._rate = gold, rate
-        self._originals: dict[str, GoldClip] = {clip.clip_id: clip for clip in gold.train(job.replicate)}
-        self._files = {clip.clip_id: (job.synthetic_dir, clip.file_name) for clip in job.clips}
-        if job.previous_dir is not None:
-            self._files |= {clip.clip_id: (job.previous_dir, clip.file_name) for clip in job.previous}
-
-    def load(self, clip_id: str) -> np.ndarray:
-        """Mono audio `(T,)`, float32."""
-        if clip_id not in self._files:
-            return self._gold.load(self._originals[clip_id], self._rate)
-        folder, name = self._files[clip_id]
-        audio, rate = read_audio(folder / "clips" / name)
-        return resample(to_mono(audio), rate, self._rate)
+def _loader(job: Replicate, gold: GoldSet, rate: int) -> Callable[[str], np.ndarray]:
+    """Loads any clip of the replicate by its clip id, mono `(T,)` float32 at `rate`."""
+    places: dict[str, tuple[Path, GoldClip | SyntheticClip]] = {
+        clip.clip_id: (folder, clip)
+        for folder, clips in (
+            (gold.path, gold.train(job.replicate)),
+            (job.synthetic_dir, job.clips),
+            (job.previous_dir, job.previous),
+        )
+        if folder is not None
+        for clip in clips
+    }
+    return lambda clip_id: load_clip(*places[clip_id], rate)
 
 
 def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Embedded]:
@@ -201,7 +196,7 @@ def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Emb
 
 
 def _distances(
-    clips: Sequence[Candidate], decided: Sequence[Decision], embeddings: np.ndarray, gold: np.ndarray
+    clips: Sequence[SyntheticClip], decided: Sequence[Decision], embeddings: np.ndarray, gold: np.ndarray
 ) -> dict[str, dict[str, float]]:
     """Kernel distance to the gold training clips by recipe, of all candidates and of accepted clips."""
     result: dict[str, dict[str, float]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from common.contracts.base import read, write
 from common.contracts.generation import FilterAccount, FilterFigures
 from common.errors import DataError
 from common.log import event, get_logger
+from common.records.audio_folder import clips_hash
 from common.records.clips import SyntheticClip
 from common.runtime.stage import Figures, stage
 from common.runtime.work import obtain_all
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
-from components.filter_audio.candidates import Decision
-from components.filter_audio.folders import Listing, read_decisions, write_clips, write_embeddings
+from components.filter_audio.folders import read_decisions, sorted_clips, write_clips, write_embeddings
 from components.filter_audio.summary import summarize
 
 log = get_logger("filter_audio")
@@ -43,22 +43,20 @@ def run(
     artifacts = {"synthetic": synthetic_path, "previous": previous_path}
     outputs = {"accepted": accepted_path, "rejected": rejected_path}
     with stage("filter_audio", config, metrics_path, outputs, artifacts) as running:
-        accepted = Path(accepted_path)
-        clips = Listing(Path(synthetic_path))
-        before = Listing(Path(previous_path)) if previous_path else None
-        running.verify({"gold": gold_path, "clap": clap_path} if clips.clips else {})
-        items = _filter(plan, clips, before, Path(gold_path), Path(clap_path), code_version)
+        accepted, synthetic = Path(accepted_path), Path(synthetic_path)
+        previous = Path(previous_path) if previous_path else None
+        clips, earlier = sorted_clips(synthetic), sorted_clips(previous) if previous else []
+        running.verify({"gold": gold_path, "clap": clap_path} if clips else {})
+        folders = synthetic, Path(gold_path), Path(clap_path), previous
+        items = _filter(plan, clips, earlier, *folders, code_version)
         decisions = {decision.clip_id: decision for item in items.values() for decision in read_decisions(item)}
+        decided = [decisions[clip.clip_id].on(clip) for clip in clips]
         figures = {replicate: read(FilterFigures, item / "replicate.json") for replicate, item in items.items()}
-        account = summarize(
-            read(FilterAccount, before.folder / "filter.json") if before else None, _decided(clips, decisions), figures
-        )
-        sets = [(clips, _decided(clips, decisions, lambda decision: decision.reason is None))]
-        write_clips(accepted, *([(before, iter(before))] if before else []), *sets)
-        write_clips(
-            Path(rejected_path), (clips, _decided(clips, decisions, lambda decision: decision.reason is not None))
-        )
-        write_embeddings(accepted, before, items)
+        account = summarize(read(FilterAccount, previous / "filter.json") if previous else None, decided, figures)
+        before = {previous: earlier} if previous else {}
+        write_clips(accepted, before | {synthetic: [clip for clip in decided if clip.reason is None]})
+        write_clips(Path(rejected_path), {synthetic: [clip for clip in decided if clip.reason is not None]})
+        write_embeddings(accepted, previous, earlier, items)
         write(accepted / "filter.json", account)
         for empty in account.empty_classes:
             log.warning("class_without_clips hint='it is trained on gold alone' %s", dict(empty))
@@ -69,29 +67,21 @@ def run(
     return running.figures
 
 
-def _decided(
-    clips: Listing, decisions: dict[str, Decision], wanted: Callable[[Decision], bool] = lambda _: True
-) -> Iterator[SyntheticClip]:
-    """Records with their decisions, read one by one; only those whose decision is `wanted`."""
-    for clip in clips:
-        decision = decisions[clip.clip_id]
-        if wanted(decision):
-            yield decision.on(clip)
-
-
 def _filter(
-    plan: FilterAudioPlan, clips: Listing, before: Listing | None, gold: Path, clap: Path, code_version: str
+    plan: FilterAudioPlan,
+    clips: Sequence[SyntheticClip],
+    earlier: Sequence[SyntheticClip],
+    synthetic: Path,
+    gold: Path,
+    clap: Path,
+    previous: Path | None,
+    code_version: str,
 ) -> dict[int, Path]:
     """Finished item of every replicate that has clips in this round."""
-    strangers = {clip.replicate for clip in clips.clips} - set(plan.replicates)
-    if strangers:
-        raise DataError(
-            f"{clips.folder}: clips of replicates {sorted(strangers)}; this run has {sorted(plan.replicates)}"
-        )
-    replicates = [
-        replicate for replicate in plan.replicates if any(clip.replicate == replicate for clip in clips.clips)
-    ]
-    if not replicates:
+    found = {clip.replicate for clip in clips}
+    if strangers := found - set(plan.replicates):
+        raise DataError(f"{synthetic}: clips of replicates {sorted(strangers)}; this run has {sorted(plan.replicates)}")
+    if not found:
         event(log, "nothing_to_filter")
         return {}
     # Imported here, so that a round with nothing to do does not load torch.
@@ -99,20 +89,19 @@ def _filter(
 
     store, gold_hash = ItemStore("filter_audio", code_version, scope=plan.scope), artifact_hash(gold)
     works = {}
-    for replicate in replicates:
-        own, earlier = (
-            tuple(clip for clip in listing.clips if clip.replicate == replicate) if listing else ()
-            for listing in (clips, before)
-        )
+    for replicate in plan.replicates:
+        if replicate not in found:
+            continue
+        own, before = (tuple(clip for clip in every if clip.replicate == replicate) for every in (clips, earlier))
         key = {
             "replicate": replicate,
             "settings": plan.settings.model_dump(),
             "gold": gold_hash,
             "clap": artifact_hash(clap / str(replicate)),
             "recipes": {recipe.name: recipe.filter for recipe in plan.recipes},
-            "clips": clips.content(replicate),
-            "previous": before.content(replicate) if before else "",
+            "clips": clips_hash(synthetic, own),
+            "previous": clips_hash(previous, before) if previous else "",
         }
-        folders = (clips.folder, gold, clap / str(replicate), before.folder if before else None)
-        works[replicate] = Replicate(replicate, plan, own, earlier, *folders, store=store, key=key)
+        folders = synthetic, gold, clap / str(replicate), previous
+        works[replicate] = Replicate(replicate, plan, own, before, *folders, store=store, key=key)
     return obtain_all(works)

@@ -21,7 +21,7 @@ from common.learners.calibration import fit_temperature, tempered
 from common.learners.front_ends import Features
 from common.learners.linear import Linear, fit_discriminant
 from common.learners.statistics import SCALES
-from components.filter_audio.candidates import Opinion
+from components.filter_audio.filtering import Opinion
 
 FRONT_END = "statistics"
 Floats = NDArray[np.float64]

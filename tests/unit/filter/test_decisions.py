@@ -11,8 +11,7 @@ from common.config.clap import FilterAudioConfig
 from common.contracts.generation import Bounds, Counts, EmptyClass, FilterFigures, Judged
 from common.errors import DataError
 from common.records.clips import SyntheticClip
-from components.filter_audio.candidates import Candidate, Decision, Opinion
-from components.filter_audio.filtering import Embedded, decide
+from components.filter_audio.filtering import Decision, Embedded, Opinion, decide
 from components.filter_audio.summary import summarize
 from components.filter_audio.thresholds import Threshold
 from tests.kit.clips import synthetic_clip
@@ -50,10 +49,9 @@ def decisions(
     **config: Any,
 ) -> list[Decision]:
     labels = [f"label {number}" for number in range(3)]
-    candidates = [Candidate.of(clip) for clip in clips]
     decided = decide(
-        candidates,
-        [[labels.index(label) for label in candidate.labels] for candidate in candidates],
+        clips,
+        [[labels.index(label) for label in clip.labels] for clip in clips],
         np.stack(embeddings),
         PROMPTS,
         GOLD,
