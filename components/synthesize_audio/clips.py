@@ -1,7 +1,6 @@
 """Finished clips in the item store: written with their facts, read back as records and provenance."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from common.config.t2a import SynthesizeAudioConfig, SynthesizeAudioPlan
 from common.contracts.base import read
 from common.contracts.gold import Dataset
 from common.models.registry import published_models
+from common.records.audio_folder import copy_audio_folder
 from common.records.clips import SyntheticClip
-from common.records.provenance import Provenance
+from common.records.provenance import Provenance, write_provenance
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_file
 from common.storage.items import ItemStore
@@ -42,59 +42,36 @@ def write_clip(folder: Path, clip: Generated, environment: Mapping[str, Any]) ->
     )
 
 
-class Published:
-    """Finished clips for the artifact, ordered by clip id and read one at a time to bound memory.
-
-    Of the clips read so far, `signals` counts results of the signal checks, and `audio_s` the seconds.
-    """
-
-    def __init__(
-        self,
-        requests: Sequence[Request],
-        plan: SynthesizeAudioPlan,
-        store: ItemStore,
-        t2a: Path,
-        gold: Path,
-        code_version: str,
-    ) -> None:
-        self._plan, self._store, self._code_version = plan, store, code_version
-        self._requests = {request.prompt.prompt_id: request for request in requests}
-        self._models = {
-            path: model_account(t2a) | model_account(Path(path)) for path in {r.model_path for r in requests}
-        }
-        self._licence = read(Dataset, gold / "dataset.json").licence
-        self.signals: Counter[str] = Counter()
-        self.audio_s = 0.0
-
-    def records(self) -> Iterator[SyntheticClip]:
-        """Yield the records, and count them in `signals` and `audio_s`."""
-        for clip_id in sorted(self._requests):
-            request = self._requests[clip_id]
-            clip = synthetic_clip(request, self._plan.settings, read_json(self._item(request) / RECORD))
-            self.signals[clip.signal] += 1
-            self.audio_s += clip.duration_s
-            yield clip
-
-    def file(self, clip: SyntheticClip) -> Path:
-        """Path of a clip's audio file."""
-        return self._item(self._requests[clip.clip_id]) / AUDIO
-
-    def accounts(self) -> Iterator[Provenance]:
-        """Yield the provenance of each clip."""
-        for clip_id in sorted(self._requests):
-            request = self._requests[clip_id]
-            alignment = recipe_of(request.prompt, self._plan.recipes).alignment
-            yield provenance(
-                request,
-                self._plan.settings,
-                read_json(self._item(request) / RECORD),
-                model={**self._models[request.model_path], "alignment": alignment},
-                gold_licence=self._licence,
-                code_version=self._code_version,
-            )
-
-    def _item(self, request: Request) -> Path:
-        return self._store.path(**request.key(self._plan.settings))
+def publish(
+    target: Path,
+    requests: Sequence[Request],
+    plan: SynthesizeAudioPlan,
+    store: ItemStore,
+    t2a: Path,
+    gold: Path,
+    code_version: str,
+) -> list[SyntheticClip]:
+    """Write the finished clips, by clip id, with their provenance to `target`; returns their records."""
+    models = {path: model_account(t2a) | model_account(Path(path)) for path in {r.model_path for r in requests}}
+    licence = read(Dataset, gold / "dataset.json").licence
+    requests = sorted(requests, key=lambda request: request.prompt.prompt_id)
+    items = [store.path(**request.key(plan.settings)) for request in requests]
+    made = [read_json(item / RECORD) for item in items]
+    accounts = (
+        provenance(
+            request,
+            plan.settings,
+            facts,
+            model={**models[request.model_path], "alignment": recipe_of(request.prompt, plan.recipes).alignment},
+            gold_licence=licence,
+            code_version=code_version,
+        )
+        for request, facts in zip(requests, made, strict=True)
+    )
+    write_provenance(target, accounts)
+    clips = [synthetic_clip(request, plan.settings, facts) for request, facts in zip(requests, made, strict=True)]
+    copy_audio_folder(target, clips, {clip.clip_id: item / AUDIO for clip, item in zip(clips, items, strict=True)})
+    return clips
 
 
 def provenance(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.audio.signal import check_signal, loudest_window, match_loudness, read_audio, resample, rms_dbfs, to_mono
+from common.audio.signal import check_signal, loudest_window, match_loudness, read_audio, resample, to_mono
 from common.config.t2a import SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend, load_backend
 from common.diffusion.sampling import TextCache, sample
@@ -120,11 +120,6 @@ class Generated:
     sample_rate_hz: int
     gain_db: float
     signal: str
-
-
-def source_level(audio: np.ndarray, window: int) -> float:
-    """RMS level in dBFS of a source clip (T,), or of its loudest `window` samples where it is longer."""
-    return rms_dbfs(loudest_window(audio, window))
 
 
 @torch.no_grad()

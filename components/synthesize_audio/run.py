@@ -1,5 +1,6 @@
 """Reads prompts and gold clips, generates, writes an AudioFolder."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def run(
                     log, "label_spelled", label=label, words=words, hint="unknown to the text encoder: read by letters"
                 )
         # Imported here, so that a round without prompts does not import torch.
-        from components.synthesize_audio.clips import Published
+        from components.synthesize_audio.clips import publish
         from components.synthesize_audio.recording import with_recordings
         from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
@@ -82,12 +83,10 @@ def run(
         requests = with_recordings(requests, _matched(plan, prompts), gold, plan.settings, store)
         made = generate_missing(requests, plan.settings, store)
         running.record({"new_clips": made["clips"], "sampled_clips": made["sampled"], "texts": made["encoded"]})
-        clips = Published(requests, plan, store, Path(t2a_path), gold.path, code_version)
-        write_provenance(target, clips.accounts())
-        copy_audio_folder(target, clips.records(), clips.file)
-        running.record({"clips": len(requests), "audio_s": round(clips.audio_s, 3)})
-        failed = sorted(clips.signals.keys() - {"ok"})
-        running.record({f"signal_{reason}": clips.signals[reason] for reason in failed})
+        clips = publish(target, requests, plan, store, Path(t2a_path), gold.path, code_version)
+        running.record({"clips": len(clips), "audio_s": round(sum(clip.duration_s for clip in clips), 3)})
+        signals = Counter(clip.signal for clip in clips)
+        running.record({f"signal_{reason}": signals[reason] for reason in sorted(signals.keys() - {"ok"})})
     return running.figures
 
 

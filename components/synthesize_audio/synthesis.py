@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.audio.signal import loudest_window, rms_dbfs
 from common.config.t2a import SynthesizeAudioConfig
 from common.log import Progress, event, get_logger
 from common.records.clips import Prompt
@@ -32,7 +33,7 @@ from common.runtime.parallel import abandoned, cpu_count, run_all
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
 from components.synthesize_audio.clips import write_clip
-from components.synthesize_audio.generate import Loaded, decode, devices, load_model, sample_batch, source_level
+from components.synthesize_audio.generate import Loaded, decode, devices, load_model, sample_batch
 from components.synthesize_audio.requests import Request, Source, batch_key, batches, sampling_seed
 
 log = get_logger("synthesize_audio")
@@ -50,11 +51,6 @@ class Batch:
     requests: tuple[Request, ...]
     settings: SynthesizeAudioConfig
     store: ItemStore
-
-    @property
-    def model_path(self) -> str:
-        """Folder of the model of all requests."""
-        return self.requests[0].model_path
 
     def missing(self) -> list[Request]:
         """Requests whose clips are not in the store."""
@@ -83,7 +79,7 @@ def generate_share(share: Share) -> Counter[str]:
     torch.set_num_threads(1)
     made: Counter[str] = Counter()
     progress = Progress(log, "batches", len(share.batches)) if share.logged else None
-    for path, group in groupby(share.batches, key=lambda batch: batch.model_path):
+    for path, group in groupby(share.batches, key=lambda batch: batch.requests[0].model_path):
         settings = share.batches[0].settings
         loaded = load_model(path, share.device, settings)
         before = loaded.texts.encoded
@@ -100,29 +96,23 @@ def generate_share(share: Share) -> Counter[str]:
 
 def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter[str]:
     missing = batch.missing()
-    latents = stored_latents(batch)
     made = Counter(clips=len(missing))
-    if latents is None:
+    key = batch_key(batch.requests, batch.settings)
+    if batch.store.has(**key):
+        latents = torch.from_numpy(np.load(batch.store.path(**key) / LATENTS, allow_pickle=False))
+    else:
         # The whole batch is sampled even if some clips are stored, since the latents' key names the whole batch.
         latents = sample_batch(loaded.backend, batch.requests, batch.settings, loaded.texts)
         made.update(sampled=len(latents))
-        trailing.submit(store_latents, batch, latents)
+        trailing.submit(_store_latents, batch, latents)
     for request, latent in zip(batch.requests, latents, strict=True):
         if request in missing:
             trailing.submit(_finish_clip, batch, loaded, request, latent)
     return made
 
 
-def stored_latents(batch: Batch) -> Tensor | None:
-    """Read the latents (B, D, L) of a batch sampled before; None when there are none."""
-    key = batch_key(batch.requests, batch.settings)
-    if not batch.store.has(**key):
-        return None
-    return torch.from_numpy(np.load(batch.store.path(**key) / LATENTS, allow_pickle=False))
-
-
-def store_latents(batch: Batch, latents: Tensor) -> None:
-    """Store a batch's latents; after a kill, or with other audio settings, only decoding is repeated."""
+def _store_latents(batch: Batch, latents: Tensor) -> None:
+    """Store a batch's latents (B, D, L); after a kill, or with other audio settings, only decoding is repeated."""
 
     def write(folder: Path) -> None:
         np.save(folder / LATENTS, latents.numpy(), allow_pickle=False)
@@ -156,7 +146,8 @@ def plan_requests(
 
     @cache
     def level_dbfs(name: str, windows: int) -> float:
-        return source_level(gold.load(gold.clips[name], rate), windows * window)
+        # RMS level; of a clip that is longer than its windows, that of its loudest part.
+        return rms_dbfs(loudest_window(gold.load(gold.clips[name], rate), windows * window))
 
     requests = []
     for prompt in prompts:
