@@ -63,25 +63,27 @@ def classics_of(methods: Mapping[str, Method]) -> tuple[str, ...]:
 
 
 def candidates_of(
-    method: Method, replicate: int, config: TrainClassifierConfig, factors: Sequence[int | None]
+    method: Method,
+    replicate: int,
+    config: TrainClassifierConfig,
+    factors: Sequence[int | None],
+    best: Candidate | None = None,
 ) -> list[Candidate]:
-    """Trainings among which validation chooses for `method`; empty when it depends on the best classic."""
-    if method.classic == "best":
-        return []
+    """Trainings among which validation chooses for `method`.
+
+    Args:
+        best: best classic augmentation of the replicate; until it is known a method that uses it has no trainings.
+    """
+    if method.classic != "best":
+        augmented = [(method.classic, strength) for strength in strengths(method.classic, config)]
+    else:
+        augmented = [(best.classic, best.strength)] if best else []
     if method.recipe is None or method.ceiling:
         factors = (None,)
     return [
-        Candidate(replicate, method.recipe, method.classic, strength, factor, method.again)
-        for strength in strengths(method.classic, config)
+        Candidate(replicate, method.recipe, classic, strength, factor, method.again)
+        for classic, strength in augmented
         for factor in factors
-    ]
-
-
-def best_candidates(method: Method, best: Candidate, factors: Sequence[int]) -> list[Candidate]:
-    """Trainings of a method that uses the best classic augmentation, once that is known."""
-    return [
-        Candidate(best.replicate, method.recipe, best.classic, best.strength, factor)
-        for factor in (factors if method.recipe else (None,))
     ]
 
 

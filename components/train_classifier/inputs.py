@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.config.base import OptimConfig
@@ -43,11 +43,14 @@ class Inputs:
         oracle: training clips of the oracle: labelled clips outside test and the first replicate's validation.
         everything: all labelled clips outside the test split.
         synthetic: clips that may fill the slot, by recipe and replicate, at the largest factor.
-        clap: None leaves the learners out that hear through it.
+        clap: which some learners hear through.
+        backgrounds: None = no method mixes in clips of the corpus.
         encoders: further frozen encoders, by the learner that hears through each.
     """
 
     base: Pretrained
+    clap: Pretrained
+    encoders: Mapping[str, Pretrained]
     labels: tuple[str, ...]
     multi_label: bool
     train: dict[int, ClipSet]
@@ -56,9 +59,7 @@ class Inputs:
     everything: ClipSet
     synthetic: dict[tuple[Recipe | None, int], ClipSet]
     store: ItemStore
-    backgrounds: Backgrounds | None = None
-    clap: Pretrained | None = None
-    encoders: Mapping[str, Pretrained] = field(default_factory=dict)
+    backgrounds: Backgrounds | None
 
     def job(self, candidate: Candidate, plan: TrainClassifierPlan) -> Job:
         """Build the job of a candidate."""
@@ -110,23 +111,20 @@ class Inputs:
 
 def read_inputs(
     classifier: Path,
+    clap: Path,
     gold: Path,
     clips: Mapping[str, Path],
+    corpus: Path,
     plan: TrainClassifierPlan,
     code_version: str,
-    corpus: Path | None = None,
-    clap: Path | None = None,
 ) -> Inputs:
     """Read and check the inputs; audio is hashed, not decoded.
 
-    Args:
-        clips: folders of other clips, by `vanilla`, `accepted` and, where a method retrieves, `retrieved`.
-        corpus: folder of the pretraining corpus, where a method mixes in its clips.
+    `clips` are folders of other clips, by `vanilla`, `accepted` and `retrieved`.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels, or an encoder was not fetched.
-        DataError: a replicate lacks training or validation clips, synthetic clips have other labels, or a method needs
-            a corpus that is not given.
+        DataError: a replicate lacks training or validation clips, or synthetic clips have other labels.
     """
     gold_set = GoldSet(gold)
     selection_figure(plan.settings.select_by, gold_set.multi_label)
@@ -158,6 +156,8 @@ def read_inputs(
     window = window_for([clip.duration_s for clip in gold_set.clips.values()]) if by_clips else None
     return Inputs(
         base=Pretrained(classifier, artifact_hash(classifier), window),
+        clap=Pretrained(clap, artifact_hash(clap), None),
+        encoders={probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()},
         labels=tuple(gold_set.labels),
         multi_label=gold_set.multi_label,
         train={
@@ -173,8 +173,6 @@ def read_inputs(
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version, scope=plan.scope),
         backgrounds=_backgrounds(corpus, plan),
-        clap=None if clap is None else Pretrained(clap, artifact_hash(clap), None),
-        encoders={probe_of(name): _encoder(each) for name, each in plan.settings.learners.encoders.items()},
     )
 
 
@@ -192,11 +190,9 @@ def window_for(durations_s: Sequence[float]) -> float:
     return WINDOW_STEP_S * max(1, math.ceil(round(longest_of_most / WINDOW_STEP_S, 6)))
 
 
-def _backgrounds(corpus: Path | None, plan: TrainClassifierPlan) -> Backgrounds | None:
+def _backgrounds(corpus: Path, plan: TrainClassifierPlan) -> Backgrounds | None:
     if all(method.classic != "background" for method in plan.methods.values()):
         return None
-    if corpus is None:
-        raise DataError("a method mixes in clips of the pretraining corpus, and no corpus was given; leave it out")
     return Backgrounds.of(corpus, plan.settings.model_dump()["background"]["clips"])
 
 

@@ -172,18 +172,17 @@ def _heard(hears: FrontEnd, clips: Iterable[list[NDArray[np.float32]]]) -> list[
     return found
 
 
-def _weights(gold: Rows, further: Rows, share: float) -> Floats:
-    """Weights whose sum is the number of gold clips, with or without others, so that a penalty means the same."""
-    clips, total = len(set(gold.sources.tolist())), len(gold.features)
-    ours, others = len(gold.features), len(further.features)
-    return np.concatenate([np.full(ours, clips * (1 - share) / total), np.full(others, clips * share / max(others, 1))])
-
-
 def _joined(gold: Rows, further: Rows, share: float) -> tuple[NDArray[np.float32], Floats, Floats]:
-    """Features, targets and weights of a linear learner."""
-    used = gold.joined(further) if share else gold
-    weights = _weights(gold, further, share)[: len(used.features)]
-    return np.stack(used.features), used.targets, weights
+    """Features, targets and weights of a linear learner.
+
+    The weights sum up to the number of gold clips, with or without others, so that a penalty means the same.
+    """
+    clips, ours, others = len(set(gold.sources.tolist())), len(gold.features), len(further.features)
+    if not share:
+        return np.stack(gold.features), gold.targets, np.full(ours, clips / ours)
+    used = gold.joined(further)
+    weights = np.full(ours, clips * (1 - share) / ours), np.full(others, clips * share / max(others, 1))
+    return np.stack(used.features), used.targets, np.concatenate(weights)
 
 
 def _logistic(

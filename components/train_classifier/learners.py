@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,18 +21,17 @@ from common.errors import failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import ENCODER
-from common.log import event, get_logger
 from common.records.clips import GoldClip
 from common.runtime.work import perform
 from common.storage import read_json
 from components.train_classifier.candidates import classics_of, strengths
 from components.train_classifier.clips import ClipSet
 from components.train_classifier.inputs import Inputs
-from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
+from components.train_classifier.jobs import RESULT, SECONDS, SPLITS, VALIDATION
 from components.train_classifier.learner_fitting import fitting, hear_all
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learner_kinds import KINDS
-from components.train_classifier.selection import Outcome, train_jobs
+from components.train_classifier.selection import Outcome, copy_model, train_jobs
 
 FOLDER, ENCODERS, MEMBERS = "learners", "encoders", "members.json"
 GAIN = 0.01
@@ -41,8 +39,6 @@ GAIN = 0.01
 Floats = NDArray[np.float64]
 Cell = tuple[str, str, int]
 """Learner, method and replicate."""
-
-log = get_logger("train_classifier")
 
 
 @dataclass
@@ -76,14 +72,8 @@ def train_learners(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome) -> 
     best classic augmentation, each learner takes the one, and the strength, that its own splits found best.
     """
     frozen = {"classifier": inputs.base, "clap": inputs.clap}
-    pretrained = dict(inputs.encoders)
-    for name in plan.settings.learners.names:
-        model = frozen[find_learner(name).frozen or "classifier"]
-        if model is None:
-            event(log, "left_out", learner=name, reason="it hears through a CLAP, and none was given")
-        elif name in KINDS:
-            pretrained[name] = model
-    learned = Learned()
+    named = {x: frozen[find_learner(x).frozen or "classifier"] for x in plan.settings.learners.names if x in KINDS}
+    pretrained, learned = {**inputs.encoders, **named}, Learned()
 
     def job(learner: str, method: str, replicate: int, of: Method, classic: str) -> LearnerJob:
         return LearnerJob(
@@ -199,10 +189,7 @@ def write_learners(learned: Learned, folder: Path) -> training.Learners:
     for (learner, method, replicate), told in learned.calibrated.items():
         figures[f"{learner}/{method}/{replicate}"] = told
     for (learner, method, replicate), item in sorted(learned.items.items()):
-        target = folder / FOLDER / learner / method / str(replicate)
-        # A retried task finds the files of its first attempt.
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(item / MODEL, target)
+        copy_model(item, folder / FOLDER / learner / method / str(replicate))
         whole, part = (training.ProbeFirst, training.Training) if learner == PROBE_FIRST else (training.Fitted, Fit)
         calibrated = learned.calibrated[learner, method, replicate]
         figures[f"{learner}/{method}/{replicate}"] = whole(**dict(calibrated), **dict(read(part, item / RESULT)))

@@ -25,9 +25,9 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
-    retrieved_path: str | None = None,
-    corpus_path: str | None = None,
-    clap_path: str | None = None,
+    retrieved_path: str,
+    corpus_path: str,
+    clap_path: str,
 ) -> Figures:
     """Train every method in every replicate; `component.py` describes the arguments.
 
@@ -35,23 +35,19 @@ def run(
     hear through beside the run's own models (`encoders/<learner>/`), `delivered/` (the best pair of learner and method,
     trained on all labelled clips), and what is known of them: `selection.json`, `learners.json`, `delivered.json`,
     `seconds.json`, `failures.json`. The test split is no input of this stage.
-    `retrieved_path` is None where no method retrieves, `corpus_path` where no method mixes in noise from the corpus,
-    `clap_path` where no learner hears through CLAP.
 
     Raises:
         ConfigError: the selection figure does not suit the dataset's labels.
         DataError: the inputs do not fit each other, or every training failed.
     """
     plan = TrainClassifierPlan.model_validate(config)
-    clips = {"vanilla": vanilla_path, "accepted": accepted_path}
-    if retrieved_path is not None:
-        clips["retrieved"] = retrieved_path
+    clips = {"vanilla": vanilla_path, "accepted": accepted_path, "retrieved": retrieved_path}
     # The corpus is not verified here: it checks the hash of each shard that it opens.
     artifacts = {"classifier": classifier_path, "gold": gold_path, "clap": clap_path, **clips}
     with stage("train_classifier", config, metrics_path, {"classifiers": classifiers_path}, artifacts) as running:
         folders = {name: Path(path) for name, path in clips.items()}
-        corpus, clap = (None if path is None else Path(path) for path in (corpus_path, clap_path))
-        inputs = read_inputs(Path(classifier_path), Path(gold_path), folders, plan, code_version, corpus, clap)
+        models = Path(classifier_path), Path(clap_path)
+        inputs = read_inputs(*models, Path(gold_path), folders, Path(corpus_path), plan, code_version)
         plan = inputs.possible(plan)
         outcome = train_all(inputs, plan)
         learned = train_learners(inputs, plan, outcome)

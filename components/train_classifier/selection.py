@@ -18,7 +18,6 @@ from common.errors import failure_text
 from common.runtime.work import Name, Performed, perform
 from components.train_classifier.candidates import (
     Candidate,
-    best_candidates,
     candidates_of,
     choose,
     classic_candidates,
@@ -65,7 +64,14 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
         best = choose(classic_candidates(replicate, plan.settings, classics_of(plan.methods)), results, select_by)
         if best is not None:
             outcome.best_classic[replicate] = best
-    second = train_jobs({each: inputs.job(each, plan) for each in _second_phase(plan, outcome.best_classic)})
+    joined = [
+        candidate
+        for replicate, best in outcome.best_classic.items()
+        for method in plan.methods.values()
+        if method.classic == "best"
+        for candidate in candidates_of(method, replicate, plan.settings, plan.augmentation_factors, best)
+    ]
+    second = train_jobs({each: inputs.job(each, plan) for each in joined})
     items |= second.items
     failed |= second.failures
     results |= {each: read(Training, item / RESULT) for each, item in items.items() if each not in results}
@@ -78,18 +84,6 @@ def _generates(plan: TrainClassifierPlan) -> bool:
     return any(method.synthetic for method in plan.methods.values())
 
 
-def _second_phase(plan: TrainClassifierPlan, best: dict[int, Candidate]) -> list[Candidate]:
-    wanted = [
-        candidate
-        for replicate in plan.replicates
-        if replicate in best
-        for method in plan.methods.values()
-        if method.classic == "best"
-        for candidate in best_candidates(method, best[replicate], plan.augmentation_factors)
-    ]
-    return list(dict.fromkeys(wanted))
-
-
 def _choose_all(
     plan: TrainClassifierPlan,
     outcome: Outcome,
@@ -100,11 +94,8 @@ def _choose_all(
     reported = set()
     for name, method in sorted(plan.methods.items()):
         for replicate in plan.replicates:
-            if method.classic == "best":
-                best = outcome.best_classic.get(replicate)
-                own = best_candidates(method, best, plan.augmentation_factors) if best is not None else []
-            else:
-                own = candidates_of(method, replicate, plan.settings, plan.augmentation_factors)
+            best = outcome.best_classic.get(replicate)
+            own = candidates_of(method, replicate, plan.settings, plan.augmentation_factors, best)
             for candidate in own:
                 if candidate in failed:
                     outcome.failures.append(_failure(name, replicate, candidate, failed[candidate]))
@@ -143,10 +134,10 @@ def train_jobs(jobs: Mapping[Name, Job]) -> Performed[Name]:
 def write_classifiers(outcome: Outcome, folder: Path) -> Selection:
     """Copy the chosen models to `<method>/<replicate>/` and the oracle to `oracle/`; returns selection.json."""
     for (method, replicate), (item, _) in sorted(outcome.chosen.items()):
-        _copy(item, folder / method / str(replicate))
+        copy_model(item, folder / method / str(replicate))
     oracle = None
     if outcome.oracle is not None:
-        _copy(outcome.oracle, folder / ORACLE)
+        copy_model(outcome.oracle, folder / ORACLE)
         oracle = read(Training, outcome.oracle / RESULT)
     best = {replicate: best.classic for replicate, best in outcome.best_classic.items()}
     told = {"select_by": outcome.select_by, "best_classic": best, "oracle": oracle}
@@ -163,7 +154,8 @@ def mean_scores(selection: Selection) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
-def _copy(item: Path, target: Path) -> None:
+def copy_model(item: Path, target: Path) -> None:
+    """Copy the model of a finished training."""
     # A retried task finds the files of its first attempt.
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(item / MODEL, target)

@@ -83,7 +83,13 @@ def config(methods: tuple[str, ...] = DEFAULT_METHODS, **settings: Any) -> dict[
 
 def train(world: World, out: Path, **kwargs: Any) -> dict[str, Any]:
     """Run the stage on `world`; `kwargs` as those of `config`."""
-    return run(*map(str, world), str(out), str(out.parent / "metrics.json"), config=config(**kwargs), code_version="v1")
+    return run_on(world, out, config(**kwargs))
+
+
+def run_on(world: World, out: Path, config: dict[str, Any], **folders: Path) -> dict[str, Any]:
+    """Run the stage with `config`; of the corpus, CLAP and retrieved clips those in `folders`, which are else unread."""
+    given = {f"{name}_path": str(folders.get(name, world.vanilla)) for name in ("retrieved", "corpus", "clap")}
+    return run(*map(str, world), str(out), str(out.parent / "metrics.json"), config=config, code_version="v1", **given)
 
 
 def give_further_labels(folder: Path, unknown: bool = False) -> None:

@@ -75,7 +75,7 @@ def write_test(folder: Path, gain_db: float) -> None:
 def trained(
     world: World,
     out: Path,
-    clap: Path | None,
+    clap: Path,
     learners: tuple[str, ...],
     methods: tuple[str, ...] = ("gold",),
     encoders: Mapping[str, Path] = MappingProxyType({}),
@@ -91,8 +91,8 @@ def trained(
         "rounds": 0,
     }
     inputs = [str(path) for path in world[:4]]
-    given = None if clap is None else str(clap)
-    train(*inputs, str(out), str(out) + ".json", config=config, code_version="c", clap_path=given)
+    unread = {"retrieved_path": inputs[2], "corpus_path": inputs[2]}
+    train(*inputs, str(out), str(out) + ".json", config=config, code_version="c", clap_path=str(clap), **unread)
     return out
 
 
@@ -148,13 +148,6 @@ def test_independent_labels_are_learned_and_scored_too(built: World, tmp_path: P
         rows = heard[f"{learner}/gold/0"]
         assert (rows.argmax(axis=1) == heard["label_id"]).mean() > 0.8
         assert ((rows > 0.5) == heard["truth"]).mean() > 0.8
-
-
-def test_without_a_clap_they_are_left_out(built: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    out = trained(built, tmp_path / "out", None, (*LEARNERS, "stats"))
-    assert {name.split("/")[0] for name in read_json(out / "learners.json")} <= {"ast", "stats"}
-    assert read_json(out / "failures.json") == []
-    assert "left_out" in caplog.text and "few_shot_clap" in caplog.text
 
 
 def test_a_damaged_clap_fails_them_alone_and_is_named(built: World, tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def deliver(
             "rounds": 0,
         },
         code_version="v1",
+        retrieved_path=str(folder / "vanilla"),
+        corpus_path=str(folder / "vanilla"),
         clap_path=str(clap),
     )
     told = {name: json.loads((folder / "out" / f"{name}.json").read_text()) for name in ("learners", "failures")}

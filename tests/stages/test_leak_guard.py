@@ -75,7 +75,8 @@ def trained(folder: Path, gold: Path) -> None:
         "rounds": 0,
     }
     inputs = [str(path) for path in (folder / "start", gold, folder / "vanilla", folder / "accepted")]
-    train(*inputs, str(folder / "classifiers"), str(folder / "trained.json"), config=config, code_version="c")
+    unread = dict.fromkeys(("retrieved_path", "corpus_path", "clap_path"), inputs[2])
+    train(*inputs, str(folder / "classifiers"), str(folder / "trained.json"), config=config, code_version="c", **unread)
 
 
 def accuracies(folder: Path) -> dict[str, float]:

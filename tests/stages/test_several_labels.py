@@ -131,6 +131,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             str(root / "trained.json"),
             config=made.plans["train_classifier"],
             code_version="c",
+            retrieved_path=str(root / "vanilla"),
+            corpus_path=str(root / "vanilla"),
             clap_path=str(root / "clap"),
         )
         evaluated(made, root)

@@ -20,7 +20,7 @@ from components.train_classifier.run import run
 from tests.kit.hashing import hash_dir
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import CLASS_LABELS
-from tests.kit.trainings import World, config, give_further_labels, make_multi_label, train, write_world
+from tests.kit.trainings import World, config, give_further_labels, make_multi_label, run_on, train, write_world
 
 FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
 """All learners."""
@@ -97,7 +97,7 @@ def test_the_augmentation_factor_is_chosen_on_validation_and_its_curve_kept(
     methods = ("gold", "noise", "specaugment", "vanilla", "synthio_classic")
     asked = config(methods) | {"augmentation_factors": [1.0, 2.0, 4.0]}
     out = tmp_path / "out"
-    run(*map(str, built), str(out), str(tmp_path / "metrics.json"), config=asked, code_version="v1")
+    run_on(built, out, asked)
     selection = json.loads((out / "selection.json").read_text())
     for name in ("vanilla/0", "vanilla/1", "synthio_classic/0"):
         row = selection[name]

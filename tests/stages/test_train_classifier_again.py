@@ -12,12 +12,10 @@ import pytest
 
 import common.runtime.parallel
 import components.train_classifier.jobs as jobs
-from common.errors import DataError
-from components.train_classifier.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.hashing import hash_dir
 from tests.kit.sounds import CLASS_LABELS
-from tests.kit.trainings import SYNTHIO, World, config, make_multi_label, train, write_generated, write_world
+from tests.kit.trainings import SYNTHIO, World, config, make_multi_label, run_on, train, write_generated, write_world
 
 
 @pytest.fixture
@@ -83,7 +81,7 @@ def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and
             audiomentations={"copies": 1, "combinations": {k: {**plain, **v} for k, v in combinations.items()}},
         )
         out = tmp_path / name
-        run(*map(str, world), str(out), str(out) + ".json", config=asked, code_version="v1", corpus_path=str(corpus))
+        run_on(world, out, asked, corpus=corpus)
         chosen = json.loads((out / "selection.json").read_text())["audiomentations/0"]
         assert [row["strength"] for row in chosen["tried"]] == list(combinations)
         return sorted(trained)
@@ -94,8 +92,6 @@ def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and
     assert len(made) == 6 and all(name.startswith("gold+background=") for name in made)
     combinations["strong"] = {"shift": 1.0}
     assert go("d", other) == ["gold+audiomentations=strong/0", "gold+audiomentations=strong/1"]
-    with pytest.raises(DataError, match="no corpus was given"):
-        train(world, tmp_path / "e", methods=("gold", "background_noise"))
 
 
 def test_further_labels_are_part_of_what_a_training_is_made_from(

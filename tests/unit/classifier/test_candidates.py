@@ -17,7 +17,6 @@ from common.records.clips import SyntheticClip
 from components.train_classifier.candidates import (
     CLASSICS,
     Candidate,
-    best_candidates,
     candidates_of,
     choose,
     classic_candidates,
@@ -83,7 +82,8 @@ def test_every_factor_is_a_candidate_of_methods_with_synthetic_clips_only() -> N
     assert [candidate.factor for candidate in synthio] == [1, 2, 4, 8]
     assert [candidate.factor for candidate in candidates_of(METHODS["gold"], 0, CONFIG, (1, 2))] == [None]
     best = classic_candidates(0, CONFIG, CLASSICS)[0]
-    both = best_candidates(METHODS["synthio_classic"], best, (1, 2))
+    assert candidates_of(METHODS["synthio_classic"], 0, CONFIG, (1, 2)) == []
+    both = candidates_of(METHODS["synthio_classic"], 0, CONFIG, (1, 2), best)
     assert [(candidate.classic, candidate.factor) for candidate in both] == [("noise", 1), ("noise", 2)]
 
 
