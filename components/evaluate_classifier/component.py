@@ -42,11 +42,11 @@ def evaluate_classifier(
         test.path,
         vanilla.path,
         accepted.path,
+        retrieved.path,
         clap.path,
         evaluation.path,
         classifier.path,
         metrics.path,
         config=config,
         code_version=code_version,
-        retrieved_path=retrieved.path,
     )

@@ -92,7 +92,7 @@ def read_inputs(
 ) -> Inputs:
     """Read records and hash models; audio is hashed, not decoded.
 
-    `clips` are folders of other training clips, by `vanilla`, `accepted` and, if given, `retrieved`.
+    `clips` are folders of other training clips, by `vanilla`, `accepted` and `retrieved`.
 
     Raises DataError: the test split has no clips or other labels than the gold set.
     """

@@ -29,6 +29,7 @@ def run(
     test_path: str,
     vanilla_path: str,
     accepted_path: str,
+    retrieved_path: str,
     clap_path: str,
     evaluation_path: str,
     classifier_path: str,
@@ -36,7 +37,6 @@ def run(
     *,
     config: dict[str, Any],
     code_version: str,
-    retrieved_path: str | None = None,
 ) -> Figures:
     """Evaluate all classifiers on the test split; arguments as in `component.py`.
 
@@ -49,9 +49,7 @@ def run(
     plan = EvaluateClassifierPlan.model_validate(config)
     classifiers, gold, test = Path(classifiers_path), Path(gold_path), Path(test_path)
     outputs = {"evaluation": evaluation_path, "classifier": classifier_path}
-    clips = {"vanilla": vanilla_path, "accepted": accepted_path}
-    if retrieved_path is not None:
-        clips["retrieved"] = retrieved_path
+    clips = {"vanilla": vanilla_path, "accepted": accepted_path, "retrieved": retrieved_path}
     artifacts = {"classifiers": classifiers_path, "gold": gold_path, "test": test_path, "clap": clap_path, **clips}
     with stage("evaluate_classifier", config, metrics_path, outputs, artifacts) as running:
         folders = {name: Path(path) for name, path in clips.items()}

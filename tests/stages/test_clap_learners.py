@@ -42,6 +42,7 @@ class World(NamedTuple):
     gold: Path
     vanilla: Path
     accepted: Path
+    retrieved: Path
     clap: Path
     test: Path
 
@@ -56,6 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     write_dataset(world.gold, name="beeps", domain="test sounds")
     clap_synthetic(world.vanilla, [clap_synthetic_clip(x, "none-template-all", 0, 0) for x in CLAP_LABELS])
     clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in REPLICATES])
+    clap_synthetic(world.retrieved, [])
     write_test(world.test, 0.0)
     return world
 
@@ -91,8 +93,8 @@ def trained(
         "rounds": 0,
     }
     inputs = [str(path) for path in world[:4]]
-    unread = {"retrieved_path": inputs[2], "corpus_path": inputs[2]}
-    train(*inputs, str(out), str(out) + ".json", config=config, code_version="c", clap_path=str(clap), **unread)
+    folders = {"retrieved_path": str(world.retrieved), "corpus_path": str(world.retrieved), "clap_path": str(clap)}
+    train(*inputs, str(out), str(out) + ".json", config=config, code_version="c", **folders)
     return out
 
 
@@ -105,7 +107,8 @@ def classifiers(built: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predictions(world: World, classifiers: Path, out: Path, names: tuple[str, ...] = NAMES) -> dict[str, np.ndarray]:
-    inputs = [str(path) for path in (classifiers, world.gold, world.test, world.vanilla, world.accepted, world.clap)]
+    clips = world.vanilla, world.accepted, world.retrieved
+    inputs = [str(path) for path in (classifiers, world.gold, world.test, *clips, world.clap)]
     methods = {name: METHODS[name].model_dump(mode="json") for name in names}
     config = {"settings": {"resamples": 200}, "replicates": list(REPLICATES), "methods": methods}
     outputs = [str(out / name) for name in ("evaluation", "classifier", "evaluated.json")]

@@ -45,6 +45,7 @@ class World(NamedTuple):
     test: Path
     vanilla: Path
     accepted: Path
+    retrieved: Path
     clap: Path
 
 
@@ -110,6 +111,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
     losers = [clap_synthetic_clip(label, "none-template-all", 0, index) for label in CLAP_LABELS for index in range(2)]
     clap_synthetic(world.vanilla, losers)
     clap_synthetic(world.accepted, [clap_synthetic_clip(x, RECIPE, s, 0) for x in CLAP_LABELS for s in REPLICATES])
+    clap_synthetic(world.retrieved, [])
     return world
 
 

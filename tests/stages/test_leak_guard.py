@@ -64,7 +64,7 @@ def prepared(folder: Path, shuffled: bool) -> None:
 
 def trained(folder: Path, gold: Path) -> None:
     save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), folder / "start")
-    for name in ("vanilla", "accepted"):
+    for name in ("vanilla", "accepted", "retrieved"):
         write_synthetic(folder / name, [], {})
     optim = {"steps": 80, "batch_size": 12, "learning_rate": 5e-3, "record_every": 20, "evaluate_every": 20}
     config: dict[str, Any] = {
@@ -82,7 +82,9 @@ def trained(folder: Path, gold: Path) -> None:
 def accuracies(folder: Path) -> dict[str, float]:
     """Accuracy of each learner on the test clips."""
     write_clap(folder / "clap")
-    inputs = [str(folder / name) for name in ("classifiers", "gold", "test", "vanilla", "accepted", "clap")]
+    inputs = [
+        str(folder / name) for name in ("classifiers", "gold", "test", "vanilla", "accepted", "retrieved", "clap")
+    ]
     outputs = [str(folder / name) for name in ("evaluation", "classifier", "evaluated.json")]
     methods = {"gold": METHODS["gold"].model_dump(mode="json")}
     config: dict[str, Any] = {"settings": {"resamples": 200}, "replicates": list(REPLICATES), "methods": methods}

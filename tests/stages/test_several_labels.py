@@ -97,7 +97,7 @@ def write_generated(folder: Path, gold: GoldSet, recipe: str) -> None:
 
 def evaluated(world: World, root: Path, out: str = "") -> dict[str, Any]:
     names = [f"{out}evaluation", f"{out}classifier", f"{out}evaluated.json"]
-    inputs = [str(root / name) for name in ("classifiers", "gold", "test", "vanilla", "accepted", "clap")]
+    inputs = [str(root / name) for name in ("classifiers", "gold", "test", "vanilla", "accepted", "retrieved", "clap")]
     evaluate(
         *inputs, *(str(root / name) for name in names), config=world.plans["evaluate_classifier"], code_version="c"
     )
@@ -122,6 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         gold = GoldSet(root / "gold")
         write_generated(root / "vanilla", gold, "none-template-all")
         write_generated(root / "accepted", gold, RECIPE)
+        write_synthetic(root / "retrieved", [], {})
         write_clap(root / "clap")
         save_classifier(build_classifier(AST_ARCHITECTURE, ["x", "y"], -6.0, 3.0, seed=1), root / "start")
         inputs = [str(root / name) for name in ("start", "gold", "vanilla", "accepted")]
@@ -131,7 +132,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             str(root / "trained.json"),
             config=made.plans["train_classifier"],
             code_version="c",
-            retrieved_path=str(root / "vanilla"),
+            retrieved_path=str(root / "retrieved"),
             corpus_path=str(root / "vanilla"),
             clap_path=str(root / "clap"),
         )
@@ -204,7 +205,7 @@ def test_thresholds_follow_the_validation_clips_and_not_the_test_clips(
     found = {}
     for name in ("test", "gold"):
         root = tmp_path / name
-        for part in ("classifiers", "gold", "test", "vanilla", "accepted", "clap"):
+        for part in ("classifiers", "gold", "test", "vanilla", "accepted", "retrieved", "clap"):
             shutil.copytree(world.root / part, root / part)
         turned(root / name)
         for sums in root.glob("*/SHA256SUMS"):
