@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,12 +59,8 @@ class EncodedPairs:
         return sum(len(bucket.losers) for bucket in self.buckets)
 
 
-@dataclass
-class _Open:
-    winners: list[Tensor] = field(default_factory=list)
-    losers: list[Tensor] = field(default_factory=list)
-    winner_of: list[int] = field(default_factory=list)
-    captions: list[tuple[str, float]] = field(default_factory=list)
+_Encoded = tuple[Tensor, tuple[str, float]]
+"""Latents of a winner and its losers, with its caption and duration."""
 
 
 @torch.no_grad()
@@ -83,7 +79,7 @@ def encode_pairs(
     Raises DataError: no pair of audible clips is left.
     """
     window = backend.max_frames * backend.hop_length
-    opened: dict[int, _Open] = {}
+    opened: dict[int, list[_Encoded]] = {}
     spectra: dict[str, list[NDArray[np.float64]]] = {}
     silent, silent_winners = 0, []
     for group, winner_audio, loser_audio in clips:
@@ -100,18 +96,16 @@ def encode_pairs(
         duration_s = length / backend.sample_rate_hz
         frames = backend.frames(duration_s, bucket_width)
         latents = encode_clips(backend, [winner, *audible], frames)
-        bucket = opened.setdefault(frames, _Open())
-        bucket.winner_of += [len(bucket.winners)] * len(audible)
-        bucket.captions += [(template_caption(label, *group.winner.further_labels), duration_s)] * len(audible)
-        bucket.winners.append(latents[:1])
-        bucket.losers.append(latents[1:])
-    if not any(bucket.captions for bucket in opened.values()):
+        caption = template_caption(label, *group.winner.further_labels)
+        opened.setdefault(frames, []).append((latents, (caption, duration_s)))
+    paired = [rows for _, rows in sorted(opened.items()) if any(len(latents) > 1 for latents, _ in rows)]
+    if not paired:
         raise DataError(
             f"no pairs to align with: {silent} generated and {len(silent_winners)} gold clips are silent; "
             "pretrain the model for longer, or look at the dataset"
         )
-    closed = [_close(backend, bucket) for _, bucket in sorted(opened.items()) if bucket.captions]
-    return EncodedPairs(tuple(closed), spectra, silent, tuple(silent_winners))
+    buckets = tuple(_bucket(backend, rows) for rows in paired)
+    return EncodedPairs(buckets, spectra, silent, tuple(silent_winners))
 
 
 def encode_clips(backend: T2ABackend, clips: list[np.ndarray], frames: int) -> Tensor:
@@ -121,14 +115,15 @@ def encode_clips(backend: T2ABackend, clips: list[np.ndarray], frames: int) -> T
     return backend.encode(audio[:, None]).cpu()
 
 
-def _close(backend: T2ABackend, bucket: _Open) -> Bucket:
-    distinct = sorted(set(bucket.captions))
+def _bucket(backend: T2ABackend, rows: list[_Encoded]) -> Bucket:
+    places, captions = zip(*((row, told) for row, (latents, told) in enumerate(rows) for _ in latents[1:]), strict=True)
+    distinct = sorted(set(captions))
     condition = backend.condition([caption for caption, _ in distinct], [duration_s for _, duration_s in distinct])
     return Bucket(
-        winners=torch.cat(bucket.winners),
-        losers=torch.cat(bucket.losers),
-        winner_of=torch.tensor(bucket.winner_of),
-        caption_of=torch.tensor([distinct.index(pair) for pair in bucket.captions]),
+        winners=torch.cat([latents[:1] for latents, _ in rows]),
+        losers=torch.cat([latents[1:] for latents, _ in rows]),
+        winner_of=torch.tensor(places),
+        caption_of=torch.tensor([distinct.index(told) for told in captions]),
         condition=condition,
         null=backend.null(condition),
     )

@@ -49,22 +49,19 @@ def checked_captions(
     recordings: Sequence[Recording],
     seeds: Sequence[int],
     captioner: AcousticCaptioner | AudioLLMCaptioner,
-    fallback: AcousticCaptioner,
     settings: CaptionClipsConfig,
 ) -> tuple[list[Caption], list[Refusal]]:
     """Caption recordings; a caption that fails the checks is replaced by one from measurements.
 
     An audio LLM's caption need not contain the label: it describes what is heard; the label is added
     where captions for generation are written.
-
-    Args:
-        fallback: writes the replacements; has the rate of `captioner`.
     """
+    fallback = AcousticCaptioner(captioner.sample_rate_hz)
     captions: list[Caption] = []
     refusals: list[Refusal] = []
     for recording, text in zip(recordings, captioner.caption(recordings, seeds), strict=True):
         clip, writer, labels = recording.clip, captioner.name, list[str]()
-        if captioner is not fallback:
+        if not isinstance(captioner, AcousticCaptioner):
             text, refused = check_sentence(text, settings.max_words, settings.min_ascii_share)
             if refused:
                 refusals.append(Refusal(clip_id=clip.clip_id, reason=refused))

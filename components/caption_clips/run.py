@@ -18,13 +18,7 @@ from common.runtime.stage import Figures, stage
 from common.runtime.timing import model_time
 from common.storage.items import ItemStore
 from components.caption_clips.acoustics import Recording
-from components.caption_clips.captioning import (
-    AcousticCaptioner,
-    Refusal,
-    checked_captions,
-    open_captioner,
-    refuse_too_many,
-)
+from components.caption_clips.captioning import Refusal, checked_captions, open_captioner, refuse_too_many
 
 NAME = "caption_clips"
 CAPTIONS, REFUSED = "captions.jsonl", "refused.jsonl"
@@ -65,7 +59,6 @@ def _caption(
     if not clips:
         return [], []
     captioner = open_captioner(settings)
-    fallback = captioner if isinstance(captioner, AcousticCaptioner) else AcousticCaptioner(captioner.sample_rate_hz)
     progress = Progress(log, "captions", len(clips))
     captions: list[Caption] = []
     refusals: list[Refusal] = []
@@ -75,7 +68,7 @@ def _caption(
         # The seed depends on the clip alone, so a clip's caption is the same in every replicate.
         seeds = [derive_seed(0, NAME, clip.clip_id) for clip in batch]
         with model_time():
-            made, refused = checked_captions(recordings, seeds, captioner, fallback, settings)
+            made, refused = checked_captions(recordings, seeds, captioner, settings)
         write_records(folder / CAPTIONS, made)
         write_records(folder / REFUSED, refused)
 

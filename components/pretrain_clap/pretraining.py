@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -44,13 +45,10 @@ Known = TypeVar("Known")
 FILES = ("*.json", "*.txt", "*.safetensors")
 
 
-def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
-    """Write a CLAP and its `training.json` to `folder`: trained, or the checkpoint unchanged.
+def pretrain(job: Job, folder: Path) -> None:
+    """Write a CLAP and its `training.json` to `folder`: trained, by one process per GPU, or the checkpoint unchanged.
 
     Features of the corpus are computed first, once and in bounded memory; a killed run resumes.
-
-    Args:
-        processes: number of training processes; default: one per GPU.
 
     Raises:
         ConfigError: the checkpoint is unfit, or the batch cannot be split over the processes.
@@ -59,14 +57,15 @@ def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
     """
     settings, scratch = job.plan.settings, job.scratch
     # Load the checkpoint first: a bad one fails before anything is computed.
-    reader = ClipReader(starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed).features)
+    start = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed)
+    read = partial(read_windows, start.features)
     if settings.optim is not None:
         shards = audio_shards(job.corpus_dir, "train", settings.max_clips)
-        if not write_features(scratch / "train", shards, reader, settings.feature_precision).rows:
+        if not write_features(scratch / "train", shards, read, settings.feature_precision).rows:
             raise DataError(f"{job.corpus_dir}: no audio to train on; run prepare_corpus with keep_audio: true")
     held_out = audio_shards(job.corpus_dir, "heldout", settings.max_heldout_clips)
-    write_features(scratch / "heldout", held_out, reader)
-    launch(train, (job, folder), processes or default_processes())
+    write_features(scratch / "heldout", held_out, read)
+    launch(train, (job, folder), default_processes())
 
 
 def train(where: tuple[Job, Path]) -> None:
@@ -167,19 +166,13 @@ class HeldOut:
         return {**figures, "caption_auc": matched_auc(similarity, own), **rank_figures(similarity, own)}
 
 
-@dataclass(frozen=True)
-class ClipReader:
-    """Reader for `write_features`: features, captions and labels of a shard's clips."""
-
-    features: ClapFeatures
-
-    def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, Facts]]:
-        """Yield for each clip its windows (W, 1, frames, mel_bins), and its caption and label."""
-        for clip in source.read():
-            waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, self.features.sample_rate_hz)
-            windows = self.features(torch.from_numpy(self.features.windows(waveform)))
-            # Fused checkpoints take the same spectrogram four times.
-            yield windows[:, :1], {"caption": clip.caption, "label": clip.label}
+def read_windows(features: ClapFeatures, source: ShardClips) -> Iterator[tuple[Tensor, Facts]]:
+    """Yield for each clip of a shard its windows (W, 1, frames, mel_bins), and its caption and label."""
+    for clip in source.read():
+        waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, features.sample_rate_hz)
+        windows = features(torch.from_numpy(features.windows(waveform)))
+        # Fused checkpoints take the same spectrogram four times.
+        yield windows[:, :1], {"caption": clip.caption, "label": clip.label}
 
 
 @dataclass(frozen=True)

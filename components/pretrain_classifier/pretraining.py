@@ -8,7 +8,7 @@ the two happens, and the result as an item of the store). The loop is in `common
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +55,12 @@ Job = Pretraining[PretrainClassifierPlan]
 FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
-def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
+def pretrain(job: Job, folder: Path) -> None:
     """Train on the corpus's training split, evaluate on its held-out split, write a classifier and `training.json`.
 
     Features are computed first, once and in bounded memory; a killed run resumes. They are normalised as the checkpoint
     does it, or by mean and standard deviation of the training split, as AST does with AudioSet. Clips without a label
-    are left out and counted.
-
-    Args:
-        processes: number of training processes; default: one per GPU.
+    are left out and counted. One process per GPU trains.
 
     Raises:
         ConfigError: the batch cannot be split over the processes, or the checkpoint cannot be trained here.
@@ -73,18 +70,18 @@ def pretrain(job: Job, folder: Path, processes: int | None = None) -> None:
     settings, names = job.plan.settings, tuple(Corpus(job.corpus_dir).labels)
     start = starting_point(job.plan, names)
     unscaled = build_extractor(settings.architecture, settings.level, do_normalize=False)
-    reader = ClipReader(log_mel_of(start, "optim") if start else LogMel(unscaled), names)
+    read = partial(read_labelled, log_mel_of(start, "optim") if start else LogMel(unscaled), names)
     for split, what, count in (
         (TRAIN, "training", settings.max_clips),
         (HELD_OUT, "held-out", settings.max_held_out_clips),
     ):
         shards = audio_shards(job.corpus_dir, split, count)
-        if not len(write_features(job.scratch / split, shards, reader, settings.feature_precision)):
+        if not len(write_features(job.scratch / split, shards, read, settings.feature_precision)):
             raise DataError(
                 f"the corpus has no labelled {what} clips; give its captions file a label column, or name a "
                 "checkpoint in pretrain_classifier.checkpoint"
             )
-    launch(train, (job, folder), processes or default_processes())
+    launch(train, (job, folder), default_processes())
 
 
 def train(where: tuple[Job, Path]) -> None:
@@ -168,19 +165,12 @@ def held_out_figures(classifier: Classifier, held_out: LabelledClips) -> dict[st
     }
 
 
-@dataclass(frozen=True)
-class ClipReader:
-    """Reader for `write_features`: features and label ids of a shard's labelled clips; others are skipped."""
-
-    front_end: LogMel
-    labels: tuple[str, ...]
-
-    def __call__(self, source: ShardClips) -> Iterator[tuple[Tensor, Facts]]:
-        """Yield for each labelled clip its features (frames, bins) and its label id."""
-        for clip in source.read():
-            if clip.label is not None:
-                waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, self.front_end.sample_rate_hz)
-                yield self.front_end([waveform])[0], {"label_id": self.labels.index(clip.label)}
+def read_labelled(front_end: LogMel, labels: tuple[str, ...], source: ShardClips) -> Iterator[tuple[Tensor, Facts]]:
+    """Yield for each labelled clip of a shard its features (frames, bins) and its label id; others are skipped."""
+    for clip in source.read():
+        if clip.label is not None:
+            waveform = resample(to_mono(clip.audio), clip.sample_rate_hz, front_end.sample_rate_hz)
+            yield front_end([waveform])[0], {"label_id": labels.index(clip.label)}
 
 
 class LabelledClips:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from common.storage.items import ItemStore
 from common.training.engine import Engine
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_clap import pretraining
-from components.pretrain_clap.pretraining import ClipReader, HeldOut, starting_point
+from components.pretrain_clap.pretraining import HeldOut, read_windows, starting_point
 from components.pretrain_clap.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.hashing import hash_dir
@@ -97,7 +98,7 @@ def test_the_best_evaluation_is_kept_and_every_one_is_told(tmp_path: Path) -> No
     assert set(told.values()) != {max(told.values())}
     scorer = ClapScorer.load(out)
     shards = audio_shards(tmp_path / "corpus", "heldout", None)
-    stored = write_features(tmp_path / "features", shards, ClipReader(scorer.features))
+    stored = write_features(tmp_path / "features", shards, partial(read_windows, scorer.features))
     assert HeldOut(stored).figures(scorer) == account["heldout"]
     assert {"heldout_text_to_audio_r1", "heldout_audio_to_text_r10", "heldout_text_to_audio_median_rank"} <= set(
         figures
@@ -146,7 +147,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_leaves_nothing_behind(
         with pytest.raises(KeyboardInterrupt):
             pretrain(tmp_path, {**TRAINED, "optim": optim}, "resumed")
     with monkeypatch.context() as patch:
-        patch.setattr("components.pretrain_clap.pretraining.ClipReader.__call__", None)
+        patch.setattr("components.pretrain_clap.pretraining.read_windows", pytest.fail)
         resumed, _ = pretrain(tmp_path, {**TRAINED, "optim": optim}, "resumed")
     assert hash_dir(whole) == hash_dir(resumed)
     left = [path for path in (tmp_path / "other").rglob("*") if path.is_file() and path.name != "training.json"]
@@ -154,7 +155,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_leaves_nothing_behind(
 
 
 @pytest.mark.e2e
-def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+def test_two_processes_train_what_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout is off: each process draws its own."""
     corpus = write_corpus(tmp_path / "corpus")
     optim = {**TRAINED["optim"], "steps": 5, "warmup_steps": 0, "evaluate_every": 2, "learning_rate": 1e-3}
@@ -171,7 +172,8 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         store = ItemStore("pretrain_clap", CODE, tmp_path / f"store-{processes}")
-        pretraining.pretrain(Pretraining.of(plan, store, corpus=corpus), folder, processes)
+        monkeypatch.setattr(pretraining, "default_processes", partial(int, processes))
+        pretraining.pretrain(Pretraining.of(plan, store, corpus=corpus), folder)
         found[processes] = read_json(folder / "training.json"), load_file(folder / "model.safetensors")
     for one, two in zip(found[1][0]["curve"], found[2][0]["curve"], strict=True):
         shared = one.keys() - {"batch_accuracy"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from common.errors import ConfigError, DataError
 from common.storage.hashing import hash_file
 from common.training import WHOLE, Part
 from common.training.engine import Engine
-from components.pretrain_classifier.pretraining import ClipReader, LabelledClips, batch_loss, held_out_figures
+from components.pretrain_classifier.pretraining import LabelledClips, batch_loss, held_out_figures, read_labelled
 from components.pretrain_classifier.run import run
 from tests.kit.corpus import write_shard
 from tests.kit.hashing import hash_dir
@@ -242,8 +243,8 @@ def test_the_best_evaluation_is_kept(tmp_path: Path, select_by: str) -> None:
     assert set(told) == set(range(3, 25, 3))
     assert training[figure] == max(told.values()) == told[training["best_step"]]
     shards = audio_shards(corpus, "heldout", None)
-    reader = ClipReader(unscaled(ASTArchitecture(**SIZES)), tuple(sorted(LABELS)))
-    stored = write_features(tmp_path / "features", shards, reader)
+    read = partial(read_labelled, unscaled(ASTArchitecture(**SIZES)), tuple(sorted(LABELS)))
+    stored = write_features(tmp_path / "features", shards, read)
     clips = LabelledClips(stored, training["mean"], training["std"])
     assert held_out_figures(load_classifier(tmp_path / "out"), clips)[figure] == training[figure]
 
@@ -260,8 +261,8 @@ def test_bf16_learns_and_keeps_weights_in_single_precision(tmp_path: Path) -> No
 def test_the_loss_of_a_batch_is_the_mean_over_its_parts(tmp_path: Path, changes: dict[str, Any]) -> None:
     shards = audio_shards(write_corpus(tmp_path / "corpus"), "train", None)
     architecture, labels = ASTArchitecture(**SIZES), tuple(sorted(LABELS))
-    reader = ClipReader(unscaled(architecture), labels)
-    clips = LabelledClips(write_features(tmp_path / "features", shards, reader), -5.0, 4.0)
+    read = partial(read_labelled, unscaled(architecture), labels)
+    clips = LabelledClips(write_features(tmp_path / "features", shards, read), -5.0, 4.0)
     classifier = build_classifier(architecture, labels, -5.0, 4.0, seed=1)
     settings = PretrainClassifierPlan.model_validate(config(**changes)).settings
     assert settings.optim is not None

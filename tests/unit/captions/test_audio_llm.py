@@ -14,7 +14,7 @@ from common.config.captions import AudioLLMConfig, CaptionClipsConfig, Checkpoin
 from common.errors import ConfigError
 from components.caption_clips.acoustics import Recording
 from components.caption_clips.audio_llm import AUDIO_TOKEN, AudioLLMCaptioner, audio_prompt, audio_tokens
-from components.caption_clips.captioning import AcousticCaptioner, checked_captions
+from components.caption_clips.captioning import checked_captions
 from tests.kit.clips import gold_clip
 from tests.unit.captions.small_models import (
     byte_tokenizer,
@@ -83,9 +83,7 @@ def test_the_prompt_is_what_the_models_own_processor_makes() -> None:
 
 def test_noise_from_a_random_model_is_replaced_by_the_measured_caption(tmp_path: Path) -> None:
     captioner = AudioLLMCaptioner(settings(save_qwen2_audio(tmp_path)))
-    captions, refusals = checked_captions(
-        recordings(4), [1, 2, 3, 4], captioner, AcousticCaptioner(captioner.sample_rate_hz), CaptionClipsConfig()
-    )
+    captions, refusals = checked_captions(recordings(4), [1, 2, 3, 4], captioner, CaptionClipsConfig())
     assert len(captions) == len(refusals) == 4
     assert all("dog bark" in one.caption and one.captioner == "acoustics/1" for one in captions)
 
