@@ -11,6 +11,7 @@ import pytest
 
 import common.runtime.parallel
 from common.classifier.model import load_classifier, save_classifier
+from common.config.learners import LEARNERS
 from common.config.methods import DEFAULT_METHODS, METHODS
 from common.errors import ConfigError, DataError
 from common.learners.model import load_learner
@@ -22,7 +23,8 @@ from tests.kit.models import write_other_classifier
 from tests.kit.sounds import CLASS_LABELS
 from tests.kit.trainings import World, config, give_further_labels, make_multi_label, run_on, train, write_world
 
-FAST = {"cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
+NAMES = [name for name, learner in LEARNERS.items() if learner.frozen != "clap"]
+FAST = {"names": NAMES, "cnn_steps": 2, "splits": 1, "synthetic_weights": [0, 1]}
 """All learners."""
 
 
