@@ -191,10 +191,10 @@ class T2ABackend(ABC):
             self.transformer.time_proj = exact
             exact.register_forward_hook(lambda module, times, embedded: embedded.to(torch.bfloat16))
 
-    def frames(self, duration_s: float, width: int = 1) -> int:
-        """Latent frames that hold `duration_s`, rounded up to a multiple of `width`; at most `max_frames`."""
+    def frames(self, duration_s: float, width: int = 1, windows: int = 1) -> int:
+        """Latent frames that hold `duration_s`, rounded up to a multiple of `width`; at most those of `windows`."""
         frames = max(1, -(-round(duration_s * self.sample_rate_hz) // self.hop_length))
-        return min(self.max_frames, -(-frames // width) * width)
+        return min(windows * self.max_frames, -(-frames // width) * width)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, windows: int = 1) -> Tensor:
@@ -205,9 +205,7 @@ class T2ABackend(ABC):
         """
         if audio.shape[1] != self.channels:
             audio = audio.mean(1, keepdim=True).expand(-1, self.channels, -1)
-        frames = max(1, -(-audio.shape[-1] // self.hop_length))
-        length = min(frames, windows * self.max_frames) * self.hop_length
-        audio = audio[..., :length]
+        length = self.frames(audio.shape[-1] / self.sample_rate_hz, windows=windows) * self.hop_length
         audio = nn.functional.pad(audio, (0, length - audio.shape[-1]))
         return torch.cat([self.vae.encode(self._to_vae(clip[None])).latent_dist.mode() for clip in audio]).float()
 
