@@ -136,19 +136,14 @@ class LearnerModel:
         write_json(folder / RECORD, record)
 
 
-def is_learner(folder: Path) -> bool:
-    """Whether the folder holds a learner of this kind, and no transformers model."""
-    return (folder / RECORD).is_file()
-
-
 def hears_through(folder: Path) -> str | None:
     """Which of `PRETRAINED` is the front end of the learner in the folder; None = none, or no learner."""
-    name = read_json(folder / RECORD).get("front_end") if is_learner(folder) else None
+    name = read_json(folder / RECORD).get("front_end") if (folder / RECORD).is_file() else None
     return name if name in PRETRAINED else None
 
 
-def load_learner(folder: Path, pretrained: Path | None = None) -> LearnerModel:
-    """Load a learner's directory; its sub-folder of the front end's name goes before `pretrained`.
+def load_learner(folder: Path) -> LearnerModel:
+    """Load a learner's directory, with the pretrained front end where a sub-folder of its name holds one.
 
     Raises DataError: it holds none, or its files are damaged or do not fit each other.
     """
@@ -165,7 +160,5 @@ def load_learner(folder: Path, pretrained: Path | None = None) -> LearnerModel:
         model = LearnerModel(record["learner"], record["front_end"], head.eval(), labels, multi_label, temperature)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"cannot load the classifier at {folder}: {error}; make it again or copy it whole") from error
-    if model.front_end not in PRETRAINED:
-        return model
-    own = folder / model.front_end if (folder / model.front_end).is_dir() else pretrained
-    return replace(model, pretrained=open_encoder(own)) if own else model
+    own = folder / model.front_end
+    return replace(model, pretrained=open_encoder(own)) if model.front_end in PRETRAINED and own.is_dir() else model

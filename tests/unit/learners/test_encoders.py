@@ -102,8 +102,7 @@ def test_a_saved_learner_opens_with_its_encoder_and_in_a_blend(
     assert hears_through(saved) == ENCODER and len(list(saved.iterdir())) == 2, "it copies the encoder"
     clips = sounds(made.encoder)
     expected = made.of_waveforms(clips)
-    assert load_learner(saved, folders[kind]).of_waveforms(clips) == pytest.approx(expected, abs=1e-6)
-    assert load_learner(saved).of_features(made.encoder(clips)) == pytest.approx(expected, abs=1e-6)
+    assert load_learner(saved).of_features(open_encoder(folders[kind])(clips)) == pytest.approx(expected, abs=1e-6)
     with pytest.raises(DataError, match=r"hears through a pretrained model.*expected the folder encoder/"):
         load_learner(saved).of_waveforms(clips)
     copy_encoder(folders[kind], saved / ENCODER)
