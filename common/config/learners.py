@@ -68,17 +68,6 @@ def learners_in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (order.index("probe_clap" if is_encoder_probe(name) else name), name))
 
 
-def checked_learners(names: Iterable[str]) -> tuple[str, ...]:
-    """Check the names of learners and return them. Raises ConfigError: a name is unknown or stands twice."""
-    listed = tuple(names)
-    for name in listed:
-        if name not in LEARNERS:
-            raise unknown_name("learner", name, LEARNERS)
-    if len(set(listed)) < len(listed):
-        raise ConfigError(f"learners: {', '.join(sorted({x for x in listed if listed.count(x) > 1}))} named twice")
-    return listed
-
-
 class Encoder(Frozen):
     """A pretrained audio encoder that stays frozen."""
 
@@ -118,7 +107,12 @@ class LearnersConfig(Frozen):
     @field_validator("names")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return checked_learners(names)
+        for name in names:
+            if name not in LEARNERS:
+                raise unknown_name("learner", name, LEARNERS)
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"learners: {', '.join(sorted(twice))} named twice")
+        return names
 
     @field_validator("encoders")
     @classmethod

@@ -106,13 +106,6 @@ ABLATIONS = (
 DEFAULT_METHODS = ("gold", "noise", "specaugment", "vanilla", "synthio", "synthio_classic")
 
 
-def get_method(name: str) -> Method:
-    """Look up a method by name. Raises ConfigError: the name is unknown; the message lists the nearest names."""
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]
-
-
 def in_order(names: Iterable[str]) -> list[str]:
     """Sort method names in the order of `METHODS`, unknown ones last; KFP does not keep the order of a dict."""
     catalogue = list(METHODS)
@@ -122,13 +115,15 @@ def in_order(names: Iterable[str]) -> list[str]:
 def resolve_methods(names: str, otherwise: Iterable[str] = ()) -> dict[str, Method]:
     """Parse comma- or space-separated method names; empty = `otherwise`, those of a preset, or else the default six.
 
-    Raises ConfigError: a name is unknown or listed twice.
+    Raises ConfigError: a name is listed twice or unknown; the message then lists the nearest names.
     """
     listed = names.replace(",", " ").split() or list(otherwise) or list(DEFAULT_METHODS)
     twice = {name for name in listed if listed.count(name) > 1}
     if twice:
         raise ConfigError(f"methods: {', '.join(sorted(twice))} named twice")
-    return {name: get_method(name) for name in listed}
+    if unknown := [name for name in listed if name not in METHODS]:
+        raise unknown_name("method", unknown[0], METHODS)
+    return {name: METHODS[name] for name in listed}
 
 
 def resolve_recipes(methods: dict[str, Method]) -> tuple[Recipe, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.config.learners import LEARNERS
-from common.config.methods import DEFAULT_METHODS, METHODS, get_method
+from common.config.methods import DEFAULT_METHODS, METHODS, resolve_methods
 from common.config.recipes import LOSERS, Recipe
 from common.errors import ConfigError
 from common.records.text import normalize_label, template_caption
@@ -14,7 +14,7 @@ from common.runtime.seeding import derive_seed, numpy_generator
 
 def test_an_unknown_method_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean synthio"):
-        get_method("sinthio")
+        resolve_methods("sinthio")
 
 
 def test_default_methods_exist_and_vanilla_is_the_losers() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.config.corpus import PrepareCorpusPlan
-from common.config.methods import get_method
+from common.config.methods import METHODS
 from common.config.run import load_preset
 from common.datasets.registry import corpus_id_files, resolve_dataset
 from common.errors import ConfigError, DataError
@@ -115,7 +115,7 @@ def test_other_values_are_config_errors(tmp_path: Path, ids: str) -> None:
 def test_plan_passes_the_files_on_for_a_corpus_of_clips_and_not_for_a_procedural_one(tmp_path: Path) -> None:
     files(tmp_path)
     spec = resolve_dataset(dataset(tmp_path, "ids.txt"))
-    methods = {"synthio": get_method("synthio")}
+    methods = {"synthio": METHODS["synthio"]}
     own = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
     for preset, overrides, expected in (("paper", own, (str(tmp_path / "ids.txt"),)), ("smoke", "", ())):
         plans = resolve(

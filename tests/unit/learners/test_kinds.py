@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST, Learner, checked_learners
+from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST, Learner, LearnersConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.learners.linear import fit_discriminant
 from common.learners.model import LinearHead, load_learner
@@ -41,7 +41,7 @@ def test_a_learner_is_two_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(KINDS, "toy", _without_weights("statistics", fit))
     gold = GoldSet(classes_gold(tmp_path / "gold"))
     job = LearnerJob(
-        learner=checked_learners(["toy"])[0],
+        learner=LearnersConfig(names=("toy",)).names[0],
         method="gold",
         replicate=0,
         pretrained=Pretrained(tmp_path, "", None),

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from common.classifier.inference import embeddings, predict_logits, set_last_layer
 from common.classifier.model import build_classifier, load_classifier, save_classifier
-from common.config.learners import checked_learners
+from common.config.learners import LearnersConfig
 from common.errors import ConfigError
 from common.learners.linear import fit_discriminant, fit_logistic
 from common.learners.model import LinearHead, head_logits
@@ -97,7 +97,7 @@ def test_the_folded_probe_is_a_classifier_with_the_logits_of_its_features(tmp_pa
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize(("names", "message"), [(["prob"], "probe"), (["stats", "stats"], "named twice")])
-def test_an_unknown_or_repeated_learner_is_an_error(names: list[str], message: str) -> None:
+@pytest.mark.parametrize(("names", "message"), [(("prob",), "probe"), (("stats", "stats"), "named twice")])
+def test_an_unknown_or_repeated_learner_is_an_error(names: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        checked_learners(names)
+        LearnersConfig(names=names)
