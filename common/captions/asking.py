@@ -6,15 +6,15 @@ codes and the cost, never a reply's text.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from common.captions.checks import check_caption, check_reply, plain_caption
+from common.captions.checks import OTHER_REASON_TEXT, REASON_TEXTS, check_caption, check_reply, max_words, plain_caption
 from common.captions.grammar import GrammarWriter, extract_elements
 from common.captions.pools import Pool, build_pools
-from common.captions.prompts import make_request
-from common.captions.records import Answer, Checked, Elements, Kept, Reply, Request, Task
+from common.captions.records import Answer, Checked, Elements, Kept, Message, Reply, Request, Task, prompt_book
 from common.config.captions import CheckConfig
 from common.contracts.base import read, write
 from common.contracts.generation import Price, Tally, Usage
@@ -22,6 +22,8 @@ from common.errors import DataError
 from common.log import event, get_logger
 from common.records.clips import Written
 from common.records.text import normalize_label
+from common.runtime.seeding import derive_seed
+from common.storage.hashing import hash_json
 from common.storage.items import ItemStore
 
 log = get_logger("captions")
@@ -44,6 +46,40 @@ class CaptionWriter(Protocol):
 
         Raises ConfigError: the writer cannot work at all with its settings.
         """
+
+
+def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None = None) -> Request:
+    """Build the request for a task, or for its repair.
+
+    Args:
+        refused: reason codes of the first reply; None for the first request. Nothing of the
+            reply itself is repeated to the writer.
+    """
+    book = prompt_book()
+    prompt = book.prompts[task.prompt]
+    facts: dict[str, Any] = {}
+    for name in prompt.fields:
+        if name == "labels" and len(task.labels) == 1:
+            facts["label"] = task.labels[0]
+        else:
+            facts[name] = max_words(task, checks) if name == "max_words" else getattr(task, name)
+    parts = [prompt.text]
+    if len(task.labels) > 1:
+        parts.append(book.several_labels)
+    if refused is not None:
+        told = dict.fromkeys(REASON_TEXTS.get(reason, OTHER_REASON_TEXT) for reason in refused)
+        parts.append(book.repair.format(reasons="; ".join(told) or OTHER_REASON_TEXT))
+    parts.append(json.dumps(facts, ensure_ascii=False, indent=1))
+    messages = (Message(role="system", content=book.system), Message(role="user", content="\n\n".join(parts)))
+    attempt = 0 if refused is None else 1
+    return Request(
+        task=task,
+        messages=messages,
+        prompt_hash=hash_json([message.model_dump() for message in messages])[:16],
+        seed=derive_seed(task.seed, "caption", task.task_id, attempt),
+        attempt=attempt,
+        room=2 if "cut_off" in (refused or ()) else 1,
+    )
 
 
 class RequestCache:

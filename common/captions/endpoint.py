@@ -22,8 +22,7 @@ import httpx
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from tenacity import Retrying, retry_if_exception_type
 
-from common.captions.prompts import reply_schema
-from common.captions.records import Reply, Request
+from common.captions.records import Reply, Request, reply_schema
 from common.captions.server_errors import Passing, Refused, ServerError, Stop, Wait, asked_wait_s, log_retry, read_error
 from common.config.captions import EndpointConfig
 from common.contracts.generation import Price, Usage

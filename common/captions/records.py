@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,6 +37,11 @@ class CaptionsReply(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     captions: list[str]
+
+
+def reply_schema(prompt: PromptName) -> dict[str, Any]:
+    """JSON schema of the reply, for back ends that can enforce one."""
+    return (ElementsReply if prompt == "extract" else CaptionsReply).model_json_schema()
 
 
 class Task(Record):

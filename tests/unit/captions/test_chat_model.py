@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from common.captions.asking import make_request
 from common.captions.chat_model import ChatModelWriter
 from common.captions.checks import contains_phrase
-from common.captions.prompts import make_request
 from common.captions.records import Task
 from common.captions.sampling import SeededSampling
 from common.captions.writers import open_desk

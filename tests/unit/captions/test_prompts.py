@@ -5,9 +5,9 @@ from typing import get_args
 
 import pytest
 
+from common.captions.asking import make_request
 from common.captions.checks import REASON_TEXTS
-from common.captions.prompts import make_request, reply_schema
-from common.captions.records import PromptName, Task, prompt_book
+from common.captions.records import PromptName, Task, prompt_book, reply_schema
 from common.config.captions import CheckConfig
 
 CHECKS = CheckConfig()
