@@ -14,7 +14,7 @@ from common.audio.signal import resample
 from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings, tokenize
 from common.config.base import OptimConfig
 from common.config.clap import ClapArchitecture
-from common.corpus.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, PAD_TOKEN, UNK_TOKEN, Vocabulary, build_tokenizer
+from common.corpus.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, Vocabulary, build_tokenizer, fast_tokenizer
 from common.runtime.seeding import derive_seed, numpy_generator
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Curve, Part, fit
@@ -89,13 +89,7 @@ def build_clap_tokenizer(vocabulary: Vocabulary, max_tokens: int) -> PreTrainedT
     tokenizer.post_processor = TemplateProcessing(
         single=[EOS_TOKEN, "$A", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD_TOKEN,
-        eos_token=EOS_TOKEN,
-        unk_token=UNK_TOKEN,
-        model_max_length=max_tokens,
-    )
+    return fast_tokenizer(tokenizer, max_tokens)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

@@ -16,10 +16,11 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN, EOS_TOKEN, UNK_TOKEN = "<pad>", "</s>", "<unk>"
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
@@ -57,11 +58,7 @@ def build_vocabulary(captions: Iterable[str]) -> Vocabulary:
 
 
 def build_tokenizer(vocabulary: Sequence[tuple[str, float]]) -> Tokenizer:
-    """Build the fast tokenizer of a vocabulary: lower case, words split at spaces, `</s>` at the end.
-
-    Wrap it as `PreTrainedTokenizerFast(tokenizer_object=…, pad_token=PAD_TOKEN, eos_token=EOS_TOKEN,
-    unk_token=UNK_TOKEN, model_max_length=…)`.
-    """
+    """Build the tokenizer of a vocabulary: lower case, words split at spaces, `</s>` at the end."""
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import Unigram
 
@@ -80,3 +77,17 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]]) -> Tokenizer:
         single=["$A", EOS_TOKEN], pair=["$A", EOS_TOKEN, "$B", EOS_TOKEN], special_tokens=[(EOS_TOKEN, EOS_ID)]
     )
     return tokenizer
+
+
+def fast_tokenizer(tokenizer: Tokenizer, max_length: int, **settings: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer as transformers uses, saves and loads it, with further `settings` of its class."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        unk_token=UNK_TOKEN,
+        model_max_length=max_length,
+        **settings,
+    )

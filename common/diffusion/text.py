@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from common.corpus.vocabulary import EOS_TOKEN, PAD_TOKEN, UNK_TOKEN
+from common.corpus.vocabulary import EOS_TOKEN, PAD_TOKEN, UNK_TOKEN, fast_tokenizer
 from common.corpus.vocabulary import build_tokenizer as build_fast_tokenizer
 from common.errors import DataError
 from common.log import event, get_logger
@@ -63,14 +63,8 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) ->
     found, expected = tuple(piece for piece, _ in vocabulary[:3]), (PAD_TOKEN, EOS_TOKEN, UNK_TOKEN)
     if found != expected:
         raise DataError(f"the vocabulary starts with {found}, expected {expected}: build the corpus again")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=build_fast_tokenizer(vocabulary),
-        pad_token=PAD_TOKEN,
-        eos_token=EOS_TOKEN,
-        unk_token=UNK_TOKEN,
-        model_max_length=max_length,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    tokenizer = build_fast_tokenizer(vocabulary)
+    return fast_tokenizer(tokenizer, max_length, model_input_names=["input_ids", "attention_mask"])
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
