@@ -53,9 +53,9 @@ class Source:
         """Range of the file."""
         return self.start + start, self.end if end is None else self.start + end
 
-    def part(self, start: int, end: int | None = None) -> Self:
-        """The bytes from `start` on, or to `end`."""
-        return replace(self, start=self.start + start, end=self.end if end is None else self.start + end)
+    def part(self, start: int) -> Self:
+        """The bytes from `start` on."""
+        return replace(self, start=self.start + start)
 
     def patched(self, place: int, new: bytes) -> tuple[Piece, ...]:
         """All bytes, with those at `place` replaced by `new`."""

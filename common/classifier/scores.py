@@ -24,9 +24,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     """Mean average precision over the labels that occur, each against all others: (N,) ids, (N, labels) scores."""
-    from sklearn.metrics import average_precision_score
-
-    return float(np.mean([average_precision_score(truth == label, scores[:, label]) for label in np.unique(truth)]))
+    return multi_label_map(truth[:, None] == np.arange(scores.shape[1]), scores)
 
 
 def multi_label_macro_f1(truth: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:

@@ -35,6 +35,7 @@ VERSION = 2
 SUFFIXES = ("flac", "json", "latent.npy", "tokens.npy")
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_CACHE_BYTES = 32 * 2**30
+"""Total size of the copies on this machine; a larger shard is kept alone."""
 _ATTEMPTS = 3
 _AGAIN = "run prepare_corpus again (`make run-pipeline` with the same settings makes what is missing)"
 _LIMITS = ArchiveLimits(members=10_000_000, member_bytes=MAX_MEMBER_BYTES, depth=1)
@@ -59,18 +60,13 @@ class Shard(Record):
 
 
 class ShardCache:
-    """LRU cache of shards, keyed by hash.
+    """LRU cache of shards below the cache of the run store, keyed by hash.
 
     Several processes may share it: `open` returns an open file, so deleting the copy does no harm.
-
-    Args:
-        folder: default: below the cache of the run store.
-        max_bytes: total size of the copies; a larger shard is kept alone.
     """
 
-    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_CACHE_BYTES) -> None:
-        self._folder = folder or cache_root() / "corpus_shards"
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
+        self._folder = cache_root() / "corpus_shards"
 
     def open(self, uri: str, sha256: str, size: int) -> BinaryIO:
         """Open the shard at `uri`; fetch it when there is no copy of `size` bytes yet.
@@ -102,7 +98,7 @@ class ShardCache:
                 found.append((status.st_mtime, status.st_size, path))
         total = sum(held for _, held, _ in found)
         for _, held, path in sorted(found):
-            if total + size <= self._max_bytes:
+            if total + size <= MAX_CACHE_BYTES:
                 return
             path.unlink(missing_ok=True)
             total -= held

@@ -39,10 +39,6 @@ def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
     return str(rng.choice(choices)) if choices else ""
 
 
-def _background_word(background: str, rng: np.random.Generator) -> str:
-    return _pick(rng, words.BACKGROUND_WORDS.get(background, (_with_article(background),)))
-
-
 def _with_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
@@ -67,5 +63,6 @@ def _sentence(name: str, attributes: ClipAttributes, rng: np.random.Generator) -
         parts.append(_pick(rng, words.TEMPO_WORDS[attributes.tempo]))
     if attributes.background and rng.uniform() < 0.75:
         phrase = _pick(rng, words.BACKGROUND_PHRASES)
-        parts.append(phrase.format(_background_word(attributes.background, rng)))
+        choices = words.BACKGROUND_WORDS.get(attributes.background, (_with_article(attributes.background),))
+        parts.append(phrase.format(_pick(rng, choices)))
     return " ".join(parts)

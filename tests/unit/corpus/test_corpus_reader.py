@@ -159,15 +159,19 @@ def test_a_bad_shard_on_s3_is_an_error_that_names_it_and_what_recovers(
         keys(corpus)
 
 
-def test_the_cache_keeps_within_its_bound_and_what_was_used_last(tmp_path: Path, bucket: str) -> None:
+def test_the_cache_keeps_within_its_bound_and_what_was_used_last(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = write_corpus(tmp_path, put(bucket))
     size = corpus.shards[0].bytes
-    cache = ShardCache(tmp_path / "c", max_bytes=2 * size)
+    monkeypatch.setenv("SYNTHIO_CACHE", str(tmp_path / "c"))
+    monkeypatch.setattr("common.corpus.shards.MAX_CACHE_BYTES", 2 * size)
+    cache, copies = ShardCache(), tmp_path / "c" / "corpus_shards"
     for time, shard in enumerate([*corpus.shards[:2], corpus.shards[0]]):
         with cache.open(shard.uri, shard.sha256, shard.bytes):
-            os.utime(tmp_path / "c" / f"{shard.sha256}.tar", (time, time))
+            os.utime(copies / f"{shard.sha256}.tar", (time, time))
     with cache.open(corpus.shards[2].uri, corpus.shards[2].sha256, size):
-        held = {path.stem for path in (tmp_path / "c").glob("*.tar")}
+        held = {path.stem for path in copies.glob("*.tar")}
     assert held == {corpus.shards[0].sha256, corpus.shards[2].sha256}
 
 
