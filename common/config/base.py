@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from common.storage.hashing import changed
+
 WIRE_NULL = "__null__"
 """Stand-in for null, which KFP cannot carry inside a dict; `to_wire` writes it, and `Frozen` reads it back."""
 
@@ -41,13 +43,7 @@ class Plan(Frozen):
 
 def to_wire(value: Any) -> Any:
     """Replace every null in JSON values by `WIRE_NULL`."""
-    if value is None:
-        return WIRE_NULL
-    if isinstance(value, dict):
-        return {key: to_wire(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [to_wire(item) for item in value]
-    return value
+    return changed(value, lambda one: WIRE_NULL if one is None else one)
 
 
 class OptimConfig(Frozen):
