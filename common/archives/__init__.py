@@ -64,10 +64,9 @@ def unpack_into(
     limits: ArchiveLimits = _NO_LIMITS_GIVEN,
     skip_others: bool = False,
 ) -> int:
-    """Unpack an archive into an existing `folder`; after an error some of its files remain there.
+    """Unpack an archive into an existing `folder`, which is private to the caller and without links.
 
-    Args:
-        folder: private to the caller and without links, such as one that is not published yet.
+    After an error some files remain there.
 
     Raises:
         DataError: as in `read_members`; or a file of that name exists.

@@ -31,11 +31,7 @@ class Recording:
     noise_db: tuple[float, ...]
 
     def applied(self, audio: np.ndarray, rate: int, seed: int) -> np.ndarray:
-        """Audio (C, T) float32 through the filter, at `LEVEL_DBFS`, with the noise.
-
-        Args:
-            rate: in Hz, that of the clips that the filter was fitted to.
-        """
+        """Audio (C, T) float32 through the filter, at `LEVEL_DBFS`, with the noise; at the `rate` in Hz of the fit."""
         filtered = levelled(_shaped(audio, np.array(self.gains_db), rate))
         white = 0.1 * np.random.default_rng(seed).standard_normal(audio.shape)
         return np.asarray(filtered + _shaped(white, np.array(self.noise_db) - _white_floor(rate), rate), np.float32)
@@ -60,13 +56,8 @@ def fit_recording(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray], rate
     """Filter and noise that turn the conditions of `made` clips into those of `wanted` ones.
 
     The equaliser is the difference of the mean log spectra, smoothed over bands. Noise is added where the wanted floor
-    lies above that of the filtered clips. Both sets should have the same labels in equal shares.
-
-    Args:
-        made: mono (T,), at `rate`.
-        rate: in Hz.
-
-    Returns none where all clips of a set are silent.
+    lies above that of the filtered clips. Both sets, mono (T,) at `rate` Hz, should have the same labels in equal
+    shares. Returns none where all clips of a set are silent.
     """
     sets = [[conditions(clip, rate) for clip in clips if not is_silent(clip)] for clips in (made, wanted)]
     if not all(sets):

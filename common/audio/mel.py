@@ -173,13 +173,9 @@ def mel_filters(
 
 
 def spectrogram(waveform: NDArray[np.float32], rate: int) -> NDArray[np.uint8]:
-    """Log-mel spectrogram as an image, (PICTURE_BANDS, columns), highest band first; 255 = the loudest.
+    """Log-mel spectrogram of a mono clip (T,) as an image, (PICTURE_BANDS, columns), highest band first.
 
-    Frames of 32 ms; 50 Hz to half the rate; `RANGE_DB` below the loudest band is 0. A silent clip is all 0.
-
-    Args:
-        waveform: (T,) mono.
-        rate: in Hz.
+    Frames of 32 ms; 50 Hz to half the rate (Hz); 255 = the loudest, `RANGE_DB` below it is 0. A silent clip is all 0.
     """
     size = 2 ** round(np.log2(0.032 * rate))
     hop = max(size // 4, -(-(len(waveform) - size) // PICTURE_COLUMNS))

@@ -49,11 +49,9 @@ class CaptionWriter(Protocol):
 
 
 def make_request(task: Task, checks: CheckConfig, refused: Sequence[str] | None = None) -> Request:
-    """Build the request for a task, or for its repair.
+    """Build the first request for a task, or, with the reason codes of a `refused` reply, that for its repair.
 
-    Args:
-        refused: reason codes of the first reply; None for the first request. Nothing of the
-            reply itself is repeated to the writer.
+    Nothing of the reply itself is repeated to the writer.
     """
     book = prompt_book()
     prompt = book.prompts[task.prompt]
@@ -286,10 +284,7 @@ def extract_pools(
     """Pools of the elements of captions (see `build_pools`), and a tally of their origin.
 
     Task ids consist of labels and caption, so a caption is asked for once per run, for all stages, replicates, recipes
-    and shards.
-
-    Args:
-        rows: label id, clip id, labels and caption.
+    and shards. `rows` are label id, clip id, labels and caption.
     """
     named = [(label_id, clip_id, tuple(map(normalize_label, labels)), text) for label_id, clip_id, labels, text in rows]
     tasks = {}

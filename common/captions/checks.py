@@ -196,10 +196,7 @@ def in_other_language(text: str, language: str) -> bool:
     """Whether `text` has more function words of one other language than of `language`, and at least `MIN_WORDS`.
 
     Captions are too short for letter statistics, which misjudge `a loud hum, hiss`. A caption without function
-    words is never refused.
-
-    Args:
-        text: without the labels, which may be in any language.
+    words is never refused. Labels, which may be in any language, are no part of `text`.
     """
     words = {word.replace("’", "'") for word in _WORD.findall(text.lower())}
     lists = _function_words()

@@ -64,14 +64,11 @@ class _Piece(NamedTuple):
 
 
 def read_reply(text: str, extraction: bool, max_depth: int) -> Found:
-    """Captions or elements of a reply.
+    """Captions of a reply, or, for an `extraction`, elements.
 
     The model's thoughts are left out. JSON objects with the field asked for count wherever they stand and whatever else
     they hold, before objects that are only nearly JSON (single quotes, bare names, commas too many). Captions may also
     come as a JSON array or as numbered or marked lines. What is whole in an object that was cut off is used.
-
-    Args:
-        extraction: whether elements are wanted, rather than captions.
     """
     answer = without_thought(text)
     if answer is None:

@@ -136,9 +136,7 @@ class Refused(Exception):
 class Passing(Exception):
     """Transient failure of a request; the message is a reason code.
 
-    Args:
-        kind: a fault counts as an attempt; a limit of the server is waited out; a request that was adapted to the
-            server is sent again at once.
+    A fault counts as an attempt; a limit of the server is waited out; an adapted request is sent again at once.
     """
 
     def __init__(self, reason: str, wait_s: float = 0.0, kind: Literal["fault", "limit", "adapted"] = "fault") -> None:

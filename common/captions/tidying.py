@@ -32,10 +32,9 @@ _KEPT_SYMBOLS = "°\ufffd"
 
 
 def tidy(text: str, labels: Sequence[str] = ()) -> str:
-    """Plain form of a caption or phrase, on one line; the labels in it stand as they are written here.
+    """Plain form of a caption or phrase, on one line.
 
-    Args:
-        labels: normalised; found whatever their quotes, dashes, case, `_` and `/`, and never changed.
+    The labels, normalised, are found whatever their quotes, dashes, case, `_` and `/`, and stand as written here.
     """
     text = unicodedata.normalize("NFC", text)
     parts = _split(text, labels)

@@ -246,10 +246,7 @@ def train_contrastive(
 def equalizer_gains(count: int, mel_bins: int, deviation_db: float, generator: torch.Generator) -> Tensor:
     """Draw random smooth equalisers for log-mel spectrograms (FilterAugment, arXiv 2110.03282).
 
-    Args:
-        deviation_db: standard deviation of the gain at each of six points over the bands.
-
-    Returns (count, 1, 1, mel_bins) dB.
+    Returns (count, 1, 1, mel_bins) dB; `deviation_db` is the standard deviation at each of six points over the bands.
     """
     points = deviation_db * torch.randn(count, 1, 6, generator=generator)
     gains = torch.nn.functional.interpolate(points, mel_bins, mode="linear", align_corners=True)

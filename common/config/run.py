@@ -72,10 +72,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def load_preset(name: str, overrides: str = "") -> RunConfig:
-    """Load preset `name` with `overrides` applied.
-
-    Args:
-        name: a file in `PRESETS_DIR`, without `.yaml`.
+    """Load preset `name`, a file in `PRESETS_DIR` without `.yaml`, with `overrides` applied.
 
     Raises ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.
     """

@@ -60,11 +60,7 @@ class Tally(Sum):
     usage: Usage = Usage()
 
     def figures(self, now: Tally) -> dict[str, float | int]:
-        """Figures for the run's page.
-
-        Args:
-            now: tally of this execution only; empty if all captions were already finished.
-        """
+        """Figures for the run's page; `now` is the tally of this execution, empty if all captions were finished."""
         return {
             "repaired": self.repaired,
             "replaced": self.replaced,

@@ -129,10 +129,7 @@ class CorpusLatent(NamedTuple):
 class Corpus:
     """Reader of the `corpus` artifact; verifies each shard's hash before its first use.
 
-    Shards on S3 are read through a local cache of bounded size.
-
-    Attributes:
-        shards: in the order of the manifest.
+    Shards, here in the manifest's order, are read through a local cache of bounded size where they lie on S3.
 
     Raises DataError: the manifest is of another version.
     """
@@ -161,8 +158,7 @@ class Corpus:
     @property
     def labels(self) -> list[str]:
         """Sorted labels; empty for a corpus without labels."""
-        labels: list[str] = self.manifest["labels"]
-        return labels
+        return list(self.manifest["labels"])
 
     def vocabulary(self) -> list[tuple[str, float]]:
         """Embedded vocabulary as `(piece, log probability)`."""
@@ -279,11 +275,8 @@ def _audio_clips(samples: Iterator[tuple[str, dict[str, bytes]]]) -> Iterator[Co
 def read_shard(source: Path | BinaryIO, name: str = "") -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the samples of a tar shard as `(key, {suffix: bytes})`, streamed; nothing is written to disk.
 
-    Args:
-        name: for messages; default: the path.
-
-    Raises:
-        DataError: the archive is truncated or broken, or a member is not a regular file, of another kind, or too large.
+    Raises DataError, with the `name` or path: the archive is truncated or broken, or a member is not a regular file, of
+    another kind, or too large.
     """
     key, parts = "", dict[str, bytes]()
     try:

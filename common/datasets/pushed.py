@@ -29,10 +29,7 @@ VERSION = 1
 
 
 def push_dataset(spec: DatasetSpec, store: ObjectStore, left_out: Callable[[Drop], None] = lambda drop: None) -> str:
-    """Copy a dataset of files into `store`.
-
-    Args:
-        left_out: called with each clip that is not pushed.
+    """Copy a dataset of files into `store`, and call `left_out` with each clip that is not pushed.
 
     Raises:
         DataError: the dataset cannot be listed, a file is missing, or a path leads out of the audio root.
@@ -84,10 +81,7 @@ def _push_ids(path: Path, store: ObjectStore) -> str:
 def fetch_dataset(
     spec: DatasetSpec, folder: Path, choose: Callable[[list[Row]], list[Row]] | None = None
 ) -> DatasetSpec:
-    """Copy a pushed dataset to `folder`; existing files are kept.
-
-    Args:
-        choose: selects the rows whose files are needed; None = all.
+    """Copy a pushed dataset, or the files of the rows that `choose` selects, to `folder`; existing files are kept.
 
     Raises:
         DataError: the list of clips is damaged or of another version, or a path leads out of the audio root.

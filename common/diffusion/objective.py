@@ -77,11 +77,7 @@ def drop_rows(condition: Condition, null: Condition, drop: Tensor) -> Condition:
 
 
 class Noise:
-    """Unit normal draws `(B, D, L)`, one generator per clip; the last clip's draws fill up the batch.
-
-    Args:
-        shape: `(D, L)`.
-    """
+    """Unit normal draws `(B, D, L)`, one generator per clip; the last clip's draws fill up the batch."""
 
     def __init__(self, generators: Sequence[torch.Generator], shape: tuple[int, int], batch_size: int) -> None:
         self._generators, self._shape = generators, shape
@@ -99,13 +95,10 @@ class Noise:
 
 
 class Solver(ABC):
-    """Integrates from noise to latents in steps; stateful, so each batch needs its own.
-
-    Attributes:
-        times: `(K,)`, the network's time input at each step.
-    """
+    """Integrates from noise to latents in steps; stateful, so each batch needs its own."""
 
     times: Tensor
+    """`(K,)`, the network's time input at each step."""
 
     @abstractmethod
     def start(self, drawn: Tensor, init: Tensor | None) -> Tensor:

@@ -79,12 +79,9 @@ def sample(
 
 
 class TextCache:
-    """LRU cache of the text encoder's states, by caption.
+    """LRU cache of the text encoder's states, by caption; the encoder must not change while it lives.
 
     New captions are encoded in padded batches of one size, so that results depend on neither order nor neighbours.
-
-    Args:
-        backend: its text encoder must not change while the cache lives.
     """
 
     def __init__(self, backend: T2ABackend, batch_size: int, limit: int = 512) -> None:
@@ -171,13 +168,9 @@ class SteadyProcessor:
 
 @contextmanager
 def steady(transformer: Any, condition: Condition, null_rows: int) -> Iterator[Condition]:
-    """Fix the condition of a transformer for the block, if its cross-attention is supported.
+    """Fix the condition of a transformer for the block, if its cross-attention is supported; it is not trained there.
 
-    Args:
-        transformer: must not be trained inside the block.
-        null_rows: 0 without guidance.
-
-    Yields condition to call the transformer with, in place of `condition`.
+    Yields condition to call the transformer with, in place of `condition`; without guidance `null_rows` is 0.
     """
     attentions = _attentions(transformer)
     if not attentions:

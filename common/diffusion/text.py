@@ -50,13 +50,10 @@ def join(conditions: Sequence[Condition]) -> Condition:
 
 
 def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) -> PreTrainedTokenizerFast:
-    """Build the text encoder's tokenizer for a corpus's vocabulary (`vocabulary.json`).
+    """Build the text encoder's tokenizer for a corpus's vocabulary, `(piece, log probability)` by id.
 
     T5's unigram model, but not the class `T5Tokenizer`, which drops byte fallback whenever it is loaded
     (transformers 5), and with it every label in another script.
-
-    Args:
-        vocabulary: `(piece, log probability)`; ids are positions.
 
     Raises DataError: the first three pieces are not padding, end and unknown.
     """

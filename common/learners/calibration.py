@@ -59,14 +59,11 @@ def validation_figures(probabilities: Floats, targets: Floats, multi_label: bool
 
 
 def best_of(models: Mapping[Name, Losses]) -> Name:
-    """The model of the lowest loss.
+    """The model of the lowest loss, the first of equals.
 
     The loss of calibrated probabilities tells models apart better on few clips than the share of right answers does.
     Learners with splits of their own are compared by these, which keep whole groups; the best of them is compared on
     the validation clips with those that have none.
-
-    Args:
-        models: losses of each; the first of equals is taken.
     """
     judged = {name: told.judged_loss for name, told in models.items() if told.judged_loss is not None}
     rivals = [min(judged, key=lambda name: judged[name])] if judged else []

@@ -61,8 +61,7 @@ def _words(text: str) -> set[str]:
 def spelled_words(tokenizer: Path, label: str) -> list[str]:
     """Words of a label that a text encoder reads letter by letter, having met none of their parts.
 
-    Args:
-        tokenizer: folder with `tokenizer.json`; without this file nothing is known and nothing found.
+    None are found in a folder without `tokenizer.json`.
     """
     from tokenizers import Tokenizer
 

@@ -228,11 +228,8 @@ def missing_models(config: RunConfig, *places: str) -> list[str]:
 def check_fetched(config: RunConfig, preset: str, overrides: str, *places: str) -> None:
     """Refuse a run whose models are not where its stages look for them, before anything is trained.
 
-    Args:
-        preset: for the command in the message.
-
     Raises:
-        ConfigError: one line that names what is missing and the command that fetches it.
+        ConfigError: one line that names what is missing and the command that fetches it, with `preset`, `overrides`.
         StorageError: a store does not respond.
     """
     if not (missing := missing_models(config, *places)):
@@ -282,11 +279,7 @@ def heard_before(config: RunConfig, dataset: DatasetSpec) -> tuple[Heard, ...]:
 
 
 def exposure_sentences(heard: Sequence[Heard], clips: int) -> list[str]:
-    """One sentence a collection for readers of figures.
-
-    Args:
-        clips: number of test clips, all of which come from the dataset's collections.
-    """
+    """One sentence a collection for readers of figures on so many test `clips`, all from the dataset's collections."""
     sentences = []
     for collection in dict.fromkeys(each.collection for each in heard):
         models = [f"{each.model} ({each.what})" for each in heard if each.collection == collection]

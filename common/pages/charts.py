@@ -54,8 +54,7 @@ def histogram(
 ) -> Markup:
     """Stacked histogram of accepted (solid) and rejected (hatched) clips, with the thresholds as dashed lines.
 
-    Args:
-        domain: values at the left and right edge.
+    It reaches from the first value of `domain` to the second.
     """
     counts = [_counts(values, domain, bins) for values in (accepted, rejected)]
     top = max(1, *(a + b for a, b in zip(*counts, strict=True)))

@@ -18,8 +18,7 @@ HERE = Path(__file__).parent
 def render(template: Path, filters: Mapping[str, Callable[..., Any]] = {}, **variables: Any) -> str:
     """Render a self-contained page; every value is escaped except charts, and an undefined name is an error.
 
-    Args:
-        template: file that extends `base.html.j2`; it may call the functions of `common.pages.charts` as `charts`.
+    The template extends `base.html.j2` and may call the functions of `common.pages.charts` as `charts`.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),

@@ -32,13 +32,9 @@ class DemoClip(NamedTuple):
 
 
 def record(x: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Re-record a clip: short reverb, telephone band-pass, soft clipping, noise 10 to 20 dB below.
+    """Re-record a clip `(T,)` in [-1, 1] at `rate` Hz: short reverb, telephone band-pass, soft clipping, noise.
 
-    Args:
-        x: `(T,)` float in [-1, 1].
-        rate: Hz.
-
-    Returns `(T,)` float32 in [-1, 1].
+    The noise lies 10 to 20 dB below. Returns `(T,)` float32 in [-1, 1].
     """
     decay_s = rng.uniform(0.03, 0.12)
     t = np.arange(round(4 * decay_s * rate)) / rate

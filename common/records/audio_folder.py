@@ -59,8 +59,7 @@ def copy_audio_folder(
 ) -> None:
     """Write `folder/clips` from existing FLAC files, hard-linked where possible, replacing an existing one.
 
-    Args:
-        records: in the order of the metadata; consumed one by one, so an iterator keeps memory flat.
+    Records, in the metadata's order, are consumed one by one, so an iterator keeps memory flat.
 
     Raises:
         DataError: a record has no file, or two records share a clip id or file name.

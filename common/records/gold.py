@@ -14,10 +14,7 @@ from common.records.clips import GoldClip, Labelled
 
 
 class GoldSet:
-    """Reader of the artifact `gold` written by `prepare_dataset`.
-
-    Attributes:
-        labels: sorted; a clip's `label_id` is the index.
+    """Reader of the artifact `gold` written by `prepare_dataset`; a clip's `label_id` indexes its sorted `labels`.
 
     Raises DataError: the folder holds no gold set.
     """

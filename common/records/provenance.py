@@ -68,8 +68,7 @@ def read_provenance(folder: Path, clip_id: str) -> Provenance:
 def copy_provenance(target: Path, sources: Mapping[Path, Iterable[str]]) -> None:
     """Copy the provenance of chosen clips from other artifacts to `target`, unchanged, sorted by clip id.
 
-    Args:
-        sources: artifact folder → clip ids to take from it; a folder without provenance contributes nothing.
+    `sources` tells the clip ids by artifact; one without provenance contributes nothing.
     """
     parts = [_chosen(folder, frozenset(clip_ids)) for folder, clip_ids in sources.items()]
     _write(target, (line for _, line in heapq.merge(*parts)))

@@ -40,14 +40,11 @@ def cpu_count() -> int:
 def run_items(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int | None, start: Literal["fork", "spawn"] = "fork"
 ) -> Iterator[tuple[int, Result | Exception]]:
-    """Yield `(index, result or exception)` in order of completion.
+    """Yield `(index, result or exception)` in order of completion, from so many `workers`; None = one per core.
 
     `work` and `items` must be picklable. With one worker or one item everything runs in this process. Each worker gets
     one thread; two busy processes with two threads each are several times slower. Workers that use a GPU must be
     spawned: CUDA does not survive a fork. Items of a store that a model makes: `common.runtime.work`.
-
-    Args:
-        workers: number of processes; None = one per core.
     """
     with model_time():
         yield from _run_items(work, items, min(workers or cpu_count(), len(items)), start)

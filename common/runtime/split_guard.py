@@ -40,10 +40,8 @@ def running_as(stage: str) -> Iterator[None]:
 def check_may_open(path: Path) -> None:
     """Refuse access to a test split outside `evaluate_classifier`.
 
-    Args:
-        path: an artifact, its folder of clips, or a file in either.
-
-    Raises DataError: the path belongs to a test split, and the running stage is another one.
+    Raises DataError: the path, of an artifact, its folder of clips, or a file in either, belongs to a test split, and
+    the running stage is another one.
     """
     stage = RUNNING.get()
     if stage != READER and any((folder / TEST_SPLIT).is_file() for folder in (path, *path.parents[:2])):

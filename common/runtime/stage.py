@@ -33,10 +33,9 @@ class Stage:
         self.inside_models = Stopwatch()
 
     def verify(self, inputs: Mapping[str, str | None]) -> None:
-        """Verify inputs against their hashes; called here for inputs that a stage with nothing to do never opens.
+        """Verify inputs (folder by artifact; None or empty = not given) against their hashes.
 
-        Args:
-            inputs: artifact name → folder; None or empty = not given.
+        Stages call it for inputs that they never open where there is nothing to do.
 
         Raises StorageError: an input is missing or damaged.
         """
@@ -74,9 +73,7 @@ def stage(
     Logs settings and versions, unpacks and verifies the inputs and creates the output folders. On success, writes the
     figures to `metrics_path`, and hashes and packs every output (`common.storage.artifacts`). Outputs must not be
     empty, because KFP silently skips a missing one. However it ends, `stage.json` beside `metrics_path` says how.
-
-    Args:
-        inputs: artifacts that the stage always reads; see `Stage.verify`.
+    `inputs` are those that the stage always reads; see `Stage.verify`.
 
     Raises StorageError: an input is missing or damaged, or an output is empty.
     """

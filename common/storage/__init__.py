@@ -54,13 +54,10 @@ DATA_VARIABLE = "SYNTHIO_DATA"
 
 
 class ObjectStore(Protocol):
-    """Objects by key below one URI; every failure is a `StorageError` with a remedy.
-
-    Attributes:
-        uri: `file:///…` or `s3://bucket/prefix`, without a trailing slash.
-    """
+    """Objects by key below one URI; every failure is a `StorageError` with a remedy."""
 
     uri: str
+    """`file:///…` or `s3://bucket/prefix`, without a trailing slash."""
 
     def child(self, prefix: str) -> ObjectStore:
         """Sub-store below `prefix`."""

@@ -24,12 +24,9 @@ DONE = "DONE.json"
 
 
 class Checkpoints:
-    """Checkpoints `step-N/` of one item in training.
+    """Checkpoints `step-N/` of one item in training, in a store of their own.
 
     A checkpoint is valid when its `DONE.json` exists, which is written last and holds size and SHA-256 of every file.
-
-    Args:
-        store: holds nothing but these checkpoints.
     """
 
     def __init__(self, store: ObjectStore) -> None:

@@ -130,10 +130,8 @@ def check_key(key: str, uri: str) -> None:
 def locked(file: Path, busy: str, todo: str = "check the folder's permissions") -> Iterator[None]:
     """Keep other processes that lock `file` out of this block; the file is made, with its folder.
 
-    Args:
-        busy: what to say where another process is in such a block.
-
-    Raises StorageError: another process is, or the file cannot be written (`todo` says what to do then).
+    Raises StorageError: another process is in such a block (`busy` says so), or the file cannot be written (`todo` says
+    what to do then).
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

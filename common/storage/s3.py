@@ -27,15 +27,12 @@ _once_more = retry(retry=retry_if_exception_type(DamagedError), stop=stop_after_
 
 
 class S3Store:
-    """A prefix of a bucket as an object store.
+    """A prefix (no leading or trailing slashes; may be empty) of a bucket as an object store.
 
     Every object carries the SHA-256 of its content in its metadata; reading to the end verifies it. Safe to pass to
     other processes and threads; each process makes its own client. Unfinished parts found under a key after an upload
     are treated as left over from a killed one and aborted; a concurrent writer of the same key then sends its object
     again.
-
-    Args:
-        prefix: without leading or trailing slashes; may be empty.
     """
 
     def __init__(self, bucket: str, prefix: str, settings: S3Settings) -> None:
@@ -191,8 +188,7 @@ def _check_bucket(settings: S3Settings, bucket: str) -> None:
 class _Resuming(io.RawIOBase):
     """A stream that requests the rest of the same object version after a cut, and verifies the hash at the end.
 
-    Args:
-        get: `get(**arguments)` returns the response of GetObject.
+    `get(**arguments)` returns the response of GetObject.
 
     Raises:
         StorageError: the object is missing; while reading: it is unreachable for too long, or has changed.

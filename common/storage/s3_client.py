@@ -154,11 +154,7 @@ def _add_md5(params: Mapping[str, Any], **_: Any) -> None:
 
 
 class S3Error(StorageError):
-    """A request that failed after all retries.
-
-    Attributes:
-        code: error code of the store; empty when it did not respond.
-    """
+    """A request that failed after all retries; `code` is the store's error code, empty when it did not respond."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)

@@ -73,13 +73,7 @@ def parse_cells(text: str) -> tuple[Cell, ...]:
 
 
 def check_cells_per_run(cells: int, most: int) -> None:
-    """Check the number of cells of one run on a cluster.
-
-    Args:
-        most: that the backend bears; `cells_per_run` of the profile.
-
-    Raises ConfigError: there are more.
-    """
+    """Raise ConfigError for a run on a cluster with more cells than it bears, `cells_per_run` of the profile."""
     if cells > most:
         raise ConfigError(
             f"cells: {cells} in one run, of which Kubeflow bears {most} (1 MB for the state of a run); name fewer "

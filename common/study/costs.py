@@ -176,11 +176,7 @@ def shared_seconds(config: RunConfig, gpu: GPU) -> dict[str, float]:
 def cell_seconds(
     config: RunConfig, methods: Mapping[str, Method], n: int, replicates: int, gpu: GPU, clip_s: float = 10.0
 ) -> dict[str, float]:
-    """Seconds that the models of one cell compute on one GPU, by stage.
-
-    Args:
-        clip_s: usual duration of the clips in seconds.
-    """
+    """Seconds that the models of one cell, whose clips usually last `clip_s`, compute on one GPU, by stage."""
     counts, tenths = count_work(config, methods, n, replicates), clip_s / 10
     drawn = tenths * TRANSFORMER
     synthesis, training = config.synthesize_audio, config.train_classifier

@@ -59,14 +59,11 @@ class Speed:
 
 
 class Curve(list[dict[str, float]]):
-    """Recorded rows of figures, with the training speed beside them.
-
-    Attributes:
-        best_step: the step that the model's final weights come from.
-    """
+    """Recorded rows of figures, with the training speed beside them."""
 
     speed: dict[str, float]
     best_step: int
+    """The step that the model's final weights come from."""
 
 
 def fit(
@@ -227,8 +224,7 @@ class _Training:
 def best_by(figure: str, start: float | None = None, smallest: bool = False) -> Callable[[Rows], int]:
     """Build the `best` of `fit` that picks the step with the largest or smallest `figure`; without any the last step.
 
-    Args:
-        start: value before training; competes as step 0, and wins among equals, as earlier steps do.
+    The value before training, `start`, competes as step 0, and wins among equals, as earlier steps do.
     """
 
     def best(rows: Rows) -> int:

@@ -45,10 +45,8 @@ def assign(target: Tensor, value: Tensor) -> None:
 def shard(root: nn.Module, processes: int, device: torch.device) -> None:
     """Shard the weights of `root` over the processes, in place, each transformer block separately.
 
-    Weights are gathered in fp32 and cast by autocast, so the result equals that of the whole model.
-
-    Args:
-        root: may be called through its forward pass only.
+    Weights are gathered in fp32 and cast by autocast, so the result equals that of the whole model. `root` may then be
+    called through its forward pass only.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

@@ -29,8 +29,7 @@ FIELDS = ("done", "best_step", "curve", "window")
 class Ema:
     """Averages of `parameters`, with a decay that rises to `decay`: min(decay, (1 + step) / (10 + step)).
 
-    Args:
-        decay: 0 = no averaging; `averages` is then empty and all methods do nothing.
+    With 0 nothing is averaged: `averages` is empty and all methods do nothing.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:

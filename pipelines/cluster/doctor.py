@@ -49,11 +49,7 @@ class Check:
 
 
 def examine_cluster(connection: Connection, profile: Profile, config: RunConfig, store: str) -> Iterator[Check]:
-    """Check API, namespace, store, images, GPUs, caption writer and models.
-
-    Args:
-        store: address of the run store; empty = not given, so not checked.
-    """
+    """Check API, namespace, store (its address; empty = not checked), images, GPUs, caption writer and models."""
     # A pod of a profile, such as a notebook, knows its namespace without KFP_NAMESPACE.
     namespace = connection.namespace
     try:

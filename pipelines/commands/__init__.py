@@ -41,10 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: the command's name and its options; default: the arguments of this process.
+    """Run one command, with its name and options as in the arguments of this process.
 
     Returns exit status: the command's own (0 = done, 1 = partly failed), 2 = bad input, reported in one line, or 128 +
     the number of the signal that ended it.

@@ -61,11 +61,8 @@ def want(source: str, n: int, config: RunConfig) -> Wanted:
 def bring(wanted: Sequence[Wanted], allowed: bool) -> None:
     """Fetch the published datasets that are not on this machine, each announced in a line.
 
-    Args:
-        allowed: False = a missing one is an error.
-
     Raises:
-        ConfigError: one may not be downloaded, by its access or by the user's word; nothing is fetched then.
+        ConfigError: one may not be downloaded, by its access, or as `allowed` says; nothing is fetched then.
         DataError: an archive is not the expected one.
         StorageError: a server does not answer, or the disk is full; the same call resumes.
     """
@@ -96,10 +93,8 @@ def local_parameters(wanted: Wanted) -> dict[str, Any]:
 def cluster_parameters(wanted: Wanted, store: str) -> dict[str, Any]:
     """The same parameters of a run on a cluster, whose pods do not see this machine's files.
 
-    A registered dataset is looked up in `store`; without one it goes by its name, and the run's first task looks it up.
-
-    Args:
-        store: address of the run store; empty = not given.
+    A registered dataset is looked up in `store`; without one (empty) it goes by its name to the run's first task, which
+    looks it up.
 
     Raises ConfigError: pods cannot read the dataset.
     """

@@ -40,9 +40,6 @@ def audio_files(place: Path) -> list[tuple[Path, str]]:
 def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[str, Any]]:
     """Classify files one by one, window by window where they are long; memory does not grow with their length.
 
-    Args:
-        model: a classifier directory of any kind; see `open_classifier`.
-
     Yields:
         Per file `{file, label, probability, probabilities}` with the most probable label; where clips may have several
         labels also `labels`, those at or above the model's threshold; `{file, error}` for a file that cannot be read.

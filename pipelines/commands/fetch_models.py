@@ -74,8 +74,7 @@ class Listing:
 def fetched(model: str, asked: str | None) -> ModelRecord | None:
     """Record of a model on this machine, whose files were verified; None = it is absent, or a file is damaged.
 
-    Args:
-        asked: commit; None = the one in `models.yaml`.
+    It is that of the commit `asked` for; None = the one in `models.yaml`.
 
     Raises:
         ConfigError: no commit is known.
@@ -249,10 +248,7 @@ def _told(model: str, revision: str) -> Iterator[None]:
 
 
 def plan_fetch(models: dict[str, str | None]) -> tuple[list[ModelRecord], list[Listing]]:
-    """Sort models into those on this machine and those to fetch: gated ones first, then the smallest.
-
-    Args:
-        models: hub ids with commits; None = the one in `models.yaml`.
+    """Sort models, hub ids with commits, into those on this machine and those to fetch: gated first, then the smallest.
 
     Raises:
         ConfigError: no commit is known, the hub denies access, or it has no such model or commit.

@@ -67,11 +67,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def build_command(
     builder: str, layer: str, names: Sequence[str], extra: Sequence[str] = (), target: str = "stages"
 ) -> list[str]:
-    """Command that builds `target` of the Dockerfile on one of its layers.
-
-    Args:
-        builder: program with its arguments, such as `docker build`; the context is passed last.
-    """
+    """Command that builds `target` of the Dockerfile on one of its layers, by a builder such as `docker build`."""
     revision = commit() or "unknown"
     labels = {"version": VERSION, "revision": revision, "title": f"synthio {layer}", "licenses": "Apache-2.0"}
     command = [*shlex.split(builder), "--file", str(ROOT / "docker" / "Dockerfile"), "--target", target]

@@ -42,12 +42,9 @@ def in_order(tasks: Mapping[str, Any]) -> list[str]:
 
 
 class Observer:
-    """Record of the tasks of one local run, which run one after another.
+    """Record of the tasks of one local run, which run one after another with these `variables` of the environment.
 
     After a task has failed, no other one of its cell, or of a run without cells, is started.
-
-    Args:
-        variables: of the environment of its tasks.
 
     Attributes:
         stages: one row per task in order: name, seconds, of these inside models, cached, state, and the error when it
@@ -143,10 +140,8 @@ class Observer:
 def container_runner(environment: Mapping[str, str], *, network: bool) -> Any:
     """Build kfp's DockerRunner with the limits of the pods on a cluster.
 
-    These are: unprivileged user, no capabilities, read-only root file system, a temporary folder that is also HOME.
-
-    Args:
-        network: whether containers use the host's network; a remote store or endpoint needs it.
+    These are: unprivileged user, no capabilities, read-only root file system, a temporary folder that is also HOME. The
+    host's `network` is for a remote store or endpoint.
 
     Raises ConfigError: no container engine answers.
     """

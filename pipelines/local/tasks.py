@@ -60,8 +60,7 @@ class Tasks:
     def run(self, command: list[str], variables: Mapping[str, str], watch: Watch) -> int:
         """Run one task, whose output `watch` takes, and return its exit status.
 
-        Args:
-            variables: of its environment, besides those of this process.
+        Its environment has these `variables` besides those of this process.
 
         Raises Stopped: a signal came before or during the task; none of its processes is left.
         """
@@ -122,11 +121,8 @@ TASKS = Tasks()
 class Watch:
     """A task that is to run; its own text goes to standard output, its events to the terminal.
 
-    Args:
-        command: kfp's command, which names the folder of the task's outputs.
-
     Attributes:
-        folder: of the task's outputs; None = the command is none of kfp's, so that only its output is shown.
+        folder: of the task's outputs, as kfp's command names it; None = another command, whose output alone is shown.
         variables: environment variables that tell the task where to leave events and record.
     """
 
