@@ -112,8 +112,7 @@ def _read(file: BinaryIO, where: str, names: Names, limits: ArchiveLimits) -> It
 class _Member(io.RawIOBase):
     """File object over exactly `size` bytes of an archive; fewer are an error, more are not read.
 
-    Args:
-        read: returns at most the requested number of bytes of the member, none at its end.
+    `read` returns at most the requested number of bytes of the member, none at its end.
     """
 
     def __init__(self, read: Callable[[int], bytes], size: int, where: str) -> None:

@@ -20,22 +20,19 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\.
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """Caps on an untrusted archive; the values are ours, at least ten times those of a corpus shard.
-
-    Attributes:
-        total_bytes: size of all files and headers, unpacked.
-        ratio: unpacked to packed bytes of the whole, from `ratio_from_bytes` unpacked ones on. FLAC and WAV shrink to
-            a fifth or less, silence to a thousandth.
-        ratio_from_bytes: unpacked size from which `ratio` applies.
-        path_bytes: length of a name in UTF-8.
-    """
+    """Caps on an untrusted archive; the values are ours, at least ten times those of a corpus shard."""
 
     members: int = 200_000
     member_bytes: int = 2**28
     total_bytes: int = 2**36
+    """Size of all files and headers, unpacked."""
     ratio: float = 200.0
+    """Unpacked to packed bytes of the whole, from `ratio_from_bytes` unpacked ones on. FLAC and WAV shrink to a fifth
+    or less, silence to a thousandth."""
     ratio_from_bytes: int = 2**24
+    """Unpacked size from which `ratio` applies."""
     path_bytes: int = 240
+    """Length of a name in UTF-8."""
     depth: int = 8
 
 

@@ -28,9 +28,7 @@ class Stream(Protocol):
 class Inflated:
     """Decompressed bytes of a stream, with a check of the ratio of unpacked to packed bytes.
 
-    Args:
-        file: the stream after its first bytes.
-        head: these first bytes, at least `MAGIC_BYTES` unless the stream is shorter.
+    `file` is the stream after its first bytes, `head`: at least `MAGIC_BYTES` unless it is shorter.
 
     Raises Refused: the compression is not supported.
     """

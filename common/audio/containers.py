@@ -36,22 +36,19 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclass(frozen=True)
 class _Chunks:
-    """Chunks of a container.
-
-    Attributes:
-        start: place of the first chunk.
-        head: `struct` format of a chunk's id and size.
-        counted: bytes of the chunk's own head that its size includes.
-        align: chunks start at multiples of this, counted from the first.
-        skipped: bytes between the head and the samples that the size includes.
-    """
+    """Chunks of a container."""
 
     start: int
+    """Place of the first chunk."""
     head: str
+    """`struct` format of a chunk's id and size."""
     data: bytes
     counted: int = 0
+    """Bytes of the chunk's own head that its size includes."""
     align: int = 2
+    """Chunks start at multiples of this, counted from the first."""
     skipped: int = 0
+    """Bytes between the head and the samples that the size includes."""
 
     @property
     def head_bytes(self) -> int:

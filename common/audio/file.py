@@ -75,20 +75,17 @@ class AudioError(DataError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """Facts about an audio file.
-
-    Attributes:
-        container: such as WAV, FLAC, OGG, MP3.
-        encoding: such as PCM_16, DOUBLE, VORBIS.
-        open_ended: the file does not say where it ends, so that a loss at its end would not show.
-    """
+    """Facts about an audio file."""
 
     container: str
+    """Such as WAV, FLAC, OGG, MP3."""
     encoding: str
+    """Such as PCM_16, DOUBLE, VORBIS."""
     sample_rate_hz: int
     channels: int
     frames: int
     open_ended: bool = False
+    """The file does not say where it ends, so that a loss at its end would not show."""
 
     @property
     def duration_s(self) -> float:

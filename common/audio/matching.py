@@ -20,15 +20,12 @@ _NOTHING_DB = -120.0
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One filter and one noise for all clips of a set.
-
-    Attributes:
-        gains_db: of each band; bands are even in the logarithm of frequency, from `LOWEST_HZ` to Nyquist.
-        noise_db: level of the noise added in each band to a clip at `LEVEL_DBFS`, on the scale of `conditions`.
-    """
+    """One filter and one noise for all clips of a set."""
 
     gains_db: tuple[float, ...]
+    """Of each band; bands are even in the logarithm of frequency, from `LOWEST_HZ` to Nyquist."""
     noise_db: tuple[float, ...]
+    """Level of the noise added in each band to a clip at `LEVEL_DBFS`, on the scale of `conditions`."""
 
     def applied(self, audio: np.ndarray, rate: int, seed: int) -> np.ndarray:
         """Audio (C, T) float32 through the filter, at `LEVEL_DBFS`, with the noise; at the `rate` in Hz of the fit."""

@@ -35,15 +35,12 @@ HARMLESS = frozenset({"hidden", "other", "empty_folder"})
 
 
 class Found(NamedTuple):
-    """A file or folder of a walk.
-
-    Attributes:
-        source: path relative to the root, in POSIX form; bytes that are no UTF-8 are written as `\\xe9`.
-        reason: code of why it is not taken; empty = it is a file to take.
-    """
+    """A file or folder of a walk."""
 
     source: str
+    """Path relative to the root, in POSIX form; bytes that are no UTF-8 are written as `\\xe9`."""
     reason: str = ""
+    """Code of why it is not taken; empty = it is a file to take."""
     detail: str = ""
 
 

@@ -105,9 +105,7 @@ class RequestCache:
 class Desk:
     """Sends tasks to a writer and returns only captions and elements that passed the checks.
 
-    Args:
-        grammar: writes the pieces that no reply held.
-        cache: None for a writer that costs nothing.
+    The grammar writes the pieces that no reply held. A writer that costs nothing has no cache.
     """
 
     def __init__(
@@ -121,11 +119,9 @@ class Desk:
         return self._writer.name
 
     def ask(self, tasks: Sequence[Task], taken: dict[str, set[str]] | None = None) -> tuple[dict[str, Answer], Tally]:
-        """Answers by task id, and a tally of their origin. The order of `tasks` does not matter.
+        """Answers by id of the tasks, which are distinct and in any order, and a tally of their origin.
 
-        Args:
-            tasks: with distinct ids.
-            taken: captions by scope that must not be written again.
+        Captions in `taken`, by scope, are not written again.
 
         Raises:
             ConfigError: the writer cannot work with its settings.

@@ -84,11 +84,9 @@ class _Completion(BaseModel):
 
 
 class EndpointWriter:
-    """A `CaptionWriter` over HTTP.
+    """A `CaptionWriter` over HTTP, with the key as a bearer token; None = no header.
 
-    Args:
-        max_reply_bytes: larger replies are dropped while they arrive.
-        api_key: sent as a bearer token; None = no header.
+    Replies above `max_reply_bytes` are dropped while they arrive.
     """
 
     def __init__(self, config: EndpointConfig, max_reply_bytes: int, api_key: SecretStr | None = None) -> None:

@@ -28,13 +28,9 @@ Pool = tuple[Element, ...]
 
 
 def build_pools(elements: Iterable[tuple[int, str, Elements]], seed: int) -> dict[int, Pool]:
-    """Build the pools by label id.
+    """Build the pools from label id, clip id and elements of each clip, in any order.
 
-    Args:
-        elements: label id, clip id and elements of each clip, in any order.
-        seed: chooses the owner among several clips with the same phrase.
-
-    Returns for each label id its distinct phrases, sorted; equal for any order of `elements`.
+    Returns for each label id its distinct phrases, sorted; of several clips with a phrase `seed` chooses the owner.
     """
     owners: dict[int, dict[tuple[Literal["events", "scenes"], str], set[str]]] = {}
     for label_id, clip_id, found in elements:

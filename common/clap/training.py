@@ -146,13 +146,9 @@ def contrastive_loss(
 
 
 def two_way_cross_entropy(similarity: Tensor, targets: Tensor, scale_audio: Tensor, scale_text: Tensor) -> Tensor:
-    """Mean of audio-to-text and text-to-audio cross-entropy (arXiv 2211.06687).
+    """Mean of audio-to-text and text-to-audio cross-entropy (arXiv 2211.06687), of (B, B) cosines, audio by text.
 
-    transformers' own loss takes text-to-audio twice.
-
-    Args:
-        similarity: (B, B) cosines, audio by text.
-        targets: (B, B), symmetric, rows sum to 1.
+    Targets (B, B) are symmetric, rows sum to 1. transformers' own loss takes text-to-audio twice.
     """
     cross_entropy = nn.functional.cross_entropy
     by_audio, by_text = similarity * scale_audio, similarity.T * scale_text

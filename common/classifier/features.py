@@ -42,18 +42,16 @@ class FrontEnd(ABC):
     """Converts waveforms to frames, once per clip, and windows of frames to model inputs.
 
     Equal front ends give equal frames.
-
-    Attributes:
-        spectral: whether a frame is a spectrum, so that SpecAugment can mask it.
-        peak: largest sample to which each clip is scaled; None = clips are heard as they are.
     """
 
     sample_rate_hz: int
     max_length: int
     pad_value: float
     spectral = False
+    """Whether a frame is a spectrum, so that SpecAugment can mask it."""
     frame_length = hop_length = 1
     peak: float | None = None
+    """Largest sample to which each clip is scaled; None = clips are heard as they are."""
 
     @abstractmethod
     def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:

@@ -11,20 +11,17 @@ from common.errors import ConfigError, unknown_name
 
 
 class Learner(Frozen):
-    """A way from labelled clips to a classifier.
-
-    Attributes:
-        simple: whether a sceptic would try it first; the verdict says so where it does best.
-        slow: whether one training takes seconds; its settings are then chosen by a single split.
-        frozen: the pretrained model whose features it takes, `classifier`, `clap` or `encoder` (one of the settings).
-        on_spectrograms: whether it is trained on spectrograms, which SpecAugment can mask.
-    """
+    """A way from labelled clips to a classifier."""
 
     title: str
     simple: bool = False
+    """Whether a sceptic would try it first; the verdict says so where it does best."""
     slow: bool = False
+    """Whether one training takes seconds; its settings are then chosen by a single split."""
     frozen: str | None = None
+    """The pretrained model whose features it takes, `classifier`, `clap` or `encoder` (one of the settings)."""
     on_spectrograms: bool = False
+    """Whether it is trained on spectrograms, which SpecAugment can mask."""
 
 
 AST, PROBE_FIRST, BLEND = "ast", "ast_probe_first", "blend"

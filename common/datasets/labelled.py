@@ -24,14 +24,10 @@ COLUMNS = ("path", "label", "split", "group")
 
 
 def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
-    """List the clips of a label file.
+    """List the clips of a label file with paths relative to `root`; with `multi_label` a cell may hold several labels.
 
     A file that is not there is taken under another spelling of its name (Unicode form, case, `\\` for `/`) if exactly
     one such file is there and no other row names it.
-
-    Args:
-        root: folder of relative paths.
-        multi_label: whether a cell may hold several labels.
 
     Raises DataError: the file or the folder is missing or malformed, or no row can be used.
     """

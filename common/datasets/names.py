@@ -24,9 +24,7 @@ class NameFinder:
     def spellings(self, root: Path, source: str) -> list[str]:
         """Files below `root` whose names differ from `source` in Unicode form, case or `/` for `\\` only.
 
-        Args:
-            root: folder of relative paths.
-            source: listed path, relative or absolute, that is no file.
+        `source` is a listed path, relative or absolute, that is no file.
 
         Returns their paths as in `source`; the nearest spelling only, and so more than one only if equally near.
         """

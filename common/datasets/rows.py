@@ -14,20 +14,17 @@ from common.errors import DataError
 
 @dataclass(frozen=True)
 class Row:
-    """A listed clip.
-
-    Attributes:
-        source: path relative to the audio root, in POSIX form.
-        label: its label, or the first of several.
-        split: `train`, `val` or `test`; None = not given.
-        group: recording, speaker or artist.
-    """
+    """A listed clip."""
 
     path: Path
     source: str
+    """Path relative to the audio root, in POSIX form."""
     label: str
+    """Its label, or the first of several."""
     split: str | None = None
+    """`train`, `val` or `test`; None = not given."""
     group: str | None = None
+    """Recording, speaker or artist."""
     further_labels: tuple[str, ...] = ()
     fold: int | None = None
 
@@ -44,20 +41,17 @@ class Row:
 
 @dataclass
 class Listing:
-    """Listing of a dataset.
-
-    Attributes:
-        rows: usable rows, in order.
-        ignored_files: files without an audio suffix, or outside the official lists of a dataset.
-        notices: oddities that leave no clip out.
-    """
+    """Listing of a dataset."""
 
     rows: list[Row] = field(default_factory=list)
+    """Usable rows, in order."""
     dropped: list[Drop] = field(default_factory=list)
     ignored_columns: list[str] = field(default_factory=list)
     ignored_files: list[str] = field(default_factory=list)
+    """Files without an audio suffix, or outside the official lists of a dataset."""
     spellings: Spellings = field(default_factory=lambda: Spellings("label"), compare=False)
     notices: list[Notice] = field(default_factory=list)
+    """Oddities that leave no clip out."""
 
 
 SPLITS = {

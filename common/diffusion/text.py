@@ -21,15 +21,12 @@ log = get_logger("text")
 
 @dataclass(frozen=True)
 class Condition:
-    """Condition of a batch of clips.
-
-    Attributes:
-        cross: `(B, S, E)`: text tokens (padding zeroed), then the seconds; for cross-attention.
-        global_: `(B, 1, G)`: the seconds; prepended to the latents.
-    """
+    """Condition of a batch of clips."""
 
     cross: Tensor
+    """`(B, S, E)`: text tokens (padding zeroed), then the seconds; for cross-attention."""
     global_: Tensor
+    """`(B, 1, G)`: the seconds; prepended to the latents."""
 
     def __getitem__(self, rows: Tensor | slice | list[int]) -> Condition:
         """Select rows."""

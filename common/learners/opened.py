@@ -45,15 +45,12 @@ Source = Callable[[int], AbstractContextManager[MonoStream]]
 
 @dataclass(frozen=True)
 class Opened(ABC):
-    """A classifier that is ready to hear clips.
-
-    Attributes:
-        threshold: least probability of a label that counts as heard, where labels are independent; None = not stated.
-    """
+    """A classifier that is ready to hear clips."""
 
     labels: tuple[str, ...]
     multi_label: bool
     threshold: float | None
+    """Least probability of a label that counts as heard, where labels are independent; None = not stated."""
 
     @property
     @abstractmethod

@@ -16,16 +16,13 @@ CONCEPTS = "concepts.json"
 
 @dataclass(frozen=True)
 class Nearness:
-    """A label and the concept of the model that shares most words with it.
-
-    Attributes:
-        concept: None = none shares a word.
-        shared: words in both, as a share of the words in either; 1 = the same words.
-    """
+    """A label and the concept of the model that shares most words with it."""
 
     label: str
     concept: str | None
+    """None = none shares a word."""
     shared: float
+    """Words in both, as a share of the words in either; 1 = the same words."""
 
 
 def concepts_of(model: str) -> list[str] | None:

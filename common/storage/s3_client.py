@@ -68,26 +68,23 @@ _UNREACHABLE = f"check AWS_ENDPOINT_URL_S3 and the network; {_AGAIN}"
 
 @dataclass(frozen=True)
 class S3Settings:
-    """Endpoint, timeouts, retries and part size; credentials come from the environment or any other source of boto3.
-
-    Attributes:
-        endpoint: URL of an S3-compatible store; None = AWS.
-        region: the bucket's; None = boto3's default, `us-east-1` with an `endpoint`.
-        read_timeout_s: without a byte.
-        attempts: per request. boto3 pauses 0.05 s × 2^i, at most 20 s; ten attempts bridge a restart of the store.
-        cuts: how often a stream may be resumed without a byte in between.
-        pause_s: first pause before resuming a stream; it doubles.
-        part_bytes: files above twice this size are uploaded in parts of it; S3 allows 10 000 parts of at least 5 MiB.
-    """
+    """Endpoint, timeouts, retries and part size; credentials come from the environment or any other source of boto3."""
 
     endpoint: str | None = None
+    """URL of an S3-compatible store; None = AWS."""
     region: str | None = None
+    """The bucket's; None = boto3's default, `us-east-1` with an `endpoint`."""
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
+    """Without a byte."""
     attempts: int = 10
+    """Per request. boto3 pauses 0.05 s × 2^i, at most 20 s; ten attempts bridge a restart of the store."""
     cuts: int = 6
+    """How often a stream may be resumed without a byte in between."""
     pause_s: float = 0.5
+    """First pause before resuming a stream; it doubles."""
     part_bytes: int = 32 * 2**20
+    """Files above twice this size are uploaded in parts of it; S3 allows 10 000 parts of at least 5 MiB."""
     threads: int = 4
 
     @classmethod

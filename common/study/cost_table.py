@@ -20,17 +20,14 @@ FP32 = 1 / 16
 
 
 class GPU(Frozen):
-    """A kind of GPU.
-
-    Attributes:
-        tflops: dense bf16 TFLOP/s.
-        price: assumed US dollars an hour.
-    """
+    """A kind of GPU."""
 
     tflops: float
+    """Dense bf16 TFLOP/s."""
     memory_gb: int
     gb_s: float
     price: float
+    """Assumed US dollars an hour."""
 
     def compute_s(self, operations: float, precision: str = "bf16") -> float:
         """Seconds of operations."""

@@ -48,11 +48,9 @@ def estimate(
     config: RunConfig | None = None,
     gpu: str = "",
 ) -> Estimate:
-    """Estimate the cost of a study with an empty store.
+    """Estimate the cost of a study with an empty store, at a price in US dollars an hour; 0 = the table's.
 
-    Args:
-        price: US dollars per hour; 0 = the table's.
-        clip_s: usual seconds of a clip of each cell, which count on a GPU; default: 10.
+    On a GPU the usual seconds of a clip of each cell, `clip_s`, count; default: 10.
 
     Raises ConfigError: the table has no such preset or GPU.
     """
@@ -112,24 +110,21 @@ def check_budget(cost: Estimate, budget: float) -> None:
 
 @dataclass(frozen=True)
 class Counts:
-    """What one cell makes.
-
-    Attributes:
-        at_most: clips to generate if the filter rejects all.
-        expected: clips to generate if it rejects `REJECTED` of each round.
-        losers: of them, those of the unaligned model.
-        captioned: new captions, at first.
-        revised: captions of rejected clips to write again.
-        trained: classifiers to train, without the oracle.
-    """
+    """What one cell makes."""
 
     at_most: int
+    """Clips to generate if the filter rejects all."""
     expected: float
+    """Clips to generate if it rejects `REJECTED` of each round."""
     losers: int
+    """Of them, those of the unaligned model."""
     captioned: int
+    """New captions, at first."""
     revised: float
+    """Captions of rejected clips to write again."""
     alignments: int
     trained: int
+    """Classifiers to train, without the oracle."""
 
 
 def count_work(config: RunConfig, methods: Mapping[str, Method], n: int, replicates: int) -> Counts:

@@ -27,16 +27,14 @@ class Part:
 
     With W processes, process r takes part `k * W + r` in micro-step k, so the parts of one micro-step are
     neighbours.
-
-    Attributes:
-        count: processes times accumulation.
-        waiting: counts the blocks in which the loss waits for data.
     """
 
     index: int = 0
     count: int = 1
+    """Processes times accumulation."""
     processes: int = 1
     waiting: Stopwatch = field(default_factory=Stopwatch, compare=False, repr=False)
+    """Counts the blocks in which the loss waits for data."""
 
     def rows(self, size: int) -> slice:
         """Rows of this part in a batch of `size`. Raises ConfigError: `size` is not a multiple of `count`."""

@@ -69,20 +69,17 @@ class Ema:
 
 @dataclass
 class State:
-    """A training between two steps.
-
-    Attributes:
-        best: weights and buffers of step `best_step`, each process its shard, in main memory; None = not kept.
-        window: figures of the steps since the last row.
-    """
+    """A training between two steps."""
 
     engine: Engine
     ema: Ema
     best: dict[str, Tensor] | None = None
+    """Weights and buffers of step `best_step`, each process its shard, in main memory; None = not kept."""
     done: int = 0
     best_step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     window: list[dict[str, float]] = field(default_factory=list)
+    """Figures of the steps since the last row."""
 
     def model(self) -> dict[str, Tensor]:
         """Trained parameters and persistent buffers of the model, by name."""

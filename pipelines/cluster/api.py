@@ -40,22 +40,19 @@ DEFAULT_PROFILE = "one-gpu"
 
 @dataclass(frozen=True)
 class Connection:
-    """Address and credentials of the API; never stored.
-
-    Attributes:
-        namespace: namespace in a multi-user installation, from KFP_NAMESPACE.
-        token: bearer token, from KFP_TOKEN; None = the one in the file that KF_PIPELINES_SA_TOKEN_PATH names, read for
-            each request, else none.
-        ca_file: certificate authority of the host, from KFP_CA.
-        attempts: attempts of one request when the server fails or does not answer.
-    """
+    """Address and credentials of the API; never stored."""
 
     host: str
     namespace: str | None = None
+    """Namespace in a multi-user installation, from KFP_NAMESPACE."""
     token: str | None = field(default=None, repr=False)
+    """Bearer token, from KFP_TOKEN; None = the one in the file that KF_PIPELINES_SA_TOKEN_PATH names, read for each
+    request, else none."""
     ca_file: str | None = None
+    """Certificate authority of the host, from KFP_CA."""
     timeout_s: float = 60.0
     attempts: int = 4
+    """Attempts of one request when the server fails or does not answer."""
 
     @classmethod
     def from_environment(cls) -> Connection | None:
@@ -323,11 +320,9 @@ def submit(
     follow: bool,
     fresh: bool = False,
 ) -> int:
-    """Start a run, print the URL of its page, and optionally follow it.
+    """Start a run, print the URL of its page, and with `follow` wait until it ends.
 
-    Args:
-        follow: wait until the run ends.
-        fresh: whether the package was compiled without caching; selects the hint after a failure.
+    After a failure a hint is printed, unless the package was compiled `fresh`, without caching.
 
     Returns 0, or with `follow` the exit status of the run. Raises as `Cluster.ask`.
     """

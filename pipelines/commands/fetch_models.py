@@ -43,16 +43,13 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
 @dataclass(frozen=True)
 class Listing:
-    """Files of a model that belong on this machine, as the hub lists them.
-
-    Attributes:
-        convert: one of the files, a pickle that is converted and not kept; None = safetensors are published.
-    """
+    """Files of a model that belong on this machine, as the hub lists them."""
 
     model: str
     revision: str
     files: dict[str, Any]
     convert: Conversion | None = None
+    """One of the files, a pickle that is converted and not kept; None = safetensors are published."""
 
     @property
     def bytes(self) -> int:

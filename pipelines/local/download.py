@@ -29,20 +29,17 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class Patience:
-    """Limits of retries, waits and disk space.
-
-    Attributes:
-        tries: consecutive tries without a new byte before giving up.
-        stall_s: timeout without a received byte.
-        longest_wait_s: longest wait between two tries; the first waits are shorter.
-        spare_bytes: disk space that must stay free.
-    """
+    """Limits of retries, waits and disk space."""
 
     tries: int = 5
+    """Consecutive tries without a new byte before giving up."""
     connect_s: float = 15.0
     stall_s: float = 30.0
+    """Timeout without a received byte."""
     longest_wait_s: float = 30.0
+    """Longest wait between two tries; the first waits are shorter."""
     spare_bytes: int = 2**28
+    """Disk space that must stay free."""
 
     @property
     def timeout(self) -> httpx.Timeout:

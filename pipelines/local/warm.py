@@ -76,11 +76,9 @@ class Warm:
         self._connection: Connection | None = None
 
     def start(self, command: Sequence[str], variables: Mapping[str, str]) -> Task | None:
-        """Start a task; None where it takes a fresh interpreter.
+        """Start a task, whose whole environment is `variables`; None where it takes a fresh interpreter.
 
-        Args:
-            command: kfp's command of a lightweight component: `sh`, `-ec`, script, source, arguments.
-            variables: the task's whole environment.
+        kfp's command of a lightweight component is `sh`, `-ec`, script, source, arguments.
         """
         stage = _stage(command)
         if self._broken or stage is None or not self._busy.acquire(blocking=False):
