@@ -3,8 +3,6 @@
 Each message says what was found, what was expected, where, and what to do.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

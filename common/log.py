@@ -1,7 +1,5 @@
 """Logging: one `key=value` line per event, and a progress line at most every `interval_s` seconds."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -3,8 +3,6 @@
 Names come from the package's folder, so that settings can be checked without importing what they name.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from importlib import import_module
 from importlib.util import find_spec

@@ -8,8 +8,6 @@ reading with a `DataError`. Links are never created, so none can be followed.
 Formats: tar, plain or compressed by gzip, bzip2 or xz, and zip (stored or deflated).
 """
 
-from __future__ import annotations
-
 import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence

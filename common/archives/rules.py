@@ -1,7 +1,5 @@
 """What an untrusted archive may hold: caps, names of members, and the exception for a violation."""
 
-from __future__ import annotations
-
 import lzma
 import re
 import struct

@@ -1,7 +1,5 @@
 """Decompression of an archive's bytes, as a stream."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

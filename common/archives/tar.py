@@ -5,8 +5,6 @@ into memory, and in the Python versions in use loops for ever on some sizes (CVE
 GNU (long names) and pax (`path`, `size`); see POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple

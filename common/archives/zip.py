@@ -1,7 +1,5 @@
 """Reading of zip archives; the directory is checked as a whole before any member is opened."""
 
-from __future__ import annotations
-
 import io
 import stat
 import struct

@@ -1,7 +1,5 @@
 """Captions from a local chat model through transformers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Checks of every reply, whichever writer it comes from. Replies are untrusted text."""
 
-from __future__ import annotations
-
 import re
 import string
 import unicodedata

@@ -1,7 +1,5 @@
 """Constrained decoding: a local model writes the JSON that was asked for, with captions that pass the checks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache

@@ -8,8 +8,6 @@ Servers differ in the settings that they know. A request that a server refuses b
 form, and so are all later ones; the log says which.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter

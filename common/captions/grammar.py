@@ -5,8 +5,6 @@ so that the small text-to-audio model knows the words. Captions are
 `sound of a {attributes} {label} {tempo} {event} {background}` and the like.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Diversity and label recall of captions."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ A pool spans all clips of a label in a replicate. Keys are label ids, because te
 that is spelled differently in two places (`dog_bark`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterable, Mapping

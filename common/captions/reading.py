@@ -3,8 +3,6 @@
 Nothing is checked here; `checks.py` does that. Only `json` and PyYAML's safe loader read the text.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Records of requests to writers and of their answers, and the texts that they are told (`prompts.yaml`)."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Local models that write: loading, and seeded sampling that does not touch torch's global generator."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading of API keys, here only. A key comes from the environment; in a pod, from a secret."""
 
-from __future__ import annotations
-
 import os
 
 from pydantic import SecretStr

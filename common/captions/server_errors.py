@@ -1,7 +1,5 @@
 """Failures of a request to a chat endpoint: what the server says of them, and when the request is tried again."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

@@ -3,8 +3,6 @@
 Only what can be made plain without a change of sense is; anything else is left for the checks to refuse.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata

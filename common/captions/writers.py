@@ -1,7 +1,5 @@
 """Construction of the writer configured for a stage."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path

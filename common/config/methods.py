@@ -5,8 +5,6 @@ augmentation. The rows are those of the paper's Table 1 (arXiv 2410.02056), and
 `synthio_classic`, which reviewers asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What stages hand to each other as JSON: a model for each file (docs/ARTIFACTS.md), written and read here."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Self, TypeVar
 

@@ -1,7 +1,5 @@
 """The artifact `evaluation`: figures of all classifiers on the test split. Figures are shares in [0, 1]."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import AliasChoices, Field

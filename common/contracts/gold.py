@@ -1,7 +1,5 @@
 """The artifacts `gold` and `test` beside their clips: facts about the dataset, its splits, its health."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The artifact `results`: report.json, all figures of a run, without times. Figures are shares in [0, 1]."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

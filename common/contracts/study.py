@@ -3,8 +3,6 @@
 Figures are shares in [0, 1]; where it is said, percent and points.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field

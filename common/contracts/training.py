@@ -1,7 +1,5 @@
 """The artifact `classifiers` beside its models: how each was trained, chosen and calibrated. Figures are shares."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import ConfigDict, Field

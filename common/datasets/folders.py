@@ -1,7 +1,5 @@
 """Listing of a folder with one sub-folder per class, or with those of the classes in sub-folders named as splits."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Listing of the clips that a label file names: the user's table, CSV or JSON lines."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

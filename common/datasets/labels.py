@@ -1,7 +1,5 @@
 """Labels and groups as texts: one spelling each, those that only look different, and those that stand for no value."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -3,8 +3,6 @@
 The files are the user's own, or those of a published dataset in its native layout, whose folds become splits.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Helpers of the readers of native layouts: finding the dataset's folder, reading its tables."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

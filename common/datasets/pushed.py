@@ -4,8 +4,6 @@ Every file is one object named by its content hash, so an interrupted push can r
 once. The list of clips is named by its hash as well, so its address always means the same clips.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

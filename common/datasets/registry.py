@@ -1,7 +1,5 @@
 """Resolution of a dataset's name, file or inline text to its `DatasetSpec`, and a fingerprint of its files."""
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Rows of a dataset's listing, and the clips that it leaves out."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Shapes from sandst1/stable-audio-mlx at 1faf0d5 (src/models/dit.py).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from diffusers.configuration_utils import ConfigMixin, register_to_config

@@ -1,7 +1,5 @@
 """How near a dataset's labels are to what a text-to-audio model was trained on. Free of torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

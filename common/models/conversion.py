@@ -1,7 +1,5 @@
 """Conversion of a published pickle of weights to safetensors, so that no stage ever reads a pickle."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -5,8 +5,6 @@ On a machine they have the layout of the hub's client, `models--owner--name/snap
 `models/models--owner--name/<commit>.json`, and the files are objects named by their content hash. Free of torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """Check of the licences of a run's parts against the run's declared use. Free of torch."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 from common.config.dataset import DatasetSpec, DeclaredUse, LicensedPart, PermittedUse

@@ -5,8 +5,6 @@ differ in shape, dash or hatching too. Positions are percentages or small fixed 
 size on a phone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple

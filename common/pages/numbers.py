@@ -1,7 +1,5 @@
 """Formatting of numbers: one format per kind of figure."""
 
-from __future__ import annotations
-
 from common.contracts.evaluation import Range
 
 MINUS = "−"

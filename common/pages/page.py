@@ -1,7 +1,5 @@
 """What all HTML pages share: style, formats of numbers, charts; templates extend `base.html.j2` beside this file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weak captions of procedural clips: varied in wording, and true to the audio."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from common.procedural import words

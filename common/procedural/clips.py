@@ -1,7 +1,5 @@
 """Clips of the procedural corpus: one class in the foreground, a background, and always a noise floor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

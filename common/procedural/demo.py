@@ -3,8 +3,6 @@
 Everything here was fixed before any result on it was seen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Every source takes `(rng, n, rate, pitch_hz)` and returns `(n,)` float64 with a 
 closed forms or linear filters over whole arrays, about a millisecond per second of sound.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 

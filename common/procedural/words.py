@@ -1,7 +1,5 @@
 """Vocabulary for procedural clips, also used by the caption grammar."""
 
-from __future__ import annotations
-
 PITCH_WORDS: dict[str, tuple[str, ...]] = {
     "low": ("low", "deep", "low pitched"),
     "middle": ("mid pitched", "medium"),

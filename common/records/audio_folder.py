@@ -3,8 +3,6 @@
 The folder `clips` opens with `datasets.load_dataset("audiofolder", data_dir=…)`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

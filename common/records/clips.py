@@ -4,8 +4,6 @@ Audio sets are Hugging Face AudioFolders: `metadata.jsonl` (these records) besid
 Clip ids derive from paths, recipes, replicates and indices, never from audio content.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar

@@ -1,7 +1,5 @@
 """The gold set: labelled training and validation clips, and their assignment to replicates."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

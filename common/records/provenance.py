@@ -1,7 +1,5 @@
 """Provenance of synthetic clips, enough to regenerate each: `provenance.jsonl` beside an AudioFolder's `clips`."""
 
-from __future__ import annotations
-
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Normalisation of label and caption text; the only place where it happens."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 

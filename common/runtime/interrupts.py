@@ -1,7 +1,5 @@
 """SIGTERM as a request to save and stop, forwarded to child processes."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Parallel map of independent items over processes, one CPU thread each."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -4,8 +4,6 @@
 is left as data for the runner, also where it came outside a stage's frame.
 """
 
-from __future__ import annotations
-
 import runpy
 import sys
 import traceback

@@ -1,7 +1,5 @@
 """Sub-seeds derived by name, so that results do not depend on order, workers, shards or resume point."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

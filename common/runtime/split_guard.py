@@ -5,8 +5,6 @@ would give it to another stage. The artifact carries a marker file, which travel
 that reads audio or its records checks for it first. A process or thread with no known stage is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

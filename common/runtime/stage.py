@@ -1,7 +1,5 @@
 """Frame of every stage: first and last log line, input and output checks, time inside the models."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import platform

@@ -1,7 +1,5 @@
 """Wall time of parts of a process."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

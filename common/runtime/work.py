@@ -1,7 +1,5 @@
 """Pieces of work that end as items of a store, made in parallel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

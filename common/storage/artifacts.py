@@ -8,8 +8,6 @@ stages one file `clips.tar`: `metadata.jsonl`, then the audio files by name, so 
 records before the clips. Whoever downloads an artifact gets the AudioFolder with `tar xf clips.tar`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

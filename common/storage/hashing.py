@@ -1,7 +1,5 @@
 """Content hashes of JSON values and files, and the error for an object that does not match its recorded hash."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

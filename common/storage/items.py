@@ -5,8 +5,6 @@ is published atomically: by a rename on a file system, as one tar object on S3. 
 on its local disk.
 """
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 import tempfile

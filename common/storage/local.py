@@ -3,8 +3,6 @@
 A file or folder is written beside its final place and renamed, so it appears under its final name only when complete.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json

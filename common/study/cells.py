@@ -1,7 +1,5 @@
 """Cells of a study, and what the run store keeps of studies: reports of cells, and the history of nights."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

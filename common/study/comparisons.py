@@ -1,7 +1,5 @@
 """Comparisons of methods: display names of figures, what is reliable, multiple comparisons, mean over datasets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The table `costs.yaml`: what stages take, and kinds of GPUs. It knows no method, so no stage that reads it does."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Literal

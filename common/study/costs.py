@@ -4,8 +4,6 @@ The models' work on a GPU is counted in operations; seconds are operations / (pe
 Answers of language models are bounded by memory instead: each token reads all weights once per batch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Published figures: Table 1 of arXiv 2410.02056, accuracy (FSD50K: mAP) in percent."""
 
-from __future__ import annotations
-
 import csv
 from functools import cache
 from pathlib import Path

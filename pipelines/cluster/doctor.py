@@ -1,7 +1,5 @@
 """Checks of a cluster before anything is submitted to it (`KFP_HOST=… make doctor`)."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

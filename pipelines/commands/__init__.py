@@ -3,8 +3,6 @@
 A module's docstring is the command's help text.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import io

@@ -1,7 +1,5 @@
 """Datasets and parameters of a run or a study, from a command's options, checked before anything starts."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

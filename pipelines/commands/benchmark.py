@@ -3,8 +3,6 @@
 With `--dry-run` it only prints the estimated cost.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Compile both pipelines, to `build/synthio.yaml` and `build/benchmark.yaml` (`make compile`)."""
 
-from __future__ import annotations
-
 import argparse
 
 from pipelines.dags.compile import PIPELINES, compile_pipeline

@@ -1,7 +1,5 @@
 """Check a dataset, and with KFP_HOST the cluster, and estimate the work before a run (`make doctor DATASET=…`)."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, replace

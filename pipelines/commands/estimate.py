@@ -3,8 +3,6 @@
 It also lists the published models that the preset needs; nothing is started.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from common.config.run import load_preset

@@ -1,7 +1,5 @@
 """Export a classifier to ONNX, waveform in and probabilities out, and check it (`make export-onnx MODEL=<dir>`)."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import warnings

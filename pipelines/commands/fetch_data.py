@@ -1,7 +1,5 @@
 """Download, verify and unpack a published dataset (`make fetch-data DATASET=…`)."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import shutil

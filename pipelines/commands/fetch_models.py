@@ -4,8 +4,6 @@ Every file is checked against the hub's size and hash and recorded; stages load 
 looked at before the first byte: what the hub lists, access, licences and free disk.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import shutil

@@ -1,7 +1,5 @@
 """Build the container images that stages run in (`make images`), or push them (`make images push REGISTRY=…`)."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import shlex

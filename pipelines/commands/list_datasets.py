@@ -1,7 +1,5 @@
 """List the registered datasets with licence, split and state on this machine (`make list-datasets [JSON=1]`)."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 from typing import Any

@@ -1,7 +1,5 @@
 """Options of the commands, declared once; each command's `OPTIONS` say which it has."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Mapping

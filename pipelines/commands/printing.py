@@ -1,7 +1,5 @@
 """JSON for terminals and other programs."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Upload a dataset from this machine to the run store, for runs on a cluster (`make push-data DATASET=…`)."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """Generate a synthetic clip again from its provenance (`make remake CLIP=…`), and compare it with the old file."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Draw the report of a finished local run again with the current code (`make report RUN=…`)."""
 
-from __future__ import annotations
-
 import argparse
 
 from common.errors import DataError

@@ -1,7 +1,5 @@
 """Run the whole pipeline on a dataset, on this machine or with KFP_HOST on a cluster (`make run-pipeline`)."""
 
-from __future__ import annotations
-
 import argparse
 
 from common.datasets.registry import resolve_dataset

@@ -1,7 +1,5 @@
 """Compilation of a pipeline to `build/synthio.yaml` or `build/benchmark.yaml`; the bytes are reproducible."""
 
-from __future__ import annotations
-
 import ast
 import warnings
 from pathlib import Path

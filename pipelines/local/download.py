@@ -1,7 +1,5 @@
 """HTTP download of one file: resumable, retried, and kept only if size and hashes match."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -7,8 +7,6 @@ container as it ends, and takes a missing one for a success, so a failing stage 
 here the exit status is read before the container is removed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -7,8 +7,6 @@ With a GPU every task gets a fresh interpreter: CUDA fails in a process whose pa
 library may do while it is imported.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -5,8 +5,6 @@ the file descriptor of the task's output. Out: `("ready", 0)`; then for each tas
 once it leads its own session, and `("status", n)`, negative for a signal.
 """
 
-from __future__ import annotations
-
 import atexit
 import gc
 import importlib

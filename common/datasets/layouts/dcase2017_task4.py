@@ -9,8 +9,6 @@ says that downloaded files have a `Y` before the id. The folders are those which
 the index does not name its repository. The audio archives, behind a password, were not opened.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

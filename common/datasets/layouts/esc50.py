@@ -5,8 +5,6 @@ meta/esc50.csv, ESC-50-master/ in the archive); karolpiczak/ESC-50, names below 
 f2fd956acf66ebd9ac7e2110711aa78dd684d042.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import check_folder, check_folds, home, read_table, whole_number

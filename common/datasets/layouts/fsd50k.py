@@ -6,8 +6,6 @@ without a header: number, label, mid; FSD50K.metadata/{dev,eval}_clips_info_FSD5
 archives themselves were not opened.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import check_folder, home, read_object, read_table

@@ -8,8 +8,6 @@ Seen: mir-dataset-loaders/mirdata, mirdata/datasets/gtzan_genre.py, commit 0bb58
 of the archive as .au as well as .wav: both are accepted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

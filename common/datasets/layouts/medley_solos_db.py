@@ -7,8 +7,6 @@ tests/resources/mir_datasets/medley_solos_db/annotation/Medley-solos-DB_metadata
 c6bad036865f274b7955b91b99cd3d2bfc6dfe14 (naming).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import contents, home, read_table

@@ -8,8 +8,6 @@ A file is one clip: `prepare_dataset` keeps its loudest window (`max_duration_s`
 window from that, so a stem that is silent for most of a track is represented by a part where it plays.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import check_folder, contents, entries, home

@@ -7,8 +7,6 @@ src/pointData.js (an entry of nsynth-test/examples.json, and nsynth-test/audio/<
 a6bf8d77054fa1c23ca5f02f41bf2daa4fc091d4). The archives themselves were not opened.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import check_folder, home, read_object, text_of

@@ -8,8 +8,6 @@ source_label; the lists of the fold: tabs, no header). The dataset's own README 
 id}-{segment id}-{device id}.wav, and that files of one location id belong on one side.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import check_folder, home, read_table

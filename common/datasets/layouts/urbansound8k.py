@@ -6,8 +6,6 @@ columns, UrbanSound8K/ in the archive), with tests/resources/sound_datasets/urba
 metadata/UrbanSound8K.csv, commit f9a1e71575a638012f719f421581a2394b5922e4.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.datasets.native import check_folder, check_folds, home, read_table, whole_number

@@ -6,8 +6,6 @@ only the file's name counts). That `labels` holds one AudioSet id, and which ids
 whose repository the index does not name. The archive itself was not opened.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 
 from common.datasets.native import check_folder, contents, home, read_object, text_of

@@ -4,8 +4,6 @@
 weights under the same name are another model to every cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
