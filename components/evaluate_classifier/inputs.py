@@ -118,7 +118,8 @@ def read_inputs(
     }
     blends = {cell: folder / MEMBERS for cell, folder in made.items() if (folder / MEMBERS).is_file()}
     models = {cell: (folder, artifact_hash(folder)) for cell, folder in made.items() if cell not in blends}
-    validation = {replicate: _validation(gold_set, replicate) for replicate in plan.replicates if gold_set.multi_label}
+    own = {replicate: tuple(gold_set.val(replicate)) for replicate in plan.replicates if gold_set.multi_label}
+    validation = {replicate: Clips(clips_hash(gold, records), gold, records) for replicate, records in own.items()}
     told = read(Delivery, classifiers / "delivered.json")
     oracle, delivered = classifiers / ORACLE, classifiers / DELIVERED
     encoders = {
@@ -169,12 +170,6 @@ def _models(classifiers: Path, plan: EvaluateClassifierPlan) -> list[tuple[str, 
     return own + [
         (f"{name}/{method}", classifiers / "learners" / name / method) for name in found for method in methods
     ]
-
-
-def _validation(gold: GoldSet, replicate: int) -> Clips:
-    """Validation clips of a replicate."""
-    records = gold.val(replicate)
-    return Clips(clips_hash(gold.path, records), gold.path, tuple(records))
 
 
 def _clips(folder: Path, kind: type[Clip]) -> Clips:

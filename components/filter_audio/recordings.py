@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from tempfile import TemporaryFile
-from types import TracebackType
 
 import numpy as np
 
@@ -69,7 +68,7 @@ def first_copy(
 
 
 class Fingerprints:
-    """Fingerprints in a temporary file; a context manager.
+    """Fingerprints in a temporary file.
 
     Args:
         spectrogram: log-mel (T, M) of a clip in dB, by clip id; called at most once, for clips without `put`.
@@ -80,12 +79,8 @@ class Fingerprints:
         self._places: dict[str, tuple[int, int, int]] = {}
         self._file = TemporaryFile(prefix="fingerprints-")
 
-    def __enter__(self) -> Fingerprints:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Delete the file."""
         self._file.close()
 
     def put(self, clip_id: str, log_mel: np.ndarray) -> None:

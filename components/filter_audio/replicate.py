@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Replicate:
         threshold, figures = _calibrated(self, scorer, gold, prompts)
         opinions, trial = _opinions(self, gold)
         load = _loader(self, gold, rate)
-        with Fingerprints(lambda clip_id: scorer.features.spectrogram(load(clip_id))) as marks:
+        with closing(Fingerprints(lambda clip_id: scorer.features.spectrogram(load(clip_id)))) as marks:
             references = Embedded(
                 tuple(clip.clip_id for clip in train),
                 scorer.embed_audio(

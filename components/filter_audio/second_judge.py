@@ -104,10 +104,15 @@ def fit_second_judge(
     folds = min(config.folds, len(set(groups)), int(np.bincount(mains).max()))
     if folds < 2:
         return None
-    places = _places(mains, groups, folds, seed)
+    places = np.zeros(len(mains), np.int64)
+    with warnings.catch_warnings():
+        # A class may have fewer clips than there are folds.
+        warnings.simplefilter("ignore", UserWarning)
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(places, mains, list(groups))
+        halves = [(fit.tolist(), left_out) for fit, left_out in split]
     models, known = [], []
-    for fold in range(folds):
-        rows = np.flatnonzero(places != fold).tolist()
+    for fold, (rows, left_out) in enumerate(halves):
+        places[left_out] = fold
         heard = np.stack([each for row in rows for each in features[row]])
         truth = targets[[row for row in rows for _ in features[row]]]
         weights = np.full(len(heard), len(rows) / len(heard))
@@ -118,15 +123,3 @@ def fit_second_judge(
     temperature = fit_temperature(probabilities(unseen, multi_label), targets, multi_label)
     fold_of = dict(zip(ids, places.tolist(), strict=True))
     return SecondJudge(tuple(models), fold_of, np.stack(known), config.least * chance, temperature, multi_label)
-
-
-def _places(mains: Sequence[int], groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
-    """(N,) fold of each clip, with classes spread over the folds and groups whole."""
-    places = np.zeros(len(mains), np.int64)
-    with warnings.catch_warnings():
-        # A class may have fewer clips than there are folds.
-        warnings.simplefilter("ignore", UserWarning)
-        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(places, list(mains), list(groups))
-        for fold, (_, left_out) in enumerate(split):
-            places[left_out] = fold
-    return places

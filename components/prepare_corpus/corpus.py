@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import soundfile
 
-from common.audio.signal import loudest_window
+from common.audio.signal import loudest_window, pcm16
 from common.config.corpus import PrepareCorpusConfig
 from common.corpus.shards import ShardWriter, read_audio_shard
 from common.errors import DataError, Interrupted
@@ -177,14 +177,14 @@ class ShardMaker:
         for clip in self.source.clips(number, dropped):
             if abandoned():
                 raise Interrupted("the process that started this one has ended; run the same command again to go on")
-            yield clip._replace(audio=_pcm16(clip.audio).astype(np.float32) / 32768)
+            yield clip._replace(audio=pcm16(clip.audio).astype(np.float32) / 32768)
 
     def _kept(self, clips: Iterator[SourceClip], writer: ShardWriter, facts: _Facts) -> Iterator[SourceClip]:
         """The same clips, each after it was written."""
         rate = self.settings.sample_rate_hz
         for clip in clips:
             buffer = io.BytesIO()
-            soundfile.write(buffer, _pcm16(clip.audio).T, rate, format="FLAC", subtype="PCM_16")
+            soundfile.write(buffer, pcm16(clip.audio).T, rate, format="FLAC", subtype="PCM_16")
             writer.add(clip.key, {"flac": buffer.getvalue(), "json": facts.add(clip, rate)})
             yield clip
 
@@ -210,11 +210,6 @@ def make_shards(maker: ShardMaker, models: Models | None) -> list[tuple[str | No
         # Opened before the workers fork, so that all share it.
         open_encoder(models)
     return make_all(work, maker.source.shards)
-
-
-def _pcm16(audio: np.ndarray) -> np.ndarray:
-    pcm: np.ndarray = np.round(np.clip(audio, -1.0, 32767 / 32768) * 32768).astype(np.int16)
-    return pcm
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -36,16 +36,17 @@ def with_recordings(
 
     Of prompts that are not `matched` they stay as they are.
     """
-    found: dict[tuple[int, str], Recording | None] = {}
-    made = []
-    for request in requests:
-        if request.prompt.prompt_id in matched:
-            place = request.prompt.replicate, request.model_path
-            if place not in found:
-                found[place] = _recording(*place, gold, settings, store)
-            request = replace(request, recording=found[place])
-        made.append(request)
-    return made
+
+    @cache
+    def recording(replicate: int, model: str) -> Recording | None:
+        return _recording(replicate, model, gold, settings, store)
+
+    return [
+        replace(request, recording=recording(request.prompt.replicate, request.model_path))
+        if request.prompt.prompt_id in matched
+        else request
+        for request in requests
+    ]
 
 
 def _recording(

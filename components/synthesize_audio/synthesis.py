@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -83,18 +83,18 @@ def generate_share(share: Share) -> Counter[str]:
         settings = share.batches[0].settings
         loaded = load_model(path, share.device, settings)
         before = loaded.texts.encoded
-        with Trailing(share.threads, limit=settings.sampler.batch_size) as trailing:
+        with trailing(share.threads, limit=settings.sampler.batch_size) as submit:
             for batch in group:
                 if abandoned():
                     return made
-                made.update(_generate_batch(batch, loaded, trailing))
+                made.update(_generate_batch(batch, loaded, submit))
                 if progress:
                     progress.advance()
         made.update(encoded=loaded.texts.encoded - before)
     return made
 
 
-def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter[str]:
+def _generate_batch(batch: Batch, loaded: Loaded, submit: Submit) -> Counter[str]:
     missing = batch.missing()
     made = Counter(clips=len(missing))
     key = batch_key(batch.requests, batch.settings)
@@ -104,10 +104,10 @@ def _generate_batch(batch: Batch, loaded: Loaded, trailing: Trailing) -> Counter
         # The whole batch is sampled even if some clips are stored, since the latents' key names the whole batch.
         latents = sample_batch(loaded.backend, batch.requests, batch.settings, loaded.texts)
         made.update(sampled=len(latents))
-        trailing.submit(_store_latents, batch, latents)
+        submit(_store_latents, batch, latents)
     for request, latent in zip(batch.requests, latents, strict=True):
         if request in missing:
-            trailing.submit(_finish_clip, batch, loaded, request, latent)
+            submit(_finish_clip, batch, loaded, request, latent)
     return made
 
 
@@ -196,37 +196,30 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
     return sum(made, start=Counter())
 
 
-class Trailing:
-    """A bounded background queue that re-raises the first error; jobs start in order of submission.
+Submit = Callable[..., None]
+"""Queues `job(*arguments, **named)`. Raises Exception: the error of an earlier job."""
+
+
+@contextmanager
+def trailing(threads: int, limit: int) -> Iterator[Submit]:
+    """Context of a bounded background queue whose jobs start in order of submission; its end waits for all of them.
 
     Args:
-        limit: largest number of waiting and running jobs; `submit` blocks while it is reached.
+        limit: largest number of waiting and running jobs; submission blocks while it is reached.
+
+    Raises Exception: the error of the first job that failed.
     """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="trailing")
+    pending: deque[Future[Any]] = deque()
 
-    def __init__(self, threads: int, limit: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trailing")
-        self._limit = max(1, limit)
-        self._pending: deque[Future[Any]] = deque()
+    def submit(job: Callable[..., object], *arguments: Any, **named: Any) -> None:
+        while len(pending) >= limit:
+            pending.popleft().result()
+        pending.append(pool.submit(job, *arguments, **named))
 
-    def submit(self, job: Callable[..., object], *arguments: Any, **named: Any) -> None:
-        """Queue `job(*arguments, **named)`. Raises Exception: the error of an earlier job."""
-        while len(self._pending) >= self._limit:
-            self._pending.popleft().result()
-        self._pending.append(self._pool.submit(job, *arguments, **named))
-
-    def drain(self) -> None:
-        """Wait for all jobs. Raises Exception: the error of the first job that failed."""
-        while self._pending:
-            self._pending.popleft().result()
-
-    def __enter__(self) -> Trailing:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self.drain()
-        finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+    try:
+        yield submit
+        while pending:
+            pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -97,6 +97,7 @@ class Kind:
 
     Attributes:
         save: writes the model's directory: job, head, temperature, folder.
+        front_end_name: what alone decides the features; empty where the pretrained model does.
         options: values of its setting, or of its settings together, to choose from; JSON values.
         further_options: the same where there are further clips; None = what was chosen without them.
     """
@@ -108,14 +109,10 @@ class Kind:
     front_end_name: str = ""
     further_options: Callable[[LearnersConfig], Sequence[Any]] | None = None
 
-    def front_end_key(self, pretrained: Pretrained) -> str | list[Any]:
-        """What decides the features of a waveform, as a JSON value."""
-        return self.front_end_name or pretrained.key
-
 
 def feature_parts(learner: str, pretrained: Pretrained, clips: ClipSet, store: ItemStore, copies: bool) -> list[Task]:
     """Computation of the features of each clip, followed with `copies` by those of its recorded copies."""
-    key = {"features": [kind_of(learner).front_end_key(pretrained), copies]}
+    key = {"features": [kind_of(learner).front_end_name or pretrained.key, copies]}
     return [
         Task(store, {**key, "clips": part.identity}, partial(_save_features, learner, pretrained, part, copies))
         for part in clips.parts(PART)

@@ -51,7 +51,9 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     select_by = selection_figure(plan.settings.select_by, inputs.multi_label)
     outcome = Outcome(select_by=select_by)
     first = first_phase(plan.methods, plan.replicates, plan.settings, plan.augmentation_factors)
-    jobs: dict[Candidate | str, Job] = {ORACLE: inputs.oracle_job(plan)} if _generates(plan) else {}
+    # The oracle judges the labels of generated clips.
+    judged = any(method.synthetic for method in plan.methods.values())
+    jobs: dict[Candidate | str, Job] = {ORACLE: inputs.oracle_job(plan)} if judged else {}
     done = train_jobs(jobs | {candidate: inputs.job(candidate, plan) for candidate in first})
     outcome.oracle = done.items.get(ORACLE)
     if ORACLE in done.failures:
@@ -77,11 +79,6 @@ def train_all(inputs: Inputs, plan: TrainClassifierPlan) -> Outcome:
     results |= {each: read(Training, item / RESULT) for each, item in items.items() if each not in results}
     _choose_all(plan, outcome, items, results, failed)
     return outcome
-
-
-def _generates(plan: TrainClassifierPlan) -> bool:
-    """Whether there are generated clips, whose labels the oracle judges."""
-    return any(method.synthetic for method in plan.methods.values())
 
 
 def _choose_all(

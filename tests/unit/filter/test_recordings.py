@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from transformers import ClapFeatureExtractor
@@ -94,7 +96,7 @@ def test_fingerprints_come_back_from_disk_and_a_clip_is_heard_once(features: Cla
         heard.append(clip_id)
         return features.spectrogram(clips[clip_id])
 
-    with Fingerprints(spectrogram) as marks:
+    with closing(Fingerprints(spectrogram)) as marks:
         marks.put("bell", features.spectrogram(clips["bell"]))
         for label in ("rain", "bell", "dog bark", "rain", "bell"):
             np.testing.assert_allclose(marks.get(label), mark(features, clips[label]), atol=1e-4)

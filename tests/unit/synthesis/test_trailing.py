@@ -4,14 +4,14 @@ import threading
 
 import pytest
 
-from components.synthesize_audio.synthesis import Trailing
+from components.synthesize_audio.synthesis import trailing
 
 
 def test_jobs_start_in_order_and_all_are_done_at_the_end() -> None:
     done: list[int] = []
-    with Trailing(threads=1, limit=3) as trailing:
+    with trailing(threads=1, limit=3) as submit:
         for number in range(20):
-            trailing.submit(done.append, number)
+            submit(done.append, number)
     assert done == list(range(20))
 
 
@@ -19,11 +19,11 @@ def test_the_caller_goes_on_while_a_job_runs_and_waits_only_when_the_queue_is_fu
     gate, submitted = threading.Event(), threading.Event()
 
     def caller() -> None:
-        with Trailing(threads=1, limit=2) as trailing:
-            trailing.submit(gate.wait)
-            trailing.submit(int)
+        with trailing(threads=1, limit=2) as submit:
+            submit(gate.wait)
+            submit(int)
             submitted.set()
-            trailing.submit(int)
+            submit(int)
             third.set()
 
     third = threading.Event()
@@ -38,9 +38,9 @@ def test_the_caller_goes_on_while_a_job_runs_and_waits_only_when_the_queue_is_fu
 
 def test_several_threads_work_at_once() -> None:
     meeting = threading.Barrier(3)
-    with Trailing(threads=3, limit=3) as trailing:
+    with trailing(threads=3, limit=3) as submit:
         for _ in range(3):
-            trailing.submit(meeting.wait, timeout=5)
+            submit(meeting.wait, timeout=5)
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -49,9 +49,9 @@ def test_the_first_error_comes_back_to_the_caller(number: int) -> None:
         if index >= number:
             raise ValueError(f"job {index}")
 
-    with pytest.raises(ValueError, match=f"job {number}"), Trailing(threads=2, limit=2) as trailing:
+    with pytest.raises(ValueError, match=f"job {number}"), trailing(threads=2, limit=2) as submit:
         for index in range(20):
-            trailing.submit(job, index)
+            submit(job, index)
 
 
 def test_an_error_of_the_caller_drops_what_has_not_started() -> None:
@@ -62,9 +62,9 @@ def test_an_error_of_the_caller_drops_what_has_not_started() -> None:
         started.append(index)
         gate.wait(5)
 
-    with pytest.raises(KeyboardInterrupt), Trailing(threads=1, limit=5) as trailing:
+    with pytest.raises(KeyboardInterrupt), trailing(threads=1, limit=5) as submit:
         for index in range(4):
-            trailing.submit(job, index)
+            submit(job, index)
         threading.Timer(0.1, gate.set).start()
         raise KeyboardInterrupt
     assert len(started) <= 1
