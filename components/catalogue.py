@@ -1,7 +1,5 @@
 """Catalogue of the stages: what the decorator of each component says of it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The trainable model and its frozen reference: full weights and a copy, or LoRA adapters on and off."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Callable, Iterator

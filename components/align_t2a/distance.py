@@ -1,7 +1,5 @@
 """Distance of generated clips from the gold set: in mean spectrum, and in latent space."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

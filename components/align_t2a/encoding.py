@@ -1,7 +1,5 @@
 """Latents and conditions of all pairs, computed once; training needs neither codec nor text encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ Convention: an error is the mean, not the sum, over latent channels and frames; 
 by 0.5 * beta. Both as in the official code of arXiv 2410.02056 and of Tango 2 (arXiv 2404.09956).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

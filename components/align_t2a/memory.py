@@ -5,8 +5,6 @@ computed again in the backward pass (gradient checkpointing). Neither changes th
 a step cover its whole batch (`batch_loss`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

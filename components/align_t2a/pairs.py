@@ -4,8 +4,6 @@ A preference loss learns any difference between the two. Loudness, length, crop 
 therefore match; only the sound of the clips may differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

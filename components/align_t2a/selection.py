@@ -4,8 +4,6 @@ Both depend only on the probes, the figures measured before and during alignment
 therefore decides as an unbroken one does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from common.config.t2a import AlignT2AConfig

@@ -1,7 +1,5 @@
 """One training step of an alignment: its draws, its loss and its figures."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Literal
 

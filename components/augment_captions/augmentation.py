@@ -5,8 +5,6 @@ MixCap first extracts acoustic elements from the captions of each label, then sh
 Read next: `run.py` (sources and replicates, kept in the item store; prompts and figures).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 from common.captions.asking import Desk, extract_pools

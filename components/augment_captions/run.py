@@ -1,7 +1,5 @@
 """Reads gold clips and their captions, drafts new captions per source and replicate, writes prompts and figures."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

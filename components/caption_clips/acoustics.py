@@ -1,7 +1,5 @@
 """Acoustic measurements of a clip, and their wording as a caption."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import numpy as np

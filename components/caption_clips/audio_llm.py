@@ -1,7 +1,5 @@
 """Captions from an audio LLM in transformers: Qwen2-Audio, or the Thinker of Qwen2.5-Omni."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Reads gold training clips, captions them in batches, writes one caption per clip."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial

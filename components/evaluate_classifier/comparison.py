@@ -1,7 +1,5 @@
 """Scores of all methods and their pairwise differences, from predictions on the test split."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any

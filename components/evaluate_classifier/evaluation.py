@@ -6,8 +6,6 @@
 `leaks.py` (leak guard), `model_card.py` (output).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial

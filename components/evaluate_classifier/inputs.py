@@ -1,7 +1,5 @@
 """Inputs of the stage: clips, models, and the tasks to run on them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

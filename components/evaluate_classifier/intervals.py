@@ -8,8 +8,6 @@ Replicates also differ because each is right on other clips. The draws hold that
 more than that, the draws alone give the interval.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Leak guard: exact and near copies of test clips among the clips that training saw."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Model card (README.md) of the classifier that a run delivers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 

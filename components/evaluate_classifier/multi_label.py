@@ -1,7 +1,5 @@
 """Scores for clips with several labels: mean average precision and macro-F1, with their intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

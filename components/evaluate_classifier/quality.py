@@ -1,7 +1,5 @@
 """Quality of synthetic clips: an oracle's agreement with their labels, and their distance to the gold set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

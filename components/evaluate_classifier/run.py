@@ -1,7 +1,5 @@
 """Reads classifiers and clips, evaluates on the test split, writes the evaluation and the delivered classifier."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

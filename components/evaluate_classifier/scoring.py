@@ -1,7 +1,5 @@
 """The heavy part of the stage: embeddings and predictions of clips, kept in the item store."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial

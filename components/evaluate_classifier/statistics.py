@@ -4,8 +4,6 @@ All scores of an evaluation share one set of resampling weights; two methods are
 compared on the same resampled clips. `intervals` adds the variance between replicates.
 """
 
-from __future__ import annotations
-
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -6,8 +6,6 @@
 (what lies on disk), `summary.py` (the account of all rounds).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple

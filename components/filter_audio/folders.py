@@ -1,7 +1,5 @@
 """Input and output folders of the filter, and its decisions in the item store."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict

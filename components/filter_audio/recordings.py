@@ -4,8 +4,6 @@ Embeddings of one class lie close together, so a high cosine alone proves no cop
 differ in detail: which band is louder than usual in which frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from tempfile import TemporaryFile
 

@@ -1,7 +1,5 @@
 """The filter on one replicate: read and embed its clips, calibrate the threshold, decide."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads the clips of a round, filters each replicate, writes accepted and rejected clips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

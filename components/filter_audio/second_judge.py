@@ -4,8 +4,6 @@ It is cross-fitted: a synthetic clip is judged by a model that has not met its s
 a clip is not accepted for being like the one that it was made from.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Cumulative account of all rounds: `filter.json`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """CLAP scores of the labels that clips claim, and the threshold calibrated on gold validation clips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -4,8 +4,6 @@ Each gold clip is paired with several wordings of its label; training is contras
 `common/clap/training.py` (the training), `run.py` (one item per replicate, or plain copies if the stage is disabled).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Reads CLAP and the gold clips, fine-tunes a copy per replicate, writes one directory each."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

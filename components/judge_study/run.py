@@ -4,8 +4,6 @@ The idea of the stage: the state of the run is that of the study. KFP runs the r
 failed, and does not count a failure of such a task; this stage comes after it and does count.
 """
 
-from __future__ import annotations
-
 from common.errors import RegressionError, StorageError
 from common.log import event, get_logger
 from common.storage import open_store, store_uri

@@ -4,8 +4,6 @@ The idea of the stage: every mistake in a cell, and a cost above the budget, is 
 Read next: `common/study/cells.py` (cells and their records), `common/study/costs.py` (the estimate).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.config.methods import resolve_methods

@@ -5,8 +5,6 @@ equal keys are then read in one pass. The cost per row is that of sorting. The h
 often sorted by label, and unshuffled only the last label would be held out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 import sqlite3

@@ -1,7 +1,5 @@
 """The built-in generator as a source of corpus clips, alone or beside recordings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Sources of captioned recordings: a folder or tar shards, local or on S3."""
 
-from __future__ import annotations
-
 import posixpath
 import shutil
 import tempfile

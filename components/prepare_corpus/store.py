@@ -1,7 +1,5 @@
 """Finished shards in the stage's store: one object each; the facts beside it mark the shard as complete."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Reading of listed files: decode, check, convert to the stored form, and record the facts."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator

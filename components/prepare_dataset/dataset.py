@@ -5,8 +5,6 @@ store one file), `splitting.py` (test split, duplicates, warnings, replicates), 
 group), `health.py` (health.json), `run.py` (output folders), `doctor.py` (the same checks before a run).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Check of a dataset before a run: facts and problems in seconds, without writing anything."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

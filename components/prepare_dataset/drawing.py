@@ -1,7 +1,5 @@
 """Draws of clips: exact numbers, stratified by class, or whole groups."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Data health: facts about a dataset, clips left out, and warnings."""
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence

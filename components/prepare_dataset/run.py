@@ -1,7 +1,5 @@
 """Reads the dataset, checks and splits it, writes gold clips, test clips and their health."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

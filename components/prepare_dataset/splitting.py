@@ -3,8 +3,6 @@
 All replicates share the test split, which does not depend on a seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations

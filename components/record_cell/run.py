@@ -4,8 +4,6 @@ The idea of the stage: every finished cell records its own report, so one failed
 `common.study.cells` reads and writes the records.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.contracts.base import read

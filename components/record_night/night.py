@@ -4,8 +4,6 @@ Nights that ran the same study are comparable, so a regression shows as a figure
 next: common/contracts/study.py (the record), common/study/cells.py (the history), page.py (the trend page), run.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import median
 

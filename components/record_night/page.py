@@ -1,7 +1,5 @@
 """Trend page: charts of every figure and time over the nights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Reads the study's results and the history, writes the night, the history and the trend page."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Statistics are taken over the frames within 40 dB of a clip's loudest frame, so 
 count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any

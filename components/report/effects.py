@@ -1,7 +1,5 @@
 """What stands behind the gains: budget, strength, augmentation factor, class size, and the cost of each method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Inputs of the report: records and figures of all earlier stages, and hashes of their artifacts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

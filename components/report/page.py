@@ -1,7 +1,5 @@
 """The page as a function of report.json, page.json and, where it is known, run.json; and the Markdown summary."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase

@@ -5,8 +5,6 @@ helped), effects.py and acoustics.py (further figures), shown.py (what the page 
 and wording.py (the page), run.py (the order of the steps).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

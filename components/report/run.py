@@ -1,7 +1,5 @@
 """Reads the figures and clips of all stages, computes the results, writes `report.json`, `page.json` and the pages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

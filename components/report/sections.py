@@ -1,7 +1,5 @@
 """Rows of the page's tables and lines of its charts, from report.json (`report`) and page.json (`shown`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple

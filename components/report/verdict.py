@@ -1,7 +1,5 @@
 """Verdict: one true sentence on whether synthetic audio helped, with its cautions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from common.config.learners import find_learner

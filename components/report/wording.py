@@ -1,7 +1,5 @@
 """Display names of reason codes, methods and classifiers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from common.config.learners import find_learner

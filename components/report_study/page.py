@@ -1,7 +1,5 @@
 """Pages of a study: `study.html` and `study.md`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

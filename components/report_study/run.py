@@ -1,7 +1,5 @@
 """Reads the cells' records from the run store, combines them, writes the study's report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.config.methods import resolve_methods

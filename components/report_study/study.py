@@ -4,8 +4,6 @@ A failed cell becomes a named failure and does not hide the others. Read next: p
 (where the cells' records come from).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

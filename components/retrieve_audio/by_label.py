@@ -1,7 +1,5 @@
 """The corpus clips that are called like a gold clip: the control by label, which no CLAP and no generator enters."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

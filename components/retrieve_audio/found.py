@@ -1,7 +1,5 @@
 """Records of corpus clips that are to stand for gold clips."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from common.config.recipes import Recipe

@@ -3,8 +3,6 @@
 The corpus may be too large for memory: its embeddings are seen shard by shard.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path

@@ -5,8 +5,6 @@ nearest), by_label.py (the clips that are called alike), found.py (the record of
 (nothing to do without a method that takes them).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reads corpus, gold set and CLAP, retrieves nearest clips, writes an AudioFolder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ next: run.py (which clips a round revises; one item per recipe and replicate). R
 `common.captions`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common.captions.asking import Desk, extract_pools

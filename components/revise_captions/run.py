@@ -1,7 +1,5 @@
 """Reads rejected and accepted clips, revises captions, writes the round's prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby

@@ -7,8 +7,6 @@ filter that matches clips to gold), clips.py (records and provenance), run.py (t
 clip made again from its provenance).
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +40,9 @@ LATENTS = "latents.npy"
 """File name of a batch's latents in the item store."""
 
 _STORE_THREADS = 16
+
+Submit = Callable[..., None]
+"""Queues `job(*arguments, **named)`. Raises Exception: the error of an earlier job."""
 
 
 @dataclass(frozen=True)
@@ -194,10 +195,6 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
     ]
     made = run_all(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn")
     return sum(made, start=Counter())
-
-
-Submit = Callable[..., None]
-"""Queues `job(*arguments, **named)`. Raises Exception: the error of an earlier job."""
 
 
 @contextmanager

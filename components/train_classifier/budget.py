@@ -5,8 +5,6 @@ a synthetic clip replaces the gold clip of the same class wherever the method ha
 methods. So methods differ neither in steps nor in examples nor in class balance, and paired differences vary less.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Candidates: the trainings that a run needs, and the choice of one of them for each method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Supervised contrastive training of the classifier's body (arXiv 2004.11362), before its head is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

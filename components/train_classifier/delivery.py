@@ -3,8 +3,6 @@
 No clip of the test split is among them: it is no input of this stage.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import tempfile

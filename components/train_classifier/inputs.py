@@ -1,7 +1,5 @@
 """Inputs of the stage, and the jobs built from them."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

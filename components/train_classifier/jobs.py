@@ -1,7 +1,5 @@
 """Jobs: one training as an item of the store, with its key and its execution."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

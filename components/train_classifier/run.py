@@ -1,7 +1,5 @@
 """Reads gold and synthetic clips, trains and selects classifiers, writes their directories."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

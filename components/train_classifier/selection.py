@@ -3,8 +3,6 @@
 The first phase trains everything except the methods that use the best classic augmentation; the second trains those.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ a run, and the choice on validation), inputs.py and clips.py (the clips of a job
 augmentation), contrastive.py (optional first phase), run.py (the order of the steps).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Our own caption file: a CSV, or JSON lines (suffix `.jsonl`), of `file`, `caption` and optionally `label`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -13,8 +13,6 @@ Source: github.com/XinhaoMei/WavCaps: `data/json_files/SoundBible/sb_final.json`
 seen.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
