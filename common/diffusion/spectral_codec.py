@@ -25,6 +25,8 @@ _TEXTURE_SEED = 20240814
 _TEXTURE_FLOOR = 1e-2
 """Energy (squared nepers) below which texture is not heard; keeps its logarithm finite."""
 _TEXTURE_LIMIT = 1.0
+_TEXTURE_SHARE = 0.72
+"""Share of the texture's energy that is put in as noise: the search for a waveform adds the rest."""
 _TEXTURE_PATCHES = 20_000
 """Latent frames of which the texture is learned, at most."""
 
@@ -155,10 +157,9 @@ class SpectralCodec(ModelMixin, ConfigMixin):
     def _fit_texture(self, patches: Tensor) -> None:
         """Regress the log energy, by band, of what the components leave out of `patches` `(size, L)` on the latents."""
         centered = patches - self.center[:, None]
-        latents = self.analysis @ centered
-        left_out = (centered - self.synthesis @ latents).reshape(self.config.frames_per_latent, self.config.n_mels, -1)
+        left_out = self._left_out(centered).reshape(self.config.frames_per_latent, self.config.n_mels, -1)
         energy = left_out.square().mean(dim=0).double()
-        heard = _powers(latents).double()
+        heard = _powers(self.analysis @ centered).double()
         ridge = 1e-3 * heard.shape[1] * torch.eye(len(heard), dtype=torch.float64)
         weights = torch.linalg.solve(heard @ heard.T + ridge, heard @ (energy + _TEXTURE_FLOOR).log().T).T
         # The mean of a logarithm lies below the logarithm of the mean.
@@ -166,12 +167,24 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         self.texture.copy_(weights)
 
     def _texture(self, latent: Tensor) -> Tensor:
-        """Noise `(size, L)` in the place of what the components leave out of a clip: they are blind to it."""
+        """Noise `(size, L)` in the place of what the components leave out of a clip: they are blind to it.
+
+        It is what they leave out of white noise: levels of windows that overlap hang together, and a waveform can have
+        no others.
+        """
         step, mels = self.config.frames_per_latent, self.config.n_mels
         energy = ((self.texture @ _powers(latent)).exp() - _TEXTURE_FLOOR).clamp(0, _TEXTURE_LIMIT)
-        noise = np.random.default_rng(_TEXTURE_SEED).standard_normal((latent.shape[1], step, mels), dtype=np.float32)
-        texture = (torch.from_numpy(noise).to(energy) * energy.T.sqrt()[:, None]).reshape(-1, step * mels).T
-        return texture - self.synthesis @ (self.analysis @ texture)
+        length = latent.shape[1] * self.hop_length
+        noise = np.random.default_rng(_TEXTURE_SEED).standard_normal((1, length), dtype=np.float32)
+        bands = self._patches(torch.from_numpy(noise).to(latent))[0].reshape(step, mels, -1)
+        left_out = self._left_out((bands - bands.mean(dim=(0, 2), keepdim=True)).reshape(step * mels, -1))
+        left_out = left_out.reshape(step, mels, -1)
+        scale = (_TEXTURE_SHARE * energy / left_out.square().mean(dim=(0, 2)).clamp(min=1e-9)[:, None]).sqrt()
+        return self._left_out((left_out * scale).reshape(step * mels, -1))
+
+    def _left_out(self, centered: Tensor) -> Tensor:
+        """Of patches `(size, L)` without their mean: what the components leave out."""
+        return centered - self.synthesis @ (self.analysis @ centered)
 
     def _decode_clip(self, latent: Tensor) -> Tensor:
         step, mels = self.config.frames_per_latent, self.config.n_mels

@@ -69,6 +69,18 @@ def test_latents_hear_nothing_of_the_texture_that_decoding_adds(codec, clips):
     assert (codec.analysis @ texture).abs().max() < 1e-3
 
 
+def test_texture_hangs_together_over_frames_as_levels_of_windows_that_overlap_do(codec):
+    config = codec.config
+
+    def correlation(texture: torch.Tensor) -> float:
+        frames = texture.reshape(config.frames_per_latent, config.n_mels, -1)
+        return float((frames[1:] * frames[:-1]).mean() / frames.square().mean())
+
+    independent = torch.randn(len(codec.center), 40, generator=torch.Generator().manual_seed(0))
+    assert correlation(codec._texture(torch.zeros(config.latent_channels, 40))) > 0.05
+    assert correlation(codec._left_out(independent)) < 0
+
+
 def test_the_quietest_bands_of_a_recording_are_kept(codec, clips):
     quiet = torch.from_numpy(clips[:4])[:, None] * 0.02
     decoded = codec.decode(codec.encode(quiet).latent_dist.mode()).sample
