@@ -52,7 +52,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Waiting threads sleep: spinning ones slow down every other process on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec bench-labels bench-gain nano-corpus nano classify export-onnx clean clean-runs
+.PHONY: help setup run-pipeline benchmark test test-e2e test-containers check lint types doctor fetch-data fetch-models train-job report remake images push list-datasets push-data estimate schedule-nightly trend bench-t2a check-gpu manifests compile bench-synthesis bench-classifier bench-filter bench-learners bench-codec bench-labels bench-gain bench-nano nano-corpus nano classify export-onnx clean clean-runs
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -185,8 +185,12 @@ bench-gain: setup ## Measure what synthetic audio gains the best classifier, wit
 	  --folds=$(call quoted,FOLDS,0) --methods=$(call quoted,METHODS) --preset=$(call quoted,PRESET,tiny) --overrides=$(call quoted,OVERRIDES) \
 	  --store=$(call quoted,STORE)
 
-bench-codec: setup ## Measure what a round trip through the spectral codec costs two classifiers: [DATA=folder SETS=demo,esc10,digits FOLDS=1]
-	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.codec --sets=$(call quoted,SETS) --data=$(call quoted,DATA) --folds=$(call quoted,FOLDS,1)
+bench-codec: setup ## Measure what a round trip through the spectral codec costs two classifiers: [DATA=folder SETS=demo,esc10,digits FOLDS=0]
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.codec --sets=$(call quoted,SETS) --data=$(call quoted,DATA) --folds=$(call quoted,FOLDS,0)
+
+bench-nano: setup ## Measure what each kind of sound in the corpus of nano brings its encoder: CORPUS=folder of nano-corpus DATA=folder [SHARDS=10 STEPS=1000]
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.nano --corpus=$(call quoted,CORPUS) --data=$(call quoted,DATA) \
+	  --shards=$(call quoted,SHARDS,10) --steps=$(call quoted,STEPS,1000)
 
 nano-corpus: setup ## Put together the corpus of the shipped weights: DATA=folder OUT=folder [COLLECTIONS=a,b LEAVE_OUT='foley8 esc50' NOTES=20000 WORDS=10000]
 	@$(PY) -c 'import tinysoundfont' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nano.txt

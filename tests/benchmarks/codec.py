@@ -240,7 +240,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default="", help=f"of {', '.join(SETS)}; default: {','.join(DEFAULT_SETS)}")
     parser.add_argument("--data", default="", help="folder of the audio of all sets but the demo")
-    parser.add_argument("--folds", type=int, default=1, help="of each set; 0 = all")
+    parser.add_argument("--folds", type=int, default=0, help="of each set; 0 = all")
     asked = parser.parse_args(arguments)
     asked.sets = asked.sets.replace(",", " ").split() or list(DEFAULT_SETS)
     if unknown := [name for name in asked.sets if name not in SETS]:
