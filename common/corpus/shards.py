@@ -175,7 +175,7 @@ class Corpus:
         """
         for shard in self._present("audio", split):
             with self.open_shard(shard) as file:
-                yield from _audio_clips(read_shard(file, shard.uri))
+                yield from read_audio_shard(file, shard.uri)
 
     def latents(self, split: Split) -> Iterator[CorpusLatent]:
         """Yield the encoded clips of a split in fixed order, shard by shard. Raises DataError: a shard is damaged."""
@@ -259,13 +259,9 @@ class Corpus:
         )
 
 
-def read_audio_shard(source: Path | BinaryIO) -> Iterator[CorpusClip]:
+def read_audio_shard(source: Path | BinaryIO, name: str = "") -> Iterator[CorpusClip]:
     """Yield the clips of one audio shard. Raises DataError: as in `read_shard`."""
-    return _audio_clips(read_shard(source))
-
-
-def _audio_clips(samples: Iterator[tuple[str, dict[str, bytes]]]) -> Iterator[CorpusClip]:
-    for key, parts in samples:
+    for key, parts in read_shard(source, name):
         facts = json.loads(parts["json"])
         read, rate = soundfile.read(io.BytesIO(parts["flac"]), dtype="float32", always_2d=True)
         audio = np.ascontiguousarray(read.T)

@@ -1,6 +1,6 @@
 """How near a dataset's labels are to what a text-to-audio model was trained on. Free of torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,8 @@ def concepts_of(model: str) -> list[str] | None:
     return list(read_json(path)) if path.is_file() else None
 
 
-def nearness(labels: Iterable[str], concepts: Sequence[str]) -> list[Nearness]:
-    """For each label the concept that shares the largest part of its words; of equal ones the first."""
-    return [_nearest(label, concepts) for label in labels]
-
-
-def _nearest(label: str, concepts: Sequence[str]) -> Nearness:
+def nearest(label: str, concepts: Sequence[str]) -> Nearness:
+    """The concept that shares the largest part of a label's words; of equal ones the first."""
     words = _words(label)
     shares = [len(words & _words(each)) / len(words | _words(each)) for each in concepts]
     best = max(range(len(shares)), key=shares.__getitem__, default=None)

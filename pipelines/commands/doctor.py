@@ -11,7 +11,7 @@ from common.config.run import RunConfig, load_preset, with_llm_endpoint
 from common.datasets.listing import root_of
 from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, SynthioError
-from common.models.concepts import Nearness, concepts_of, nearness
+from common.models.concepts import Nearness, concepts_of, nearest
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
 from common.study.cost_table import costs
@@ -112,7 +112,7 @@ def _nearness(config: RunConfig, methods: dict[str, Method], classes: dict[str, 
     if t2a.reuse is not None or not any(method.synthetic for method in methods.values()):
         return None
     concepts = concepts_of(t2a.start)
-    return None if concepts is None else nearness(classes, concepts)
+    return None if concepts is None else [nearest(label, concepts) for label in classes]
 
 
 def _nearness_text(model: str, near: list[Nearness]) -> str:

@@ -8,18 +8,18 @@ import pytest
 
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.text import build_tokenizer
-from common.models.concepts import Nearness, concepts_of, nearness, spelled_words
+from common.models.concepts import Nearness, concepts_of, nearest, spelled_words
 
 CONCEPTS = ["bell", "bicycle bell", "dog bark", "rain"]
 
 
 def test_the_nearest_concept_shares_most_words() -> None:
-    assert nearness(["Dog_Barks", "church bell", "chainsaw"], CONCEPTS) == [
+    assert [nearest(label, CONCEPTS) for label in ("Dog_Barks", "church bell", "chainsaw")] == [
         Nearness("Dog_Barks", "dog bark", 1.0),
         Nearness("church bell", "bell", 0.5),
         Nearness("chainsaw", None, 0.0),
     ]
-    assert nearness(["rain"], []) == [Nearness("rain", None, 0.0)]
+    assert nearest("rain", []) == Nearness("rain", None, 0.0)
 
 
 def test_nothing_is_known_of_models_that_do_not_come_with_the_project() -> None:
