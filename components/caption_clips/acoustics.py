@@ -42,7 +42,6 @@ class Acoustics(NamedTuple):
             from the sound itself.
     """
 
-    duration_s: float
     peak_dbfs: float
     pitch_hz: float
     centroid_hz: float
@@ -66,7 +65,6 @@ def measure(audio: Signal, sample_rate_hz: int) -> Acoustics:
     snr_db = loud_db - quiet_db
     separable = CONTINUOUS_SNR_DB < snr_db < AUDIBLE_BACKGROUND_SNR_DB and float(active.mean()) < CONTINUOUS_SHARE
     return Acoustics(
-        duration_s=len(x) / sample_rate_hz,
         peak_dbfs=20 * float(np.log10(max(1e-6, float(np.abs(x).max(initial=0.0))))),
         pitch_hz=float(frequencies[int(np.argmax(above * (frequencies >= 40)))]),
         centroid_hz=float((above * frequencies).sum() / max(1e-20, float(above.sum()))),

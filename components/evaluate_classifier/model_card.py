@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from common.config.dataset import DeclaredUse, LicensedPart
 from common.config.learners import BLEND, find_learner
-from common.contracts.evaluation import DeliveredScores, Evaluation, Interval, Leaks
+from common.contracts.evaluation import DeliveredScores, Evaluation, Leaks
 from common.contracts.gold import Dataset
 from common.study.comparisons import FIGURES
 
@@ -129,7 +129,7 @@ def model_card(
         headline=_percent(told.score.mean),
         macro_f1=_percent(told.macro_f1.mean),
         ece=f"{told.ece.mean:.3f}",
-        mean_headline=_with_interval(pair.score),
+        mean_headline=f"{_percent(pair.score.mean)} ({100 * pair.score.low:.1f} to {100 * pair.score.high:.1f})",
         licence=_inline(dataset.licence or "not stated"),
         synthetic="generated from captions, each with its provenance, in the run's folder `synthetic/`"
         if synthetic
@@ -214,10 +214,6 @@ def _inline(text: str) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
-
-
-def _with_interval(score: Interval) -> str:
-    return f"{_percent(score.mean)} ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
 def licence_lines(licences: Sequence[LicensedPart], synthetic: bool) -> str:

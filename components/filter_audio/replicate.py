@@ -97,7 +97,7 @@ def _calibrated(
         threshold=threshold,
         gold_scores=scores.tolist(),
         gold_margins=margins.tolist(),
-        planted=planted_trial(threshold, similarity, claims) if claims else {},
+        planted=planted_trial(threshold.passes, similarity, claims) if claims else {},
         second_planted={},
         kernel_distance={},
     )
@@ -135,7 +135,7 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         return {}, {}
     heard = judge.hear([hears([load(clip.clip_id)])[0] for clip in asked], [clip.source_clip_id for clip in asked])
     opinions = judge.opinions(heard, _claims(asked, gold))
-    trial = planted_trial(judge, judge.hear([rows[0] for rows in features], ids), own)
+    trial = planted_trial(judge.passes, judge.hear([rows[0] for rows in features], ids), own)
     return {clip.clip_id: opinion for clip, opinion in zip(asked, opinions, strict=True)}, trial
 
 

@@ -1,7 +1,6 @@
 """CLAP scores of the labels that clips claim, and the threshold calibrated on gold validation clips."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -67,14 +66,11 @@ def calibrate(config: ThresholdConfig, scores: np.ndarray, margins: np.ndarray) 
     return Threshold(kind="margin", min_margin=bound, calibration_clips=len(values))
 
 
-class Judge(Protocol):
-    """Decides by what it heard in clips whether they are what they claim."""
-
-    def passes(self, heard: np.ndarray, claims: Sequence[Sequence[int]], /) -> np.ndarray:
-        """(N,) whether clips pass; `heard` (N, K) is what the judge says of each label, `claims` the claimed ids."""
+Passes = Callable[[np.ndarray, Sequence[Sequence[int]]], np.ndarray]
+"""(N,) whether clips pass a judge, from what it says of each label (N, K) and the ids of the labels they claim."""
 
 
-def planted_trial(judge: Judge, heard: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
+def planted_trial(passes: Passes, heard: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
     """Trial of a judge on right claims (each clip's own labels) and on planted ones (see `planted_claims`).
 
     Args:
@@ -85,8 +81,8 @@ def planted_trial(judge: Judge, heard: np.ndarray, claims: Sequence[Sequence[int
     (share of right claims among those kept, if half of all candidates were right).
     """
     rows, planted = planted_claims(heard.shape[1], claims)
-    recall = float(judge.passes(heard, claims).mean())
-    kept = float(judge.passes(heard[rows], planted).mean()) if rows else 0.0
+    recall = float(passes(heard, claims).mean())
+    kept = float(passes(heard[rows], planted).mean()) if rows else 0.0
     return {"recall": recall, "wrong_kept": kept, "precision": recall / max(recall + kept, 1e-12)}
 
 

@@ -8,7 +8,7 @@ next: run.py (which clips a round revises; one item per recipe and replicate). R
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common.captions.asking import Desk, extract_pools
-from common.captions.pools import Pool, draw, joined, texts
+from common.captions.pools import draw, joined, texts
 from common.captions.records import Task
 from common.config.captions import ReviseCaptionsConfig
 from common.contracts.generation import Tally
@@ -35,7 +35,19 @@ def revise(
     rejected = sorted(rejected, key=lambda clip: clip.clip_id)
     ids = {clip.clip_id: label_ids(clip) for clip in rejected}
     wanted = {label_id for own in ids.values() for label_id in own}
-    pools, extracted = _pools(wanted, accepted, train, captions, label_ids, desk)
+    of_accepted = [(label_id, clip, clip.caption) for clip in accepted for label_id in label_ids(clip)]
+    without = wanted - {label_id for label_id, _, _ in of_accepted}
+    # Elements come from the accepted captions, or from gold captions where none was accepted.
+    of_gold = [
+        (label_id, clip, captions[clip.clip_id].caption)
+        for clip in train
+        if clip.clip_id in captions
+        for label_id in label_ids(clip)
+        if label_id in without
+    ]
+    found = [row for row in of_accepted if row[0] in wanted] + of_gold
+    rows = [(label_id, clip.clip_id, clip.labels, text) for label_id, clip, text in found]
+    pools, extracted = extract_pools(desk, rows, seed=0)
     tasks = {}
     for clip in rejected:
         pool = joined(pools, ids[clip.clip_id])
@@ -62,28 +74,6 @@ def revise(
 
 def _scope(ids: Iterable[int]) -> str:
     return ".".join(map(str, sorted(ids)))
-
-
-def _pools(
-    wanted: set[int],
-    accepted: Sequence[SyntheticClip],
-    train: Sequence[GoldClip],
-    captions: Mapping[str, Caption],
-    label_ids: Callable[[Labelled], tuple[int, ...]],
-    desk: Desk,
-) -> tuple[dict[int, Pool], Tally]:
-    """Extract elements by label id from the accepted captions, or from gold captions where none was accepted."""
-    of_accepted = [(label_id, clip, clip.caption) for clip in accepted for label_id in label_ids(clip)]
-    without = wanted - {label_id for label_id, _, _ in of_accepted}
-    of_gold = [
-        (label_id, clip, captions[clip.clip_id].caption)
-        for clip in train
-        if clip.clip_id in captions
-        for label_id in label_ids(clip)
-        if label_id in without
-    ]
-    found = [row for row in of_accepted if row[0] in wanted] + of_gold
-    return extract_pools(desk, [(label_id, clip.clip_id, clip.labels, text) for label_id, clip, text in found], seed=0)
 
 
 def _revised(clip: SyntheticClip, written: Written, number: int) -> Prompt:

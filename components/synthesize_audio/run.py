@@ -56,10 +56,10 @@ def run(
                 for p in template_prompts(gold.train(replicate), replicate, count, LOSERS.name)
             ]
         check_prompts(prompts, gold.clips)
-        starts = find_starts(prompts, plan, gold, Path(retrieved_path) if retrieved_path else None)
-        if starts.lost:
-            event(log, "no_start", clips=len(starts.lost), hint="the corpus holds no clip of any label")
-            prompts = [prompt for prompt in prompts if prompt.prompt_id not in starts.lost]
+        sources, lost = find_starts(prompts, plan, gold, Path(retrieved_path) if retrieved_path else None)
+        if lost:
+            event(log, "no_start", clips=len(lost), hint="the corpus holds no clip of any label")
+            prompts = [prompt for prompt in prompts if prompt.prompt_id not in lost]
         target = Path(synthetic_path)
         if not prompts:
             write_provenance(target, ())
@@ -79,7 +79,7 @@ def run(
         from components.synthesize_audio.synthesis import generate_missing, plan_requests
 
         store = ItemStore("synthesize_audio", code_version, scope=plan.scope)
-        requests = plan_requests(prompts, gold, models, plan.settings, starts.sources)
+        requests = plan_requests(prompts, gold, models, plan.settings, sources)
         requests = with_recordings(requests, _matched(plan, prompts), gold, plan.settings, store)
         made = generate_missing(requests, plan.settings, store)
         running.record({"new_clips": made["clips"], "sampled_clips": made["sampled"], "texts": made["encoded"]})

@@ -1,7 +1,6 @@
 """What clips start from in place of noise: the gold clip that they augment, or a corpus clip of its label."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -17,21 +16,9 @@ _Class = tuple[int, frozenset[str]]
 """A replicate and the labels of a clip."""
 
 
-@dataclass(frozen=True)
-class Starts:
-    """Sources of clips that do not start from noise.
-
-    Attributes:
-        sources: by prompt id; a prompt that is not among them starts from noise.
-        lost: ids of prompts that were to start from corpus clips, in replicates for which the corpus holds no clip of
-            any label.
-    """
-
-    sources: dict[str, Source]
-    lost: frozenset[str]
-
-
-def find_starts(prompts: Sequence[Prompt], plan: SynthesizeAudioPlan, gold: GoldSet, retrieved: Path | None) -> Starts:
+def find_starts(
+    prompts: Sequence[Prompt], plan: SynthesizeAudioPlan, gold: GoldSet, retrieved: Path | None
+) -> tuple[dict[str, Source], set[str]]:
     """Find the clips whose noised latents prompts start from (SDEdit, arXiv 2108.01073).
 
     The prompts of a class take the corpus clips of its label in turn. A class that the corpus does not know starts from
@@ -39,6 +26,9 @@ def find_starts(prompts: Sequence[Prompt], plan: SynthesizeAudioPlan, gold: Gold
 
     Args:
         retrieved: artifact of `retrieve_audio`; None = no corpus clips.
+
+    Returns sources by prompt id, where clips do not start from noise; and ids of prompts that were to start from corpus
+    clips, in replicates for which the corpus holds no clip of any label.
     """
     level = plan.settings.noise_level
     sources: dict[str, Source] = {}
@@ -62,4 +52,4 @@ def find_starts(prompts: Sequence[Prompt], plan: SynthesizeAudioPlan, gold: Gold
                 sources[prompt.prompt_id] = Source(str(path), file_hash(path), level, found.duration_s, key)
     known = {replicate for replicate, _ in held}
     lost = {prompt.prompt_id for (replicate, _), own in waiting.items() if replicate not in known for prompt in own}
-    return Starts(sources, frozenset(lost))
+    return sources, lost

@@ -82,7 +82,11 @@ def train_body(
         ConfigError: the model has no body apart from its head.
         DataError: the loss is not finite.
     """
-    _check_body(classifier)
+    if classifier.model.base_model is classifier.model:
+        raise ConfigError(
+            f"{type(classifier.model).__name__} has no body apart from its head, which contrastive training "
+            "needs; set train_classifier.contrastive: null, or name another checkpoint"
+        )
     device = next(classifier.model.parameters()).device
     projector = _projector(classifier, config, derive_seed(seed, "projector")).to(device)
     front_end, labels = classifier.front_end, examples.labels[:gold_clips]
@@ -113,14 +117,6 @@ def _projector(classifier: Classifier, config: ContrastiveConfig, seed: int) -> 
             nn.BatchNorm1d(config.hidden_size),
             nn.ReLU(),
             nn.Linear(config.hidden_size, config.dimensions),
-        )
-
-
-def _check_body(classifier: Classifier) -> None:
-    if classifier.model.base_model is classifier.model:
-        raise ConfigError(
-            f"{type(classifier.model).__name__} has no body apart from its head, which contrastive training "
-            "needs; set train_classifier.contrastive: null, or name another checkpoint"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +79,9 @@ class Rows:
         return Rows([self.features[row] for row in kept], self.targets[kept], self.sources[kept])
 
 
-class Fit(Protocol):
-    """Fits a head."""
-
-    def __call__(
-        self, job: LearnerJob, gold: Rows, further: Rows, share: float, option: Any, strength: Strength | None
-    ) -> nn.Module:
-        """Fit to gold clips, and to `further` with `share` of the weight; 0 leaves them out.
-
-        `option` is one of the kind's.
-        """
+Fit = Callable[[LearnerJob, Rows, Rows, float, Any, Strength | None], nn.Module]
+"""Fits a head to gold clips, and to further ones with a share of the weight, 0 = without them; by an option of the kind
+and, where the learner itself augments, a strength."""
 
 
 @dataclass(frozen=True)

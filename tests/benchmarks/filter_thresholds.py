@@ -96,7 +96,7 @@ def measure(folder: Path) -> tuple[list[Row], list[Row]]:
         for config, found in zip(CANDIDATES, trials, strict=True):
             threshold = calibrate(config, *validation)
             bound = threshold.min_margin if threshold.min_score is None else threshold.min_score
-            figures = planted_trial(threshold, *held_out["fine-tuned"])
+            figures = planted_trial(threshold.passes, *held_out["fine-tuned"])
             found.append({"bound": float(bound or 0.0), "clips": len(others), **figures})
     return (
         [{**_setting(config), **_summary(found)} for config, found in zip(CANDIDATES, trials, strict=True)],

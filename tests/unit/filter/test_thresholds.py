@@ -70,13 +70,13 @@ def test_planted_labels_are_rejected_more_often_than_right_ones() -> None:
         ThresholdConfig(kind="margin", percentile=20),
         ThresholdConfig(kind="margin", percentile=None),
     ):
-        figures = planted_trial(calibrate(config, *claim_scores(*validation)), *held_out)
+        figures = planted_trial(calibrate(config, *claim_scores(*validation)).passes, *held_out)
         assert figures["recall"] > figures["wrong_kept"] + 0.2, config
 
 
 def test_the_planted_trial_counts_every_claim() -> None:
     similarity = np.array([[0.9, 0.1], [0.6, 0.5]])
-    figures = planted_trial(Threshold(kind="margin", min_margin=0.0), similarity, [(0,), (1,)])
+    figures = planted_trial(Threshold(kind="margin", min_margin=0.0).passes, similarity, [(0,), (1,)])
     assert figures == {"recall": 0.5, "wrong_kept": 0.5, "precision": 0.5}
 
 
@@ -89,5 +89,5 @@ def test_of_several_claimed_labels_the_least_counts_against_the_best_of_the_othe
 
 def test_a_planted_claim_takes_the_place_of_the_first_label_only() -> None:
     similarity = np.array([[0.9, 0.8, 0.1, 0.2]])
-    figures = planted_trial(Threshold(kind="margin", min_margin=0.0), similarity, [(0, 1)])
+    figures = planted_trial(Threshold(kind="margin", min_margin=0.0).passes, similarity, [(0, 1)])
     assert figures == {"recall": 1.0, "wrong_kept": 0.0, "precision": 1.0}
