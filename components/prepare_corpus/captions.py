@@ -3,15 +3,13 @@
 The formats are the modules of `components.prepare_corpus.formats`. Memory holds one row at a time.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO, TypeVar
+from typing import NamedTuple, Self, TextIO, TypeVar
 
 from common.audio.walk import AUDIO_SUFFIXES
 from common.datasets.labels import stands_for_no_value
@@ -255,7 +253,7 @@ class _Lines:
         self.in_record = self._characters = 0
         return self.number + 1
 
-    def __iter__(self) -> _Lines:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:

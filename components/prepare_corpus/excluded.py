@@ -1,14 +1,12 @@
 """Exclusion of AudioSet and Freesound clips that belong to datasets from the pretraining corpus."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 from common.errors import DataError
 from common.storage import open_uri
@@ -32,7 +30,7 @@ class ExcludedIds:
         self._ids = frozenset(ids)
 
     @classmethod
-    def read(cls, paths: Iterable[str | Path]) -> ExcludedIds:
+    def read(cls, paths: Iterable[str | Path]) -> Self:
         """Ids from CSV, TSV or text files, local or in an object store, read line by line.
 
         Ids are in the first column, or in the one that a header names. Freesound ids need a header: `fname`

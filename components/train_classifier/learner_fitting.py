@@ -6,8 +6,6 @@ means over the clips as they are and over their recorded copies, for another rec
 beyond the gold ones, synthetic or augmented copies, enter with a weight that the splits choose, 0 among them.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import time
@@ -16,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +144,7 @@ class _Real:
     places: dict[str, int]
 
     @classmethod
-    def of(cls, job: LearnerJob) -> _Real:
+    def of(cls, job: LearnerJob) -> Self:
         sets = [job.gold, *([job.validation] if job.validation else [])]
         rows = [
             row for clips in sets for row in features_of(job.learner, job.pretrained, clips, job.store, copies=True)

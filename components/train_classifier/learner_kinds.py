@@ -225,12 +225,9 @@ def _few_shot_options(config: LearnersConfig) -> list[tuple[float, float, bool]]
     return list(dict.fromkeys((a, b if a else config.cache_sharpness[0], words and a < 1) for a, b, words in found))
 
 
-def _save_module(name: str) -> Callable[[LearnerJob, nn.Module, float, Path], None]:
-    def save(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
-        hears = _pretrained(job.pretrained) if name in PRETRAINED else None
-        LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature, hears).save(folder)
-
-    return save
+def _save_module(name: str, job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
+    hears = _pretrained(job.pretrained) if name in PRETRAINED else None
+    LearnerModel(job.learner, name, head, job.labels, job.multi_label, temperature, hears).save(folder)
 
 
 def _save_probe(job: LearnerJob, head: nn.Module, temperature: float, folder: Path) -> None:
@@ -275,17 +272,17 @@ def _encoder(pretrained: Pretrained) -> FrontEnd:
 def _without_weights(
     name: str, fit: Fit, options: Callable[[LearnersConfig], Sequence[Any]] = lambda _: (0.0,)
 ) -> Kind:
-    return Kind(lambda _: front_end(name), fit, _save_module(name), options, name)
+    return Kind(lambda _: front_end(name), fit, partial(_save_module, name), options, name)
 
 
 KINDS: dict[str, Kind] = {
     "probe": Kind(_encoder, _logistic, _save_probe, lambda c: c.inverse_penalties),
-    "probe_clap": Kind(_pretrained, _logistic, _save_module(CLAP), lambda c: c.inverse_penalties),
-    "few_shot_clap": Kind(_pretrained, _few_shot, _save_module(CLAP), _few_shot_options),
+    "probe_clap": Kind(_pretrained, _logistic, partial(_save_module, CLAP), lambda c: c.inverse_penalties),
+    "few_shot_clap": Kind(_pretrained, _few_shot, partial(_save_module, CLAP), _few_shot_options),
     "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
     "cnn": replace(_without_weights("log_mel", _convnet), further_options=lambda c: c.real_last),
 }
-ENCODER_PROBE = Kind(_pretrained, _logistic, _save_module(ENCODER), lambda c: c.inverse_penalties)
+ENCODER_PROBE = Kind(_pretrained, _logistic, partial(_save_module, ENCODER), lambda c: c.inverse_penalties)
 
 
 def kind_of(learner: str) -> Kind:

@@ -5,14 +5,12 @@ Source: github.com/aoifemcdonagh/audioset-processing, `data/balanced_train_segme
 `balanced_train_segments.csv` at f4e8dbc636a44c04891d01ec5eac6553162dfdc9 (a header without `#`).
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -114,7 +112,7 @@ class Ontology:
     withheld: frozenset[str]
 
     @classmethod
-    def load(cls, folder: Path) -> Ontology:
+    def load(cls, folder: Path) -> Self:
         """Read `ontology.json` and `class_labels_indices.csv`.
 
         Source: github.com/audioset/ontology, `ontology.json` at d417d32bf59c711abb5910fd2f76a0eb44697991: a list of
