@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, with its name and options as in the arguments of this process.
+    """Run one command; `arguments`, by default those of this process, are its name and its options.
 
     Returns exit status: the command's own (0 = done, 1 = partly failed), 2 = bad input, reported in one line, or 128 +
     the number of the signal that ended it.

@@ -60,7 +60,7 @@ def bring(wanted: Sequence[Wanted], allowed: bool) -> None:
     """Fetch the published datasets that are not on this machine, each announced in a line.
 
     Raises:
-        ConfigError: one may not be downloaded, by its access, or as `allowed` says; nothing is fetched then.
+        ConfigError: one may not be downloaded, by its access, or since it is not `allowed`; nothing is fetched then.
         DataError: an archive is not the expected one.
         StorageError: a server does not answer, or the disk is full; the same call resumes.
     """
