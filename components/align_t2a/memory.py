@@ -34,17 +34,13 @@ class Need:
     fixed: float
     pair: float
 
-    def pairs(self, available: float) -> int:
-        """Pairs that fit at a time; 0 = not even one does."""
-        return max(0, int((available - self.fixed) // max(self.pair, 1.0)))
-
 
 def split(need: Need, available: float, batch_size: int, accumulation: int, checkpointing: bool) -> tuple[int, bool]:
     """Smallest number of micro-batches that fit, and whether activations must be computed again.
 
     They fit into `available` bytes, and are at least `accumulation`.
     """
-    fitting = need.pairs(available)
+    fitting = (available - need.fixed) // max(need.pair, 1.0)
     for count in range(accumulation, batch_size + 1):
         if batch_size % count == 0 and batch_size // count <= fitting:
             return count, checkpointing

@@ -25,6 +25,11 @@ _AUDIO_TURN = {
 class AudioLLMCaptioner:
     """Captions from an audio LLM on the local GPU or CPU, one sentence each.
 
+    Attributes:
+        name: model and commit.
+        batch_size: recordings per call.
+        sample_rate_hz: of the model's feature extractor.
+
     Raises ConfigError: the checkpoint cannot be loaded, or its type is unknown.
     """
 
@@ -43,21 +48,8 @@ class AudioLLMCaptioner:
             model_class = getattr(transformers, f"{kind}ForConditionalGeneration")
             model = model_class.from_pretrained(folder, dtype=checkpoint.dtype, use_safetensors=True)
         self._model, _ = prepare(model, self._tokenizer)
-
-    @property
-    def name(self) -> str:
-        """Model and commit."""
-        return name_of(self._config.checkpoint)
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Sampling rate of the model's feature extractor."""
-        return int(self._extractor.sampling_rate)
-
-    @property
-    def batch_size(self) -> int:
-        """Recordings per call, from the settings."""
-        return self._config.batch_size
+        self.name, self.batch_size = name_of(checkpoint), config.batch_size
+        self.sample_rate_hz = int(self._extractor.sampling_rate)
 
     @torch.inference_mode()
     def caption(self, recordings: Sequence[Recording], seeds: Sequence[int]) -> list[str]:

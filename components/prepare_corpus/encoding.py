@@ -80,16 +80,12 @@ class Encoder:
     """Encoder of clips to latents and of captions to token ids.
 
     Args:
-        vae: in evaluation mode.
+        vae: in evaluation mode; `on_gpu` says whether it is on a GPU, where batches are faster than single clips.
     """
 
     def __init__(self, vae: Any, tokenizer: Any) -> None:
         self._vae, self._tokenizer = vae, tokenizer
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the model runs on a GPU, where batches are faster than single clips."""
-        return bool(self._vae.device.type == "cuda")
+        self.on_gpu: bool = vae.device.type == "cuda"
 
     @torch.no_grad()
     def encode(self, clips: Sequence[np.ndarray]) -> list[NDArray[np.float32]]:

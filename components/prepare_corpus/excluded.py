@@ -26,8 +26,8 @@ class ExcludedIds:
     Freesound clip is recognised by a name that is a number, as in WavCaps and FSD50K (`64760.wav`).
     """
 
-    def __init__(self, ids: Iterable[str] = ()) -> None:
-        self._ids = frozenset(ids)
+    def __init__(self, ids: Iterable[str]) -> None:
+        self.ids = frozenset(ids)
 
     @classmethod
     def read(cls, paths: Iterable[str | Path]) -> Self:
@@ -48,13 +48,10 @@ class ExcludedIds:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the ids; part of the keys of data made without them."""
-        return hashlib.sha256("\n".join(sorted(self._ids)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and not self._ids.isdisjoint({youtube_id(name), freesound_id(name)})
-
-    def __len__(self) -> int:
-        return len(self._ids)
+        return isinstance(name, str) and not self.ids.isdisjoint({youtube_id(name), freesound_id(name)})
 
 
 def freesound_id(name: str) -> str | None:

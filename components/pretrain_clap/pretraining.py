@@ -125,7 +125,7 @@ def _train(
 
 
 class HeldOut:
-    """Retrieval on held-out clips."""
+    """Retrieval on held-out clips; it `can_judge` where there are at least two different texts."""
 
     def __init__(self, stored: StoredFeatures, channels: int = 1) -> None:
         self._stored, self._channels = stored, channels
@@ -134,11 +134,7 @@ class HeldOut:
         labels = [each["label"] for each in facts]
         prompts = [template_caption(label) if label is not None else None for label in labels]
         self._texts: list[str | None] = list(prompts if any(labels) else self._captions)
-
-    @property
-    def can_judge(self) -> bool:
-        """Whether there are at least two different texts."""
-        return len({text for text in self._texts if text is not None}) > 1
+        self.can_judge = len({text for text in self._texts if text is not None}) > 1
 
     def figures(self, scorer: ClapScorer) -> dict[str, float]:
         """Retrieval figures against label prompts, or against captions where no clip has a label.

@@ -93,14 +93,23 @@ class Plan:
             self._add_epoch()
         group = bisect_right(self._ends, step)
         if self._made[0] != group:
-            self._made = group, self._batches(group)
+            self._made = group, self.batches(group)
         length, rows = self._made[1][step - self.first_step(group)]
         return Batch(group, length, rows)
 
     def batches(self, group: int) -> list[tuple[int, Tensor]]:
         """Latent length and rows of all batches of a group."""
         self._reach(group)
-        return self._batches(group)
+        epoch, index, _ = self._groups[group]
+        names = ("epoch", epoch) if self.fits else ("epoch", epoch, "group", index)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, *names))
+        batches = []
+        for length, count in self.counts(group).items():
+            order = torch.randperm(count, generator=generator)
+            missing = -count % self._batch_size
+            order = torch.cat([order, torch.randint(count, (missing,), generator=generator)])
+            batches += [(length, rows) for rows in order.split(self._batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
     def first_step(self, group: int) -> int:
         """First step of a group."""
@@ -143,18 +152,6 @@ class Plan:
             groups[-1] += (shard,)
             room -= self._sizes[shard]
         return groups
-
-    def _batches(self, group: int) -> list[tuple[int, Tensor]]:
-        epoch, index, _ = self._groups[group]
-        names = ("epoch", epoch) if self.fits else ("epoch", epoch, "group", index)
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, *names))
-        batches = []
-        for length, count in self.counts(group).items():
-            order = torch.randperm(count, generator=generator)
-            missing = -count % self._batch_size
-            order = torch.cat([order, torch.randint(count, (missing,), generator=generator)])
-            batches += [(length, rows) for rows in order.split(self._batch_size)]
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
 
 Group = dict[int, tuple[Clips, Tensor]]
