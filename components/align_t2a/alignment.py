@@ -7,12 +7,10 @@ its kin), `adapter.py` (full weights or LoRA, and the reference model), `memory.
 (figures of a model, also from `distance.py`), `selection.py` (best step and early stop).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
+from common.storage.checkpoints import Checkpoints
 from common.storage.items import ItemStore
 from common.training import fit
 from components.align_t2a.adapter import Policy, make_policy
@@ -39,9 +38,6 @@ from components.align_t2a.pairs import LoadedGroup, groups
 from components.align_t2a.probes import HeldOut, HeldOutLearner, Probes, choose_probes, encode_held_out
 from components.align_t2a.selection import best_step, criterion, stop_reason
 from components.align_t2a.step import Figures, step_loss
-
-if TYPE_CHECKING:
-    from common.storage.checkpoints import Checkpoints
 
 log = get_logger("align_t2a")
 

@@ -7,8 +7,6 @@ with audio), `encoding.py` (autoencoder and tokenizer), `store.py` (finished sha
 read).
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections import Counter
@@ -17,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import soundfile
@@ -29,10 +27,7 @@ from common.errors import DataError, Interrupted
 from common.log import Progress, get_logger
 from common.runtime.parallel import abandoned, run_all
 from components.prepare_corpus.sources import Dropped, Source, SourceClip
-from components.prepare_corpus.store import ShardFacts, ShardStore
-
-if TYPE_CHECKING:
-    from components.prepare_corpus.encoding import Models
+from components.prepare_corpus.store import Models, ShardFacts, ShardStore
 
 Made = TypeVar("Made")
 

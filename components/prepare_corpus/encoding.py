@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from common.diffusion.text import build_tokenizer
 from common.errors import ConfigError, DataError
 from common.models.registry import locate
 from common.storage.artifacts import artifact_hash
+from components.prepare_corpus.store import Models
 
 Item = TypeVar("Item")
 
@@ -121,11 +122,3 @@ def read_ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
         while (item := waiting.popleft().result()) is not done:
             waiting.append(reader.submit(next, items, done))
             yield item
-
-
-class Models(NamedTuple):
-    """Folder of `vae` and `tokenizer`, and the hashes of both."""
-
-    folder: Path
-    vae_hash: str
-    text_hash: str

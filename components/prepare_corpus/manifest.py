@@ -1,12 +1,10 @@
 """Manifest of a corpus, made from the facts of its shards in bounded memory."""
 
-from __future__ import annotations
-
 from array import array
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,10 +13,7 @@ from common.corpus.shards import VERSION, Kind, Shard, Split
 from common.errors import DataError
 from common.storage.hashing import hash_json
 from components.prepare_corpus.sources import Dropped, Source
-from components.prepare_corpus.store import ShardFacts, ShardStore
-
-if TYPE_CHECKING:
-    from components.prepare_corpus.encoding import Models
+from components.prepare_corpus.store import Models, ShardFacts, ShardStore
 
 Number = TypeVar("Number", int, float)
 

@@ -1,10 +1,8 @@
 """Reads captioned audio or the built-in generator, encodes it in shards, writes manifest, autoencoder and tokenizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common.config.corpus import SPECTRAL, PrepareCorpusConfig, PrepareCorpusPlan
 from common.corpus.vocabulary import Vocabulary, build_vocabulary
@@ -16,10 +14,7 @@ from common.storage.items import ItemStore
 from components.prepare_corpus.corpus import ShardMaker, make_all, make_shards
 from components.prepare_corpus.manifest import EMPTY, make_manifest
 from components.prepare_corpus.procedural import open_source
-from components.prepare_corpus.store import ShardStore
-
-if TYPE_CHECKING:
-    from components.prepare_corpus.encoding import Models
+from components.prepare_corpus.store import Models, ShardStore
 
 NAME = "prepare_corpus"
 log = get_logger(NAME)

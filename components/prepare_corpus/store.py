@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pydantic import Field
 
@@ -37,6 +37,14 @@ class ShardFacts(Record):
     dropped: Dropped
     bytes: int = 0
     sha256: str = ""
+
+
+class Models(NamedTuple):
+    """Folder of `vae` and `tokenizer`, and the hashes of both."""
+
+    folder: Path
+    vae_hash: str
+    text_hash: str
 
 
 class ShardStore:
