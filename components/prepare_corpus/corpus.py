@@ -198,9 +198,12 @@ def make_shards(maker: ShardMaker, models: Models | None) -> list[tuple[str | No
     """
     work = partial(maker.both, models)
     if models is not None:
-        from components.prepare_corpus.encoding import gpu_count, open_encoder
+        import torch
 
-        if gpus := gpu_count():
+        from components.prepare_corpus.encoding import open_encoder
+
+        # This opens none of them.
+        if gpus := torch.cuda.device_count():
             return make_all(work, maker.source.shards, gpus, "spawn")
         # Opened before the workers fork, so that all share it.
         open_encoder(models)

@@ -61,16 +61,11 @@ def save(vae: Any, tokenizer: Any, folder: Path) -> Models:
     return Models(folder, artifact_hash(folder / "vae"), artifact_hash(folder / "tokenizer"))
 
 
-def gpu_count() -> int:
-    """Number of GPUs of this machine; opens none of them."""
-    return torch.cuda.device_count()
-
-
 @lru_cache(maxsize=1)
 def open_encoder(models: Models) -> Encoder:
     """Encoder with the saved models, loaded once per process; workers take GPUs in turn."""
     device = "cpu"
-    if gpus := gpu_count():
+    if gpus := torch.cuda.device_count():
         number = multiprocessing.current_process().name.rpartition("-")[2]
         device = f"cuda:{(int(number) - 1) % gpus if number.isdigit() else 0}"
     vae = load_autoencoder(models.folder / "vae", device)

@@ -36,7 +36,10 @@ def run(
         The run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose; the
         matrix is None where clips have several labels.
     """
-    plan = _with_all_settings(ReportPlan.model_validate(config))
+    plan = ReportPlan.model_validate(config)
+    # With the defaults too.
+    whole = RunConfig.model_validate(plan.run_config).model_dump(mode="json", exclude={"scope"})
+    plan = plan.model_copy(update={"run_config": whole})
     with stage("report", config, metrics_path, {"results": results_path}, artifacts) as running:
         inputs = Inputs({name: Path(folder) for name, folder in artifacts.items()})
         found = results(inputs, plan)
@@ -54,9 +57,3 @@ def run(
         running.record({f"{found.figure}_{name}": row.score.mean for name, row in found.methods.items()})
         running.record({"verdict": found.verdict.state, "players": len(extra.cards)})
     return running.figures, labels, matrix
-
-
-def _with_all_settings(plan: ReportPlan) -> ReportPlan:
-    """The plan with the defaults among its `run_config` too."""
-    whole = RunConfig.model_validate(plan.run_config).model_dump(mode="json", exclude={"scope"})
-    return plan.model_copy(update={"run_config": whole})

@@ -264,9 +264,7 @@ def _label_texts(pretrained: Pretrained, labels: tuple[str, ...]) -> LabelTexts:
     return label_texts(clap.scorer, labels)
 
 
-@lru_cache(maxsize=1)
-def _encoder(pretrained: Pretrained) -> FrontEnd:
-    return _Body(pretrained)
+_body = lru_cache(maxsize=1)(_Body)
 
 
 def _without_weights(
@@ -276,7 +274,7 @@ def _without_weights(
 
 
 KINDS: dict[str, Kind] = {
-    "probe": Kind(_encoder, _logistic, _save_probe, lambda c: c.inverse_penalties),
+    "probe": Kind(_body, _logistic, _save_probe, lambda c: c.inverse_penalties),
     "probe_clap": Kind(_pretrained, _logistic, partial(_save_module, CLAP), lambda c: c.inverse_penalties),
     "few_shot_clap": Kind(_pretrained, _few_shot, partial(_save_module, CLAP), _few_shot_options),
     "stats": _without_weights("statistics", _discriminant, lambda c: c.ridges),
