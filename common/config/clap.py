@@ -62,7 +62,6 @@ class PretrainClapConfig(Frozen):
     select_by: Literal["auc", "accuracy", "caption_auc", "audio_to_text_r10", "text_to_audio_r10"] = Field(
         "auc", description="held-out figure that picks the step; ours: `auc` is closest to what the filter does"
     )
-    use_labels: bool = Field(True, description="labels tell which clips match each other's texts; ours: better AUC")
     equalizer_db: NonNegative = Field(5.0, description="random equaliser (FilterAugment, arXiv 2110.03282); ours")
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,12 +52,12 @@ def write_audio_folder(
         copy_audio_folder(folder, records, files)
 
 
-def copy_audio_folder(
-    folder: Path, records: Iterable[Clip], files: Mapping[str, Path] | Callable[[Clip], Path]
-) -> None:
+def copy_audio_folder(folder: Path, records: Iterable[Clip], files: Mapping[str, Path]) -> None:
     """Write `folder/clips` from existing FLAC files, hard-linked where possible, replacing an existing one.
 
-    Records, in the metadata's order, are consumed one by one, so an iterator keeps memory flat.
+    Args:
+        records: in the metadata's order.
+        files: by clip id.
 
     Raises:
         DataError: a record has no file, or two records share a clip id or file name.
@@ -71,12 +71,9 @@ def copy_audio_folder(
             if {record.clip_id, f"/{name}"} & seen:
                 raise DataError(f"{folder}: clip {record.clip_id!r} or its file {name!r} comes twice")
             seen |= {record.clip_id, f"/{name}"}
-            if callable(files):
-                source = files(record)
-            elif record.clip_id in files:
-                source = files[record.clip_id]
-            else:
+            if record.clip_id not in files:
                 raise DataError(f"{folder}: no file for the record {record.clip_id!r}")
+            source = files[record.clip_id]
             try:
                 os.link(source, clips / name)
             except OSError:

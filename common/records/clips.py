@@ -4,7 +4,7 @@ Audio sets are Hugging Face AudioFolders: `metadata.jsonl` (these records) besid
 Clip ids derive from paths, recipes, replicates and indices, never from audio content.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -142,20 +142,14 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
     """Read JSON lines as records of `kind`. Raises DataError: the file is missing, or a line is not a valid record."""
-    return [record for _, record in stream_records(path, kind)]
-
-
-def stream_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
-    """Like `read_records`, one by one, each with the byte at which its line starts."""
-    start = number = 0
     try:
-        with path.open("rb") as lines:
-            for line in lines:
-                number += 1
-                if line.strip():
-                    yield start, kind.model_validate_json(line)
-                start += len(line)
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read records of {kind.__name__} from {path}: {error.strerror}") from error
-    except ValidationError as error:
-        raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found += [kind.model_validate_json(line)] if line.strip() else []
+        except ValidationError as error:
+            raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -102,18 +103,15 @@ def _train(
         # Only the first process evaluates; the others wait.
         return {HELD_OUT + key: value for key, value in held_out.figures(scorer).items()} if is_main() else {}
 
-    def label(facts: Facts) -> str | None:
-        return facts["label"] if settings.use_labels else None
-
     def texts(facts: Facts) -> list[str]:
-        known = label(facts)
+        known = facts["label"]
         return [facts["caption"], *([template_caption(known)] if known is not None else [])]
 
     return train_contrastive(
         scorer,
         StoredWindows(stored, channels),
         StoredRows(stored, texts),
-        StoredRows(stored, label),
+        StoredRows(stored, itemgetter("label")),
         optim,
         seed=job.plan.seed,
         name=NAME,
