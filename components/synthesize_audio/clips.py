@@ -1,6 +1,7 @@
 """Finished clips in the item store: written with their facts, read back as records and provenance."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from common.contracts.base import read
 from common.contracts.gold import Dataset
 from common.models.registry import published_models
 from common.records.audio_folder import copy_audio_folder
-from common.records.clips import SyntheticClip
 from common.records.provenance import Provenance, write_provenance
 from common.storage import read_json, write_json
 from common.storage.hashing import hash_file
@@ -50,28 +50,31 @@ def publish(
     t2a: Path,
     gold: Path,
     code_version: str,
-) -> list[SyntheticClip]:
-    """Write the finished clips, by clip id, with their provenance to `target`; returns their records."""
+) -> tuple[Counter[str], float]:
+    """Write clips and provenance by clip id, in bounded memory; returns counts by signal check, and seconds."""
     models = {path: model_account(t2a) | model_account(Path(path)) for path in {r.model_path for r in requests}}
     licence = read(Dataset, gold / "dataset.json").licence
     requests = sorted(requests, key=lambda request: request.prompt.prompt_id)
-    items = [store.path(**request.key(plan.settings)) for request in requests]
-    made = [read_json(item / RECORD) for item in items]
-    accounts = (
-        provenance(
-            request,
-            plan.settings,
-            facts,
-            model={**models[request.model_path], "alignment": recipe_of(request.prompt, plan.recipes).alignment},
-            gold_licence=licence,
-            code_version=code_version,
-        )
-        for request, facts in zip(requests, made, strict=True)
+    files: dict[str, Path] = {}
+    signals: Counter[str] = Counter()
+    lengths_s: list[float] = []
+
+    def accounts() -> Iterator[Provenance]:
+        for request in requests:
+            item = store.path(**request.key(plan.settings))
+            files[request.prompt.prompt_id], made = item / AUDIO, read_json(item / RECORD)
+            signals[made["signal"]] += 1
+            lengths_s.append(made["duration_s"])
+            model = {**models[request.model_path], "alignment": recipe_of(request.prompt, plan.recipes).alignment}
+            yield provenance(request, plan.settings, made, model=model, gold_licence=licence, code_version=code_version)
+
+    write_provenance(target, accounts())
+    records = (
+        synthetic_clip(request, plan.settings, read_json(files[request.prompt.prompt_id].with_name(RECORD)))
+        for request in requests
     )
-    write_provenance(target, accounts)
-    clips = [synthetic_clip(request, plan.settings, facts) for request, facts in zip(requests, made, strict=True)]
-    copy_audio_folder(target, clips, {clip.clip_id: item / AUDIO for clip, item in zip(clips, items, strict=True)})
-    return clips
+    copy_audio_folder(target, records, files)
+    return signals, sum(lengths_s)
 
 
 def provenance(

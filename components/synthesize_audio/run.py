@@ -1,6 +1,5 @@
 """Reads prompts and gold clips, generates, writes an AudioFolder."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,8 @@ def run(
         requests = with_recordings(requests, _matched(plan, prompts), gold, plan.settings, store)
         made = generate_missing(requests, plan.settings, store)
         running.record({"new_clips": made["clips"], "sampled_clips": made["sampled"], "texts": made["encoded"]})
-        clips = publish(target, requests, plan, store, Path(t2a_path), gold.path, code_version)
-        running.record({"clips": len(clips), "audio_s": round(sum(clip.duration_s for clip in clips), 3)})
-        signals = Counter(clip.signal for clip in clips)
+        signals, audio_s = publish(target, requests, plan, store, Path(t2a_path), gold.path, code_version)
+        running.record({"clips": len(requests), "audio_s": round(audio_s, 3)})
         running.record({f"signal_{reason}": signals[reason] for reason in sorted(signals.keys() - {"ok"})})
     return running.figures
 
