@@ -142,14 +142,14 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
     """Read JSON lines as records of `kind`. Raises DataError: the file is missing, or a line is not a valid record."""
+    found, number = [], 0
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as lines:
+            for line in lines:
+                number += 1
+                found += [kind.model_validate_json(line)] if line.strip() else []
     except OSError as error:
         raise DataError(f"cannot read records of {kind.__name__} from {path}: {error.strerror}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found += [kind.model_validate_json(line)] if line.strip() else []
-        except ValidationError as error:
-            raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error
+    except ValidationError as error:
+        raise DataError(f"{path}, line {number}: no {kind.__name__}: {error.errors()[0]['msg']}") from error
     return found

@@ -48,12 +48,12 @@ def run(
         folders = synthetic, Path(gold_path), Path(clap_path), previous
         items = _filter(plan, clips, earlier, *folders, code_version)
         decisions = {decision.clip_id: decision for item in items.values() for decision in read_decisions(item)}
-        decided = [decisions[clip.clip_id].on(clip) for clip in clips]
+        clips = [decisions[clip.clip_id].on(clip) for clip in clips]
         figures = {replicate: read(FilterFigures, item / "replicate.json") for replicate, item in items.items()}
-        account = summarize(read(FilterAccount, previous / "filter.json") if previous else None, decided, figures)
+        account = summarize(read(FilterAccount, previous / "filter.json") if previous else None, clips, figures)
         before = {previous: earlier} if previous else {}
-        write_clips(accepted, before | {synthetic: [clip for clip in decided if clip.reason is None]})
-        write_clips(Path(rejected_path), {synthetic: [clip for clip in decided if clip.reason is not None]})
+        write_clips(accepted, before | {synthetic: [clip for clip in clips if clip.reason is None]})
+        write_clips(Path(rejected_path), {synthetic: [clip for clip in clips if clip.reason is not None]})
         write_embeddings(accepted, previous, earlier, items)
         write(accepted / "filter.json", account)
         for empty in account.empty_classes:
@@ -87,9 +87,7 @@ def _filter(
 
     store, gold_hash = ItemStore("filter_audio", code_version, scope=plan.scope), artifact_hash(gold)
     works = {}
-    for replicate in plan.replicates:
-        if replicate not in found:
-            continue
+    for replicate in (each for each in plan.replicates if each in found):
         own, before = (tuple(clip for clip in every if clip.replicate == replicate) for every in (clips, earlier))
         key = {
             "replicate": replicate,

@@ -58,8 +58,8 @@ def pretrain(job: Job, folder: Path) -> None:
     """
     settings, scratch = job.plan.settings, job.scratch
     # Load the checkpoint first: a bad one fails before anything is computed.
-    start = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed)
-    read = partial(read_windows, start.features)
+    features = starting_point(settings, Corpus(job.corpus_dir).vocabulary(), job.plan.seed).features
+    read = partial(read_windows, features)
     if settings.optim is not None:
         shards = audio_shards(job.corpus_dir, "train", settings.max_clips)
         if not write_features(scratch / "train", shards, read, settings.feature_precision).rows:
