@@ -1,4 +1,4 @@
-"""Manifest of a corpus, made from the facts of its shards in bounded memory."""
+"""Manifest of a corpus, made from the facts of its shards in little memory."""
 
 from array import array
 from collections import Counter
@@ -45,7 +45,7 @@ def make_manifest(
     clips, seconds, channels, labels = 0, 0.0, 0, set[str]()
     durations_s: list[float] = []
     characters: list[int] = []
-    # Eight bytes each: two million captions would fill the memory that batches need.
+    # Eight bytes a caption: the texts of two million would fill the memory that batches need.
     hashes = array("q")
     for pair, facts in zip(names, store.all_facts([latent or audio for latent, audio in names]), strict=True):
         dropped.update(facts.dropped)
