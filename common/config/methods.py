@@ -52,12 +52,16 @@ class Method(Frozen):
         return "control" if self.recipe and self.recipe.from_corpus else "without"
 
     @property
+    def of_label(self) -> bool:
+        """Whether it takes, or starts from, the corpus clips of the labels."""
+        return self.recipe is not None and self.recipe.corpus_clips == OF_LABEL
+
+    @property
     def without_clips(self) -> str | None:
         """Why there may be no clips for the method, so that it is left out; None = there always are."""
         if self.ceiling:
             return "the dataset has no labelled clips beyond those of the run"
-        of_label = self.recipe is not None and self.recipe.corpus_clips == OF_LABEL
-        return "the corpus holds no clip of the labels" if of_label else None
+        return "the corpus holds no clip of the labels" if self.of_label else None
 
 
 _SYNTHIO = Recipe(alignment="dpo", captions="mixcap", filter=True)

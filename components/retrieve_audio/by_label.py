@@ -1,48 +1,16 @@
 """The corpus clips that are called like a gold clip: the control by label, which no CLAP and no generator enters."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.config.recipes import OF_LABEL
+from common.corpus.naming import Names
 from common.corpus.shards import Corpus, Shard, read_shard
 from common.records.clips import GoldClip
-from common.records.text import normalize_label
 from common.runtime.seeding import numpy_generator
 from components.retrieve_audio.found import Found, corpus_clip
-
-_ENDING = re.compile(r"(?:ing|ed|es|(?<!s)s|e)$")
-
-
-class Names:
-    """Which labels a text names.
-
-    A text names a label when it has all its words, in any order and any of their common forms: `dogs are barking` names
-    `dog_bark`. Of `dog` and `dog_bark` it then names the longer one.
-    """
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._words = {label: _words(label) for label in labels}
-
-    def __call__(self, text: str) -> frozenset[str]:
-        """Labels that the text names."""
-        heard = _words(text)
-        found = {label: words for label, words in self._words.items() if words and words <= heard}
-        return frozenset(label for label, own in found.items() if not any(own < other for other in found.values()))
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_stem(word) for word in re.findall(r"\w+", normalize_label(text)))
-
-
-def _stem(word: str) -> str:
-    """A word without its common endings: `claps`, `clapped` and `clapping` become `clap`."""
-    stem = _ENDING.sub("", re.sub("ies$", "y", word))
-    if stem == word or len(stem) < 3 or not re.search("[aeiouy]", stem):
-        return word
-    return re.sub(r"([bdgmnprt])\1$", r"\1", stem)
 
 
 def find_of_label(

@@ -10,13 +10,14 @@ from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint
 from common.datasets.listing import root_of
 from common.datasets.registry import resolve_dataset
-from common.errors import ConfigError, SynthioError
+from common.errors import ConfigError, DataError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearest
 from common.models.licences import check_use
 from common.models.registry import describe, missing_models
 from common.study.cost_table import costs
 from common.study.costs import count_work
 from common.study.costs import estimate as cost_of_study
+from components.prepare_corpus.doctor import named_labels
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
 from pipelines.cluster.doctor import Check, examine_cluster, verdict
@@ -64,6 +65,12 @@ def run(options: argparse.Namespace) -> int:
         # What a run on this machine would stop for: models, and the key of a paid caption writer.
         problems += missing_models(config, "", *([options.store] if options.store else []))
         problems.append(_said(lambda: check_writers(config, options.methods)))
+    named = None
+    if any(method.of_label for method in methods.values()):
+        try:
+            named = named_labels(config.prepare_corpus, list(found.health.classes), config.seed)
+        except DataError as error:
+            problems.append(str(error))
     found = replace(found, problems=(*found.problems, *filter(None, problems)))
     profile = load_profile(options.profile or "one-gpu")
     if connection is not None:
@@ -72,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
         told |= {"concepts": None if near is None else list(map(asdict, near))}
+        told |= {"corpus": named and {"captions": named[0], "nearest": list(map(asdict, named[1]))}}
         told |= {"estimate": work, "cluster": list(map(asdict, checks))}
         print_json(told)
     else:
@@ -80,7 +88,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"  use        declared: {config.use}; {refused or 'no licence forbids it'}")
         print("\n".join(["published models:", *(f"  {line}" for line in models or ["none"])]))
         if near:
-            print(_nearness_text(config.pretrain_t2a.start, near))
+            print(*_nearness_text(config.pretrain_t2a.start, near), sep="\n")
+        if named:
+            print(*_named_text(*named), sep="\n")
         if found.health.counts["listed"]:
             print(_estimate_text(options.preset, work))
         if checks:
@@ -115,15 +125,23 @@ def _nearness(config: RunConfig, methods: dict[str, Method], classes: dict[str, 
     return None if concepts is None else [nearest(label, concepts) for label in classes]
 
 
-def _nearness_text(model: str, near: list[Nearness]) -> str:
+def _nearness_text(model: str, near: list[Nearness]) -> list[str]:
     known = sum(each.shared == 1 for each in near)
-    lines = [f"concepts: {model} was trained on {known} of {len(near)} classes by name"]
-    for each in near:
-        if each.concept is None:
-            lines.append(f"  {each.label}: nothing like it by name; clips of it will hardly sound right")
-        elif each.shared < 1:
-            lines.append(f"  {each.label}: nearest is {each.concept} ({each.shared:.0%} of the words)")
-    return "\n".join(lines)
+    unknown = [each for each in near if each.shared < 1]
+    nothing = "nothing like it by name; clips of it will hardly sound right"
+    return [f"concepts: {model} was trained on {known} of {len(near)} classes by name", *_nearest(unknown, nothing)]
+
+
+def _named_text(counts: dict[str, int], near: list[Nearness]) -> list[str]:
+    held = ", ".join(f"{label} {count}" for label, count in counts.items() if count)
+    told = f": {held}" if held else "; methods that take its clips by label are left out"
+    first = f"corpus: its captions name {len(counts) - len(near)} of {len(counts)} classes{told}"
+    return [first, *_nearest(near, "no caption shares a word with it")]
+
+
+def _nearest(near: list[Nearness], nothing: str) -> list[str]:
+    said = {each.label: f"nearest is {each.concept} ({each.shared:.0%} of the words)" for each in near if each.concept}
+    return [f"  {each.label}: {said.get(each.label, nothing)}" for each in near]
 
 
 def _said(check: Callable[[], None]) -> str | None:

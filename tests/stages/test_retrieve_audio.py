@@ -16,7 +16,6 @@ from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
-from components.retrieve_audio.by_label import Names
 from components.retrieve_audio.nearest import Nearest, assign
 from components.retrieve_audio.run import run
 from tests.kit.corpus import write_corpus
@@ -150,15 +149,6 @@ def test_a_label_that_the_corpus_lacks_is_counted_and_the_others_are_served(
     assert figures["labels_without_clips"] == 1 and held[f"no {labels[0]}"] == 0
     assert {clip.label for clip in read_clips(tmp_path / "out", SyntheticClip)} == set(labels[1:])
     assert figures["clips"] == 2 * sum(held.values())
-
-
-def test_a_text_names_a_label_by_all_its_words_in_any_form_and_the_longest_label_counts() -> None:
-    names = Names(["dog", "dog_bark", "Crying_baby", "clap", "glass", "string"])
-    assert names("a large dog, which barks") == {"dog_bark"}
-    assert names("babies cry far away") == {"Crying_baby"}
-    assert names("clapping and a dog") == {"clap", "dog"}
-    assert names("glasses beside strings") == {"glass", "string"}
-    assert names("a catalogue of dogma") == frozenset()
 
 
 def test_retrieval_repeats_bit_for_bit(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:

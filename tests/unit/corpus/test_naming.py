@@ -1,0 +1,68 @@
+"""Which labels captions name, and what the doctor says of those that none names."""
+
+from pathlib import Path
+
+import pytest
+
+from common.config.corpus import PrepareCorpusConfig
+from common.corpus.naming import Names
+from common.errors import DataError
+from common.models.concepts import Nearness
+from common.procedural.clips import CLASSES
+from components.prepare_corpus.doctor import named_labels
+from pipelines.commands import main
+
+
+def corpus(folder: Path, rows: str, procedural_clips: int = 0) -> PrepareCorpusConfig:
+    (folder / "captions.csv").write_text(rows)
+    own = {"audio_dir": str(folder), "captions_file": str(folder / "captions.csv")}
+    return PrepareCorpusConfig(source="folder", procedural_clips=procedural_clips, **own)
+
+
+def test_a_text_names_a_label_by_all_its_words_in_any_form_and_the_longest_label_counts() -> None:
+    names = Names(["dog", "dog_bark", "Crying_baby", "clap", "glass", "string"])
+    assert names("a large dog, which barks") == {"dog_bark"}
+    assert names("babies cry far away") == {"Crying_baby"}
+    assert names("clapping and a dog") == {"clap", "dog"}
+    assert names("glasses beside strings") == {"glass", "string"}
+    assert names("a catalogue of dogma") == frozenset()
+
+
+def test_of_a_text_the_shared_words_of_each_label_are_known() -> None:
+    assert Names(["dog bark", "rain"]).shared("a dog") == {"dog bark": pytest.approx(1 / 3), "rain": 0}
+
+
+def test_captions_are_counted_by_label_and_the_nearest_is_told_where_none_names_it(tmp_path: Path) -> None:
+    rows = "file,caption,label\na.wav,dogs are barking,\nb.wav,a noise,dog bark\nc.wav,a hammer drill,\n"
+    found = named_labels(corpus(tmp_path, rows), ["dog_bark", "drill press", "siren"], 0)
+    near = [Nearness("drill press", "a hammer drill", 0.25), Nearness("siren", None, 0.0)]
+    assert found == ({"dog_bark": 2, "drill press": 0, "siren": 0}, near)
+
+
+def test_generated_clips_count_too(tmp_path: Path) -> None:
+    procedural = PrepareCorpusConfig(source="procedural", clips=2 * len(CLASSES))
+    assert named_labels(procedural, [CLASSES[0], "tuba"], 0) == (
+        {CLASSES[0]: 2, "tuba": 0},
+        [Nearness("tuba", None, 0.0)],
+    )
+    joined = corpus(tmp_path, f"file,caption\na.wav,{CLASSES[0]}\n", procedural_clips=len(CLASSES))
+    assert named_labels(joined, [CLASSES[0]], 0) == ({CLASSES[0]: 2}, [])
+
+
+def test_nothing_is_known_without_captions_and_bad_ones_are_named(tmp_path: Path) -> None:
+    assert named_labels(PrepareCorpusConfig(source="none"), ["dog"], 0) is None
+    assert named_labels(PrepareCorpusConfig(), ["dog"], 0) is None
+    with pytest.raises(DataError, match=r"captions\.csv"):
+        named_labels(corpus(tmp_path, "nonsense\n"), ["dog"], 0)
+
+
+def test_the_doctor_tells_what_the_corpus_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus(tmp_path, "file,caption\na.wav,the bark of a dog\nb.wav,a bird\n")
+    own = f"prepare_corpus.source=folder prepare_corpus.audio_dir={tmp_path} prepare_corpus.captions_file="
+    assert main(["doctor", f"--overrides={own}{tmp_path / 'captions.csv'}"]) == 0
+    told = capsys.readouterr().out
+    assert "corpus: its captions name 1 of 8 classes: dog bark 1\n" in told
+    assert "  bird chirp: nearest is a bird (33% of the words)\n" in told
+    assert "  siren: no caption shares a word with it\n" in told
+    assert main(["doctor", f"--overrides={own}{tmp_path / 'missing.csv'}"]) == 1
+    assert "missing.csv" in capsys.readouterr().out
