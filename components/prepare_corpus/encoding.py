@@ -73,15 +73,15 @@ def open_encoder(models: Models) -> Encoder:
 
 
 class Encoder:
-    """Encoder of clips to latents and of captions to token ids.
-
-    Args:
-        vae: in evaluation mode; `on_gpu` says whether it is on a GPU, where batches are faster than single clips.
-    """
+    """Encoder of clips to latents, by an autoencoder in evaluation mode, and of captions to token ids."""
 
     def __init__(self, vae: Any, tokenizer: Any) -> None:
         self._vae, self._tokenizer = vae, tokenizer
-        self.on_gpu: bool = vae.device.type == "cuda"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the autoencoder is on a GPU, where batches are faster than single clips."""
+        return bool(self._vae.device.type == "cuda")
 
     @torch.no_grad()
     def encode(self, clips: Sequence[np.ndarray]) -> list[NDArray[np.float32]]:
