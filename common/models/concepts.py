@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.corpus.naming import Names
 from common.models.shipped import shipped_folder, shipped_models
 from common.records.text import normalize_label
 from common.storage import read_json
@@ -36,17 +37,12 @@ def concepts_of(model: str) -> list[str] | None:
 
 def nearest(label: str, concepts: Sequence[str]) -> Nearness:
     """The concept that shares the largest part of a label's words; of equal ones the first."""
-    words = _words(label)
-    shares = [len(words & _words(each)) / len(words | _words(each)) for each in concepts]
+    names = Names([label])
+    shares = [names.shared(each)[label] for each in concepts]
     best = max(range(len(shares)), key=shares.__getitem__, default=None)
     if best is None or not shares[best]:
         return Nearness(label, None, 0.0)
     return Nearness(label, concepts[best], round(shares[best], 3))
-
-
-def _words(text: str) -> set[str]:
-    """Words without the plural's s, which labels use at random."""
-    return {word.removesuffix("s") if len(word) > 3 else word for word in normalize_label(text).split()}
 
 
 def spelled_words(tokenizer: Path, label: str) -> list[str]:

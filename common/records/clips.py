@@ -147,7 +147,8 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
         with path.open("rb") as lines:
             for line in lines:
                 number += 1
-                found += [kind.model_validate_json(line)] if line.strip() else []
+                if line.strip():
+                    found.append(kind.model_validate_json(line))
     except OSError as error:
         raise DataError(f"cannot read records of {kind.__name__} from {path}: {error.strerror}") from error
     except ValidationError as error:
