@@ -54,14 +54,12 @@ class ConvNet(nn.Module):
         super().__init__()
         a, b, c, d = _WIDTHS
         self.frames = frames
-        self.body = nn.Sequential(
-            _block(2, a, 5, 2),
-            nn.MaxPool2d(2),
-            _block(a, b, 3, 1),
-            nn.MaxPool2d(2),
-            _block(b, c, 3, 1),
-            _block(c, d, 3, 1),
-        )
+        # A maximum, then the larger of it and 0: as the other way round, with a quarter to compare.
+        relu = nn.ReLU()
+        pool = nn.Sequential(nn.MaxPool2d(2), relu)
+        first, second = _block(2, a, 5, 2), _block(a, b, 3, 1)
+        third, fourth = _block(b, c, 3, 1).append(relu), _block(c, d, 3, 1).append(relu)
+        self.body = nn.Sequential(first, pool, second, pool, third, fourth)
         self.drop = nn.Dropout(_DROPOUT)
         self.head = nn.Linear(2 * d * BANDS // 8, labels)
         self.register_buffer("mean", torch.zeros(()))
@@ -95,7 +93,7 @@ class ConvNet(nn.Module):
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 def fit_convnet(
