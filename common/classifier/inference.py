@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,27 +9,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from common.audio.signal import fixed_window_starts, resample
+from common.audio.signal import fixed_window_starts
 from common.classifier.features import fixed_window_features
-from common.classifier.model import HEAD, Classifier, load_classifier
+from common.classifier.model import HEAD, Classifier
 
 BATCH_SIZE = 32
-
-
-def predict_logits(
-    classifier: Classifier | Path, clips: Sequence[np.ndarray], sample_rate_hz: int, batch_size: int = BATCH_SIZE
-) -> np.ndarray:
-    """Logits (clips, labels) float32 of mono clips (T,): the mean over fixed windows; clips are resampled.
-
-    The last batch of windows is padded, so that results do not depend on the number of clips.
-
-    Raises DataError: a clip is not mono or not finite, or the directory holds no classifier.
-    """
-    loaded = load_classifier(classifier) if isinstance(classifier, Path) else classifier
-    rate = loaded.sample_rate_hz
-    waveforms = [clip if sample_rate_hz == rate else resample(clip, sample_rate_hz, rate) for clip in clips]
-    logits = feature_logits(loaded, loaded.front_end(waveforms), batch_size)
-    return np.asarray(logits.cpu().numpy(), dtype=np.float32)
 
 
 def stream_logits(
@@ -40,7 +23,7 @@ def stream_logits(
     batch_size: int = BATCH_SIZE,
     peak: float | None = None,
 ) -> np.ndarray:
-    """Logits (labels,) of one clip as `predict_logits` gives them, to rounding; memory holds one batch of windows.
+    """Logits (labels,) of one clip as `feature_logits` gives them, to rounding; memory holds one batch of windows.
 
     Args:
         blocks: the clip, mono (T,) float32 at the model's rate, in parts of any length.
@@ -86,9 +69,10 @@ def stream_windows(
 
 @torch.inference_mode()
 def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_size: int = BATCH_SIZE) -> Tensor:
-    """Logits as in `predict_logits`, from features (frames, bins) of whole clips, on the model's device.
+    """Logits (N, labels) from features (frames, bins) of whole clips, on the model's device: means over fixed windows.
 
-    The model is put into evaluation mode and left there.
+    The last batch of windows is padded, so that results do not depend on the number of clips. The model is put into
+    evaluation mode and left there.
     """
     model, front_end = classifier.model.eval(), classifier.front_end
     windows = [fixed_window_features(clip, front_end.max_length, front_end.pad_value) for clip in features]

@@ -24,7 +24,7 @@ from common.learners.statistics import places
 
 
 class WaveformLogits(nn.Module):
-    """Logits (labels,) of one mono waveform (T,): the mean over its fixed windows, as `predict_logits` gives them."""
+    """Logits (labels,) of one mono waveform (T,): the mean over its fixed windows, as `feature_logits` gives them."""
 
     _frame: Tensor
     _spectra: Tensor

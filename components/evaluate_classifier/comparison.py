@@ -137,7 +137,7 @@ def _learners(scorer: Scorer, trained: Arms, methods: Mapping[str, Method]) -> d
     for name, arm in trained.items():
         learner, method = learner_and_method(name)
         if arm and method in methods:
-            score = scorer.score(list(arm.values())).score
+            score = scorer.headline(list(arm.values()))
             found.setdefault(learner, {})[method] = LearnerScore(seeds=list(arm), **{scorer.figure: score})
     return {name: found[name] for name in learners_in_order(found)}
 
@@ -149,7 +149,7 @@ def _best(scorer: Scorer, best: Mapping[str, Mapping[int, str]]) -> Bests:
         if chosen:
             pairs = {replicate: learner_and_method(chosen[replicate]) for replicate in sorted(chosen)}
             learner, method = Counter(pairs.values()).most_common(1)[0][0]
-            score = scorer.score([(chosen[replicate], replicate) for replicate in pairs]).score
+            score = scorer.headline([(chosen[replicate], replicate) for replicate in pairs])
             named = {replicate: Pair(learner=one, method=other) for replicate, (one, other) in pairs.items()}
             sides[side] = Best(learner=learner, method=method, chosen=named, **{scorer.figure: score})
 

@@ -115,15 +115,19 @@ class Scorer(ABC):
         """All scores of one method; `models` are its replicates."""
         found = [self._of(model) for model in models]
         errors = [calibration_error(*self._stated(model), self._bins) for model in models]
-        figure = np.stack([one.draws for one in found], axis=1), np.array([one.figure for one in found])
         scores = Scores(
-            **{self.figure: interval(*figure, self._draws.confidence)},
+            **{self.figure: self.headline(models)},
             macro_f1=self._f1(found),
             ece=Calibration(mean=float(np.mean(errors)), per_seed=errors),
             confusion=None,
             recall=None,
         )
         return self._completed(scores, models)
+
+    def headline(self, models: Sequence[Key]) -> Interval:
+        """`figure` alone of one method; `models` are its replicates."""
+        figures, draws = zip(*map(self._headline, models), strict=True)
+        return interval(np.stack(draws, axis=1), np.array(figures), self._draws.confidence)
 
     def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
         """Paired difference of `figure` and of macro-F1, first minus second, on the same clips.
@@ -160,6 +164,11 @@ class Scorer(ABC):
             self._known[model] = self._compute(model)
         return self._known[model]
 
+    def _headline(self, model: Key) -> tuple[float, Floats]:
+        """`figure` and its draws."""
+        one = self._of(model)
+        return one.figure, one.draws
+
     def _gains(self, first: Sequence[Key], second: Sequence[Key]) -> list[OfModel]:
         pairs = zip(map(self._of, first), map(self._of, second), strict=True)
         return [OfModel(*map(operator.sub, a, b)) for a, b in pairs]
@@ -178,6 +187,10 @@ class OneLabel(Scorer):
     def _labels(self) -> NDArray[np.int64]:
         return np.unique(self._truth)
 
+    def _headline(self, model: Key) -> tuple[float, Floats]:
+        right = (self._answers[model].argmax(axis=1) == self._truth).astype(np.float64)
+        return float(right.mean()), accuracy_draws(right[None], self._draws)[:, 0]
+
     def _compute(self, model: Key) -> OfModel:
         answers, weights = self._answers[model], self._draws.weights
         predicted, ids = answers.argmax(axis=1), np.arange(answers.shape[1])
@@ -185,11 +198,12 @@ class OneLabel(Scorer):
         right = (predicted == self._truth).astype(np.float64)
         of_label = truth[:, self._labels].astype(np.float64)
         clips, hits = weights @ of_label, weights @ (of_label * right[:, None])
+        figure, draws = self._headline(model)
         return OfModel(
-            float(right.mean()),
+            figure,
             macro_f1(self._truth, predicted),
             (of_label * right[:, None]).sum(axis=0) / of_label.sum(axis=0),
-            accuracy_draws(right[None], self._draws)[:, 0],
+            draws,
             macro_f1_draws(truth, heard, weights),
             np.divide(hits, clips, out=np.full_like(clips, np.nan), where=clips > 0),
         )

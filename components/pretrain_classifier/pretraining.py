@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from common.audio.signal import resample, to_mono
 from common.classifier.augmentation import draw_conditions, spec_augment
 from common.classifier.features import LogMel, random_window_features
-from common.classifier.inference import feature_logits, predict_logits, probabilities
+from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import (
     Classifier,
     at_level,
@@ -233,7 +233,6 @@ def get_published(checkpoint: str, revision: str | None, window_s: float) -> Cla
     """
     classifier = load_classifier(locate(checkpoint, revision, FILES), window_s)
     noise = numpy_generator(0, "verify").standard_normal(classifier.sample_rate_hz).astype(np.float32) * 0.1
-    logits = predict_logits(classifier, [noise], classifier.sample_rate_hz)
-    if not np.isfinite(logits).all():
+    if not feature_logits(classifier, classifier.front_end([noise])).isfinite().all():
         raise DataError(f"{checkpoint}: logits of a second of noise are not finite; the weights are damaged")
     return classifier

@@ -14,7 +14,6 @@ from transformers import ClapModel, ClapProcessor, pipeline
 import common.runtime.parallel
 import components.evaluate_classifier.scoring as scoring
 from common.audio.signal import levelled
-from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
 from common.contracts.base import write
@@ -31,6 +30,7 @@ from tests.kit.clips import gold_clip
 from tests.kit.figures import TEST_HEALTH, chosen
 from tests.kit.gold import CLAP_LABELS, clap_gold, clap_synthetic, clap_synthetic_clip, write_dataset
 from tests.kit.models import AST_ARCHITECTURE, write_clap
+from tests.kit.predictions import predict_logits
 from tests.kit.sounds import CLAP_RATE, clap_sound
 
 REPLICATES = (0, 1)

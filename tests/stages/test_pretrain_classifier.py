@@ -14,7 +14,6 @@ import torch
 from transformers import pipeline
 
 from common.classifier.features import LogMel
-from common.classifier.inference import predict_logits
 from common.classifier.model import build_classifier, build_extractor, load_classifier, save_classifier
 from common.classifier.scores import mean_average_precision
 from common.config.classifier import ASTArchitecture, PretrainClassifierPlan
@@ -28,6 +27,7 @@ from components.pretrain_classifier.run import run
 from tests.kit.corpus import write_shard
 from tests.kit.hashing import hash_dir
 from tests.kit.models import write_other_classifier
+from tests.kit.predictions import predict_logits
 
 SIZES = {
     "hidden_size": 16,

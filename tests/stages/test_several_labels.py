@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from sklearn.metrics import average_precision_score, f1_score
 
-from common.classifier.inference import predict_logits, probabilities
+from common.classifier.inference import probabilities
 from common.classifier.model import build_classifier, save_classifier
 from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips
@@ -31,6 +31,7 @@ from pipelines.commands.classify import audio_files, classify
 from tests.kit.clips import generated_clip
 from tests.kit.gold import write_synthetic
 from tests.kit.models import AST_ARCHITECTURE, write_clap
+from tests.kit.predictions import predict_logits
 from tests.unit.report.artifacts import PATHS, RECIPE, make_run
 
 RATE = 16000

@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from transformers import pipeline
 
-from common.classifier.inference import embeddings, predict_logits, probabilities, set_last_layer
+from common.classifier.inference import embeddings, probabilities, set_last_layer
 from common.classifier.model import Classifier, at_level, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import LevelConfig
 from common.learners.linear import fit_logistic
 from components.train_classifier.budget import make_budget
 from components.train_classifier.training import Examples, train
+from tests.kit.predictions import predict_logits
 from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
 
 Learned = Callable[[Classifier, list[NDArray[np.float32]], NDArray[np.int64]], Classifier]

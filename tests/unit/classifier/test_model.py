@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import pipeline
 
-from common.classifier.inference import feature_logits, predict_logits, probabilities
+from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier, build_classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.classifier import ASTArchitecture
 from common.errors import DataError
+from tests.kit.predictions import predict_logits
 
 
 def test_stock_pipeline_loads_the_directory_and_agrees(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2ForSequenceClassification, pipeline
 
-from common.classifier.inference import predict_logits, probabilities
+from common.classifier.inference import probabilities
 from common.classifier.model import Classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import RecordingConfig, SpecAugmentConfig
@@ -21,6 +21,7 @@ from components.train_classifier.budget import make_budget
 from components.train_classifier.contrastive import train_body
 from components.train_classifier.training import Examples, train
 from tests.kit.models import wav2vec2_config, write_other_classifier
+from tests.kit.predictions import predict_logits
 
 RATE = 16000
 WINDOW_S = 0.25

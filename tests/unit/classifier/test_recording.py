@@ -13,7 +13,6 @@ from torch import Tensor
 from common.audio.signal import resample
 from common.classifier.augmentation import DRAWS, draw_conditions, vary_recording
 from common.classifier.features import LogMel
-from common.classifier.inference import predict_logits
 from common.classifier.model import Classifier, with_fresh_head
 from common.config.base import OptimConfig
 from common.config.classifier import RecordingConfig
@@ -24,6 +23,7 @@ from components.train_classifier.clips import ClipSet
 from components.train_classifier.jobs import Job
 from components.train_classifier.learner_job import Pretrained
 from components.train_classifier.training import Examples, train
+from tests.kit.predictions import predict_logits
 
 RATE = 16000
 ON = dict(gain_db=40.0, floor_db=20.0, silence_db=30.0, lead_s=0.3, band_hz=4000.0)

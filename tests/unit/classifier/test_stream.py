@@ -12,9 +12,10 @@ import soundfile
 from common.audio import signal as stream
 from common.audio.signal import AudioError, open_mono, read_audio, resample, to_mono
 from common.classifier import inference
-from common.classifier.inference import peak_of, predict_logits, stream_logits
+from common.classifier.inference import peak_of, stream_logits
 from common.classifier.model import Classifier, load_classifier
 from tests.kit.models import write_other_classifier
+from tests.kit.predictions import predict_logits
 
 RATE = 16000
 

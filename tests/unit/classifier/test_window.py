@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import ASTConfig, pipeline
 
-from common.classifier.inference import predict_logits, probabilities
+from common.classifier.inference import probabilities
 from common.classifier.model import (
     POSITIONS,
     Classifier,
@@ -25,6 +25,7 @@ from components.train_classifier.inputs import window_for
 from components.train_classifier.training import draw_windows
 from contrib.nano.training import NanoSettings, load_settings
 from tests.kit.models import wav2vec2_config
+from tests.kit.predictions import predict_logits
 
 
 def official(embeddings: torch.Tensor, columns: int) -> torch.Tensor:

@@ -12,7 +12,6 @@ import soundfile
 from scipy.special import expit, logit, softmax
 
 from common.audio.signal import fixed_windows, resample
-from common.classifier.inference import predict_logits
 from common.errors import ConfigError, DataError
 from common.learners import opened as module
 from common.learners.front_ends import Traced
@@ -20,6 +19,7 @@ from common.learners.model import load_learner
 from common.learners.opened import open_classifier, save_blend, set_threshold
 from pipelines.commands import main
 from tests.kit.learners import BLENDED, KINDS, write_kind
+from tests.kit.predictions import predict_logits
 from tests.kit.sounds import CLASS_LABELS, class_sound
 
 RATE = 16000

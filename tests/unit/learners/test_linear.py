@@ -9,13 +9,14 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from common.classifier.inference import embeddings, predict_logits, set_last_layer
+from common.classifier.inference import embeddings, set_last_layer
 from common.classifier.model import build_classifier, load_classifier, save_classifier
 from common.config.learners import LearnersConfig
 from common.errors import ConfigError
 from common.learners.linear import fit_discriminant, fit_logistic
 from common.learners.model import LinearHead, head_logits
 from tests.kit.models import AST_ARCHITECTURE
+from tests.kit.predictions import predict_logits
 from tests.kit.sounds import RATE, class_sound
 
 RNG = np.random.default_rng(0)
