@@ -1,4 +1,8 @@
-"""Catalogue of the stages: what the decorator of each component says of it."""
+"""Catalogue of the stages: what the decorator of each component says of it.
+
+The arguments of components that mean the same everywhere: `config` has the settings, resolved by `plan`, `code_version`
+is the hash of the stage's source, part of KFP's cache key, and `metrics` are figures for the run's page.
+"""
 
 import ast
 from collections.abc import Callable

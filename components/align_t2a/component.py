@@ -19,10 +19,7 @@ def align_t2a(
         t2a: pretrained text-to-audio model, from pretrain_t2a.
         gold: training and validation clips, from prepare_dataset.
         losers: generated clips of the unaligned model, from synthesize_audio.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         aligned: one plain diffusers directory per replicate and alignment.
-        metrics: figures for the run's page.
     """
     from components.align_t2a.run import run
 

@@ -17,10 +17,7 @@ def augment_captions(
     Args:
         gold: training clips of each replicate, from prepare_dataset.
         captions: one caption per training clip, from caption_clips.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         prompts: prompts.jsonl, the captions to generate from; captions.json, their diversity and origin.
-        metrics: figures for the run's page.
     """
     from components.augment_captions.run import run
 

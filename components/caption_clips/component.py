@@ -11,10 +11,7 @@ def caption_clips(
 
     Args:
         gold: training clips of each replicate, from prepare_dataset.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         captions: captions.jsonl, one caption per training clip.
-        metrics: figures for the run's page.
     """
     from components.caption_clips.run import run
 

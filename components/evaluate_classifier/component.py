@@ -28,11 +28,8 @@ def evaluate_classifier(
         accepted: accepted synthetic clips of all recipes, from filter_audio.
         retrieved: clips of the pretraining corpus, from retrieve_audio.
         clap: pretrained CLAP, from pretrain_clap; its embeddings find near-duplicates.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         evaluation: evaluation.json (with the health of the test split) and predictions.npz.
         classifier: the classifier chosen on validation, with a model card.
-        metrics: figures for the run's page.
     """
     from components.evaluate_classifier.run import run
 

@@ -23,11 +23,8 @@ def filter_audio(
         synthetic: generated clips of this round, from synthesize_audio.
         gold: gold clips, from prepare_dataset; the validation clips calibrate the threshold.
         clap: one CLAP model per replicate, from finetune_clap.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         accepted: accepted clips of this round and all earlier ones.
         rejected: rejected clips of this round, with scores and reasons.
-        metrics: figures for the run's page.
         previous: accepted clips up to the previous round; none in round 0.
     """
     from components.filter_audio.run import run

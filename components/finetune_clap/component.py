@@ -17,10 +17,7 @@ def finetune_clap(
     Args:
         clap: pretrained CLAP, from pretrain_clap.
         gold: training and validation clips of each replicate, from prepare_dataset.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         finetuned: one ClapModel directory per replicate.
-        metrics: figures for the run's page.
     """
     from components.finetune_clap.run import run
 

@@ -10,11 +10,8 @@ def prepare_dataset(
     """Read the small labelled dataset, check every clip, and split the clips into training, validation and test.
 
     Args:
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         gold: training and validation clips, with the split of each replicate.
         test: test clips, for evaluate_classifier only.
-        metrics: figures for the run's page.
     """
     from components.prepare_dataset.run import run
 

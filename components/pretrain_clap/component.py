@@ -11,10 +11,7 @@ def pretrain_clap(
 
     Args:
         corpus: pretraining corpus, from prepare_corpus.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         clap: a ClapModel directory with `training.json`.
-        metrics: figures for the run's page.
     """
     from components.pretrain_clap.run import run
 

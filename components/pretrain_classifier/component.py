@@ -11,10 +11,7 @@ def pretrain_classifier(
 
     Args:
         corpus: pretraining corpus, from prepare_corpus.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         classifier: a classifier directory (AST when trained here) with `training.json`.
-        metrics: figures for the run's page.
     """
     from components.pretrain_classifier.run import run
 

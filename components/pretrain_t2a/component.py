@@ -17,10 +17,7 @@ def pretrain_t2a(
     Args:
         corpus: pretraining corpus with latents, from prepare_corpus.
         clap: from pretrain_clap; scores clips that the model generates during training.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         t2a: a diffusers pipeline directory with `training.json`.
-        metrics: figures for the run's page.
     """
     from components.pretrain_t2a.run import run
 

@@ -11,7 +11,6 @@ def record_cell(results: Input[Dataset], study: str, key: str, code_version: str
         results: report of the cell, from report.
         study: key of the study in the run store.
         key: key of the cell within the study.
-        code_version: hash of this stage's source, part of the cache key.
     """
     from components.record_cell.run import run
 

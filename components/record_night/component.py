@@ -23,10 +23,8 @@ def record_night(
         run_id: id of this run; recording a run again replaces its night.
         code: hash of all stages' sources.
         place: description of the machine or cluster; times are compared within a place only.
-        code_version: hash of this stage's source, part of the cache key.
         night: night.json and trend.html.
         html: the trend page, shown on the run's page.
-        metrics: figures for the run's page.
     """
     from components.record_night.run import run
 

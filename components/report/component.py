@@ -40,13 +40,10 @@ def report(
         vanilla: clips of the unaligned model, from synthesize_audio.
         accepted: accepted synthetic clips of all rounds, from the last filter_audio.
         rejected: clips that the first round rejected; later rounds may reject none.
-        config: settings of the run, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         results: report.json and report.html.
         html: the report, shown on the run's page.
         markdown: verdict and table of methods, shown on the run's page.
         confusion: confusion matrix of the best method; empty where clips have several labels.
-        metrics: figures for the run's page.
     """
     from components.report.run import run
 

@@ -18,17 +18,12 @@ def report_study(
 ) -> None:
     """Compare the measured cells with the published table, and name the cells that failed.
 
+    Arguments that are not listed are parameters of the study (`pipelines/dags/benchmark.py`).
+
     Args:
-        cells: JSON list of {"dataset", "n"}, as given to the run.
-        preset: preset of every cell.
-        methods: comma-separated methods; empty = the preset's.
-        seeds: number of replicates.
-        overrides: space-separated section.field=value pairs.
-        code_version: hash of this stage's source, part of the cache key.
         study: study.json, study.html and study.md.
         html: the study's report, shown on the run's page.
         markdown: the tables, shown on the run's page.
-        metrics: figures for the run's page.
     """
     from components.report_study.run import run
 

@@ -19,10 +19,7 @@ def retrieve_audio(
         corpus: pretraining corpus with audio, from prepare_corpus.
         gold: real clips, from prepare_dataset.
         clap: CLAP for the embeddings, from pretrain_clap.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         retrieved: the retrieved clips with the labels of their gold clips; empty where no method needs them.
-        metrics: figures for the run's page.
     """
     from components.retrieve_audio.run import run
 

@@ -24,11 +24,8 @@ def revise_captions(
         previous: prompts of the previous round; this round extends their account of captions.
         accepted: clips accepted so far, from filter_audio.
         rejected: clips rejected in the previous round, from filter_audio.
-        config: settings of this stage, resolved by plan.
         round: number of this round, from 1.
-        code_version: hash of this stage's source, part of the cache key.
         prompts: prompts.jsonl of this round, and captions.json with the account of all rounds.
-        metrics: figures for the run's page.
     """
     from components.revise_captions.run import run
 

@@ -22,10 +22,7 @@ def synthesize_audio(
     Args:
         t2a: unaligned text-to-audio model, from pretrain_t2a.
         gold: real clips, from prepare_dataset; give durations and loudness.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         synthetic: generated clips as an AudioFolder, with their provenance.
-        metrics: figures for the run's page.
         aligned: aligned models, from align_t2a; needed by prompts of aligned recipes.
         prompts: captions to generate, from augment_captions or revise_captions.
         retrieved: corpus clips to start from, from retrieve_audio; needed by recipes that start from them.

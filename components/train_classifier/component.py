@@ -27,10 +27,7 @@ def train_classifier(
         retrieved: retrieved corpus clips, from retrieve_audio.
         corpus: pretraining corpus, from prepare_corpus; provides background noise.
         clap: pretrained CLAP, from pretrain_clap; two learners hear through it.
-        config: settings of this stage, resolved by plan.
-        code_version: hash of this stage's source, part of the cache key.
         classifiers: one model directory per method and replicate, with the oracle, selection.json and failures.json.
-        metrics: figures for the run's page.
     """
     from components.train_classifier.run import run
 
