@@ -64,66 +64,47 @@ def resolve(
     latents = generates and _trains_t2a(config)
     # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
     external = config.prepare_corpus.source in ("folder", "tar")
-    run_level: dict[str, dict[str, Any]] = {
-        "prepare_corpus": {
-            "seed": config.seed,
-            "excluded_ids_files": corpus_id_files(dataset) if external else (),
-            "wanted": bool(corpus_users) or latents,
-            "latents": latents,
-        },
-        "pretrain_t2a": {"seed": config.seed, "wanted": generates},
-        "pretrain_clap": {"seed": config.seed},
-        "pretrain_classifier": {"seed": config.seed},
-        "prepare_dataset": {
-            "dataset": dataset,
-            "n": n or dataset.n,
-            "replicates": replicates,
-            "data_version": data_version,
-        },
-        "finetune_clap": {"replicates": generating},
-        "retrieve_audio": {
-            "replicates": replicates,
-            "recipes": tuple(dict.fromkeys(_corpus_clips(methods).values())),
-            "clips_per_gold": most,
-        },
-        "caption_clips": {"replicates": generating, "domain": dataset.domain},
-        "synthesize_audio": {"replicates": replicates, "recipes": recipes, "template_clips_per_gold": templates},
-        "align_t2a": {"replicates": replicates, "alignments": alignments, "losers_per_clip": config.losers_per_clip},
-        "augment_captions": {
-            "replicates": generating,
-            "recipes": recipes,
-            "augmentation_factor": most,
-            "surplus": config.filter_audio.surplus,
-            "domain": dataset.domain,
-        },
-        "filter_audio": {"replicates": replicates, "recipes": recipes},
-        "revise_captions": {
-            "replicates": replicates,
-            "recipes": recipes,
-            "rounds": config.rounds,
-            "domain": dataset.domain,
-        },
-        "train_classifier": {
-            "replicates": replicates,
-            "methods": methods,
-            "augmentation_factors": config.augmentation_factors,
-            "rounds": config.rounds,
-            "keep": config.filter_audio.keep if config.filter_audio.surplus > 1 else None,
-        },
-        "evaluate_classifier": {
-            "replicates": replicates,
-            "methods": methods,
-            "use": config.use,
-            "licences": licensed_parts(config, dataset),
-            "heard": heard_before(config, dataset),
-        },
+    # Each plan takes the fields that it names; `scope` only says where work is kept and does not affect the results.
+    run_level: dict[str, Any] = {
+        "scope": config.scope,
+        "seed": config.seed,
+        "dataset": dataset,
+        "domain": dataset.domain,
+        "n": n or dataset.n,
+        "data_version": data_version,
+        "excluded_ids_files": corpus_id_files(dataset) if external else (),
+        "replicates": replicates,
+        "methods": methods,
+        "recipes": recipes,
+        "rounds": config.rounds,
+        "wanted": generates,
+        "latents": latents,
+        "clips_per_gold": most,
+        "template_clips_per_gold": templates,
+        "alignments": alignments,
+        "losers_per_clip": config.losers_per_clip,
+        "augmentation_factor": most,
+        "augmentation_factors": config.augmentation_factors,
+        "surplus": config.filter_audio.surplus,
+        "keep": config.filter_audio.keep if config.filter_audio.surplus > 1 else None,
+        "use": config.use,
+        "licences": licensed_parts(config, dataset),
+        "heard": heard_before(config, dataset),
     }
-    plans = {stage: {**fields, "settings": getattr(config, stage)} for stage, fields in run_level.items()}
-    # `scope` only says where work is kept; it does not affect the results.
-    settings = config.model_dump(mode="json", exclude={"scope"}, exclude_defaults=True)
-    plans["report"] = {**asked, "replicates": replicates, "methods": methods, "run_config": settings}
-    made = {stage: kind(**plans[stage], scope=config.scope) for stage, kind in PLANS.items()}
-    return {stage: to_wire(plan.model_dump(mode="json")) for stage, plan in made.items()}
+    own: dict[str, dict[str, Any]] = {
+        "prepare_corpus": {"wanted": bool(corpus_users) or latents},
+        "finetune_clap": {"replicates": generating},
+        "retrieve_audio": {"recipes": tuple(dict.fromkeys(_corpus_clips(methods).values()))},
+        "caption_clips": {"replicates": generating},
+        "augment_captions": {"replicates": generating},
+        "report": {**asked, "run_config": config.model_dump(mode="json", exclude={"scope"}, exclude_defaults=True)},
+    }
+    made = {}
+    for stage, kind in PLANS.items():
+        fields = {name: value for name, value in run_level.items() if name in kind.model_fields}
+        settings = {"settings": getattr(config, stage)} if stage in RunConfig.model_fields else {}
+        made[stage] = to_wire(kind(**fields | settings | own.get(stage, {})).model_dump(mode="json"))
+    return made
 
 
 def _corpus_clips(methods: dict[str, Method]) -> dict[str, Recipe]:
