@@ -1,8 +1,10 @@
 """The gold set: labelled training and validation clips, and their assignment to replicates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.contracts.base import read
 from common.contracts.gold import Dataset, Replicate, Splits
@@ -63,6 +65,13 @@ class GoldSet:
                 "list; prepare the dataset again"
             )
         return (clip.label_id, *map(self.labels.index, clip.further_labels))
+
+    def targets(self, clips: Sequence[Labelled]) -> NDArray[np.bool_]:
+        """(clips, labels) whether a clip has a label. Raises DataError: as `label_ids`."""
+        made = np.zeros((len(clips), len(self.labels)), dtype=bool)
+        for row, clip in zip(made, clips, strict=True):
+            row[list(self.label_ids(clip))] = True
+        return made
 
     def load(self, clip: GoldClip, sample_rate_hz: int) -> np.ndarray:
         """Load a clip's audio, mono `(T,)` float32 at `sample_rate_hz`."""

@@ -65,6 +65,11 @@ class Curve(list[dict[str, float]]):
     best_step: int
     """The step that the model's final weights come from."""
 
+    @property
+    def best(self) -> dict[str, float]:
+        """Row of `best_step`, which is not 0."""
+        return next(row for row in self if row["step"] == self.best_step)
+
 
 def fit(
     model: nn.Module,

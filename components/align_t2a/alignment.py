@@ -274,7 +274,7 @@ def align(
     )
     policy.merge()
     seen = probes(curve)
-    result = Aligned(curve, seen, best_step(seen, settings), stop_reason(seen, settings))
+    result = Aligned(curve, seen, curve.best_step, stop_reason(seen, settings))
     last = int(curve[-1]["step"])
     event(log, "aligned_state", name=name, kept_step=result.best_step, last_step=last, stopped_by=result.stopped or "-")
     if not result.best_step:

@@ -142,9 +142,10 @@ class HeldOutLearner:
             audio = source.load(clip, SAMPLE_RATE_HZ)
             copies = recorded_copies(audio, SAMPLE_RATE_HZ, clip.clip_id)
             rows.append(hears([audio, *copies]))
-        targets = np.repeat(_targets(source, train), [len(own) for own in rows], axis=0)
+        targets = np.repeat(source.targets(train).astype(float), [len(own) for own in rows], axis=0)
         heard = hears([source.load(clip, SAMPLE_RATE_HZ) for clip in held_out])
-        return cls(source, len(train), [row for own in rows for row in own], targets, heard, _targets(source, held_out))
+        truth = source.targets(held_out).astype(float)
+        return cls(source, len(train), [row for own in rows for row in own], targets, heard, truth)
 
     def loss(self, generated: Sequence[tuple[GoldClip, np.ndarray]] = (), rate: int = SAMPLE_RATE_HZ) -> float:
         """Calibrated cross-entropy on the validation clips, fitted to gold and to generated clips.
@@ -160,7 +161,7 @@ class HeldOutLearner:
         weights = [np.full(len(self.gold), ours / len(self.gold)), np.full(len(further), ours / max(len(further), 1))]
         head = fit_discriminant(
             np.stack(self.gold + further),
-            np.concatenate([self.targets, _targets(self.source, [clip for clip, _ in generated])]),
+            np.concatenate([self.targets, self.source.targets([clip for clip, _ in generated])]),
             np.concatenate(weights),
             RIDGE / self.clips,
             multi_label,
@@ -169,14 +170,6 @@ class HeldOutLearner:
         outputs = probabilities(head.logits(np.stack(self.heard)), multi_label)
         temperature = fit_temperature(outputs, self.truth, multi_label)
         return cross_entropy(tempered(outputs, temperature, multi_label), self.truth, multi_label)
-
-
-def _targets(source: GoldSet, clips: Sequence[GoldClip]) -> Floats:
-    """(clips, labels) 1 for each of a clip's labels."""
-    made = np.zeros((len(clips), len(source.labels)))
-    for row, clip in zip(made, clips, strict=True):
-        row[list(source.label_ids(clip))] = 1
-    return made
 
 
 def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int | None = None) -> list[GoldClip]:

@@ -73,10 +73,7 @@ class Inputs:
         """
         if not self.gold.multi_label:
             return np.array([clip.label_id for clip in clips], dtype=np.int64)
-        flags = np.zeros((len(clips), len(self.labels)), dtype=bool)
-        for row, clip in zip(flags, clips, strict=True):
-            row[list(self.gold.label_ids(clip))] = True
-        return flags
+        return self.gold.targets(clips)
 
 
 def read_inputs(

@@ -82,8 +82,7 @@ def train(where: tuple[Job, Path]) -> None:
     if settings.optim is not None:
         curve = _train(job, settings.optim, scorer, held_out, before.get(settings.select_by), channels)
         if curve.best_step:
-            row = next(row for row in curve if row["step"] == curve.best_step)
-            after = {key.removeprefix(HELD_OUT): value for key, value in row.items() if key.startswith(HELD_OUT)}
+            after = {k.removeprefix(HELD_OUT): value for k, value in curve.best.items() if k.startswith(HELD_OUT)}
     if is_main():
         scorer.save(folder)
         origin = {"checkpoint": settings.checkpoint, "revision": settings.revision}

@@ -35,7 +35,7 @@ from common.config.classifier import PretrainClassifierConfig, PretrainClassifie
 from common.corpus.features import Facts, ShardClips, StoredFeatures, audio_shards, write_features
 from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, Split
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.models.registry import locate
 from common.runtime.devices import device
 from common.runtime.seeding import derive_seed, numpy_generator
@@ -88,8 +88,7 @@ def train(where: tuple[Job, Path]) -> None:
     """Train in one process of `pretrain`; the first process writes the result."""
     job, folder = where
     settings, names = job.plan.settings, Corpus(job.corpus_dir).labels
-    if settings.optim is None:
-        raise ConfigError("pretrain_classifier.optim is null: there is nothing to train")
+    assert settings.optim is not None
     stored = StoredFeatures(job.scratch / TRAIN)
     classifier, mean, std = starting_point(job.plan, names), 0.0, 0.5
     if classifier is None:
@@ -117,7 +116,6 @@ def train(where: tuple[Job, Path]) -> None:
         best=best_by(f"held_out_{settings.select_by}"),
     )
     if is_main():
-        best = next(row for row in curve if row["step"] == curve.best_step)
         read = sum(source.clips for source in audio_shards(job.corpus_dir, TRAIN, settings.max_clips))
         figures = {
             "checkpoint": settings.checkpoint,
@@ -129,7 +127,7 @@ def train(where: tuple[Job, Path]) -> None:
             "mean": mean,
             "std": std,
             "best_step": curve.best_step,
-            **{key: value for key, value in best.items() if key.startswith("held_out_")},
+            **{key: value for key, value in curve.best.items() if key.startswith("held_out_")},
             "curve": curve,
         }
         classifier.model.to("cpu")

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from common.config.base import OptimConfig
 from common.config.t2a import PretrainT2AConfig, PretrainT2APlan
 from common.corpus.pretraining import Pretraining
 from common.corpus.shards import Corpus, CorpusLatent
@@ -25,7 +24,7 @@ from common.diffusion.backend import T2ABackend, error, load_backend
 from common.diffusion.objective import draw_times, drop_rows
 from common.diffusion.preconditioned import PreconditionedDiT
 from common.diffusion.spectral_codec import load_autoencoder
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.log import event, get_logger
 from common.runtime.seeding import derive_seed
 from common.storage import ObjectStore, open_store, write_json
@@ -66,8 +65,9 @@ def run_job(where: tuple[Job, Path]) -> None:
     state = PartialState(cpu=not torch.cuda.is_available())
     corpus, settings = Corpus(job.corpus_dir), job.plan.settings
     clap, start, text_encoder = (job.inputs.get(name) for name in ("clap", "start", "text_encoder"))
-    optim = training_settings(settings)
-    backend = _starting_point(job, corpus)
+    optim, backend = settings.optim, _starting_point(job, corpus)
+    # Without it `run` hands the model on.
+    assert optim is not None
     backend.pipeline.to(state.device)
     held_out = list(islice(corpus.latents("heldout"), settings.held_out_max_clips))
     if start is None and isinstance(backend.transformer, PreconditionedDiT):
@@ -122,14 +122,11 @@ def pretrain(
         watch: adds figures at every evaluation.
         processes: number of this one, and of all.
 
-    Raises:
-        ConfigError: there is nothing to train.
-        DataError: the latents are longer than the network's window, or there are none.
-
-    Returns the training's record for `training.json`.
+    Returns the training's record for `training.json`. Raises DataError: the latents are longer than the network's
+    window, or there are none.
     """
-    optim = training_settings(config)
-    index, count = processes
+    optim, (index, count) = config.optim, processes
+    assert optim is not None
     stream = LatentStream(
         shards,
         backend.tokenizer,
@@ -182,7 +179,7 @@ def pretrain(
         "keep_best_by": config.keep_best_by,
         "clips": stream.clips,
         "parameters": parameters,
-        "held_out_loss": _at(curve, curve.best_step, "held_out_loss"),
+        "held_out_loss": curve.best["held_out_loss"],
         "curve": curve,
     }
 
@@ -228,13 +225,6 @@ def held_out_loss(backend: T2ABackend, held_out: list[Clips], batch_size: int, s
                 t = torch.full((len(rows),), (i + 0.5) / _HELD_OUT_TIMES, device=backend.device)
                 errors.append(error(backend, z, eps, t, condition))
     return float(torch.cat(errors).mean())
-
-
-def training_settings(config: PretrainT2AConfig) -> OptimConfig:
-    """Return `config.optim`. Raises ConfigError: it is null."""
-    if config.optim is None:
-        raise ConfigError("pretrain_t2a.optim is null: there are no steps to train; set it, or hand the model on")
-    return config.optim
 
 
 def check_autoencoder(vae: Any, manifest: dict[str, Any], where: str | Path) -> None:
@@ -284,7 +274,3 @@ def _check_window(stream: LatentStream, backend: T2ABackend) -> None:
             f"the corpus has latents of {longest} frames, the network's window is {backend.max_frames} "
             f"({backend.window_s:.2f} s): raise pretrain_t2a.transformer.window_s, or lower prepare_corpus.durations_s"
         )
-
-
-def _at(curve: Sequence[dict[str, float]], step: int, figure: str) -> float:
-    return next((row[figure] for row in curve if row["step"] == step and figure in row), curve[-1][figure])

@@ -18,7 +18,6 @@ from common.config.base import OptimConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.contracts.base import write
 from common.contracts.training import Slot, Training
-from common.errors import ConfigError
 from common.learners.calibration import cross_entropy
 from common.learners.front_ends import recorded_copies
 from common.learners.linear import fit_logistic
@@ -169,8 +168,7 @@ def _make(job: Job, folder: Path) -> None:
 
 def _make_body(job: Job, folder: Path) -> None:
     config = job.settings.contrastive
-    if config is None:
-        raise ConfigError(f"{job.name}: train_classifier.contrastive is null; there is no body to train")
+    assert config is not None
     classifier = _fresh(job, opened(job.base))
     clean = [[[f] for f in _features(job.base, clips)] for clips in (job.gold, job.synthetic)]
     places = {clip.clip_id: index for index, clip in enumerate(job.gold.clips)}

@@ -218,9 +218,8 @@ def train(
     classifier.model.eval()
     if validation is None:
         return {"curve": curve}
-    chosen = best_row(curve, select_by)
-    figures = {key: value for key, value in chosen.items() if key.startswith("val_")}
-    return {"curve": curve, "best_step": chosen["step"], **figures}
+    figures = {key: value for key, value in curve.best.items() if key.startswith("val_")}
+    return {"curve": curve, "best_step": float(curve.best_step), **figures}
 
 
 @dataclass(frozen=True)
