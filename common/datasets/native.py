@@ -30,12 +30,9 @@ def folder_with(root: Path, marker: str | Path) -> Path | None:
 
 
 def home(root: Path, marker: str, dataset: str) -> Path:
-    """Folder that holds `marker`: `root`, or a sub-folder that an archive was unpacked to.
+    """Folder that holds `marker`, the path of what identifies the layout: `root`, or a sub-folder, as from an archive.
 
-    Args:
-        marker: path of a file or folder that identifies the layout, relative to the dataset's own top folder.
-
-    Raises DataError: no folder holds `marker`.
+    Raises DataError: no folder holds it.
     """
     if found := folder_with(root, marker):
         return found

@@ -57,12 +57,7 @@ HeldOut = tuple[HeldOutBatch, ...]
 def encode_held_out(
     backend: T2ABackend, clips: Iterable[tuple[GoldClip, np.ndarray]], bucket_width: int, peak_limit_dbfs: float
 ) -> HeldOut:
-    """Encode validation clips in the same way as winners; silent clips are left out.
-
-    Args:
-        clips: records with audio (T,) at the model's rate.
-        bucket_width: latent lengths are rounded up to a multiple of this many frames.
-    """
+    """Encode validation clips with audio (T,) at the model's rate as winners are encoded; silent ones are left out."""
     window = backend.max_frames * backend.hop_length
     opened: dict[int, list[tuple[GoldClip, float, Tensor]]] = {}
     for clip, audio in clips:
@@ -90,10 +85,8 @@ def encode_held_out(
 def held_out_error(backend: T2ABackend, held_out: HeldOut, draws: int, batch_size: int, seed: int) -> float:
     """Squared prediction error, mean over elements, clips and draws.
 
-    Noise and levels depend only on seed, clip and draw; two models therefore differ only by their weights.
-
-    Args:
-        draws: noise levels per clip; the level of draw i of n lies in (i / n, (i + 1) / n).
+    Noise and levels depend only on seed, clip and draw; two models therefore differ only by their weights. The level of
+    draw i of n lies in (i / n, (i + 1) / n).
     """
     errors = []
     for batch in held_out:
@@ -150,10 +143,8 @@ class HeldOutLearner:
     def loss(self, generated: Sequence[tuple[GoldClip, np.ndarray]] = (), rate: int = SAMPLE_RATE_HZ) -> float:
         """Calibrated cross-entropy on the validation clips, fitted to gold and to generated clips.
 
-        Args:
-            generated: the gold clip whose labels each has, and its audio, mono (T,); together they weigh as much as
-                the gold clips. None = gold clips alone.
-            rate: of the audio, in Hz.
+        Of those, `generated` has the gold clip whose labels each has, and its audio, mono (T,) at `rate` Hz; together
+        they weigh as much as the gold clips.
         """
         audio = [resample(made, rate, SAMPLE_RATE_HZ) for _, made in generated]
         further, multi_label = front_end("statistics")(audio), self.source.multi_label

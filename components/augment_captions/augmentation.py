@@ -95,8 +95,7 @@ def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption])
 def source_account(found: Sequence[Written], *, in_run: bool) -> SourceAccount:
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
-    Args:
-        in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
+    Where no method is `in_run` that uses the captions, they only serve comparison.
     """
     per_replicate = [_by_label(written.prompts) for written in found]
     whole = [diversity(captions) for captions in per_replicate]

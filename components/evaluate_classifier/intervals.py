@@ -79,21 +79,14 @@ def _mean(draws: Floats, per_replicate: Floats) -> _Mean:
 
 
 def interval(draws: Floats, per_replicate: Floats, confidence: float) -> Interval:
-    """Mean over replicates with its interval.
-
-    Args:
-        draws: (B, S) score of each replicate on each draw of the test set.
-        per_replicate: (S,) score of each replicate on the test set.
-    """
+    """Mean over replicates with its interval, from scores (B, S) on each draw of the test set and (S,) on all of it."""
     return _interval(_mean(draws, per_replicate), per_replicate, confidence)
 
 
 def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f1: Interval) -> Paired:
-    """Paired difference; its `p` falls below 1 - confidence where the interval excludes 0.
+    """Paired difference, from differences of replicates (B, S) on each draw and (S,) on the test set.
 
-    Args:
-        gain_draws: (B, S) difference of each replicate on each draw.
-        per_replicate: (S,) difference of each replicate.
+    Its `p` falls below 1 - confidence where the interval excludes 0.
     """
     mean = _mean(gain_draws, per_replicate)
     return Paired(

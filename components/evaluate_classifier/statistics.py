@@ -130,11 +130,7 @@ class Scorer(ABC):
         return interval(np.stack(draws, axis=1), np.array(figures), self._draws.confidence)
 
     def difference(self, first: Sequence[Key], second: Sequence[Key]) -> Paired:
-        """Paired difference of `figure` and of macro-F1, first minus second, on the same clips.
-
-        Args:
-            second: equal replicates of another method, in the same order.
-        """
+        """Paired difference of `figure` and of macro-F1, first minus second, on the same clips and equal replicates."""
         found = self._gains(first, second)
         draws, figures = np.stack([one.draws for one in found], axis=1), np.array([one.figure for one in found])
         return paired(draws, figures, self._draws.confidence, self._f1(found))

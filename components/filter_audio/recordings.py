@@ -53,12 +53,7 @@ def nearest_first(similarity: np.ndarray, least: float, most: int) -> list[int]:
 def first_copy(
     clip_id: str, others: Sequence[str], fingerprints: Callable[[str], np.ndarray], least: float
 ) -> str | None:
-    """First of `others` that is the same recording as `clip_id`, or None.
-
-    Args:
-        others: clip ids, likeliest first.
-        fingerprints: fingerprint of a clip, by clip id; called only if there are others.
-    """
+    """First of `others`, the likeliest first, that is the same recording as `clip_id`, or None."""
     if not others:
         return None
     own = fingerprints(clip_id)
@@ -66,11 +61,7 @@ def first_copy(
 
 
 class Fingerprints:
-    """Fingerprints in a temporary file.
-
-    Args:
-        spectrogram: log-mel (T, M) of a clip in dB, by clip id; called at most once, for clips without `put`.
-    """
+    """Fingerprints in a temporary file; of a clip without `put`, `spectrogram` gives the log-mel (T, M) in dB, once."""
 
     def __init__(self, spectrogram: Callable[[str], np.ndarray]) -> None:
         self._spectrogram = spectrogram

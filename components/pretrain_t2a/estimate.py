@@ -15,6 +15,7 @@ from common.config.t2a import PretrainT2AConfig
 from common.corpus.shards import Corpus
 from common.corpus.vocabulary import build_vocabulary
 from common.diffusion.backend import rotary_table, saved_bytes
+from common.errors import ConfigError
 from common.storage import read_json
 from common.study.cost_table import GPU, SHARE_OF_PEAK, costs
 from components.pretrain_t2a.architecture import build_text_encoder, build_transformer
@@ -84,9 +85,13 @@ class Estimate:
 
 
 def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], processes: int) -> Estimate:
-    """Estimate the cost of training on a corpus; a published start is estimated by the shapes of a random one."""
+    """Estimate the cost of training on a corpus; a published start is estimated by the shapes of a random one.
+
+    Raises ConfigError: there is nothing to train.
+    """
     optim = config.optim
-    assert optim is not None
+    if optim is None:
+        raise ConfigError("pretrain_t2a.optim is null: the model is handed on, nothing is trained")
     frames = math.ceil(round(config.transformer.window_s * corpus["sample_rate_hz"]) / corpus["hop_length"])
     with torch.device("meta"):
         transformer = build_transformer(config, corpus["latent_channels"], frames)

@@ -14,11 +14,7 @@ LISTED = 14
 
 
 def page(history: str, nights: Sequence[Night]) -> str:
-    """Render the trend page of a history.
-
-    Args:
-        nights: oldest first; at least one.
-    """
+    """Render the trend page of a history, whose nights come oldest first."""
     shown = nights[-SHOWN:]
     figures: dict[str, dict[str, dict[int, float]]] = {}
     times: dict[str, dict[int, float]] = {}

@@ -59,8 +59,7 @@ def factors(selection: Selection, evaluation: Evaluation) -> Factors:
 def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | None:
     """Gain of each class, rarest in training first, and mean gains over thirds of the classes.
 
-    Args:
-        counts: training clips of each label in the first replicate.
+    `counts` are training clips of each label in the first replicate.
     """
     found = evaluation.per_class
     if found is None:

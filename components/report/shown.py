@@ -183,12 +183,7 @@ def choose(clips: Sequence[SyntheticClip], recipe: str, per_class: int, total: i
 
 
 class Carrier:
-    """Builds players until the page's audio budget is used up.
-
-    Args:
-        budget: bytes of FLAC that the page may hold.
-        max_s: longest duration in seconds; longer clips are cut.
-    """
+    """Builds players until `budget` bytes of FLAC are used up; clips of more than `max_s` seconds are cut."""
 
     def __init__(self, budget: int, max_s: float) -> None:
         self._left, self._max_s = budget, max_s

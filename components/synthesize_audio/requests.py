@@ -19,8 +19,7 @@ _OWN = {"start", "noise_level", "match_recording"}
 class Source:
     """File of a clip whose latents, noised to a diffusion time in (0, 1], a clip starts from.
 
-    Attributes:
-        corpus_clip: its key in the pretraining corpus; None = it is the gold clip that is augmented.
+    `corpus_clip` is its key in the pretraining corpus; None = it is the gold clip that is augmented.
     """
 
     path: str

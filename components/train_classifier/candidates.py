@@ -69,8 +69,7 @@ def candidates_of(
 ) -> list[Candidate]:
     """Trainings among which validation chooses for `method`.
 
-    Args:
-        best: best classic augmentation of the replicate; until it is known a method that uses it has no trainings.
+    A method that uses `best`, the best classic augmentation of the replicate, has none until it is known.
     """
     if method.classic != "best":
         augmented = [(method.classic, strength) for strength in strengths(method.classic, config)]

@@ -175,9 +175,8 @@ class Cluster:
     ) -> int:
         """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
 
-        Args:
-            every_s: seconds between two requests.
-            tasks: names of the pipeline's own tasks; KFP also lists its drivers and attempts. None = tell all.
+        Of the tasks, among which KFP lists its drivers and attempts too, those called as in `tasks` are told; None =
+        all.
         """
         last: dict[str, str] = {}
         while True:
