@@ -196,16 +196,11 @@ def train_contrastive(
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     best: Callable[[Sequence[Mapping[str, float]]], int] | None = None,
 ) -> Curve:
-    """Train the scorer's model in place, with all processes of `common.training.launch`.
+    """Train the scorer's model in place, with all processes of `common.training.launch`; it is left in evaluation mode.
 
-    Args:
-        scorer: holds the model; left in evaluation mode.
-        features: each process reads its own rows only.
-        captions: one or more wordings per row; each step draws one.
-        keys: one per row; two rows match each other's text if their keys are equal, or, where a key
-            is null, if their captions are.
-        name: for log lines; enters every draw.
-        equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
+    Each process reads its own rows of `features` only. Of the one or more wordings in a row of `captions` each step
+    draws one. Two rows match each other's text if their `keys` are equal, or, where a key is null, if their captions
+    are. `equalizer_db` is the range of the random gains of `equalizer_gains`; 0 = none.
 
     Returns the curve of `common.training.fit`.
     """

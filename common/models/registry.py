@@ -198,9 +198,8 @@ def check_pinned(config: RunConfig) -> None:
 def missing_models(config: RunConfig, *places: str) -> list[str]:
     """One line per model of a run that is in none of the places, with the remedy.
 
-    Args:
-        places: stores (`s3://…`, `file://…`, folders), and "" for the cache of this machine, where folders are looked
-            for too; default: that cache.
+    Places are stores (`s3://…`, `file://…`, folders), and "" for the cache of this machine, where folders are looked
+    for too; default: that cache.
 
     Raises StorageError: a store does not respond.
     """

@@ -65,14 +65,10 @@ _Encoded = tuple[Tensor, tuple[str, float]]
 def encode_pairs(
     backend: T2ABackend, clips: Iterable[LoadedGroup], bucket_width: int, peak_limit_dbfs: float
 ) -> EncodedPairs:
-    """Equalise winners and losers, and encode them.
+    """Equalise winners and losers, with audio (T,) at the model's rate, and encode them.
 
-    Both are cut to the winner's length (its loudest window if it is longer than the model's), scaled
-    to one level, padded with silence to the bucket's length, and encoded in one call.
-
-    Args:
-        clips: groups with the audio (T,) of winner and losers, at the model's rate.
-        bucket_width: latent lengths are rounded up to a multiple of this many frames.
+    Both are cut to the winner's length (its loudest window if it is longer than the model's), scaled to one level,
+    padded with silence to the bucket's length, a multiple of `bucket_width` latent frames, and encoded in one call.
 
     Raises DataError: no pair of audible clips is left.
     """

@@ -181,10 +181,7 @@ def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int | None = 
 class Probes:
     """Measurement of a model under fixed noise; two models therefore differ only by their weights.
 
-    Attributes:
-        clips: gold clips whose label and duration are generated.
-        gold: what the generations are compared with.
-        learner: given the generations as further clips.
+    Label and duration of `clips` are generated and compared with `gold`; the learner is given the generations.
     """
 
     clips: Sequence[GoldClip]

@@ -72,13 +72,10 @@ def find_leaks(
     neighbours: int,
     shared_groups: Sequence[str] = (),
 ) -> Leaks:
-    """Pairs of a test clip and another clip that are the same recording.
+    """Pairs of a test clip and a clip of a set that training, alignment or generation used or made: the same recording.
 
-    Args:
-        others: sets that training, alignment or generation used or made.
-        cosine: similarity of embeddings from which a pair is checked by its waveforms.
-        correlation: correlation of the waveforms that confirms a near copy.
-        neighbours: number of pairs considered per test clip and set, the most similar ones.
+    Of each test clip and set, the `neighbours` most similar embeddings from `cosine` on are checked by their waveforms,
+    whose `correlation` confirms a near copy.
     """
     sets, pairs = {}, []
     kinds: tuple[Literal["exact", "near"], ...] = ("exact", "near")

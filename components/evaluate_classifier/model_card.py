@@ -31,9 +31,7 @@ def model_card(
 ) -> str:
     """Model card in Markdown, with metadata for the Hugging Face hub.
 
-    Args:
-        transformers: whether `transformers.pipeline` opens the model.
-        peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
+    With `transformers`, `transformers.pipeline` opens the model, which scales each clip to `peak_dbfs`, if it is given.
     """
     learner = find_learner(told.learner).title
     if told.learner == BLEND:

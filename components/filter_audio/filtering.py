@@ -42,14 +42,7 @@ class Opinion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The filter's result for one clip, in the fields of its record; scores are None if the signal checks failed.
-
-    Attributes:
-        reason: reason code of a rejected clip; None = accepted.
-        clap_margin: score minus the highest cosine with a label that the clip does not claim.
-        nearest_clip_id: nearest gold training clip, or the one that the clip copies.
-        second_passes: opinion of the second judge; None if it was not asked.
-    """
+    """The filter's result for one clip, in the fields of its record; scores are None if the signal checks failed."""
 
     clip_id: str
     reason: str | None
@@ -80,18 +73,14 @@ def decide(
 ) -> list[Decision]:
     """Score every clip, and give each rejected clip a reason.
 
-    A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order:
-    the code of the signal check; `low_score` or `low_margin`; `second_judge`; `near_copy` (of a gold clip);
-    `near_duplicate` (of a clip with the same recipe and labels, accepted earlier or with a higher score).
+    A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order: the code of the signal
+    check; `low_score` or `low_margin`; `second_judge`; `near_copy` (of a gold clip); `near_duplicate` (of a clip with
+    the same recipe and labels, accepted earlier or with a higher score).
 
-    Args:
-        embeddings: (N, D) of the clips; rows of clips that failed the signal checks are ignored.
-        label_embeddings: (K, D) of the label prompts, by label id.
-        accepted_before: clips accepted in earlier rounds, by recipe and labels.
-        config: similarities from which a pair is compared or counts as one recording.
-        opinions: of the second judge, by the ids of clips that it was asked about.
+    Embeddings are (N, D) of the clips, of which those that failed the signal checks are ignored, and (K, D) of the
+    label prompts by label id. The second judge's `opinions` are by clip id.
 
-    Returns Decisions, in the order of `clips`. Raises DataError: a clip's recipe is not one of the run's.
+    Returns decisions, in the order of `clips`. Raises DataError: a clip's recipe is not one of the run's.
     """
     unknown = {clip.recipe for clip in clips} - filtered.keys()
     if unknown:

@@ -32,14 +32,7 @@ log = get_logger("prepare_dataset")
 
 @dataclass(frozen=True)
 class Reading:
-    """Result of reading a dataset.
-
-    Attributes:
-        clips: usable clips, in the order of the dataset.
-        dropped: clips left out, with reasons.
-        labels: all listed classes, sorted.
-        unread: number of listed clips that are no candidates; see `limit_candidates`.
-    """
+    """Result of reading a dataset; `unread` counts listed clips that are no candidates, see `limit_candidates`."""
 
     clips: list[Clip]
     dropped: list[Drop]

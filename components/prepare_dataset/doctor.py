@@ -20,12 +20,7 @@ _REPLICATES = (0, 1, 2)
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Findings on a dataset.
-
-    Attributes:
-        health: as in health.json; without splits if they cannot be made.
-        problems: messages of what would stop a run.
-    """
+    """Findings on a dataset: its health, without splits if they cannot be made, and what would stop a run."""
 
     name: str
     domain: str

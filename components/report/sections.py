@@ -65,7 +65,7 @@ class MethodRow(NamedTuple):
 
 
 def method_rows(report: Report, n: int | None = None) -> dict[str, MethodRow]:
-    """Rows of the table of methods by name, ceilings last; with the paper's figures for `n` training clips, if given."""
+    """Rows of the table of methods by name, ceilings last; with the paper's figures for `n` training clips, if any."""
     told: dict[str, Figures] = {name: report.methods[name] for name in in_order(report.methods)}
     ceilings = {name for name in told if name in METHODS and METHODS[name].ceiling}
     top = max((row.score.mean for name, row in told.items() if name not in ceilings), default=1.0)

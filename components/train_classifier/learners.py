@@ -43,12 +43,7 @@ Cell = tuple[str, str, int]
 
 @dataclass
 class Learned:
-    """Finished learners.
-
-    Attributes:
-        jobs: by cell, finished or not.
-        calibrated: every model, AST's too, by cell.
-    """
+    """Finished learners by cell; `jobs` has the others too, and `calibrated` every model, AST's among them."""
 
     jobs: dict[Cell, LearnerJob] = field(default_factory=dict)
     items: dict[Cell, Path] = field(default_factory=dict)
@@ -265,12 +260,9 @@ def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses
 def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> Blend:
     """Choose members greedily: the best learner, then each that lowers the loss of the mean.
 
-    Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
-
-    Args:
-        targets: (N, labels) of the validation clips.
-        fair: whether no validation clip shares its group with a training clip. If some do, validation flatters learners
-            without splits, and these join no others.
+    Learners with splits come first, by their judges; then the others, on validation, where it is `fair` to them: no
+    validation clip shares its group with a training clip. If some do, validation flatters learners without splits, and
+    these join no others. `targets` (N, labels) are of the validation clips.
     """
 
     def loss(names: Sequence[str], figure: str) -> float:

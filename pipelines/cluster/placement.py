@@ -155,11 +155,9 @@ def profile_names() -> tuple[str, ...]:
 
 
 def load_profile(name: str) -> Profile:
-    """Load a profile.
+    """Load a profile, by its name in `pipelines/profiles` or the path of a YAML file.
 
-    Args:
-        name: name of a profile in `pipelines/profiles`, or path of a YAML file; its fields replace those of the profile
-            that it `extends`, if it names one.
+    The fields of a file replace those of the profile that it `extends`, if it names one.
 
     Raises ConfigError: the profile is unknown, or has a bad value.
     """

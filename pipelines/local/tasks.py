@@ -149,8 +149,7 @@ class Watch:
     def end(self, status: int) -> tuple[float, str]:
         """Seconds that the task spent inside models, and in one line why it failed; empty = it did not.
 
-        Args:
-            status: exit status of the process, or of the shell around it; negative = the signal that ended it.
+        The exit `status` is that of the process, or of the shell around it; negative = the signal that ended it.
         """
         self._show()
         path = None if self.folder is None else self.folder / RECORD

@@ -40,12 +40,7 @@ _STAGE = "--function_to_execute"
 
 
 class Task:
-    """A running task, with what `subprocess.Popen` has of a process.
-
-    Attributes:
-        pid: process, which leads its session and group.
-        stdout: its output and errors.
-    """
+    """A running task, with what `subprocess.Popen` has of a process; it leads its session and group."""
 
     def __init__(self, pid: int, stdout: IO[str], connection: Connection, busy: threading.Lock) -> None:
         self.pid, self.stdout = pid, stdout
