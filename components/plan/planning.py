@@ -61,7 +61,7 @@ def resolve(
     # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
     external = config.prepare_corpus.source in ("folder", "tar")
     # Each plan takes the fields that it names; `scope` only says where work is kept and does not affect the results.
-    run_level: dict[str, Any] = {
+    run_level: dict[str, object] = {
         "scope": config.scope,
         "seed": config.seed,
         "dataset": dataset,
@@ -87,7 +87,7 @@ def resolve(
         "licences": licensed_parts(config, dataset),
         "heard": heard_before(config, dataset),
     }
-    own: dict[str, dict[str, Any]] = {
+    own: dict[str, dict[str, object]] = {
         "prepare_corpus": {"wanted": bool(corpus_users) or latents},
         "finetune_clap": {"replicates": generating},
         "retrieve_audio": {"recipes": tuple(dict.fromkeys(_corpus_clips(methods).values()))},

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = [path for folder in ("common", "components", "pipelines") for path in (ROOT / folder).rglob("*.py")]
 LINES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").splitlines() for path in PRODUCT}
 
-UNTYPED = 41
+UNTYPED = 40
 """Lines of stages with the type `dict[str, Any]`: what is handed on has a model in `common/contracts`."""
 TOTAL = 42_526
 LONGEST = 400
