@@ -57,6 +57,11 @@ class Method(Frozen):
         return self.recipe is not None and self.recipe.corpus_clips == OF_LABEL
 
     @property
+    def takes_corpus(self) -> bool:
+        """Whether it needs clips of the pretraining corpus: as they are, to start from, or as background noise."""
+        return self.classic == "background" or (self.recipe is not None and self.recipe.corpus_clips is not None)
+
+    @property
     def without_clips(self) -> str | None:
         """Why there may be no clips for the method, so that it is left out; None = there always are."""
         if self.ceiling:

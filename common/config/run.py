@@ -18,6 +18,7 @@ from common.config.classifier import PretrainClassifierConfig
 from common.config.corpus import PrepareCorpusConfig
 from common.config.dataset import DeclaredUse, PrepareDatasetConfig
 from common.config.evaluation import EvaluateClassifierConfig
+from common.config.methods import METHODS
 from common.config.recipes import MAX_ROUNDS
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SynthesizeAudioConfig
 from common.config.train_classifier import TrainClassifierConfig
@@ -74,12 +75,19 @@ def preset_names() -> tuple[str, ...]:
 def load_preset(name: str, overrides: str = "") -> RunConfig:
     """Load preset `name`, a file in `PRESETS_DIR` without `.yaml`, with `overrides` applied.
 
+    A run without a pretraining corpus leaves out those of the preset's methods that need one.
+
     Raises ConfigError: unknown preset, unknown field (the message lists near ones), or a bad value.
     """
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())
     values = yaml.safe_load((PRESETS_DIR / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-    return with_overrides(validated(RunConfig, values, f"preset {name}"), overrides)
+    preset = validated(RunConfig, values, f"preset {name}")
+    config = with_overrides(preset, overrides)
+    if config.prepare_corpus.source != "none" or config.methods != preset.methods:
+        return config
+    kept = tuple(method for method in config.methods if not METHODS[method].takes_corpus)
+    return config.model_copy(update={"methods": kept})
 
 
 def with_reused_t2a(config: RunConfig, uri: str) -> RunConfig:

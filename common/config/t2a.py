@@ -126,6 +126,11 @@ class PretrainT2AConfig(Frozen):
             raise ValueError("monitor.clips is 1; a distance needs two clips or more, or none and another keep_best_by")
         return self
 
+    @property
+    def trains(self) -> bool:
+        """Whether a model is trained, on the corpus, rather than taken as it is."""
+        return self.optim is not None and self.reuse is None
+
 
 class PretrainT2APlan(Plan):
     """Input of `pretrain_t2a`."""

@@ -171,7 +171,7 @@ def _loaded(config: RunConfig) -> dict[str, str | None]:
     """Hub ids and folders that a run loads, with the commits in its settings, and words that name no model."""
     corpus, t2a, captions = config.prepare_corpus, config.pretrain_t2a, config.caption_clips
     named: dict[str, str | None] = {}
-    if corpus.source != "none":
+    if corpus.source != "none" and t2a.trains:
         named |= {corpus.vae: corpus.vae_revision, corpus.tokenizer: corpus.tokenizer_revision}
     if t2a.reuse is None:
         named[t2a.start] = t2a.revision

@@ -11,7 +11,7 @@ from common.config.base import Plan, to_wire
 from common.config.dataset import DatasetSpec
 from common.config.evaluation import ReportPlan
 from common.config.methods import Method, resolve_recipes
-from common.config.recipes import LOSERS, Recipe
+from common.config.recipes import LOSERS
 from common.config.run import RunConfig
 from common.datasets.registry import corpus_id_files
 from common.errors import ConfigError
@@ -51,13 +51,14 @@ def resolve(
     replicates = tuple(range(config.seed, config.seed + seeds))
     recipes = resolve_recipes(methods)
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
+    retrieved = [clips for each in methods.values() if each.recipe and (clips := each.recipe.corpus_clips)]
     vanilla = any(method.recipe == LOSERS for method in methods.values())
     most = max(config.augmentation_factors)
     templates = max(config.losers_per_clip if alignments else 0, most if vanilla else 0)
     # Stages whose work only generated clips use have nothing to do in a run without them.
     generating = replicates if recipes else ()
     generates = bool(recipes) or vanilla
-    latents = generates and _trains_t2a(config)
+    latents = generates and config.pretrain_t2a.trains
     # Only external corpora can overlap a dataset; leaving this empty keeps the others cacheable across datasets.
     external = config.prepare_corpus.source in ("folder", "tar")
     # Each plan takes the fields that it names; `scope` only says where work is kept and does not affect the results.
@@ -90,7 +91,7 @@ def resolve(
     own: dict[str, dict[str, object]] = {
         "prepare_corpus": {"wanted": bool(corpus_users) or latents},
         "finetune_clap": {"replicates": generating},
-        "retrieve_audio": {"recipes": tuple(dict.fromkeys(_corpus_clips(methods).values()))},
+        "retrieve_audio": {"recipes": tuple(dict.fromkeys(retrieved))},
         "caption_clips": {"replicates": generating},
         "augment_captions": {"replicates": generating},
         "report": {**asked, "run_config": config.model_dump(mode="json", exclude={"scope"}, exclude_defaults=True)},
@@ -103,25 +104,11 @@ def resolve(
     return made
 
 
-def _corpus_clips(methods: dict[str, Method]) -> dict[str, Recipe]:
-    """Recipes of the corpus clips that methods take or start from, by method."""
-    found = {name: each.recipe.corpus_clips for name, each in methods.items() if each.recipe}
-    return {name: recipe for name, recipe in found.items() if recipe}
-
-
-def _trains_t2a(config: RunConfig) -> bool:
-    return config.pretrain_t2a.optim is not None and config.pretrain_t2a.reuse is None
-
-
 def _corpus_users(config: RunConfig, methods: dict[str, Method]) -> dict[str, str]:
     """What needs audio of the pretraining corpus, and what to do where there is none."""
-    without = "name a checkpoint and set {}.optim=null"
-    stages = {"pretrain_clap": config.pretrain_clap.optim, "pretrain_classifier": config.pretrain_classifier.optim}
-    noisy = [name for name, each in methods.items() if each.classic == "background"]
-    return {
-        **{stage: without.format(stage) for stage, optim in stages.items() if optim is not None},
-        **{f"method {name}": "leave it out" for name in (*_corpus_clips(methods), *noisy)},
-    }
+    judges = [name for name in ("pretrain_clap", "pretrain_classifier") if getattr(config, name).optim is not None]
+    trained = {name: f"name a checkpoint and set {name}.optim=null" for name in judges}
+    return trained | {f"method {name}": "leave it out" for name, each in methods.items() if each.takes_corpus}
 
 
 def _check_corpus(config: RunConfig, users: dict[str, str]) -> None:
@@ -131,7 +118,7 @@ def _check_corpus(config: RunConfig, users: dict[str, str]) -> None:
             "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
             "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"
         )
-    if corpus.source == "none" and _trains_t2a(config):
+    if corpus.source == "none" and config.pretrain_t2a.trains:
         raise ConfigError(
             "pretrain_t2a trains on the pretraining corpus, and prepare_corpus.source is none: set source, or take a "
             "published model as it is (pretrain_t2a.start names it, pretrain_t2a.optim=null)"

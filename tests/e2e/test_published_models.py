@@ -98,10 +98,12 @@ def run_preset(
     return json.loads((latest / "report.json").read_text(encoding="utf-8")), record(latest)
 
 
+SMALL = (STABLE_AUDIO, CLAP, LARGER_CLAP, WHISPER, AST, QWEN_AUDIO, QWEN_CHAT)
+
+
 def test_small_from_an_empty_cache_to_the_report(tmp_path: Path, compiled: Compiled) -> None:
-    models = (STABLE_AUDIO, CLAP, LARGER_CLAP, WHISPER, AST, QWEN_AUDIO, QWEN_CHAT)
     methods = ("--methods", "gold,vanilla,synthio")
-    report, run = run_preset("small", models, BRIEF, tmp_path, compiled, *methods)
+    report, run = run_preset("small", SMALL, BRIEF, tmp_path, compiled, *methods)
     assert report["methods"].keys() == {"gold", "vanilla", "synthio"} and report["failures"] == []
     assert {"probe_larger_clap", "probe_whisper"} <= report["learners"].keys()
     assert all(row["state"] == "succeeded" for row in run["stages"])
@@ -120,6 +122,14 @@ def write_captioned_audio(folder: Path) -> dict[str, Any]:
         lines.append(f"{number}.wav,{('a dog in a hall', 'rain at night')[number % 2]} number {number}")
     (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return {"prepare_corpus.audio_dir": str(folder), "prepare_corpus.captions_file": str(folder / "captions.csv")}
+
+
+def test_small_compares_with_a_corpus_where_it_has_one_and_needs_no_further_model(
+    tmp_path: Path, compiled: Compiled
+) -> None:
+    corpus = {"prepare_corpus.source": "folder", **write_captioned_audio(tmp_path / "corpus")}
+    report, _ = run_preset("small", SMALL, BRIEF | corpus, tmp_path, compiled)
+    assert {"retrieval", "corpus_label", "synthio_corpus"} <= report["methods"].keys() and report["failures"] == []
 
 
 def test_paper_from_a_corpus_of_ones_own_to_the_report(tmp_path: Path, compiled: Compiled) -> None:

@@ -50,6 +50,8 @@ def test_settings_and_list_name_the_same_commits():
 
 def test_presets_without_published_models_name_none():
     assert named_models(load_preset("tiny")) == {}
+    corpus = "prepare_corpus.source=folder prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
+    assert named_models(load_preset("small", corpus)) == named_models(load_preset("small"))
     assert describe(load_preset("tiny")) == []
 
 

@@ -71,6 +71,18 @@ def test_what_needs_a_corpus_is_refused_without_one(methods: str, overrides: str
         run("demo", "small", 0, methods, 1, overrides, "")
 
 
+def test_methods_of_a_preset_that_need_a_corpus_are_left_out_without_one() -> None:
+    needing = {name for name, method in METHODS.items() if method.takes_corpus}
+    assert needing == {"retrieval", "corpus_label", "synthio_corpus", "background_noise"}
+    for preset in ("small", "tiny"):
+        without = load_preset(preset, "prepare_corpus.source=none").methods
+        assert without == tuple(name for name in load_preset(preset, CORPUS).methods if name not in needing)
+    assert set(load_preset("small", f"{CORPUS} prepare_corpus.source=folder").methods) & needing
+    asked = "prepare_corpus.source=none methods=[gold,retrieval]"
+    with pytest.raises(ConfigError, match="method retrieval takes clips"):
+        run("demo", "small", 0, "", 1, asked, "")
+
+
 def test_latents_without_audio_train_a_text_to_audio_model_and_no_judge() -> None:
     kept = f"{CORPUS} prepare_corpus.keep_audio=false"
     assert run("demo", "paper", 0, "gold", 1, kept, "")
