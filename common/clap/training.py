@@ -1,7 +1,6 @@
 """Construction of a CLAP of any size from random weights, and its contrastive training on features of clips."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from common.clap.scorer import ClapScorer, audio_embeddings, text_embeddings, to
 from common.config.base import OptimConfig
 from common.config.clap import ClapArchitecture
 from common.corpus.vocabulary import EOS_ID, EOS_TOKEN, PAD_ID, Vocabulary, build_tokenizer, fast_tokenizer
-from common.runtime.seeding import derive_seed, numpy_generator
+from common.runtime.seeding import derive_seed, epoch_rows
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Curve, Part, fit
 
@@ -209,7 +208,7 @@ def train_contrastive(
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, dict[str, float]]:
         freeze_batch_norm(model)
-        chosen = _batch(len(features), optim.batch_size, step, seed, name)
+        chosen = epoch_rows(len(features), optim.batch_size, step, seed, name, "epoch").tolist()
         drawn = torch.randint(0, 2**31 - 1, (len(chosen),), generator=generator).tolist()
         own, together = part.rows(len(chosen)), part.gathered_rows(len(chosen))
         with part.waiting.running():
@@ -242,19 +241,3 @@ def equalizer_gains(count: int, mel_bins: int, deviation_db: float, generator: t
     points = deviation_db * torch.randn(count, 1, 6, generator=generator)
     gains = torch.nn.functional.interpolate(points, mel_bins, mode="linear", align_corners=True)
     return gains[:, :, None, :]
-
-
-@lru_cache(maxsize=2)
-def _order(count: int, seed: int, name: str, epoch: int) -> np.ndarray:
-    return numpy_generator(seed, name, "epoch", epoch).permutation(count)
-
-
-def _batch(count: int, size: int, step: int, seed: int, name: str) -> list[int]:
-    """Rows of the batch of `step`; epochs are permutations, so each clip is seen equally often."""
-    drawn: list[int] = []
-    position = step * size
-    while len(drawn) < size:
-        epoch, offset = divmod(position + len(drawn), count)
-        order = _order(count, seed, name, epoch)
-        drawn += order[offset : offset + size - len(drawn)].tolist()
-    return drawn

@@ -1,8 +1,10 @@
 """Sub-seeds derived by name, so that results do not depend on order, workers, shards or resume point."""
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -17,3 +19,18 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
     """NumPy generator seeded by `derive_seed(seed, *names)`."""
     return np.random.default_rng(derive_seed(seed, *names))
+
+
+def epoch_rows(count: int, size: int, step: int, seed: int, *names: str | int) -> NDArray[np.int64]:
+    """Rows (size,) below `count` of batch `step`; epochs are permutations, so all rows are drawn equally often."""
+    drawn, place, end = [np.empty(0, np.int64)], step * size, (step + 1) * size
+    while place < end:
+        epoch, offset = divmod(place, count)
+        drawn.append(_epoch(count, epoch, seed, names)[offset : offset + end - place])
+        place += len(drawn[-1])
+    return np.concatenate(drawn)
+
+
+@lru_cache(maxsize=2)
+def _epoch(count: int, epoch: int, seed: int, names: tuple[str | int, ...]) -> NDArray[np.int64]:
+    return numpy_generator(seed, *names, epoch).permutation(count)

@@ -96,8 +96,7 @@ def tune(
         evaluate=evaluate,
         best=best_by(VALIDATION + "auc", before.get("auc")) if before else lambda rows: 0,
     )
-    step = curve.best_step or curve[-1]["step"]
-    row = next(row for row in curve if row["step"] == step)
+    row = curve.best if curve.best_step else curve[-1]
     after = {key.removeprefix(VALIDATION): value for key, value in row.items() if key.startswith(VALIDATION)}
     return tuned, curve, before, after
 

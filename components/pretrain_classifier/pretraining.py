@@ -38,7 +38,7 @@ from common.corpus.shards import Corpus, Split
 from common.errors import DataError
 from common.models.registry import locate
 from common.runtime.devices import device
-from common.runtime.seeding import derive_seed, numpy_generator
+from common.runtime.seeding import derive_seed, epoch_rows, numpy_generator
 from common.storage import write_json
 from common.training import LossFunction, Part, best_by, fit, is_main, launch
 from common.training.launch import default_processes
@@ -191,12 +191,9 @@ def batch_loss(
 ) -> LossFunction:
     """Mean cross-entropy of a step's batch; each epoch is a random permutation, windows are drawn at random."""
     model, front_end, strength = classifier.model, classifier.front_end, settings.specaugment_strength
-    count = optim.steps * optim.batch_size
-    orders = [numpy_generator(seed, "epoch", n).permutation(len(clips)) for n in range(-(-count // len(clips)))]
-    batches = np.concatenate(orders)[:count].reshape(optim.steps, -1)
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, Mapping[str, float]]:
-        chosen = batches[step]
+        chosen = epoch_rows(len(clips), optim.batch_size, step, seed, "epoch")
         own = part.rows(len(chosen))
         positions = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
         # Drawn for the whole batch, so that the number of processes does not change them.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.runtime.seeding import numpy_generator
+from common.runtime.seeding import epoch_rows
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,4 @@ def make_budget(
 
 def _epochs(items: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
     """Draw `count` items as one random permutation after another."""
-    epochs = -(-count // len(items))
-    if not epochs:
-        return np.empty(0, dtype=np.int64)
-    orders = [numpy_generator(seed, "budget", name, epoch).permutation(items) for epoch in range(epochs)]
-    return np.concatenate(orders)[:count].astype(np.int64)
+    return items[epoch_rows(len(items), count, 0, seed, "budget", name)]
