@@ -18,14 +18,10 @@ from components.align_t2a.pairs import LoadedGroup, equalize, fit_length
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pairs of one latent length L.
+    """Pairs of one latent length L: latents of gold clips (G, D, L), and of generated ones, the losers (N, D, L).
 
-    Attributes:
-        winners: latents of gold clips (G, D, L).
-        losers: latents of generated clips (N, D, L).
-        winner_of: (N,) row of `winners` for each loser.
-        caption_of: (N,) row of `condition` for each pair.
-        condition: one row per distinct caption and duration.
+    For each pair, `winner_of` (N,) is its row of `winners`, `caption_of` (N,) that of `condition`, which has one row
+    per distinct caption and duration.
     """
 
     winners: Tensor
@@ -38,12 +34,9 @@ class Bucket:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Training data of an alignment: encoded gold clips and losers.
+    """Training data of an alignment: encoded gold clips and losers, and mean spectra (BANDS,) of gold clips by label.
 
-    Attributes:
-        spectra: mean spectra (BANDS,) of the gold clips, by label.
-        silent_losers: number of those left out.
-        silent_winners: ids of gold clips left out, with their losers.
+    Silent losers are left out, and silent winners, here by their ids, with their losers.
     """
 
     buckets: tuple[Bucket, ...]

@@ -111,10 +111,7 @@ def _draw(batch: HeldOutBatch, row: int, draws: int, seed: int) -> tuple[Tensor,
 class HeldOutLearner:
     """The learner `stats` of a replicate, which scores sets of generated clips.
 
-    Attributes:
-        gold: features of the training clips and of their recorded copies.
-        targets: (N, labels) 1 where a row of `gold` has the label.
-        truth: (M, labels) of the validation clips.
+    It is fitted to the features of the training clips and of their recorded copies, `gold`, with targets (N, labels).
     """
 
     source: GoldSet

@@ -20,13 +20,9 @@ MAX_LISTED = 50
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to compare.
+    """Clips to compare, with embeddings (N, D), rows of norm 1.
 
-    Attributes:
-        ids: clip ids, (N,).
-        fingerprints: (N,), from `fingerprint`.
-        embeddings: (N, D), rows of norm 1.
-        load: mono waveform (T,) of a clip by index, at one rate for all sets.
+    `load` gives the mono waveform (T,) of a clip by index, at one rate for all sets.
     """
 
     name: str

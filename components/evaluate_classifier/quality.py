@@ -52,15 +52,11 @@ def set_distances(
     seed: int,
     max_clips: int,
 ) -> Distances:
-    """Fréchet and kernel distance of each set of embeddings to the gold training clips.
+    """Fréchet and kernel distance of each set of embeddings (M, D) to those of the gold training clips (G, D).
 
-    The Fréchet distance is larger for fewer clips; every set is therefore subsampled to the size of the
-    smallest one, at most `max_clips`. Sets of fewer than two clips are left out.
-
-    Args:
-        gold: (G, D).
-        held_out: (H, D) of other real clips; their kernel distance is the value to compare with.
-        sets: (M, D) by name.
+    The Fréchet distance is larger for fewer clips; every set is therefore subsampled to the size of the smallest one,
+    at most `max_clips`. Sets of fewer than two clips are left out. The kernel distance of other real clips, `held_out`
+    (H, D), is the value to compare with.
     """
     sizes = [len(rows) for rows in sets.values() if len(rows) > 1]
     if len(gold) < 2 or not sizes:

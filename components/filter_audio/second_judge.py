@@ -29,9 +29,8 @@ Floats = NDArray[np.float64]
 class SecondJudge:
     """Models that are each fitted to all gold clips but those of one fold.
 
-    Attributes:
-        known: (folds, labels) whether a model has met the label; it has no say on others.
-        bounds: (labels,) probability from which a label is accepted.
+    A model has no say on labels that it has not met, by `known` (folds, labels); others are accepted from their
+    `bounds` (labels,) on.
     """
 
     models: tuple[Linear, ...]

@@ -48,11 +48,7 @@ class Models(NamedTuple):
 
 
 class ShardStore:
-    """Shards named by a hash of their inputs; safe to pass to other processes.
-
-    Args:
-        code_version: hash of the stage's source; part of every name.
-    """
+    """Shards named by a hash of their inputs and of the stage's source; safe to pass to other processes."""
 
     def __init__(self, items: ItemStore, code_version: str) -> None:
         self._objects: ObjectStore = items.objects()

@@ -21,12 +21,10 @@ def find_of_label(
     clips_per_gold: int,
     rate: int,
 ) -> tuple[list[Found], dict[str, int]]:
-    """Draw clips for the training clips of every replicate, each corpus clip at most once in a replicate.
+    """Draw `clips_per_gold` clips for each training clip of a replicate, each corpus clip at most once in it.
 
-    A corpus clip suits a gold clip when its label, or else its caption, names exactly the labels of the gold clip.
-
-    Args:
-        clips_per_gold: clips wanted per training clip; a class gets fewer where the corpus holds fewer.
+    A corpus clip suits a gold clip when its label, or else its caption, names exactly the labels of the gold clip. A
+    class gets fewer clips where the corpus holds fewer.
 
     Returns the clips, and how many the corpus holds of each label.
     """

@@ -90,9 +90,7 @@ def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[M
     Pairs are assigned greedily, most similar first. A corpus clip near several gold clips, possibly of different
     classes, goes to only one of them; otherwise it would enter training several times with contradictory labels.
 
-    Args:
-        cosines: (Q, K) from `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
-        places: (Q, K) from `Nearest`.
+    Cosines and places (Q, K) are those of `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
     """
     queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
     taken: set[int] = set()

@@ -21,10 +21,8 @@ Strength = float | str
 class Candidate:
     """One training: a replicate, the recipe of the slot, and one classic augmentation at one strength.
 
-    Attributes:
-        recipe: recipe of the synthetic clips in the slot; None = gold only.
-        factor: number of synthetic clips per gold clip; None = all, or no recipe.
-        again: whether the training seed differs from that of the replicate's other candidates.
+    `factor` is the number of synthetic clips per gold clip; None = all, or no recipe. The training seed of one that
+    trains `again` differs from that of the replicate's other candidates.
     """
 
     replicate: int

@@ -23,9 +23,7 @@ NAME = "train_classifier_contrastive"
 def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss, L_out of arXiv 2004.11362: cross-entropy uniform over an example's positives.
 
-    Args:
-        embeddings: (B, D) of any norm; they are normalised.
-        positives: (B, B) whether two examples belong together; the diagonal does not count.
+    Embeddings (B, D) are normalised here. Positives (B, B) say whether two examples belong together, off the diagonal.
 
     Returns the mean over the examples that have a positive; 0 when none has.
     """

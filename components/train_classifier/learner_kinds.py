@@ -52,11 +52,9 @@ PART = 64
 
 @dataclass(frozen=True)
 class Rows:
-    """Clips to fit to.
+    """Clips to fit to, with targets (N, labels) 1 where a clip has the label.
 
-    Attributes:
-        targets: (N, labels) 1 where it has the label.
-        sources: (N,) place of the gold clip that each comes from, -1 for none.
+    `sources` (N,) are the places of the gold clips that they come from, -1 for none.
     """
 
     features: list[Features]

@@ -218,9 +218,7 @@ def train(
 class Mixing:
     """Mixup of a batch with a permutation of itself (arXiv 1710.09412).
 
-    Attributes:
-        share: weight of the first example of each pair, in [0, 1].
-        partners: (B,) permutation; the second example of each pair.
+    The first example of each pair has the weight `share`, in [0, 1]; `partners` (B,) are the second ones.
     """
 
     share: float

@@ -66,16 +66,13 @@ class Connection:
 
 
 class Cluster:
-    """Client of a Kubeflow Pipelines API.
+    """Client of a Kubeflow Pipelines API, with a timeout for every request.
 
-    Attributes:
-        client: kfp's client, with a timeout for every request.
-        namespace: namespace of everything that is looked for and made: the connection's, else in a pod the
-            pod's own; None = an installation for one user.
+    Everything is looked for and made in one namespace: the connection's, else in a pod the pod's own; None = an
+    installation for one user.
 
-    Raises:
-        ConfigError: the API refuses, or serves several users and there is no namespace.
-        StorageError: the API does not answer.
+    Raises ConfigError: the API refuses, or serves several users and there is no namespace. StorageError: it does not
+    answer.
     """
 
     def __init__(self, connection: Connection) -> None:

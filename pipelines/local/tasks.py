@@ -121,9 +121,8 @@ TASKS = Tasks()
 class Watch:
     """A task that is to run; its own text goes to standard output, its events to the terminal.
 
-    Attributes:
-        folder: of the task's outputs, as kfp's command names it; None = another command, whose output alone is shown.
-        variables: environment variables that tell the task where to leave events and record.
+    `folder` is of the task's outputs, as kfp's command names it; None = another command, whose output alone is shown.
+    The `variables` of its environment tell it where to leave events and record.
     """
 
     def __init__(self, command: Sequence[str], terminal: TextIO) -> None:
