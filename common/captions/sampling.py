@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor, TopPLogitsWarper
 
 from common.config.captions import Checkpoint
 from common.errors import ConfigError
@@ -31,17 +31,10 @@ class SeededSampling(LogitsProcessor):
             return scores
         scaled = scores.float() / self._temperature
         if self._top_p < 1:
-            scaled = self._nucleus(scaled)
+            scaled = TopPLogitsWarper(self._top_p)(input_ids, scaled)
         rows = [torch.rand(scores.shape[-1], generator=generator) for generator in self._generators]
         uniform = torch.stack(rows).to(scores.device).clamp_(1e-20, 1 - 1e-7)
         return scaled - torch.log(-torch.log(uniform))
-
-    def _nucleus(self, scaled: torch.Tensor) -> torch.Tensor:
-        ordered, order = scaled.sort(dim=-1, descending=True)
-        probability = ordered.softmax(dim=-1)
-        # A token is excluded when those before it already reach top_p; the first one is always kept.
-        out = probability.cumsum(dim=-1) - probability >= self._top_p
-        return scaled.masked_fill(torch.zeros_like(out).scatter(-1, order, out), float("-inf"))
 
 
 @contextmanager

@@ -69,13 +69,11 @@ def fit_logistic(
     ids = targets.argmax(axis=1)
     known = np.unique(ids)
     made.bias[known] = 0.0
-    if len(known) == 2:
+    if len(known) > 1:
+        fitted = regression(ids)
         # scikit-learn has one row for two classes.
-        fitted = regression(ids)
-        made.weight[known[1]], made.bias[known[1]] = fitted.coef_[0], fitted.intercept_[0]
-    elif len(known) > 2:
-        fitted = regression(ids)
-        made.weight[known], made.bias[known] = fitted.coef_, fitted.intercept_
+        rows = known[-len(fitted.coef_) :]
+        made.weight[rows], made.bias[rows] = fitted.coef_, fitted.intercept_
     return made
 
 

@@ -1,8 +1,8 @@
 """One optimiser step, in one process or in several together."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -153,11 +153,9 @@ class Engine:
             for value in tensors.values():
                 torch.distributed.broadcast(value.detach(), 0)
 
-    @contextmanager
-    def callable_model(self) -> Iterator[None]:
+    def callable_model(self) -> AbstractContextManager[None]:
         """Allow calls to the model's parts inside the block, for evaluation."""
-        with gathered(self._root):
-            yield
+        return gathered(self._root)
 
     def finish(self) -> None:
         """Restore an ordinary model, with whole weights in every process."""
@@ -185,13 +183,11 @@ class Engine:
     def _step_seed(self, step: int) -> int:
         return derive_seed(self._seed, self._name, step)
 
-    @contextmanager
-    def _synchronising(self, last: bool) -> Iterator[None]:
+    def _synchronising(self, last: bool) -> AbstractContextManager[None]:
         """Average gradients over the processes in the last micro-step only."""
         if self.sharded:
             synchronise(self._root, last)
-        with nullcontext() if last or self.sharded else self._accelerator.no_sync(self._root):
-            yield
+        return nullcontext() if last or self.sharded else self._accelerator.no_sync(self._root)
 
     def _agree(self, figures: dict[str, float], flags: Mapping[str, bool]) -> tuple[dict[str, float], dict[str, bool]]:
         """Reduce figures to their means and flags to their union over the processes, in one message."""

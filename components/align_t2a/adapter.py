@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,14 +51,10 @@ def _full(backend: T2ABackend) -> Policy:
     frozen.transformer = copy.deepcopy(backend.transformer).requires_grad_(False).eval()
     backend.transformer.requires_grad_(True)
 
-    @contextmanager
-    def reference() -> Iterator[T2ABackend]:
-        yield frozen
-
     def merge() -> None:
         backend.transformer.requires_grad_(False).eval()
 
-    return Policy(backend, backend.transformer, reference, merge)
+    return Policy(backend, backend.transformer, lambda: nullcontext(frozen), merge)
 
 
 def _lora(backend: T2ABackend, rank: int, seed: int) -> Policy:

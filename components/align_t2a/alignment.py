@@ -100,10 +100,8 @@ class Alignment:
         )
         heard = [clip for clip in gold.train(self.replicate) if clip.label in pairs.spectra]
         if settings.keep_best_by == "learner_gain":
-            learner, clips = (
-                HeldOutLearner.of(gold, self.replicate),
-                choose_probes(heard, settings.learner_clips_per_class),
-            )
+            learner = HeldOutLearner.of(gold, self.replicate)
+            clips = choose_probes(heard, settings.learner_clips_per_class)
         else:
             learner, clips = None, choose_probes(heard, settings.distance_clips_per_class, settings.distance_clips)
         probes = Probes(clips, pairs, _held_out(self, gold, backend), settings, self.replicate, learner)
@@ -140,7 +138,7 @@ class Alignment:
                 beta=settings.beta,
                 adapter=settings.adapter,
                 spectra_db=generation.Spectra(
-                    gold=_rounded(_mean_spectrum(pairs)),
+                    gold=_rounded(np.mean([one for spectra in pairs.spectra.values() for one in spectra], axis=0)),
                     before=_rounded(spectrum_before),
                     after=_rounded(spectrum_after),
                 ),
@@ -212,11 +210,6 @@ def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:
     clips = read_clips(item.losers, SyntheticClip)
     for group in groups(gold.train(item.replicate), clips, item.replicate, item.losers_per_clip):
         yield group, gold.load(group.winner, rate), [load_clip(item.losers, clip, rate) for clip in group.losers]
-
-
-def _mean_spectrum(pairs: EncodedPairs) -> Spectrum:
-    every = [spectrum for spectra in pairs.spectra.values() for spectrum in spectra]
-    return sum(every[1:], start=every[0]) / len(every)
 
 
 @dataclass(frozen=True)
