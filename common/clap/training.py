@@ -126,13 +126,10 @@ def soft_targets(keys: Sequence[Hashable]) -> Tensor:
 def contrastive_loss(
     model: ClapModel, features: Tensor, ids: Tensor, mask: Tensor, targets: Tensor, part: Part = WHOLE
 ) -> tuple[Tensor, float]:
-    """Two-way cross-entropy of a batch's audio and texts.
+    """Two-way cross-entropy of a batch's audio (B, 1, frames, mel_bins) and texts, tokens and mask (B, S).
 
-    Args:
-        features: (B, 1, frames, mel_bins).
-        ids: (B, S) tokens; `mask` as they.
-        targets: (G, G), from `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
-        part: the rows of other processes are negatives too.
+    The targets (G, G) are those of `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
+    The rows of other processes are negatives too.
 
     Returns the loss (scalar), and the share of clips whose nearest text is a matching one.
     """

@@ -70,9 +70,7 @@ def read_table(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Read the rows of a table, each with its position for messages.
 
-    Args:
-        columns: required columns; without a header line, all columns in order.
-        header: whether the first line names the columns.
+    The columns are those that must be there, or, without a header line that names them, all in order.
 
     Yields `("{path}, line {number}", values by column)`, stripped. Raises DataError: the file cannot be read, a column
     is missing, or a line is short or malformed.

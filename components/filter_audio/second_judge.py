@@ -86,11 +86,8 @@ def fit_second_judge(
 ) -> SecondJudge | None:
     """Cross-fit to the gold training clips of a replicate, and calibrate on what each model did not meet.
 
-    Args:
-        features: of each clip, followed by those of its recorded copies.
-        claims: label ids of each clip, the main one first.
-        groups: which clips belong together, such as parts of a recording; they share a fold.
-        config: number of folds, ridge, and the bound.
+    The features of each clip are followed by those of its recorded copies; of its label ids, `claims`, the main one is
+    first. Clips of one of the `groups`, such as parts of a recording, share a fold.
 
     Returns none if the clips cannot be divided: all are of one group, or each is alone in its class.
     """

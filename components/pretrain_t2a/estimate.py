@@ -36,13 +36,10 @@ _FP32, _BF16 = 4, 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated cost of a training.
+    """Estimated cost of a training, with `clips` per process and micro-step.
 
-    Attributes:
-        flops_per_clip: FLOP per clip and training step, of the transformer only.
-        fixed_bytes: weights, gradients, optimiser state and averaged weights of one process.
-        activation_bytes: activations of one clip; rough.
-        clips: per process and micro-step.
+    FLOP per clip and training step are those of the transformer alone. The fixed bytes are weights, gradients,
+    optimiser state and averaged weights of one process; those of a clip's activations are rough.
     """
 
     trained: int

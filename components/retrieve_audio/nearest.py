@@ -53,17 +53,10 @@ class Match(NamedTuple):
 
 
 class Nearest:
-    """Running search for the `keep` nearest corpus clips of each query.
+    """Running search for the `keep` nearest corpus clips of each query, (Q, D) float32 with rows of norm 1.
 
-    Memory grows with queries times `keep`, not with the corpus.
-
-    Args:
-        queries: (Q, D) float32, rows of norm 1.
-
-    Attributes:
-        cosines: (Q, at most `keep`), descending along each row; ties keep the order of the corpus.
-        places: corpus indices of the neighbours, in the shape of `cosines`.
-        seen: number of corpus clips added.
+    Memory grows with queries times `keep`, not with the corpus. Of the `seen` clips, `cosines` (Q, at most `keep`)
+    descend along each row, and ties keep the order of the corpus; `places` are their indices in the corpus.
     """
 
     def __init__(self, queries: Floats, keep: int) -> None:
