@@ -11,10 +11,10 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from torch import nn
 from common.classifier.inference import probabilities
 from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import find_learner
-from common.contracts import training
 from common.contracts.base import read, write
+from common.contracts.training import Fit, Trial
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
 from common.learners.model import head_logits
@@ -43,23 +43,15 @@ Floats = NDArray[np.float64]
 log = get_logger("train_classifier")
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One setting and what the splits say of it: loss at the best temperature, and the score."""
+class Tried(NamedTuple):
+    """A trial, its further clips, and what it says of the clips that the first split does not fit to.
 
-    option: Any
-    weight: float
-    strength: Strength | None
+    These are calibrated probabilities (conditions, N, labels).
+    """
+
+    trial: Trial
     further: Rows
-    loss: float
-    score: float
-    temperature: float
     unseen: Floats
-    """(conditions, N, labels) calibrated probabilities of the clips that the first split does not fit to."""
-
-    def figures(self) -> training.Trial:
-        """The trial without its clips."""
-        return training.Trial(**{name: getattr(self, name) for name in training.Trial.model_fields})
 
 
 def hear_all(jobs: Iterable[LearnerJob]) -> None:
@@ -90,48 +82,49 @@ def _make(job: LearnerJob, folder: Path) -> None:
             _trial(job, real, splits, option, 0.0, None, none)
             for option in kind_of(job.learner).options(job.settings.learners)
         ]
-        best = min(tried, key=lambda trial: trial.loss)
+        best = min(tried, key=lambda each: each.trial.loss)
     else:
         alone = obtain(fitting(job.alone()))
-        told = read(training.Fit, alone / RESULT)
+        told = read(Fit, alone / RESULT)
         with np.load(alone / SPLITS, allow_pickle=False) as kept:
-            best = Trial(further=none, unseen=kept["probabilities"], **dict(told.chosen))
+            best = Tried(told.chosen, none, kept["probabilities"])
         tried = []
         slow, later = find_learner(job.learner).slow, kind_of(job.learner).further_options
-        options = later(job.settings.learners) if later else (best.option,)
+        options = later(job.settings.learners) if later else (best.trial.option,)
         for strength in job.strengths[len(job.strengths) // 2 :][:1] if slow else job.strengths:
             further = _further(job, strength, real)
             weights = [weight for weight in job.settings.learners.synthetic_weights if weight]
             for weight, option in itertools.product(weights[-1:] if slow else weights, options):
                 tried.append(_trial(job, real, splits, option, weight, strength, further))
-        best = min([best, *tried], key=lambda trial: trial.loss)
-        if not best.weight:
+        best = min([best, *tried], key=lambda each: each.trial.loss)
+        if not best.trial.weight:
             shutil.copytree(alone, folder, dirs_exist_ok=True)
-            write(folder / RESULT, told.model_copy(update={"tried": [trial.figures() for trial in tried]}))
+            write(folder / RESULT, told.model_copy(update={"tried": [each.trial for each in tried]}))
             write_json(folder / SECONDS, time.monotonic() - start)
             return
-    head = _fit(job, real, np.arange(len(job.gold.clips)), best)
+    trial = best.trial
+    head = _fit(job, real, np.arange(len(job.gold.clips)), trial, best.further)
     (folder / MODEL).mkdir()
-    kind_of(job.learner).save(job, head, best.temperature, folder / MODEL)
+    kind_of(job.learner).save(job, head, trial.temperature, folder / MODEL)
     figures = {}
     if job.validation is not None:
         held = np.arange(len(job.gold.clips), len(real.features))
-        heard = probabilities(real.logits(head, held) / best.temperature, job.multi_label)
+        heard = probabilities(real.logits(head, held) / trial.temperature, job.multi_label)
         figures = validation_figures(heard[0], real.targets[held], job.multi_label)
         np.save(folder / VALIDATION, heard)
     np.savez(folder / SPLITS, probabilities=best.unseen, targets=real.targets[splits[0][1]], grouped=_grouped(job))
-    result = training.Fit(
+    result = Fit(
         **figures,
-        split_score=best.score,
-        split_loss=best.loss,
-        chosen=best.figures(),
+        split_score=trial.score,
+        split_loss=trial.loss,
+        chosen=trial,
         further_clips=len(best.further.features),
-        tried=[trial.figures() for trial in tried],
+        tried=[each.trial for each in tried],
     )
     write(folder / RESULT, result)
     write_json(folder / SECONDS, time.monotonic() - start)
     shown = {name: value for name, value in figures.items() if name in ("val_accuracy", "val_map")}
-    event(log, "fitted", name=job.name, weight=best.weight, split_score=best.score, **shown)
+    event(log, "fitted", name=job.name, weight=trial.weight, split_score=trial.score, **shown)
 
 
 @dataclass(frozen=True)
@@ -174,24 +167,25 @@ def _trial(
     weight: float,
     strength: Strength | None,
     further: Rows,
-) -> Trial:
-    """Fit one side of each split, predict the other."""
-    setting = Trial(option, weight, strength, further, 0.0, 0.0, 1.0, real.targets[:0])
+) -> Tried:
+    """Fit one side of each split, predict the other; the loss is that of the best temperature."""
+    setting = Trial(option=option, weight=weight, strength=strength, loss=0.0, score=0.0, temperature=1.0)
     logits, truth = [], []
     for fit, scored in splits:
-        logits.append(real.logits(_fit(job, real, fit, setting), scored))
+        logits.append(real.logits(_fit(job, real, fit, setting, further), scored))
         truth.append(real.targets[scored])
     outputs, targets = probabilities(np.concatenate(logits, axis=1), job.multi_label), np.concatenate(truth)
     temperature = fit_temperature(outputs[0], targets, job.multi_label)
     heard = tempered(outputs, temperature, job.multi_label)
     score = validation_figures(heard[0], targets, job.multi_label)["val_map" if job.multi_label else "val_accuracy"]
     loss, unseen = cross_entropy(heard, targets, job.multi_label), heard[:, : len(splits[0][1])]
-    return replace(setting, loss=loss, score=score, temperature=temperature, unseen=unseen)
+    told = {"loss": loss, "score": score, "temperature": temperature}
+    return Tried(setting.model_copy(update=told), further, unseen)
 
 
-def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial) -> nn.Module:
+def _fit(job: LearnerJob, real: _Real, places: NDArray[np.int64], trial: Trial, further: Rows) -> nn.Module:
     """Fit to the real clips at `places` and to the further clips that come from them, or from none."""
-    further = trial.further.of(places) if trial.weight else Rows.none(len(job.labels))
+    further = further.of(places) if trial.weight else Rows.none(len(job.labels))
     share = trial.weight / (1 + trial.weight) if len(further.features) else 0.0
     return kind_of(job.learner).fit(job, real.rows(places), further, share, trial.option, trial.strength)
 
