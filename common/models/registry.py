@@ -211,7 +211,7 @@ def missing_models(config: RunConfig, *places: str) -> list[str]:
     for name, asked in sorted(named_models(config).items()):
         commit = pinned_revision(name, asked)
         if commit is None:
-            lines.append(f"{name} has no known commit: set its revision to one")
+            lines.append(f"{name} has no known commit: correct the name, or set its revision to one")
         elif not any(_fetched(name, commit, place) for place in places):
             looked = " or ".join(place or str(hub_cache()) for place in places)
             more = "" if "" in places else f" STORE={places[0]}"
@@ -232,10 +232,16 @@ def check_fetched(config: RunConfig, preset: str, overrides: str, *places: str) 
     token = "HF_TOKEN=… " if any(line.startswith(gated) for line in missing) else ""
     more = f" OVERRIDES='{overrides}'" if overrides.strip() else ""
     more += f" STORE={places[0]}" if places and "" not in places else ""
-    names = "; ".join(line.partition(": ")[0] for line in missing)
-    raise ConfigError(
-        f"nothing was started: {names}. Fetch models with: {token}make fetch-models PRESET={preset}{more}"
-    )
+    told = "; ".join(line.partition(": make fetch")[0] for line in missing)
+    if ": make fetch" in "".join(missing):
+        told += f". Fetch models with: {token}make fetch-models PRESET={preset}{more}"
+    raise ConfigError(f"nothing was started: {told}")
+
+
+def check_shipped(config: RunConfig) -> None:
+    """Verify the models of a run that come with the project. Raises DataError: a file is missing, cut or changed."""
+    for name in sorted(_loaded(config).keys() & shipped_models().keys()):
+        shipped_folder(name)
 
 
 def _fetched(model: str, commit: str, root: str) -> bool:

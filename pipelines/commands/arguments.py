@@ -19,7 +19,7 @@ from common.datasets.listing import is_here, where_to_get
 from common.datasets.registry import check_training_clips, dataset_names, fingerprint, pushed_copy, resolve_dataset
 from common.errors import ConfigError
 from common.models.licences import check_use
-from common.models.registry import check_fetched
+from common.models.registry import check_fetched, check_shipped
 from common.storage import open_store
 from common.study.cells import check_history, parse_cells
 from pipelines.cluster.api import Connection
@@ -172,9 +172,10 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
     else:
         store = options.store or str(Path(options.runs) / "store")
         # Containers see the store alone.
-        check_fetched(
-            config, options.preset, options.overrides, *([store] if options.runner == "docker" else ["", store])
-        )
+        places = [store] if options.runner == "docker" else ["", store]
+        check_fetched(config, options.preset, options.overrides, *places)
+        if "" in places:
+            check_shipped(config)
         check_writers(config, options.methods)
         bring(wanted, options.fetch == "1")
         found = [local_parameters(each) for each in wanted]

@@ -13,7 +13,7 @@ from common.datasets.registry import resolve_dataset
 from common.errors import ConfigError, DataError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearest
 from common.models.licences import check_use
-from common.models.registry import describe, missing_models
+from common.models.registry import check_shipped, describe, missing_models
 from common.study.cost_table import costs
 from common.study.costs import count_work
 from common.study.costs import estimate as cost_of_study
@@ -60,11 +60,11 @@ def run(options: argparse.Namespace) -> int:
     work = estimate(options.preset, config, methods, n_train, replicates, spec.clip_s)
     models = describe(config)
     refused = _said(lambda: check_use(config, spec))
-    problems = [refused]
+    problems, broken = [refused], _said(lambda: check_shipped(config))
     if connection is None:
         # What a run on this machine would stop for: models, and the key of a paid caption writer.
         problems += missing_models(config, "", *([options.store] if options.store else []))
-        problems.append(_said(lambda: check_writers(config, options.methods)))
+        problems += [broken, _said(lambda: check_writers(config, options.methods))]
     named = None
     if any(method.of_label for method in methods.values()):
         try:
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     profile = load_profile(options.profile or "one-gpu")
     if connection is not None:
         checks += examine_cluster(connection, profile, config, options.store)
-    place, near = _place(data or spec), _nearness(config, methods, found.health.classes)
+    place, near = _place(data or spec), None if broken else _nearness(config, methods, found.health.classes)
     if options.json:
         told = {**found.to_dict(), "place": place, "use": config.use, "refused": refused, "models": models}
         told |= {"concepts": None if near is None else list(map(asdict, near))}
@@ -148,7 +148,7 @@ def _said(check: Callable[[], None]) -> str | None:
     """What a check refuses with; None = nothing."""
     try:
         check()
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         return str(error)
     return None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from common.config.run import load_preset
 from common.errors import ConfigError
+from common.models import shipped
 from common.models.files import ModelRecord, snapshot, write_record
 from common.models.registry import missing_models, named_models, pinned_revision
 from common.storage import open_store
@@ -97,9 +99,28 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
     own = f"pretrain_clap.checkpoint={tmp_path}/clap pretrain_clap.revision=null"
     options = ("--runs", str(tmp_path / "runs"), "--preset", "tiny", "--overrides", own)
     status, error = told(capsys, *COMMANDS["run"], *options)
-    assert status == 2 and f"{tmp_path}/clap is no folder" in error
+    assert status == 2 and f"{tmp_path}/clap is no folder: correct it" in error and "make fetch-models" not in error
     (tmp_path / "clap").mkdir()
     assert told(capsys, *COMMANDS["run"], *options) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["nano/clap", "nano/encoder", "nano/t2a"])
+def test_a_damaged_model_of_the_project_stops_a_run_and_the_doctor_names_it_among_its_findings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(shipped.FOLDER, tmp_path / "models")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "models")
+    options = ("--runs", str(tmp_path / "runs"), "--preset", "tiny")
+    assert told(capsys, *COMMANDS["run"], *options) == (0, "")
+    harmed = next((tmp_path / "models" / name).rglob("*.safetensors"))
+    harmed.write_text("version https://git-lfs.github.com/spec/v1")
+    status, error = told(capsys, *COMMANDS["run"], *options)
+    assert status == 2 and f"{harmed} has 42 bytes" in error and "restore the project's folder models/" in error
+    assert told(capsys, *COMMANDS["container"], *options) == (0, "")
+    assert main(["doctor", "--dataset", "demo"]) == 1
+    found = capsys.readouterr().out
+    assert f"PROBLEM    {harmed} has 42 bytes" in found and "clips      listed" in found
+    assert main(["doctor", "--dataset", "demo", "--preset", "smoke"]) == 0
 
 
 def test_plan_stops_before_anything_is_trained_and_looks_where_its_pod_looks(cache: Path, run_store: Path) -> None:
