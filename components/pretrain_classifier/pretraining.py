@@ -68,7 +68,8 @@ def pretrain(job: Job, folder: Path) -> None:
         Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
     settings, names = job.plan.settings, tuple(Corpus(job.corpus_dir).labels)
-    start = starting_point(job.plan, names)
+    # A head of no labels cannot be built.
+    start = starting_point(job.plan, names) if names else None
     unscaled = build_extractor(settings.architecture, settings.level, do_normalize=False)
     read = partial(read_labelled, log_mel_of(start, "optim") if start else LogMel(unscaled), names)
     for split, what, count in (

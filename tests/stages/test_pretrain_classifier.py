@@ -171,9 +171,12 @@ def test_a_repeat_and_a_resumed_run_are_equal_bit_for_bit(
     assert hashes[0] == hashes[1]
 
 
-def test_a_corpus_without_labels_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checkpoint", [None, "nano/encoder"])
+def test_a_corpus_without_labels_is_refused(checkpoint: str | None, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label column"):
-        pretrain(write_corpus(tmp_path / "corpus", labelled=False), tmp_path / "out")
+        pretrain(
+            write_corpus(tmp_path / "corpus", labelled=False), tmp_path / "out", checkpoint=checkpoint, optim=OPTIM
+        )
 
 
 def test_a_published_checkpoint_is_verified_and_handed_on(tmp_path: Path) -> None:
