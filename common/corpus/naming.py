@@ -1,7 +1,7 @@
 """Which labels a caption of the corpus names."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from common.records.text import normalize_label
 
@@ -23,6 +23,10 @@ class Names:
         heard = _words(text)
         found = {label: words for label, words in self._words.items() if words and words <= heard}
         return frozenset(label for label, own in found.items() if not any(own < other for other in found.values()))
+
+    def of_clip(self, captions: Iterable[tuple[str | None, str]]) -> frozenset[str]:
+        """Labels of a clip with these labels and captions: of each pair those that the label names, or the caption."""
+        return self(" ".join(name for label, caption in captions for name in self(label or "") or self(caption)))
 
     def shared(self, text: str) -> dict[str, float]:
         """Of each label, the words that the text has too, as a share of the words in either."""

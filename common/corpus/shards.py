@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,6 +258,11 @@ class Corpus:
             f"shard {where} is missing or differs from its manifest {self.path}/manifest.json; delete it if it is "
             f"there, then: {how_to_remake(self.path)} (shards that are whole are kept)"
         )
+
+
+def recording_of(key: str) -> str:
+    """Key of the first clip of the same audio: `000000012` for its second caption `000000012-1`."""
+    return re.sub(r"(?<=\d)-\d+$", "", key)
 
 
 def read_audio_shard(source: Path | BinaryIO, name: str = "") -> Iterator[CorpusClip]:

@@ -1,13 +1,13 @@
 """The corpus clips that are called like a gold clip: the control by label, which no CLAP and no generator enters."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from common.config.recipes import OF_LABEL
 from common.corpus.naming import Names
-from common.corpus.shards import Corpus, Shard, read_shard
+from common.corpus.shards import Corpus, Shard, read_shard, recording_of
 from common.records.clips import GoldClip
 from common.runtime.seeding import numpy_generator
 from components.retrieve_audio.found import Found, corpus_clip
@@ -20,19 +20,18 @@ def find_of_label(
     train: Mapping[int, Sequence[GoldClip]],
     clips_per_gold: int,
     rate: int,
-) -> tuple[list[Found], dict[str, int]]:
-    """Draw `clips_per_gold` clips for each training clip of a replicate, each corpus clip at most once in it.
+) -> list[Found]:
+    """Draw `clips_per_gold` clips for each training clip of a replicate, each recording at most once in it.
 
-    A corpus clip suits a gold clip when its label, or else its caption, names exactly the labels of the gold clip. A
+    A recording suits a gold clip when its labels, or else its captions, name exactly the labels of the gold clip. A
     class gets fewer clips where the corpus holds fewer.
-
-    Returns the clips, and how many the corpus holds of each label.
     """
     names = Names(labels)
     held: dict[frozenset[str], list[tuple[int, dict[str, Any]]]] = {}
-    for place, facts in enumerate(_facts(corpus, shards)):
-        if named := names(facts.pop("label") or "") or names(facts["caption"]):
-            held.setdefault(named, []).append((place, facts))
+    for _, told in groupby(enumerate(_facts(corpus, shards)), lambda row: recording_of(row[1]["key"])):
+        captions = list(told)
+        if named := names.of_clip((facts["label"], facts["caption"]) for _, facts in captions):
+            held.setdefault(named, []).append(captions[0])
     found: list[Found] = []
     for replicate, clips in train.items():
         alike: dict[frozenset[str], list[GoldClip]] = {}
@@ -46,8 +45,7 @@ def find_of_label(
                 rank, turn = divmod(number, len(sources))
                 place, facts = known[row]
                 found.append((place, corpus_clip(OF_LABEL, replicate, sources[turn], rank, facts, rate)))
-    counts = Counter(label for named, known in held.items() for label in named for _ in known)
-    return found, {label: counts[label] for label in labels}
+    return found
 
 
 def _facts(corpus: Corpus, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:

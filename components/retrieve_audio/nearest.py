@@ -5,6 +5,7 @@ The corpus may be too large for memory: its embeddings are seen shard by shard.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from common.audio.signal import resample, to_mono
 from common.clap.scorer import ClapScorer
 from common.config.clap import RetrieveAudioPlan
 from common.config.recipes import RETRIEVED
-from common.corpus.shards import Corpus, Shard, read_audio_shard
+from common.corpus.shards import Corpus, Shard, read_audio_shard, recording_of
 from common.records.clips import GoldClip
 from common.records.gold import GoldSet
 from common.runtime.work import Task, obtain_all
@@ -28,15 +29,16 @@ Floats = NDArray[np.float32]
 
 
 def _embed_shard(corpus_dir: Path, shard: Shard, clap: Path, batch_size: int, folder: Path) -> None:
-    """Write `embeddings.npy` (clips, D), rows of norm 1, and `clips.json`: key, caption and duration of the clips."""
+    """Write `embeddings.npy` (recordings, D), rows of norm 1, and facts about each one's first clip: `clips.json`."""
     scorer = ClapScorer.load(clap, batch_size=batch_size)
     facts: list[dict[str, Any]] = []
 
     def waveforms() -> Iterator[Floats]:
         with Corpus(corpus_dir).open_shard(shard) as file:
-            for clip in read_audio_shard(file):
+            for _, alike in groupby(enumerate(read_audio_shard(file)), lambda row: recording_of(row[1].key)):
+                place, clip = next(alike)
                 seconds = clip.audio.shape[-1] / clip.sample_rate_hz
-                facts.append({"key": clip.key, "caption": clip.caption, "duration_s": seconds})
+                facts.append({"place": place, "key": clip.key, "caption": clip.caption, "duration_s": seconds})
                 yield resample(to_mono(clip.audio), clip.sample_rate_hz, scorer.sample_rate_hz)
 
     np.save(folder / "embeddings.npy", scorer.embed_audio(waveforms(), scorer.sample_rate_hz))
@@ -125,7 +127,7 @@ def find_nearest(
     own_rate = scorer.sample_rate_hz
     most = plan.clips_per_gold * max(len(clips) for clips in train.values())
     nearest = Nearest(scorer.embed_audio((gold.load(by_id[clip_id], own_rate) for clip_id in rows), own_rate), most)
-    starts = []
+    starts, firsts = [], list(accumulate((shard.clips for shard in shards), initial=0))
     for item in made.values():
         starts.append(nearest.seen)
         nearest.add(np.load(item / "embeddings.npy", allow_pickle=False))
@@ -138,5 +140,6 @@ def find_nearest(
             told = facts(shard)[match.place - starts[shard]]
             source = clips[match.query]
             judged = {"model_hash": digest, "nearest_clip_id": source.clip_id, "nearest_similarity": match.cosine}
-            found.append((match.place, corpus_clip(RETRIEVED, replicate, source, match.rank, told, rate, **judged)))
+            place = firsts[shard] + told["place"]
+            found.append((place, corpus_clip(RETRIEVED, replicate, source, match.rank, told, rate, **judged)))
     return found

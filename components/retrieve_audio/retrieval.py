@@ -19,12 +19,8 @@ from common.errors import DataError
 from common.log import get_logger
 from common.records.audio_folder import write_audio_folder
 from common.records.gold import GoldSet
-from common.storage import write_json
 from components.retrieve_audio.by_label import find_of_label
 from components.retrieve_audio.found import Found
-
-HELD = "held.json"
-"""Number of corpus clips of each label."""
 
 log = get_logger("retrieve_audio")
 
@@ -37,7 +33,7 @@ def retrieve(
     Of a clip that is longer than every training clip the loudest part of that length stands for it.
 
     Returns `clips` written and `corpus_clips` searched; `mean_cosine` of the nearest ones with their gold clips; where
-    the label decides `labels_without_clips`, and `held.json` in `target` counts the corpus's clips of each label.
+    the label decides `labels_without_clips`.
     Raises DataError: the corpus has no audio.
     """
     gold, corpus = GoldSet(gold_dir), Corpus(corpus_dir)
@@ -58,11 +54,9 @@ def retrieve(
         found += find_nearest(plan, corpus_dir, shards, gold, train, clap, rate, code_version)
         figures["mean_cosine"] = float(np.mean([record.nearest_similarity or 0.0 for _, record in found]))
     if OF_LABEL in plan.recipes:
-        of_label, held = find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold, rate)
-        found += of_label
-        write_json(target / HELD, held)
-        lacking = [label for label, count in held.items() if not count]
-        if lacking:
+        found += find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold, rate)
+        served = {label for _, record in found if record.recipe == OF_LABEL.name for label in record.labels}
+        if lacking := sorted({label for clips in train.values() for clip in clips for label in clip.labels} - served):
             log.warning("labels_without_clips hint='they are trained on gold alone' labels=%s", lacking)
         figures["labels_without_clips"] = len(lacking)
     longest_s = max(clip.duration_s for clips in train.values() for clip in clips)

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def write_shard(path: Path, samples: Iterable[tuple[str, dict[str, bytes]]]) -> 
         return sum(writer.add(key, parts) is None for key, parts in samples)
 
 
-def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: float = 0.8) -> Path:
-    """A corpus of two audio shards with clips of `clap_sound`."""
+def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: float = 0.8, captions: int = 1) -> Path:
+    """A corpus of two audio shards with recordings of `clap_sound`, each a clip for each of its captions."""
     shards = []
     for split, count in (("train", train), ("heldout", heldout)):
         file = folder / "audio" / f"{split}.tar"
@@ -39,8 +40,9 @@ def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: fl
                 audio = clap_sound(label, np.random.default_rng([count, index]), duration_s)
                 soundfile.write(flac, audio, CLAP_RATE, format="FLAC")
                 facts = {"caption": f"a quiet {label}", "label": label, "duration_s": duration_s}
-                for suffix, content in (("flac", flac.getvalue()), ("json", json.dumps(facts).encode())):
-                    member = tarfile.TarInfo(f"{split}{index:03d}.{suffix}")
+                parts = (("flac", flac.getvalue()), ("json", json.dumps(facts).encode()))
+                for again, (suffix, content) in product(range(captions), parts):
+                    member = tarfile.TarInfo(f"{split}{index:03d}{f'-{again}' if again else ''}.{suffix}")
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
         shards.append(
@@ -48,7 +50,7 @@ def write_corpus(folder: Path, train: int = 36, heldout: int = 9, duration_s: fl
                 "file": f"audio/{split}.tar",
                 "kind": "audio",
                 "split": split,
-                "clips": count,
+                "clips": count * captions,
                 "bytes": file.stat().st_size,
                 "sha256": hash_file(file),
             }

@@ -28,6 +28,14 @@ def test_a_text_names_a_label_by_all_its_words_in_any_form_and_the_longest_label
     assert names("a catalogue of dogma") == frozenset()
 
 
+def test_a_clip_has_what_any_of_its_captions_names_and_the_longest_label_counts() -> None:
+    names = Names(["dog", "dog_bark", "rain", "siren"])
+    assert names.of_clip([(None, "a dog"), (None, "it barks like a dog")]) == {"dog_bark"}
+    assert names.of_clip([(None, "a dog"), (None, "rain")]) == {"dog", "rain"}
+    assert names.of_clip([("siren", "a dog"), (None, "rain")]) == {"siren", "rain"}
+    assert names.of_clip([(None, "wind")]) == frozenset()
+
+
 def test_of_a_text_the_shared_words_of_each_label_are_known() -> None:
     assert Names(["dog bark", "rain"]).shared("a dog") == {"dog bark": pytest.approx(1 / 3), "rain": 0}
 
