@@ -11,7 +11,7 @@ from common.procedural.captions import write_caption
 from common.procedural.clips import CLASSES, render_clip
 from common.runtime.seeding import numpy_generator
 from common.storage.items import ItemStore
-from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_size, to_channels
+from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_count, shard_range, to_channels
 
 
 class _Procedural(Source):
@@ -19,21 +19,14 @@ class _Procedural(Source):
 
     @property
     def shards(self) -> int:
-        return -(-self.config.clips // self._size)
-
-    @property
-    def _size(self) -> int:
-        return shard_size(self.config.clips, self.config.clips_per_shard)
-
-    def _range(self, number: int) -> range:
-        return range(number * self._size, min((number + 1) * self._size, self.config.clips))
+        return shard_count(self.config.clips, self.config)
 
     def key(self, number: int) -> dict[str, object]:
-        clips = self._range(number)
+        clips = shard_range(number, self.config.clips, self.config)
         return {**super().key(number), "clips": [clips.start, clips.stop]}
 
     def clips(self, number: int, dropped: Dropped) -> Iterator[SourceClip]:
-        for index in self._range(number):
+        for index in shard_range(number, self.config.clips, self.config):
             rng = numpy_generator(self.seed, "corpus", index)
             # Round-robin labels, so that every shard holds all of them.
             label = CLASSES[index % len(CLASSES)]

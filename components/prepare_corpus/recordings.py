@@ -25,7 +25,7 @@ from common.storage.items import ItemStore
 from components.prepare_corpus.captions import detect_format, formats, read_captions
 from components.prepare_corpus.excluded import ExcludedIds
 from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest, order
-from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_size, to_channels
+from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_count, shard_range, to_channels
 
 _BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
 """Suffixes of files that WebDataset shards hold beside audio; they are skipped."""
@@ -142,15 +142,11 @@ class _Recordings(Source):
 
 
 class _Folder(_Recordings):
-    """Audio files in shuffled order; a shard holds `clips_per_shard` of them."""
+    """Audio files in shuffled order."""
 
     @property
     def shards(self) -> int:
-        return -(-self.index.clips() // self._size)
-
-    @property
-    def _size(self) -> int:
-        return shard_size(self.index.clips(), self.config.clips_per_shard)
+        return shard_count(self.index.clips(), self.config)
 
     def key(self, number: int) -> dict[str, object]:
         """Captions, and names, sizes and times of the files; objects on S3 are identified by name only."""
@@ -177,7 +173,8 @@ class _Folder(_Recordings):
                 yield from _captioned(audio, rows, dropped)
 
     def _rows(self, number: int) -> list[IndexRow]:
-        return self.index.between(number * self._size, (number + 1) * self._size)
+        part = shard_range(number, self.index.clips(), self.config)
+        return self.index.between(part.start, part.stop)
 
 
 @dataclass(frozen=True)

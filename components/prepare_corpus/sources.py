@@ -101,9 +101,15 @@ class Source(ABC):
         return 0
 
 
-def shard_size(clips: int, size: int) -> int:
-    """Clips per shard: `size`, or less, so that there are at least two shards and one can be held out."""
-    return max(1, min(size, -(-clips // 2)))
+def shard_count(clips: int, config: PrepareCorpusConfig) -> int:
+    """Number of shards of `clips_per_shard`, or less, so that one of a small corpus is what is to be held out."""
+    return min(clips, max(-(-clips // config.clips_per_shard), int(1 / config.heldout_fraction)))
+
+
+def shard_range(number: int, clips: int, config: PrepareCorpusConfig) -> range:
+    """Places of the clips of shard `number`."""
+    count = shard_count(clips, config)
+    return range(number * clips // count, (number + 1) * clips // count)
 
 
 def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:

@@ -91,10 +91,13 @@ def test_the_artifact_is_the_same_whatever_the_number_of_workers(
     assert hash_dir(tmp_path / "1") == hash_dir(tmp_path / "3")
 
 
-def test_a_corpus_smaller_than_a_shard_still_holds_clips_out(tmp_path: Path) -> None:
-    corpus = build(tmp_path / "c", clips_per_shard=500)
-    counts = {split: len(list(corpus.latents(split))) for split in ("train", "heldout")}  # type: ignore[arg-type]
-    assert counts == {"train": 21, "heldout": 21}
+@pytest.mark.parametrize(("share", "heldout"), [(0.05, 3), (0.1, 5), (0.3, 14), (0.45, 21)])
+def test_a_corpus_smaller_than_a_shard_holds_out_the_share_that_is_set(
+    share: float, heldout: int, tmp_path: Path
+) -> None:
+    corpus = build(tmp_path / "c", clips_per_shard=500, heldout_fraction=share)
+    counts = {split: len(list(corpus.audio(split))) for split in ("train", "heldout")}  # type: ignore[arg-type]
+    assert counts == {"train": 42 - heldout, "heldout": heldout}
 
 
 def test_a_damaged_shard_is_refused_before_use(tmp_path: Path) -> None:
