@@ -86,13 +86,10 @@ def self_bleu(captions: Sequence[str]) -> float:
         for index, own in enumerate(counts):
             matches = sum(min(times, max(before[index][gram], after[index + 1][gram])) for gram, times in own.items())
             if own:
-                logs[index].append(_log((matches + smooth) / (own.total() + smooth)))
+                share = (matches + smooth) / (own.total() + smooth)
+                logs[index].append(math.log(share) if share > 0 else -math.inf)
     lengths = [len(own) for own in words]
     return _mean([math.exp(_brevity(lengths, i) + _mean(found)) if found else 0.0 for i, found in enumerate(logs)])
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else -math.inf
 
 
 def _brevity(lengths: Sequence[int], index: int) -> float:

@@ -1,5 +1,6 @@
 """How near a dataset's labels are to what a text-to-audio model was trained on. Free of torch."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,5 @@ def spelled_words(tokenizer: Path, label: str) -> list[str]:
     opened = Tokenizer.from_file(str(file))
     opened.no_padding()
     pieces = {word: opened.encode(word, add_special_tokens=False).tokens for word in normalize_label(label).split()}
-    return [word for word, parts in pieces.items() if len(parts) > 1 and all(map(_is_letter, parts))]
-
-
-def _is_letter(part: str) -> bool:
-    return len(part.lstrip("▁")) <= 1 or part.startswith("<0x")  # a byte
+    letter = re.compile("▁*.?|<0x.*")  # or a byte
+    return [word for word, parts in pieces.items() if len(parts) > 1 and all(map(letter.fullmatch, parts))]

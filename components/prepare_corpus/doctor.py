@@ -1,52 +1,58 @@
 """What the captions of a corpus name, known before anything is trained."""
 
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
 
 from common.config.corpus import PrepareCorpusConfig
 from common.corpus.naming import Names
 from common.models.concepts import Nearness
 from common.procedural.clips import CLASSES
-from common.storage import open_store, split_uri
-from components.prepare_corpus.captions import detect_format, read_captions
+from common.storage.items import ItemStore
+from components.prepare_corpus.index import IndexRow
+from components.prepare_corpus.recordings import open_recordings
 
 Named = tuple[dict[str, int], list[Nearness]]
+_AT_A_TIME = 10_000
 
 
-def named_labels(settings: PrepareCorpusConfig, labels: Sequence[str], seed: int) -> Named | None:
-    """How many captions name each label, and for labels that none names the caption that shares most words.
+def named_labels(
+    settings: PrepareCorpusConfig, labels: Sequence[str], several: bool, seed: int, excluded_files: tuple[str, ...] = ()
+) -> Named | None:
+    """How many clips are named each label, and for labels of none the caption that shares most words.
 
     None = there is no corpus, or its captions are not on this machine.
 
-    Raises DataError: the captions cannot be read.
+    Args:
+        several: whether gold clips have several labels; otherwise a clip that is named several does not count.
+
+    Raises DataError: `prepare_corpus` would refuse the captions.
     """
-    rows = _rows(settings, seed)
-    if rows is None:
+    files = settings.source in ("folder", "tar")
+    made = settings.procedural_clips if files else settings.clips
+    generated = (IndexRow(-1 - index, None, CLASSES[index % len(CLASSES)], None) for index in range(made))
+    if settings.source == "procedural":
+        return _named(generated, labels, several)
+    if not files or settings.captions_file is None or settings.captions_file.startswith("s3://"):
         return None
+    with tempfile.TemporaryDirectory(prefix="synthio-doctor-") as folder:
+        index = open_recordings(settings, seed, excluded_files, ItemStore("doctor", "", folder)).index
+        places = range(0, index.clips(), _AT_A_TIME)
+        recorded = chain.from_iterable(index.between(first, first + _AT_A_TIME) for first in places)
+        return _named(chain(recorded, generated), labels, several)
+
+
+def _named(rows: Iterable[IndexRow], labels: Sequence[str], several: bool) -> Named:
     names, counts = Names(labels), Counter[str]()
     near = {label: Nearness(label, None, 0.0) for label in labels}
-    for label, caption in rows:
-        counts.update(names(label or "") or names(caption))
-        for name, share in names.shared(caption).items():
-            if share > near[name].shared:
-                near[name] = Nearness(name, caption, round(share, 3))
+    for _, same in groupby(rows, attrgetter("clip")):
+        told = [(row.label, row.caption) for row in same]
+        found = names.of_clip(told)
+        counts.update(found if several or len(found) == 1 else ())
+        for _, caption in told:
+            for name, share in names.shared(caption).items():
+                if share > near[name].shared:
+                    near[name] = Nearness(name, caption, round(share, 3))
     return {label: counts[label] for label in labels}, [near[label] for label in labels if not counts[label]]
-
-
-def _rows(settings: PrepareCorpusConfig, seed: int) -> Iterator[tuple[str | None, str]] | None:
-    """Label and caption of each row; of generated clips the class in place of a caption."""
-    files = settings.source in ("folder", "tar")
-    if settings.source == "none" or (files and settings.captions_file is None):
-        return None
-    made = settings.procedural_clips if files else settings.clips
-    generated = ((None, CLASSES[index % len(CLASSES)]) for index in range(made))
-    if not files:
-        return generated
-    store, name = split_uri(str(settings.captions_file))
-    path = open_store(store).local_path(name)
-    if path is None:
-        return None
-    kind = detect_format(path) if settings.captions_format == "auto" else settings.captions_format
-    read = read_captions(path, kind, lambda where, reason: None, seed)
-    return chain(((row.label, row.caption) for row in read), generated)

@@ -36,7 +36,7 @@ _UNUSABLE = ("nan", "silence", "dc")
 
 def open_recordings(
     settings: PrepareCorpusConfig, seed: int, excluded_files: tuple[str, ...], items: ItemStore
-) -> Source:
+) -> "_Recordings":
     """Folder or tar shards named in the settings, with the index of their captions, built unless it exists.
 
     Raises DataError: captions or audio cannot be read, or too many captions are unusable or name absent audio.

@@ -70,7 +70,11 @@ def results(inputs: Inputs, plan: ReportPlan) -> Report:
         ),
         rounds=inputs.filtered.rounds,
         data=_data(inputs, plan),
-        failures=[*evaluation.failures, *_failed_alignments(inputs)],
+        failures=evaluation.failures
+        + [
+            Failure(method=f"alignment {name}", seed=int(name.split("/")[0]), error=error)
+            for name, error in sorted(inputs.align.failures.items())
+        ],
         alignment={name: Aligned.of(account) for name, account in sorted(inputs.align.models.items())},
         captions=caption_sets(inputs),
         writing=writing(inputs.writing),
@@ -134,13 +138,6 @@ def dropped_clips(inputs: Inputs) -> list[dict[str, str]]:
     every = [*inputs.health.dropped, *inputs.evaluation.test_health.dropped]
     rows = sorted({(drop.source, drop.reason) for drop in every})
     return [{"source": source, "reason": reason} for source, reason in rows]
-
-
-def _failed_alignments(inputs: Inputs) -> list[Failure]:
-    return [
-        Failure(method=f"alignment {name}", seed=int(name.split("/")[0]), error=error)
-        for name, error in sorted(inputs.align.failures.items())
-    ]
 
 
 def writing(account: CaptionAccount) -> Writing:

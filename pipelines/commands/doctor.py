@@ -9,7 +9,7 @@ from common.config.dataset import DatasetSpec
 from common.config.methods import Method, resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint
 from common.datasets.listing import root_of
-from common.datasets.registry import resolve_dataset
+from common.datasets.registry import corpus_id_files, resolve_dataset
 from common.errors import ConfigError, DataError, SynthioError
 from common.models.concepts import Nearness, concepts_of, nearest
 from common.models.licences import check_use
@@ -68,8 +68,9 @@ def run(options: argparse.Namespace) -> int:
     named = None
     if any(method.of_label for method in methods.values()):
         try:
-            named = named_labels(config.prepare_corpus, list(found.health.classes), config.seed)
-        except DataError as error:
+            classes, several = found.health.classes, sum(found.health.classes.values()) > found.health.clips
+            named = named_labels(config.prepare_corpus, list(classes), several, config.seed, corpus_id_files(spec))
+        except (ConfigError, DataError) as error:
             problems.append(str(error))
     found = replace(found, problems=(*found.problems, *filter(None, problems)))
     profile = load_profile(options.profile or "one-gpu")

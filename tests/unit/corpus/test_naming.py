@@ -9,12 +9,15 @@ from common.corpus.naming import Names
 from common.errors import DataError
 from common.models.concepts import Nearness
 from common.procedural.clips import CLASSES
-from components.prepare_corpus.doctor import named_labels
+from components.prepare_corpus.doctor import Named, named_labels
 from pipelines.commands import main
 
 
 def corpus(folder: Path, rows: str, procedural_clips: int = 0) -> PrepareCorpusConfig:
+    """A corpus whose captions are `rows`, with each file that they name; no audio is opened."""
     (folder / "captions.csv").write_text(rows)
+    for row in rows.splitlines()[1:]:
+        (folder / row.partition(",")[0]).touch()
     own = {"audio_dir": str(folder), "captions_file": str(folder / "captions.csv")}
     return PrepareCorpusConfig(source="folder", procedural_clips=procedural_clips, **own)
 
@@ -40,28 +43,54 @@ def test_of_a_text_the_shared_words_of_each_label_are_known() -> None:
     assert Names(["dog bark", "rain"]).shared("a dog") == {"dog bark": pytest.approx(1 / 3), "rain": 0}
 
 
-def test_captions_are_counted_by_label_and_the_nearest_is_told_where_none_names_it(tmp_path: Path) -> None:
+def told(settings: PrepareCorpusConfig, *labels: str, several: bool = False) -> Named | None:
+    return named_labels(settings, labels, several, 0)
+
+
+def test_clips_are_counted_by_label_and_the_nearest_is_told_where_none_names_it(tmp_path: Path) -> None:
     rows = "file,caption,label\na.wav,dogs are barking,\nb.wav,a noise,dog bark\nc.wav,a hammer drill,\n"
-    found = named_labels(corpus(tmp_path, rows), ["dog_bark", "drill press", "siren"], 0)
+    found = told(corpus(tmp_path, rows), "dog_bark", "drill press", "siren")
     near = [Nearness("drill press", "a hammer drill", 0.25), Nearness("siren", None, 0.0)]
     assert found == ({"dog_bark": 2, "drill press": 0, "siren": 0}, near)
 
 
 def test_generated_clips_count_too(tmp_path: Path) -> None:
     procedural = PrepareCorpusConfig(source="procedural", clips=2 * len(CLASSES))
-    assert named_labels(procedural, [CLASSES[0], "tuba"], 0) == (
-        {CLASSES[0]: 2, "tuba": 0},
-        [Nearness("tuba", None, 0.0)],
-    )
+    assert told(procedural, CLASSES[0], "tuba") == ({CLASSES[0]: 2, "tuba": 0}, [Nearness("tuba", None, 0.0)])
     joined = corpus(tmp_path, f"file,caption\na.wav,{CLASSES[0]}\n", procedural_clips=len(CLASSES))
-    assert named_labels(joined, [CLASSES[0]], 0) == ({CLASSES[0]: 2}, [])
+    assert told(joined, CLASSES[0]) == ({CLASSES[0]: 2}, [])
 
 
 def test_nothing_is_known_without_captions_and_bad_ones_are_named(tmp_path: Path) -> None:
-    assert named_labels(PrepareCorpusConfig(source="none"), ["dog"], 0) is None
-    assert named_labels(PrepareCorpusConfig(), ["dog"], 0) is None
+    assert told(PrepareCorpusConfig(source="none"), "dog") is None
+    assert told(PrepareCorpusConfig(), "dog") is None
     with pytest.raises(DataError, match=r"captions\.csv"):
-        named_labels(corpus(tmp_path, "nonsense\n"), ["dog"], 0)
+        told(corpus(tmp_path, "nonsense\n"), "dog")
+
+
+def test_a_clip_counts_once_and_only_where_a_gold_clip_could_take_it(tmp_path: Path) -> None:
+    rows = "file,caption\na.wav,a dog\na.wav,the dog again\nb.wav,a dog in the rain\nc.wav,a dog\nc.wav,rain\n"
+    settings = corpus(tmp_path, rows)
+    near = [Nearness("rain", "rain", 1.0)]
+    assert told(settings, "dog", "rain") == ({"dog": 1, "rain": 0}, near)
+    assert told(settings, "dog", "rain", several=True) == ({"dog": 3, "rain": 2}, [])
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [("missing.wav,a dog", "absent_audio 1"), ("a.wav,a dog, barking", "columns 1"), ("../a.wav,a dog", "outside 1")],
+)
+def test_what_a_run_would_refuse_is_a_problem(row: str, expected: str, tmp_path: Path) -> None:
+    settings = corpus(tmp_path, "file,caption\na.wav,a dog\nb.wav,rain\n")
+    (tmp_path / "captions.csv").write_text(f"file,caption\na.wav,a dog\nb.wav,rain\n{row}\n")
+    with pytest.raises(DataError, match=f"1 of 3 corpus clips are unusable.*{expected}"):
+        told(settings, "dog")
+
+
+def test_without_the_audio_there_is_a_problem(tmp_path: Path) -> None:
+    settings = corpus(tmp_path, "file,caption\na.wav,a dog\n").model_copy(update={"audio_dir": str(tmp_path / "away")})
+    with pytest.raises(DataError, match="away is no folder"):
+        told(settings, "dog")
 
 
 def test_the_doctor_tells_what_the_corpus_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
