@@ -54,7 +54,9 @@ def _of_label(label: str, captions: list[str]) -> dict[str, float | int]:
     }
     if len(captions) > 1:
         sample = _sample(captions, label)
-        figures |= {"self_bleu": self_bleu(sample), "word_spread": _word_spread(sample)}
+        sets = [frozenset(_words(caption)) for caption in sample]
+        spread = _mean([1 - len(a & b) / max(1, len(a | b)) for a, b in combinations(sets, 2)])
+        figures |= {"self_bleu": self_bleu(sample), "word_spread": spread}
     return figures
 
 
@@ -98,11 +100,6 @@ def _brevity(lengths: Sequence[int], index: int) -> float:
     others = [length for i, length in enumerate(lengths) if i != index]
     nearest = min(others, key=lambda length: (abs(length - own), length))
     return min(0.0, 1 - nearest / max(1, own))
-
-
-def _word_spread(captions: Sequence[str]) -> float:
-    sets = [frozenset(_words(caption)) for caption in captions]
-    return _mean([1 - len(a & b) / max(1, len(a | b)) for a, b in combinations(sets, 2)])
 
 
 def _sample(captions: Sequence[str], label: str) -> list[str]:

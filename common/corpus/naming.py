@@ -1,11 +1,13 @@
 """Which labels a caption of the corpus names."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from common.records.text import normalize_label
 
-_ENDING = re.compile(r"(?:ing|ed|es|(?<!s)s|e)$")
+_ENDINGS = (("ie[sd]$", "y"), ("(?<![su])s$", ""), (r"(?:([bdgmnprt])\1)?(?:ing|(?<!e)ed)$|e$", r"\1"))
 
 
 class Names:
@@ -35,12 +37,17 @@ class Names:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_stem(word) for word in re.findall(r"\w+", normalize_label(text)))
+    text = re.sub(r"['’]s\b", "", normalize_label(text))
+    # Vowel signs are parts of a word, and Chinese and Japanese characters words, since no spaces are between them.
+    text = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text)
+    return frozenset(map(_stem, re.sub("([\u3040-\u9fff])", r" \1 ", text).split()))
 
 
+@cache
 def _stem(word: str) -> str:
     """A word without its common endings: `claps`, `clapped` and `clapping` become `clap`."""
-    stem = _ENDING.sub("", re.sub("ies$", "y", word))
-    if stem == word or len(stem) < 3 or not re.search("[aeiouy]", stem):
-        return word
-    return re.sub(r"([bdgmnprt])\1$", r"\1", stem)
+    for ending, rest in _ENDINGS:
+        stem = re.sub(ending, rest, word)
+        if len(stem) >= 3 and re.search("[aeiouy]", stem):
+            word = stem
+    return word

@@ -15,7 +15,6 @@ from components.prepare_corpus.index import IndexRow
 from components.prepare_corpus.recordings import open_recordings
 
 Named = tuple[dict[str, int], list[Nearness]]
-_AT_A_TIME = 10_000
 
 
 def named_labels(
@@ -23,12 +22,8 @@ def named_labels(
 ) -> Named | None:
     """How many clips are named each label, and for labels of none the caption that shares most words.
 
-    None = there is no corpus, or its captions are not on this machine.
-
-    Args:
-        several: whether gold clips have several labels; otherwise a clip that is named several does not count.
-
-    Raises DataError: `prepare_corpus` would refuse the captions.
+    Where gold clips do not have `several` labels, a clip that is named several does not count. None = there is no
+    corpus, or its captions are not on this machine. Raises DataError: `prepare_corpus` would refuse the captions.
     """
     files = settings.source in ("folder", "tar")
     made = settings.procedural_clips if files else settings.clips
@@ -39,9 +34,7 @@ def named_labels(
         return None
     with tempfile.TemporaryDirectory(prefix="synthio-doctor-") as folder:
         index = open_recordings(settings, seed, excluded_files, ItemStore("doctor", "", folder)).index
-        places = range(0, index.clips(), _AT_A_TIME)
-        recorded = chain.from_iterable(index.between(first, first + _AT_A_TIME) for first in places)
-        return _named(chain(recorded, generated), labels, several)
+        return _named(chain(index.captions(), generated), labels, several)
 
 
 def _named(rows: Iterable[IndexRow], labels: Sequence[str], several: bool) -> Named:

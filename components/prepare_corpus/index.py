@@ -26,6 +26,7 @@ from components.prepare_corpus.sources import Dropped, Survey
 
 _FAST = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8192;"
 _SURVEY = TypeAdapter(Survey)
+_SELECT = "SELECT clip, file, caption, label FROM rows"
 _AUDIO, _LOST, _CAPTION = 0, 1, 2
 """Kinds of entries; a lost file has its reason as label and the details as caption."""
 
@@ -71,11 +72,10 @@ class CaptionIndex:
         with self._connected() as database:
             return _rows(database, "clip >= ? AND clip < ?", first, last)
 
-    def captions(self) -> Iterator[str]:
-        """All captions."""
+    def captions(self) -> Iterator[IndexRow]:
+        """All captions, clip by clip."""
         with self._connected() as database:
-            for (caption,) in database.execute("SELECT caption FROM rows ORDER BY rowid"):
-                yield caption
+            yield from map(IndexRow._make, database.execute(f"{_SELECT} ORDER BY rowid"))
 
     @contextmanager
     def lookup(self, seed: int) -> Iterator[Callable[[str], list[IndexRow]]]:
@@ -101,8 +101,7 @@ class CaptionIndex:
 
 
 def _rows(database: sqlite3.Connection, where: str, *values: int | str) -> list[IndexRow]:
-    sql = f"SELECT clip, file, caption, label FROM rows WHERE {where} ORDER BY rowid"
-    return [IndexRow(*row) for row in database.execute(sql, values)]
+    return [*map(IndexRow._make, database.execute(f"{_SELECT} WHERE {where} ORDER BY rowid", values))]
 
 
 def order(seed: int, key: str) -> int:

@@ -135,7 +135,7 @@ class _Recordings(Source):
     index: CaptionIndex
 
     def captions(self) -> Iterator[str]:
-        return self.index.captions()
+        return (row.caption for row in self.index.captions())
 
     def survey(self) -> Survey:
         return self.index.survey()

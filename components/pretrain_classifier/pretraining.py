@@ -68,8 +68,7 @@ def pretrain(job: Job, folder: Path) -> None:
         Interrupted: SIGTERM arrived; a checkpoint is stored.
     """
     settings, names = job.plan.settings, tuple(Corpus(job.corpus_dir).labels)
-    # A head of no labels cannot be built.
-    start = starting_point(job.plan, names) if names else None
+    start = starting_point(job.plan, names) if names else None  # a head of no labels cannot be built
     unscaled = build_extractor(settings.architecture, settings.level, do_normalize=False)
     read = partial(read_labelled, log_mel_of(start, "optim") if start else LogMel(unscaled), names)
     for split, what, count in (

@@ -53,5 +53,4 @@ def _facts(corpus: Corpus, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
     for shard in shards:
         with corpus.open_shard(shard) as file:
             for key, parts in read_shard(file, shard.uri):
-                told = json.loads(parts["json"])
-                yield {"key": key, **{name: told[name] for name in ("label", "caption", "duration_s")}}
+                yield {"key": key, **json.loads(parts["json"])}

@@ -170,7 +170,9 @@ def read_inputs(
         everything=real(sorted(gold_set.clips.values(), key=lambda clip: clip.clip_id), "labelled clips"),
         synthetic=synthetic,
         store=ItemStore("train_classifier", code_version, scope=plan.scope),
-        backgrounds=_backgrounds(corpus, plan),
+        backgrounds=Backgrounds.of(corpus, plan.settings.model_dump()["background"]["clips"])
+        if any(method.classic == "background" for method in plan.methods.values())
+        else None,
     )
 
 
@@ -186,12 +188,6 @@ def window_for(durations_s: Sequence[float]) -> float:
     """
     longest_of_most = sorted(durations_s)[math.ceil(WHOLE_CLIPS * len(durations_s)) - 1]
     return WINDOW_STEP_S * max(1, math.ceil(round(longest_of_most / WINDOW_STEP_S, 6)))
-
-
-def _backgrounds(corpus: Path, plan: TrainClassifierPlan) -> Backgrounds | None:
-    if all(method.classic != "background" for method in plan.methods.values()):
-        return None
-    return Backgrounds.of(corpus, plan.settings.model_dump()["background"]["clips"])
 
 
 def _origin(recipe: Recipe) -> str:

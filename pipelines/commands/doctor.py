@@ -127,10 +127,12 @@ def _nearness(config: RunConfig, methods: dict[str, Method], classes: dict[str, 
 
 
 def _nearness_text(model: str, near: list[Nearness]) -> list[str]:
-    known = sum(each.shared == 1 for each in near)
     unknown = [each for each in near if each.shared < 1]
     nothing = "nothing like it by name; clips of it will hardly sound right"
-    return [f"concepts: {model} was trained on {known} of {len(near)} classes by name", *_nearest(unknown, nothing)]
+    return [
+        f"concepts: {model} was trained on {len(near) - len(unknown)} of {len(near)} classes by name",
+        *_nearest(unknown, nothing),
+    ]
 
 
 def _named_text(counts: dict[str, int], near: list[Nearness]) -> list[str]:

@@ -70,7 +70,7 @@ def test_ranges_of_clips_are_disjoint_and_keep_the_captions_of_a_clip_together(t
     parts = [index.between(first, first + 6) for first in range(0, 20, 6)]
     assert [len(part) for part in parts] == [18, 18, 18, 6]
     assert [row for part in parts for row in part] == index.between(0, 20)
-    assert sorted(index.captions()) == sorted(row.caption for row in rows)
+    assert sorted(row.caption for row in index.captions()) == sorted(row.caption for row in rows)
 
 
 def test_what_is_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:

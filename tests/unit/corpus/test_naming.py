@@ -31,6 +31,35 @@ def test_a_text_names_a_label_by_all_its_words_in_any_form_and_the_longest_label
     assert names("a catalogue of dogma") == frozenset()
 
 
+@pytest.mark.parametrize(
+    "forms",
+    [
+        *("clap claps clapped clapping", "building buildings", "egg eggs", "speed speeds speeding", "axe axes"),
+        *("circus circuses", "cry cries cried crying", "baby babies", "noise noises", "bus buses", "string strings"),
+    ],
+)
+def test_every_form_of_a_word_names_the_label_of_every_other(forms: str) -> None:
+    words = forms.split()
+    assert all(Names([label])(f"the {word}") == {label} for label in words for word in words)
+
+
+@pytest.mark.parametrize(
+    ("label", "named", "other"),
+    [
+        ("baby's cry", "a baby’s crying", "a cry"),
+        ("dogs, barking", "a dog that barks", "dogs"),
+        ("rock_&_roll", "rock and roll", "rock"),
+        ("Crème-brûlée", "a cre\u0300me brûlée torch", "creme"),
+        ("狗叫", "一只狗在叫", "一只狗"),
+        ("犬", "犬が吠えている", "猫"),
+        ("बारिश", "तेज़ बारिश हो रही है", "बरश"),
+    ],
+)
+def test_labels_of_any_script_and_punctuation_are_named_by_whole_words(label: str, named: str, other: str) -> None:
+    names = Names([label])
+    assert names(named) == {label} and names(other) == frozenset()
+
+
 def test_a_clip_has_what_any_of_its_captions_names_and_the_longest_label_counts() -> None:
     names = Names(["dog", "dog_bark", "rain", "siren"])
     assert names.of_clip([(None, "a dog"), (None, "it barks like a dog")]) == {"dog_bark"}
