@@ -44,18 +44,16 @@ def make_budget(
     """
     slot_size = round(batch_size * synthetic_fraction)
     gold_size = batch_size - slot_size
-    clips = np.arange(len(gold_labels))
-    gold = _epochs(clips, steps * gold_size, seed, "gold").reshape(steps, gold_size)
-    slot = _epochs(clips, steps * slot_size, seed, "slot").reshape(steps, slot_size)
+
+    def drawn(clips: int, size: int, name: str) -> np.ndarray:
+        return epoch_rows(clips, size, 0, seed, "budget", name)
+
+    gold = drawn(len(gold_labels), steps * gold_size, "gold").reshape(steps, gold_size)
+    slot = drawn(len(gold_labels), steps * slot_size, "slot").reshape(steps, slot_size)
     slot_labels = gold_labels[slot]
     for label in np.unique(synthetic_labels):
         of_label = np.flatnonzero(synthetic_labels == label)
         places = slot_labels == label
-        order = _epochs(of_label, int(places.sum()), seed, f"synthetic {label}")
-        slot[places] = len(gold_labels) + order
+        order = drawn(len(of_label), int(places.sum()), f"synthetic {label}")
+        slot[places] = len(gold_labels) + of_label[order]
     return Budget(gold, slot)
-
-
-def _epochs(items: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
-    """Draw `count` items as one random permutation after another."""
-    return items[epoch_rows(len(items), count, 0, seed, "budget", name)]

@@ -226,12 +226,9 @@ class Mixing:
 
     def features(self, batch: Tensor) -> Tensor:
         """Mix features (B, frames, bins); NaN stays only beyond the end of both clips of a pair."""
-        mixed = self.values(batch.nan_to_num(0.0))
+        filled = batch.nan_to_num(0.0)
+        mixed = self.share * filled + (1 - self.share) * filled[self.partners]
         return mixed.masked_fill(batch.isnan() & batch[self.partners].isnan(), float("nan"))
-
-    def values(self, batch: Tensor) -> Tensor:
-        """Mix values (B, …), such as targets."""
-        return self.share * batch + (1 - self.share) * batch[self.partners]
 
 
 def draw_mixing(count: int, alpha: float, generator: torch.Generator) -> Mixing:
