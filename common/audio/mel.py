@@ -25,9 +25,12 @@ _LARGEST_CHANGE = 20.0
 
 
 class MelBands(nn.Module):
-    """Magnitudes in mel bands: `(B, T)`, rate in Hz -> `(B, n_mels, T / hop)`, 1 = a full-scale sine in one bin.
+    """Magnitudes in mel bands: `(B, T)` -> `(B, n_mels, T / hop)`, 1 = a full-scale sine in one bin.
 
-    Windows have `n_fft` samples, a multiple of 4, and begin every `hop` samples, at most a quarter of one.
+    Args:
+        sampling_rate: Hz.
+        n_fft: samples of a window, a multiple of 4.
+        hop: samples between windows, at most a quarter of one.
     """
 
     window: Tensor
@@ -118,8 +121,9 @@ class MelPower(nn.Module):
 class PeakMelPower(MelPower):
     """Mel energies of frames of a waveform that is scaled to its peak.
 
-    The `bands` go from 0 Hz to half the rate (HTK's scale); each filter has the sum 1. The transform has `fft_length`
-    points, at least `FRAME_LENGTH`.
+    Args:
+        bands: mel bands from 0 Hz to half the rate (HTK's scale), each filter with the sum 1.
+        fft_length: points of the transform, at least `FRAME_LENGTH`.
     """
 
     _window: Tensor

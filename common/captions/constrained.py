@@ -146,8 +146,11 @@ def _shape(outside: Sequence[str], is_open: bool) -> str:
 class KeepToForm(LogitsProcessor):
     """Leaves each row the likeliest token that continues a good reply, and the end token after a whole one.
 
-    After `SeededSampling` that token is a draw from the model's distribution over the tokens that fit. A row without a
-    form writes freely. `prompt_tokens` is the length of the prompt, padding included.
+    After `SeededSampling` that token is a draw from the model's distribution over the tokens that fit.
+
+    Args:
+        forms: of each row; None = the row writes freely.
+        prompt_tokens: length of the prompt, padding included.
     """
 
     def __init__(

@@ -16,9 +16,12 @@ from common.models.registry import locate
 class SeededSampling(LogitsProcessor):
     """Turns greedy decoding into sampling with one generator per row, by Gumbel noise on the logits.
 
-    The largest of `logits / T + Gumbel noise` is a draw from `softmax(logits / T)`, here among the most likely tokens
-    that together have the probability `top_p`. A row's draw depends on its own seed and logits only, not on its
-    position in the batch. Temperature 0 is greedy.
+    The largest of `logits / T + Gumbel noise` is a draw from `softmax(logits / T)`. A row's draw
+    depends on its own seed and logits only, not on its position in the batch.
+
+    Args:
+        temperature: 0 = greedy.
+        top_p: draw among the most likely tokens that together have this probability.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:

@@ -116,11 +116,12 @@ def retrieval_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, f
 def rank_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:
     """Recall at 1, 5 and 10 and median rank, of texts given a clip and of clips given a text.
 
-    The rank of a query is that of its best match among all non-matching items. Among equal similarities the match ranks
-    last, so a model that gives all pairs the same similarity has no recall.
+    The rank of a query is that of its best match among all non-matching items. Among equal similarities the
+    match ranks last, so a model that gives all pairs the same similarity has no recall.
 
-    The similarity is (N, K) cosines of clips and distinct texts; `own` is the index of each clip's text. Each text
-    belongs to at least one clip.
+    Args:
+        similarity: (N, K) cosines of clips and distinct texts.
+        own: for each clip, the index of its text; each text belongs to at least one clip.
 
     Returns `audio_to_text_r1`, …, `audio_to_text_median_rank`, and the same for `text_to_audio`.
     """

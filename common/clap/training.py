@@ -126,10 +126,13 @@ def soft_targets(keys: Sequence[Hashable]) -> Tensor:
 def contrastive_loss(
     model: ClapModel, features: Tensor, ids: Tensor, mask: Tensor, targets: Tensor, part: Part = WHOLE
 ) -> tuple[Tensor, float]:
-    """Two-way cross-entropy of a batch's audio (B, 1, frames, mel_bins) and texts, tokens and mask (B, S).
+    """Two-way cross-entropy of a batch's audio and texts.
 
-    The targets (G, G) are those of `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
-    The rows of other processes are negatives too.
+    Args:
+        features: (B, 1, frames, mel_bins).
+        ids: (B, S) tokens; `mask` as they.
+        targets: (G, G), from `soft_targets`, of the G rows that `part` gathers: all B of them with one process.
+        part: the rows of other processes are negatives too.
 
     Returns the loss (scalar), and the share of clips whose nearest text is a matching one.
     """
@@ -192,11 +195,16 @@ def train_contrastive(
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     best: Callable[[Sequence[Mapping[str, float]]], int] | None = None,
 ) -> Curve:
-    """Train the scorer's model in place, with all processes of `common.training.launch`; it is left in evaluation mode.
+    """Train the scorer's model in place, with all processes of `common.training.launch`.
 
-    Each process reads its own rows of `features` only. Of the one or more wordings in a row of `captions` each step
-    draws one. Two rows match each other's text if their `keys` are equal, or, where a key is null, if their captions
-    are. `equalizer_db` is the range of the random gains of `equalizer_gains`; 0 = none.
+    Args:
+        scorer: holds the model; left in evaluation mode.
+        features: each process reads its own rows only.
+        captions: one or more wordings per row; each step draws one.
+        keys: one per row; two rows match each other's text if their keys are equal, or, where a key
+            is null, if their captions are.
+        name: for log lines; enters every draw.
+        equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
 
     Returns the curve of `common.training.fit`.
     """

@@ -26,11 +26,16 @@ _SPAN_SILENCE_DB = 30.0
 def spec_augment(
     features: Tensor, config: SpecAugmentConfig, strength: float, sample_rate_hz: int, generator: torch.Generator
 ) -> Tensor:
-    """Roll each example (B, frames, bins), normalised, in time, then mask bands of mel bins and of frames.
+    """Roll each example in time, then mask bands of mel bins and of frames.
 
-    A mask's width is uniform in [0, strength × axis] and its position uniform; masked values become 0, the mean of the
-    corpus that normalised the features. The roll is circular over the window and replaces SpecAugment's time warp, the
-    part with the smallest gain (arXiv 1904.08779). The number of draws depends on B and the number of masks only.
+    A mask's width is uniform in [0, strength × axis] and its position uniform; masked values become 0,
+    the mean of the corpus that normalised the features. The roll is circular over the window and
+    replaces SpecAugment's time warp, the part with the smallest gain (arXiv 1904.08779).
+
+    Args:
+        features: (B, frames, bins), normalised; left unchanged.
+        strength: largest share of an axis under one mask, in [0, 1].
+        generator: the number of draws depends on B and the number of masks only.
     """
     count, frames, bins = features.shape
     draws = torch.rand(count, 1 + 4 * config.masks, generator=generator)
@@ -55,9 +60,12 @@ def _masked(draws: Tensor, length: int, strength: float) -> Tensor:
 
 
 def vary_recording(features: Tensor, config: RecordingConfig, front_end: LogMel, draws: Tensor) -> Tensor:
-    """Features of one clip (frames, bins), before any padding, under another recording condition, by draws in [0, 1).
+    """Features of one clip under another recording condition.
 
-    A front end that hears all clips at one level hears no gain.
+    Args:
+        features: (frames, bins) of the whole clip, before any padding; left unchanged.
+        front_end: that computed the features; one that hears all clips at one level hears no gain.
+        draws: (DRAWS,) uniform in [0, 1).
     """
     floor, silence, lead, band, gain, *far = draws.tolist()
     decibel, nothing = front_end.decibel, front_end.silence

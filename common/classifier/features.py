@@ -78,8 +78,11 @@ class FrontEnd(ABC):
 class LogMel(FrontEnd):
     """Normalised log-mel features (frames, num_mel_bins) of waveforms; frames = 1 + (T - 400) // 160.
 
-    The model's window has `max_length` frames. A padded frame is 0 before normalisation, as in `ASTFeatureExtractor`,
-    then `pad_value`; digital silence is `silence`, and a decibel makes the difference `decibel`.
+    Attributes:
+        max_length: frames in the model's window.
+        pad_value: value of a padded frame: 0 before normalisation, as in `ASTFeatureExtractor`.
+        silence: value of digital silence.
+        decibel: difference that a decibel makes.
     """
 
     spectral = True

@@ -25,8 +25,9 @@ def stream_logits(
 ) -> np.ndarray:
     """Logits (labels,) of one clip as `feature_logits` gives them, to rounding; memory holds one batch of windows.
 
-    Mono (T,) float32 at the model's rate comes in `blocks` of any length; a front end that scales clips needs their
-    `peak`, as `peak_of` gives it.
+    Args:
+        blocks: the clip, mono (T,) float32 at the model's rate, in parts of any length.
+        peak: largest sample of the clip, as `peak_of` gives it; needed where the front end scales clips.
 
     Raises DataError: a sample is not finite.
     """

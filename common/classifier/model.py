@@ -190,9 +190,13 @@ def with_fresh_head(
 ) -> Classifier:
     """Build a new classifier with the body of `pretrained` and a new head for `labels`.
 
-    The head has a generator of its own (normal, `initializer_range` of the model; zero bias; layer norm 1 and 0); an
-    unseeded head alone moves accuracy by some points. An Audio Spectrogram Transformer that sees more than `window_s`
-    seconds at once keeps the middle of the embeddings of position, as in the official code.
+    The head has a generator of its own (normal, `initializer_range` of the model; zero
+    bias; layer norm 1 and 0); an unseeded head alone moves accuracy by some points.
+
+    Args:
+        pretrained: left unchanged.
+        window_s: seconds that the new classifier sees at once, if it is an Audio Spectrogram Transformer that sees
+            more: it keeps the middle of the embeddings of position, as in the official code. None = as `pretrained`.
     """
     old = pretrained.model
     changes: dict[str, Any] = {**_label_maps(labels), "problem_type": MULTI_LABEL if multi_label else None}

@@ -30,9 +30,12 @@ def folder_with(root: Path, marker: str | Path) -> Path | None:
 
 
 def home(root: Path, marker: str, dataset: str) -> Path:
-    """Folder that holds `marker`, the path of what identifies the layout: `root`, or a sub-folder, as from an archive.
+    """Folder that holds `marker`: `root`, or a sub-folder that an archive was unpacked to.
 
-    Raises DataError: no folder holds it.
+    Args:
+        marker: path of a file or folder that identifies the layout, relative to the dataset's own top folder.
+
+    Raises DataError: no folder holds `marker`.
     """
     if found := folder_with(root, marker):
         return found
@@ -70,7 +73,9 @@ def read_table(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Read the rows of a table, each with its position for messages.
 
-    The columns are those that must be there, or, without a header line that names them, all in order.
+    Args:
+        columns: required columns; without a header line, all columns in order.
+        header: whether the first line names the columns.
 
     Yields `("{path}, line {number}", values by column)`, stripped. Raises DataError: the file cannot be read, a column
     is missing, or a line is short or malformed.

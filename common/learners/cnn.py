@@ -109,9 +109,12 @@ def fit_convnet(
     seed: int,
     change: Change | None = None,
 ) -> ConvNet:
-    """Train a network on the gold clips, each (frames, bands), with targets (N, labels) 1 where a clip has the label.
+    """Train a network.
 
-    The further clips fill `share`, in [0, 1), of each batch of 16, but for the final share `real_last` of the steps.
+    Args:
+        gold: (frames, bands) of each clip, with targets (N, labels) 1 where a clip has the label.
+        further: clips that fill `share`, in [0, 1), of each batch of 16.
+        real_last: final share of the steps that see gold clips alone.
     """
     clips = [*gold, *further] if share else list(gold)
     longest = max(len(clip) for clip in clips)

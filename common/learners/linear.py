@@ -40,13 +40,15 @@ class Linear:
 def fit_logistic(
     features: NDArray[np.floating], targets: Floats, weights: Floats, inverse_penalty: float, multi_label: bool
 ) -> Linear:
-    """Logistic regression (scikit-learn, L2); one for each label where labels are independent (`multi_label`).
+    """Logistic regression (scikit-learn, L2).
 
     A label that no clip has, where labels exclude each other, gets logits far below the others; where they do not, a
     label that all clips have, or none, gets a constant logit.
 
-    Features are (N, D), N ≥ 1, `targets` (N, labels) 1 where a clip has the label, and `weights` (N,) above 0. The
-    inverse penalty is scikit-learn's C, for a sum of weights that equals the number of clips.
+    Args:
+        features: (N, D), N ≥ 1, with `targets` (N, labels) 1 where a clip has the label, and `weights` (N,) above 0.
+        inverse_penalty: scikit-learn's C, for a sum of weights that equals the number of clips.
+        multi_label: whether labels are independent; then each has a regression of its own.
     """
     standard, mean, inverse = _standardised(features, weights)
     made = Linear(mean, inverse, np.zeros((targets.shape[1], standard.shape[1])), np.full(targets.shape[1], NEVER))
@@ -89,8 +91,11 @@ def fit_discriminant(
     Directions in which clips of one class differ from each other, or from their own copies, count little. Labels that
     no clip has are treated as in `fit_logistic`; independent ones have a discriminant each.
 
-    Features, targets and weights are those of `fit_logistic`. Standardised features are cut off at ± `limit` and
-    multiplied by `scales` (D,); then the ridge is added to the within-class variance of each direction.
+    Args:
+        features: with targets and weights, as for `fit_logistic`.
+        ridge: added to the within-class variance of each direction, for scaled features.
+        scales: (D,) factors of the standardised features.
+        limit: standardised features are cut off at ± this.
     """
     standard, mean, inverse = _standardised(features, weights)
     share = weights / weights.sum()

@@ -7,10 +7,14 @@ from common.errors import DataError
 
 
 def convert_pickle(source: Path, target: Path) -> None:
-    """Write the tensors of a state dict pickled by `torch.save` as safetensors, atomically.
+    """Write the tensors of a pickled state dict as safetensors, atomically.
 
     The pickle is read with `weights_only=True`, which builds tensors and plain containers and runs no code of the file.
     Tensors that share memory become copies with the same values.
+
+    Args:
+        source: written by `torch.save`: names and tensors.
+        target: in an existing folder; replaced if it is there.
 
     Raises DataError: the file asks for code, is damaged, or holds something other than named tensors.
     """

@@ -94,11 +94,16 @@ def locate(model: str, revision: str | None, patterns: Sequence[str] = ("*",)) -
     """Folder of a model: `model` itself if it is a folder, else that of a shipped or fetched one, all files verified.
 
     Fetched ones are looked up in the cache of this machine (`HF_HOME`) and then in the run store, from which they are
-    copied to `SYNTHIO_CACHE`. Nothing is read from the network; that is the task of `make fetch-models`. `revision` is
-    the commit of a hub id, None = the one in `models.yaml`; only files that fit `patterns` need be present.
+    copied to `SYNTHIO_CACHE`. Nothing is read from the network; that is the task of `make fetch-models`.
 
-    Raises ConfigError: the model was not fetched. DataError: a file differs from the fetched one, from the one in
-    `models.yaml`, or from the shipped one.
+    Args:
+        model: folder, name of a model that comes with the project, or hub id.
+        revision: commit of the hub id; None = the one in `models.yaml`.
+        patterns: required files; others need not be present.
+
+    Raises:
+        ConfigError: the model was not fetched.
+        DataError: a file differs from the fetched one, from the one in `models.yaml`, or from the shipped one.
     """
     if Path(model).is_dir():
         return Path(model)
@@ -198,8 +203,9 @@ def check_pinned(config: RunConfig) -> None:
 def missing_models(config: RunConfig, *places: str) -> list[str]:
     """One line per model of a run that is in none of the places, with the remedy.
 
-    Places are stores (`s3://…`, `file://…`, folders), and "" for the cache of this machine, where folders are looked
-    for too; default: that cache.
+    Args:
+        places: stores (`s3://…`, `file://…`, folders), and "" for the cache of this machine, where folders are looked
+            for too; default: that cache.
 
     Raises StorageError: a store does not respond.
     """

@@ -93,8 +93,9 @@ def curves(
 ) -> Markup:
     """Line chart, by default over training steps; each line has its own colour and dash, which `legend` explains.
 
-    The axis reaches from the first to the last of the labelled `ticks`, or from 0 to the largest x. `floor` is the
-    value at the foot of the y axis; default: the smallest.
+    Args:
+        ticks: x of the labels below the axis, which reaches from the first to the last; default: 0 and the largest x.
+        floor: value at the foot of the y axis; default: the smallest.
     """
     xs = [x for line in lines for x in line.xs]
     ys = [y for line in lines for y in (*line.ys, *(end for ends in line.intervals for end in ends))]

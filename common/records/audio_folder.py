@@ -26,13 +26,17 @@ Clip = TypeVar("Clip", GoldClip, SyntheticClip)
 def write_audio_folder(
     folder: Path, records: Sequence[Clip], audio: Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]], rate: int
 ) -> None:
-    """Write `folder/clips`, replacing an existing one; other files of the artifact stay.
+    """Write `folder/clips`, replacing an existing one.
 
-    `records` are in the order of the metadata; `audio` is by clip id, `(T,)` or `(C, T)` float32 in [-1, 1] at `rate`
-    Hz; an iterable of pairs may be lazy.
+    Args:
+        folder: the artifact; may hold other files beside `clips`.
+        records: in the order of the metadata.
+        audio: by clip id, `(T,)` or `(C, T)` float32 in [-1, 1]; an iterable of pairs may be lazy.
+        rate: Hz.
 
-    Raises DataError: records and audio do not match, or a file name is not a plain name. StorageError: the disk is full
-    or not writable; nothing is published then.
+    Raises:
+        DataError: records and audio do not match, or a file name is not a plain name.
+        StorageError: the disk is full or not writable; nothing is published then.
     """
     missing, files = {record.clip_id for record in records}, dict[str, Path]()
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +53,15 @@ def write_audio_folder(
 
 
 def copy_audio_folder(folder: Path, records: Iterable[Clip], files: Mapping[str, Path]) -> None:
-    """Write `folder/clips` from FLAC files by clip id, hard-linked where possible, replacing an existing one.
+    """Write `folder/clips` from existing FLAC files, hard-linked where possible, replacing an existing one.
 
-    Raises DataError: a record has no file, or two records share a clip id or file name. StorageError: the disk is full
-    or not writable; nothing is published then.
+    Args:
+        records: in the metadata's order.
+        files: by clip id.
+
+    Raises:
+        DataError: a record has no file, or two records share a clip id or file name.
+        StorageError: the disk is full or not writable; nothing is published then.
     """
     final = folder / CLIPS
     seen: set[str] = set()

@@ -27,9 +27,12 @@ log = get_logger("items")
 
 
 class ItemStore:
-    """Items of one stage, in the store `root` (default: `SYNTHIO_STORE`), or in the part of it that `scope` names.
+    """Items of one stage.
 
-    The code version is part of every key.
+    Args:
+        code_version: part of every key.
+        root: the store, a folder or a URI; default: `SYNTHIO_STORE`.
+        scope: part of the store, as in the plan of the stage; empty = the whole.
     """
 
     def __init__(self, stage: str, code_version: str, root: str | Path | None = None, scope: str = "") -> None:

@@ -19,9 +19,11 @@ ATTENTION_PROJECTION = re.compile(r"(^|\.)to_(q|k|v|qkv|kv|out|out\.0)$")
 
 @dataclass(frozen=True)
 class Policy:
-    """The model under training and its reference; of `trained` only parameters that require a gradient change.
+    """The model under training and its reference.
 
-    `merge` ends training; afterwards `backend` is a plain, frozen model that can be saved.
+    Attributes:
+        trained: module to optimise; only parameters that require a gradient change.
+        merge: ends training; afterwards `backend` is a plain, frozen model that can be saved.
     """
 
     backend: T2ABackend
@@ -35,9 +37,10 @@ def make_policy(
 ) -> Policy:
     """Make `backend` trainable in place; text encoder, projection and codec stay frozen.
 
-    `full` trains all transformer weights against a frozen copy. `lora` trains low-rank adapters of the attention
-    projections (arXiv 2106.09685); the reference is the same model with adapters off, so the weights are in memory
-    once.
+    Args:
+        adapter: `full` trains all transformer weights against a frozen copy. `lora` trains low-rank adapters of the
+            attention projections (arXiv 2106.09685); the reference is the same model with adapters off, so the
+            weights are in memory once.
 
     Raises ConfigError: `lora`, but the transformer has no attention projections of a known name.
     """

@@ -214,9 +214,14 @@ def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:
 
 @dataclass(frozen=True)
 class Aligned:
-    """Outcome of an alignment: curve, figures of all probes (first those of the unaligned model, at step 0), step kept.
+    """Outcome of an alignment.
 
-    `stopped` is the figure that ended training early, or an empty string.
+    Attributes:
+        curve: rows of `step`, `loss`, `winner_error` and `d_winner` (difference from the reference);
+            with `dpo` also `loser_error`, `d_loser` and `implicit_accuracy`; at probes their figures too.
+        during: figures of all probes with their `step`; the first is the unaligned model at step 0.
+        best_step: step whose weights the model has now.
+        stopped: figure that ended training early, or an empty string.
     """
 
     curve: list[Figures]
@@ -239,8 +244,10 @@ def align(
 ) -> Aligned:
     """Train `policy` on the pairs, restore its best state, and merge its adapters.
 
-    `dpo` uses the preference loss of `settings`; `erm` is plain fine-tuning on the winners' error alone, for the same
-    number of steps. Every `probe_every` steps `probe` measures the current policy.
+    Args:
+        alignment: `dpo` uses the preference loss of `settings`; `erm` is plain fine-tuning on the
+            winners' error alone, for the same number of steps.
+        probe: measures the current policy; called every `probe_every` steps.
     """
     first = {"step": 0.0, **before}
 

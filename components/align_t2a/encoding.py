@@ -18,10 +18,14 @@ from components.align_t2a.pairs import LoadedGroup, equalize, fit_length
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pairs of one latent length L: latents of gold clips (G, D, L), and of generated ones, the losers (N, D, L).
+    """Pairs of one latent length L.
 
-    For each pair, `winner_of` (N,) is its row of `winners`, `caption_of` (N,) that of `condition`, which has one row
-    per distinct caption and duration.
+    Attributes:
+        winners: latents of gold clips (G, D, L).
+        losers: latents of generated clips (N, D, L).
+        winner_of: (N,) row of `winners` for each loser.
+        caption_of: (N,) row of `condition` for each pair.
+        condition: one row per distinct caption and duration.
     """
 
     winners: Tensor
@@ -34,9 +38,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Training data of an alignment: encoded gold clips and losers, and mean spectra (BANDS,) of gold clips by label.
+    """Training data of an alignment: encoded gold clips and losers.
 
-    Silent losers are left out, and silent winners, here by their ids, with their losers.
+    Attributes:
+        spectra: mean spectra (BANDS,) of the gold clips, by label.
+        silent_losers: number of those left out.
+        silent_winners: ids of gold clips left out, with their losers.
     """
 
     buckets: tuple[Bucket, ...]
@@ -58,10 +65,14 @@ _Encoded = tuple[Tensor, tuple[str, float]]
 def encode_pairs(
     backend: T2ABackend, clips: Iterable[LoadedGroup], bucket_width: int, peak_limit_dbfs: float
 ) -> EncodedPairs:
-    """Equalise winners and losers, with audio (T,) at the model's rate, and encode them.
+    """Equalise winners and losers, and encode them.
 
-    Both are cut to the winner's length (its loudest window if it is longer than the model's), scaled to one level,
-    padded with silence to the bucket's length, a multiple of `bucket_width` latent frames, and encoded in one call.
+    Both are cut to the winner's length (its loudest window if it is longer than the model's), scaled
+    to one level, padded with silence to the bucket's length, and encoded in one call.
+
+    Args:
+        clips: groups with the audio (T,) of winner and losers, at the model's rate.
+        bucket_width: latent lengths are rounded up to a multiple of this many frames.
 
     Raises DataError: no pair of audible clips is left.
     """

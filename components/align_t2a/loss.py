@@ -25,8 +25,9 @@ LEAST_UTILITY = 0.01
 class PairErrors:
     """Prediction errors of one model on a batch of pairs; each (B,).
 
-    `overlap` is the mean product of the two residuals, prediction less target, without a gradient. It is positive where
-    raising the loser's error raises the winner's too.
+    Attributes:
+        overlap: mean product of the two residuals, prediction less target; without a gradient. It is positive where
+            raising the loser's error raises the winner's too.
     """
 
     winner: Tensor
@@ -118,9 +119,11 @@ ResidualFunction = Callable[[Tensor, Tensor, Tensor, Condition], Tensor]
 def pair_errors(
     residual: ResidualFunction, winner: Tensor, loser: Tensor, eps: Tensor, t: Tensor, condition: Condition
 ) -> PairErrors:
-    """Errors on both clips (B, D, L) of each pair, under the same noise (B, D, L), level (B,) and condition.
+    """Errors on both clips of each pair, under the same noise, level and condition.
 
-    The `residual` is called once, on the winners followed by the losers.
+    Args:
+        residual: called once, on the winners followed by the losers; both are latents (B, D, L).
+        eps: noise (B, D, L), shared within a pair, as are noise levels `t` (B,) and `condition`.
     """
     pair = join([condition, condition])
     both = residual(torch.cat([winner, loser]), torch.cat([eps, eps]), torch.cat([t, t]), pair)

@@ -85,8 +85,10 @@ def encode_held_out(
 def held_out_error(backend: T2ABackend, held_out: HeldOut, draws: int, batch_size: int, seed: int) -> float:
     """Squared prediction error, mean over elements, clips and draws.
 
-    Noise and levels depend only on seed, clip and draw; two models therefore differ only by their weights. The level of
-    draw i of n lies in (i / n, (i + 1) / n).
+    Noise and levels depend only on seed, clip and draw; two models therefore differ only by their weights.
+
+    Args:
+        draws: noise levels per clip; the level of draw i of n lies in (i / n, (i + 1) / n).
     """
     errors = []
     for batch in held_out:
@@ -111,7 +113,10 @@ def _draw(batch: HeldOutBatch, row: int, draws: int, seed: int) -> tuple[Tensor,
 class HeldOutLearner:
     """The learner `stats` of a replicate, which scores sets of generated clips.
 
-    It is fitted to the features of the training clips and of their recorded copies, `gold`, with targets (N, labels).
+    Attributes:
+        gold: features of the training clips and of their recorded copies.
+        targets: (N, labels) 1 where a row of `gold` has the label.
+        truth: (M, labels) of the validation clips.
     """
 
     source: GoldSet
@@ -140,8 +145,10 @@ class HeldOutLearner:
     def loss(self, generated: Sequence[tuple[GoldClip, np.ndarray]] = (), rate: int = SAMPLE_RATE_HZ) -> float:
         """Calibrated cross-entropy on the validation clips, fitted to gold and to generated clips.
 
-        Of those, `generated` has the gold clip whose labels each has, and its audio, mono (T,) at `rate` Hz; together
-        they weigh as much as the gold clips.
+        Args:
+            generated: the gold clip whose labels each has, and its audio, mono (T,); together they weigh as much as
+                the gold clips. None = gold clips alone.
+            rate: of the audio, in Hz.
         """
         audio = [resample(made, rate, SAMPLE_RATE_HZ) for _, made in generated]
         further, multi_label = front_end("statistics")(audio), self.source.multi_label
@@ -178,7 +185,10 @@ def choose_probes(gold: Sequence[GoldClip], per_class: int, limit: int | None = 
 class Probes:
     """Measurement of a model under fixed noise; two models therefore differ only by their weights.
 
-    Label and duration of `clips` are generated and compared with `gold`; the learner is given the generations.
+    Attributes:
+        clips: gold clips whose label and duration are generated.
+        gold: what the generations are compared with.
+        learner: given the generations as further clips.
     """
 
     clips: Sequence[GoldClip]

@@ -95,7 +95,8 @@ def _check_captioned(clips: Sequence[GoldClip], captions: Mapping[str, Caption])
 def source_account(found: Sequence[Written], *, in_run: bool) -> SourceAccount:
     """Diversity and label recall (means over replicates), number of captions, and their origin.
 
-    Where no method is `in_run` that uses the captions, they only serve comparison.
+    Args:
+        in_run: whether a method of the run uses the captions; otherwise they only serve comparison.
     """
     per_replicate = [_by_label(written.prompts) for written in found]
     whole = [diversity(captions) for captions in per_replicate]

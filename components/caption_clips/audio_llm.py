@@ -25,6 +25,11 @@ _AUDIO_TURN = {
 class AudioLLMCaptioner:
     """Captions from an audio LLM on the local GPU or CPU, one sentence each.
 
+    Attributes:
+        name: model and commit.
+        batch_size: recordings per call.
+        sample_rate_hz: of the model's feature extractor.
+
     Raises ConfigError: the checkpoint cannot be loaded, or its type is unknown.
     """
 

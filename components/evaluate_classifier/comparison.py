@@ -67,9 +67,13 @@ def compare(
 ) -> tuple[Comparison, Scores | None]:
     """Scores, differences and per-class gains.
 
-    The truth is (N,) label ids; for a multi-label dataset, which has thresholds, (N, K), whether a clip has a label.
-    `zero_shot` and `delivered` are probabilities (N, K) of the CLAP and of the delivered classifier. Under `without`,
-    `with` and `control`, `best` names the model of that side which validation chose, by replicate.
+    Args:
+        truth: (N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
+        groups: (N,) group of each test clip.
+        zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
+        thresholds: for a multi-label dataset.
+        best: under `without` and `with`, the model without or with synthetic audio that validation chose, by replicate.
+        delivered: (N, K) probabilities of the delivered classifier.
 
     Returns the comparison, and the scores of the delivered classifier.
     """

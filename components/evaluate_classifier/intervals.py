@@ -84,9 +84,11 @@ def interval(draws: Floats, per_replicate: Floats, confidence: float) -> Interva
 
 
 def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f1: Interval) -> Paired:
-    """Paired difference, from differences of replicates (B, S) on each draw and (S,) on the test set.
+    """Paired difference; its `p` falls below 1 - confidence where the interval excludes 0.
 
-    Its `p` falls below 1 - confidence where the interval excludes 0.
+    Args:
+        gain_draws: (B, S) difference of each replicate on each draw.
+        per_replicate: (S,) difference of each replicate.
     """
     mean = _mean(gain_draws, per_replicate)
     return Paired(

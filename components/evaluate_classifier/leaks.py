@@ -20,9 +20,13 @@ MAX_LISTED = 50
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to compare, with embeddings (N, D), rows of norm 1.
+    """Clips to compare.
 
-    `load` gives the mono waveform (T,) of a clip by index, at one rate for all sets.
+    Attributes:
+        ids: clip ids, (N,).
+        fingerprints: (N,), from `fingerprint`.
+        embeddings: (N, D), rows of norm 1.
+        load: mono waveform (T,) of a clip by index, at one rate for all sets.
     """
 
     name: str
@@ -68,10 +72,13 @@ def find_leaks(
     neighbours: int,
     shared_groups: Sequence[str] = (),
 ) -> Leaks:
-    """Pairs of a test clip and a clip of a set that training, alignment or generation used or made: the same recording.
+    """Pairs of a test clip and another clip that are the same recording.
 
-    Of each test clip and set, the `neighbours` most similar embeddings from `cosine` on are checked by their waveforms,
-    whose `correlation` confirms a near copy.
+    Args:
+        others: sets that training, alignment or generation used or made.
+        cosine: similarity of embeddings from which a pair is checked by its waveforms.
+        correlation: correlation of the waveforms that confirms a near copy.
+        neighbours: number of pairs considered per test clip and set, the most similar ones.
     """
     sets, pairs = {}, []
     kinds: tuple[Literal["exact", "near"], ...] = ("exact", "near")

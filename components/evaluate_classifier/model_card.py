@@ -31,7 +31,9 @@ def model_card(
 ) -> str:
     """Model card in Markdown, with metadata for the Hugging Face hub.
 
-    With `transformers`, `transformers.pipeline` opens the model, which scales each clip to `peak_dbfs`, if it is given.
+    Args:
+        transformers: whether `transformers.pipeline` opens the model.
+        peak_dbfs: to which such a model scales each clip; None = it hears clips as they are.
     """
     learner = find_learner(told.learner).title
     if told.learner == BLEND:

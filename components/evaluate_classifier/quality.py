@@ -52,11 +52,15 @@ def set_distances(
     seed: int,
     max_clips: int,
 ) -> Distances:
-    """Fréchet and kernel distance of each set of embeddings (M, D) to those of the gold training clips (G, D).
+    """Fréchet and kernel distance of each set of embeddings to the gold training clips.
 
-    The Fréchet distance is larger for fewer clips; every set is therefore subsampled to the size of the smallest one,
-    at most `max_clips`. Sets of fewer than two clips are left out. The kernel distance of other real clips, `held_out`
-    (H, D), is the value to compare with.
+    The Fréchet distance is larger for fewer clips; every set is therefore subsampled to the size of the
+    smallest one, at most `max_clips`. Sets of fewer than two clips are left out.
+
+    Args:
+        gold: (G, D).
+        held_out: (H, D) of other real clips; their kernel distance is the value to compare with.
+        sets: (M, D) by name.
     """
     sizes = [len(rows) for rows in sets.values() if len(rows) > 1]
     if len(gold) < 2 or not sizes:

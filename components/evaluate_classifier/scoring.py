@@ -99,7 +99,9 @@ class Encoder:
 class PredictTask:
     """Task: probabilities of all clips from one model.
 
-    It may hear through the CLAP of the `embed` tasks, or through one of the `encoders`, by the name of the learner.
+    Attributes:
+        embed: embedding tasks of the CLAP that it may hear through.
+        encoders: encoders that it may hear through, by the name of the learner.
     """
 
     store: ItemStore

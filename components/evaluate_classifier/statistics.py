@@ -82,8 +82,10 @@ class OfModel(NamedTuple):
 class Scorer(ABC):
     """Figures of models from their predictions on the test clips; those of a model are computed once.
 
-    The truth is (N,) label ids, or (N, K) whether a clip has a label; the answers of a model are (N, K) probabilities.
-    The calibration error has `bins`.
+    Args:
+        truth: (N,) label ids, or (N, K) whether a clip has a label.
+        answers: (N, K) probabilities by model.
+        bins: of the calibration error.
     """
 
     figure: Figure

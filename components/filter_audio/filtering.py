@@ -73,14 +73,18 @@ def decide(
 ) -> list[Decision]:
     """Score every clip, and give each rejected clip a reason.
 
-    A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order: the code of the signal
-    check; `low_score` or `low_margin`; `second_judge`; `near_copy` (of a gold clip); `near_duplicate` (of a clip with
-    the same recipe and labels, accepted earlier or with a higher score).
+    A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order:
+    the code of the signal check; `low_score` or `low_margin`; `second_judge`; `near_copy` (of a gold clip);
+    `near_duplicate` (of a clip with the same recipe and labels, accepted earlier or with a higher score).
 
-    Embeddings are (N, D) of the clips, of which those that failed the signal checks are ignored, and (K, D) of the
-    label prompts by label id. The second judge's `opinions` are by clip id.
+    Args:
+        embeddings: (N, D) of the clips; rows of clips that failed the signal checks are ignored.
+        label_embeddings: (K, D) of the label prompts, by label id.
+        accepted_before: clips accepted in earlier rounds, by recipe and labels.
+        config: similarities from which a pair is compared or counts as one recording.
+        opinions: of the second judge, by the ids of clips that it was asked about.
 
-    Returns decisions, in the order of `clips`. Raises DataError: a clip's recipe is not one of the run's.
+    Returns Decisions, in the order of `clips`. Raises DataError: a clip's recipe is not one of the run's.
     """
     unknown = {clip.recipe for clip in clips} - filtered.keys()
     if unknown:

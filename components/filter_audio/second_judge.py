@@ -29,8 +29,9 @@ Floats = NDArray[np.float64]
 class SecondJudge:
     """Models that are each fitted to all gold clips but those of one fold.
 
-    A model has no say on labels that it has not met, by `known` (folds, labels); others are accepted from their
-    `bounds` (labels,) on.
+    Attributes:
+        known: (folds, labels) whether a model has met the label; it has no say on others.
+        bounds: (labels,) probability from which a label is accepted.
     """
 
     models: tuple[Linear, ...]
@@ -86,8 +87,11 @@ def fit_second_judge(
 ) -> SecondJudge | None:
     """Cross-fit to the gold training clips of a replicate, and calibrate on what each model did not meet.
 
-    The features of each clip are followed by those of its recorded copies; of its label ids, `claims`, the main one is
-    first. Clips of one of the `groups`, such as parts of a recording, share a fold.
+    Args:
+        features: of each clip, followed by those of its recorded copies.
+        claims: label ids of each clip, the main one first.
+        groups: which clips belong together, such as parts of a recording; they share a fold.
+        config: number of folds, ridge, and the bound.
 
     Returns none if the clips cannot be divided: all are of one group, or each is alone in its class.
     """

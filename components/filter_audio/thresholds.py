@@ -27,7 +27,11 @@ class Threshold(Bounds):
 
 
 def claim_scores(similarity: np.ndarray, claims: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and margins of clips that claim one label or several, from cosines (N, K) with the label prompts.
+    """Scores and margins of clips that claim one label or several.
+
+    Args:
+        similarity: (N, K) cosines of clips and label prompts.
+        claims: ids of the labels that each clip claims; at least one.
 
     Returns score (N,): cosine with the prompt of the claimed label, the lowest of several. Margin (N,): score minus the
     highest cosine with an unclaimed label; minus -1, the lowest cosine, if all labels are claimed.
@@ -69,8 +73,9 @@ Passes = Callable[[np.ndarray, Sequence[Sequence[int]]], np.ndarray]
 def planted_trial(passes: Passes, heard: np.ndarray, claims: Sequence[Sequence[int]]) -> dict[str, float]:
     """Trial of a judge on right claims (each clip's own labels) and on planted ones (see `planted_claims`).
 
-    `heard` (N, K) is what the judge says of real clips that it was not fitted to; `claims` are ids of their true
-    labels.
+    Args:
+        heard: (N, K) what the judge says of real clips that it was not fitted to.
+        claims: ids of the true labels of each clip.
 
     Returns `recall` (share of right claims that pass), `wrong_kept` (share of wrong claims that pass), `precision`
     (share of right claims among those kept, if half of all candidates were right).

@@ -64,11 +64,15 @@ def tune(
 ) -> tuple[ClapScorer, Curve, dict[str, float], dict[str, float]]:
     """Fine-tune a copy of a CLAP; keeps the best evaluation, or the original weights if none is better.
 
-    The figures of `judge` on validation clips, of which `auc` decides, are taken every `evaluate_every` steps and at
-    the end. Without figures the original weights are kept.
+    Args:
+        clips: gold training clips, mono (T,).
+        optim: steps, rate, schedule; `judge` runs every `evaluate_every` steps and at the end.
+        judge: figures on validation clips; `auc` decides. Without figures the original weights are kept.
+        equalizer_db: strength of random equalisers; see `common.clap.training.equalizer_gains`.
 
-    Returns the copy, its training curve (`best_step` 0 = original weights), the figures before, and the figures after:
-    those of the best evaluation, or of the last one if none was better than before.
+    Returns:
+        The copy, its training curve (`best_step` 0 = original weights), the figures before, and the figures
+        after: those of the best evaluation, or of the last one if none was better than before.
     """
     before = judge(scorer)
     tuned = ClapScorer(copy.deepcopy(scorer.model), scorer.tokenizer, scorer.extractor, scorer.batch_size)

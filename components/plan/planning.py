@@ -36,9 +36,13 @@ def resolve(
     asked: dict[str, Any],
     data_version: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """The `config` of every stage, by stage name; `n` = 0 is the dataset's default, `asked` the user's request.
+    """The `config` of every stage, by stage name.
 
-    `data_version`, a hash of the dataset's files, makes `prepare_dataset` read changed files again.
+    Args:
+        n: number of training clips; 0 = the dataset's default.
+        methods: in the order of the report.
+        asked: the user's request, for the report.
+        data_version: hash of the dataset's files; `prepare_dataset` gets it, so that changed files are read again.
 
     Raises ConfigError: `n` or `seeds` is out of range, or the pretraining corpus lacks what the run needs.
     """

@@ -34,7 +34,11 @@ _CANCEL_DB = 10.0
 class Clip:
     """A sound clip in its stored form, with facts about the user's file.
 
-    `content` is a hash of the stored samples; `notes` are codes of oddities, none of which makes the clip unusable.
+    Attributes:
+        clip_id: hash of the relative path, never of the content.
+        content: hash of the stored samples; equal for equal audio.
+        notes: codes of oddities, none of which makes the clip unusable.
+        further_labels: labels beside the main one, in a multi-label dataset.
     """
 
     clip_id: str

@@ -76,8 +76,13 @@ def read_dataset(
 ) -> Reading:
     """Read every candidate once; store usable clips in `folder` if it is given.
 
-    The number `n` of training clips of a replicate limits the candidates; None = read all. Raises DataError: the
-    dataset cannot be listed. StorageError: the disk is full.
+    Args:
+        folder: folder of stored clips; None = store nothing.
+        n: training clips of a replicate, which limits the candidates; None = read all.
+
+    Raises:
+        DataError: the dataset cannot be listed.
+        StorageError: the disk is full.
     """
     unread = 0
     if spec.reader == "procedural_demo":

@@ -123,11 +123,16 @@ def count_labels(clips: Iterable[Drawn]) -> Counter[str]:
 def hold_out_groups(
     clips: Sequence[Clip], target: int, keep: int, seed: int, purpose: str, min_groups: int
 ) -> set[str] | None:
-    """Ids of about `target` held-out clips, at most half of all, in whole groups; None if no choice is valid.
+    """Ids of about `target` held-out clips in whole groups; None if no choice is valid.
 
-    Many seeded orders of the groups are tried; the best held-out part is nearest to the target in size and to all clips
-    in its mix of classes. Both sides hold every class, and `keep` clips at least remain. Fewer named groups than
-    `min_groups` are no choice.
+    Many seeded orders of the groups are tried; the best held-out part is nearest to the target in size
+    and to all clips in its mix of classes. Both sides hold every class.
+
+    Args:
+        target: number of clips wanted; at most half of all clips are held out.
+        keep: smallest number of clips that must remain.
+        seed: seeds the orders.
+        min_groups: with fewer named groups the result is None.
     """
     groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
     for clip in clips:

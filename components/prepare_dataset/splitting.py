@@ -61,9 +61,15 @@ def split_clips(
     n: int | None,
     replicates: Sequence[int],
 ) -> Splits:
-    """Split checked clips; a replicate gets exactly `n` training clips, or with None all that there are.
+    """Split checked clips.
 
-    Raises ConfigError: `n` does not fit the data. DataError: a class has too few clips.
+    Args:
+        spec: dataset; its `test` says how the test split is made.
+        n: exact number of training clips of a replicate; None = all.
+
+    Raises:
+        ConfigError: `n` does not fit the data.
+        DataError: a class has too few clips.
     """
     splits = Splits()
     _hold_out_test(splits, sorted(clips, key=lambda clip: clip.clip_id), labels, spec, settings)

@@ -70,10 +70,13 @@ class Batch(NamedTuple):
 class Plan:
     """Plan of the shards and clips of every step, a pure function of seed and step; no shard is read.
 
-    Each epoch visits all shards once in random order, in groups of as many shards as fit `buffer_clips`. Each clip of a
-    group is used once, in random order, in batches of one length, for all processes together; the last batch of a
-    length is filled up with random clips of that length. A corpus that fits the buffer is one group, the same in every
-    epoch.
+    Each epoch visits all shards once in random order, in groups of as many shards as fit the buffer. Each clip of a
+    group is used once, in random order, in batches of one length; the last batch of a length is filled up with random
+    clips of that length. A corpus that fits the buffer is one group, the same in every epoch.
+
+    Args:
+        batch_size: over all processes together.
+        buffer_clips: largest number of clips in a group of several shards.
     """
 
     def __init__(self, lengths: Sequence[Mapping[int, int]], batch_size: int, seed: int, buffer_clips: int) -> None:
@@ -169,10 +172,14 @@ class CorpusShards:
 
 
 class LatentStream:
-    """Batches of all `steps`, a pure function of seed and step.
+    """Batches of all steps, a pure function of seed and step.
 
     Memory holds at most two groups of `buffer_clips` clips, reduced to the clips that this process trains on. A corpus
     that fits the buffer is read once and kept.
+
+    Args:
+        batch_size: over all processes together.
+        steps: nothing is prefetched beyond them.
 
     Raises DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
     """

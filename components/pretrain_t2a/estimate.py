@@ -36,10 +36,13 @@ _FP32, _BF16 = 4, 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated cost of a training, with `clips` per process and micro-step.
+    """Estimated cost of a training.
 
-    FLOP per clip and training step are those of the transformer alone. The fixed bytes are weights, gradients,
-    optimiser state and averaged weights of one process; those of a clip's activations are rough.
+    Attributes:
+        flops_per_clip: FLOP per clip and training step, of the transformer only.
+        fixed_bytes: weights, gradients, optimiser state and averaged weights of one process.
+        activation_bytes: activations of one clip; rough.
+        clips: per process and micro-step.
     """
 
     trained: int
@@ -82,10 +85,7 @@ class Estimate:
 
 
 def estimate_training(config: PretrainT2AConfig, corpus: Mapping[str, int], processes: int) -> Estimate:
-    """Estimate the cost of training on a corpus; a published start is estimated by the shapes of a random one.
-
-    Raises ConfigError: there is nothing to train.
-    """
+    """Estimate the cost of training on a corpus; a published start is estimated by the shapes of a random one."""
     optim = config.optim
     if optim is None:
         raise ConfigError("pretrain_t2a.optim is null: the model is handed on, nothing is trained")

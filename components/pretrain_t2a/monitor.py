@@ -67,8 +67,12 @@ def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: S
 class Monitor:
     """Generates clips for fixed prompts, which are kept, and for held-out captions, which are scored.
 
-    All processes generate, since weights may be sharded over them; only the first one has a `store`, and with a CLAP a
-    `judge`. The last of `steps` is monitored too.
+    All processes generate, since weights may be sharded over them; only the first one scores and stores.
+
+    Args:
+        judge: None except in the first process with a CLAP.
+        store: receives clips and spectrograms; None except in the first process.
+        steps: last step of the training, which is monitored too.
     """
 
     def __init__(

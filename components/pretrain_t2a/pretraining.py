@@ -114,10 +114,13 @@ def pretrain(
     watch: Watch | None = None,
     processes: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
-    """Train a pipeline, on its device, in place; it ends with the (averaged) weights of the best evaluation.
+    """Train a pipeline in place; it ends with the (averaged) weights of the best evaluation.
 
-    With `train_text_encoder` T5 is random and trained too. `watch` adds figures at every evaluation. `processes` are
-    the number of this one, and of all.
+    Args:
+        backend: the pipeline on its device, with the autoencoder that made the latents.
+        train_text_encoder: whether T5 is random and trained too.
+        watch: adds figures at every evaluation.
+        processes: number of this one, and of all.
 
     Returns the training's record for `training.json`. Raises DataError: the latents are longer than the network's
     window, or there are none.

@@ -62,12 +62,16 @@ def hand_on(folder: Path, target: Path, record: Mapping[str, Any]) -> None:
 
 
 def reuse(uri: str, expected: str | None, target: Path) -> None:
-    """Copy the finished model of an earlier run, in a folder or at `file://…` or `s3://…`, into `target`.
+    """Copy the finished model of an earlier run into `target`.
 
-    Without an `expected` hash the one in its `training.json` counts.
+    Args:
+        uri: the artifact: folder, `file://…` or `s3://…`.
+        expected: hash of the model; None = the one in its `training.json`.
 
-    Raises ConfigError: the artifact holds no finished model, or no hash is known. DataError: the model has another hash
-    or architecture. StorageError: a key leads out of the folder.
+    Raises:
+        ConfigError: the artifact holds no finished model, or no hash is known.
+        DataError: the model has another hash or architecture.
+        StorageError: a key leads out of the folder.
     """
     from common.storage.artifacts import artifact_hash
 

@@ -38,7 +38,11 @@ _PITCHES_HZ, _VOICED = (60.0, 1000.0), 0.5
 
 
 def clip_statistics(x: Floats, rate: int) -> dict[str, float]:
-    """Statistics of one clip, mono `(T,)` in [-1, 1] at `rate` Hz.
+    """Statistics of one clip.
+
+    Args:
+        x: `(T,)` mono in [-1, 1].
+        rate: sample rate in Hz.
 
     Returns values by the names of `STATISTICS`; empty for a silent clip. `flatness` is the ratio of geometric to
     arithmetic mean of the power spectrum: near 0 for a tone and exp(-0.577) for white noise, whose periodogram is
@@ -100,7 +104,8 @@ def compare(real: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, fl
 def acoustics(inputs: Inputs, most: int) -> Acoustics:
     """Compare the real training clips of all replicates with each synthetic set and with real validation clips.
 
-    At most `most` clips of a set are measured, drawn by a hash of their ids.
+    Args:
+        most: largest number of measured clips per set, drawn by a hash of the clip id.
     """
     gold = inputs.gold
     train = {clip.clip_id: clip for replicate in gold.replicates for clip in gold.train(replicate)}

@@ -59,7 +59,8 @@ def factors(selection: Selection, evaluation: Evaluation) -> Factors:
 def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | None:
     """Gain of each class, rarest in training first, and mean gains over thirds of the classes.
 
-    `counts` are training clips of each label in the first replicate.
+    Args:
+        counts: training clips of each label in the first replicate.
     """
     found = evaluation.per_class
     if found is None:

@@ -26,8 +26,12 @@ TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 def page_of(folder: Path, run: Mapping[str, Any] | None = None) -> str:
     """Render the HTML page from report.json and page.json in `folder`.
 
-    `run` is the content of run.json, for the section of times; None = the run has not ended. Raises StorageError: a
-    file is missing. DataError: another version of the code wrote it.
+    Args:
+        run: content of run.json, for the section of times; None = the run has not ended.
+
+    Raises:
+        StorageError: a file is missing.
+        DataError: another version of the code wrote it.
     """
     report, shown = read(Report, folder / "report.json"), read(Shown, folder / "page.json")
     return render(

@@ -27,10 +27,14 @@ def run(
     *,
     config: dict[str, Any],
 ) -> tuple[Figures, list[str], list[list[int]] | None]:
-    """Write the report from artifacts by the names in `component.py`, which describes the other arguments.
+    """Write the report.
 
-    Returns the run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose;
-    the matrix is None where clips have several labels.
+    Args:
+        artifacts: folders of the inputs, by the names in `component.py`, which describes the other arguments.
+
+    Returns:
+        The run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose; the
+        matrix is None where clips have several labels.
     """
     plan = ReportPlan.model_validate(config)
     # With the defaults too.

@@ -20,8 +20,11 @@ def verdict(evaluation: Evaluation, fixed_gold_set: bool, further_cautions: Sequ
     validation chose among all learners and methods. Else Synthio against gold only decides, both with AST.
 
     The state is "improved" or "worse" only when the interval of the paired difference excludes 0, over at least
-    `MIN_REPLICATES` replicates; fewer trainings cannot tell a gain from chance. With a `fixed_gold_set` all replicates
-    share their gold clips.
+    `MIN_REPLICATES` replicates; fewer trainings cannot tell a gain from chance.
+
+    Args:
+        fixed_gold_set: whether all replicates share their gold clips.
+        further_cautions: sentences that do not follow from the evaluation.
     """
     differences = {(row.method, row.versus): row for row in evaluation.differences}
     main, combined = differences.get((SUBJECT, BASELINE)), differences.get((COMBINED, BEST_CLASSIC))

@@ -35,10 +35,14 @@ UNFINISHED = "the cell did not finish; the run's log names the task, and running
 def study(
     cells: Sequence[tuple[Cell, Record | None]], methods: Mapping[str, Method], asked: Mapping[str, Any]
 ) -> Study:
-    """Build the content of study.json from cells, each with its record; None = the cell did not finish.
+    """Build the content of study.json.
 
-    The p values of all cells are corrected for the number of comparisons (Holm 1979). `asked` is copied: preset, seeds,
-    overrides, estimate and seconds.
+    The p values of all cells are corrected for the number of comparisons (Holm 1979).
+
+    Args:
+        cells: each cell with its record; None = the cell did not finish.
+        methods: methods by name, in the order of the report.
+        asked: preset, seeds, overrides, estimate and seconds, which are copied.
     """
     corrected = holm([row.p for _, record in cells if record for row in record.report.differences])
     unused = iter(corrected)

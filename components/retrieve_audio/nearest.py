@@ -55,10 +55,17 @@ class Match(NamedTuple):
 
 
 class Nearest:
-    """Running search for the `keep` nearest corpus clips of each query, (Q, D) float32 with rows of norm 1.
+    """Running search for the `keep` nearest corpus clips of each query.
 
-    Memory grows with queries times `keep`, not with the corpus. Of the `seen` clips, `cosines` (Q, at most `keep`)
-    descend along each row, and ties keep the order of the corpus; `places` are their indices in the corpus.
+    Memory grows with queries times `keep`, not with the corpus.
+
+    Args:
+        queries: (Q, D) float32, rows of norm 1.
+
+    Attributes:
+        cosines: (Q, at most `keep`), descending along each row; ties keep the order of the corpus.
+        places: corpus indices of the neighbours, in the shape of `cosines`.
+        seen: number of corpus clips added.
     """
 
     def __init__(self, queries: Floats, keep: int) -> None:
@@ -85,7 +92,9 @@ def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[M
     Pairs are assigned greedily, most similar first. A corpus clip near several gold clips, possibly of different
     classes, goes to only one of them; otherwise it would enter training several times with contradictory labels.
 
-    Cosines and places (Q, K) are those of `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
+    Args:
+        cosines: (Q, K) from `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
+        places: (Q, K) from `Nearest`.
     """
     queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
     taken: set[int] = set()

@@ -62,6 +62,9 @@ def run(
 def _due(rejected: Sequence[SyntheticClip], recipes: Sequence[Recipe], rounds: int, number: int) -> list[SyntheticClip]:
     """Select the clips for round `number`: rejected in the previous round, of recipes that have this round.
 
+    Args:
+        number: number of this round, from 1.
+
     Raises DataError: a clip has no recipe of the run.
     """
     allowed = {recipe.name: rounds if recipe.rounds is None else recipe.rounds for recipe in recipes}

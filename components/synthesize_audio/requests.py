@@ -19,7 +19,8 @@ _OWN = {"start", "noise_level", "match_recording"}
 class Source:
     """File of a clip whose latents, noised to a diffusion time in (0, 1], a clip starts from.
 
-    `corpus_clip` is its key in the pretraining corpus; None = it is the gold clip that is augmented.
+    Attributes:
+        corpus_clip: its key in the pretraining corpus; None = it is the gold clip that is augmented.
     """
 
     path: str
@@ -31,11 +32,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One clip to be generated, in as many windows of the model as a longer start takes.
+    """One clip to be generated.
 
-    A window has `frames` latent frames: its part of `duration_s` rounded up to the bucket. The clip has the loudness of
-    its source clip, `target_rms_dbfs`; without a `source` it starts from pure noise, without a `recording` it stays as
-    the model makes it.
+    Attributes:
+        model_path: folder of the text-to-audio model.
+        duration_s: length of the clip.
+        frames: latent length of a window: its part of `duration_s` rounded up to the bucket.
+        windows: of the model, one after the other; several only where a clip starts from a longer one.
+        target_rms_dbfs: loudness of the source clip.
+        source: clip to start from; None = start from pure noise.
+        recording: conditions to give the clip; None = as the model makes it.
     """
 
     prompt: Prompt

@@ -21,8 +21,11 @@ def find_starts(
 ) -> tuple[dict[str, Source], set[str]]:
     """Find the clips whose noised latents prompts start from (SDEdit, arXiv 2108.01073).
 
-    The prompts of a class take the corpus clips of its label, in the artifact `retrieved`, in turn. A class that the
-    corpus does not know starts from noise. Losers always do.
+    The prompts of a class take the corpus clips of its label in turn. A class that the corpus does not know starts from
+    noise. Losers always do.
+
+    Args:
+        retrieved: artifact of `retrieve_audio`; None = no corpus clips.
 
     Returns sources by prompt id, where clips do not start from noise; and ids of prompts that were to start from corpus
     clips, in replicates for which the corpus holds no clip of any label.

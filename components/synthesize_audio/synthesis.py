@@ -201,7 +201,10 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
 def trailing(threads: int, limit: int) -> Iterator[Submit]:
     """Context of a bounded background queue whose jobs start in order of submission; its end waits for all of them.
 
-    Submission blocks while `limit` jobs wait or run. Raises Exception: the error of the first job that failed.
+    Args:
+        limit: largest number of waiting and running jobs; submission blocks while it is reached.
+
+    Raises Exception: the error of the first job that failed.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="trailing")
     pending: deque[Future[Any]] = deque()

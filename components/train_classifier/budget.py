@@ -14,9 +14,11 @@ from common.runtime.seeding import epoch_rows
 
 @dataclass(frozen=True)
 class Budget:
-    """Clip indices by step, (steps, size of the part); gold clips are 0 … G-1, synthetic ones G … G+S-1.
+    """Clip indices by step; gold clips are 0 … G-1, synthetic ones G … G+S-1.
 
-    The gold part has gold clips alone.
+    Attributes:
+        gold: (steps, size of the gold part) integers below G.
+        slot: (steps, size of the slot) integers below G + S.
     """
 
     gold: np.ndarray
@@ -37,10 +39,12 @@ def make_budget(
     synthetic_fraction: float,
     seed: int,
 ) -> Budget:
-    """Plan the batches of a whole training; the slot is `synthetic_fraction` of each.
+    """Plan the batches of a whole training.
 
-    Label ids of gold clips are (G,), G ≥ 1, of synthetic ones (S,), which may be none. Classes without synthetic clips
-    keep gold clips in the slot.
+    Args:
+        gold_labels: (G,) label ids, G ≥ 1.
+        synthetic_labels: (S,) label ids; may be empty. Classes without synthetic clips keep gold clips in the slot.
+        synthetic_fraction: share of the batch that is the slot.
     """
     slot_size = round(batch_size * synthetic_fraction)
     gold_size = batch_size - slot_size

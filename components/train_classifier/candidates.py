@@ -21,8 +21,10 @@ Strength = float | str
 class Candidate:
     """One training: a replicate, the recipe of the slot, and one classic augmentation at one strength.
 
-    `factor` is the number of synthetic clips per gold clip; None = all, or no recipe. The training seed of one that
-    trains `again` differs from that of the replicate's other candidates.
+    Attributes:
+        recipe: recipe of the synthetic clips in the slot; None = gold only.
+        factor: number of synthetic clips per gold clip; None = all, or no recipe.
+        again: whether the training seed differs from that of the replicate's other candidates.
     """
 
     replicate: int
@@ -67,7 +69,8 @@ def candidates_of(
 ) -> list[Candidate]:
     """Trainings among which validation chooses for `method`.
 
-    A method that uses `best`, the best classic augmentation of the replicate, has none until it is known.
+    Args:
+        best: best classic augmentation of the replicate; until it is known a method that uses it has no trainings.
     """
     if method.classic != "best":
         augmented = [(method.classic, strength) for strength in strengths(method.classic, config)]

@@ -23,7 +23,9 @@ NAME = "train_classifier_contrastive"
 def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss, L_out of arXiv 2004.11362: cross-entropy uniform over an example's positives.
 
-    Embeddings (B, D) are normalised here. Positives (B, B) say whether two examples belong together, off the diagonal.
+    Args:
+        embeddings: (B, D) of any norm; they are normalised.
+        positives: (B, B) whether two examples belong together; the diagonal does not count.
 
     Returns the mean over the examples that have a positive; 0 when none has.
     """
@@ -37,10 +39,14 @@ def contrastive_loss(embeddings: Tensor, positives: Tensor, temperature: float) 
 
 
 def draw_views(labels: np.ndarray, sources: np.ndarray, clips: int, views: int, seed: int, step: int) -> np.ndarray:
-    """Draw the clips of a step (from 0): classes in turn, each with a gold clip and synthetic clips made from it.
+    """Draw the clips of a step: classes in turn, each with a gold clip and synthetic clips made from it.
 
-    Labels (G,) are those of the gold clips, `sources` (S,) the index of each synthetic clip's gold clip. Without
-    synthetic clips a gold clip is repeated in its `views`, and training draws another window and other masks for each.
+    Args:
+        labels: (G,) label ids of the gold clips.
+        sources: (S,) index of the gold clip of each synthetic clip.
+        views: examples per gold clip; without synthetic clips the gold clip itself is repeated, and training draws
+            another window and other masks for each.
+        step: number of the step, from 0.
 
     Returns (clips, views) indices; gold clips are 0 … G-1, synthetic ones follow.
     """

@@ -52,9 +52,11 @@ PART = 64
 
 @dataclass(frozen=True)
 class Rows:
-    """Clips to fit to, with targets (N, labels) 1 where a clip has the label.
+    """Clips to fit to.
 
-    `sources` (N,) are the places of the gold clips that they come from, -1 for none.
+    Attributes:
+        targets: (N, labels) 1 where it has the label.
+        sources: (N,) place of the gold clip that each comes from, -1 for none.
     """
 
     features: list[Features]

@@ -260,9 +260,12 @@ def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses
 def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> Blend:
     """Choose members greedily: the best learner, then each that lowers the loss of the mean.
 
-    Learners with splits come first, by their judges; then the others, on validation, where it is `fair` to them: no
-    validation clip shares its group with a training clip. If some do, validation flatters learners without splits, and
-    these join no others. `targets` (N, labels) are of the validation clips.
+    Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
+
+    Args:
+        targets: (N, labels) of the validation clips.
+        fair: whether no validation clip shares its group with a training clip. If some do, validation flatters learners
+            without splits, and these join no others.
     """
 
     def loss(names: Sequence[str], figure: str) -> float:

@@ -29,9 +29,11 @@ from components.train_classifier.training import selection_figure
 
 @dataclass
 class Outcome:
-    """Outcome of all trainings: item and figures by method and replicate.
+    """Outcome of all trainings.
 
-    Without an `oracle` its training failed, or there are no generated clips to judge.
+    Attributes:
+        chosen: item folder and figures, by method and replicate.
+        oracle: item folder; None = its training failed, or there are no generated clips to judge.
     """
 
     chosen: dict[tuple[str, int], tuple[Path, Chosen]] = field(default_factory=dict)

@@ -68,9 +68,13 @@ def batch_loss(
 ) -> LossFunction:
     """Build the loss of a step, in the form that `common.training.fit` takes.
 
-    The loss is the mean over the examples, gold clips first, as indexed by `budget`. Variant and window of each are
-    drawn before any augmentation, with as many draws for every method. `mixup_alpha` is of the Beta distribution; 0 =
-    no mixup.
+    The loss is the mean over the examples. Variant and window of each example are drawn before any augmentation, with
+    as many draws for every method.
+
+    Args:
+        examples: gold clips first, then synthetic ones, as indexed by `budget`.
+        specaugment: settings and strength; None = no masks.
+        mixup_alpha: parameter of the Beta distribution; 0 = no mixup.
 
     Raises ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
     """
@@ -187,13 +191,17 @@ def train(
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
-    """Train `classifier` in place; without validation its last state is kept.
+    """Train `classifier` in place.
 
     The seed of a step depends only on the replicate and the step, so that all methods of a replicate share gold order,
     windows and dropout. `batch_loss` describes the loss and its arguments.
 
-    Raises ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
-    DataError: the loss is not finite.
+    Args:
+        validation: decides the checkpoint; None = keep the last one.
+
+    Raises:
+        ConfigError: masks or other recording conditions are requested for a model that takes no spectrograms.
+        DataError: the loss is not finite.
 
     Returns `curve`; with validation also `best_step` and the figures of that checkpoint.
     """
@@ -218,7 +226,9 @@ def train(
 class Mixing:
     """Mixup of a batch with a permutation of itself (arXiv 1710.09412).
 
-    The first example of each pair has the weight `share`, in [0, 1]; `partners` (B,) are the second ones.
+    Attributes:
+        share: weight of the first example of each pair, in [0, 1].
+        partners: (B,) permutation; the second example of each pair.
     """
 
     share: float

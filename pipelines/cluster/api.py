@@ -66,13 +66,16 @@ class Connection:
 
 
 class Cluster:
-    """Client of a Kubeflow Pipelines API, with a timeout for every request.
+    """Client of a Kubeflow Pipelines API.
 
-    Everything is looked for and made in one namespace: the connection's, else in a pod the pod's own; None = an
-    installation for one user.
+    Attributes:
+        client: kfp's client, with a timeout for every request.
+        namespace: namespace of everything that is looked for and made: the connection's, else in a pod the
+            pod's own; None = an installation for one user.
 
-    Raises ConfigError: the API refuses, or serves several users and there is no namespace. StorageError: it does not
-    answer.
+    Raises:
+        ConfigError: the API refuses, or serves several users and there is no namespace.
+        StorageError: the API does not answer.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -172,8 +175,9 @@ class Cluster:
     ) -> int:
         """Wait until a run ends, report changes of its tasks' states, and return the exit status of its final state.
 
-        Of the tasks, among which KFP lists its drivers and attempts too, those called as in `tasks` are told; None =
-        all.
+        Args:
+            every_s: seconds between two requests.
+            tasks: names of the pipeline's own tasks; KFP also lists its drivers and attempts. None = tell all.
         """
         last: dict[str, str] = {}
         while True:

@@ -155,9 +155,11 @@ def profile_names() -> tuple[str, ...]:
 
 
 def load_profile(name: str) -> Profile:
-    """Load a profile, by its name in `pipelines/profiles` or the path of a YAML file.
+    """Load a profile.
 
-    The fields of a file replace those of the profile that it `extends`, if it names one.
+    Args:
+        name: name of a profile in `pipelines/profiles`, or path of a YAML file; its fields replace those of the profile
+            that it `extends`, if it names one.
 
     Raises ConfigError: the profile is unknown, or has a bad value.
     """

@@ -18,10 +18,13 @@ PIPELINES = ("synthio", "benchmark")
 def compile_pipeline(target: Path, profile: str = "local", fresh: bool = False, pipeline: str = "synthio") -> Path:
     """Compile a pipeline, placed by a profile, to `target` (atomically); return `target`.
 
-    A `fresh` one has no caching of any task; KFP's client can turn it off neither for an uploaded version nor for tasks
-    of nested pipelines.
+    Args:
+        fresh: disable caching of every task; KFP's client can do that neither for an uploaded version nor for tasks of
+            nested pipelines.
 
-    Raises ConfigError: the profile is unknown or wrong. StorageError: `target` cannot be written.
+    Raises:
+        ConfigError: the profile is unknown or wrong.
+        StorageError: `target` cannot be written.
     """
     from pipelines.dags.benchmark import benchmark_pipeline
     from pipelines.dags.synthio import synthio_pipeline

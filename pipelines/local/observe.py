@@ -42,9 +42,11 @@ def in_order(tasks: Mapping[str, Any]) -> list[str]:
 class Observer:
     """Record of the tasks of one local run, which run one after another with these `variables` of the environment.
 
-    After a task has failed, no other one of its cell, or of a run without cells, is started. Of each task, in order,
-    `stages` has name, seconds, of these inside models, cached, state, and the error when it failed; `cell` is the
-    number of its iteration in a loop, else None.
+    After a task has failed, no other one of its cell, or of a run without cells, is started.
+
+    Attributes:
+        stages: one row per task in order: name, seconds, of these inside models, cached, state, and the error when it
+            failed; `cell` is the number of its iteration in a loop, else None.
     """
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:

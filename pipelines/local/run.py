@@ -121,8 +121,11 @@ def execute(
 ) -> tuple[Path, dict[str, Any], dict[str, Path], Observer]:
     """Run a pipeline in a new folder, write `log.txt` and `run.json` to it, and tell which tasks failed.
 
-    The folder's name is `name`, preset and time; the terminal is told `what` runs. The files of the datasets `specs`
-    are mounted in containers. `options` are `runs`, `runner`, `store` and `fresh` of the command.
+    Args:
+        name: of the folder, before preset and time.
+        what: for the terminal.
+        specs: the datasets, whose files are mounted in containers.
+        options: `runs`, `runner`, `store` and `fresh` of the command.
 
     Returns the folder, the content of run.json, the paths of the pipeline's outputs, and the observer of the run.
     """

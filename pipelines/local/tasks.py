@@ -121,8 +121,9 @@ TASKS = Tasks()
 class Watch:
     """A task that is to run; its own text goes to standard output, its events to the terminal.
 
-    `folder` is of the task's outputs, as kfp's command names it; None = another command, whose output alone is shown.
-    The `variables` of its environment tell it where to leave events and record.
+    Attributes:
+        folder: of the task's outputs, as kfp's command names it; None = another command, whose output alone is shown.
+        variables: environment variables that tell the task where to leave events and record.
     """
 
     def __init__(self, command: Sequence[str], terminal: TextIO) -> None:
@@ -148,7 +149,8 @@ class Watch:
     def end(self, status: int) -> tuple[float, str]:
         """Seconds that the task spent inside models, and in one line why it failed; empty = it did not.
 
-        The exit `status` is that of the process, or of the shell around it; negative = the signal that ended it.
+        Args:
+            status: exit status of the process, or of the shell around it; negative = the signal that ended it.
         """
         self._show()
         path = None if self.folder is None else self.folder / RECORD
