@@ -39,6 +39,11 @@ def verdict(evaluation: Evaluation, fixed_gold_set: bool, further_cautions: Sequ
             "No verdict: this run does not hold both methods of a comparison "
             f"({SUBJECT} with {BASELINE}, or {COMBINED} with a classic augmentation)."
         )
+    if leaked := evaluation.leaks.test_clips:
+        text += (
+            f" But {leaked} of {_plural(evaluation.test.clips, 'test clip')} also stand among the training, corpus or "
+        )
+        text += "synthetic clips, so the figures flatter; see Data health."
     decides = best.difference or main
     row = decides or combined
     return Verdict(
@@ -115,11 +120,6 @@ def _plural(count: int, word: str) -> str:
 
 def _cautions(evaluation: Evaluation, row: Difference | None) -> list[str]:
     cautions, test = [], evaluation.test
-    if leaked := evaluation.leaks.test_clips:
-        cautions.append(
-            f"{leaked} of {_plural(test.clips, 'test clip')} also stand among the training or "
-            "synthetic clips, so the figures flatter; see Data health."
-        )
     if evaluation.leaks.shared_groups:
         cautions.append("Some groups have clips in both training and test; see Data health.")
     cautions += evaluation.heard

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         problems += missing_models(config, "", *([options.store] if options.store else []))
         problems += [broken, _said(lambda: check_writers(config, options.methods))]
     named = None
-    if any(method.of_label for method in methods.values()):
+    if found.health.classes and any(method.of_label for method in methods.values()):
         try:
             classes, several = found.health.classes, sum(found.health.classes.values()) > found.health.clips
             named = named_labels(config.prepare_corpus, list(classes), several, config.seed, corpus_id_files(spec))
