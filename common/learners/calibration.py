@@ -1,6 +1,6 @@
 """Calibration of probabilities by one temperature (arXiv 1706.04599), validation figures, and choice by them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
 
 from common.classifier.scores import macro_f1, multi_label_macro_f1, multi_label_map
+from common.config.learners import BLEND
 from common.contracts.training import Losses
 
 Name = TypeVar("Name")
@@ -58,14 +59,15 @@ def validation_figures(probabilities: Floats, targets: Floats, multi_label: bool
     return {"val_accuracy": float((ids == guess).mean()), "val_macro_f1": macro_f1(ids, guess), **loss}
 
 
-def best_of(models: Mapping[Name, Losses]) -> Name:
-    """The model of the lowest loss, the first of equals.
+def best_of(models: Mapping[Name, Losses], learner: Callable[[Name], str]) -> Name:
+    """The model of the lowest loss, the first of equals; of learners with splits a blend, where there is one.
 
     The loss of calibrated probabilities tells models apart better on few clips than the share of right answers does.
     Learners with splits of their own are compared by these, which keep whole groups; the best of them is compared on
-    the validation clips with those that have none.
+    the validation clips with those that have none. `learner` names that of a model.
     """
     judged = {name: told.judged_loss for name, told in models.items() if told.judged_loss is not None}
-    rivals = [min(judged, key=lambda name: judged[name])] if judged else []
+    blends = [name for name in judged if learner(name) == BLEND]
+    rivals = [min(blends or judged, key=lambda name: judged[name])] if judged else []
     rivals += [name for name in models if name not in judged]
     return min(rivals, key=lambda name: models[name].calibrated_loss)

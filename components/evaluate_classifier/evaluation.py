@@ -177,7 +177,7 @@ def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan
                 if told and replicate in arm and plan.methods[method].side == side:
                     order[name] = told
             if order:
-                chosen[replicate] = best_of(order)
+                chosen[replicate] = best_of(order, lambda name: learner_and_method(name)[0])
     return best
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.config.train_classifier import TrainClassifierPlan
@@ -55,18 +56,14 @@ def best_pairs(plan: TrainClassifierPlan, learned: Learned) -> list[Pair]:
         judged = [row.judged_loss for row in rows if row.judged_loss is not None]
         if len(rows) == most:
             means[names] = Losses(
-                calibrated_loss=_mean([row.calibrated_loss for row in rows]),
-                judged_loss=_mean(judged) if len(judged) == most else None,
+                calibrated_loss=fmean([row.calibrated_loss for row in rows]),
+                judged_loss=fmean(judged) if len(judged) == most else None,
             )
     pairs = []
     while means:
-        best = best_of(means)
+        best = best_of(means, lambda names: names[0])
         pairs.append(Pair(*best, means.pop(best)))
     return pairs
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: Learned, folder: Path) -> Delivery:

@@ -1,4 +1,4 @@
-"""Every other learner on every method's clips, beside AST, and their blend: the mean of those that validation keeps."""
+"""Every other learner on every method's clips, beside AST, and their blend, the mean of what they say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config.augmentations import AUGMENTATIONS
-from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner
+from common.config.learners import AST, BLEND, PROBE_FIRST, find_learner, probe_of
 from common.config.methods import Method
 from common.config.train_classifier import TrainClassifierPlan
 from common.contracts import training
@@ -35,7 +35,7 @@ from components.train_classifier.selection import Outcome, copy_model, train_job
 
 FOLDER, ENCODERS, MEMBERS = "learners", "encoders", "members.json"
 GAIN = 0.01
-"""A member is added to a blend if the loss on validation falls by this share at least: the clips are few."""
+"""A learner without splits joins a blend if the loss on validation falls by this share at least: the clips are few."""
 Floats = NDArray[np.float64]
 Cell = tuple[str, str, int]
 """Learner, method and replicate."""
@@ -134,6 +134,13 @@ def _applies(classic: str, learner: str) -> bool:
     return classic in AUGMENTATIONS or find_learner(learner).on_spectrograms
 
 
+def _all_apply(plan: TrainClassifierPlan, method: str) -> bool:
+    """Whether every learner of the run learns from the method's clips; a mean of fewer is no rival to that of all."""
+    classic = plan.methods[method].classic
+    names = [*plan.settings.learners.names, *map(probe_of, plan.settings.learners.encoders)]
+    return classic in ("none", "best") or all(_applies(classic, name) for name in names if name != BLEND)
+
+
 def _run(jobs: Mapping[Cell, LearnerJob], learned: Learned) -> dict[Cell, Path]:
     # The slow ones begin, so that no core waits for the last of them.
     cells = sorted(jobs, key=lambda cell: not find_learner(cell[0]).slow)
@@ -166,7 +173,7 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         for name, told in heard.items():
             found = losses([told], targets, inputs.multi_label)
             learned.calibrated[name, method, replicate] = Calibrated(temperature=told.temperature, **dict(found))
-        if heard and BLEND in plan.settings.learners.names:
+        if heard and BLEND in plan.settings.learners.names and _all_apply(plan, method):
             fair = _groups(inputs.train[replicate]).isdisjoint(_groups(inputs.validation[replicate]))
             learned.blends[method, replicate] = blend(heard, targets, inputs.multi_label, fair)
 
@@ -258,9 +265,10 @@ def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses
 
 
 def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> Blend:
-    """Choose members greedily: the best learner, then each that lowers the loss of the mean.
+    """The mean of all learners with splits, and of each other that lowers its loss.
 
-    Learners with splits come first, by their judges; then the others, on validation, where it is fair to them.
+    Few clips choose badly among learners: the mean of all is right more often than the best by splits, and than means
+    chosen by these. A learner that knows little states little, by its temperature.
 
     Args:
         targets: (N, labels) of the validation clips.
@@ -268,22 +276,13 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: 
             without splits, and these join no others.
     """
 
-    def loss(names: Sequence[str], figure: str) -> float:
-        return float(getattr(losses([heard[name] for name in names], targets, multi_label), figure))
+    def loss(names: Sequence[str]) -> float:
+        return losses([heard[name] for name in names], targets, multi_label).calibrated_loss
 
-    chosen: list[str] = []
-    for figure, names in (
-        ("judged_loss", [name for name in sorted(heard) if heard[name].judged is not None]),
-        ("calibrated_loss", [name for name in sorted(heard) if heard[name].judged is None]),
-    ):
-        while names and (fair or not chosen or figure == "judged_loss"):
-            before = loss(chosen, figure) if chosen else np.inf
-            found = {name: loss([*chosen, name], figure) for name in names}
-            best = min(found, key=lambda name: found[name])
-            if found[best] > before * (1 - GAIN):
-                break
-            chosen.append(best)
-            names.remove(best)
+    chosen = [name for name in sorted(heard) if heard[name].judged is not None]
+    for name in sorted(heard.keys() - chosen, key=lambda name: (loss([name]), name)):
+        if not chosen or (fair and loss([*chosen, name]) <= loss(chosen) * (1 - GAIN)):
+            chosen.append(name)
     members = [heard[name] for name in chosen]
     return Blend(
         **validation_figures(np.mean([each.validation[0] for each in members], axis=0), targets, multi_label),

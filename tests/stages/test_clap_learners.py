@@ -201,7 +201,7 @@ def test_every_encoder_gives_a_learner_on_every_methods_clips_and_an_unknown_one
     members = {
         member["learner"] for name, row in told.items() if name.startswith("blend/") for member in row["members"]
     }
-    assert members & {"probe_whisper", "probe_clap2"}
+    assert {"probe_whisper", "probe_clap2"} <= members
     opened: list[Path] = []
 
     def counted(folder: Path) -> FrontEnd:

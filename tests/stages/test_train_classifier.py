@@ -154,7 +154,7 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
         for learner in ("ast_probe_first", "probe", "stats", "cnn", "blend")
         for name in methods
         for replicate in (0, 1)
-        if name != "specaugment" or learner in ("ast_probe_first", "cnn", "blend")
+        if name != "specaugment" or learner in ("ast_probe_first", "cnn")
     }
     assert set(figures) == names | {f"ast/{name}/{replicate}" for name in methods for replicate in (0, 1)}
     assert all(row["calibrated_loss"] > 0 for row in figures.values())
@@ -165,17 +165,13 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
         figures[name]["chosen"]["weight"] == 0 for name in names if "/gold/" in name and "chosen" in figures[name]
     )
     for name in names:
-        if name.startswith("blend/"):
-            alone = [figures[f"{member['learner']}{name[5:]}"]["judged_loss"] for member in figures[name]["members"]]
-            assert figures[name]["judged_loss"] <= min(loss for loss in alone if loss is not None) + 1e-9
-    for name in names:
         folder = out / "learners" / name
         if name.startswith(("probe/", "ast_probe_first/")):
             assert load_classifier(folder).labels == list(CLASS_LABELS)
         elif name.startswith("blend/"):
             members = json.loads((folder / "members.json").read_text())
             assert members == figures[name]["members"]
-            assert {member["learner"] for member in members} <= {"ast", "ast_probe_first", "probe", "stats", "cnn"}
+            assert {"probe", "stats", "cnn"} <= {member["learner"] for member in members}
         else:
             assert list(load_learner(folder).labels) == list(CLASS_LABELS)
     told = json.loads((out / "delivered.json").read_text())
@@ -186,7 +182,7 @@ def test_every_learner_is_fitted_on_every_methods_clips(world: World, tmp_path: 
             if row[figure] is not None:
                 mean = means.setdefault((learner, method), {})
                 mean[figure] = mean.get(figure, 0.0) + row[figure] / 2
-    judged = min(mean["judged_loss"] for mean in means.values() if "judged_loss" in mean)
+    judged = min(mean["judged_loss"] for (learner, _), mean in means.items() if learner == "blend")
     networks = [mean["calibrated_loss"] for mean in means.values() if "judged_loss" not in mean]
     assert told["calibrated_loss"] == pytest.approx(means[told["learner"], told["method"]]["calibrated_loss"])
     if told["judged_loss"] is None:
