@@ -61,7 +61,7 @@ def first_copy(
 
 
 class Fingerprints:
-    """Fingerprints in a temporary file; of a clip without `put`, `spectrogram` gives the log-mel (T, M) in dB, once."""
+    """Fingerprints in a temporary file; `spectrogram` gives the log-mel (T, M), in dB, of a clip that was not `put`."""
 
     def __init__(self, spectrogram: Callable[[str], np.ndarray]) -> None:
         self._spectrogram = spectrogram
