@@ -7,11 +7,12 @@ seconds. No size of a clip may become a Python number in them: a traced graph wo
 import copy
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.audio.mel import MelPower
-from common.audio.signal import LEVEL_DBFS, MAX_GAIN_DB
+from common.audio.signal import LEVEL_DBFS, MAX_GAIN_DB, resample
 from common.clap.scorer import ClapScorer
 from common.classifier.features import FRAME_LENGTH, LogMel
 from common.classifier.model import Classifier
@@ -21,6 +22,9 @@ from common.learners.front_ends import Clap, FrontEnd, Traced, Whisper
 from common.learners.model import LearnerModel
 from common.learners.opened import Opened, OpenedBlend, OpenedLearner, OpenedTransformer
 from common.learners.statistics import places
+
+REACH = 400
+"""Samples at the lower rate, on either side, that resampling hears."""
 
 
 class WaveformLogits(nn.Module):
@@ -161,24 +165,51 @@ def _module(hears: FrontEnd, learner: str) -> nn.Module:
     )
 
 
+class Member(nn.Module):
+    """Logits (labels,) of one mono waveform (T,) at `factor` times the rate of `logits`, of any length."""
+
+    _taps: Tensor
+
+    def __init__(self, logits: nn.Module, factor: int) -> None:
+        super().__init__()
+        self.logits, self.factor = logits, factor
+        self.shortest = factor * int(logits.shortest)  # type: ignore[arg-type]
+        self.window_s = getattr(logits, "window_s", 0.0)
+        # Resampling is a linear map, so that its answers to single samples are its filter.
+        units = np.zeros((factor, 2 * factor * REACH), np.float32)
+        units[np.arange(factor), factor * REACH - np.arange(factor)] = 1
+        self.register_buffer("_taps", torch.from_numpy(resample(units, factor, 1).T.ravel()).flip(0)[None, None])
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Logits of a waveform."""
+        waveform = self._resampled(waveform) if self.factor > 1 else waveform
+        found: Tensor = self.logits(_filled(waveform, self.logits.shortest))  # type: ignore[arg-type]
+        return found
+
+    def _resampled(self, waveform: Tensor) -> Tensor:
+        """As `common.audio.signal.resample`, to rounding."""
+        reach = self.factor * REACH
+        padded = nn.functional.pad(waveform[None, None], (reach - 1, reach + self.factor))
+        made = nn.functional.conv1d(padded, self._taps, stride=self.factor)[0, 0]
+        count = ((places(waveform)[-1] + 1).double() / self.factor).round().long().clamp_min(1)
+        return made.index_select(0, torch.nonzero(places(made) < count)[:, 0])
+
+
 class Answer(nn.Module):
     """Probabilities (labels,) of one mono waveform (T,) of any length: the mean of those of the members.
 
     Without temperatures these are the only member's as they are. `window_s` is that of the longest window, or 2.
     """
 
-    def __init__(self, members: list[nn.Module], temperatures: list[float] | None, multi_label: bool) -> None:
+    def __init__(self, members: list[Member], temperatures: list[float] | None, multi_label: bool) -> None:
         super().__init__()
         self.members, self.temperatures, self.multi_label = nn.ModuleList(members), temperatures, multi_label
-        self.shortest = max(int(member.shortest) for member in members)  # type: ignore[arg-type]
-        self.window_s = max([getattr(member, "window_s", 0.0) for member in members]) or 2.0
+        self.shortest = max(member.shortest for member in members)
+        self.window_s = max(member.window_s for member in members) or 2.0
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Probabilities of a waveform, float32."""
-        found = [
-            self._probabilities(member(_filled(waveform, member.shortest)).double())  # type: ignore[arg-type]
-            for member in self.members
-        ]
+        found = [self._probabilities(member(waveform).double()) for member in self.members]
         if self.temperatures is not None:
             found = [self._tempered(one, t) for one, t in zip(found, self.temperatures, strict=True)]
         return torch.stack(found).mean(dim=0).float()
@@ -201,23 +232,24 @@ def _filled(waveform: Tensor, length: int) -> Tensor:
 
 
 def answer(folder: Path, opened: Opened) -> Answer:
-    """The module of an opened classifier.
+    """The module of an opened classifier, at the highest of its rates.
 
     Raises:
-        ConfigError: the classifier, or a member, takes waveforms through transformers' own extractor, or members hear
-            clips at several rates.
+        ConfigError: the classifier, or a member, takes waveforms through transformers' own extractor, or one of its
+            rates is no whole fraction of the highest.
         DataError: it hears through a pretrained model, which is not there.
     """
-    if not isinstance(opened, OpenedBlend):
-        return Answer([_logits(folder, opened)], None, opened.multi_label).eval()
-    if len(opened.sample_rates_hz) > 1:
+    *lower, highest = opened.sample_rates_hz
+    if any(highest % rate for rate in lower):
         rates = " and ".join(map(str, opened.sample_rates_hz))
         raise ConfigError(
-            f"{folder} is a blend whose members hear clips at {rates} Hz; a graph takes one rate: export the members, "
-            "each a classifier of its own, or use `make classify`"
+            f"{folder} is a blend whose members hear clips at {rates} Hz; in a graph each rate is a whole fraction of "
+            "the highest: export the members, each a classifier of its own, or use `make classify`"
         )
-    members = [_logits(folder, member) for member, _ in opened.members]
-    return Answer(members, [temperature for _, temperature in opened.members], opened.multi_label).eval()
+    members = opened.members if isinstance(opened, OpenedBlend) else [(opened, 1.0)]
+    modules = [Member(_logits(folder, each), highest // each.sample_rates_hz[0]) for each, _ in members]
+    temperatures = [temperature for _, temperature in members] if isinstance(opened, OpenedBlend) else None
+    return Answer(modules, temperatures, opened.multi_label).eval()
 
 
 def _logits(folder: Path, opened: Opened) -> nn.Module:

@@ -26,7 +26,7 @@ def export_onnx(model: Path, made: Path) -> float:
     and `threshold` where the classifier states one.
 
     Raises:
-        ConfigError: the classifier is a model on waveforms, or a blend's members hear at several rates.
+        ConfigError: the classifier is a model on waveforms, or a rate of a blend is no whole fraction of its highest.
         DataError: there is no classifier or not all of it, or the graph gives other answers.
 
     Returns largest difference of probabilities between ONNX Runtime and `open_classifier` on trial sounds.
@@ -40,7 +40,7 @@ def export_onnx(model: Path, made: Path) -> float:
 
     opened = open_classifier(model)
     module = answer(model, opened)
-    rate = opened.sample_rates_hz[0]
+    rate = opened.sample_rates_hz[-1]
     sounds = trial_sounds(rate, module.window_s)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

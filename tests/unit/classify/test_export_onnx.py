@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from common.audio.signal import resample
 from common.learners.opened import open_classifier, save_blend, set_threshold
 from pipelines.commands import export_onnx as command
 from pipelines.commands import main
@@ -68,11 +69,25 @@ def test_onnx_runtime_gives_the_probabilities_of_learners_that_hear_through_othe
     assert np.ptp(found, axis=0).max() > 0.1
 
 
+@pytest.mark.parametrize("kinds", [("stats", "few_shot_clap"), ("probe", "cnn", "probe_clap")])
+def test_a_graph_takes_the_highest_rate_of_a_blends_members(tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    rates = {"few_shot_clap": 48000, "probe_clap": 32000}
+    made = [(kind, 1.5, write_kind(kind, tmp_path / kind, rate=rates.get(kind, RATE))) for kind in kinds]
+    save_blend(tmp_path / "blend", made)
+    assert main(["export-onnx", "--model", str(tmp_path / "blend"), "--out", str(tmp_path / "m.onnx")]) == 0
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    rate = json.loads(session.get_modelmeta().custom_metadata_map["sample_rate_hz"])
+    assert rate == max(rates[kind] for kind in kinds if kind in rates)
+    heard = [resample(sound, RATE, rate) for sound in sounds()] + sounds()
+    found = np.stack([session.run(["probabilities"], {"waveform": sound})[0] for sound in heard])
+    np.testing.assert_allclose(found, open_classifier(tmp_path / "blend").probabilities(heard, rate), atol=1e-4)
+
+
 def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_other_classifier("wav2vec2", tmp_path / "wave")
-    slow = write_kind("probe", tmp_path / "slow", rate=8000)
+    slow = write_kind("probe", tmp_path / "slow", rate=12000)
     stats = write_kind("stats", tmp_path / "stats")
     save_blend(tmp_path / "rates", [("probe", 1.0, slow), ("stats", 1.0, stats)])
     save_blend(tmp_path / "waves", [("ast", 1.0, tmp_path / "wave")])
@@ -83,7 +98,7 @@ def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
         ("wave", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
         ("waves", "holds a Wav2Vec2ForSequenceClassification, which takes waveforms"),
         ("deaf", "the learner few_shot_clap hears through a pretrained model, and none was given"),
-        ("rates", "members hear clips at 8000 and 16000 Hz; a graph takes one rate"),
+        ("rates", "members hear clips at 12000 and 16000 Hz; in a graph each rate is a whole fraction"),
     ):
         assert main(["export-onnx", "--model", str(tmp_path / name), "--out", str(tmp_path / "m.onnx")]) == 2
         assert message in capsys.readouterr().err
