@@ -102,7 +102,7 @@ class Shown(Contract):
 def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
     """Collect what the page shows beyond `report`."""
     evaluation, filtered = inputs.evaluation, inputs.filtered
-    recipe = main_recipe(plan.methods, inputs.vanilla[0].recipe if inputs.vanilla else "")
+    recipe = _main_recipe(inputs, plan.methods)
     cards, left_out = _cards(inputs, plan, recipe)
     return Shown.of(
         evaluation,
@@ -127,11 +127,13 @@ def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
     )
 
 
-def main_recipe(methods: Mapping[str, Method], fallback: str) -> str:
-    """Name of the recipe whose clips are shown: the subject's, else that of the first method that filters."""
-    recipes = [methods[SUBJECT].recipe] if SUBJECT in methods else []
-    recipes += [methods[name].recipe for name in in_order(methods)]
-    return next((recipe.name for recipe in recipes if recipe is not None and recipe.filter), fallback)
+def _main_recipe(inputs: Inputs, methods: Mapping[str, Method]) -> str:
+    """Name of the recipe whose clips are shown: the subject's, else that of the first method with judged clips."""
+    judged = {clip.recipe for clip in [*inputs.accepted, *inputs.rejected]}
+    recipes = [methods[name].recipe for name in (*{SUBJECT} & methods.keys(), *in_order(methods))]
+    found = sorted((recipe for recipe in recipes if recipe is not None), key=lambda recipe: not recipe.filter)
+    vanilla = inputs.vanilla[0].recipe if inputs.vanilla else ""
+    return next((recipe.name for recipe in found if recipe.name in judged), vanilla)
 
 
 def _confusions(evaluation: Evaluation) -> dict[str, list[list[int]]]:

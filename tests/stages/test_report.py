@@ -339,6 +339,18 @@ def test_a_run_of_vanilla_clips_only_lets_one_hear_them(tmp_path: Path) -> None:
     assert "<audio " in (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
 
 
+def test_clips_that_no_filter_judged_are_heard_too(tmp_path: Path) -> None:
+    paths = make_run(tmp_path / "run")
+    recipe = METHODS["synthio_corpus"].recipe
+    assert recipe is not None
+    write_folder(paths["accepted"], synthetic_clips(recipe.name, accepted=True))
+    write_records(paths["rejected"] / "clips" / "metadata.jsonl", [])
+    methods = {name: METHODS[name].model_dump(mode="json") for name in ("gold", "corpus_label", "synthio_corpus")}
+    make(paths, tmp_path / "out", methods=methods)
+    text = (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+    assert "<audio " in text and "no synthetic clips to listen to" not in text
+
+
 def test_long_captions_are_shown_whole(tmp_path: Path) -> None:
     paths = make_run(tmp_path / "run")
     long = "a very long caption " * 40
