@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,17 @@ def build_tokenizer(vocabulary: Sequence[tuple[str, float]], max_length: int) ->
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Tokenise captions to ids and mask `(B, tokenizer.model_max_length)`, int64, padded as in `StableAudioPipeline`.
 
-    Captions are lowercased, as the corpus is. A caption that does not fit is truncated and logged.
+    Captions are lowercased, as the corpus is. A caption that does not fit is truncated, and logged at the first time.
     """
     lowered = [caption.lower() for caption in captions]
     limit = tokenizer.model_max_length
     batch = tokenizer(lowered, padding="max_length", truncation=True, max_length=limit)
     for caption, mask in zip(lowered, batch["attention_mask"], strict=True):
         if mask[-1] and (length := len(tokenizer(caption)["input_ids"])) > limit:
-            event(log, "caption_cut", caption=caption, tokens=length, limit=limit)
+            _log_cut(caption, length, limit)
     return torch.from_numpy(np.array(batch["input_ids"])), torch.from_numpy(np.array(batch["attention_mask"]))
+
+
+@cache
+def _log_cut(caption: str, tokens: int, limit: int) -> None:
+    event(log, "caption_cut", caption=caption, tokens=tokens, limit=limit)

@@ -41,10 +41,13 @@ def test_case_does_not_matter(tokenizer):
     assert torch.equal(tokenize(tokenizer, ["Sound of a Dog"])[0], tokenize(tokenizer, ["sound of a dog"])[0])
 
 
-def test_a_caption_that_is_too_long_is_cut_and_reported(tokenizer):
+def test_a_caption_that_is_too_long_is_cut_and_reported_once(tokenizer, monkeypatch):
+    told = []
+    monkeypatch.setattr("common.diffusion.text.event", lambda *_, **fields: told.append(fields["caption"]))
     long = "q" * 100
-    ids, mask = tokenize(tokenizer, [long])
-    assert ids.shape == mask.shape == (1, 64)
+    for _ in range(3):
+        ids, mask = tokenize(tokenizer, [long, "dog", long])
+    assert ids.shape == mask.shape == (3, 64) and told == [long]
 
 
 def test_a_vocabulary_without_special_pieces_is_an_error():
