@@ -19,6 +19,7 @@ from common.datasets.rows import SPLITS, Listing, Row, check_split_names
 from common.errors import DataError
 
 COLUMNS = ("path", "label", "split", "group")
+_TIMES = frozenset(f"{name}{unit}" for name in ("start", "end", "onset", "offset") for unit in ("", "_time", "_s"))
 
 
 def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
@@ -47,6 +48,12 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
         named = next(f"{drop.source}: {drop.detail}" for drop in listing.dropped if drop.reason == "conflicting_rows")
         raise DataError(f"{labels}: every row of class {lost[0]!r} contradicts another one ({named}); correct the rows")
     listing.notices += [*groups.notices(), *groups.alike()]
+    if times := [name for name in listing.ignored_columns if name in _TIMES]:
+        message = (
+            f"{', '.join(times)} of {labels} are not used: every file is taken whole; if rows name parts of files, cut "
+            "these into files of their own"
+        )
+        listing.notices.append(Notice("whole_files", message))
     return listing
 
 
@@ -170,7 +177,7 @@ def _read_label_file(path: Path) -> tuple[list[str], Iterable[tuple[int, dict[st
             f"cannot read label file {path}: {error.strerror}; correct `labels:` in the dataset file{near(path)}"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"label file {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise DataError(f"label file {path} is not UTF-8 (byte {error.start}); save it as a CSV in UTF-8") from error
     if not text.strip():
         raise DataError(f"label file {path} is empty; expected the columns path and label")
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
@@ -192,10 +199,14 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         raise DataError(f"label file {path}: the column {twice[0]} occurs twice; rename or remove the one not meant")
 
 
+def delimiter(header: str) -> str:
+    """What separates the columns of a table with this header: comma, semicolon or tab."""
+    return max(",;\t", key=header.count)
+
+
 def _csv(path: Path, text: str) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
-    header = text.lstrip("\n").split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    separator = delimiter(text.lstrip("\n").split("\n", 1)[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     rows: list[tuple[int, dict[str, Any]]] = []
     columns: list[str] = []
     try:
@@ -212,7 +223,7 @@ def _csv(path: Path, text: str) -> tuple[list[str], Iterable[tuple[int, dict[str
             if len(values) > len(columns):
                 raise DataError(
                     f"{path}, line {reader.line_num}: {len(values)} values for {len(columns)} columns; put a value "
-                    f"that holds {delimiter!r} in double quotes"
+                    f"that holds {separator!r} in double quotes"
                 )
             rows.append((reader.line_num, dict(zip(columns, values, strict=False))))
     except csv.Error as error:

@@ -110,7 +110,7 @@ class Spellings:
         return f" (first in {found[0]})" if found else ""
 
     def notices(self, known: Collection[str] = ()) -> list[Notice]:
-        """Notices of texts in several spellings that were taken as one, and of those that may stand for no value."""
+        """Notices of texts in several spellings taken as one, and of those that may be no value or several."""
         found = []
         for text, spellings in self._places.items():
             if len(spellings) > 1:
@@ -126,6 +126,13 @@ class Spellings:
                     "what tools write for a missing value"
                 )
                 found.append(Notice("perhaps_no_value", f"{message}; {_REMEDIES[self._what]}"))
+            parts = {canonical(part) for part in re.split("[;|,]", text)} - {text}
+            if self._what == "label" and text not in known and parts & self._places.keys():
+                message = (
+                    f"label {text!r}{self.first(text)} is one class, but reads like several; if it is several, put ';' "
+                    "or '|' between them, and `multi_label: true` into the dataset file"
+                )
+                found.append(Notice("perhaps_several", message))
         return found
 
     def alike(self) -> list[Notice]:

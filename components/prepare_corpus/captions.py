@@ -8,10 +8,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self, TextIO, TypeVar
 
-from common.audio.walk import AUDIO_SUFFIXES
+from common.audio.walk import AUDIO_SUFFIXES, is_text
+from common.datasets.labelled import delimiter
 from common.datasets.labels import stands_for_no_value
 from common.errors import DataError
 from common.registered import member, names
@@ -55,14 +57,14 @@ class Format(NamedTuple):
 
     Attributes:
         read: file, callback and seed (of the wording of weak captions) to the captions, in the order of the file.
-        suffix: of files that are of this format whatever they hold.
+        suffixes: of files that are of this format whatever they hold.
         beside: files that are read with it.
         starts: whether a first row that is no header is of this format.
     """
 
     read: Callable[[Path, OnBad, int], Iterator[CaptionRow]]
     columns: frozenset[str]
-    suffix: str | None = None
+    suffixes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     starts: Callable[[Sequence[str]], bool] = lambda cells: False
 
@@ -110,20 +112,18 @@ def detect_format(path: Path) -> str:
     """
     known = formats()
     for name, each in known.items():
-        if each.suffix == path.suffix.lower():
+        if path.suffix.lower() in each.suffixes:
             return name
     # A header may look like a comment: `# YouTube ID, caption`.
     for comments in (False, True):
         rows = read_rows(path, lambda where, reason: None, comments=comments)
         first = next(rows, (0, []))[1]
-        fitting = [name for name, each in known.items() if each.columns <= {*_columns(first)} or each.starts(first)]
+        fitting = [name for name, each in known.items() if each.columns <= {*map(column, first)} or each.starts(first)]
         if fitting:
             return max(fitting, key=lambda name: (name == "plain", len(known[name].columns)))
-    raise unreadable(
-        path,
-        f"its first row {', '.join(first)!r:.100} fits none of the formats {', '.join(known)}; the simplest is a CSV "
-        "with the columns `file` and `caption`",
-    )
+    row = f"its first row {', '.join(first)!r:.100} fits none of the formats {', '.join(known)}"
+    found = row if all(map(is_text, first)) else "it is no text in UTF-8"
+    raise unreadable(path, f"{found}; the simplest is a CSV in UTF-8 with the columns `file` and `caption`")
 
 
 def youtube_id(name: str) -> str | None:
@@ -301,15 +301,18 @@ def read_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[int, str]]:
 
 
 def read_rows(path: Path, on_bad: OnBad, *, comments: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """`(line number, cells)` of each CSV record, including the header.
+    """`(line number, cells)` of each CSV record, including the header, which tells comma, semicolon or tab.
 
     Args:
         on_bad: called for a row that is too long, which is skipped.
-        comments: skip lines that start with `#`, and ignore a space after a comma, as AudioSet's files have both.
+        comments: skip lines that start with `#`, as AudioSet's files have them; the separator is a comma.
 
     Raises DataError: broken quoting; the rest of the file cannot be split into records.
     """
-    return _records(path, on_bad, comments, lambda lines: csv.reader(lines, strict=True, skipinitialspace=comments))
+    with open_text(path) as file:
+        mark = "," if comments else delimiter(file.readline(MAX_RECORD_CHARACTERS))
+    reader = partial(csv.reader, delimiter=mark, strict=True, skipinitialspace=True)
+    return _records(path, on_bad, comments, reader)
 
 
 def _records(
@@ -351,30 +354,34 @@ def read_table(
     Column names are normalised: lower case, no leading `#`, `_` for spaces. A row without the required columns, or
     with more cells than columns, goes to `on_bad`.
 
-    Raises DataError: a required column is missing (`expected` names the columns in words), or the quoting is broken.
+    Raises DataError: a required column is missing (`expected` names the columns in words) or occurs twice, or the
+    quoting is broken.
     """
     rows = read_rows(path, on_bad)
-    columns = _columns(next(rows, (0, []))[1])
+    columns = list(map(column, next(rows, (0, []))[1]))
     if not set(required) <= set(columns):
-        found = ", ".join(columns)[:200] or "none"
-        raise unreadable(
-            path, f"expected {expected} as columns, found {found}; correct the header or name another format"
-        )
+        found = f"found {', '.join(columns)[:200] or 'none'}"
+        raise unreadable(path, f"expected {expected} as columns, {found}; correct the header or name another format")
+    if twice := [name for name in (*required, "label") if columns.count(name) > 1]:
+        raise unreadable(path, f"the column {twice[0]} occurs twice; rename or remove the one not meant")
     for record, (line, cells) in enumerate(rows, start=1):
+        # Spreadsheets write empty cells behind the last column.
+        while len(cells) > len(columns) and not cells[-1].strip():
+            cells.pop()
         where = f"{path}, record {record}, line {line}"
         values = dict(zip(columns, cells, strict=False))
         if len(cells) > len(columns):
-            on_bad(
-                where, f"columns: {len(cells)} cells for {len(columns)} columns; put text that holds commas in quotes"
-            )
+            count = f"{len(cells)} cells for {len(columns)} columns"
+            on_bad(where, f"columns: {count}; put text that holds commas in quotes")
         elif not set(required) <= set(values):
             on_bad(where, f"columns: {len(cells)} cells, expected {expected}")
         else:
             yield where, values
 
 
-def _columns(cells: Sequence[str]) -> list[str]:
-    return [" ".join(cell.lstrip("# \t").lower().split()).replace(" ", "_") for cell in cells]
+def column(name: str) -> str:
+    """Name of a column in lower case, without a leading `#`, and with `_` for spaces."""
+    return " ".join(name.lstrip("# \t").lower().split()).replace(" ", "_")
 
 
 def table_format(columns: Sequence[str], expected: str, pair: Callable[[dict[str, str]], tuple[str, str]]) -> Format:

@@ -1,4 +1,4 @@
-"""Our own caption file: a CSV, or JSON lines (suffix `.jsonl`), of `file`, `caption` and optionally `label`."""
+"""Our own caption file: a CSV, or JSON lines (`.jsonl`, `.ndjson`), of `file`, `caption` and optionally `label`."""
 
 import json
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from components.prepare_corpus.captions import (
     check_text,
     clean_caption,
     clean_label,
+    column,
     convert,
     file_stem,
     read_lines,
@@ -23,11 +24,12 @@ from components.prepare_corpus.captions import (
 )
 
 COLUMNS = ("file", "caption")
+_LINES = (".jsonl", ".ndjson")
 _EXPECTED = "`file` and a `caption` (and a `label`, where known)"
 
 
 def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
-    if path.suffix.lower() == ".jsonl":
+    if path.suffix.lower() in _LINES:
         return convert(_json_lines(path, on_bad), _rows, on_bad)
     return convert(read_table(path, on_bad, COLUMNS, _EXPECTED), _rows, on_bad)
 
@@ -43,15 +45,17 @@ def _json_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]
             on_bad(where, f"not_json: {error}")
             continue
         if isinstance(value, dict):
-            yield where, value
+            yield where, {column(name): each for name, each in value.items()}
         else:
             on_bad(where, f"columns: expected {_EXPECTED}, found {value!r:.60}")
 
 
 def _rows(values: dict[str, Any]) -> list[CaptionRow]:
     told = [values.get(name) for name in (*COLUMNS, "label")]
-    file, caption, label = ("" if value is None or isinstance(value, dict | list) else str(value) for value in told)
+    file, caption, label = ("" if value is None else str(value) for value in told)
     found = f"found file={file!r:.60} caption={caption!r:.60}"
+    if any(isinstance(value, dict | list) for value in told):
+        raise BadRow("columns", f"expected one text each, in a row for each caption, {found} label={label!r:.60}")
     expected = f"expected `file` and a `caption` of 1 to {MAX_CAPTION_CHARACTERS} characters on one line"
     if not file or len(file) > MAX_FILE_CHARACTERS:
         raise BadRow("file", f"{expected}, {found}")
@@ -63,4 +67,4 @@ def _rows(values: dict[str, Any]) -> list[CaptionRow]:
         raise BadRow(reason, f"{expected}, {found}") from bad
 
 
-FORMAT = Format(_read, frozenset(COLUMNS), suffix=".jsonl")
+FORMAT = Format(_read, frozenset(COLUMNS), suffixes=_LINES)

@@ -207,4 +207,4 @@ def _clip_id(name: Any) -> str:
 _TABLE = table_format(
     ("file_name", "caption"), "file_name and caption", lambda cells: (_clip_id(cells["file_name"]), cells["caption"])
 )
-FORMAT = Format(_read, _TABLE.columns, suffix=".json")
+FORMAT = Format(_read, _TABLE.columns, suffixes=(".json",))

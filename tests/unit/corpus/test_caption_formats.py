@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -48,6 +49,55 @@ def test_other_spellings_of_the_formats_are_found_and_read(tmp_path: Path) -> No
         "audioset_eval.csv": ("wavcaps", [CaptionRow("s9d-2nhuJCQ_30000", None, "music is played", None)]),
         "sb_final.json": ("wavcaps", [CaptionRow("2219", None, "landing", None)]),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", 'file;caption;label\nx/a.wav;"A bell; rung";bell\nb.wav;Rain, and wind;\n'),
+        ("a.tsv", "\ufefffile\tcaption\tlabel\r\nx/a.wav\tA bell; rung\tbell\r\nb.wav\tRain, and wind\r\n"),
+        ("a.csv", 'file, caption, label\nx/a.wav, "A bell; rung", bell,,\nb.wav, "Rain, and wind",, ,\n'),
+        (
+            "a.jsonl",
+            '{"File":"x/a.wav","Caption":"A bell; rung","label ":"bell"}\n{"file":"b.wav","caption":"Rain, and wind"}',
+        ),
+        (
+            "a.ndjson",
+            '{"file":"x/a.wav","caption":"A bell; rung","label":"bell"}\n{"file":"b.wav","caption":"Rain, and wind"}',
+        ),
+    ],
+    ids=["semicolons", "tabs", "spaces and empty cells", "names in upper case", "another suffix"],
+)
+def test_tables_are_read_in_the_forms_that_tools_write(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert list(read_captions(tmp_path / name, detect_format(tmp_path / name), no_bad)) == [
+        CaptionRow("a", "x/a.wav", "a bell; rung", "bell"),
+        CaptionRow("b", "b.wav", "rain, and wind", None),
+    ]
+
+
+@pytest.mark.parametrize("name", ["caption", "label"])
+def test_a_column_that_occurs_twice_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"file,caption,label,{name}\na.wav,A bell,bell,rain\n")
+    with pytest.raises(DataError, match=f"the column {name} occurs twice"):
+        list(read_captions(path, "plain", no_bad))
+
+
+@pytest.mark.parametrize("field", ["file", "caption", "label"])
+def test_a_list_in_json_is_no_text(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"file": "a.wav", "caption": "A bell", "label": "bell", field: ["x", "y"]}) + "\n")
+    bad: list[str] = []
+    assert not list(read_captions(path, "plain", lambda where, reason: bad.append(reason)))
+    assert len(bad) == 1 and bad[0].startswith("columns: expected one text each") and "['x', 'y']" in bad[0]
+
+
+def test_a_file_of_another_encoding_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("file,caption\na.wav,A bell\n".encode("utf-16"))
+    with pytest.raises(DataError, match="no text in UTF-8; the simplest"):
+        detect_format(path)
 
 
 def test_a_format_is_one_module(tmp_path: Path) -> None:

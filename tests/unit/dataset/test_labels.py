@@ -96,6 +96,21 @@ def test_labels_that_may_stand_for_no_value_are_kept_and_told_with_their_rows(tm
     assert from_csv(tmp_path, "rain", label, classes=("rain", label)).notices == []
 
 
+@pytest.mark.parametrize(("label", "several"), [("dog;rain", False), ("thunder| dog", False), ("dog, rain", True)])
+def test_labels_that_read_like_several_are_told(tmp_path: Path, label: str, several: bool) -> None:
+    listing = from_csv(tmp_path, "dog", "rain", label, multi_label=several)
+    ((code, message, _),) = listing.notices
+    assert code == "perhaps_several" and f"label {label!r} (first in line 4)" in message
+    assert from_csv(tmp_path, "dog", label, classes=("dog", label)).notices == []
+    assert from_csv(tmp_path, "dog", "wind, strong").notices == []
+
+
+def test_columns_of_times_are_told_since_files_are_taken_whole(tmp_path: Path) -> None:
+    listing = from_csv(tmp_path, *("dog", "rain"), header="path,label,onset,END,note")
+    ((code, message, _),) = listing.notices
+    assert code == "whole_files" and message.startswith("onset, end of ")
+
+
 @pytest.mark.parametrize(
     "label", ["", " ", "\u00a0", "\ufeff", "\u200b", "#N/A", "<NA>", "#REF!", "\\N", "#DIV/0!", "1.#QNAN"]
 )
