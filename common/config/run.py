@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -119,6 +120,10 @@ def with_llm_endpoint(config: RunConfig, address: str) -> RunConfig:
     return validated(RunConfig, values, "llm_endpoint", secret=True)
 
 
+_PAIRS = re.compile(r"""\s+(?=\w+(?:\.\w+)*=)(?=(?:[^"]|"[^"]*")*$)""")
+"""White space before a name with `=`, outside of double quotes."""
+
+
 class _Begun(dict[str, Any]):
     """A section that was null and has got some fields; whether it has all that it needs, validation says."""
 
@@ -126,12 +131,14 @@ class _Begun(dict[str, Any]):
 def with_overrides(settings: Settings, overrides: str) -> Settings:
     """Apply space-separated `section.field=value` pairs, values in YAML, such as `align_t2a.optim.steps=50 rounds=1`.
 
+    A value may hold spaces, as a path does; it ends before the next name with `=`.
+
     Raises ConfigError: unknown field (the message lists near ones), or a bad value.
     """
     if not overrides.split():
         return settings
     values = settings.model_dump()
-    for pair in overrides.split():
+    for pair in _PAIRS.split(overrides.strip()):
         _override(values, pair)
         # A later override may make this one valid, so ignore errors here; a valid state gains new defaults.
         with suppress(ValidationError):

@@ -1,10 +1,11 @@
 """Reads preset, dataset, methods and overrides, checks them, writes the settings of every stage."""
 
+from shlex import quote
 from typing import Any
 
 from common.config.methods import resolve_methods
 from common.config.run import load_preset, with_llm_endpoint, with_reused_t2a
-from common.datasets.registry import find_dataset
+from common.datasets.registry import dataset_names, find_dataset
 from common.errors import ConfigError
 from common.learners.architectures import check_encoders
 from common.log import event, get_logger
@@ -52,7 +53,16 @@ def run(
         "preset": preset,
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
         "n": clips,
-        "command": _command(spec.name, preset, n, methods, replicates, reuse_t2a_from, llm_endpoint, overrides),
+        "command": _command(
+            spec.name if spec.name in dataset_names() else f"{spec.name}.yaml",
+            preset,
+            n,
+            methods,
+            replicates,
+            reuse_t2a_from,
+            llm_endpoint,
+            overrides,
+        ),
     }
     plans = resolve(config, spec, n, chosen, replicates, asked, data_version)
     # Last, because the other checks ask no store.
@@ -66,12 +76,13 @@ def run(
 def _command(
     dataset: str, preset: str, n: int, methods: str, replicates: int, reuse: str, endpoint: str, overrides: str
 ) -> str:
+    quoted = overrides.replace("'", "'\\''")
     given = {
         "N": str(n or ""),
         "METHODS": methods.replace(" ", ","),
-        "REUSE_T2A_FROM": reuse,
+        "REUSE_T2A_FROM": quote(reuse) if reuse else "",
         "LLM_ENDPOINT": endpoint,
-        "OVERRIDES": f"'{overrides}'" if overrides else "",
+        "OVERRIDES": f"'{quoted}'" if overrides else "",
     }
     parts = [f"make run-pipeline DATASET={dataset} PRESET={preset} SEEDS={replicates}"]
     return " ".join([*parts, *(f"{name}={value}" for name, value in given.items() if value)])

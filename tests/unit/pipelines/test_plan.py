@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +249,21 @@ def test_overrides_begin_a_section_that_is_null() -> None:
         load_preset("tiny", f"{fields} pretrain_t2a.optim.steps.more=1")
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("/my data/a corpus", "/my data/a corpus"),
+        ('"/my data/n=50: all  of it"', "/my data/n=50: all  of it"),
+        ("'/my data'", "/my data"),
+    ],
+)
+def test_the_value_of_an_override_may_hold_spaces(written: str, value: str) -> None:
+    changed = load_preset("tiny", f" prepare_corpus.audio_dir={written}\n rounds=1 ")
+    assert (changed.prepare_corpus.audio_dir, changed.rounds) == (value, 1)
+    with pytest.raises(ConfigError, match=r"rounds: .*found '1 seed'"):
+        load_preset("tiny", "rounds=1 seed")
+
+
 @pytest.mark.parametrize("value", ["[1", "{a", "'open", "caf\udce9", "@x", "\x07", "a:b:\udcff"])
 def test_an_override_whose_value_cannot_be_read_is_told(value: str) -> None:
     with pytest.raises(ConfigError, match="its value is no valid YAML"):
@@ -265,6 +282,21 @@ def test_a_reused_model_takes_the_place_of_training() -> None:
     plans = dict(zip(PLANS, run("demo", "tiny", 0, "", 1, "", "", "s3://bucket/t2a"), strict=True))
     assert plans["pretrain_t2a"]["settings"]["reuse"] == "s3://bucket/t2a"
     assert "REUSE_T2A_FROM=s3://bucket/t2a" in plans["report"]["command"]
+
+
+def test_the_command_of_a_report_can_be_typed(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.wav").write_bytes(b"")
+    overrides, reuse = "prepare_corpus.audio_dir='/my corpus'", "/my runs/t2a"
+    plans = dict(
+        zip(PLANS, run(f"{{name: own, audio: {tmp_path}}}", "tiny", 0, "", 1, overrides, "", reuse), strict=True)
+    )
+    typed = dict(word.split("=", 1) for word in shlex.split(plans["report"]["command"])[2:])
+    assert typed == {
+        **{"DATASET": "own.yaml", "PRESET": "tiny", "SEEDS": "1"},
+        **{"OVERRIDES": overrides, "REUSE_T2A_FROM": reuse},
+    }
 
 
 def test_an_llm_endpoint_writes_and_revises_the_captions_of_any_preset() -> None:
