@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from common.errors import DataError, Interrupted, one_line
 from pipelines.commands.printing import print_json_array
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from common.learners.opened import Opened
 
 OPTIONS = {"--model": ..., "--audio": ..., "--json": False}
@@ -42,7 +45,8 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
 
     Yields:
         Per file `{file, label, probability, probabilities}` with the most probable label; where clips may have several
-        labels also `labels`, those at or above the model's threshold; `{file, error}` for a file that cannot be read.
+        labels also `labels`, those at or above the model's threshold; `silent` for a file with nothing above -60 dBFS;
+        `{file, error}` for a file that cannot be read.
 
     Raises:
         ConfigError: the model takes features of an unsupported kind.
@@ -62,14 +66,29 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
 
 
 def _classified(classifier: Opened, file: Path) -> dict[str, Any]:
-    row = classifier.of_file(file)
+    from common.audio.signal import SILENCE_DBFS, MonoStream, open_mono
+
+    low, high = 0.0, 0.0
+
+    def measured(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal low, high
+        for block in blocks:
+            low, high = min(low, float(block.min())), max(high, float(block.max()))
+            yield block
+
+    @contextmanager
+    def source(rate_hz: int) -> Iterator[MonoStream]:
+        with open_mono(file, rate_hz) as audio:
+            yield audio._replace(blocks=measured(audio.blocks))
+
+    row = classifier.heard(source)
     best = int(row.argmax())
     by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
     found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
     if classifier.multi_label:
         threshold = 0.5 if classifier.threshold is None else classifier.threshold
         found["labels"] = sorted((x for x in by_label if by_label[x] >= threshold), key=lambda x: -by_label[x])
-    return found
+    return found | ({"silent": True} if max(high, -low) < 10 ** (SILENCE_DBFS / 20) else {})
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,6 +104,8 @@ def run(options: argparse.Namespace) -> int:
         if "error" in row:
             failed = True
             print(f"error: {row['file']}: {row['error']}", file=sys.stderr, flush=True)
+        elif "silent" in row:
+            print(f"note: {row['file']}: silent, so that the answer says nothing", file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 

@@ -85,6 +85,17 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
     assert "bad.wav" in printed.err
 
 
+def test_a_silent_file_is_told_beside_its_answer(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, peak in (("digital.wav", 0.0), ("quiet.wav", 9e-4), ("soft.wav", 2e-3)):
+        soundfile.write(tmp_path / name, peak * np.sin(np.arange(8000) / 5), 16000, subtype="FLOAT")
+    assert main(["classify", "--model", str(model), "--audio", str(tmp_path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert [row.get("silent", False) for row in json.loads(printed.out)] == [True, True, False]
+    assert printed.err.count("silent, so that the answer says nothing") == 2 and "soft.wav" not in printed.err
+
+
 def test_answers_and_errors_come_one_by_one_and_json_stays_whole(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
