@@ -86,8 +86,9 @@ def method_rows(report: Report, n: int | None = None) -> dict[str, MethodRow]:
 
 
 def axis(rows: Iterable[MethodRow]) -> tuple[float, float]:
-    """Axis of the bars of the table of methods."""
-    return charts.span([end for row in rows for end in (row.told.score.low, row.told.score.high)])
+    """Axis of the bars of the table of methods; no score is above 1."""
+    low, high = charts.span([end for row in rows for end in (row.told.score.low, row.told.score.high)])
+    return low - max(0.0, high - 1), min(high, 1.0)
 
 
 def learner_rows(report: Report) -> dict[str, list[tuple[Interval, bool] | None]]:

@@ -5,6 +5,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from common.records.clips import SyntheticClip, write_records
 from common.storage import read_json, write_json
 from components.report.page import page_of
 from components.report.run import run
-from components.report.sections import confusions
+from components.report.sections import axis, confusions
 from components.report.shown import Shown
 from tests.unit.report.artifacts import (
     HOSTILE,
@@ -337,6 +338,12 @@ def test_a_run_of_vanilla_clips_only_lets_one_hear_them(tmp_path: Path) -> None:
     methods = {name: METHODS[name].model_dump(mode="json") for name in ("gold", "vanilla")}
     make(paths, tmp_path / "out", methods=methods)
     assert "<audio " in (tmp_path / "out" / "results" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("scores", "ends"), [([1.0], (0.8, 1.0)), ([0.93, 1.0], (0.8, 1.0)), ([0.4, 1.0], (0.4, 1.0))])
+def test_the_axis_of_scores_ends_at_one(scores: list[float], ends: tuple[float, float]) -> None:
+    rows = [SimpleNamespace(told=SimpleNamespace(score=SimpleNamespace(low=min(scores), high=max(scores))))]
+    assert axis(rows) == pytest.approx(ends)  # type: ignore[arg-type]
 
 
 def test_clips_that_no_filter_judged_are_heard_too(tmp_path: Path) -> None:
