@@ -80,7 +80,7 @@ class Inputs:
         )
 
     def possible(self, plan: TrainClassifierPlan) -> TrainClassifierPlan:
-        """Remove from `plan` the methods whose clips neither dataset nor corpus has."""
+        """Remove from `plan` the methods whose clips neither dataset nor corpus has. Raises DataError: none is left."""
         lacking = [
             name
             for name, method in plan.methods.items()
@@ -89,6 +89,9 @@ class Inputs:
         ]
         for name in lacking:
             event(log, "left_out", method=name, reason=plan.methods[name].without_clips)
+        if len(lacking) == len(plan.methods):
+            reasons = "; ".join(f"{name}: {plan.methods[name].without_clips}" for name in lacking)
+            raise DataError(f"no method is left to train ({reasons}); name others in METHODS too, such as gold")
         return plan.model_copy(update={"methods": {n: m for n, m in plan.methods.items() if n not in lacking}})
 
     def oracle_job(self, plan: TrainClassifierPlan) -> Job:

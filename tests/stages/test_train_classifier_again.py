@@ -12,6 +12,7 @@ import pytest
 
 import common.runtime.parallel
 import components.train_classifier.jobs as jobs
+from common.errors import DataError
 from tests.kit.corpus import write_corpus
 from tests.kit.hashing import hash_dir
 from tests.kit.sounds import CLASS_LABELS
@@ -63,6 +64,12 @@ def test_without_generated_clips_no_oracle_is_trained(world: World, tmp_path: Pa
     assert trained and not any("oracle" in name for name in trained)
     assert not (tmp_path / "out" / "oracle").exists()
     assert "oracle" not in json.loads((tmp_path / "out" / "selection.json").read_text())
+
+
+def test_a_run_whose_methods_all_lack_clips_says_so(world: World, tmp_path: Path, trained: list[str]) -> None:
+    with pytest.raises(DataError, match=r"no method is left to train \(synthio_corpus: the corpus holds no clip of"):
+        train(world, tmp_path / "out", methods=("synthio_corpus",))
+    assert not trained
 
 
 def test_noise_of_the_corpus_and_combinations_are_made_anew_when_they_change_and_only_then(
