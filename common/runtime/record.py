@@ -4,6 +4,7 @@
 is left as data for the runner, also where it came outside a stage's frame.
 """
 
+import errno
 import runpy
 import sys
 import traceback
@@ -20,6 +21,8 @@ PROGRAM, EXECUTOR = "common.runtime.record", "kfp.dsl.executor_main"
 LONGEST = 600
 """Characters of a reason; the log has all."""
 NO_MEMORY = "most often the machine ran out of memory: close other programs, or take a smaller preset or N"
+
+NO_SPACE = "free some space, also for temporary files (TMPDIR), and run the same command again: finished work is kept"
 
 
 class StageRecord(Contract):
@@ -43,6 +46,8 @@ def reason(error: BaseException) -> str:
         place = f", raised in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
         told = f"{type(error).__name__}{place}"
     told = shortened(told)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{told}; {NO_SPACE}"
     return f"{told}; {NO_MEMORY}" if isinstance(error, MemoryError | BrokenProcessPool) else told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -38,6 +39,10 @@ CASES = {
     "an unexpected error": (fail(KeyError("label")), "KeyError: 'label'"),
     "no message": (fail(AssertionError()), f"AssertionError, {HERE}"),
     "no memory": (fail(MemoryError()), f"MemoryError, {HERE}"),
+    "no space": (
+        fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        "OSError: [Errno 28] No space left on device; free some space, also for temporary files (TMPDIR), and run",
+    ),
     "several lines": (
         fail(RuntimeError("loading:\n\tmissing a.b\n\tsize of c")),
         "RuntimeError: loading: missing a.b size of c",
