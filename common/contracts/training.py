@@ -100,6 +100,7 @@ class Member(Contract):
 
     learner: str
     temperature: float
+    weight: float = Field(1.0, description="its share in the mean, relative to the others'")
 
 
 class Blend(Losses, OnValidation):
@@ -112,6 +113,7 @@ class Calibrated(Losses):
     """Figures of a model with its temperature; all that learners.json says of AST."""
 
     temperature: float
+    weight: float = Field(description="in a blend: the inverse of the loss on the clips that judge it")
 
 
 class Trial(Contract):

@@ -9,7 +9,7 @@ from scipy.special import expit, logit, softmax
 
 from common.classifier.scores import macro_f1, multi_label_macro_f1, multi_label_map
 from common.config.learners import BLEND
-from common.contracts.training import Losses
+from common.contracts.training import Losses, Member
 
 Name = TypeVar("Name")
 Floats = NDArray[np.float64]
@@ -26,9 +26,15 @@ def tempered(probabilities: Floats, temperature: float, multi_label: bool) -> Fl
     return np.asarray(softmax(np.log(kept) / temperature, axis=-1))
 
 
-def blended(members: Iterable[tuple[Floats, float]], multi_label: bool) -> Floats:
-    """Mean of the tempered probabilities (N, labels) of members, each with its temperature."""
-    return np.asarray(np.mean([tempered(*member, multi_label) for member in members], axis=0))
+def blended(heard: Iterable[tuple[Floats, Member]], multi_label: bool) -> Floats:
+    """Weighted mean of the tempered probabilities (N, labels) of the members of a blend."""
+    return weighted_mean((tempered(told, member.temperature, multi_label), member.weight) for told, member in heard)
+
+
+def weighted_mean(parts: Iterable[tuple[Floats, float]]) -> Floats:
+    """Mean of arrays of one shape, each with its weight."""
+    rows, weights = zip(*parts, strict=True)
+    return np.asarray(np.average(rows, axis=0, weights=weights))
 
 
 def fit_temperature(probabilities: Floats, targets: Floats, multi_label: bool) -> float:

@@ -16,6 +16,7 @@ from common.audio.signal import LEVEL_DBFS, MAX_GAIN_DB, resample
 from common.clap.scorer import ClapScorer
 from common.classifier.features import FRAME_LENGTH, LogMel
 from common.classifier.model import Classifier
+from common.contracts.training import Member
 from common.errors import ConfigError
 from common.learners.calibration import LEAST
 from common.learners.front_ends import Clap, FrontEnd, Traced, Whisper
@@ -165,7 +166,7 @@ def _module(hears: FrontEnd, learner: str) -> nn.Module:
     )
 
 
-class Member(nn.Module):
+class Part(nn.Module):
     """Logits (labels,) of one mono waveform (T,) at `factor` times the rate of `logits`, of any length."""
 
     _taps: Tensor
@@ -196,32 +197,33 @@ class Member(nn.Module):
 
 
 class Answer(nn.Module):
-    """Probabilities (labels,) of one mono waveform (T,) of any length: the mean of those of the members.
+    """Probabilities (labels,) of one mono waveform (T,) of any length: the weighted mean of those of the members.
 
-    Without temperatures these are the only member's as they are. `window_s` is that of the longest window, or 2.
+    Without members these are the only part's as they are. `window_s` is that of the longest window, or 2.
     """
 
-    def __init__(self, members: list[Member], temperatures: list[float] | None, multi_label: bool) -> None:
+    def __init__(self, parts: list[Part], members: list[Member], multi_label: bool) -> None:
         super().__init__()
-        self.members, self.temperatures, self.multi_label = nn.ModuleList(members), temperatures, multi_label
-        self.shortest = max(member.shortest for member in members)
-        self.window_s = max(member.window_s for member in members) or 2.0
+        self.parts, self.members, self.multi_label = nn.ModuleList(parts), members, multi_label
+        self.shortest = max(part.shortest for part in parts)
+        self.window_s = max(part.window_s for part in parts) or 2.0
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Probabilities of a waveform, float32."""
-        found = [self._probabilities(member(waveform).double()) for member in self.members]
-        if self.temperatures is not None:
-            found = [self._tempered(one, t) for one, t in zip(found, self.temperatures, strict=True)]
-        return torch.stack(found).mean(dim=0).float()
+        found = [self._probabilities(part(waveform).double()) for part in self.parts]
+        if not self.members:
+            return found[0].float()
+        tempered = [self._tempered(*each) for each in zip(found, self.members, strict=True)]
+        return (torch.stack(tempered).sum(dim=0) / sum(member.weight for member in self.members)).float()
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=0)
 
-    def _tempered(self, probabilities: Tensor, temperature: float) -> Tensor:
-        """As `calibration.tempered`, in double precision like there."""
+    def _tempered(self, probabilities: Tensor, member: Member) -> Tensor:
+        """As `calibration.tempered`, in double precision like there, times the weight."""
         kept = probabilities.clamp(LEAST, 1 - LEAST)
         logits = kept.log() - (1 - kept).log() if self.multi_label else kept.log()
-        return self._probabilities(logits / temperature)
+        return member.weight * self._probabilities(logits / member.temperature)
 
 
 def _filled(waveform: Tensor, length: int) -> Tensor:
@@ -246,10 +248,10 @@ def answer(folder: Path, opened: Opened) -> Answer:
             f"{folder} is a blend whose members hear clips at {rates} Hz; in a graph each rate is a whole fraction of "
             "the highest: export the members, each a classifier of its own, or use `make classify`"
         )
-    members = opened.members if isinstance(opened, OpenedBlend) else [(opened, 1.0)]
-    modules = [Member(_logits(folder, each), highest // each.sample_rates_hz[0]) for each, _ in members]
-    temperatures = [temperature for _, temperature in members] if isinstance(opened, OpenedBlend) else None
-    return Answer(modules, temperatures, opened.multi_label).eval()
+    members = opened.members if isinstance(opened, OpenedBlend) else ()
+    singles = [each for each, _ in members] or [opened]
+    parts = [Part(_logits(folder, each), highest // each.sample_rates_hz[0]) for each in singles]
+    return Answer(parts, [member for _, member in members], opened.multi_label).eval()
 
 
 def _logits(folder: Path, opened: Opened) -> nn.Module:

@@ -1,7 +1,7 @@
 """Whatever classifier a run delivers, opened from its directory: a transformers model, a learner, or a blend.
 
 A blend is a directory with `learner.json` that names its members, whose directories stand under `members/`; its answer
-is the mean of their tempered probabilities.
+is the weighted mean of their tempered probabilities.
 """
 
 import math
@@ -30,6 +30,7 @@ from common.classifier.inference import (
 )
 from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.config.learners import BLEND, LEARNERS, is_encoder_probe
+from common.contracts.training import Member
 from common.errors import DataError, StorageError, unknown_name
 from common.learners.calibration import Floats, blended
 from common.learners.model import RECORD, LearnerModel, load_learner
@@ -126,7 +127,7 @@ class OpenedLearner(Opened):
 class OpenedBlend(Opened):
     """A blend's directory."""
 
-    members: tuple[tuple[Opened, float], ...]
+    members: tuple[tuple[Opened, Member], ...]
 
     @property
     def sample_rates_hz(self) -> tuple[int, ...]:
@@ -135,11 +136,11 @@ class OpenedBlend(Opened):
 
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip."""
-        return blended(((member.heard(source)[None], t) for member, t in self.members), self.multi_label)[0]
+        return blended(((each.heard(source)[None], member) for each, member in self.members), self.multi_label)[0]
 
     def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
         """Probabilities (clips, labels)."""
-        heard = ((member.probabilities(waveforms, sample_rate_hz), t) for member, t in self.members)
+        heard = ((each.probabilities(waveforms, sample_rate_hz), member) for each, member in self.members)
         return blended(heard, self.multi_label)
 
 
@@ -192,18 +193,17 @@ def _open_single(folder: Path) -> Opened:
 def _open_blend(folder: Path, record: dict[str, Any]) -> OpenedBlend:
     try:
         labels = tuple(str(label) for label in record["labels"])
-        told = [(str(each["learner"]), float(each["temperature"]), str(each["folder"])) for each in record["members"]]
+        told = [(Member(**{k: each[k] for k in each if k != "folder"}), each["folder"]) for each in record["members"]]
         several, threshold = bool(record["multi_label"]), record.get("threshold")
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, f"{RECORD} describes no blend ({type(error).__name__}: {error})") from error
     members = []
-    for place, (name, temperature, at) in enumerate(told):
-        if not _may_join(name) or at != f"{_MEMBERS}/{place}":
+    for place, (member, at) in enumerate(told):
+        if not _may_join(member.learner) or at != f"{_MEMBERS}/{place}":
             known = ", ".join(sorted(LEARNERS.keys() - {BLEND}))
-            raise _damaged(
-                folder, f"member {place} is {name!r} in {at!r}; expected one of {known} in '{_MEMBERS}/{place}'"
-            )
-        members.append((_open_single(folder / at), temperature))
+            found = f"member {place} is {member.learner!r} in {at!r}"
+            raise _damaged(folder, f"{found}; expected one of {known} in '{_MEMBERS}/{place}'")
+        members.append((_open_single(folder / at), member))
     _check_members(folder, members, labels, several)
     return OpenedBlend(labels, several, threshold, tuple(members))
 
@@ -214,17 +214,18 @@ def _may_join(learner: str) -> bool:
 
 
 def _check_members(
-    folder: Path, members: Sequence[tuple[Opened, float]], labels: tuple[str, ...], multi_label: bool
+    folder: Path, members: Sequence[tuple[Opened, Member]], labels: tuple[str, ...], multi_label: bool
 ) -> None:
     if not members:
         raise _damaged(folder, "a blend without members")
-    for place, (member, temperature) in enumerate(members):
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise _damaged(folder, f"the temperature of member {place} is {temperature:g}; expected a number above 0")
-        if (member.labels, member.multi_label) != (labels, multi_label):
+    for place, (opened, member) in enumerate(members):
+        for name, value in (("temperature", member.temperature), ("weight", member.weight)):
+            if not (math.isfinite(value) and value > 0):
+                raise _damaged(folder, f"the {name} of member {place} is {value:g}; expected a number above 0")
+        if (opened.labels, opened.multi_label) != (labels, multi_label):
             raise _damaged(
                 folder,
-                f"member {place} gives {'several' if member.multi_label else 'one'} of {', '.join(member.labels)}; "
+                f"member {place} gives {'several' if opened.multi_label else 'one'} of {', '.join(opened.labels)}; "
                 f"expected {'several' if multi_label else 'one'} of {', '.join(labels)}",
             )
 
@@ -233,32 +234,29 @@ def _damaged(folder: Path, found: str) -> DataError:
     return DataError(f"cannot load the classifier at {folder}: {found}; make it again or copy it whole")
 
 
-def save_blend(folder: Path, members: Sequence[tuple[str, float, Path]]) -> None:
+def save_blend(folder: Path, members: Sequence[tuple[Member, Path]]) -> None:
     """Write the directory of a blend, with copies of its members' directories; replaces an earlier attempt.
 
     Raises:
         ConfigError: a name is no learner's, or the blend's.
         DataError: there is no member, one cannot be opened, or their labels differ.
     """
-    for name, _, _ in members:
-        if not _may_join(name):
-            raise unknown_name("member of a blend", name, LEARNERS.keys() - {BLEND})
-    opened = [(_open_single(source), temperature) for _, temperature, source in members]
+    for member, _ in members:
+        if not _may_join(member.learner):
+            raise unknown_name("member of a blend", member.learner, LEARNERS.keys() - {BLEND})
+    opened = [(_open_single(source), member) for member, source in members]
     first = opened[0][0] if opened else None
     _check_members(folder, opened, first.labels if first else (), bool(first and first.multi_label))
     shutil.rmtree(folder / _MEMBERS, ignore_errors=True)
-    for place, (_, _, source) in enumerate(members):
+    for place, (_, source) in enumerate(members):
         shutil.copytree(source, folder / _MEMBERS / str(place))
     record = {
         "learner": BLEND,
         "labels": list(opened[0][0].labels),
         "multi_label": opened[0][0].multi_label,
         # The highest: from audio at this rate each member gets all that it can hear.
-        "sample_rate_hz": max(rate for member, _ in opened for rate in member.sample_rates_hz),
-        "members": [
-            {"learner": name, "temperature": temperature, "folder": f"{_MEMBERS}/{place}"}
-            for place, (name, temperature, _) in enumerate(members)
-        ],
+        "sample_rate_hz": max(rate for each, _ in opened for rate in each.sample_rates_hz),
+        "members": [{**dict(member), "folder": f"{_MEMBERS}/{place}"} for place, (member, _) in enumerate(members)],
     }
     write_json(folder / RECORD, record)
 

@@ -115,14 +115,14 @@ def _blended(
     members: Sequence[Member],
     failed: Mapping[Key, str],
 ) -> NDArray[np.float64] | None:
-    """Mean of the members' probabilities; None where one has none."""
+    """Weighted mean of the members' probabilities; None where one has none."""
     _, method = learner_and_method(name)
     heard = []
     for member in members:
         key = (model_name(member.learner, method), replicate)
         if key not in tasks or key in failed:
             return None
-        heard.append((predicted(tasks[key]), member.temperature))
+        heard.append((predicted(tasks[key]), member))
     return blended(heard, inputs.gold.multi_label)
 
 

@@ -129,7 +129,7 @@ class PredictTask:
     def _probabilities(self, model: Opened) -> NDArray[np.float64]:
         """What `model.probabilities` gives, with features that all models of a run share."""
         if isinstance(model, OpenedBlend):
-            return blended([(self._probabilities(each), t) for each, t in model.members], model.multi_label)
+            return blended([(self._probabilities(each), member) for each, member in model.members], model.multi_label)
         if isinstance(model, OpenedLearner):
             return model.model.of_features(self._features(model.model))
         if not isinstance(model, OpenedTransformer):

@@ -3,18 +3,17 @@
 No clip of the test split is among them: it is no input of this stage.
 """
 
-import math
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, geometric_mean
 
 from common.config.learners import AST, BLEND, PROBE_FIRST
 from common.config.train_classifier import TrainClassifierPlan
-from common.contracts.training import Delivery, Failure, Losses
+from common.contracts.training import Delivery, Failure, Losses, Member
 from common.errors import DataError, failure_text
 from common.learners.architectures import copy_encoder
 from common.learners.calibration import best_of
@@ -75,23 +74,21 @@ def deliver(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
     failed: list[Failure] = []
     for pair in best_pairs(plan, learned):
         members = _members(pair, learned)
-        items, errors = _train(inputs, plan, asts, learned, pair, list(members))
+        names = [member.learner for member in members]
+        items, errors = _train(inputs, plan, asts, learned, pair, names)
         if errors:
             failed += errors
             continue
         shutil.rmtree(folder, ignore_errors=True)
         with tempfile.TemporaryDirectory() as made_in:
-            found = [
-                (name, temperature, _whole(items[name] / MODEL, name, learned, Path(made_in) / name))
-                for name, temperature in members.items()
-            ]
+            models = [_whole(items[name] / MODEL, name, learned, Path(made_in) / name) for name in names]
             if pair.learner == BLEND:
                 folder.mkdir(parents=True)
-                save_blend(folder, found)
+                save_blend(folder, list(zip(members, models, strict=True)))
             else:
-                shutil.copytree(found[0][2], folder)
-                set_temperature(folder, found[0][1])
-        made = {"learner": pair.learner, "method": pair.method, "members": list(members), **dict(pair.losses)}
+                shutil.copytree(models[0], folder)
+                set_temperature(folder, members[0].temperature)
+        made = {"learner": pair.learner, "method": pair.method, "members": names, **dict(pair.losses)}
         event(log, "delivered", **made)
         return Delivery(**made, clips=len(inputs.everything.clips), failures=failed)
     raise DataError(
@@ -111,8 +108,8 @@ def _whole(model: Path, learner: str, learned: Learned, folder: Path) -> Path:
     return folder
 
 
-def _members(pair: Pair, learned: Learned) -> dict[str, float]:
-    """Learners to train and their temperatures: of a blend those that at least half of the replicates chose."""
+def _members(pair: Pair, learned: Learned) -> list[Member]:
+    """Learners to train, with their temperatures and weights: of a blend those that half of the replicates chose."""
     if pair.learner != BLEND:
         names = [pair.learner]
     else:
@@ -121,11 +118,12 @@ def _members(pair: Pair, learned: Learned) -> dict[str, float]:
         names = [name for name, count in votes.most_common() if 2 * count >= len(blends)] or [
             votes.most_common(1)[0][0]
         ]
-    logs: dict[str, list[float]] = {name: [] for name in names}
-    for (name, method, _), told in learned.calibrated.items():
-        if name in logs and method == pair.method:
-            logs[name].append(math.log(told.temperature))
-    return {name: math.exp(sum(values) / len(values)) for name, values in logs.items()}
+    members = []
+    for name in names:
+        told = [row for (of, method, _), row in learned.calibrated.items() if (of, method) == (name, pair.method)]
+        temperature, weight = (geometric_mean(getattr(row, x) for row in told) for x in ("temperature", "weight"))
+        members.append(Member(learner=name, temperature=temperature, weight=weight))
+    return members
 
 
 def _train(

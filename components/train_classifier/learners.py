@@ -1,4 +1,4 @@
-"""Every other learner on every method's clips, beside AST, and their blend, the mean of what they say."""
+"""Every other learner on every method's clips, beside AST, and their blend, a weighted mean of what they say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from common.contracts.base import read, write
 from common.contracts.training import Blend, Calibrated, Failure, Fit, Losses, Member
 from common.errors import failure_text
 from common.learners.architectures import copy_encoder
-from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
+from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures, weighted_mean
 from common.learners.front_ends import ENCODER
 from common.records.clips import GoldClip
 from common.runtime.work import perform
@@ -172,7 +172,7 @@ def _listen(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learned: L
         heard = {name: Heard.of(item, targets, inputs.multi_label) for name, item in items.items()}
         for name, told in heard.items():
             found = losses([told], targets, inputs.multi_label)
-            learned.calibrated[name, method, replicate] = Calibrated(temperature=told.temperature, **dict(found))
+            learned.calibrated[name, method, replicate] = Calibrated.of(told, found)
         if heard and BLEND in plan.settings.learners.names and _all_apply(plan, method):
             fair = _groups(inputs.train[replicate]).isdisjoint(_groups(inputs.validation[replicate]))
             learned.blends[method, replicate] = blend(heard, targets, inputs.multi_label, fair)
@@ -231,12 +231,14 @@ class Heard:
             clips too unless clips come in groups that validation may share with training. None = no splits (AST).
         targets: (M, labels) of these clips.
         temperature: divides the logits.
+        weight: in a blend: the inverse of its loss on these clips, or on validation without splits.
     """
 
     validation: Floats
     judged: Floats | None
     targets: Floats
     temperature: float
+    weight: float
 
     @classmethod
     def of(cls, item: Path, targets: Floats, multi_label: bool) -> Heard:
@@ -249,26 +251,32 @@ class Heard:
                 if not kept["grouped"]:
                     judged, own = np.concatenate([judged, raw], axis=1), np.concatenate([own, targets])
             targets = own
-        temperature = fit_temperature((raw if judged is None else judged)[0], targets, multi_label)
-        calm = None if judged is None else tempered(judged, temperature, multi_label)
-        return cls(tempered(raw, temperature, multi_label), calm, targets, temperature)
+        judging = raw if judged is None else judged
+        temperature = fit_temperature(judging[0], targets, multi_label)
+        calm = tempered(judging, temperature, multi_label)
+        validation, loss = tempered(raw, temperature, multi_label), cross_entropy(calm, targets, multi_label)
+        return cls(validation, None if judged is None else calm, targets, temperature, 1 / loss)
 
 
 def losses(heard: Sequence[Heard], targets: Floats, multi_label: bool) -> Losses:
-    """Cross-entropy of the mean of what `heard` says, over all conditions alike; `targets` of the validation clips."""
-    validation = np.mean([each.validation for each in heard], axis=0)
-    judged = [(each.judged, each.targets) for each in heard if each.judged is not None]
-    told = None
+    """Cross-entropy of the weighted mean of what `heard` says, over all conditions alike.
+
+    Args:
+        targets: (N, labels) of the validation clips.
+    """
+    validation = weighted_mean((each.validation, each.weight) for each in heard)
+    judged, told = [(each.judged, each.weight) for each in heard if each.judged is not None], None
     if judged:
-        told = cross_entropy(np.mean([rows for rows, _ in judged], axis=0), judged[0][1], multi_label)
+        own = next(each.targets for each in heard if each.judged is not None)
+        told = cross_entropy(weighted_mean(judged), own, multi_label)
     return Losses(calibrated_loss=cross_entropy(validation, targets, multi_label), judged_loss=told)
 
 
 def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: bool = True) -> Blend:
-    """The mean of all learners with splits, and of each other that lowers its loss.
+    """The mean of all learners with splits, and of each other that lowers its loss, weighted by the inverse of theirs.
 
     Few clips choose badly among learners: the mean of all is right more often than the best by splits, and than means
-    chosen by these. A learner that knows little states little, by its temperature.
+    chosen by these. A learner that knows little states little, by its temperature, and counts little.
 
     Args:
         targets: (N, labels) of the validation clips.
@@ -285,7 +293,9 @@ def blend(heard: Mapping[str, Heard], targets: Floats, multi_label: bool, fair: 
             chosen.append(name)
     members = [heard[name] for name in chosen]
     return Blend(
-        **validation_figures(np.mean([each.validation[0] for each in members], axis=0), targets, multi_label),
+        **validation_figures(
+            weighted_mean((each.validation[0], each.weight) for each in members), targets, multi_label
+        ),
         **dict(losses(members, targets, multi_label)),
-        members=[Member(learner=name, temperature=heard[name].temperature) for name in chosen],
+        members=[Member.of(heard[name], learner=name) for name in chosen],
     )

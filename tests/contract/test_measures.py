@@ -10,7 +10,8 @@ LINES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").spl
 
 UNTYPED = 40
 """Lines of stages with the type `dict[str, Any]`: what is handed on has a model in `common/contracts`."""
-TOTAL = 42_785
+
+TOTAL = 42_801
 LONGEST = 400
 
 

@@ -7,14 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from common.config.classifier import ASTArchitecture, LevelConfig
+from common.contracts.training import Member
 from tests.kit.sounds import CLASS_LABELS, RATE, class_sound
 
 KINDS = ("stats", "cnn", "probe", "levelled_probe", "blend")
-BLENDED = (("cnn", 0.5), ("probe", 2.0), ("stats", 1.3))
-"""Members of the blend, with their temperatures."""
+
+
+def member(learner: str, temperature: float = 1.0, weight: float = 1.0) -> Member:
+    """A member of a blend."""
+    return Member(learner=learner, temperature=temperature, weight=weight)
+
+
+BLENDED = (member("cnn", 0.5, 1.2), member("probe", 2.0, 0.7), member("stats", 1.3, 3.0))
+"""Members of the blend."""
 CLAP_KINDS = ("probe_clap", "few_shot_clap", "clap_blend")
 """Kinds that hear through a CLAP, which lies beside the learner."""
-_BLENDS = {"blend": BLENDED, "clap_blend": (("stats", 1.3), ("few_shot_clap", 0.8))}
+_BLENDS = {"blend": BLENDED, "clap_blend": (member("stats", 1.3, 1.5), member("few_shot_clap", 0.8, 0.6))}
 
 
 def write_kind(kind: str, folder: Path, multi_label: bool = False, rate: int = 16000) -> Path:
@@ -23,7 +31,8 @@ def write_kind(kind: str, folder: Path, multi_label: bool = False, rate: int = 1
         from common.learners.opened import save_blend
 
         sources = [
-            (name, t, write_kind(name, folder / "sources" / name, multi_label, rate)) for name, t in _BLENDS[kind]
+            (each, write_kind(each.learner, folder / "sources" / each.learner, multi_label, rate))
+            for each in _BLENDS[kind]
         ]
         save_blend(folder / "blend", sources)
         return folder / "blend"

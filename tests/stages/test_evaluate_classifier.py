@@ -73,7 +73,9 @@ def write_learner(folder: Path) -> dict[str, Calibrated]:
             head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(replicate)) / 100)
             LearnerModel("stats", "statistics", head, tuple(CLAP_LABELS), False).save(place)
             shutil.copytree(place, folder.parent / "delivered", dirs_exist_ok=True)
-            figures[f"stats/{method}/{replicate}"] = Calibrated(calibrated_loss=0.3, judged_loss=0.3, temperature=1.0)
+            figures[f"stats/{method}/{replicate}"] = Calibrated(
+                calibrated_loss=0.3, judged_loss=0.3, temperature=1.0, weight=1.0
+            )
     return figures
 
 
@@ -90,7 +92,10 @@ def write_classifiers(folder: Path) -> None:
     write(folder / "selection.json", Selection(select_by="accuracy", best_classic=best, **trained))
     write_json(folder / "failures.json", [])
     write(folder / "delivered.json", delivery("stats", "synthio"))
-    asts = {f"ast/{name}": Calibrated(calibrated_loss=1.0, judged_loss=None, temperature=1.0) for name in trained}
+    asts = {
+        f"ast/{name}": Calibrated(calibrated_loss=1.0, judged_loss=None, temperature=1.0, weight=1.0)
+        for name in trained
+    }
     write(folder / "learners.json", {**asts, **write_learner(folder / "learners")})
 
 

@@ -15,7 +15,7 @@ from common.learners.opened import open_classifier, save_blend, set_threshold
 from pipelines.commands import export_onnx as command
 from pipelines.commands import main
 from tests.kit.encoders import encoder_probe, write_encoder
-from tests.kit.learners import CLAP_KINDS, KINDS, write_kind
+from tests.kit.learners import CLAP_KINDS, KINDS, member, write_kind
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import CLASS_LABELS, class_sound
 
@@ -72,7 +72,10 @@ def test_onnx_runtime_gives_the_probabilities_of_learners_that_hear_through_othe
 @pytest.mark.parametrize("kinds", [("stats", "few_shot_clap"), ("probe", "cnn", "probe_clap")])
 def test_a_graph_takes_the_highest_rate_of_a_blends_members(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     rates = {"few_shot_clap": 48000, "probe_clap": 32000}
-    made = [(kind, 1.5, write_kind(kind, tmp_path / kind, rate=rates.get(kind, RATE))) for kind in kinds]
+    made = [
+        (member(kind, 1.5, 1.0 + place), write_kind(kind, tmp_path / kind, rate=rates.get(kind, RATE)))
+        for place, kind in enumerate(kinds)
+    ]
     save_blend(tmp_path / "blend", made)
     assert main(["export-onnx", "--model", str(tmp_path / "blend"), "--out", str(tmp_path / "m.onnx")]) == 0
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
@@ -89,8 +92,8 @@ def test_what_a_graph_cannot_hold_is_refused_and_nothing_is_written(
     write_other_classifier("wav2vec2", tmp_path / "wave")
     slow = write_kind("probe", tmp_path / "slow", rate=12000)
     stats = write_kind("stats", tmp_path / "stats")
-    save_blend(tmp_path / "rates", [("probe", 1.0, slow), ("stats", 1.0, stats)])
-    save_blend(tmp_path / "waves", [("ast", 1.0, tmp_path / "wave")])
+    save_blend(tmp_path / "rates", [(member("probe"), slow), (member("stats"), stats)])
+    save_blend(tmp_path / "waves", [(member("ast"), tmp_path / "wave")])
     shutil.rmtree(write_kind("few_shot_clap", tmp_path / "deaf") / "clap")
     encoder_probe(write_encoder("pe_audio", tmp_path / "ear" / "encoder"), "probe_ear").save(tmp_path / "ear")
     for name, message in (

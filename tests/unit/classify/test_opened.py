@@ -18,11 +18,12 @@ from common.learners.front_ends import Traced
 from common.learners.model import load_learner
 from common.learners.opened import open_classifier, save_blend, set_threshold
 from pipelines.commands import main
-from tests.kit.learners import BLENDED, KINDS, write_kind
+from tests.kit.learners import BLENDED, KINDS, member, write_kind
 from tests.kit.predictions import predict_logits
 from tests.kit.sounds import CLASS_LABELS, class_sound
 
 RATE = 16000
+WEIGHTS = [each.weight for each in BLENDED]
 CLIPS = [class_sound(label, np.random.default_rng(label + 50)) for label in (0, 1, 2)]
 
 
@@ -46,7 +47,8 @@ def test_each_kind_gives_the_probabilities_of_its_model(kinds: dict[str, Path]) 
     expected = {name: load_learner(kinds[name]).of_waveforms(CLIPS) for name in ("stats", "cnn")}
     for name in ("probe", "levelled_probe"):
         expected[name] = softmax(predict_logits(kinds[name], CLIPS, RATE).astype(float), axis=1)
-    expected["blend"] = np.mean([softmax(np.log(expected[name]) / t, axis=1) for name, t in BLENDED], axis=0)
+    rows = [softmax(np.log(expected[each.learner]) / each.temperature, axis=1) for each in BLENDED]
+    expected["blend"] = np.average(rows, axis=0, weights=WEIGHTS)
     for kind, folder in kinds.items():
         made = open_classifier(folder)
         assert (made.labels, made.multi_label, made.sample_rates_hz) == (tuple(CLASS_LABELS), False, (RATE,))
@@ -58,8 +60,9 @@ def test_each_kind_gives_the_probabilities_of_its_model(kinds: dict[str, Path]) 
 def test_independent_labels_of_a_blend_are_tempered_each(tmp_path: Path) -> None:
     made = open_classifier(write_kind("blend", tmp_path, multi_label=True))
     assert made.multi_label
-    parts = [open_classifier(tmp_path / "sources" / name).probabilities(CLIPS, RATE) for name, _ in BLENDED]
-    expected = np.mean([expit(logit(p) / t) for p, (_, t) in zip(parts, BLENDED, strict=True)], axis=0)
+    parts = [open_classifier(tmp_path / "sources" / each.learner).probabilities(CLIPS, RATE) for each in BLENDED]
+    rows = [expit(logit(part) / each.temperature) for part, each in zip(parts, BLENDED, strict=True)]
+    expected = np.average(rows, axis=0, weights=WEIGHTS)
     np.testing.assert_allclose(made.probabilities(CLIPS, RATE), expected, atol=1e-5)
 
 
@@ -111,11 +114,9 @@ def test_a_long_recording_is_the_mean_of_windows_and_memory_holds_one(
 
 def test_a_saved_blend_is_whole_and_a_second_attempt_replaces_the_first(kinds: dict[str, Path], blend: Path) -> None:
     record = json.loads((blend / "learner.json").read_text())
-    assert record["members"] == [
-        {"learner": name, "temperature": t, "folder": f"members/{place}"} for place, (name, t) in enumerate(BLENDED)
-    ]
+    assert record["members"] == [{**dict(each), "folder": f"members/{place}"} for place, each in enumerate(BLENDED)]
     assert (record["learner"], record["labels"], record["sample_rate_hz"]) == ("blend", CLASS_LABELS, RATE)
-    save_blend(blend, [("stats", 1.0, kinds["stats"])])
+    save_blend(blend, [(member("stats"), kinds["stats"])])
     assert [path.name for path in (blend / "members").iterdir()] == ["0"]
     found = open_classifier(blend).probabilities(CLIPS, RATE)
     np.testing.assert_allclose(found, open_classifier(kinds["stats"]).probabilities(CLIPS, RATE), atol=1e-5)
@@ -123,7 +124,7 @@ def test_a_saved_blend_is_whole_and_a_second_attempt_replaces_the_first(kinds: d
 
 def test_a_blend_of_several_rates_hears_each_member_at_its_own(kinds: dict[str, Path], tmp_path: Path) -> None:
     slow = write_kind("probe", tmp_path / "slow", rate=8000)
-    save_blend(tmp_path / "blend", [("probe", 1.0, slow), ("stats", 1.0, kinds["stats"])])
+    save_blend(tmp_path / "blend", [(member("probe"), slow), (member("stats"), kinds["stats"])])
     made = open_classifier(tmp_path / "blend")
     assert made.sample_rates_hz == (8000, RATE)
     parts = [open_classifier(folder).probabilities(CLIPS, RATE) for folder in (slow, kinds["stats"])]
@@ -136,12 +137,13 @@ def test_what_is_no_blend_is_not_saved(kinds: dict[str, Path], tmp_path: Path) -
     edit(other, labels=["x", "y", "z"])
     for members, error, message in (
         ([], DataError, "without members"),
-        ([("guess", 1.0, kinds["stats"])], ConfigError, "unknown member of a blend 'guess'"),
-        ([("blend", 1.0, kinds["blend"])], ConfigError, "unknown member of a blend 'blend'"),
-        ([("stats", 1.0, kinds["blend"])], DataError, "cannot load the classifier"),
-        ([("stats", 1.0, tmp_path / "absent")], DataError, "no classifier at"),
-        ([("stats", 0.0, kinds["stats"])], DataError, "temperature of member 0 is 0"),
-        ([("stats", 1.0, kinds["stats"]), ("stats", 1.0, other)], DataError, "member 1 gives one of x, y, z"),
+        ([(member("guess"), kinds["stats"])], ConfigError, "unknown member of a blend 'guess'"),
+        ([(member("blend"), kinds["blend"])], ConfigError, "unknown member of a blend 'blend'"),
+        ([(member("stats"), kinds["blend"])], DataError, "cannot load the classifier"),
+        ([(member("stats"), tmp_path / "absent")], DataError, "no classifier at"),
+        ([(member("stats", 0.0), kinds["stats"])], DataError, "temperature of member 0 is 0"),
+        ([(member("stats", weight=-2.0), kinds["stats"])], DataError, "weight of member 0 is -2"),
+        ([(member("stats"), kinds["stats"]), (member("stats"), other)], DataError, "member 1 gives one of x, y, z"),
     ):
         with pytest.raises(error, match=message):
             save_blend(tmp_path / "made", members)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common.config.learners import BLEND
 from common.contracts.training import Losses
-from common.learners.calibration import best_of, fit_temperature, tempered
+from common.learners.calibration import best_of, cross_entropy, fit_temperature, tempered
 from components.train_classifier.jobs import SPLITS, VALIDATION
 from components.train_classifier.learners import Heard, blend, losses
 
@@ -77,6 +77,21 @@ def test_a_blend_is_the_mean_of_all_with_splits_and_of_a_network_that_lowers_its
     assert [row.learner for row in made.members] == ["good", "other", "useless", "network"]
     alone = blend({"good": heard["good"]}, TARGETS, False)
     assert (made.judged_loss or 1) < (alone.judged_loss or 0) and made.figure("accuracy") >= alone.figure("accuracy")
+
+
+def test_members_weigh_as_the_inverse_of_their_losses(tmp_path: Path) -> None:
+    parts = {"good": answers(0.9, 0), "useless": answers(0.34, 4), "network": answers(0.8, 6)}
+    heard = {
+        name: Heard.of(item(tmp_path / name, told, None if name == "network" else told, False), TARGETS, False)
+        for name, told in parts.items()
+    }
+    made = blend(heard, TARGETS, False)
+    weights = {row.learner: row.weight for row in made.members}
+    own = {name: losses([told], TARGETS, False) for name, told in heard.items()}
+    assert weights == pytest.approx({n: 1 / (told.judged_loss or told.calibrated_loss) for n, told in own.items()})
+    rows = [weights[name] * heard[name].validation[0] for name in weights]
+    loss = cross_entropy(np.sum(rows, axis=0) / sum(weights.values()), TARGETS, False)
+    assert made.calibrated_loss == pytest.approx(loss) and weights["good"] > 2 * weights["useless"]
 
 
 def test_a_learner_that_knows_nothing_states_little() -> None:

@@ -25,6 +25,7 @@ from common.models.licences import licensed_parts
 from common.models.registry import named_models
 from common.storage.artifacts import artifact_hash
 from tests.kit.encoders import ENCODERS, RATE, encoder_probe, write_encoder
+from tests.kit.learners import member
 from tests.kit.models import write_other_classifier
 from tests.kit.sounds import class_sound
 
@@ -108,7 +109,7 @@ def test_a_saved_learner_opens_with_its_encoder_and_in_a_blend(
     copy_encoder(folders[kind], saved / ENCODER)
     assert artifact_hash(saved / ENCODER) == artifact_hash(folders[kind], encoder_files(folders[kind]))
     assert open_classifier(saved).probabilities(clips, made.sample_rate_hz) == pytest.approx(expected, abs=1e-6)
-    save_blend(tmp_path / "blend", [("probe_own", 1.0, saved)])
+    save_blend(tmp_path / "blend", [(member("probe_own"), saved)])
     heard = open_classifier(tmp_path / "blend").probabilities(clips, made.sample_rate_hz)
     assert heard == pytest.approx(expected, abs=1e-5)
 
