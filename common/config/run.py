@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -159,7 +160,8 @@ def _override(values: dict[str, Any], pair: str) -> None:
             raise unknown_name(f"override (field of {where})", key, known)
         if depth == len(keys) - 1:
             try:
-                node[key] = yaml.safe_load(text)
+                value = yaml.safe_load(text)
+                node[key] = os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
             except yaml.YAMLError as error:
                 raise ConfigError(
                     f"override {pair!r}: its value is no valid YAML; put text in double quotes"

@@ -45,6 +45,8 @@ def resolve_dataset(source: str) -> DatasetSpec:
             f"dataset {escaped(source)}: the name is no Unicode text, which records cannot hold; rename it, or link to "
             "it under another name"
         )
+    if not source.strip():
+        raise ConfigError("no dataset is named; give its name, the path of a dataset YAML or of a folder in DATASET")
     if "\n" in source or source.lstrip().startswith("{"):
         return _parse(source, "the inline dataset", None)
     if source in dataset_names():

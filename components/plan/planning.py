@@ -50,8 +50,7 @@ def resolve(
         raise ConfigError(f"seeds is {seeds}; expected at least 1 replicate, better 3 or more")
     if n < 0:
         raise ConfigError(f"n is {n}; expected the number of training clips, or 0 for the dataset's default")
-    corpus_users = _corpus_users(config, methods)
-    _check_corpus(config, corpus_users)
+    check_corpus(config, methods)
     replicates = tuple(range(config.seed, config.seed + seeds))
     recipes = resolve_recipes(methods)
     alignments = tuple(sorted({recipe.alignment for recipe in recipes} - {"none"}))
@@ -93,7 +92,7 @@ def resolve(
         "heard": heard_before(config, dataset),
     }
     own: dict[str, dict[str, object]] = {
-        "prepare_corpus": {"wanted": bool(corpus_users) or latents},
+        "prepare_corpus": {"wanted": bool(_corpus_users(config, methods)) or latents},
         "finetune_clap": {"replicates": generating},
         "retrieve_audio": {"recipes": tuple(dict.fromkeys(retrieved))},
         "caption_clips": {"replicates": generating},
@@ -115,11 +114,12 @@ def _corpus_users(config: RunConfig, methods: dict[str, Method]) -> dict[str, st
     return trained | {f"method {name}": "leave it out" for name, each in methods.items() if each.takes_corpus}
 
 
-def _check_corpus(config: RunConfig, users: dict[str, str]) -> None:
-    corpus = config.prepare_corpus
+def check_corpus(config: RunConfig, methods: dict[str, Method]) -> None:
+    """Raise ConfigError for a run whose pretraining corpus is not named or lacks what the run needs."""
+    corpus, users = config.prepare_corpus, _corpus_users(config, methods)
     if corpus.source in ("folder", "tar") and not (corpus.audio_dir and corpus.captions_file):
         raise ConfigError(
-            "this preset pretrains on your own captioned audio: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
+            "this run takes captioned audio of your own: name it with OVERRIDES='prepare_corpus.audio_dir=/data "
             "prepare_corpus.captions_file=/data/captions.csv' (columns file, caption), or choose another preset"
         )
     if corpus.source == "none" and config.pretrain_t2a.trains:

@@ -123,7 +123,7 @@ def detect_format(path: Path) -> str:
             return max(fitting, key=lambda name: (name == "plain", len(known[name].columns)))
     row = f"its first row {', '.join(first)!r:.100} fits none of the formats {', '.join(known)}"
     found = row if all(map(is_text, first)) else "it is no text in UTF-8"
-    raise unreadable(path, f"{found}; the simplest is a CSV in UTF-8 with the columns `file` and `caption`")
+    raise unreadable(path, f"{found}; the simplest is a CSV with the columns `file` and `caption`, in UTF-8")
 
 
 def youtube_id(name: str) -> str | None:

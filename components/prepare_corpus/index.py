@@ -249,11 +249,13 @@ def listing_digest(files: Iterable[Found]) -> str:
     return f"{total:064x}"
 
 
-def check_not_empty(index: CaptionIndex, where: str) -> None:
-    """Fail if the index has no clips. Raises DataError: no caption can be used."""
+def check_clips(index: CaptionIndex, where: str, others: int = 0) -> None:
+    """Fail if the index has no clips, or only one and there are no `others`. Raises DataError."""
     if not index.clips():
         survey = index.survey()
         counts = dict(survey.dropped.counts) | {"excluded": survey.excluded}
         raise DataError(
             f"{where}: none of {survey.captions} captions can be used {counts}; {survey.dropped.examples[:3]}"
         )
+    if index.clips() + others < 2:
+        raise DataError(f"{where} names one clip; at least two are needed, so that one can be held out: add clips")

@@ -24,7 +24,7 @@ from common.storage.hashing import hash_file, hash_json
 from common.storage.items import ItemStore
 from components.prepare_corpus.captions import detect_format, formats, read_captions
 from components.prepare_corpus.excluded import ExcludedIds
-from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_not_empty, listing_digest, order
+from components.prepare_corpus.index import CaptionIndex, IndexRow, build_index, check_clips, listing_digest, order
 from components.prepare_corpus.sources import Dropped, Source, SourceClip, Survey, shard_count, shard_range, to_channels
 
 _BESIDE_AUDIO = (".json", ".txt", ".csv", ".cls")
@@ -66,7 +66,7 @@ def open_recordings(
         )
     survey = index.survey()
     survey.dropped.check(survey.captions, settings.max_bad_fraction)
-    check_not_empty(index, str(settings.captions_file))
+    check_clips(index, str(settings.captions_file), settings.procedural_clips)
     return _Folder(settings, seed, index) if tars is None else _Tars(settings, seed, index, tars)
 
 

@@ -22,6 +22,7 @@ from common.models.licences import check_use
 from common.models.registry import check_fetched, check_shipped
 from common.storage import open_store
 from common.study.cells import check_history, parse_cells
+from components.plan.planning import check_corpus
 from pipelines.cluster.api import Connection
 from pipelines.commands.fetch_data import downloadable, fetch
 from pipelines.commands.options import place
@@ -151,7 +152,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
     if names := names.replace(",", " ").split():
         options.overrides = f"{options.overrides} train_classifier.learners.names=[{','.join(names)}]".strip()
     config = load_preset(options.preset, options.overrides)
-    resolve_methods(options.methods, config.methods)
+    check_corpus(config, resolve_methods(options.methods, config.methods))
     for name in ("methods", "overrides", "reuse_t2a_from", "llm_endpoint"):
         check_parameter(name.upper(), getattr(options, name, ""))
     return config

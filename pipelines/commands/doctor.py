@@ -17,6 +17,7 @@ from common.models.registry import check_shipped, describe, missing_models
 from common.study.cost_table import costs
 from common.study.costs import count_work
 from common.study.costs import estimate as cost_of_study
+from components.plan.planning import check_corpus
 from components.prepare_corpus.doctor import named_labels
 from components.prepare_dataset.doctor import examine
 from pipelines.cluster.api import Connection
@@ -60,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     work = estimate(options.preset, config, methods, n_train, replicates, spec.clip_s)
     models = describe(config)
     refused = _said(lambda: check_use(config, spec))
-    problems, broken = [refused], _said(lambda: check_shipped(config))
+    problems = [refused, _said(lambda: check_corpus(config, methods))]
+    broken = _said(lambda: check_shipped(config))
     if connection is None:
         # What a run on this machine would stop for: models, and the key of a paid caption writer.
         problems += missing_models(config, "", *([options.store] if options.store else []))

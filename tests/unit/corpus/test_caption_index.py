@@ -11,7 +11,7 @@ import pytest
 from common.audio.walk import Found
 from common.errors import DataError
 from components.prepare_corpus.captions import CaptionRow, OnBad
-from components.prepare_corpus.index import CaptionIndex, build_index, check_not_empty, listing_digest
+from components.prepare_corpus.index import CaptionIndex, build_index, check_clips, listing_digest
 
 ROOT = "/audio"
 
@@ -154,7 +154,7 @@ def test_an_index_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
 def test_an_index_without_clips_tells_what_was_left_out(tmp_path: Path) -> None:
     index = make(tmp_path, by_id(3), [])
     with pytest.raises(DataError, match=r"captions\.csv: none of 3 captions can be used \{'absent_audio': 3"):
-        check_not_empty(index, "captions.csv")
+        check_clips(index, "captions.csv")
 
 
 def test_memory_does_not_grow_with_the_number_of_captions(tmp_path: Path) -> None:

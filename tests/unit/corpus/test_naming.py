@@ -132,3 +132,8 @@ def test_the_doctor_tells_what_the_corpus_names(tmp_path: Path, capsys: pytest.C
     assert "  siren: no caption shares a word with it\n" in told
     assert main(["doctor", f"--overrides={own}{tmp_path / 'missing.csv'}"]) == 1
     assert "missing.csv" in capsys.readouterr().out
+    corpus(tmp_path, "file,caption\na.wav,a dog\na.wav,a bark\n")
+    assert main(["doctor", f"--overrides={own}{tmp_path / 'captions.csv'}"]) == 1
+    assert "names one clip; at least two are needed" in capsys.readouterr().out
+    assert main(["doctor", "--overrides=prepare_corpus.source=folder"]) == 1
+    assert "PROBLEM    this run takes captioned audio of your own: name it with" in capsys.readouterr().out

@@ -28,6 +28,12 @@ ADDRESSES = ["--corpus=s3://bucket/corpus", "--clap=s3://bucket/clap"]
         (["run-pipeline", "--runner=ssh"], "argument RUNNER: invalid choice: 'ssh'"),
         (["run-pipeline", "--colour=red"], "unrecognized arguments: COLOUR=red"),
         (["clasify"], "unknown command 'clasify'"),
+        (["run-pipeline", "--dataset= "], "no dataset is named"),
+        (["run-pipeline", "--overrides=prepare_corpus.source=folder"], "captioned audio of your own: name it with"),
+        (
+            ["benchmark", "--overrides=prepare_corpus.source=none", "--methods=retrieval"],
+            "takes clips from the pretrain",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line_by_the_names_of_the_variables(

@@ -255,6 +255,7 @@ def test_overrides_begin_a_section_that_is_null() -> None:
         ("/my data/a corpus", "/my data/a corpus"),
         ('"/my data/n=50: all  of it"', "/my data/n=50: all  of it"),
         ("'/my data'", "/my data"),
+        ("~/my data", f"{Path.home()}/my data"),
     ],
 )
 def test_the_value_of_an_override_may_hold_spaces(written: str, value: str) -> None:
