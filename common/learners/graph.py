@@ -166,34 +166,41 @@ def _module(hears: FrontEnd, learner: str) -> nn.Module:
     )
 
 
-class Part(nn.Module):
-    """Logits (labels,) of one mono waveform (T,) at `factor` times the rate of `logits`, of any length."""
+class Resampling(nn.Module):
+    """A mono waveform (T,) at a rate that is `factor` times lower, as `common.audio.signal.resample`, to rounding."""
 
     _taps: Tensor
 
-    def __init__(self, logits: nn.Module, factor: int) -> None:
+    def __init__(self, factor: int) -> None:
         super().__init__()
-        self.logits, self.factor = logits, factor
-        self.shortest = factor * int(logits.shortest)  # type: ignore[arg-type]
-        self.window_s = getattr(logits, "window_s", 0.0)
+        self.factor = factor
         # Resampling is a linear map, so that its answers to single samples are its filter.
         units = np.zeros((factor, 2 * factor * REACH), np.float32)
         units[np.arange(factor), factor * REACH - np.arange(factor)] = 1
         self.register_buffer("_taps", torch.from_numpy(resample(units, factor, 1).T.ravel()).flip(0)[None, None])
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Logits of a waveform."""
-        waveform = self._resampled(waveform) if self.factor > 1 else waveform
-        found: Tensor = self.logits(_filled(waveform, self.logits.shortest))  # type: ignore[arg-type]
-        return found
-
-    def _resampled(self, waveform: Tensor) -> Tensor:
-        """As `common.audio.signal.resample`, to rounding."""
+        """The waveform at the lower rate, of one sample at least."""
         reach = self.factor * REACH
         padded = nn.functional.pad(waveform[None, None], (reach - 1, reach + self.factor))
         made = nn.functional.conv1d(padded, self._taps, stride=self.factor)[0, 0]
         count = ((places(waveform)[-1] + 1).double() / self.factor).round().long().clamp_min(1)
         return made.index_select(0, torch.nonzero(places(made) < count)[:, 0])
+
+
+class Part(nn.Module):
+    """Logits (labels,) of one mono waveform (T,) of any length, at `factor` times the rate of `logits`."""
+
+    def __init__(self, logits: nn.Module, factor: int) -> None:
+        super().__init__()
+        self.resampled, self.logits = Resampling(factor) if factor > 1 else nn.Identity(), logits
+        self.shortest = factor * int(logits.shortest)  # type: ignore[arg-type]
+        self.window_s = getattr(logits, "window_s", 0.0)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Logits of a waveform."""
+        found: Tensor = self.logits(_filled(self.resampled(waveform), self.logits.shortest))  # type: ignore[arg-type]
+        return found
 
 
 class Answer(nn.Module):
