@@ -25,13 +25,13 @@ from components.prepare_corpus.captions import (
 
 COLUMNS = ("file", "caption")
 _LINES = (".jsonl", ".ndjson")
-_EXPECTED = "`file` and a `caption` (and a `label`, where known)"
+EXPECTED = "`file` (or `file_name`) and a `caption` (and a `label`, where known)"
 
 
 def _read(path: Path, on_bad: OnBad, seed: int) -> Iterator[CaptionRow]:
     if path.suffix.lower() in _LINES:
-        return convert(_json_lines(path, on_bad), _rows, on_bad)
-    return convert(read_table(path, on_bad, COLUMNS, _EXPECTED), _rows, on_bad)
+        return convert(_json_lines(path, on_bad), rows_of, on_bad)
+    return convert(read_table(path, on_bad, COLUMNS, EXPECTED), rows_of, on_bad)
 
 
 def _json_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -47,10 +47,12 @@ def _json_lines(path: Path, on_bad: OnBad) -> Iterator[tuple[str, dict[str, Any]
         if isinstance(value, dict):
             yield where, {column(name): each for name, each in value.items()}
         else:
-            on_bad(where, f"columns: expected {_EXPECTED}, found {value!r:.60}")
+            on_bad(where, f"columns: expected {EXPECTED}, found {value!r:.60}")
 
 
-def _rows(values: dict[str, Any]) -> list[CaptionRow]:
+def rows_of(values: dict[str, Any]) -> list[CaptionRow]:
+    """The caption in the fields of a row. Raises BadRow."""
+    values = {"file": values.get("file_name"), **values}
     told = [values.get(name) for name in (*COLUMNS, "label")]
     file, caption, label = ("" if value is None else str(value) for value in told)
     found = f"found file={file!r:.60} caption={caption!r:.60}"

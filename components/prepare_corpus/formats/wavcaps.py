@@ -2,7 +2,7 @@
 
 The JSON is `{"num_captions_per_audio": …, "data": [{"id": "Yb0RFKhbpFJA.wav", "caption": …, "audio": …, "duration":
 …}, …]}`, or that list alone; an item with several captions has `caption_1` to `caption_5`. `audio`, a path on the
-authors' machine, is ignored; `id` names the file. There is also a CSV with `file_name` and `caption`.
+authors' machine, is ignored; `id` names the file. There is also a CSV with `file_name`, `description` and `caption`.
 
 Source: github.com/XinhaoMei/WavCaps: `data/json_files/SoundBible/sb_final.json` at
 0894253475a98b2aca9b9011c74da0468c81bfe6 (a list; id `2219`), `retrieval/data/AudioCaps/json_files/test.json`
@@ -207,4 +207,4 @@ def _clip_id(name: Any) -> str:
 _TABLE = table_format(
     ("file_name", "caption"), "file_name and caption", lambda cells: (_clip_id(cells["file_name"]), cells["caption"])
 )
-FORMAT = Format(_read, _TABLE.columns, suffixes=(".json",))
+FORMAT = Format(_read, _TABLE.columns | {"description"}, suffixes=(".json",))

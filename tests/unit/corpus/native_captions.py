@@ -20,6 +20,11 @@ NATIVE: dict[str, tuple[str, str, list[CaptionRow]]] = {
             CaptionRow("Y2ceUOv8A3FE", "Y2ceUOv8A3FE.flac", "rain.", None),
         ],
     ),
+    "audio_folder": (
+        "metadata.csv",
+        "file_name,caption,label\ncat/1.wav,A cat,cat\ndog/1.wav,Barks,\n",
+        [CaptionRow("1", "cat/1.wav", "a cat", "cat"), CaptionRow("1", "dog/1.wav", "barks", None)],
+    ),
     "sound_vecaps": (
         "Sound-VECaps_audio.csv",
         'id,caption\nY--PJHxphWEs,"Water gushes, and a man speaks."\nYYUDGBjjwyaq,"He says ""hello""."\n',

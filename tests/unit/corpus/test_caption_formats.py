@@ -62,11 +62,15 @@ def test_other_spellings_of_the_formats_are_found_and_read(tmp_path: Path) -> No
             '{"File":"x/a.wav","Caption":"A bell; rung","label ":"bell"}\n{"file":"b.wav","caption":"Rain, and wind"}',
         ),
         (
+            "metadata.jsonl",
+            '{"file_name":"x/a.wav","caption":"A bell; rung","label":"bell"}\n{"file_name":"b.wav","caption":"Rain, and wind"}',
+        ),
+        (
             "a.ndjson",
             '{"file":"x/a.wav","caption":"A bell; rung","label":"bell"}\n{"file":"b.wav","caption":"Rain, and wind"}',
         ),
     ],
-    ids=["semicolons", "tabs", "spaces and empty cells", "names in upper case", "another suffix"],
+    ids=["semicolons", "tabs", "spaces and empty cells", "names in upper case", "an AudioFolder", "another suffix"],
 )
 def test_tables_are_read_in_the_forms_that_tools_write(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
@@ -117,7 +121,7 @@ def test_a_format_is_one_module(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="Input should be 'auto', 'audiocaps', 'auto_acd'"):
+    with pytest.raises(ValidationError, match="Input should be 'auto', 'audio_folder', 'audiocaps'"):
         PrepareCorpusConfig(captions_format="clotho")
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")

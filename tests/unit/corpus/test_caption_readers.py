@@ -23,6 +23,7 @@ def synthetic(format: str, rows: int) -> Iterator[str]:
         return
     head, row = {
         "plain": ("file,caption,label", "{}.wav,wind {},wind"),
+        "audio_folder": ("file_name,caption", "{}.wav,wind {}"),
         "sound_vecaps": ("id,caption", 'Y{},"wind, {}"'),
         "audiocaps": ("audiocap_id,youtube_id,start_time,caption", "1,{},30,wind {}"),
         "auto_acd": ("youtube_id,caption", "{},wind {}"),
