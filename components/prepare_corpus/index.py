@@ -79,16 +79,20 @@ class CaptionIndex:
 
     @contextmanager
     def lookup(self, seed: int) -> Iterator[Callable[[str], list[IndexRow]]]:
-        """Captions by the name of an audio file in a tar; a caption that names a file must name this one."""
+        """Captions by the name of an audio file in a tar; one that names a file must name this one, and no other."""
         with self._connected() as database:
 
             def captions_of(name: str) -> list[IndexRow]:
-                key, last = _written_one_way(clip_key(name)), posixpath.basename(_written_one_way(name))
-                return [
-                    row
+                key, own = _written_one_way(clip_key(name)), f"/{_written_one_way(name)}"
+                files = [
+                    (own if row.file is None else f"/{_written_one_way(row.file)}", row)
                     for row in _rows(database, "hash = ? AND key = ?", order(seed, key), key)
-                    if row.file is None or posixpath.basename(_written_one_way(row.file)) == last
                 ]
+                if whole := [row for file, row in files if own.endswith(file)]:
+                    return whole
+                # The folder of the captions is not that of the tar, and must be one: clips of several may share a name.
+                alike = [(file, row) for file, row in files if posixpath.basename(file) == posixpath.basename(own)]
+                return [row for _, row in alike] if len({file for file, _ in alike}) == 1 else []
 
             yield captions_of
 

@@ -141,6 +141,14 @@ def test_members_of_tars_find_their_captions(tmp_path: Path) -> None:
         assert captions_of("other/bell.wav") == [] and captions_of("00000000099.wav") == []
 
 
+def test_members_of_one_name_in_several_folders_keep_their_own_captions(tmp_path: Path) -> None:
+    rows = [CaptionRow("1", f"{label}/1.wav", label, label) for label in ("cat", "dog")]
+    index = make(tmp_path, rows, None)
+    with index.lookup(seed=1) as captions_of:
+        for name, labels in (("cat/1.wav", ["cat"]), ("train/dog/1.WAV", ["dog"]), ("1.wav", []), ("bird/1.wav", [])):
+            assert [row.label for row in captions_of(name)] == labels
+
+
 def test_an_index_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
     def broken() -> Iterator[CaptionRow]:
         yield from by_id(100)
