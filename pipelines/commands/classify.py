@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from common.errors import DataError, Interrupted, one_line
 from pipelines.commands.printing import print_json_array
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from common.learners.opened import Opened
 
 OPTIONS = {"--model": ..., "--audio": ..., "--json": False}
@@ -66,29 +63,19 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
 
 
 def _classified(classifier: Opened, file: Path) -> dict[str, Any]:
-    from common.audio.signal import SILENCE_DBFS, MonoStream, open_mono
+    from common.audio.signal import SILENCE_DBFS, open_mono
+    from common.classifier.inference import peak_of
 
-    low, high = 0.0, 0.0
-
-    def measured(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        nonlocal low, high
-        for block in blocks:
-            low, high = min(low, float(block.min())), max(high, float(block.max()))
-            yield block
-
-    @contextmanager
-    def source(rate_hz: int) -> Iterator[MonoStream]:
-        with open_mono(file, rate_hz) as audio:
-            yield audio._replace(blocks=measured(audio.blocks))
-
-    row = classifier.heard(source)
+    with open_mono(file, classifier.sample_rates_hz[0]) as audio:
+        silent = peak_of(audio.blocks) < 10 ** (SILENCE_DBFS / 20)
+    row = classifier.of_file(file)
     best = int(row.argmax())
     by_label = {label: float(value) for label, value in zip(classifier.labels, row, strict=True)}
     found = {"label": classifier.labels[best], "probability": float(row[best]), "probabilities": by_label}
     if classifier.multi_label:
         threshold = 0.5 if classifier.threshold is None else classifier.threshold
         found["labels"] = sorted((x for x in by_label if by_label[x] >= threshold), key=lambda x: -by_label[x])
-    return found | ({"silent": True} if max(high, -low) < 10 ** (SILENCE_DBFS / 20) else {})
+    return found | ({"silent": True} if silent else {})
 
 
 def run(options: argparse.Namespace) -> int:
