@@ -33,7 +33,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def mean_interval(values: Sequence[float]) -> dict[str, float | None]:
     """Mean, and the ends `low` and `high` of Student's t interval (95 %) for the mean of the population of `values`.
 
-    The ends are None for a single value, which says nothing about the spread. Values are independent of each other.
+    Values are independent differences of scores, so that no end is beyond -1 or 1. The ends are None for a single
+    value, which says nothing about the spread.
     """
     from scipy.stats import sem, t
 
@@ -41,4 +42,4 @@ def mean_interval(values: Sequence[float]) -> dict[str, float | None]:
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}
     half = float(t.ppf(0.975, len(values) - 1) * sem(values))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return {"mean": mean, "low": max(mean - half, -1.0), "high": min(mean + half, 1.0)}

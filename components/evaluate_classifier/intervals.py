@@ -78,9 +78,12 @@ def _mean(draws: Floats, per_replicate: Floats) -> _Mean:
     return _Mean(centre, float(np.sqrt(spread / count)), freedom)
 
 
-def interval(draws: Floats, per_replicate: Floats, confidence: float) -> Interval:
-    """Mean over replicates with its interval, from scores (B, S) on each draw of the test set and (S,) on all of it."""
-    return _interval(_mean(draws, per_replicate), per_replicate, confidence)
+def interval(draws: Floats, per_replicate: Floats, confidence: float, least: float = 0.0) -> Interval:
+    """Mean over replicates with its interval, from scores (B, S) on each draw of the test set and (S,) on all of it.
+
+    No score is below `least` (differences: -1) or above 1, and so is no end of the interval.
+    """
+    return _interval(_mean(draws, per_replicate), per_replicate, confidence, least)
 
 
 def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f1: Interval) -> Paired:
@@ -92,14 +95,14 @@ def paired(gain_draws: Floats, per_replicate: Floats, confidence: float, macro_f
     """
     mean = _mean(gain_draws, per_replicate)
     return Paired(
-        **dict(_interval(mean, per_replicate, confidence)),
+        **dict(_interval(mean, per_replicate, confidence, -1.0)),
         p=mean.p(),
         win_rate=float(np.mean(np.sign(per_replicate) / 2 + 0.5)),
         macro_f1=macro_f1,
     )
 
 
-def _interval(mean: _Mean, per_replicate: Floats, confidence: float) -> Interval:
+def _interval(mean: _Mean, per_replicate: Floats, confidence: float, least: float) -> Interval:
     tail = (1 - confidence) / 2
-    low, high = mean.quantile(tail), mean.quantile(1 - tail)
+    low, high = max(mean.quantile(tail), least), min(mean.quantile(1 - tail), 1.0)
     return Interval(mean=float(per_replicate.mean()), low=low, high=high, per_seed=per_replicate.tolist())

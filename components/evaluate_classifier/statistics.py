@@ -133,7 +133,7 @@ class Scorer(ABC):
         """Paired difference of `figure` and of macro-F1, first minus second, on the same clips and equal replicates."""
         found = self._gains(first, second)
         draws, figures = np.stack([one.draws for one in found], axis=1), np.array([one.figure for one in found])
-        return paired(draws, figures, self._draws.confidence, self._f1(found))
+        return paired(draws, figures, self._draws.confidence, self._f1(found, -1.0))
 
     def gains(self, first: Sequence[Key], second: Sequence[Key], labels: Sequence[str]) -> list[Gain]:
         """Paired difference per label with test clips, sorted by label id; arguments as of `difference`."""
@@ -150,7 +150,7 @@ class Scorer(ABC):
                     clips=int((self._truth[:, label] if self._truth.ndim > 1 else self._truth == label).sum()),
                     first=float(after[:, place].mean()),
                     second=float(before[:, place].mean()),
-                    **dict(interval(own[kept], after[:, place] - before[:, place], self._draws.confidence)),
+                    **dict(interval(own[kept], after[:, place] - before[:, place], self._draws.confidence, -1.0)),
                 )
             )
         return rows
@@ -169,9 +169,9 @@ class Scorer(ABC):
         pairs = zip(map(self._of, first), map(self._of, second), strict=True)
         return [OfModel(*map(operator.sub, a, b)) for a, b in pairs]
 
-    def _f1(self, found: Sequence[OfModel]) -> Interval:
+    def _f1(self, found: Sequence[OfModel], least: float = 0.0) -> Interval:
         draws, scores = np.stack([one.f1_draws for one in found], axis=1), np.array([one.macro_f1 for one in found])
-        return interval(draws, scores, self._draws.confidence)
+        return interval(draws, scores, self._draws.confidence, least)
 
 
 class OneLabel(Scorer):

@@ -111,7 +111,7 @@ def test_the_paired_interval_is_narrower_than_that_of_unpaired_clips() -> None:
     right = [(arm == truth).astype(float) for arm in (first, second)]
     other = resampling([None] * len(truth), 2000, 1)
     unpaired = interval(
-        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other), np.array(together.per_seed), 0.95
+        accuracy_draws(right[0], draws) - accuracy_draws(right[1], other), np.array(together.per_seed), 0.95, -1.0
     )
     assert together.high - together.low < 0.8 * (unpaired.high - unpaired.low)
 
@@ -149,6 +149,16 @@ def test_where_only_replicates_vary_the_interval_is_students() -> None:
     assert paired(np.tile(gains, (9999, 1)), gains, 0.95, NONE).p == pytest.approx(
         ttest_1samp(gains, 0).pvalue, abs=3e-4
     )
+
+
+def test_no_interval_ends_beyond_what_a_score_can_be() -> None:
+    high, low = np.array([0.9, 0.95]), np.array([0.05, 0.1])
+    found, worse = (interval(np.tile(each, (100, 1)), each, 0.95) for each in (high, low))
+    assert (found.high, worse.low) == (1.0, 0.0) and found.low > 0.5 and worse.high < 0.5
+    gain = paired(np.tile(high - low, (99, 1)), np.array([0.95, -0.6]), 0.95, NONE)
+    assert (gain.low, gain.high) == (-1.0, 1.0)
+    study = mean_interval([0.9, -0.8])
+    assert (study["low"], study["high"]) == (-1.0, 1.0)
 
 
 def test_replicates_that_only_differ_by_clips_leave_the_interval_of_the_bootstrap() -> None:
