@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from common.config.methods import METHODS
-from common.contracts.base import read
+from common.contracts.base import read, write
 from common.contracts.report import Report
 from common.records.clips import SyntheticClip, write_records
 from common.storage import read_json, write_json
@@ -185,7 +185,7 @@ def test_the_page_is_drawn_again_with_the_times_of_the_run(made: Path, page: str
     assert before == after
 
 
-def test_confusion_matrices_of_many_classes_show_shades_only(made: Path) -> None:
+def test_confusion_matrices_of_many_classes_show_shades_only(made: Path, tmp_path: Path) -> None:
     shown = read(Shown, made / "results" / "page.json")
     matrix = (5 * np.eye(40, dtype=int) + np.eye(40, k=1, dtype=int)).tolist()
     labels = [f"class {index}" for index in range(40)]
@@ -194,6 +194,12 @@ def test_confusion_matrices_of_many_classes_show_shades_only(made: Path) -> None
     assert not table["numbered"]
     assert table["worst"][0] == (pytest.approx(1 / 6), "class 0", "class 1")
     assert table["rows"][0][1] == (1, pytest.approx(1 / 6))
+    shutil.copytree(made / "results", tmp_path / "results")
+    write(tmp_path / "results" / "page.json", many)
+    page = page_of(tmp_path / "results")
+    # Who cannot see the shades hears percents too, as the sentence above the matrix says.
+    assert 'class 0 heard as class 1: 1 times, 16.7\u202f%"><span class="hidden">17</span>' in page
+    assert "in percent of the row, over all replicates: the darker, the more." in page
 
 
 def test_no_date_no_time_and_no_machine_is_in_the_results(made: Path) -> None:
