@@ -27,7 +27,11 @@ def main(libraries: Sequence[str]) -> int:
         importlib.import_module(library)
     # What is imported stays: tasks that collect garbage would copy its pages.
     gc.freeze()
-    connection.send(("ready", 0))
+    try:
+        connection.send(("ready", 0))
+    except BrokenPipeError:
+        # The run ended while the libraries were imported.
+        return 0
     while True:
         try:
             request, output = connection.recv(), recv_handle(connection)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,22 @@ def test_the_process_ends_with_its_run(folder: Path) -> None:
         ran.stdin.close()
     assert select.select([ended], [], [], 60)[0], "it is still there"
     os.close(ended)
+
+
+def test_a_run_that_ends_while_libraries_are_imported_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_library.py").write_text("import time\ntime.sleep(1)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    own, other = Pipe()
+    with other:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.local.warm_process", "slow_library"],
+            stdin=other.fileno(),
+            stderr=subprocess.PIPE,
+        )
+    own.close()
+    assert started.communicate(timeout=60)[1] == b"" and started.returncode == 0
 
 
 def test_every_library_and_stage_that_is_named_exists() -> None:
