@@ -23,7 +23,9 @@ _TIMES = frozenset(f"{name}{unit}" for name in ("start", "end", "onset", "offset
 
 
 def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
-    """List the clips of a label file with paths relative to `root`; with `multi_label` a cell may hold several labels.
+    """List the clips of a label file with paths relative to `root`.
+
+    With `multi_label` a cell may hold several labels, and so may several rows of one file, which are joined.
 
     A file that is not there is taken under another spelling of its name (Unicode form, case, `\\` for `/`) if exactly
     one such file is there and no other row names it.
@@ -39,7 +41,7 @@ def list_labelled(labels: Path, root: Path, multi_label: bool) -> Listing:
     listing, groups = reader.listing, reader.groups
     rows = [(line, row) for line, values in lines if (row := reader.row(values, line)) is not None]
     check_split_names(reader.split_names, str(labels))
-    listing.rows = _without_repeats(_found(rows, root, listing), listing)
+    listing.rows = _without_repeats(_found(rows, root, listing), multi_label, listing)
     if not listing.rows:
         first = f"; first problem: {listing.dropped[0].source}: {listing.dropped[0].detail}" if listing.dropped else ""
         raise DataError(f"{labels} lists no usable clips; expected rows of path,label{first}")
@@ -147,19 +149,30 @@ def _found(rows: list[tuple[int, Row]], root: Path, listing: Listing) -> list[tu
     return found
 
 
-def _without_repeats(rows: list[tuple[int, Row]], listing: Listing) -> list[Row]:
-    """Rows without repetitions and contradictions, which go to `dropped`."""
+def _without_repeats(rows: list[tuple[int, Row]], multi_label: bool, listing: Listing) -> list[Row]:
+    """Rows without repetitions and contradictions, which go to `dropped`; several labels of a file are joined."""
     seen: dict[str, tuple[int, Row]] = {}
     conflicting: dict[str, str] = {}
+    joined = set()
     for line, row in rows:
-        first = seen.setdefault(row.source, (line, row))
-        if first[1] is row:
+        at, first = seen.setdefault(row.source, (line, row))
+        same = set(first.labels) == set(row.labels)
+        if first is row:
             continue
-        if set(first[1].labels) != set(row.labels) or first[1].split != row.split:
-            named = [f"{', '.join(map(repr, each.labels))} ({each.split})" for each in (first[1], row)]
-            conflicting[row.source] = f"lines {first[0]} and {line}: {named[0]} and {named[1]}"
+        if (first.split, first.group) != (row.split, row.group) or not (same or multi_label):
+            values = [(", ".join(map(repr, r.labels)), f"split {r.split}", f"group {r.group}") for r in (first, row)]
+            told = ", ".join(f"{one} and {other}" for one, other in zip(*values, strict=True) if one != other)
+            hint = "" if multi_label or same else "; where clips have several labels, say `multi_label: true`"
+            conflicting[row.source] = f"lines {at} and {line}: {told}{hint}"
+        elif same:
+            listing.dropped.append(Drop(row.source, "duplicate_row", f"lines {at} and {line}"))
         else:
-            listing.dropped.append(Drop(row.source, "duplicate_row", f"lines {first[0]} and {line}"))
+            joined.add(row.source)
+            labels = tuple(dict.fromkeys((*first.labels, *row.labels)))
+            seen[row.source] = at, replace(first, further_labels=labels[1:])
+    if joined := joined - conflicting.keys():
+        message = f"{len(joined)} file(s) have several rows, whose labels were joined, such as {shown(min(joined))}"
+        listing.notices.append(Notice("rows_joined", message))
     listing.dropped += [Drop(source, "conflicting_rows", detail) for source, detail in conflicting.items()]
     return [row for _, row in seen.values() if row.source not in conflicting]
 

@@ -29,7 +29,7 @@ REASONS = {
     "no_path": "row without a path",
     "no_label": "row without a label",
     "duplicate_row": "listed twice",
-    "conflicting_rows": "listed with different labels",
+    "conflicting_rows": "listed with different labels, splits or groups",
     "suffix_mismatch": "file name of another format",
     "cut": "cut to the loudest part",
     "scaled_down": "beyond full scale, scaled down",

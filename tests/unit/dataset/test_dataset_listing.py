@@ -184,11 +184,27 @@ def test_a_label_outside_the_classes_of_the_dataset_is_named_with_the_nearest_on
         list_clips(spec)
 
 
-def test_the_same_labels_in_another_order_are_the_same_row(tmp_path: Path) -> None:
-    text = "path,label\na.wav,Rain;Wind\na.wav,Wind;Rain\nb.wav,Siren\nb.wav,Siren;Rain\nc.wav,Siren\n"
+def test_rows_of_one_file_are_joined_where_clips_have_several_labels(tmp_path: Path) -> None:
+    text = (
+        "path,label,onset,split,group\na.wav,Rain;Wind,0,,\na.wav,Wind;Rain,1,,\nb.wav,Siren,0,,g\nb.wav,Rain,2,,g\n"
+        "b.wav,Siren,3,,g\nc.wav,Siren,0,,\nd.wav,Wind,0,train,\nd.wav,Rain,1,test,\n"
+    )
     listing = list_clips(spec_of(tmp_path, text).model_copy(update={"multi_label": True}))
-    assert [row.source for row in listing.rows] == ["a.wav", "c.wav"]
-    assert {drop.source: drop.reason for drop in listing.dropped} == {
-        "a.wav": "duplicate_row",
-        "b.wav": "conflicting_rows",
+    assert {row.source: row.labels for row in listing.rows} == {
+        "a.wav": ("Rain", "Wind"),
+        "b.wav": ("Siren", "Rain"),
+        "c.wav": ("Siren",),
     }
+    assert [(drop.source, drop.reason, drop.detail) for drop in listing.dropped] == [
+        ("a.wav", "duplicate_row", "lines 2 and 3"),
+        ("d.wav", "conflicting_rows", "lines 8 and 9: 'Wind' and 'Rain', split train and split test"),
+    ]
+    assert listing.notices[0].message == "1 file(s) have several rows, whose labels were joined, such as 'b.wav'"
+
+
+def test_a_contradiction_tells_what_differs_and_what_to_do(tmp_path: Path) -> None:
+    text = "path,label,group\na.wav,x,g\na.wav,x,h\nb.wav,x,g\nb.wav,y,g\nc.wav,x,g\nd.wav,y,g\n"
+    assert [(drop.source, drop.detail) for drop in list_clips(spec_of(tmp_path, text)).dropped] == [
+        ("a.wav", "lines 2 and 3: group g and group h"),
+        ("b.wav", "lines 4 and 5: 'x' and 'y'; where clips have several labels, say `multi_label: true`"),
+    ]
