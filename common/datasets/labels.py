@@ -101,7 +101,7 @@ class Spellings:
         """Record that `text` is written as `spelling` at `place`."""
         places = self._places.setdefault(text, {}).setdefault(spelling, [])
         self._counts[text] += 1
-        if len(places) < _PLACES:
+        if len(places) < _PLACES and place not in places:
             places.append(place)
 
     def first(self, text: str) -> str:
@@ -111,7 +111,7 @@ class Spellings:
 
     def notices(self, known: Collection[str] = ()) -> list[Notice]:
         """Notices of texts in several spellings taken as one, and of those that may be no value or several."""
-        found = []
+        found, several = [], []
         for text, spellings in self._places.items():
             if len(spellings) > 1:
                 named = " and ".join(f"{shown(each)} in {at[0]}" for each, at in list(spellings.items())[:_PLACES])
@@ -128,11 +128,14 @@ class Spellings:
                 found.append(Notice("perhaps_no_value", f"{message}; {_REMEDIES[self._what]}"))
             parts = {canonical(part) for part in re.split("[;|,]", text)} - {text}
             if self._what == "label" and text not in known and parts & self._places.keys():
-                message = (
-                    f"label {text!r}{self.first(text)} is one class, but reads like several; if it is several, put ';' "
-                    "or '|' between them, and `multi_label: true` into the dataset file"
-                )
-                found.append(Notice("perhaps_several", message))
+                several.append(f"{text!r}{self.first(text)}")
+        if several:
+            more = f" (and {len(several) - 1} more like it)" if len(several) > 1 else ""
+            message = (
+                f"label {several[0]}{more} is one class, but reads like several; if it is several, put ';' or '|' "
+                "between them, and `multi_label: true` into the dataset file"
+            )
+            found.append(Notice("perhaps_several", message))
         return found
 
     def alike(self) -> list[Notice]:

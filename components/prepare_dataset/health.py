@@ -113,6 +113,12 @@ def _health(
         first, other = (f"{clip.source} ({', '.join(clip.labels)})" for clip in mixed[0][:2])
         message = f"{len(mixed)} recording(s) are listed with two labels, such as {first} and {other}"
         notices.append(Notice("duplicates_of_other_class", message))
+    if everywhere := sorted(set.intersection(*(set(clip.labels) for clip in clips))):
+        message = (
+            f"every clip outside the test split has the label {', '.join(map(repr, everywhere))}: nothing can be "
+            "learnt of it, and mAP counts it as right; leave it out, or add clips without it"
+        )
+        notices.append(Notice("label_everywhere", message))
     if reading.unread:
         message = (
             f"{reading.unread} listed clips outside the test split were not read: training and validation are drawn "

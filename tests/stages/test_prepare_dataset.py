@@ -266,6 +266,16 @@ def test_clips_of_several_labels_keep_them_and_every_class_is_drawn(tmp_path: Pa
     assert health_of(gold.path).classes == dict.fromkeys("abcd", 8)
 
 
+def test_a_label_that_every_clip_has_is_told(tmp_path: Path) -> None:
+    spec = several_labels(tmp_path / "data")
+    assert spec.labels is not None
+    lines = spec.labels.read_text().splitlines()
+    spec.labels.write_text("\n".join([lines[0], *(line.replace(".wav,", ".wav,e;") for line in lines[1:])]) + "\n")
+    prepare(tmp_path / "out", spec, n=4)
+    health = health_of(tmp_path / "out" / "gold")
+    assert health.warning_codes == ["label_everywhere"] and "has the label 'e': nothing" in health.warnings[0]
+
+
 def test_a_row_with_an_unknown_label_and_a_class_without_training_clips_stop_the_stage(tmp_path: Path) -> None:
     unknown = several_labels(tmp_path / "unknown", "more.wav,a;dd,train\n")
     with pytest.raises(DataError, match=r"more\.wav: unknown label 'dd': did you mean d"):

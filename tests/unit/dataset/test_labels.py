@@ -103,6 +103,8 @@ def test_labels_that_read_like_several_are_told(tmp_path: Path, label: str, seve
     assert code == "perhaps_several" and f"label {label!r} (first in line 4)" in message
     assert from_csv(tmp_path, "dog", label, classes=("dog", label)).notices == []
     assert from_csv(tmp_path, "dog", "wind, strong").notices == []
+    ((_, message, _),) = from_csv(tmp_path, "dog", "rain", label, "rain, dog", "dog,rain", multi_label=several).notices
+    assert f"label {label!r} (first in line 4) (and 2 more like it) is one class" in message
 
 
 def test_columns_of_times_are_told_since_files_are_taken_whole(tmp_path: Path) -> None:
