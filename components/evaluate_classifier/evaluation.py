@@ -63,7 +63,7 @@ def evaluate(
             predictions.setdefault(name, {})[replicate] = made
     if not predictions:
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
-    thresholds = _thresholds(inputs, predictions, plan.replicates[0])
+    thresholds = _thresholds(inputs, predictions, failed, plan.replicates[0])
     records = inputs.test.records
     truth = inputs.truth(records)
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
@@ -126,8 +126,8 @@ def _blended(
     return blended(heard, inputs.gold.multi_label)
 
 
-def _thresholds(inputs: Inputs, predictions: Predictions, replicate: int) -> dict[Key, float]:
-    """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on `replicate`'s."""
+def _thresholds(inputs: Inputs, predictions: Predictions, failed: Mapping[Key, str], first: int) -> dict[Key, float]:
+    """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on `first`'s."""
     if not inputs.gold.multi_label:
         return {}
     found = {
@@ -136,10 +136,10 @@ def _thresholds(inputs: Inputs, predictions: Predictions, replicate: int) -> dic
         if replicate in predictions.get(method, {})
     }
     for (name, replicate), members in inputs.blends.items():
-        heard = _blended(inputs, inputs.validate, name, replicate, members, {})
+        heard = _blended(inputs, inputs.validate, name, replicate, members, failed)
         if heard is not None and replicate in predictions.get(name, {}):
             found[name, replicate] = choose_threshold(inputs.truth(inputs.gold.val(replicate)), heard)
-    validation = {clip.clip_id for clip in inputs.gold.val(replicate)}
+    validation = {clip.clip_id for clip in inputs.gold.val(first)}
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
     heard = zero_shot_probabilities(inputs.clap, inputs.embed["gold"], inputs.labels)[places]

@@ -11,17 +11,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import soundfile
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score, f1_score
 
+from common.audio.signal import levelled
+from common.clap.scorer import ClapScorer
 from common.classifier.inference import probabilities
 from common.classifier.model import build_classifier, save_classifier
+from common.errors import DataError
 from common.learners.opened import open_classifier
 from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import GoldClip, SyntheticClip
 from common.records.gold import GoldSet
+from common.records.text import template_caption
 from common.runtime.split_guard import TEST_SPLIT
 from common.storage import read_json
+from components.evaluate_classifier.multi_label import choose_threshold
 from components.evaluate_classifier.run import run as evaluate
+from components.evaluate_classifier.scoring import PredictTask
 from components.plan.planning import PLANS
 from components.plan.run import run as make_plan
 from components.prepare_dataset.run import run as prepare
@@ -216,6 +223,41 @@ def test_thresholds_follow_the_validation_clips_and_not_the_test_clips(
     assert found["test"]["methods"]["gold"]["map"] != evaluation["methods"]["gold"]["map"]
     assert thresholds(found["gold"]) != thresholds(evaluation)
     assert found["gold"]["methods"]["gold"]["map"] == evaluation["methods"]["gold"]["map"]
+
+
+def test_the_threshold_of_zero_shot_is_that_of_the_first_replicates_validation_clips(
+    world: World, evaluation: dict[str, Any]
+) -> None:
+    scorer, gold = ClapScorer.load(world.root / "clap"), GoldSet(world.root / "gold")
+    prompts = float(scorer.model.logit_scale_a.detach().exp()) * scorer.embed_text(
+        [template_caption(one) for one in LABELS]
+    )
+
+    def threshold(replicate: int) -> float:
+        clips = gold.val(replicate)
+        heard = [levelled(gold.load(clip, scorer.sample_rate_hz)) for clip in clips]
+        similarity = scorer.embed_audio(heard, scorer.sample_rate_hz) @ prompts.T
+        return choose_threshold(gold.targets(clips), softmax(similarity.astype(np.float64), axis=1))
+
+    first, second = map(threshold, REPLICATES)
+    assert evaluation["zero_shot"]["thresholds"] == [pytest.approx(first, abs=1e-6)] and first != second
+
+
+def test_a_member_whose_answers_for_validation_clips_fail_takes_only_its_blend_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make = PredictTask.make
+
+    def failing(task: PredictTask, folder: Path) -> None:
+        if "stats" in task.model.parts and "1" in task.model.parts and task.clips.folder.name == "gold":
+            raise DataError("no answer")
+        make(task, folder)
+
+    monkeypatch.setattr(PredictTask, "make", failing)
+    monkeypatch.setenv("SYNTHIO_STORE", str(tmp_path / "store"))
+    found = evaluated(world, world.root, out="failing-")
+    assert {row["method"] for row in found["failures"]} == {f"stats/{method}" for method in METHODS}
+    assert [found["learners"][name]["gold"]["seeds"] for name in ("probe", "stats", "blend")] == [[0, 1], [0], [0]]
 
 
 def test_a_synthetic_clip_is_as_asked_for_where_the_oracle_hears_one_of_its_labels_most(
