@@ -32,10 +32,9 @@ def best_step(probes: Sequence[Probe], settings: AlignT2AConfig) -> int:
     by = criterion(probes, settings)
     if by == "none":
         return int(probes[-1]["step"])
-    rise = float("inf") if by == LEARNER else settings.max_error_rise
     kept = probes[0]
     for end, probe in enumerate(probes[1:], start=2):
-        limit = _limit(probes[:end], ERROR, rise)
+        limit = float("inf") if by == LEARNER else _limit(probes[:end], ERROR, settings.max_error_rise)
         if probe.get(ERROR, limit) <= limit and (kept.get(ERROR, limit) > limit or probe[by] < kept[by]):
             kept = probe
     return int(kept["step"])

@@ -57,12 +57,14 @@ def test_without_validation_clips_the_distance_decides() -> None:
 
 
 def test_the_step_that_a_learner_gains_most_from_is_kept_whatever_its_error() -> None:
-    def kept(losses: list[float]) -> int:
-        seen = probes([1.0, 1.1, 1.2], [5, 7, 9])
+    def kept(losses: list[float], errors: list[float] | None) -> int:
+        seen = probes(errors, [5, 7, 9])
         by = settings(keep_best_by="learner_gain")
         return best_step([row | {"learner_loss": loss} for row, loss in zip(seen, losses, strict=True)], by)
 
-    assert [kept([1.0, 0.9, 0.8]), kept([1.0, 0.7, 0.8]), kept([0.7, 0.7, 0.8])] == [20, 10, 0]
+    # Silent validation clips have no error.
+    for errors in ([1.0, 1.1, 1.2], None):
+        assert [kept(losses, errors) for losses in ([1.0, 0.9, 0.8], [1.0, 0.7, 0.8], [0.7, 0.7, 0.8])] == [20, 10, 0]
     assert criterion(probes([1.0], [5]), settings(keep_best_by="learner_gain")) == "spectrum_db"
 
 
