@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from torch import Tensor, nn
 
 from common.audio.signal import fixed_window_starts
@@ -90,7 +90,7 @@ def feature_logits(classifier: Classifier, features: Sequence[Tensor], batch_siz
 def probabilities(logits: np.ndarray, multi_label: bool = False) -> np.ndarray:
     """Softmax over the labels of logits (…, labels), or the sigmoid of each; float64."""
     wide = logits.astype(np.float64)
-    return 1.0 / (1.0 + np.exp(-wide)) if multi_label else np.asarray(softmax(wide, axis=-1))
+    return np.asarray(expit(wide) if multi_label else softmax(wide, axis=-1))
 
 
 def embeddings(classifier: Classifier, features: Sequence[Tensor]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier, build_classifier, load_classifier, save_classifier, with_fresh_head
 from common.config.classifier import ASTArchitecture
 from common.errors import DataError
+from common.learners.linear import NEVER
 from tests.kit.predictions import predict_logits
 
 
@@ -90,10 +91,13 @@ def test_clips_at_another_rate_are_resampled(classifier: Classifier) -> None:
     np.testing.assert_allclose(predict_logits(classifier, [tone(44100)], 44100), first, atol=0.05)
 
 
+@pytest.mark.filterwarnings("error")
 def test_probabilities_are_softmax_or_sigmoid() -> None:
     logits = np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]])
     np.testing.assert_allclose(probabilities(logits), [[0.25, 0.75], [0.5, 0.5]])
     np.testing.assert_allclose(probabilities(logits[:1], multi_label=True), [[0.5, 0.75]])
+    # A label that no clip has.
+    assert probabilities(np.array([[NEVER]]), multi_label=True) == 0
 
 
 def test_unfit_directories_are_refused(classifier_dir: Path, tmp_path: Path) -> None:
