@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.audio_utils import hertz_to_mel
 
-from common.classifier.features import HOP_LENGTH, LOWEST_HZ, FrontEnd, LogMel
+from common.classifier.features import LOWEST_HZ, FrontEnd, LogMel
 from common.config.classifier import RecordingConfig, SpecAugmentConfig
 
 CLEAN = RecordingConfig()
@@ -24,29 +24,34 @@ _SPAN_SILENCE_DB = 30.0
 
 
 def spec_augment(
-    features: Tensor, config: SpecAugmentConfig, strength: float, sample_rate_hz: int, generator: torch.Generator
+    features: Tensor,
+    config: SpecAugmentConfig,
+    strength: float,
+    frames_per_s: float,
+    generator: torch.Generator,
+    mean: float = 0.0,
 ) -> Tensor:
     """Roll each example in time, then mask bands of mel bins and of frames.
 
-    A mask's width is uniform in [0, strength × axis] and its position uniform; masked values become 0,
-    the mean of the corpus that normalised the features. The roll is circular over the window and
-    replaces SpecAugment's time warp, the part with the smallest gain (arXiv 1904.08779).
+    A mask's width is uniform in [0, strength × axis] and its position uniform; masked values become the mean. The roll
+    is circular over the window and replaces SpecAugment's time warp, the part with the smallest gain (arXiv
+    1904.08779).
 
     Args:
-        features: (B, frames, bins), normalised; left unchanged.
+        features: (B, frames, bins); left unchanged.
         strength: largest share of an axis under one mask, in [0, 1].
         generator: the number of draws depends on B and the number of masks only.
+        mean: of the features; 0 where a corpus normalised them.
     """
     count, frames, bins = features.shape
     draws = torch.rand(count, 1 + 4 * config.masks, generator=generator)
-    largest_roll = config.time_roll_s * sample_rate_hz / HOP_LENGTH
-    shift = ((2 * draws[:, 0] - 1) * largest_roll).round().long()
+    shift = ((2 * draws[:, 0] - 1) * config.time_roll_s * frames_per_s).round().long()
     source = (torch.arange(frames)[None] - shift[:, None]) % frames
     rolled = features.gather(1, source[:, :, None].expand(-1, -1, bins).to(features.device))
     time_draws, mel_draws = draws[:, 1:].split(2 * config.masks, dim=1)
     hidden_frames = _masked(time_draws, frames, strength).to(features.device)
     hidden_bins = _masked(mel_draws, bins, strength).to(features.device)
-    return rolled.masked_fill(hidden_frames[:, :, None] | hidden_bins[:, None, :], 0.0)
+    return rolled.masked_fill(hidden_frames[:, :, None] | hidden_bins[:, None, :], mean)
 
 
 def _masked(draws: Tensor, length: int, strength: float) -> Tensor:
@@ -78,7 +83,7 @@ def vary_recording(features: Tensor, config: RecordingConfig, front_end: LogMel,
         quiet = loudness < loudness.max() - decibel * (config.silence_db + _SPAN_SILENCE_DB * far[1])
         features = features.masked_fill(quiet[:, None], nothing)
     if config.lead_s and lead < SHARE:
-        frames = int(config.lead_s * far[2] * front_end.sample_rate_hz / front_end.hop_length)
+        frames = int(config.lead_s * far[2] * front_end.frames_per_s)
         features = torch.cat([features.new_full((frames, features.shape[1]), nothing), features])
     if config.band_hz and band < SHARE:
         first = _bins_below(front_end, config.band_hz + (front_end.sample_rate_hz / 2 - config.band_hz) * far[3])

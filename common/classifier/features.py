@@ -53,6 +53,11 @@ class FrontEnd(ABC):
     peak: float | None = None
     """Largest sample to which each clip is scaled; None = clips are heard as they are."""
 
+    @property
+    def frames_per_s(self) -> float:
+        """Frames of a second."""
+        return self.sample_rate_hz / self.hop_length
+
     @abstractmethod
     def __call__(self, clips: Sequence[np.ndarray], peak: float | None = None) -> list[Tensor]:
         """Frames (frames, bins) float32 of each whole clip, mono (T,), full scale ±1, at `sample_rate_hz`.

@@ -211,7 +211,7 @@ def batch_loss(
             # So are the masks; other rows are 0.
             whole = windows.new_zeros((len(chosen), *windows.shape[1:]))
             whole[own] = windows
-            windows = spec_augment(whole, settings.specaugment, strength, front_end.sample_rate_hz, generator)[own]
+            windows = spec_augment(whole, settings.specaugment, strength, front_end.frames_per_s, generator)[own]
         device = next(model.parameters()).device
         logits = model(windows.to(device)).logits
         return nn.functional.cross_entropy(logits, torch.from_numpy(clips.labels[chosen[own]]).to(device)), {}

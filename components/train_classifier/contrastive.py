@@ -97,7 +97,7 @@ def train_body(
         batch = draw_windows(examples.features, chosen, front_end, generator)
         if front_end.spectral:
             masks = SpecAugmentConfig(masks=1)
-            batch = spec_augment(batch, masks, config.mask_share, front_end.sample_rate_hz, generator)
+            batch = spec_augment(batch, masks, config.mask_share, front_end.frames_per_s, generator)
         embeddings = part.gather(projector(_embed(classifier, batch[part.rows(len(chosen))])))
         truth = examples.truth(chosen[part.gathered_rows(len(chosen))]).to(device)
         together = truth @ truth.T > 0 if truth.is_floating_point() else truth[:, None] == truth[None]

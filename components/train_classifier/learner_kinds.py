@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from common.classifier.augmentation import spec_augment
 from common.classifier.inference import BATCH_SIZE, embeddings, set_last_layer
@@ -20,7 +21,7 @@ from common.classifier.model import save_classifier, with_fresh_head
 from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
 from common.learners.cache import LabelTexts, fit_cache, label_texts
-from common.learners.cnn import Change, fit_convnet
+from common.learners.cnn import HOP, LogMel, fit_convnet
 from common.learners.front_ends import (
     CLAP,
     ENCODER,
@@ -36,6 +37,7 @@ from common.learners.linear import fit_discriminant, fit_logistic
 from common.learners.model import LearnerModel, LinearHead
 from common.learners.statistics import SCALES
 from common.records.audio_folder import load_clip
+from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.runtime.work import Task
 from common.storage.items import ItemStore
@@ -191,10 +193,13 @@ def _discriminant(
 def _convnet(
     job: LearnerJob, gold: Rows, further: Rows, share: float, option: float, strength: Strength | None
 ) -> nn.Module:
-    change: Change | None = None
+    change = None
     if job.classic == "specaugment" and isinstance(strength, float):
-        masks, rate = job.settings.specaugment, front_end("log_mel").sample_rate_hz
-        change = lambda batch, generator: spec_augment(batch, masks, strength, rate, generator)  # noqa: E731
+        config, frames_per_s = job.settings.specaugment, LogMel.sample_rate_hz / HOP
+
+        def change(batch: Tensor, generator: torch.Generator) -> Tensor:
+            return spec_augment(batch, config, strength, frames_per_s, generator, float(batch.mean()))
+
     return fit_convnet(
         gold.features,
         gold.targets,
@@ -245,6 +250,7 @@ class _Body:
     def __init__(self, pretrained: Pretrained) -> None:
         # The head that `_save_probe` writes, but for its last layer.
         self._seen = with_fresh_head(opened(pretrained), ["a", "b"], 0, False, pretrained.window_s)
+        self._seen.model.to(device())
         self.sample_rate_hz = self._seen.sample_rate_hz
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Features]:

@@ -96,7 +96,7 @@ def batch_loss(
         batch = draw_windows(examples.features, chosen, front_end, generator, recording)
         if specaugment is not None:
             config, strength = specaugment
-            batch = spec_augment(batch, config, strength, front_end.sample_rate_hz, generator)
+            batch = spec_augment(batch, config, strength, front_end.frames_per_s, generator)
         own = part.rows(len(chosen))
         truth = examples.truth(chosen)
         if not mixup_alpha:
