@@ -168,16 +168,6 @@ class ClassGains(Contract):
     classes: list[Gain]
 
 
-class Selected(Contract):
-    """The method, and its replicate, that did best on validation."""
-
-    method: str
-    seed: int = Field(description="the replicate")
-    score: float = Field(description="on validation")
-    by: str = Field(description="that figure: accuracy, macro_f1 or map")
-    threshold: float | None = absent()
-
-
 class HeldOut(Contract):
     """The test split."""
 
@@ -279,7 +269,6 @@ class Comparison(Compared):
 class Checked(Contract):
     """What else report.json takes over."""
 
-    selected: Selected
     oracle: Oracle | None
     distances: Distances
     leaks: Leaks

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
-from common.config.methods import Method, in_order
-from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle, Selected
-from common.contracts.training import Chosen, Failure, Member
+from common.config.methods import Method
+from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle
+from common.contracts.training import Failure, Member
 from common.errors import DataError
 from common.learners.calibration import best_of, blended
 from common.models.registry import exposure_sentences
@@ -49,8 +49,8 @@ def evaluate(
 ) -> tuple[Evaluation, Predictions]:
     """All figures of the stage, from finished tasks; `failed` has the errors of the others.
 
-    Returns content of evaluation.json, rounded, and the probabilities on the test clips. Raises DataError: no method
-    has predictions.
+    Returns content of evaluation.json, rounded, and the probabilities on the test clips. Raises DataError: AST has
+    no predictions of any method.
     """
     seed = derive_seed(plan.replicates[0], "evaluate_classifier")
     predictions: Predictions = {}
@@ -61,7 +61,7 @@ def evaluate(
         made = _blended(inputs, inputs.predict, name, replicate, members, failed)
         if made is not None:
             predictions.setdefault(name, {})[replicate] = made
-    if not predictions:
+    if not predictions.keys() & plan.methods.keys():
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
     thresholds = _thresholds(inputs, predictions, failed, plan.replicates[0])
     records = inputs.test.records
@@ -95,7 +95,6 @@ def evaluate(
         confidence=plan.settings.confidence,
         **dict(comparison),
         delivered=delivered,
-        selected=_selected(inputs, predictions, plan, thresholds),
         test=test,
         oracle=_oracle(inputs, truth),
         distances=_distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),
@@ -149,20 +148,6 @@ def _thresholds(inputs: Inputs, predictions: Predictions, failed: Mapping[Key, s
     # Its own clips were all trained on: the threshold is the mean of those of its replicates.
     found[DELIVERED_MODEL] = sum(of_pair) / len(of_pair) if of_pair else 0.5
     return {**found, ZERO_SHOT: choose_threshold(inputs.truth([records[place] for place in places]), heard)}
-
-
-def _selected(
-    inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan, thresholds: Mapping[Key, float]
-) -> Selected:
-    """The selected model, among evaluated ones that are no ceiling."""
-    names = [name for name in in_order(predictions) if name in plan.methods and not plan.methods[name].ceiling]
-    lost = {
-        f"{name}/{replicate}" for name in names for replicate in plan.replicates if replicate not in predictions[name]
-    }
-    trained = {name: figures for name, figures in inputs.selection.chosen.items() if name not in lost}
-    by = inputs.selection.select_by
-    method, replicate, score = choose(trained, by, names, plan.replicates)
-    return Selected(method=method, seed=replicate, score=score, by=by, threshold=thresholds.get((method, replicate)))
 
 
 def _best(inputs: Inputs, predictions: Predictions, plan: EvaluateClassifierPlan) -> dict[str, dict[int, str]]:
@@ -257,30 +242,3 @@ def best_classic_methods(best_classic: Mapping[int, str], methods: Mapping[str, 
     """Method whose classic augmentation was chosen on validation, by replicate; left out where the run has none."""
     alone = {method.classic: name for name, method in methods.items() if method.recipe is None}
     return {replicate: alone[classic] for replicate, classic in sorted(best_classic.items()) if classic in alone}
-
-
-def choose(
-    trained: Mapping[str, Chosen], by: str, methods: Sequence[str], replicates: Sequence[int]
-) -> tuple[str, int, float]:
-    """Method with the best mean validation figure, its best replicate, and that model's figure.
-
-    Methods are compared by means: each replicate has its own validation clips, and the single largest figure would
-    mostly show whose clips were easiest. Ties go to the lower validation loss, then to the order of `methods` and
-    `replicates`. Figures of the test split are no input.
-
-    Raises DataError: nothing was trained.
-    """
-    found: dict[str, dict[int, tuple[float, float]]] = {}
-    for method in methods:
-        for replicate in replicates:
-            if figures := trained.get(f"{method}/{replicate}"):
-                found.setdefault(method, {})[replicate] = figures.figure(by), -(figures.val_loss or 0.0)
-    if not found:
-        raise DataError(
-            "no trained classifier to choose from: selection.json lists none of this run's methods and replicates; "
-            "see failures.json of train_classifier"
-        )
-    means = {m: tuple(sum(part) / len(part) for part in zip(*own.values(), strict=True)) for m, own in found.items()}
-    best = max(means, key=lambda method: means[method])
-    replicate = max(found[best], key=lambda replicate: found[best][replicate])
-    return best, replicate, found[best][replicate][0]

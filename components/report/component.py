@@ -43,7 +43,7 @@ def report(
         results: report.json and report.html.
         html: the report, shown on the run's page.
         markdown: verdict and table of methods, shown on the run's page.
-        confusion: confusion matrix of the best method; empty where clips have several labels.
+        confusion: confusion matrix of the delivered classifier; empty where clips have several labels.
     """
     from components.report.run import run
 

@@ -53,7 +53,7 @@ def factors(selection: Selection, evaluation: Evaluation) -> Factors:
         scores = {factor: [curve[factor] for curve in replicates] for factor in common}
         found[name] = [FactorPoint(factor=f, mean=sum(s) / len(s), per_seed=s) for f, s in scores.items()]
     several = {name: rows for name, rows in found.items() if len(rows) > 1}
-    return Factors(by=evaluation.selected.by, split="validation", methods=several)
+    return Factors(by=selection.select_by, split="validation", methods=several)
 
 
 def long_tail(evaluation: Evaluation, counts: Mapping[str, int]) -> LongTail | None:
@@ -136,7 +136,7 @@ def tried_rows(selection: Selection, evaluation: Evaluation, what: Literal["stre
                 values = [
                     TriedValue(
                         value=getattr(entry, what),
-                        score=entry.figure(evaluation.selected.by),
+                        score=entry.figure(selection.select_by),
                         chosen=getattr(entry, what) == getattr(told, what),
                     )
                     for entry in tried

@@ -52,7 +52,7 @@ def page_of(folder: Path, run: Mapping[str, Any] | None = None) -> str:
         figure=report.figure,
         measure=FIGURES[report.figure],
         measure_title="mAP" if report.figure == "map" else "Accuracy",
-        chosen_by=FIGURES[report.selected.by],
+        chosen_by=FIGURES[report.factors.by],
         settings=json.dumps(shown.plan.run_config, indent=2, sort_keys=True, ensure_ascii=False),
         confidence=f"{100 * shown.confidence:g}\u202f%",
     )

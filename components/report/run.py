@@ -33,8 +33,8 @@ def run(
         artifacts: folders of the inputs, by the names in `component.py`, which describes the other arguments.
 
     Returns:
-        The run's figures, the labels, and the confusion matrix (rows = truth) of the method that validation chose; the
-        matrix is None where clips have several labels.
+        The run's figures, the labels, and the confusion matrix (rows = truth) of the delivered classifier, None where
+        clips have several labels.
     """
     plan = ReportPlan.model_validate(config)
     # With the defaults too.
@@ -52,7 +52,8 @@ def run(
         write_text(out / "report.html", page)
         write_text(Path(html_path), page)
         write_text(Path(markdown_path), markdown(read(Report, out / "report.json")))
-        labels, matrix = inputs.evaluation.labels, inputs.evaluation.methods[found.selected.method].confusion
+        labels, told = inputs.evaluation.labels, inputs.evaluation.delivered
+        matrix = told.confusion if told else None
         write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
         running.record({f"{found.figure}_{name}": row.score.mean for name, row in found.methods.items()})
         running.record({"verdict": found.verdict.state, "players": len(extra.cards)})

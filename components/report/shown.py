@@ -108,7 +108,7 @@ def shown(inputs: Inputs, plan: ReportPlan, report: Report) -> Shown:
         evaluation,
         inputs,
         plan=plan,
-        confusions=_confusions(evaluation),
+        confusions=_confusions(evaluation, report.delivered.method),
         budget=budget_rows(inputs.selection, evaluation, plan.replicates[0]),
         strengths=tried_rows(inputs.selection, evaluation, "strength"),
         factors=tried_rows(inputs.selection, evaluation, "factor"),
@@ -136,9 +136,9 @@ def _main_recipe(inputs: Inputs, methods: Mapping[str, Method]) -> str:
     return next((recipe.name for recipe in found if recipe.name in judged), vanilla)
 
 
-def _confusions(evaluation: Evaluation) -> dict[str, list[list[int]]]:
-    """Matrices of the baseline and the subject (or the selected method); none where clips have several labels."""
-    subject = SUBJECT if SUBJECT in evaluation.methods else evaluation.selected.method
+def _confusions(evaluation: Evaluation, delivered: str) -> dict[str, list[list[int]]]:
+    """Matrices of the baseline and the subject (or the delivered method); none where clips have several labels."""
+    subject = SUBJECT if SUBJECT in evaluation.methods else delivered
     found = {name: evaluation.methods[name].confusion for name in (BASELINE, subject) if name in evaluation.methods}
     return {name: matrix for name, matrix in found.items() if matrix}
 

@@ -25,7 +25,6 @@ from tests.unit.report.artifacts import (
     LABELS,
     PATHS,
     RECIPE,
-    REPLICATES,
     make_evaluation,
     make_plan,
     make_run,
@@ -207,11 +206,11 @@ def test_no_date_no_time_and_no_machine_is_in_the_results(made: Path) -> None:
     assert not re.search(r"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|/tmp/|/home/|/root/", text)
 
 
-def test_kfp_gets_html_markdown_and_the_matrix_of_the_chosen_method(
+def test_kfp_gets_html_markdown_and_the_matrix_of_the_delivered_classifier(
     paths: dict[str, Path], made: Path, tmp_path: Path
 ) -> None:
     figures, labels, matrix = make(paths, tmp_path)
-    assert labels == LABELS and sum(map(sum, matrix)) == 120 * len(REPLICATES)
+    assert labels == LABELS and sum(map(sum, matrix)) == 120
     assert read_json(made / "confusion.json") == {"labels": labels, "matrix": matrix}
     assert figures == read_json(tmp_path / "metrics.json") and figures["verdict"] == "improved"
     lines = (made / "summary.md").read_text(encoding="utf-8").splitlines()

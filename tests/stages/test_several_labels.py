@@ -185,17 +185,6 @@ def test_figures_are_those_of_scikit_learn_on_the_answers_of_the_trained_models(
     np.testing.assert_array_equal(saved["truth"][[saved["clip_id"].tolist().index(i) for i in ids]], truth)
 
 
-def test_the_model_is_chosen_by_the_figure_that_training_chose_by(world: World, evaluation: dict[str, Any]) -> None:
-    selection = read_json(world.root / "classifiers" / "selection.json")
-    means = {m: np.mean([selection[f"{m}/{replicate}"]["val_map"] for replicate in REPLICATES]) for m in METHODS}
-    chosen = evaluation["selected"]
-    assert means[chosen["method"]] == pytest.approx(max(means.values()))
-    assert (chosen["by"], chosen["score"]) == (
-        "map",
-        pytest.approx(selection[f"{chosen['method']}/{chosen['seed']}"]["val_map"], abs=1e-6),
-    )
-
-
 def test_thresholds_follow_the_validation_clips_and_not_the_test_clips(
     world: World, evaluation: dict[str, Any], tmp_path: Path
 ) -> None:

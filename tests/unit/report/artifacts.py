@@ -132,12 +132,6 @@ def make_evaluation(
             "n_train": 12,
             **dict(comparison),
             "delivered": {**told, **dict(scores)} if scores else None,
-            "selected": {
-                "method": "synthio" if "synthio" in gains else next(iter(gains)),
-                "seed": replicates[0],
-                "score": 0.75,
-                "by": "accuracy",
-            },
             "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
             "oracle": {
                 "test_accuracy": 0.86,

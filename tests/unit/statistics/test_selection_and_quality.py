@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -11,44 +10,11 @@ from numpy.typing import NDArray
 from common.config.methods import METHODS, in_order
 from common.contracts.evaluation import Evaluation
 from common.contracts.gold import Dataset
-from common.contracts.training import Chosen
-from common.errors import DataError
 from components.evaluate_classifier.comparison import compared
-from components.evaluate_classifier.evaluation import best_classic_methods, choose
+from components.evaluate_classifier.evaluation import best_classic_methods
 from components.evaluate_classifier.model_card import model_card
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
-from tests.kit.figures import chosen as chosen_training
 from tests.unit.report.artifacts import LABELS, make_evaluation, synthetic_clips
-
-
-def figures(accuracy: float, loss: float = 1.0, macro_f1: float = 0.5) -> Chosen:
-    return chosen_training(val_accuracy=accuracy, val_macro_f1=macro_f1, val_loss=loss)
-
-
-def test_the_best_mean_validation_accuracy_chooses_the_method_and_then_the_replicate() -> None:
-    selection = {"synthio/0": figures(0.6), "synthio/1": figures(0.7), "gold/0": figures(0.4), "gold/1": figures(0.8)}
-    assert choose(selection, "accuracy", ["gold", "synthio"], [0, 1]) == ("synthio", 1, 0.7)
-
-
-@pytest.mark.parametrize(("by", "chosen"), [("accuracy", ("gold", 0, 0.9)), ("macro_f1", ("synthio", 0, 0.8))])
-def test_the_figure_that_training_chose_by_chooses_here_too(by: str, chosen: tuple[str, int, float]) -> None:
-    selection = {"gold/0": figures(0.9), "synthio/0": figures(0.6, macro_f1=0.8)}
-    assert choose(selection, by, ["gold", "synthio"], [0]) == chosen
-
-
-def test_of_equal_models_the_lower_loss_then_the_first_listed_is_chosen() -> None:
-    selection = {"gold/0": figures(0.6), "synthio/0": figures(0.6), "synthio/1": figures(0.6, loss=0.9)}
-    assert choose(selection, "accuracy", ["gold", "synthio"], [0, 1])[:2] == ("synthio", 1)
-    assert choose(selection, "accuracy", ["gold", "synthio"], [0])[:2] == ("gold", 0)
-
-
-def test_the_choice_gets_no_figures_of_the_test_split() -> None:
-    assert set(inspect.signature(choose).parameters) == {"trained", "by", "methods", "replicates"}
-
-
-def test_nothing_trained_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"failures\.json"):
-        choose({}, "accuracy", ["gold"], [0])
 
 
 def test_the_best_classic_of_a_replicate_is_the_method_without_synthetic_clips() -> None:
