@@ -22,7 +22,7 @@ from common.learners.opened import save_blend, set_temperature
 from common.log import event, get_logger
 from common.runtime.work import perform
 from components.train_classifier.clips import ClipSet
-from components.train_classifier.inputs import Inputs
+from components.train_classifier.inputs import Inputs, optim_of
 from components.train_classifier.jobs import MODEL, Job, training
 from components.train_classifier.learner_fitting import fitting, hear_all
 from components.train_classifier.learner_job import LearnerJob
@@ -164,6 +164,7 @@ def _ast_job(inputs: Inputs, plan: TrainClassifierPlan, asts: Outcome, learner: 
         gold=inputs.everything,
         validation=None,
         synthetic=synthetic,
+        optim=optim_of(plan, inputs.everything, plan.settings.optim.steps),
         probe_first=learner == PROBE_FIRST,
     )
 

@@ -73,7 +73,7 @@ class Inputs:
             synthetic=synthetic.first(candidate.factor),
             classic=candidate.classic,
             strength=candidate.strength,
-            optim=_optim(plan, gold, plan.settings.optim.steps),
+            optim=optim_of(plan, gold, plan.settings.optim.steps),
             settings=plan.settings,
             store=self.store,
             backgrounds=self.backgrounds if candidate.classic == "background" else None,
@@ -100,7 +100,7 @@ class Inputs:
         The last checkpoint is kept, without validation. The oracle judges labels of synthetic clips and is no method. A
         recipe that counts in epochs stops at `oracle_steps`.
         """
-        optim = _optim(plan, self.oracle, plan.settings.oracle_steps)
+        optim = optim_of(plan, self.oracle, plan.settings.oracle_steps)
         return replace(
             self.job(Candidate(plan.replicates[0], None), plan),
             name=ORACLE,
@@ -200,6 +200,6 @@ def _origin(recipe: Recipe) -> str:
     return "vanilla" if recipe.name == LOSERS.name else "accepted"
 
 
-def _optim(plan: TrainClassifierPlan, gold: ClipSet, steps: int) -> OptimConfig:
-    # The number of steps is the same for all methods, with or without synthetic clips.
+def optim_of(plan: TrainClassifierPlan, gold: ClipSet, steps: int) -> OptimConfig:
+    """Optimiser settings of a training on `gold`, the same for all methods, with or without synthetic clips."""
     return plan.settings.optim_for(len(gold.clips) * (1 + max(plan.augmentation_factors)), steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_finished_trainings_are_found_again(world: World, tmp_path: Path, traine
     trained.clear()
     train(world, tmp_path / "d", methods=("gold", "noise"), noise={"copies": 1, "strengths": [20.0, 10.0, 5.0]})
     assert sorted(trained) == ["gold+noise=5/0", "gold+noise=5/1"]
+
+
+def test_a_recipe_counts_its_epochs_over_all_clips_that_the_delivered_classifier_learns_from(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, real = {}, jobs._make
+
+    def noted(job: jobs.Job, folder: Path) -> None:
+        steps[job.name] = job.optim.steps
+        real(job, folder)
+
+    monkeypatch.setattr(jobs, "_make", noted)
+    monkeypatch.setattr(common.runtime.parallel, "cpu_count", lambda: 1)
+    train(world, tmp_path / "out", methods=("gold",), recipe="paper")
+    clips = json.loads((tmp_path / "out" / "delivered.json").read_text())["clips"]
+    # Batches of 24 over gold clips and twice as many synthetic ones, 50 times.
+    assert steps["gold/0"] == 50 * 2
+    assert steps["ast on gold, all clips"] == 50 * math.ceil(3 * clips / 24) > 100
 
 
 def test_without_generated_clips_no_oracle_is_trained(world: World, tmp_path: Path, trained: list[str]) -> None:
