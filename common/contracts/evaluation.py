@@ -260,7 +260,7 @@ class Comparison(Compared):
 
     methods: dict[str, MethodScores]
     best_classic: ClassicScores | None
-    zero_shot: ZeroShotScores | None
+    zero_shot: ZeroShotScores
     per_class: ClassGains | None = Field(description="of the first difference")
     resampled: Literal["clips", "groups"] = Field(description="what the bootstrap draws")
     resamples: int = Field(description="its draws")
@@ -280,7 +280,7 @@ class Evaluation(Comparison, Checked):
     labels: list[str] = Field(description="by label id")
     n_train: int = Field(description="training clips of the first replicate")
     confidence: float = Field(description="level of the intervals, such as 0.95")
-    delivered: DeliveredScores | None = Field(description="null where it could not be evaluated")
+    delivered: DeliveredScores
     test: HeldOut
     failures: list[Failure]
     heard: list[str] = Field(description="sentences: published models that may have heard the test clips")

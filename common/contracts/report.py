@@ -183,7 +183,7 @@ class Report(Compared, Checked):
     verdict: Verdict
     methods: dict[str, MethodFigures]
     best_classic: ClassicFigures | None
-    zero_shot: ZeroShotFigures | None
+    zero_shot: ZeroShotFigures
     delivered: Delivered
     rounds: list[FilterRound]
     data: Data

@@ -53,27 +53,27 @@ def compared(methods: Sequence[str]) -> list[tuple[str, str]]:
 
 def compare(
     predictions: Predictions,
+    zero_shot: NDArray[np.float64],
+    delivered: NDArray[np.float64],
     truth: NDArray[Any],
     groups: list[str | None],
     labels: Sequence[str],
     methods: Mapping[str, Method],
     best_classic: Mapping[int, str],
+    best: Mapping[str, Mapping[int, str]],
+    thresholds: Mapping[Key, float],
     settings: EvaluateClassifierConfig,
     seed: int,
-    zero_shot: NDArray[np.float64] | None = None,
-    thresholds: Mapping[Key, float] | None = None,
-    best: Mapping[str, Mapping[int, str]] | None = None,
-    delivered: NDArray[np.float64] | None = None,
-) -> tuple[Comparison, Scores | None]:
+) -> tuple[Comparison, Scores]:
     """Scores, differences and per-class gains.
 
     Args:
+        zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
+        delivered: (N, K) probabilities of the delivered classifier.
         truth: (N,) label ids; for a multi-label dataset (N, K), whether a clip has a label.
         groups: (N,) group of each test clip.
-        zero_shot: (N, K) probabilities of a model that was not trained on the dataset.
+        best: model that validation chose, by side (`Method.side`) and replicate.
         thresholds: for a multi-label dataset.
-        best: under `without` and `with`, the model without or with synthetic audio that validation chose, by replicate.
-        delivered: (N, K) probabilities of the delivered classifier.
 
     Returns the comparison, and the scores of the delivered classifier.
     """
@@ -81,15 +81,10 @@ def compare(
     count = affordable(settings.resamples, *truth.shape) if several else settings.resamples
     draws = resampling(groups, count, seed, settings.confidence, settings.min_groups)
     answers = {(name, s): rows for name, arm in predictions.items() for s, rows in arm.items()}
-    if zero_shot is not None:
-        answers[ZERO_SHOT] = zero_shot
-    if delivered is not None:
-        answers[DELIVERED_MODEL] = delivered
+    answers |= {ZERO_SHOT: zero_shot, DELIVERED_MODEL: delivered}
     bins = settings.calibration_bins
     scorer: Scorer = (
-        SeveralLabels(truth, answers, thresholds or {}, draws, bins)
-        if several
-        else OneLabel(truth, answers, draws, bins)
+        SeveralLabels(truth, answers, thresholds, draws, bins) if several else OneLabel(truth, answers, draws, bins)
     )
     trained: Arms = {name: {s: (name, s) for s in sorted(predictions[name])} for name in in_order(predictions)}
     arms: Arms = {name: arm for name, arm in trained.items() if arm and name in methods}
@@ -111,13 +106,11 @@ def compare(
         per_class=_per_class(scorer, sides, pairs, labels),
         resampled=draws.unit,
         resamples=count,
-        zero_shot=None
-        if zero_shot is None
-        else ZeroShotScores(title="Zero-shot CLAP", **dict(scorer.score([ZERO_SHOT]))),
+        zero_shot=ZeroShotScores(title="Zero-shot CLAP", **dict(scorer.score([ZERO_SHOT]))),
         learners=_learners(scorer, trained, methods),
-        best=_best(scorer, best or {}),
+        best=_best(scorer, best),
     )
-    return comparison, None if delivered is None else scorer.score([DELIVERED_MODEL])
+    return comparison, scorer.score([DELIVERED_MODEL])
 
 
 def learner_and_method(name: str) -> tuple[str, str]:

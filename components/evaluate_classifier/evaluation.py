@@ -18,7 +18,7 @@ from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method
 from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle
-from common.contracts.training import Failure, Member
+from common.contracts.training import DeliveredModel, Failure, Member
 from common.errors import DataError
 from common.learners.calibration import best_of, blended
 from common.models.registry import exposure_sentences
@@ -50,8 +50,10 @@ def evaluate(
     """All figures of the stage, from finished tasks; `failed` has the errors of the others.
 
     Returns content of evaluation.json, rounded, and the probabilities on the test clips. Raises DataError: AST has
-    no predictions of any method.
+    no predictions of any method, or the delivered classifier has none.
     """
+    if DELIVERED_MODEL in failed:
+        raise DataError(f"the delivered classifier could not be evaluated: {failed[DELIVERED_MODEL]}")
     seed = derive_seed(plan.replicates[0], "evaluate_classifier")
     predictions: Predictions = {}
     for (method, replicate), task in inputs.predict.items():
@@ -69,32 +71,26 @@ def evaluate(
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
     comparison, scores = compare(
         predictions,
+        zero_shot_probabilities(inputs.clap, inputs.embed["test"], inputs.labels),
+        predicted(inputs.delivered[1]),
         truth,
         [getattr(clip, "group", None) for clip in records],
         inputs.labels,
         plan.methods,
         best_classic_methods(inputs.selection.best_classic, plan.methods),
+        _best(inputs, predictions, plan),
+        thresholds,
         plan.settings,
         seed,
-        zero_shot_probabilities(inputs.clap, inputs.embed["test"], inputs.labels),
-        thresholds,
-        _best(inputs, predictions, plan),
-        None if DELIVERED_MODEL in failed else predicted(inputs.delivered[1]),
     )
-    told, delivered = inputs.delivered[0], None
-    if scores is not None:
-        delivered = DeliveredScores(
-            **told.model_dump(include={"learner", "method", "members", "clips"}),
-            threshold=thresholds.get(DELIVERED_MODEL),
-            **dict(scores),
-        )
+    told = inputs.delivered[0].model_dump(include=set(DeliveredModel.model_fields))
     test = _test(inputs)
     evaluation = Evaluation(
         labels=inputs.labels,
         n_train=len(inputs.gold.train(plan.replicates[0])),
         confidence=plan.settings.confidence,
         **dict(comparison),
-        delivered=delivered,
+        delivered=DeliveredScores(**told, threshold=thresholds.get(DELIVERED_MODEL), **dict(scores)),
         test=test,
         oracle=_oracle(inputs, truth),
         distances=_distances(inputs, {name: rows for name, (rows, _) in embeddings.items()}, plan, seed),

@@ -10,7 +10,7 @@ from common.config.evaluation import EvaluateClassifierPlan
 from common.contracts.base import read, write
 from common.contracts.evaluation import Evaluation
 from common.contracts.gold import Dataset
-from common.errors import DataError, failure_text
+from common.errors import failure_text
 from common.learners.opened import set_threshold
 from common.runtime.stage import Figures, stage
 from common.runtime.work import obtain_all, perform
@@ -98,9 +98,6 @@ def _write_classifier(
 ) -> None:
     """Write the delivered classifier, with its model card."""
     told = evaluation.delivered
-    if told is None:
-        failed = next(row.error for row in evaluation.failures if row.method == DELIVERED)
-        raise DataError(f"the delivered classifier could not be evaluated: {failed}")
     shutil.copytree(classifiers / DELIVERED, target, dirs_exist_ok=True)
     if told.threshold is not None:
         set_threshold(target, told.threshold)

@@ -83,8 +83,7 @@ def markdown(report: Report) -> str:
     lines = [f"**{_cell(report.verdict.text)}**", ""]
     lines += [f"| method | {FIGURES[report.figure]} | interval | macro-F1 |", "| --- | --- | --- | --- |"]
     rows = [(row.title, row.told) for row in sections.method_rows(report).values()]
-    rows += [(report.zero_shot.title, report.zero_shot)] if report.zero_shot else []
-    for title, told in rows:
+    for title, told in [*rows, (report.zero_shot.title, report.zero_shot)]:
         cells = [_cell(title), numbers.percent(told.score.mean), numbers.between(told.score)]
         lines.append(f"| {' | '.join(cells)} | {numbers.percent(told.macro_f1.mean)} |")
     lines += ["", *(f"- {_cell(caution)}" for caution in report.verdict.cautions)]

@@ -27,7 +27,6 @@ from common.contracts.report import (
     Writing,
 )
 from common.contracts.training import Failure
-from common.errors import DataError
 from common.records.text import normalize_label
 from common.storage.hashing import hash_json
 from components.report.acoustics import acoustics
@@ -47,10 +46,8 @@ SOURCES = {
 def results(inputs: Inputs, plan: ReportPlan) -> Report:
     """Build the content of report.json, rounded."""
     evaluation, told = inputs.evaluation, inputs.evaluation.delivered
-    if told is None:
-        raise DataError("evaluation.json has no figures of the delivered classifier; evaluate again")
     empty, first = empty_classes(inputs.filtered, plan.methods), inputs.gold.train(inputs.gold.replicates[0])
-    classic, untrained = evaluation.best_classic, evaluation.zero_shot
+    classic = evaluation.best_classic
 
     def by_label(values: Sequence[float | None] | None) -> dict[str, float | None] | None:
         return None if values is None else dict(zip(evaluation.labels, values, strict=True))
@@ -64,7 +61,7 @@ def results(inputs: Inputs, plan: ReportPlan) -> Report:
             for name, row in evaluation.methods.items()
         },
         best_classic=classic and ClassicFigures.of(classic),
-        zero_shot=untrained and ZeroShotFigures.of(untrained),
+        zero_shot=ZeroShotFigures.of(evaluation.zero_shot),
         delivered=Delivered.of(
             told, **{f"test_{evaluation.figure}": told.score.mean}, interval=told.score, ece=told.ece.mean
         ),

@@ -52,8 +52,7 @@ def run(
         write_text(out / "report.html", page)
         write_text(Path(html_path), page)
         write_text(Path(markdown_path), markdown(read(Report, out / "report.json")))
-        labels, told = inputs.evaluation.labels, inputs.evaluation.delivered
-        matrix = told.confusion if told else None
+        labels, matrix = inputs.evaluation.labels, inputs.evaluation.delivered.confusion
         write_text(Path(confusion_path), json.dumps({"labels": labels, "matrix": matrix}, ensure_ascii=False))
         running.record({f"{found.figure}_{name}": row.score.mean for name, row in found.methods.items()})
         running.record({"verdict": found.verdict.state, "players": len(extra.cards)})

@@ -111,16 +111,20 @@ def make_evaluation(
             predictions[method][replicate] = 0.7 * np.eye(len(LABELS))[guess] + 0.3 / len(LABELS)
     classics = {replicate: "noise" if replicate else "specaugment" for replicate in replicates}
     settings = EvaluateClassifierConfig(resamples=resamples)
+    first = next(iter(next(iter(predictions.values())).values()))
     comparison, scores = compare(
         predictions,
+        first,
+        first,
         truth,
         [None] * len(truth),
         LABELS,
         {name: METHODS[name] for name in gains},
         {replicate: name for replicate, name in classics.items() if name in gains},
+        {},
+        {},
         settings,
         0,
-        delivered=next(iter(next(iter(predictions.values())).values())),
     )
     told = {"learner": "ast", "method": next(iter(gains)), "members": ["ast"], "clips": 60, "threshold": 0.5}
     per_class_counts = {label: per_class for label in LABELS}
@@ -131,7 +135,7 @@ def make_evaluation(
             "confidence": 0.95,
             "n_train": 12,
             **dict(comparison),
-            "delivered": {**told, **dict(scores)} if scores else None,
+            "delivered": {**told, **dict(scores)},
             "test": {"clips": len(truth), "groups": 0, "per_class": per_class_counts},
             "oracle": {
                 "test_accuracy": 0.86,

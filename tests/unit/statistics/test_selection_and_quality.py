@@ -74,7 +74,6 @@ def card_of(
     changes: dict[str, Any], name: str = "x", licence: str = "CC0-1.0", delivered: Any = None, **how: Any
 ) -> str:
     evaluation = Evaluation.model_validate({**make_evaluation(resamples=200), **changes})
-    assert evaluation.delivered is not None
     told = evaluation.delivered.model_copy(update=delivered or {})
     dataset = Dataset(name=name, domain="sounds", licence=licence, reader="files", test="split", n=None)
     return model_card(evaluation, told, dataset, synthetic=True, **how)
