@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import mannwhitneyu
 
 from common.errors import DataError
 
@@ -93,12 +94,10 @@ def _square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def matched_auc(similarity: np.ndarray, own: Sequence[int]) -> float:
     """Probability that a clip is more similar (N, K) to its text than a clip to another text; NaN without others."""
     matched = _matched(similarity, own)
-    positive, negative = np.sort(similarity[matched]), np.sort(similarity[~matched])
-    if not len(positive) or not len(negative):
+    if matched.all():
         return float("nan")
-    below = np.searchsorted(negative, positive, side="left")
-    up_to = np.searchsorted(negative, positive, side="right")
-    return float((below + up_to).mean() / 2 / len(negative))
+    wins = mannwhitneyu(similarity[matched], similarity[~matched], method="asymptotic").statistic
+    return float(wins / matched.sum() / (~matched).sum())
 
 
 def retrieval_figures(similarity: np.ndarray, own: Sequence[int]) -> dict[str, float]:

@@ -17,11 +17,7 @@ BATCH_SIZE = 32
 
 
 def stream_logits(
-    classifier: Classifier,
-    blocks: Iterable[np.ndarray],
-    samples: int,
-    batch_size: int = BATCH_SIZE,
-    peak: float | None = None,
+    classifier: Classifier, blocks: Iterable[np.ndarray], samples: int, peak: float | None = None
 ) -> np.ndarray:
     """Logits (labels,) of one clip as `feature_logits` gives them, to rounding; memory holds one batch of windows.
 
@@ -35,7 +31,7 @@ def stream_logits(
     total, count = np.zeros(len(classifier.labels), np.float32), 0
     lengths = front_end.max_length, front_end.frame_length, front_end.hop_length
     windows = stream_windows(blocks, samples, *lengths)
-    while batch := list(islice(windows, batch_size)):
+    while batch := list(islice(windows, BATCH_SIZE)):
         # Not padded: no other clip is in the batch, and for a short clip that would cost many times its own window.
         logits = feature_logits(classifier, front_end(batch, peak), len(batch))
         total += logits.sum(dim=0).cpu().numpy()

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from common.contracts.base import Contract, absent
 
 Strength = float | str
-"""Strength of a classic augmentation, or the name of a combination."""
+"""Strength of a classic augmentation, in the unit of its settings; for `audiomentations` the name of a combination."""
 
 
 class Failure(Contract):

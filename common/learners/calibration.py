@@ -27,7 +27,7 @@ def tempered(probabilities: Floats, temperature: float, multi_label: bool) -> Fl
 
 
 def blended(heard: Iterable[tuple[Floats, Member]], multi_label: bool) -> Floats:
-    """Weighted mean of the tempered probabilities (N, labels) of the members of a blend."""
+    """Weighted mean of the tempered probabilities (…, labels) of the members of a blend."""
     return weighted_mean((tempered(told, member.temperature, multi_label), member.weight) for told, member in heard)
 
 

@@ -136,12 +136,7 @@ class OpenedBlend(Opened):
 
     def heard(self, source: Source) -> Floats:
         """Probabilities (labels,) of one clip."""
-        return blended(((each.heard(source)[None], member) for each, member in self.members), self.multi_label)[0]
-
-    def probabilities(self, waveforms: Sequence[NDArray[np.float32]], sample_rate_hz: int) -> Floats:
-        """Probabilities (clips, labels)."""
-        heard = ((each.probabilities(waveforms, sample_rate_hz), member) for each, member in self.members)
-        return blended(heard, self.multi_label)
+        return blended(((each.heard(source), member) for each, member in self.members), self.multi_label)
 
 
 def _stream(

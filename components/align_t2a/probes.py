@@ -147,7 +147,7 @@ class HeldOutLearner:
 
         Args:
             generated: the gold clip whose labels each has, and its audio, mono (T,); together they weigh as much as
-                the gold clips. None = gold clips alone.
+                the gold clips. Empty = gold clips alone.
             rate: of the audio, in Hz.
         """
         audio = [resample(made, rate, SAMPLE_RATE_HZ) for _, made in generated]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
+from common.audio.signal import pcm16
 from common.contracts.evaluation import Leak, LeakCounts, Leaks
 
 Floats = NDArray[np.float32]
@@ -38,8 +39,7 @@ class ClipSet:
 
 def fingerprint(waveform: Floats) -> str:
     """Hash of the samples (T,) in [-1, 1] at 16 bits, independent of file format, name and tags."""
-    samples = np.round(np.clip(waveform, -1, 1) * 32767).astype("<i2")
-    return hashlib.sha256(samples.tobytes()).hexdigest()
+    return hashlib.sha256(pcm16(waveform).tobytes()).hexdigest()
 
 
 def waveform_correlation(first: Floats, second: Floats) -> float:

@@ -69,8 +69,8 @@ def set_distances(
     reference = _draw(gold, max_clips, seed, "gold")
     floor = None
     if len(held_out) > 1:
-        kernel = kernel_distance(reference, _draw(held_out, max_clips, seed, "val"))
-        floor = HeldOutDistance(clips=len(held_out), kernel=kernel)
+        others = _draw(held_out, max_clips, seed, "val")
+        floor = HeldOutDistance(clips=len(others), kernel=kernel_distance(reference, others))
     drawn = {name: _draw(rows, size, seed, name) for name, rows in sets.items() if len(rows) > 1}
     return Distances(
         gold_clips=len(reference),

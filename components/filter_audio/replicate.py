@@ -125,7 +125,7 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         len(gold.labels),
         gold.multi_label,
         config,
-        derive_seed(job.replicate, "second judge") % 2**32,
+        derive_seed(job.replicate, "second judge"),
     )
     if judge is None:
         log.warning(

@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from common.config.methods import Method
 from common.config.recipes import Recipe
 from common.config.train_classifier import TrainClassifierConfig
-from common.contracts.training import Training
+from common.contracts.training import Strength, Training
 from common.runtime.seeding import derive_seed
 
 CLASSICS: tuple[str, ...] = ("noise", "specaugment")
 """Classic augmentations among which the best one is chosen where a run lists none."""
-
-
-Strength = float | str
-"""Strength of an augmentation, in the unit of its configuration; for `audiomentations` the name of a combination."""
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,8 @@ def train_body(
         if front_end.spectral:
             masks = SpecAugmentConfig(masks=1)
             batch = spec_augment(batch, masks, config.mask_share, front_end.frames_per_s, generator)
-        embeddings = part.gather(projector(_embed(classifier, batch[part.rows(len(chosen))])))
-        truth = examples.truth(chosen[part.gathered_rows(len(chosen))]).to(device)
+        embeddings = projector(_embed(classifier, batch))
+        truth = examples.truth(chosen).to(device)
         together = truth @ truth.T > 0 if truth.is_floating_point() else truth[:, None] == truth[None]
         return contrastive_loss(embeddings, together, config.temperature), {}
 

@@ -25,7 +25,7 @@ from common.classifier.inference import probabilities
 from common.config.augmentations import AUGMENTATIONS
 from common.config.learners import find_learner
 from common.contracts.base import read, write
-from common.contracts.training import Fit, Trial
+from common.contracts.training import Fit, Strength, Trial
 from common.learners.calibration import cross_entropy, fit_temperature, tempered, validation_figures
 from common.learners.front_ends import Features
 from common.learners.model import head_logits
@@ -34,7 +34,6 @@ from common.records.clips import SyntheticClip
 from common.runtime.seeding import derive_seed
 from common.runtime.work import Task, item_of, obtain, perform
 from common.storage import write_json
-from components.train_classifier.candidates import Strength
 from components.train_classifier.jobs import MODEL, RESULT, SECONDS, SPLITS, VALIDATION
 from components.train_classifier.learner_job import LearnerJob
 from components.train_classifier.learner_kinds import Rows, copies_of, feature_parts, features_of, kind_of
@@ -195,7 +194,7 @@ def _splits(job: LearnerJob) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]
     ids = np.array([clip.label_id for clip in job.real_clips])
     made, slow = [], find_learner(job.learner).slow
     for repeat in range(1 if slow else job.settings.learners.splits):
-        seed = derive_seed(job.replicate, "splits", repeat) % 2**32
+        seed = derive_seed(job.replicate, "splits", repeat)
         fold = (StratifiedGroupKFold if _grouped(job) else StratifiedKFold)(2, shuffle=True, random_state=seed)
         try:
             with warnings.catch_warnings():

@@ -9,9 +9,9 @@ from pathlib import Path
 from common.classifier.model import Classifier, load_classifier
 from common.config.learners import find_learner
 from common.config.train_classifier import TrainClassifierConfig
+from common.contracts.training import Strength
 from common.records.clips import GoldClip, SyntheticClip
 from common.storage.items import ItemStore
-from components.train_classifier.candidates import Strength
 from components.train_classifier.clips import ClipSet
 from components.train_classifier.waveform import Backgrounds
 

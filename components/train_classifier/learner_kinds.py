@@ -20,6 +20,7 @@ from common.classifier.inference import BATCH_SIZE, embeddings, set_last_layer
 from common.classifier.model import save_classifier, with_fresh_head
 from common.config.augmentations import Augmentation
 from common.config.learners import LearnersConfig
+from common.contracts.training import Strength
 from common.learners.cache import LabelTexts, fit_cache, label_texts
 from common.learners.cnn import HOP, LogMel, fit_convnet
 from common.learners.front_ends import (
@@ -41,7 +42,6 @@ from common.runtime.devices import device
 from common.runtime.seeding import derive_seed
 from common.runtime.work import Task
 from common.storage.items import ItemStore
-from components.train_classifier.candidates import Strength
 from components.train_classifier.clips import ClipSet
 from components.train_classifier.learner_job import LearnerJob, Pretrained, opened
 from components.train_classifier.waveform import augmented_copies, load_backgrounds
@@ -209,7 +209,7 @@ def _convnet(
         real_last=option,
         multi_label=job.multi_label,
         steps=job.settings.learners.cnn_steps,
-        seed=derive_seed(job.replicate, "cnn") % 2**31,
+        seed=derive_seed(job.replicate, "cnn"),
         change=change,
     )
 

@@ -100,16 +100,12 @@ def batch_loss(
         own = part.rows(len(chosen))
         truth = examples.truth(chosen)
         if not mixup_alpha:
-            losses = example_losses(classifier.logits(batch[own]), truth[own].to(device))
-            return losses.sum() * part.count / len(chosen), {}
+            return example_losses(classifier.logits(batch[own]), truth[own].to(device)).mean(), {}
         mixing = draw_mixing(len(chosen), mixup_alpha, generator)
         logits = classifier.logits(mixing.features(batch)[own])
-        total = logits.new_zeros(())
-        for share, rows in ((mixing.share, torch.arange(len(chosen))), (1 - mixing.share, mixing.partners)):
-            # Both losses are linear in the labels, so mixing losses equals mixing labels.
-            losses = example_losses(logits, truth[rows[own]].to(device))
-            total = total + share * losses.sum()
-        return total * part.count / len(chosen), {}
+        # The loss is linear in the labels, so mixing losses equals mixing labels.
+        first, second = (example_losses(logits, labels[own].to(device)) for labels in (truth, truth[mixing.partners]))
+        return (mixing.share * first + (1 - mixing.share) * second).mean(), {}
 
     return loss
 

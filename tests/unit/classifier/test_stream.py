@@ -42,7 +42,7 @@ def test_logits_of_a_stream_are_those_of_the_whole_clip(
     clip = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
     clip *= np.linspace(0, 1, samples, dtype=np.float32)
     whole = predict_logits(loaded, [clip], RATE, 3)[0]
-    found = stream_logits(loaded, parts(clip), samples, 3, peak_of(parts(clip)))
+    found = stream_logits(loaded, parts(clip), samples, peak_of(parts(clip)))
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
@@ -85,6 +85,7 @@ def test_memory_does_not_grow_with_the_recording(
         return joined(arrays, *args, **kwargs)
 
     monkeypatch.setattr(np, "concatenate", counted)
+    monkeypatch.setattr(inference, "BATCH_SIZE", 4)
     transformed = inference.feature_logits
     monkeypatch.setattr(
         inference, "feature_logits", lambda *a, **k: (held.append(sum(map(len, a[1])) * 160), transformed(*a, **k))[1]
@@ -97,7 +98,7 @@ def test_memory_does_not_grow_with_the_recording(
         held.clear()
         with open_mono(tmp_path / "a.flac", RATE) as audio:
             assert audio.samples == seconds * RATE
-            stream_logits(classifier, audio.blocks, audio.samples, 4)
+            stream_logits(classifier, audio.blocks, audio.samples)
         largest.append(max(held))
     # Four windows of 48 frames, and what is in hand between them.
     assert largest[0] == largest[1] <= 4 * 48 * 160

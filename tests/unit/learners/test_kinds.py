@@ -14,6 +14,7 @@ from common.classifier.model import build_classifier, save_classifier
 from common.config.classifier import SpecAugmentConfig
 from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST, Learner, LearnersConfig
 from common.config.train_classifier import TrainClassifierConfig
+from common.contracts.training import Strength
 from common.learners.cnn import Change
 from common.learners.linear import fit_discriminant
 from common.learners.model import LinearHead, load_learner
@@ -23,7 +24,6 @@ from common.records.gold import GoldSet
 from common.runtime.work import obtain
 from common.storage.items import ItemStore
 from components.train_classifier import learner_kinds
-from components.train_classifier.candidates import Strength
 from components.train_classifier.clips import ClipSet, clip_set
 from components.train_classifier.jobs import MODEL
 from components.train_classifier.learner_fitting import fitting

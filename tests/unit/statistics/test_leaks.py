@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from common.audio.signal import pcm16
 from common.contracts.evaluation import LeakCounts
 from components.evaluate_classifier.leaks import ClipSet, find_leaks, fingerprint, waveform_correlation
 
@@ -72,6 +73,5 @@ def test_exact_and_near_copies_are_counted_apart() -> None:
 
 def test_a_fingerprint_hears_samples_and_not_rounding() -> None:
     wave = noise(0)
-    stored = np.round(wave * 32767) / 32767
-    assert fingerprint(wave) == fingerprint(stored.astype(np.float32))
+    assert fingerprint(wave) == fingerprint(pcm16(wave) / np.float32(32768))
     assert fingerprint(wave) != fingerprint(wave[1:])

@@ -63,6 +63,8 @@ def test_distances_compare_sets_of_equal_size_and_rank_a_farther_set_farther() -
     assert found.sets["near"].frechet < found.sets["far"].frechet
     assert found.sets["near"].kernel < found.sets["far"].kernel
     assert found.held_out is not None and abs(found.held_out.kernel) < found.sets["far"].kernel
+    few = set_distances(embeddings(40), embeddings(50), sets, seed=0, max_clips=20)
+    assert few.held_out is not None and few.held_out.clips == few.gold_clips == 20
 
 
 def test_a_run_without_synthetic_clips_has_no_distances() -> None:
