@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_CONTROLS = {number: ascii(chr(number))[1:-1] for number in (*range(32), *range(127, 160))}
+
 TASK_VARIABLE = "SYNTHIO_TASK"
 """Environment variable that a local run sets for a task and its workers: the folder of `EVENTS` and stage.json."""
 EVENTS = "events.txt"
@@ -54,7 +56,12 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    return repr(text) if any(c.isspace() for c in text) else text
+    return repr(text) if any(c.isspace() for c in text) else printable(text)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, which break lines or command the terminal, as escapes such as `\\x1b`."""
+    return text.translate(_CONTROLS)
 
 
 class Progress:

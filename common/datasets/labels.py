@@ -163,6 +163,11 @@ def check_labels(labels: Iterable[str], where: str, spellings: Spellings) -> Non
         text = normalize_label(label)
         if not text:
             raise DataError(f"{where}: label {label!r} has no printable character; rename the class")
+        if any(unicodedata.category(character) == "Cc" for character in label):
+            raise DataError(
+                f"{where}: label {label!r:.60}{spellings.first(label)} holds a control character; check the quotes "
+                "around it, or rename the class"
+            )
         if len(text) > MAX_LENGTH:
             raise DataError(f"{where}: label {label[:40]!r}… has {len(text)} characters; at most {MAX_LENGTH}")
     if pair := alike(names):

@@ -158,9 +158,11 @@ def open_classifier(folder: Path) -> Opened:
         record = _record(folder)
         return _open_blend(folder, record) if record.get("learner") == BLEND else _open_single(folder)
     if not os.path.isfile(folder / _CONFIG):
+        inside = folder / "classifier"
+        near = f"; name {inside}" if os.path.isdir(inside) else ""
         raise DataError(
             f"no classifier at {folder}: expected a folder with config.json, preprocessor_config.json and "
-            f"model.safetensors, or with {RECORD}"
+            f"model.safetensors, or with {RECORD}{near}"
         )
     return _open_single(folder)
 

@@ -9,6 +9,7 @@ from common.config.dataset import DatasetSpec, PrepareDatasetConfig
 from common.contracts.gold import Findings, Health
 from common.datasets.registry import fingerprint
 from common.errors import SynthioError
+from common.log import printable
 from common.runtime.parallel import cpu_count
 from components.prepare_dataset.dataset import Reading, check_quality, read_dataset
 from components.prepare_dataset.health import findings, whole_health
@@ -111,7 +112,7 @@ def _lines(report: DoctorReport) -> list[str]:
 
 
 def _row(name: str, value: object) -> str:
-    return f"  {name:<11}{value}"
+    return printable(f"  {name:<11}{value}")
 
 
 def _joined(counts: Mapping[str, int], unit: str = "") -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common.errors import ConfigError, SynthioError, unknown_name
+from common.log import printable
 from pipelines.commands.options import declare
 from pipelines.local.tasks import Stopped
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except SynthioError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.audio.walk import AUDIO_SUFFIXES, HARMLESS, walk_audio
 from common.errors import DataError, Interrupted, one_line
+from common.log import printable
 from pipelines.commands.printing import print_json_array
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def classify(model: Path, files: Iterable[tuple[Path, str]]) -> Iterator[dict[st
         except Interrupted:
             raise
         except Exception as error:
-            found = {"error": one_line(error)}
+            found = {"error": one_line(error).removeprefix(f"{' '.join(str(file).split())}: ")}
         yield {"file": str(file), **found}
 
 
@@ -85,14 +86,20 @@ def run(options: argparse.Namespace) -> int:
     """
     files = audio_files(options.audio)
     rows = classify(options.model, files)
-    shown = print_json_array(rows) if options.json else _print_table(rows, max(len(str(file)) for file, _ in files))
+    shown = (
+        print_json_array(rows)
+        if options.json
+        else _print_table(rows, max(len(printable(str(file))) for file, _ in files))
+    )
     failed = False
     for row in shown:
         if "error" in row:
             failed = True
-            print(f"error: {row['file']}: {row['error']}", file=sys.stderr, flush=True)
+            print(printable(f"error: {row['file']}: {row['error']}"), file=sys.stderr, flush=True)
         elif "silent" in row:
-            print(f"note: {row['file']}: silent, so that the answer says nothing", file=sys.stderr, flush=True)
+            print(
+                printable(f"note: {row['file']}: silent, so that the answer says nothing"), file=sys.stderr, flush=True
+            )
     return 1 if failed else 0
 
 
@@ -102,5 +109,6 @@ def _print_table(rows: Iterable[dict[str, Any]], width: int) -> Iterator[dict[st
             # All labels above the threshold where clips may have several, else the most probable one.
             shown = [(row["probabilities"][label], label) for label in row.get("labels") or [row["label"]]]
             answer = ", ".join(f"{share:.3f}  {label}" for share, label in shown)
-            print(f"{row['file']:<{width}}  {answer}", flush=True)
+            answer += "" if row.get("labels", True) else " (below the threshold: no label was heard)"
+            print(f"{printable(row['file']):<{width}}  {printable(answer)}", flush=True)
         yield row

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from common.errors import DataError
+from common.log import printable
 from common.runtime.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
 from common.storage.local import locked
@@ -150,7 +151,7 @@ def execute(
         if not observer.failures():
             raise
         for row in observer.failures():
-            print(f"error in {row['name']}: {row['error']}", file=sys.stderr)
+            print(printable(f"error in {row['name']}: {row['error']}"), file=sys.stderr)
         print(f"full log: {folder / 'log.txt'}", file=sys.stderr)
     except KeyboardInterrupt:
         run["state"] = "interrupted"

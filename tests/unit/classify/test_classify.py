@@ -85,6 +85,27 @@ def test_a_bad_file_is_named_and_the_others_are_classified(
     assert "bad.wav" in printed.err
 
 
+def test_names_of_files_command_no_terminal_and_stand_once_in_errors(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.wav").rename(folder / "new\nline \x1b[31m.wav")
+    bad = folder / "bad  \x9b.wav"
+    bad.write_bytes(b"RIFF")
+    assert main(["classify", "--model", str(model), "--audio", str(folder)]) == 1
+    printed = capsys.readouterr()
+    assert "new\\nline \\x1b[31m.wav  0." in printed.out and len(printed.out.splitlines()) == 2
+    assert printed.err.startswith(f"error: {folder}/bad  \\x9b.wav: ") and printed.err.count("bad") == 1
+
+
+def test_a_run_named_in_place_of_its_classifier_is_told(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "classifier").symlink_to(model)
+    assert main(["classify", "--model", str(tmp_path / "run"), "--audio", str(folder)]) == 2
+    assert f"; name {tmp_path}/run/classifier\n" in capsys.readouterr().err
+
+
 def test_a_silent_file_is_told_beside_its_answer(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +122,7 @@ def test_answers_and_errors_come_one_by_one_and_json_stays_whole(
 ) -> None:
     files = audio_files(folder)
     rows = classify(model, [files[0], (folder / "gone.wav", ""), files[1]])
-    assert "label" in next(rows) and "gone.wav" in next(rows)["error"] and "label" in next(rows)
+    assert "label" in next(rows) and "no such file" in next(rows)["error"] and "label" in next(rows)
 
     def broken(classifier: object, file: Path) -> dict[str, object]:
         printed.append(capsys.readouterr().out)
@@ -189,6 +210,7 @@ def test_a_model_of_several_labels_gives_the_probability_of_each_and_names_those
         assert main(["classify", "--model", str(several), "--audio", str(folder / "a.wav")]) == 0
         line = capsys.readouterr().out
         assert [label in line for label in ranked] == [label in (heard or ranked[:1]) for label in ranked]
+        assert line.endswith("no label was heard)\n") != bool(heard)
 
 
 @pytest.mark.parametrize(

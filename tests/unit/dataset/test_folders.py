@@ -210,6 +210,12 @@ def test_the_doctor_tells_what_cannot_be_listed_as_a_problem(tmp_path: Path) -> 
     assert "PROBLEM    audio folder" in found.to_text() and "class folder dog gives no clip" in found.problems[0]
 
 
+def test_the_doctor_tells_names_without_control_characters(tmp_path: Path) -> None:
+    put(tmp_path, "bell/1.wav", "dog/1.wav", "dog/2\n\x1b[31m.wav")
+    text = examine(DatasetSpec(name="own", audio=tmp_path), PrepareDatasetConfig(), None).to_text()
+    assert all(line.isprintable() for line in text.splitlines()) and "dog/2\\n\\x1b[31m.wav: " in text
+
+
 @pytest.mark.parametrize("name", [b"gr\xfcn", b"\xff", b"a\xe9b c"])
 def test_a_dataset_whose_own_name_is_no_unicode_is_refused(tmp_path: Path, name: bytes) -> None:
     put(tmp_path, name + b"/a/1.wav", name + b"/b/1.wav")

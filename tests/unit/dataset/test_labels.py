@@ -221,3 +221,10 @@ def test_empty_cells_at_the_end_of_rows_and_spaces_before_quotes_are_the_form_of
 )
 def test_invisible_characters_inside_a_label_are_kept(flag: str) -> None:
     assert canonical(f" {flag}\u200b") == flag
+
+
+def test_a_label_with_a_control_character_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"label 'ra\\nin' \(first in line 4\) holds a control character; check the quo"
+    ):
+        from_csv(tmp_path, "dog", "ra\nin")
