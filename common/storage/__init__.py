@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -164,10 +165,12 @@ class _FileStore:
 def open_store(uri: str | Path) -> ObjectStore:
     """Open the store at a folder, `file://…` or `s3://bucket/prefix`.
 
-    Raises ConfigError: unknown scheme, or no bucket.
+    Raises ConfigError: unknown scheme, no bucket, or what looks like a misspelt address.
     """
     text = str(uri)
     if isinstance(uri, Path) or "://" not in text:
+        if isinstance(uri, str) and re.match("(s3|file)[:/]", text, re.IGNORECASE) and not os.path.isdir(text):
+            raise ConfigError(f"store {text!r}: an address is s3://bucket/prefix; a new folder is written ./{text}")
         return _FileStore(Path(text))
     if text.startswith("file://"):
         return _FileStore(_file_path(text))

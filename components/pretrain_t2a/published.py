@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import safe_open
 
 from common.errors import ConfigError, DataError, StorageError
-from common.storage import open_store, read_json, write_json
+from common.storage import ObjectStore, open_store, read_json, write_json
 from common.storage.hashing import hash_file
 
 RANDOM = "random"
@@ -61,6 +61,17 @@ def hand_on(folder: Path, target: Path, record: Mapping[str, Any]) -> None:
     write_json(target / TRAINING_FILE, {**record, "sha256": artifact_hash(target)})
 
 
+def finished_model(uri: str) -> ObjectStore:
+    """The store at `uri`. Raises ConfigError: it holds no finished text-to-audio model."""
+    store = open_store(uri)
+    if any(store.size(key) is None for key in (TRAINING_FILE, "model_index.json")):
+        raise ConfigError(
+            f"{uri} holds no finished text-to-audio model (model_index.json and {TRAINING_FILE}): name the t2a "
+            "artifact of a run whose pretrain_t2a ended, or leave it empty to train one"
+        )
+    return store
+
+
 def reuse(uri: str, expected: str | None, target: Path) -> None:
     """Copy the finished model of an earlier run into `target`.
 
@@ -75,14 +86,8 @@ def reuse(uri: str, expected: str | None, target: Path) -> None:
     """
     from common.storage.artifacts import artifact_hash
 
-    store = open_store(uri)
-    keys = list(store.list())
-    if TRAINING_FILE not in keys or "model_index.json" not in keys:
-        raise ConfigError(
-            f"{uri} holds no finished text-to-audio model (model_index.json and {TRAINING_FILE}): name the t2a "
-            "artifact of a run whose pretrain_t2a ended, or leave `reuse` empty to train"
-        )
-    for key in keys:
+    store = finished_model(uri)
+    for key in list(store.list()):
         if key == TRAINING_FILE or any(PurePosixPath(key).match(pattern) for pattern in PIPELINE_FILES):
             if ".." in PurePosixPath(key).parts:
                 raise StorageError(f"{uri}: key {key!r:.80} leads out of the folder; this is no artifact of a run")

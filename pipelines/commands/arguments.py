@@ -23,7 +23,9 @@ from common.models.registry import check_fetched, check_shipped
 from common.storage import open_store
 from common.study.cells import check_history, parse_cells
 from components.plan.planning import check_corpus
+from components.pretrain_t2a.published import finished_model
 from pipelines.cluster.api import Connection
+from pipelines.cluster.placement import load_profile
 from pipelines.commands.fetch_data import downloadable, fetch
 from pipelines.commands.options import place
 
@@ -141,6 +143,8 @@ def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
     reused = options.reuse_t2a_from
     if reused and "://" not in reused:
         reused = str(place(reused).resolve())
+        if Connection.from_environment() is None:
+            finished_model(reused)
     checked = {**_shared(options), "reuse_t2a_from": reused, "llm_endpoint": options.llm_endpoint}
     (parameters,) = _parameters([wanted], options, config)
     return checked | parameters
@@ -172,6 +176,9 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
         found = [cluster_parameters(each, options.store) for each in wanted]
     else:
         store = options.store or str(Path(options.runs) / "store")
+        open_store(store)
+        if options.profile:
+            load_profile(options.profile)
         # Containers see the store alone.
         places = [store] if options.runner == "docker" else ["", store]
         check_fetched(config, options.preset, options.overrides, *places)
@@ -236,9 +243,9 @@ def check_parameter(name: str, text: str) -> None:
 
 
 def number(name: str, text: str, least: int) -> int:
-    """Parse a whole number of at least `least`. Raises ConfigError: `text` is no such number."""
-    if not text.isdecimal() or int(text) < least:
-        raise ConfigError(f"{name}={text}: expected a whole number of at least {least}")
+    """Parse a whole number from `least` on, of at most nine digits. Raises ConfigError: `text` is no such number."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise ConfigError(f"{name}={text:.30}: expected a whole number of at least {least}, of nine digits at most")
     return int(text)
 
 

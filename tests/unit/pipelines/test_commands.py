@@ -29,6 +29,13 @@ ADDRESSES = ["--corpus=s3://bucket/corpus", "--clap=s3://bucket/clap"]
         (["run-pipeline", "--colour=red"], "unrecognized arguments: COLOUR=red"),
         (["clasify"], "unknown command 'clasify'"),
         (["run-pipeline", "--dataset= "], "no dataset is named"),
+        (["run-pipeline", f"--n={10**20}"], f"N={10**20}: expected a whole number of at least 0, of nine digits"),
+        (["run-pipeline", "--seeds=0"], "SEEDS=0: expected a whole number of at least 1"),
+        (["run-pipeline", "--store=s3//bucket"], "'s3//bucket': an address is s3://bucket/prefix; a new folder is wri"),
+        (["benchmark", "--store=S3:/bucket"], "'S3:/bucket': an address is s3://bucket/prefix"),
+        (["run-pipeline", "--store=gs://bucket"], "expected a folder, file:///folder or s3://"),
+        (["benchmark", "--profile=one-gpus"], "unknown profile 'one-gpus': did you mean one-gpu"),
+        (["run-pipeline", "--reuse-t2a-from=/proc"], "/proc holds no finished text-to-audio model"),
         (["run-pipeline", "--overrides=prepare_corpus.source=folder"], "captioned audio of your own: name it with"),
         (
             ["benchmark", "--overrides=prepare_corpus.source=none", "--methods=retrieval"],
