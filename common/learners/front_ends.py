@@ -209,6 +209,11 @@ def recorded_copies(waveform: Features, sample_rate_hz: int, clip_id: str) -> li
     return [narrow.astype(np.float32), _with_floor(waveform, generator), np.concatenate([silence, waveform])]
 
 
+def with_copies(hears: FrontEnd, waveform: Features, clip_id: str) -> list[Features]:
+    """Features of a mono waveform (T,) at the front end's rate, then those of its recorded copies."""
+    return hears([waveform, *recorded_copies(waveform, hears.sample_rate_hz, clip_id)])
+
+
 def _with_floor(waveform: Features, generator: np.random.Generator) -> Features:
     """Noise between white and pink, 25 to 50 dB below the loudest 400 samples."""
     spectrum = np.fft.rfft(generator.standard_normal(waveform.size))

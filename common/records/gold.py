@@ -56,15 +56,14 @@ class GoldSet:
     def label_ids(self, clip: Labelled) -> tuple[int, ...]:
         """Ids of all labels of a clip, its main label first.
 
-        Raises DataError: a further label is not among the dataset's labels.
+        Raises DataError: a label is not among the dataset's labels.
         """
-        unknown = [label for label in clip.further_labels if label not in self.labels]
-        if unknown:
+        if unknown := [label for label in clip.labels if label not in self.labels]:
             raise DataError(
-                f"{self.path}: a clip of {clip.label!r} has the further labels {unknown}, which labels.json does not "
-                "list; prepare the dataset again"
+                f"{self.path}: a clip has the labels {unknown}, which labels.json does not list; clips and gold must "
+                "come from the same run"
             )
-        return (clip.label_id, *map(self.labels.index, clip.further_labels))
+        return tuple(map(self.labels.index, clip.labels))
 
     def targets(self, clips: Sequence[Labelled]) -> NDArray[np.bool_]:
         """(clips, labels) whether a clip has a label. Raises DataError: as `label_ids`."""

@@ -22,7 +22,7 @@ from common.diffusion.backend import T2ABackend, error
 from common.diffusion.sampling import sample
 from common.diffusion.text import Condition
 from common.learners.calibration import cross_entropy, fit_temperature, tempered
-from common.learners.front_ends import Features, front_end, recorded_copies
+from common.learners.front_ends import Features, front_end, with_copies
 from common.learners.linear import fit_discriminant
 from common.learners.statistics import SAMPLE_RATE_HZ, SCALES
 from common.records.clips import GoldClip
@@ -132,11 +132,7 @@ class HeldOutLearner:
         train, held_out, hears = source.train(replicate), source.val(replicate), front_end("statistics")
         if not held_out:
             return None
-        rows = []
-        for clip in train:
-            audio = source.load(clip, SAMPLE_RATE_HZ)
-            copies = recorded_copies(audio, SAMPLE_RATE_HZ, clip.clip_id)
-            rows.append(hears([audio, *copies]))
+        rows = [with_copies(hears, source.load(clip, SAMPLE_RATE_HZ), clip.clip_id) for clip in train]
         targets = np.repeat(source.targets(train).astype(float), [len(own) for own in rows], axis=0)
         heard = hears([source.load(clip, SAMPLE_RATE_HZ) for clip in held_out])
         truth = source.targets(held_out).astype(float)

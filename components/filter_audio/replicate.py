@@ -12,8 +12,7 @@ from common.clap.scorer import ClapScorer
 from common.config.clap import FilterAudioPlan
 from common.contracts.base import write
 from common.contracts.generation import FilterFigures
-from common.errors import DataError
-from common.learners.front_ends import front_end, recorded_copies
+from common.learners.front_ends import front_end, with_copies
 from common.log import Progress, get_logger
 from common.records.audio_folder import load_clip
 from common.records.clips import GoldClip, SyntheticClip
@@ -65,7 +64,7 @@ class Replicate:
             embeddings = _embed(self, scorer, load, marks)
             decided = decide(
                 self.clips,
-                _claims(self.clips, gold),
+                [gold.label_ids(clip) for clip in self.clips],
                 embeddings,
                 prompts,
                 references,
@@ -111,11 +110,8 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         return {}, {}
     hears, train = front_end(FRONT_END), gold.train(job.replicate)
     rate = hears.sample_rate_hz
-    load, features = _loader(job, gold, rate), []
-    for clip in train:
-        waveform = load(clip.clip_id)
-        copies = recorded_copies(waveform, rate, clip.clip_id)
-        features.append(hears([waveform, *copies]))
+    load = _loader(job, gold, rate)
+    features = [with_copies(hears, load(clip.clip_id), clip.clip_id) for clip in train]
     ids, own = [clip.clip_id for clip in train], [gold.label_ids(clip) for clip in train]
     judge = fit_second_judge(
         features,
@@ -134,7 +130,7 @@ def _opinions(job: Replicate, gold: GoldSet) -> tuple[dict[str, Opinion], dict[s
         )
         return {}, {}
     heard = judge.hear([hears([load(clip.clip_id)])[0] for clip in asked], [clip.source_clip_id for clip in asked])
-    opinions = judge.opinions(heard, _claims(asked, gold))
+    opinions = judge.opinions(heard, [gold.label_ids(clip) for clip in asked])
     trial = planted_trial(judge.passes, judge.hear([rows[0] for rows in features], ids), own)
     return {clip.clip_id: opinion for clip, opinion in zip(asked, opinions, strict=True)}, trial
 
@@ -153,18 +149,6 @@ def _embed(job: Replicate, scorer: ClapScorer, load: Callable[[str], np.ndarray]
         (load(job.clips[row].clip_id) for row in sound), scorer.sample_rate_hz, heard
     )
     return embeddings
-
-
-def _claims(clips: Sequence[SyntheticClip], gold: GoldSet) -> list[tuple[int, ...]]:
-    """Label ids of each clip. Raises DataError: a label is not one of the dataset's."""
-    ids = {label: index for index, label in enumerate(gold.labels)}
-    unknown = {label for clip in clips for label in clip.labels} - ids.keys()
-    if unknown:
-        raise DataError(
-            f"{gold.path}: clips claim the labels {sorted(unknown)}, which are not in labels.json; clips and gold must "
-            "come from the same run"
-        )
-    return [tuple(ids[label] for label in clip.labels) for clip in clips]
 
 
 def _loader(job: Replicate, gold: GoldSet, rate: int) -> Callable[[str], np.ndarray]:
