@@ -22,6 +22,8 @@ _BATCH, _LEARNING_RATE, _WEIGHT_DECAY = 16, 3e-3, 0.05
 _EQUALISER_DB, _SHIFT_BANDS, _STRETCH = 10.0, 2, 0.2
 _TRAINED_FRAMES = 160
 """Frames of 16 ms of a training example at most: 2.56 s."""
+_LEAST_FRAMES = 13
+"""Of fewer the layers leave nothing; shorter clips are filled up."""
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
 """Augmentation of a batch (B, frames, bands)."""
@@ -117,7 +119,7 @@ def fit_convnet(
         real_last: final share of the steps that see gold clips alone.
     """
     clips = [*gold, *further] if share else list(gold)
-    longest = max(len(clip) for clip in clips)
+    longest = max(_LEAST_FRAMES, *map(len, clips))
     batch = torch.full((len(clips), longest, BANDS), FLOOR_DB)
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = torch.from_numpy(clip)

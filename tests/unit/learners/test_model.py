@@ -46,6 +46,13 @@ def untrained(learner: str) -> LearnerModel:
     return fitted_statistics()
 
 
+def test_the_cnn_learns_from_clips_that_are_shorter_than_its_layers_reach() -> None:
+    hears, (sound, targets) = front_end("log_mel"), sounds(0)
+    features = hears([clip[: RATE // 20] for clip in sound])
+    net = fit_convnet(features, targets, [], targets[:0], 0.0, multi_label=False, steps=2, seed=0)
+    assert np.isfinite(head_logits(net, hears([*sound[:3], sound[0][:1]]))).all()
+
+
 @pytest.mark.parametrize("learner", ["stats", "cnn"])
 def test_a_saved_learner_answers_as_before_and_damage_is_named(tmp_path: Path, learner: str) -> None:
     made = untrained(learner)
