@@ -185,7 +185,7 @@ class Heard(Contract):
 
 
 class Oracle(Contract):
-    """The classifier trained on all labelled clips outside the test split."""
+    """The classifier trained on labelled clips outside the test split and the first replicate's validation clips."""
 
     test_accuracy: float | None = absent()
     test_map: float | None = absent()
@@ -201,7 +201,7 @@ class Distance(Contract):
 
 
 class HeldOutDistance(Contract):
-    """Distance of gold validation clips, to compare with."""
+    """Distance of gold clips that no replicate trains on, to compare with."""
 
     clips: int
     kernel: float

@@ -50,7 +50,7 @@ class GoldSet:
         return [self.clips[clip_id] for clip_id in self._of(replicate).val]
 
     def oracle(self) -> list[GoldClip]:
-        """Training clips of the oracle: all labelled data outside the test split."""
+        """Training clips of the oracle: labelled data outside test and the first replicate's validation."""
         return [self.clips[clip_id] for clip_id in self._splits.oracle]
 
     def label_ids(self, clip: Labelled) -> tuple[int, ...]:
