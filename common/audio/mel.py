@@ -44,7 +44,7 @@ class MelBands(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Levels of the bands; T is a multiple of `hop` and longer than (n_fft - hop) / 2."""
-        return self._levels(self._stft(audio).abs()) * (2 / self.window.sum())
+        return self._levels(_power(self._stft(audio))).transpose(1, 2) * (2 / self.window.sum())
 
     def waveform(self, bands: Tensor, steps: int) -> Tensor:
         """`(frames * hop,)` with the levels `bands` `(n_mels, frames)`, as near as `steps` steps come.
@@ -53,41 +53,52 @@ class MelBands(nn.Module):
         original puts a spectrum in its place: inside a band the spectrum stays free to become one that a waveform
         has. It begins with noise.
         """
-        target = bands[None] * (self.window.sum() / 2)
-        noise = np.random.default_rng(_EXCITATION_SEED).standard_normal(bands.shape[1] * self.hop, dtype=np.float32)
-        estimate = self._scaled(self._stft(torch.from_numpy(noise).to(bands)[None]), target)
+        target = bands.T[None] * (self.window.sum() / 2)
+        noise = np.random.default_rng(_EXCITATION_SEED).standard_normal(len(target[0]) * self.hop, dtype=np.float32)
+        estimate = self._stft(torch.from_numpy(noise).to(bands)[None])
+        estimate = estimate * self._change(_power(estimate), target)
         overlap = self._overlap_add((self.window**2).expand(1, bands.shape[1], -1))
         previous = torch.zeros_like(estimate)
         for _ in range(steps):
             rebuilt = self._stft(self._istft(estimate, overlap))
             moved = rebuilt + _MOMENTUM * (rebuilt - previous)
-            previous = rebuilt
-            estimate = self._scaled(rebuilt, target).abs() * moved / moved.abs().clamp(min=1e-9)
+            previous, power = rebuilt, _power(rebuilt)
+            # The magnitude of what was rebuilt, scaled, with the phase of what has moved on.
+            estimate = moved * (self._change(power, target) * (power / _power(moved).clamp(min=1e-18)).sqrt())
         return self._istft(estimate, overlap)[0]
 
-    def _levels(self, magnitude: Tensor) -> Tensor:
-        return (self.filters @ magnitude.square()).sqrt()
+    def _levels(self, power: Tensor) -> Tensor:
+        """`(B, frames, bins)` -> `(B, frames, n_mels)`."""
+        return (power @ self.filters.T).sqrt()
 
-    def _scaled(self, spectrum: Tensor, target: Tensor) -> Tensor:
-        change = target / self._levels(spectrum.abs()).clamp(min=1e-7)
+    def _change(self, power: Tensor, target: Tensor) -> Tensor:
+        """Factors `(B, frames, bins)` that bring a spectrum to the levels `target` `(B, frames, n_mels)`."""
+        change = target / self._levels(power).clamp(min=1e-7)
         change = change.clamp(1 / _LARGEST_CHANGE, _LARGEST_CHANGE)
-        return spectrum * ((self.filters.T @ change) / self.filters.sum(dim=0).clamp(min=1e-2)[:, None])
+        return (change @ self.filters) / self.filters.sum(dim=0).clamp(min=1e-2)
 
     def _stft(self, audio: Tensor) -> Tensor:
+        """`(B, T)` -> `(B, frames, bins)`."""
         # Half a window minus half a hop on both sides gives exactly T / hop spectra.
         margin = (self.n_fft - self.hop) // 2
         audio = nn.functional.pad(audio[:, None], (margin, margin), mode="reflect")[:, 0]
-        return torch.fft.rfft(audio.unfold(-1, self.n_fft, self.hop) * self.window).transpose(1, 2)
+        return torch.fft.rfft(audio.unfold(-1, self.n_fft, self.hop) * self.window)
 
     def _istft(self, spectrum: Tensor, overlap: Tensor) -> Tensor:
-        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.n_fft) * self.window
-        return self._overlap_add(frames) / overlap
+        return self._overlap_add(torch.fft.irfft(spectrum, n=self.n_fft) * self.window) / overlap
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
+        """`(B, frames, n_fft)` -> `(B, frames * hop)`."""
         count, margin = frames.shape[1], (self.n_fft - self.hop) // 2
-        length = (count - 1) * self.hop + self.n_fft
-        summed = nn.functional.fold(frames.transpose(1, 2), (1, length), (1, self.n_fft), stride=(1, self.hop))
-        return summed[:, 0, 0, margin : length - margin]
+        parts = nn.functional.pad(frames, (0, -self.n_fft % self.hop)).unflatten(2, (-1, self.hop))
+        summed = frames.new_zeros(len(frames), count + parts.shape[2] - 1, self.hop)
+        for place in range(parts.shape[2]):
+            summed[:, place : place + count] += parts[:, :, place]
+        return summed.flatten(1)[:, margin : margin + count * self.hop]
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 class MelPower(nn.Module):
