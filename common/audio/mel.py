@@ -44,7 +44,7 @@ class MelBands(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Levels of the bands; T is a multiple of `hop` and longer than (n_fft - hop) / 2."""
-        return self._levels(_power(self._stft(audio))).transpose(1, 2) * (2 / self.window.sum())
+        return (_power(self._stft(audio)) @ self.filters.T).sqrt().transpose(1, 2) * (2 / self.window.sum())
 
     def waveform(self, bands: Tensor, steps: int) -> Tensor:
         """`(frames * hop,)` with the levels `bands` `(n_mels, frames)`, as near as `steps` steps come.
@@ -67,13 +67,9 @@ class MelBands(nn.Module):
             estimate = moved * (self._change(power, target) * (power / _power(moved).clamp(min=1e-18)).sqrt())
         return self._istft(estimate, overlap)[0]
 
-    def _levels(self, power: Tensor) -> Tensor:
-        """`(B, frames, bins)` -> `(B, frames, n_mels)`."""
-        return (power @ self.filters.T).sqrt()
-
     def _change(self, power: Tensor, target: Tensor) -> Tensor:
         """Factors `(B, frames, bins)` that bring a spectrum to the levels `target` `(B, frames, n_mels)`."""
-        change = target / self._levels(power).clamp(min=1e-7)
+        change = target / (power @ self.filters.T).sqrt().clamp(min=1e-7)
         change = change.clamp(1 / _LARGEST_CHANGE, _LARGEST_CHANGE)
         return (change @ self.filters) / self.filters.sum(dim=0).clamp(min=1e-2)
 
@@ -90,10 +86,10 @@ class MelBands(nn.Module):
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """`(B, frames, n_fft)` -> `(B, frames * hop)`."""
         count, margin = frames.shape[1], (self.n_fft - self.hop) // 2
-        parts = nn.functional.pad(frames, (0, -self.n_fft % self.hop)).unflatten(2, (-1, self.hop))
-        summed = frames.new_zeros(len(frames), count + parts.shape[2] - 1, self.hop)
-        for place in range(parts.shape[2]):
-            summed[:, place : place + count] += parts[:, :, place]
+        parts = nn.functional.pad(frames, (0, -self.n_fft % self.hop)).unflatten(2, (-1, self.hop)).unbind(2)
+        summed = frames.new_zeros(len(frames), count + len(parts) - 1, self.hop)
+        for place, part in enumerate(parts):
+            summed[:, place : place + count] += part
         return summed.flatten(1)[:, margin : margin + count * self.hop]
 
 
@@ -160,8 +156,7 @@ class PeakMelPower(MelPower):
         if torch.onnx.is_in_onnx_export():
             return super().forward(scaled[None])[0]
         frames = scaled.unfold(0, FRAME_LENGTH, self.hop) * self._window
-        spectrum = torch.fft.rfft(frames, self.fft_length)
-        return (spectrum.real.square() + spectrum.imag.square()) @ self._filters
+        return _power(torch.fft.rfft(frames, self.fft_length)) @ self._filters
 
 
 def mel_filters(

@@ -12,7 +12,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
+from diffusers.models.autoencoders.autoencoder_oobleck import (
+    AutoencoderOobleck,
+    AutoencoderOobleckOutput,
+    OobleckDecoderOutput,
+)
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
@@ -43,18 +47,6 @@ class PointDistribution(NamedTuple):
     def mode(self) -> Tensor:
         """`(B, D, L)`: the latents."""
         return self.mean
-
-
-class Encoded(NamedTuple):
-    """Result of `encode`; named as in diffusers."""
-
-    latent_dist: PointDistribution
-
-
-class Decoded(NamedTuple):
-    """Result of `decode`; named as in diffusers."""
-
-    sample: Tensor
 
 
 class SpectralCodec(ModelMixin, ConfigMixin):
@@ -129,18 +121,20 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         return codec
 
     @torch.no_grad()
-    def encode(self, x: Tensor, return_dict: bool = True) -> Encoded:
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderOobleckOutput:
         """Encode `(B, 1, T)`; T is padded with zeros to a multiple of `hop_length`."""
         if x.ndim != 3 or x.shape[1] != 1:
             raise DataError(f"the spectral codec takes audio (B, 1, T), found {tuple(x.shape)}: mix down to mono")
         patches = self._patches(x[:, 0]) - self.center[:, None]
-        return Encoded(PointDistribution(self.analysis @ patches))
+        return AutoencoderOobleckOutput(PointDistribution(self.analysis @ patches))
 
     @torch.no_grad()
-    def decode(self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None) -> Decoded:
+    def decode(
+        self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
+    ) -> OobleckDecoderOutput:
         """Decode latents `(B, D, L)` to audio `(B, 1, L * hop_length)`; deterministic."""
         # One clip at a time, because the search for phases amplifies the rounding differences between batch sizes.
-        return Decoded(torch.stack([self._decode_clip(latent.float()) for latent in z])[:, None])
+        return OobleckDecoderOutput(torch.stack([self._decode_clip(latent.float()) for latent in z])[:, None])
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """`(B, T)` -> natural log of mel magnitudes `(B, n_mels, frames)`, 0 = a full-scale sine in one bin."""
