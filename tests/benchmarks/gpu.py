@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import ClapProcessor
 
 from common.clap.scorer import ClapScorer
@@ -31,7 +30,6 @@ from common.config.classifier import ASTArchitecture
 from common.config.t2a import AlignT2AConfig, PretrainT2AConfig, SamplerConfig, SynthesizeAudioConfig
 from common.diffusion.backend import T2ABackend
 from common.runtime.devices import device
-from common.study.cost_table import costs
 from common.training import Curve, Part, fit, is_main, launch
 from components.align_t2a.memory import predict_error
 from components.pretrain_t2a.batches import Clips
@@ -40,6 +38,7 @@ from components.train_classifier.budget import make_budget
 from components.train_classifier.training import Examples, train
 from tests.benchmarks.alignment_memory import make_peer, random_bucket, run_steps
 from tests.benchmarks.figures import FOLDER, Figure, publish, table
+from tests.benchmarks.rates import compared, measured, operations, seconds, wait
 from tests.benchmarks.synthesis import compare
 from tests.benchmarks.synthesis_models import full_size_model, vocabulary
 from tests.kit.models import build_t2a
@@ -99,65 +98,6 @@ TOY = Sizes(
     2, 2, 2, 2, 2, 2, 2,
 )  # fmt: skip
 SIZES = {sizes.name: sizes for sizes in (REAL, TOY)}
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Speed and memory of one side.
-
-    Attributes:
-        clips_per_s: clips, pairs or windows per second.
-        operations: of one clip.
-        gib: peak of allocated GPU memory; 0 without a GPU.
-    """
-
-    clips_per_s: float
-    operations: float
-    gib: float
-
-    def words(self, unit: str) -> str:
-        """For the table: speed, share of the GPU's peak, memory."""
-        peak = peak_flops()
-        share = f", {self.clips_per_s * self.operations / peak:.0%} of peak" if peak else ""
-        return f"{self.clips_per_s:.3g} {unit}/s{share}, {self.gib:.1f} GiB"
-
-
-def peak_flops() -> float:
-    """Dense bf16 FLOP/s of this machine's GPU; 0 = not in the table of costs, or no GPU."""
-    if device() == "cpu":
-        return 0.0
-    name = torch.cuda.get_device_name().replace(" ", "").upper()
-    return next((1e12 * gpu.tflops for key, gpu in costs().gpus.items() if key.upper() in name), 0.0)
-
-
-def measured(run: Callable[[], float], operations: float) -> Rate:
-    """Rate of `run`, which returns clips per second, with the peak of memory during it."""
-    if device() == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    rate = run()
-    gib = torch.cuda.max_memory_allocated() / 2**30 if device() == "cuda" else 0.0
-    return Rate(rate, operations, gib)
-
-
-def operations(forward: Callable[[], object]) -> float:
-    """FLOPs of a forward pass."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        forward()
-    return float(counter.get_total_flops())
-
-
-def compared(what: str, unit: str, ours: Rate, peer: Rate, peer_is: str, target: float, note: str) -> Figure:
-    """A row: our rate over the peer's."""
-    return Figure(
-        what, ours.clips_per_s / peer.clips_per_s, ">=", target, "x", ours.words(unit), f"{peer_is}: {peer.words(unit)}", note
-    )  # fmt: skip
-
-
-def wait() -> None:
-    """Wait for the GPU."""
-    if device() == "cuda":
-        torch.cuda.synchronize()
 
 
 def pass_operations(backend: T2ABackend) -> float:
@@ -448,15 +388,6 @@ def on_device(backend: T2ABackend) -> T2ABackend:
     backend.transformer.requires_grad_(True)
     backend.projection.requires_grad_(True)
     return backend
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of `work`, the GPU's included."""
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
 
 
 def main(sizes: Sizes = REAL, folder: Path = FOLDER, docs: Path = DOCS) -> int:
