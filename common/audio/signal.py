@@ -23,6 +23,8 @@ LEVEL_DBFS = -20.0
 MAX_GAIN_DB = 60.0
 _BLOCK_S = 0.1
 _STREAM_FRAMES = 2**16
+_LOUDEST = 1e12
+"""Largest sample: integers of 32 bits that were written as floats reach 2e9; far beyond, float32 overflows."""
 
 
 def read_audio(path: Path, max_duration_s: float | None = None) -> tuple[np.ndarray, int]:
@@ -55,8 +57,9 @@ def _check_any(path: Path, frames: int) -> None:
 
 
 def _check_finite(path: Path, audio: np.ndarray) -> None:
-    if not np.isfinite(audio).all():
-        raise AudioError("nan", f"{path}: samples that are not finite numbers; export the file again")
+    if not np.abs(audio).max(initial=0) <= _LOUDEST:
+        found = f"samples that are no numbers, or beyond {_LOUDEST:g} times full scale"
+        raise AudioError("nan", f"{path}: {found}; export the file again")
 
 
 def _read_loudest(file: AudioFile, length: int) -> tuple[np.ndarray, int]:

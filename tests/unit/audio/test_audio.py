@@ -112,6 +112,9 @@ def test_each_kind_of_bad_file_has_its_reason_and_names_the_file(tmp_path: Path)
     (tmp_path / "text.wav").write_text("no sound at all, only words " * 50)
     (tmp_path / "folder.wav").mkdir()
     soundfile.write(tmp_path / "nan.wav", np.array([0.1, np.nan, 0.2]), 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "inf.wav", np.array([0.1, -np.inf, 0.2]), 8000, subtype="FLOAT")
+    # float32 overflows where such samples are squared or added up.
+    soundfile.write(tmp_path / "huge.wav", tone(8000, 1) * 1e30, 8000, subtype="FLOAT")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
     expected = {
         "absent": "missing_file",
@@ -119,12 +122,19 @@ def test_each_kind_of_bad_file_has_its_reason_and_names_the_file(tmp_path: Path)
         "text": "no_audio",
         "folder": "unreadable",
         "nan": "nan",
+        "inf": "nan",
+        "huge": "nan",
         "none": "no_samples",
     }
     for name, reason in expected.items():
         with pytest.raises(AudioError, match=f"{name}.wav") as failure:
             read_audio(tmp_path / f"{name}.wav")
         assert failure.value.reason == reason
+
+
+def test_integers_that_were_written_as_floats_are_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(8000, 1) * 2**31, 8000, subtype="FLOAT")
+    assert np.abs(read_audio(tmp_path / "a.wav")[0]).max() > 1e9
 
 
 def test_two_hours_are_read_in_little_memory_and_the_loudest_part_is_kept(tmp_path: Path) -> None:
