@@ -28,10 +28,11 @@ from pipelines.cluster.placement import (
     image,
     load_profile,
 )
+from pipelines.commands.arguments import number
 from pipelines.sources import code_version
 
 OPTIONS = {
-    **{"target": ..., "--preset": "paper", "--overrides": "", "--profile": "eight-gpus", "--nodes": 2},
+    **{"target": ..., "--preset": "paper", "--overrides": "", "--profile": "eight-gpus", "--nodes": "2"},
     **{"--corpus": "", "--clap": ""},
 }
 
@@ -159,7 +160,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the manifest for `kubectl create -f`; exit status 0 = written, 2 = bad input."""
     config, profile = load_preset(options.preset, options.overrides), load_profile(options.profile)
     plan = PretrainT2APlan(settings=config.pretrain_t2a, seed=config.seed, scope=config.scope)
-    job = train_job(plan, profile, options.nodes, options.corpus, options.clap)
+    job = train_job(plan, profile, number("NODES", options.nodes, 1), options.corpus, options.clap)
     write_text(options.target, yaml.safe_dump(job, sort_keys=False))
     print(f"{options.target}: for kubectl create -f, in the namespace of the pipeline's pods")
     return 0

@@ -6,7 +6,7 @@ import argparse
 
 from common.errors import ConfigError
 from common.storage import open_store, store_uri, write_text
-from common.study.cells import History
+from common.study.cells import History, check_history
 from components.record_night.page import page
 from contrib.nightly import NAME
 from pipelines.commands.options import place
@@ -16,6 +16,7 @@ OPTIONS = {"--history": NAME, "--store": "", "--out": "build/trend.html"}
 
 def run(options: argparse.Namespace) -> int:
     """Write the trend page and print its path; exit status 0 = written, 2 = there is no such history."""
+    check_history(options.history)
     store = open_store(options.store or store_uri())
     nights = History(store, options.history).nights()
     if not nights:

@@ -7,13 +7,14 @@ import argparse
 
 from common.config.run import load_preset
 from common.models.registry import describe
+from pipelines.commands.arguments import number
 
-OPTIONS = {"--preset": "paper", "--overrides": "", "--gpus": 1}
+OPTIONS = {"--preset": "paper", "--overrides": "", "--gpus": "1"}
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the published models and the estimate; exit status 0 = printed, 2 = the settings are wrong."""
-    config = load_preset(options.preset, options.overrides)
+    gpus, config = number("GPUS", options.gpus, 1), load_preset(options.preset, options.overrides)
     print("\n".join(["published models:", *(f"  {line}" for line in describe(config) or ["none"])]))
     settings = config.pretrain_t2a
     if settings.optim is None or settings.reuse is not None:
@@ -21,6 +22,6 @@ def run(options: argparse.Namespace) -> int:
         return 0
     from components.pretrain_t2a.estimate import estimate_training, planned_numbers
 
-    lines = estimate_training(settings, planned_numbers(config.prepare_corpus), options.gpus).lines()
+    lines = estimate_training(settings, planned_numbers(config.prepare_corpus), gpus).lines()
     print("\n".join(["pretrain_t2a:", *(f"  {line}" for line in lines)]))
     return 0
