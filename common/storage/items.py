@@ -2,7 +2,7 @@
 
 A restarted stage finds its finished items; a run with one changed method reuses all others. An item is a folder and
 is published atomically: by a rename on a file system, as one tar object on S3. For S3 the stage keeps an unpacked copy
-on its local disk.
+on its local disk. A list of its files beside it tells whether they are still there in full.
 """
 
 import shutil
@@ -15,11 +15,11 @@ from typing import Any
 
 from common.errors import StorageError
 from common.log import event, get_logger
-from common.storage import DamagedError, ObjectStore, cache_root, open_store, publish_dir, store_uri
+from common.storage import DamagedError, ObjectStore, cache_root, open_store, publish_dir, store_uri, write_bytes
 from common.storage.checkpoints import Checkpoints
 from common.storage.hashing import hash_json
 
-PACKED = ".tar"
+PACKED, LISTED = ".tar", ".list"
 FORMAT_KEY = "FORMAT"
 FORMAT = "synthio store 1"
 """Version of the on-disk layout. Bump only when the layout changes; code changes are covered by `code_version`."""
@@ -51,7 +51,7 @@ class ItemStore:
     def has(self, **key: Any) -> bool:
         """Whether the item is finished; if so, `path` exists too (fetched from S3 when needed)."""
         final = self.path(**key)
-        return final.is_dir() or (self._shared and self._fetch(self._name(key) + PACKED, final))
+        return _is_whole(final) or (self._shared and self._fetch(self._name(key) + PACKED, final))
 
     def get_or_make(self, make: Callable[[Path], None], **key: Any) -> Path:
         """Folder of the item; a missing item is made by `make(folder)`.
@@ -65,6 +65,7 @@ class ItemStore:
                 make(folder)
                 if self._shared:
                     self._store(folder, self._name(key) + PACKED)
+            write_bytes(final.with_name(final.name + LISTED), _listed(final))
         return final
 
     def checkpoints(self, **key: Any) -> Checkpoints:
@@ -129,6 +130,23 @@ class ItemStore:
             event(log, "item_damaged", uri=f"{self._objects.uri}/{name}", reason=error, then="it is made again")
             return False
         return True
+
+
+def _is_whole(final: Path) -> bool:
+    """Whether an item is there; one whose files are gone or cut, as after a power failure, is removed."""
+    listed = final.with_name(final.name + LISTED)
+    if not final.is_dir() or not listed.is_file() or listed.read_bytes() == _listed(final):
+        return final.is_dir()
+    event(log, "item_damaged", uri=final, reason="its files are not those that were stored", then="it is made again")
+    listed.unlink(missing_ok=True)
+    shutil.rmtree(final)
+    return False
+
+
+def _listed(final: Path) -> bytes:
+    """Names and sizes of an item's files."""
+    files = sorted(path for path in final.rglob("*") if path.is_file())
+    return "".join(f"{path.stat().st_size} {path.relative_to(final)!s}\n" for path in files).encode(errors="replace")
 
 
 def _nameless(member: tarfile.TarInfo) -> tarfile.TarInfo:

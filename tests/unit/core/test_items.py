@@ -32,6 +32,28 @@ def test_a_finished_item_is_made_once() -> None:
     assert (first / "x").read_text() == "1"
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut", "more"])
+def test_an_item_whose_files_are_gone_or_cut_is_made_again(damage: str) -> None:
+    store, calls = ItemStore("stage", "v1"), []
+
+    def make(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "part").mkdir()
+        (folder / "part" / "x").write_text("whole")
+
+    item = store.get_or_make(make, seed=1)
+    if damage == "gone":
+        (item / "part" / "x").unlink()
+    else:
+        (item / "part" / ("x" if damage == "cut" else "y")).write_text("")
+    assert not store.has(seed=1)
+    assert store.get_or_make(make, seed=1) == item and len(calls) == 2
+    assert store.has(seed=1) and [path.name for path in (item / "part").iterdir()] == ["x"]
+    # Stores of earlier versions have no lists.
+    item.with_name(f"{item.name}.list").unlink()
+    assert store.has(seed=1)
+
+
 def test_another_key_or_code_version_is_another_item() -> None:
     store = ItemStore("stage", "v1")
     assert store.path(seed=1) != store.path(seed=2)
