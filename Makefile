@@ -15,7 +15,7 @@ OVERRIDES ?=
 REUSE_T2A_FROM ?=
 LLM_ENDPOINT ?=
 RUNS ?= runs
-RUN ?= $(RUNS)/latest
+RUN ?= $(or $(RUNS),runs)/latest
 JSON ?=
 PROFILE ?=
 FOLLOW ?=
@@ -74,14 +74,14 @@ run-pipeline: setup ## Run the whole pipeline on this machine; with KFP_HOST=…
 	@$(PY) -m pipelines run-pipeline --dataset=$(call quoted,DATASET) --preset=$(call quoted,PRESET,tiny) --n=$(call quoted,N) \
 	  --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --learners=$(call quoted,LEARNERS) --reuse-t2a-from=$(call quoted,REUSE_T2A_FROM) \
 	  --llm-endpoint=$(call quoted,LLM_ENDPOINT) --budget=$(call quoted,BUDGET,0) --overrides=$(call quoted,OVERRIDES) \
-	  --runs=$(call quoted,RUNS) --fetch=$(call quoted,FETCH,1) --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
+	  --runs=$(call quoted,RUNS,runs) --fetch=$(call quoted,FETCH,1) --profile=$(call quoted,PROFILE) --runner=$(call quoted,RUNNER) --store=$(call quoted,STORE) \
 	  $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 benchmark: setup ## Run a study: DATASETS=a,b N=50,100 [METHODS=…] [SEEDS=3] [BUDGET=dollars] [PRICE=dollars an hour] [GPU=H200] [DRY_RUN=1]
 	@$(PY) -m pipelines benchmark --datasets=$(call quoted,$(if $(call typed,DATASETS),DATASETS,DATASET)) --preset=$(call quoted,PRESET,tiny) \
 	  --n=$(call quoted,N) --seeds=$(call quoted,SEEDS) --methods=$(call quoted,METHODS) --learners=$(call quoted,LEARNERS) --overrides=$(call quoted,OVERRIDES) \
 	  --budget=$(call quoted,BUDGET,0) --price=$(call quoted,PRICE,0) --gpu=$(call quoted,GPU) --history=$(call quoted,HISTORY) \
-	  --runs=$(call quoted,RUNS) --fetch=$(call quoted,FETCH,1) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) \
+	  --runs=$(call quoted,RUNS,runs) --fetch=$(call quoted,FETCH,1) --store=$(call quoted,STORE) --runner=$(call quoted,RUNNER) \
 	  --profile=$(call quoted,PROFILE) $(call flag,--dry-run,DRY_RUN) $(call flag,--follow,FOLLOW) $(call flag,--fresh,FRESH)
 
 test: setup ## Run the tests: minutes

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from common.errors import DataError
+from common.errors import DataError, StorageError
 from common.log import printable
 from common.runtime.parallel import cpu_count
 from common.storage import STORE_VARIABLE, read_json, write_json, write_text
@@ -39,8 +39,11 @@ PASSED = ("AWS_", "SYNTHIO_LLM_API_KEY", "HF_TOKEN")
 def one_run(runs: Path) -> contextlib.AbstractContextManager[None]:
     """Context that locks the folder `runs` against other runs.
 
-    Raises StorageError: another run uses the folder, or it cannot be written.
+    Raises StorageError: another run uses the folder, or it or the folder of temporary files cannot be written.
     """
+    temporary = os.environ.get("TMPDIR", "")
+    if temporary and not (os.path.isdir(temporary) and os.access(temporary, os.W_OK)):
+        raise StorageError(f"TMPDIR={temporary} is no folder that can be written; make it, name another, or unset it")
     other = "choose another folder with RUNS="
     return locked(runs / ".lock", f"another run is using {runs}; wait for it, or {other}", other)
 

@@ -90,6 +90,15 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.yaml"]
 
 
+@pytest.mark.parametrize("command", ["run-pipeline", "benchmark"])
+def test_a_folder_of_temporary_files_that_is_not_there_is_told_before_a_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    assert main([command, f"--runs={tmp_path}/runs", "--preset=smoke"]) == 2
+    assert f"error: TMPDIR={tmp_path}/gone is no folder that can be written" in capsys.readouterr().err
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/anna")
     assert place("~/runs") == Path("/home/anna/runs") and place("a~b") == Path("a~b")

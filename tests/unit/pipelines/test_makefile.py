@@ -87,6 +87,7 @@ def test_what_is_not_given_has_its_default_and_a_switch_is_off_at_zero(venv: Pat
     found = arguments(venv, tmp_path, "run-pipeline", "FRESH=0", "FOLLOW=1", "RUNS=my runs")
     assert {"--dataset=demo", "--preset=tiny", "--seeds=3", "--budget=0", "--methods=", "--follow"} <= set(found)
     assert "--fresh" not in found
+    assert "--runs=runs" in arguments(venv, tmp_path, "run-pipeline", "RUNS=")
     assert "--run=my runs/latest" in arguments(venv, tmp_path, "report", "RUNS=my runs")
     nightly = arguments(venv, tmp_path, "schedule-nightly")
     assert {"--preset=small", "--profile=one-gpu", "--cells=esc50:100,urbansound8k:50,gtzan:50"} <= set(nightly)
