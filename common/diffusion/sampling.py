@@ -27,15 +27,14 @@ from common.errors import ConfigError
 def sample(
     backend: T2ABackend,
     captions: Sequence[str],
-    duration_s: float | Sequence[float],
+    durations_s: Sequence[float],
     generators: Sequence[torch.Generator],
     sampler: SamplerConfig,
-    init_latents: Tensor | None = None,
-    init_level: float | None = None,
-    frames: int | None = None,
+    frames: int,
+    start: tuple[Tensor, float] | None = None,
     texts: TextCache | None = None,
 ) -> Tensor:
-    """Sample one clip per caption.
+    """Sample one clip per caption, at least one.
 
     A clip depends on its caption, duration, generator and the batch size, not on its neighbours. Batches are always
     full (the last one is padded), so results are bit-equal on one machine; other batch sizes agree within 1e-4.
@@ -43,36 +42,28 @@ def sample(
     Args:
         generators: N CPU generators; they or their seeds also drive the solver's noise.
         sampler: steps and their spacing, guidance, batch size.
-        init_latents: `(N, D, L)` to start from instead of pure noise (SDEdit, arXiv 2108.01073).
-        init_level: with `init_latents`: the time in (0, 1] to which they are noised; 1 forgets them.
-        frames: L; default: the frames of the longest duration.
+        frames: L.
+        start: latents `(N, D, L)` in place of pure noise (SDEdit, arXiv 2108.01073), and the time in (0, 1] to which
+            they are noised; 1 forgets them.
         texts: cache for this model and batch size; avoids encoding a caption twice.
 
-    Returns `(N, D, L)` float32 latents. Raises ConfigError: the lengths do not match, or only one of `init_latents` and
-    `init_level` is given.
+    Returns `(N, D, L)` float32 latents. Raises ConfigError: the lengths do not match, or the time is out of range.
     """
     count = len(captions)
-    durations = [float(duration_s)] * count if isinstance(duration_s, int | float) else [float(d) for d in duration_s]
-    if not len(durations) == len(generators) == count:
-        raise ConfigError(f"{count} captions, {len(durations)} durations, {len(generators)} generators: must match")
-    if (init_latents is None) != (init_level is None):
-        raise ConfigError("init_latents and init_level go together: give both or none")
-    if not count:
-        return torch.empty(0, backend.latent_channels, frames or 1)
-    length = frames or backend.frames(max(durations))
+    if not len(durations_s) == len(generators) == count:
+        raise ConfigError(f"{count} captions, {len(durations_s)} durations, {len(generators)} generators: must match")
     condition = backend.condition if texts is None else texts.condition
     batches = []
-    for start in range(0, count, sampler.batch_size):
-        rows = [min(start + i, count - 1) for i in range(sampler.batch_size)]
-        own = generators[start : rows[-1] + 1]
+    for first in range(0, count, sampler.batch_size):
+        rows = [min(first + i, count - 1) for i in range(sampler.batch_size)]
+        own = generators[first : rows[-1] + 1]
         batches.append(
             _denoise(
                 backend,
-                condition([captions[i] for i in rows], [durations[i] for i in rows]),
-                Noise(own, (backend.latent_channels, length), sampler.batch_size),
+                condition([captions[i] for i in rows], [durations_s[i] for i in rows]),
+                Noise(own, (backend.latent_channels, frames), sampler.batch_size),
                 sampler,
-                None if init_latents is None else init_latents[rows],
-                init_level,
+                start and (start[0][rows], start[1]),
             )
         )
     return torch.cat(batches)[:count]
@@ -109,15 +100,10 @@ class TextCache:
 
 
 def _denoise(
-    backend: T2ABackend,
-    condition: Condition,
-    noise: Noise,
-    sampler: SamplerConfig,
-    init: Tensor | None,
-    init_level: float | None,
+    backend: T2ABackend, condition: Condition, noise: Noise, sampler: SamplerConfig, start: tuple[Tensor, float] | None
 ) -> Tensor:
-    solver = backend.solver(sampler, noise, init_level)
-    latents = solver.start(noise.draw().to(backend.device), None if init is None else init.to(backend.device))
+    solver = backend.solver(sampler, noise, start[1] if start else None)
+    latents = solver.start(noise.draw().to(backend.device), start[0].to(backend.device) if start else None)
     guided = sampler.guidance_scale > 1
     dtype = backend.dtype
     both = join([backend.null(condition), condition]) if guided else condition

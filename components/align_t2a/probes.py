@@ -227,7 +227,7 @@ class Probes:
                     durations,
                     [torch.Generator().manual_seed(value) for value in seeds],
                     self.settings.sampler,
-                    frames=frames,
+                    frames,
                 )
             latents += [latent.numpy() for latent in made]
             audio = backend.decode(made).mean(1).cpu().numpy()

@@ -117,7 +117,7 @@ class Monitor:
             generators = [torch.Generator().manual_seed(derive_seed(self._seed, "monitor", name, i)) for i in rows]
             durations = [durations_s[i] for i in rows]
             latents = sample(
-                self._backend, [captions[i] for i in rows], durations, generators, self._config.sampler, frames=length
+                self._backend, [captions[i] for i in rows], durations, generators, self._config.sampler, length
             )
             made |= dict(zip(rows, _decoded(self._backend, latents.numpy(), durations), strict=True))
         return [made[i] for i in range(len(captions))]

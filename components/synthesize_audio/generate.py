@@ -136,7 +136,10 @@ def sample_batch(
     first = requests[0]
     captions = [request.prompt.caption for request in requests]
     generators = [torch.Generator().manual_seed(request.sampling_seed) for request in requests]
-    starts = torch.cat([_encode_source(backend, request) for request in requests]) if first.source else None
+    starts: list[tuple[Tensor, float] | None] = [None] * first.windows
+    if first.source:
+        encoded = torch.cat([_encode_source(backend, request) for request in requests])
+        starts = [(part, first.source.noise_level) for part in encoded.split(first.frames, dim=2)]
     window_s = first.frames * backend.hop_length / backend.sample_rate_hz
     made = [
         sample(
@@ -145,12 +148,11 @@ def sample_batch(
             [min(request.duration_s - number * window_s, window_s) for request in requests],
             generators,
             settings.sampler,
-            init_latents=None if starts is None else starts[..., number * first.frames : (number + 1) * first.frames],
-            init_level=first.source.noise_level if first.source else None,
-            frames=first.frames,
-            texts=texts,
+            first.frames,
+            start,
+            texts,
         )
-        for number in range(first.windows)
+        for number, start in enumerate(starts)
     ]
     return torch.cat(made, dim=2)
 

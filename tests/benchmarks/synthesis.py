@@ -253,7 +253,8 @@ def quality_figures(t2a: Path | None, clap: Path | None, gold: Path | None, coun
         sampler = SamplerConfig(guidance_scale=1.5, batch_size=32, noise="brownian", **changes)
         start = time.process_time()
         generators = [torch.Generator().manual_seed(index) for index in range(count)]
-        latents = sample(backend, captions, backend.window_s, generators, sampler)
+        window = [backend.window_s] * count
+        latents = sample(backend, captions, window, generators, sampler, backend.max_frames)
         taken = time.process_time() - start
         embedded = scorer.embed_audio(backend.decode(latents).mean(1).numpy(), rate)
         return float((embedded * texts).sum(1).mean()), kernel_distance(reference, embedded), taken

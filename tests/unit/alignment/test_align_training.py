@@ -302,7 +302,9 @@ def test_every_back_end_aligns_merges_saves_and_generates(
     backend.save(tmp_path)
     loaded = load_backend(tmp_path)
     made = [
-        sample(model, ["sound of a bus"], 0.3, [torch.Generator().manual_seed(0)], settings.sampler)
+        sample(
+            model, ["sound of a bus"], [0.3], [torch.Generator().manual_seed(0)], settings.sampler, model.frames(0.3)
+        )
         for model in (backend, loaded, build_t2a(backend=name, vae=vae))
     ]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=1e-3)

@@ -107,7 +107,7 @@ def test_learned_autoencoder_encodes_scores_samples_and_decodes_within_three_sec
     errors.mean().backward()
     assert backend.transformer.proj_in.weight.grad.abs().sum() > 0
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    generated = sample(backend, CAPTIONS[:2], 0.5, generators, SamplerConfig(steps=4, batch_size=2))
+    generated = sample(backend, CAPTIONS[:2], [0.5] * 2, generators, SamplerConfig(steps=4, batch_size=2), 63)
     assert generated.shape == (2, 4, 63)
     decoded = backend.decode(generated)
     assert decoded.shape == (2, 2, 63 * 64)

@@ -13,7 +13,7 @@ CAPTIONS = ["sound of a bell", "a loud dog bark", "siren", "sound of a drum", "r
 
 def draw(backend, rows, batch_size, sampler=None, **changes):
     settings = SamplerConfig(steps=6, guidance_scale=2.5, batch_size=batch_size, **(sampler or {}))
-    return sample(backend, [CAPTIONS[i] for i in rows], 1.024, seeded(rows), settings, **changes)
+    return sample(backend, [CAPTIONS[i] for i in rows], [1.024] * len(rows), seeded(rows), settings, 32, **changes)
 
 
 def seeded(rows):
@@ -47,7 +47,7 @@ def test_with_independent_noise_only_the_noise_differs_from_the_stock_pipelines(
 
 def test_without_guidance_samples_equal_the_stock_pipelines(backend):
     settings = SamplerConfig(steps=6, guidance_scale=1, batch_size=1, noise="brownian")
-    ours = sample(backend, CAPTIONS[:1], 1.024, seeded([5]), settings)
+    ours = sample(backend, CAPTIONS[:1], [1.024], seeded([5]), settings, 32)
     assert torch.allclose(ours, stock(backend, CAPTIONS[0], seeded([5]), guidance_scale=1.0), atol=1e-4)
 
 
@@ -84,7 +84,7 @@ def test_caption_seed_and_duration_all_matter(backend):
     settings = SamplerConfig(steps=4, batch_size=1)
 
     def one(caption, seed, duration_s):
-        return sample(backend, [caption], duration_s, [torch.Generator().manual_seed(seed)], settings, frames=32)
+        return sample(backend, [caption], [duration_s], [torch.Generator().manual_seed(seed)], settings, 32)
 
     base = one("siren", 0, 1.0)
     for other in (one("rain", 0, 1.0), one("siren", 1, 1.0), one("siren", 0, 0.4)):
@@ -94,24 +94,21 @@ def test_caption_seed_and_duration_all_matter(backend):
 def test_short_clips_are_sampled_at_their_own_length(backend):
     settings = SamplerConfig(steps=3, batch_size=2)
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    assert sample(backend, CAPTIONS[:2], [0.3, 0.5], generators, settings).shape == (2, 48, 16)
-    assert sample(backend, [], 0.3, [], settings, frames=8).shape == (0, 48, 8)
+    frames = backend.frames(0.5)
+    assert sample(backend, CAPTIONS[:2], [0.3, 0.5], generators, settings, frames).shape == (2, 48, 16)
 
 
 def test_starting_level_decides_how_much_of_the_given_latents_remains(backend):
     init = torch.randn(2, 48, 32, generator=torch.Generator().manual_seed(9))
     distance = [
-        (draw(backend, range(2), 2, init_latents=init, init_level=level) - init).norm().item()
-        for level in (0.02, 0.4, 0.7, 1.0)
+        (draw(backend, range(2), 2, start=(init, level)) - init).norm().item() for level in (0.02, 0.4, 0.7, 1.0)
     ]
     assert distance == sorted(distance)
     assert distance[0] < 0.2 * init.norm()
 
 
-@pytest.mark.parametrize("wrong", [{"init_level": 0.5}, {"init_latents": torch.zeros(2, 48, 32)},
-                                   {"init_latents": torch.zeros(2, 48, 32), "init_level": 1.5}])  # fmt: skip
-def test_inconsistent_arguments_are_config_errors(backend, wrong):
-    with pytest.raises(ConfigError):
-        draw(backend, range(2), 2, **wrong)
+def test_inconsistent_arguments_are_config_errors(backend):
+    with pytest.raises(ConfigError, match="in \\(0, 1\\]"):
+        draw(backend, range(2), 2, start=(torch.zeros(2, 48, 32), 1.5))
     with pytest.raises(ConfigError, match="generators"):
-        sample(backend, ["a", "b"], 1.0, [], SamplerConfig())
+        sample(backend, ["a", "b"], [1.0, 1.0], [], SamplerConfig(), 32)

@@ -121,20 +121,21 @@ def test_the_flow_of_one_point_leads_to_it_from_any_noise():
 def test_it_samples_and_a_clip_does_not_depend_on_its_neighbours(small, scheduler):
     small.pipeline.scheduler = scheduler()
     backend = StableAudioSmall(small.pipeline)
-    many = sample(backend, CAPTIONS[:6], 1.0, generators(6), SAMPLER)
+    many = sample(backend, CAPTIONS[:6], [1.0] * 6, generators(6), SAMPLER, 32)
     assert many.shape == (6, 48, 32)
     assert torch.isfinite(many).all()
-    alone = sample(backend, CAPTIONS[4:5], 1.0, generators(6)[4:5], SAMPLER)
+    alone = sample(backend, CAPTIONS[4:5], [1.0], generators(6)[4:5], SAMPLER, 32)
     assert torch.allclose(alone[0], many[4], atol=1e-4)
-    guided = sample(backend, CAPTIONS[:6], 1.0, generators(6), SamplerConfig(steps=8, guidance_scale=3, batch_size=4))
+    guiding = SamplerConfig(steps=8, guidance_scale=3, batch_size=4)
+    guided = sample(backend, CAPTIONS[:6], [1.0] * 6, generators(6), guiding, 32)
     assert not torch.allclose(guided, many, atol=1e-2)
     assert backend.decode(many[:1]).shape == (1, 1, 32 * 512)
 
 
 def test_it_starts_from_a_clip(small):
     source = torch.randn(2, 48, 32, generator=torch.Generator().manual_seed(3))
-    near = sample(small, CAPTIONS[:2], 1.0, generators(2), SAMPLER, init_latents=source, init_level=0.2)
-    far = sample(small, CAPTIONS[:2], 1.0, generators(2), SAMPLER, init_latents=source, init_level=1.0)
+    near = sample(small, CAPTIONS[:2], [1.0] * 2, generators(2), SAMPLER, 32, (source, 0.2))
+    far = sample(small, CAPTIONS[:2], [1.0] * 2, generators(2), SAMPLER, 32, (source, 1.0))
     assert (near - source).norm() < (far - source).norm()
 
 
