@@ -21,7 +21,7 @@ def evaluate_classifier(
     """Evaluate every classifier on the test split, with intervals and the leak guard.
 
     Args:
-        classifiers: one classifier per method and replicate, from train_classifier.
+        classifiers: all models, from train_classifier.
         gold: training and validation clips, from prepare_dataset.
         test: test clips, from prepare_dataset; no other stage receives them.
         vanilla: generated clips of the unaligned model, from synthesize_audio.
@@ -29,7 +29,7 @@ def evaluate_classifier(
         retrieved: clips of the pretraining corpus, from retrieve_audio.
         clap: pretrained CLAP, from pretrain_clap; its embeddings find near-duplicates.
         evaluation: evaluation.json (with the health of the test split) and predictions.npz.
-        classifier: the classifier chosen on validation, with a model card.
+        classifier: the delivered classifier, with a model card.
     """
     from components.evaluate_classifier.run import run
 

@@ -27,7 +27,8 @@ def train_classifier(
         retrieved: retrieved corpus clips, from retrieve_audio.
         corpus: pretraining corpus, from prepare_corpus; provides background noise.
         clap: pretrained CLAP, from pretrain_clap; two learners hear through it.
-        classifiers: one model directory per method and replicate, with the oracle, selection.json and failures.json.
+        classifiers: a model for each learner, method and replicate, the oracle, the delivered model, and how they were
+            chosen.
     """
     from components.train_classifier.run import run
 
