@@ -238,11 +238,19 @@ def _absolute(place: str, where: str, base: Path | None) -> str:
     return found
 
 
+_EXPECTED = {
+    "test": "expected `split` or a fraction between 0 and 1 such as 0.2",
+    "namestring_pattern_mismatch": "expected a letter or digit, then at most 63 letters, digits, '.', '-' and '_'",
+    "tuple_type": "expected a list such as [dog, rain]",
+    "bool_parsing": "expected true or false",
+}
+"""What a field, or one with a mistake of pydantic's type, should hold."""
+
+
 def _named(error: Any) -> str:
     field = str(error["loc"][0]) if error["loc"] else ""
     message = str(error["msg"]).removeprefix("Value error, ")
-    if field == "test":
-        message = "expected `split` or a fraction between 0 and 1 such as 0.2"
+    message = _EXPECTED.get(field + error["type"], _EXPECTED.get(field, _EXPECTED.get(error["type"], message)))
     found = f" (found {error['input']!r:.80})" if field and error["type"] != "missing" else ""
     near = difflib.get_close_matches(field, DatasetSpec.model_fields, n=1)
     return f"{near[0] if near else field}: {message}{found}" if field else message

@@ -29,7 +29,8 @@ def shipped_folder(model: str) -> Path:
     record, folder = shipped_models()[model], FOLDER / model
     if (wrong := damage(folder, record.files)) is not None:
         expected = record.files[wrong.relative_to(folder).as_posix()]
-        found = f"has {wrong.stat().st_size} bytes" if wrong.is_file() else "is missing"
+        size = wrong.stat().st_size if wrong.is_file() else None
+        found = "is missing" if size is None else f"has {size} {'changed ' if size == expected.bytes else ''}bytes"
         raise DataError(
             f"{wrong} {found}; {model}, version {record.revision}, has it with {expected.bytes} bytes and SHA-256 "
             f"{expected.sha256[:12]}…: restore the project's folder models/ (git checkout -- models), or take an image "

@@ -46,7 +46,7 @@ def _change_a_byte(path: Path) -> None:
     [
         (Path.unlink, "is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:150]), "has 150 bytes"),
-        (_change_a_byte, "has 200 bytes"),
+        (_change_a_byte, "has 200 changed bytes"),
     ],
     ids=["missing", "cut", "one byte changed"],
 )
