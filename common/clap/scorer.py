@@ -116,16 +116,20 @@ class ClapScorer:
 
     @classmethod
     def load(cls, path: Path | str, *, batch_size: int = 32, device: str | None = None) -> Self:
-        """Load a directory written by `save`, onto a GPU where there is one.
+        """Load a directory written by `save`, or a published one, onto a GPU where there is one.
 
-        Raises DataError: the directory holds no CLAP with safetensors weights.
+        Raises DataError: the directory holds no CLAP with safetensors weights, or not all of them.
         """
         try:
-            model = ClapModel.from_pretrained(path, use_safetensors=True, local_files_only=True)
+            model, told = ClapModel.from_pretrained(
+                path, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
             extractor = ClapFeatureExtractor.from_pretrained(path, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise DataError(f"no CLAP in {path}: {error}; expected a directory written by pretrain_clap") from error
+        if lacking := sorted(told["missing_keys"]):
+            raise DataError(f"the CLAP in {path} lacks weights: {', '.join(lacking[:5])}; copy the folder again")
         model.to(device or default_device())
         return cls(model, tokenizer, extractor, batch_size)
 

@@ -16,7 +16,6 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from common.audio.signal import resample, to_mono
 from common.clap.figures import matched_auc, rank_figures, retrieval_figures
@@ -201,19 +200,14 @@ def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: i
     if settings.checkpoint is None:
         return build_clap(settings.architecture, vocabulary, seed)
     name, revision = settings.checkpoint, settings.revision
-    folder = locate(name, revision, FILES)
     try:
-        model, loading = ClapModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        extractor = ClapFeatureExtractor.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+        scorer = ClapScorer.load(locate(name, revision, FILES), device="cpu")
+    except DataError as error:
         raise ConfigError(
             f"pretrain_clap.checkpoint {name!r} at revision {revision!r}: {error}. Expected a ClapModel with "
             "safetensors weights; set checkpoint to a name or directory, or to null to train one"
         ) from error
-    if loading["missing_keys"]:
-        raise ConfigError(f"checkpoint {name!r} lacks weights: {', '.join(sorted(loading['missing_keys'])[:5])}")
-    return _verified(ClapScorer(model, tokenizer, extractor), name)
+    return _verified(scorer, name)
 
 
 def _verified(scorer: ClapScorer, name: str) -> ClapScorer:

@@ -254,7 +254,7 @@ def _starting_point(job: Job, corpus: Corpus) -> T2ABackend:
     tokenizer = AutoTokenizer.from_pretrained(str(corpus.tokenizer_dir))
     text_encoder = None
     if (published := job.inputs.get("text_encoder")) is not None:
-        text_encoder = T5EncoderModel.from_pretrained(str(published), use_safetensors=True).eval()
+        text_encoder = T5EncoderModel.from_pretrained(published, use_safetensors=True, dtype=torch.float32).eval()
     return build_pipeline(job.plan.settings, vae, tokenizer, job.plan.seed, text_encoder)
 
 

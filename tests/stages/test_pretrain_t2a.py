@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_audio.pipeline_stable_audio import StableAudioPipeline
 from safetensors.torch import load_file, save_file
+from transformers import T5EncoderModel
 
 from common.clap.training import build_clap
 from common.corpus.vocabulary import build_vocabulary
@@ -144,12 +145,13 @@ def test_a_model_of_the_other_back_end_comes_out_of_the_same_stage(corpus, clap,
 
 def test_a_published_text_encoder_is_loaded_and_kept(corpus, tmp_path):
     pretrain(corpus, tmp_path / "own")
-    published = tmp_path / "own" / "t2a" / "text_encoder"
-    text_encoder = PRETRAIN_T2A["text_encoder"] | {"start": str(published)}
+    published = tmp_path / "published"
+    T5EncoderModel.from_pretrained(tmp_path / "own" / "t2a" / "text_encoder").half().save_pretrained(published)
+    text_encoder = PRETRAIN_T2A["text_encoder"] | {"start": str(published), "conditioning_dim": 24}
     pretrain(corpus, tmp_path / "next", text_encoder=text_encoder)
-    before = load_backend(tmp_path / "own" / "t2a").text_encoder.state_dict()
+    before = load_backend(tmp_path / "own" / "t2a").text_encoder.half().state_dict()
     after = load_backend(tmp_path / "next" / "t2a").text_encoder.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert all(torch.equal(before[key].float(), after[key]) for key in before)
 
 
 def test_a_run_without_generated_clips_trains_and_reads_nothing(tmp_path):

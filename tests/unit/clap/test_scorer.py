@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import ClapModel, ClapProcessor
 
 from common.clap.scorer import ClapScorer
@@ -46,6 +47,25 @@ def test_spectrograms_are_handed_on_with_the_embeddings(small_clap: ClapScorer, 
     assert list(heard) == list(range(len(clips)))
     for index, clip in enumerate(clips):
         np.testing.assert_allclose(heard[index], small_clap.features.spectrogram(clip), atol=1e-4)
+
+
+def test_a_checkpoint_of_half_precision_is_heard_in_single_precision(
+    small_clap: ClapScorer, clips: list[np.ndarray], tmp_path: Path
+) -> None:
+    expected = small_clap.embed_audio(clips[:3], CLAP_RATE)
+    small_clap.model.half()
+    small_clap.save(tmp_path)
+    loaded = ClapScorer.load(tmp_path)
+    np.testing.assert_allclose(loaded.embed_audio(clips[:3], CLAP_RATE), expected, atol=1e-2)
+    assert loaded.model.dtype == torch.float32
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(small_clap: ClapScorer, tmp_path: Path) -> None:
+    small_clap.save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "audio_projection.linear1" not in k}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"lacks weights: audio_projection\.linear1"):
+        ClapScorer.load(tmp_path)
 
 
 def test_a_long_clip_is_the_mean_of_its_windows_whatever_the_batches(small_clap: ClapScorer) -> None:
