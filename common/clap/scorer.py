@@ -128,7 +128,9 @@ class ClapScorer:
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise DataError(f"no CLAP in {path}: {error}; expected a directory written by pretrain_clap") from error
-        if lacking := sorted(told["missing_keys"]):
+        # Places and counts, which are whole numbers, are made anew.
+        weights = {name for name, value in model.state_dict().items() if value.is_floating_point()}
+        if lacking := sorted(weights.intersection(told["missing_keys"])):
             raise DataError(f"the CLAP in {path} lacks weights: {', '.join(lacking[:5])}; copy the folder again")
         model.to(device or default_device())
         return cls(model, tokenizer, extractor, batch_size)
