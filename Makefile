@@ -213,4 +213,6 @@ clean: ## Remove build products and tool caches
 	@find . -name __pycache__ -not -path ./$(call quoted,VENV)'/*' -prune -exec rm -rf {} +
 
 clean-runs: ## Remove all runs and the store of finished work
-	@rm -rf -- $(call quoted,RUNS)
+	@if [ ! -e $(call quoted,RUNS) ] || [ -e $(call quoted,RUNS)/kfp ] || [ -e $(call quoted,RUNS)/store ]; then \
+	  rm -rf -- $(call quoted,RUNS); \
+	else echo "error: RUNS="$(call quoted,RUNS)" holds no runs, and nothing is removed; name the folder that runs wrote to" >&2; exit 2; fi

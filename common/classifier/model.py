@@ -127,11 +127,11 @@ def at_level(classifier: Classifier, level: LevelConfig) -> Classifier:
 def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
     """Load a transformers directory: an Audio Spectrogram Transformer, or another audio classifier.
 
-    Weights missing from the files are drawn from a fixed seed. A waveform model that states its window keeps it.
+    A missing head is drawn from a fixed seed. A waveform model that states its window keeps it.
 
     Raises:
         ConfigError: the model takes features of a kind that is not supported.
-        DataError: no such directory, not an audio classifier, or damaged files.
+        DataError: no such directory, not an audio classifier, damaged files, or a spectrogram model lacks weights.
     """
     config_path = path / "config.json"
     if not os.path.isfile(config_path):
@@ -144,7 +144,9 @@ def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
         extractor = extractor_class.from_pretrained(path, local_files_only=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = model_class.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            model, told = model_class.from_pretrained(
+                path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
     except SafetensorError as error:
         raise DataError(f"the weights at {path} are damaged: {error}; copy the folder again") from error
     except (OSError, ValueError, RuntimeError) as error:
@@ -154,6 +156,8 @@ def load_classifier(path: Path, window_s: float = WINDOW_S) -> Classifier:
     front_end = front_end_of(extractor, getattr(model.config, "window_s", window_s))
     if isinstance(front_end, LogMel):
         _check_agreement(model, extractor, path)
+        if lacking := sorted(name for name in told["missing_keys"] if not name.startswith(HEAD)):
+            raise DataError(f"the classifier at {path} lacks weights: {', '.join(lacking[:3])}; copy the whole folder")
     else:
         model.config.window_s = front_end.max_length / front_end.sample_rate_hz
     return Classifier(model.eval(), extractor, front_end)

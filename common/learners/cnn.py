@@ -20,6 +20,8 @@ _WIDTHS = (16, 32, 64, 64)
 _DROPOUT, _SMOOTHING = 0.2, 0.1
 _BATCH, _LEARNING_RATE, _WEIGHT_DECAY = 16, 3e-3, 0.05
 _EQUALISER_DB, _SHIFT_BANDS, _STRETCH = 10.0, 2, 0.2
+_LEAST_STEPS = 5
+"""Of the schedule, whose warm-up of four steps would have no length."""
 _TRAINED_FRAMES = 160
 """Frames of 16 ms of a training example at most: 2.56 s."""
 _LEAST_FRAMES = 13
@@ -134,7 +136,7 @@ def fit_convnet(
         net.deviation.copy_(levels.std().clamp_min(1.0))
         optimiser = torch.optim.AdamW(_groups(net), lr=_LEARNING_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, _LEARNING_RATE, total_steps=steps, pct_start=0.25, cycle_momentum=False
+            optimiser, _LEARNING_RATE, total_steps=max(steps, _LEAST_STEPS), pct_start=0.25, cycle_momentum=False
         )
         orders = [_order(0, len(gold), generator), _order(len(gold), len(clips), generator)]
         for step in range(steps):

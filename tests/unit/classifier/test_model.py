@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from common.classifier.inference import feature_logits, probabilities
@@ -31,6 +32,21 @@ def test_stock_pipeline_loads_the_directory_and_agrees(
 
 def test_labels_survive_saving_as_they_are(classifier_dir: Path, classifier: Classifier) -> None:
     assert load_classifier(classifier_dir).labels == ["Glass / break", "dog bark", "müsic"] == classifier.labels
+
+
+def test_a_body_without_some_weights_is_refused_and_a_missing_head_is_drawn(
+    classifier_dir: Path, tmp_path: Path
+) -> None:
+    cut = Path(shutil.copytree(classifier_dir, tmp_path / "cut"))
+    weights = load_file(cut / "model.safetensors")
+    save_file(
+        {name: row for name, row in weights.items() if not name.startswith("classifier")}, cut / "model.safetensors"
+    )
+    assert load_classifier(cut).labels
+    lost = "audio_spectrogram_transformer.layernorm.weight"
+    save_file({name: row for name, row in weights.items() if name != lost}, cut / "model.safetensors")
+    with pytest.raises(DataError, match=f"lacks weights: {lost}"):
+        load_classifier(cut)
 
 
 def test_weights_depend_on_the_seed_only(architecture: ASTArchitecture) -> None:

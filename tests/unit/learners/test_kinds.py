@@ -15,7 +15,7 @@ from common.config.classifier import SpecAugmentConfig
 from common.config.learners import AST, BLEND, LEARNERS, PROBE_FIRST, Learner, LearnersConfig
 from common.config.train_classifier import TrainClassifierConfig
 from common.contracts.training import Strength
-from common.learners.cnn import Change
+from common.learners.cnn import BANDS, Change, fit_convnet
 from common.learners.linear import fit_discriminant
 from common.learners.model import LinearHead, load_learner
 from common.learners.statistics import SCALES
@@ -97,3 +97,11 @@ def test_a_learner_is_two_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     clips = gold.val(0)
     heard = model.of_waveforms([load_clip(gold.path, clip, model.sample_rate_hz) for clip in clips])
     assert (heard.argmax(axis=1) == [clip.label_id for clip in clips]).all()
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5])
+def test_the_cnn_takes_any_number_of_steps(steps: int) -> None:
+    clips = [np.full((20, BANDS), float(-level), np.float32) for level in range(4)]
+    targets = np.eye(2)[[0, 1, 0, 1]]
+    net = fit_convnet(clips, targets, [], np.zeros((0, 2)), 0.0, multi_label=False, steps=steps, seed=0)
+    assert all(value.isfinite().all() for value in net.parameters())

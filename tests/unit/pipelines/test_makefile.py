@@ -108,6 +108,15 @@ def test_the_environment_is_made_once_and_again_when_the_pins_change(venv: Path,
 
 def test_the_runs_that_are_removed_are_those_that_were_named(venv: Path, tmp_path: Path) -> None:
     for name in ("Anna's runs", "-runs", "Anna", "s"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "store").mkdir(parents=True)
     subprocess.run(["make", "-s", "-C", str(ROOT), "clean-runs", f"RUNS={tmp_path}/Anna's runs"], check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["-runs", "Anna", "s"]
+
+
+def test_a_folder_without_runs_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    refused = subprocess.run(
+        ["make", "-s", "-C", str(ROOT), "clean-runs", f"RUNS={tmp_path}"], capture_output=True, text=True
+    )
+    assert refused.returncode and "holds no runs" in refused.stderr
+    assert (tmp_path / "thesis.txt").exists()
