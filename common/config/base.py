@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from common.storage.hashing import changed
@@ -39,6 +40,20 @@ class Plan(Frozen):
     """Base of the settings that `plan` passes to each stage."""
 
     scope: str = Field("", pattern=SCOPE, description="as in the run's configuration")
+
+
+class _OnceLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Values of a user's YAML. Raises yaml.YAMLError: a fault, such as a key that stands twice."""
+    return _OnceLoader(text).get_single_data()
 
 
 def to_wire(value: Any) -> Any:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from common.audio.walk import escaped, is_text
+from common.config.base import parse_yaml
 from common.config.dataset import DatasetSpec
 from common.datasets.listing import is_here, list_clips, root_of, where_to_get
 from common.datasets.names import is_folder
@@ -187,7 +188,7 @@ def _read(path: Path) -> DatasetSpec:
 
 def _parse(text: str, where: str, path: Path | None) -> DatasetSpec:
     try:
-        values = yaml.safe_load(text)
+        values = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -135,8 +135,12 @@ class ItemStore:
 def _is_whole(final: Path) -> bool:
     """Whether an item is there; one whose files are gone or cut, as after a power failure, is removed."""
     listed = final.with_name(final.name + LISTED)
-    if not final.is_dir() or not listed.is_file() or listed.read_bytes() == _listed(final):
-        return final.is_dir()
+    if not final.is_dir():
+        # Of an item that was removed by hand; it must not judge the one that is made next.
+        listed.unlink(missing_ok=True)
+        return False
+    if not listed.is_file() or listed.read_bytes() == _listed(final):
+        return True
     event(log, "item_damaged", uri=final, reason="its files are not those that were stored", then="it is made again")
     listed.unlink(missing_ok=True)
     shutil.rmtree(final)

@@ -122,4 +122,5 @@ def _joined(counts: Mapping[str, int], unit: str = "") -> str:
 
 def _listed(sources: Sequence[str], what: str, total: int | None = None) -> str:
     total = len(sources) if total is None else total
+    what = what.removesuffix("s") if total == 1 else what
     return f"{total} {what}: {', '.join(sources[:3])}" + (" …" if total > 3 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def _in_turns(clips: Sequence[SyntheticClip], train: Sequence[GoldClip], keep: K
     """The clips with the turn in which each is taken as `index`."""
     order: Callable[[SyntheticClip], float] = {
         "first": lambda clip: clip.index,
-        "unsure": lambda clip: clip.second_probability or 0.0,
+        "unsure": lambda clip: math.inf if clip.second_probability is None else clip.second_probability,
         "sure": lambda clip: -(clip.second_probability or 0.0),
     }[keep]
     wanted, taken = Counter(clip.label for clip in train), Counter[str]()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from common.config.base import Frozen
+from common.config.base import Frozen, parse_yaml
 from common.errors import ConfigError, unknown_name
 from common.storage.artifacts import PACK
 from components.catalogue import LOCAL_REGISTRY, STAGES, layer_of
@@ -167,7 +167,7 @@ def load_profile(name: str) -> Profile:
     if not path.is_file():
         raise unknown_name("profile", name, profile_names())
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        stated = parse_yaml(path.read_text(encoding="utf-8")) or {}
         if base := stated.pop("extends", ""):
             stated = load_profile(base).model_dump(exclude_unset=True) | stated
         return Profile.model_validate(stated)

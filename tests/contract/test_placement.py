@@ -125,6 +125,9 @@ def test_a_profile_with_an_unknown_stage_or_name_is_refused(tmp_path: Path) -> N
         load_profile(str(wrong))
     with pytest.raises(ConfigError, match="one-gpu"):
         load_profile("one-gpus")
+    wrong.write_text("description: x\nstages: {}\nstages: {}\n")
+    with pytest.raises(ConfigError, match="'stages' stands twice"):
+        load_profile(str(wrong))
 
 
 EVERYTHING = """

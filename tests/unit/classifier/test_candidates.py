@@ -138,7 +138,7 @@ def test_of_a_surplus_each_class_takes_the_wanted_number_by_the_second_judge() -
     recipe = METHODS["synthio"].recipe
     assert recipe is not None
     train = [gold_clip("g0"), gold_clip("g1"), gold_clip("h0", "b", 1)]
-    sure = {"a": [0.9, 0.2, 0.6, 0.4, 0.7, 0.3], "b": [0.5, 0.8, 0.1]}
+    sure: dict[str, list[float | None]] = {"a": [0.9, 0.2, 0.6, 0.4, 0.7, 0.3, None], "b": [0.5, 0.8, 0.1]}
     accepted = [
         generated_clip(recipe.name, 0, f"{label}{number}", number, label=label, second_probability=probability)
         for label, found in sure.items()

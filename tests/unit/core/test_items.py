@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,13 @@ def test_items_of_a_scope_lie_below_it_and_are_its_own(run_store: Path) -> None:
     made = scoped.get_or_make(lambda folder: write_text(folder / "x", "1"), seed=1)
     assert made.is_relative_to(run_store / "nights" / "7" / "stage")
     assert scoped.has(seed=1) and not ItemStore("stage", "v1").has(seed=1)
+
+
+def test_the_list_of_an_item_that_was_removed_by_hand_does_not_judge_the_one_made_next(run_store: Path) -> None:
+    items = ItemStore("stage", "v1")
+    made = items.get_or_make(lambda folder: write_text(folder / "x", "1"), seed=1)
+    shutil.rmtree(made)
+    assert not items.has(seed=1)
+    made.mkdir()
+    write_text(made / "x", "of another length")
+    assert items.has(seed=1)

@@ -72,6 +72,7 @@ def test_a_folder_is_a_dataset_of_its_sub_folders(tmp_path: Path) -> None:
         ("name: x\naudio: /a\nn: 0\n", "n: .*greater than 0"),
         ("name: a/../b\naudio: /a\n", "name: "),
         ("name: [\n", "no valid YAML"),
+        ("name: x\naudio: /a\naudio: /b\n", "no valid YAML: 'audio' stands twice .*line 3"),
         ("- a\n- b\n", "expected lines such as"),
     ],
 )
