@@ -156,8 +156,7 @@ class ClapScorer:
 
         def features() -> Iterator[Tensor]:
             for index, clip in enumerate(clips):
-                if sample_rate_hz != self.sample_rate_hz:
-                    clip = resample(clip, sample_rate_hz, self.sample_rate_hz)
+                clip = resample(clip, sample_rate_hz, self.sample_rate_hz)
                 made = self.features(torch.from_numpy(self.features.windows(clip)).to(self.model.device))
                 if heard is not None:
                     heard(index, made[0, 0, : self.features.frames(clip.size)].cpu().numpy())

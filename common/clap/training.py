@@ -1,7 +1,6 @@
 """Construction of a CLAP of any size from random weights, and its contrastive training on features of clips."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from common.runtime.seeding import derive_seed, epoch_rows
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Curve, Part, fit
 
-T_co = TypeVar("T_co", covariant=True)
 MAX_LOGIT_SCALE = 100.0
 """Upper limit of the learned temperature, as in CLIP (arXiv 2103.00020)."""
 
@@ -154,27 +152,12 @@ def two_way_cross_entropy(similarity: Tensor, targets: Tensor, scale_audio: Tens
     return 0.5 * (cross_entropy(by_audio, targets) + cross_entropy(by_text, targets))
 
 
-class Windows(Protocol):
-    """Features (rows, 1 or 4, frames, mel_bins) of windows; a tensor qualifies."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: list[int], /) -> Tensor: ...
-
-
-class Rows(Protocol[T_co]):
-    """What is known of each window; a list qualifies."""
-
-    def __getitem__(self, row: int, /) -> T_co: ...
-
-
 def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate_hz: int) -> tuple[Tensor, list[int]]:
     """Features (W, 1 or 4, frames, mel_bins) of all windows of clips (T,) in [-1, 1], and the clip of each row."""
     rows: list[Tensor] = []
     owners: list[int] = []
     for index, clip in enumerate(clips):
-        if sample_rate_hz != scorer.sample_rate_hz:
-            clip = resample(clip, sample_rate_hz, scorer.sample_rate_hz)
+        clip = resample(clip, sample_rate_hz, scorer.sample_rate_hz)
         features = scorer.features(torch.from_numpy(scorer.features.windows(clip)))
         rows.append(features)
         owners += [index] * len(features)
@@ -183,9 +166,9 @@ def window_features(scorer: ClapScorer, clips: Iterable[np.ndarray], sample_rate
 
 def train_contrastive(
     scorer: ClapScorer,
-    features: Windows,
-    captions: Rows[Sequence[str]],
-    keys: Rows[str | None],
+    count: int,
+    features: Callable[[list[int]], Tensor],
+    told: Callable[[int], tuple[Sequence[str], str | None]],
     optim: OptimConfig,
     *,
     seed: int,
@@ -199,10 +182,10 @@ def train_contrastive(
 
     Args:
         scorer: holds the model; left in evaluation mode.
-        features: each process reads its own rows only.
-        captions: one or more wordings per row; each step draws one.
-        keys: one per row; two rows match each other's text if their keys are equal, or, where a key
-            is null, if their captions are.
+        count: number of windows; each is a row.
+        features: of some rows, (rows, 1 or 4, frames, mel_bins); each process asks for its own only.
+        told: of a row, one or more wordings, of which each step draws one, and a key. Two rows match each other's text
+            if their keys are equal, or, where a key is null, if their wordings are.
         name: for log lines; enters every draw.
         equalizer_db: range of the random gains of `equalizer_gains`; 0 = none.
 
@@ -213,16 +196,14 @@ def train_contrastive(
 
     def loss(step: int, generator: torch.Generator, part: Part) -> tuple[Tensor, dict[str, float]]:
         freeze_batch_norm(model)
-        chosen = epoch_rows(len(features), optim.batch_size, step, seed, name, "epoch").tolist()
+        chosen = epoch_rows(count, optim.batch_size, step, seed, name, "epoch").tolist()
         drawn = torch.randint(0, 2**31 - 1, (len(chosen),), generator=generator).tolist()
         own, together = part.rows(len(chosen)), part.gathered_rows(len(chosen))
         with part.waiting.running():
-            wordings = [captions[row] for row in chosen]
-            texts = [said[number % len(said)] for said, number in zip(wordings, drawn, strict=True)]
-            matching = [
-                key if (key := keys[row]) is not None else text for row, text in zip(chosen, texts, strict=True)
-            ]
-            heard = features[chosen[own]]
+            known = [told(row) for row in chosen]
+            texts = [said[number % len(said)] for (said, _), number in zip(known, drawn, strict=True)]
+            matching = [key if key is not None else text for (_, key), text in zip(known, texts, strict=True)]
+            heard = features(chosen[own])
         ids, mask = tokenize(scorer.tokenizer, texts, model)
         if equalizer_db:
             heard = heard + equalizer_gains(len(chosen), heard.shape[-1], equalizer_db, generator)[own]

@@ -77,7 +77,6 @@ def tune(
     before = judge(scorer)
     tuned = ClapScorer(copy.deepcopy(scorer.model), scorer.tokenizer, scorer.extractor, scorer.batch_size)
     features, owners = window_features(tuned, clips, sample_rate_hz)
-    captions = [label_captions(labels[owner]) for owner in owners]
 
     def evaluate(step: int) -> dict[str, float]:
         tuned.model.eval()
@@ -85,9 +84,9 @@ def tune(
 
     curve = train_contrastive(
         tuned,
-        features,
-        captions,
-        [labels[owner] for owner in owners],
+        len(features),
+        features.__getitem__,
+        lambda row: (label_captions(labels[owners[row]]), labels[owners[row]]),
         optim,
         seed=seed,
         name="finetune_clap",

@@ -6,12 +6,9 @@ Read next: run.py (the result as an item of the store). The loss and the loop ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -41,7 +38,6 @@ HELD_OUT = "heldout_"
 
 
 Job = Pretraining[PretrainClapPlan]
-Known = TypeVar("Known")
 FILES = ("*.json", "*.txt", "*.safetensors")
 
 
@@ -101,15 +97,19 @@ def _train(
         # Only the first process evaluates; the others wait.
         return {HELD_OUT + key: value for key, value in held_out.figures(scorer).items()} if is_main() else {}
 
-    def texts(facts: Facts) -> list[str]:
-        known = facts["label"]
-        return [facts["caption"], *([template_caption(known)] if known is not None else [])]
+    def windows(rows: list[int]) -> Tensor:
+        return torch.stack([stored.row(row) for row in rows]).expand(-1, channels, -1, -1)
+
+    def told(row: int) -> tuple[list[str], str | None]:
+        facts = stored.facts(stored.owner(row))
+        label = facts["label"]
+        return [facts["caption"], *([template_caption(label)] if label is not None else [])], label
 
     return train_contrastive(
         scorer,
-        StoredWindows(stored, channels),
-        StoredRows(stored, texts),
-        StoredRows(stored, itemgetter("label")),
+        stored.rows,
+        windows,
+        told,
         optim,
         seed=job.plan.seed,
         name=NAME,
@@ -165,31 +165,6 @@ def read_windows(features: ClapFeatures, source: ShardClips) -> Iterator[tuple[T
         windows = features(torch.from_numpy(features.windows(waveform)))
         # Fused checkpoints take the same spectrogram four times.
         yield windows[:, :1], {"caption": clip.caption, "label": clip.label}
-
-
-@dataclass(frozen=True)
-class StoredWindows:
-    """Windows of all clips, in the form that `common.clap.training` takes; `channels` is 4 for fused checkpoints."""
-
-    stored: StoredFeatures
-    channels: int = 1
-
-    def __len__(self) -> int:
-        return self.stored.rows
-
-    def __getitem__(self, rows: list[int]) -> Tensor:
-        return torch.stack([self.stored.row(row) for row in rows]).expand(-1, self.channels, -1, -1)
-
-
-@dataclass(frozen=True)
-class StoredRows(Generic[Known]):
-    """What `told` makes of the facts of each window's clip."""
-
-    stored: StoredFeatures
-    told: Callable[[Facts], Known]
-
-    def __getitem__(self, row: int) -> Known:
-        return self.told(self.stored.facts(self.stored.owner(row)))
 
 
 def starting_point(settings: PretrainClapConfig, vocabulary: Vocabulary, seed: int) -> ClapScorer:

@@ -254,12 +254,13 @@ def tuning(scorer: ClapScorer, sizes: Sizes, one: torch.Tensor, work: float) -> 
     """Fine-tuning of CLAP; a figure of memory, as one process must fit 24 GB."""
     count = sizes.windows
     features = one.cpu().expand(count, -1, -1, -1)
-    captions = [[f"sound of a {LABELS[i % len(LABELS)]}"] for i in range(count)]
+    captions = [f"sound of a {LABELS[i % len(LABELS)]}" for i in range(count)]
 
     def run() -> float:
-        keys = [texts[0] for texts in captions]
-        optim = optimiser(sizes.steps, count, "fp32")
-        curve = train_contrastive(scorer, features, captions, keys, optim, seed=0, name="check_gpu")  # type: ignore[arg-type]
+        optim, told = optimiser(sizes.steps, count, "fp32"), [([text], text) for text in captions]
+        curve = train_contrastive(
+            scorer, count, features.__getitem__, told.__getitem__, optim, seed=0, name="check_gpu"
+        )
         return curve.speed["clips_per_s"]
 
     made = measured(run, 3 * work)

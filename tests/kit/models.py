@@ -170,7 +170,8 @@ def write_clap(folder: Path, steps: int = 0, rate: int = CLAP_RATE) -> Path:
     set_input_statistics(scorer.model, features)
     if steps:
         optim = OptimConfig(steps=steps, batch_size=12, learning_rate=3e-3)
-        train_contrastive(scorer, features, [[captions[x]] for x in labels], labels, optim, seed=0, name="clap")
+        told = [([captions[label]], label) for label in labels]
+        train_contrastive(scorer, len(told), features.__getitem__, told.__getitem__, optim, seed=0, name="clap")
     scorer.save(folder)
     return folder
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -36,8 +38,9 @@ def train(
     clips, labels = sounds
     features, _ = window_features(scorer, clips, CLAP_RATE)
     set_input_statistics(scorer.model, features)
-    captions = [[template_caption(label), f"a {label}"] for label in labels]
-    return train_contrastive(scorer, features, captions, labels, optim, seed=4, name="clap", equalizer_db=equalizer_db)
+    told = [([template_caption(label), f"a {label}"], label) for label in labels]
+    where: dict[str, Any] = {"seed": 4, "name": "clap", "equalizer_db": equalizer_db}
+    return train_contrastive(scorer, len(told), features.__getitem__, told.__getitem__, optim, **where)
 
 
 def test_soft_targets_share_a_row_among_equal_captions() -> None:
