@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,6 @@ from common.errors import DataError
 from common.records.clips import SyntheticClip
 from components.filter_audio.recordings import first_copy, nearest_first
 from components.filter_audio.thresholds import Threshold, claim_scores
-
-BLOCK = 512
-"""Clips per block of a similarity matrix; bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +37,6 @@ class Opinion(NamedTuple):
     passes: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The filter's result for one clip, in the fields of its record; scores are None if the signal checks failed."""
-
-    clip_id: str
-    reason: str | None
-    clap_score: float | None = None
-    clap_margin: float | None = None
-    nearest_clip_id: str | None = None
-    nearest_similarity: float | None = None
-    second_probability: float | None = None
-    second_passes: bool | None = None
-
-    def on(self, clip: SyntheticClip) -> SyntheticClip:
-        """The record with this decision filled in."""
-        return clip.model_copy(update=asdict(self))
-
-
 def decide(
     clips: Sequence[SyntheticClip],
     claims: Sequence[Sequence[int]],
@@ -70,8 +49,8 @@ def decide(
     config: FilterAudioConfig,
     filtered: Mapping[str, bool],
     opinions: Mapping[str, Opinion],
-) -> list[Decision]:
-    """Score every clip, and give each rejected clip a reason.
+) -> list[SyntheticClip]:
+    """Score every clip, and give each rejected clip a reason; clips that failed the signal checks get no score.
 
     A recipe without a filter rejects only clips that fail the signal checks. Reasons, in order:
     the code of the signal check; `low_score` or `low_margin`; `second_judge`; `near_copy` (of a gold clip);
@@ -84,27 +63,30 @@ def decide(
         config: similarities from which a pair is compared or counts as one recording.
         opinions: of the second judge, by the ids of clips that it was asked about.
 
-    Returns Decisions, in the order of `clips`. Raises DataError: a clip's recipe is not one of the run's.
+    Returns the clips, in their order, with these fields filled in. Raises DataError: a clip's recipe is not one of the
+    run's.
     """
     unknown = {clip.recipe for clip in clips} - filtered.keys()
     if unknown:
         raise DataError(f"clips of recipe {', '.join(sorted(unknown))}: expected one of {', '.join(sorted(filtered))}")
     scores, margins = claim_scores(embeddings @ label_embeddings.T, claims)
-    nearest, similarity = _nearest(embeddings, gold.embeddings)
+    similarity = embeddings @ gold.embeddings.T
     found = []
     for row, clip in enumerate(clips):
         if clip.signal != "ok":
-            found.append(Decision(clip.clip_id, clip.signal))
+            found.append(clip.model_copy(update={"reason": clip.signal}))
             continue
         score, margin = float(scores[row]), float(margins[row])
         second = opinions.get(clip.clip_id, Opinion(None, None))
         reason = threshold.reason(score, margin) if filtered[clip.recipe] else None
         if reason is None and second.passes is False:
             reason = "second_judge"
-        source = gold.ids[nearest[row]]
-        found.append(Decision(clip.clip_id, reason, score, margin, source, float(similarity[row]), *second))
+        nearest = int(similarity[row].argmax())
+        told = {"reason": reason, "clap_score": score, "clap_margin": margin, **_near(gold, similarity[row], nearest)}
+        judged = {"second_probability": second.probability, "second_passes": second.passes}
+        found.append(clip.model_copy(update=told | judged))
     checked = [row for row, clip in enumerate(clips) if filtered[clip.recipe] and found[row].reason is None]
-    _refuse_copies(found, checked, embeddings, gold, fingerprints, config)
+    _refuse_copies(found, checked, similarity, gold, fingerprints, config)
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for row in sorted(checked, key=lambda row: (-(found[row].clap_score or 0.0), found[row].clip_id)):
         if found[row].reason is None:
@@ -114,38 +96,31 @@ def decide(
     return found
 
 
-def _nearest(embeddings: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest reference of each row: its index and cosine, both (N,)."""
-    parts = []
-    for start in range(0, len(embeddings), BLOCK):
-        block = embeddings[start : start + BLOCK] @ references.T
-        parts.append((block.argmax(axis=1), block.max(axis=1)))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, embeddings.dtype)
-    return np.concatenate([index for index, _ in parts]), np.concatenate([value for _, value in parts])
+def _near(gold: Embedded, similarity: np.ndarray, place: int) -> dict[str, object]:
+    """Fields that name a gold clip as the nearest one."""
+    return {"nearest_clip_id": gold.ids[place], "nearest_similarity": float(similarity[place])}
 
 
 def _refuse_copies(
-    found: list[Decision],
+    found: list[SyntheticClip],
     rows: Sequence[int],
-    embeddings: np.ndarray,
+    similarity: np.ndarray,
     gold: Embedded,
     fingerprints: Callable[[str], np.ndarray],
     config: FilterAudioConfig,
 ) -> None:
-    """Reject copies of gold clips, and record which clip they copy."""
+    """Reject copies of gold clips, by cosines (N, K), and record which clip they copy."""
     for row in rows:
-        similarity = gold.embeddings @ embeddings[row]
-        near = nearest_first(similarity, config.copy_similarity, config.max_compared)
+        near = nearest_first(similarity[row], config.copy_similarity, config.max_compared)
         ids = [gold.ids[column] for column in near]
         source = first_copy(found[row].clip_id, ids, fingerprints, config.same_recording)
         if source is not None:
-            value = float(similarity[near[ids.index(source)]])
-            found[row] = replace(found[row], reason="near_copy", nearest_clip_id=source, nearest_similarity=value)
+            copied = _near(gold, similarity[row], near[ids.index(source)])
+            found[row] = found[row].model_copy(update={"reason": "near_copy", **copied})
 
 
 def _refuse_duplicates(
-    found: list[Decision],
+    found: list[SyntheticClip],
     rows: Sequence[int],
     embeddings: np.ndarray,
     before: Embedded | None,
@@ -156,18 +131,11 @@ def _refuse_duplicates(
     ids = list(before.ids) if before else []
     kept = np.empty((len(ids) + len(rows), embeddings.shape[1]), embeddings.dtype)
     kept[: len(ids)] = before.embeddings if before else 0
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        earlier = len(ids)
-        to_earlier = embeddings[block] @ kept[:earlier].T
-        for place, row in enumerate(block):
-            # Only clips kept since the block began are compared here; one product per block covers the rest.
-            to_recent = kept[earlier : len(ids)] @ embeddings[row]
-            similarity = np.concatenate([to_earlier[place], to_recent])
-            near = nearest_first(similarity, config.duplicate_similarity, config.max_compared)
-            clip_id = found[row].clip_id
-            if first_copy(clip_id, [ids[column] for column in near], fingerprints, config.same_recording):
-                found[row] = replace(found[row], reason="near_duplicate")
-                continue
-            kept[len(ids)] = embeddings[row]
-            ids.append(clip_id)
+    for row in rows:
+        near = nearest_first(kept[: len(ids)] @ embeddings[row], config.duplicate_similarity, config.max_compared)
+        clip_id = found[row].clip_id
+        if first_copy(clip_id, [ids[column] for column in near], fingerprints, config.same_recording):
+            found[row] = found[row].model_copy(update={"reason": "near_duplicate"})
+            continue
+        kept[len(ids)] = embeddings[row]
+        ids.append(clip_id)

@@ -1,18 +1,15 @@
-"""Input and output folders of the filter, and its decisions in the item store."""
+"""Input and output folders of the filter, and the clips that it has decided on in the item store."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from common.records.audio_folder import clip_path, copy_audio_folder, read_clips
-from common.records.clips import SyntheticClip
+from common.records.clips import SyntheticClip, read_records
 from common.records.provenance import copy_provenance
-from components.filter_audio.filtering import Decision
 
-DECISIONS = "decisions.jsonl"
+DECIDED = "decided.jsonl"
 
 
 def sorted_clips(folder: Path) -> list[SyntheticClip]:
@@ -28,17 +25,9 @@ def write_clips(target: Path, sets: Mapping[Path, Sequence[SyntheticClip]]) -> N
     copy_provenance(target, {folder: [clip.clip_id for clip in own] for folder, own in sets.items()})
 
 
-def write_decisions(folder: Path, decisions: Sequence[Decision]) -> None:
-    """Write decisions as JSON lines."""
-    with (folder / DECISIONS).open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(asdict(decision)) + "\n" for decision in decisions)
-
-
-def read_decisions(folder: Path) -> Iterator[Decision]:
-    """Decisions of an item, in the order of the clips."""
-    with (folder / DECISIONS).open(encoding="utf-8") as lines:
-        for line in lines:
-            yield Decision(**json.loads(line))
+def read_decided(item: Path) -> list[SyntheticClip]:
+    """Clips of an item with the filter's decisions, by clip id."""
+    return read_records(item / DECIDED, SyntheticClip)
 
 
 def read_embeddings(folder: Path, replicate: int) -> np.ndarray:
@@ -56,8 +45,8 @@ def write_embeddings(
         ids = [clip.clip_id for clip in earlier if clip.replicate == replicate]
         rows = [read_embeddings(previous, replicate)] if previous and ids else []
         if replicate in items:
-            decided = list(read_decisions(items[replicate]))
-            kept = [row for row, decision in enumerate(decided) if decision.reason is None]
+            decided = read_decided(items[replicate])
+            kept = [row for row, clip in enumerate(decided) if clip.reason is None]
             rows.append(np.load(items[replicate] / "embeddings.npy")[kept])
             ids += [decided[row].clip_id for row in kept]
         order = sorted(range(len(ids)), key=ids.__getitem__)

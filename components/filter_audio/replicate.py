@@ -15,13 +15,13 @@ from common.contracts.generation import FilterFigures
 from common.learners.front_ends import front_end, with_copies
 from common.log import Progress, get_logger
 from common.records.audio_folder import load_clip
-from common.records.clips import GoldClip, SyntheticClip
+from common.records.clips import GoldClip, SyntheticClip, write_records
 from common.records.gold import GoldSet
 from common.records.text import template_caption
 from common.runtime.seeding import derive_seed
 from common.storage.items import ItemStore
-from components.filter_audio.filtering import Decision, Embedded, Opinion, decide
-from components.filter_audio.folders import read_embeddings, write_decisions
+from components.filter_audio.filtering import Embedded, Opinion, decide
+from components.filter_audio.folders import DECIDED, read_embeddings
 from components.filter_audio.recordings import Fingerprints
 from components.filter_audio.second_judge import FRONT_END, fit_second_judge
 from components.filter_audio.thresholds import Threshold, calibrate, claim_scores, planted_trial
@@ -45,7 +45,7 @@ class Replicate:
     key: dict[str, object]
 
     def make(self, folder: Path) -> None:
-        """Write `decisions.jsonl` (one line per clip), `embeddings.npy` (one row per clip) and `replicate.json`."""
+        """Write `decided.jsonl` (one line per clip), `embeddings.npy` (one row per clip) and `replicate.json`."""
         scorer = ClapScorer.load(self.clap_dir, batch_size=self.plan.settings.batch_size)
         rate = scorer.sample_rate_hz
         gold = GoldSet(self.gold_dir)
@@ -75,9 +75,9 @@ class Replicate:
                 {recipe.name: recipe.filter for recipe in self.plan.recipes},
                 opinions,
             )
-        write_decisions(folder, decided)
+        write_records(folder / DECIDED, decided)
         np.save(folder / "embeddings.npy", embeddings)
-        distances = _distances(self.clips, decided, embeddings, references.embeddings)
+        distances = _distances(decided, embeddings, references.embeddings)
         told = figures.model_copy(update={"second_planted": trial, "kernel_distance": distances})
         write(folder / "replicate.json", told)
 
@@ -179,12 +179,12 @@ def _accepted_before(job: Replicate) -> Mapping[tuple[str, tuple[str, ...]], Emb
 
 
 def _distances(
-    clips: Sequence[SyntheticClip], decided: Sequence[Decision], embeddings: np.ndarray, gold: np.ndarray
+    decided: Sequence[SyntheticClip], embeddings: np.ndarray, gold: np.ndarray
 ) -> dict[str, dict[str, float]]:
     """Kernel distance to the gold training clips by recipe, of all candidates and of accepted clips."""
     result: dict[str, dict[str, float]] = {}
-    for recipe in sorted({clip.recipe for clip in clips}):
-        sound = [row for row, clip in enumerate(clips) if clip.recipe == recipe and clip.signal == "ok"]
+    for recipe in sorted({clip.recipe for clip in decided}):
+        sound = [row for row, clip in enumerate(decided) if clip.recipe == recipe and clip.signal == "ok"]
         accepted = [row for row in sound if decided[row].reason is None]
         sets = {"candidates": sound, "accepted": accepted}
         if len(gold) > 1:

@@ -15,7 +15,7 @@ from common.runtime.stage import Figures, stage
 from common.runtime.work import obtain_all
 from common.storage.artifacts import artifact_hash
 from common.storage.items import ItemStore
-from components.filter_audio.folders import read_decisions, sorted_clips, write_clips, write_embeddings
+from components.filter_audio.folders import read_decided, sorted_clips, write_clips, write_embeddings
 from components.filter_audio.summary import summarize
 
 log = get_logger("filter_audio")
@@ -47,8 +47,8 @@ def run(
         running.verify({"gold": gold_path, "clap": clap_path} if clips else {})
         folders = synthetic, Path(gold_path), Path(clap_path), previous
         items = _filter(plan, clips, earlier, *folders, code_version)
-        decisions = {decision.clip_id: decision for item in items.values() for decision in read_decisions(item)}
-        clips = [decisions[clip.clip_id].on(clip) for clip in clips]
+        decided = (clip for item in items.values() for clip in read_decided(item))
+        clips = sorted(decided, key=lambda clip: clip.clip_id)
         figures = {replicate: read(FilterFigures, item / "replicate.json") for replicate, item in items.items()}
         account = summarize(read(FilterAccount, previous / "filter.json") if previous else None, clips, figures)
         before = {previous: earlier} if previous else {}

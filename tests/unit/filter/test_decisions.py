@@ -11,7 +11,7 @@ from common.config.clap import FilterAudioConfig
 from common.contracts.generation import Bounds, Counts, EmptyClass, FilterFigures, Judged
 from common.errors import DataError
 from common.records.clips import SyntheticClip
-from components.filter_audio.filtering import Decision, Embedded, Opinion, decide
+from components.filter_audio.filtering import Embedded, Opinion, decide
 from components.filter_audio.summary import summarize
 from components.filter_audio.thresholds import Threshold
 from tests.kit.clips import synthetic_clip
@@ -47,7 +47,7 @@ def decisions(
     threshold: Threshold = THRESHOLD,
     opinions: dict[str, Opinion] | None = None,
     **config: Any,
-) -> list[Decision]:
+) -> list[SyntheticClip]:
     labels = [f"label {number}" for number in range(3)]
     decided = decide(
         clips,
@@ -92,9 +92,8 @@ def test_a_clip_must_pass_both_judges_and_the_account_tells_which_rejected_it() 
     heard = {"a": Opinion(0.9, True), "b": Opinion(0.1, False), "c": Opinion(0.8, True), "d": Opinion(0.2, False)}
     decided = decisions(clips, [right, right, wrong, wrong, right], opinions=heard)
     assert [each.reason for each in decided] == [None, "second_judge", "low_margin", "low_margin", None]
-    records = [decision.on(clip) for decision, clip in zip(decided, clips, strict=True)]
-    assert [clip.second_probability for clip in records] == [0.9, 0.1, 0.8, 0.2, None]
-    (told,) = summarize(None, records, {}).rounds
+    assert [clip.second_probability for clip in decided] == [0.9, 0.1, 0.8, 0.2, None]
+    (told,) = summarize(None, decided, {}).rounds
     assert told.judged == Judged(clips=4, clap=1, second=1, both=1)
     assert summarize(None, [clips[4]], {}).rounds[0].judged is None
 
@@ -146,16 +145,6 @@ def test_where_all_clips_lie_close_together_each_is_compared_with_a_few_only() -
     decided = decisions(clips, embeddings, marks=marks, max_compared=most, same_recording=1.0)
     assert {decision.reason for decision in decided} == {None}
     assert sum(asked.values()) <= count * (most + 1)
-
-
-def test_blocks_of_clips_change_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    clips = [make(f"{'abcdefgh'[index % 8]}{index:03d}", label_id=index % 2) for index in range(120)]
-    embeddings = [unit(*(np.eye(4)[index % 2] + 0.05 * rng.standard_normal(4))) for index in range(120)]
-    whole = decisions(clips, embeddings)
-    assert Counter(decision.reason for decision in whole)["near_duplicate"] > 50
-    monkeypatch.setattr("components.filter_audio.filtering.BLOCK", 7)
-    assert [decision.reason for decision in decisions(clips, embeddings)] == [decision.reason for decision in whole]
 
 
 def test_every_scored_clip_names_its_nearest_gold_clip() -> None:
