@@ -6,9 +6,9 @@ the CPU.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import torch
@@ -27,35 +27,6 @@ from common.training.state import Ema, State
 log = get_logger("training")
 
 Rows = Sequence[Mapping[str, float]]
-
-
-class Speed:
-    """Clips per second, share of time spent waiting for data, peak GPU memory: for the log, never for artifacts."""
-
-    def __init__(self, batch_size: int, device: torch.device, waiting: Stopwatch) -> None:
-        self._batch_size, self._device, self._waiting = batch_size, device, waiting
-        self._steps, self._wall_s, self._wait_s = 0, 0.0, 0.0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Time one training step; evaluation and checkpoints between steps do not count."""
-        start, waited = time.monotonic(), self._waiting.seconds
-        yield
-        self._steps += 1
-        self._wall_s += time.monotonic() - start
-        self._wait_s += self._waiting.seconds - waited
-
-    def figures(self) -> dict[str, float]:
-        """`clips_per_s`, `wait_share` and on a GPU `gpu_gib` (peak), over all steps of this process."""
-        figures = {
-            "clips_per_s": self._steps * self._batch_size / max(self._wall_s, 1e-9),
-            "wait_share": self._wait_s / max(self._wall_s, 1e-9),
-        }
-        if self._device.type == "cuda":
-            figures["gpu_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
-        return figures
 
 
 class Curve(list[dict[str, float]]):
@@ -110,8 +81,9 @@ def fit(
     with model_time(), sigterm() as interruption:
         engine = Engine(model, loss, config, seed, name)
         state = State(engine, Ema(engine.parameters, config.ema_decay))
-        speed = Speed(config.batch_size, engine.device, engine.waiting)
-        training = _Training(state, config, name, checkpoints, evaluate, best, stop, speed, interruption)
+        training = _Training(state, config, name, checkpoints, evaluate, best, stop, interruption)
+        if engine.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(engine.device)
         with tf32(engine.device, config.precision):
             curve = training.run()
         engine.finish()
@@ -127,8 +99,10 @@ class _Training:
     evaluate: Callable[[int], Mapping[str, float]] | None
     best: Callable[[Rows], int] | None
     stop: Callable[[Rows], bool] | None
-    speed: Speed
     interruption: Interruption
+    steps: int = 0
+    """Done in this process, in the time of `stepping`: evaluation and checkpoints between steps do not count."""
+    stepping: Stopwatch = field(default_factory=Stopwatch)
 
     def run(self) -> Curve:
         """Train to the end, or until SIGTERM."""
@@ -137,10 +111,11 @@ class _Training:
         progress = Progress(log, self.name, self.config.steps, done=state.done)
         while not self._finished():
             due = time.monotonic() - saved_at > self.config.checkpoint_every_s and state.engine.is_main
-            with self.speed.step():
+            with self.stepping.running():
                 figures, flags = state.engine.step(state.done, {"due": due, "leave": self.interruption.requested})
                 state.ema.update(state.done)
             state.done += 1
+            self.steps += 1
             state.window.append(figures)
             if flags["leave"]:
                 self._leave()
@@ -149,7 +124,7 @@ class _Training:
                 saved_at = time.monotonic()
             if state.engine.is_main:
                 shown = {key: figures[key] for key in ("loss", "grad_norm")}
-                progress.advance(**shown, **self.speed.figures())
+                progress.advance(**shown, **self._speed())
         return self._end()
 
     def _start(self) -> None:
@@ -214,14 +189,23 @@ class _Training:
         saved = f" and {self.name} is saved at step {self.state.done}" if self.checkpoints is not None else ""
         raise self.interruption.error(saved)
 
+    def _speed(self) -> dict[str, float]:
+        """`clips_per_s`, `wait_share` (waiting for data), on a GPU `gpu_gib` (peak); for the log, never for artifacts."""
+        engine, wall_s = self.state.engine, max(self.stepping.seconds, 1e-9)
+        clips_per_s = self.steps * self.config.batch_size / wall_s
+        figures = {"clips_per_s": clips_per_s, "wait_share": engine.waiting.seconds / wall_s}
+        if engine.device.type == "cuda":
+            figures["gpu_gib"] = torch.cuda.max_memory_allocated(engine.device) / 2**30
+        return figures
+
     def _end(self) -> Curve:
         state = self.state
         if self.best is not None:
             state.restore_best()
         else:
-            state.ema.apply()
+            state.ema.swap()
         curve = Curve(state.curve)
-        curve.speed = self.speed.figures()
+        curve.speed = self._speed()
         curve.best_step = state.done if self.best is None else state.best_step
         return curve
 

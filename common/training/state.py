@@ -47,20 +47,15 @@ class Ema:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Swap the averages into the model for the block."""
-        self._swap()
+        self.swap()
         try:
             yield
         finally:
-            self._swap()
+            self.swap()
 
     @torch.no_grad()
-    def apply(self) -> None:
-        """Copy the averages into the model."""
-        for key, average in self.averages.items():
-            local(self._parameters[key]).copy_(local(average))
-
-    @torch.no_grad()
-    def _swap(self) -> None:
+    def swap(self) -> None:
+        """Exchange the averages and the model's weights."""
         for key, average in self.averages.items():
             current = local(self._parameters[key]).clone()
             local(self._parameters[key]).copy_(local(average))
