@@ -63,13 +63,8 @@ def draw_times(count: int, generator: torch.Generator, sampling: str = "uniform"
     return (strata / count).clamp(1e-4, 1 - 1e-4)
 
 
-def drop_condition(condition: Condition, null: Condition, probability: float, generator: torch.Generator) -> Condition:
-    """Replace each row's condition by `null` with `probability` (classifier-free guidance, arXiv 2207.12598)."""
-    return drop_rows(condition, null, torch.rand(condition.cross.shape[0], generator=generator) < probability)
-
-
 def drop_rows(condition: Condition, null: Condition, drop: Tensor) -> Condition:
-    """Replace the condition by `null` in the rows where `drop` `(B,)` is true."""
+    """Replace the condition by `null` where `drop` `(B,)` is true, for classifier-free guidance (arXiv 2207.12598)."""
     where = drop.to(condition.cross.device)[:, None, None]
     return Condition(
         torch.where(where, null.cross, condition.cross), torch.where(where, null.global_, condition.global_)

@@ -29,7 +29,7 @@ from common.storage import read_json, write_json
 from common.storage.artifacts import artifact_hash
 from common.storage.checkpoints import Checkpoints
 from common.storage.items import ItemStore
-from common.training import fit
+from common.training import Curve, fit
 from components.align_t2a.adapter import Policy, make_policy
 from components.align_t2a.distance import Spectrum
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
@@ -107,7 +107,7 @@ class Alignment:
         probes = Probes(clips, pairs, _held_out(self, gold, backend), settings, self.replicate, learner)
         before, spectrum_before = _before(self, probes, backend)
         policy = make_policy(backend, settings.adapter, settings.lora_rank, seed, settings.gradient_checkpointing)
-        result = align(
+        curve = align(
             policy,
             pairs,
             fit_memory(policy, pairs, settings),
@@ -118,6 +118,7 @@ class Alignment:
             name=f"align {self.name}",
             checkpoints=self.store.checkpoints(**self.key),
         )
+        during = probed(before, curve)
         after, spectrum_after = probes.measure(backend)
         backend.save(folder / MODEL)
         write(
@@ -125,12 +126,12 @@ class Alignment:
             generation.Alignment(
                 before=dict(before),
                 after=after,
-                curve=result.curve,
-                during=result.during,
-                best_step=result.best_step,
-                keep_best_by=criterion(result.during, settings),
-                stopped_by=result.stopped,
-                note="" if result.best_step else UNALIGNED,
+                curve=curve,
+                during=during,
+                best_step=curve.best_step,
+                keep_best_by=criterion(during, settings),
+                stopped_by=stop_reason(during, settings),
+                note="" if curve.best_step else UNALIGNED,
                 pairs=pairs.pairs,
                 silent_losers=pairs.silent_losers,
                 silent_winners=list(pairs.silent_winners),
@@ -212,22 +213,10 @@ def _load(item: Alignment, gold: GoldSet, rate: int) -> Iterator[LoadedGroup]:
         yield group, gold.load(group.winner, rate), [load_clip(item.losers, clip, rate) for clip in group.losers]
 
 
-@dataclass(frozen=True)
-class Aligned:
-    """Outcome of an alignment.
-
-    Attributes:
-        curve: rows of `step`, `loss`, `winner_error` and `d_winner` (difference from the reference);
-            with `dpo` also `loser_error`, `d_loser` and `implicit_accuracy`; at probes their figures too.
-        during: figures of all probes with their `step`; the first is the unaligned model at step 0.
-        best_step: step whose weights the model has now.
-        stopped: figure that ended training early, or an empty string.
-    """
-
-    curve: list[Figures]
-    during: list[Figures]
-    best_step: int
-    stopped: str
+def probed(before: Mapping[str, float], curve: Sequence[Mapping[str, float]]) -> list[Figures]:
+    """Figures of all probes with their `step`, from the rows of a curve; the first is the unaligned model at step 0."""
+    first = {"step": 0.0, **before}
+    return [first, *({key: row[key] for key in first} for row in curve if first.keys() <= row.keys())]
 
 
 def align(
@@ -241,19 +230,17 @@ def align(
     seed: int,
     name: str,
     checkpoints: Checkpoints | None = None,
-) -> Aligned:
+) -> Curve:
     """Train `policy` on the pairs, restore its best state, and merge its adapters.
 
     Args:
         alignment: `dpo` uses the preference loss of `settings`; `erm` is plain fine-tuning on the
             winners' error alone, for the same number of steps.
         probe: measures the current policy; called every `probe_every` steps.
+
+    Returns rows of `step`, `loss`, `winner_error` and `d_winner` (difference from the reference); with `dpo` also
+    `loser_error`, `d_loser` and `implicit_accuracy`; at probes their figures too.
     """
-    first = {"step": 0.0, **before}
-
-    def probes(curve: Sequence[Mapping[str, float]]) -> list[Figures]:
-        return [first, *({key: row[key] for key in first} for row in curve if first.keys() <= row.keys())]
-
     curve = fit(
         policy.trained,
         step_loss(policy, pairs, settings, alignment),
@@ -262,14 +249,12 @@ def align(
         name=name,
         checkpoints=checkpoints,
         evaluate=lambda done: probe(),
-        best=lambda curve: best_step(probes(curve), settings),
-        stop=lambda curve: bool(stop_reason(probes(curve), settings)),
+        best=lambda curve: best_step(probed(before, curve), settings),
+        stop=lambda curve: bool(stop_reason(probed(before, curve), settings)),
     )
     policy.merge()
-    seen = probes(curve)
-    result = Aligned(curve, seen, curve.best_step, stop_reason(seen, settings))
-    last = int(curve[-1]["step"])
-    event(log, "aligned_state", name=name, kept_step=result.best_step, last_step=last, stopped_by=result.stopped or "-")
-    if not result.best_step:
+    last, stopped = int(curve[-1]["step"]), stop_reason(probed(before, curve), settings)
+    event(log, "aligned_state", name=name, kept_step=curve.best_step, last_step=last, stopped_by=stopped or "-")
+    if not curve.best_step:
         event(log, "unaligned_kept", name=name, note=UNALIGNED)
-    return result
+    return curve

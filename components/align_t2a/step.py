@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import error, residual
-from common.diffusion.objective import draw_times, drop_condition
+from common.diffusion.objective import draw_times, drop_rows
 from common.training import LossFunction, Part
 from components.align_t2a.adapter import Policy
 from components.align_t2a.encoding import Bucket, EncodedPairs
@@ -54,7 +54,8 @@ def batch_loss(
     eps = torch.randn((len(rows), *bucket.losers.shape[1:]), generator=generator)
     t = draw_times(len(rows), generator, settings.timestep_sampling)
     captions = bucket.caption_of[rows].to(bucket.condition.cross.device)
-    condition = drop_condition(bucket.condition[captions], bucket.null[captions], settings.condition_dropout, generator)
+    drop = torch.rand(len(rows), generator=generator) < settings.condition_dropout
+    condition = drop_rows(bucket.condition[captions], bucket.null[captions], drop)
     own = part.rows(len(rows))
     rows, condition, eps, t = rows[own], condition[own], eps[own].to(device), t[own].to(device)
     winner = bucket.winners[bucket.winner_of[rows]].to(device)

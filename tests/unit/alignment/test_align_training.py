@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -20,10 +20,11 @@ from common.storage import open_store
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Part, fit
 from components.align_t2a.adapter import Policy, make_policy
-from components.align_t2a.alignment import Aligned, align
+from components.align_t2a.alignment import align, probed
 from components.align_t2a.encoding import EncodedPairs, encode_pairs
 from components.align_t2a.pairs import Group
 from components.align_t2a.probes import Probes, encode_held_out
+from components.align_t2a.selection import stop_reason
 from components.align_t2a.step import draw_rows, step_loss
 from tests.kit.models import build_t2a
 from tests.kit.sounds import TONES, tone
@@ -43,6 +44,13 @@ def config(optim: Mapping[str, Any] | None = None, **changes: Any) -> AlignT2ACo
     return AlignT2AConfig.model_validate(values | changes)
 
 
+class Aligned(NamedTuple):
+    curve: list[dict[str, float]]
+    during: list[dict[str, float]]
+    best_step: int
+    stopped: str
+
+
 def run_align(
     settings: AlignT2AConfig,
     pairs: EncodedPairs,
@@ -51,17 +59,20 @@ def run_align(
     before: Mapping[str, float] | None = None,
 ) -> tuple[Aligned, dict[str, torch.Tensor]]:
     policy = make_policy(build_t2a(), settings.adapter, 4, 7, settings.gradient_checkpointing)
-    result = align(
+    before = before or {"spectrum_db": 2.0}
+    curve = align(
         policy,
         pairs,
         settings,
         "dpo",
-        before or {"spectrum_db": 2.0},
+        before,
         lambda: probe(policy),
         seed=7,
         name="test",
         checkpoints=Checkpoints(open_store(folder)) if folder else None,
     )
+    during = probed(before, curve)
+    result = Aligned(curve, during, curve.best_step, stop_reason(during, settings))
     return result, policy.backend.transformer.state_dict()
 
 
@@ -295,10 +306,10 @@ def test_every_back_end_aligns_merges_saves_and_generates(
     pairs = encode_pairs(backend, [(group("bus", 0), tone("bus", 0), [tone("jazz", 0), tone("jazz", 1)])], 4, -1.0)
     settings = config({"steps": 4}, adapter="lora", keep_best_by="none", gradient_checkpointing=True)
     policy = make_policy(backend, "lora", 4, 0, True)
-    result = align(
+    curve = align(
         policy, pairs, settings, "dpo", {"spectrum_db": 1.0}, lambda: {"spectrum_db": 1.0}, seed=0, name="test"
     )
-    assert result.best_step == 4 and result.curve[-1]["loss"] < math.log(2)
+    assert curve.best_step == 4 and curve[-1]["loss"] < math.log(2)
     backend.save(tmp_path)
     loaded = load_backend(tmp_path)
     made = [

@@ -91,10 +91,9 @@ def test_small_and_paper_fit_a_card_of_24_gb_whatever_the_clips_last(preset: str
 
 
 def run(policy: Policy, pairs: EncodedPairs, settings: AlignT2AConfig) -> list[dict[str, float]]:
-    result = align(
+    return align(
         policy, pairs, settings, "dpo", {"spectrum_db": 2.0}, lambda: {"spectrum_db": 1.0}, seed=7, name="test"
     )
-    return result.curve
 
 
 @pytest.mark.parametrize(
