@@ -190,7 +190,7 @@ class _Training:
         raise self.interruption.error(saved)
 
     def _speed(self) -> dict[str, float]:
-        """`clips_per_s`, `wait_share` (waiting for data), on a GPU `gpu_gib` (peak); for the log, never for artifacts."""
+        """`clips_per_s`, `wait_share` (for data), on a GPU `gpu_gib` (peak); for the log, never for artifacts."""
         engine, wall_s = self.state.engine, max(self.stepping.seconds, 1e-9)
         clips_per_s = self.steps * self.config.batch_size / wall_s
         figures = {"clips_per_s": clips_per_s, "wait_share": engine.waiting.seconds / wall_s}
