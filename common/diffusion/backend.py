@@ -79,8 +79,6 @@ class T2ABackend(ABC):
         channels: of audio, 1 or 2.
         hop_length: samples of a latent frame.
         max_frames: latent frames of the longest clip, whose duration is `window_s`.
-
-    Raises DataError: a part is of another class.
     """
 
     objective: ClassVar[Objective]
@@ -95,9 +93,6 @@ class T2ABackend(ABC):
         self.text_encoder: Any = pipeline.text_encoder
         self.projection: Any = pipeline.projection_model
         self.transformer: Any = pipeline.transformer
-        for part, classes in self.parts.items():
-            if (found := type(getattr(pipeline, part)).__name__) not in classes:
-                raise DataError(f"{part} is a {found}, expected {' or '.join(classes)}: {self.mismatch(part)}")
         self.sample_rate_hz, self.channels = int(self.vae.config.sampling_rate), int(self.vae.config.audio_channels)
         self.hop_length, self.latent_channels = int(self.vae.hop_length), int(self.transformer.config.in_channels)
         self.max_frames = int(self.transformer.config.sample_size)
@@ -153,11 +148,6 @@ class T2ABackend(ABC):
 
     @abstractmethod
     def _condition(self, text: Text, durations_s: Tensor) -> Condition: ...
-
-    @classmethod
-    def mismatch(cls, part: str) -> str:
-        """Remedy for a part of another class, for the error message."""
-        return "take a pipeline of this kind, or correct `start`"
 
     def save(self, path: str | Path) -> None:
         """Save the whole pipeline to a folder (safetensors), without the name of the folder that it came from."""
@@ -265,14 +255,27 @@ class T2ABackend(ABC):
         return value.to(parameter.device, parameter.dtype)
 
 
-def backend_class(pipeline_class: str | None, where: str | Path) -> type[T2ABackend]:
-    """Back end for a pipeline class named in `model_index.json`, or a `DataError` that names `where`."""
-    known = [named_backend(name) for name in names("common.diffusion.backends")]
-    for backend in known:
-        if backend.pipeline_class.__name__ == pipeline_class:
-            return backend
-    expected = " or ".join(backend.pipeline_class.__name__ for backend in known)
-    raise DataError(f"{where} holds a {pipeline_class}, expected a {expected}: correct the model's path or name")
+def backend_class(path: str | Path) -> type[T2ABackend]:
+    """Back end of the pipeline in a folder, by the classes that its `model_index.json` names; nothing else is read.
+
+    Raises DataError: there is no readable `model_index.json`, or it names another class of pipeline or part.
+    """
+    try:
+        index = json.loads((Path(path) / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} has no readable model_index.json: expected a folder of a pipeline: {error}") from error
+    known = {
+        backend.pipeline_class.__name__: backend for backend in map(named_backend, names("common.diffusion.backends"))
+    }
+    if (name := index.get("_class_name")) not in known:
+        raise DataError(f"{path} holds a {name}, expected a {' or '.join(known)}: correct the model's path or name")
+    for part, classes in known[name].parts.items():
+        if (found := (index.get(part) or [None, None])[1]) not in classes:
+            raise DataError(
+                f"{path}: part {part} is {found}, expected {' or '.join(classes)}: this is a checkpoint of another "
+                "architecture; correct `start`"
+            )
+    return known[name]
 
 
 def named_backend(name: str) -> type[T2ABackend]:
@@ -285,19 +288,7 @@ def load_backend(path: str | Path, device: str = "cpu") -> T2ABackend:
 
     Raises DataError: the folder holds no known pipeline, or an incomplete one.
     """
-    return backend_class(pipeline_name(path), path).load(path, device)
-
-
-def pipeline_name(path: str | Path) -> str | None:
-    """Pipeline class named in a folder's `model_index.json`.
-
-    Raises DataError: there is no readable `model_index.json`.
-    """
-    try:
-        index = json.loads((Path(path) / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} has no readable model_index.json: expected a folder of a pipeline: {error}") from error
-    return index.get("_class_name")
+    return backend_class(path).load(path, device)
 
 
 def _quieten() -> None:

@@ -31,18 +31,9 @@ class StableAudio(T2ABackend):
         "text_encoder": ("T5EncoderModel",),
         "projection_model": ("StableAudioProjectionModel",),
         "transformer": ("StableAudioDiTModel", "PreconditionedDiT"),
+        # Others of diffusers call the network with a timestep that is not the `t` of training.
         "scheduler": ("CosineDPMSolverMultistepScheduler",),
     }
-
-    @classmethod
-    def mismatch(cls, part: str) -> str:
-        """See `T2ABackend`; only this scheduler of diffusers has timesteps that are the `t` of training."""
-        if part == "scheduler":
-            return (
-                "others call the network with a timestep it was not trained with; take a Stable Audio Open 1.0 "
-                "checkpoint"
-            )
-        return super().mismatch(part)
 
     @classmethod
     def transformer_class(cls, shape: TransformerConfig) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 import time
 
@@ -127,16 +128,18 @@ def test_default_shapes_are_those_of_stable_audio_open():
     assert transformer.config.global_states_input_dim == 1536
 
 
-def test_a_scheduler_with_another_timestep_is_refused(backend):
+def test_a_scheduler_with_another_timestep_is_refused(backend, tmp_path):
     backend.pipeline.scheduler = EDMEulerScheduler()
-    with pytest.raises(DataError, match="EDMEulerScheduler"):
-        StableAudio(backend.pipeline)
+    backend.save(tmp_path)
+    with pytest.raises(DataError, match="part scheduler is EDMEulerScheduler, expected CosineDPM"):
+        load_backend(tmp_path)
 
 
 def test_a_folder_without_a_pipeline_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="no readable model_index"):
         load_backend(tmp_path)
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableAudioPipeline"}')
+    classes = {part: ["diffusers", names[0]] for part, names in StableAudio.parts.items()}
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableAudioPipeline", **classes}))
     with pytest.raises(DataError, match="no StableAudioPipeline in"):
         load_backend(tmp_path)
 

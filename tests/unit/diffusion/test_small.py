@@ -176,8 +176,9 @@ def test_it_aligns_against_itself_and_is_saved_as_a_plain_model(small, adapter, 
     assert np.allclose(merged.detach(), aligned, atol=1e-4)
 
 
-def test_an_unknown_pipeline_is_refused_by_name():
+def test_an_unknown_pipeline_is_refused_by_name(tmp_path):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "AudioLDM2Pipeline"}')
     with pytest.raises(
         DataError, match="AudioLDM2Pipeline, expected a StableAudioPipeline or StableAudioSmallPipeline"
     ):
-        backend_class("AudioLDM2Pipeline", "folder")
+        backend_class(tmp_path)
