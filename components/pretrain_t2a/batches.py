@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.corpus.shards import Corpus, CorpusLatent, Split
+from common.corpus.shards import Corpus, CorpusLatent, Shard
 from common.diffusion.text import tokenize
 from common.errors import DataError
 from common.runtime.seeding import derive_seed
@@ -158,21 +158,8 @@ Group = dict[int, tuple[Clips, Tensor]]
 """By latent length: the clips that this process needs, and for each clip of the group its index among them, or -1."""
 
 
-class CorpusShards:
-    """Latent shards of one split of a corpus: clips of each, and clips by latent length, None where unknown."""
-
-    def __init__(self, corpus: Corpus, split: Split) -> None:
-        self._corpus, self._shards = corpus, corpus.shards_of("latents", split)
-        self.clips = [shard.clips for shard in self._shards]
-        self.lengths: list[Mapping[int, int] | None] = [shard.lengths for shard in self._shards]
-
-    def read(self, shard: int) -> Iterator[CorpusLatent]:
-        """Read the clips of one shard."""
-        return iter(self._corpus.read_latent_shard(self._shards[shard]))
-
-
 class LatentStream:
-    """Batches of all steps, a pure function of seed and step.
+    """Batches of all steps from a corpus's training clips, a pure function of seed and step.
 
     Memory holds at most two groups of `buffer_clips` clips, reduced to the clips that this process trains on. A corpus
     that fits the buffer is read once and kept.
@@ -186,7 +173,7 @@ class LatentStream:
 
     def __init__(
         self,
-        shards: CorpusShards,
+        corpus: Corpus,
         tokenizer: Any,
         *,
         batch_size: int,
@@ -195,11 +182,13 @@ class LatentStream:
         parts: Sequence[Part] = (Part(),),
         steps: int | None = None,
     ) -> None:
-        if not sum(shards.clips):
+        self._corpus, self._shards = corpus, corpus.shards_of("latents", "train")
+        self._tokenizer, self._parts, self._steps = tokenizer, parts, steps
+        self.clips = sum(shard.clips for shard in self._shards)
+        if not self.clips:
             raise DataError(NO_LATENTS)
-        self._shards, self._tokenizer, self._parts, self._steps = shards, tokenizer, parts, steps
-        self.clips = sum(shards.clips)
-        self.plan = Plan(_lengths(shards, self.clips <= buffer_clips), batch_size, seed, buffer_clips)
+        lengths = _lengths(corpus, self._shards, self.clips <= buffer_clips)
+        self.plan = Plan(lengths, batch_size, seed, buffer_clips)
         self._batch_size = batch_size
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="latents")
         self._number, self._group = -1, Group()
@@ -240,7 +229,7 @@ class LatentStream:
         rows: dict[int, list[CorpusLatent]] = {length: [] for length in counts}
         seen: Counter[int] = Counter()
         for shard in self.plan.shards(number):
-            for clip in self._shards.read(shard):
+            for clip in self._corpus.read_latent_shard(self._shards[shard]):
                 length = clip.latent.shape[-1]
                 if seen[length] >= counts.get(length, 0):
                     raise DataError(
@@ -264,13 +253,15 @@ class LatentStream:
         return needed
 
 
-def _lengths(shards: CorpusShards, fits: bool) -> list[Mapping[int, int]]:
-    if not fits and None in shards.lengths:
+def _lengths(corpus: Corpus, shards: Sequence[Shard], fits: bool) -> list[Mapping[int, int]]:
+    if not fits and any(shard.lengths is None for shard in shards):
         raise DataError(
             "the corpus is larger than pretrain_t2a.buffer_clips and its manifest gives no latent lengths; run "
             "prepare_corpus again, or raise buffer_clips if memory allows"
         )
     return [
-        known if known is not None else Counter(clip.latent.shape[-1] for clip in shards.read(number))
-        for number, known in enumerate(shards.lengths)
+        known
+        if (known := shard.lengths) is not None
+        else Counter(clip.latent.shape[-1] for clip in corpus.read_latent_shard(shard))
+        for shard in shards
     ]

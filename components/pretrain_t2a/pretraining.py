@@ -33,7 +33,7 @@ from common.storage.checkpoints import Checkpoints
 from common.training import LossFunction, Part, best_by, fit, launch
 from common.training.launch import default_processes
 from components.pretrain_t2a.architecture import build_pipeline
-from components.pretrain_t2a.batches import Clips, CorpusShards, LatentStream, group_by_length
+from components.pretrain_t2a.batches import Clips, LatentStream, group_by_length
 from components.pretrain_t2a.monitor import DISTANCE, Monitor, collect, make_judge
 from components.pretrain_t2a.published import TRAINING_FILE
 
@@ -85,7 +85,7 @@ def run_job(where: tuple[Job, Path]) -> None:
         steps=optim.steps,
     )
     record = pretrain(
-        CorpusShards(corpus, "train"),
+        corpus,
         held_out,
         backend,
         settings,
@@ -103,7 +103,7 @@ def run_job(where: tuple[Job, Path]) -> None:
 
 
 def pretrain(
-    shards: CorpusShards,
+    corpus: Corpus,
     held_out: Sequence[CorpusLatent],
     backend: T2ABackend,
     config: PretrainT2AConfig,
@@ -128,7 +128,7 @@ def pretrain(
     optim, (index, count) = config.optim, processes
     assert optim is not None
     stream = LatentStream(
-        shards,
+        corpus,
         backend.tokenizer,
         batch_size=optim.batch_size,
         seed=seed,

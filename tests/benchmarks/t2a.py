@@ -26,7 +26,7 @@ from common.diffusion.backend import T2ABackend
 from common.training import Curve, Part, fit
 from components.prepare_corpus.run import run as prepare_corpus
 from components.pretrain_t2a.architecture import build_pipeline
-from components.pretrain_t2a.batches import Clips, CorpusShards, LatentStream, stack
+from components.pretrain_t2a.batches import Clips, LatentStream, stack
 from components.pretrain_t2a.pretraining import loss_function
 from contrib.nano.training import load_settings
 from tests.benchmarks.alignment_memory import alignment_figures
@@ -67,9 +67,7 @@ def pretraining_figures(folder: Path) -> Iterator[Figure]:
     settings = PretrainT2AConfig(
         optim=OptimConfig(steps=STEPS, batch_size=BATCH, learning_rate=1e-3, schedule="constant")
     )
-    stream = LatentStream(
-        CorpusShards(corpus, "train"), tokenizer, batch_size=BATCH, seed=0, buffer_clips=CLIPS // 2, steps=STEPS
-    )
+    stream = LatentStream(corpus, tokenizer, batch_size=BATCH, seed=0, buffer_clips=CLIPS // 2, steps=STEPS)
     encoding = EncodingStream(corpus, backend, tokenizer)
     # The first one warms up; then they take turns, so that another load on the machine meets both.
     _train(backend, stream, settings)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from common.config.base import OptimConfig
 from common.config.t2a import MonitorConfig, SamplerConfig, TransformerConfig
-from common.corpus.shards import CorpusLatent
+from common.corpus.shards import CorpusLatent, Shard
 from common.errors import DataError
 from common.procedural.clips import CLASSES
 from common.records.text import template_caption
@@ -26,17 +26,23 @@ CAPTIONS = [template_caption(CLASSES[i % len(CLASSES)]) for i in range(48)]
 
 
 class ListShards:
-    """Clips in memory as shards; counts how often each is read."""
+    """Clips in memory as the shards of a corpus; counts how often each is read."""
 
     def __init__(self, rows, size=8, known=True):
-        self.parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-        self.clips = [len(part) for part in self.parts]
-        self.lengths = [dict(Counter(row.latent.shape[-1] for row in part)) if known else None for part in self.parts]
+        self.parts = {f"shard {i:03d}": rows[i : i + size] for i in range(0, len(rows), size)}
         self.reads = Counter()
+        self.lengths = [
+            dict(Counter(row.latent.shape[-1] for row in part)) if known else None for part in self.parts.values()
+        ]
 
-    def read(self, shard):
-        self.reads[shard] += 1
-        yield from self.parts[shard]
+    def shards_of(self, kind, split):
+        told = {"kind": kind, "split": split, "bytes": 0, "sha256": ""}
+        found = zip(self.parts.items(), self.lengths, strict=True)
+        return [Shard(uri=uri, clips=len(part), lengths=known, **told) for (uri, part), known in found]
+
+    def read_latent_shard(self, shard):
+        self.reads[shard.uri] += 1
+        yield from self.parts[shard.uri]
 
 
 def trained(

@@ -136,8 +136,8 @@ def test_shards_that_differ_from_the_manifest_are_refused(tokenizer):
 
 def test_a_shard_that_cannot_be_read_ahead_ends_training_with_its_own_error(tokenizer):
     class Cut(ListShards):
-        def read(self, shard):
-            yield from super().read(shard)
+        def read_latent_shard(self, shard):
+            yield from super().read_latent_shard(shard)
             if sum(self.reads.values()) > 2:
                 raise DataError("shard is damaged")
 
