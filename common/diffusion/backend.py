@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.utils import logging as diffusers_logging
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.utils import logging as transformers_logging
@@ -203,6 +205,11 @@ class T2ABackend(ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents `(B, D, L)` to audio `(B, C, L * hop_length)`, float32; one clip at a time."""
         return torch.cat([self.vae.decode(self._to_vae(latent[None])).sample for latent in latents]).float()
+
+    def decode_mono(self, latent: Tensor, duration_s: float) -> NDArray[np.float32]:
+        """Decode one clip's latents `(D, L)` to mono audio `(T,)`, cut to its duration."""
+        audio = self.decode(latent[None])[0].mean(0).cpu().numpy()
+        return audio[: max(1, round(duration_s * self.sample_rate_hz))]
 
     def condition(self, captions: Sequence[str], durations_s: Sequence[float]) -> Condition:
         """Condition of clips that start at second 0 and last `durations_s`."""

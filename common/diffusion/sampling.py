@@ -69,6 +69,28 @@ def sample(
     return torch.cat(batches)[:count]
 
 
+def sample_each(
+    backend: T2ABackend,
+    captions: Sequence[str],
+    durations_s: Sequence[float],
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    bucket_frames: int = 1,
+) -> list[tuple[int, Tensor]]:
+    """Sample clips of any durations, those of one latent length together.
+
+    Returns the number of each clip and its latents `(D, L)`, the shortest first; L is a multiple of `bucket_frames`.
+    """
+    frames = [backend.frames(duration_s, bucket_frames) for duration_s in durations_s]
+    made: list[tuple[int, Tensor]] = []
+    for length in sorted(set(frames)):
+        rows = [row for row, found in enumerate(frames) if found == length]
+        generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
+        spoken, lasting = [captions[row] for row in rows], [durations_s[row] for row in rows]
+        made += zip(rows, sample(backend, spoken, lasting, generators, sampler, length), strict=True)
+    return made
+
+
 class TextCache:
     """LRU cache of the text encoder's states, by caption; the encoder must not change while it lives.
 

@@ -19,7 +19,7 @@ from common.audio.signal import resample
 from common.classifier.inference import probabilities
 from common.config.t2a import AlignT2AConfig
 from common.diffusion.backend import T2ABackend, error
-from common.diffusion.sampling import sample
+from common.diffusion.sampling import sample_each
 from common.diffusion.text import Condition
 from common.learners.calibration import cross_entropy, fit_temperature, tempered
 from common.learners.front_ends import Features, front_end, with_copies
@@ -210,31 +210,17 @@ class Probes:
         return figures | distances, spectrum
 
     def _distances(self, backend: T2ABackend) -> tuple[dict[str, float], Spectrum]:
-        by_length: dict[int, list[GoldClip]] = {}
-        for clip in self.clips:
-            frames = backend.frames(clip.duration_s, self.settings.sampler.bucket_frames)
-            by_length.setdefault(frames, []).append(clip)
+        clips, sampler = self.clips, self.settings.sampler
+        durations = [min(clip.duration_s, backend.window_s) for clip in clips]
+        captions = [template_caption(clip.label, *clip.further_labels) for clip in clips]
+        seeds = [derive_seed(self.seed, "align_t2a", "probe", clip.clip_id) for clip in clips]
+        with self._precision(backend):
+            made = sample_each(backend, captions, durations, seeds, sampler, sampler.bucket_frames)
+        heard = [(clips[row], backend.decode_mono(latent, durations[row])) for row, latent in made]
         spectra: dict[str, list[Spectrum]] = {}
-        latents: list[np.ndarray] = []
-        heard: list[tuple[GoldClip, np.ndarray]] = []
-        for frames, clips in sorted(by_length.items()):
-            durations = [min(clip.duration_s, backend.window_s) for clip in clips]
-            seeds = [derive_seed(self.seed, "align_t2a", "probe", clip.clip_id) for clip in clips]
-            with self._precision(backend):
-                made = sample(
-                    backend,
-                    [template_caption(clip.label, *clip.further_labels) for clip in clips],
-                    durations,
-                    [torch.Generator().manual_seed(value) for value in seeds],
-                    self.settings.sampler,
-                    frames,
-                )
-            latents += [latent.numpy() for latent in made]
-            audio = backend.decode(made).mean(1).cpu().numpy()
-            for clip, samples, duration_s in zip(clips, audio, durations, strict=True):
-                cut = samples[: round(duration_s * backend.sample_rate_hz)]
-                spectra.setdefault(clip.label, []).append(clip_spectrum(cut, backend.sample_rate_hz))
-                heard.append((clip, cut))
+        for clip, audio in heard:
+            spectra.setdefault(clip.label, []).append(clip_spectrum(audio, backend.sample_rate_hz))
+        latents = [latent.numpy() for _, latent in made]
         winners = [latent.numpy() for bucket in self.gold.buckets for latent in bucket.winners]
         figures = {
             DISTANCE: spectrum_distance(spectra, self.gold.spectra),

@@ -17,7 +17,7 @@ from common.clap.scorer import ClapScorer
 from common.config.t2a import MonitorConfig
 from common.corpus.shards import Corpus, CorpusLatent
 from common.diffusion.backend import T2ABackend
-from common.diffusion.sampling import sample
+from common.diffusion.sampling import sample_each
 from common.log import event, get_logger
 from common.runtime.seeding import derive_seed
 from common.storage import ObjectStore, write_bytes, write_json
@@ -59,7 +59,7 @@ def make_judge(clap_path: Path, corpus: Corpus, backend: T2ABackend, held_out: S
         clips = islice(corpus.audio("heldout"), len(held_out))
         real = np.concatenate([scorer.embed_audio([to_mono(c.audio)], c.sample_rate_hz) for c in clips])
     else:
-        decoded = (_decoded(backend, clip.latent[None], [clip.duration_s])[0] for clip in held_out)
+        decoded = (backend.decode_mono(torch.from_numpy(clip.latent), clip.duration_s) for clip in held_out)
         real = scorer.embed_audio(decoded, backend.sample_rate_hz)
     return Judge(scorer, real, scorer.embed_text([clip.caption.lower() for clip in held_out]))
 
@@ -108,19 +108,10 @@ class Monitor:
         event(log, "monitor", step=step, clips=len(measured), **figures)
         return figures
 
-    @torch.no_grad()
     def _generate(self, captions: Sequence[str], durations_s: Sequence[float], name: str) -> list[NDArray[np.float32]]:
-        made: dict[int, NDArray[np.float32]] = {}
-        frames = [self._backend.frames(duration) for duration in durations_s]
-        for length in sorted(set(frames)):
-            rows = [i for i, found in enumerate(frames) if found == length]
-            generators = [torch.Generator().manual_seed(derive_seed(self._seed, "monitor", name, i)) for i in rows]
-            durations = [durations_s[i] for i in rows]
-            latents = sample(
-                self._backend, [captions[i] for i in rows], durations, generators, self._config.sampler, length
-            )
-            made |= dict(zip(rows, _decoded(self._backend, latents.numpy(), durations), strict=True))
-        return [made[i] for i in range(len(captions))]
+        seeds = [derive_seed(self._seed, "monitor", name, row) for row in range(len(captions))]
+        made = dict(sample_each(self._backend, captions, durations_s, seeds, self._config.sampler))
+        return [self._backend.decode_mono(made[row], duration_s) for row, duration_s in enumerate(durations_s)]
 
     def _keep(self, step: int, clips: Sequence[NDArray[np.float32]]) -> None:
         store, rate = self._store, self._backend.sample_rate_hz
@@ -152,14 +143,3 @@ def discard(store: ObjectStore) -> None:
     """Delete the stored clips and spectrograms."""
     for key in list(store.list()):
         store.delete(key)
-
-
-def _decoded(
-    backend: T2ABackend, latents: NDArray[np.float32], durations_s: Sequence[float]
-) -> list[NDArray[np.float32]]:
-    """Decode latents one by one to mono clips (T,), cut to their durations."""
-    clips = []
-    for latent, duration in zip(latents, durations_s, strict=True):
-        audio = backend.decode(torch.from_numpy(latent[None]).to(backend.device))[0].cpu().numpy()
-        clips.append(to_mono(audio[:, : max(1, round(duration * backend.sample_rate_hz))]))
-    return clips
