@@ -1,28 +1,25 @@
 """Launch of several processes for one training: one per GPU, or any number on the CPU."""
 
+import multiprocessing
 import signal
 import socket
-import time
-from collections.abc import Callable, Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
-from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import patch_environment
+from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from common.errors import SynthioError
-from common.runtime.interrupts import Interruption, forwarded_sigterm
+from common.runtime.interrupts import forwarded_sigterm
 from common.runtime.parallel import sendable
 from common.training.engine import PATIENCE
 
 J = TypeVar("J")
 
 GRACE_S = 20.0
-"""Time left to the other processes after one has failed; they may be waiting for it for ever."""
+"""Time left to the other processes after one has failed, or saved; they may be waiting for it for ever."""
 
 
 def default_processes() -> int:
@@ -50,30 +47,32 @@ def launch(job: Callable[[J], None], argument: J, processes: int) -> None:
     if processes == 1 or state.num_processes > 1:
         job(argument)
         return
-    # Neither CUDA nor the threads of OpenMP and autograd survive a fork of this process.
-    context: SpawnContext | ForkServerContext = get_context("spawn")
-    if not torch.cuda.is_available():
-        context = get_context("forkserver")  # imports the libraries once for all processes
-        context.set_forkserver_preload([job.__module__])
-    port = _free_port()
-    started: list[tuple[BaseProcess, Connection]] = []
-    with forwarded_sigterm() as interruption:
+    # Neither CUDA nor the threads of OpenMP and autograd survive a fork of this process; a fork server has neither, and
+    # imports the libraries once for all processes.
+    method = "spawn" if torch.cuda.is_available() else "forkserver"
+    multiprocessing.set_forkserver_preload([job.__module__])
+    errors = multiprocessing.get_context(method).SimpleQueue()
+    with forwarded_sigterm():
+        arguments = job, argument, processes, _free_port(), errors
+        started = start_processes(_run, arguments, processes, join=False, start_method=method)
         try:
-            for rank in range(processes):
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run, args=(job, argument, rank, processes, port, sender))
-                process.start()
-                sender.close()
-                started.append((process, receiver))
-            _join(started, interruption)
+            while not started.join(grace_period=GRACE_S):
+                pass
+        except ProcessException as failure:
+            told = dict(errors.get() for _ in iter(errors.empty, True))
+            if told:
+                raise told[min(told, key=lambda rank: (not isinstance(told[rank], SynthioError), rank))] from None
+            codes = [process.exitcode for process in started.processes]
+            raise RuntimeError(
+                f"training processes ended with exit codes {codes}; look for what ended them in the log"
+            ) from failure
         finally:
-            for each, _ in started:
-                each.kill()
-                each.join()
-        _raise(started)
+            for process in started.processes:
+                process.kill()
+                process.join()
 
 
-def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port: int, outcome: Connection) -> None:
+def _run(rank: int, job: Callable[[J], None], argument: J, processes: int, port: int, errors: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
@@ -85,39 +84,8 @@ def _run(job: Callable[[J], None], argument: J, rank: int, processes: int, port:
             job(argument)
             state.destroy_process_group()
         except Exception as error:
-            outcome.send(sendable(error))
+            errors.put((rank, sendable(error)))
             raise SystemExit(1) from error
-
-
-def _join(started: Sequence[tuple[BaseProcess, Connection]], interruption: Interruption) -> None:
-    """Wait for all processes; after a failure without an interruption, for at most `GRACE_S` longer."""
-    processes = [process for process, _ in started]
-    running, remaining = processes, None
-    deadline = float("inf")
-    while running and time.monotonic() < deadline:
-        wait([process.sentinel for process in running], timeout=remaining)
-        running = [process for process in running if process.is_alive()]
-        if any(process.exitcode for process in processes) and not interruption.requested:
-            deadline = min(deadline, time.monotonic() + GRACE_S)
-            remaining = deadline - time.monotonic()
-
-
-def _raise(started: Sequence[tuple[BaseProcess, Connection]]) -> None:
-    errors = [_received(receiver) for _, receiver in started]
-    expected = [error for error in errors if isinstance(error, SynthioError)]
-    for error in [*expected, *errors]:
-        if error is not None:
-            raise error
-    codes = [process.exitcode for process, _ in started]
-    if any(codes):
-        raise RuntimeError(f"training processes ended with exit codes {codes}; look for what ended them in the log")
-
-
-def _received(receiver: Connection) -> Exception | None:
-    try:
-        return receiver.recv() if receiver.poll() else None
-    except EOFError:
-        return None
 
 
 def _free_port() -> int:
