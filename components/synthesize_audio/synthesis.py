@@ -46,23 +46,15 @@ Submit = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Requests of one of `batches`; the store receives latents and finished clips."""
+class Share:
+    """Batches of one process, ordered by model, and its threads that decode and write beside the sampler.
 
-    requests: tuple[Request, ...]
+    The store receives latents and finished clips.
+    """
+
+    batches: tuple[tuple[Request, ...], ...]
     settings: SynthesizeAudioConfig
     store: ItemStore
-
-    def missing(self) -> list[Request]:
-        """Requests whose clips are not in the store."""
-        return [request for request in self.requests if not self.store.has(**request.key(self.settings))]
-
-
-@dataclass(frozen=True)
-class Share:
-    """Batches of one process, ordered by model, and its threads that decode and write beside the sampler."""
-
-    batches: tuple[Batch, ...]
     device: str
     threads: int
     logged: bool
@@ -80,51 +72,52 @@ def generate_share(share: Share) -> Counter[str]:
     torch.set_num_threads(1)
     made: Counter[str] = Counter()
     progress = Progress(log, "batches", len(share.batches)) if share.logged else None
-    for path, group in groupby(share.batches, key=lambda batch: batch.requests[0].model_path):
-        settings = share.batches[0].settings
-        loaded = load_model(path, share.device, settings)
+    for path, group in groupby(share.batches, key=lambda batch: batch[0].model_path):
+        loaded = load_model(path, share.device, share.settings)
         before = loaded.texts.encoded
-        with trailing(share.threads, limit=settings.sampler.batch_size) as submit:
+        with trailing(share.threads, limit=share.settings.sampler.batch_size) as submit:
             for batch in group:
                 if abandoned():
                     return made
-                made.update(_generate_batch(batch, loaded, submit))
+                made.update(_generate_batch(share, batch, loaded, submit))
                 if progress:
                     progress.advance()
         made.update(encoded=loaded.texts.encoded - before)
     return made
 
 
-def _generate_batch(batch: Batch, loaded: Loaded, submit: Submit) -> Counter[str]:
-    missing = batch.missing()
+def _generate_batch(share: Share, batch: tuple[Request, ...], loaded: Loaded, submit: Submit) -> Counter[str]:
+    settings, store = share.settings, share.store
+    missing = _missing(batch, settings, store)
     made = Counter(clips=len(missing))
-    key = batch_key(batch.requests, batch.settings)
-    if batch.store.has(**key):
-        latents = torch.from_numpy(np.load(batch.store.path(**key) / LATENTS, allow_pickle=False))
+    key = batch_key(batch, settings)
+    if store.has(**key):
+        latents = torch.from_numpy(np.load(store.path(**key) / LATENTS, allow_pickle=False))
     else:
         # The whole batch is sampled even if some clips are stored, since the latents' key names the whole batch.
-        latents = sample_batch(loaded.backend, batch.requests, batch.settings, loaded.texts)
+        latents = sample_batch(loaded.backend, batch, settings, loaded.texts)
         made.update(sampled=len(latents))
-        submit(_store_latents, batch, latents)
-    for request, latent in zip(batch.requests, latents, strict=True):
+        # After a kill, or with other audio settings, only decoding is repeated.
+        submit(store.get_or_make, partial(_write_latents, latents), **key)
+    for request, latent in zip(batch, latents, strict=True):
         if request in missing:
-            submit(_finish_clip, batch, loaded, request, latent)
+            submit(_finish_clip, share, loaded, request, latent)
     return made
 
 
-def _store_latents(batch: Batch, latents: Tensor) -> None:
-    """Store a batch's latents (B, D, L); after a kill, or with other audio settings, only decoding is repeated."""
-
-    def write(folder: Path) -> None:
-        np.save(folder / LATENTS, latents.numpy(), allow_pickle=False)
-
-    batch.store.get_or_make(write, **batch_key(batch.requests, batch.settings))
+def _missing(batch: Sequence[Request], settings: SynthesizeAudioConfig, store: ItemStore) -> list[Request]:
+    """Requests whose clips are not in the store."""
+    return [request for request in batch if not store.has(**request.key(settings))]
 
 
-def _finish_clip(batch: Batch, loaded: Loaded, request: Request, latent: Tensor) -> None:
-    clip = decode(loaded.backend, latent, request, batch.settings)
+def _write_latents(latents: Tensor, folder: Path) -> None:
+    np.save(folder / LATENTS, latents.numpy(), allow_pickle=False)
+
+
+def _finish_clip(share: Share, loaded: Loaded, request: Request, latent: Tensor) -> None:
+    clip = decode(loaded.backend, latent, request, share.settings)
     write = partial(write_clip, clip=clip, environment=loaded.environment())
-    batch.store.get_or_make(write, **request.key(batch.settings))
+    share.store.get_or_make(write, **request.key(share.settings))
 
 
 def plan_requests(
@@ -181,16 +174,16 @@ def generate_missing(requests: Sequence[Request], settings: SynthesizeAudioConfi
     Returns the sum of the counts of `generate_share`. Raises Exception: the error of the first share that failed; clips
     finished by then are kept.
     """
-    planned = [Batch(part, settings, store) for part in batches(requests, settings.sampler.batch_size)]
+    planned = batches(requests, settings.sampler.batch_size)
     # Threads, because a store on S3 needs one request per clip.
     with ThreadPoolExecutor(_STORE_THREADS) as pool:
-        lacks = pool.map(lambda batch: bool(batch.missing()), planned)
+        lacks = pool.map(lambda batch: bool(_missing(batch, settings, store)), planned)
         missing = [batch for batch, lacking in zip(planned, lacks, strict=True) if lacking]
     where = devices()[: max(1, len(missing))]
     event(log, "planned", clips=len(requests), batches=len(planned), missing=len(missing), processes=len(where))
     threads = max(1, cpu_count() // len(where))
     shares = [
-        Share(tuple(missing[index :: len(where)]), device, threads, logged=index == 0)
+        Share(tuple(missing[index :: len(where)]), settings, store, device, threads, logged=index == 0)
         for index, device in enumerate(where if missing else ())
     ]
     made = run_all(generate_share, shares, len(where), "fork" if where[0] == "cpu" else "spawn")
