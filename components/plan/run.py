@@ -76,13 +76,12 @@ def run(
 def _command(
     dataset: str, preset: str, n: int, methods: str, replicates: int, reuse: str, endpoint: str, overrides: str
 ) -> str:
-    quoted = overrides.replace("'", "'\\''")
     given = {
         "N": str(n or ""),
         "METHODS": methods.replace(" ", ","),
-        "REUSE_T2A_FROM": quote(reuse) if reuse else "",
+        "REUSE_T2A_FROM": reuse,
         "LLM_ENDPOINT": endpoint,
-        "OVERRIDES": f"'{quoted}'" if overrides else "",
+        "OVERRIDES": overrides,
     }
     parts = [f"make run-pipeline DATASET={dataset} PRESET={preset} SEEDS={replicates}"]
-    return " ".join([*parts, *(f"{name}={value}" for name, value in given.items() if value)])
+    return " ".join([*parts, *(f"{name}={quote(value)}" for name, value in given.items() if value)])

@@ -289,14 +289,14 @@ def test_the_command_of_a_report_can_be_typed(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.wav").write_bytes(b"")
-    overrides, reuse = "prepare_corpus.audio_dir='/my corpus'", "/my runs/t2a"
-    plans = dict(
-        zip(PLANS, run(f"{{name: own, audio: {tmp_path}}}", "tiny", 0, "", 1, overrides, "", reuse), strict=True)
-    )
+    overrides, reuse, server = "prepare_corpus.audio_dir='/my corpus'", "/my runs/t2a", "http://llm/a&b;c"
+    dataset = f"{{name: own, audio: {tmp_path}}}"
+    plans = dict(zip(PLANS, run(dataset, "tiny", 0, "", 1, overrides, "", reuse, server), strict=True))
+    assert f"LLM_ENDPOINT='{server}'" in plans["report"]["command"]
     typed = dict(word.split("=", 1) for word in shlex.split(plans["report"]["command"])[2:])
     assert typed == {
         **{"DATASET": "own.yaml", "PRESET": "tiny", "SEEDS": "1"},
-        **{"OVERRIDES": overrides, "REUSE_T2A_FROM": reuse},
+        **{"OVERRIDES": overrides, "REUSE_T2A_FROM": reuse, "LLM_ENDPOINT": server},
     }
 
 
