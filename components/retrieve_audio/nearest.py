@@ -3,7 +3,7 @@
 The corpus may be too large for memory: its embeddings are seen shard by shard.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -54,36 +54,26 @@ class Match(NamedTuple):
     cosine: float
 
 
-class Nearest:
-    """Running search for the `keep` nearest corpus clips of each query.
-
-    Memory grows with queries times `keep`, not with the corpus.
+def nearest(queries: Floats, shards: Iterable[Floats], keep: int) -> tuple[Floats, NDArray[np.int64]]:
+    """The `keep` corpus clips nearest to each query; memory grows with queries times `keep`, not with the corpus.
 
     Args:
         queries: (Q, D) float32, rows of norm 1.
+        shards: embeddings of the corpus's clips in order, (B, D) each, rows of norm 1.
 
-    Attributes:
-        cosines: (Q, at most `keep`), descending along each row; ties keep the order of the corpus.
-        places: corpus indices of the neighbours, in the shape of `cosines`.
-        seen: number of corpus clips added.
+    Returns cosines (Q, at most `keep`), descending along each row, ties in the order of the corpus; and the indices of
+    these clips in the corpus, in the same shape.
     """
-
-    def __init__(self, queries: Floats, keep: int) -> None:
-        self._queries, self._keep = queries, keep
-        self.cosines = np.zeros((len(queries), 0), np.float32)
-        self.places = np.zeros((len(queries), 0), np.int64)
-        self.seen = 0
-
-    def add(self, embeddings: Floats) -> None:
-        """Add the corpus's next clips, (B, D) with rows of norm 1."""
-        places = np.broadcast_to(
-            np.arange(self.seen, self.seen + len(embeddings)), (len(self._queries), len(embeddings))
-        )
-        cosines = np.concatenate([self.cosines, self._queries @ embeddings.T], axis=1)
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, : self._keep]
-        self.cosines = np.take_along_axis(cosines, order, axis=1)
-        self.places = np.take_along_axis(np.concatenate([self.places, places], axis=1), order, axis=1)
-        self.seen += len(embeddings)
+    cosines, places = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    seen = 0
+    for embeddings in shards:
+        own = np.broadcast_to(np.arange(seen, seen + len(embeddings)), (len(queries), len(embeddings)))
+        cosines = np.concatenate([cosines, queries @ embeddings.T], axis=1)
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :keep]
+        cosines = np.take_along_axis(cosines, order, axis=1)
+        places = np.take_along_axis(np.concatenate([places, own], axis=1), order, axis=1)
+        seen += len(embeddings)
+    return cosines, places
 
 
 def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[Match]:
@@ -93,8 +83,8 @@ def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[M
     classes, goes to only one of them; otherwise it would enter training several times with contradictory labels.
 
     Args:
-        cosines: (Q, K) from `Nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
-        places: (Q, K) from `Nearest`.
+        cosines: (Q, K) from `nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
+        places: (Q, K) from `nearest`.
     """
     queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
     taken: set[int] = set()
@@ -135,16 +125,16 @@ def find_nearest(
     scorer = ClapScorer.load(clap, batch_size=size)
     own_rate = scorer.sample_rate_hz
     most = plan.clips_per_gold * max(len(clips) for clips in train.values())
-    nearest = Nearest(scorer.embed_audio((gold.load(by_id[clip_id], own_rate) for clip_id in rows), own_rate), most)
-    starts, firsts = [], list(accumulate((shard.clips for shard in shards), initial=0))
-    for item in made.values():
-        starts.append(nearest.seen)
-        nearest.add(np.load(item / "embeddings.npy", allow_pickle=False))
+    queries = scorer.embed_audio((gold.load(by_id[clip_id], own_rate) for clip_id in rows), own_rate)
+    embedded = [np.load(item / "embeddings.npy", mmap_mode="r", allow_pickle=False) for item in made.values()]
+    cosines, places = nearest(queries, embedded, most)
+    starts = list(accumulate(map(len, embedded), initial=0))
+    firsts = list(accumulate((shard.clips for shard in shards), initial=0))
     facts = cache(lambda shard: read_json(made[shard] / "clips.json"))
     found: list[Found] = []
     for replicate, clips in train.items():
         own = [rows[clip.clip_id] for clip in clips]
-        for match in assign(nearest.cosines[own], nearest.places[own], plan.clips_per_gold):
+        for match in assign(cosines[own], places[own], plan.clips_per_gold):
             shard = int(np.searchsorted(starts, match.place, side="right")) - 1
             told = facts(shard)[match.place - starts[shard]]
             source = clips[match.query]

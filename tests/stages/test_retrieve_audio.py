@@ -16,7 +16,7 @@ from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
-from components.retrieve_audio.nearest import Nearest, assign
+from components.retrieve_audio.nearest import assign, nearest
 from components.retrieve_audio.run import run
 from tests.kit.corpus import write_corpus
 from tests.kit.gold import clap_gold
@@ -55,19 +55,15 @@ def test_streamed_neighbours_equal_brute_force_however_the_corpus_is_cut() -> No
     queries, corpus = unit_rows(rng, 5), unit_rows(rng, 60)
     order = np.argsort(-(queries @ corpus.T), axis=1, kind="stable")[:, :7]
     for step in (1, 9, 60):
-        nearest = Nearest(queries, 7)
-        for start in range(0, 60, step):
-            nearest.add(corpus[start : start + step])
-        np.testing.assert_array_equal(nearest.places, order)
-        np.testing.assert_allclose(nearest.cosines, np.take_along_axis(queries @ corpus.T, order, axis=1), atol=1e-6)
+        cosines, places = nearest(queries, (corpus[start : start + step] for start in range(0, 60, step)), 7)
+        np.testing.assert_array_equal(places, order)
+        np.testing.assert_allclose(cosines, np.take_along_axis(queries @ corpus.T, order, axis=1), atol=1e-6)
 
 
 def test_a_corpus_clip_goes_to_its_nearest_gold_clip_only_and_none_runs_short() -> None:
     rng = np.random.default_rng(1)
     queries, corpus = unit_rows(rng, 4), unit_rows(rng, 40)
-    nearest = Nearest(np.concatenate([queries, queries[:1]]), 3 * 5)
-    nearest.add(corpus)
-    found = assign(nearest.cosines, nearest.places, 3)
+    found = assign(*nearest(np.concatenate([queries, queries[:1]]), [corpus], 3 * 5), 3)
     assert len({match.place for match in found}) == len(found) == 3 * 5
     cosines = {query: [match.cosine for match in found if match.query == query] for query in range(5)}
     assert all(rows == sorted(rows, reverse=True) and len(rows) == 3 for rows in cosines.values())
