@@ -7,7 +7,7 @@ Decoding inverts that, puts back as noise what the components leave out, and fin
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from diffusers.models.autoencoders.autoencoder_oobleck import (
     AutoencoderOobleckOutput,
     OobleckDecoderOutput,
 )
+from diffusers.models.autoencoders.vae import IdentityDistribution
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
@@ -33,20 +34,6 @@ _TEXTURE_SHARE = 0.72
 """Share of the texture's energy that is put in as noise: the search for a waveform adds the rest."""
 _TEXTURE_PATCHES = 20_000
 """Latent frames of which the texture is learned, at most."""
-
-
-class PointDistribution(NamedTuple):
-    """A latent distribution of zero variance, with the methods of Oobleck's Gaussian."""
-
-    mean: Tensor
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """`(B, D, L)`: the latents; `generator` is not used."""
-        return self.mean
-
-    def mode(self) -> Tensor:
-        """`(B, D, L)`: the latents."""
-        return self.mean
 
 
 class SpectralCodec(ModelMixin, ConfigMixin):
@@ -126,7 +113,7 @@ class SpectralCodec(ModelMixin, ConfigMixin):
         if x.ndim != 3 or x.shape[1] != 1:
             raise DataError(f"the spectral codec takes audio (B, 1, T), found {tuple(x.shape)}: mix down to mono")
         patches = self._patches(x[:, 0]) - self.center[:, None]
-        return AutoencoderOobleckOutput(PointDistribution(self.analysis @ patches))
+        return AutoencoderOobleckOutput(IdentityDistribution(self.analysis @ patches))
 
     @torch.no_grad()
     def decode(
