@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import StorageError
 from common.log import event, get_logger
-from common.storage.hashing import hash_file
+from common.storage.hashing import DamagedError, hash_file
 
 if TYPE_CHECKING:
     from common.storage import ObjectStore
@@ -74,12 +74,15 @@ class Checkpoints:
         """Yield the newest valid checkpoint as `(step, folder)`, or None; damaged newer ones are logged.
 
         The folder exists inside the block only.
+
+        Raises StorageError: the store cannot be read, or the disk is full. An earlier checkpoint does not stand in, as
+        its training would overwrite the newest.
         """
         for step, names in sorted(self._found().items(), reverse=True):
             with tempfile.TemporaryDirectory(prefix="checkpoint-") as temporary:
                 try:
                     folder = self._verified(f"step-{step}", names, Path(temporary))
-                except StorageError as error:
+                except DamagedError as error:
                     event(log, "checkpoint_skipped", step=step, uri=self.uri, reason=error)
                     continue
                 yield step, folder
@@ -101,21 +104,21 @@ class Checkpoints:
 
     def _verified(self, name: str, names: list[str], temporary: Path) -> Path:
         if DONE not in names:
-            raise StorageError(f"{name} has no {DONE}: saving it was cut short")
+            raise DamagedError(f"{name} has no {DONE}: saving it was cut short")
         try:
             files: dict[str, dict[str, Any]] = json.loads(self._store.read_bytes(f"{name}/{DONE}"))["files"]
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{name}/{DONE} is damaged: {error}") from error
+            raise DamagedError(f"{name}/{DONE} is damaged: {error}") from error
         folder = temporary
         for file, expected in files.items():
             key = f"{name}/{file}"
             if self._store.size(key) != expected["size"]:
-                raise StorageError(f"{key} has {self._store.size(key)} bytes, expected {expected['size']}")
+                raise DamagedError(f"{key} has {self._store.size(key)} bytes, expected {expected['size']}")
             path = self._store.local_path(key)
             if path is None:
                 self._store.download(key, temporary / file, sha256=expected["sha256"])
             elif hash_file(path) != expected["sha256"]:
-                raise StorageError(f"{key} does not have the SHA-256 of its {DONE}")
+                raise DamagedError(f"{key} does not have the SHA-256 of its {DONE}")
             else:
                 folder = path.parent
         return folder

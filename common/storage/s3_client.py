@@ -37,6 +37,7 @@ _REMEDY = {
     "SignatureDoesNotMatch": f"the secret key does not fit the access key: {_KEYS}",
     "ExpiredToken": "the session's token has expired; sign in again",
     "AccessDenied": "give these keys the right to read, write, delete and list in this bucket",
+    "400": "sign in again if the session's token has expired, else check the keys and AWS_REGION",
     "403": "check the keys (secret synthio-s3 in the cluster) and their right to read, write and list this bucket",
     "RequestTimeTooSkewed": "set this machine's clock (NTP): it differs too much from the store's",
     "PreconditionFailed": f"the object changed while it was read; {_AGAIN}",

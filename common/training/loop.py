@@ -162,7 +162,8 @@ class _Training:
         # Several processes must stop at the same place, which is between two steps.
         leaving = self.interruption.at_once() if state.engine.processes == 1 else nullcontext()
         try:
-            with leaving, state.ema.in_place(), state.engine.callable_model():
+            # The interruption innermost: weights that are exchanged in part must not be saved.
+            with state.ema.in_place(), state.engine.callable_model(), leaving:
                 figures = dict(self.evaluate(state.done)) if self.evaluate is not None else {}
         except Interrupted:
             self._leave()

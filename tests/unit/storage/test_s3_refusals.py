@@ -84,6 +84,14 @@ def test_other_refusals_say_what_to_do(
         make_store("x", proxy.url, attempts=2).write_bytes("k", b"-")
 
 
+def test_an_answer_without_a_code_says_that_the_token_may_have_expired(
+    make_store: MakeStore, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "refusal", lambda *_: (400, "ExpiredToken"))
+    with pytest.raises(StorageError, match=r"token has expired.*AWS_REGION"):
+        make_store("x", proxy.url).size("k")
+
+
 def test_no_keys_says_which_to_set(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -83,6 +83,22 @@ def test_a_damaged_newest_one_is_skipped_with_a_log_line(
     assert latest(kept) == (2, "again")
 
 
+def test_a_newest_one_that_cannot_be_read_is_neither_skipped_nor_lost(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Checkpoints(store)
+    put(kept, 1)
+    put(kept, 2)
+
+    def refused(*_: object) -> int:
+        raise StorageError("the store is overloaded")
+
+    with monkeypatch.context() as away, pytest.raises(StorageError, match="overloaded"):
+        away.setattr(type(store), "size", refused)
+        latest(kept)
+    assert latest(kept) == (2, "2")
+
+
 def test_saving_removes_what_a_later_step_left_damaged(store: ObjectStore) -> None:
     kept = Checkpoints(store)
     for step in (1, 5):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from common.errors import Interrupted, SynthioError
 from common.runtime.parallel import run_items
 from common.training import launch
+from common.training.state import Ema
 from tests.unit.training.small import checkpoints, equal, train
 from tests.unit.training.test_processes import Job
 
@@ -66,6 +67,33 @@ def test_sigterm_in_a_long_evaluation_does_not_wait_for_its_end(tmp_path: Path) 
     assert calls == [4, 8, 8, 12]
     assert equal(resumed, train()[0])
     assert [row["step"] for row in curve if "probe" in row] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_sigterm_while_weights_and_averages_are_exchanged_saves_neither_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    swap, halves = Ema.swap, []
+
+    def in_halves(self: Ema) -> None:
+        averages = self.averages
+        try:
+            for half in (slice(2), slice(2, None)):
+                self.averages = dict(list(averages.items())[half])
+                swap(self)
+                halves.append(half)
+                if len(halves) == 2 * call - 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            self.averages = averages
+
+    def evaluate(done: int) -> dict[str, float]:
+        return {"probe": 1.0}
+
+    monkeypatch.setattr(Ema, "swap", in_halves)
+    with pytest.raises(Interrupted):
+        train(tmp_path, evaluate=evaluate, optim={"checkpoint_every_s": 1e9, "evaluate_every": 4})
+    assert equal(train(tmp_path, evaluate=evaluate, optim={"evaluate_every": 4})[0], train()[0])
 
 
 def in_child(work: Callable[[], object]) -> int | None:
