@@ -17,7 +17,6 @@ from common.storage import write_text
 from pipelines.cluster.placement import (
     MODELS,
     PART_OF,
-    PRIORITY_LABEL,
     QUEUE_LABEL,
     SCRATCH,
     SETTINGS,
@@ -54,7 +53,7 @@ def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, 
         corpus: address of the artifact of prepare_corpus.
         clap: address of the artifact of pretrain_clap.
 
-    Raises ConfigError: the settings train nothing, or an address or number is wrong.
+    Raises ConfigError: the settings train nothing, or an address is wrong.
     """
     if plan.settings.optim is None or plan.settings.reuse is not None:
         raise ConfigError("these settings train no text-to-audio model; take PRESET=paper, or set pretrain_t2a.optim")
@@ -63,8 +62,6 @@ def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, 
             raise ConfigError(
                 f"{name}={uri}: expected the s3:// address of the artifact, as the page of a run shows it"
             )
-    if nodes < 1:
-        raise ConfigError(f"NODES={nodes}: expected at least 1")
     resources, version = profile.resources(STAGE), code_version(STAGE)
     quantities = {"cpu": resources.cpu, "memory": resources.memory}
     if resources.gpus:
@@ -99,11 +96,10 @@ def train_job(plan: PretrainT2APlan, profile: Profile, nodes: int, corpus: str, 
 
 
 def _environment(profile: Profile) -> list[dict[str, Any]]:
-    plain = environment(profile)
     settings = [("configMapKeyRef", profile.settings_config_map, name, name) for name in SETTINGS]
     keys = [("secretKeyRef", profile.store_secret, key, name) for key, name in STORE_KEYS.items()]
     return [
-        *({"name": name, "value": value} for name, value in plain.items()),
+        *({"name": name, "value": value} for name, value in environment(profile, STAGE).items()),
         *(
             {"name": name, "valueFrom": {kind: {"name": source, "key": key, "optional": True}}}
             for kind, source, key, name in (*settings, *keys)
@@ -124,11 +120,8 @@ def _pod(profile: Profile) -> dict[str, Any]:
     tolerations = (*profile.tolerations, *(profile.gpu_tolerations if gpus else ()))
     return {
         "metadata": {
-            "labels": {
-                **PART_OF,
-                "sidecar.istio.io/inject": "false",  # the nodes of a job find each other without one
-                **({PRIORITY_LABEL: profile.priority_class} if profile.priority_class else {}),
-            }
+            # The nodes of a job find each other without a sidecar.
+            "labels": {**PART_OF, "sidecar.istio.io/inject": "false"}
         },
         "spec": {
             "securityContext": {

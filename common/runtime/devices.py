@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from common.errors import ConfigError
 from common.log import get_logger
 
 if TYPE_CHECKING:
@@ -14,6 +16,22 @@ if TYPE_CHECKING:
     import torch
 
 log = get_logger("devices")
+
+GPUS = "SYNTHIO_GPUS"
+"""Variable with the number of GPUs that the cluster gave this task."""
+
+
+def check_gpus() -> None:
+    """Refuse to compute on a CPU beside GPUs that the cluster gave. Raises ConfigError: torch finds none of them."""
+    if os.environ.get(GPUS, "") in ("", "0"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"{GPUS}={os.environ[GPUS]}, but torch {torch.__version__} finds no GPU: build the images with a torch for "
+            "the node's driver (make images BUILD_ARGUMENTS='--build-arg TORCH=…'), or set gpus: 0 in the profile"
+        )
 
 
 def device() -> Literal["cuda", "cpu"]:

@@ -11,6 +11,7 @@ from typing import Any
 from common.contracts.base import write
 from common.errors import StorageError
 from common.log import event, get_logger
+from common.runtime.devices import check_gpus
 from common.runtime.record import RECORD, StageRecord, reason
 from common.runtime.split_guard import running_as
 from common.runtime.timing import Stopwatch, timing_models
@@ -73,7 +74,9 @@ def stage(
     empty, because KFP silently skips a missing one. However it ends, `stage.json` beside `metrics_path` says how.
     `inputs` are those that the stage always reads; see `Stage.verify`.
 
-    Raises StorageError: an input is missing or damaged, or an output is empty.
+    Raises:
+        ConfigError: the stage has GPUs that torch does not find.
+        StorageError: an input is missing or damaged, or an output is empty.
     """
     log, running, place = get_logger(name), Stage(name), Path(metrics_path).with_name(RECORD)
     event(
@@ -85,6 +88,7 @@ def stage(
         machine=platform.machine(),
     )
     try:
+        check_gpus()
         running.verify(inputs or {})
         for folder in outputs.values():
             Path(folder).mkdir(parents=True, exist_ok=True)

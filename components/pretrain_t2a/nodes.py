@@ -14,6 +14,7 @@ from accelerate import PartialState
 
 from common.config.t2a import PretrainT2APlan
 from common.errors import ConfigError
+from common.runtime.devices import check_gpus
 from common.runtime.split_guard import running_as
 from common.storage import cache_root, open_store, publish_dir
 from common.storage.artifacts import verify_artifact
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     """Fetch the artifacts and pretrain; runs in every process.
 
     Raises:
-        ConfigError: the settings train no model, or an address holds no artifact.
+        ConfigError: the settings train no model, an address holds no artifact, or torch finds no GPU.
         StorageError: an artifact is damaged.
     """
     parser = argparse.ArgumentParser(description=__doc__)
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     plan = PretrainT2APlan.model_validate(json.loads(options.config))
     if plan.settings.optim is None or plan.settings.reuse is not None:
         raise ConfigError("these settings train no text-to-audio model: there is nothing to do on several nodes")
+    check_gpus()
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     with state.local_main_process_first():
         corpus = _fetched(options.corpus, "corpus")

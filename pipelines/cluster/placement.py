@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.config.base import Frozen, parse_yaml
 from common.errors import ConfigError, unknown_name
+from common.runtime.devices import GPUS
 from common.storage.artifacts import PACK
 from components.catalogue import LOCAL_REGISTRY, STAGES, layer_of
 from pipelines.sources import ROOT, digest
@@ -228,12 +229,12 @@ def place(task: PipelineTask, stage: str, profile: Profile) -> PipelineTask:
             backoff_max_duration=f"{profile.retry.window_s(resources.timeout_s)}s",
         )
     _schedule(task, profile, resources)
-    _equip(task, profile, resources)
+    _equip(task, profile, stage)
     return task
 
 
-def environment(profile: Profile) -> dict[str, str]:
-    """Variables of every stage, whatever the config map holds; the network is used only for store and LLM."""
+def environment(profile: Profile, stage: str) -> dict[str, str]:
+    """Variables of a stage, whatever the config map holds; the network is used only for store and LLM."""
     return {
         "HF_HUB_OFFLINE": "1",
         # The image's HOME is on the root file system, which may be read-only; caches of libraries lie below it.
@@ -241,6 +242,7 @@ def environment(profile: Profile) -> dict[str, str]:
         "HF_HOME": MODELS if profile.model_cache == "claim" else f"{SCRATCH}/models",
         "SYNTHIO_CACHE": f"{SCRATCH}/synthio-cache",
         PACK: "1",
+        GPUS: str(profile.resources(stage).gpus),
     }
 
 
@@ -263,9 +265,10 @@ def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
         kubernetes.add_pod_label(task, key, value)
 
 
-def _equip(task: Any, profile: Profile, resources: Resources) -> None:
+def _equip(task: Any, profile: Profile, stage: str) -> None:
     from kfp import kubernetes
 
+    resources = profile.resources(stage)
     kubernetes.set_image_pull_policy(task, profile.image_pull_policy)
     if profile.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(profile.image_pull_secrets))
@@ -277,7 +280,7 @@ def _equip(task: Any, profile: Profile, resources: Resources) -> None:
         )
     if profile.model_cache == "claim":
         kubernetes.mount_pvc(task, pvc_name=profile.model_cache_claim, mount_path=MODELS)
-    for name, value in environment(profile).items():
+    for name, value in environment(profile, stage).items():
         task.set_env_variable(name, value)
     names = {name: name for name in SETTINGS}
     kubernetes.use_config_map_as_env(task, profile.settings_config_map, names, optional=True)

@@ -30,6 +30,7 @@ ENVIRONMENT = {
         "common/storage/s3_client.py",
         "common/captions/secrets.py",
     ),
+    "common/runtime/devices.py",
     *("pipelines/local/run.py", "pipelines/local/tasks.py"),
     *("pipelines/local/warm.py", "pipelines/local/warm_process.py"),
     *("pipelines/cluster/api.py", "contrib/nano/train.py"),

@@ -168,6 +168,8 @@ def test_every_stage_is_kept_off_the_hub_whatever_the_settings_hold(
         env = {pair["name"]: pair["value"] for pair in description["container"]["env"]}
         assert env["HF_HUB_OFFLINE"] == "1" and env["SYNTHIO_CACHE"].startswith("/tmp/")
         assert env["SYNTHIO_PACK_CLIPS"] == "1"
+        accelerator = description["container"]["resources"].get("accelerator", {})
+        assert env["SYNTHIO_GPUS"] == accelerator.get("resourceCount", "0")
         writable = {mount["mountPath"] for mount in settings[executor]["emptyDirMounts"]}
         assert env["HOME"] in writable, "the root file system may be read-only"
         claims = {mount["mountPath"]: mount["pvcNameParameter"] for mount in settings[executor].get("pvcMount", [])}

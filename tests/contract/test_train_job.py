@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from common.config.t2a import PretrainT2APlan
-from pipelines.cluster.placement import PRIORITY_LABEL, QUEUE_LABEL, environment, image, load_profile, profile_names
+from pipelines.cluster.placement import QUEUE_LABEL, environment, image, load_profile, profile_names
 from pipelines.commands import main
 from pipelines.sources import code_version
 
@@ -114,10 +114,11 @@ def test_a_node_gets_what_the_stage_gets_and_waits_in_the_same_queue(rendered: t
     limits = {"cpu": wanted.cpu, "memory": wanted.memory, profile.gpu_type: str(wanted.gpus)}
     assert trainer["resourcesPerNode"]["limits"] == limits and trainer["numProcPerNode"] == wanted.gpus
     plain = {pair["name"]: pair["value"] for pair in trainer["env"] if "value" in pair}
-    assert environment(profile).items() <= plain.items()
+    assert environment(profile, "pretrain_t2a").items() <= plain.items()
     taken = {pair["name"] for pair in trainer["env"] if "valueFrom" in pair}
     assert taken == {"SYNTHIO_STORE", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-    assert pod["metadata"]["labels"][PRIORITY_LABEL] == "urgent"
+    assert plain["SYNTHIO_GPUS"] == str(wanted.gpus)
+    assert "urgent" not in str(job), "Trainer lets no job set a priority"
     assert pod["spec"]["nodeSelector"] == {**profile.node_selector, **profile.gpu_node_selector}
     assert pod["spec"]["securityContext"]["runAsUser"] == 10001
     assert {mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]} == {

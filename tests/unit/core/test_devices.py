@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.errors import ConfigError
 from common.runtime import devices
 from common.runtime.devices import autocast, computes_bf16, device, has_bf16, tf32
+from common.runtime.stage import stage
 from tests.kit.gpu import pretend_gpu
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,6 +20,22 @@ def test_a_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (device(), has_bf16()) == ("cpu", False)
     pretend_gpu(monkeypatch)
     assert (device(), has_bf16()) == ("cuda", True)
+
+
+def test_a_stage_that_has_gpus_does_not_compute_on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def work() -> None:
+        with stage("train_classifier", {}, str(tmp_path / "metrics.json"), {}):
+            pass
+
+    for number in ("", "0"):
+        monkeypatch.setenv("SYNTHIO_GPUS", number)
+        work()
+    monkeypatch.setenv("SYNTHIO_GPUS", "2")
+    with pytest.raises(ConfigError, match=r"SYNTHIO_GPUS=2, but torch .* finds no GPU: build the images"):
+        work()
+    assert "finds no GPU" in (tmp_path / "stage.json").read_text()
+    pretend_gpu(monkeypatch)
+    work()
 
 
 def calls(name: str) -> list[tuple[str, ast.Call]]:
