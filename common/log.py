@@ -29,7 +29,7 @@ def get_logger(name: str) -> logging.Logger:
     root = logging.getLogger("synthio")
     if not root.handlers:
         handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s event=%(message)s", "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s event=%(message)s", "%FT%T%z"))
         folder = task_folder()
         if folder is not None:
             shown = logging.FileHandler(folder / EVENTS, encoding="utf-8", delay=True, errors="backslashreplace")

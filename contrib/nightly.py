@@ -57,25 +57,13 @@ def schedule(
         attempts=1,
     )
     new = str(made.recurring_run_id)
-    for old in _others(cluster, experiment_id, name, new):
+    found = cluster.ask(
+        lambda: client.list_recurring_runs(page_size=100, experiment_id=experiment_id, filter=with_name(name))
+    )
+    for old in {row.recurring_run_id for row in found.recurring_runs or []} - {made.recurring_run_id}:
         cluster.ask(lambda old=old: client.delete_recurring_run(old))  # type: ignore[misc]  # the loop's variable
     cluster.ask(lambda: client.enable_recurring_run(new))
     return new
-
-
-def _others(cluster: Cluster, experiment_id: str, name: str, new: str) -> list[str]:
-    found, token = [], ""
-    while True:
-        page = cluster.ask(
-            lambda token=token: cluster.client.list_recurring_runs(  # type: ignore[misc]  # the loop's variable
-                page_token=token, page_size=100, experiment_id=experiment_id, filter=with_name(name)
-            )
-        )
-        rows = page.recurring_runs or []
-        found += [row.recurring_run_id for row in rows if row.display_name == name and row.recurring_run_id != new]
-        token = page.next_page_token or ""
-        if not token:
-            return found
 
 
 def cells_of(text: str) -> list[dict[str, Any]]:

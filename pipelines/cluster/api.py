@@ -8,6 +8,7 @@ import json
 import os
 import re
 import ssl
+import sys
 import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -328,12 +329,15 @@ def submit(
     """
     run_id = cluster.start(cluster.version(pipeline, package), experiment, arguments)
     print(f"run: {cluster.url(run_id)}", flush=True)
-    status = 0
+    status, goes_on = 0, f"the run itself goes on: {cluster.url(run_id)}"
     if follow:
         try:
             status = cluster.follow(run_id, lambda line: print(line, flush=True), tasks=task_names(package))
         except SynthioError as error:
-            raise type(error)(f"{error}; the run itself goes on: {cluster.url(run_id)}") from error
+            raise type(error)(f"{error}; {goes_on}") from error
+        except KeyboardInterrupt as stopped:
+            print(f"no longer followed; {goes_on}", file=sys.stderr)
+            return getattr(stopped, "status", 130)
     if status and not fresh:
         print("if a task lacks an input that is gone from the store: the same command with FRESH=1 makes it anew")
     return status

@@ -254,15 +254,10 @@ def _schedule(task: Any, profile: Profile, resources: Resources) -> None:
     for key, value in {**profile.node_selector, **(profile.gpu_node_selector if gpus else {})}.items():
         kubernetes.add_node_selector(task, key, value)
     for toleration in (*profile.tolerations, *(profile.gpu_tolerations if gpus else ())):
-        kubernetes.add_toleration(
-            task, key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
-        )
-    if profile.priority_class:
-        kubernetes.add_pod_label(task, PRIORITY_LABEL, profile.priority_class)
-    if profile.queue:
-        kubernetes.add_pod_label(task, QUEUE_LABEL, profile.queue)
-    for key, value in PART_OF.items():
-        kubernetes.add_pod_label(task, key, value)
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    for key, label in {**PART_OF, PRIORITY_LABEL: profile.priority_class, QUEUE_LABEL: profile.queue}.items():
+        if label:
+            kubernetes.add_pod_label(task, key, label)
 
 
 def _equip(task: Any, profile: Profile, stage: str) -> None:

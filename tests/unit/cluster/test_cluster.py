@@ -16,6 +16,7 @@ from common.errors import ConfigError
 from contrib.nightly import CRON, schedule
 from pipelines.cluster.api import Cluster, Connection, version_name
 from pipelines.commands import main
+from pipelines.local.tasks import Stopped
 from tests.kit.once import Compiled
 from tests.unit.cluster.stub import TOKEN, Stub, connect, serving
 
@@ -282,6 +283,20 @@ def test_who_can_follow_no_longer_is_told_that_the_run_goes_on(
         "set KFP_TOKEN to a valid token" in said
         and f"the run itself goes on: {stub.url}/#/runs/details/{run_id}" in said
     )
+
+
+@pytest.mark.parametrize(("signal", "status"), [(KeyboardInterrupt(), 130), (Stopped(15), 143)])
+def test_who_stops_following_is_not_told_to_start_the_run_again(
+    stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, signal: BaseException, status: int
+) -> None:
+    def stopped(*arguments: object, **options: object) -> int:
+        raise signal
+
+    monkeypatch.setenv("KFP_HOST", stub.url)
+    monkeypatch.setattr(Cluster, "follow", stopped)
+    assert main(["run-pipeline", "--preset", "smoke", "--seeds", "1", "--follow"]) == status
+    told = capsys.readouterr().err
+    assert "the run itself goes on" in told and "the same command" not in told
 
 
 def test_a_published_dataset_goes_to_the_cluster_by_its_name_and_files_of_this_machine_do_not(

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,7 +141,8 @@ def test_the_terminal_shows_events_and_standard_output_the_rest(
     watched.end(0)
     assert terminal.getvalue() == "  align_t2a: kept step=3 why='ä b'\n"
     said = capsys.readouterr().out
-    assert said.startswith("noise of kfp\n") and said.endswith(" INFO synthio.align_t2a event=kept step=3 why='ä b'\n")
+    line = r"noise of kfp\n\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} INFO synthio.align_t2a event=kept step=3 why='ä b'\n"
+    assert re.fullmatch(line, said), "a log of days tells the day, and is compared with those of other machines"
 
 
 def test_only_the_start_of_kfps_executor_is_replaced() -> None:
