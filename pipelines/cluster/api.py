@@ -227,9 +227,10 @@ class Cluster:
                 return conflict()
             raise self._refused(error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            begun = "" if attempts is None else "look in the UI whether it began all the same, "
             raise StorageError(
                 f"no answer from {self.connection.host} after {attempts or self.connection.attempts} attempts "
-                f"({type(error).__name__}); check KFP_HOST, the port-forward and the network, then run it again"
+                f"({type(error).__name__}); check KFP_HOST, the port-forward and the network, {begun}then run it again"
             ) from error
 
     def _refused(self, error: Any) -> ConfigError:

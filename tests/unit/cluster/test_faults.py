@@ -75,13 +75,20 @@ def test_a_server_that_never_answers_is_given_up_after_the_attempts(stub: Stub) 
         cluster.experiment("demo")
 
 
-def test_starting_a_run_is_never_sent_twice(stub: Stub, package: Path) -> None:
-    cluster = connect(stub)
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [(500, ConfigError, "500"), ("hang", StorageError, "1 attempts.*whether it began all the same, then")],
+)
+def test_starting_a_run_is_never_sent_twice(
+    stub: Stub, package: Path, fault: int | str, kind: type[Exception], said: str
+) -> None:
+    cluster = connect(stub, timeout_s=0.5)
+    stub.hang_s = 0.8
     pipeline = cluster.version("synthio", package)
     cluster.experiment("demo")
     before = len([1 for method, path, _ in stub.requests if (method, path) == ("POST", "/runs")])
     asked = cluster.experiment
-    cluster.experiment = lambda name: (asked(name), stub.faults.append(500))[0]  # type: ignore[method-assign, func-returns-value]
-    with pytest.raises(ConfigError, match="500"):
+    cluster.experiment = lambda name: (asked(name), stub.faults.append(fault))[0]  # type: ignore[method-assign, func-returns-value]
+    with pytest.raises(kind, match=said):
         cluster.start(pipeline, "demo", {})
     assert len([1 for method, path, _ in stub.requests if (method, path) == ("POST", "/runs")]) == before + 1
