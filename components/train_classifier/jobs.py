@@ -254,11 +254,11 @@ def fit_head(
     good features apart before it has learnt anything. Every method starts from the same head. The loss of `validation`
     chooses among `inverse_penalties` (scikit-learn's C); without it the middle one is taken.
     """
-    labels, multi_label = len(classifier.labels), classifier.multi_label
+    multi_label = classifier.multi_label
 
     def heard(clips: Examples, count: int) -> tuple[np.ndarray, np.ndarray]:
-        truth = np.eye(labels)[clips.labels] if clips.targets is None else clips.targets.astype(np.float64)
-        return embeddings(classifier, [variants[0] for variants in clips.features[:count]]), truth[:count]
+        clean = [variants[0] for variants in clips.features[:count]]
+        return embeddings(classifier, clean), clips.matrix(len(classifier.labels))[:count]
 
     features, targets = heard(examples, gold_clips)
     fitted = [fit_logistic(features, targets, np.ones(gold_clips), c, multi_label) for c in inverse_penalties]

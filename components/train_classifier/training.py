@@ -18,10 +18,10 @@ from common.classifier.augmentation import CLEAN, draw_conditions, spec_augment
 from common.classifier.features import FrontEnd, LogMel, random_window_features
 from common.classifier.inference import feature_logits, probabilities
 from common.classifier.model import Classifier
-from common.classifier.scores import accuracy, macro_f1, multi_label_macro_f1, multi_label_map
 from common.config.base import OptimConfig
 from common.config.classifier import RecordingConfig, SpecAugmentConfig
 from common.errors import ConfigError
+from common.learners.calibration import validation_figures
 from common.storage.checkpoints import Checkpoints
 from common.training import LossFunction, Part, fit
 from components.train_classifier.budget import Budget
@@ -46,6 +46,10 @@ class Examples:
     def truth(self, indices: np.ndarray) -> Tensor:
         """Targets for `example_losses`: (B,) label ids, or (B, labels) where clips have several labels."""
         return torch.from_numpy((self.labels if self.targets is None else self.targets)[indices])
+
+    def matrix(self, labels: int) -> np.ndarray:
+        """(clips, labels) float64, 1 where a clip has the label."""
+        return np.eye(labels)[self.labels] if self.targets is None else self.targets.astype(np.float64)
 
 
 def example_losses(logits: Tensor, truth: Tensor) -> Tensor:
@@ -128,25 +132,11 @@ def draw_windows(
     return torch.stack(windows)
 
 
-def validation_figures(classifier: Classifier, validation: Examples) -> dict[str, float]:
-    """Compute `val_loss`, `val_macro_f1`, and `val_accuracy` (or `val_map` for several labels) of unaugmented clips."""
-    logits = feature_logits(classifier, [variants[0] for variants in validation.features]).cpu()
-    if validation.targets is not None:
-        scores = probabilities(logits.numpy(), multi_label=True)
-        return {
-            "val_map": multi_label_map(validation.targets, scores),
-            "val_macro_f1": multi_label_macro_f1(validation.targets, scores),
-            "val_loss": float(
-                nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(validation.targets))
-            ),
-        }
-    truth = validation.labels
-    predicted = logits.argmax(dim=1).numpy()
-    return {
-        "val_accuracy": accuracy(truth, predicted),
-        "val_macro_f1": macro_f1(truth, predicted),
-        "val_loss": float(nn.functional.cross_entropy(logits, torch.from_numpy(truth))),
-    }
+def figures_of(classifier: Classifier, validation: Examples) -> dict[str, float]:
+    """`validation_figures` of unaugmented clips."""
+    logits = feature_logits(classifier, [variants[0] for variants in validation.features]).cpu().numpy()
+    multi_label = classifier.multi_label
+    return validation_figures(probabilities(logits, multi_label), validation.matrix(logits.shape[1]), multi_label)
 
 
 def selection_figure(select_by: str | None, multi_label: bool) -> str:
@@ -208,7 +198,7 @@ def train(
         seed=seed,
         name=NAME,
         checkpoints=checkpoints,
-        evaluate=None if validation is None else lambda _: validation_figures(classifier, validation),
+        evaluate=None if validation is None else lambda _: figures_of(classifier, validation),
         best=None if validation is None else lambda rows: int(best_row(rows, select_by)["step"]),
     )
     classifier.model.eval()

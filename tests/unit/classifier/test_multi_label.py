@@ -11,7 +11,7 @@ from common.classifier.model import Classifier, load_classifier, save_classifier
 from common.classifier.scores import multi_label_macro_f1, multi_label_map
 from common.config.base import OptimConfig
 from components.train_classifier.budget import make_budget
-from components.train_classifier.training import Examples, example_losses, train, validation_figures
+from components.train_classifier.training import Examples, example_losses, figures_of, train
 
 OPTIM = OptimConfig(steps=120, batch_size=8, learning_rate=5e-3, record_every=30, evaluate_every=30)
 
@@ -66,4 +66,4 @@ def test_every_label_of_a_clip_is_learned(classifier: Classifier, tmp_path) -> N
     save_classifier(fresh, tmp_path)
     again = load_classifier(tmp_path)
     assert again.multi_label and not classifier.multi_label
-    assert validation_figures(again, validation)["val_map"] == result["val_map"]
+    assert figures_of(again, validation)["val_map"] == result["val_map"]

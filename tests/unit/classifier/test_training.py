@@ -18,14 +18,7 @@ from common.storage import open_store
 from common.storage.checkpoints import Checkpoints
 from common.training import WHOLE, Part
 from components.train_classifier.budget import Budget, make_budget
-from components.train_classifier.training import (
-    Examples,
-    batch_loss,
-    best_row,
-    selection_figure,
-    train,
-    validation_figures,
-)
+from components.train_classifier.training import Examples, batch_loss, best_row, figures_of, selection_figure, train
 from tests.kit.examples import examples
 
 OPTIM = OptimConfig(steps=90, batch_size=8, learning_rate=5e-3, record_every=5, evaluate_every=15)
@@ -68,7 +61,7 @@ def test_shuffled_labels_give_chance(train_once: Callable[..., Any]) -> None:
     accuracies = []
     for seed in range(4):
         model, _ = train_once(examples(6, seed, shuffled=True), None)
-        accuracies.append(validation_figures(model, examples(40, 100))["val_accuracy"])
+        accuracies.append(figures_of(model, examples(40, 100))["val_accuracy"])
     assert np.mean(accuracies) < 1 / 3 + 0.25
 
 
@@ -89,16 +82,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     data, validation = examples(6, 0), examples(10, 1)
     whole, figures = train_once(data, validation)
     monkeypatch.setattr(f"{__name__}.OPTIM", OPTIM.model_copy(update={"checkpoint_every_s": 1e-9}))
-    real, calls = training.accuracy, 0
+    real, calls = training.validation_figures, 0
 
-    def dies(truth: np.ndarray, predicted: np.ndarray) -> float:
+    def dies(probabilities: np.ndarray, targets: np.ndarray, multi_label: bool) -> dict[str, float]:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return real(truth, predicted)
+        return real(probabilities, targets, multi_label)
 
-    monkeypatch.setattr(training, "accuracy", dies)
+    monkeypatch.setattr(training, "validation_figures", dies)
     with pytest.raises(KeyboardInterrupt):
         train_once(data, validation, checkpoints=Checkpoints(open_store(tmp_path)))
     assert list(tmp_path.glob("step-*"))
@@ -121,7 +114,7 @@ def test_the_model_ends_with_the_weights_of_its_best_row(train_once: Callable[..
     validation = examples(10, 1)
     model, result = train_once(examples(6, 0), validation)
     assert result["best_step"] == best_row(result["curve"], "accuracy")["step"] < OPTIM.steps
-    measured = validation_figures(model, validation)
+    measured = figures_of(model, validation)
     assert measured == {key: result[key] for key in measured}
 
 
@@ -165,16 +158,16 @@ def test_training_in_bf16_learns_and_goes_on_after_a_kill_to_the_same_weights(
     assert all(value.dtype == torch.float32 for value in weights(whole).values())
     in_fp32, _ = train_once(data, validation)
     assert any(not torch.equal(value, weights(in_fp32)[key]) for key, value in weights(whole).items())
-    real, calls = training.macro_f1, 0
+    real, calls = training.validation_figures, 0
 
-    def dies(truth: np.ndarray, predicted: np.ndarray) -> float:
+    def dies(probabilities: np.ndarray, targets: np.ndarray, multi_label: bool) -> dict[str, float]:
         nonlocal calls
         calls += 1
         if calls == 4:
             raise KeyboardInterrupt
-        return real(truth, predicted)
+        return real(probabilities, targets, multi_label)
 
-    monkeypatch.setattr(training, "macro_f1", dies)
+    monkeypatch.setattr(training, "validation_figures", dies)
     with pytest.raises(KeyboardInterrupt):
         train_once(data, validation, optim=optim, checkpoints=Checkpoints(open_store(tmp_path)))
     resumed, repeated = train_once(data, validation, optim=optim, checkpoints=Checkpoints(open_store(tmp_path)))
