@@ -7,7 +7,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method
 from common.contracts.evaluation import DeliveredScores, Distances, Evaluation, HeldOut, Leaks, Oracle
-from common.contracts.training import DeliveredModel, Failure, Member
+from common.contracts.training import DeliveredModel, Failure
 from common.errors import DataError
 from common.learners.calibration import best_of, blended
 from common.models.registry import exposure_sentences
@@ -56,16 +56,11 @@ def evaluate(
         raise DataError(f"the delivered classifier could not be evaluated: {failed[DELIVERED_MODEL]}")
     seed = derive_seed(plan.replicates[0], "evaluate_classifier")
     predictions: Predictions = {}
-    for (method, replicate), task in inputs.predict.items():
-        if (method, replicate) not in failed:
-            predictions.setdefault(method, {})[replicate] = predicted(task)
-    for (name, replicate), members in inputs.blends.items():
-        made = _blended(inputs, inputs.predict, name, replicate, members, failed)
-        if made is not None:
-            predictions.setdefault(name, {})[replicate] = made
+    for (name, replicate), heard in _answers(inputs, inputs.predict, failed).items():
+        predictions.setdefault(name, {})[replicate] = heard
     if not predictions.keys() & plan.methods.keys():
         raise DataError("no classifier could be evaluated; see failures.json of train_classifier and the log above")
-    thresholds = _thresholds(inputs, predictions, failed, plan.replicates[0])
+    thresholds = _thresholds(inputs, failed, plan.replicates[0])
     records = inputs.test.records
     truth = inputs.truth(records)
     embeddings = {name: embedded(tasks) for name, tasks in inputs.embed.items()}
@@ -102,38 +97,28 @@ def evaluate(
     return evaluation.rounded(), predictions
 
 
-def _blended(
-    inputs: Inputs,
-    tasks: Mapping[Key, PredictTask],
-    name: str,
-    replicate: int,
-    members: Sequence[Member],
-    failed: Mapping[Key, str],
-) -> NDArray[np.float64] | None:
-    """Weighted mean of the members' probabilities; None where one has none."""
-    _, method = learner_and_method(name)
-    heard = []
-    for member in members:
-        key = (model_name(member.learner, method), replicate)
-        if key not in tasks or key in failed:
-            return None
-        heard.append((predicted(tasks[key]), member))
-    return blended(heard, inputs.gold.multi_label)
+def _answers(
+    inputs: Inputs, tasks: Mapping[Key, PredictTask], failed: Mapping[Key, str]
+) -> dict[Key, NDArray[np.float64]]:
+    """Probabilities of each model with a finished task, and of each blend of which no member failed."""
+    answers = {key: predicted(task) for key, task in tasks.items() if key not in failed}
+    for (name, replicate), members in inputs.blends.items():
+        _, method = learner_and_method(name)
+        keys = [(model_name(member.learner, method), replicate) for member in members]
+        if all(key in answers for key in keys):
+            heard = [(answers[key], member) for key, member in zip(keys, members, strict=True)]
+            answers[name, replicate] = blended(heard, inputs.gold.multi_label)
+    return answers
 
 
-def _thresholds(inputs: Inputs, predictions: Predictions, failed: Mapping[Key, str], first: int) -> dict[Key, float]:
+def _thresholds(inputs: Inputs, failed: Mapping[Key, str], first: int) -> dict[Key, float]:
     """Threshold per model of a multi-label dataset, chosen on its validation clips; zero-shot on `first`'s."""
     if not inputs.gold.multi_label:
         return {}
     found = {
-        (method, replicate): choose_threshold(inputs.truth(task.clips.records), predicted(task))
-        for (method, replicate), task in inputs.validate.items()
-        if replicate in predictions.get(method, {})
+        (name, replicate): choose_threshold(inputs.truth(inputs.gold.val(replicate)), heard)
+        for (name, replicate), heard in _answers(inputs, inputs.validate, failed).items()
     }
-    for (name, replicate), members in inputs.blends.items():
-        heard = _blended(inputs, inputs.validate, name, replicate, members, failed)
-        if heard is not None and replicate in predictions.get(name, {}):
-            found[name, replicate] = choose_threshold(inputs.truth(inputs.gold.val(replicate)), heard)
     validation = {clip.clip_id for clip in inputs.gold.val(first)}
     records = inputs.sets["gold"].records
     places = [place for place, clip in enumerate(records) if clip.clip_id in validation]
