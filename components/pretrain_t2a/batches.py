@@ -30,15 +30,13 @@ class Clips:
     ids: Tensor
     mask: Tensor
     durations_s: Tensor
-    captions: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def rows(self, index: Tensor) -> Clips:
         """Select clips by index."""
-        captions = tuple(self.captions[i] for i in index.tolist())
-        return Clips(self.latents[index], self.ids[index], self.mask[index], self.durations_s[index], captions)
+        return Clips(self.latents[index], self.ids[index], self.mask[index], self.durations_s[index])
 
 
 def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips]:
@@ -53,10 +51,9 @@ def group_by_length(clips: Iterable[CorpusLatent], tokenizer: Any) -> list[Clips
 
 def stack(clips: Sequence[CorpusLatent], tokenizer: Any) -> Clips:
     """Stack clips of equal latent length and tokenise their captions."""
-    captions = tuple(clip.caption for clip in clips)
-    ids, mask = tokenize(tokenizer, captions)
+    ids, mask = tokenize(tokenizer, [clip.caption for clip in clips])
     latents = torch.from_numpy(np.stack([clip.latent for clip in clips]).astype(np.float32))
-    return Clips(latents, ids, mask, torch.tensor([clip.duration_s for clip in clips], dtype=torch.float32), captions)
+    return Clips(latents, ids, mask, torch.tensor([clip.duration_s for clip in clips], dtype=torch.float32))
 
 
 class Batch(NamedTuple):
@@ -168,6 +165,9 @@ class LatentStream:
         batch_size: over all processes together.
         steps: nothing is prefetched beyond them.
 
+    Attributes:
+        longest: latent length of the longest clip.
+
     Raises DataError: there are no clips, or the corpus is larger than the buffer and states no latent lengths.
     """
 
@@ -189,15 +189,11 @@ class LatentStream:
             raise DataError(NO_LATENTS)
         lengths = _lengths(corpus, self._shards, self.clips <= buffer_clips)
         self.plan = Plan(lengths, batch_size, seed, buffer_clips)
+        self.longest = max(length for shard in lengths for length in shard)
         self._batch_size = batch_size
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="latents")
         self._number, self._group = -1, Group()
         self._ahead: tuple[int, Future[Group]] | None = None
-
-    @property
-    def lengths(self) -> list[int]:
-        """Latent lengths in the first group, shortest first."""
-        return list(self.plan.counts(0))
 
     def batch(self, step: int, part: Part) -> tuple[Clips, int]:
         """Clips of one part of a step's batch, and the batch size over all parts."""

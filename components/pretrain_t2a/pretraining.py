@@ -268,9 +268,8 @@ def _check_same(found: Any, expected: Any, where: Path) -> None:
 
 
 def _check_window(stream: LatentStream, backend: T2ABackend) -> None:
-    longest = max(stream.lengths)
-    if longest > backend.max_frames:
+    if stream.longest > backend.max_frames:
         raise DataError(
-            f"the corpus has latents of {longest} frames, the network's window is {backend.max_frames} "
+            f"the corpus has latents of {stream.longest} frames, the network's window is {backend.max_frames} "
             f"({backend.window_s:.2f} s): raise pretrain_t2a.transformer.window_s, or lower prepare_corpus.durations_s"
         )

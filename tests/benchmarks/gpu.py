@@ -113,7 +113,7 @@ class Ready:
         self._backend, self._size, self._on_the_fly = backend, size, on_the_fly
         ids = torch.ones(size, 64, dtype=torch.long)
         latents = torch.randn(size, backend.latent_channels, backend.max_frames)
-        self._clips = Clips(latents, ids, torch.ones_like(ids), torch.full((size,), backend.window_s), ("a",) * size)
+        self._clips = Clips(latents, ids, torch.ones_like(ids), torch.full((size,), backend.window_s))
 
     def batch(self, step: int, part: Part) -> tuple[Clips, int]:
         """The same clips at each step."""

@@ -148,9 +148,7 @@ def _on_gpu() -> Figure:
     frames, channels = backend.max_frames, backend.latent_channels
     size = optim.batch_size
     ids = torch.ones(size, 128, dtype=torch.long)
-    clips = Clips(
-        torch.randn(size, channels, frames), ids, torch.ones_like(ids), torch.full((size,), 10.0), ("a",) * size
-    )
+    clips = Clips(torch.randn(size, channels, frames), ids, torch.ones_like(ids), torch.full((size,), 10.0))
 
     class Ready:
         def batch(self, step: int, part: Part) -> tuple[Clips, int]:

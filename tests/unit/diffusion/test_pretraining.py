@@ -201,6 +201,17 @@ def test_clips_longer_than_the_window_are_refused(codec, tokenizer, clips):
         pretrain(ListShards(rows), rows, backend, config, train_text_encoder=True, seed=0)
 
 
+def test_a_clip_longer_than_the_window_is_refused_in_whatever_shard_it_is(codec, tokenizer):
+    rows = [latent(i, np.zeros((48, 16), np.float32)) for i in range(32)]
+    longer = [latent(32, np.zeros((48, 40), np.float32))]
+    optim = OptimConfig(steps=1, batch_size=4, learning_rate=1e-3)
+    config = tiny_config().model_copy(update={"optim": optim, "buffer_clips": 16})
+    for seed in range(4):
+        backend = build_pipeline(config, codec, tokenizer, 0)
+        with pytest.raises(DataError, match="latents of 40 frames"):
+            pretrain(ListShards(rows + longer), rows[:4], backend, config, train_text_encoder=True, seed=seed)
+
+
 def test_training_goes_through_more_shards_than_fit_in_memory(codec, tokenizer, clips):
     settings = {"buffer_clips": 16}
     first, record = trained(codec, tokenizer, clips, settings=settings)
