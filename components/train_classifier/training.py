@@ -133,10 +133,11 @@ def draw_windows(
 
 
 def figures_of(classifier: Classifier, validation: Examples) -> dict[str, float]:
-    """`validation_figures` of unaugmented clips."""
-    logits = feature_logits(classifier, [variants[0] for variants in validation.features]).cpu().numpy()
-    multi_label = classifier.multi_label
-    return validation_figures(probabilities(logits, multi_label), validation.matrix(logits.shape[1]), multi_label)
+    """`validation_figures` of unaugmented clips, with a loss whose probabilities are not cut off."""
+    logits = feature_logits(classifier, [variants[0] for variants in validation.features]).cpu()
+    several = validation.targets is not None
+    figures = validation_figures(probabilities(logits.numpy(), several), validation.matrix(logits.shape[1]), several)
+    return {**figures, "val_loss": float(example_losses(logits, validation.truth(np.arange(len(logits)))).mean())}
 
 
 def selection_figure(select_by: str | None, multi_label: bool) -> str:

@@ -183,3 +183,16 @@ def test_figures_to_choose_by_are_those_of_the_clips() -> None:
         selection_figure("accuracy", multi_label=True)
     with pytest.raises(ConfigError, match=r"'map'.*one label.*accuracy, macro_f1"):
         selection_figure("map", multi_label=False)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_loss_on_validation_tells_certain_mistakes_apart(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    targets = np.array([[0, 1, 0]], np.float32) if several else None
+    validation = Examples([[torch.zeros(1, 1)]], np.array([1]), targets)
+    found = []
+    for wrong in (20.0, 40.0):
+        monkeypatch.setattr(training, "feature_logits", lambda *_, wrong=wrong: torch.tensor([[wrong, 0.0, -90.0]]))
+        found.append(figures_of(classifier, validation)["val_loss"])
+    assert found[1] > found[0] + 5
