@@ -127,6 +127,17 @@ def test_captions_labels_sources_and_warnings_are_escaped(page: str) -> None:
     assert "猫" in page and "siren é" in page
 
 
+def test_a_label_without_spaces_is_broken_and_one_from_right_to_left_moves_no_number(page: str) -> None:
+    """Otherwise a long label widens the page beyond the window, and `כלב 2 accepted` is shown with the 2 before it."""
+    broken = re.search(r"\n([^{}]+) { overflow-wrap: anywhere; }", page)
+    assert broken and {"p", "li", "summary", "figcaption", "blockquote"} <= set(broken[1].split(", "))
+    summaries = re.findall(r'<details class="group"[^>]*><summary>(.*?) <span', page)
+    heard = re.findall(r"(?:mistakes: |; )(\S[^;]*) heard as (.*?) \(", page)
+    for text in [*summaries, *(label for pair in heard for label in pair)]:
+        assert re.fullmatch(r"<bdi>[^<]+</bdi>", text)
+    assert summaries and heard
+
+
 def test_every_element_is_closed_every_id_is_single_and_every_link_has_a_target(page: str) -> None:
     found = Page(page)
     assert found.open == []
