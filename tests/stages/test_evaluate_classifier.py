@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import ClapModel, ClapProcessor, pipeline
 
@@ -235,17 +237,30 @@ def test_the_delivered_classifier_opens_and_its_card_says_what_it_is(
     assert "CC0-1.0" in card and "| this model |" in card
 
 
-def test_a_delivered_transformer_loads_in_the_plain_pipeline(world: World, tmp_path: Path) -> None:
+def test_a_delivered_transformer_loads_in_the_plain_pipeline(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.rmtree(world.classifiers / "delivered")
     shutil.copytree(world.classifiers / "gold" / "0", world.classifiers / "delivered")
     write(world.classifiers / "delivered.json", delivery("ast", "gold"))
     evaluate(world, tmp_path / "out")
     folder = tmp_path / "out" / "classifier"
     classify = pipeline("audio-classification", model=str(folder))
-    answers = classify(clap_sound(CLAP_LABELS[0], np.random.default_rng(1)), top_k=3)
+    sound = clap_sound(CLAP_LABELS[0], np.random.default_rng(1))
+    answers = classify(sound, top_k=3)
     assert {answer["label"] for answer in answers} == set(CLAP_LABELS)
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "pipeline_tag" in card and "transformers import pipeline" in card
+    assert "pipeline_tag" in card
+    # The card's own lines work as they stand, on a stereo file of another rate and without ffmpeg.
+    stereo = np.repeat(sound[:, None], 2, axis=1)
+    soundfile.write(tmp_path / "recording.wav", stereo, 2 * classify.feature_extractor.sampling_rate)
+    lines = card.split("```python\n")[1].split("```")[0].replace("<this folder>", str(folder))
+    (tmp_path / "card.py").write_text(lines.replace("\nclassify(", "\ntold = classify("), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    names = runpy.run_path("card.py")
+    assert {answer["label"] for answer in names["told"]} == set(CLAP_LABELS)
+    assert len(names["samples"]) == pytest.approx(len(sound) / 2, abs=1)
 
 
 def test_oracle_and_distances_cover_vanilla_and_every_recipe(evaluated: tuple[dict[str, Any], Path]) -> None:
