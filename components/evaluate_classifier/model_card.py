@@ -108,7 +108,7 @@ def _metadata(dataset: Dataset, figure: str, value: float, transformers: bool) -
 
 
 def _inline(text: str) -> str:
-    return "".join("\\" + c if c in "\\`*_[]<>|#" else c for c in " ".join(text.split()))
+    return "".join("\\" + c if c in "\\`*_[]<>|#~" else c for c in " ".join(text.split()))
 
 
 def _percent(value: float) -> str:

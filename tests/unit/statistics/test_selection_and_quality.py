@@ -99,6 +99,12 @@ def test_the_model_card_tells_the_peak_that_the_pipeline_needs() -> None:
     assert "abs(samples)" not in card_of({}, transformers=True)
 
 
+def test_labels_are_no_markup_in_the_model_card() -> None:
+    figures = {"confusion": [[1, 0], [0, 1]], "recall": [1.0, 1.0]}
+    card = card_of({"labels": ["~~a|b~~", "*c* <i>"]}, delivered=figures, transformers=True)
+    assert r"|  | \~\~a\|b\~\~ | \*c\* \<i\> |" in card
+
+
 def mistaken(classes: int) -> str:
     """The card of a run in which only the first class is mistaken, for each other one more often than for the next."""
     names = [f"class {k:02d}" for k in range(classes)]
