@@ -60,7 +60,9 @@ def schedule(
     found = cluster.ask(
         lambda: client.list_recurring_runs(page_size=100, experiment_id=experiment_id, filter=with_name(name))
     )
-    for old in {row.recurring_run_id for row in found.recurring_runs or []} - {made.recurring_run_id}:
+    # A server that knows no such filter must not cost other schedules.
+    same = {row.recurring_run_id for row in found.recurring_runs or [] if row.display_name == name}
+    for old in same - {made.recurring_run_id}:
         cluster.ask(lambda old=old: client.delete_recurring_run(old))  # type: ignore[misc]  # the loop's variable
     cluster.ask(lambda: client.enable_recurring_run(new))
     return new
