@@ -52,6 +52,7 @@ class DatasetSpec(Frozen):
     pushed: Text | None = Field(
         None, pattern=r"^(file|s3)://.+/lists/[0-9a-f]{64}\.json$", description="by `make push-data`"
     )
+    given: Text | None = Field(None, exclude=True, description="place that the user named, set by a command")
     domain: Text = Field("sounds", min_length=1, max_length=80, description="what the clips are, for captions")
     test: float | Literal["split"] | None = Field(None, description="the column, or a fraction (default 0.2)")
     test_folds: tuple[int, ...] = Field((), description="of a dataset in folds: those of the test split")

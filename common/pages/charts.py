@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from markupsafe import Markup, escape
 
 from common.contracts.evaluation import Range
+from common.pages.direction import isolated
 from common.pages.numbers import number
 
 WIDTH, HEIGHT = 320, 190
@@ -65,7 +66,7 @@ def histogram(
                 y = _TOP + _BOX[1] * (1 - (count + under) / top)
                 bars += f'<rect class="{kind}" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"/>'
     bars += "".join(_mark(_LEFT + _BOX[0] * place(value, domain) / 100) for value in thresholds)
-    words = f"{label}: {len(accepted)} accepted, {len(rejected)} rejected, by {axis}"
+    words = f"{isolated(label)}: {len(accepted)} accepted, {len(rejected)} rejected, by {axis}"
     ticks = [(_LEFT, _tick(domain[0])), (WIDTH - _RIGHT, _tick(domain[1]))]
     return _chart(words, bars, ticks, (0.0, float(top)), axis, "clips")
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.pages import charts, numbers
+from common.pages.direction import isolated
 
 HERE = Path(__file__).parent
 
@@ -35,6 +36,7 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] = {}, **var
         "between": numbers.between,
         "duration": numbers.duration,
         "narrow": _narrow(str),
+        "isolated": isolated,
         **filters,
     }
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from common.config.dataset import DeclaredUse, LicensedPart
 from common.config.learners import BLEND, find_learner
 from common.contracts.evaluation import DeliveredScores, Evaluation
 from common.contracts.gold import Dataset
+from common.pages.direction import isolated
 from common.study.comparisons import FIGURES
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
@@ -108,7 +109,7 @@ def _metadata(dataset: Dataset, figure: str, value: float, transformers: bool) -
 
 
 def _inline(text: str) -> str:
-    return "".join("\\" + c if c in "\\`*_[]<>|#~" else c for c in " ".join(text.split()))
+    return isolated("".join("\\" + c if c in "\\`*_[]<>|#~" else c for c in " ".join(text.split())))
 
 
 def _percent(value: float) -> str:

@@ -54,7 +54,7 @@ def run(
         "dataset": {"name": spec.name, "domain": spec.domain, "licence": spec.licence},
         "n": clips,
         "command": _command(
-            spec.name if spec.name in dataset_names() else f"{spec.name}.yaml",
+            spec.given or (spec.name if spec.name in dataset_names() else f"{spec.name}.yaml"),
             preset,
             n,
             methods,
@@ -83,5 +83,5 @@ def _command(
         "LLM_ENDPOINT": endpoint,
         "OVERRIDES": overrides,
     }
-    parts = [f"make run-pipeline DATASET={dataset} PRESET={preset} SEEDS={replicates}"]
+    parts = [f"make run-pipeline DATASET={quote(dataset)} PRESET={preset} SEEDS={replicates}"]
     return " ".join([*parts, *(f"{name}={quote(value)}" for name, value in given.items() if value)])

@@ -27,6 +27,7 @@ from common.contracts.report import (
     Writing,
 )
 from common.contracts.training import Failure
+from common.pages.direction import isolated
 from common.records.text import normalize_label
 from common.storage.hashing import hash_json
 from components.report.acoustics import acoustics
@@ -182,7 +183,7 @@ def empty_cautions(empty: Sequence[EmptyClass]) -> list[str]:
     """One sentence on classes without an accepted clip; empty when every class has some."""
     if not empty:
         return []
-    labels = sorted({row.label for row in empty})
+    labels = [isolated(label) for label in sorted({row.label for row in empty})]
     lost = ", ".join(str(replicate) for replicate in sorted({row.seed for row in empty}))
     shown = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
     return [

@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
+        # Bars of transformers while it loads a model tell nothing; those of downloads do.
+        if name != "fetch-models":
+            os.environ.setdefault("TQDM_DISABLE", "1")
         place = f"contrib.{_CONTRIB[name]}" if name in _CONTRIB else f"pipelines.commands.{name.replace('-', '_')}"
         command = importlib.import_module(place)
         parser = _Parser(prog=f"make {name}", description=command.__doc__)

@@ -16,13 +16,21 @@ from common.config.dataset import DatasetSpec
 from common.config.methods import resolve_methods
 from common.config.run import RunConfig, load_preset, with_llm_endpoint, with_reused_t2a
 from common.datasets.listing import is_here, where_to_get
-from common.datasets.registry import check_training_clips, dataset_names, fingerprint, pushed_copy, resolve_dataset
+from common.datasets.registry import (
+    check_training_clips,
+    corpus_id_files,
+    dataset_names,
+    fingerprint,
+    pushed_copy,
+    resolve_dataset,
+)
 from common.errors import ConfigError
 from common.models.licences import check_use
 from common.models.registry import check_fetched, check_shipped
 from common.storage import open_store
 from common.study.cells import check_history, parse_cells
 from components.plan.planning import check_corpus
+from components.prepare_corpus.doctor import check_corpus_labels
 from components.pretrain_t2a.published import finished_model
 from pipelines.cluster.api import Connection
 from pipelines.cluster.placement import load_profile
@@ -88,7 +96,7 @@ def local_parameters(wanted: Wanted) -> dict[str, Any]:
     # Resolved again, since a dataset that was fetched has files now which its specification names.
     spec = resolve_dataset(wanted.source)
     check_training_clips(spec, wanted.n or spec.n)
-    return {"dataset": _text(spec), "n": wanted.n, "data_version": fingerprint(spec)}
+    return {"dataset": _text(spec, wanted), "n": wanted.n, "data_version": fingerprint(spec)}
 
 
 def cluster_parameters(wanted: Wanted, store: str) -> dict[str, Any]:
@@ -111,7 +119,7 @@ def cluster_parameters(wanted: Wanted, store: str) -> dict[str, Any]:
             f"pods cannot read dataset {wanted.spec.name} from this machine: put it into the store with make push-data "
             f"DATASET={wanted.source} STORE={place}, and give the address that it prints as DATASET="
         )
-    return {"dataset": _text(spec), "n": wanted.n, "data_version": fingerprint(spec)}
+    return {"dataset": _text(spec, wanted), "n": wanted.n, "data_version": fingerprint(spec)}
 
 
 def remark(wanted: Sequence[Wanted], preset: str, config: RunConfig) -> str | None:
@@ -125,8 +133,12 @@ def remark(wanted: Sequence[Wanted], preset: str, config: RunConfig) -> str | No
     )
 
 
-def _text(spec: DatasetSpec) -> str:
-    return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, allow_unicode=True)
+def _text(spec: DatasetSpec, wanted: Wanted) -> str:
+    values = spec.model_dump(mode="json", exclude_none=True)
+    # A report names the place in the command that makes it again; a registered dataset goes by its name.
+    if wanted.source not in dataset_names() and "\n" not in wanted.source:
+        values["given"] = wanted.source
+    return yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -186,6 +198,8 @@ def _parameters(wanted: Sequence[Wanted], options: argparse.Namespace, config: R
             check_shipped(config)
         check_writers(config, options.methods)
         bring(wanted, options.fetch == "1")
+        for ids in {corpus_id_files(each.spec) for each in wanted} if config.pretrain_classifier.optim else ():
+            check_corpus_labels(config.prepare_corpus, config.seed, ids)
         found = [local_parameters(each) for each in wanted]
     for parameters in found:
         check_parameter("the dataset's YAML", parameters["dataset"])

@@ -67,11 +67,14 @@ def run(options: argparse.Namespace) -> int:
         # What a run on this machine would stop for: models, and the key of a paid caption writer.
         problems += missing_models(config, "", *([options.store] if options.store else []))
         problems += [broken, _said(lambda: check_writers(config, options.methods))]
-    named = None
-    if found.health.classes and any(method.of_label for method in methods.values()):
+    named, labelled = None, config.pretrain_classifier.optim is not None
+    of_label = bool(found.health.classes) and any(method.of_label for method in methods.values())
+    if of_label or labelled:
         try:
             classes, several = found.health.classes, sum(found.health.classes.values()) > found.health.clips
-            named = named_labels(config.prepare_corpus, list(classes), several, config.seed, corpus_id_files(spec))
+            ids = corpus_id_files(spec)
+            heard = named_labels(config.prepare_corpus, list(classes), several, config.seed, ids, labelled)
+            named = heard if of_label else None
         except (ConfigError, DataError) as error:
             problems.append(str(error))
     found = replace(found, problems=(*found.problems, *filter(None, problems)))

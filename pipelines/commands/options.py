@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--builder": {"help": "IMAGE_BUILDER: takes arguments, then the context"},
     "--cells": {"help": "dataset:n, separated by commas"},
     "--clap": {"help": "s3:// address of the artifact of pretrain_clap"},
-    "--clip": {"help": "clip id, as in RUN/synthetic/metadata.jsonl"},
+    "--clip": {"help": "clip id, as in RUN/synthetic/metadata.jsonl, or its file there"},
     "--collections": {"help": "names with spaces between; default: all"},
     "--corpus": {"help": "folder that make nano-corpus made, or s3:// address of the artifact of prepare_corpus"},
     "--data": {"help": "folder of the collections"},

@@ -57,9 +57,13 @@ def _source(provenance: Provenance, artifacts: Mapping[str, Mapping[str, str]]) 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the clip and say whether its bytes are the old ones; exit status 1 when they differ."""
-    target = place(options.out or f"{options.clip}.flac")
+    """Write the clip and say whether its bytes are the old ones; exit status 1 when they differ.
+
+    `CLIP` may also be the name or path of the clip's file.
+    """
+    clip_id = Path(options.clip).name.removesuffix(".flac")
+    target = place(options.out or f"{clip_id}.flac")
     with publish_file(target) as made:
-        equal = remake_clip(options.run, options.clip, made)
+        equal = remake_clip(options.run, clip_id, made)
     print(f"{target}: {'the same' if equal else 'other'} bytes as in the run")
     return 0 if equal else 1

@@ -31,7 +31,7 @@ ENVIRONMENT = {
         "common/captions/secrets.py",
     ),
     "common/runtime/devices.py",
-    *("pipelines/local/run.py", "pipelines/local/tasks.py"),
+    *("pipelines/commands/__init__.py", "pipelines/local/run.py", "pipelines/local/tasks.py"),
     *("pipelines/local/warm.py", "pipelines/local/warm_process.py"),
     *("pipelines/cluster/api.py", "contrib/nano/train.py"),
 }

@@ -138,6 +138,16 @@ def test_a_label_without_spaces_is_broken_and_one_from_right_to_left_moves_no_nu
     assert summaries and heard
 
 
+def test_labels_from_right_to_left_are_isolated_where_a_text_holds_no_elements(page: str) -> None:
+    found = [value for name in ("title", "aria-label", "alt") for value in re.findall(rf' {name}="([^"]*)"', page)]
+    told = [text for text in found if "כלב" in text and text != "כלב"]
+    assert {"heard as", "clip for", "Synthetic", "Real", "accepted,"} == {
+        word for word in ("heard as", "clip for", "Synthetic", "Real", "accepted,") if any(word in t for t in told)
+    }
+    assert all(text.count("\u2068כלב\u2069") == text.count("כלב") for text in told)
+    assert "\u2068siren" not in page
+
+
 def test_every_element_is_closed_every_id_is_single_and_every_link_has_a_target(page: str) -> None:
     found = Page(page)
     assert found.open == []

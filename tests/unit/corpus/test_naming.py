@@ -9,7 +9,7 @@ from common.corpus.naming import Names
 from common.errors import DataError
 from common.models.concepts import Nearness
 from common.procedural.clips import CLASSES
-from components.prepare_corpus.doctor import Named, named_labels
+from components.prepare_corpus.doctor import Named, check_corpus_labels, named_labels
 from pipelines.commands import main
 
 
@@ -114,6 +114,22 @@ def test_what_a_run_would_refuse_is_a_problem(row: str, expected: str, tmp_path:
     (tmp_path / "captions.csv").write_text(f"file,caption\na.wav,a dog\nb.wav,rain\n{row}\n")
     with pytest.raises(DataError, match=f"1 of 3 corpus clips are unusable.*{expected}"):
         told(settings, "dog")
+
+
+def test_a_classifier_is_not_trained_on_a_corpus_without_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = corpus(tmp_path, "file,caption,label\na.wav,a dog,\nb.wav,rain,\n")
+    with pytest.raises(DataError, match=r"captions\.csv: no clip has a label.* pretrain_classifier\.optim=null"):
+        check_corpus_labels(settings, 0)
+    own = f"prepare_corpus.source=folder prepare_corpus.audio_dir={tmp_path} prepare_corpus.captions_file="
+    told = [f"--overrides={own}{tmp_path / 'captions.csv'}", "--preset=smoke"]
+    assert main(["run-pipeline", f"--runs={tmp_path / 'runs'}", *told]) == 2
+    assert "no clip has a label" in capsys.readouterr().err and not list((tmp_path / "runs").glob("*"))
+    assert main(["doctor", "--methods=gold", *told]) == 1
+    assert "no clip has a label" in capsys.readouterr().out
+    check_corpus_labels(settings.model_copy(update={"procedural_clips": 2}), 0)
+    check_corpus_labels(corpus(tmp_path, "file,caption,label\na.wav,a dog,dog\nb.wav,rain,\n"), 0)
 
 
 def test_without_the_audio_there_is_a_problem(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -97,6 +98,33 @@ def test_a_folder_of_temporary_files_that_is_not_there_is_told_before_a_run(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
     assert main([command, f"--runs={tmp_path}/runs", "--preset=smoke"]) == 2
     assert f"error: TMPDIR={tmp_path}/gone is no folder that can be written" in capsys.readouterr().err
+
+
+def test_a_clip_to_make_again_may_be_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def remake_clip(_: Path, clip_id: str, target: Path) -> bool:
+        asked.append(clip_id)
+        target.write_bytes(b"")
+        return True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.commands.remake.remake_clip", remake_clip)
+    for named in (
+        "vanilla.s0.13f9.0.r0",
+        "vanilla.s0.13f9.0.r0.flac",
+        "runs/latest/synthetic/vanilla.s0.13f9.0.r0.flac",
+    ):
+        assert main(["remake", f"--clip={named}"]) == 0
+    assert set(asked) == {"vanilla.s0.13f9.0.r0"} and [path.name for path in tmp_path.iterdir()] == [f"{asked[0]}.flac"]
+
+
+def test_no_command_but_a_download_shows_the_bars_of_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "")
+    for command, value in (("fetch-models", None), ("classify", "1")):
+        monkeypatch.delenv("TQDM_DISABLE", raising=False)
+        assert main([command, "--nothing"]) == 2
+        assert os.environ.get("TQDM_DISABLE") == value
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from common.datasets.registry import dataset_names, resolve_dataset
 from common.errors import ConfigError
 from components.plan.planning import PLANS, resolve
 from components.plan.run import run
+from pipelines.commands.arguments import Wanted, local_parameters
 
 OPTIM = '{"steps":1,"batch_size":1,"learning_rate":1}'
 CORPUS = "prepare_corpus.audio_dir=/a prepare_corpus.captions_file=/a/c.csv"
@@ -298,6 +299,22 @@ def test_the_command_of_a_report_can_be_typed(tmp_path: Path) -> None:
         **{"DATASET": "own.yaml", "PRESET": "tiny", "SEEDS": "1"},
         **{"OVERRIDES": overrides, "REUSE_T2A_FROM": reuse, "LLM_ENDPOINT": server},
     }
+
+
+@pytest.mark.parametrize("named", ["my sounds/set.yaml", "my sounds", "demo"])
+def test_the_command_of_a_report_names_the_dataset_as_the_user_did(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in "ab":
+        (tmp_path / "my sounds" / label).mkdir(parents=True)
+        (tmp_path / "my sounds" / label / "1.wav").touch()
+    (tmp_path / "my sounds" / "set.yaml").write_text("name: own\naudio: .\n")
+    monkeypatch.chdir(tmp_path)
+    wanted = Wanted(named, resolve_dataset(named), 0)
+    text = str(local_parameters(wanted)["dataset"])
+    plans = dict(zip(PLANS, run(text, "tiny", 0, "", 1, "", ""), strict=True))
+    assert f"DATASET={shlex.quote(named)} " in plans["report"]["command"]
+    assert "given" not in plans["prepare_dataset"]["dataset"]
 
 
 def test_an_llm_endpoint_writes_and_revises_the_captions_of_any_preset() -> None:

@@ -22,7 +22,7 @@ from tests.kit.figures import HEALTH, TEST_HEALTH
 from tests.kit.gold import write_gold, write_synthetic
 
 HOSTILE = '<script>alert("x")</script> & "bell" ünïcode 猫'
-LABELS = ["bell", "dog bark", "engine", "<b>rain</b>", "siren é", "猫"]
+LABELS = ["bell", "dog bark", "כלב", "<b>rain</b>", "siren é", "猫"]
 REPLICATES = (0, 1, 2)
 RATE = 16000
 RECIPE = "dpo-mixcap-filtered"

@@ -105,6 +105,12 @@ def test_labels_are_no_markup_in_the_model_card() -> None:
     assert r"|  | \~\~a\|b\~\~ | \*c\* \<i\> |" in card
 
 
+def test_labels_from_right_to_left_keep_their_figures_in_the_model_card() -> None:
+    figures = {"confusion": [[1, 0], [0, 1]], "recall": [1.0, 0.5]}
+    card = card_of({"labels": ["כלב", "dog"]}, delivered=figures, transformers=True)
+    assert "\u2068כלב\u2069 100.0 %, dog 50.0 %" in card and "\u2068dog" not in card
+
+
 def mistaken(classes: int) -> str:
     """The card of a run in which only the first class is mistaken, for each other one more often than for the next."""
     names = [f"class {k:02d}" for k in range(classes)]
