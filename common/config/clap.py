@@ -166,3 +166,6 @@ class RetrieveAudioPlan(Plan):
     replicates: tuple[int, ...] = Field(min_length=1)
     recipes: tuple[Recipe, ...] = Field(description="those that take clips of the corpus")
     clips_per_gold: Count
+    near_duplicate_cosine: PositiveShare = Field(description="as in `evaluate_classifier`, of copies of gold clips")
+    near_duplicate_correlation: PositiveShare
+    neighbours_checked: Count

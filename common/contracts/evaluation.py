@@ -236,6 +236,27 @@ class Leak(Contract):
     correlation: float = Field(description="of the waveforms")
 
 
+COPIES = "copies.json"
+"""File of `CorpusCopies` in the artifact `retrieved`; it is there where something was left out."""
+
+
+class CorpusCopy(Contract):
+    """A recording of the corpus that is also a gold clip."""
+
+    clip: str = Field(description="its key in the corpus")
+    source: str = Field(description="file of the gold clip")
+    validation: bool = Field(description="whether any replicate validates on that clip")
+    correlation: float = Field(description="of the waveforms")
+
+
+class CorpusCopies(Contract):
+    """Recordings of the corpus that no method takes, since they are training or validation clips."""
+
+    recordings: int
+    validation: int = Field(description="those that are validation clips in any replicate")
+    pairs: list[CorpusCopy] = Field(description="the first ones")
+
+
 class Leaks(Contract):
     """Test clips among the clips that training, alignment or generation used or made."""
 
@@ -244,6 +265,7 @@ class Leaks(Contract):
     test_clips: int = Field(description="those in a pair")
     test: int = Field(description="all test clips")
     shared_groups: list[str] = Field(description="groups with test and gold clips")
+    corpus_copies: CorpusCopies | None = absent("left out of what methods take from the corpus")
 
 
 class Compared(Contract):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.clap.copies import COMPARE_RATE_HZ, Limits
 from common.classifier.scores import multi_label_map
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import Method
@@ -39,9 +40,6 @@ from components.evaluate_classifier.multi_label import choose_threshold
 from components.evaluate_classifier.quality import label_accuracy, set_distances, synthetic_sets
 from components.evaluate_classifier.scoring import PredictTask, embedded, predicted, zero_shot_probabilities
 from components.evaluate_classifier.statistics import Key
-
-COMPARE_RATE_HZ = 16000
-"""Rate at which the leak guard compares waveforms."""
 
 
 def evaluate(
@@ -199,11 +197,11 @@ def _leaks(
 ) -> Leaks:
     sets = {
         name: ClipSet(
+            embeddings[name][0],
+            partial(clips.load, sample_rate_hz=COMPARE_RATE_HZ),
             name,
             [clip.clip_id for clip in clips.records],
             embeddings[name][1],
-            embeddings[name][0],
-            partial(clips.load, sample_rate_hz=COMPARE_RATE_HZ),
         )
         for name, clips in {"test": inputs.test, **inputs.sets}.items()
     }
@@ -212,10 +210,9 @@ def _leaks(
     return find_leaks(
         sets.pop("test"),
         list(sets.values()),
-        cosine=settings.near_duplicate_cosine,
-        correlation=settings.near_duplicate_correlation,
-        neighbours=settings.neighbours_checked,
+        Limits(settings.near_duplicate_cosine, settings.near_duplicate_correlation, settings.neighbours_checked),
         shared_groups=sorted(str(group) for group in (groups[0] & groups[1]) - {None}),
+        corpus_copies=inputs.corpus_copies,
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from common.config.evaluation import EvaluateClassifierPlan
 from common.config.methods import in_order
 from common.contracts.base import read
+from common.contracts.evaluation import COPIES, CorpusCopies
 from common.contracts.gold import HeldOutHealth
 from common.contracts.training import Delivery, Failure, Learners, Member, Selection
 from common.errors import DataError
@@ -35,6 +36,7 @@ class Inputs:
 
     Attributes:
         sets: gold, vanilla, accepted and retrieved clips, by these names; a set without clips is left out.
+        corpus_copies: copies of gold clips that `retrieve_audio` left out of the corpus; None = it found none.
         train_ids: ids of gold clips that any replicate trains on.
         failures: of train_classifier.
         embed: embedding tasks by set; the test clips are set "test".
@@ -48,6 +50,7 @@ class Inputs:
     gold: GoldSet
     test: Clips
     sets: dict[str, Clips]
+    corpus_copies: CorpusCopies | None
     train_ids: frozenset[str]
     test_health: HeldOutHealth
     selection: Selection
@@ -132,6 +135,7 @@ def read_inputs(
         gold=gold_set,
         test=test_clips,
         sets=sets,
+        corpus_copies=read(CorpusCopies, copies) if (copies := clips["retrieved"] / COPIES).is_file() else None,
         train_ids=frozenset(clip.clip_id for replicate in plan.replicates for clip in gold_set.train(replicate)),
         test_health=read(HeldOutHealth, test / "health.json"),
         selection=read(Selection, classifiers / "selection.json"),

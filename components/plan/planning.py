@@ -90,6 +90,9 @@ def resolve(
         "use": config.use,
         "licences": licensed_parts(config, dataset),
         "heard": heard_before(config, dataset),
+        "near_duplicate_cosine": config.evaluate_classifier.near_duplicate_cosine,
+        "near_duplicate_correlation": config.evaluate_classifier.near_duplicate_correlation,
+        "neighbours_checked": config.evaluate_classifier.neighbours_checked,
     }
     own: dict[str, dict[str, object]] = {
         "prepare_corpus": {"wanted": bool(_corpus_users(config, methods)) or latents},

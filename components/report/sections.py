@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from common.config.evaluation import ReportPlan
 from common.config.learners import find_learner, learners_in_order
 from common.config.methods import ABLATIONS, BASELINE, BEST_CLASSIC, COMBINED, METHODS, SUBJECT, Method, in_order
+from common.config.run import RunConfig
 from common.contracts.evaluation import Best, Distance, Figures, Heard, Interval, MethodDifference, Range
 from common.contracts.generation import Alignment
 from common.contracts.report import AcousticSet, Report
@@ -140,6 +142,13 @@ def ablations(report: Report) -> list[tuple[str, Range, bool]]:
         for part in ABLATIONS
         if (row := found.get(part))
     ]
+
+
+def pretrained_on_corpus(plan: ReportPlan) -> bool:
+    """Whether the run trained any model on its pretraining corpus."""
+    config = RunConfig.model_validate(plan.run_config)
+    judges = (config.pretrain_clap, config.pretrain_classifier)
+    return config.pretrain_t2a.trains or any(judge.optim is not None for judge in judges)
 
 
 def factor_lines(report: Report) -> list[Line]:

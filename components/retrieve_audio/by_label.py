@@ -1,7 +1,7 @@
 """The corpus clips that are called like a gold clip: the control by label, which no CLAP and no generator enters."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -20,16 +20,19 @@ def find_of_label(
     train: Mapping[int, Sequence[GoldClip]],
     clips_per_gold: int,
     rate: int,
+    without: Collection[str] = (),
 ) -> list[Found]:
     """Draw `clips_per_gold` clips for each training clip of a replicate, each recording at most once in it.
 
-    A recording suits a gold clip when its labels, or else its captions, name exactly the labels of the gold clip. A
-    class gets fewer clips where the corpus holds fewer.
+    A recording suits a gold clip when its labels, or else its captions, name exactly the labels of the gold clip; those
+    whose key is in `without` are left out. A class gets fewer clips where the corpus holds fewer.
     """
     names = Names(labels)
     held: dict[frozenset[str], list[tuple[int, dict[str, Any]]]] = {}
-    for _, told in groupby(enumerate(_facts(corpus, shards)), lambda row: recording_of(row[1]["key"])):
+    for recording, told in groupby(enumerate(_facts(corpus, shards)), lambda row: recording_of(row[1]["key"])):
         captions = list(told)
+        if recording in without:
+            continue
         if named := names.of_clip((facts["label"], facts["caption"]) for _, facts in captions):
             held.setdefault(named, []).append(captions[0])
     found: list[Found] = []

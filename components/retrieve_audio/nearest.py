@@ -3,7 +3,7 @@
 The corpus may be too large for memory: its embeddings are seen shard by shard.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -76,18 +76,19 @@ def nearest(queries: Floats, shards: Iterable[Floats], keep: int) -> tuple[Float
     return cosines, places
 
 
-def assign(cosines: Floats, places: NDArray[np.int64], per_query: int) -> list[Match]:
-    """Assign up to `per_query` corpus clips to each query, every corpus clip at most once.
+def assign(cosines: Floats, places: NDArray[np.int64], per_query: int, without: Collection[int] = ()) -> list[Match]:
+    """Assign up to `per_query` corpus clips to each query, every corpus clip at most once, those of `without` never.
 
     Pairs are assigned greedily, most similar first. A corpus clip near several gold clips, possibly of different
     classes, goes to only one of them; otherwise it would enter training several times with contradictory labels.
 
     Args:
-        cosines: (Q, K) from `nearest`; K = `per_query` · Q, or the whole corpus, leaves no query short.
+        cosines: (Q, K) from `nearest`; K = `per_query` · Q + the clips in `without`, or the whole corpus, leaves no
+            query short.
         places: (Q, K) from `nearest`.
     """
     queries = np.repeat(np.arange(cosines.shape[0]), cosines.shape[1])
-    taken: set[int] = set()
+    taken = set(without)
     counts = [0] * cosines.shape[0]
     found = []
     for flat in np.argsort(-cosines.ravel(), kind="stable"):
@@ -108,8 +109,12 @@ def find_nearest(
     clap: Path,
     rate: int,
     code_version: str,
+    without: Collection[str] = (),
 ) -> list[Found]:
-    """Find the clips nearest to the training clips of every replicate (`train`), among the audio `shards`."""
+    """Find the clips nearest to the training clips of every replicate (`train`), among the audio `shards`.
+
+    Recordings whose key is in `without` are left out.
+    """
     store, size = ItemStore("retrieve_audio", code_version, scope=plan.scope), plan.settings.batch_size
     digest = artifact_hash(clap)
     made = obtain_all(
@@ -124,17 +129,23 @@ def find_nearest(
     rows = {clip_id: row for row, clip_id in enumerate(sorted(by_id))}
     scorer = ClapScorer.load(clap, batch_size=size)
     own_rate = scorer.sample_rate_hz
-    most = plan.clips_per_gold * max(len(clips) for clips in train.values())
+    most = plan.clips_per_gold * max(len(clips) for clips in train.values()) + len(without)
     queries = scorer.embed_audio((gold.load(by_id[clip_id], own_rate) for clip_id in rows), own_rate)
     embedded = [np.load(item / "embeddings.npy", mmap_mode="r", allow_pickle=False) for item in made.values()]
     cosines, places = nearest(queries, embedded, most)
     starts = list(accumulate(map(len, embedded), initial=0))
     firsts = list(accumulate((shard.clips for shard in shards), initial=0))
     facts = cache(lambda shard: read_json(made[shard] / "clips.json"))
+    aside = [
+        start + row
+        for shard, start in enumerate(starts[:-1] if without else ())
+        for row, told in enumerate(facts(shard))
+        if recording_of(told["key"]) in without
+    ]
     found: list[Found] = []
     for replicate, clips in train.items():
         own = [rows[clip.clip_id] for clip in clips]
-        for match in assign(cosines[own], places[own], plan.clips_per_gold):
+        for match in assign(cosines[own], places[own], plan.clips_per_gold, aside):
             shard = int(np.searchsorted(starts, match.place, side="right")) - 1
             told = facts(shard)[match.place - starts[shard]]
             source = clips[match.query]

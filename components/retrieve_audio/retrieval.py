@@ -1,26 +1,31 @@
 """The idea of the stage: find clips of the pretraining corpus that could stand in for generated ones.
 
 A generator has to beat them, since it learned from the same corpus. Read next: nearest.py (the clips that CLAP finds
-nearest), by_label.py (the clips that are called alike), found.py (the record of a clip that was found), run.py
-(nothing to do without a method that takes them).
+nearest), by_label.py (the clips that are called alike), copies.py (recordings that are gold clips too), found.py (the
+record of a clip that was found), run.py (nothing to do without a method that takes them).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from common.audio.signal import loudest_window, resample, to_mono
 from common.config.clap import RetrieveAudioPlan
 from common.config.recipes import OF_LABEL, RETRIEVED
+from common.contracts.base import write
+from common.contracts.evaluation import COPIES
 from common.corpus.shards import Corpus, Shard, read_audio_shard
 from common.errors import DataError
 from common.log import get_logger
 from common.records.audio_folder import write_audio_folder
 from common.records.gold import GoldSet
 from components.retrieve_audio.by_label import find_of_label
+from components.retrieve_audio.copies import Copies
 from components.retrieve_audio.found import Found
+from components.retrieve_audio.nearest import find_nearest
 
 log = get_logger("retrieve_audio")
 
@@ -30,10 +35,11 @@ def retrieve(
 ) -> dict[str, float]:
     """Write the corpus clips of each of the plan's recipes, for every replicate's training clips, to `target`.
 
-    Of a clip that is longer than every training clip the loudest part of that length stands for it.
+    Of a clip that is longer than every training clip the loudest part of that length stands for it. Recordings that
+    are training or validation clips too are left out, and named in `copies.json`.
 
     Returns `clips` written and `corpus_clips` searched; `mean_cosine` of the nearest ones with their gold clips; where
-    the label decides `labels_without_clips`.
+    the label decides `labels_without_clips`; the recordings in `copies_left_out`, if there are any.
     Raises DataError: the corpus has no audio.
     """
     gold, corpus = GoldSet(gold_dir), Corpus(corpus_dir)
@@ -44,28 +50,42 @@ def retrieve(
             "or run prepare_corpus on a corpus with keep_audio: true"
         )
     train = {replicate: gold.train(replicate) for replicate in plan.replicates}
-    found: list[Found] = []
+    longest_s = max(clip.duration_s for clips in train.values() for clip in clips)
+    copies, figures = Copies(plan, gold, clap), dict[str, float]()
     rate = next(iter(gold.clips.values())).sample_rate_hz
-    figures: dict[str, float] = {}
-    if RETRIEVED in plan.recipes:
-        # Imported here, since the clips of a label need no torch.
-        from components.retrieve_audio.nearest import find_nearest
-
-        found += find_nearest(plan, corpus_dir, shards, gold, train, clap, rate, code_version)
-        figures["mean_cosine"] = float(np.mean([record.nearest_similarity or 0.0 for _, record in found]))
+    while True:
+        found: list[Found] = []
+        without = frozenset(copies.left_out)
+        if RETRIEVED in plan.recipes:
+            found += find_nearest(plan, corpus_dir, shards, gold, train, clap, rate, code_version, without)
+            figures["mean_cosine"] = fmean([record.nearest_similarity or 0.0 for _, record in found] or [0.0])
+        if OF_LABEL in plan.recipes:
+            found += find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold, rate, without)
+        cut = (record.model_copy(update={"duration_s": min(record.duration_s, longest_s)}) for _, record in found)
+        records = sorted(cut, key=lambda record: record.clip_id)
+        places: dict[int, list[str]] = {}
+        for place, record in found:
+            places.setdefault(place, []).append(record.clip_id)
+        write_audio_folder(target, records, _audio(places, corpus, shards, rate, longest_s), rate)
+        # What takes the place of a copy may be one too.
+        if not copies.among(target, records):
+            break
     if OF_LABEL in plan.recipes:
-        found += find_of_label(corpus, shards, gold.labels, train, plan.clips_per_gold, rate)
-        served = {label for _, record in found if record.recipe == OF_LABEL.name for label in record.labels}
+        served = {label for record in records if record.recipe == OF_LABEL.name for label in record.labels}
         if lacking := sorted({label for clips in train.values() for clip in clips for label in clip.labels} - served):
             log.warning("labels_without_clips hint='they are trained on gold alone' labels=%s", lacking)
         figures["labels_without_clips"] = len(lacking)
-    longest_s = max(clip.duration_s for clips in train.values() for clip in clips)
-    cut = (record.model_copy(update={"duration_s": min(record.duration_s, longest_s)}) for _, record in found)
-    records = sorted(cut, key=lambda record: record.clip_id)
-    places: dict[int, list[str]] = {}
-    for place, record in found:
-        places.setdefault(place, []).append(record.clip_id)
-    write_audio_folder(target, records, _audio(places, corpus, shards, rate, longest_s), rate)
+    if copies.left_out:
+        told = copies.told()
+        write(target / COPIES, told)
+        log.warning(
+            "copies_left_out hint='recordings of the corpus that are training or validation clips; list the ids of "
+            "such clips, or take them out of the corpus' recordings=%d validation=%d first=%s",
+            told.recordings,
+            told.validation,
+            [(pair.clip, pair.source) for pair in told.pairs[:3]],
+        )
+        figures["copies_left_out"] = told.recordings
     return {"clips": len(found), "corpus_clips": sum(shard.clips for shard in shards), **figures}
 
 

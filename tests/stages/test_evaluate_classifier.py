@@ -19,6 +19,7 @@ from common.audio.signal import levelled
 from common.classifier.model import build_classifier, save_classifier
 from common.config.methods import METHODS
 from common.contracts.base import write
+from common.contracts.evaluation import COPIES
 from common.contracts.training import Calibrated, Chosen, Delivery, Selection
 from common.errors import DataError
 from common.learners.model import LearnerModel, LinearHead
@@ -278,7 +279,10 @@ def test_a_copy_of_a_test_clip_among_the_training_clips_is_found(world: World, t
     noisy += 0.01 * np.sqrt(np.mean(noisy**2)) * np.random.default_rng(0).standard_normal(len(noisy)).astype(np.float32)
     shutil.rmtree(world.test)
     write_test(world.test, {"t00": same, "t05": noisy.astype(np.float32)})
+    left_out = {"recordings": 1, "validation": 1, "pairs": []}
+    write_json(world.retrieved / COPIES, left_out)
     leaks = evaluate(world, tmp_path / "out")["leaks"]
+    assert leaks["corpus_copies"] == left_out
     kinds = {(pair["test"], pair["clip"]): pair["kind"] for pair in leaks["pairs"] if pair["set"] == "gold"}
     assert kinds[("t00", gold.clip_id)] == "exact"
     assert kinds[("t05", read_clips(world.gold, GoldClip)[1].clip_id)] == "near"

@@ -127,6 +127,13 @@ def test_captions_labels_sources_and_warnings_are_escaped(page: str) -> None:
     assert "猫" in page and "siren é" in page
 
 
+def test_copies_of_gold_clips_in_the_corpus_are_told(page: str) -> None:
+    assert (
+        "<b>2 recordings of the corpus</b> are copies of training or validation clips (1 of validation clips)" in page
+    )
+    assert "<code>000000004</code> and <code>&lt;i&gt;copy.wav</code> (validation, correlation 0.99" in page
+
+
 def test_a_label_without_spaces_is_broken_and_one_from_right_to_left_moves_no_number(page: str) -> None:
     """Otherwise a long label widens the page beyond the window, and `כלב 2 accepted` is shown with the 2 before it."""
     broken = re.search(r"\n([^{}]+) { overflow-wrap: anywhere; }", page)

@@ -1,24 +1,29 @@
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from common.audio.signal import loudest_window
 from common.clap.scorer import ClapScorer
 from common.config.recipes import OF_LABEL, RETRIEVED, Recipe
-from common.corpus.shards import Corpus
+from common.contracts.base import read as read_copies
+from common.contracts.evaluation import COPIES, CorpusCopies
+from common.corpus.shards import Corpus, read_shard
 from common.errors import DataError
 from common.records.audio_folder import load_clip, read_clips
 from common.records.clips import SyntheticClip
 from common.records.gold import GoldSet
 from common.storage import read_json, write_json
+from common.storage.hashing import hash_file
 from components.retrieve_audio.nearest import assign, nearest
 from components.retrieve_audio.run import run
-from tests.kit.corpus import write_corpus
+from tests.kit.corpus import write_corpus, write_shard
 from tests.kit.gold import clap_gold
 from tests.kit.hashing import hash_dir
 from tests.kit.models import write_clap
@@ -41,6 +46,9 @@ def retrieve(
         "replicates": [0, 1],
         "recipes": [recipe.model_dump() for recipe in recipes],
         "clips_per_gold": clips_per_gold,
+        "near_duplicate_cosine": 0.98,
+        "near_duplicate_correlation": 0.9,
+        "neighbours_checked": 10,
     }
     return dict(run(*map(str, inputs), str(out), str(out) + ".json", config=config, code_version=code))
 
@@ -141,6 +149,57 @@ def test_a_recording_with_several_captions_is_one_clip(inputs: tuple[Path, Path,
     for clip in clips:
         audio, expected = (load_clip(tmp_path / name, clip, CLAP_RATE) for name in ("out", "once"))
         np.testing.assert_array_equal(audio, expected)
+
+
+def plant(corpus: Path, copies: dict[str, np.ndarray]) -> None:
+    """Put audio in place of that of corpus clips, by their keys."""
+    file = corpus / "audio" / "train.tar"
+    clips = [(key, dict(parts)) for key, parts in read_shard(file)]
+    for key, parts in clips:
+        if key in copies:
+            flac = io.BytesIO()
+            soundfile.write(flac, copies[key], CLAP_RATE, format="FLAC")
+            parts["flac"] = flac.getvalue()
+    write_shard(file, clips)
+    manifest = read_json(corpus / "manifest.json")
+    (shard,) = (shard for shard in manifest["shards"] if shard["split"] == "train")
+    shard |= {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+    write_json(corpus / "manifest.json", manifest)
+
+
+@pytest.mark.parametrize("recipes", [(RETRIEVED,), (OF_LABEL,), (RETRIEVED, OF_LABEL)])
+def test_copies_of_training_and_validation_clips_are_left_out_and_named(
+    recipes: tuple[Recipe, ...], inputs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    _, gold, clap = inputs
+    corpus, read = write_corpus(tmp_path / "corpus", train=17, captions=2), GoldSet(gold)
+    (train, other), (held, *_) = read.train(0)[:2], read.val(0)
+    planted = {"train000": train, "train004": held}
+    # One is quieter and begins later.
+    made = {"train000": read.load(train, CLAP_RATE), "train004": np.roll(0.4 * read.load(held, CLAP_RATE), 300)}
+    plant(corpus, {f"{key}{again}": audio for key, audio in made.items() for again in ("", "-1")})
+    figures = retrieve((corpus, gold, clap), tmp_path / "out", *recipes, clips_per_gold=8)
+    taken = {clip.sampler["corpus_clip"] for clip in read_clips(tmp_path / "out", SyntheticClip)}
+    assert len(taken) == 15 and not taken & made.keys()
+    told = read_copies(CorpusCopies, tmp_path / "out" / COPIES)
+    assert (figures["copies_left_out"], told.recordings, told.validation) == (2, 2, 1)
+    assert {(pair.clip, pair.source, pair.validation) for pair in told.pairs} == {
+        (key, clip.source, clip is held) for key, clip in planted.items()
+    }
+    assert other.source not in {pair.source for pair in told.pairs}
+
+
+def test_a_corpus_of_nothing_but_copies_gives_no_clips(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, gold, clap = inputs
+    corpus, read = write_corpus(tmp_path / "corpus", train=3), GoldSet(gold)
+    plant(corpus, {f"train{row:03d}": read.load(clip, CLAP_RATE) for row, clip in enumerate(read.val(1)[:3])})
+    figures = retrieve((corpus, gold, clap), tmp_path / "out", RETRIEVED, OF_LABEL)
+    assert (figures["clips"], figures["copies_left_out"], figures["mean_cosine"]) == (0, 3, 0)
+
+
+def test_nothing_is_told_of_copies_where_there_are_none(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    assert "copies_left_out" not in retrieve(inputs, tmp_path / "out", RETRIEVED, OF_LABEL)
+    assert not (tmp_path / "out" / COPIES).exists()
 
 
 def test_a_label_that_the_corpus_lacks_is_counted_and_the_others_are_served(

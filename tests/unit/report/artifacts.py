@@ -154,7 +154,16 @@ def make_evaluation(
                     f"{RECIPE}, accepted": {"frechet": 0.52, "kernel": 2.9},
                 },
             },
-            "leaks": {"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
+            "leaks": {
+                **{"sets": leaks, "pairs": [], "test_clips": 0, "test": len(truth), "shared_groups": []},
+                "corpus_copies": {
+                    **{"recordings": 2, "validation": 1},
+                    "pairs": [
+                        {"clip": "000000004", "source": "<i>copy.wav", "validation": True, "correlation": 0.99},
+                        {"clip": "000000007", "source": "bell/0.wav", "validation": False, "correlation": 0.95},
+                    ],
+                },
+            },
             "failures": [],
             "test_health": TEST_HEALTH,
             "heard": [],

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from common.audio.signal import pcm16
+from common.clap.copies import Limits, waveform_correlation
 from common.contracts.evaluation import LeakCounts
-from components.evaluate_classifier.leaks import ClipSet, find_leaks, fingerprint, waveform_correlation
+from components.evaluate_classifier.leaks import ClipSet, find_leaks, fingerprint
 
 
 def noise(seed: int, length: int = 4000) -> np.ndarray:
@@ -14,11 +15,11 @@ def noise(seed: int, length: int = 4000) -> np.ndarray:
 
 def clip_set(name: str, waveforms: list[np.ndarray], embeddings: np.ndarray) -> ClipSet:
     return ClipSet(
+        embeddings.astype(np.float32),
+        lambda index: waveforms[index],
         name,
         [f"{name}{i}" for i in range(len(waveforms))],
         [fingerprint(w) for w in waveforms],
-        embeddings.astype(np.float32),
-        lambda index: waveforms[index],
     )
 
 
@@ -56,7 +57,7 @@ def test_correlation_at_each_lag_equals_the_direct_sum() -> None:
 def test_a_high_cosine_alone_is_no_leak() -> None:
     test = clip_set("t", [noise(0)], np.array([[1.0, 0.0]]))
     other = clip_set("g", [noise(1)], np.array([[1.0, 0.0]]))
-    found = find_leaks(test, [other], cosine=0.98, correlation=0.9, neighbours=5)
+    found = find_leaks(test, [other], Limits(cosine=0.98, correlation=0.9, neighbours=5))
     assert found.sets["g"] == LeakCounts(clips=1, exact=0, near=0, checked=1)
     assert found.test_clips == 0
 
@@ -64,7 +65,7 @@ def test_a_high_cosine_alone_is_no_leak() -> None:
 def test_exact_and_near_copies_are_counted_apart() -> None:
     test = clip_set("t", [noise(0), noise(1), noise(2)], np.eye(3))
     other = clip_set("g", [noise(0), 0.5 * noise(1), noise(5)], np.eye(3))
-    found = find_leaks(test, [other], cosine=0.98, correlation=0.9, neighbours=5)
+    found = find_leaks(test, [other], Limits(cosine=0.98, correlation=0.9, neighbours=5))
     assert found.sets["g"] == LeakCounts(clips=3, exact=1, near=1, checked=2)
     pairs = [(pair.test, pair.clip, pair.kind) for pair in found.pairs]
     assert pairs == [("t0", "g0", "exact"), ("t1", "g1", "near")]
